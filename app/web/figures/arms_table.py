@@ -5,7 +5,6 @@ To add a column, add it to `COLUMNS`: heads, sorting, cells and the address take
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from app.domain.comparison.baselines import BaselineResult
 from app.domain.comparison.costs import Costs
@@ -13,9 +12,9 @@ from app.domain.comparison.model import AnyComparison, ArmResult
 from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.web.address import Address
-from app.web.bars import Segment, segments
+from app.web.bars import Segment
 from app.web.figures.axes import AXES
-from app.web.figures.memory import holders, split
+from app.web.figures.memory import holders, owner_segments
 from app.web.figures.resource_parts import Holder
 from app.web.format import (
     NOTHING,
@@ -92,9 +91,7 @@ def _memory(comparison: AnyComparison, arm: ArmResult) -> Cell:
         return Cell()
     bar: tuple[Segment, ...] = ()
     if isinstance(comparison, StudyComparison) and isinstance(arm.costs, Costs):
-        bars = [split(comparison, other.costs) for other in comparison.arms if other.costs]
-        longest = max(_largest_peak(comparison), *(sum(size for _css, size in parts) for parts in bars))
-        bar = segments(split(comparison, arm.costs), longest)
+        bar = owner_segments(comparison, arm.costs)
     note = ""
     if comparison.memory_comparable and not arm.is_reference and reference:
         percentage = share(spread.mean, reference.mean)
@@ -112,8 +109,8 @@ def _time(comparison: AnyComparison, arm: ArmResult) -> Cell:
     spread, reference = AXES["time"].spread(arm), AXES["time"].spread(comparison.reference)
     if spread is None:
         return Cell()
-    compares = comparison.times_comparable and reference and not arm.is_reference
-    note = share(spread.mean, reference.mean) if compares and reference else ""
+    compared = reference if comparison.times_comparable and not arm.is_reference else None
+    note = share(spread.mean, compared.mean) if compared else ""
     return Cell(duration(spread.mean), note=note, best=_least(comparison, arm, "time"))
 
 
@@ -189,16 +186,7 @@ class Head:
     href: str
     """The same page in this column's order; reversed where that is the current one."""
     active: bool
-    direction: Literal["ascending", "descending"]
     num: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """An arm, and its cells in the order of the columns."""
-
-    arm: ArmResult
-    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -216,7 +204,10 @@ class ArmsTable:
     """The table of arms."""
 
     heads: tuple[Head, ...]
-    rows: tuple[Row, ...]
+    falls: bool
+    """From the largest value of the column that it is sorted by."""
+    rows: tuple[tuple[ArmResult, tuple[Cell, ...]], ...]
+    """Arms with their cells in the order of the columns."""
     yardsticks: tuple[Yardstick, ...]
     """The base model before training where it was evaluated, then the study's baselines."""
     remarks: tuple[str, ...]
@@ -237,8 +228,9 @@ class ArmsTable:
         names = [name for name in COLUMNS if name != "forgetting" or forgetting]
         return cls(
             heads=tuple(_head(name, comparison, address, sort) for name in ("arm", *names)),
+            falls=sort.startswith("-"),
             rows=tuple(
-                Row(arm, tuple(COLUMNS[name].cell(comparison, arm) for name in names))
+                (arm, tuple(COLUMNS[name].cell(comparison, arm) for name in names))
                 for arm in sorted_arms(comparison.arms, sort)
             ),
             yardsticks=tuple(_yardsticks(study, names)) if study else (),
@@ -252,14 +244,14 @@ class ArmsTable:
 
 def sorted_arms(arms: Sequence[ArmResult], sort: str) -> list[ArmResult]:
     """Arms by a column; those without a value last either way, equal ones in the original order."""
-    name = sort.removeprefix("-")
+    name, falls = sort.removeprefix("-"), sort.startswith("-")
     if not sort:
         return list(arms)
     if name == "arm":
-        return sorted(arms, key=lambda arm: arm.title.casefold(), reverse=sort.startswith("-"))
-    values = [(value, arm) for arm in arms if (value := COLUMNS[name].value(arm)) is not None]
-    values.sort(key=lambda pair: pair[0], reverse=sort.startswith("-"))
-    return [arm for _value, arm in values] + [arm for arm in arms if COLUMNS[name].value(arm) is None]
+        return sorted(arms, key=lambda arm: arm.title.casefold(), reverse=falls)
+    value = COLUMNS[name].value
+    known = sorted((arm for arm in arms if value(arm) is not None), key=lambda arm: value(arm) or 0.0, reverse=falls)
+    return known + [arm for arm in arms if value(arm) is None]
 
 
 def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardstick]:
@@ -278,10 +270,8 @@ def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardst
 def _remarks(study: StudyComparison) -> Iterator[str]:
     for baseline in study.baselines:
         if baseline.stored.status == "failed":
-            why = _(
-                "%(baseline)s could not be computed. %(why)s", baseline=_(baseline.title), why=baseline.stored.message
-            )
-            yield capitalized(why)
+            values = {"baseline": capitalized(_(baseline.title)), "why": baseline.stored.message}
+            yield _("%(baseline)s could not be computed. %(why)s", **values)
 
 
 def _baseline_score(baseline: BaselineResult) -> Cell:
@@ -299,13 +289,12 @@ def _baseline_difference(baseline: BaselineResult) -> Cell:
 def _head(name: str, comparison: AnyComparison, address: Address, sort: str) -> Head:
     column = COLUMNS.get(name)
     first = f"-{name}" if column and column.falls else name
-    reverse = first.removeprefix("-") if first.startswith("-") else f"-{name}"
+    reverse = name if first.startswith("-") else f"-{name}"
     return Head(
         name=name,
         title=column.title(comparison) if column else _("Arm"),
         unit=column.unit(comparison) if column else "",
         href=address.to({"sort": reverse if sort == first else first}, "arms"),
         active=sort.removeprefix("-") == name,
-        direction="descending" if sort.startswith("-") else "ascending",
         num=name != "arm" and not (name == "memory" and isinstance(comparison, StudyComparison)),  # there it has a bar
     )

@@ -6,6 +6,7 @@ from functools import partial
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyComparison
 from app.domain.resources.memory_fit import RunFit
+from app.web.bars import Segment, segments
 from app.web.figures.drawing import stacks
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.resource_parts import (
@@ -68,9 +69,11 @@ def sizes(study: StudyComparison, costs: Costs) -> Sizes:
     return ledger_sizes(costs.owner_bytes or {}, costs.train_peak_bytes, costs.peak_bytes.mean)
 
 
-def split(study: StudyComparison, costs: Costs) -> list[tuple[str, float]]:
-    """An arm's bar in the table of arms: classes and bytes."""
-    return [(holder.css, size) for holder, size in zip(holders(study), sizes(study, costs), strict=True)]
+def owner_segments(study: StudyComparison, costs: Costs) -> tuple[Segment, ...]:
+    """An arm's bar in the table of arms; the longest of the study is a whole bar."""
+    every = [arm.costs for arm in study.arms if arm.costs]
+    longest = max(max(sum(sizes(study, other)), other.peak_bytes.mean) for other in every)
+    return segments(zip((holder.css for holder in holders(study)), sizes(study, costs), strict=True), longest)
 
 
 def _title(study: StudyComparison) -> str:

@@ -97,7 +97,7 @@ def test_an_interval_wider_than_the_scale_is_unknown_with_its_reason() -> None:
         "66.7 ± ? %", "−33.3 ± ?", reason
     )  # fmt: skip
     assert reason in verdict_reason(found, lora)
-    cells = ArmsTable.of(found, Address("/compare"), "").rows[1].cells
+    _arm, cells = ArmsTable.of(found, Address("/compare"), "").rows[1]
     assert (plain(cells[0].doubt), cells[0].note, cells[1].note) == ("± ?", reason, reason)
     answer = RunComparisonOut.of(found).model_dump(mode="json")
     scores = [arm["score"] for arm in answer["arms"]]
