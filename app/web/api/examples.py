@@ -24,15 +24,15 @@ STUDY: dict[str, Any] = {
         "value": _body(SAMPLE),
     },
     "causal-lm": {
-        "summary": "A language model, with what it forgets of general text",
+        "summary": "A language model, with its forgetting of general text",
         "value": _body(CAUSAL),
     },
     "seq2seq-lm": {
-        "summary": "An encoder-decoder, judged by the text that it generates",
+        "summary": "An encoder-decoder, evaluated on generated text",
         "value": _body(_example("seq2seq-lm")),
     },
     "tuned": {
-        "summary": "Learning rates tuned on the validation split: three per arm, those of LoRA given",
+        "summary": "Learning rates tuned on the validation split: three per arm, set for LoRA",
         "value": _body(_example("tuned")),
     },
 }
@@ -42,7 +42,7 @@ ARM: dict[str, Any] = {
         "value": {"method": {"kind": "lora", "r": 64, "lora_alpha": 128, "target_modules": "all-linear"}},
     },
     "rate": {
-        "summary": "A linear probe at a rate of its own",
+        "summary": "A linear probe with its own learning rate",
         "value": {"method": {"kind": "head-only"}, "learning_rate": 0.01},
     },
 }
@@ -76,13 +76,13 @@ SOURCE: dict[str, Any] = {
 }
 READING: dict[str, Any] = {
     "semicolons": {
-        "summary": "As a spreadsheet of western Europe writes it",
+        "summary": "A file of a western European spreadsheet",
         "value": {"delimiter": ";", "encoding": "latin-1", "header": True},
     },
 }
 DATASET: dict[str, Any] = {
     "labelled": {
-        "summary": "Texts with a label, split here: a tenth to validate, a tenth to test",
+        "summary": "Labelled texts, split at random: a tenth for validation, a tenth for test",
         "value": {
             "name": "reviews",
             "upload_id": 1,
@@ -95,7 +95,7 @@ DATASET: dict[str, Any] = {
         },
     },
     "own splits": {
-        "summary": "Prompts and completions in the splits that the source has",
+        "summary": "Prompts and completions in predefined splits",
         "value": {
             "name": "questions",
             "upload_id": 2,
@@ -106,7 +106,7 @@ DATASET: dict[str, Any] = {
 }
 IMPORT: dict[str, Any] = {
     "two": {
-        "summary": "Two results that someone else measured",
+        "summary": "Two results that were measured elsewhere",
         "value": {
             "collection": "GSM8K by others",
             "results": [
@@ -142,7 +142,7 @@ ESTIMATE: dict[str, Any] = {
     "study": {"summary": "A study, as it would be submitted", "value": STUDY["sample"]["value"]},
     "run": {"summary": "A run, as it would be submitted", "value": RUN["lora"]["value"]},
     "methods": {
-        "summary": "Methods on a registered model, every row as long as max_length lets it be",
+        "summary": "Methods on a registered model, with rows of max_length tokens",
         "value": {
             "base_model": "HuggingFaceTB/SmolLM2-135M",
             "task": "causal-lm",

@@ -127,22 +127,22 @@ def _known_order(sort: str) -> str:
 
 After = Annotated[
     int | None,
-    Query(ge=1, le=LARGEST_ID, description="Give `next_after` of the page before; what comes after it follows."),
+    Query(ge=1, le=LARGEST_ID, description="`next_after` of the previous page."),
 ]
-Limit = Annotated[int, Query(ge=1, le=500, description="Rows a page.")]
+Limit = Annotated[int, Query(ge=1, le=500, description="Rows per page.")]
 Method = Annotated[Annotated[str, AfterValidator(_known_method)] | None, Query(json_schema_extra={"enum": [*METHODS]})]
 Filter = Annotated[
     str,
     Query(
         max_length=LONGEST,
-        description="Which runs: see docs/filters.md.",
+        description="A filter: see docs/filters.md.",
         openapi_examples={"a filter": {"value": 'accuracy > 0.9 and method = "lora" and not failed'}},
     ),
 ]
 Sort = Annotated[
     Annotated[str, AfterValidator(_known_order)],
     Query(
-        description="A field, such as `peak`; with a minus it falls: `-score`.",
+        description="A field, such as `peak`; with a minus in descending order: `-score`.",
         openapi_examples={"best": {"value": "-score"}},
     ),
 ]

@@ -31,7 +31,7 @@ from app.web.http.errors import problems
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
-Insist = Annotated[bool, Query(description="Queue it even if no live worker has enough memory, by its estimate.")]
+Insist = Annotated[bool, Query(description="Queue it even if by its estimate no live worker has enough memory.")]
 
 
 class RunOut(RunState):
@@ -152,10 +152,12 @@ def cancel(db: Db, bell: Bell, run_id: int) -> RunOut:
 def series(
     session: Reading,
     run_id: int,
-    points: Annotated[int, Query(ge=3, le=100_000, description="At most so many steps, chosen by shape.")] = 2000,
+    points: Annotated[
+        int, Query(ge=3, le=100_000, description="Maximum number of steps; the curve keeps its shape.")
+    ] = 2000,
     after_step: Annotated[int, Query(ge=0, le=LARGEST_ID)] = 0,
     columns: Annotated[
-        list[StepColumn], Query(description="Once for each that you want beside `step`; left out: all.")
+        list[StepColumn], Query(description="Columns besides `step`; repeat for several. Default: all.")
     ] = [],  # noqa: B006
 ) -> StepSeries:
     """Step metrics, downsampled so that the loss curve keeps its shape."""

@@ -33,7 +33,7 @@ OF_FORM: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "file": {"type": "array", "items": BYTES, "description": "One, or several: train, test."},
+                        "file": {"type": "array", "items": BYTES, "description": "One file, or several: train, test."},
                         "delimiter": {"type": "string", "enum": [",", ";", "\t", "|"]},
                         "encoding": {"type": "string"},
                         "header": {"type": "boolean"},
@@ -118,7 +118,7 @@ def upload_file(
     db: Db,
     bell: Bell,
     files: Store,
-    name: Annotated[str, Path(description="The file's; folders in it are dropped.")],
+    name: Annotated[str, Path(description="Name of the file; folders in it are dropped.")],
     options: Annotated[ReadingOptions, Query()],
 ) -> UploadOut:
     """Upload one file as the request's body: `curl -T reviews.csv …/uploads/files/`."""

@@ -41,14 +41,14 @@ def _margin(text: str) -> float | None:
 
 
 def _selection(
-    runs: Annotated[list[str], Query(description="Numbers of runs: `1,2,3`, or several times.")] = [],  # noqa: B006
+    runs: Annotated[list[str], Query(description="Ids of runs: `1,2,3`, or repeated.")] = [],  # noqa: B006
     study: Annotated[list[RowId], Query(description="Every run of a study that counts in its verdict.")] = [],  # noqa: B006
     collection: Annotated[RowId | None, Query(description="Every run of a collection.")] = None,
     reference: Annotated[
         RowId | None, Query(description="A run of the reference arm; default: the study's reference, or full.")
     ] = None,
     margin: Annotated[
-        str, Query(description="In points, above 0 and up to 100; default: that of the study of all runs, else 1.")
+        str, Query(description="In points, above 0 and up to 100; default: that of the runs' study, else 1.")
     ] = "",
 ) -> Selection:
     return Selection(_run_numbers(" ".join(runs)), tuple(study), collection, reference, _margin(margin))
