@@ -32,8 +32,8 @@ class KnownHost:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 400."""
         if scope["type"] == "http" and (name := self._name(Headers(scope=scope))) not in self.names:
-            detail = f"This server is not called {name!r}. If it should be, add the name to VEZNA_ALLOWED_HOSTS."
-            await _refusal(scope, 400, "Another server's name", detail)(scope, receive, send)
+            detail = f"The host name {name!r} is not allowed. If it is this server, add it to VEZNA_ALLOWED_HOSTS."
+            await _refusal(scope, 400, "Bad request", detail)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -54,8 +54,8 @@ class SameOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 403."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._foreign(Headers(scope=scope)):
-            detail = "This request came from another site, so it was refused."
-            await _refusal(scope, 403, "Refused", detail)(scope, receive, send)
+            detail = "This request came from another site, so it was refused. Send it from this server's own pages."
+            await _refusal(scope, 403, "Forbidden", detail)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
