@@ -10,47 +10,27 @@ from app.cli.shared import LOCAL, Url, say
 from app.domain.errors import Conflict
 from app.domain.resources.devices import size
 
-runs = typer.Typer(help="Archive, unarchive and delete runs.", no_args_is_help=True)
-studies = typer.Typer(help="Archive, unarchive and delete studies.", no_args_is_help=True)
-
 Ids = Annotated[list[int], typer.Argument(metavar="ID…", help="Numbers.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
-@runs.command()
-def archive(ids: Ids, url: Url = LOCAL) -> None:
-    """Hide runs from lists. They keep their URLs and stay comparable."""
-    _set_archived(url, "runs", ids, archived=True)
+def _commands(kind: str, what: str, deletes: str) -> typer.Typer:
+    """The commands for runs, or for studies."""
+    group = typer.Typer(help=f"Archive, unarchive and delete {kind}.", no_args_is_help=True)
 
+    @group.command(help=f"Hide {what} from lists. They keep their URLs and stay comparable.")
+    def archive(ids: Ids, url: Url = LOCAL) -> None:
+        _set_archived(url, kind, ids, archived=True)
 
-@runs.command()
-def unarchive(ids: Ids, url: Url = LOCAL) -> None:
-    """Show archived runs in lists again."""
-    _set_archived(url, "runs", ids, archived=False)
+    @group.command(help=f"Show archived {what} in lists again.")
+    def unarchive(ids: Ids, url: Url = LOCAL) -> None:
+        _set_archived(url, kind, ids, archived=False)
 
+    @group.command(help=f"Permanently delete {deletes}")
+    def delete(ids: Ids, yes: Yes = False, url: Url = LOCAL) -> None:
+        delete_after_confirmation(Client(url), [f"/{kind}/{number}" for number in ids], yes)
 
-@runs.command()
-def delete(ids: Ids, yes: Yes = False, url: Url = LOCAL) -> None:
-    """Permanently delete runs with their metrics and files. A run of a study is deleted with its study."""
-    delete_after_confirmation(Client(url), [f"/runs/{number}" for number in ids], yes)
-
-
-@studies.command(name="archive")
-def archive_studies(ids: Ids, url: Url = LOCAL) -> None:
-    """Hide studies and their runs from lists. They keep their URLs and stay comparable."""
-    _set_archived(url, "studies", ids, archived=True)
-
-
-@studies.command(name="unarchive")
-def unarchive_studies(ids: Ids, url: Url = LOCAL) -> None:
-    """Show archived studies and their runs in lists again."""
-    _set_archived(url, "studies", ids, archived=False)
-
-
-@studies.command(name="delete")
-def delete_studies(ids: Ids, yes: Yes = False, url: Url = LOCAL) -> None:
-    """Permanently delete studies with their runs, metrics and files."""
-    delete_after_confirmation(Client(url), [f"/studies/{number}" for number in ids], yes)
+    return group
 
 
 def delete_after_confirmation(client: Client, paths: Sequence[str], yes: bool) -> None:
@@ -79,3 +59,7 @@ def _set_archived(url: str, kind: str, ids: Sequence[int], *, archived: bool) ->
         client.patch(f"/{kind}/{number}", {"archived": archived})
     names = ", ".join(f"{kind}/{number}" for number in ids)
     say(f"{'Archived' if archived else 'Unarchived'} {names}.")
+
+
+runs = _commands("runs", "runs", "runs with their metrics and files. A run of a study is deleted with its study.")
+studies = _commands("studies", "studies and their runs", "studies with their runs, metrics and files.")
