@@ -155,3 +155,12 @@ def test_an_adapter_is_said_to_be_peft_s_only_where_it_is(full: TestClient) -> N
     head_only = full.get("/runs/3").text
     assert "the trained weights; the .json beside it says how to load them" in head_only
     assert "PEFT" not in head_only.split("Spec")[0].replace("peft 0.18.1", "")
+
+
+def test_a_result_without_a_confusion_matrix_has_a_page(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        run = runs.get(session, 2)
+        run.result_json = (run.result_json or {}) | {"confusion": None}
+    page = full.get("/runs/2")
+    assert page.status_code == 200
+    assert 'id="confusion-csv"' not in page.text
