@@ -41,13 +41,13 @@ class StudyInputs:
         """A new form: the named model, else the sample or another that is ready and can use the named data; the named
         data, else the first on which the model can do the named task, or any."""
         inputs = cls._everything(session, StudyForm.new(dataset=dataset, task=task))
-        ready = [(m, m.facts) for m in inputs.models if m.facts]
+        ready = [(m, facts) for m in inputs.models if (facts := m.facts)]
         ready.sort(key=lambda pair: (pair[0].name != base_model, pair[0].source != "sample"))
         data = inputs.dataset
         usable = (pair for pair in ready if data is None or possible_tasks(pair[1], data.facts))
-        model, facts = next(usable, next(iter(ready), (None, None)))
+        model, model_facts = next(usable, next(iter(ready), (None, None)))
         if data is None:
-            tasks = {name: possible_tasks(facts, row.facts) for name, row in inputs.newest.items()}
+            tasks = {name: possible_tasks(model_facts, row.facts) for name, row in inputs.newest.items()}
             dataset = min(tasks, key=lambda name: (task not in tasks[name], not tasks[name]), default="")
             data = inputs.newest.get(dataset)
         name = default_name(model.name, title_of(dataset, data)) if model and data else ""
@@ -59,11 +59,12 @@ class StudyInputs:
 
     @classmethod
     def _everything(cls, session: Session, form: StudyForm) -> "StudyInputs":
-        ready = (row for row in datasets.all_versions(session) if row.status == "ready")
+        ready = [row for row in datasets.all_versions(session) if row.status == "ready"]  # the newest of a name first
+        newest = {row.name: row for row in reversed(ready)}
         return cls(
             form=form,
             models=base_models.everyone(session),
-            newest={row.name: row for row in datasets.everyone(session)},
+            newest={name: newest[name] for name in sorted(newest)},
             versions={row.reference: row for row in ready},
         )
 
