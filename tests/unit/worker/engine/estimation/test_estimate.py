@@ -1,4 +1,4 @@
-"""What is foreseen of a run, held against the run: owner by owner, on tiny models of every kind."""
+"""Resource estimates, compared with measured runs by owner, on tiny models of every kind."""
 
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,8 @@ def job(folder: Path, name: str, spec: MethodSpec, training: TrainingArguments =
     return tiny_lm.job(folder, base, tried.MODELS[name], tiny_lm.pairs(), method=spec, training=training)
 
 
-def asked(job: TrainJob, **changes: Any) -> EstimateRequest:
-    """What is to be foreseen of a job."""
+def request_of(job: TrainJob, **changes: Any) -> EstimateRequest:
+    """The estimate request of a job."""
     return EstimateRequest(
         location=job.model_location,
         task=job.spec.task,
@@ -55,45 +55,48 @@ def steady(result: RunResult) -> Ledger:
     return ledger
 
 
-def held(spec: MethodSpec, name: str, folder: Path, training: TrainingArguments = TWO_STEPS) -> tuple[Ledger, Ledger]:
-    """Estimated and measured."""
+def estimated_and_measured(
+    spec: MethodSpec, name: str, folder: Path, training: TrainingArguments = TWO_STEPS
+) -> tuple[Ledger, Ledger]:
+    """The ledgers of a run, estimated and measured."""
     run = job(folder, name, spec, training)
-    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
-    return foreseen, steady(Attempt(run, tiny.Recorder()).run())
+    estimated = estimate_run(request_of(run), Path(run.dataset_file)).ledger
+    return estimated, steady(Attempt(run, tiny.Recorder()).run())
 
 
-def alike(foreseen: Ledger, measured: Ledger) -> None:
-    """Equal owner by owner: to the last byte but for scalars, the batch itself, and what hangs on values."""
-    assert foreseen.moment == measured.moment
+def alike(estimated: Ledger, measured: Ledger) -> None:
+    """Equal by owner, except for scalars, the batch itself, and memory that depends on values."""
+    assert estimated.moment == measured.moment
     for owner in OWNERS:
-        assert foreseen.owners[owner] == pytest.approx(measured.owners[owner], abs=2048 + 0.002 * measured.total), owner
+        expected = pytest.approx(measured.owners[owner], abs=2048 + 0.002 * measured.total)
+        assert estimated.owners[owner] == expected, owner
 
 
 @every_try
-def test_what_is_foreseen_is_what_is_held_and_kept(spec: MethodSpec, name: str, tmp_path: Path) -> None:
+def test_an_estimate_equals_what_a_run_holds_and_saves(spec: MethodSpec, name: str, tmp_path: Path) -> None:
     run = job(tmp_path, name, spec)
-    foreseen = estimate_run(asked(run), Path(run.dataset_file))
+    estimated = estimate_run(request_of(run), Path(run.dataset_file))
     result = Attempt(run, tiny.Recorder()).run()
-    alike(foreseen.ledger, steady(result))
+    alike(estimated.ledger, steady(result))
     chosen_in_training = 0.02 if spec.kind == "adalora" else 0.0
-    assert foreseen.file_bytes == pytest.approx(result.weights_file_bytes, rel=chosen_in_training, abs=0)
+    assert estimated.file_bytes == pytest.approx(result.weights_file_bytes, rel=chosen_in_training, abs=0)
 
 
 @pytest.mark.parametrize("changes", [{"bf16": True}, {"gradient_checkpointing": True}], ids=lambda c: next(iter(c)))
 @pytest.mark.parametrize("name", tried.MODELS)
 @pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
 def test_so_it_is_under_other_settings(spec: MethodSpec, name: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    foreseen, measured = held(spec, name, tmp_path, TWO_STEPS.model_copy(update=changes))
-    alike(foreseen, measured)
+    estimated, measured = estimated_and_measured(spec, name, tmp_path, TWO_STEPS.model_copy(update=changes))
+    alike(estimated, measured)
 
 
 def test_a_second_batch_of_a_step_finds_gradients_there(tmp_path: Path) -> None:
     training = TWO_STEPS.model_copy(update={"gradient_accumulation_steps": 2})
     table = [row._replace(text="the cat and a dog") for row in tiny.rows()]
     run = tiny.job(tmp_path, tiny.save_model(tmp_path / "model"), FullSpec(), training, table)
-    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
-    assert foreseen.owners["gradients"] > 0
-    alike(foreseen, steady(Attempt(run, tiny.Recorder()).run()))
+    estimated = estimate_run(request_of(run), Path(run.dataset_file)).ledger
+    assert estimated.owners["gradients"] > 0
+    alike(estimated, steady(Attempt(run, tiny.Recorder()).run()))
 
 
 @pytest.mark.parametrize("form", ["text", "messages"])
@@ -102,16 +105,16 @@ def test_rows_of_every_format_are_measured_as_they_are(form: Format, tmp_path: P
     rows = tiny_lm.ROWS[form]()
     training = TWO_STEPS.model_copy(update={"num_train_epochs": 2})  # so that every batch has a second turn
     run = tiny_lm.job(tmp_path, base, "causal-lm", rows, form, method=LoraSpec(r=4), training=training)
-    foreseen = estimate_run(asked(run), Path(run.dataset_file))
-    assert foreseen.lengths.source == "dataset" and foreseen.lengths.rows == 40
-    alike(foreseen.ledger, steady(Attempt(run, tiny.Recorder()).run()))
+    estimated = estimate_run(request_of(run), Path(run.dataset_file))
+    assert estimated.lengths.source == "dataset" and estimated.lengths.rows == 40
+    alike(estimated.ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
-def test_packed_rows_are_foreseen_packed(tmp_path: Path) -> None:
+def test_packed_rows_are_estimated_packed(tmp_path: Path) -> None:
     training = TWO_STEPS.model_copy(update={"packing": True, "max_length": 32})
     base = tiny_lm.save_model(tmp_path / "model", "llama")
     run = tiny_lm.job(tmp_path, base, "causal-lm", tiny_lm.pairs(), method=FullSpec(), training=training)
-    alike(estimate_run(asked(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
+    alike(estimate_run(request_of(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
 WIDE: dict[str, dict[str, int]] = {
@@ -122,29 +125,29 @@ WIDE: dict[str, dict[str, int]] = {
 
 
 @pytest.mark.parametrize("name", WIDE)
-def test_a_base_in_four_bits_is_foreseen_from_its_shapes(name: str, tmp_path: Path) -> None:
+def test_a_base_in_four_bits_is_estimated_from_its_shapes(name: str, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     spec = QloraSpec(r=4)
     base = tiny_lm.save_model(tmp_path / "model", name, **WIDE[name])
     run = tiny_lm.job(tmp_path, base, tried.MODELS[name], tiny_lm.pairs(), method=spec, training=TWO_STEPS)
-    foreseen = estimate_run(asked(run), Path(run.dataset_file)).ledger
+    estimated = estimate_run(request_of(run), Path(run.dataset_file)).ledger
     measured = steady(Attempt(run, tiny.Recorder()).run())
-    assert foreseen.owners["optimizer"] == measured.owners["optimizer"]
-    assert foreseen.total == pytest.approx(measured.total, rel=0.05)
+    assert estimated.owners["optimizer"] == measured.owners["optimizer"]
+    assert estimated.total == pytest.approx(measured.total, rel=0.05)
 
 
 def test_without_rows_each_is_as_long_as_it_may_be(tmp_path: Path) -> None:
     run = job(tmp_path, "llama", FullSpec())
-    found = estimate_run(asked(run, dataset_file=""), None)
+    found = estimate_run(request_of(run, dataset_file=""), None)
     assert (found.ledger.rows, found.ledger.length) == (8, 24)
     assert found.lengths.source == "max_length" and (found.steps, found.train_flops) == (0, 0)
-    with_rows = estimate_run(asked(run), Path(run.dataset_file))
+    with_rows = estimate_run(request_of(run), Path(run.dataset_file))
     assert with_rows.ledger.total < found.ledger.total and with_rows.steps == 5
 
 
-def test_an_evaluation_is_foreseen_with_the_optimizers_state_beside_it(tmp_path: Path) -> None:
+def test_an_evaluation_is_estimated_with_the_optimizers_state_beside_it(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
-    found = estimate_run(asked(run), Path(run.dataset_file))
+    found = estimate_run(request_of(run), Path(run.dataset_file))
     assert found.phases["evaluate"] - found.phases["baseline"] == found.ledger.owners["optimizer"]
     assert found.peak_bytes == max(found.phases.values()) and found.phase in found.phases
 
@@ -156,7 +159,7 @@ def test_operations_grow_with_rows_and_are_fewer_where_less_trains(tmp_path: Pat
         for spec in (FullSpec(), HeadOnlySpec()):
             training = TWO_STEPS.model_copy(update={"per_device_train_batch_size": rows, "cache_frozen_prefix": False})
             run = tiny.job(tmp_path / f"{rows}{spec.kind}", model, spec, training)
-            flops[rows, spec.kind] = estimate_run(asked(run, dataset_file=""), None).step_flops
+            flops[rows, spec.kind] = estimate_run(request_of(run, dataset_file=""), None).step_flops
     assert flops[16, "full"] == 2 * flops[8, "full"]
     assert flops[8, "full"] > 2.5 * flops[8, "head-only"]  # forward alone, against forward and twice as much back
 
@@ -167,24 +170,24 @@ def test_blocks_that_are_computed_once_are_no_part_of_a_step(tmp_path: Path) -> 
     for cached in (True, False):
         training = TWO_STEPS.model_copy(update={"cache_frozen_prefix": cached})
         run = tiny.job(tmp_path / str(cached), model, HeadOnlySpec(), training)
-        flops[cached] = estimate_run(asked(run, dataset_file=""), None).step_flops
+        flops[cached] = estimate_run(request_of(run, dataset_file=""), None).step_flops
     assert 0 < flops[True] < flops[False] / 10
 
 
 def test_what_a_training_needs_is_the_sum_over_its_batches(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
-    once = estimate_run(asked(run), Path(run.dataset_file))
+    once = estimate_run(request_of(run), Path(run.dataset_file))
     twice = estimate_run(
-        asked(run, training=TWO_STEPS.model_copy(update={"num_train_epochs": 2})), Path(run.dataset_file)
+        request_of(run, training=TWO_STEPS.model_copy(update={"num_train_epochs": 2})), Path(run.dataset_file)
     )
     assert twice.train_flops == pytest.approx(2 * once.train_flops)
     assert once.step_flops * once.steps * 0.5 < once.train_flops < once.step_flops * once.steps
     assert twice.steps == 2 * once.steps
 
 
-def test_a_cuda_step_is_foreseen_on_a_machine_without_cuda(tmp_path: Path) -> None:
+def test_a_cuda_step_is_estimated_on_a_machine_without_cuda(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
-    on_cpu, on_cuda = (estimate_run(asked(run, device=device), None) for device in ("cpu", "cuda"))
+    on_cpu, on_cuda = (estimate_run(request_of(run, device=device), None) for device in ("cpu", "cuda"))
     assert on_cuda.ledger.owners["activations"] < on_cpu.ledger.owners["activations"]  # attention in one kernel
     assert all(size % 512 == 0 for size in on_cuda.ledger.owners.values())
 
@@ -211,7 +214,7 @@ def test_a_configuration_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "reason"),
     [
         (pasted({}), "without model_type"),
         (pasted({"model_type": "nonesuch"}), "does not know model_type 'nonesuch'"),
@@ -223,14 +226,14 @@ def test_a_configuration_is_enough() -> None:
     ],
     ids=["empty", "unknown", "remote code", "too deep", "no number", "another task", "no such layer"],
 )
-def test_what_cannot_be_foreseen_is_refused_in_a_sentence(request_: EstimateRequest, said: str) -> None:
-    with pytest.raises(RunFailed, match=said) as refused:
+def test_an_impossible_estimate_is_refused_with_a_reason(request_: EstimateRequest, reason: str) -> None:
+    with pytest.raises(RunFailed, match=reason) as refused:
         estimate_run(request_, None)
     assert refused.value.message.endswith(".")
 
 
 def test_a_map_has_a_ledger_for_every_method_length_and_batch() -> None:
-    asked = MapRequest(
+    request = MapRequest(
         config=CONFIG,
         task="causal-lm",
         methods=(FullSpec(), LoraSpec(r=4)),
@@ -239,11 +242,11 @@ def test_a_map_has_a_ledger_for_every_method_length_and_batch() -> None:
         device="cpu",
         bf16=False,
     )
-    cells = memory_map(asked).cells
+    cells = memory_map(request).cells
     assert len(cells) == 12
     totals = {(cell.method, cell.length, cell.rows): cell.ledger.total for cell in cells}
     assert totals[0, 16, 4] > totals[0, 16, 1] and totals[0, 32, 4] > totals[0, 16, 4] > totals[1, 16, 4]
-    alone = estimate_run(asked.cell(LoraSpec(r=4), 32, 2), None)
+    alone = estimate_run(request.cell(LoraSpec(r=4), 32, 2), None)
     assert alone.ledger.total == totals[1, 32, 2]
 
 

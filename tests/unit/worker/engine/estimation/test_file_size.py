@@ -1,5 +1,5 @@
-"""The size of the file that one keeps, foreseen and on disk: every method over a base in bfloat16. In float32
-`test_estimate.py` holds it against whole runs."""
+"""The size of the saved file, estimated and on disk: every method on a base in bfloat16. `test_estimate.py` compares it
+with complete runs, in float32."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from app.domain.methods import AdaLoraSpec, LoraSpec, MethodSpec
 from tests import tiny
 from tests.unit.worker.engine import adapted as tried
-from tests.unit.worker.engine.estimation.test_estimate import TRIES, asked, job
+from tests.unit.worker.engine.estimation.test_estimate import TRIES, job, request_of
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
@@ -53,8 +53,8 @@ def on_disk(spec: MethodSpec, name: str, folder: Path, *, bf16: bool) -> int:
 
 
 @every_case
-def test_it_is_foreseen_to_the_byte(spec: MethodSpec, name: str, bf16: bool, tmp_path: Path) -> None:
-    found = estimate_run(asked(job(tmp_path, name, spec), bf16=bf16, dataset_file=""), None).file_bytes
+def test_it_is_estimated_to_the_byte(spec: MethodSpec, name: str, bf16: bool, tmp_path: Path) -> None:
+    found = estimate_run(request_of(job(tmp_path, name, spec), bf16=bf16, dataset_file=""), None).file_bytes
     (tmp_path / "kept").mkdir()
     assert found == on_disk(spec, name, tmp_path / "kept", bf16=bf16)
 

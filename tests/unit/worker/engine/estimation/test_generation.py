@@ -1,4 +1,4 @@
-"""What writing takes, foreseen on fake tensors and held against what a model holds that writes."""
+"""The memory of generation, estimated on fake tensors and measured on a model that generates."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ ROWS, PROMPT = 24, 9
 CPU = torch.device("cpu")
 
 
-def held(kind: str, new: int) -> int:
+def measured(kind: str, new: int) -> int:
     """Bytes at the peak while a model writes so many tokens after prompts of one length."""
     model = tiny_lm.model(kind)
     assert model.generation_config is not None
@@ -39,7 +39,7 @@ def held(kind: str, new: int) -> int:
     return journal.ledger("measured", None, ROWS, PROMPT).total
 
 
-def foreseen(kind: str, new: int) -> int:
+def estimated(kind: str, new: int) -> int:
     """The same, of a model without memory."""
     model = tiny_lm.model(kind)
     replace_tensors(model, mode := FakeTensorMode())
@@ -52,12 +52,12 @@ def foreseen(kind: str, new: int) -> int:
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])
 @pytest.mark.parametrize("new", [1, 2, 40])
-def test_what_writing_takes_is_foreseen(kind: str, new: int) -> None:
-    assert foreseen(kind, new) == pytest.approx(held(kind, new), rel=0.05)
+def test_the_memory_of_generation_is_estimated(kind: str, new: int) -> None:
+    assert estimated(kind, new) == pytest.approx(measured(kind, new), rel=0.05)
 
 
 def test_every_token_more_takes_its_keys_and_values() -> None:
     config = tiny_lm.config("gpt2")
     a_token = 2 * config.n_layer * config.n_embd * 4 * ROWS
     copied = config.n_embd * 4 * ROWS
-    assert foreseen("gpt2", 120) - foreseen("gpt2", 100) == pytest.approx(20 * (a_token + copied), rel=0.05)
+    assert estimated("gpt2", 120) - estimated("gpt2", 100) == pytest.approx(20 * (a_token + copied), rel=0.05)

@@ -1,4 +1,4 @@
-"""What loading takes, foreseen from the headers of a model's files, and held against a process that loads it."""
+"""The memory of loading, estimated from the headers of a model's files and measured on a process that loads it."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from transformers import BertModel
 
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from tests import tiny
-from tests.unit.worker.engine.estimation.test_estimate import CONFIG, TWO_STEPS, asked, pasted
+from tests.unit.worker.engine.estimation.test_estimate import CONFIG, TWO_STEPS, pasted, request_of
 from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.estimation.loading import Stored, loading_bytes, stored
@@ -43,7 +43,7 @@ def saved(folder: Path, dtype: torch.dtype, **changes: object) -> Path:
 def load_phase(base: Path, folder: Path, spec: MethodSpec, *, bf16: bool, device: str = "cpu") -> tuple[int, int]:
     """Estimated bytes of the phase, and parameters of the model."""
     job = tiny.job(folder, base, spec, TWO_STEPS.model_copy(update={"bf16": bf16}))
-    found = estimate_run(asked(job, device=device), None)
+    found = estimate_run(request_of(job, device=device), None)
     return found.phases["load"], found.total
 
 
@@ -74,7 +74,7 @@ def test_on_a_card_a_model_takes_what_it_is_held_in(tmp_path: Path) -> None:
 def test_the_peak_of_a_lora_on_a_stored_bfloat16_is_in_loading(tmp_path: Path) -> None:
     base = saved(tmp_path / "model", torch.bfloat16, vocab_size=20_000)
     job = tiny.job(tmp_path / "run", base, LoraSpec(r=2), TWO_STEPS.model_copy(update={"bf16": True}))
-    assert estimate_run(asked(job), None).phase == "load"
+    assert estimate_run(request_of(job), None).phase == "load"
 
 
 def test_where_there_are_no_files_the_configuration_says() -> None:
@@ -117,7 +117,7 @@ def test_a_file_that_is_none_leaves_it_to_the_configuration(content: bytes, tmp_
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_process_that_loads_holds_what_was_foreseen(tmp_path: Path) -> None:
+def test_a_process_that_loads_holds_what_was_estimated(tmp_path: Path) -> None:
     sizes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 8}
     base = saved(tmp_path / "model", torch.bfloat16, **sizes, vocab_size=20_000)
     found, _ = load_phase(base, tmp_path / "run", LoraSpec(r=2), bf16=True)

@@ -1,0 +1,29 @@
+"""A MemoryError while a model is probed passes through, so that the process reports its limit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests import tiny_lm
+from worker.engine.data.packing import check_packing
+from worker.engine.models.architecture import behind_blocks
+from worker.engine.prefix.frozen_prefix import frozen_prefix
+
+PROBES: dict[str, Callable[[Any], object]] = {
+    "packing": lambda model: check_packing(model, 8),
+    "behind blocks": lambda model: behind_blocks(model, ["model.layers.0"]),
+    "frozen prefix": frozen_prefix,
+}
+
+
+@pytest.mark.parametrize("probe", PROBES.values(), ids=PROBES)
+def test_a_memory_error_passes_through(probe: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_lm.model("llama")
+
+    def forward(*_args: object, **_options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(type(model), "forward", forward)
+    with pytest.raises(MemoryError):
+        probe(model)
