@@ -17,7 +17,7 @@ PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --di
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | awk -F '\t' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
-demo: $(STAMP) ## Start everything and weigh full fine-tuning against LoRA on a sample (ARGS=--exit ends after it)
+demo: $(STAMP) $(if $(findstring causal-lm,$(ARGS)),$(SMOLLM2)) ## Start everything and weigh full fine-tuning against LoRA on a sample (ARGS=--exit ends after it)
 	@$(BIN)/vezna demo $(ARGS)
 
 up: $(STAMP) ## Start everything, without the sample study

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 import uvicorn
@@ -15,9 +15,8 @@ from app.cli.client import Client
 from app.cli.shared import console
 from app.cli.studies import show_comparison
 from app.cli.terminal import progress
-from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.errors import Conflict, Unavailable
-from app.domain.models.base_model import SAMPLE_MODEL, ModelRegistration
+from app.domain.models.base_model import ModelRegistration
 from app.domain.runs.status import RunStatus
 from app.embedded import Stack, check, locked, stack
 from app.queue import Doorbell
@@ -32,6 +31,9 @@ from app.store.session import Database
 from app.store.tables import BaseModelRow
 
 T = TypeVar("T")
+SampleTask = Annotated[
+    Literal["sequence-classification", "causal-lm"], typer.Option("--task", help="What the sample model learns.")
+]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 INSPECTION_SECONDS = 180.0
 GRACE_SECONDS = 3
@@ -47,13 +49,16 @@ def up(port: Port = None) -> None:
 
 def demo(
     port: Port = None,
+    task: SampleTask = "sequence-classification",
     exit_after: Annotated[
         bool, typer.Option("--exit", help="End when the study has ended; 0 if every run succeeded.")
     ] = False,
 ) -> None:
-    """Start everything and run the sample study: full fine-tuning, LoRA and a linear probe on BBC headlines."""
+    """Start everything and run the sample study: full fine-tuning, LoRA and a linear probe on BBC headlines. With
+    `--task causal-lm` SmolLM2 writes the headlines."""
+    part = sample.of_task(task)
     with _everything(port) as running:
-        study_id = sample_study(running.settings, running.require_alive)
+        study_id = sample_study(running.settings, running.require_alive, part)
         console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
         client = Client(running.url)
         progress.follow_study(console, running.while_alive(client.events(f"/studies/{study_id}/events")))
@@ -76,12 +81,12 @@ def web() -> None:
     )
 
 
-def submit_sample() -> None:
-    """Register the sample model and headlines with a running installation and submit the sample study.
+def submit_sample(task: SampleTask = "sequence-classification") -> None:
+    """Register the model and data of a sample with a running installation and submit its study.
 
     Needs its database, broker and files (the same VEZNA_ settings), and the packages of `vezna[sample]`.
     """
-    study_id = sample_study(_settings(None), lambda: None)
+    study_id = sample_study(_settings(None), lambda: None, sample.of_task(task))
     console.print(f"Study {study_id} is queued: /studies/{study_id}")
 
 
@@ -115,23 +120,24 @@ def _migrate(settings: Settings) -> None:
     database.dispose()
 
 
-def sample_study(settings: Settings, still_alive: Callable[[], None]) -> int:
-    """The sample study of this database: an existing one without failed or cancelled runs, otherwise a new one."""
-    labels, rows = sample.headlines()
+def sample_study(settings: Settings, still_alive: Callable[[], None], part: sample.Sample | None = None) -> int:
+    """A sample's study in this database (by default that of classification): an existing one without failed or
+    cancelled runs, otherwise a new one."""
+    part = part or sample.of_task("sequence-classification")
     database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
     with database.transaction() as session:
         data = partial(dataset_service.register, session, files)
-        labelled = partial(data, title=sample.TITLE, form="labelled", labels=labels, rows=rows)
-        headlines = _beside(SAMPLE_DATASET, labelled)
+        rows = partial(data, title=part.title, form=part.format, labels=part.labels, rows=part.rows)
+        dataset = _beside(part.dataset, rows)
 
         def packaged(name: str) -> BaseModelRow:
-            registration = ModelRegistration(name=name, source="sample")
+            registration = ModelRegistration(name=name, source="sample", location=part.location)
             return model_service.register(session, bell, registration, settings.model_roots)
 
-        model = _beside(SAMPLE_MODEL, packaged).name
-        spec = sample.study(dataset_service.shortest_reference(session, headlines), model)
-        known = studies.by_name(session, sample.STUDY_NAME)
-        if known and known.dataset_id == headlines.id and sample.study(known.spec.dataset, model) == known.spec:
+        model = _beside(part.model, packaged).name
+        spec = part.study(dataset_service.shortest_reference(session, dataset), model)
+        known = studies.by_name(session, spec.name)
+        if known and known.dataset_id == dataset.id and part.study(known.spec.dataset, model) == known.spec:
             spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
             if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
                 return known.id

@@ -5,17 +5,21 @@ import pytest
 from app import sample
 from app.cli import serve
 from app.domain.data.dataset import SAMPLE_DATASET
-from app.domain.models.base_model import SAMPLE_MODEL
+from app.domain.errors import Invalid
+from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
+from app.domain.studies.power import detectable_difference
 from app.services import datasets
 from app.services import studies as study_service
 from app.settings import Settings
 from app.store.files import Files
+from app.store.queries import base_models
 from app.store.queries import datasets as rows_of_data
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow, StudyRow
 from tests.conftest import TINY_FACTS as SAMPLE_FACTS
 from tests.conftest import small_dataset
 from tests.fakes import SilentBell
+from tests.filled_language import CAUSAL, register_language
 
 
 @pytest.fixture
@@ -103,3 +107,30 @@ def _of_their_own(database: Database, files: Files, name: str = SAMPLE_DATASET, 
         row = datasets.register(session, files, name="theirs", title="", form="labelled", labels=labels, rows=rows)
         row.name, row.version = name, version
     return row.id
+
+
+def test_the_language_study_is_of_smollm2_on_titles(registered: Database, settings: Settings) -> None:
+    name = SAMPLE_LANGUAGE_MODEL
+    with registered.transaction() as session:
+        register_language(session)
+        known = base_models.by_name(session, CAUSAL)
+        assert known
+        facts = known.facts_json
+        session.add(BaseModelRow(name=name, source="sample", location="smollm2", status="ready", facts_json=facts))
+    part = sample.of_task("causal-lm")
+    first = serve.sample_study(settings, lambda: None, part)
+    assert serve.sample_study(settings, lambda: None, part) == first
+    with registered.reading() as session:
+        study = session.get_one(StudyRow, first)
+        spec = study.spec
+        dataset = rows_of_data.by_id(session, study.dataset_id)
+        assert dataset and dataset.facts.counts == {"train": 480, "validation": 60, "test": 320}
+    assert (spec.task, spec.verdict_metric, spec.base_model) == ("causal-lm", "rouge_l", name)
+    assert [arm.title for arm in spec.arms] == ["full", "LoRA r=8"]
+    detectable = detectable_difference(320, len(spec.seeds), 0.35, graded=True)
+    assert detectable < spec.margin_points / 100, "the study can find that LoRA is within the margin"
+
+
+def test_a_task_without_a_packaged_model_says_so() -> None:
+    with pytest.raises(Invalid, match="no sample of the task seq2seq-lm"):
+        sample.of_task("seq2seq-lm")
