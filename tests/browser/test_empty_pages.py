@@ -93,7 +93,7 @@ def test_a_comparison_of_nothing_asks_again_and_names_a_run_that_is_not_there(ba
     button.click()
     bare.wait_for_url("**/compare?runs=")
     expect(bare.locator("main h2")).to_have_text("No run is selected yet")
-    bare.get_by_label("Numbers of runs").fill("7")
+    bare.get_by_label("Ids of runs").fill("7")
     button.click()
     expect(bare.locator("main h2")).to_have_text("There is no run 7.")
 

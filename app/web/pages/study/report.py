@@ -3,10 +3,9 @@
 from dataclasses import replace
 from importlib.metadata import version
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
-from app.store.files import Files
 from app.store.tables import now
 from app.web.address import Address
 from app.web.figures.figure import Figure, drawn
@@ -16,7 +15,7 @@ from app.web.http.dependencies import Config, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.stylesheet import whole_stylesheet
 from app.web.pages.study.context import StudyPage
-from app.web.pages.study.routes import View
+from app.web.pages.study.routes import Page
 from app.web.specs import as_yaml
 from app.web.templating import render_text
 
@@ -29,9 +28,9 @@ OFFLINE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; 
 
 
 @router.get("/studies/{study_id:int}/report.html")
-def show(request: Request, session: Reading, files: Store, settings: Config, study_id: int, view: View) -> HTMLResponse:
+def show(page: Page) -> HTMLResponse:
     """The study's page in the same view, with the figures that the page shows only on a click."""
-    return _report(StudyData(session, settings, study_id), files, view, Address.of(request, f"/studies/{study_id}"))
+    return _report(page)
 
 
 @api_router.get(
@@ -42,13 +41,12 @@ def show(request: Request, session: Reading, files: Store, settings: Config, stu
 )
 def resource(session: Reading, files: Store, settings: Config, study_id: int) -> HTMLResponse:
     """The study's page as one HTML file that needs no server: it opens offline, and prints."""
-    return _report(StudyData(session, settings, study_id), files, USUAL, Address(f"/studies/{study_id}"))
+    data = StudyData(session, settings, study_id)
+    return _report(StudyPage.of(data, files, USUAL, Address(f"/studies/{study_id}")))
 
 
-def _report(data: StudyData, files: Files, view: ViewParams, address: Address) -> HTMLResponse:
-    """Raises NotFound."""
-    page = StudyPage.of(data, files, view, address)
-    more = [drawn(figure, address.path) for figure in _more_figures(data, view) if not figure.empty]
+def _report(page: StudyPage) -> HTMLResponse:
+    more = [drawn(figure, page.address.path) for figure in _more_figures(page.data, page.view) if not figure.empty]
     text = render_text(
         "study/report.html",
         page=page,
@@ -60,7 +58,7 @@ def _report(data: StudyData, files: Files, view: ViewParams, address: Address) -
         policy=OFFLINE_POLICY,
     )
     headers = {
-        "Content-Disposition": f'inline; filename="study-{data.study_id}.html"',
+        "Content-Disposition": f'inline; filename="study-{page.id}.html"',
         "Content-Security-Policy": OFFLINE_POLICY,
         "Cache-Control": "no-cache",
     }

@@ -27,39 +27,29 @@ def view_params(request: Request) -> ViewParams:
 View = Annotated[ViewParams, Depends(view_params)]
 
 
-@router.get("")
-def show(
-    request: Request,
-    session: Reading,
-    files: Store,
-    settings: Config,
-    render: Render,
-    study_id: int,
-    view: View,
-) -> HTMLResponse:
-    """The whole page. View parameters and sort order are in its address."""
-    page = StudyPage.of(
+def study_page(
+    request: Request, session: Reading, files: Store, settings: Config, study_id: int, view: View
+) -> StudyPage:
+    """The page in the view of the address. Raises NotFound."""
+    return StudyPage.of(
         StudyData(session, settings, study_id), files, view, Address.of(request, f"/studies/{study_id}")
     )
+
+
+Page = Annotated[StudyPage, Depends(study_page)]
+
+
+@router.get("")
+def show(request: Request, render: Render, page: Page) -> HTMLResponse:
+    """The whole page. View parameters and sort order are in its address."""
     # htmx swaps the part with the mistake in it only from a successful response
-    wrong = bool(view.errors) and "hx-request" not in request.headers
+    wrong = bool(page.view.errors) and "hx-request" not in request.headers
     return render.page("study/show.html", page, status=422 if wrong else 200)
 
 
 @router.get("/live")
-def live(
-    request: Request,
-    session: Reading,
-    files: Store,
-    settings: Config,
-    render: Render,
-    study_id: int,
-    view: View,
-) -> HTMLResponse:
+def live(request: Request, render: Render, page: Page) -> HTMLResponse:
     """What changes when a run ends, for htmx; after the last one the browser loads the whole page again."""
-    page = StudyPage.of(
-        StudyData(session, settings, study_id), files, view, Address.of(request, f"/studies/{study_id}")
-    )
     answer = render.page("study/body.html", page)
     if not page.live and "hx-request" in request.headers:
         answer.headers["HX-Refresh"] = "true"
