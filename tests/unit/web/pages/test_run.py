@@ -51,6 +51,15 @@ def test_a_succeeded_run_says_first_what_it_reached(full: TestClient) -> None:
     assert "/cancel" not in text
 
 
+def test_a_run_without_a_confusion_matrix_has_a_page(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        run = runs.get(session, SUCCEEDED)
+        run.result_json = (run.result_json or {}) | {"confusion": None}
+    answer = full.get(f"/runs/{SUCCEEDED}")
+    assert answer.status_code == 200
+    assert "charts/confusion" not in answer.text
+
+
 def test_clocks_sum_to_the_attempt(full: TestClient) -> None:
     text = full.get(f"/runs/{SUCCEEDED}").text.split('aria-label="Clocks"')[1].split("</table>")[0]
     numbers = [float(n) for n in re.findall(r'</th>\s*<td class="num">([\d.]+)</td>', text)]

@@ -84,7 +84,7 @@ def test_its_spec_is_the_studys(empty: TestClient) -> None:
 
 
 def test_it_says_when_and_with_what_it_was_made(empty: TestClient) -> None:
-    assert re.search(r"made \d+ \w+ \d{4}, \d\d:\d\d UTC with Vezna \d", report(empty))
+    assert re.search(r"generated \d+ \w+ \d{4}, \d\d:\d\d UTC with Vezna \d", report(empty))
 
 
 def test_it_shows_what_is_looked_at(empty: TestClient) -> None:
@@ -104,7 +104,7 @@ def test_names_are_text_in_it_too(empty: TestClient) -> None:
 
 def test_the_api_has_the_same_file(empty: TestClient) -> None:
     text = report(empty)
-    made = re.compile(r"made [^<]*")
+    made = re.compile(r"generated [^<]*")
     assert made.sub("", empty.get("/api/v1/studies/1/report").text) == made.sub("", text)
     assert empty.get("/api/v1/studies/9/report").json()["status"] == 404
     assert empty.get("/studies/9/report.html").status_code == 404
