@@ -14,7 +14,7 @@ from app.domain.messages import _
 from worker.children.child import answer_one_request
 
 MAX_BYTES = 4 * 2**30
-"""Of writable memory."""
+"""Limit of writable memory."""
 
 
 def answer(request: str) -> str:

@@ -1,5 +1,5 @@
-"""Where this worker loads a base model from. A packaged sample that comes as GGUF is converted the first time, into
-`samples/` in VEZNA_HOME."""
+"""Resolves the location from which this worker loads a base model. A packaged sample in GGUF is converted on first use,
+into `samples/` of VEZNA_HOME."""
 
 import fcntl
 import json
@@ -32,8 +32,9 @@ def load_from(source: str, location: str, home: Path, command: tuple[str, ...] =
 
 def located(reference: str, home: Path) -> str:
     """The same for a reference, as `app.services.models.reference_of` writes it."""
-    known = reference.startswith(SAMPLE)
-    return load_from("sample" if known else "", reference.removeprefix(SAMPLE) if known else reference, home)
+    if reference.startswith(SAMPLE):
+        return load_from("sample", reference.removeprefix(SAMPLE), home)
+    return reference
 
 
 def _converted(file: Path, directory: Path, command: tuple[str, ...]) -> Path:

@@ -26,9 +26,9 @@ class Stored(NamedTuple):
     """Bytes of the weights in their files, by whether they are converted on loading."""
 
     mapped_bytes: int
-    """In float32."""
+    """Weights in float32."""
     converted_bytes: int
-    """In another dtype."""
+    """Weights in another dtype."""
     converted_numbers: int
 
 

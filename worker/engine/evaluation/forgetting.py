@@ -81,5 +81,5 @@ class _Named:
         self._sink.log(f"General text: {message}")
 
     def raise_if_stopped(self) -> None:
-        """As the run's own."""
+        """Raise `Stopped` if a stop was requested."""
         self._sink.raise_if_stopped()

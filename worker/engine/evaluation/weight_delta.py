@@ -208,6 +208,6 @@ class BaseModelCopy:
 
     @cached_property
     def model(self) -> nn.Module:
-        """In float32 on the CPU, in evaluation mode."""
+        """The base model, in float32 on the CPU, in evaluation mode."""
         job = self._job
         return load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed).model

@@ -78,7 +78,7 @@ def attend(
 
 
 def _bias(mask: torch.Tensor | None, causal: bool, scores: torch.Tensor) -> torch.Tensor | None:
-    """What is added to the scores [B, H, T, S], so that a query sees what it may; None if it sees everything."""
+    """The mask to add to the scores [B, H, T, S]; None if every query attends to every key."""
     if mask is None:
         if not causal:
             return None
