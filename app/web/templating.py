@@ -1,6 +1,7 @@
 """Jinja: one environment, and how a page is made of a template, its context and the shell around it.
 
-A context is one frozen dataclass (`app.web.contexts`), known to its template as `page`. An endpoint asks for `Render`:
+A context is one frozen dataclass (`app/web/pages/NOUN/context.py`), known to its template as `page`. An endpoint asks
+for `Render`:
 
     def index(session: Reading, render: Render) -> HTMLResponse:
         return render.page("studies/index.html", StudiesPage(...))

@@ -215,8 +215,9 @@ class ArmEncodings:
         named = any(style.name for style in styles)
         self._legend = alt.Legend(title=None, orient="right", **look) if named else None
 
-    def _by_arm(self, channel: type[Any], choices: Sequence[Any]) -> Any:
-        scale = alt.Scale(domain=[style.name for style in self._styles], range=list(choices))
+    def _by_arm(self, channel: type[Any], attribute: str) -> Any:
+        choices = [getattr(style, attribute) for style in self._styles]
+        scale = alt.Scale(domain=[style.name for style in self._styles], range=choices)
         return channel("arm:N", scale=scale, legend=self._legend)
 
     def _dashes(self) -> alt.StrokeDashValue:
@@ -229,18 +230,15 @@ class ArmEncodings:
     @property
     def lines(self) -> dict[str, Any]:
         """Colour and dash."""
-        return {
-            "stroke": self._by_arm(alt.Stroke, [style.colour for style in self._styles]),
-            "strokeDash": self._dashes(),
-        }
+        return {"stroke": self._by_arm(alt.Stroke, "colour"), "strokeDash": self._dashes()}
 
     @property
     def markers(self) -> dict[str, Any]:
         """Colour, shape and fill; the legend shows these."""
         return {
-            "stroke": self._by_arm(alt.Stroke, [style.colour for style in self._styles]),
-            "shape": self._by_arm(alt.Shape, [style.shape for style in self._styles]),
-            "fill": self._by_arm(alt.Fill, [style.fill for style in self._styles]),
+            "stroke": self._by_arm(alt.Stroke, "colour"),
+            "shape": self._by_arm(alt.Shape, "shape"),
+            "fill": self._by_arm(alt.Fill, "fill"),
         }
 
     @property

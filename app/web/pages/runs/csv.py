@@ -23,6 +23,8 @@ from app.web.text.run_fields import PLAIN
 
 AT_ONCE = 1000
 BASE_UNITS = {"bytes": "_bytes", "seconds": "_seconds"}
+SHARED = ("model", "data", "task", "metric", "method")
+"""Texts that all runs of a group share."""
 
 
 def runs_file(database: Database, view: ViewParams) -> StreamingResponse:
@@ -65,9 +67,9 @@ def _head(view: ViewParams, pinned: Baseline | None) -> list[str]:
     head = ["first_run", "arm", "runs", "score_n", "score_lower"] if view.grouped else ["run", "arm"]
     for name in view.columns:
         own = name + BASE_UNITS.get(FIELDS[name].kind, "")
-        if view.grouped and _spread(name):
+        if view.grouped and name in SUMMED:
             head += [f"{own}_mean", f"{own}_sd"]
-        elif not view.grouped or name in ("model", "data", "task", "metric", "method"):
+        elif not view.grouped or name in SHARED:
             head += [own, "study_name"] if name == "study" else [own]
         else:
             continue
@@ -95,18 +97,14 @@ def _group(group: Group, view: ViewParams, pinned: Baseline | None) -> list[Any]
     values, score = group.first.values, group.spreads["score"]
     row: list[Any] = [group.first.id, values["arm"], len(group.runs), score.n, score.lower]
     for name in view.columns:
-        if _spread(name):
+        if name in SUMMED:
             spread = group.spreads[name]
             row += [spread.mean, spread.sd]
             if pinned and _differs(name):
                 row.append(_difference(name, spread.mean, conditions_of_group(group), pinned))
-        elif name in ("model", "data", "task", "metric", "method"):
+        elif name in SHARED:
             row.append(values.get(name))
     return row
-
-
-def _spread(name: str) -> bool:
-    return name in SUMMED
 
 
 def _differs(name: str) -> bool:
