@@ -27,7 +27,7 @@ What = TypeVar("What")
 MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
 """Of one file in the cache."""
-KEPT_BYTES = 128 << 20
+CACHE_BYTES = 128 << 20
 TEXTS = ("text", "prompt", "completion", "messages")
 """Inputs of the model, and expected outputs."""
 BATCH = 256
@@ -57,10 +57,10 @@ class Predictions:
         return self.table.column(name)[row].as_py() if name in self.table.column_names else None
 
 
-class Kept:
+class Cache:
     """A cache of the predictions that were read last, by name, with a maximum size."""
 
-    def __init__(self, most: int = KEPT_BYTES) -> None:
+    def __init__(self, most: int = CACHE_BYTES) -> None:
         self.most = most
         self._kept: OrderedDict[str, Predictions] = OrderedDict()
         self._lock = Lock()
@@ -79,13 +79,13 @@ class Kept:
         return predictions
 
 
-KEPT = Kept()
+CACHE = Cache()
 
 
 def of_artifact(files: Files, artifact: ArtifactRow, *, texts: bool) -> Predictions:
     """A predictions file, with or without the inputs of the model: all runs of a study have the same inputs, so those
     of one file suffice. Raises NotFound if it is no longer in the store, Invalid if it cannot be read."""
-    return KEPT.get(
+    return CACHE.get(
         f"{artifact.sha256} {texts}", lambda: _opened(files, artifact.file, lambda file: read(file, texts=texts))
     )
 

@@ -25,7 +25,7 @@ LONG = "word " * 300
 @pytest.fixture
 def flips(site: Site, page: Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     """A window on the flips of a finished study."""
-    monkeypatch.setattr(predictions, "KEPT", predictions.Kept())
+    monkeypatch.setattr(predictions, "CACHE", predictions.Cache())
     with site.database.transaction() as session:
         prediction_files.add_to_study(session, site.files, 1)
     page.goto("/studies/1")

@@ -28,7 +28,7 @@ def api(
     database: Database, settings: Settings, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[TestClient]:
     """A client of an application that knows nothing yet, and has read no file."""
-    monkeypatch.setattr(predictions, "KEPT", predictions.Kept())
+    monkeypatch.setattr(predictions, "CACHE", predictions.Cache())
     app = create_app(settings)
     app.state.doorbell = bell
     with TestClient(app, base_url="http://127.0.0.1/api/v1") as client:
@@ -210,7 +210,7 @@ def test_of_a_large_file_the_first_rows_are_listed(
 
 def test_what_was_read_is_kept_up_to_so_many_bytes() -> None:
     table = pa.table({"item": [f"item-{n}" for n in range(100)]})
-    kept = predictions.Kept(most=2 * table.nbytes)
+    kept = predictions.Cache(most=2 * table.nbytes)
     read: list[str] = []
 
     def reader(name: str) -> predictions.Predictions:
