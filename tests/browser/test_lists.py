@@ -75,7 +75,7 @@ def test_where_nothing_was_measured_a_study_is_offered(page: Page) -> None:
 
 
 def test_other_kinds_of_flips_are_reached_from_a_study(page: Page, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(predictions, "KEPT", predictions.Kept())
+    monkeypatch.setattr(predictions, "CACHE", predictions.Cache())
     with site.database.transaction() as session:
         prediction_files.add_to_study(session, site.files, 1)
     kinds = {
