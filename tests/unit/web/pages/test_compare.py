@@ -210,6 +210,15 @@ def test_imported_runs_have_the_axes_that_their_file_gives_and_no_whiskers_witho
     ]
 
 
+def test_peak_memory_has_one_unit_by_its_largest_value(empty: TestClient) -> None:
+    with database_of(empty).transaction() as session:
+        results = [result(label=label, peak_bytes=2**30 * gib) for gib, label in ((5, "a"), (36, "b"))]
+        imports.add_results(session, imports.read_files([as_file(*results)]), "elsewhere")
+    text = empty.get("/compare?collection=1").text
+    assert re.search(r"Peak memory</a><span>GiB</span>", text)
+    assert "<b>5.0</b>" in text and "<b>36.0</b>" in text
+
+
 def test_a_run_alone_offers_others_to_hold_it_against(full: TestClient) -> None:
     text = full.get("/compare?runs=1").text
     assert "full alone: nothing to compare it with" in text

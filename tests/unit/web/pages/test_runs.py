@@ -112,6 +112,19 @@ def test_what_one_types_is_never_a_part_of_the_query(full: TestClient) -> None:
     assert shown(full.get("/runs").text) == list(range(ALL, 0, -1))
 
 
+def test_a_column_of_bytes_has_one_unit_by_its_largest_value(full: TestClient) -> None:
+    address = "/runs?columns=peak&filter=study+%3D+1"
+    heading = re.compile(r"Peak memory</a><span>(\w+)</span>")
+    assert heading.findall(full.get(address).text) == ["MiB"]
+    with database_of(full).transaction() as session:
+        session.execute(update(RunRow).where(RunRow.id == 1).values(peak_bytes=36 * 2**30))
+    text = full.get(address).text
+    assert heading.findall(text) == ["GiB"]
+    assert '<td class="num">36.0</td>' in text and '<td class="num">0.1</td>' in text
+    grouped = full.get(f"{address}&group=seed").text
+    assert heading.findall(grouped) == ["GiB"]
+
+
 def test_a_mistake_stands_below_the_filter_with_its_place(full: TestClient) -> None:
     answer = full.get("/runs?filter=acuracy+%3E+0.9&sort=-score&columns=seed")
     assert answer.status_code == 200
