@@ -1,11 +1,10 @@
-"""How long a run waits for its trainer: from its claim to the moment when its model could be loaded.
+"""The start of a run: seconds from its claim until its trainer is ready to load the model.
 
     python benchmarks/job_start.py [rounds, 10]
 
-Each round measures a trainer that is started for the job and one that waited for it with its libraries imported, as an
-idle worker has it; beside the latter the next spare begins its imports, as it does in a worker. The job names a base
-model that is not there, so the trainer reports the phase `load` and then ends: what is measured is everything before.
-The claim itself and the fetching of the dataset are the same for both and are left out.
+Each round measures a fresh trainer and a warm spare, as an idle worker has it; meanwhile the next spare begins its
+imports, as it does in a worker. The job's base model does not exist, so the trainer reports the phase `load` and ends:
+everything before is measured. The claim and the copy of the dataset are the same for both and are left out.
 """
 
 import statistics
@@ -20,15 +19,15 @@ from app.domain.methods import FullSpec
 from app.domain.runs.job import PhaseReport, TrainJob
 from app.domain.runs.spec import RunSpec
 from worker.training.host import TrainerProcess
-from worker.training.warm_pool import Trainers
+from worker.training.warm_pool import WarmPool
 
 SETTLED_SECONDS = 1.0
-"""A spare that has slept for so long has imported everything."""
+"""A spare that has slept for this long has imported everything."""
 
 
 def main(rounds: int) -> None:
-    """Print both and their ratio."""
-    fresh, warm = Trainers(), Trainers(keep_spare=True)
+    """Print the times of both and their ratio."""
+    fresh, warm = WarmPool(), WarmPool(keep_spare=True)
     seconds: dict[str, list[float]] = {"fresh": [], "spare": []}
     try:
         warm.warm_up()
@@ -40,14 +39,14 @@ def main(rounds: int) -> None:
         print_memory(warm.spare)
     finally:
         warm.end()
-    for name, found in seconds.items():
-        middle, low, high = (1000 * value for value in (statistics.median(found), min(found), max(found)))
+    for name, times in seconds.items():
+        middle, low, high = (1000 * value for value in (statistics.median(times), min(times), max(times)))
         print(f"{name}  median {middle:8.1f} ms   from {low:8.1f} to {high:8.1f} ms   of {rounds}")
     ratios = [slow / fast for slow, fast in zip(seconds["fresh"], seconds["spare"], strict=True)]
     print(f"ratio  median {statistics.median(ratios):8.0f}      from {min(ratios):8.0f} to {max(ratios):8.0f}")
 
 
-def start(trainers: Trainers) -> float:
+def start(trainers: WarmPool) -> float:
     """Seconds until a trainer is ready to load the model of its job."""
     with TemporaryDirectory() as name:
         folder = Path(name)

@@ -57,9 +57,15 @@ def fill(database: Database, runs: int) -> int:
 
 
 def _estimate(session: Session) -> int:
-    """A prediction that all runs rest on."""
-    asked, found = (made.model_dump(mode="json") for made in (estimates.request(), estimates.estimate()))
-    row = EstimateRow(key="0" * 64, kind="run", request_json=asked, status="ready", message="", result_json=found)
+    """The estimate that all runs share."""
+    row = EstimateRow(
+        key="0" * 64,
+        kind="run",
+        request_json=estimates.request().model_dump(mode="json"),
+        status="ready",
+        message="",
+        result_json=estimates.estimate().model_dump(mode="json"),
+    )
     session.add(row)
     session.flush()
     return row.id
