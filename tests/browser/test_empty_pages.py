@@ -38,7 +38,7 @@ EMPTY = {
 }
 REFUSED = [
     ("/data", "Fetch", "Enter a hub id or a directory", "#location"),
-    ("/models", "Register", "Enter the id of a model on the hub, or a directory", "#location"),
+    ("/models", "Register", "Enter a hub id or a directory", "#location"),
     ("/imports", "Import", "Choose at least one file of results", "#files"),
 ]
 """A button that is pressed with nothing filled in, what it says, and the field that its refusal leads to."""
