@@ -158,12 +158,8 @@ def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], 
     blocks, config = [model.get_submodule(name) for name in _blocks(model)], getattr(model, "config", None)
     # An encoder-decoder has two lists, and T5's first block computes position biases for all; layerdrop skips blocks at
     # random; BigBird permanently disables sparse attention when it sees a short text, so it must not be probed.
-    incompatibility = (
-        getattr(config, "is_encoder_decoder", False),
-        getattr(config, "layerdrop", 0),
-        getattr(config, "attention_type", "") == "block_sparse",
-    )
-    if not blocks or any(incompatibility):
+    sparse = getattr(config, "attention_type", "") == "block_sparse"
+    if not blocks or sparse or any(getattr(config, name, False) for name in ("is_encoder_decoder", "layerdrop")):
         return Prefix(model)
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]

@@ -1,0 +1,177 @@
+"""The arms of a comparison as JSON: scores, verdicts, the search for a learning rate, costs."""
+
+from collections import Counter
+from collections.abc import Mapping
+from math import isfinite
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field
+
+from app.domain.comparison.confounders import ConfounderKind
+from app.domain.comparison.costs import ArmCosts, Costs, Spread
+from app.domain.comparison.intervals import ScoreInterval
+from app.domain.comparison.model import AnyComparison, ArmResult
+from app.domain.comparison.runs import RunArm, RunComparison
+from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.comparison.verdict import Basis, Reason, VerdictKind
+from app.domain.methods import Family
+from app.domain.studies.arm_tuning import Rival
+from app.domain.studies.power import RequiredSample
+from app.domain.studies.tuning import Trial
+from app.web.api.answer import Answer
+from app.web.text.failures import failure_label
+from app.web.text.verdict import unusable_text, verdict_label, verdict_reason, verdict_sentence
+
+Finite = Annotated[float | None, BeforeValidator(lambda end: end if end is None or isfinite(end) else None)]
+
+
+class ScoreOut(Answer):
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: Finite
+    high: Finite
+    seeds: int
+    items: int | None
+    usable: bool
+    """False if the interval is wider than the scale of the score: it carries no information."""
+    note: str
+    """Why the interval is not usable: `1 seed and 3 test items give no usable interval`."""
+
+    @classmethod
+    def of(cls, score: ScoreInterval | None) -> Self | None:
+        """With its note."""
+        return cls.from_object(score, note=unusable_text(score)) if score else None
+
+
+class VerdictOut(Answer):
+    """An arm compared with the reference; the interval is corrected for the number of arms."""
+
+    kind: VerdictKind
+    label: str
+    """The kind in words: `hint: worse`."""
+    sentence: str
+    reason: Reason
+    explanation: str
+    """The reason in words."""
+    basis: Basis | None
+    """Per-item scores, or two proportions of equally many items that are treated as independent (Newcombe 1998)."""
+    hint: VerdictKind | None
+    """For `hint`: the verdict that the items alone imply."""
+    confounder: ConfounderKind | None
+    """For `none`: what rules a verdict out."""
+    delta: float | None
+    low: Finite
+    high: Finite
+    confidence: float | None
+    usable: bool
+    """False without an interval, or if it is wider than the scale of a difference."""
+    needs: RequiredSample | None
+    """Seeds or test items that would decide with ~50 % power."""
+
+    @classmethod
+    def of(cls, comparison: AnyComparison, arm: ArmResult) -> Self | None:
+        """None for the reference."""
+        verdict, difference = arm.verdict, arm.difference
+        if verdict is None:
+            return None
+        return cls.from_object(
+            verdict,
+            **{name: getattr(difference, name, None) for name in ("delta", "low", "high", "confidence")},
+            usable=difference is not None and difference.usable,
+            label=verdict_label(verdict),
+            sentence=verdict_sentence(comparison, arm),
+            explanation=verdict_reason(comparison, arm),
+        )
+
+
+class ArmOut(Answer):
+    """An arm: runs that differ only by their seed."""
+
+    title: str
+    method: str
+    family: Family
+    reference: bool
+    runs: list[int]
+    statuses: dict[str, int]
+    """How many runs have each status."""
+    seeds: int
+    """Runs that succeeded."""
+    failed: str
+    """Why no run has a score: `out of memory`; empty if a run has one, or none failed."""
+    score: ScoreOut | None
+    verdict: VerdictOut | None
+
+    @classmethod
+    def from_arm(cls, comparison: AnyComparison, arm: ArmResult, **derived: Any) -> Self:
+        """An arm of a study, or of any runs."""
+        return cls.from_object(
+            arm,
+            reference=arm.is_reference,
+            runs=[run.run_id for run in arm.runs],
+            statuses=Counter(run.status.value for run in arm.runs),
+            seeds=arm.score.seeds if arm.score else 0,
+            failed=failure_label(arm.failure) if arm.failure and arm.score is None else "",
+            score=ScoreOut.of(arm.score),
+            verdict=VerdictOut.of(comparison, arm),
+            **derived,
+        )
+
+
+class RunArmOut(ArmOut):
+    """An arm of any runs."""
+
+    imported: bool
+    costs: ArmCosts
+    settings: Mapping[str, str]
+
+    @classmethod
+    def of(cls, comparison: RunComparison, arm: RunArm) -> Self:
+        """From the domain."""
+        return cls.from_arm(comparison, arm, method=arm.first.method, settings=arm.first.settings)
+
+
+class TriedOut(Answer):
+    """A learning rate that an arm tried in a round; mean over its seeds, on the validation split."""
+
+    learning_rate: float = Field(validation_alias="rate")
+    round: int
+    score: float | None
+    """None if the metric needs generated text, or no trial succeeded."""
+    loss: float | None
+    trials: list[Annotated[int, BeforeValidator(lambda trial: trial.run_id if isinstance(trial, Trial) else trial)]]
+    """Ids of the runs."""
+    failed: int = Field(validation_alias="lost")
+
+
+class TuningOut(Answer):
+    """The search for an arm's learning rate."""
+
+    chosen: float | None
+    """None until it is chosen."""
+    edge: Literal["smallest", "largest"] | None
+    """Which end of the search the chosen rate is at, if any: a better rate may lie beyond it."""
+    rival: Rival | None
+    """The closest of the rates that are not significantly worse than the chosen one."""
+    failed: bool
+    """Every trial of a round failed: the arm has no runs."""
+    steps: int
+    tokens: int
+    tried: list[TriedOut]
+
+
+class StudyArmOut(ArmOut):
+    """An arm of a study."""
+
+    learning_rate: float
+    tuning: TuningOut | None
+    """None without a search for learning rates."""
+    stopped: bool
+    costs: Costs | None
+    forgetting: Spread | None
+    """Rise of the loss on general text, nats per token."""
+
+    @classmethod
+    def of(cls, study: StudyComparison, arm: StudyArm) -> Self:
+        """From the domain."""
+        return cls.from_arm(study, arm, method=arm.spec.method.kind)
