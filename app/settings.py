@@ -95,8 +95,8 @@ class Settings(BaseSettings):
     weight_delta_seconds: float = Field(default=10.0, ge=0)
     """Time budget of the weight-delta analysis, unless a tenth of the train clock is more; 0 skips the analysis."""
     cache_bytes: int = Field(default=20 * 2**30, ge=0)
-    """Maximum size of `home`/cache, which keeps activations of frozen blocks and evaluations of base models from run
-    to run; 0 keeps nothing."""
+    """Maximum size of the activations of frozen blocks that `home`/cache keeps from run to run; 0 keeps nothing there,
+    and no evaluations of base models either."""
     max_attempts: int = Field(default=3, ge=1)
     """Maximum number of attempts of a run whose worker is lost."""
 

@@ -44,5 +44,5 @@ def stored(session: Session, requested: Sequence[Sequence[BaselineRequest]]) -> 
 
 def _stored(row: EstimateRow) -> StoredBaseline:
     request = row.request
-    assert isinstance(request, BaselineRequest)  # noqa: S101 its key is one's
+    assert isinstance(request, BaselineRequest)  # noqa: S101 it was found by the key of one
     return StoredBaseline(request.kind, row.state, row.message, row.baseline)

@@ -19,7 +19,7 @@ from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services.uploads import unused
 from app.store.files import RUNS, Files, run_folder
-from app.store.queries import base_models, collections, datasets, runs, studies, uploads
+from app.store.queries import base_models, collections, datasets, estimates, runs, studies, uploads
 from app.store.queries import deletion as rows
 from app.store.session import after_commit
 from app.store.tables import DatasetRow, RunRow
@@ -136,8 +136,12 @@ def delete_dataset(session: Session, files: Files, dataset_id: int) -> None:
     """Delete a version of a dataset. Raises NotFound, and Conflict while runs or studies use it."""
     row = datasets.get(session, dataset_id)
     of_dataset(session, row).require()
-    rows.delete_row(session, row)
+    try:
+        rows.delete_row(session, row)
+    except IntegrityError:
+        raise Conflict(_("A run that uses %(name)s has just been submitted.", name=row.reference)) from None
     if row.file and not datasets.with_file(session, row.file):
+        estimates.forget_baselines(session, row.file)
         after_commit(session, partial(files.discard, row.file))
 
 

@@ -67,6 +67,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
             )
         )
     enqueue_owed(session, bell, study, more.owed(rates), model, dataset)
+    baselines.request(session, bell, spec, model, dataset)  # again, where one could not be computed
     extended = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = extended.model_dump(mode="json")
     if any(run.status == RunStatus.SUCCEEDED and run.trial_round is None for run in runs.of_study(session, study_id)):
@@ -106,6 +107,7 @@ def add_arm(
     else:
         owed = extended.owed({arm.title: arm.rate})
     enqueue_owed(session, bell, study, owed, model, dataset)
+    baselines.request(session, bell, extended, model, dataset)
     study.spec_json = extended.model_dump(mode="json")
     session.flush()
     return study

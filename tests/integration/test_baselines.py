@@ -8,8 +8,10 @@ from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.services import studies
+from app.services import deletion, studies
 from app.services.resources import estimates
+from app.store.files import Files
+from app.store.queries import datasets
 from app.store.session import Database
 from app.store.tables import EstimateRow, now
 from tests.fakes import SilentBell
@@ -90,3 +92,25 @@ def test_a_study_from_before_has_none(registered: Database, bell: SilentBell) ->
     with registered.transaction() as session:
         session.query(EstimateRow).where(EstimateRow.kind == "baseline").delete()
     assert known(registered, study) == []
+
+
+def test_a_dataset_takes_its_baselines_along(registered: Database, bell: SilentBell, files: Files) -> None:
+    study = submitted(registered, bell)
+    with registered.transaction() as session:
+        studies.cancel(session, bell, study)
+        deletion.delete_study(session, files, study)
+        dataset = datasets.by_name(session, "small")
+        assert dataset
+        deletion.delete_dataset(session, files, dataset.id)
+    assert waiting(registered) == []
+
+
+def test_a_failed_baseline_is_requested_again_with_more_seeds(registered: Database, bell: SilentBell) -> None:
+    study = submitted(registered, bell)
+    with registered.transaction() as session:
+        for row in session.query(EstimateRow):
+            row.status, row.message = "failed", "The hub cannot be reached."
+            row.created_at = row.created_at - 2 * estimates.AGAIN
+    with registered.transaction() as session:
+        studies.add_seeds(session, bell, study, 1)
+    assert [one.status for one in known(registered, study)] == ["working"] * 3

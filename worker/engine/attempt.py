@@ -21,7 +21,7 @@ from worker.engine.data.batches import Examples, check_length, describe_data, re
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
 from worker.engine.evaluation import audit
-from worker.engine.evaluation.base_model import BaseModel
+from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.forgetting import GeneralText
 from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, BaseModelCopy, budget
@@ -107,9 +107,11 @@ class Attempt:
             training.max_new_tokens,
         )
 
-        base_model = BaseModel(job, base, evaluate)
-        base_predictions = self._test(Phase.BASELINE, splits, lambda test: base_model.evaluate(test, generate=True))
-        before_loss = base_model.evaluate(general.examples, generate=False).loss if general else 0.0
+        base_evaluations = BaseEvaluations(job, base, evaluate)
+        base_predictions = self._test(
+            Phase.BASELINE, splits, lambda test: base_evaluations.evaluate(test, generate=True)
+        )
+        before_loss = base_evaluations.evaluate(general.examples, generate=False).loss if general else 0.0
 
         clocks.enter("audit")
         torch.manual_seed(training.seed)  # the method's own weights, such as LoRA's A

@@ -10,6 +10,7 @@ The regularization C is chosen on the validation split, never on the test split 
 split, 1). Everything is deterministic: the same rows give the same scores.
 """
 
+import random
 import re
 import time
 from collections import Counter
@@ -27,7 +28,7 @@ from sklearn.pipeline import make_union
 from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
-from app.domain.data.baselines import MOST_TRAINED_ROWS, Baseline, BaselineRequest
+from app.domain.data.baselines import BASELINES, MOST_TRAINED_ROWS, Baseline, BaselineRequest
 from app.domain.data.dataset import LabelledRow, PairRow, Row, Split, items_hash
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
@@ -45,7 +46,7 @@ WORD = r"(?u)\b\w+\b"
 """Single letters too, which scikit-learn's own pattern leaves out."""
 BATCH_TOKENS = 8192
 MOST_WEIGHT_BYTES = 3 * 2**30
-"""Of a base model whose embeddings are computed; the process may use twice as much."""
+"""In float32, of a base model whose embeddings are computed; the process may use twice as much."""
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n")
 
 Features = Any
@@ -57,22 +58,24 @@ def baseline(request: BaselineRequest, dataset: Path) -> Baseline:
     """Compute a baseline; `dataset` is a local Parquet file. Raises `RunFailed` if it cannot be computed."""
     began = time.perf_counter()
     rows = read(str(dataset), request.dataset_format)
-    train = rows["train"][:MOST_TRAINED_ROWS]
-    scores, metrics = _KINDS[request.kind](request, rows | {"train": train})
+    every = len(rows["train"])
+    if BASELINES[request.kind].learns and every > MOST_TRAINED_ROWS:  # at random: rows may lie sorted by label
+        rows["train"] = random.Random(0).sample(rows["train"], MOST_TRAINED_ROWS)
+    scores, metrics = _KINDS[request.kind](request, rows)
     return Baseline(
         kind=request.kind,
         metrics={name: float(values.mean()) for name, values in scores.items()} | metrics,
         scores={name: values.tolist() for name, values in scores.items()},
         items_hash=items_hash([row.item for row in rows["test"]]),
-        trained_rows=len(train),
-        train_rows=len(rows["train"]),
+        trained_rows=len(rows["train"]),
+        train_rows=every,
         seconds=time.perf_counter() - began,
     )
 
 
-def _most_frequent(_request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
-    labels = _labels(rows["train"])
-    return _judged(np.full(len(rows["test"]), np.bincount(labels).argmax()), rows["test"], int(labels.max()) + 1)
+def _most_frequent(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    most_frequent = np.bincount(_labels(rows["train"])).argmax()
+    return _judged(np.full(len(rows["test"]), most_frequent), rows["test"], len(request.labels))
 
 
 def _tfidf(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
@@ -84,7 +87,9 @@ def _tfidf(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scor
     texts = {split: _texts(rows[split]) for split in rows}
     try:
         features: dict[Split, Features] = {"train": vectorizer.fit_transform(texts["train"])}
-    except ValueError as error:  # no word occurs twice
+    except ValueError as error:
+        if "empty vocabulary" not in str(error) and "no terms remain" not in str(error).lower():
+            raise
         raise _impossible(_("The training texts have no words in common. Choose another dataset.")) from error
     for split in texts:
         if split != "train" and texts[split]:
@@ -145,19 +150,24 @@ def _written(answer: Callable[[str], str], test: Sequence[Row]) -> tuple[Scores,
 def _encoder(request: BaselineRequest) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """From N texts to the mean of the last hidden states over each text's tokens, [N, H]. Raises `RunFailed`."""
     config = load_config(request.location, request.revision)
-    folder = Path(request.location)
-    if not folder.is_absolute():
+    folder, cached = Path(request.location), None
+    if folder.is_absolute():
+        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    else:
         cached = hub.resolve(request.location, request.revision)
-        folder = hub.download(request.location, cached.commit, cached.files, lambda _done, _total: None)
-    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        stored = sum(file.bytes for file in cached.files if file.name.endswith(".safetensors"))
+    half = str(config.dtype).removeprefix("torch.") in ("bfloat16", "float16")
+    weights = stored * (2 if half else 1)  # they are loaded in float32
     if weights > MOST_WEIGHT_BYTES:
         raise _impossible(
             _(
-                "The base model's weights take %(size)s GiB, and this process has room for %(limit)s GiB.",
+                "The base model's weights take %(size)s GiB in float32, and this process has room for %(limit)s GiB.",
                 size=f"{weights / 2**30:.1f}",
                 limit=MOST_WEIGHT_BYTES >> 30,
             )
         )
+    if cached is not None:
+        folder = hub.download(request.location, cached.commit, cached.files, lambda _done, _total: None)
     try:
         tokenizer = load_tokenizer(folder)
         loaded: Any = AutoModel.from_pretrained(str(folder), config=config, dtype=torch.float32, use_safetensors=True)

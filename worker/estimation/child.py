@@ -45,7 +45,7 @@ def answer(line: bytes) -> dict[str, Any]:
         raise
     except Exception as error:
         traceback.print_exc()
-        return {"error": _("The estimate failed (%(why)s).", why=f"{type(error).__name__}: {error}")}
+        return {"error": _("The computation failed (%(why)s).", why=f"{type(error).__name__}: {error}")}
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:

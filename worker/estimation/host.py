@@ -94,8 +94,8 @@ class Estimator:
             self._folder = None
 
     def _ask(self, request: dict[str, object], seconds: float) -> _Answer:
-        """Send one request and return its answer. Raises NoAnswer with the child's error, ChildError for anything "
-        "else."""
+        """Send one request and return its answer. Raises NoAnswer with the error that the child answers, and ChildError
+        for anything else."""
         if self._child is None or not self._child.waiting:
             if self._child is not None:
                 self._child.close()

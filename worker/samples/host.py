@@ -2,6 +2,7 @@
 into `samples/` of VEZNA_HOME."""
 
 import fcntl
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def load_from(source: str, location: str, home: Path, command: tuple[str, ...] =
     if location != "smollm2":
         return str(sample.model_directory())
     file = sample.language_model_file()
-    return str(_converted(file, home / "samples" / file.stem, command))
+    return str(_converted(file, home / "samples" / f"{file.stem}-{_digest(file)}", command))
 
 
 def located(reference: str, home: Path) -> str:
@@ -35,6 +36,12 @@ def located(reference: str, home: Path) -> str:
     if reference.startswith(SAMPLE):
         return load_from("sample", reference.removeprefix(SAMPLE), home)
     return reference
+
+
+def _digest(file: Path) -> str:
+    """The start of a hash of the file's size and first MiB, which tells versions of the package apart."""
+    with file.open("rb") as stream:
+        return hashlib.sha256(str(file.stat().st_size).encode() + stream.read(1 << 20)).hexdigest()[:8]
 
 
 def _converted(file: Path, directory: Path, command: tuple[str, ...]) -> Path:

@@ -90,10 +90,13 @@ class _Attempt:
         """Fetch the dataset and build the trainer's job. Raises RunFailed."""
         dataset = self._fetch(self.claim.dataset_file, "dataset.parquet")
         general = self._fetch(self.claim.general_file, "general.parquet") if self.claim.general_file else None
-        try:
-            location = load_from(self.claim.model_source, self.claim.model_location, self.settings.home)
+        locations: list[str] = []
+        source, home = (self.claim.model_source, self.claim.model_location), self.settings.home
+        try:  # a packaged model may have to be converted first
+            self.lease.while_renewing(lambda: locations.append(load_from(*source, home)))
         except Unavailable as error:
             raise RunFailed(FailureCode.MODEL_UNAVAILABLE, error.message) from error
+        [location] = locations
         fetched: list[tuple[Path | None, list[str]]] = []
         self.lease.while_renewing(lambda: fetched.append(self.checkpoints.fetch(self.folder)))
         [(resume, notes)] = fetched

@@ -65,13 +65,13 @@ def baseline_results(
 ) -> tuple[BaselineResult, ...]:
     """Baselines beside the reference's [S, N] scores on the items with this hash."""
     results = []
-    for one in stored:
-        scores = _scores(one.baseline, metric)
-        alike = one.baseline is not None and one.baseline.items_hash == items_hash
+    for known in stored:
+        scores = _scores(known.baseline, metric)
+        alike = known.baseline is not None and known.baseline.items_hash == items_hash
         difference = None
         if scores is not None and alike and reference is not None:
             difference = score_interval(scores - reference, confidence)
-        results.append(BaselineResult(one, None if scores is None else score_interval(scores[None]), difference))
+        results.append(BaselineResult(known, None if scores is None else score_interval(scores[None]), difference))
     return tuple(results)
 
 

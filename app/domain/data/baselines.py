@@ -16,7 +16,7 @@ from app.domain.tasks import Format, MetricName, Task
 BASELINES_VERSION = 1
 """Raised when a baseline of the same request may differ."""
 MOST_TRAINED_ROWS = 50_000
-"""Training rows that TF-IDF and embeddings learn from; of a larger split, the first in its order."""
+"""Training rows that TF-IDF and embeddings learn from; of a larger split, as many drawn at random with a fixed seed."""
 
 BaselineKind = Literal["most-frequent", "tfidf", "embeddings", "most-frequent-answer", "first-sentence"]
 
@@ -38,6 +38,8 @@ class BaselineFacts(BaseModel):
     """It depends on the base model, not on the rows alone."""
     trivial: bool = False
     """It reads no text: a model that is no better has learned nothing."""
+    learns: bool = False
+    """It is trained, on at most `MOST_TRAINED_ROWS` rows."""
 
 
 BASELINES: dict[BaselineKind, BaselineFacts] = {
@@ -59,6 +61,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             definition=_("logistic regression on TF-IDF of words and of character n-grams"),
             task="classification",
             metrics=("accuracy",),
+            learns=True,
         ),
         BaselineFacts(
             kind="embeddings",
@@ -68,6 +71,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             task="classification",
             metrics=("accuracy",),
             uses_model=True,
+            learns=True,
         ),
         BaselineFacts(
             kind="most-frequent-answer",

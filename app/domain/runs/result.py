@@ -194,6 +194,12 @@ class Clocks(_Value):
         return self.forward + self.backward + self.optimizer + self.data
 
     @property
+    def method_wall(self) -> float:
+        """Wall time without evaluating the base model: it says nothing of the method, and a language model's later runs
+        read the result from the worker's cache."""
+        return self.wall - self.baseline
+
+    @property
     def accounted(self) -> float:
         """The sum of the phases, to compare with `wall`."""
         return float(sum(seconds for name, seconds in self if name not in ("download", "wall")))

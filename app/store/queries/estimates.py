@@ -91,15 +91,24 @@ def fill_in(session: Session, estimate_id: int, estimate: ResourceEstimate) -> N
 
 
 def forget(session: Session, created_before: datetime) -> None:
-    """Delete old estimates without runs. Baselines stay: studies are compared with them."""
+    """Delete old estimates without runs. Computed baselines stay: studies are compared with them."""
     used = exists().where(RunRow.estimate_id == EstimateRow.id)
     session.execute(
         delete(EstimateRow).where(
             EstimateRow.created_at < created_before,
             EstimateRow.status != "working",
-            EstimateRow.kind != "baseline",
+            (EstimateRow.kind != "baseline") | (EstimateRow.status == "failed"),
             ~used,
         ),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def forget_baselines(session: Session, file: str) -> None:
+    """Delete the baselines of a dataset's rows, by the name of their file."""
+    of_file = EstimateRow.request_json["dataset_file"].as_string() == file
+    session.execute(
+        delete(EstimateRow).where(EstimateRow.kind == "baseline", of_file),
         execution_options={"synchronize_session": False},
     )
 

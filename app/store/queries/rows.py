@@ -17,7 +17,7 @@ Row = TypeVar("Row", bound=Base)
 
 def find_row(session: Session, table: type[Row], row_id: int | None, *, lock: bool = False) -> Row | None:
     """The row with an id, if there is one; with `lock`, read anew and locked until the transaction ends."""
-    if row_id is None or row_id > LARGEST_ID:
+    if row_id is None or not 0 < row_id <= LARGEST_ID:
         return None
     return session.get(table, row_id, with_for_update=lock or None, populate_existing=lock)
 

@@ -170,7 +170,9 @@ AXES: dict[str, Axis] = {
     "time": _time(
         title=lambda comparison: _("train time"), of=lambda result: result.clocks.train, column="train_seconds"
     ),
-    "wall": _time(title=lambda comparison: _("wall time"), of=lambda result: result.clocks.wall, column="wall_seconds"),
+    "wall": _time(
+        title=lambda comparison: _("wall time"), of=lambda result: result.clocks.method_wall, column="wall_seconds"
+    ),
     "trainable": Axis(
         title=lambda comparison: _("trainable parameters"),
         better=Better.LOWER,

@@ -1,6 +1,7 @@
 """From GGUF to safetensors: the quantized weights of one file become a directory in bfloat16 that transformers loads as
 any other base model."""
 
+import json
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 def convert(file: Path, directory: Path) -> None:
     """Write model and tokenizer of a GGUF file into a directory, which appears complete. The same file gives the same
-    bytes with the same libraries."""
+    weights and configuration on every machine."""
     options: dict[str, Any] = {"gguf_file": file.name}
     if hasattr(transformers, "GgufConfig"):  # newer versions keep the weights packed by default, unfit for training
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
@@ -27,6 +28,9 @@ def convert(file: Path, directory: Path) -> None:
     try:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
+        configuration = json.loads((part / "config.json").read_text())
+        configuration.pop("transformers_version", None)  # it would make the model another one after an upgrade
+        (part / "config.json").write_text(json.dumps(configuration, indent=2, sort_keys=True))
         part.chmod(0o755)
         part.replace(directory)
     finally:

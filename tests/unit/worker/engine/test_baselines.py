@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from app import sample
-from app.domain.data import baselines as domain
 from app.domain.data.baselines import BaselineKind, BaselineRequest, baselines_of
 from app.domain.data.dataset import LabelledRow, PairRow, Row, items_hash
 from app.domain.failures import RunFailed
@@ -85,11 +84,32 @@ def test_padding_does_not_change_an_embedding(tmp_path: Path) -> None:
     assert not np.allclose(both[0], both[1], atol=1e-3)
 
 
-def test_a_larger_training_split_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_larger_training_split_a_sample_trains_whatever_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(baselines, "MOST_TRAINED_ROWS", 20)
-    found = baseline(request("tfidf"), stored(tmp_path, ROWS))
+    ordered = sorted(TRAIN, key=lambda row: -row.label)  # the first 20 all have the same label
+    file = stored(tmp_path, [*ordered, *VALIDATION, *TEST])
+    found = baseline(request("tfidf"), file)
     assert (found.trained_rows, found.train_rows) == (20, 30)
-    assert domain.MOST_TRAINED_ROWS == 50_000
+    assert found.metrics["accuracy"] == 1.0
+    assert found.scores == baseline(request("tfidf"), file).scores
+    trivial = baseline(request("most-frequent"), file)
+    assert (trivial.trained_rows, trivial.train_rows) == (30, 30), "counting needs no sample"
+
+
+def test_macro_f1_is_over_all_labels_of_the_dataset(tmp_path: Path) -> None:
+    found = baseline(request("most-frequent", labels=["bad", "good", "never"]), stored(tmp_path, ROWS))
+    assert found.metrics["macro_f1"] == pytest.approx((0 + 12 / 15 + 0) / 3)
+
+
+def test_a_model_too_large_is_refused_before_its_weights_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "MOST_WEIGHT_BYTES", 1000)
+    model = tiny.save_model(tmp_path / "model")
+    with pytest.raises(RunFailed, match="GiB in float32, and this process has room"):
+        baseline(request("embeddings", location=str(model), max_length=8), stored(tmp_path, ROWS))
 
 
 PAIRS: list[Row] = [

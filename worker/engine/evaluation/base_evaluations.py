@@ -9,6 +9,7 @@ weights (a new head, or tensors that the checkpoint lacks) is evaluated in every
 import hashlib
 import json
 import os
+import time
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from app.domain.runs.job import TrainJob
+from app.domain.runs.result import METRICS_VERSION
 from worker.engine.data.batches import Examples
 from worker.engine.environment import device_name
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -23,12 +25,16 @@ from worker.engine.models.load import Loaded
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.completions import Completions
 
+PACKAGES = ("torch", "transformers", "tokenizers", "rapidfuzz")
+"""What predictions and their metrics are computed with."""
 KEPT = 64
 """Evaluations in the cache, of about 1 KiB per item; the least recently used are removed."""
+ABANDONED_SECONDS = 3600.0
+"""An unfinished file that is older was left by a trainer that was killed."""
 
 
-class BaseModel:
-    """The base model of an attempt, before its method is applied."""
+class BaseEvaluations:
+    """Evaluations of an attempt's base model, before its method is applied."""
 
     def __init__(self, job: TrainJob, loaded: Loaded, evaluator: Evaluator) -> None:
         self._job = job
@@ -71,7 +77,7 @@ class BaseModel:
             "generation": [evaluator.max_new_tokens, str(model.generation_config)] if generate else [],
             "device": device_name(evaluator.device),
             "bf16": evaluator.bf16,
-            "versions": [version(package) for package in ("torch", "transformers")],
+            "versions": [METRICS_VERSION, *(version(package) for package in PACKAGES)],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -92,6 +98,9 @@ def _write(file: Path, predictions: Predictions) -> None:
     """Store them whole or not at all, and remove what was not used for longest."""
     values = vars(predictions) | {"per_item": {name: array.tolist() for name, array in predictions.per_item.items()}}
     file.parent.mkdir(parents=True, exist_ok=True)
+    for abandoned in file.parent.glob("*.part"):
+        if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
+            abandoned.unlink(missing_ok=True)
     part = file.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(values))
     part.replace(file)

@@ -13,7 +13,7 @@ from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import RunResult
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
-from worker.engine.evaluation import base_model
+from worker.engine.evaluation import base_evaluations
 from worker.engine.models.weights import fingerprint
 
 GENERAL = [TextRow(f"g{i}", "test", " ".join(tiny_lm.WORDS[i % 5 : i % 5 + 6])) for i in range(4)]
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_computed_anew(tmp_path: Path) -> None:
 
 
 def test_the_least_recently_used_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base_model, "KEPT", 1)
+    monkeypatch.setattr(base_evaluations, "KEPT", 1)
     study = Study(tmp_path)
     study.run()
     assert len([*(study.cache / "base").iterdir()]) == 1
