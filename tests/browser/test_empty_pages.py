@@ -99,7 +99,7 @@ def test_a_comparison_of_nothing_asks_again_and_names_a_run_that_is_not_there(ba
 
 
 def test_the_form_of_a_study_leads_to_what_it_needs_first_and_starts_nothing_without(bare: Page) -> None:
-    needs = {"Register a model, or the packaged sample": "/models", "Add data": "/data"}
+    needs = {"Register a model, or a packaged one": "/models", "Add data": "/data"}
     for name, path in needs.items():
         bare.goto("/studies/new")
         bare.get_by_role("link", name=name).click()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Response
 from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 
+from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.messages import _
 from app.domain.resources.calibration import Accuracy
@@ -52,17 +53,18 @@ AnySpec = Annotated[StudySpec | RunSpec | EstimateSpec, WrapValidator(_by_field)
 
 
 class EstimateOut(Answer):
-    """One estimate, preview or memory map, without the device constant."""
+    """One estimate, preview, memory map or baseline, without the device constant."""
 
     id: int
-    kind: Literal["run", "preview", "map"]
+    kind: Literal["run", "preview", "map", "baseline"]
     state: EstimateState
     message: str
     """Why it failed."""
-    request: EstimateRequest | PreviewRequest | MapRequest
+    request: EstimateRequest | PreviewRequest | MapRequest | BaselineRequest
     estimate: ResourceEstimate | None
     preview: Preview | None
     map: MemoryMap | None
+    baseline: Baseline | None
     created_at: datetime
 
 

@@ -58,7 +58,7 @@ RUN: dict[str, Any] = {
 }
 
 REGISTRATION: dict[str, Any] = {
-    "sample": {"summary": "The packaged sample", "value": {"name": "all-MiniLM-L6-v2", "source": "sample"}},
+    "sample": {"summary": "A packaged model", "value": {"name": "all-MiniLM-L6-v2", "source": "sample"}},
     "hub": {
         "summary": "From the Hugging Face hub",
         "value": {"name": "roberta-base", "source": "hub", "location": "FacebookAI/roberta-base", "revision": "main"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.models.spectra import Spectrum
@@ -32,7 +33,7 @@ class ArmDelta:
     effective_ranks: tuple[float, ...]
     """Medians over matrices, of every analysed seed."""
 
-    @property
+    @cached_property
     def summary(self) -> WeightDeltaSummary | None:
         """Of the run that is shown."""
         return self.updates.summary

@@ -1,4 +1,4 @@
-"""The form that registers a base model: a hub id, a directory or the packaged sample."""
+"""The form that registers a base model: a hub id, a directory or a packaged model."""
 
 from collections.abc import Mapping
 from pathlib import PurePath

@@ -89,7 +89,7 @@ class StudyPage:
         """The arms, in the order that the address names."""
         return ArmsTable.of(self.study, self.address, self.view.sort)
 
-    @property
+    @cached_property
     def weight_deltas(self) -> StudyWeightDeltas | None:
         """None until an arm has a result."""
         section = StudyWeightDeltas(self.study, self.data.deltas, self.view)

@@ -1,6 +1,7 @@
 """The weight deltas of a study: what training changed in each matrix, arm by arm."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.models.weight_delta import WeightDeltaSummary
@@ -38,12 +39,12 @@ class StudyWeightDeltas:
         """What the map shows, with titles."""
         return [(name, _(measure.title)) for name, measure in MEASURES.items()]
 
-    @property
+    @cached_property
     def largest(self) -> WeightDeltaSummary | None:
         """The summary over the most matrices, which describes them before training."""
         return max((summary for _arm, summary in self._summaries), key=lambda s: s.matrices, default=None)
 
-    @property
+    @cached_property
     def sentences(self) -> list[str]:
         """On the first arms, and on the matrices before training."""
         of_arms = [arm_sentence(arm, summary) for arm, summary in self._summaries[:MOST_SAID]]
@@ -54,6 +55,6 @@ class StudyWeightDeltas:
         """How to read the numbers."""
         return explained()
 
-    @property
+    @cached_property
     def _summaries(self) -> list[tuple[StudyArm, WeightDeltaSummary]]:
         return [(arm, delta.summary) for arm, delta in drawable(self.study, self.by_arm) if delta.summary]

@@ -54,7 +54,7 @@ def test_an_empty_list_says_how_to_begin(empty: TestClient) -> None:
     check_page(text)
     assert f"Register {SAMPLE_MODEL}" in text
     assert "VEZNA_MODEL_ROOTS" in text
-    assert "Register a model, or the packaged sample" in empty.get("/studies/new").text
+    assert "Register a model, or a packaged one" in empty.get("/studies/new").text
 
 
 def test_a_packaged_model_is_registered_by_a_button_until_it_is_there(empty: TestClient) -> None:

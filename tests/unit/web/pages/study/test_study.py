@@ -254,6 +254,11 @@ def test_baselines_stand_below_the_arms_with_their_difference_or_why_there_is_no
     ]  # fmt: skip
     assert baselines[1]["score"]["mean"] == pytest.approx(0.786, abs=0.01)
     assert baselines[0]["trained_rows"] == 1300
+    stored = [full.get(f"/api/v1/estimates/{number}").json() for number in (1, 2, 3)]
+    assert [(one["kind"], one["request"]["kind"], one["state"]) for one in stored] == [
+        ("baseline", "most-frequent", "ready"), ("baseline", "tfidf", "ready"), ("baseline", "embeddings", "failed"),
+    ]  # fmt: skip
+    assert len(stored[1]["baseline"]["scores"]["accuracy"]) == filled.ITEMS
 
 
 def test_a_baseline_that_is_not_beaten_is_the_first_caveat(full: TestClient) -> None:
