@@ -1,5 +1,6 @@
 """Inspecting a base model: whatever a stranger's configuration does, the worker gets a sentence and survives."""
 
+import json
 import subprocess
 import sys
 import time
@@ -35,15 +36,19 @@ def test_a_model_is_inspected(tmp_path: Path) -> None:
     assert isinstance(facts, ModelFacts) and facts.architecture == "BertModel"
 
 
+def test_a_million_layers_are_refused_before_they_are_built(tmp_path: Path) -> None:
+    BertConfig(**tiny.config().to_dict() | {"num_hidden_layers": 1_000_000}).save_pretrained(tmp_path)
+    assert inspect_model(str(tmp_path), "") == "num_hidden_layers is 1000000. Use at most 1000."
+
+
 @pytest.mark.slow
-def test_a_million_layers_hit_the_memory_limit_and_not_the_machine(tmp_path: Path) -> None:
-    config = BertConfig(**tiny.config().to_dict() | {"num_hidden_layers": 1_000_000})
-    config.architectures = ["BertModel"]
-    config.save_pretrained(tmp_path)
+def test_fifty_million_labels_hit_the_memory_limit_and_not_the_machine(tmp_path: Path) -> None:
+    config = tiny.config().to_dict() | {"num_labels": 50_000_000, "architectures": ["BertModel"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({"none": torch.zeros(1)}, tmp_path / "model.safetensors")
     answer = inspect_model(str(tmp_path), "")
     assert isinstance(answer, str)
-    assert "memory" in answer or "took longer" in answer
+    assert "memory" in answer or "took longer" in answer, answer
 
 
 @pytest.mark.parametrize(

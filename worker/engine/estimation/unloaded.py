@@ -22,9 +22,6 @@ from worker.engine.models.load import attention, check_task, checkpoint_blocks, 
 from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
 from worker.engine.tasks import TASKS
 
-_LAYERS = 1000
-"""More than any real model; a configuration beyond it is a mistake."""
-
 
 class Unloaded(NamedTuple):
     """A model without memory, with its method."""
@@ -43,10 +40,6 @@ def configuration(request: EstimateRequest) -> PreTrainedConfig:
     config = load_config(request.location, request.revision) if pasted is None else _from_json(pasted)
     check_task(config, request.task)
     config.num_labels = request.labels
-    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
-    if isinstance(layers, int) and layers > _LAYERS:
-        text = _("num_hidden_layers is %(layers)s. Use at most %(limit)s.", layers=layers, limit=_LAYERS)
-        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     return config
 
 

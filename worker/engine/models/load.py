@@ -30,6 +30,9 @@ from worker.engine.models.quantization import NF4
 from worker.engine.models.weights import refuse_unusable, weight_files, without_weights
 from worker.engine.tasks import TASKS
 
+MOST_LAYERS = 1000
+"""More than any real model; a configuration beyond it is a mistake."""
+
 
 class Loaded(NamedTuple):
     """A model that is ready for a method to be applied."""
@@ -128,8 +131,12 @@ def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
     itself, so `auto_map` is dropped. An attention or experts implementation may name a kernel on the hub, which would
     be downloaded and executed; so may the readers of quantized weights, which cannot be trained anyway.
 
-    Raises `RunFailed(bad_configuration)` for quantized weights.
+    Raises `RunFailed(bad_configuration)` for quantized weights, and for more layers than any real model has.
     """
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > MOST_LAYERS:
+        text = _("num_hidden_layers is %(layers)s. Use at most %(limit)s.", layers=layers, limit=MOST_LAYERS)
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     if stored := getattr(config, "quantization_config", None):
         method = stored.get("quant_method", "") if isinstance(stored, dict) else getattr(stored, "quant_method", "")
         text = _(
