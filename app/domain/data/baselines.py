@@ -36,8 +36,6 @@ class BaselineFacts(BaseModel):
     """Metrics of a verdict that it is scored by."""
     uses_model: bool = False
     """It depends on the base model, not on the rows alone."""
-    trivial: bool = False
-    """It reads no text: a model that is no better has learned nothing."""
     learns: bool = False
     """It is trained, on at most `MOST_TRAINED_ROWS` rows."""
 
@@ -52,7 +50,6 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             definition=_("the most frequent label of the training rows, for every item"),
             task="classification",
             metrics=("accuracy",),
-            trivial=True,
         ),
         BaselineFacts(
             kind="tfidf",
@@ -80,7 +77,6 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             definition=_("the most frequent completion of the training rows, for every item"),
             task="generation",
             metrics=("exact_match",),
-            trivial=True,
         ),
         BaselineFacts(
             kind="first-sentence",

@@ -18,7 +18,6 @@ from app.web.figures.memory import holders, owner_segments
 from app.web.figures.resource_parts import Holder
 from app.web.format import (
     NOTHING,
-    capitalized,
     count,
     decimal,
     duration,
@@ -29,6 +28,7 @@ from app.web.format import (
     share,
 )
 from app.web.i18n import gettext as _
+from app.web.text.baselines import baseline_remarks
 from app.web.text.failures import failure_label
 from app.web.text.metrics import heading
 from app.web.text.verdict import (
@@ -211,7 +211,7 @@ class ArmsTable:
     yardsticks: tuple[Yardstick, ...]
     """The base model before training where it was evaluated, then the study's baselines."""
     remarks: tuple[str, ...]
-    """Why baselines could not be computed."""
+    """Why baselines could not be computed, or that they learned from a sample."""
     key: Sequence[Holder]
     """The legend of the memory bars."""
     forgetting: bool
@@ -234,7 +234,7 @@ class ArmsTable:
                 for arm in sorted_arms(comparison.arms, sort)
             ),
             yardsticks=tuple(_yardsticks(study, names)) if study else (),
-            remarks=tuple(_remarks(study)) if study else (),
+            remarks=tuple(baseline_remarks(study)) if study else (),
             key=holders(study) if study else (),
             forgetting=forgetting,
             interval=plus_minus_text(comparison),
@@ -265,13 +265,6 @@ def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardst
     for baseline in study.baselines:
         cells = {"score": _baseline_score(baseline), "difference": _baseline_difference(baseline)}
         yield Yardstick(_(baseline.title), _(baseline.facts.note), tuple(cells.get(name, Cell("")) for name in names))
-
-
-def _remarks(study: StudyComparison) -> Iterator[str]:
-    for baseline in study.baselines:
-        if baseline.stored.status == "failed":
-            values = {"baseline": capitalized(_(baseline.title)), "why": baseline.stored.message}
-            yield _("%(baseline)s could not be computed. %(why)s", **values)
 
 
 def _baseline_score(baseline: BaselineResult) -> Cell:

@@ -99,7 +99,7 @@ def _kept(arm: StudyArm, base: float) -> Kept:
     assert arm.costs is not None  # noqa: S101  (the caller checks)
     joules, whole_model = AXES["energy"].spread(arm), _keeps_whole_model(arm)
     upkeep = Upkeep(
-        seconds=arm.costs.wall_seconds.mean - arm.costs.clocks.get("baseline", 0.0),
+        seconds=arm.costs.method_wall_seconds,
         task_bytes=arm.costs.artifact_bytes,
         base_bytes=0.0 if whole_model else base,
         joules=joules.mean if joules else 0.0,

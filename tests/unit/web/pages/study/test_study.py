@@ -268,3 +268,10 @@ def test_a_baseline_that_is_not_beaten_is_the_first_caveat(full: TestClient) -> 
     caveats = full.get("/api/v1/studies/1/comparison").json()["caveats"]
     assert caveats[0].startswith("full is not significantly better than a baseline: TF-IDF reaches 100.0")
     assert "not beaten" in full.get("/studies/1").text
+
+
+def test_a_baseline_that_learned_from_a_sample_says_so(full: TestClient) -> None:
+    with database(full).transaction() as session:
+        row = session.query(EstimateRow).where(EstimateRow.kind == "baseline").order_by(EstimateRow.id).all()[1]
+        row.result_json = {**(row.result_json or {}), "trained_rows": 50_000, "train_rows": 560_000}
+    assert "TF-IDF learned from 50,000 of 560,000 training rows, at random." in full.get("/studies/1").text
