@@ -5,20 +5,23 @@ killed together with its children; it starts in an empty directory, so that a hu
 directory; and it asks the kernel to die with its parent (`worker.children.child`).
 """
 
+import json
 import os
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from app.domain.errors import VeznaError
 from app.domain.messages import _
 from worker.children.environment import child_environment
 
+Answer = TypeVar("Answer")
 MAX_LINE_BYTES = 32 << 20
 CHUNK_BYTES = 1 << 16
 EXIT_SECONDS = 5.0
@@ -120,6 +123,21 @@ class Child:
                 raise ChildError(text)
         line, _newline, self._pending = self._pending.partition(b"\n")
         return line
+
+    @classmethod
+    def ask_once(
+        cls, name: str, command: Sequence[str], request: object, seconds: float, parse: Callable[[bytes], Answer]
+    ) -> Answer:
+        """Start a child without a GPU for one request, and return its answer. Raises ChildError, also if `parse` raises
+        ValueError."""
+        child = cls(name, command, environment={"CUDA_VISIBLE_DEVICES": ""})
+        try:
+            child.send(json.dumps(request).encode(), seconds)
+            return parse(child.receive(seconds))
+        except ValueError as error:
+            raise child.unreadable() from error
+        finally:
+            child.close()
 
     def unreadable(self) -> ChildError:
         """The error for a line that cannot be parsed."""

@@ -16,19 +16,14 @@ COMMAND = (sys.executable, "-P", "-m", "worker.inspection.child")
 
 def inspect_model(location: str, revision: str, *, command: tuple[str, ...] = COMMAND) -> ModelFacts | str:
     """The facts of a model, or a sentence that says why there are none."""
+    request = {"location": location, "revision": revision}
     try:
-        child = Child("inspection", command, environment={"CUDA_VISIBLE_DEVICES": ""})
+        return Child.ask_once("inspection", command, request, INSPECTION_SECONDS, _parsed)
     except ChildError as error:
+        log.error("inspection failed", location=location, why=error.message, cause=str(error.__cause__ or ""))
         return error.message
-    try:
-        child.send(json.dumps({"location": location, "revision": revision}).encode(), INSPECTION_SECONDS)
-        answer = json.loads(child.receive(INSPECTION_SECONDS))
-        return str(answer["error"]) if "error" in answer else ModelFacts.model_validate(answer)
-    except ChildError as error:
-        log.error("inspection failed", location=location, why=error.message)
-        return error.message
-    except ValueError as error:
-        log.error("inspection failed", location=location, why=str(error))
-        return child.unreadable().message
-    finally:
-        child.close()
+
+
+def _parsed(line: bytes) -> ModelFacts | str:
+    answer = json.loads(line)
+    return str(answer["error"]) if "error" in answer else ModelFacts.model_validate(answer)

@@ -56,18 +56,10 @@ def _converted(file: Path, directory: Path, command: tuple[str, ...]) -> Path:
 
 
 def _convert(file: Path, directory: Path, command: tuple[str, ...]) -> None:
+    request = {"file": str(file), "directory": str(directory)}
     try:
-        child = Child("conversion", command, environment={"CUDA_VISIBLE_DEVICES": ""})
+        answer = Child.ask_once("conversion", command, request, CONVERSION_SECONDS, json.loads)
     except ChildError as error:
         raise Unavailable(error.message) from error
-    try:
-        child.send(json.dumps({"file": str(file), "directory": str(directory)}).encode(), CONVERSION_SECONDS)
-        answer = json.loads(child.receive(CONVERSION_SECONDS))
-    except ChildError as error:
-        raise Unavailable(error.message) from error
-    except ValueError as error:
-        raise Unavailable(child.unreadable().message) from error
-    finally:
-        child.close()
     if "error" in answer:
         raise Unavailable(answer["error"])
