@@ -73,6 +73,11 @@ class Costs(ArmCosts):
     train_peak_bytes: float = 0.0
     """Mean of the largest while training; `peak_bytes` is of all phases."""
 
+    @property
+    def method_wall_seconds(self) -> float:
+        """Mean of `Clocks.method_wall`."""
+        return self.wall_seconds.mean - self.clocks["baseline"]
+
     @classmethod
     def of(cls, results: Sequence[RunResult]) -> "Costs":
         """From the results of an arm's succeeded seeds, at least one."""
