@@ -8,7 +8,10 @@ SMOLLM2 := $(VENV)/.installed-smollm2
 GOAL = $(or $(MAKECMDGOALS),demo)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-PYTEST := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+ALONE := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+PYTEST := $(ALONE) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# With RETRY=1, tests that failed (status 1; above it pytest itself did) run once more, one at a time and without ARGS.
+AGAIN = || { test $$? = 1 && test -n "$(RETRY)" && echo "== Once more alone: the tests that failed" && $(ALONE) -v --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-slow check format translation shots bench clean
@@ -24,10 +27,10 @@ up: $(STAMP) ## Start everything, without the sample study
 	@$(BIN)/vezna up $(ARGS)
 
 test: $(DEV) ## Run the tests but for the long ones (ARGS are pytest's)
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS) $(AGAIN) -m "not slow"; }
 
 test-slow: $(DEV) ## Run the long tests: whole studies, real models, browsers, deployments
-	@$(PYTEST) -m slow $(ARGS)
+	@$(PYTEST) -m slow $(ARGS) $(AGAIN) -m slow; }
 
 check: $(DEV) ## Lint, types, architecture, templates, migrations
 	$(BIN)/ruff check .
