@@ -19,10 +19,21 @@ _PACKAGES = ("torch", "transformers", "peft", "vezna")
 
 
 def choose_device(choice: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The device to train on. Raises `RunFailed(bad_configuration)` if CUDA is requested but absent."""
+    """The device to train on; CUDA is initialized, because the allocator's counters refuse a device before that.
+
+    Raises `RunFailed(bad_configuration)` if CUDA is requested but absent, or present but unusable.
+    """
     if choice == "cuda" and not torch.cuda.is_available():
         raise RunFailed(FailureCode.BAD_CONFIGURATION, _("The run needs a CUDA device, and this worker has none."))
-    return torch.device("cuda:0" if choice != "cpu" and torch.cuda.is_available() else "cpu")
+    if choice == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        why = str(error).strip().split("\n")[0].rstrip(".")
+        text = _("The worker's CUDA device cannot be used (%(why)s). Restart the worker when it is repaired.", why=why)
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
+    return torch.device("cuda:0")
 
 
 def prepare(threads: int | None) -> None:

@@ -11,6 +11,14 @@ from app.domain.messages import Message, _
 from app.domain.resources.ledger import Ledger
 
 _REQUESTED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",  # the CPU's allocator
+    "CUDA error: out of memory",  # the driver: a context, a kernel's stack, a pinned buffer
+    "HIP error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",  # cuBLAS allocates its workspace beside torch's allocator
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -33,9 +41,10 @@ def failure(error: BaseException, peak_bytes: int | None = None, ledger: Ledger 
 
 
 def _out_of_memory(error: BaseException, text: str) -> bool:
-    """CUDA's allocator has its own class; the CPU's raises a plain RuntimeError; Python and numpy raise MemoryError."""
+    """CUDA's allocator has its own class; Python and numpy raise MemoryError; everything else is a RuntimeError that
+    only its text identifies."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in text
+        isinstance(error, RuntimeError) and any(phrase in text for phrase in _OUT_OF_MEMORY)
     )
 
 

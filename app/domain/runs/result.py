@@ -147,6 +147,8 @@ class Memory(_Value):
     """Computed: bytes of AdamW's state."""
     reserved_bytes: int | None = None
     """CUDA `max_memory_reserved`: plan capacity by it."""
+    phase_reserved_bytes: dict[str, int] = Field(default_factory=dict)
+    """The same by phase; empty on a CPU."""
     ledgers: list[Ledger] = Field(default_factory=list)
     """Who held what: in the first step, and in the one with the largest batch after it."""
 

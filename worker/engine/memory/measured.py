@@ -74,7 +74,7 @@ class MemoryMeter:
         self._phase = "load"
         self._peaks: dict[str, int] = {}
         self._loaded = 0
-        self._reserved = 0
+        self._reserved: dict[str, int] = {}
         self.before = self._now()
         self._reset()
 
@@ -100,7 +100,8 @@ class MemoryMeter:
             peak = min(peak, self._now())
         self._peaks[self._phase] = max(self._peaks.get(self._phase, 0), peak - self.before)
         if self._cuda:
-            self._reserved = max(self._reserved, torch.cuda.max_memory_reserved(self._device))
+            reserved = torch.cuda.max_memory_reserved(self._device)
+            self._reserved[self._phase] = max(self._reserved.get(self._phase, 0), reserved)
 
     def begin(self) -> None:
         """Count from here on, above the present memory of the process."""
@@ -108,9 +109,15 @@ class MemoryMeter:
         self._reset()
 
     def enter(self, phase: str) -> None:
-        """Record the peak of the phase that ends and begin another; a phase may be entered several times."""
+        """Record the peak of the phase that ends and begin another; a phase may be entered several times.
+
+        On CUDA the allocator first returns what the phase has left unused: blocks of its sizes would otherwise count as
+        reserved in the next one, and could not serve other sizes.
+        """
         self.exact(True)
         self._close()
+        if self._cuda and phase != self._phase:
+            torch.cuda.empty_cache()
         self._phase = phase
         self._reset()
 
@@ -161,6 +168,7 @@ class MemoryMeter:
             weights_bytes=tensor_bytes([*(t for p in model.parameters() for t in stored(p)), *model.buffers()]),
             gradients_bytes=tensor_bytes(p for p in model.parameters() if p.requires_grad),
             optimizer_bytes=optimizer_bytes,
-            reserved_bytes=self._reserved if self._cuda else None,
+            reserved_bytes=max(self._reserved.values()) if self._cuda else None,
+            phase_reserved_bytes=self._reserved,
             ledgers=list(ledgers),
         )

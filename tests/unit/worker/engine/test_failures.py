@@ -34,6 +34,12 @@ def test_cudas_message_is_read_too() -> None:
     ("error", "code"),
     [
         (MemoryError(), FailureCode.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), FailureCode.OUT_OF_MEMORY),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            FailureCode.OUT_OF_MEMORY,
+        ),
+        (RuntimeError("CUDA error: device-side assert triggered"), FailureCode.INTERNAL),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), FailureCode.DISK_FULL),
         (SafetensorError("I/O error: No space left on device (os error 28)"), FailureCode.DISK_FULL),
         (RunFailed(FailureCode.DIVERGED, Message("at step 3")), FailureCode.DIVERGED),

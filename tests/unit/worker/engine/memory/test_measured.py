@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec
 from tests import tiny
+from tests.fake_cuda import FakeCuda
 from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.attempt import Attempt
+from worker.engine.environment import choose_device
 from worker.engine.memory import allocator
 from worker.engine.memory.measured import MemoryMeter, resident_bytes, tensor_bytes
 
@@ -89,3 +92,31 @@ assert 60 * MIB < peak < 95 * MIB, peak
         [sys.executable, "-c", program], env=os.environ | ML_ENVIRONMENT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_counters_of_cuda_are_ready_once_the_device_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCuda().install(monkeypatch)
+    with pytest.raises(RuntimeError, match="did you call init"):
+        MemoryMeter(torch.device("cuda:0"))
+    meter = MemoryMeter(choose_device("auto"))
+    assert meter.peak() == 0
+
+
+def test_each_phase_has_its_own_allocated_and_reserved_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda().install(monkeypatch)
+    meter = MemoryMeter(choose_device("cuda"))
+    cuda.allocate(100 * MIB)
+    cuda.free(60 * MIB)
+    meter.enter("train")
+    cuda.allocate(10 * MIB)
+    memory = meter.read(torch.nn.Linear(2, 2), 0, [])
+    assert memory.phase_peak_bytes == {"load": 100 * MIB, "train": 50 * MIB}
+    assert memory.phase_reserved_bytes == {"load": 100 * MIB, "train": 50 * MIB}
+    assert memory.reserved_bytes == 100 * MIB
+
+
+def test_a_device_that_cannot_be_initialized_is_a_failure_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCuda("CUDA unknown error - this may be due to an incorrectly set up environment.\nMore").install(monkeypatch)
+    with pytest.raises(RunFailed) as failed:
+        choose_device("auto")
+    assert "cannot be used (CUDA unknown error - this may be due to an incorrectly set up" in failed.value.message
