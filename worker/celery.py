@@ -16,7 +16,7 @@ from app.domain.errors import Unavailable
 from app.queue import ESTIMATE, INSPECT, PREPARE, READ, SWEEP, TRAIN, TRAIN_QUEUE, celery_app
 from app.store import migrate
 from app.store.queries import workers
-from worker import tasks
+from worker import device, tasks
 from worker.context import process_context
 
 log = structlog.get_logger()
@@ -30,6 +30,8 @@ app.task(tasks.read, name=READ)
 app.task(tasks.prepare, name=PREPARE)
 app.task(tasks.sweep, name=SWEEP)
 
+_device: device.Device | None = None
+"""What this worker trains on; None for a node that does not train."""
 _signed_on = threading.Event()
 _stopping = threading.Event()
 
@@ -54,11 +56,24 @@ def check_database(**_: Any) -> None:
         sys.exit(f"The database does not answer: {getattr(error, 'orig', error)}")
 
 
+@signals.celeryd_after_setup.connect
+def find_device(**_: Any) -> None:
+    """Refuse to start a worker that trains if the requested GPU does not work. Its queues are known by now."""
+    global _device
+    if _trains():
+        try:
+            _device = device.find(process_context().settings.device)
+        except Unavailable as error:
+            sys.exit(error.message)
+        if _device.problem:
+            log.error("a GPU cannot be used", problem=_device.problem)
+
+
 @signals.worker_ready.connect
 def sign_on(**_: Any) -> None:
     """Register a worker that trains, and send heartbeats from its main process."""
-    if _trains():
-        tasks.sign_on(process_context())
+    if _device is not None:
+        tasks.sign_on(process_context(), _device)
         _signed_on.set()
         threading.Thread(target=_beat, daemon=True, name="heartbeat").start()
 

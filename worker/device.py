@@ -1,24 +1,69 @@
-"""The device that this machine trains on, detected without the ML libraries."""
+"""The device that this machine trains on. The ML libraries are asked in a process of their own (`worker.probe`)."""
 
 import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from app.domain.errors import Unavailable
 from app.domain.runs.capabilities import Capability
+from worker.children.environment import child_environment
 
 CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAG = "avx512_bf16"
-AMPERE = (8, 0)
-"""The first compute capability with native bfloat16 arithmetic."""
+PROBE = (sys.executable, "-P", "-m", "worker.probe")
+PROBE_SECONDS = 180.0
+"""torch's import and a context on each card take seconds; a driver that hangs never answers."""
+GPU_SIGNS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Device files of NVIDIA's and AMD's drivers, and of a GPU under WSL."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 BITSANDBYTES = (0, 48)
 """The oldest version whose four-bit weights are correct on a CPU; 0.46 crashes there."""
+
+
+class Card(BaseModel):
+    """A GPU as torch sees it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uuid: str
+    name: str
+    memory_bytes: int
+    """What a process can allocate, by `cudaMemGetInfo`; of a MIG slice, the slice's."""
+    bf16: bool
+    context_bytes: int | None = None
+    """Memory of a process before its first tensor, measured; None if nvidia-smi does not tell."""
+    problem: str = ""
+    """Why it does not work; empty if it does."""
+
+
+class Probe(BaseModel):
+    """The answer of `worker.probe`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cards: list[Card] = []
+    problem: str = ""
+    """Why there is no card."""
+
+    @property
+    def working(self) -> list[Card]:
+        """The cards that work."""
+        return [card for card in self.cards if not card.problem]
+
+    @property
+    def complaint(self) -> str:
+        """Why a card, or every card, does not work; empty if all do."""
+        return self.problem or "; ".join(f"{card.name}: {card.problem}" for card in self.cards if card.problem)
 
 
 @dataclass(frozen=True)
@@ -31,16 +76,56 @@ class Device:
     cores: int
     bf16: bool
     """It computes bfloat16 natively: the same answer as `worker.engine.environment.computes_in_bf16`."""
+    context_bytes: int | None = None
+    """CUDA only: memory of a process before its first tensor, measured."""
+    problem: str = ""
+    """A sentence about a GPU of this machine that cannot be used; empty if there is none."""
 
 
-def find(choice: Literal["auto", "cpu", "cuda"]) -> Device:
-    """The first CUDA GPU, unless CPU is requested or there is none, else the CPU."""
+def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE) -> Device:
+    """The first GPU that works, unless the CPU is requested or there is none, else the CPU.
+
+    With `auto` a GPU that does not work is a `problem` of the CPU's `Device`. Raises Unavailable if CUDA is requested
+    and no GPU works.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if choice != "cpu" and (gpu := _first_gpu()):
-        name, mebibytes, capability = gpu
-        return Device("cuda", name, mebibytes << 20, cores, capability >= AMPERE)
+    problem = ""
+    if choice == "cuda" or (choice == "auto" and _may_have_gpu()):
+        found = _probe(command)
+        if found.working:
+            card = found.working[0]
+            problem = f"A GPU does not work: {found.complaint}." if found.complaint else ""
+            return Device("cuda", card.name, card.memory_bytes, cores, card.bf16, card.context_bytes, problem)
+        if choice == "cuda":
+            raise Unavailable(
+                f"VEZNA_DEVICE is cuda, but no GPU can be used: {found.complaint}. Repair it, or set VEZNA_DEVICE=cpu."
+            )
+        problem = f"Runs use the CPU, because the GPU does not work: {found.complaint}."
+    elif choice == "auto" and sys.platform == "darwin" and platform.machine() == "arm64":
+        problem = "Runs use the CPU: Vezna does not support Apple's GPU (MPS)."
     name, flags = _processor()
-    return Device("cpu", name, _host_memory(), cores, BF16_FLAG in flags)
+    return Device("cpu", name, _host_memory(), cores, BF16_FLAG in flags, problem=problem)
+
+
+def _may_have_gpu() -> bool:
+    """Whether anything of a GPU's driver is installed; without a sign the libraries are not loaded to look for one."""
+    return shutil.which("nvidia-smi") is not None or any(Path(sign).exists() for sign in GPU_SIGNS)
+
+
+def _probe(command: Sequence[str]) -> Probe:
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, env=child_environment(), text=True, timeout=PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Probe(problem=f"its driver did not answer within {PROBE_SECONDS:.0f} seconds")
+    except OSError as error:
+        return Probe(problem=f"the probe could not be started ({error.strerror})")
+    try:
+        return Probe.model_validate_json(done.stdout)
+    except ValidationError:
+        last = done.stderr.strip().split("\n")[-1].rstrip(".")
+        return Probe(problem=f"the probe ended with status {done.returncode} ({last})")
 
 
 def capabilities() -> list[Capability]:
@@ -50,21 +135,6 @@ def capabilities() -> list[Capability]:
     except (PackageNotFoundError, ValueError):
         return []
     return ["qlora"] if (int(major), int(minor)) >= BITSANDBYTES else []
-
-
-def _first_gpu() -> tuple[str, int, tuple[int, int]] | None:
-    """Name, MiB and compute capability."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    query = [program, "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603
-        name, mebibytes, capability = answer.splitlines()[0].rsplit(",", 2)
-        major, minor = capability.strip().split(".")
-        return name.strip(), int(mebibytes), (int(major), int(minor))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
 
 
 def _processor() -> tuple[str, frozenset[str]]:

@@ -111,10 +111,9 @@ def sweep() -> None:
     _remove_strays(context)
 
 
-def sign_on(context: Context) -> None:
+def sign_on(context: Context, detected: device.Device) -> None:
     """Register this worker with its device, and remove the folders of a killed worker with the same home."""
     workdir.remove_abandoned(context.settings.home)
-    detected = device.find(context.settings.device)
     with context.database.transaction() as session:
         worker_service.sign_on(
             session,
@@ -125,6 +124,8 @@ def sign_on(context: Context) -> None:
             cores=detected.cores,
             bf16=detected.bf16,
             capabilities=device.capabilities(),
+            context_bytes=detected.context_bytes,
+            problem=detected.problem,
         )
 
 

@@ -18,6 +18,8 @@ REMEMBER = timedelta(hours=24)
 AWAY = timedelta(minutes=5)
 """A worker without a heartbeat for this long counts as offline; a restart takes less time."""
 
+PROBLEM_CHARACTERS = 600
+
 WorkerState = Literal["idle", "running", "draining", "lost"]
 
 
@@ -39,6 +41,10 @@ class WorkerView:
     state: WorkerState
     run_id: int | None
     seconds_since_heartbeat: float
+    context_bytes: int | None = None
+    """GPU memory of a process before its first tensor, as the worker measured it; null on a CPU or if unknown."""
+    problem: str = ""
+    """A sentence about a GPU of its machine that cannot be used."""
 
 
 def sign_on(
@@ -51,6 +57,8 @@ def sign_on(
     cores: int,
     bf16: bool = False,
     capabilities: Sequence[Capability] = (),
+    context_bytes: int | None = None,
+    problem: str = "",
 ) -> None:
     """Register a worker under its name, idle and not draining."""
     at = now()
@@ -66,6 +74,8 @@ def sign_on(
             bf16=bf16,
             matmul_flops=rate,
             capabilities=list(capabilities),
+            context_bytes=context_bytes,
+            problem=problem[:PROBLEM_CHARACTERS] or None,
             run_id=None,
             draining=False,
             started_at=at,
@@ -138,4 +148,6 @@ def _view(row: WorkerRow, age: float, settings: Settings) -> WorkerView:
         state=state,
         run_id=row.run_id,
         seconds_since_heartbeat=max(0.0, age),
+        context_bytes=row.context_bytes,
+        problem=row.problem or "",
     )

@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from app.settings import ROOT
+from app.store import migrate
+from app.store.session import Database
 
 
 @pytest.mark.parametrize(
@@ -19,12 +22,28 @@ from app.settings import ROOT
     ],
 )
 def test_a_worker_that_cannot_work_does_not_start(tmp_path: Path, variable: str, value: str, says: str) -> None:
-    command = [sys.executable, "-m", "celery", "-A", "worker.celery", "worker", "-Q", "train", "-c", "1"]
-    environment = os.environ | {
-        "VEZNA_HOME": str(tmp_path),
-        "VEZNA_BROKER_URL": "redis://127.0.0.1:9/0",
-        variable: value,
-    }
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = start(tmp_path, **{variable: value})
     assert done.returncode != 0
     assert says in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_worker_without_the_requested_gpu_does_not_start(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/vezna.sqlite")
+    migrate.upgrade(database)
+    database.dispose()
+    done = start(tmp_path, VEZNA_DEVICE="cuda")
+    assert done.returncode != 0
+    assert "VEZNA_DEVICE is cuda, but no GPU can be used: " in done.stderr and "Traceback" not in done.stderr
+
+
+def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Start a worker and wait until it has ended."""
+    command = [sys.executable, "-m", "celery", "-A", "worker.celery", "worker", "-Q", "train", "-c", "1"]
+    environment = os.environ | {
+        "VEZNA_HOME": str(home),
+        "VEZNA_BROKER_URL": "redis://127.0.0.1:9/0",
+    }
+    return subprocess.run(
+        command, cwd=ROOT, env=environment | variables, capture_output=True, text=True, timeout=200, check=False
+    )

@@ -19,8 +19,8 @@ ML_ENVIRONMENT: dict[str, str] = {
     "TOKENIZERS_PARALLELISM": "false",
     # cuBLAS is only deterministic with a fixed workspace (docs.pytorch.org/docs/stable/notes/randomness.html).
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    # Segments that grow instead of new ones of other sizes: less memory is lost to fragmentation. torch before 2.9 knows
-    # only the second name.
+    # Segments that grow instead of new ones of other sizes: less memory is lost to fragmentation. torch before 2.9 has
+    # the second name only.
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
     # transformers would download and execute kernels from the hub. Progress bars are of no use in a log.

@@ -28,7 +28,7 @@ def choose_device(choice: Literal["auto", "cpu", "cuda"]) -> torch.device:
     if choice == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         why = str(error).strip().split("\n")[0].rstrip(".")
         text = _("The worker's CUDA device cannot be used (%(why)s). Restart the worker when it is repaired.", why=why)

@@ -123,7 +123,7 @@ class _Attempt:
             resume=str(resume) if resume else None,
             checkpoint_seconds=self.settings.checkpoint_seconds,
             weight_delta_seconds=self.settings.weight_delta_seconds,
-            device=self.settings.device,
+            device=self.claim.device,
             threads=self.settings.threads,
             claimed_at=self.claim.claimed_at.timestamp(),
         )

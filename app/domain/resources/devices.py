@@ -12,7 +12,8 @@ GIB = 2**30
 DeviceKind = Literal["cpu", "cuda"]
 
 CONTEXT_BYTES = 600 * MIB
-"""GPU memory of CUDA's context and kernels, beside the allocator. 300 to 700 MiB by GPU and driver."""
+"""GPU memory of CUDA's context and kernels, beside the allocator, where no worker has measured it. 300 to 700 MiB by
+GPU and driver."""
 RESERVED_SHARE = 0.05
 """Share of a GPU's memory that the allocator reserves beyond what is allocated, because of fragmentation."""
 HOST_BYTES = 700 * MIB
@@ -32,6 +33,8 @@ class Device(BaseModel):
     device_name: str
     """As runs record it; calibration goes by it."""
     memory_bytes: int | None
+    context_bytes: int | None = None
+    """Memory of CUDA's context on it, measured; None where it is unknown."""
     bf16: bool
     """It has bfloat16 arithmetic."""
     matmul_flops: float | None = None
@@ -42,7 +45,7 @@ class Device(BaseModel):
     @property
     def usable_bytes(self) -> float | None:
         """What a run may take of its memory; None where its memory is not known."""
-        return None if self.memory_bytes is None else max(0.0, usable_bytes(self.memory_bytes, self.kind))
+        return None if self.memory_bytes is None else usable_bytes(self.memory_bytes, self.kind, self.context_bytes)
 
 
 class WorkerDevice(Device):
@@ -61,11 +64,12 @@ class GpuModel(Device):
     """GPUs since Ampere (2020) have bfloat16 arithmetic."""
 
 
-def usable_bytes(memory_bytes: int, kind: DeviceKind) -> float:
-    """Device memory that a run may take: a GPU's without CUDA's context and fragmentation; nine tenths of a host's
-    without the trainer's own libraries."""
+def usable_bytes(memory_bytes: int, kind: DeviceKind, context_bytes: int | None = None) -> float:
+    """Device memory that a run may take: a GPU's without CUDA's context (measured, or else assumed) and fragmentation;
+    nine tenths of a host's without the trainer's own libraries."""
     if kind == "cuda":
-        return (memory_bytes - CONTEXT_BYTES) / (1 + RESERVED_SHARE)
+        context = CONTEXT_BYTES if context_bytes is None else context_bytes
+        return max(0.0, (memory_bytes - context) / (1 + RESERVED_SHARE))
     return max(0.0, 0.9 * memory_bytes - HOST_BYTES)
 
 

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy.orm import Session
 
 from app.domain.models.base_model import ModelFile
+from app.domain.resources.devices import DeviceKind
 from app.domain.runs.checkpoint import StoredCheckpoint
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format
+from app.services.resources.devices import kind_of
 from app.services.workers import unable
 from app.store.queries import (
     artifacts,
@@ -68,6 +71,9 @@ class Claim(Attempt):
     checkpoints: tuple[StoredCheckpoint, ...]
     """Of earlier attempts, oldest first."""
     claimed_at: datetime
+    device: DeviceKind | Literal["auto"]
+    """What the worker signed on with. `auto` only if it never did: a worker's GPU that is lost must not make its runs
+    train on the CPU."""
 
 
 def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> Claim | None:
@@ -107,6 +113,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     model = base_models.by_id(session, run.base_model_id)
     dataset = datasets.by_id(session, run.dataset_id)
     general = _general_text(session, run)
+    signed_on = workers.get(session, worker)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
     return Claim(
         run_id=run_id,
@@ -124,6 +131,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         general_file=general.file if general else None,
         checkpoints=run.checkpoints,
         claimed_at=at,
+        device=kind_of(signed_on.device) if signed_on else "auto",
     )
 
 

@@ -25,6 +25,7 @@ def of_worker(worker: WorkerView | WorkerRow) -> WorkerDevice:
         kind=kind_of(worker.device),
         device_name=worker.device_name,
         memory_bytes=worker.memory_bytes,
+        context_bytes=worker.context_bytes,
         bf16=worker.bf16,
         matmul_flops=worker.matmul_flops,
         capabilities=tuple(name for name in CAPABILITIES if name in worker.capabilities),

@@ -18,6 +18,10 @@ class WorkerRow(Base):
     device_name: Mapped[str] = mapped_column(String(200), default="")
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """Of the device: the host's memory for a CPU, the card's for CUDA."""
+    context_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    """GPU memory of a process before its first tensor, as the worker measured it; None on a CPU or if unknown."""
+    problem: Mapped[str | None] = mapped_column(String(600), default=None)
+    """A sentence about a GPU of its machine that cannot be used."""
     cores: Mapped[int] = mapped_column(default=1)
     capabilities: Mapped[list[str]] = mapped_column(default=list)
     """What not every worker can do: `qlora`."""

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.domain.errors import Unavailable
 from worker import device
+from worker.device import Card, Probe
 from worker.engine.environment import _processor, computes_in_bf16
 
 INFO = (
@@ -31,18 +33,69 @@ def test_this_machines_processor_is_named_and_judged_as_a_trainer_does() -> None
     assert (found.name, found.bf16) == (_processor(), computes_in_bf16(torch.device("cpu")))
 
 
-@pytest.mark.parametrize(("capability", "bf16"), [("7.5", False), ("8.0", True), ("12.0", True)])
-def test_a_card_computes_in_bfloat16_from_ampere_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str, bf16: bool
-) -> None:
-    program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\necho 'NVIDIA Thing, 80 GB, 81559, {capability}'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = device.find("auto")
-    assert (found.kind, found.name, found.memory_bytes, found.bf16) == (
-        "cuda",
-        "NVIDIA Thing, 80 GB",
-        81559 << 20,
-        bf16,
-    )
+def answering(answer: str, status: int = 0) -> list[str]:
+    """A probe with this answer."""
+    program = f"import sys; sys.stdout.write({answer!r}); sys.stderr.write('Bus error'); sys.exit({status})"
+    return [sys.executable, "-c", program]
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU's driver."""
+    monkeypatch.setattr(device, "GPU_SIGNS", ("/",))
+
+
+def cards(*problems: str) -> str:
+    """A probe's answer: a card for each problem, the working ones with an empty one."""
+    found = [
+        Card(uuid=f"u{i}", name=f"Card {i}", memory_bytes=10**10 + i, bf16=True, context_bytes=5, problem=problem)
+        for i, problem in enumerate(problems)
+    ]
+    return Probe(cards=found).model_dump_json()
+
+
+@pytest.mark.usefixtures("driver")
+def test_the_first_card_that_works_is_used_and_another_is_named() -> None:
+    found = device.find("auto", answering(cards("no kernel image is available", "")))
+    assert (found.kind, found.name, found.memory_bytes, found.context_bytes) == ("cuda", "Card 1", 10**10 + 1, 5)
+    assert found.problem == "A GPU does not work: Card 0: no kernel image is available."
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("answer", "status", "reason"),
+    [
+        (cards("no kernel image is available"), 0, "Card 0: no kernel image is available"),
+        (Probe(problem="the driver is too old").model_dump_json(), 0, "the driver is too old"),
+        ("", 7, "the probe ended with status 7 (Bus error)"),
+    ],
+)
+def test_a_gpu_that_does_not_work_is_named_or_refused(answer: str, status: int, reason: str) -> None:
+    found = device.find("auto", answering(answer, status))
+    assert found.kind == "cpu"
+    assert found.problem == f"Runs use the CPU, because the GPU does not work: {reason}."
+    with pytest.raises(Unavailable, match="VEZNA_DEVICE is cuda, but no GPU can be used") as refused:
+        device.find("cuda", answering(answer, status))
+    assert reason in refused.value.message and "set VEZNA_DEVICE=cpu" in refused.value.message
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_driver_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "PROBE_SECONDS", 0.2)
+    found = device.find("auto", ["sleep", "60"])
+    assert (found.kind, "did not answer" in found.problem) == ("cpu", True)
+
+
+def test_a_machine_without_a_driver_is_not_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "GPU_SIGNS", ())
+    monkeypatch.setenv("PATH", "")
+    found = device.find("auto", ["/does/not/exist"])
+    assert (found.kind, found.problem) == ("cpu", "")
+
+
+def test_apples_gpu_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "GPU_SIGNS", ())
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert device.find("auto").problem == "Runs use the CPU: Vezna does not support Apple's GPU (MPS)."

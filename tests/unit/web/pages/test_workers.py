@@ -5,6 +5,7 @@ import re
 
 from fastapi.testclient import TestClient
 
+from app.services import workers
 from app.store.tables import EstimateRow
 from tests import filled_estimates
 from tests.factories import plain
@@ -67,3 +68,13 @@ def test_who_only_looks_for_workers_again_is_not_told_the_errors(full: TestClien
     with database_of(full).transaction() as session:
         filled_estimates.attach_estimates(session)
     assert "mean abs. error" not in full.get("/workers", headers={"HX-Request": "true"}).text
+
+
+def test_a_worker_whose_gpu_does_not_work_is_named_with_the_reason(full: TestClient) -> None:
+    problem = "Runs use the CPU, because the GPU does not work: the NVIDIA driver is too old."
+    assert "cannot use a GPU" not in full.get("/workers").text
+    with database_of(full).transaction() as session:
+        workers.sign_on(session, "w9", device="cpu", device_name="x86", memory_bytes=None, cores=1, problem=problem)
+    text = plain(html.unescape(full.get("/workers").text))
+    assert "w9 cannot use a GPU" in text and problem in text
+    assert [one["problem"] for one in full.get("/api/v1/workers").json() if one["name"] == "w9"] == [problem]
