@@ -15,8 +15,10 @@ from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
 
 
 def requests(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow) -> list[BaselineRequest]:
-    """The baselines of a study, in the order in which they are shown. Studies on the same rows share them."""
+    """The baselines of a study, in the order in which they are shown. Studies on the same rows share them. They learn
+    from the rows that the reference arm trains on."""
     facts = dataset.facts
+    fraction = spec.training_of(spec.arm(spec.reference_arm)).train_fraction
     return [
         BaselineRequest(
             kind=kind,
@@ -24,6 +26,7 @@ def requests(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow) -> list[
             dataset_format=facts.format,
             dataset_hash=dataset.content_hash,
             labels=facts.labels,
+            train_fraction=fraction,
             max_length=spec.training.max_length if BASELINES[kind].uses_model else 0,
             **(model_fields(model) if BASELINES[kind].uses_model else {}),
         )

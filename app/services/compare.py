@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.conditions import known, measured
+from app.domain.comparison.conditions import known, measured, planned
 from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.grouping import ComparedRun
 from app.domain.comparison.runs import RunComparison, compare_runs
@@ -176,8 +176,6 @@ def _trained_here(
         "dataset_version": dataset.content_hash[:8] if dataset else "",
         "base_model": model or spec.base_model,
         "metric": row.metric,
-        "epochs": "" if training.max_steps else f"{training.num_train_epochs:g}",
-        "batch": str(training.per_device_train_batch_size * training.gradient_accumulation_steps),
     }
     result = row.result if done else None
     measurements = measured(result) if result else {}
@@ -194,7 +192,7 @@ def _trained_here(
         failure=row.failure,
         identity=_identity(row, fields),
         settings=_flat(fields),
-        conditions={**known(conditions), **measurements},
+        conditions={**known(conditions), **planned(training), **measurements},
         metric=row.metric,
         score=row.score if done else None,
         items=len(scored.scores) if scored else None,

@@ -81,7 +81,7 @@ def _check(
             errors.append(facts.incompatibility(method, spec.task))
             errors.append(crowded(facts, spec.task, spec.training, method, writes=writes))
         problems += [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in errors if error]
-        if clash := method.clash(spec.training):  # its path is the budget's, which a study's arms share
+        if clash := method.clash(spec.training):  # its path is the budget's: no arm sets one of these for itself
             problems.append(clash)
     return model, dataset, list(dict.fromkeys(problems))  # two arms may have the same one with the budget
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.domain.comparison.verdict import confidence_after
 from app.domain.resources.memory_fit import FitReport
 from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingBudget
 from app.domain.studies.plan import ArmPlan, StudyPlan, power_of
 from app.domain.studies.power import GRADED_SCORE, SCORE, MetricPrior, observed_disagreement
 from app.domain.studies.spec import StudySpec
@@ -85,7 +86,7 @@ def plan_of(session: Session, spec: StudySpec, compatible: Compatible, interim_l
 
 def similar_train_seconds(spec: RunSpec, past: Sequence[PastRun]) -> tuple[float | None, str]:
     """A run's train time and its device, from runs of the same method, batch size and max length on the newest device.
-    Proportional to the epochs."""
+    Proportional to the epochs and to the share of the training rows."""
     training = spec.training
     similar = [
         run
@@ -99,11 +100,16 @@ def similar_train_seconds(spec: RunSpec, past: Sequence[PastRun]) -> tuple[float
         return None, ""
     device = similar[0].device_name
     seconds = fmean(
-        run.train_seconds * training.num_train_epochs / run.spec.training.num_train_epochs
+        run.train_seconds * _passes(training) / _passes(run.spec.training)
         for run in similar
         if run.device_name == device
     )
     return seconds, device
+
+
+def _passes(training: TrainingBudget) -> float:
+    """Passes over the whole training split."""
+    return training.num_train_epochs * training.train_fraction
 
 
 def metric_prior(session: Session, metric: MetricName, past: Sequence[PastRun]) -> MetricPrior:

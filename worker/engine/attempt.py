@@ -92,7 +92,7 @@ class Attempt:
 
         instruments.enter(Phase.TOKENIZE)
         check_length(training.max_length, self.method.virtual_tokens, base.model, base.tokenizer)
-        rows = read(self.job.dataset_file, self.job.dataset_format)
+        rows = read(self.job.dataset_file, self.job.dataset_format, train_fraction=training.train_fraction)
         splits = self._splits(rows, base)
         data = describe_data(rows, splits["train"], training.per_device_train_batch_size, training.seed)
         general = GeneralText(job, base.tokenizer, base.model, sink) if job.general_file else None

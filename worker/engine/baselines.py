@@ -57,7 +57,7 @@ Scores = dict[MetricName, NDArray[np.float64]]
 def baseline(request: BaselineRequest, dataset: Path) -> Baseline:
     """Compute a baseline; `dataset` is a local Parquet file. Raises `RunFailed` if it cannot be computed."""
     began = time.perf_counter()
-    rows = read(str(dataset), request.dataset_format)
+    rows = read(str(dataset), request.dataset_format, train_fraction=request.train_fraction)
     every = len(rows["train"])
     if BASELINES[request.kind].learns and every > MOST_TRAINED_ROWS:  # at random: rows may lie sorted by label
         rows["train"] = random.Random(0).sample(rows["train"], MOST_TRAINED_ROWS)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.domain.comparison.confounders import ConditionName, RunConditions
 from app.domain.comparison.model import RunOutcome
 from app.domain.runs.result import RunResult
+from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.spec import StudySpec
 
@@ -63,6 +64,8 @@ SHARED: tuple[ConditionName, ...] = (
 )
 """Compared over all runs of a study. The precision of frozen weights is not among them: it is part of the method, as
 the rank is."""
+GIVEN: tuple[ConditionName, ...] = ("train_fraction", "epochs", "batch", "warmup", "weight_decay")
+"""Of the spec. Where they are equal they are in the budget, except for weight decay."""
 BY_SEED: tuple[ConditionName, ...] = ("row_order", "steps", "tokens")
 """Compared seed by seed: another seed reads other rows first, and in a part of an epoch other tokens."""
 TUNING: dict[ConditionName, Callable[[ArmTuning], int]] = {
@@ -100,6 +103,20 @@ def measured(result: RunResult, items_hash: str | None = None) -> RunConditions:
     return known(conditions)
 
 
+def planned(training: TrainingBudget) -> dict[ConditionName, str]:
+    """What a run was given: of its training arguments, those that an arm may have for itself."""
+    share = f"{100 * training.train_fraction:g}\N{NO-BREAK SPACE}%"
+    length: dict[ConditionName, str] = (
+        {"steps": str(training.max_steps)} if training.max_steps else {"epochs": f"{training.num_train_epochs:g}"}
+    )
+    return length | {
+        "train_fraction": share,
+        "batch": str(training.per_device_train_batch_size * training.gradient_accumulation_steps),
+        "weight_decay": f"{training.weight_decay:g}",
+        "warmup": f"{training.warmup_steps:g}",
+    }
+
+
 def known(conditions: Mapping[ConditionName, str]) -> RunConditions:
     """Without those that have no value."""
     return {name: value for name, value in conditions.items() if value}
@@ -114,15 +131,15 @@ def study_conditions(
 ) -> tuple[Condition, ...]:
     """What an arm may set for itself beside its method and its rate, then what its runs were measured under, then what
     tuning took. `runs` and `tuning` by arm; an arm without results has no value."""
-    default = spec.training.weight_decay
-    decays = {arm.title: {f"{default if arm.weight_decay is None else arm.weight_decay:g}"} for arm in spec.arms}
+    given = {arm.title: planned(spec.training_of(arm)) for arm in spec.arms}
+    own = [Condition.of(name, {title: {of[name]} for title, of in given.items() if name in of}) for name in GIVEN]
     read = {
         title: [(run.seed, measured(run.result, run.items_hash)) for run in outcomes if run.result]
         for title, outcomes in runs.items()
     }
     tuned = {title: arm_tuning for title, arm_tuning in tuning.items() if arm_tuning.trials}
     every = (
-        Condition.of("weight_decay", decays),
+        *(condition for condition in own if condition.name == "weight_decay" or not condition.equal),
         *(Condition.of(name, _values(read, name)) for name in SHARED),
         *(Condition.by_seed(name, _seeds(read, name)) for name in BY_SEED),
         *(Condition.of(name, {title: {str(count(t))} for title, t in tuned.items()}) for name, count in TUNING.items()),

@@ -19,7 +19,9 @@ ConditionName = Literal[
     "base_model",
     "metric",
     "metric_version",
+    "train_fraction",
     "weight_decay",
+    "warmup",
     "device_kind",
     "device",
     "threads",
@@ -64,7 +66,11 @@ class ConfounderKind(StrEnum):
     OVERLAP = "overlap"
     WORKER = "worker"
     LIBRARIES = "libraries"
+    TRAIN_FRACTION = "train_fraction"
     BUDGET = "budget"
+    BATCH_SIZE = "batch_size"
+    WARMUP = "warmup"
+    WEIGHT_DECAY = "weight_decay"
     IMPORTED = "imported"
     REFERENCE = "reference"
     UNTUNED = "untuned"
@@ -94,7 +100,11 @@ EFFECTS: dict[ConfounderKind, Effect] = {
     ConfounderKind.OVERLAP: Effect.COST,
     ConfounderKind.WORKER: Effect.COST,
     ConfounderKind.LIBRARIES: Effect.DOUBT,
+    ConfounderKind.TRAIN_FRACTION: Effect.DOUBT,
     ConfounderKind.BUDGET: Effect.DOUBT,
+    ConfounderKind.BATCH_SIZE: Effect.DOUBT,
+    ConfounderKind.WARMUP: Effect.DOUBT,
+    ConfounderKind.WEIGHT_DECAY: Effect.DOUBT,
     ConfounderKind.IMPORTED: Effect.DOUBT,
     ConfounderKind.REFERENCE: Effect.DOUBT,
     ConfounderKind.UNTUNED: Effect.DOUBT,
@@ -111,10 +121,21 @@ CONDITIONS: dict[ConfounderKind, tuple[ConditionName, ...]] = {
     ConfounderKind.PRECISION: ("precision",),
     ConfounderKind.MEMORY_MEASURE: ("memory_measure",),
     ConfounderKind.LIBRARIES: ("torch", "transformers", "peft"),
-    ConfounderKind.BUDGET: ("epochs", "steps", "batch"),
+    ConfounderKind.TRAIN_FRACTION: ("train_fraction",),
+    ConfounderKind.BUDGET: ("epochs", "steps"),
+    ConfounderKind.BATCH_SIZE: ("batch",),
+    ConfounderKind.WARMUP: ("warmup",),
+    ConfounderKind.WEIGHT_DECAY: ("weight_decay",),
 }
 """Confounders read off conditions: arms differ in one of them, or it is known of some arms only."""
-UNKNOWN_IS_EQUAL = (ConfounderKind.METRIC_VERSION, ConfounderKind.TASK, ConfounderKind.DATASET_VERSION)
+UNKNOWN_IS_EQUAL = (
+    ConfounderKind.METRIC_VERSION,
+    ConfounderKind.TASK,
+    ConfounderKind.DATASET_VERSION,
+    ConfounderKind.TRAIN_FRACTION,
+    ConfounderKind.WARMUP,
+    ConfounderKind.WEIGHT_DECAY,
+)
 """Of these, an unknown value confounds nothing."""
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.baselines import BaselineResult, StoredBaseline, baseline_results
-from app.domain.comparison.conditions import Condition, measured, study_conditions
+from app.domain.comparison.conditions import Condition, measured, planned, study_conditions
 from app.domain.comparison.confounders import (
     MEMORY,
     TIME,
+    ConditionName,
     Confounder,
     ConfounderKind,
     RunConditions,
@@ -221,9 +222,11 @@ def _confounders(
 ) -> tuple[Confounder, ...]:
     """Of a study everything else is equal by design, or among its conditions."""
     scored = [arm for arm in arms if arm.score]
-    # Steps may differ between seeds in a part of an epoch: they are compared seed by seed, among the conditions.
+    given = {arm.title: planned(spec.training_of(arm.spec)) for arm in arms}
+    # Steps that were taken may differ between seeds in a part of an epoch: they are compared seed by seed, among the
+    # conditions. What an arm was given replaces them.
     conditions: dict[str, list[RunConditions]] = {
-        title: [{n: value for n, value in measured(run.result).items() if n != "steps"} for run in runs if run.result]
+        title: [_without_steps(measured(run.result)) | given[title] for run in runs if run.result]
         for title, runs in done.items()
         if runs
     }
@@ -235,6 +238,10 @@ def _confounders(
         ConfounderKind.ONE_SEED: [arm.title for arm in scored if arm.score and arm.score.seeds == 1],
     }
     return find_confounders(conditions, facts)
+
+
+def _without_steps(conditions: RunConditions) -> dict[ConditionName, str]:
+    return {name: value for name, value in conditions.items() if name != "steps"}
 
 
 def _common_items(runs: Sequence[RunOutcome]) -> str | None:

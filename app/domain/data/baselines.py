@@ -118,6 +118,8 @@ class BaselineRequest(_Value):
     """The commit, or the hash of the files, at that location."""
     max_length: int = Field(default=0, ge=0, le=131072)
     """Of a baseline that uses the base model: tokens of a text that it reads."""
+    train_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training rows that it learns from."""
 
     @property
     def key(self) -> str:
@@ -137,5 +139,5 @@ class Baseline(_Value):
     trained_rows: int
     """Training rows that it learned from."""
     train_rows: int
-    """Training rows of the dataset."""
+    """Training rows that it could learn from: of the dataset, or of the share that was requested."""
     seconds: float

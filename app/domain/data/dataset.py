@@ -10,7 +10,7 @@ messages            messages: [{role, content}, …]        causal-lm, by the to
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,6 +70,31 @@ ROWS: dict[Format, type[Row]] = {
     "prompt-completion": PairRow,
     "messages": ChatRow,
 }
+
+
+_R = TypeVar("_R", bound=Row)
+
+
+def training_rows(rows: Sequence[_R], fraction: float) -> list[_R]:
+    """A share of the training rows, at least one row, in the order of `rows`.
+
+    Chosen by the hash of each row's name, so that a smaller fraction is a subset of a larger one, on every machine and
+    for every seed.
+    """
+    if fraction >= 1 or not rows:
+        return list(rows)
+    order = sorted(range(len(rows)), key=lambda place: (_fraction_hash(rows[place].item), place))
+    return [rows[place] for place in sorted(order[: fraction_of(len(rows), fraction)])]
+
+
+def fraction_of(rows: int, fraction: float) -> int:
+    """How many of the training rows a share of them is: at least one."""
+    return max(1, round(rows * fraction))
+
+
+def _fraction_hash(item: str) -> str:
+    # Not the item's own hash: splits are cut in its order.
+    return hashlib.sha256(f"train_fraction/{item}".encode()).hexdigest()
 
 
 class DatasetFacts(BaseModel):

@@ -28,6 +28,8 @@ class TrainingBudget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    train_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training rows that a run uses (`app.domain.data.dataset.training_rows`)."""
     num_train_epochs: float = Field(default=3, gt=0, le=1000)
     max_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     """Optimizer steps; overrides `num_train_epochs`."""

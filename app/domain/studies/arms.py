@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from app.domain.messages import _
 from app.domain.methods import MethodSpec
 from app.domain.names import Line
-from app.domain.runs.training import LearningRate
+from app.domain.runs.training import MAX_STEPS, LearningRate, TrainingBudget
 from app.domain.studies.tuning import MOST_RATES
 from app.domain.validation import invalid_field
 
@@ -16,7 +16,7 @@ MAX_NAME = 60
 
 
 class ArmSpec(BaseModel):
-    """A method with its configuration; everything else is the study's."""
+    """A method with its configuration; what it does not set is the study's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -28,6 +28,14 @@ class ArmSpec(BaseModel):
     """None takes the method's default. With tuning, the middle of the rates to try."""
     learning_rates: list[LearningRate] | None = Field(default=None, min_length=2, max_length=MOST_RATES)
     """With tuning, the rates to try, in place of those around `learning_rate`."""
+    train_fraction: float | None = Field(default=None, gt=0, le=1)
+    """This and the following are training arguments in place of the study's; None takes the study's."""
+    num_train_epochs: float | None = Field(default=None, gt=0, le=1000)
+    """Replaces the study's `max_steps` too."""
+    max_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
+    per_device_train_batch_size: int | None = Field(default=None, ge=1, le=4096)
+    gradient_accumulation_steps: int | None = Field(default=None, ge=1, le=4096)
+    warmup_steps: float | None = Field(default=None, ge=0, le=MAX_STEPS)
     weight_decay: float | None = Field(default=None, ge=0, le=10)
 
     @field_validator("learning_rates")
@@ -46,9 +54,25 @@ class ArmSpec(BaseModel):
         return self.method.learning_rate(self.learning_rate)
 
     @property
+    def overrides(self) -> dict[str, int | float]:
+        """The training arguments that it has in place of the study's, by name."""
+        return {name: value for name in OVERRIDABLE if (value := getattr(self, name)) is not None}
+
+    def training(self, budget: TrainingBudget) -> TrainingBudget:
+        """A study's budget with this arm's arguments."""
+        own: dict[str, object] = dict(self.overrides)
+        if self.num_train_epochs is not None:
+            own["max_steps"] = self.max_steps
+        return budget.model_copy(update=own) if own else budget
+
+    @property
     def title(self) -> str:
         """Its name; in a study, every arm has one."""
         return self.name or self.method.label
+
+
+OVERRIDABLE = tuple(name for name in ArmSpec.model_fields if name in TrainingBudget.model_fields)
+"""The training arguments that an arm may set for itself."""
 
 
 def arm_names(arms: Sequence[ArmSpec]) -> list[str]:
@@ -89,14 +113,18 @@ def _unique_name(arm: ArmSpec, alike: Sequence[ArmSpec], taken: set[str]) -> str
 
 
 def _settings(arm: ArmSpec) -> dict[str, object]:
-    own = {"learning_rate": arm.rate, "learning_rates": arm.learning_rates, "weight_decay": arm.weight_decay}
-    return arm.method.model_dump() | own
+    own = {"learning_rate": arm.rate, "learning_rates": arm.learning_rates}
+    return arm.method.model_dump() | own | {name: getattr(arm, name) for name in OVERRIDABLE}
 
 
 SHORT_NAMES = {
     "learning_rate": "lr",
     "lora_alpha": "alpha",
     "init_lora_weights": "init",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch",
+    "gradient_accumulation_steps": "accumulation",
+    "warmup_steps": "warmup",
     "layers_to_transform": "blocks",
 }
 

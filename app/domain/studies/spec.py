@@ -69,7 +69,7 @@ class StudySpec(BaseModel):
     tuning: TuningSpec = NoTuning()
     """How each arm's learning rate is tuned, with the same budget for every arm."""
     training: TrainingBudget = TrainingBudget()
-    """The budget that all arms share."""
+    """The budget of every arm, except for what an arm sets for itself."""
     reference: Line = ""
     """The arm that the others are compared with; empty selects the first `full` arm, or else the first arm."""
     margin_points: float = Field(default=1.0, gt=0, le=100)
@@ -186,6 +186,10 @@ class StudySpec(BaseModel):
         """The arm of that name."""
         return next(a for a in self.arms if a.title == title)
 
+    def training_of(self, arm: ArmSpec) -> TrainingBudget:
+        """The budget with what the arm sets for itself."""
+        return arm.training(self.training)
+
     def rates(self, arm: ArmSpec) -> tuple[float, ...]:
         """The rates that an arm begins with, smallest first; without tuning its own."""
         if isinstance(self.tuning, NoTuning):
@@ -224,10 +228,9 @@ class StudySpec(BaseModel):
 
     def _run(self, arm: ArmSpec, seed: int, rate: float | None = None, share: float | None = None) -> RunSpec:
         update: dict[str, object] = {"seed": seed, "learning_rate": arm.rate if rate is None else rate}
-        if arm.weight_decay is not None:
-            update["weight_decay"] = arm.weight_decay
+        training = self.training_of(arm)
         if share is not None:
-            update |= shortened(self.training, share)
+            update |= shortened(training, share)
         return RunSpec(
             base_model=self.base_model,
             dataset=self.dataset,
@@ -235,7 +238,7 @@ class StudySpec(BaseModel):
             metric=self.metric,
             general_text=self.general_text if share is None else None,
             method=arm.method,
-            training=TrainingArguments.model_validate(self.training.model_dump() | update),
+            training=TrainingArguments.model_validate(training.model_dump() | update),
         )
 
 

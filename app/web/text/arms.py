@@ -5,13 +5,18 @@ from app.domain.comparison.study import StudyArm
 from app.domain.methods import FullSpec, HeadOnlySpec
 from app.domain.methods.base import LinearMethod
 from app.domain.models.base_model import ModelFacts
+from app.domain.studies.arms import ArmSpec
 from app.domain.tasks import TASKS, Task
-from app.web.format import NBSP, count, rate
+from app.web.format import NBSP, count, rate, share
 from app.web.i18n import gettext as _
-from app.web.i18n import marked
+from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
 
 CONDITION_LABELS: dict[ConditionName, str] = {
+    "train_fraction": marked("training rows"),
+    "epochs": marked("epochs"),
+    "batch": marked("batch size"),
+    "warmup": marked("warmup"),
     "weight_decay": marked("weight decay"),
     "device_kind": marked("device type"),
     "device": marked("device"),
@@ -86,7 +91,26 @@ def arm_settings(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
         elif name not in SHOWN_ELSEWHERE and value != field.default:
             parts.append(name if value is True else f"{name}{NBSP}{_written(value)}")
     known = arm.tuning is None or arm.tuning.chosen is not None
-    return ", ".join([*parts, *([_("lr %(rate)s", rate=rate(arm.learning_rate))] if known else [])])
+    lr = [_("lr %(rate)s", rate=rate(arm.learning_rate))] if known else []
+    return ", ".join([*parts, *lr, *own_training(arm.spec)])
+
+
+def own_training(arm: ArmSpec) -> list[str]:
+    """The training arguments that an arm has in place of the study's: `batch size 64`, `25 % of the training rows`."""
+    texts = {
+        "train_fraction": lambda value: _("%(share)s of the training rows", share=share(value, 1)),
+        "num_train_epochs": lambda value: ngettext(
+            "%(epochs)s epoch", "%(epochs)s epochs", 1 if value == 1 else 2, epochs=f"{value:g}"
+        ),
+        "max_steps": lambda value: ngettext("%(num)s step", "%(num)s steps", value),
+        "per_device_train_batch_size": lambda value: _("batch size %(rows)s", rows=count(value)),
+        "gradient_accumulation_steps": lambda value: ngettext(
+            "%(num)s accumulation step", "%(num)s accumulation steps", value
+        ),
+        "warmup_steps": lambda value: _("warmup %(steps)s", steps=rate(value)),
+        "weight_decay": lambda value: _("weight decay %(decay)s", decay=f"{value:g}"),
+    }
+    return [texts[name](value) for name, value in arm.overrides.items()]
 
 
 def arm_state(arm: StudyArm) -> str:

@@ -127,12 +127,19 @@ METHOD_FIELDS: dict[str, FieldText] = {
     ),
 }
 
+AS_IN_BUDGET = marked("Empty: as in the budget.")
 ARM_FIELDS: dict[str, FieldText] = METHOD_FIELDS | {
     "learning_rate": FieldText(marked("Learning rate"), marked("Peak rate, after the warmup."), basic=True),
     "learning_rates": FieldText(
         marked("Learning rates to try"), marked("With tuning. Empty: a geometric grid around the learning rate.")
     ),
-    "weight_decay": FieldText(marked("Weight decay"), marked("Empty: as in the budget.")),
+    "train_fraction": FieldText(marked("Share of the training rows"), AS_IN_BUDGET),
+    "num_train_epochs": FieldText(marked("Epochs"), AS_IN_BUDGET),
+    "max_steps": FieldText(marked("Max steps"), AS_IN_BUDGET),
+    "per_device_train_batch_size": FieldText(marked("Batch size"), AS_IN_BUDGET),
+    "gradient_accumulation_steps": FieldText(marked("Gradient accumulation steps"), AS_IN_BUDGET),
+    "warmup_steps": FieldText(marked("Warmup steps"), AS_IN_BUDGET),
+    "weight_decay": FieldText(marked("Weight decay"), AS_IN_BUDGET),
     "name": FieldText(marked("Arm name"), marked("Empty: the method, with the settings that differ.")),
 }
 """Fields of an arm: those of its method, then those that every arm has."""
@@ -147,6 +154,9 @@ TRAINING_FIELDS: dict[str, FieldText] = {
         marked("Max new tokens"), marked("Limit of the text generated for a test prompt."), basic=True
     ),
     # steps
+    "train_fraction": FieldText(
+        marked("Share of the training rows"), marked("A smaller share is a subset of a larger one.")
+    ),
     "max_steps": FieldText(marked("Max steps"), marked("Overrides the epochs. Empty: by epochs.")),
     "gradient_accumulation_steps": FieldText(
         marked("Gradient accumulation steps"), marked("Micro-batches per optimizer step.")

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ROWS, SPLITS, Row, Split
+from app.domain.data.dataset import ROWS, SPLITS, Row, Split, training_rows
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.result import DataSeen
@@ -132,9 +132,11 @@ class Batch:
         return Batch(moved, self.labels.to(device, non_blocking=True), self.tokens, places)
 
 
-def read(file: str, form: Format, needed: Sequence[Split] = ("train", "test")) -> dict[Split, list[Row]]:
-    """The rows of a dataset's Parquet file by split. Raises `RunFailed` if it cannot be used, such as one without rows
-    in a needed split."""
+def read(
+    file: str, form: Format, needed: Sequence[Split] = ("train", "test"), train_fraction: float = 1.0
+) -> dict[Split, list[Row]]:
+    """The rows of a dataset's Parquet file by split; of its training rows, the given share. Raises `RunFailed` if it
+    cannot be used, such as one without rows in a needed split."""
     row_type = ROWS[form]
     try:
         table = pq.read_table(Path(file), columns=list(row_type._fields))
@@ -161,7 +163,7 @@ def read(file: str, form: Format, needed: Sequence[Split] = ("train", "test")) -
                 FailureCode.BAD_CONFIGURATION,
                 _("The dataset has no rows in its %(split)s split. Choose a dataset with rows in it.", split=split),
             )
-    return rows
+    return rows | {"train": training_rows(rows["train"], train_fraction)}
 
 
 def unreadable_dataset(reason: str) -> RunFailed:

@@ -69,7 +69,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     training, task = request.training, TASKS[request.task]
     tokenizer = load_tokenizer(hub.description_folder(request.location, request.revision))
     check_length(training.max_length, request.method.virtual_tokens, model, tokenizer)
-    rows = read(str(dataset), request.dataset_format)
+    rows = read(str(dataset), request.dataset_format, train_fraction=training.train_fraction)
     job = _job(request, dataset)
     # Encoded as test rows: training rows would probe the model, which is impossible on `meta`.
     train, test = (task.encode(rows[split], "test", tokenizer, model, job, _Silent()) for split in _SPLITS)

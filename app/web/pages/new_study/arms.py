@@ -1,6 +1,6 @@
 """The arms of the form: their fields, what they would train, and the methods to choose from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -10,7 +10,7 @@ from app.domain.methods import SPECS, Family, MethodFacts
 from app.domain.methods.base import LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
-from app.domain.studies.arms import ArmSpec
+from app.domain.studies.arms import OVERRIDABLE, ArmSpec
 from app.domain.studies.tuning import NoTuning, TuningSpec
 from app.web.forms.fields import Fields
 from app.web.i18n import gettext as _
@@ -43,19 +43,18 @@ class ArmFields:
         title: str,
         model: TaskModel | None,
         tuning: TuningSpec | None,
-        weight_decay: str,
+        budget: Mapping[str, str],
         errors_of: Callable[[str], Sequence[FieldError]],
     ) -> "ArmFields":
-        """Learning rates to try are shown with tuning, or if some are given. `tuning` and `weight_decay` are those of
-        the study; tuning is None while it is not valid."""
+        """Learning rates to try are shown with tuning, or if some are given. `tuning` and `budget` are those of the
+        study: tuning is None while it is not valid, the budget is the text of its fields by name."""
         path, method = f"arms.{place}.", form.method
         fields = {f"{path}{METHOD}{field.name}": field for field in form.fields}
         tuned = not isinstance(tuning, NoTuning)
         shown = [name for name in SHARED if name != "learning_rates" or tuned or form.values.get(name)]
-        placeholders = {
+        placeholders = {name: text for name, text in budget.items() if name in OVERRIDABLE} | {
             "target_modules": _default_targets(form.kind, model),
             "name": title,
-            "weight_decay": weight_decay,
             "learning_rates": _grid(form, tuning) if tuned else "",
         }
         return cls(

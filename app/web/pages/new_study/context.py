@@ -19,7 +19,7 @@ from app.web.forms.fields import Fields
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
 from app.web.pages.new_study.arms import ArmFields, offers
-from app.web.pages.new_study.form import BUDGET, TRAINING, TUNING, TUNINGS, StudyForm
+from app.web.pages.new_study.form import BUDGET, TUNING, TUNINGS, StudyForm
 from app.web.pages.new_study.inputs import StudyInputs, title_of
 from app.web.pages.new_study.text import OWN_LABELS, label, owed_runs
 from app.web.text import metrics
@@ -104,10 +104,10 @@ class NewStudyPage(PlanningPage):
     @cached_property
     def arms(self) -> tuple[ArmFields, ...]:
         """The arms of the form."""
-        form, decay = self.form, f"{TRAINING}weight_decay"
-        weight_decay = form.values.get(decay, BUDGET[decay].default)
+        form = self.form
+        budget = {field.name: form.values.get(path, field.default) for path, field in BUDGET.items()}
         return tuple(
-            ArmFields.of(place, arm, title, self.model, form.tuning_spec, weight_decay, self.errors_of)
+            ArmFields.of(place, arm, title, self.model, form.tuning_spec, budget, self.errors_of)
             for place, (arm, title) in enumerate(zip(form.arms, form.titles, strict=True))
         )
 
@@ -219,8 +219,8 @@ class AddedArmPage(PlanningPage):
         if self.arm is None:
             return ()
         spec, title = self.study.spec, self.plan.spec.arms[-1].title if self.plan else self.arm.title
-        weight_decay = f"{spec.training.weight_decay:g}"
-        return (ArmFields.of(0, self.arm, title, self.model, spec.tuning, weight_decay, self.errors_of),)
+        budget = {field.name: field.written(getattr(spec.training, field.name)) for field in BUDGET.values()}
+        return (ArmFields.of(0, self.arm, title, self.model, spec.tuning, budget, self.errors_of),)
 
     def has_field(self, path: str) -> bool:
         """The page has a field that an error of this path can link to."""

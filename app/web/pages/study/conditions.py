@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.runs.training import TrainingBudget
+from app.domain.data.dataset import fraction_of
+from app.domain.studies.spec import StudySpec
 from app.domain.tasks import TASKS
 from app.store.tables import BaseModelRow, DatasetRow
-from app.web.format import NOTHING, count, rate
+from app.web.format import NOTHING, count, rate, share
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition_label, condition_value, trains
@@ -70,13 +71,14 @@ class StudyConditions:
     @property
     def about(self) -> str:
         """What was compared, in a line."""
-        rows = self.dataset.facts.counts["train"] if self.dataset is not None else 0
+        fraction = self.study.spec.training.train_fraction
+        rows = fraction_of(self.dataset.facts.counts["train"], fraction) if self.dataset is not None else 0
         return _(
             "%(model)s on %(data)s: %(rows)s, %(length)s",
             model=self.study.spec.base_model,
             data=self.dataset.shown if self.dataset is not None else self.study.spec.dataset,
             rows=ngettext("%(count)s training row", "%(count)s training rows", rows, count=count(rows)),
-            length=_length(self.study.spec.training),
+            length=_length(self.study.spec),
         )
 
 
@@ -133,12 +135,20 @@ def _written(value: object) -> str:
     return rate(value) if isinstance(value, float) else NOTHING if value is None else str(value)
 
 
-def _length(training: TrainingBudget) -> str:
+def _length(spec: StudySpec) -> str:
     """How long a run trains."""
+    training = spec.training
+    if _own(spec, "num_train_epochs", "max_steps"):
+        return _("steps by arm")
     if training.max_steps:
         return ngettext("%(num)s step", "%(num)s steps", training.max_steps)
     epochs = training.num_train_epochs
     return ngettext("%(epochs)s epoch", "%(epochs)s epochs", 1 if epochs == 1 else 2, epochs=f"{epochs:g}")
+
+
+def _own(spec: StudySpec, *names: str) -> bool:
+    """Some arm has one of these training arguments for itself."""
+    return any(name in arm.overrides for arm in spec.arms for name in names)
 
 
 def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
@@ -157,20 +167,25 @@ def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: Datase
             validation=count(counts["validation"]),
             test=count(counts["test"]),
         )
+    batch = count(training.per_device_train_batch_size * training.gradient_accumulation_steps)
+    if _own(spec, "per_device_train_batch_size", "gradient_accumulation_steps"):
+        batch = _("by arm")
     budget = _(
         "%(length)s, batch size %(batch)s, max length %(tokens)s tokens, seeds %(seeds)s",
-        length=_length(training),
-        batch=count(training.per_device_train_batch_size * training.gradient_accumulation_steps),
+        length=_length(spec),
+        batch=batch,
         tokens=count(training.max_length),
         seeds=" ".join(str(seed) for seed in spec.seeds),
     )
     schedule = _(
         "%(kind)s, warmup %(warmup)s, max gradient norm %(norm)s",
         kind=training.lr_scheduler_type,
-        warmup=f"{training.warmup_steps:g}",
+        warmup=_("by arm") if _own(spec, "warmup_steps") else f"{training.warmup_steps:g}",
         norm=f"{training.max_grad_norm:g}",
     )
     general = [(_("Forgetting on"), spec.general_text)] if spec.general_text else []
+    if training.train_fraction < 1 and not _own(spec, "train_fraction"):
+        data = _("%(data)s; %(share)s of the training rows", data=data, share=share(training.train_fraction, 1))
     return [
         (_("Base model"), base),
         (_("Task"), _("%(task)s, by %(metric)s", task=_(TASKS[spec.task].title), metric=title(study.metric))),

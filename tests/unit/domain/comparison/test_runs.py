@@ -183,7 +183,7 @@ def test_a_run_without_a_result_is_shown_and_blocks_nothing() -> None:
         ("task", "causal-lm", ConfounderKind.TASK),
         ("torch", "2", ConfounderKind.LIBRARIES),
         ("steps", "50", ConfounderKind.BUDGET),
-        ("batch", "4", ConfounderKind.BUDGET),
+        ("batch", "4", ConfounderKind.BATCH_SIZE),
     ],
 )
 def test_what_differs_is_named_with_the_arms_of_each_value(

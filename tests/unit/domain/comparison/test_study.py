@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from app.domain.comparison.confounders import ConfounderKind, Effect
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison, compare
 from app.domain.comparison.verdict import VerdictKind
@@ -16,6 +17,7 @@ from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from tests.results import result
 
+K = ConfounderKind
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SPEC = StudySpec(
     name="s",
@@ -205,3 +207,30 @@ def test_what_a_study_can_show_follows_from_the_items_that_were_seen() -> None:
 
 def test_a_single_test_item_can_show_nothing() -> None:
     assert compare(SPEC, [], test_items=1).detectable_difference is None
+
+
+@pytest.mark.parametrize(
+    ("own", "kind", "values"),
+    [
+        ({"train_fraction": 0.25}, ConfounderKind.TRAIN_FRACTION, {"100\N{NO-BREAK SPACE}%", "25\N{NO-BREAK SPACE}%"}),
+        ({"num_train_epochs": 9}, ConfounderKind.BUDGET, {"epochs 3", "epochs 9"}),
+        ({"max_steps": 40}, ConfounderKind.BUDGET, {"epochs 3", "steps 40"}),
+        ({"per_device_train_batch_size": 4}, ConfounderKind.BATCH_SIZE, {"16", "4"}),
+        ({"gradient_accumulation_steps": 4}, ConfounderKind.BATCH_SIZE, {"16", "64"}),
+        ({"warmup_steps": 10}, ConfounderKind.WARMUP, {"0.06", "10"}),
+        ({"weight_decay": 0.1}, ConfounderKind.WEIGHT_DECAY, {"0", "0.1"}),
+    ],
+)
+def test_what_an_arm_sets_for_itself_casts_doubt(own: dict[str, float], kind: ConfounderKind, values: set[str]) -> None:
+    spec = SPEC.model_copy(update={"arms": [SPEC.arms[0], SPEC.arms[1].model_copy(update=own)]})
+    study = compare(spec, [outcome(arm, 0, 0.9, place) for place, arm in enumerate(["full", "LoRA r=8"])])
+    [confounder] = [one for one in study.confounders if one.kind not in (K.UNTUNED, K.ONE_SEED)]
+    assert (confounder.kind, confounder.effect, set(confounder.values)) == (kind, Effect.DOUBT, values)
+    assert study.memory_comparable and study.times_comparable
+
+
+def test_training_arguments_that_all_arms_share_are_no_confounder() -> None:
+    arms = [arm.model_copy(update={"per_device_train_batch_size": 16, "max_steps": None}) for arm in SPEC.arms[:2]]
+    spec = SPEC.model_copy(update={"arms": arms})
+    study = compare(spec, [outcome(arm, 0, 0.9, place) for place, arm in enumerate(["full", "LoRA r=8"])])
+    assert {one.kind for one in study.confounders} == {K.UNTUNED, K.ONE_SEED}

@@ -31,6 +31,8 @@ def study(*arms: Any) -> StudySpec:
         ([LORA, LORA | {"learning_rate": 5e-4}], ["LoRA r=8 lr=0.002", "LoRA r=8 lr=0.0005"]),
         ([lora(lora_alpha=32), lora(use_dora=True), LORA], ["LoRA r=8 alpha=32", "DoRA r=8", "LoRA r=8"]),
         ([FULL, FULL | {"weight_decay": 0.1}], ["full", "full weight_decay=0.1"]),
+        ([LORA, LORA | {"per_device_train_batch_size": 64}], ["LoRA r=8", "LoRA r=8 batch=64"]),
+        ([FULL, FULL | {"train_fraction": 0.25}], ["full", "full train_fraction=0.25"]),
         ([FULL | {"name": "LoRA r=8"}, LORA], ["LoRA r=8", "LoRA r=8 (2)"]),
     ],
 )

@@ -37,6 +37,38 @@ def test_all_arms_share_the_budget() -> None:
     assert all(budget == shared[0] for budget in shared)
 
 
+def test_an_arm_may_have_training_arguments_of_its_own() -> None:
+    arm = ArmSpec(
+        method=LoraSpec(),
+        train_fraction=0.25,
+        num_train_epochs=5,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        warmup_steps=10,
+        weight_decay=0.1,
+    )
+    budget = {"max_steps": 7, "per_device_train_batch_size": 64, "weight_decay": 0.01}
+    full, lora = (run.spec.training for run in study(arms=[FULL, arm], training=budget, seeds=[3]).owed())
+    assert (full.max_steps, full.per_device_train_batch_size, full.weight_decay) == (7, 64, 0.01)
+    assert (full.train_fraction, full.gradient_accumulation_steps) == (1, 1)
+    assert lora.model_dump(include=set(arm.overrides)) == arm.overrides
+    assert lora.max_steps is None, "its epochs replace the steps of the study"
+    assert (lora.seed, lora.max_length) == (3, full.max_length)
+
+
+def test_a_trial_is_a_share_of_its_arms_own_budget() -> None:
+    arms = [FULL, ArmSpec(method=LoraSpec(), num_train_epochs=12)]
+    halving = study(arms=arms, tuning={"kind": "halving", "rates": 6}, training={"num_train_epochs": 6})
+    epochs = {trial.arm: trial.spec.training.num_train_epochs for trial in halving.first_trials()}
+    assert epochs["LoRA r=8"] == 2 * epochs["full"]
+
+
+@pytest.mark.parametrize("wrong", [{"train_fraction": 0}, {"train_fraction": 1.5}, {"max_steps": 0}, {"seed": 1}])
+def test_an_argument_of_an_arm_has_the_limits_of_the_budgets(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        ArmSpec.model_validate({"method": {"kind": "full"}} | wrong)
+
+
 def test_the_reference_is_the_full_arm_unless_another_is_named() -> None:
     assert study(arms=[LORA, FULL]).reference_arm == "full"
     assert study(reference="LoRA r=8").reference_arm == "LoRA r=8"

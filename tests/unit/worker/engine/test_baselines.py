@@ -52,6 +52,11 @@ def test_tfidf_learns_a_word(tmp_path: Path) -> None:
     assert found == baseline(request("tfidf"), stored(tmp_path, ROWS)).model_copy(update={"seconds": found.seconds})
 
 
+def test_a_baseline_learns_from_the_share_of_the_rows_that_runs_train_on(tmp_path: Path) -> None:
+    found = baseline(request("tfidf", train_fraction=0.5), stored(tmp_path, ROWS))
+    assert (found.trained_rows, found.train_rows, len(found.scores["accuracy"])) == (15, 15, 9)
+
+
 def test_the_test_split_chooses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With validation labels turned round the best C on validation is another; the test labels have no say."""
     seen: list[np.ndarray] = []

@@ -313,3 +313,13 @@ def test_b_learns_faster_than_a_with_lora_plus() -> None:
     a.grad, b.grad = torch.ones(2, 2), torch.ones(2, 2)
     optimizer.step()
     assert (1 - b[0, 0].item()) / (1 - a[0, 0].item()) == pytest.approx(16, rel=1e-3)
+
+
+def test_a_run_trains_on_its_share_of_the_rows_only(base: Path, tmp_path: Path) -> None:
+    """Epochs, steps and the hash of the data are those of the share; the test items stay."""
+    recorder = tiny.Recorder()
+    whole = attempt(tmp_path / "whole", base, tiny.Recorder(), LORA)
+    half = attempt(tmp_path / "half", base, recorder, LORA, arguments(train_fraction=0.5))
+    assert (whole.steps, half.steps) == (24, 12)
+    assert whole.data and half.data and whole.data.splits != half.data.splits
+    assert [len(items) for evaluation, items, _scores in recorder.evaluations if evaluation.split == "test"] == [24, 24]

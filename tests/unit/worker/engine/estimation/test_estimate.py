@@ -185,6 +185,15 @@ def test_what_a_training_needs_is_the_sum_over_its_batches(tmp_path: Path) -> No
     assert twice.steps == 2 * once.steps
 
 
+def test_a_share_of_the_rows_is_estimated_as_that_many_rows(tmp_path: Path) -> None:
+    run = job(tmp_path, "bert", FullSpec())
+    whole = estimate_run(request_of(run), Path(run.dataset_file))
+    share = TWO_STEPS.model_copy(update={"train_fraction": 0.5})
+    half = estimate_run(request_of(run, training=share), Path(run.dataset_file))
+    assert whole.lengths.rows == 2 * half.lengths.rows > 0
+    assert whole.steps == 2 * half.steps
+
+
 def test_a_cuda_step_is_estimated_on_a_machine_without_cuda(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
     on_cpu, on_cuda = (estimate_run(request_of(run, device=device), None) for device in ("cpu", "cuda"))
