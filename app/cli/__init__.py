@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import archive, data, files, models, serve, studies
+from app.cli import archive, data, files, models, recipes, serve, studies
 from app.cli.shared import errors
 from app.domain.errors import Invalid, VeznaError
 
@@ -27,6 +27,7 @@ cli.add_typer(archive.runs, name="runs")
 cli.add_typer(archive.studies, name="studies")
 cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
+cli.add_typer(recipes.recipes, name="recipes")
 cli.command(name="migrate")(serve.migrate_database)
 
 

@@ -21,6 +21,7 @@ class Place:
 NAV = (
     Place("studies", "/studies", marked("Studies")),
     Place("runs", "/runs", marked("Runs")),
+    Place("recipes", "/recipes", marked("Recipes")),
     Place("data", "/data", marked("Data")),
     Place("models", "/models", marked("Models")),
     Place("workers", "/workers", marked("Workers")),
@@ -31,9 +32,10 @@ GO = {
     "s": NAV[0],
     "r": NAV[1],
     "n": Place("studies", "/studies/new", marked("New study")),
-    "d": NAV[2],
-    "m": NAV[3],
-    "w": NAV[4],
+    "e": NAV[2],
+    "d": NAV[3],
+    "m": NAV[4],
+    "w": NAV[5],
 }
 """Places by the key that follows g."""
 

@@ -21,6 +21,11 @@ def normal_quantile(probability: float) -> float:
     return float(_special().ndtri(probability))
 
 
+def chi_square_quantile(degrees_of_freedom: float, probability: float) -> float:
+    """Quantile of the χ² distribution."""
+    return float(_special().chdtri(degrees_of_freedom, 1 - probability))
+
+
 def binomial_below(successes: int, trials: int, probability: float) -> float:
     """Probability of at most so many successes in `trials`, each with that probability."""
     return float(_special().bdtr(successes, trials, probability))

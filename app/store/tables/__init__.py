@@ -8,6 +8,7 @@ from app.store.tables.dataset import DatasetRow
 from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
+from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.run import RunRow
 from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
@@ -24,6 +25,7 @@ __all__ = [
     "DatasetRow",
     "EstimateRow",
     "EvaluationRow",
+    "RecipeRunRow",
     "RunEventRow",
     "RunRow",
     "RunTagRow",

@@ -13,6 +13,7 @@ from app.web.api import (
     imports,
     memory_maps,
     models,
+    recipes,
     run_list,
     runs,
     studies,
@@ -24,6 +25,7 @@ from app.web.api import (
 router = APIRouter(prefix="/api/v1")
 for part in (
     studies,
+    recipes,
     flips,
     run_list,
     runs,

@@ -26,6 +26,7 @@ SHEETS = (
     "keys",
     "runs",
     "compare",
+    "recipes",
     "narrow",
 )
 """The stylesheets of every page, in their order."""

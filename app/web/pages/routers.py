@@ -10,6 +10,7 @@ from app.web.pages.models import map_routes
 from app.web.pages.models import routes as models
 from app.web.pages.new_study import routes as new_study
 from app.web.pages.notes import routes as notes
+from app.web.pages.recipes import routes as recipes
 from app.web.pages.run import routes as run
 from app.web.pages.runs import routes as runs
 from app.web.pages.studies import routes as studies
@@ -21,6 +22,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     studies.router,
     new_study.router,
     runs.router,
+    recipes.router,
     imports.router,
     compare.router,
     run.router,

@@ -1,0 +1,29 @@
+"""Queries of recipes that ran."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.store.tables import RecipeRunRow
+
+
+def newest(session: Session, recipe: str, study_id: int | None = None) -> RecipeRunRow | None:
+    """The newest study of a recipe, or the given one if it is one."""
+    query = select(RecipeRunRow).where(RecipeRunRow.recipe == recipe).order_by(RecipeRunRow.study_id.desc()).limit(1)
+    if study_id is not None:
+        query = query.where(RecipeRunRow.study_id == study_id)
+    return session.scalars(query).first()
+
+
+def newest_of_each(session: Session) -> Sequence[RecipeRunRow]:
+    """The newest study of every recipe, the newest first."""
+    ids = select(func.max(RecipeRunRow.study_id)).group_by(RecipeRunRow.recipe)
+    query = select(RecipeRunRow).where(RecipeRunRow.study_id.in_(ids)).order_by(RecipeRunRow.study_id.desc())
+    return session.scalars(query).all()
+
+
+def of_studies(session: Session, study_ids: set[int]) -> dict[int, str]:
+    """Recipes by the ids of their studies."""
+    query = select(RecipeRunRow.study_id, RecipeRunRow.recipe).where(RecipeRunRow.study_id.in_(study_ids))
+    return {study_id: recipe for study_id, recipe in session.execute(query)}

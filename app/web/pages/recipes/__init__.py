@@ -1,0 +1,1 @@
+"""Recipes: the list with its latest results, a page for each, and its submission."""

@@ -1,0 +1,118 @@
+"""The context of the recipes page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import FieldError, Invalid
+from app.domain.studies.plan import StudyPlan
+from app.domain.studies.recipes import Outcome, Recipe
+from app.services import recipes
+from app.services.compatibility import check
+from app.services.recipes import RecipeCard, RecipeRequest
+from app.services.study_plan import plan_of
+from app.store.queries import base_models, datasets
+from app.web.text.recipes import OUTCOMES, differs
+
+
+@dataclass(frozen=True)
+class RecipeLine:
+    """A recipe in the list."""
+
+    recipe: Recipe
+    plan: StudyPlan | None
+    """On the chosen model and data; None where it does not fit them."""
+    reason: str
+    """Why it does not fit; empty where it does."""
+    card: RecipeCard | None
+    """Of its newest study, on any model; None where it has not run."""
+
+
+@dataclass(frozen=True)
+class RecipesPage:
+    """The recipes, and what they showed here."""
+
+    lines: tuple[RecipeLine, ...]
+    models: Sequence[str]
+    data: Mapping[str, str]
+    """Titles of datasets by name."""
+    texts: Mapping[str, str]
+    """Those of datasets of plain text."""
+    model: str
+    dataset: str
+    general_text: str
+    outcome: str
+    errors: Sequence[FieldError] = ()
+
+    @property
+    def cards(self) -> list[RecipeCard]:
+        """The latest results, the newest first."""
+        shown = [line.card for line in self.lines if line.card]
+        return sorted(shown, key=lambda card: card.study.id, reverse=True)
+
+    @property
+    def outcomes(self) -> list[tuple[str, str]]:
+        """The outcomes to choose from."""
+        return [(outcome.value, label) for outcome, label in OUTCOMES.items()]
+
+    @property
+    def ready(self) -> bool:
+        """There is a model and a dataset to run recipes on."""
+        return bool(self.models and self.data)
+
+
+@dataclass(frozen=True)
+class RecipePage:
+    """A recipe and its newest result."""
+
+    recipe: Recipe
+    yaml: str
+    card: RecipeCard | None
+    differs: str
+    """How the runs differ from those of the source; empty where it has not run."""
+
+
+def recipe_page(session: Session, recipe_id: str) -> RecipePage:
+    """A recipe's page. Raises NotFound."""
+    recipe = recipes.get(recipe_id)
+    card = next((one for one in recipes.cards(session) if one.recipe.id == recipe_id), None)
+    model = base_models.by_id(session, card.study.base_model_id) if card else None
+    about = differs(card, model.facts if model else None) if card else ""
+    return RecipePage(recipe, recipes.text(f"{recipe_id}.yaml"), card, about)
+
+
+def recipes_page(
+    session: Session, model: str, dataset: str, general_text: str, outcome: str, errors: Sequence[FieldError] = ()
+) -> RecipesPage:
+    """The list for a model and data; the first ones where they are not known."""
+    models = [row.name for row in base_models.everyone(session) if row.facts]
+    rows = datasets.everyone(session)
+    data = {row.name: row.shown for row in rows if row.facts.format != "text"}
+    texts = {row.name: row.shown for row in rows if row.facts.format == "text"}
+    model, dataset = _chosen(model, models), _chosen(dataset, data)
+    general_text = _chosen(general_text, texts)
+    cards = {card.recipe.id: card for card in recipes.cards(session)}
+    lines = []
+    for recipe in recipes.library().values():
+        card = cards.get(recipe.id)
+        if outcome and (card is None or card.outcome != Outcome(outcome)):
+            continue
+        plan, reason = _plan(session, recipe, model, dataset, general_text) if model and dataset else (None, "")
+        lines.append(RecipeLine(recipe, plan, reason, card))
+    return RecipesPage(tuple(lines), models, data, texts, model, dataset, general_text, outcome, errors)
+
+
+def _chosen(name: str, names: Sequence[str] | Mapping[str, str]) -> str:
+    return name if name in names else next(iter(names), "")
+
+
+def _plan(
+    session: Session, recipe: Recipe, model: str, dataset: str, general_text: str
+) -> tuple[StudyPlan | None, str]:
+    request = RecipeRequest(base_model=model, dataset=dataset, general_text=general_text or None)
+    try:
+        spec = recipes.spec(session, recipe, request)
+        return plan_of(session, spec, check(session, spec, queueing=False)), ""
+    except Invalid as error:
+        return None, error.message

@@ -1,0 +1,57 @@
+"""Recipes: the list, a page for each, and running one."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+
+from app.domain.errors import Invalid
+from app.domain.studies.recipes import Outcome
+from app.services import recipes
+from app.services.recipes import RecipeRequest
+from app.web.forms.errors import validated
+from app.web.forms.sent import SentForm
+from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.pages.recipes.context import recipe_page, recipes_page
+from app.web.templating import Render
+
+router = APIRouter(prefix="/recipes", include_in_schema=False)
+
+Text = Annotated[str, Query(max_length=200)]
+
+
+@router.get("")
+def index(
+    session: Reading, render: Render, model: Text = "", data: Text = "", text: Text = "", outcome: Outcome | None = None
+) -> HTMLResponse:
+    """Every recipe with its newest result, for a model and data."""
+    return render.page("recipes/index.html", recipes_page(session, model, data, text, outcome or ""))
+
+
+@router.get("/{recipe_id}")
+def show(session: Reading, render: Render, recipe_id: str) -> HTMLResponse:
+    """A recipe: claim, study, rule, result."""
+    return render.page("recipes/show.html", recipe_page(session, recipe_id))
+
+
+@router.get("/{recipe_id}/recipe.yaml")
+def source(recipe_id: str) -> PlainTextResponse:
+    """The recipe's file."""
+    recipes.get(recipe_id)
+    return PlainTextResponse(recipes.text(f"{recipe_id}.yaml"), media_type="application/yaml")
+
+
+@router.post("/{recipe_id}/run")
+def run(
+    db: Db, bell: Bell, settings: Config, session: Reading, render: Render, recipe_id: str, form: SentForm
+) -> Response:
+    """Queue a recipe's study and show it; or the list with the reason why it was refused."""
+    values = {name: form.get(name, "") for name in ("base_model", "dataset", "general_text")}
+    try:
+        request = validated(RecipeRequest, {name: value for name, value in values.items() if value})
+        study = recipes.run(db, bell, settings, recipe_id, request, insist=form.get("insist") == "true")
+    except Invalid as error:
+        model, data, text = values.values()
+        page = recipes_page(session, model, data, text, "", error.fields)
+        return render.page("recipes/index.html", page, status=422)
+    return RedirectResponse(f"/studies/{study}", status_code=303)

@@ -1,0 +1,163 @@
+"""Recipes by REST and on their pages: what is refused, what is queued, and the card of what has run."""
+
+import html
+import re
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.domain.studies.recipes import Outcome, Recipe
+from app.domain.studies.spec import StudySpec
+from app.services import recipes
+from app.services.recipes import RecipeRequest
+from app.store.session import Database
+from app.store.tables import RecipeRunRow, RunRow, StudyRow
+from tests import filled
+from tests.factories import plain
+
+ON = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines"}
+
+
+def words(client: TestClient, address: str, status: int = 200) -> str:
+    answer = client.get(address)
+    assert answer.status_code == status
+    return plain(html.unescape(" ".join(re.sub(r"<[^>]+>", " ", answer.text).split())))
+
+
+def queued(client: TestClient) -> int:
+    db: Database = client.app.state.database  # type: ignore[attr-defined]
+    with db.reading() as session:
+        return session.query(StudyRow).count()
+
+
+def test_the_list_has_every_recipe_with_its_claim_and_cost(full: TestClient) -> None:
+    page = words(full, "/recipes")
+    for recipe in recipes.library().values():
+        assert recipe.title in page and recipe.claim in page and recipe.source.citation in page
+    assert "20 runs" in page and "and 12 trials" in page
+    assert page.count("not run yet") == len(recipes.library())
+    assert "has no rows for causal-lm" in page, "why a recipe cannot run on the chosen model"
+
+
+def test_without_models_and_data_the_page_says_what_to_add(empty: TestClient) -> None:
+    assert "this installation has none yet" in words(empty, "/recipes")
+
+
+def test_a_recipe_has_a_page_with_its_rule_and_its_file(full: TestClient) -> None:
+    recipe = recipes.get("rate-ratio")
+    page = words(full, "/recipes/rate-ratio")
+    assert recipe.rule in page and recipe.source.setting in page and "has not run here yet" in page
+    assert Recipe.model_validate(full.get("/api/v1/recipes/rate-ratio").json()) == recipe
+    assert full.get("/recipes/rate-ratio/recipe.yaml").text.startswith("# Five rates")
+    assert full.get("/recipes/elsewhere").status_code == 404
+    assert "Choose from: attention-only" in full.get("/api/v1/recipes/elsewhere").json()["detail"]
+
+
+def test_published_drift_and_spread_stand_apart_with_versions(full: TestClient) -> None:
+    page = words(full, "/recipes/seed-noise")
+    assert "From transformers 4.57.1, torch 2.9.0, peft 0.18.1.dev0 to transformers 5.13.1" in page
+    assert "common drift −1.8 points, residual spread 0.9; 11 of 11 configurations fell." in page
+    assert "residual spread 0.2, over 9 configurations" in page
+    assert "± 2.7 points for one score, ± 3.8 for a difference of two" in page
+    assert "Every result has one seed, so none of this is seed noise." in page
+
+
+@pytest.mark.parametrize(
+    ("recipe", "body", "path", "reason"),
+    [
+        ("forgetting", ON, "dataset", "has no rows for causal-lm"),
+        ("rank-ladder", ON | {"base_model": "nowhere"}, "base_model", "There is no inspected base model"),
+        ("rank-ladder", ON | {"base_model": "distilbert-base"}, "base_model", "There is no inspected base model"),
+        ("rank-ladder", ON | {"dataset": "nowhere"}, "dataset", "There is no dataset"),
+        ("rank-ladder", ON | {"seeds": 3}, "seeds", "There is no such field"),
+        ("rank-ladder", {}, "base_model", "This field is required"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_field_and_remedy_and_queues_nothing(
+    full: TestClient, recipe: str, body: dict[str, Any], path: str, reason: str
+) -> None:
+    before = queued(full)
+    answer = full.post(f"/api/v1/recipes/{recipe}/runs", json=body)
+    assert answer.status_code == 422
+    error = answer.json()["errors"][0]
+    assert path in error["path"] and reason in error["message"]
+    assert queued(full) == before
+
+
+def test_the_form_is_refused_with_the_same_words(full: TestClient) -> None:
+    answer = full.post("/recipes/forgetting/run", data=ON)
+    assert answer.status_code == 422
+    assert "The recipe was not queued" in answer.text and "has no rows for causal-lm" in answer.text
+
+
+def test_a_recipe_is_queued_as_a_study_with_the_rule_of_that_day(
+    full: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = full.post("/api/v1/recipes/rank-ladder/runs", json=ON)
+    assert answer.status_code == 202
+    study = answer.json()["study_id"]
+    spec = StudySpec.model_validate(full.get(f"/api/v1/studies/{study}").json()["spec"])
+    assert [arm.title for arm in spec.arms] == ["rank 64", "rank 16", "rank 4", "rank 1"]
+    changed = recipes.get("rank-ladder").model_copy(update={"rule": "another rule"})
+    monkeypatch.setattr(recipes, "library", lambda: {"rank-ladder": changed})
+    card = full.get("/api/v1/recipes/rank-ladder/card").json()
+    assert card["outcome"] is None and card["label"] == "0 of 12 runs have ended"
+    assert card["rule"] != "another rule", "the rule was fixed before the runs"
+
+
+def test_before_it_has_run_there_is_no_card(full: TestClient) -> None:
+    assert "has not run here yet" in full.get("/api/v1/recipes/capacity/card").json()["detail"]
+    full.post("/api/v1/recipes/rank-ladder/runs", json=ON)
+    wrong = full.get("/api/v1/recipes/capacity/card", params={"study": queued(full)})
+    assert wrong.status_code == 404
+
+
+def ran(client: TestClient, recipe_id: str, accuracy: dict[str, float]) -> int:
+    """A recipe whose runs have all succeeded; its study."""
+    db: Database = client.app.state.database  # type: ignore[attr-defined]
+    recipe = recipes.get(recipe_id)
+    with db.transaction() as session:
+        spec = recipes.spec(session, recipe, RecipeRequest(**ON))
+        runs = filled.add_study(session, spec, hours_ago=1)
+        for run in runs:
+            _succeed(session, run, accuracy[run.arm])
+        study = runs[0].study_id
+        session.add(RecipeRunRow(study_id=study, recipe=recipe_id, recipe_json=recipe.model_dump(mode="json")))
+        assert study is not None
+        return study
+
+
+def _succeed(session: Any, run: RunRow, accuracy: float) -> None:
+    usual = filled.ACCURACY[run.method_kind]
+    filled.ACCURACY[run.method_kind] = accuracy
+    try:
+        filled.succeed(session, run)
+    finally:
+        filled.ACCURACY[run.method_kind] = usual
+
+
+def test_the_card_says_paper_here_and_one_of_three_outcomes(full: TestClient) -> None:
+    study = ran(full, "attention-only", {"all-linear": 0.9, "attention-only": 0.7})
+    card = full.get("/api/v1/recipes/attention-only/card").json()
+    assert (card["outcome"], card["study_id"]) == (Outcome.REPRODUCED, study)
+    assert card["findings"][0]["high"] < 0 and card["findings"][0]["state"] == "confirmed"
+    assert plain(card["here"]).startswith("−20.") and "points" in card["here"]
+    page = words(full, "/recipes")
+    assert "reproduced" in page and "Latest results" in page
+    whole = words(full, "/recipes/attention-only")
+    assert "Rule, fixed before the runs" in whole
+    assert "instead of: Llama 3 and Qwen3 language models" in whole
+    assert "No recipe has this outcome" in words(full, "/recipes?outcome=undecided")
+    assert "All-linear vs attention-only" in words(full, "/recipes?outcome=reproduced")
+
+
+def test_a_claim_that_fails_here_is_not_reproduced(full: TestClient) -> None:
+    ran(full, "attention-only", {"all-linear": 0.7, "attention-only": 0.9})
+    assert full.get("/api/v1/recipes/attention-only/card").json()["outcome"] == Outcome.NOT_REPRODUCED
+
+
+def test_a_card_goes_with_its_study(full: TestClient) -> None:
+    study = ran(full, "attention-only", {"all-linear": 0.9, "attention-only": 0.7})
+    assert full.delete(f"/api/v1/studies/{study}").status_code == 204
+    assert full.get("/api/v1/recipes/attention-only/card").status_code == 404
