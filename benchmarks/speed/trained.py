@@ -34,7 +34,7 @@ def trained(
         claimed_at=time.time(),
     )
     trainer, steps = TrainerProcess(), list[StepMetrics]()
-    trainer.hand(job, directory, lease_seconds=600.0)
+    trainer.hand_over(job, directory, lease_seconds=600.0)
     try:
         while not trainer.finished_reporting:
             trainer.renew_lease()

@@ -1,6 +1,6 @@
 // Names below a text field become buttons that add the name to the field's list, or remove it.
 (() => {
-  const ALL = "all-linear";
+  const NAMED = ["all-linear", "peft-default"]; // each stands alone
   const PATTERN = /[\\*+?[\](){}|^$]/; // as in app/web/forms/fields.py: a pattern is no list, so a name replaces it
   const names = (input) => (PATTERN.test(input.value) ? [] : input.value.split(/[\s,]+/).filter(Boolean));
   const inputOf = (group) => document.getElementById(group.dataset.picks);
@@ -13,7 +13,7 @@
   function pick(group, name) {
     const input = inputOf(group);
     const chosen = names(input);
-    const others = name === ALL ? [] : chosen.filter((other) => other !== name && other !== ALL);
+    const others = NAMED.includes(name) ? [] : chosen.filter((other) => other !== name && !NAMED.includes(other));
     input.value = (chosen.includes(name) ? others : [...others, name]).join(", ");
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }

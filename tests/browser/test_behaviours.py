@@ -36,10 +36,10 @@ def answered(site: Site, wanted: Locator) -> Locator:
 
 def test_the_estimate_follows_the_form(page: Page) -> None:
     page.goto("/studies/new")
-    expect(page.locator("#arm-1-trains")).to_contain_text("trains 75,653")
+    expect(page.locator("#arm-1-trains")).to_contain_text("trains 339,845")
     page.fill("#arms-1-method-r", "16")
     page.press("#arms-1-method-r", "Tab")
-    expect(page.locator("#arm-1-trains")).to_contain_text("trains 149,381")
+    expect(page.locator("#arm-1-trains")).to_contain_text("trains 677,765")
     expect(page.locator("#arm-1-title")).to_contain_text("LoRA r=16")
     page.fill("#seeds", "5")
     page.press("#seeds", "Tab")

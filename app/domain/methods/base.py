@@ -32,6 +32,13 @@ Unchanged = Literal["head", "biases", "tokens", "networks"]
 WRAPPED = "base_model.model"
 """PEFT's name for a model to which it adds modules."""
 EVERY_TASK: tuple[Task, ...] = tuple(TASKS)
+ALL_LINEAR = "all-linear"
+"""PEFT's word for every linear layer but the head, and the default of `target_modules`: LoRA on attention alone falls
+behind full fine-tuning, also at an equal number of parameters (Schulman et al. 2025, LoRA Without Regret)."""
+PEFT_DEFAULT = "peft-default"
+"""PEFT's own choice for the architecture, often query and value only. PEFT writes it as None."""
+NAMED_TARGETS = (ALL_LINEAR, PEFT_DEFAULT)
+"""Texts that are no regular expression."""
 
 
 class MethodFacts(BaseModel):
@@ -168,10 +175,12 @@ class PeftMethod(Method):
 
 
 def checked_targets(targets: object) -> object:
-    """Validate as one error; pydantic would give one for each type of the union."""
+    """Validate as one error; pydantic would give one for each type of the union. None is PEFT's default, as in PEFT."""
+    if targets is None:
+        return PEFT_DEFAULT
     names = targets if isinstance(targets, list) else []
     named = bool(names) and all(isinstance(n, str) and n.strip() and n.isprintable() for n in names)
-    if not named and not (targets is None or (isinstance(targets, str) and targets.strip() and targets.isprintable())):
+    if not named and not (isinstance(targets, str) and targets.strip() and targets.isprintable()):
         raise invalid_field(
             "", _("No module is named"), _('Use a list such as ["query", "value"], a pattern, or "all-linear"')
         )
@@ -193,19 +202,20 @@ def checked_targets(targets: object) -> object:
     return [name.strip() for name in names] or targets
 
 
-Targets = Annotated[list[str] | str | None, BeforeValidator(checked_targets)]
+Targets = Annotated[list[str] | str, BeforeValidator(checked_targets)]
 
 
 class LinearMethod(Method):
     """A method that adapts the linear layers named by `target_modules`.
 
-    A list has suffixes of module names; a string other than "all-linear" is a regular expression for full names, as in
-    PEFT (its syntax: `app.domain.models.patterns`); None takes PEFT's default for the architecture.
+    A list has suffixes of module names. A string is "all-linear" (the head is never adapted), "peft-default" (PEFT's
+    choice for the architecture), or a regular expression for full names, as in PEFT (its syntax:
+    `app.domain.models.patterns`).
     """
 
     transposed: ClassVar[bool] = True
     """It supports layers whose weight is stored as [in, out]: GPT-2's Conv1D."""
-    target_modules: Targets = None
+    target_modules: Targets = ALL_LINEAR
 
     def defaults(self, model: TaskModel) -> list[str]:
         """PEFT's default target modules for the architecture; empty where it has none."""
@@ -213,7 +223,8 @@ class LinearMethod(Method):
 
     def targets(self, model: TaskModel) -> list[LinearFacts]:
         """The target modules, in the order of the model; never those of the head."""
-        return chosen(self.defaults(model) if self.target_modules is None else self.target_modules, model.linear)
+        named = self.target_modules
+        return chosen(self.defaults(model) if named == PEFT_DEFAULT else named, model.linear)
 
     def touches(self, model: TaskModel) -> list[str]:
         """The target modules and the head."""
@@ -228,7 +239,7 @@ class LinearMethod(Method):
         yield from super().problems(model)
         real = ", ".join(short_names(model.linear))
         remedy = _('Choose from: %(modules)s, or "all-linear"', modules=real)
-        if self.target_modules is None and not self.defaults(model):
+        if self.target_modules == PEFT_DEFAULT and not self.defaults(model):
             what = _("PEFT has no default target modules for %(model_type)s", model_type=model.model_type)
             yield FieldError("target_modules", what, remedy)
         named: Sequence[str] = self.target_modules if isinstance(self.target_modules, list) else []
@@ -259,7 +270,7 @@ class LinearMethod(Method):
 
 def chosen(targets: list[str] | str, modules: Sequence[LinearFacts]) -> list[LinearFacts]:
     """The linear layers that a list, a pattern or "all-linear" selects."""
-    if targets == "all-linear":
+    if targets == ALL_LINEAR:
         return list(modules)
     if isinstance(targets, str):
         matches = matcher(targets)

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, at_most
-from app.domain.methods.base import WRAPPED, LinearMethod, MethodFacts, Targeted, layer, short
+from app.domain.methods.base import ALL_LINEAR, WRAPPED, LinearMethod, MethodFacts, Targeted, layer, short
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.validation import invalid_field
 
@@ -44,7 +44,7 @@ class Ranked(LinearMethod):
         """A rank above that of the matrix: B·A cannot have a higher one; it costs memory and adds nothing."""
         yield from super().problems(model)
         thinnest = self._thinnest(model)
-        if thinnest and self.rank > (most := min(thinnest.in_features, thinnest.out_features)):
+        if thinnest and self.rank > (most := full_rank(thinnest)):
             what = _(
                 "%(module)s is %(shape)s, so a rank of %(rank)s adds nothing",
                 module=thinnest.name,
@@ -53,8 +53,18 @@ class Ranked(LinearMethod):
             )
             yield FieldError(self.rank_field, what, at_most(most))
 
+    @property
+    def needs_rank(self) -> bool:
+        """Whether each target module must be of the rank: those that are named. "all-linear" also takes the narrow
+        projections of a model, such as the gate of an expert [1, in], which a lower rank describes fully."""
+        return self.target_modules != ALL_LINEAR
+
     def _thinnest(self, model: TaskModel) -> LinearFacts | None:
-        return min(self.targets(model), key=lambda m: min(m.in_features, m.out_features), default=None)
+        """The target module of the lowest rank; of "all-linear", the one of the lowest sufficient rank, or else the
+        highest."""
+        targets = self.targets(model)
+        able = targets if self.needs_rank else [m for m in targets if full_rank(m) >= self.rank]
+        return min(able, key=full_rank) if able else max(targets, key=full_rank, default=None)
 
     def advice(self, model: TaskModel) -> list[FieldError]:
         """A rank above a quarter of the smaller dimension: its cost, and a sufficient rank."""
@@ -62,7 +72,7 @@ class Ranked(LinearMethod):
         if thinnest is None:
             return []
         inputs, outputs = thinnest.in_features, thinnest.out_features
-        enough = max(1, min(inputs, outputs) // RANK_SHARE)
+        enough = max(1, full_rank(thinnest) // RANK_SHARE)
         if self.rank <= enough:
             return []
         cost = self.rank * (inputs + outputs)
@@ -81,6 +91,11 @@ class Ranked(LinearMethod):
             most=enough,
         )
         return [FieldError(self.rank_field, what, remedy)]
+
+
+def full_rank(m: LinearFacts) -> int:
+    """The highest rank that a layer's matrix can have."""
+    return min(m.in_features, m.out_features)
 
 
 def shape(m: LinearFacts) -> str:
@@ -151,6 +166,11 @@ class LoraSpec(LowRank, Targeted):
     def moves_base(self) -> bool:
         """PiSSA and OLoRA: A and B are initialized from W."""
         return isinstance(self.init_lora_weights, str) and self.init_lora_weights.startswith(("pissa", "olora"))
+
+    @property
+    def needs_rank(self) -> bool:
+        """PiSSA and OLoRA take r directions of each matrix."""
+        return self.moves_base or super().needs_rank
 
     @property
     def label(self) -> str:

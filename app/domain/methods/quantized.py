@@ -12,7 +12,7 @@ slightly from the base model. The paper's paged optimizers are not used: only A 
 from typing import ClassVar, Literal
 
 from app.domain.messages import _
-from app.domain.methods.base import MethodFacts, Targeted, Targets
+from app.domain.methods.base import MethodFacts, Targeted
 from app.domain.methods.lora import LowRank
 from app.domain.runs.capabilities import Capability
 
@@ -32,5 +32,3 @@ class QloraSpec(LowRank, Targeted):
     peft_type: ClassVar[str] = "LORA"
     needs: ClassVar[frozenset[Capability]] = frozenset({"qlora"})
     kind: Literal["qlora"] = "qlora"
-    target_modules: Targets = "all-linear"
-    """The paper adapts every linear layer; fewer do not reach full fine-tuning (section 4, figure 2)."""

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, choose_from
-from app.domain.methods.base import MethodFacts, Targeted, Targets, chosen, layer, short
+from app.domain.methods.base import PEFT_DEFAULT, MethodFacts, Targeted, Targets, chosen, layer, short
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
 
@@ -84,13 +84,15 @@ class Ia3Spec(Targeted):
     )
     peft_type: ClassVar[str] = "IA3"
     kind: Literal["ia3"] = "ia3"
-    feedforward_modules: Targets = None
-    """Target modules whose input is scaled instead of their output; None takes PEFT's default for the architecture."""
+    target_modules: Targets = PEFT_DEFAULT
+    """The paper scales keys, values and the second feed-forward layer's input, and nothing else."""
+    feedforward_modules: Targets = PEFT_DEFAULT
+    """Target modules whose input is scaled instead of their output."""
 
     def feedforward(self, model: TaskModel) -> list[LinearFacts]:
         """The target modules whose input is scaled."""
         named = self.feedforward_modules
-        if named is None:
+        if named == PEFT_DEFAULT:
             named = model.default_targets.get("ia3_feedforward", [])
         return chosen(named, self.targets(model))
 
@@ -109,7 +111,7 @@ class Ia3Spec(Targeted):
     def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """Feed-forward modules that are not target modules."""
         yield from super().problems(model)
-        if self.feedforward_modules is not None and not self.feedforward(model):
+        if self.feedforward_modules != PEFT_DEFAULT and not self.feedforward(model):
             real = ", ".join(short_names(self.targets(model)))
             what = _(
                 "None of the target modules is in feedforward_modules %(feedforward_modules)r",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from app.domain.errors import FieldError
 from app.domain.methods import SPECS, AnyMethod, MethodFacts
+from app.domain.methods.base import ALL_LINEAR
 from app.domain.models.architecture import TaskModel
 
 
@@ -43,12 +44,12 @@ def adaptations(model: TaskModel) -> list[Adaptation]:
 
 
 def usual(kind: str, model: TaskModel) -> AnyMethod:
-    """A method with its defaults. If PEFT has no default target modules for the architecture, those of LoRA, or all."""
+    """A method with its defaults. If they name no target modules of the architecture, those of PEFT's LoRA, or all."""
     plain = SPECS[kind]()
     incompatibility = plain.incompatibility(model)
     if incompatibility is None or incompatibility.path != "target_modules":
         return plain
-    for targets in (model.default_targets.get("lora"), "all-linear"):
+    for targets in (model.default_targets.get("lora"), ALL_LINEAR):
         tried = SPECS[kind].model_validate({"target_modules": targets})
         if targets and tried.incompatibility(model) is None:
             return tried

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from app.domain.methods import AnyMethod
-from app.domain.methods.base import WRAPPED, chosen
+from app.domain.methods.base import ALL_LINEAR, WRAPPED, chosen
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.models.patterns import LONGEST
 
@@ -133,7 +133,7 @@ def targets_of(layers: Sequence[str], model: TaskModel) -> list[str] | str:
     Instead of a long list, a pattern with any number in place of theirs, if it selects the same layers."""
     chosen_names, every = set(layers), [m.name for m in model.linear]
     if chosen_names == set(every):
-        return "all-linear"
+        return ALL_LINEAR
     ends_of_others: set[str] = set()
     for name in every:
         if name not in chosen_names:

@@ -20,8 +20,6 @@ SAVINGS: dict[SavingName, str] = {
     "qlora": _("QLoRA: the frozen weights in 4 bits"),
 }
 
-LORA = LoraSpec(r=8, lora_alpha=16)
-
 
 class SavingOption(NamedTuple):
     """A changed request."""
@@ -32,11 +30,11 @@ class SavingOption(NamedTuple):
     request: EstimateRequest
 
 
-def saving_options(request: EstimateRequest, lora: LoraSpec = LORA) -> Iterator[SavingOption]:
-    """Every option that changes something, unordered. `lora`: for some models it must name its target modules."""
+def saving_options(request: EstimateRequest) -> Iterator[SavingOption]:
+    """Every option that changes something, unordered."""
     method, training = request.method, request.training
     if isinstance(method, FullSpec):
-        yield _method("lora", request, lora)
+        yield _method("lora", request, LoraSpec())
     if not request.bf16:
         yield SavingOption("bf16", {"training.bf16": True}, request.model_copy(update={"bf16": True}))
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:

@@ -22,7 +22,7 @@ class ArmSpec(BaseModel):
 
     name: Line = Field(default="", max_length=MAX_NAME)
     """Unique in the study. Empty takes the method's label, with what distinguishes the arm from others of that label:
-    `LoRA r=8`, `LoRA r=8 all-linear`."""
+    `LoRA r=8`, `LoRA r=8 query,value`."""
     method: MethodSpec
     learning_rate: LearningRate | None = None
     """None takes the method's default. With tuning, the middle of the rates to try."""
@@ -79,7 +79,7 @@ def arm_names(arms: Sequence[ArmSpec]) -> list[str]:
     """The name of every arm: its own, else its method's label with the settings that distinguish it.
 
     Settings at their defaults are left out where the name is unique without them. So `LoRA r=8` keeps its name when
-    `LoRA r=8 all-linear` joins it. Two arms with the same settings get the same name, which the study rejects.
+    `LoRA r=8 query,value` joins it. Two arms with the same settings get the same name, which the study rejects.
     """
     names = [arm.name for arm in arms]
     for place, arm in enumerate(arms):

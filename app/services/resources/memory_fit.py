@@ -25,10 +25,10 @@ from app.services.compatibility import check, check_estimate
 from app.services.resources import estimates
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import available, missing_capabilities, of_worker
-from app.services.resources.requests import ArmRequest, arm_requests, lora_for
+from app.services.resources.requests import ArmRequest, arm_requests
 from app.settings import Settings
-from app.store.queries import base_models, workers
 from app.store.queries import estimates as queries
+from app.store.queries import workers
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow
 
 TOO_SMALL: tuple[Fit, ...] = ("tight", "does_not_fit")
@@ -49,7 +49,7 @@ def fit_report(
     lookup.add(arm.on(device) for arm in arms for device in devices)
     fits = [[lookup.device_fit(device, arm.on(device)) for device in devices] for arm in arms]
     options: dict[tuple[int, int], list[SavingOption]] = {
-        (row, column): list(saving_options(arms[row].on(fit.device), arms[row].lora))
+        (row, column): list(saving_options(arms[row].on(fit.device)))
         for row, of_arm in enumerate(fits)
         for column, fit in enumerate(of_arm)
         if _too_small(fit)
@@ -81,8 +81,7 @@ def run_fit(session: Session, bell: Doorbell | None, settings: Settings, run: Ru
         return _run_fit(run, None, lookup.arm_estimate(request))
     fit = lookup.device_fit(device, request)
     if _too_small(fit) or (run.failure and run.failure.out_of_memory):
-        model = base_models.by_id(session, run.base_model_id)
-        options = list(saving_options(request, lora_for(model.facts if model else None, run.spec.task)))
+        options = list(saving_options(request))
         lookup.add(option.request for option in options)
         fit = lookup.with_savings(fit, options)
     return _run_fit(run, fit)

@@ -5,15 +5,11 @@ All three become a name and everything that an estimate depends on.
 
 from typing import Any, NamedTuple
 
-from app.domain.methods import AnyMethod, LoraSpec
-from app.domain.models.adaptations import usual
-from app.domain.models.base_model import ModelFacts
+from app.domain.methods import AnyMethod
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateRequest, EstimateSpec
-from app.domain.resources.savings import LORA
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
-from app.domain.tasks import Task
 from app.services.models import reference_of
 from app.store.tables import BaseModelRow, DatasetRow
 
@@ -24,8 +20,6 @@ class ArmRequest(NamedTuple):
     name: str
     template: EstimateRequest
     """For any device."""
-    lora: LoraSpec
-    """The memory saving that replaces full fine-tuning."""
 
     def on(self, device: Device) -> EstimateRequest:
         """The request for a device; devices of a kind share it."""
@@ -36,17 +30,14 @@ def arm_requests(
     spec: StudySpec | RunSpec | EstimateSpec, model: BaseModelRow | None, dataset: DatasetRow | None
 ) -> list[ArmRequest]:
     """The arms of a study, one for a run, or one for each method."""
-    lora = lora_for(model.facts if model else None, spec.task)
     if isinstance(spec, EstimateSpec):
-        return [
-            ArmRequest(method.label, _method_request(spec, method, model, dataset), lora) for method in spec.methods
-        ]
+        return [ArmRequest(method.label, _method_request(spec, method, model, dataset)) for method in spec.methods]
     if model is None or dataset is None:
         raise ValueError("a run has a base model and a dataset")
     if isinstance(spec, RunSpec):
-        return [ArmRequest(spec.method.label, run_request(spec, model, dataset), lora)]
+        return [ArmRequest(spec.method.label, run_request(spec, model, dataset))]
     owed = spec.owed()[: len(spec.arms)]
-    return [ArmRequest(run.arm, run_request(run.spec, model, dataset), lora) for run in owed]
+    return [ArmRequest(run.arm, run_request(run.spec, model, dataset)) for run in owed]
 
 
 def run_request(spec: RunSpec, model: BaseModelRow, dataset: DatasetRow) -> EstimateRequest:
@@ -70,12 +61,6 @@ def model_fields(model: BaseModelRow) -> dict[str, str]:
         "revision": model.pinned if model.source == "hub" else "",
         "fingerprint": model.pinned,
     }
-
-
-def lora_for(facts: ModelFacts | None, task: Task) -> LoraSpec:
-    """LoRA for a model: on PEFT's default target modules, or on all linear layers if PEFT has none."""
-    default = usual("lora", facts.tasks[task]) if facts and task in facts.tasks else LORA
-    return LORA.model_copy(update={"target_modules": default.target_modules}) if isinstance(default, LoraSpec) else LORA
 
 
 def _method_request(

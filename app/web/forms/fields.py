@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from app.domain.errors import FieldError
+from app.domain.methods.base import NAMED_TARGETS
 from app.web.format import rate
 from app.web.i18n import gettext as _
 from app.web.numbers import NotANumber, plain_number
@@ -61,7 +62,7 @@ class Field:
                 return text.replace(",", " ").split()
             case "modules":
                 names = text.replace(",", " ").split()
-                return text if PATTERN.search(text) or names == ["all-linear"] else names
+                return text if PATTERN.search(text) or (len(names) == 1 and names[0] in NAMED_TARGETS) else names
             case _:
                 return text
 
@@ -75,7 +76,7 @@ class Field:
             return YES if value else NO
         if isinstance(value, float):
             return rate(value)
-        if self.kind == "modules" and value != "all-linear" and not PATTERN.search(str(value)):
+        if self.kind == "modules" and value not in NAMED_TARGETS and not PATTERN.search(str(value)):
             return f"({value})"  # else it would be read as a list of one name
         return str(value)
 

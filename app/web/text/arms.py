@@ -124,14 +124,17 @@ def arm_state(arm: StudyArm) -> str:
 
 
 def targets(spec: LinearMethod, model: ModelFacts | None, task: Task) -> str:
-    """The target modules of a method; where the spec names none, PEFT's defaults for the model."""
-    if spec.target_modules == "all-linear":
-        return _("all linear layers")
-    if isinstance(spec.target_modules, str):
-        return spec.target_modules
-    architecture = model.tasks.get(task) if model else None
-    names = spec.target_modules or (spec.defaults(architecture) if architecture else [])
-    return ", ".join(names) or _("PEFT's default modules")
+    """The target modules of a method, by name if PEFT chooses them."""
+    match spec.target_modules:
+        case "all-linear":
+            return _("all linear layers")
+        case "peft-default":
+            architecture = model.tasks.get(task) if model else None
+            return ", ".join(spec.defaults(architecture) if architecture else []) or _("PEFT's default modules")
+        case str(pattern):
+            return pattern
+        case names:
+            return ", ".join(names)
 
 
 def _has_head(model: ModelFacts | None, task: Task) -> bool:

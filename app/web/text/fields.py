@@ -48,12 +48,12 @@ METHOD_FIELDS: dict[str, FieldText] = {
     ),
     "target_modules": FieldText(
         marked("Target modules"),
-        marked("Module names, all-linear, or a regular expression for full names. Empty: PEFT's default."),
+        marked("all-linear, module names, peft-default (PEFT's own choice), or a regular expression for full names."),
         basic=True,
     ),
     "feedforward_modules": FieldText(
         marked("Feed-forward modules"),
-        marked("Target modules that are scaled at their input instead of their output. Empty: PEFT's default."),
+        marked("Target modules that are scaled at their input instead of their output. peft-default: PEFT's choice."),
     ),
     "layers_to_transform": FieldText(marked("Layers to transform"), marked("Block numbers from 0. Empty: all blocks.")),
     # parameterization

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from app.domain.errors import Invalid
 from app.domain.methods import SPECS, AnyMethod, Family, MethodFacts
-from app.domain.methods.base import LinearMethod
+from app.domain.methods.base import PEFT_DEFAULT, LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel
 from app.domain.models.module_tree import Module, module_tree, targets_of, trains_in
@@ -105,7 +105,7 @@ class ModuleTree:
         if self.adapted is None or not isinstance(self.adapted.spec, LinearMethod):
             return ""
         targets, model = self.adapted.spec.target_modules, self.chosen.model
-        if targets is None:
+        if targets == PEFT_DEFAULT:
             targets = targets_of([layer.name for layer in self.adapted.spec.targets(model)], model)
         return targets if isinstance(targets, str) else ", ".join(targets)
 

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from app.domain.errors import FieldError
 from app.domain.methods import SPECS, Family, MethodFacts
-from app.domain.methods.base import LinearMethod
+from app.domain.methods.base import NAMED_TARGETS, PEFT_DEFAULT, LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
 from app.domain.studies.arms import OVERRIDABLE, ArmSpec
@@ -33,7 +33,7 @@ class ArmFields:
     errors: Sequence[FieldError]
     """Errors of the arm as a whole."""
     modules: tuple[str, ...]
-    """Names of the chosen model's linear layers, to pick from."""
+    """Values of `target_modules` to pick from, names of the chosen model's linear layers among them."""
 
     @classmethod
     def of(
@@ -53,7 +53,7 @@ class ArmFields:
         tuned = not isinstance(tuning, NoTuning)
         shown = [name for name in SHARED if name != "learning_rates" or tuned or form.values.get(name)]
         placeholders = {name: text for name, text in budget.items() if name in OVERRIDABLE} | {
-            "target_modules": _default_targets(form.kind, model),
+            **{field.name: field.default for field in form.fields if field.kind == "modules"},
             "name": title,
             "learning_rates": _grid(form, tuning) if tuned else "",
         }
@@ -70,7 +70,7 @@ class ArmFields:
             ),
             adapted=adaptation(method, model) if method and model else None,
             errors=errors_of(f"{path}{METHOD}kind"),
-            modules=(*short_names(model.linear), "all-linear") if model else (),
+            modules=_choices(form.kind, model) if model else (),
         )
 
     @property
@@ -99,9 +99,13 @@ def _problem(kind: str, model: TaskModel | None) -> str:
     return problem.sentence if problem and problem.path == "kind" else ""
 
 
-def _default_targets(kind: str, model: TaskModel | None) -> str:
+def _choices(kind: str, model: TaskModel) -> tuple[str, ...]:
+    """What `target_modules` can be: PEFT's default where it has one."""
     spec = SPECS[kind]()
-    return ", ".join(spec.defaults(model)) if model and isinstance(spec, LinearMethod) else ""
+    if not isinstance(spec, LinearMethod):
+        return ()
+    named = (name for name in NAMED_TARGETS if name != PEFT_DEFAULT or spec.defaults(model))
+    return (*named, *short_names(model.linear))
 
 
 def _grid(form: ArmForm, tuning: TuningSpec | None) -> str:

@@ -164,8 +164,7 @@ def test_what_a_run_has_already_is_no_way_out() -> None:
     assert "lora" not in {way.name for way in saving_options(request(method=LoraSpec()))}
 
 
-def test_lora_as_a_way_out_adapts_the_layers_that_the_model_has() -> None:
-    chosen = LoraSpec(r=8, target_modules="all-linear")
-    [way] = [way for way in saving_options(request(method=FullSpec()), chosen) if way.name == "lora"]
-    assert way.request.method == chosen
-    assert way.fields == {"method": {"kind": "lora", "target_modules": "all-linear"}}
+def test_lora_as_a_way_out_adapts_every_linear_layer() -> None:
+    [way] = [way for way in saving_options(request(method=FullSpec())) if way.name == "lora"]
+    assert way.request.method == LoraSpec(r=8, target_modules="all-linear")
+    assert way.fields == {"method": {"kind": "lora"}}

@@ -172,10 +172,11 @@ def test_every_method_stands_under_its_family() -> None:
         ("all-linear", "all-linear"),
         (r".*\.layer\.[0-3]\..*query", r".*\.layer\.[0-3]\..*query"),
         ("attention.self.query", ["attention.self.query"]),
-        ("", None),
+        ("peft-default", "peft-default"),
+        ("", "all-linear"),
     ],
 )
-def test_adapted_layers_are_a_list_a_pattern_or_all(text: str, targets: object) -> None:
+def test_adapted_layers_are_a_list_a_pattern_or_a_named_choice(text: str, targets: object) -> None:
     method = ArmForm.typed("lora", {"method.target_modules": text}).method
     assert isinstance(method, LoraSpec)
     assert method.target_modules == targets
@@ -196,9 +197,9 @@ def test_a_box_that_is_not_ticked_says_no(registered_only: TestClient) -> None:
     assert "checked" not in re.findall(rf'<input type="checkbox"[^>]*name="{name}"[^>]*>', text)[0]
 
 
-def test_a_model_for_which_peft_chooses_no_layers_gets_some(registered_only: TestClient) -> None:
+def test_a_new_arm_adapts_all_linear_layers(registered_only: TestClient) -> None:
     text = registered_only.post("/studies/new", data=arm_form("full", SPECS["full"]()) | {"do": "add:loha"}).text
-    assert re.search(r'name="arms.1.method.target_modules"\s+value="query, value"', text)
+    assert re.search(r'name="arms.1.method.target_modules"\s+value="all-linear"', text)
 
 
 def test_a_rank_that_is_too_high_is_said_to_cost_more_than_it_brings(registered_only: TestClient) -> None:
@@ -212,4 +213,4 @@ def test_a_rank_that_is_too_high_is_said_to_cost_more_than_it_brings(registered_
 def test_the_names_of_the_models_layers_are_there_to_pick(registered_only: TestClient) -> None:
     text = registered_only.post("/studies/new", data=arm_form("lora", LoraSpec())).text
     picks = re.findall(r'data-picks="arms-0-method-target_modules"[^>]*>(.*?)</small>', text)[0]
-    assert re.findall(r"<span>(.*?)</span>", picks) == ["query", "key", "value", "dense", "all-linear"]
+    assert re.findall(r"<span>(.*?)</span>", picks) == ["all-linear", "peft-default", "query", "key", "value", "dense"]

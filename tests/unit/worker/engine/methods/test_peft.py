@@ -111,6 +111,18 @@ def test_before_the_first_step_it_answers_as_the_base_model(spec: PeftMethod) ->
         torch.testing.assert_close(tried.logits(adapted, "bert"), tried.logits(base, "bert"), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "task"), [("bert", TaskType.SEQ_CLS), ("llama", TaskType.CAUSAL_LM)])
+def test_all_linear_layers_are_those_that_peft_selects_without_the_head(name: str, task: TaskType) -> None:
+    config = LoraConfig(task_type=task, r=4, target_modules="all-linear")
+    by_hand: Any = get_peft_model(tried.model(name), config)
+    adapted = {m.name for m in LoraSpec().targets(describe(tried.model(name), tried.MODELS[name]))}
+    assert adapted == {
+        n.removesuffix(".lora_A").partition("base_model.model.")[2]
+        for n, _m in by_hand.named_modules()
+        if n.endswith(".lora_A")
+    }
+
+
 def test_lora_trains_as_many_parameters_as_peft_says() -> None:
     adapted: Any = put(LoraSpec(r=4, target_modules=["query", "value"]), "bert")
     config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules=["query", "value"])
@@ -159,7 +171,7 @@ def ranks(adapted: Any) -> list[int]:
 
 
 def test_adalora_drops_directions_until_the_target_is_left_on_average() -> None:
-    spec = AdaLoraSpec(init_r=6, target_r=3, tinit=0.2, tfinal=0.3)
+    spec = AdaLoraSpec(init_r=6, target_r=3, target_modules=["query", "value"], tinit=0.2, tfinal=0.3)
     adapted = put(spec, "bert")
     seen = []
     for _ in tried.steps(adapted, spec, "bert", 20):
@@ -172,14 +184,14 @@ def test_adalora_drops_directions_until_the_target_is_left_on_average() -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_adalora_works_in_runs_of_few_steps(steps: int) -> None:
-    spec = AdaLoraSpec(init_r=6, target_r=3, tinit=0.45, tfinal=0.5)
+    spec = AdaLoraSpec(init_r=6, target_r=3, target_modules=["query", "value"], tinit=0.45, tfinal=0.5)
     adapted = put(spec, "bert")
     list(tried.steps(adapted, spec, "bert", steps))
     assert sum(ranks(adapted)) == (24 if steps == 1 else 12)
 
 
 def test_adalora_keeps_the_ranks_of_the_best_weights_not_of_the_last(tmp_path: Path) -> None:
-    spec = AdaLoraSpec(init_r=6, target_r=1, tinit=0.3, tfinal=0.2)
+    spec = AdaLoraSpec(init_r=6, target_r=1, target_modules=["query", "value"], tinit=0.3, tfinal=0.2)
     adapted = put(spec, "bert")
     best: dict[str, torch.Tensor] = {}
     for step, _ in enumerate(tried.steps(adapted, spec, "bert", 10), start=1):
