@@ -47,6 +47,8 @@ def pages(url: str) -> dict[str, str]:
         "map": "/models/all-MiniLM-L6-v2/map",
         "map-of-a-card": "/models/all-MiniLM-L6-v2/map?device=RTX+3060&batch_sizes=1+8+64+512+4096",
         "runs": "/runs",
+        "recipes": "/recipes",
+        "recipe": "/recipes/seed-noise",
         "workers": "/workers",
         "not-found": "/studies/999999",
     }

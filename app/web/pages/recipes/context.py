@@ -13,6 +13,8 @@ from app.services.compatibility import check
 from app.services.recipes import RecipeCard, RecipeRequest
 from app.services.study_plan import plan_of
 from app.store.queries import base_models, datasets
+from app.web.figures.figure import Drawn, drawn
+from app.web.figures.recipe import recipe as recipe_figure
 from app.web.text.recipes import OUTCOMES, differs
 
 
@@ -71,6 +73,8 @@ class RecipePage:
     card: RecipeCard | None
     differs: str
     """How the runs differ from those of the source; empty where it has not run."""
+    figure: Drawn | None
+    """Its checks with their intervals; None where it has not run."""
 
 
 def recipe_page(session: Session, recipe_id: str) -> RecipePage:
@@ -79,7 +83,8 @@ def recipe_page(session: Session, recipe_id: str) -> RecipePage:
     card = next((one for one in recipes.cards(session) if one.recipe.id == recipe_id), None)
     model = base_models.by_id(session, card.study.base_model_id) if card else None
     about = differs(card, model.facts if model else None) if card else ""
-    return RecipePage(recipe, recipes.text(f"{recipe_id}.yaml"), card, about)
+    figure = drawn(recipe_figure(card), f"/recipes/{recipe_id}/charts") if card else None
+    return RecipePage(recipe, recipes.text(f"{recipe_id}.yaml"), card, about, figure)
 
 
 def recipes_page(

@@ -9,9 +9,12 @@ from app.domain.errors import Invalid
 from app.domain.studies.recipes import Outcome
 from app.services import recipes
 from app.services.recipes import RecipeRequest
+from app.web.figures.drawing.render import Theme
+from app.web.figures.recipe import recipe as recipe_figure
 from app.web.forms.errors import validated
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.recipes.context import recipe_page, recipes_page
 from app.web.templating import Render
 
@@ -39,6 +42,12 @@ def source(recipe_id: str) -> PlainTextResponse:
     """The recipe's file."""
     recipes.get(recipe_id)
     return PlainTextResponse(recipes.text(f"{recipe_id}.yaml"), media_type="application/yaml")
+
+
+@router.get("/{recipe_id}/charts/recipe.{ending}")
+def chart(session: Reading, recipe_id: str, ending: Ending, theme: Theme = "light") -> Response:
+    """The figure of its newest result as a file."""
+    return figure_file(recipe_figure(recipes.card(session, recipe_id)), ending, theme, recipe_id)
 
 
 @router.post("/{recipe_id}/run")
