@@ -21,9 +21,3 @@ def newest_of_each(session: Session) -> Sequence[RecipeRunRow]:
     ids = select(func.max(RecipeRunRow.study_id)).group_by(RecipeRunRow.recipe)
     query = select(RecipeRunRow).where(RecipeRunRow.study_id.in_(ids)).order_by(RecipeRunRow.study_id.desc())
     return session.scalars(query).all()
-
-
-def of_studies(session: Session, study_ids: set[int]) -> dict[int, str]:
-    """Recipes by the ids of their studies."""
-    query = select(RecipeRunRow.study_id, RecipeRunRow.recipe).where(RecipeRunRow.study_id.in_(study_ids))
-    return {study_id: recipe for study_id, recipe in session.execute(query)}

@@ -1,5 +1,7 @@
 """Recipes: what a file must have, what becomes of it on a base model, and the three outcomes."""
 
+import tomllib
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from app.domain.methods import LoraSpec
 from app.domain.studies.recipe_study import PARAMETER_TOLERANCE, attention_modules, study_of
 from app.domain.studies.recipes import Condition, Outcome, Recipe
 from app.services.recipes import library, read
+from app.settings import ROOT
 from tests.filled import model_facts
 
 FACTS = model_facts()
@@ -27,6 +30,22 @@ def test_every_packaged_recipe_says_what_confirms_its_claim_and_where_it_is_from
     words = one.rule.lower()
     assert "reproduced" in words and "not reproduced" in words and "undecided" in words
     assert {arm for check in one.checks for arm in check.statistic.arms} <= {arm.name for arm in one.study.arms}
+
+
+@pytest.mark.parametrize("name", library())
+def test_every_packaged_recipe_is_documented_with_its_claim_and_runs(name: str) -> None:
+    rows = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8").splitlines()
+    row = next(row for row in rows if row.startswith(f"| `{name}` |"))
+    claim, runs = library()[name].claim.rstrip("."), str(library()[name].runs)
+    assert runs in row.split("|")[-2] and claim.split(",")[0].split(":")[0] in row
+
+
+def test_recipes_are_part_of_the_distribution_and_of_the_images() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    assert "recipes" in tools["packages"]["find"]["include"]
+    patterns = tools["package-data"]["recipes"]
+    assert all(any(fnmatch(file.name, one) for one in patterns) for file in (ROOT / "recipes").glob("*.[yj]*"))
+    assert "!recipes" in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("name", [name for name, one in library().items() if one.study.task == TASK])
