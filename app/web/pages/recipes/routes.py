@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from pydantic import BeforeValidator
 
 from app.domain.errors import Invalid
 from app.domain.studies.recipes import Outcome
@@ -21,11 +22,13 @@ from app.web.templating import Render
 router = APIRouter(prefix="/recipes", include_in_schema=False)
 
 Text = Annotated[str, Query(max_length=200)]
+Chosen = Annotated[Outcome | None, BeforeValidator(lambda text: text or None), Query()]
+"""An empty value, as the form sends it, is any outcome."""
 
 
 @router.get("")
 def index(
-    session: Reading, render: Render, model: Text = "", data: Text = "", text: Text = "", outcome: Outcome | None = None
+    session: Reading, render: Render, model: Text = "", data: Text = "", text: Text = "", outcome: Chosen = None
 ) -> HTMLResponse:
     """Every recipe with its newest result, for a model and data."""
     return render.page("recipes/index.html", recipes_page(session, model, data, text, outcome or ""))

@@ -150,6 +150,8 @@ def test_the_card_says_paper_here_and_one_of_three_outcomes(full: TestClient) ->
     assert "instead of: Llama 3 and Qwen3 language models" in whole
     assert "No recipe has this outcome" in words(full, "/recipes?outcome=undecided")
     assert "All-linear vs attention-only" in words(full, "/recipes?outcome=reproduced")
+    assert "Variants tie once tuned" in words(full, "/recipes?model=all-MiniLM-L6-v2&data=bbc-headlines&outcome=")
+    assert full.get("/recipes?outcome=perhaps").status_code == 422
 
 
 def test_the_figure_has_every_check_and_the_bounds_of_its_rule(full: TestClient) -> None:
