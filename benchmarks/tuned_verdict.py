@@ -1,49 +1,113 @@
-"""What choosing learning rates does to the verdict: simulated studies of two arms that are the same method.
+"""What a search for hyperparameters does to the verdict: simulated studies of two arms that are the same method.
 
-    python benchmarks/tuned_verdict.py [studies per row, 2000]
+    python benchmarks/tuned_verdict.py [studies per cell, 10000] [kinds of search, such as grid,tpe]
 
-Each arm tries a grid on validation items, one seed a rate, and takes the rate that `domain.tuning.next_step` chooses;
-then its seeds run on the test items. Items, seeds and tosses are those of benchmarks/verdict.py.
+Each arm searches on validation items, one seed a configuration, by `domain.studies.next_step` and Optuna's sampler, and
+takes the configuration that is chosen; then its seeds run on the test items. Items, seeds and tosses are those of
+benchmarks/verdict.py. The best learning rate is 1e-3 and the better rank 16; how much the others cost is the cell's.
 """
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
+from math import log10
 
 import numpy as np
 from numpy.typing import NDArray
-from verdict import Design, studies
+from verdict import DIFFICULTY_SD, Design, logits, studies
 
 from app.domain.comparison.intervals import difference
 from app.domain.runs.status import RunStatus
-from app.domain.studies.tuning import FIRST_SEED, Chosen, GridTuning, Trial, next_step
+from app.domain.studies.next_step import Chosen, Suggest, Try, next_step
+from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
+from app.domain.studies.tpe import suggest
+from app.domain.studies.trials import Trial, tried
+from app.domain.studies.tuning import FIRST_SEED, GridTuning, HalvingTuning, RandomTuning, Search, TpeTuning
 
-RATES = (1.0, 3.0, 9.0)
-GRID = GridTuning(rates=len(RATES))
+BEST = 0.89
+SHORT = 0.03
+"""What a trial without training would lose; one of a share of the budget loses the rest of that share of it."""
+RATES = SearchSpace(learning_rate=DimensionSpec(values=(3.33e-4, 1e-3, 3e-3)))
+SPACE = SearchSpace(learning_rate=DimensionSpec(low=1e-4, high=1e-2), r=DimensionSpec(values=(4, 16)))
+SEARCHES: dict[str, tuple[Search, SearchSpace]] = {
+    "rates": (GridTuning(), RATES),
+    "grid": (GridTuning(), SPACE),
+    "random": (RandomTuning(budget=8), SPACE),
+    "halving": (HalvingTuning(), SPACE),
+    "tpe": (TpeTuning(budget=8), SPACE),
+}
+COSTS = (0.01, 0.04)
+FINALS = tuple(Design(seeds, items, 0.004, lasting_sd=2.0) for seeds, items in ((3, 646), (5, 2000)))
 
 
 @dataclass(frozen=True)
 class Tuned:
     """A study whose arms are tuned."""
 
-    by_rate: tuple[float, ...] = (0.89, 0.89, 0.89)
-    """True accuracy at each rate, the same for both arms."""
+    kind: str = "grid"
+    cost: float = 0.0
+    """Accuracy lost at a learning rate ten times too high or too low; half of it at rank 4."""
     validation: int = 150
     """Items."""
     final: Design = Design()  # noqa: RUF009 a frozen value
-    """The runs that count; its accuracies are those at the chosen rates."""
+    """The runs that count; its accuracies are those at the chosen configurations."""
+
+    def accuracy(self, configuration: Configuration) -> float:
+        """The true accuracy at a configuration, to a tenth of a point; the same for both arms."""
+        away = abs(log10((configuration.learning_rate or 0) / 1e-3))
+        lost = min(1.0, away**2) + (0.5 if configuration.r == 4 else 0.0)
+        return round(BEST - self.cost * lost, 3)
 
 
-def chosen(scores: NDArray[np.float64]) -> int:
-    """Place of the rate that a grid's trials choose, from their scores on validation items, [rates, N]."""
-    means = scores.mean(axis=1)
-    trials = [
-        Trial(place, "arm", rate, 0, FIRST_SEED, RunStatus.SUCCEEDED, score=float(mean), loss=1.0)
-        for place, (rate, mean) in enumerate(zip(RATES, means, strict=True))
-    ]
-    step = next_step(GRID, RATES, trials)
-    assert isinstance(step, Chosen)
-    return RATES.index(step.rate)
+class Validation:
+    """What trials of one arm reach on the validation items of its study."""
+
+    def __init__(self, truth: Tuned, items: NDArray[np.float64], rng: np.random.Generator) -> None:
+        self.truth, self.rng = truth, rng
+        self.items = items + truth.final.lasting_sd * rng.standard_normal(len(items))
+
+    def trial(self, number: int, configuration: Configuration, round_: int, share: float) -> Trial:
+        """One seed at a configuration, for a share of the budget."""
+        accuracy = round(self.truth.accuracy(configuration) - SHORT * (1 - share), 3)
+        ability, scale = logits(accuracy, self.truth.final.seed_sd, self.truth.final.lasting_sd)
+        logit = ability + scale * self.rng.standard_normal() + self.items
+        score = float((self.rng.random(len(logit)) * (1 + np.exp(-logit)) < 1).mean())
+        rate = configuration.learning_rate or 0
+        ended = RunStatus.SUCCEEDED
+        return Trial(number, "arm", configuration, rate, round_, FIRST_SEED, ended, score=score, loss=1.0)
+
+
+def chosen(truth: Tuned, validation: Validation, seed: int) -> Configuration:
+    """What an arm's search chooses."""
+    tuning, space = SEARCHES[truth.kind]
+    if not isinstance(tuning, GridTuning):
+        tuning = tuning.model_copy(update={"seed": seed})
+    trials: list[Trial] = []
+    while True:
+        step = next_step(tuning, space, trials)
+        match step:
+            case Try():
+                more, place = step.configurations, step.round
+            case Suggest():
+                more, place = (suggest(space, seed, tried(trials, 0)),), 0
+            case Chosen():
+                return step.configuration
+            case _:
+                raise AssertionError(step)
+        share = tuning.rounds[place].share
+        trials += [validation.trial(len(trials) + n, one, place, share) for n, one in enumerate(more)]
+
+
+def searched(truth: Tuned, count: int, seed: int) -> Iterator[tuple[float, float]]:
+    """The true accuracies at which the two arms of each study run."""
+    rng = np.random.default_rng([seed, truth.validation, round(1000 * truth.cost), len(truth.kind)])
+    for number in range(count):
+        items = DIFFICULTY_SD * rng.standard_normal(truth.validation)
+        # Both arms draw from the same seed, as those of a study do.
+        pair = [chosen(truth, Validation(truth, items, rng), 1000 * number) for _arm in range(2)]
+        yield truth.accuracy(pair[0]), truth.accuracy(pair[1])
 
 
 @dataclass(frozen=True)
@@ -53,42 +117,47 @@ class Claims:
     any: float
     """Called better or worse."""
     false: float
-    """Called so, and the arms are not so at the rates that they ran at."""
+    """Called so, and the arms are not so at the configurations that they ran at."""
     unlike: float
-    """The arms ran at rates that are not equally good."""
+    """The arms ran at configurations that are not equally good."""
 
 
 def claims(truth: Tuned, count: int, seed: int = 0) -> Claims:
     """Over simulated studies; both arms are the same method."""
-    search = replace(truth.final, seeds=1, items=truth.validation, accuracies=2 * truth.by_rate)
-    pairs: Counter[tuple[int, int]] = Counter()
-    for study in studies(search, count, seed):
-        one, other = study[:, 0, :].reshape(2, len(RATES), -1)
-        pairs[chosen(one), chosen(other)] += 1
+    return judged(truth.final, Counter(searched(truth, count, seed)), seed)
+
+
+def judged(final: Design, pairs: Counter[tuple[float, float]], seed: int = 0) -> Claims:
+    """Over studies whose arms run at pairs of accuracies."""
     called = wrong = unlike = 0
     for (a, b), times in pairs.items():
-        accuracies = (truth.by_rate[a], truth.by_rate[b])
-        unlike += times * (accuracies[0] != accuracies[1])
-        for own, other in studies(replace(truth.final, accuracies=accuracies), times, seed + 1 + 10 * a + b):
+        unlike += times * (a != b)
+        own_seed = seed + 1 + round(1000 * a) * 1000 + round(1000 * b)
+        for own, other in studies(replace(final, accuracies=(a, b)), times, own_seed):
             seen = difference(other, own)
             called += seen.excludes_zero
-            wrong += seen.excludes_zero and (accuracies[1] - accuracies[0]) * seen.delta <= 0
+            wrong += seen.excludes_zero and (b - a) * seen.delta <= 0
+    count = pairs.total()
     return Claims(called / count, wrong / count, unlike / count)
 
 
 def main() -> None:
     """Print the table as Markdown."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    print("| accuracy by rate | validation | seeds | test | unlike rates | any claim | false at their rates |")
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    kinds = sys.argv[2].split(",") if len(sys.argv) > 2 else list(SEARCHES)
+    print("| search | cost | validation | seeds, test items | unlike | any claim | false at the chosen |")
     print("|---|---|---|---|---|---|---|")
-    for by_rate in ((0.89, 0.89, 0.89), (0.88, 0.89, 0.88), (0.85, 0.89, 0.85)):
-        for validation in (150, 1000):
-            for seeds, items in ((3, 646), (5, 646), (5, 2000)):
-                final = Design(seeds, items, 0.004, lasting_sd=2.0)
-                found = claims(Tuned(by_rate, validation, final), count)
-                rates = " / ".join(f"{100 * a:.0f}" for a in by_rate)
-                shares = " | ".join(f"{share:.1%}" for share in (found.unlike, found.any, found.false))
-                print(f"| {rates} | {validation} | {seeds} | {items} | {shares} |", flush=True)
+    for final in FINALS:  # without a cost the search chooses among equals
+        _row("any", 0.0, "any", final, judged(final, Counter({(BEST, BEST): count})))
+    for kind, validation, cost in product(kinds, (150, 1000), COSTS):
+        pairs = Counter(searched(Tuned(kind, cost, validation, FINALS[0]), count, 0))
+        for final in FINALS:
+            _row(kind, cost, str(validation), final, judged(final, pairs))
+
+
+def _row(kind: str, cost: float, validation: str, final: Design, found: Claims) -> None:
+    shares = " | ".join(f"{share:.2%}" for share in (found.unlike, found.any, found.false))
+    print(f"| {kind} | {100 * cost:g} | {validation} | {final.seeds}, {final.items} | {shares} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def add_tuned_study(
     for place in range(rounds):
         for trial in runs.trials_of(session, study.id):
             if trial.trial_round == place:
-                rates = spec.rates(spec.arm(trial.arm))
-                end_trial(session, trial, scores[trial.arm][rates.index(trial.learning_rate)])
+                grid = spec.space(spec.arm(trial.arm)).grid(len(scores[trial.arm]))
+                end_trial(session, trial, scores[trial.arm][grid.index(trial.configuration)])
         tuning.advance(session, SilentBell(), study.id)
     if finals:
         for run in session.scalars(select(RunRow).where(RunRow.study_id == study.id, RunRow.trial_round.is_(None))):

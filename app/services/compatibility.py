@@ -42,7 +42,7 @@ def check(session: Session, spec: RunSpec | StudySpec, *, queueing: bool = True,
     model, dataset, problems = _check(session, spec, queueing=queueing, since=since)
     if isinstance(spec, StudySpec) and spec.tuning.rounds and dataset and not dataset.facts.counts.get("validation"):
         what = _(
-            "%(name)s has no rows in its validation split, which tuning needs to choose learning rates",
+            "%(name)s has no rows in its validation split, which tuning needs to choose a configuration",
             name=dataset.name,
         )
         problems.append(FieldError("tuning", what, _("Choose another dataset, or set tuning to none")))
@@ -83,7 +83,17 @@ def _check(
         problems += [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in errors if error]
         if clash := method.clash(spec.training):  # its path is the budget's: no arm sets one of these for itself
             problems.append(clash)
+    if isinstance(spec, StudySpec) and facts:
+        problems += _rank_problems(facts, spec, since)
     return model, dataset, list(dict.fromkeys(problems))  # two arms may have the same one with the budget
+
+
+def _rank_problems(facts: ModelFacts, spec: StudySpec, since: int) -> Iterator[FieldError]:
+    """Ranks to search that are too high for the base model."""
+    for place, arm in enumerate(spec.arms[since:], since):
+        error = facts.incompatibility(arm.largest.method, spec.task) if arm.largest is not arm else None
+        if error and not facts.incompatibility(arm.method, spec.task):
+            yield FieldError(f"arms.{place}.search.r", error.message, error.remedy)
 
 
 def _methods(spec: Spec) -> list[tuple[str, AnyMethod]]:

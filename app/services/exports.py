@@ -16,7 +16,8 @@ from app.domain.comparison.study import StudyComparison
 from app.domain.data.dataset import items_hash
 from app.domain.errors import Invalid, NotFound
 from app.domain.runs.result import STEP_DTYPE, Clocks
-from app.domain.studies.tuning import Trial, reached
+from app.domain.studies.search_space import PARAMETERS
+from app.domain.studies.trials import Trial, reached
 from app.domain.tasks import TASKS
 from app.services.predictions import item_names
 from app.store.files import Files
@@ -30,15 +31,17 @@ RUN_COLUMNS = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
 
 def runs_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:
     """One row per run: scores and costs; empty where it did not succeed. A trial has its round in `trial_round`, and
-    no score on the test split. Validation scores are those of the checkpoint that was kept."""
+    no score on the test split. Validation scores are those of the checkpoint that was kept. Of the hyperparameters that
+    a study may search, those are given that its tuning set."""
     measures, clocks = list(TASKS[comparison.spec.task].metrics), list(Clocks.model_fields)
     schema = pa.schema(
         [
             *RUN_COLUMNS,
             *((name, pa.string()) for name in ("status", "failure", "metric")),
             *((name, pa.float64()) for name in ("score", *measures, "loss", "forgetting")),
-            *((name, pa.float64()) for name in ("learning_rate", "validation_score", "validation_loss")),
+            *((name, pa.float64()) for name in (*PARAMETERS, "validation_score", "validation_loss")),
             ("trial_round", pa.int64()),
+            ("tokens", pa.int64()),
             *((name, pa.int64()) for name in ("trainable_parameters", "artifact_bytes", *MEMORY)),
             *((f"{name}_seconds", pa.float64()) for name in ("train", *clocks)),
         ]
@@ -46,7 +49,8 @@ def runs_table(session: Session, files: Files, comparison: StudyComparison) -> I
     rows = []
     for arm in comparison.arms:
         rows += [_trial(comparison, trial) for trial in arm.trials]
-        rows += [_run(comparison, run) | {"learning_rate": arm.learning_rate} for run in arm.runs]
+        chosen = {"learning_rate": arm.learning_rate} | arm.configuration.values
+        rows += [_run(comparison, run) | chosen for run in arm.runs]
     yield pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -62,12 +66,18 @@ def _either(comparison: StudyComparison, run: RunOutcome | Trial) -> dict[str, A
 
 
 def _trial(comparison: StudyComparison, trial: Trial) -> dict[str, Any]:
-    return _either(comparison, trial) | {
-        "learning_rate": trial.rate,
-        "validation_score": trial.score,
-        "validation_loss": trial.loss,
-        "trial_round": trial.round,
-    }
+    tried: dict[str, Any] = {"learning_rate": trial.rate} | {n: v for n, v in trial.configuration.values.items()}
+    return (
+        _either(comparison, trial)
+        | tried
+        | {
+            "tokens": trial.tokens,
+            "wall_seconds": trial.seconds or None,
+            "validation_score": trial.score,
+            "validation_loss": trial.loss,
+            "trial_round": trial.round,
+        }
+    )
 
 
 def _run(comparison: StudyComparison, run: RunOutcome) -> dict[str, Any]:
@@ -87,6 +97,7 @@ def _run(comparison: StudyComparison, run: RunOutcome) -> dict[str, Any]:
             "trainable_parameters": result.parameters.trainable,
             "artifact_bytes": result.artifact_bytes,
             "train_seconds": result.clocks.train,
+            "tokens": result.tokens,
         }
         | {name: getattr(result.memory, name) for name in MEMORY}
         | {f"{name}_seconds": getattr(result.clocks, name) for name in Clocks.model_fields}

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
+from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import OwedRun
 from app.queue import TRAIN, Doorbell
 from app.services.resources import estimates
@@ -24,7 +25,8 @@ def enqueue_owed(
 ) -> None:
     """Queue runs of a study, in their order."""
     for run in owed:
-        enqueue(session, bell, run.spec, model, dataset, study_id=study.id, arm=run.arm, trial_round=run.trial_round)
+        trial = (run.trial_round, run.configuration) if run.trial_round is not None and run.configuration else None
+        enqueue(session, bell, run.spec, model, dataset, study_id=study.id, arm=run.arm, trial=trial)
 
 
 def enqueue(
@@ -36,16 +38,18 @@ def enqueue(
     *,
     study_id: int | None = None,
     arm: str = "",
-    trial_round: int | None = None,
+    trial: tuple[int, Configuration] | None = None,
 ) -> RunRow:
-    """Insert a checked run as `queued`, request its estimate, and ring once it is committed."""
+    """Insert a checked run as `queued`, request its estimate, and ring once it is committed. `trial`: its round of
+    tuning, and what it is a trial of."""
     rate = spec.learning_rate
     spec = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": rate})})
     run = RunRow(
         study_id=study_id,
         arm=arm or spec.method.label,
         seed=spec.training.seed,
-        trial_round=trial_round,
+        trial_round=trial[0] if trial else None,
+        trial_json=trial[1].model_dump(exclude_none=True) if trial else None,
         method_kind=spec.method.kind,
         metric=spec.verdict_metric,
         base_model_id=model.id,

@@ -13,6 +13,7 @@ from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
 from app.queue import Doorbell
 from app.services import baselines, tuning
@@ -44,8 +45,8 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     """Add `count` new seeds to every arm of a study that was not stopped and did not fail with every seed. Raises
     NotFound, Invalid, and Conflict if no arm can take them.
 
-    Arms that are still being tuned get the new seeds with the others, once a rate is chosen. If results are already
-    visible, this is an interim look: the next verdicts have a higher confidence.
+    Arms that are still being tuned get the new seeds with the others, once a configuration is chosen. If results are
+    already visible, this is an interim look: the next verdicts have a higher confidence.
     """
     study = _growing(session, study_id)
     spec = study.spec
@@ -58,15 +59,15 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     seeds = list(islice((seed for seed in naturals() if seed not in spec.seeds), count))
     more = StudySpec.model_validate(spec.model_dump() | {"seeds": seeds})
     model, dataset = check(session, as_begun(session, study, more))
-    rates = _rates_in_use(session, study)
-    if not rates and not study.tuning:
+    configurations = _configurations_in_use(session, study)
+    if not configurations and not study.tuning:
         raise Conflict(
             _(
-                "No arm of study %(study_id)s can take more seeds: each was stopped, failed, or has no learning rate.",
+                "No arm of study %(study_id)s can take more seeds: each was stopped, failed, or has no configuration.",
                 study_id=study_id,
             )
         )
-    enqueue_owed(session, bell, study, more.owed(rates), model, dataset)
+    enqueue_owed(session, bell, study, more.owed(configurations), model, dataset)
     baselines.request(session, bell, spec, model, dataset)  # again, where one could not be computed
     extended = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = extended.model_dump(mode="json")
@@ -102,10 +103,10 @@ def add_arm(
     model, dataset = compatible or check(session, as_begun(session, study, extended), since=len(extended.arms) - 1)
     owed: list[OwedRun]
     if extended.tuning.rounds:
-        owed = extended.trials(arm, 0, extended.rates(arm))
+        owed = [trial for trial in extended.first_trials() if trial.arm == arm.title]
         study.tuning = True
     else:
-        owed = extended.owed({arm.title: arm.rate})
+        owed = extended.owed({arm.title: Configuration()})
     enqueue_owed(session, bell, study, owed, model, dataset)
     baselines.request(session, bell, extended, model, dataset)
     study.spec_json = extended.model_dump(mode="json")
@@ -146,12 +147,12 @@ def _growing(session: Session, study_id: int) -> StudyRow:
     return study
 
 
-def _rates_in_use(session: Session, study: StudyRow) -> dict[str, float]:
-    """Learning rates of the arms that can take more seeds: not stopped, and not failed with every seed."""
-    rates = tuning.chosen_rates(study.spec, tuning.by_arm(runs.trials_of(session, study.id)))
+def _configurations_in_use(session: Session, study: StudyRow) -> dict[str, Configuration]:
+    """Configurations of the arms that can take more seeds: not stopped, and not failed with every seed."""
+    chosen = tuning.chosen_configurations(study.spec, tuning.by_arm(runs.trials_of(session, study.id)))
     counting = [run for run in runs.of_study(session, study.id) if run.trial_round is None]
     going = {run.arm for run in counting if run.status != RunStatus.FAILED} - set(study.stopped_json)
-    return {title: rate for title, rate in rates.items() if title in going}
+    return {title: configuration for title, configuration in chosen.items() if title in going}
 
 
 def _live(session: Session, study_id: int) -> list[RunRow]:

@@ -51,7 +51,7 @@ def planned(
     if since:
         plan = plan.of_last_arm()
     report = read_or_request(
-        db, bell, lambda reading, b: memory_fit.fit_report(reading, b, settings, plan.spec, *compatible)
+        db, bell, lambda reading, b: memory_fit.fit_report(reading, b, settings, plan.spec.largest, *compatible)
     )
     return PlannedStudy(plan.with_times(*report.train_times), report)
 

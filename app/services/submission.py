@@ -43,7 +43,9 @@ def submit(
 ) -> Accepted:
     """Check a spec and queue it with `accept`, in one transaction. Raises Invalid; then nothing is queued. Without
     `insist` it must fit a live worker, as far as is known. For a refusal the memory savings are requested."""
-    needs_memory = _last_arm(spec) if isinstance(spec, StudySpec) and since else spec
+    needs_memory: RunSpec | StudySpec = spec
+    if isinstance(spec, StudySpec):
+        needs_memory = (_last_arm(spec) if since else spec).largest
     study = isinstance(spec, StudySpec)
     with db.transaction() as session:
         compatible = check(session, spec, since=since)

@@ -12,8 +12,12 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
+from app.domain.studies.next_step import Chosen, Step, Suggest, Try, Wait, next_step
+from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import Chosen, NoTuning, Reached, Step, Trial, Try, Wait, next_step, reached
+from app.domain.studies.tpe import suggest
+from app.domain.studies.trials import Reached, Trial, reached, tried
+from app.domain.studies.tuning import NoTuning, TpeTuning
 from app.queue import Doorbell
 from app.services.queueing import enqueue_owed
 from app.store.queries import base_models, datasets, runs, studies
@@ -37,7 +41,7 @@ def advance(session: Session, bell: Doorbell, study_id: int) -> int:
     """Queue the next round, or the runs that count, of every arm whose trials have ended. Returns the number of queued
     runs.
 
-    Arms without a usable rate and stopped arms are skipped. Raises NotFound.
+    Arms without a usable configuration and stopped arms are skipped. Raises NotFound.
     """
     study = studies.get(session, study_id, lock=True)
     if not study.tuning:
@@ -45,24 +49,28 @@ def advance(session: Session, bell: Doorbell, study_id: int) -> int:
     spec, trials = study.spec, by_arm(runs.trials_of(session, study_id))
     done = {*runs.arms_with_runs(session, study_id), *study.stopped_json}
     steps = {arm.title: _step(spec, arm.title, trials) for arm in spec.arms if arm.title not in done}
-    owed = spec.owed({title: step.rate for title, step in steps.items() if isinstance(step, Chosen)})
+    owed = spec.owed({title: step.configuration for title, step in steps.items() if isinstance(step, Chosen)})
     for title, step in steps.items():
+        arm = spec.arm(title)
         if isinstance(step, Try):
-            owed += spec.trials(spec.arm(title), step.round, step.rates)
+            owed += spec.trials(arm, step.round, step.configurations)
+        elif isinstance(step, Suggest) and isinstance(spec.tuning, TpeTuning):
+            configuration = suggest(spec.space(arm), spec.tuning.seed, tried(trials[title], 0))
+            owed += spec.trials(arm, 0, [configuration])
     model, dataset = base_models.by_id(session, study.base_model_id), datasets.by_id(session, study.dataset_id)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
     enqueue_owed(session, bell, study, owed, model, dataset)
-    study.tuning = any(isinstance(step, Wait | Try) for step in steps.values())
+    study.tuning = any(isinstance(step, Wait | Try | Suggest) for step in steps.values())
     session.flush()
     return len(owed)
 
 
-def chosen_rates(spec: StudySpec, trials: Mapping[str, Sequence[Trial]]) -> dict[str, float]:
-    """The rate of every arm that has one; without tuning, every arm's own."""
+def chosen_configurations(spec: StudySpec, trials: Mapping[str, Sequence[Trial]]) -> dict[str, Configuration]:
+    """The configuration of every arm that has one; without tuning, every arm's own."""
     if isinstance(spec.tuning, NoTuning):
-        return {arm.title: arm.rate for arm in spec.arms}
+        return {arm.title: Configuration() for arm in spec.arms}
     steps = {arm.title: _step(spec, arm.title, trials) for arm in spec.arms}
-    return {title: step.rate for title, step in steps.items() if isinstance(step, Chosen)}
+    return {title: step.configuration for title, step in steps.items() if isinstance(step, Chosen)}
 
 
 def by_arm(rows: Sequence[RunRow]) -> dict[str, list[Trial]]:
@@ -75,7 +83,8 @@ def by_arm(rows: Sequence[RunRow]) -> dict[str, list[Trial]]:
 
 
 def _step(spec: StudySpec, title: str, trials: Mapping[str, Sequence[Trial]]) -> Step:
-    return next_step(spec.tuning, spec.rates(spec.arm(title)), trials.get(title, ()))
+    assert not isinstance(spec.tuning, NoTuning)  # noqa: S101 a study without tuning has no steps
+    return next_step(spec.tuning, spec.space(spec.arm(title)), trials.get(title, ()))
 
 
 def _trial(row: RunRow, round_: int) -> Trial:
@@ -85,6 +94,7 @@ def _trial(row: RunRow, round_: int) -> Trial:
     return Trial(
         run_id=row.id,
         arm=row.arm,
+        configuration=row.configuration,
         rate=row.learning_rate,
         round=round_,
         seed=row.seed,
@@ -94,5 +104,13 @@ def _trial(row: RunRow, round_: int) -> Trial:
         items=kept.items,
         steps=result.steps if result else row.step,
         tokens=result.tokens if result else None,
+        seconds=_device_seconds(row),
         failure=row.failure,
     )
+
+
+def _device_seconds(row: RunRow) -> float:
+    """The wall time of its attempt, or without one the time from its start to its end."""
+    if row.wall_seconds is not None:
+        return row.wall_seconds
+    return (row.finished_at - row.started_at).total_seconds() if row.started_at and row.finished_at else 0.0

@@ -188,7 +188,7 @@ def test_rates_are_not_tuned_without_rows_to_choose_them_by(
     assert error["path"] == "tuning"
     assert (
         error["message"]
-        == "unvalidated has no rows in its validation split, which tuning needs to choose learning rates"
+        == "unvalidated has no rows in its validation split, which tuning needs to choose a configuration"
     )
     assert error["remedy"] == "Choose another dataset, or set tuning to none"
     assert bell.rung == []

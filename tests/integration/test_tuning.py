@@ -150,7 +150,7 @@ def test_trials_are_told_in_a_comparison_and_weighed_nowhere(registered: Databas
         found = studies.comparison(session, study)
     full, head = found.arms
     assert (full.score, full.costs, [run.seed for run in full.runs]) == (None, None, [0, 1])
-    assert full.tuning and (full.tuning.chosen, full.tuning.edge) == (trials[1].learning_rate, None)
+    assert full.tuning and (full.tuning.chosen, full.tuning.edge) == (trials[1].configuration, None)
     assert full.learning_rate == trials[1].learning_rate
     assert (head.awaits_rate, found.complete, found.done, found.total) == (True, False, 3, 3 + 2 + 3 + 2)
 

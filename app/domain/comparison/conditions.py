@@ -11,6 +11,7 @@ from app.domain.comparison.model import RunOutcome
 from app.domain.runs.result import RunResult
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arm_tuning import ArmTuning
+from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 
 HASH = 8
@@ -73,7 +74,7 @@ TUNING: dict[ConditionName, Callable[[ArmTuning], int]] = {
     "trial_steps": lambda tuning: tuning.steps,
     "trial_tokens": lambda tuning: tuning.tokens,
 }
-"""What the search for a learning rate took."""
+"""What the search took."""
 OUTCOMES: tuple[ConditionName, ...] = ("steps", "tokens", "trial_steps", "trial_tokens")
 """With early stopping these are the outcome of a run, not what it was given."""
 
@@ -131,7 +132,8 @@ def study_conditions(
 ) -> tuple[Condition, ...]:
     """What an arm may set for itself beside its method and its rate, then what its runs were measured under, then what
     tuning took. `runs` and `tuning` by arm; an arm without results has no value."""
-    given = {arm.title: planned(spec.training_of(arm)) for arm in spec.arms}
+    settled = {arm.title: _settled(spec, arm, tuning.get(arm.title)) for arm in spec.arms}
+    given = {title: planned(spec.training_of(arm)) for title, arm in settled.items()}
     own = [Condition.of(name, {title: {of[name]} for title, of in given.items() if name in of}) for name in GIVEN]
     read = {
         title: [(run.seed, measured(run.result, run.items_hash)) for run in outcomes if run.result]
@@ -146,6 +148,10 @@ def study_conditions(
     )
     stops_early = spec.training.early_stopping_patience
     return tuple(one for one in every if one.values and not (stops_early and one.name in OUTCOMES))
+
+
+def _settled(spec: StudySpec, arm: ArmSpec, tuning: ArmTuning | None) -> ArmSpec:
+    return arm.at(tuning.chosen, spec.training) if tuning and tuning.chosen else arm
 
 
 Read = Mapping[str, Sequence[tuple[int, RunConditions]]]

@@ -40,8 +40,9 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.power import GRADED_SCORE, SCORE, detectable_difference, observed_disagreement
+from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import Trial, trials_owed
+from app.domain.studies.trials import Trial
 from app.domain.tasks import METRICS, MetricName
 
 
@@ -51,18 +52,22 @@ class StudyArm(ArmResult):
 
     spec: ArmSpec
     learning_rate: float
-    """The one that tuning chose; its default until then."""
+    """The one that tuning chose; its own until then."""
+    configuration: Configuration
+    """The hyperparameters that tuning chose; empty without tuning, and until then."""
+    settled: ArmSpec
+    """Its spec with that configuration."""
     costs: Costs | None
     forgetting: Spread | None
     """Rise of the loss on general text over its runs, nats per token; None where it was not measured."""
     tuning: ArmTuning | None = None
-    """None without a search for its learning rate."""
+    """None without tuning."""
     stopped: bool = False
     """It was stopped: its results stay, and no further runs follow."""
 
     @property
     def awaits_rate(self) -> bool:
-        """Its runs are queued once tuning has chosen a rate."""
+        """Its runs are queued once tuning has chosen a configuration."""
         return self.tuning is not None and not (self.tuning.failed or self.stopped or self.runs)
 
     @property
@@ -87,7 +92,7 @@ class StudyArm(ArmResult):
 
     @property
     def trials(self) -> tuple[Trial, ...]:
-        """The runs that searched for its rate."""
+        """The runs that searched its hyperparameters."""
         return self.tuning.trials if self.tuning else ()
 
 
@@ -137,9 +142,13 @@ class StudyComparison(Comparison[StudyArm]):
 
     @property
     def total(self) -> int:
-        """Runs that there will be, with trials; of an arm that is being tuned, also those still to come."""
-        most = trials_owed(self.spec.tuning)
-        to_come = (len(self.spec.seeds) + max(0, most - len(arm.trials)) for arm in self.arms if arm.awaits_rate)
+        """Runs that there will be, with trials; of an arm that is being tuned, also those still to come, where their
+        number is known."""
+        to_come = (
+            len(self.spec.seeds) + max(0, (self.spec.trials_owed(arm.spec) or 0) - len(arm.trials))
+            for arm in self.arms
+            if arm.awaits_rate
+        )
         return len(self.statuses) + sum(to_come)
 
     @property
@@ -172,6 +181,7 @@ def compare(
     results = {title: [run.result for run in outcomes if run.result] for title, outcomes in done.items()}
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
     tuning = {arm.title: tuned for arm in spec.arms if (tuned := ArmTuning.of(spec, arm, trials))}
+    chosen = {a.title: (tuning[a.title].chosen if a.title in tuning else None) or Configuration() for a in spec.arms}
     arms = tuple(
         StudyArm(
             spec=arm,
@@ -179,7 +189,9 @@ def compare(
             family=arm.method.facts.family,
             hollow=hollow,
             is_reference=arm.title == spec.reference_arm,
-            learning_rate=(tuning[arm.title].chosen if arm.title in tuning else None) or arm.rate,
+            learning_rate=chosen[arm.title].learning_rate or arm.rate,
+            configuration=chosen[arm.title],
+            settled=arm.at(chosen[arm.title], spec.training),
             runs=by_arm[arm.title],
             score=score_interval(scores[arm.title]) if arm.title in scores else None,
             verdict=verdicts.get(arm.title),
@@ -222,7 +234,7 @@ def _confounders(
 ) -> tuple[Confounder, ...]:
     """Of a study everything else is equal by design, or among its conditions."""
     scored = [arm for arm in arms if arm.score]
-    given = {arm.title: planned(spec.training_of(arm.spec)) for arm in arms}
+    given = {arm.title: planned(spec.training_of(arm.settled)) for arm in arms}
     # Steps that were taken may differ between seeds in a part of an epoch: they are compared seed by seed, among the
     # conditions. What an arm was given replaces them.
     conditions: dict[str, list[RunConditions]] = {

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import count
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.messages import _
-from app.domain.methods import MethodSpec
+from app.domain.methods import AnyMethod, MethodSpec
 from app.domain.names import Line
 from app.domain.runs.training import MAX_STEPS, LearningRate, TrainingBudget
-from app.domain.studies.tuning import MOST_RATES
+from app.domain.studies.search_space import Configuration, SearchSpace
 from app.domain.validation import invalid_field
 
 MAX_NAME = 60
@@ -26,8 +27,8 @@ class ArmSpec(BaseModel):
     method: MethodSpec
     learning_rate: LearningRate | None = None
     """None takes the method's default. With tuning, the middle of the rates to try."""
-    learning_rates: list[LearningRate] | None = Field(default=None, min_length=2, max_length=MOST_RATES)
-    """With tuning, the rates to try, in place of those around `learning_rate`."""
+    search: SearchSpace | None = None
+    """With tuning, what trials vary; None varies the learning rate, around `learning_rate`."""
     train_fraction: float | None = Field(default=None, gt=0, le=1)
     """This and the following are training arguments in place of the study's; None takes the study's."""
     num_train_epochs: float | None = Field(default=None, gt=0, le=1000)
@@ -38,15 +39,30 @@ class ArmSpec(BaseModel):
     warmup_steps: float | None = Field(default=None, ge=0, le=MAX_STEPS)
     weight_decay: float | None = Field(default=None, ge=0, le=10)
 
-    @field_validator("learning_rates")
+    @model_validator(mode="before")
     @classmethod
-    def _rates_differ(cls, rates: list[float] | None) -> list[float] | None:
-        for place, rate in enumerate(rates or []):
-            if rate in (rates or [])[:place]:
-                raise invalid_field(
-                    str(place), _("The rate %(rate)g is given twice", rate=rate), _("Change or remove it")
-                )
-        return rates
+    def _name_the_dimension(cls, values: Any) -> Any:
+        """`learning_rates` is short for a search of the learning rate alone."""
+        if not isinstance(values, dict) or "learning_rates" not in values:
+            return values
+        rates, others = values["learning_rates"], {n: v for n, v in values.items() if n != "learning_rates"}
+        if rates is None:
+            return others
+        if others.get("search") is not None:
+            raise invalid_field(
+                "learning_rates", _("The arm has both learning_rates and search"), _("Use search.learning_rate")
+            )
+        return others | {"search": {"learning_rate": rates}}
+
+    @model_validator(mode="after")
+    def _can_search(self) -> "ArmSpec":
+        for name, field in (("r", self._rank_field), ("lora_alpha", self._alpha_field)):
+            if self.search and getattr(self.search, name) and field is None:
+                what = _("The method %(method)s has no %(name)s", method=self.method.facts.name, name=name)
+                raise invalid_field(f"search.{name}", what, _("Remove it from the search, or choose a LoRA method"))
+        if self.search and not self.search.dimensions:
+            raise invalid_field("search", _("The search space is empty"), _("Name a hyperparameter, or leave it out"))
+        return self
 
     @property
     def rate(self) -> float:
@@ -65,10 +81,64 @@ class ArmSpec(BaseModel):
             own["max_steps"] = self.max_steps
         return budget.model_copy(update=own) if own else budget
 
+    def at(self, configuration: Configuration, budget: TrainingBudget) -> "ArmSpec":
+        """The arm with what a search has chosen, within a study's budget. Raises pydantic's ValidationError.
+
+        Alpha keeps its ratio to the rank unless it was searched too. The micro-batch is the largest divisor of the
+        batch size that is not above the arm's own, so that a larger batch needs no more memory.
+        """
+        values: dict[str, object] = {str(name): value for name, value in configuration.values.items()}
+        rank, alpha, size = (values.pop(name, None) for name in ("r", "lora_alpha", "batch_size"))
+        if rank is not None or alpha is not None:
+            values["method"] = self._method_at(configuration)
+        if configuration.batch_size is not None and size is not None:
+            most = self.training(budget).per_device_train_batch_size
+            micro = max(rows for rows in range(1, most + 1) if configuration.batch_size % rows == 0)
+            values["per_device_train_batch_size"] = micro
+            values["gradient_accumulation_steps"] = configuration.batch_size // micro
+        if configuration.num_train_epochs is not None:
+            values["max_steps"] = None
+        if not values:
+            return self
+        return ArmSpec.model_validate(self.model_dump() | {"search": None} | values)
+
+    @property
+    def largest(self) -> "ArmSpec":
+        """The arm with the largest rank that its search may try: what needs the most memory."""
+        ranks = [value for name, value in self.search.extremes() if name == "r"] if self.search else []
+        if not ranks:
+            return self
+        return self.model_copy(update={"method": self._method_at(Configuration(r=int(max(ranks))))})
+
+    def _method_at(self, configuration: Configuration) -> AnyMethod:
+        update: dict[str, int] = {}
+        rank, alpha = self._rank_field, self._alpha_field
+        if configuration.r is not None and rank:
+            update[rank] = configuration.r
+            if alpha:
+                ratio = getattr(self.method, alpha) / getattr(self.method, rank)
+                update[alpha] = max(1, round(ratio * configuration.r))
+        if configuration.lora_alpha is not None and alpha:
+            update[alpha] = configuration.lora_alpha
+        return type(self.method).model_validate(self.method.model_dump() | update)
+
+    @property
+    def _rank_field(self) -> str | None:
+        return next((name for name in ("r", "init_r") if name in type(self.method).model_fields), None)
+
+    @property
+    def _alpha_field(self) -> str | None:
+        return next((name for name in ("lora_alpha", "alpha") if name in type(self.method).model_fields), None)
+
+    @property
+    def label(self) -> str:
+        """Its method's label; without the rank, if that is searched."""
+        return f"{self.method.facts.name} r tuned" if self.search and self.search.r else self.method.label
+
     @property
     def title(self) -> str:
         """Its name; in a study, every arm has one."""
-        return self.name or self.method.label
+        return self.name or self.label
 
 
 OVERRIDABLE = tuple(name for name in ArmSpec.model_fields if name in TrainingBudget.model_fields)
@@ -84,8 +154,8 @@ def arm_names(arms: Sequence[ArmSpec]) -> list[str]:
     names = [arm.name for arm in arms]
     for place, arm in enumerate(arms):
         if not arm.name:
-            alike = [other for other in arms if other.method.label == arm.method.label]
-            label, settings = arm.method.label, _settings(arm)
+            alike = [other for other in arms if other.label == arm.label]
+            label, settings = arm.label, _settings(arm)
             pairs = zip(names, arms, strict=True)
             twins = [name for name, other in pairs if name.startswith(label) and _settings(other) == settings]
             names[place] = twins[0] if twins else _unique_name(arm, alike, {*names} - {""})
@@ -100,7 +170,7 @@ def without_default_names(arms: Sequence[ArmSpec]) -> list[ArmSpec]:
 
 
 def _unique_name(arm: ArmSpec, alike: Sequence[ArmSpec], taken: set[str]) -> str:
-    label, settings = arm.method.label, _settings(arm)
+    label, settings = arm.label, _settings(arm)
     others = [_settings(other) for other in alike if other.method.kind == arm.method.kind]
     distinct = [name for name in settings if any(other[name] != settings[name] for other in others)]
     defaults = _settings(ArmSpec(method=type(arm.method)()))
@@ -113,7 +183,7 @@ def _unique_name(arm: ArmSpec, alike: Sequence[ArmSpec], taken: set[str]) -> str
 
 
 def _settings(arm: ArmSpec) -> dict[str, object]:
-    own = {"learning_rate": arm.rate, "learning_rates": arm.learning_rates}
+    own = {"learning_rate": arm.rate, "search": arm.search.model_dump(exclude_none=True) if arm.search else None}
     return arm.method.model_dump() | own | {name: getattr(arm, name) for name in OVERRIDABLE}
 
 
@@ -139,6 +209,8 @@ def _shown(name: str, value: object) -> str:
             return short if value else f"{short}=false"
         case float():
             return f"{short}={value:g}"
+        case dict():
+            return f"other {short}"
         case list():
             value = ",".join(map(str, value))
     return str(value) if name == "target_modules" else f"{short}={value}"

@@ -14,7 +14,7 @@ from app.domain.methods import Family
 from app.domain.resources.calibration import EstimateBand
 from app.domain.studies.power import MetricPrior, detectable_difference, enough_items
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import budget, trials_owed
+from app.domain.studies.tuning import RandomTuning, TpeTuning, runs_worth
 
 MAX_SEEDS_SUGGESTED = 20
 
@@ -80,9 +80,10 @@ class StudyPlan(BaseModel):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def trials(self) -> int:
-        """Runs that tune learning rates."""
-        return len(self.arms) * trials_owed(self.spec.tuning)
+    def trials(self) -> int | None:
+        """Runs that search hyperparameters, of all arms; None where the budget is not a number of trials."""
+        owed = [self.spec.trials_owed(arm) for arm in self.spec.arms]
+        return None if None in owed else sum(trials or 0 for trials in owed)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -99,12 +100,19 @@ class StudyPlan(BaseModel):
     @property
     def train_seconds(self) -> float | None:
         """Of all training, trials included, one run after the other; None where it is not known for each arm."""
-        return self._seconds(self.power.seeds + budget(self.spec.tuning))
+        runs, trials = self._seconds(self.power.seeds), self.trial_seconds
+        return runs + trials if runs is not None and trials is not None else None
 
     @property
     def trial_seconds(self) -> float | None:
-        """Of that, the trials."""
-        return self._seconds(budget(self.spec.tuning))
+        """Of that, the trials; None where the budget is in tokens."""
+        tuning = self.spec.tuning
+        if isinstance(tuning, RandomTuning | TpeTuning) and tuning.unit == "seconds":
+            return len(self.arms) * tuning.budget
+        worth = {arm.title: runs_worth(tuning, self.spec.space(arm)) for arm in self.spec.arms}
+        times = [(worth[arm.title], arm.train_seconds) for arm in self.arms]
+        known = [runs * seconds for runs, seconds in times if runs is not None and seconds is not None]
+        return sum(known) if len(known) == len(self.arms) and self._seconds(1) is not None else None
 
     @property
     def more_seconds(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
+from itertools import zip_longest
 from math import ceil
 from typing import NamedTuple
 
@@ -11,9 +12,12 @@ from app.domain.messages import _, choose_from
 from app.domain.names import Line, Name
 from app.domain.runs.spec import RunSpec, check_metric
 from app.domain.runs.status import RunStatus
-from app.domain.runs.training import MAX_LEARNING_RATE, Seed, TrainingArguments, TrainingBudget
+from app.domain.runs.training import Seed, TrainingArguments, TrainingBudget
 from app.domain.studies.arms import ArmSpec, arm_names
-from app.domain.studies.tuning import NoTuning, TuningSpec, seeds_for
+from app.domain.studies.next_step import Try, next_step
+from app.domain.studies.search_checks import search_problem, space_of
+from app.domain.studies.search_space import Configuration, SearchSpace
+from app.domain.studies.tuning import NoTuning, TuningSpec, seeds_for, trials_owed
 from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.validation import invalid_field
 
@@ -28,6 +32,8 @@ class OwedRun(NamedTuple):
     spec: RunSpec
     trial_round: int | None = None
     """The round of tuning that it is a trial of; None for a run that counts in the verdict."""
+    configuration: Configuration | None = None
+    """That it is a trial of."""
 
 
 class StudyStatus(StrEnum):
@@ -67,7 +73,7 @@ class StudySpec(BaseModel):
     arms: list[ArmSpec] = Field(min_length=1, max_length=MOST_ARMS)
     seeds: list[Seed] = Field(default=[0, 1, 2], min_length=1, max_length=100)
     tuning: TuningSpec = NoTuning()
-    """How each arm's learning rate is tuned, with the same budget for every arm."""
+    """How each arm's hyperparameters are searched, with the same budget for every arm."""
     training: TrainingBudget = TrainingBudget()
     """The budget of every arm, except for what an arm sets for itself."""
     reference: Line = ""
@@ -119,7 +125,7 @@ class StudySpec(BaseModel):
     @model_validator(mode="after")
     def _arms_differ(self) -> "StudySpec":
         titles = [arm.title for arm in self.arms]
-        owed = [(self._run(arm, self.seeds[0]), arm.learning_rates) for arm in self.arms]
+        owed = [(self.run(arm, self.seeds[0], Configuration()), arm.search) for arm in self.arms]
         for place, title in enumerate(titles):
             path = f"arms.{place}"
             if title in titles[:place]:
@@ -144,31 +150,13 @@ class StudySpec(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _arms_try_as_many_rates(self) -> "StudySpec":
+    def _searches_are_possible(self) -> "StudySpec":
+        def try_out(arm: ArmSpec, configuration: Configuration) -> RunSpec:
+            return self.run(arm, self.seeds[0], configuration)
+
         for place, arm in enumerate(self.arms):
-            path = f"arms.{place}.learning_rates"
-            if isinstance(self.tuning, NoTuning):
-                if arm.learning_rates:
-                    what = _("The arm %(title)r lists learning rates, but the study tunes none", title=arm.title)
-                    raise invalid_field(path, what, _("Set tuning to grid, or give one learning_rate"))
-            elif arm.learning_rates and len(arm.learning_rates) != self.tuning.rates:
-                own, rates = len(arm.learning_rates), self.tuning.rates
-                what = _(
-                    "The arm %(title)r tries %(own)s learning rates, but every arm gets the same tuning budget of "
-                    "%(rates)s",
-                    title=arm.title,
-                    own=own,
-                    rates=rates,
-                )
-                raise invalid_field(
-                    path, what, _("List %(rates)s, or set tuning.rates to %(own)s for all arms", rates=rates, own=own)
-                )
-            elif (most := max(self.rates(arm))) > MAX_LEARNING_RATE:
-                what = _(
-                    "The largest learning rate that the arm %(title)r would try is %(most)g", title=arm.title, most=most
-                )
-                remedy = _("Lower it to at most %(limit)g, or list learning_rates", limit=MAX_LEARNING_RATE)
-                raise invalid_field(f"arms.{place}.learning_rate", what, remedy)
+            if problem := search_problem(self.tuning, self.arms, arm, try_out):
+                raise invalid_field(f"arms.{place}.{problem.path}", problem.message, problem.remedy)
         return self
 
     @property
@@ -190,45 +178,57 @@ class StudySpec(BaseModel):
         """The budget with what the arm sets for itself."""
         return arm.training(self.training)
 
-    def rates(self, arm: ArmSpec) -> tuple[float, ...]:
-        """The rates that an arm begins with, smallest first; without tuning its own."""
-        if isinstance(self.tuning, NoTuning):
-            return (arm.rate,)
-        return tuple(sorted(arm.learning_rates or self.tuning.around(arm.rate)))
+    def space(self, arm: ArmSpec) -> SearchSpace:
+        """What its trials vary: its own space, or the learning rate. Empty without tuning."""
+        return space_of(self.tuning, arm)
 
-    def owed(self, chosen: Mapping[str, float] | None = None) -> list[OwedRun]:
+    @property
+    def largest(self) -> "StudySpec":
+        """The study with the largest rank that each arm's search may try: what needs the most memory."""
+        return self.model_copy(update={"arms": [arm.largest for arm in self.arms]})
+
+    def trials_owed(self, arm: ArmSpec) -> int | None:
+        """Its trials if none fails; None where the budget is not a number of trials."""
+        return trials_owed(self.tuning, self.space(arm))
+
+    def owed(self, chosen: Mapping[str, Configuration] | None = None) -> list[OwedRun]:
         """The runs that count, seed by seed, so that the first partial verdict comes early.
 
-        `chosen`: the rates that tuning has found, by arm; the runs of arms that it does not name are left out. None
-        takes the usual rates of all.
+        `chosen`: the configurations that tuning has found, by arm; the runs of arms that it does not name are left out.
+        None takes every arm's own.
         """
         arms = [arm for arm in self.arms if chosen is None or arm.title in chosen]
         return [
-            OwedRun(arm.title, seed, self._run(arm, seed, chosen[arm.title] if chosen else None))
+            OwedRun(arm.title, seed, self.run(arm, seed, chosen[arm.title] if chosen else Configuration()))
             for seed in self.seeds
             for arm in arms
         ]
 
-    def trials(self, arm: ArmSpec, round_: int, rates: Collection[float]) -> list[OwedRun]:
-        """The trials of an arm at some rates: runs with seeds of their own that do not measure forgetting, for the
-        share of the budget that the round has."""
+    def trials(self, arm: ArmSpec, round_: int, configurations: Collection[Configuration]) -> list[OwedRun]:
+        """The trials of an arm at some configurations: runs with seeds of their own that do not measure forgetting, for
+        the share of the budget that the round has."""
         share = self.tuning.rounds[round_].share
         return [
-            OwedRun(arm.title, seed, self._run(arm, seed, rate, share), round_)
+            OwedRun(arm.title, seed, self.run(arm, seed, configuration, share), round_, configuration)
             for seed in seeds_for(self.tuning, self.seeds)
-            for rate in rates
+            for configuration in configurations
         ]
 
     def first_trials(self) -> list[OwedRun]:
-        """The trials that tuning begins with, rate by rate over the arms; none without tuning."""
+        """The trials that tuning begins with, one by one over the arms; none without tuning."""
         if isinstance(self.tuning, NoTuning):
             return []
-        by_arm = [self.trials(arm, 0, self.rates(arm)) for arm in self.arms]
-        return [owed for together in zip(*by_arm, strict=True) for owed in together]
+        by_arm = []
+        for arm in self.arms:
+            step = next_step(self.tuning, self.space(arm), ())
+            by_arm.append(self.trials(arm, step.round, step.configurations) if isinstance(step, Try) else [])
+        return [owed for together in zip_longest(*by_arm) for owed in together if owed is not None]
 
-    def _run(self, arm: ArmSpec, seed: int, rate: float | None = None, share: float | None = None) -> RunSpec:
-        update: dict[str, object] = {"seed": seed, "learning_rate": arm.rate if rate is None else rate}
-        training = self.training_of(arm)
+    def run(self, arm: ArmSpec, seed: int, configuration: Configuration, share: float | None = None) -> RunSpec:
+        """A run of an arm at a configuration; a trial has a share of the budget. Raises pydantic's ValidationError."""
+        settled = arm.at(configuration, self.training)
+        training = self.training_of(settled)
+        update: dict[str, object] = {"seed": seed, "learning_rate": settled.rate}
         if share is not None:
             update |= shortened(training, share)
         return RunSpec(
@@ -237,7 +237,7 @@ class StudySpec(BaseModel):
             task=self.task,
             metric=self.metric,
             general_text=self.general_text if share is None else None,
-            method=arm.method,
+            method=settled.method,
             training=TrainingArguments.model_validate(training.model_dump() | update),
         )
 

@@ -21,6 +21,7 @@ from app.domain.runs.checkpoint import StoredCheckpoint
 from app.domain.runs.result import RunResult
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
+from app.domain.studies.search_space import Configuration
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 
 LISTED = (
@@ -89,6 +90,8 @@ class RunRow(Base):
     trial_round: Mapped[int | None] = mapped_column(default=None)
     """The round of tuning that it is a trial of, from 0; None for a run that counts in a verdict. A trial has no
     score on the test split."""
+    trial_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """What it is a trial of, an `app.domain.studies.search_space.Configuration`; None for a run that counts."""
     method_kind: Mapped[str] = mapped_column(String(40), index=True)
     base_model_id: Mapped[int | None] = mapped_column(ForeignKey("base_models.id"), index=True, default=None)
     dataset_id: Mapped[int | None] = mapped_column(ForeignKey("datasets.id"), index=True, default=None)
@@ -217,6 +220,11 @@ class RunRow(Base):
                 _("Run %(id)s was imported. It has a result, but no spec that could be run here.", id=self.id)
             )
         return RunSpec.model_validate(self.spec_json)
+
+    @property
+    def configuration(self) -> Configuration:
+        """What it is a trial of."""
+        return Configuration.model_validate(self.trial_json or {})
 
     @property
     def cancel_requested(self) -> bool:

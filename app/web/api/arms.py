@@ -1,4 +1,4 @@
-"""The arms of a comparison as JSON: scores, verdicts, the search for a learning rate, costs."""
+"""The arms of a comparison as JSON: scores, verdicts, the search for hyperparameters, costs."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +17,9 @@ from app.domain.comparison.verdict import Basis, Reason, VerdictKind
 from app.domain.methods import Family
 from app.domain.studies.arm_tuning import Rival
 from app.domain.studies.power import RequiredSample
-from app.domain.studies.tuning import Trial
+from app.domain.studies.search_space import Configuration, Parameter, SearchSpace
+from app.domain.studies.trials import Trial
+from app.domain.studies.tuning import BudgetUnit
 from app.web.api.answer import Answer
 from app.web.text.failures import failure_label
 from app.web.text.verdict import unusable_text, verdict_label, verdict_reason, verdict_sentence
@@ -132,9 +134,11 @@ class RunArmOut(ArmOut):
 
 
 class TriedOut(Answer):
-    """A learning rate that an arm tried in a round; mean over its seeds, on the validation split."""
+    """A configuration that an arm tried in a round; mean over its seeds, on the validation split."""
 
+    configuration: Configuration
     learning_rate: float = Field(validation_alias="rate")
+    """That it trained at, searched or not."""
     round: int
     score: float | None
     """None if the metric needs generated text, or no trial succeeded."""
@@ -145,18 +149,27 @@ class TriedOut(Answer):
 
 
 class TuningOut(Answer):
-    """The search for an arm's learning rate."""
+    """The search for an arm's hyperparameters."""
 
-    chosen: float | None
+    space: SearchSpace
+    """What it searched."""
+    unit: BudgetUnit
+    budget: float
+    """In the unit, the same for every arm."""
+    used: float
+    """Of the budget."""
+    chosen: Configuration | None
     """None until it is chosen."""
-    edge: Literal["smallest", "largest"] | None
-    """Which end of the search the chosen rate is at, if any: a better rate may lie beyond it."""
+    edges: dict[Parameter, Literal["smallest", "largest"]]
+    """The hyperparameters whose chosen value is at an end of the search: a better value may lie beyond it."""
     rival: Rival | None
-    """The closest of the rates that are not significantly worse than the chosen one."""
+    """The closest of the configurations that are not significantly worse than the chosen one."""
     failed: bool
     """Every trial of a round failed: the arm has no runs."""
     steps: int
     tokens: int
+    seconds: float
+    """That its trials occupied a device."""
     tried: list[TriedOut]
 
 
@@ -164,8 +177,10 @@ class StudyArmOut(ArmOut):
     """An arm of a study."""
 
     learning_rate: float
+    configuration: Configuration
+    """The hyperparameters that tuning chose; empty without tuning."""
     tuning: TuningOut | None
-    """None without a search for learning rates."""
+    """None without tuning."""
     stopped: bool
     costs: Costs | None
     forgetting: Spread | None

@@ -35,6 +35,10 @@ STUDY: dict[str, Any] = {
         "summary": "Learning rates tuned on the validation split: three per arm, set for LoRA",
         "value": _body(_example("tuned")),
     },
+    "searched": {
+        "summary": "Learning rate, batch size and rank searched with TPE, 12 trials per arm",
+        "value": _body(_example("searched")),
+    },
 }
 ARM: dict[str, Any] = {
     "lora": {

@@ -1,5 +1,6 @@
 """What is wrong with the fields of a form, from pydantic's errors."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ BY_PATH = {
     ("seeds", "list_type"): _("Write the number of seeds, or the seeds themselves: 0, 1, 2"),
 }
 """What to say of fields that a form knows better than pydantic, by path and type of error."""
+IN_A_DIMENSION = re.compile(r"(\bsearch\.\w+)\..+")
+"""Values and ends of a dimension are typed into one field, too."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -53,6 +56,7 @@ def sentences(errors: Sequence[Any]) -> tuple[FieldError, ...]:
             message = _ambiguous(str(error["input"])) or message
         head, _dot, last = field.path.rpartition(".")
         path = head if last.isdecimal() else field.path  # a list is typed into one field
+        path = IN_A_DIMENSION.sub(r"\1", path)
         shown.setdefault((path, message), replace(field, path=path, message=message))
     return tuple(shown.values())
 

@@ -14,13 +14,17 @@ from pydantic import BaseModel
 
 from app.domain.errors import FieldError
 from app.domain.methods.base import NAMED_TARGETS
+from app.domain.studies.search_space import DimensionSpec
 from app.web.format import rate
 from app.web.i18n import gettext as _
 from app.web.numbers import NotANumber, plain_number
 from app.web.text.fields import FieldText, field_text, option
+from app.web.text.tuning import dimension_text
 
-Kind = Literal["number", "flag", "choice", "modules", "numbers", "text"]
+Kind = Literal["number", "flag", "choice", "modules", "numbers", "dimension", "text"]
 YES, NO = "true", "false"
+RANGE = re.compile(r"(\S+?)\s*(?:\.\.|…|–|\bto\b)\s*(\S+)(?:\s+(log|linear))?")
+"""A range of a search space: `1e-4 to 0.01`, `1..8`, `0.5 to 2 log`."""
 PATTERN = re.compile(r"[\\*+?\[\](){}|^$]")
 """Characters of a regular expression, which no list of module names has."""
 ORDER_OF_KINDS = {"modules": 1, "flag": 2}
@@ -60,6 +64,11 @@ class Field:
                 return readable(text)
             case "numbers":
                 return text.replace(",", " ").split()
+            case "dimension":
+                if match := RANGE.fullmatch(text):
+                    scale = {"log": match[3] == "log"} if match[3] else {}
+                    return {"low": readable(match[1]), "high": readable(match[2])} | scale
+                return text.replace(",", " ").split()
             case "modules":
                 names = text.replace(",", " ").split()
                 return text if PATTERN.search(text) or (len(names) == 1 and names[0] in NAMED_TARGETS) else names
@@ -72,6 +81,8 @@ class Field:
             return ""
         if isinstance(value, list):
             return ", ".join(str(item) for item in value)
+        if isinstance(value, DimensionSpec):
+            return dimension_text(value)
         if isinstance(value, bool):
             return YES if value else NO
         if isinstance(value, float):
@@ -98,6 +109,8 @@ def fields_of(model: type[BaseModel]) -> tuple[Field, ...]:
 
 
 def _field(name: str, schema: Mapping[str, Any], default: object) -> Field | None:
+    if any(b.get("$ref", "").endswith("/DimensionSpec") for b in schema.get("anyOf", [])):
+        return Field(name, "dimension", optional=True)
     branches = [b for b in schema.get("anyOf", [schema]) if b.get("type") != "null"]
     if name == "kind" or any("$ref" in b or "oneOf" in b for b in branches):
         return None
@@ -205,6 +218,11 @@ class Fields:
     def changed(self) -> int:
         """Number of fields behind the disclosure that are not at their defaults."""
         return sum(view.changed for view in self.more)
+
+    @property
+    def filled(self) -> int:
+        """Number of fields that hold a value or have an error."""
+        return sum(bool(view.value or view.errors) for view in (*self.basic, *self.more))
 
     @property
     def paths(self) -> frozenset[str]:

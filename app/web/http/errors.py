@@ -60,7 +60,7 @@ class Problem(BaseModel):
     errors: list[dict[str, str | int]] = []
 
 
-TUNINGS = ("none", "grid", "halving")
+TUNINGS = ("none", "grid", "random", "halving", "tpe")
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": title, "content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}

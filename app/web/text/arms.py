@@ -82,7 +82,7 @@ def trains(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
 
 def arm_settings(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
     """The second line of a row: `query, value, α 16, lr 5e-4`."""
-    spec = arm.spec.method
+    spec = arm.settled.method
     parts = [targets(spec, model, task) if isinstance(spec, LinearMethod) else trains(arm, model, task)]
     for name, field in type(spec).model_fields.items():
         value = getattr(spec, name)
@@ -92,7 +92,8 @@ def arm_settings(arm: StudyArm, model: ModelFacts | None, task: Task) -> str:
             parts.append(name if value is True else f"{name}{NBSP}{_written(value)}")
     known = arm.tuning is None or arm.tuning.chosen is not None
     lr = [_("lr %(rate)s", rate=rate(arm.learning_rate))] if known else []
-    return ", ".join([*parts, *lr, *own_training(arm.spec)])
+    rank = [_("rank %(rank)s", rank=count(arm.configuration.r))] if arm.configuration.r else []
+    return ", ".join([*parts, *lr, *rank, *own_training(arm.settled)])
 
 
 def own_training(arm: ArmSpec) -> list[str]:
@@ -120,7 +121,7 @@ def arm_state(arm: StudyArm) -> str:
     if arm.untrainable:
         reason = _(": %(why)s", why=failure_label(arm.failure)) if arm.failure else ""
         return _("every trial of a round failed") + reason
-    return _("its learning rate is being tuned") if arm.awaits_rate else ""
+    return _("its hyperparameters are being tuned") if arm.awaits_rate else ""
 
 
 def targets(spec: LinearMethod, model: ModelFacts | None, task: Task) -> str:

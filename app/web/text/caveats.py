@@ -16,6 +16,7 @@ from app.web.text.confounders import confounder_text
 from app.web.text.failures import failure_label
 from app.web.text.headline import raised_confidence
 from app.web.text.lead import detectable_text
+from app.web.text.tuning import parameter_label, varied
 from app.web.text.verdict import difference_interval
 
 ANCHORS = {
@@ -101,12 +102,14 @@ def _confounders(study: StudyComparison) -> Iterator[Caveat]:
 
 
 def _tuning(study: StudyComparison) -> Iterator[Caveat]:
-    if at_edge := [arm.title for arm in study.arms if arm.tuning and arm.tuning.edge]:
-        text = _(
-            "the best rate of %(arms)s is at the edge of the rates tried: a better rate may lie beyond",
-            arms=join_names(at_edge),
-        )
-        yield Caveat(text, "tuning")
+    for name in varied(study):
+        if at_edge := [arm.title for arm in study.arms if arm.tuning and name in arm.tuning.edges]:
+            text = _(
+                "the best %(name)s of %(arms)s is at the edge of the values tried: a better value may lie beyond",
+                name=parameter_label(name),
+                arms=join_names(at_edge),
+            )
+            yield Caveat(text, "tuning")
     if untrainable := [arm.title for arm in study.arms if arm.untrainable]:
         yield Caveat(_("%(arms)s: every trial of a round failed", arms=join_names(untrainable)), "tuning")
 

@@ -130,9 +130,6 @@ METHOD_FIELDS: dict[str, FieldText] = {
 AS_IN_BUDGET = marked("Empty: as in the budget.")
 ARM_FIELDS: dict[str, FieldText] = METHOD_FIELDS | {
     "learning_rate": FieldText(marked("Learning rate"), marked("Peak rate, after the warmup."), basic=True),
-    "learning_rates": FieldText(
-        marked("Learning rates to try"), marked("With tuning. Empty: a geometric grid around the learning rate.")
-    ),
     "train_fraction": FieldText(marked("Share of the training rows"), AS_IN_BUDGET),
     "num_train_epochs": FieldText(marked("Epochs"), AS_IN_BUDGET),
     "max_steps": FieldText(marked("Max steps"), AS_IN_BUDGET),
@@ -190,19 +187,44 @@ TRAINING_FIELDS: dict[str, FieldText] = {
 }
 """The budget that all arms share, in the order of the form."""
 
+SEARCH_FIELDS: dict[str, FieldText] = {
+    "learning_rate": FieldText(
+        marked("Learning rate"),
+        marked("Values, or a range: 1e-4 to 0.01. Empty with all others: around its own."),
+        basic=True,
+    ),
+    "batch_size": FieldText(
+        marked("Batch size"), marked("Rows per optimizer step: batch size × accumulation."), basic=True
+    ),
+    "r": FieldText(marked("Rank"), marked("Alpha keeps its ratio to the rank."), basic=True),
+    "lora_alpha": FieldText(marked("Alpha"), marked("Instead of a constant ratio to the rank."), basic=True),
+    "num_train_epochs": FieldText(marked("Epochs"), marked("Whole numbers within a range."), basic=True),
+    "max_steps": FieldText(marked("Max steps"), marked("Instead of epochs."), basic=True),
+    "weight_decay": FieldText(marked("Weight decay"), marked("Of AdamW."), basic=True),
+    "warmup_steps": FieldText(marked("Warmup steps"), marked("Below 1: a share of all steps."), basic=True),
+}
+"""What an arm's trials vary."""
+
 TUNING_FIELDS: dict[str, FieldText] = {
-    "rates": FieldText(marked("Rates per arm"), marked("The same number for every arm."), basic=True),
+    "budget": FieldText(marked("Budget per arm"), marked("The same for every arm."), basic=True),
+    "unit": FieldText(marked("Budget unit"), marked("What the budget counts."), basic=True),
+    "rates": FieldText(
+        marked("Rates per arm"), marked("Of a range so many values. The same for every arm."), basic=True
+    ),
     "factor": FieldText(
         marked("Grid factor"), marked("Ratio of neighbouring rates; the arm's own rate is in the middle."), basic=True
     ),
-    "seeds": FieldText(marked("Seeds per rate"), marked("More seeds make the choice less random."), basic=True),
+    "seeds": FieldText(
+        marked("Seeds per configuration"), marked("More seeds make the choice less random."), basic=True
+    ),
     "eta": FieldText(
         marked("Reduction factor (η)"),
-        marked("One rate in η advances to the next round, which is η times as long."),
+        marked("One configuration in η advances to the next round, which is η times as long."),
         basic=True,
     ),
+    "seed": FieldText(marked("Sampling seed"), marked("Fixes which configurations are drawn.")),
 }
-"""How learning rates are tuned."""
+"""How hyperparameters are searched."""
 
 OPTIONS: dict[tuple[str, str], str] = {
     ("bf16", ""): marked("bfloat16 if the device supports it"),
@@ -213,6 +235,9 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("bias", "none"): marked("none"),
     ("bias", "all"): marked("all"),
     ("bias", "lora_only"): marked("of the target modules"),
+    ("unit", "trials"): marked("trials"),
+    ("unit", "tokens"): marked("training tokens"),
+    ("unit", "seconds"): marked("device-seconds"),
     ("prompt_tuning_init", "SAMPLE_VOCAB"): marked("vocabulary tokens"),
     ("prompt_tuning_init", "RANDOM"): marked("random vectors"),
 }

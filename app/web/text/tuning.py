@@ -1,12 +1,13 @@
-"""How learning rates are tuned, in words."""
+"""How hyperparameters are searched, in words."""
 
-from collections.abc import Sequence
-
-from app.domain.comparison.study import StudyArm
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.status import RunStatus
-from app.domain.studies.arm_tuning import Rival
-from app.domain.studies.tuning import GridTuning, HalvingTuning, Trial, TuningSpec
-from app.web.format import decimal, rate
+from app.domain.studies.arm_tuning import ArmTuning, Rival
+from app.domain.studies.search_space import Configuration, DimensionSpec, Parameter, SearchSpace, bounds
+from app.domain.studies.spec import StudySpec
+from app.domain.studies.trials import Trial
+from app.domain.studies.tuning import BudgetUnit, GridTuning, HalvingTuning, RandomTuning, TpeTuning
+from app.web.format import count, decimal, duration, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
@@ -14,24 +15,39 @@ from app.web.text.failures import failure_label
 TUNINGS = {
     "none": marked("not tuned"),
     "grid": marked("grid search"),
+    "random": marked("random search"),
     "halving": marked("successive halving"),
+    "tpe": marked("TPE (Optuna)"),
 }
 HINTS = {
-    "none": marked("Every arm has one rate. The verdict holds for these rates only, and says so."),
-    "grid": marked("Every rate trains as long as a run and is judged on the validation split."),
-    "halving": marked("Many rates train briefly, the best ones longer; they are judged on the validation split."),
+    "none": marked("Every arm has one configuration. The verdict holds for it only, and says so."),
+    "grid": marked("Every combination trains as long as a run and is judged on the validation split."),
+    "random": marked("Configurations drawn at random train as long as a run; judged on the validation split."),
+    "halving": marked("Many configurations train briefly, the best ones longer; judged on the validation split."),
+    "tpe": marked("A sampler suggests each configuration from the results so far; judged on the validation split."),
 }
+PARAMETERS: dict[Parameter, str] = {
+    "learning_rate": marked("learning rate"),
+    "batch_size": marked("batch size"),
+    "r": marked("rank"),
+    "lora_alpha": marked("alpha"),
+    "num_train_epochs": marked("epochs"),
+    "max_steps": marked("max steps"),
+    "weight_decay": marked("weight decay"),
+    "warmup_steps": marked("warmup steps"),
+}
+WHOLE_NUMBERS: tuple[Parameter, ...] = ("batch_size", "r", "lora_alpha", "max_steps")
 STATES = {
     RunStatus.QUEUED: marked("queued"),
     RunStatus.RUNNING: marked("running"),
     RunStatus.CANCELLED: marked("cancelled"),
 }
 EDGES = {
-    "smallest": marked("The best rate is the smallest tried: a better rate may lie below it."),
-    "largest": marked("The best rate is the largest tried: a better rate may lie above it."),
+    "smallest": marked("The best %(name)s is the smallest tried: a better value may lie below it."),
+    "largest": marked("The best %(name)s is the largest tried: a better value may lie above it."),
 }
 FURTHER = "further"
-"""In an address: arms whose best rate is at an end of those tried will try rates around it."""
+"""In an address: arms whose best learning rate is at an end of those tried will try rates around it."""
 
 
 def options() -> list[tuple[str, str]]:
@@ -39,29 +55,109 @@ def options() -> list[tuple[str, str]]:
     return [(kind, _(title)) for kind, title in TUNINGS.items()]
 
 
+def tuning_title(kind: str) -> str:
+    """`grid search`."""
+    return _(TUNINGS[kind])
+
+
 def tuning_hint(kind: str) -> str:
     """What a kind of tuning does."""
     return _(HINTS[kind])
 
 
-def rounds(tuning: TuningSpec) -> str:
-    """`3 rates per arm`, `6 rates for 33 % of the budget, then 2 for all of it`; empty without tuning."""
+def parameter_label(name: Parameter) -> str:
+    """A hyperparameter in words."""
+    return _(PARAMETERS[name])
+
+
+def rounds(study: StudySpec) -> str:
+    """`3 rates per arm`, `6 configurations for 33 % of the budget, then 2 for all of it`, `12 trials per arm`; empty
+    without tuning."""
+    tuning = study.tuning
     match tuning:
         case HalvingTuning():
+            *shorter, last = tuning.rounds
             parts = [
-                _("%(rates)s rates for %(share)s of the budget", rates=r.rates, share=f"{decimal(100 * r.share, 0)} %")
-                for r in tuning.rounds[:-1]
+                _(
+                    "%(rates)s configurations for %(share)s of the budget",
+                    rates=r.rates,
+                    share=f"{decimal(100 * r.share, 0)} %",
+                )
+                for r in shorter
             ]
-            return ", ".join([*parts, _("then %(rates)s for all of it", rates=tuning.rounds[-1].rates)])
+            return ", ".join([*parts, _("then %(rates)s for all of it", rates=last.rates)])
         case GridTuning():
-            return _("%(rates)s rates per arm", rates=tuning.rates)
+            spaces = [study.space(arm) for arm in study.arms]
+            size = max(len(space.grid(tuning.rates)) for space in spaces)
+            if all(space.only_rates for space in spaces):
+                return _("%(rates)s rates per arm", rates=size)
+            return _("%(size)s configurations per arm", size=size)
+        case RandomTuning() | TpeTuning():
+            return _("%(amount)s per arm", amount=amount(tuning.unit, tuning.budget))
         case _:
             return ""
 
 
-def rate_list(rates: Sequence[float]) -> str:
-    """Rates as they are typed into a form: `0.001, 0.002`."""
-    return ", ".join(map(rate, rates))
+def amount(unit: BudgetUnit, value: float) -> str:
+    """Of a budget: `12 trials`, `2,000,000 tokens`, `10 min of device time`."""
+    match unit:
+        case "trials":
+            return ngettext("%(num)s trial", "%(num)s trials", int(value))
+        case "tokens":
+            return _("%(count)s tokens", count=count(round(value)))
+        case "seconds":
+            return _("%(time)s of device time", time=duration(value))
+
+
+def used_text(tuning: ArmTuning) -> str:
+    """What an arm used of its budget: `12 of 12 trials; 48,000 tokens, 3 min of device time`."""
+    used = duration(tuning.used) if tuning.unit == "seconds" else count(round(tuning.used))
+    parts: dict[BudgetUnit, float] = {
+        "trials": len(tuning.trials),
+        "tokens": tuning.tokens,
+        "seconds": tuning.seconds,
+    }
+    others = ", ".join(amount(unit, value) for unit, value in parts.items() if unit != tuning.unit)
+    return _("%(used)s of %(budget)s; %(others)s", used=used, budget=amount(tuning.unit, tuning.budget), others=others)
+
+
+def value_text(name: Parameter, value: float) -> str:
+    """A value of a hyperparameter: `0.001`, `32`."""
+    return count(int(value)) if name in WHOLE_NUMBERS else rate(value)
+
+
+def dimension_text(dimension: DimensionSpec) -> str:
+    """A dimension as it is typed into a form: `0.001, 0.002`, `1e-4 to 0.01`, `1 to 10 log`."""
+    if dimension.values is not None:
+        return ", ".join(map(rate, dimension.values))
+    low, high = bounds(dimension)
+    scale = {None: "", True: " log", False: " linear"}[dimension.log]
+    return f"{rate(low)} to {rate(high)}{scale}"
+
+
+def space_text(space: SearchSpace) -> str:
+    """`learning rate 1e-4 to 0.01; rank 4, 8, 16`."""
+    return "; ".join(f"{parameter_label(name)} {dimension_text(d)}" for name, d in space.dimensions.items())
+
+
+def configuration_text(configuration: Configuration) -> str:
+    """`learning rate 0.001, rank 8`; of a learning rate alone its value."""
+    values = configuration.values
+    if set(values) == {"learning_rate"}:
+        return rate(values["learning_rate"])
+    return trial_of(configuration)
+
+
+def trial_of(configuration: Configuration) -> str:
+    """`learning rate 0.001`, `learning rate 0.001, rank 8`."""
+    values = configuration.values.items()
+    return ", ".join(f"{parameter_label(name)} {value_text(name, value)}" for name, value in values)
+
+
+def varied(study: StudyComparison) -> list[Parameter]:
+    """The hyperparameters that some arm searches."""
+    spaces = [arm.tuning.space.dimensions for arm in study.arms if arm.tuning]
+    return [name for name in PARAMETERS if any(name in space for space in spaces)]
 
 
 def trial_text(trial: Trial) -> str:
@@ -73,25 +169,41 @@ def trial_text(trial: Trial) -> str:
 
 
 def tuning_remark(arm: StudyArm) -> str:
-    """How far an arm's rate can be trusted, or why it has none; empty where there is nothing to say."""
+    """How far an arm's configuration can be trusted, or why it has none; empty where there is nothing to say."""
     if arm.untrainable:
         return _("Every trial of a round failed, so the arm has no runs.")
     if arm.stopped and not arm.runs:
-        return _("The arm was stopped before a rate was chosen.")
-    rival, edge = (arm.tuning.rival, arm.tuning.edge) if arm.tuning else (None, None)
-    return " ".join([*([_close(rival)] if rival else []), *([_(EDGES[edge])] if edge else [])])
+        return _("The arm was stopped before a configuration was chosen.")
+    if arm.tuning is None:
+        return ""
+    rival = arm.tuning.rival
+    edges = [_(EDGES[end], name=parameter_label(name)) for name, end in arm.tuning.edges.items()]
+    return " ".join([*([_close(rival)] if rival else []), *edges])
 
 
 def _close(rival: Rival) -> str:
     by = _("as good") if not rival.behind else _("%(by)s points behind", by=decimal(rival.behind * 100))
     return ngettext(
-        "%(rate)s is %(by)s: with %(num)s validation item, up to %(within)s points are chance.",
-        "%(rate)s is %(by)s: with %(num)s validation items, up to %(within)s points are chance.",
+        "%(what)s is %(by)s: with %(num)s validation item, up to %(within)s points are chance.",
+        "%(what)s is %(by)s: with %(num)s validation items, up to %(within)s points are chance.",
         rival.items,
-        rate=rate(rival.rate),
+        what=configuration_text(rival.configuration),
         by=by,
         within=decimal(rival.within * 100),
     )
 
 
-FILTERS = (rounds, tuning_hint, rate_list, trial_text, tuning_remark)
+FILTERS = (
+    rounds,
+    tuning_hint,
+    parameter_label,
+    value_text,
+    dimension_text,
+    space_text,
+    configuration_text,
+    trial_of,
+    used_text,
+    varied,
+    trial_text,
+    tuning_remark,
+)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from app.domain.methods import METHODS, SPECS, AnyMethod, Family
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.search_space import SearchSpace
 from app.web.format import rate
 from app.web.forms.errors import validated
 from app.web.forms.fields import Field, fields_of
@@ -16,6 +17,8 @@ METHOD = "method."
 """Before the names of the method's own fields."""
 SHARED = {field.name: field for field in fields_of(ArmSpec)}
 """Fields of every arm: its learning rate, its weight decay, its name."""
+SEARCH = {f"search.{field.name}": field for field in fields_of(SearchSpace)}
+"""Fields of its search space."""
 RANK_FIELDS = ("method.r", "method.lora_alpha", "method.alpha")
 
 
@@ -30,7 +33,9 @@ class ArmForm:
     def new(cls, kind: str) -> "ArmForm":
         """An arm with its method's defaults."""
         values = {f"{METHOD}{field.name}": field.default for field in fields_of(SPECS[kind])}
-        return cls(kind, values | dict.fromkeys(SHARED, "") | {"learning_rate": rate(METHODS[kind].learning_rate)})
+        return cls(
+            kind, values | dict.fromkeys((*SHARED, *SEARCH), "") | {"learning_rate": rate(METHODS[kind].learning_rate)}
+        )
 
     @classmethod
     def of(cls, spec: ArmSpec) -> "ArmForm":
@@ -38,7 +43,9 @@ class ArmForm:
         arm = cls.new(spec.method.kind)
         method = {f"{METHOD}{field.name}": field.written(getattr(spec.method, field.name)) for field in arm.fields}
         shared = {name: text for name, field in SHARED.items() if (text := field.written(getattr(spec, name)))}
-        return arm.with_values(method | shared)
+        dimensions = spec.search.dimensions if spec.search else {}
+        search = {f"search.{name}": SEARCH[f"search.{name}"].written(d) for name, d in dimensions.items()}
+        return arm.with_values(method | shared | search)
 
     @classmethod
     def typed(cls, kind: str, values: Mapping[str, str]) -> "ArmForm":
@@ -99,4 +106,5 @@ class ArmForm:
         """The spec to validate; empty fields are left out."""
         method = {f.name: f.read(text) for f in self.fields if (text := self.values.get(f"{METHOD}{f.name}"))}
         shared = {name: field.read(text) for name, field in SHARED.items() if (text := self.values.get(name))}
-        return shared | {"method": {"kind": self.kind} | method}
+        search = {field.name: field.read(text) for path, field in SEARCH.items() if (text := self.values.get(path))}
+        return shared | ({"search": search} if search else {}) | {"method": {"kind": self.kind} | method}

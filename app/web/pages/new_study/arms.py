@@ -11,13 +11,13 @@ from app.domain.methods.base import NAMED_TARGETS, PEFT_DEFAULT, LinearMethod
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
 from app.domain.studies.arms import OVERRIDABLE, ArmSpec
-from app.domain.studies.tuning import NoTuning, TuningSpec
+from app.domain.studies.tuning import AnyTuning, NoTuning
 from app.web.forms.fields import Fields
 from app.web.i18n import gettext as _
-from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
+from app.web.pages.new_study.arm_form import METHOD, SEARCH, SHARED, ArmForm
 from app.web.text import methods
-from app.web.text.fields import ARM_FIELDS
-from app.web.text.tuning import rate_list
+from app.web.text.fields import ARM_FIELDS, SEARCH_FIELDS
+from app.web.text.tuning import dimension_text
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class ArmFields:
     form: ArmForm
     title: str
     fields: Fields
+    search: Fields
+    """What its trials vary; empty without tuning."""
     adapted: Adaptation | None
     """What its method does to the chosen model; None while one of them is not known."""
     errors: Sequence[FieldError]
@@ -42,20 +44,19 @@ class ArmFields:
         form: ArmForm,
         title: str,
         model: TaskModel | None,
-        tuning: TuningSpec | None,
+        tuning: AnyTuning | None,
         budget: Mapping[str, str],
         errors_of: Callable[[str], Sequence[FieldError]],
     ) -> "ArmFields":
-        """Learning rates to try are shown with tuning, or if some are given. `tuning` and `budget` are those of the
-        study: tuning is None while it is not valid, the budget is the text of its fields by name."""
+        """The search space is shown with tuning, or if one is given. `tuning` and `budget` are those of the study:
+        tuning is None while it is not valid, the budget is the text of its fields by name."""
         path, method = f"arms.{place}.", form.method
         fields = {f"{path}{METHOD}{field.name}": field for field in form.fields}
-        tuned = not isinstance(tuning, NoTuning)
-        shown = [name for name in SHARED if name != "learning_rates" or tuned or form.values.get(name)]
+        searched = {name: field for name, field in SEARCH.items() if _searchable(form, field.name)}
+        shown = {} if isinstance(tuning, NoTuning) and not any(map(form.values.get, SEARCH)) else searched
         placeholders = {name: text for name, text in budget.items() if name in OVERRIDABLE} | {
             **{field.name: field.default for field in form.fields if field.kind == "modules"},
             "name": title,
-            "learning_rates": _grid(form, tuning) if tuned else "",
         }
         return cls(
             place=place,
@@ -63,13 +64,20 @@ class ArmFields:
             title=title,
             fields=Fields.of(
                 ARM_FIELDS,
-                fields | {f"{path}{name}": SHARED[name] for name in shown},
+                fields | {f"{path}{name}": field for name, field in SHARED.items()},
                 {f"{path}{name}": text for name, text in form.values.items()},
                 errors_of,
                 placeholders,
             ),
+            search=Fields.of(
+                SEARCH_FIELDS,
+                {f"{path}{name}": field for name, field in shown.items()},
+                {f"{path}{name}": text for name, text in form.values.items()},
+                errors_of,
+                {"learning_rate": _usual_rates(form, tuning)},
+            ),
             adapted=adaptation(method, model) if method and model else None,
-            errors=errors_of(f"{path}{METHOD}kind"),
+            errors=[*errors_of(f"{path}{METHOD}kind"), *errors_of(f"{path}search")],
             modules=_choices(form.kind, model) if model else (),
         )
 
@@ -108,12 +116,19 @@ def _choices(kind: str, model: TaskModel) -> tuple[str, ...]:
     return (*named, *short_names(model.linear))
 
 
-def _grid(form: ArmForm, tuning: TuningSpec | None) -> str:
-    """The learning rates that an arm tries unless some are given."""
+def _searchable(form: ArmForm, name: str) -> bool:
+    """The method has it; rank and alpha not every one has."""
+    own = {"r": ("r", "init_r"), "lora_alpha": ("lora_alpha", "alpha")}
+    return name not in own or any(field.name in own[name] for field in form.fields)
+
+
+def _usual_rates(form: ArmForm, tuning: AnyTuning | None) -> str:
+    """The learning rates that an arm tries if it gives no search space."""
+    if tuning is None or isinstance(tuning, NoTuning) or any(map(form.values.get, SEARCH)):
+        return ""
     try:
-        arm = ArmSpec.model_validate(form.body() | {"learning_rates": None})
+        rate = ArmSpec.model_validate(form.body()).rate
     except ValidationError:
-        arm = None
-    if arm is None or tuning is None or isinstance(tuning, NoTuning):
-        return _("a grid around it")
-    return rate_list(tuning.around(arm.rate))
+        return _("around its own")
+    dimension = tuning.usual_space(rate).learning_rate
+    return dimension_text(dimension) if dimension else ""

@@ -79,7 +79,10 @@ class PlanningPage(HasErrors):
 
     def has_field(self, path: str) -> bool:
         """The page has a field that an error of this path can link to."""
-        return any(path in arm.fields.paths or path == f"arms.{arm.place}.method.kind" for arm in self.arms)
+        return any(
+            path in arm.fields.paths or path in arm.search.paths or path == f"arms.{arm.place}.method.kind"
+            for arm in self.arms
+        )
 
     def name_of(self, path: str) -> str:
         """A field as an error names it."""

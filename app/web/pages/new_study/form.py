@@ -14,7 +14,7 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec, arm_names, without_default_names
 from app.domain.studies.spec import MOST_ARMS, StudySpec
-from app.domain.studies.tuning import GridTuning, HalvingTuning, TuningSpec
+from app.domain.studies.tuning import AnyTuning, GridTuning, HalvingTuning, RandomTuning, TpeTuning, TuningSpec
 from app.domain.tasks import TASKS, Task
 from app.web.format import rate
 from app.web.forms.errors import validated
@@ -27,10 +27,12 @@ TUNING = "tuning."
 TUNINGS: Mapping[str, Mapping[str, Field]] = {
     "none": {},
     "grid": {f"{TUNING}{field.name}": field for field in fields_of(GridTuning)},
+    "random": {f"{TUNING}{field.name}": field for field in fields_of(RandomTuning)},
     "halving": {f"{TUNING}{field.name}": field for field in fields_of(HalvingTuning)},
+    "tpe": {f"{TUNING}{field.name}": field for field in fields_of(TpeTuning)},
 }
 """The fields of each kind of tuning, by path."""
-TUNING_PATHS = frozenset((f"{TUNING}kind", f"{TUNING}of", *TUNINGS["halving"]))
+TUNING_PATHS = frozenset((f"{TUNING}kind", f"{TUNING}of", *(path for fields in TUNINGS.values() for path in fields)))
 """Names of its fields in a form: `of` is the kind that the others belong to."""
 TRAINING = "training."
 """Before the names of the budget's fields."""
@@ -47,7 +49,7 @@ ARM_FIELD = re.compile(r"arms\.(\d{1,3})\.(.+)")
 MAX_CHANGE = 4000
 """Characters of a change; a list of target modules is the longest."""
 METHOD_ADAPTER: TypeAdapter[AnyMethod] = TypeAdapter(MethodSpec)
-TUNING_ADAPTER: TypeAdapter[TuningSpec] = TypeAdapter(TuningSpec)
+TUNING_ADAPTER: TypeAdapter[AnyTuning] = TypeAdapter(TuningSpec)
 
 
 def read_change(text: str) -> tuple[AnyMethod | None, dict[str, bool | int | float]]:
@@ -197,7 +199,7 @@ class StudyForm:
         return kind if kind in TUNINGS else "none"
 
     @property
-    def tuning_spec(self) -> TuningSpec | None:
+    def tuning_spec(self) -> AnyTuning | None:
         """The tuning; None while one of its fields is wrong."""
         try:
             return TUNING_ADAPTER.validate_python(self._tuning())

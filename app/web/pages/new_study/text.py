@@ -1,10 +1,11 @@
 """The names of the form's own fields, and what an added arm will run."""
 
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import trials_owed
+from app.domain.studies.tuning import RandomTuning, TpeTuning
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.text.fields import ARM_FIELDS, TRAINING_FIELDS, TUNING_FIELDS, field_text
+from app.web.text.fields import ARM_FIELDS, SEARCH_FIELDS, TRAINING_FIELDS, TUNING_FIELDS, field_text
+from app.web.text.tuning import amount
 
 OWN_LABELS = {
     "name": marked("Name of the study"),
@@ -33,7 +34,8 @@ def label(path: str, titles: list[str]) -> str:
         return last
     number = path.split(".")[1]
     title = titles[int(number)] if number.isdecimal() and int(number) < len(titles) else ""
-    field = "" if last == "kind" else field_text(ARM_FIELDS, last).label
+    table = SEARCH_FIELDS if group.endswith(".search") else ARM_FIELDS
+    field = "" if last in ("kind", "search") else field_text(table, last).label
     return ", ".join(part for part in (title, field) if part)
 
 
@@ -42,9 +44,15 @@ def owed_runs(spec: StudySpec) -> str:
     runs = ngettext("%(num)s run", "%(num)s runs", len(spec.seeds))
     if not spec.tuning.rounds:
         return _("It gets the same seeds as the other arms: %(runs)s.", runs=runs)
-    trials = ngettext("%(num)s trial", "%(num)s trials", trials_owed(spec.tuning))
+    trials = amount(spec.tuning.unit, _budget(spec))
     return _(
-        "It gets as many trials and the same seeds as the other arms: %(trials)s, then %(runs)s.",
+        "It gets the same tuning budget and the same seeds as the other arms: %(trials)s, then %(runs)s.",
         trials=trials,
         runs=runs,
     )
+
+
+def _budget(spec: StudySpec) -> float:
+    if isinstance(spec.tuning, RandomTuning | TpeTuning):
+        return spec.tuning.budget
+    return max(spec.trials_owed(arm) or 0 for arm in spec.arms)

@@ -117,7 +117,7 @@ def _freezes(arm: StudyArm) -> bool:
 
 def _method_fields(study: StudyComparison) -> Iterator[Setting]:
     """Fields of the methods that differ between the arms that have them, or from their default."""
-    methods = [arm.spec.method for arm in study.arms]
+    methods = [arm.settled.method for arm in study.arms]
     defaults: dict[str, Any] = {}
     for method in methods:
         defaults |= {name: field.default for name, field in type(method).model_fields.items()}

@@ -27,6 +27,7 @@ from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
 from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.pages.study.weight_delta import StudyWeightDeltas
+from app.web.text.tuning import tuning_title
 
 Choice = tuple[str, str]
 """Value and title of an option."""
@@ -130,6 +131,11 @@ class StudyPage:
     def more_seeds(self) -> MoreSeeds | None:
         """None while runs are to come, and where more seeds would decide nothing."""
         return None if self.live else MoreSeeds.of(self.study, self.progress.seconds_per_run)
+
+    @property
+    def search(self) -> str:
+        """The kind of the search for hyperparameters."""
+        return capitalized(tuning_title(self.study.spec.tuning.kind))
 
     @property
     def at_edge(self) -> list[StudyArm]:

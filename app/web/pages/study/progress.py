@@ -111,7 +111,7 @@ class RunsProgress:
         if trials:
             number = ngettext("%(num)s trial", "%(num)s trials", len(trials))
             spent = duration(sum(run.wall_seconds or 0.0 for run in trials))
-            pairs.append((_("Learning rates"), _("%(trials)s, %(time)s", trials=number, time=spent)))
+            pairs.append((_("Trials"), _("%(trials)s, %(time)s", trials=number, time=spent)))
         spans = [(run.started_at, run.finished_at) for run in every if run.started_at and run.finished_at]
         if spans and study.complete:
             elapsed = max(end for _start, end in spans) - min(start for start, _end in spans)

@@ -13,7 +13,7 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import Trial
+from app.domain.studies.trials import Trial
 from tests.results import result
 
 ARMS = [ArmSpec(method=FullSpec()), ArmSpec(method=HeadOnlySpec())]
@@ -105,8 +105,8 @@ def test_an_arm_without_runs_is_left_out() -> None:
 def trials(arm: str, count: int, *, steps: int = 10, tokens: int | None = 100) -> ArmTuning:
     spec = SPEC.model_copy(update={"tuning": TUNED.tuning})
     seen = [
-        Trial(n, arm, rate, 0, 9, RunStatus.SUCCEEDED, 0.5, 1.0, 150, steps, tokens)
-        for n, rate in zip(range(count), spec.rates(spec.arm(arm)), strict=False)
+        Trial(n, arm, one, one.learning_rate or 0, 0, 9, RunStatus.SUCCEEDED, 0.5, 1.0, 150, steps, tokens)
+        for n, one in zip(range(count), spec.space(spec.arm(arm)).grid(3), strict=False)
     ]
     found = ArmTuning.of(spec, spec.arm(arm), seen)
     assert found is not None

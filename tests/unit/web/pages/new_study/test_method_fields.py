@@ -17,6 +17,7 @@ from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.tuning import TpeTuning
 from app.services import workers
 from app.store.queries import studies
 from app.web.forms.fields import Field, fields_of
@@ -151,7 +152,7 @@ def test_every_field_has_a_label_and_a_hint() -> None:
 def test_choices_in_words_are_choices_that_there_are() -> None:
     known = {
         (field.name, value)
-        for model in (*SPECS.values(), TrainingArguments)
+        for model in (*SPECS.values(), TrainingArguments, TpeTuning)
         for field in fields_of(model)
         for value in (*field.choices, "")
     }

@@ -301,7 +301,7 @@ def test_another_way_to_tune_comes_with_its_own_defaults(registered_only: TestCl
     text = without_breaks(registered_only.post("/studies/new", data=form).text)
     assert re.search(r'name="tuning.rates"\s+value="6"', text)
     assert re.search(r'name="tuning.eta"\s+value="3"', text)
-    assert "6 rates for 33 % of the budget, then 2 for all of it" in text
+    assert "6 configurations for 33 % of the budget, then 2 for all of it" in text
 
 
 def test_what_is_wrong_with_tuning_is_said_at_its_field(registered_only: TestClient) -> None:
@@ -309,10 +309,10 @@ def test_what_is_wrong_with_tuning_is_said_at_its_field(registered_only: TestCli
     answer = registered_only.post("/studies", data=form)
     assert answer.status_code == 422
     assert re.search(r'id="tuning-rates"[^>]*aria-invalid="true"', answer.text)
-    own = form | {"tuning.rates": "3", "arms.0.learning_rates": "1e-5, 2e-5"}
+    own = form | {"tuning.rates": "3", "arms.0.search.learning_rate": "1e-5, 2e-5"}
     answer = registered_only.post("/studies", data=own)
-    assert "tries 2 learning rates, but every arm gets the same tuning budget of 3" in without_breaks(answer.text)
-    assert re.search(r'id="arms-0-learning_rates"[^>]*aria-invalid="true"', answer.text)
+    assert "tries 2 configurations, but every arm gets the same tuning budget of 3" in without_breaks(answer.text)
+    assert re.search(r'id="arms-0-search-learning_rate"[^>]*aria-invalid="true"', answer.text)
 
 
 def test_a_tuned_study_is_repeated_with_its_tuning(registered_only: TestClient) -> None:

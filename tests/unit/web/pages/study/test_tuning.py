@@ -32,14 +32,16 @@ def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_onl
     assert [re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", row)).strip().split(" chosen")[0] for row in rows] == [
         "full 1e-4", "LoRA r=8 6e-3", "head only 0.03"
     ]  # fmt: skip
-    assert "The best rate is the largest tried: a better rate may lie above it." in found
-    assert found.count("a better rate may lie") == 1
+    assert "The best learning rate is the largest tried: a better value may lie above it." in found
+    assert found.count("a better value may lie") == 1
     assert "is 2.0 points behind: with 150 validation items, up to 4.1 points are chance." in found
     assert "is 1.0 points behind: with 150 validation items, up to 5.3 points are chance." in found
     assert found.count("are chance.") == 2, "of LoRA the best stands 4.0 points apart, where 3.9 are chance"
-    assert "The best rate is the largest tried" in found
     assert "The best learning rate of LoRA r=8 is at the end of the range tried" in found
-    assert "the best rate of LoRA r=8 is at the edge of the rates tried: a better rate may lie beyond" in plain(text)
+    assert (
+        "the best learning rate of LoRA r=8 is at the edge of the values tried: a better value may lie beyond"
+        in plain(text)
+    )
     assert "not tuned" not in text
 
 
@@ -56,8 +58,8 @@ def test_an_undecided_study_looks_further_for_rates_before_it_adds_seeds(registe
     sentence = registered_only.get(f"/api/v1/studies/{study}/comparison").json()["summary"]
     assert first in sentence
     form = registered_only.get(f"/studies/new?from_study={study}&rates=further").text
-    rates = re.findall(r'name="arms.\d.learning_rates"\s+value="([^"]*)"', form)
-    assert rates == ["", "0.002, 0.006, 0.018", ""]
+    rates = re.findall(r'name="arms.\d.search.learning_rate"\s+value="([^"]*)"', form)
+    assert rates == ["", "2e-3, 6e-3, 0.018", ""]
 
 
 def test_a_study_whose_best_rates_lie_within_adds_seeds_alone(registered_only: TestClient) -> None:
@@ -84,7 +86,7 @@ def test_halving_shows_both_rounds(registered_only: TestClient) -> None:
     rates = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.82, 0.85, 0.86, 0.8, None))
     text = section(registered_only.get(f"/studies/{tuned(registered_only, rates, how='halving')}").text, "tuning")
     table = text[text.index('class="table tuning"') :]
-    assert "6 rates for 33 % of the budget, then 2 for all of it" in text
+    assert "6 configurations for 33 % of the budget, then 2 for all of it" in text
     assert table.count('class="here-row"') == 3
     assert table.count('<th scope="row">') == 3 * (6 + 2)
     assert "diverged" in text
@@ -113,7 +115,7 @@ def test_while_rates_are_looked_for_the_page_says_how_far_it_is(registered_only:
         session.get_one(StudyRow, study).tuning = True
     text = plain(registered_only.get(f"/studies/{study}").text)
     assert "Running: 6 of 18 runs done" in text
-    assert "its learning rate is being tuned" in section(text, "arms")
+    assert "its hyperparameters are being tuned" in section(text, "arms")
     assert "trial at 0.03" in text
     assert registered_only.get("/studies").text.count("6 of 18 runs") == 1
 
@@ -170,8 +172,8 @@ def test_an_arm_that_the_study_has_already_shows_the_rates_it_would_try(
     registered_only: TestClient, method: str, rates: str
 ) -> None:
     text = registered_only.get(f"/studies/{tuned(registered_only)}/arms/new?method={method}").text
-    assert 'id="arms-0-learning_rates"' in text
-    assert re.search(rf'name="arms.0.learning_rates"[^>]*placeholder="{rates}', text)
+    assert 'id="arms-0-search-learning_rate"' in text
+    assert re.search(rf'name="arms.0.search.learning_rate"[^>]*placeholder="{rates}', text)
 
 
 def test_an_arm_is_stopped_by_a_button_that_only_live_arms_have(registered_only: TestClient) -> None:
@@ -192,7 +194,7 @@ def test_arms_over_http(registered_only: TestClient) -> None:
     answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "full"}})
     assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "name")
     answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "bitfit"}, "learning_rates": [1e-5, 2e-5]})
-    assert [e["path"] for e in answer.json()["errors"]] == ["learning_rates"]
+    assert [e["path"] for e in answer.json()["errors"]] == ["search.learning_rate"]
     answer = registered_only.post(f"{api}/arms", json={"name": "a/b", "method": {"kind": "lora", "r": 4}})
     assert (answer.status_code, answer.json()["id"], len(answer.json()["trials"])) == (202, study, 12)
     assert answer.json()["spec"]["reference"] == "full"

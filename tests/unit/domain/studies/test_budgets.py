@@ -1,0 +1,144 @@
+"""Searches with a budget: random ones and TPE, in trials, tokens and device-seconds."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import log10
+from typing import Any
+
+import pytest
+
+from app.domain.failures import Failure, FailureCode
+from app.domain.runs.status import RunStatus
+from app.domain.studies.next_step import AllFailed, Chosen, Step, Suggest, Try, Wait, next_step
+from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
+from app.domain.studies.tpe import suggest
+from app.domain.studies.trials import Trial, cost, tried
+from app.domain.studies.tuning import FIRST_SEED, RandomTuning, TpeTuning
+
+RATES = SearchSpace(learning_rate=DimensionSpec(low=1e-5, high=1e-1))
+BOTH = SearchSpace(learning_rate=DimensionSpec(low=1e-5, high=1e-1), r=DimensionSpec(values=(4, 8, 16, 32)))
+DIVERGED = Failure(code=FailureCode.DIVERGED, message="not finite")
+
+
+def trial(configuration: Configuration, score: float | None, number: int = 1, **values: Any) -> Trial:
+    usual = {"arm": "a", "round": 0, "seed": FIRST_SEED, "steps": 10, "seconds": 20.0, "tokens": 1000, "rate": 1e-3}
+    if score is None:
+        usual |= {"status": RunStatus.FAILED, "failure": DIVERGED, "tokens": None}
+    else:
+        usual |= {"status": RunStatus.SUCCEEDED, "score": score, "loss": 1 - score, "items": 100}
+    return Trial(run_id=number, configuration=configuration, **(usual | values))
+
+
+def play(
+    tuning: RandomTuning | TpeTuning,
+    space: SearchSpace,
+    score: Callable[[Configuration], float | None],
+    **values: Any,
+) -> tuple[list[Trial], Step]:
+    """All trials of an arm, and the step after them."""
+    trials: list[Trial] = []
+    while True:
+        step = next_step(tuning, space, trials)
+        match step:
+            case Try():
+                more = list(step.configurations)
+            case Suggest():
+                more = [suggest(space, tuning.seed, tried(trials, 0))]
+            case _:
+                return trials, step
+        assert more, "a step without trials would never end"
+        trials += [trial(one, score(one), len(trials) + place, **values) for place, one in enumerate(more)]
+
+
+def near(configuration: Configuration) -> float:
+    """Best at 1e-3, by decades away from it."""
+    return 0.9 - 0.1 * abs(log10(configuration.learning_rate or 1) + 3)
+
+
+@pytest.mark.parametrize("kind", [RandomTuning, TpeTuning])
+def test_a_budget_of_trials_is_used_up_exactly(kind: type[RandomTuning]) -> None:
+    trials, step = play(kind(budget=9), BOTH, near)
+    assert len(trials) == 9
+    best = max(trials, key=lambda one: one.score or 0)
+    assert step == Chosen(best.configuration)
+
+
+def test_seeds_count_as_trials() -> None:
+    step = next_step(RandomTuning(budget=9, seeds=2), RATES, ())
+    assert isinstance(step, Try)
+    assert len(step.configurations) == 4
+
+
+def test_a_random_search_of_trials_is_queued_at_once() -> None:
+    step = next_step(RandomTuning(budget=6), RATES, ())
+    assert isinstance(step, Try)
+    assert len(step.configurations) == 6
+    waiting = [trial(step.configurations[0], 0.5), trial(step.configurations[1], None, 2, status=RunStatus.RUNNING)]
+    assert next_step(RandomTuning(budget=2), RATES, waiting) == Wait()
+
+
+@pytest.mark.parametrize(("unit", "each", "budget"), [("tokens", 1000, 10_500), ("seconds", 20, 210)])
+@pytest.mark.parametrize("kind", [RandomTuning, TpeTuning])
+def test_a_budget_of_tokens_or_seconds_is_used_and_not_exceeded(
+    kind: type[RandomTuning], unit: Any, each: float, budget: float
+) -> None:
+    trials, step = play(kind(budget=budget, unit=unit), RATES, near)
+    assert isinstance(step, Chosen)
+    assert len(trials) == 10
+    assert cost(unit, trials) == 10 * each <= budget
+
+
+def test_a_budget_below_the_first_trial_ends_with_it() -> None:
+    trials, step = play(TpeTuning(budget=5, unit="seconds"), RATES, near)
+    assert len(trials) == 1
+    assert step == Chosen(trials[0].configuration)
+
+
+def test_tokens_of_a_failed_trial_are_those_of_its_steps() -> None:
+    one = RATES.draw(1, 0)[0]
+    trials = [trial(one, 0.5, tokens=1000, steps=10), trial(one, None, 2, steps=5)]
+    assert cost("tokens", trials) == 1500
+    assert cost("tokens", trials[1:]) == 0
+    assert (cost("trials", trials), cost("seconds", trials)) == (2, 40)
+
+
+def test_an_arm_that_always_fails_does_not_search_for_ever() -> None:
+    trials, step = play(RandomTuning(budget=1e9, unit="tokens"), RATES, lambda _one: None)
+    assert step == AllFailed()
+    assert len(trials) <= 12
+    assert play(TpeTuning(budget=7), RATES, lambda _one: None)[1] == AllFailed()
+
+
+def test_a_space_that_is_used_up_ends_the_search() -> None:
+    two = SearchSpace(learning_rate=DimensionSpec(low=1.0, high=1.01))
+    for tuning in (RandomTuning(budget=1e9, unit="seconds"), TpeTuning(budget=1e9, unit="tokens")):
+        trials, step = play(tuning, two, lambda _one: 0.5)
+        assert len(trials) == 2
+        assert isinstance(step, Chosen)
+    trials, _step = play(TpeTuning(budget=4), SearchSpace(r=DimensionSpec(values=(4, 8, 16, 32))), lambda _one: 0.5)
+    assert sorted(one.configuration.r or 0 for one in trials) == [4, 8, 16, 32]
+
+
+def test_tpe_is_deterministic_and_finds_better_rates_than_chance() -> None:
+    first, again = (play(TpeTuning(budget=20), BOTH, near)[0] for _ in range(2))
+    assert first == again
+    other = play(TpeTuning(budget=20, seed=100), BOTH, near)[0]
+    assert [one.configuration for one in other] != [one.configuration for one in first]
+    guided = [one.score or 0 for seed in range(8) for one in play(TpeTuning(budget=20, seed=seed), BOTH, near)[0][10:]]
+    drawn = [one.score or 0 for seed in range(8) for one in play(RandomTuning(budget=20, seed=seed), BOTH, near)[0]]
+    assert sum(guided) / len(guided) > sum(drawn) / len(drawn) + 0.02
+
+
+def test_tpe_avoids_where_trials_fail() -> None:
+    trials, _step = play(TpeTuning(budget=24), RATES, lambda one: None if (one.learning_rate or 0) > 1e-3 else 0.5)
+    late = [one.configuration.learning_rate or 0 for one in trials[12:]]
+    assert sum(rate > 1e-3 for rate in late) < len(late) / 3, "by chance half of them would"
+
+
+def test_tpe_goes_by_the_loss_where_a_metric_needs_generated_text() -> None:
+    trials: list[Trial] = []
+    for place, rate in enumerate((1e-5, 1e-4, 1e-3, 1e-2, 1e-1)):
+        one = Configuration(learning_rate=rate)
+        trials.append(replace(trial(one, near(one), place), score=None))
+    suggested = [suggest(RATES, seed, tried(trials, 0)).learning_rate or 0 for seed in range(0, 1600, 16)]
+    assert sum(1e-4 <= rate <= 1e-2 for rate in suggested) > 60
