@@ -16,6 +16,9 @@ from app.store.files import Files
 from app.store.session import Database
 from app.web import api
 from app.web.http import errors
+from app.web.http.feed import Feed
+from app.web.http.gate import Gate
+from app.web.http.kept import KeptPages
 from app.web.http.security import KnownHost, SafeHeaders, SameOrigin
 from app.web.http.static import mount
 from app.web.http.timing import Timed
@@ -55,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = Database(settings.database)
+    app.state.feed = Feed(lambda: app.state.database)
     app.state.doorbell = Doorbell(settings)
     app.state.files = Files(settings.files)
     app.include_router(api.router)
@@ -63,7 +67,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     mount(app)
     errors.install(app)
+    app.add_middleware(Gate)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=GZIP_LEVEL)
+    app.add_middleware(KeptPages, database=lambda: app.state.database)
     app.add_middleware(SameOrigin)
     app.add_middleware(KnownHost, names=settings.allowed_hosts)
     app.add_middleware(SafeHeaders)

@@ -1,5 +1,6 @@
 """Commands that start things: everything at once, the web server alone, the sample study. They work on the database."""
 
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -36,6 +37,8 @@ SampleTask = Annotated[
 ]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 INSPECTION_SECONDS = 180.0
+MOST_CONNECTIONS = 2500
+"""Of a web server: a thousand event streams, and the readers. One more is answered 503."""
 GRACE_SECONDS = 3
 """Time that a stopping web server waits for open responses; event streams would never end."""
 
@@ -75,10 +78,25 @@ def web() -> None:
     database = Database(settings.database)
     migrate.require_current(database)
     database.dispose()
+    _allow_many_files()
     # By name: the other commands do not need the web modules, and start faster without them.
     uvicorn.run(
-        "app.main:serve", factory=True, host=settings.host, port=settings.port, timeout_graceful_shutdown=GRACE_SECONDS
+        "app.main:serve",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        http="app.web.http.connections:LimitedConnection",
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit of open files, which is 1,024 on many systems: every connection is one."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS * 2
+    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def submit_sample(task: SampleTask = "sequence-classification") -> None:

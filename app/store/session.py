@@ -5,18 +5,23 @@ BEGIN IMMEDIATE, so that it waits at its start instead of failing at its first U
 `after_commit(session, call)` registers what must happen after the commit, such as ringing a doorbell.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 BUSY_MILLISECONDS = 30_000
+POOL = {"pool_size": 10, "max_overflow": 30}
+"""Connections of a process: twice the requests that the web works on at once (`app.web.http.gate`), and a few."""
 BINARY = 1
 """libpq's format code."""
+SNAPSHOT = text("SELECT pg_current_snapshot()::text")
 IN_BINARY = {"vezna_binary": True}
 """Execution options of a query for large binary values. PostgreSQL's default text format takes two characters per
 byte."""
@@ -31,12 +36,15 @@ class Database:
         if parsed.get_backend_name() == "sqlite":
             if parsed.database:
                 Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-            self.engine = create_engine(parsed, connect_args={"timeout": BUSY_MILLISECONDS / 1000})
+            waiting = {"timeout": BUSY_MILLISECONDS / 1000}
+            self.engine = create_engine(parsed, connect_args=waiting, **POOL)
             _speak_sqlite(self.engine)
         else:
             ours = parsed.set(drivername="postgresql+psycopg") if parsed.get_backend_name() == "postgresql" else parsed
-            self.engine = create_engine(ours, pool_pre_ping=True, pool_size=10, max_overflow=20)
+            self.engine = create_engine(ours, pool_pre_ping=True, **POOL)
             _have_bytes_in_binary(self.engine)
+        self._observer: sqlite3.Connection | None = None
+        self._observing = Lock()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -55,9 +63,27 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
+    def version(self) -> str:
+        """A text that changes with every commit, by any process.
+
+        On SQLite `PRAGMA data_version`, which counts the commits of other connections, on a connection that never
+        writes; on PostgreSQL the current snapshot, which names the transactions that a query would see.
+        """
+        if self.engine.dialect.name != "sqlite":
+            with self.engine.connect() as connection:
+                return str(connection.execution_options(isolation_level="AUTOCOMMIT").scalar(SNAPSHOT))
+        with self._observing:
+            if self._observer is None:
+                self._observer = sqlite3.connect(self.url.database or "", check_same_thread=False, isolation_level=None)
+            return str(self._observer.execute("PRAGMA data_version").fetchone()[0])
+
     def dispose(self) -> None:
-        """Close every pooled connection."""
+        """Close every connection."""
         self.engine.dispose()
+        with self._observing:
+            if self._observer is not None:
+                self._observer.close()
+                self._observer = None
 
 
 def after_commit(session: Session, call: Callable[[], object]) -> None:

@@ -7,6 +7,7 @@ for `Render`:
         return render.page("studies/index.html", StudiesPage(...))
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Annotated, Any
@@ -70,22 +71,29 @@ def render_text(template: str, **values: Any) -> str:
 
 
 class Renderer:
-    """Makes the answers of one request."""
+    """Makes the answers of one request; `shell` is called once the page's context is complete."""
 
-    def __init__(self, request: Request, shell: Shell) -> None:
+    def __init__(self, request: Request, shell: Callable[[], Shell]) -> None:
         self.request = request
         self.shell = shell
 
     def page(self, template: str, page: object, *, status: int = 200) -> HTMLResponse:
         """A whole page, or a part of one for htmx; the context is the page's own."""
-        html = render_text(template, page=page, shell=self.shell, path=self.request.url.path)
+        html = render_text(template, page=page, shell=self.shell(), path=self.request.url.path)
         # kept pages are asked for again: what htmx swaps in must never be a browser's old copy
         return HTMLResponse(html, status, {"Cache-Control": "no-cache", "Vary": "HX-Request"})
 
 
 def renderer(request: Request, session: Reading, settings: Config) -> Renderer:
-    """The dependency behind `Render`."""
-    return Renderer(request, Shell.of(workers.live(session, settings)))
+    """The dependency behind `Render`. It queries only within the endpoint, and gives the session's connection back
+    before the template is rendered: a request that waits for a thread holds none."""
+
+    def shell() -> Shell:
+        now = Shell.of(workers.live(session, settings))
+        session.close()
+        return now
+
+    return Renderer(request, shell)
 
 
 Render = Annotated[Renderer, Depends(renderer)]
@@ -93,4 +101,4 @@ Render = Annotated[Renderer, Depends(renderer)]
 
 def error_page(request: Request, status: int, title: str, message: str) -> HTMLResponse:
     """A page that says what went wrong. It asks no database: that may be what is away."""
-    return Renderer(request, Shell.unknown()).page("errors/show.html", ErrorPage(status, title, message), status=status)
+    return Renderer(request, Shell.unknown).page("errors/show.html", ErrorPage(status, title, message), status=status)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from app.store.files import Files
 from app.store.queries import runs, steps
 from app.store.session import Database
 from app.web.api import events as streams
+from app.web.http.feed import Feed
 from tests.fakes import SilentBell
 from tests.results import evaluation, result, step
 
@@ -325,6 +327,14 @@ def test_the_events_of_a_study_end_with_its_last_run(api: TestClient) -> None:
     assert events[0][1]["done"] == 4
 
 
+def test_one_stream_too_many_is_a_503_that_says_when_to_try_again(api: TestClient) -> None:
+    run_id = api.post("runs", json=RUN).json()["id"]
+    api.app.state.feed = Feed(lambda: None, most=0)  # type: ignore[attr-defined, return-value, arg-type]
+    answer = api.get(f"runs/{run_id}/events")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "event streams are open" in answer.json()["detail"]
+
+
 def first_kinds(stream: AsyncIterator[ServerSentEvent], events: int) -> list[str | None]:
     """The kinds of the first events of a stream that goes on."""
 
@@ -339,9 +349,19 @@ def test_a_client_with_an_outdated_status_gets_a_status_event_at_once(api: TestC
     with registered.transaction() as session:
         run, _waiting, *_others = (row.id for row in runs.of_study(session, study))
         attempts.claim(session, run, "w1", 45)
-    assert first_kinds(streams.of_run(registered, run, LATER, RunStatus.QUEUED), 2) == ["progress", "status"]
-    assert first_kinds(streams.of_study(registered, study, StudyStatus.QUEUED, 0), 2) == ["progress", "status"]
-    assert first_kinds(streams.of_study(registered, study, StudyStatus.RUNNING, 1), 2) == ["progress", "status"]
+    feed = partial(Feed, lambda: registered)  # each stream runs in an event loop of its own
+    assert first_kinds(streams.of_run(feed(), run, LATER, RunStatus.QUEUED), 2) == [
+        "progress",
+        "status",
+    ]
+    assert first_kinds(streams.of_study(feed(), study, StudyStatus.QUEUED, 0), 2) == [
+        "progress",
+        "status",
+    ]
+    assert first_kinds(streams.of_study(feed(), study, StudyStatus.RUNNING, 1), 2) == [
+        "progress",
+        "status",
+    ]
 
 
 @pytest.mark.timeout(30)
@@ -355,7 +375,7 @@ def test_a_client_with_the_current_status_gets_no_status_event(
         assert mine is not None
 
     async def look() -> list[str | None]:
-        stream = streams.of_run(registered, run, LATER, shown)
+        stream = streams.of_run(Feed(lambda: registered), run, LATER, shown)
         kinds = [(await anext(stream)).event]
         with registered.transaction() as session:
             attempts.report(session, mine, 1, [StepsReport(steps=[step(1, 1.0)])], 45)

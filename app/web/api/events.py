@@ -7,49 +7,52 @@ what it shows (`status`, `done`) gets a `status` event at once if that has chang
 for a page and that for its stream.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudyStatus
 from app.services import studies as study_service
 from app.store.queries import events, runs, studies
-from app.store.session import Database
 from app.store.tables import RunRow
-from app.web.http.dependencies import Db, Reading
+from app.web.http.dependencies import Db, Streams
 from app.web.http.errors import problems
+from app.web.http.feed import Feed, Read, State
 
 router = APIRouter(tags=["events"])
 
-POLL_SECONDS = 0.5
 SNAPSHOT = (
     "id", "arm", "seed", "trial_round", "learning_rate", "status", "phase", "downloaded_bytes", "download_bytes",
     "step", "total_steps", "eta_seconds", "train_loss", "validation_score", "metric", "score", "memory_bytes",
     "failure_code",
 )  # fmt: skip
 """Fields of a run in an event `progress`."""
-State = tuple[list[dict[str, Any]], dict[str, Any]]
-"""New lines of the log, and a snapshot."""
 
 
-def known_run(session: Reading, run_id: int) -> int:
+def known_run(db: Db, run_id: int) -> int:
     """The id of an existing run, checked before the stream begins: a stream that has begun cannot answer 404."""
-    return runs.get(session, run_id).id
+    with db.reading() as session:
+        return runs.get(session, run_id).id
 
 
-def known_study(session: Reading, study_id: int) -> int:
+def known_study(db: Db, study_id: int) -> int:
     """The id of an existing study."""
-    return studies.get(session, study_id).id
+    with db.reading() as session:
+        return studies.get(session, study_id).id
 
 
-KnownRun = Annotated[int, Depends(known_run, scope="function")]
-KnownStudy = Annotated[int, Depends(known_study, scope="function")]
+async def place(feed: Streams) -> AsyncIterator[None]:
+    """A place among the open streams; one too many is answered before it begins."""
+    async for held in feed.place():
+        yield held
+
+
+KnownRun = Annotated[int, Depends(known_run)]
+KnownStudy = Annotated[int, Depends(known_study)]
 LastEventId = Annotated[int, Header(alias="Last-Event-ID", ge=0)]
 ShownRun = Annotated[RunStatus | None, Query(alias="status", description="The status that the client shows.")]
 ShownStudy = Annotated[StudyStatus | None, Query(alias="status", description="The status that the client shows.")]
@@ -60,10 +63,11 @@ ShownDone = Annotated[int | None, Query(alias="done", ge=0, description="The num
     "/runs/{run_id}/events",
     operation_id="watchRun",
     response_class=EventSourceResponse,
-    responses=problems(404),
+    responses=problems(404, 503),
+    dependencies=[Depends(place)],
 )
 async def of_run(
-    db: Db, run_id: KnownRun, last_event_id: LastEventId = 0, status: ShownRun = None
+    feed: Streams, run_id: KnownRun, last_event_id: LastEventId = 0, status: ShownRun = None
 ) -> AsyncIterator[ServerSentEvent]:
     """Watch a run until it ends."""
 
@@ -74,7 +78,7 @@ async def of_run(
         ]
         return lines, _snapshot(runs.get(session, run_id))
 
-    async for event in _watch(db, read, RunStatus, {"status": status}, last_event_id):
+    async for event in _watch(feed, ("run", run_id), read, RunStatus, {"status": status}, last_event_id):
         yield event
 
 
@@ -82,10 +86,11 @@ async def of_run(
     "/studies/{study_id}/events",
     operation_id="watchStudy",
     response_class=EventSourceResponse,
-    responses=problems(404),
+    responses=problems(404, 503),
+    dependencies=[Depends(place)],
 )
 async def of_study(
-    db: Db, study_id: KnownStudy, status: ShownStudy = None, done: ShownDone = None
+    feed: Streams, study_id: KnownStudy, status: ShownStudy = None, done: ShownDone = None
 ) -> AsyncIterator[ServerSentEvent]:
     """Watch a study until its last run has ended."""
 
@@ -99,40 +104,40 @@ async def of_study(
             "runs": [_snapshot(run) for run in progress.runs],
         }
 
-    async for event in _watch(db, read, StudyStatus, {"status": status, "done": done}):
+    async for event in _watch(feed, ("study", study_id), read, StudyStatus, {"status": status, "done": done}):
         yield event
 
 
 async def _watch(
-    db: Database,
-    read: Callable[[Session, int], State],
+    feed: Feed,
+    key: tuple[str, int],
+    read: Read,
     statuses: type[RunStatus | StudyStatus],
     shown: dict[str, Any],
     last_line: int = 0,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Events until the status is terminal. `shown` is what a `status` event is about, as the client shows it; None
-    where the client does not say."""
-
-    def look() -> State:
-        with db.reading() as session:
-            return read(session, last_line)
-
+    """Events until the status is terminal, or what is watched has been deleted. `shown` is what a `status` event is
+    about, as the client shows it; None where the client does not say."""
     before = {name: value for name, value in shown.items() if value is not None}
-    while True:
-        lines, now = await run_in_threadpool(look)
-        ended = statuses(now["status"]).terminal
-        for line in lines:
-            last_line = line["id"]
-            yield ServerSentEvent(event="log", id=str(last_line), data=line)
-        if now != before:
-            yield ServerSentEvent(event="progress", data=now)
-            if ended or any(name in before and before[name] != now[name] for name in shown):
-                yield ServerSentEvent(event="status", data={name: now[name] for name in shown})
-            before = now
-        if ended and not lines:
-            yield ServerSentEvent(event="end", data={"status": now["status"]})
-            return
-        await asyncio.sleep(POLL_SECONDS)
+    async with feed.watch(key, read, last_line) as watched:
+        while not watched.gone:
+            changed = watched.changed
+            lines, now = await watched.state(last_line)
+            if (ended := statuses(now["status"]).terminal) and not lines:
+                lines, now = await watched.state(last_line, fresh=True)
+            for line in lines:
+                last_line = line["id"]
+                yield ServerSentEvent(event="log", id=str(last_line), data=line)
+            if now != before:
+                yield ServerSentEvent(event="progress", data=now)
+                if ended or any(name in before and before[name] != now[name] for name in shown):
+                    yield ServerSentEvent(event="status", data={name: now[name] for name in shown})
+                before = now
+            if ended and not lines:
+                yield ServerSentEvent(event="end", data={"status": now["status"]})
+                return
+            if not lines:
+                await changed.wait()
 
 
 def _snapshot(run: RunRow) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.queries.page import LARGEST_ID
 from app.store.session import Database
+from app.web.http.feed import Feed
 
 
 def config(request: Request) -> Settings:
@@ -35,6 +36,11 @@ def doorbell(request: Request) -> Doorbell:
     return cast(Doorbell, request.app.state.doorbell)
 
 
+def streams(request: Request) -> Feed:
+    """What event streams watch."""
+    return cast(Feed, request.app.state.feed)
+
+
 def files(request: Request) -> Files:
     """The files store."""
     return cast(Files, request.app.state.files)
@@ -45,6 +51,7 @@ Db = Annotated[Database, Depends(database)]
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Bell = Annotated[Doorbell, Depends(doorbell)]
 Store = Annotated[Files, Depends(files)]
+Streams = Annotated[Feed, Depends(streams)]
 RowId = Annotated[int, Field(ge=0, le=LARGEST_ID)]
 After = Annotated[RowId | None, BeforeValidator(lambda text: text or None), Query()]
 """The key after which a page of a list begins; an empty value means the first page."""

@@ -137,6 +137,12 @@ def _database_away(request: Request, error: Exception) -> Response:
     return _later(_answer(request, status, "unavailable", title, detail))
 
 
+def busy(request: Request) -> Response:
+    """The answer to one request too many."""
+    detail = _("The server has too many requests to answer at once. Try again in a few seconds.")
+    return _later(_answer(request, 503, "unavailable", STATUS[Unavailable][1], detail))
+
+
 def _later(answer: Response) -> Response:
     answer.headers["Retry-After"] = "5"
     return answer

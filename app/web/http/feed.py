@@ -1,0 +1,134 @@
+"""What the event streams of this process watch: read once for all streams of the same run or study, and only after a
+commit. Without streams nothing is read."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from app.domain.errors import NotFound, Unavailable
+from app.domain.messages import _
+from app.store.session import Database
+
+POLL_SECONDS = 0.5
+MOST_STREAMS = 1000
+KEPT_LINES = 1000
+
+State = tuple[list[dict[str, Any]], dict[str, Any]]
+"""New lines of a log, and a snapshot."""
+Read = Callable[[Session, int], State]
+"""Reads the lines after an id, and the snapshot. Raises NotFound."""
+
+
+class Watched:
+    """One run or study, as its streams see it."""
+
+    def __init__(self, database: Database, read: Read, state: State, last_line: int) -> None:
+        self.database, self.read = database, read
+        self.streams, self.gone = 0, False
+        lines, self.snapshot = state
+        self.last_line, self._first = lines[-1]["id"] if lines else last_line, last_line
+        self._lines = deque(lines, maxlen=KEPT_LINES)
+        self.changed = asyncio.Event()
+        """Set with the next state; another takes its place."""
+
+    def update(self, state: State | None) -> None:
+        """Take a new state, or that there is none any more, and wake the streams."""
+        if state is None:
+            self.gone = True
+        else:
+            lines, snapshot = state
+            if not lines and snapshot == self.snapshot:
+                return
+            self.snapshot = snapshot
+            for line in lines:
+                if len(self._lines) == KEPT_LINES:
+                    self._first = self._lines[0]["id"]
+                self._lines.append(line)
+                self.last_line = line["id"]
+        before, self.changed = self.changed, asyncio.Event()
+        before.set()
+
+    async def state(self, last_line: int, *, fresh: bool = False) -> State:
+        """The lines after an id and the snapshot: from memory, or from the database if memory lacks some of them, or
+        if they must be `fresh`. Raises NotFound."""
+        if last_line >= self._first and not fresh:
+            return [line for line in self._lines if line["id"] > last_line], self.snapshot
+        return await run_in_threadpool(_one, self.database, self.read, last_line)
+
+
+class Feed:
+    """The streams of a process, and the one task that reads for all of them."""
+
+    def __init__(self, database: Callable[[], Database], most: int = MOST_STREAMS) -> None:
+        self._database, self._most = database, most
+        self._watched: dict[object, Watched] = {}
+        self._streams = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def place(self) -> AsyncIterator[None]:
+        """A dependency that a stream holds until it ends. Raises Unavailable for one too many."""
+        if self._streams >= self._most:
+            raise Unavailable(
+                _("%(most)s event streams are open, and the server keeps no more. Poll instead.", most=self._most)
+            )
+        self._streams += 1
+        try:
+            yield
+        finally:
+            self._streams -= 1
+
+    @asynccontextmanager
+    async def watch(self, key: object, read: Read, last_line: int) -> AsyncIterator[Watched]:
+        """Follow what `read` reads, shared with every stream of the same key. Raises NotFound."""
+        database = self._database()
+        watched = self._watched.get(key)
+        if watched is None:
+            state = await run_in_threadpool(_one, database, read, last_line)
+            watched = self._watched.setdefault(key, Watched(database, read, state, last_line))
+        watched.streams += 1
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._follow(), name="event streams")
+        try:
+            yield watched
+        finally:
+            watched.streams -= 1
+            if not watched.streams and self._watched.get(key) is watched:
+                del self._watched[key]
+
+    async def _follow(self) -> None:
+        """Read everything that is watched after each commit, for as long as something is."""
+        seen: tuple[str, frozenset[object]] | None = None
+        while self._watched:
+            reading = list(self._watched.items())
+            names = frozenset(key for key, _watched in reading)
+            with suppress(SQLAlchemyError):  # the streams go on when the database answers again
+                version = await run_in_threadpool(self._database().version)
+                if (version, names) != seen:
+                    states = await run_in_threadpool(_all, self._database(), [watched for _key, watched in reading])
+                    for (_key, watched), state in zip(reading, states, strict=True):
+                        watched.update(state)
+                    # a read has a limit, so that new lines may be followed by more
+                    seen = None if any(state and state[0] for state in states) else (version, names)
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _one(database: Database, read: Read, last_line: int) -> State:
+    with database.reading() as session:
+        return read(session, last_line)
+
+
+def _all(database: Database, watched: list[Watched]) -> list[State | None]:
+    states: list[State | None] = []
+    with database.reading() as session:
+        for one in watched:
+            try:
+                states.append(one.read(session, one.last_line))
+            except NotFound:
+                states.append(None)
+    return states

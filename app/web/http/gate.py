@@ -1,0 +1,94 @@
+"""A bound on the requests that are worked on at once; the others wait for their turn, and a queue that is too long is
+answered 503 with Retry-After.
+
+A request takes a thread and one or two database connections, also for a moment between two threads. Fewer requests than
+threads, and twice as many connections, mean that none ever waits for something that another waiting request holds.
+Uploads, event streams and waits for an estimate last long and hold neither meanwhile, so they do not count.
+"""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.web.http.errors import busy
+
+AT_ONCE = 16
+"""Of anyio's 40 threads, and half of the connections that `Database` opens at most."""
+MOST_WAITING = 400
+WAIT_SECONDS = 20.0
+READ_BEFORE_BYTES = 1 << 20
+"""Of a request's body, so that a slow client waits outside."""
+PROBES = ("/livez", "/readyz", "/metrics")
+UPLOADS = ("/data/files", "/api/v1/uploads")
+
+
+class Gate:
+    """Lets `at_once` requests in. A place is free again once the response begins: what remains is sending."""
+
+    def __init__(
+        self, app: ASGIApp, at_once: int = AT_ONCE, waiting: int = MOST_WAITING, seconds: float = WAIT_SECONDS
+    ) -> None:
+        self.app = app
+        self._free = asyncio.Semaphore(at_once)
+        self._most_waiting, self._seconds, self._waiting = waiting, seconds, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on when it is this request's turn, or answer 503."""
+        if scope["type"] != "http" or _holds_nothing(scope):
+            await self.app(scope, receive, send)
+            return
+        if self._waiting >= self._most_waiting:
+            await busy(Request(scope))(scope, receive, send)
+            return
+        self._waiting += 1
+        try:
+            receive = await _with_body(receive)
+            async with asyncio.timeout(self._seconds):
+                await self._free.acquire()
+        except TimeoutError:
+            await busy(Request(scope))(scope, receive, send)
+            return
+        finally:
+            self._waiting -= 1
+        held = True
+
+        def leave() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._free.release()
+
+        async def leaving(message: Message) -> None:
+            leave()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, leaving)
+        finally:
+            leave()
+
+
+def _holds_nothing(scope: Scope) -> bool:
+    path = scope["path"]
+    if path in PROBES or path.startswith("/static/"):
+        return True
+    if scope["method"] in ("POST", "PUT") and path.startswith(UPLOADS):
+        return True
+    return path.startswith("/api/") and (path.endswith("/events") or b"wait=" in scope["query_string"])
+
+
+async def _with_body(receive: Receive) -> Receive:
+    """Receive the body, or its first MiB, and return it as another `receive`."""
+    messages, size, more = [], 0, True
+    while more and size <= READ_BEFORE_BYTES:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+        more = bool(message.get("more_body", False))
+    messages.reverse()
+
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return again

@@ -1,0 +1,116 @@
+"""Pages that are kept until the database changes: the lists and the pages of studies, which many people read.
+
+An answer is kept under its address and every request header that may change what a viewer sees, with the database's
+version (`Database.version`), which any commit of any process changes. One request makes a page; those that arrive
+meanwhile wait for it without a thread. After `KEPT_SECONDS` a page is made again even if nothing was committed, since a
+worker counts as lost by the clock alone.
+"""
+
+import asyncio
+import re
+import sqlite3
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.store.session import Database
+
+PATHS = re.compile(
+    r"/studies|/runs|/studies/\d+(/live|/report\.html)?|/api/v1/(studies|runs)|/api/v1/studies/\d+(/comparison)?"
+)
+SEEN = re.compile(rb"host|accept|accept-encoding|accept-language|authorization|cookie|hx-.*|x-forwarded-.*")
+"""Headers by which two viewers may get different answers."""
+KEPT_SECONDS = 10.0
+MOST_BYTES = 64 << 20
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    version: str
+    began: float
+    """Monotonic seconds at which its making began: whoever asked before that may have it, whatever changed since."""
+    messages: tuple[Message, ...]
+    route: object
+    size: int
+
+
+class KeptPages:
+    """Answers from memory what nobody has changed."""
+
+    def __init__(self, app: ASGIApp, database: Callable[[], Database], most_bytes: int = MOST_BYTES) -> None:
+        self.app = app
+        self.database, self.most_bytes = database, most_bytes
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
+        self._bytes = 0
+        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer from memory, or pass on and keep the answer."""
+        if scope["type"] != "http" or scope["method"] != "GET" or not PATHS.fullmatch(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        arrived = time.monotonic()
+        key = _key(scope)
+        if not (kept := await self._current(key, arrived)):
+            if (lock := self._locks.get(key)) is None:
+                lock = self._locks[key] = asyncio.Lock()
+            async with lock:
+                if not (kept := await self._current(key, arrived)):
+                    await self._make(key, scope, receive, send)
+                    return
+        scope["route"] = kept.route
+        for message in kept.messages:
+            await send(dict(message))
+
+    async def _current(self, key: Key, arrived: float) -> _Kept | None:
+        """What is kept, if it is as good as a page made now."""
+        kept = self._kept.get(key)
+        if kept is None or kept.began >= arrived:
+            return kept
+        if time.monotonic() - kept.began > KEPT_SECONDS or kept.version != await self._version():
+            return None
+        self._kept.move_to_end(key)
+        return kept
+
+    async def _version(self) -> str | None:
+        try:
+            return await run_in_threadpool(self.database().version)
+        except (SQLAlchemyError, sqlite3.Error):  # the application says so
+            return None
+
+    async def _make(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have the application answer, and keep that; sent only once it is complete, so that a slow reader holds up
+        nobody who waits for the same page."""
+        began, version = time.monotonic(), await self._version()
+        messages: list[Message] = []
+
+        async def collect(message: Message) -> None:
+            messages.append(message)
+
+        await self.app(scope, receive, collect)
+        if version is not None and messages and messages[0].get("status") == 200:
+            size = sum(len(message.get("body", b"")) for message in messages)
+            self._keep(key, _Kept(version, began, tuple(messages), scope.get("route"), size))
+        for message in messages:
+            await send(message)
+
+    def _keep(self, key: Key, page: _Kept) -> None:
+        if old := self._kept.pop(key, None):
+            self._bytes -= old.size
+        self._kept[key] = page
+        self._bytes += page.size
+        while self._bytes > self.most_bytes:
+            self._bytes -= self._kept.popitem(last=False)[1].size
+
+
+def _key(scope: Scope) -> Key:
+    headers = tuple((name, value) for name, value in scope["headers"] if SEEN.fullmatch(name))
+    return scope["path"], scope["query_string"], headers

@@ -1,0 +1,87 @@
+"""Clients that send or take nothing: their connections are closed, and hold up nobody."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse, StreamingResponse
+
+from app.web.http.connections import LimitedConnection
+from tests.served import served
+
+ENDED = threading.Event()
+"""The answer without an end has been given up."""
+
+
+class Impatient(LimitedConnection):
+    header_seconds, window_seconds = 0.3, 0.3
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A server whose clients have three tenths of a second."""
+    app = FastAPI()
+
+    @app.post("/echo")
+    async def echo(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(str(len(await request.body())))
+
+    @app.get("/endless")
+    async def endless() -> StreamingResponse:
+        async def body() -> object:
+            try:
+                while True:
+                    yield b"x" * 65536
+                    await asyncio.sleep(0)
+            finally:
+                ENDED.set()
+
+        return StreamingResponse(body())  # type: ignore[arg-type]
+
+    with served(app, http=Impatient) as address:
+        yield int(address.rpartition(":")[2])
+
+
+def sent(port: int, data: bytes) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", port), timeout=30)
+    client.sendall(data)
+    return client
+
+
+def rest(client: socket.socket) -> bytes:
+    """Everything until the server closes the connection."""
+    parts = []
+    try:
+        while data := client.recv(1 << 16):
+            parts.append(data)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize("headers", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n"], ids=["nothing", "half of its headers"])
+def test_a_client_that_does_not_finish_its_headers_gets_408(port: int, headers: bytes) -> None:
+    with sent(port, headers) as client:
+        assert rest(client).startswith(b"HTTP/1.1 408")
+
+
+def test_a_client_that_stops_in_its_body_gets_408(port: int) -> None:
+    with sent(port, b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n12345") as client:
+        assert rest(client).startswith(b"HTTP/1.1 408")
+
+
+def test_a_client_that_takes_nothing_of_its_answer_is_disconnected(port: int) -> None:
+    with sent(port, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n") as client:
+        assert client.recv(1)
+        assert ENDED.wait(30)
+
+
+def test_a_client_that_asks_twice_on_one_connection_is_answered_twice(port: int) -> None:
+    request = b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n12345"
+    with sent(port, request) as client:
+        assert client.recv(1 << 16).endswith(b"5")
+        client.sendall(request)
+        assert client.recv(1 << 16).endswith(b"5")

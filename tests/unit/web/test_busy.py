@@ -1,0 +1,169 @@
+"""What the server does with many requests: a bound on those in progress, and pages that are kept."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.services import workers
+from app.store.session import Database
+from app.web.http.gate import Gate
+from app.web.http.kept import KeptPages
+
+
+def scope(path: str, method: str = "GET", query: bytes = b"", **headers: str) -> Scope:
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "method": method, "path": path, "query_string": query, "headers": named}
+
+
+async def request(app: ASGIApp, scope: Scope, body: tuple[Message, ...] = ()) -> list[Message]:
+    sent: list[Message] = []
+    messages = list(body) or [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> Message:
+        return messages.pop(0) if messages else await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+def answering(answer: Callable[[Scope], Awaitable[tuple[int, bytes]]]) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        status, body = await answer(scope)
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
+
+
+def test_a_request_that_finds_too_many_waiting_gets_503_and_when_to_try_again() -> None:
+    async def check() -> None:
+        go_on, entered = asyncio.Event(), asyncio.Event()
+
+        async def slow(_scope: Scope) -> tuple[int, bytes]:
+            entered.set()
+            await go_on.wait()
+            return 200, b"done"
+
+        gate = Gate(answering(slow), at_once=1, waiting=1, seconds=60)
+        first = asyncio.create_task(request(gate, scope("/api/v1/runs")))
+        await entered.wait()
+        second = asyncio.create_task(request(gate, scope("/api/v1/runs")))
+        await asyncio.sleep(0)
+        third = await request(gate, scope("/api/v1/runs"))
+        assert third[0]["status"] == 503
+        assert (b"retry-after", b"5") in third[0]["headers"]
+        assert b"too many requests" in third[1]["body"]
+        go_on.set()
+        assert [answer[0]["status"] for answer in await asyncio.gather(first, second)] == [200, 200]
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        scope("/livez"),
+        scope("/static/css/vezna.css"),
+        scope("/api/v1/runs/1/events"),
+        scope("/api/v1/uploads/1", query=b"wait=30"),
+        scope("/api/v1/uploads", "POST"),
+        scope("/data/files", "POST"),
+    ],
+    ids=lambda s: f"{s['method']} {s['path']}",
+)
+def test_what_holds_no_thread_for_long_needs_no_turn(passing: Scope) -> None:
+    async def at_once(_scope: Scope) -> tuple[int, bytes]:
+        return 200, b""
+
+    gate = Gate(answering(at_once), at_once=0)
+    assert asyncio.run(request(gate, passing))[0]["status"] == 200
+
+
+def test_a_client_that_sends_its_body_slowly_takes_no_turn() -> None:
+    async def check() -> None:
+        async def at_once(_scope: Scope) -> tuple[int, bytes]:
+            return 200, b""
+
+        gate = Gate(answering(at_once), at_once=1, seconds=60)
+        begun: Message = {"type": "http.request", "body": b"{", "more_body": True}
+        slow = asyncio.create_task(request(gate, scope("/api/v1/runs", "POST"), (begun,)))
+        await asyncio.sleep(0)
+        assert (await request(gate, scope("/api/v1/runs")))[0]["status"] == 200
+        assert not slow.done()
+        slow.cancel()
+
+    asyncio.run(check())
+
+
+class Pages:
+    """Makes pages and counts them."""
+
+    def __init__(self, database: Database) -> None:
+        self.made = 0
+        self.kept = KeptPages(answering(self.page), lambda: database)
+
+    async def page(self, _scope: Scope) -> tuple[int, bytes]:
+        await asyncio.sleep(0)
+        self.made += 1
+        return 200, f"page {self.made}".encode()
+
+    async def get(self, path: str = "/studies", **headers: str) -> bytes:
+        return bytes((await request(self.kept, scope(path, **headers)))[-1]["body"])
+
+
+def test_a_page_is_kept_until_somebody_commits(database: Database) -> None:
+    other = Database(database.url.render_as_string(hide_password=False))  # as another process has it
+
+    async def check() -> None:
+        pages = Pages(database)
+        assert [await pages.get(), await pages.get()] == [b"page 1", b"page 1"]
+        for writer, expected in ((other, b"page 2"), (database, b"page 3")):
+            with writer.transaction() as session:
+                workers.sign_on(session, expected.decode(), device="cpu", device_name="", memory_bytes=None, cores=1)
+            assert [await pages.get(), await pages.get()] == [expected, expected]
+
+    asyncio.run(check())
+    other.dispose()
+
+
+def test_viewers_who_may_see_different_things_share_no_page(database: Database) -> None:
+    async def check() -> list[bytes]:
+        pages = Pages(database)
+        seen = [
+            await pages.get(),
+            await pages.get(cookie="session=1"),
+            await pages.get(authorization="Bearer x"),
+            await pages.get(hx_request="true"),
+            await pages.get(accept_language="de"),
+            await pages.get("/runs"),
+        ]
+        assert await pages.get(user_agent="another browser") == seen[0]
+        return seen
+
+    assert len(set(asyncio.run(check()))) == 6
+
+
+def test_readers_who_come_together_have_a_page_made_once(database: Database) -> None:
+    async def check() -> tuple[list[bytes], int]:
+        pages = Pages(database)
+        return await asyncio.gather(*(pages.get() for _ in range(20))), pages.made
+
+    answers, made = asyncio.run(check())
+    assert (set(answers), made) == ({b"page 1"}, 1)
+
+
+def test_kept_pages_take_no_more_memory_than_they_may(database: Database) -> None:
+    async def check() -> int:
+        pages = Pages(database)
+        pages.kept.most_bytes = 20
+        for study in range(10):
+            await pages.get(f"/studies/{study}")
+        return sum(page.size for page in pages.kept._kept.values())
+
+    assert 0 < asyncio.run(check()) <= 20
