@@ -26,14 +26,19 @@ from pathlib import Path
 from typing import IO, TypeVar, cast
 
 import httpx2
+import structlog
 from pydantic import SecretStr
 
 from app.domain.errors import Unavailable
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 
+log = structlog.get_logger()
+
 READY_SECONDS = 60.0
 STOP_SECONDS = 25.0
+MOST_RESTARTS, RESTART_SECONDS = 5, 120.0
+"""Processes that end are started again, this often within so many seconds."""
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
 Item = TypeVar("Item")
@@ -65,6 +70,11 @@ class Child:
             preexec_fn=_end_with_parent,  # safe: no other thread runs yet
         )
 
+    def again(self) -> "Child":
+        """Start it again after it has ended."""
+        self._file.close()
+        return Child(self.name, self.command, self.environment, self.log)
+
     def require_alive(self) -> None:
         """Raise Unavailable if it has ended."""
         status = self.process.poll()
@@ -92,6 +102,21 @@ class Stack:
 
     def __init__(self, url: str, children: list[Child], settings: Settings) -> None:
         self.url, self.children, self.settings = url, children, settings
+        self._restarts: list[float] = []
+
+    def keep_alive(self) -> None:
+        """Start a process again that has ended. Raises Unavailable when they end again and again."""
+        for place, child in enumerate(self.children):
+            try:
+                child.require_alive()
+            except Unavailable as error:
+                at = time.monotonic()
+                self._restarts = [began for began in self._restarts if at - began < RESTART_SECONDS]
+                if len(self._restarts) == MOST_RESTARTS:
+                    raise
+                self._restarts.append(at)
+                log.warning("a process of Vezna ended and is started again", process=child.name, why=error.message)
+                self.children[place] = child.again()
 
     def require_alive(self) -> None:
         """Raise Unavailable if a process has ended."""
@@ -99,13 +124,13 @@ class Stack:
             child.require_alive()
 
     def serve_forever(self) -> None:
-        """Wait until a process ends, which raises Unavailable, or KeyboardInterrupt."""
+        """Keep every process running, until KeyboardInterrupt. Raises Unavailable if they do not stay."""
         while True:
-            self.require_alive()
+            self.keep_alive()
             time.sleep(1.0)
 
     def while_alive(self, items: Iterator[Item]) -> Iterator[Item]:
-        """The items, as long as every process runs: events of a dead worker's run would never end."""
+        """The items, as long as every process runs or can be started again."""
         arrived: queue.SimpleQueue[tuple[Item | None, BaseException | None]] = queue.SimpleQueue()
 
         def read() -> None:
@@ -121,7 +146,7 @@ class Stack:
             try:
                 item, error = arrived.get(timeout=1.0)
             except queue.Empty:
-                self.require_alive()
+                self.keep_alive()
                 continue
             if isinstance(error, StopIteration):
                 return
@@ -207,7 +232,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
     }
     commands = {
         "broker": broker,
-        "control": [*_celery(CONTROL_QUEUE, 2), "-B", "-s", str(settings.home / "beat-schedule")],
+        "control": _celery(CONTROL_QUEUE, 2),
         "worker": _celery(TRAIN_QUEUE, 1),
         "web": [sys.executable, "-m", "app.cli", "web"],
     }

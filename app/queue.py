@@ -14,11 +14,10 @@ INSPECT = "vezna.inspect"
 ESTIMATE = "vezna.estimate"
 READ = "vezna.read"
 PREPARE = "vezna.prepare"
-SWEEP = "vezna.sweep"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
-QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, SWEEP), CONTROL_QUEUE)
+QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE), CONTROL_QUEUE)
 
 log = structlog.get_logger()
 
@@ -51,13 +50,6 @@ def celery_app(settings: Settings) -> Celery:
             "health_check_interval": 25,
             "global_keyprefix": settings.broker_prefix,
             "visibility_timeout": 3600,
-        },
-        beat_schedule={
-            "sweep": {
-                "task": SWEEP,
-                "schedule": settings.sweep_seconds,
-                "options": {"expires": settings.sweep_seconds},
-            }
         },
         timezone="UTC",
     )

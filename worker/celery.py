@@ -1,10 +1,12 @@
-"""The Celery application of the worker: `celery -A worker.celery worker -Q train` and `… -Q control -B`.
+"""The Celery application of the worker: `celery -A worker.celery worker -Q train` and `… -Q control`.
 
 It registers the tasks and handles the signals of the worker process; it never imports the ML libraries.
 """
 
+import os
 import sys
 import threading
+import time
 from typing import Any
 
 import structlog
@@ -13,10 +15,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.domain.errors import Unavailable
-from app.queue import ESTIMATE, INSPECT, PREPARE, READ, SWEEP, TRAIN, TRAIN_QUEUE, celery_app
+from app.queue import CONTROL_QUEUE, ESTIMATE, INSPECT, PREPARE, READ, TRAIN, TRAIN_QUEUE, celery_app
 from app.store import migrate
 from app.store.queries import workers
 from worker import device, tasks
+from worker.children.child import die_with_parent
+from worker.children.interrupt import INTERRUPT
 from worker.context import process_context
 
 log = structlog.get_logger()
@@ -28,8 +32,8 @@ app.task(tasks.inspect, name=INSPECT)
 app.task(tasks.estimate, name=ESTIMATE)
 app.task(tasks.read, name=READ)
 app.task(tasks.prepare, name=PREPARE)
-app.task(tasks.sweep, name=SWEEP)
 
+_main_process = os.getpid()
 _device: device.Device | None = None
 """What this worker trains on; None for a node that does not train."""
 _signed_on = threading.Event()
@@ -71,7 +75,10 @@ def find_device(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def sign_on(**_: Any) -> None:
-    """Register a worker that trains, and send heartbeats from its main process."""
+    """Register a worker that trains, and send heartbeats from its main process; sweep from that of a control node,
+    which no estimate and no inspection keeps busy."""
+    if _consumes(CONTROL_QUEUE):
+        threading.Thread(target=_sweep, daemon=True, name="sweep").start()
     if _device is not None:
         tasks.sign_on(process_context(), _device)
         _signed_on.set()
@@ -81,8 +88,10 @@ def sign_on(**_: Any) -> None:
 @signals.worker_shutting_down.connect
 def drain(**_: Any) -> None:
     """On shutdown, mark the worker as draining: the pool child sees that with its next report and hands its run
-    back."""
+    back. The pool children of a control node give up what they wait for."""
     _stopping.set()
+    if _consumes(CONTROL_QUEUE):
+        INTERRUPT.set()
     if not _signed_on.is_set():
         return
     context = process_context()
@@ -92,8 +101,10 @@ def drain(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def warm_up(**_: Any) -> None:
-    """Start the spare trainer of a pool child that trains, so that it has imported the libraries before the first
-    run."""
+    """Have a pool child end with its node. Start the spare trainer of one that trains, so that it has imported the
+    libraries before the first run."""
+    if os.getpid() != _main_process:
+        die_with_parent(_main_process)
     if _trains():
         process_context().trainers.warm_up()
 
@@ -107,8 +118,13 @@ def end_children(**_: Any) -> None:
 
 
 def _trains() -> bool:
-    """Whether this node executes runs. Pool children know it too: they are forked after the queues are chosen."""
-    return TRAIN_QUEUE in app.amqp.queues.consume_from
+    """Whether this node executes runs."""
+    return _consumes(TRAIN_QUEUE)
+
+
+def _consumes(name: str) -> bool:
+    """Whether this node has a queue. Pool children know it too: they are forked after the queues are chosen."""
+    return name in app.amqp.queues.consume_from
 
 
 def _beat() -> None:
@@ -118,3 +134,17 @@ def _beat() -> None:
             tasks.beat(context)
         except SQLAlchemyError as error:
             log.warning("no heartbeat: database unreachable", error=str(error))
+
+
+def _sweep() -> None:
+    """Sweep at the interval of the settings, until the node stops."""
+    interval = process_context().settings.sweep_seconds
+    due = time.monotonic()
+    while not _stopping.wait(max(0.0, due - time.monotonic())):
+        due = max(due + interval, time.monotonic())
+        try:
+            tasks.sweep()
+        except SQLAlchemyError as error:
+            log.warning("no sweep: database unreachable", error=str(error))
+        except Exception:  # the next sweep follows
+            log.exception("the sweep failed")

@@ -9,14 +9,17 @@ from sqlalchemy.exc import OperationalError
 from app.domain.errors import NotFound, Unavailable, VeznaError
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
+from app.queue import TRAIN
 from app.services import attempts, deletion, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.resources import estimates
 from app.store.files import RUNS, UPLOADS
 from app.store.queries import runs, uploads, workers
+from app.store.session import after_commit
 from app.store.tables import now
 from worker import device
+from worker.children.host import ChildInterrupted
 from worker.context import Context, process_context
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
@@ -34,8 +37,9 @@ def train(run_id: int) -> None:
     """Claim a run and supervise it. A second delivery finds nothing to claim."""
     context = process_context()
     with context.database.transaction() as session:
-        if workers.draining(session, context.worker):
-            return  # the sweeper will send it to another worker
+        if workers.draining(session, context.worker):  # this ring may have been the only one
+            runs.to_ring(session, run_id)
+            return
         claim = attempts.claim(session, run_id, context.worker, context.settings.lease_seconds)
         if claim is not None:
             estimates.for_claimed(session, context.bell, run_id, workers.get(session, context.worker))
@@ -57,6 +61,10 @@ def inspect(model_id: int) -> None:
     try:
         location = load_from(row.source, row.location, context.settings.home)
         inspected = inspect_model(location, row.pinned if row.source == "hub" else "")
+    except ChildInterrupted:
+        with context.database.transaction() as session:
+            models.give_back_inspection(session, model_id)
+        return
     except Unavailable as error:
         inspected = error.message
     with context.database.transaction() as session:
@@ -76,6 +84,10 @@ def estimate(estimate_id: int) -> None:
     try:
         location = located(row.request.location, context.settings.home)
         result = context.estimator.estimate(row.request.model_copy(update={"location": location}), context.files)
+    except ChildInterrupted:
+        with context.database.transaction() as session:
+            estimates.give_back(session, row)
+        return
     except VeznaError as error:
         result, why = None, str(error)
     except Exception as error:  # the sweep and all other estimates wait for this task
@@ -127,6 +139,8 @@ def sign_on(context: Context, detected: device.Device) -> None:
             context_bytes=detected.context_bytes,
             problem=detected.problem,
         )
+        for run in runs.to_ring_again(session, now()):  # what waits need not wait for the sweep too
+            after_commit(session, partial(context.bell.ring, TRAIN, run.id))
 
 
 def beat(context: Context) -> None:

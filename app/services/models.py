@@ -76,6 +76,13 @@ def begin_inspection(session: Session, model_id: int) -> BaseModelRow | None:
     return base_models.by_id(session, model_id)
 
 
+def give_back_inspection(session: Session, model_id: int) -> None:
+    """Let another worker inspect a base model whose worker shuts down."""
+    row = base_models.by_id(session, model_id)
+    if row is not None:
+        row.inspection_started_at = None
+
+
 def to_inspect(session: Session, at: datetime) -> list[int]:
     """Base models that wait for an inspection, or have facts of an older version of it."""
     return base_models.uninspected(session, _due(at))

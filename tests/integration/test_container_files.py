@@ -156,7 +156,7 @@ def test_its_commands_are_ours(services: dict[str, Any]) -> None:
     worker = Dockerfile().command("worker")
     assert worker[worker.index("-Q") + 1] == TRAIN_QUEUE
     beat = services["beat"]["command"]
-    assert beat[beat.index("-Q") + 1] == CONTROL_QUEUE and "-B" in beat
+    assert beat[beat.index("-Q") + 1] == CONTROL_QUEUE
     assert "scale" not in services["beat"] and "replicas" not in str(services["beat"])
 
 

@@ -58,7 +58,22 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
             check(Settings(home=tmp_path, port=port))
 
 
-def test_waiting_ends_with_a_process_that_has_ended(tmp_path: Path) -> None:
+def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+    first = Child("worker", sleeping, dict(os.environ), tmp_path / "log")
+    stack = Stack("", [first], Settings(home=tmp_path))
+    stack.keep_alive()
+    assert stack.children == [first]
+    first.process.kill()
+    first.process.wait()
+    stack.keep_alive()
+    (second,) = stack.children
+    assert second is not first and second.process.poll() is None
+    second.process.kill()
+    second.process.wait()
+
+
+def test_waiting_ends_with_a_process_that_ends_again_and_again(tmp_path: Path) -> None:
     child = Child("worker", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ), tmp_path / "log")
     stack = Stack("", [child], Settings(home=tmp_path))
 

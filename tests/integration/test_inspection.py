@@ -1,6 +1,8 @@
 """Inspecting a base model: whatever a stranger's configuration does, the worker gets a sentence and survives."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from transformers import BertConfig, BertModel
 from app.domain.models.base_model import ModelFacts
 from app.settings import ROOT
 from tests import tiny
+from worker.children.child import EXIT_ABANDONED, PARENT
 from worker.inspection import host
 from worker.inspection.host import inspect_model
 
@@ -81,3 +84,18 @@ def test_it_dies_with_its_worker() -> None:
         time.sleep(1.0)  # by now it has asked to die with its parent; if not, the end of stdin ends it
         worker.kill()
         child.wait(30)
+
+
+def _child(code: str, **environment: str) -> int:
+    command = [sys.executable, "-c", f"from worker.children.child import *; import time; {code}"]
+    done = subprocess.run(command, input=b"{}\n", cwd=ROOT, env=os.environ | environment, check=False, timeout=60)
+    return done.returncode
+
+
+def test_a_child_for_one_request_has_a_time_limit_of_its_own() -> None:
+    status = _child("answer_one_request(lambda request: str(time.sleep(120)), 1 << 32, 1)")
+    assert status == -signal.SIGALRM
+
+
+def test_a_child_whose_parent_died_before_it_began_ends_at_once() -> None:
+    assert _child("die_with_parent(); time.sleep(120)", **{PARENT: "1"}) == EXIT_ABANDONED

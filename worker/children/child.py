@@ -6,6 +6,8 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,8 @@ EXIT_ABANDONED = 76
 BACKGROUND_NICENESS = 10
 """About a tenth of the normal share of a busy core; idle cores are used fully."""
 
+PARENT = "VEZNA_PARENT_PID"
+"""The process id of a child's parent, in its environment."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -27,15 +31,26 @@ def confine(max_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
 
 
-def die_with_parent() -> None:
-    """Ask the kernel for SIGKILL when the thread that started this process ends. Other systems have only the end of
-    stdin."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent(parent: int | None = None) -> None:
+    """End this process when its parent does, even by SIGKILL: on Linux the kernel sends SIGKILL when the thread that
+    started it ends; elsewhere a thread looks for another parent every second.
+
+    `parent` is the expected parent (default: `PARENT` of the environment), so that one that died before this call is
+    noticed.
+    """
+    parent = parent or int(os.environ.get(PARENT) or os.getppid())
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True, name="parent").start()
     if os.getppid() != parent:  # it died before prctl, so the signal will never come
         os._exit(EXIT_ABANDONED)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(EXIT_ABANDONED)
 
 
 def yield_processor() -> None:
@@ -53,9 +68,11 @@ def answer_channel() -> TextIO:
     return answers
 
 
-def answer_one_request(answer: Callable[[str], str], max_bytes: int) -> NoReturn:
-    """Run a child that answers the line on stdin with one line on stdout, and end the process."""
+def answer_one_request(answer: Callable[[str], str], max_bytes: int, max_seconds: int) -> NoReturn:
+    """Run a child that answers the line on stdin with one line on stdout, and end the process. After `max_seconds` the
+    kernel ends it, whatever has become of its parent."""
     confine(max_bytes)
+    signal.alarm(max_seconds)
     with answer_channel() as answers:
         answers.write(f"{answer(sys.stdin.readline())}\n")
     sys.stderr.flush()

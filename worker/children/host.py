@@ -19,7 +19,9 @@ from typing import TypeVar
 
 from app.domain.errors import VeznaError
 from app.domain.messages import _
+from worker.children.child import PARENT
 from worker.children.environment import child_environment
+from worker.children.interrupt import INTERRUPT
 
 Answer = TypeVar("Answer")
 MAX_LINE_BYTES = 32 << 20
@@ -34,6 +36,10 @@ class ChildError(VeznaError):
 
 class ChildTimeout(ChildError):
     """The child did not read or write in time."""
+
+
+class ChildInterrupted(ChildError):
+    """The worker shuts down, and does not wait for the child any longer."""
 
 
 class Child:
@@ -66,7 +72,7 @@ class Child:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=self.environment,
+                env=self.environment | {PARENT: str(os.getpid())},
                 cwd=directory,
                 start_new_session=own_session,
                 process_group=None if own_session else 0,
@@ -99,7 +105,7 @@ class Child:
         """Write one line within `seconds`. Raises ChildTimeout, and ChildError if it has ended."""
         data, deadline = line + b"\n", time.monotonic() + seconds
         while data:
-            if not select.select([], [self._in], [], max(0.0, deadline - time.monotonic()))[1]:
+            if not self._ready([], [self._in], deadline):
                 raise self._late(seconds)
             try:
                 data = data[os.write(self._in, data) :]
@@ -112,7 +118,7 @@ class Child:
         """The next line, within `seconds`. Raises ChildTimeout, and ChildError if it has ended."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._pending:
-            if not select.select([self._out], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not self._ready([self._out], [], deadline):
                 raise self._late(seconds)
             data = os.read(self._out, CHUNK_BYTES)
             if not data:
@@ -123,6 +129,15 @@ class Child:
                 raise ChildError(text)
         line, _newline, self._pending = self._pending.partition(b"\n")
         return line
+
+    def _ready(self, readable: list[int], writable: list[int], deadline: float) -> bool:
+        """Wait for a pipe until the deadline. Raises ChildInterrupted."""
+        left = max(0.0, deadline - time.monotonic())
+        interrupt = INTERRUPT.fileno()
+        read, written, _errors = select.select([*readable, interrupt], writable, [], left)
+        if interrupt in read:
+            raise ChildInterrupted(_("The worker shuts down. The %(name)s process starts again later.", name=self.name))
+        return bool(read or written)
 
     @classmethod
     def ask_once(

@@ -21,7 +21,7 @@ from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimat
 from app.services.resources.estimates import ESTIMATE_SECONDS, KINDS, LONG_SECONDS, START_SECONDS, Computed, Request
 from app.store.files import Files
 from app.store.queries.estimates import LONG
-from worker.children.host import Child, ChildError
+from worker.children.host import Child, ChildError, ChildInterrupted
 
 log = structlog.get_logger()
 
@@ -69,7 +69,7 @@ class Estimator:
         return self._child.pid if self._child and self._child.waiting else None
 
     def estimate(self, request: Request, files: Files) -> Computed:
-        """The answer to a request whose location is one of this machine. Raises NoAnswer."""
+        """The answer to a request whose location is one of this machine. Raises NoAnswer, ChildInterrupted."""
         body = request.model_dump(mode="json")
         try:
             file = "" if isinstance(request, MapRequest) else request.dataset_file
@@ -79,6 +79,9 @@ class Estimator:
             result: Computed | None = getattr(self._ask({kind: body, "dataset": rows}, seconds), kind)
             if result is None:
                 raise ChildError(_("The estimation process answered another question. Try again."))
+        except ChildInterrupted:
+            self.end()
+            raise
         except ChildError as error:
             self.end()
             raise NoAnswer(error.message) from error

@@ -17,7 +17,7 @@ import structlog
 
 from app.domain.errors import VeznaError
 from app.domain.messages import Message, _
-from worker.children.host import Child, ChildError, ChildTimeout
+from worker.children.host import Child, ChildError, ChildInterrupted, ChildTimeout
 
 log = structlog.get_logger()
 
@@ -70,6 +70,8 @@ class IngestQueue:
             with suppress(ChildError):  # one that has ended may have answered before
                 child.send(json.dumps(request).encode(), SEND_SECONDS)
             return _answer(child, report)
+        except ChildInterrupted:
+            raise IngestCancelled from None
         except (ChildError, IngestFailed) as error:
             if self._stopped:
                 raise IngestCancelled from None  # `stop` ended it, not the file

@@ -18,6 +18,8 @@ from worker.children.child import answer_one_request
 
 MAX_BYTES = 4 * 2**30
 """Limit of writable memory. The largest models take a fraction of it: no weights are loaded."""
+MAX_SECONDS = 150
+"""The worker gives up after 120."""
 
 
 def answer(request: str) -> str:
@@ -38,4 +40,4 @@ def answer(request: str) -> str:
 
 
 if __name__ == "__main__":
-    answer_one_request(answer, MAX_BYTES)
+    answer_one_request(answer, MAX_BYTES, MAX_SECONDS)

@@ -7,7 +7,7 @@ import structlog
 
 from app.domain.models.base_model import ModelFacts
 from app.services.models import INSPECTION_SECONDS
-from worker.children.host import Child, ChildError
+from worker.children.host import Child, ChildError, ChildInterrupted
 
 log = structlog.get_logger()
 
@@ -15,10 +15,12 @@ COMMAND = (sys.executable, "-P", "-m", "worker.inspection.child")
 
 
 def inspect_model(location: str, revision: str, *, command: tuple[str, ...] = COMMAND) -> ModelFacts | str:
-    """The facts of a model, or a sentence that says why there are none."""
+    """The facts of a model, or a sentence that says why there are none. Raises ChildInterrupted."""
     request = {"location": location, "revision": revision}
     try:
         return Child.ask_once("inspection", command, request, INSPECTION_SECONDS, _parsed)
+    except ChildInterrupted:
+        raise
     except ChildError as error:
         log.error("inspection failed", location=location, why=error.message, cause=str(error.__cause__ or ""))
         return error.message

@@ -15,6 +15,8 @@ from worker.children.child import answer_one_request
 
 MAX_BYTES = 4 * 2**30
 """Limit of writable memory."""
+MAX_SECONDS = 660
+"""The worker gives up after 600."""
 
 
 def answer(request: str) -> str:
@@ -37,4 +39,4 @@ def answer(request: str) -> str:
 
 
 if __name__ == "__main__":
-    answer_one_request(answer, MAX_BYTES)
+    answer_one_request(answer, MAX_BYTES, MAX_SECONDS)

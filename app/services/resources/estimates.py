@@ -118,6 +118,11 @@ def failed(session: Session, bell: Doorbell, claimed: EstimateRow, message: str)
     return written
 
 
+def give_back(session: Session, claimed: EstimateRow) -> None:
+    """Let another worker compute an estimate whose worker shuts down."""
+    estimates.give_back(session, claimed)
+
+
 def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime) -> None:
     """Ring for an estimate whose ring was lost, and delete old ones. The sweep does this."""
     if row := estimates.next_waiting(session, given_up(at), rung_before):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, case, delete, exists, select, update
+from sqlalchemy import ColumnElement, Update, case, delete, exists, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -61,10 +61,12 @@ def begin(session: Session, estimate_id: int, at: datetime, given_up: GivenUp) -
 
 def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> bool:
     """Write an answer, once, and only for the current claim."""
-    query = update(EstimateRow).where(
-        EstimateRow.id == claimed.id, EstimateRow.status == "working", EstimateRow.started_at == claimed.started_at
-    )
-    return changed(session, query.values(status=status, **values))
+    return changed(session, _of_claim(claimed).values(status=status, **values))
+
+
+def give_back(session: Session, claimed: EstimateRow) -> bool:
+    """Queue an estimate of the current claim again, to be rung for with the next sweep."""
+    return changed(session, _of_claim(claimed).values(status="queued", started_at=None, rung_at=None))
 
 
 def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | None = None) -> EstimateRow | None:
@@ -118,6 +120,12 @@ def rung(session: Session, ids: Sequence[int], at: datetime) -> None:
     session.execute(
         update(EstimateRow).where(EstimateRow.id.in_(ids)).values(rung_at=at),
         execution_options={"synchronize_session": False},
+    )
+
+
+def _of_claim(claimed: EstimateRow) -> Update:
+    return update(EstimateRow).where(
+        EstimateRow.id == claimed.id, EstimateRow.status == "working", EstimateRow.started_at == claimed.started_at
     )
 
 

@@ -119,6 +119,12 @@ def to_ring_again(session: Session, rung_before: datetime) -> list[RunRow]:
     return list(session.scalars(query))
 
 
+def to_ring(session: Session, run_id: int) -> None:
+    """Have the next sweep ring for a queued run, however short a time ago that was done."""
+    queued = (RunRow.id == run_id) & (RunRow.status == RunStatus.QUEUED.value)
+    session.execute(update(RunRow).where(queued).values(rung_at=None), execution_options={"synchronize_session": False})
+
+
 def expired(session: Session, at: datetime) -> list[RunRow]:
     """Running runs whose lease has expired."""
     query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value, RunRow.lease_expires_at < at)
