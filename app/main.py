@@ -16,6 +16,7 @@ from app.store.files import Files
 from app.store.session import Database
 from app.web import api
 from app.web.http import errors
+from app.web.http.body_limit import Application
 from app.web.http.feed import Feed
 from app.web.http.gate import Gate
 from app.web.http.kept import KeptPages
@@ -46,7 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         yield
         app.state.database.dispose()
 
-    app = FastAPI(
+    app = Application(
         title="Vezna",
         version=version("vezna"),
         description=DESCRIPTION,

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.exc import OperationalError
 
 from app.domain.methods import METHODS
 from app.domain.runs.result import ArtifactFile
 from app.main import MOST_BODY_BYTES, create_app
-from app.services import attempts
+from app.services import attempts, submission
 from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
@@ -98,4 +100,50 @@ def test_a_foreign_name_and_a_foreign_site_are_problems_for_programs_and_lines_f
 
 
 def test_a_body_above_the_limit_is_not_read_completely(api: TestClient) -> None:
-    assert api.post("runs", content=b" " * (MOST_BODY_BYTES + 1)).status_code == 413
+    answer = api.post("runs", content=b" " * (MOST_BODY_BYTES + 1))
+    assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")
+    assert answer.json()["title"] == "Content too large"
+    page = api.post(f"{ROOT}/models", content=b" " * (MOST_BODY_BYTES + 1))
+    assert (page.status_code, page.headers["content-type"]) == (413, "text/html; charset=utf-8")
+
+
+class Refused(Exception):
+    """What a driver raises."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, times: int, cause: Refused) -> None:
+    """Have the first submissions fail in the database."""
+    submit, failures = submission.submit, iter(range(times))
+
+    def failing(*args: Any, **named: Any) -> Any:
+        if next(failures, None) is not None:
+            raise OperationalError("INSERT", {}, cause)
+        return submit(*args, **named)
+
+    monkeypatch.setattr(submission, "submit", failing)
+
+
+def test_a_submission_that_ends_in_a_deadlock_is_repeated(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(monkeypatch, 1, Refused("deadlock detected", "40P01"))
+    answer = api.post("runs", json=RUN)
+    assert answer.status_code == 202
+    assert api.get(f"runs/{answer.json()['id']}").json()["status"] == "queued"
+
+
+def test_deadlocks_without_end_say_so(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    _failing(monkeypatch, 100, Refused("deadlock detected", "40P01"))
+    answer = api.post("runs", json=RUN)
+    assert answer.status_code == 503
+    assert "changed the same rows" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("cause", [Refused("database or disk is full"), Refused("could not extend file", "53100")])
+def test_a_full_disk_of_the_database_is_named(api: TestClient, monkeypatch: pytest.MonkeyPatch, cause: Refused) -> None:
+    _failing(monkeypatch, 1, cause)
+    answer = api.post("runs", json=RUN)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "The disk of the database is full" in answer.json()["detail"]

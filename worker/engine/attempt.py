@@ -29,6 +29,7 @@ from worker.engine.memory.measured import MemoryMeter
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe as describe_model
 from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub import fetch_model
 from worker.engine.models.load import Loaded, checkpoint_blocks, load
 from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
@@ -108,10 +109,13 @@ class Attempt:
         )
 
         base_evaluations = BaseEvaluations(job, base, evaluate)
-        base_predictions = self._test(
-            Phase.BASELINE, splits, lambda test: base_evaluations.evaluate(test, generate=True)
-        )
-        before_loss = base_evaluations.evaluate(general.examples, generate=False).loss if general else 0.0
+        try:
+            base_predictions = self._test(
+                Phase.BASELINE, splits, lambda test: base_evaluations.evaluate(test, generate=True)
+            )
+            before_loss = base_evaluations.evaluate(general.examples, generate=False).loss if general else 0.0
+        except RunFailed as error:
+            raise blamed_on_weights(error, base.model) from error
 
         clocks.enter("audit")
         torch.manual_seed(training.seed)  # the method's own weights, such as LoRA's A

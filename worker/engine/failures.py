@@ -57,7 +57,8 @@ def _requested_bytes(text: str) -> int | None:
 def _memory_sentence(requested: int | None, peak_bytes: int | None) -> Message:
     facts = []
     if requested is not None:
-        facts.append(_("%(size)s MiB more were requested", size=f"{requested / 2**20:,.0f}"))
+        unit, size = ("MiB", requested / 2**20) if requested >= 2**20 else ("KiB", requested / 2**10)
+        facts.append(_("%(size)s %(unit)s more were requested", size=f"{size:,.0f}", unit=unit))
     if peak_bytes is not None:
         facts.append(_("the peak before was %(size)s MiB above the start", size=f"{peak_bytes / 2**20:,.0f}"))
     remedy = _("Use a smaller batch size with gradient accumulation, a shorter max_length, or LoRA.")

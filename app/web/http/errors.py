@@ -28,6 +28,11 @@ STATUS: dict[type[VeznaError], tuple[int, str]] = {
     Conflict: (409, marked("Conflict")),
     Unavailable: (503, marked("Service unavailable")),
 }
+CONFLICTS = ("40P01", "40001")
+"""PostgreSQL's codes of a deadlock and of a serialization failure: the same transaction may succeed later."""
+CONFLICT_KEY = "vezna.conflict"
+"""In the scope of a request whose transaction was undone by such a conflict."""
+DISK_FULL = "53100"
 INTERNAL = marked("Internal server error")
 """Titles are English for programs, and in the reader's language on a page."""
 
@@ -131,9 +136,17 @@ def _known(request: Request, error: Exception) -> Response:
 
 
 def _database_away(request: Request, error: Exception) -> Response:
-    log.warning("the database is away", path=request.url.path, error=str(error))
     status, title = STATUS[Unavailable]
-    detail = _("The database does not answer. Nothing that was accepted is lost: try again in a few seconds.")
+    code = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if code in CONFLICTS:
+        request.scope[CONFLICT_KEY] = True
+        detail = _("Two requests changed the same rows at the same time, and this one was undone. Send it again.")
+    elif code == DISK_FULL or "disk is full" in str(error):
+        log.error("the database's disk is full", path=request.url.path, error=str(error))
+        detail = _("The disk of the database is full. Free some space there, then try again: nothing was queued.")
+    else:
+        log.warning("the database is away", path=request.url.path, error=str(error))
+        detail = _("The database does not answer. Nothing that was accepted is lost: try again in a few seconds.")
     return _later(_answer(request, status, "unavailable", title, detail))
 
 
@@ -141,6 +154,12 @@ def busy(request: Request) -> Response:
     """The answer to one request too many."""
     detail = _("The server has too many requests to answer at once. Try again in a few seconds.")
     return _later(_answer(request, 503, "unavailable", STATUS[Unavailable][1], detail))
+
+
+def body_too_large(request: Request) -> Response:
+    """The answer to a body above the limit of its route."""
+    detail = _("The request is too large. Send fewer things at once; files are uploaded on the page Data.")
+    return _answer(request, 413, "too-large", marked("Content too large"), detail)
 
 
 def _later(answer: Response) -> Response:

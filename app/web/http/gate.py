@@ -11,12 +11,14 @@ import asyncio
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.web.http.errors import busy
+from app.web.http.errors import CONFLICT_KEY, busy
 
 AT_ONCE = 16
 """Of anyio's 40 threads, and half of the connections that `Database` opens at most."""
 MOST_WAITING = 400
 WAIT_SECONDS = 20.0
+MOST_REPEATS = 3
+"""Of a request whose transaction the database undid because of another one (a deadlock)."""
 READ_BEFORE_BYTES = 1 << 20
 """Of a request's body, so that a slow client waits outside."""
 PROBES = ("/livez", "/readyz", "/metrics")
@@ -43,7 +45,8 @@ class Gate:
             return
         self._waiting += 1
         try:
-            receive = await _with_body(receive)
+            body = _Body(receive)
+            await body.read()
             async with asyncio.timeout(self._seconds):
                 await self._free.acquire()
         except TimeoutError:
@@ -64,7 +67,7 @@ class Gate:
             await send(message)
 
         try:
-            await self.app(scope, receive, leaving)
+            await _repeating(self.app, scope, body, leaving)
         finally:
             leave()
 
@@ -78,17 +81,50 @@ def _holds_nothing(scope: Scope) -> bool:
     return path.startswith("/api/") and (path.endswith("/events") or b"wait=" in scope["query_string"])
 
 
-async def _with_body(receive: Receive) -> Receive:
-    """Receive the body, or its first MiB, and return it as another `receive`."""
-    messages, size, more = [], 0, True
-    while more and size <= READ_BEFORE_BYTES:
-        message = await receive()
-        messages.append(message)
-        size += len(message.get("body", b""))
-        more = bool(message.get("more_body", False))
-    messages.reverse()
+class _Body:
+    """The body of a request, or its first MiB: received once, to be read as often as needed."""
 
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._messages: list[Message] = []
+        self.complete = False
 
-    return again
+    async def read(self) -> None:
+        """Receive it."""
+        size, more = 0, True
+        while more and size <= READ_BEFORE_BYTES:
+            message = await self._receive()
+            self._messages.append(message)
+            size += len(message.get("body", b""))
+            more = bool(message.get("more_body", False))
+        self.complete = not more
+
+    def again(self) -> Receive:
+        """A `receive` from its beginning."""
+        left = self._messages[::-1]
+
+        async def receive() -> Message:
+            return left.pop() if left else await self._receive()
+
+        return receive
+
+
+async def _repeating(app: ASGIApp, scope: Scope, body: _Body, send: Send) -> None:
+    """Have the application answer; once more, from the beginning, while the database undoes its transaction because of
+    another one."""
+    original = dict(scope)
+    for last in (*[False] * MOST_REPEATS, True):
+
+        async def sending(message: Message, last: bool = last) -> None:
+            if last or not _undone(scope, body):
+                await send(message)
+
+        await app(scope, body.again(), sending)
+        if last or not _undone(scope, body):
+            return
+        scope.clear()
+        scope.update(original)
+
+
+def _undone(scope: Scope, body: _Body) -> bool:
+    return body.complete and CONFLICT_KEY in scope

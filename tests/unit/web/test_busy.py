@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.services import workers
 from app.store.session import Database
+from app.web.http.errors import CONFLICT_KEY
 from app.web.http.gate import Gate
 from app.web.http.kept import KeptPages
 
@@ -99,6 +100,23 @@ def test_a_client_that_sends_its_body_slowly_takes_no_turn() -> None:
         slow.cancel()
 
     asyncio.run(check())
+
+
+def test_a_request_that_the_database_undid_because_of_another_is_repeated_from_its_beginning() -> None:
+    bodies: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        bodies.append((await receive())["body"])
+        if len(bodies) < 3:
+            scope[CONFLICT_KEY] = True
+        status = 503 if CONFLICT_KEY in scope else 202
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    whole: Message = {"type": "http.request", "body": b"run", "more_body": False}
+    answer = asyncio.run(request(Gate(app), scope("/api/v1/runs", "POST"), (whole,)))
+    assert [message.get("status") for message in answer] == [202, None]
+    assert bodies == [b"run"] * 3
 
 
 class Pages:

@@ -28,6 +28,7 @@ from app.domain.runs.spec import RunSpec
 from worker.engine.evaluation.change import Change, Product, matrix
 from worker.engine.methods.adalora import RankBudget, keep_ranks_still, ranks_left
 from worker.engine.methods.virtual_tokens import generate
+from worker.engine.saving.adapter_config import sort_adapter_config
 from worker.engine.tasks import TASKS
 
 
@@ -115,6 +116,7 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory
         model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=tensors)
     # PEFT's model card is an unfilled template.
     (folder / "README.md").unlink(missing_ok=True)
+    sort_adapter_config(folder)
     return folder
 
 

@@ -33,6 +33,7 @@ from app.domain.runs.spec import RunSpec
 from worker.engine.evaluation.change import Change, Product, matrix
 from worker.engine.methods.tensors import trained
 from worker.engine.models.architecture import head_names
+from worker.engine.saving.adapter_config import sort_adapter_config
 from worker.engine.tasks import TASKS
 
 
@@ -141,6 +142,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpe
         modules_to_save=head_names(model, run.task) or None,
         fan_in_fan_out=all(layer.transposed for layer in layers.values()),
     ).save_pretrained(str(folder))
+    sort_adapter_config(folder)
     tensors = {name: tensor.contiguous() for name, tensor in saved_tensors(model, spec).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     return folder

@@ -28,6 +28,8 @@ def test_cudas_message_is_read_too() -> None:
     found = failure(error)
     assert (found.code, found.requested_bytes) == (FailureCode.OUT_OF_MEMORY, 2560 * 2**20)
     assert "(2,560 MiB more were requested)." in found.message
+    small = failure(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 KiB."))
+    assert "(20 KiB more were requested)." in small.message
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from statistics import mean
 from typing import Literal
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers.models.bert.modeling_bert import BertAttention, BertPreTrainedModel
 
 from app.domain.failures import FailureCode, RunFailed
@@ -165,6 +167,19 @@ def test_without_validation_rows_the_last_weights_are_kept(base: Path, tmp_path:
     table = [row for row in tiny.rows() if row.split != "validation"]
     result = Attempt(tiny.job(tmp_path, base, LORA, table=table), recorder).run()
     assert result.best_step == result.steps
+
+
+def test_a_base_model_whose_weights_are_no_numbers_is_named_and_not_the_learning_rate(
+    base: Path, tmp_path: Path, recorder: tiny.Recorder
+) -> None:
+    broken = Path(shutil.copytree(base, tmp_path / "broken"))
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name, tensor in weights.items() if "query.weight" in name)
+    weights[name][0, 0] = math.nan
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RunFailed, match=r"weights contain NaN.*query\.weight") as failed:
+        attempt(tmp_path / "run", broken, recorder, LORA)
+    assert failed.value.code is FailureCode.MODEL_UNAVAILABLE
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(

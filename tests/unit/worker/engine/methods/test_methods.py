@@ -235,7 +235,11 @@ def test_what_is_kept_tells_nothing_of_this_machine(attempt: Run, spec: MethodSp
     for file in output.rglob("*.json"):
         assert str(output.parent.parent) not in file.read_text()
     if spec.mechanism == "peft":
-        assert json.loads((output / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny"
+        config = json.loads((output / "adapter" / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "tiny"
+        assert list(config) == sorted(config)
+        names = config.get("target_modules")
+        assert not isinstance(names, list) or names == sorted(names), "PEFT keeps them in a set"
     assert not list(output.rglob(".*")), "the checkpoint is gone"
 
 

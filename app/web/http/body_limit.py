@@ -1,0 +1,32 @@
+"""A body above the limit of its route is answered as any other mistake: FastAPI's own answer is plain text."""
+
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from app.web.http.errors import body_too_large
+
+TOO_LARGE = 413
+
+
+class Application(FastAPI):
+    """FastAPI, whose limit of a body lies outside of every middleware."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        replaced = False
+
+        async def explaining(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and message["status"] == TOO_LARGE:
+                replaced = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+                if replaced:
+                    await body_too_large(Request(scope))(scope, receive, send)
+            if not replaced:
+                await send(message)
+
+        await super().__call__(scope, receive, explaining)
