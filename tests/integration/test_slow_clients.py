@@ -1,4 +1,4 @@
-"""Clients that send or take nothing: their connections are closed, and hold up nobody."""
+"""Clients that send or take nothing: their connections are closed."""
 
 import asyncio
 import socket

@@ -36,14 +36,14 @@ Key = tuple[object, ...]
 class _Kept:
     version: str
     began: float
-    """Monotonic seconds at which its making began: whoever asked before that may have it, whatever changed since."""
+    """Monotonic seconds at which rendering began: requests that arrived before that may have the page, whatever changed since."""
     messages: tuple[Message, ...]
     route: object
     size: int
 
 
 class KeptPages:
-    """Answers from memory what nobody has changed."""
+    """Answers from memory what has not changed."""
 
     def __init__(self, app: ASGIApp, database: Callable[[], Database], most_bytes: int = MOST_BYTES) -> None:
         self.app = app
@@ -87,8 +87,8 @@ class KeptPages:
             return None
 
     async def _make(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the application answer, and keep that; sent only once it is complete, so that a slow reader holds up
-        nobody who waits for the same page."""
+        """Have the application answer, and keep that; sent only once it is complete, so that a slow reader does
+        not hold up the others who wait for the same page."""
         began, version = time.monotonic(), await self._version()
         messages: list[Message] = []
 

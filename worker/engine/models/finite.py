@@ -1,4 +1,4 @@
-"""Weights that are no numbers: told apart from a training that diverges."""
+"""Weights that are NaN or infinite, as opposed to a training that diverges."""
 
 import torch
 from torch import nn
