@@ -36,7 +36,8 @@ Key = tuple[object, ...]
 class _Kept:
     version: str
     began: float
-    """Monotonic seconds at which rendering began: requests that arrived before that may have the page, whatever changed since."""
+    """Monotonic seconds at which rendering began. A request that arrived before that may have the page, whatever has
+    changed since."""
     messages: tuple[Message, ...]
     route: object
     size: int
