@@ -71,8 +71,13 @@ $(BIN)/pip:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "The environment $(VENV) could not be made; the lines above say why." >&2; exit 1; }
 
+# On x86-64 Linux PyPI's torch is the CUDA build. TORCH_INDEX_URL names an index with another one, as for the Dockerfile.
 $(STAMP): pyproject.toml | $(BIN)/pip
 	@echo "Installing Vezna and what it needs into $(VENV) (once, a few minutes)"
+	@if [ -z "$(TORCH_INDEX_URL)" ] && [ "$$(uname -sm)" = "Linux x86_64" ] && ! command -v nvidia-smi >/dev/null; then \
+		echo "PyPI's torch is built for NVIDIA GPUs and takes several GB, and this machine seems to have no such GPU. For the CPU build, a few hundred MB, stop here and run: make $(GOAL) TORCH_INDEX_URL=<the index that pytorch.org names for CPU>"; fi
+	@if [ -n "$(TORCH_INDEX_URL)" ]; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --index-url "$(TORCH_INDEX_URL)" torch || { echo "torch could not be installed from $(TORCH_INDEX_URL); the lines above say why." >&2; exit 1; }; fi
 	@$(INSTALL) ".[worker,sample,embedded]" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
 	@touch $@
 

@@ -32,7 +32,7 @@ from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub import fetch_model
 from worker.engine.models.load import Loaded, checkpoint_blocks, load
-from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
+from worker.engine.models.precision import freeze_in_bf16, settle
 from worker.engine.models.quantization import NF4, shape
 from worker.engine.prefix.stored_prefix import stored_prefix
 from worker.engine.progress import Instruments, ProgressSink
@@ -85,9 +85,8 @@ class Attempt:
                 incompatibility.located,
             )
         expected = self.method.trains(facts)
-        if self.bf16:
-            cast_frozen_to_bf16(base.model, {t.name for t in expected} | {p.name for p in facts.head_parameters})
-        nn.Module.to(base.model, self.device)
+        in_float32 = {t.name for t in expected} | {p.name for p in facts.head_parameters}
+        settle(base.model, in_float32, self.device, bf16=self.bf16)
         if self.device.type == "cpu":
             use_fast_dropout(base.model)
 

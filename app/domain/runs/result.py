@@ -113,7 +113,7 @@ class AuditGroup(_Value):
 
 
 class Audit(_Value):
-    """Freeze audit: what should train did, what should not did not; by SHA-256 of every tensor before and after."""
+    """Freeze audit: what should train did, what should not did not; by a hash of every tensor before and after."""
 
     passed: bool
     groups: list[AuditGroup]

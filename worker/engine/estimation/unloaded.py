@@ -13,13 +13,13 @@ from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.resources.estimate import EstimateRequest
 from worker.engine.estimation.fake import pack
-from worker.engine.estimation.loading import loading_bytes, stored, type_of
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import attention, check_task, checkpoint_blocks, harmless, load_config
-from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
+from worker.engine.models.precision import freeze_in_bf16, settle
+from worker.engine.models.weights import stored_dtype
 from worker.engine.tasks import TASKS
 
 
@@ -78,17 +78,18 @@ def _from_json(values: dict[str, Any]) -> PreTrainedConfig:
 def unloaded(request: EstimateRequest) -> Unloaded:
     """Build the model on `meta`. Raises `RunFailed(bad_configuration)` if model or method is impossible."""
     config, task, method = configuration(request), TASKS[request.task], _without_values(request.method)
-    dtype = type_of(config)
-    base = on_meta(config, task.AUTO, attn_implementation=attention(config, request.task), dtype=torch.float32)
+    folder = hub.description_folder(request.location, request.revision) if request.config is None else None
+    dtype = stored_dtype(folder, config_dtype(config)) if folder else config_dtype(config)
+    base = on_meta(config, task.AUTO, attn_implementation=attention(config, request.task), dtype=dtype)
     facts = describe(base, request.task)
     if error := method.incompatibility(facts) or method.clash(request.training):
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
             error.located,
         )
-    expected, float32 = method.trains(facts), _bytes(base)
-    if request.bf16:
-        cast_frozen_to_bf16(base, {t.name for t in expected} | {p.name for p in facts.head_parameters})
+    stored_bytes = _bytes(base)
+    in_float32 = {t.name for t in method.trains(facts)} | {p.name for p in facts.head_parameters}
+    settle(base, in_float32, torch.device("meta"), bf16=request.bf16)
     with torch.device("meta"):
         model = MECHANISMS[method.mechanism].apply(base, method, facts)
     if request.training.gradient_checkpointing:
@@ -97,12 +98,17 @@ def unloaded(request: EstimateRequest) -> Unloaded:
     pack(model, list(packed), torch.bfloat16 if request.bf16 else torch.float32)
     if request.bf16:
         freeze_in_bf16(model)
-    loaded = final = _bytes(model)  # with CUDA it is loaded on the host, and copied to the device once
-    if request.device == "cpu":
-        folder = hub.description_folder(request.location, request.revision) if request.config is None else None
-        files = stored(folder, dtype, facts.total)
-        loaded = loading_bytes(files, float32, final, sum(packed.values()), rounded=request.bf16)
+    loaded = _bytes(model)
+    if request.device == "cpu" and packed:
+        # Each matrix is read, quantized and freed, but the pages of its file stay until all of them are.
+        loaded += stored_bytes
     return Unloaded(base, model, facts, loaded)
+
+
+def config_dtype(config: PreTrainedConfig) -> torch.dtype:
+    """The dtype of the stored weights by a configuration that no model was built from yet: building would set it."""
+    dtype = getattr(config, "dtype", None)
+    return dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32
 
 
 def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedModel:

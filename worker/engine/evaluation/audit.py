@@ -2,8 +2,9 @@
 
 Two mistakes look like a bad method: a tensor that should train is frozen (the head under PEFT is the classic), or one
 that should be frozen trains, which invalidates the comparison of memory and parameters. Before training, the names with
-`requires_grad` are compared with the method's own rule. After it, the SHA-256 of every parameter is compared with its
-hash before: each frozen one must be equal, each trainable one different.
+`requires_grad` are compared with the method's own rule. After it, the hash of every parameter is compared with its hash
+before: each frozen one must be equal, each trainable one different. On a CPU the hash is SHA-256; on a GPU it is
+`fingerprint`, because copying an 8B model to the host and hashing it there takes longer than many runs train.
 
 Some tensors legitimately never get a gradient: a module that the forward pass does not use, or LoRA's A in a run of a
 single step, because B is still zero. The optimizer identifies them: no state, or a first moment of zeros. They become
@@ -24,6 +25,11 @@ from app.domain.runs.result import Audit, AuditGroup
 from worker.engine.models.quantization import shape, stored
 
 _SHOWN = 3
+_MULTIPLIERS = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9)
+"""Odd, with irregular bits: golden ratio and SplitMix64 (Steele et al. 2014), without their highest bits, so that they
+fit into a signed integer."""
+_WORDS = 2**20
+"""Words at a time, so that a fingerprint takes some 32 MiB beside the tensor."""
 
 
 def check_trainable(model: nn.Module, expected: Collection[Tensor]) -> None:
@@ -38,8 +44,8 @@ def check_trainable(model: nn.Module, expected: Collection[Tensor]) -> None:
 
 
 def hashes(model: nn.Module) -> dict[str, bytes]:
-    """SHA-256 of every parameter's bytes, by name."""
-    return {name: _sha256(parameter) for name, parameter in model.named_parameters()}
+    """The hash of every parameter's bytes, by name."""
+    return {name: _hash(parameter) for name, parameter in model.named_parameters()}
 
 
 def compare(
@@ -94,7 +100,29 @@ def compare(
     )
 
 
-def _sha256(parameter: torch.Tensor) -> bytes:
+def fingerprint(tensor: torch.Tensor) -> bytes:
+    """128 bits of a tensor, computed where it is: two sums of its 32-bit words, each multiplied by an odd number that
+    depends on its position, modulo 2⁶⁴.
+
+    A change of one word always changes both sums, because odd numbers have an inverse; other changes cancel out in both
+    with a probability of about 2⁻¹²⁸. It protects from mistakes, not from an attacker.
+    """
+    data = tensor.detach().contiguous().view(-1).view(torch.uint8)
+    words = nn.functional.pad(data, (0, -data.numel() % 4)).view(torch.int32)
+    sums = torch.zeros(len(_MULTIPLIERS), dtype=torch.int64, device=tensor.device)
+    for start in range(0, words.numel(), _WORDS):
+        chunk = words[start : start + _WORDS].long()
+        places = torch.arange(start, start + chunk.numel(), device=tensor.device)
+        for i, multiplier in enumerate(_MULTIPLIERS):
+            mixed = (places + 1) * multiplier
+            mixed = (mixed ^ (mixed >> 29)) * multiplier | 1
+            sums[i] += (chunk * mixed).sum()
+    return sums.cpu().numpy().tobytes()
+
+
+def _hash(parameter: torch.Tensor) -> bytes:
+    if parameter.device.type != "cpu":
+        return b"".join(fingerprint(tensor) for tensor in stored(parameter))
     digest = hashlib.sha256()
     for tensor in stored(parameter):
         # via bytes, since numpy has no bfloat16

@@ -5,8 +5,9 @@ arithmetic.
 
 torch draws one random number per element. Here one draw of 64 bits serves four elements: an element is kept if its 16
 bits, as a signed integer, are at least a threshold. So p is rounded to a multiple of 1/65536, and the scaling factor
-uses the rounded p, which keeps the mean exact. The bits come from torch's own generator, so seeds and checkpoints
-apply.
+uses the rounded p, which keeps the mean exact. The factor is applied to the product x · m, where torch rounds once: a
+mask that holds it would round it to 1.1094 for p = 0.1 in bfloat16, and lose 0.15 % of every mean. The bits come from
+torch's own generator, so seeds and checkpoints apply.
 
 Models such as BERT also drop attention weights. torch's SDPA has no fast CPU kernel for that and falls back to one that
 makes many passes over the B·H·T·T weights; `attend` computes the same formula in four passes.
@@ -22,12 +23,17 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 _LEVELS = 2**16
 
 
-def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
-    """m / (1 − p) of a shape, on the CPU."""
+def drop(x: torch.Tensor, p: float) -> torch.Tensor:
+    """x · m / (1 − p), on the CPU."""
     dropped = round(p * _LEVELS)
+    return (x * _kept(x.shape, dropped, x.dtype)).mul_(_LEVELS / (_LEVELS - dropped))
+
+
+def _kept(shape: torch.Size, dropped: int, dtype: torch.dtype) -> torch.Tensor:
+    """m, of a shape; the draws are freed before it is used."""
     draws = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     decisions = draws.view(torch.int16)[: shape.numel()].view(shape) >= dropped - _LEVELS // 2
-    return decisions.to(dtype).mul_(_LEVELS / (_LEVELS - dropped))
+    return decisions.to(dtype)
 
 
 class Dropout(nn.Dropout):
@@ -37,7 +43,7 @@ class Dropout(nn.Dropout):
         """[…] to the same shape; unchanged in evaluation mode."""
         if not self.training or not 0 < self.p < 1:
             return super().forward(input)
-        return input * keep_mask(input.shape, self.p, input.dtype)
+        return drop(input, self.p)
 
 
 def attend(
@@ -71,8 +77,7 @@ def attend(
         alpha=width**-0.5 if scaling is None else scaling,
     ).view(batch, heads, queries, key.shape[2])
     bias = _bias(attention_mask, causal and queries > 1, scores)
-    weights = (scores if bias is None else scores + bias).softmax(-1)
-    weights = weights * keep_mask(weights.shape, dropout, weights.dtype)
+    weights = drop((scores if bias is None else scores + bias).softmax(-1), dropout)
     mixed = torch.bmm(weights.flatten(0, 1), value.reshape(-1, *value.shape[2:]))
     return mixed.view(batch, heads, queries, -1).transpose(1, 2).contiguous(), None
 

@@ -27,7 +27,7 @@ from app.domain.tasks import Task
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe, head_names
 from worker.engine.models.quantization import NF4
-from worker.engine.models.weights import refuse_unusable, weight_files, without_weights
+from worker.engine.models.weights import refuse_unusable, stored_dtype, weight_files, without_weights
 from worker.engine.tasks import TASKS
 
 MOST_LAYERS = 1000
@@ -44,8 +44,9 @@ class Loaded(NamedTuple):
 
 
 def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: int, nf4: NF4 | None = None) -> Loaded:
-    """Load base model and tokenizer for a task, in float32 on the CPU, with a new head over `labels` where the task
-    adds one. With `nf4`, its linear layers are quantized to four bits, and all but the head is on the device of `nf4`.
+    """Load base model and tokenizer for a task, in the dtype of the files on the CPU, with a new head over `labels` in
+    float32 where the task adds one. With `nf4`, its linear layers are quantized to four bits, and all but the head is
+    on the device of `nf4`. `worker.engine.models.precision.settle` gives the tensors the dtypes that they train in.
 
     The head's weights depend on the seed alone, so all arms of a comparison start from the same ones; a head in the
     checkpoint is replaced. Weights stay mapped from their file until they are first written, so loading needs no second
@@ -65,7 +66,7 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
         model, report = TASKS[task].AUTO.from_pretrained(
             str(folder),
             config=config,
-            dtype=torch.float32,
+            dtype=stored_dtype(folder),
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,  # a head with another number of labels; anything else is checked below
@@ -196,8 +197,8 @@ def _new_head(model: PreTrainedModel, names: Sequence[str], seed: int) -> None:
     """Initialize the head by its architecture's own rule, from the seed alone."""
     torch.manual_seed(seed)
     for name in names:
-        # on the CPU for every device: another generator would draw other numbers
-        for module in model.get_submodule(name).to("cpu").modules():
+        # on the CPU in float32 for every device and file: another generator would draw other numbers
+        for module in model.get_submodule(name).to("cpu", torch.float32).modules():
             for parameter in module.parameters(recurse=False):
                 # transformers skips modules that are marked as loaded or initialized
                 parameter._is_hf_initialized = False  # type: ignore[attr-defined]

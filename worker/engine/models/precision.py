@@ -1,8 +1,14 @@
 """Which weights are stored in bfloat16, and where autocast is needed.
 
-With `bf16`, frozen matrices are stored in bfloat16 from the start, 2 bytes a value: autocast would round them for every
-use anyway, so the loss is the same within bfloat16. Trainable weights stay float32, since updates below half a bfloat16
-ulp would be lost; so do vectors, which take little memory, and which normalization needs exactly.
+A base model is loaded in the dtype of its files (`load`), and `settle` gives each tensor the dtype that it trains in,
+one at a time, on the device: an 8B model stored in bfloat16 never exists in float32.
+
+    trainable, head       float32      updates below half a bfloat16 ulp would be lost
+    frozen, without bf16  float32
+    frozen, with bf16     matrices in bfloat16, 2 bytes a value: autocast would round them for every use anyway, so the
+                          loss is the same within bfloat16; vectors as in the file. Normalization multiplies by its
+                          weight last, and a float32 weight would make its output, and every activation that is saved
+                          of it, float32.
 
 PiSSA and OLoRA decompose the rounded W, which is the one that all arms compute with; the residual is rounded once more.
 PEFT creates an adapter in the dtype of the layer beside it and casts it to float32 afterwards, so a LoRA's initial
@@ -10,29 +16,42 @@ values are bfloat16 numbers; from then on they are float32.
 """
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Literal
 
 import torch
 from torch import nn
 
+from worker.engine.models.quantization import is_packed
 from worker.engine.models.weights import MappedFiles
 
 
-def cast_frozen_to_bf16(model: nn.Module, excluded: Collection[str]) -> None:
-    """Cast every matrix of a base model to bfloat16, except the `excluded` names: trainable weights and the head.
+def settle(model: nn.Module, in_float32: Collection[str], device: torch.device, *, bf16: bool) -> None:
+    """Give each tensor of a base model its dtype (above) on the device, in place. `in_float32` names those that are
+    float32 in any case: the trainable weights and the head.
 
-    One tensor at a time, and the mapped pages of its file are released as it is cast: there is never a whole copy in
-    float32.
+    The mapped pages of a tensor's file are released as it is converted: there is never a second copy of the model.
     """
-    _round((p for name, p in model.named_parameters() if name not in excluded), MappedFiles())
+    files = MappedFiles()
+    for name, parameter in model.named_parameters():
+        if not is_packed(parameter):
+            dtype = _frozen_dtype(parameter) if bf16 and name not in in_float32 else torch.float32
+            _convert(parameter, device, dtype, files)
+    if not bf16:
+        for buffer in model.buffers():
+            if buffer.dtype in (torch.float16, torch.bfloat16):
+                buffer.data = buffer.data.float()
+    nn.Module.to(model, device)
 
 
 def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
     """Do the same after a method has been applied, for weights that it has frozen, such as the head that PEFT trains a
     copy of. Returns the dtype of frozen weights."""
     frozen = [p for p in model.parameters() if not p.requires_grad]
-    _round(frozen, MappedFiles())
+    files = MappedFiles()
+    for parameter in frozen:
+        if not is_packed(parameter):
+            _convert(parameter, parameter.device, _frozen_dtype(parameter), files)
     for module in model.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             # PEFT would cast each adapter's input to float32, and autocast would cast it back.
@@ -60,10 +79,15 @@ def alike(actual: torch.Tensor, expected: torch.Tensor, compute: torch.dtype) ->
     return bool((actual - expected).float().norm() <= tolerance * expected.float().norm())
 
 
-def _round(parameters: Iterable[nn.Parameter], files: MappedFiles) -> None:
-    for parameter in parameters:
-        if parameter.ndim > 1 and parameter.dtype == torch.float32:
-            values = parameter.data
-            # The parameter object stays the same: tied weights stay tied.
-            parameter.data = values.to(torch.bfloat16)
-            files.release(values)
+def _frozen_dtype(parameter: nn.Parameter) -> torch.dtype:
+    """Of a frozen tensor with bfloat16 arithmetic."""
+    keeps = parameter.ndim <= 1 and parameter.dtype is torch.float32
+    return torch.float32 if keeps else torch.bfloat16
+
+
+def _convert(parameter: nn.Parameter, device: torch.device, dtype: torch.dtype, files: MappedFiles) -> None:
+    values = parameter.data
+    if values.dtype != dtype or values.device != device:
+        # The parameter object stays the same: tied weights stay tied.
+        parameter.data = values.to(device, dtype)
+        files.release(values)

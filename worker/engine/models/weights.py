@@ -13,6 +13,8 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""By safetensors' names; weights are loaded in one of these."""
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5"}
 _SHOWN = 3
 _SAMPLE_BYTES = 65536
@@ -44,6 +46,33 @@ def chosen_weights(hub_id: str, folder: Path, names: Collection[str]) -> list[st
                 _("The index of its weights names %(name)r, which does not exist.", name=name),
             )
     return named
+
+
+def stored_dtype(folder: Path, default: torch.dtype = torch.float32) -> torch.dtype:
+    """The dtype that most bytes of the weights have in their files, by the headers of these; without readable files the
+    default. What no model computes in (float64, integers) becomes float32."""
+    sizes: dict[str, int] = {}
+    try:
+        files = [folder / name for name in chosen_weights("", folder, [path.name for path in folder.iterdir()])]
+    except RunFailed:
+        files = []  # a hub model that is not downloaded yet
+    for file in files:
+        for name, size in _header(file):
+            sizes[name] = sizes.get(name, 0) + size
+    largest = max(sizes, key=lambda name: sizes[name], default=None)
+    return default if largest is None else _DTYPES.get(largest, torch.float32)
+
+
+def _header(file: Path) -> list[tuple[str, int]]:
+    """Dtype and bytes of each tensor; empty for an invalid file, which loading will report."""
+    try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(min(length, file.stat().st_size)))
+        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+        return [(str(t["dtype"]), int(t["data_offsets"][1]) - int(t["data_offsets"][0])) for t in tensors]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return []
 
 
 def refuse_unusable(hub_id: str, names: Collection[str]) -> None:

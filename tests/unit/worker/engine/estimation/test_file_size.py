@@ -15,7 +15,7 @@ from tests.unit.worker.engine.estimation.test_estimate import TRIES, job, reques
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
-from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
+from worker.engine.models.precision import freeze_in_bf16, settle
 from worker.engine.saving.artifacts import file_bytes
 
 MORE: list[tuple[MethodSpec, str]] = [
@@ -39,7 +39,12 @@ def on_disk(spec: MethodSpec, name: str, folder: Path, *, bf16: bool) -> int:
     model, task = tried.model(name), tried.MODELS[name]
     facts, mechanism = describe(model, task), MECHANISMS[spec.mechanism]
     if bf16:
-        cast_frozen_to_bf16(model, {t.name for t in spec.trains(facts)} | {p.name for p in facts.head_parameters})
+        settle(
+            model,
+            {t.name for t in spec.trains(facts)} | {p.name for p in facts.head_parameters},
+            next(model.parameters()).device,
+            bf16=True,
+        )
     adapted = mechanism.apply(model, spec, facts)
     if bf16:
         freeze_in_bf16(adapted)

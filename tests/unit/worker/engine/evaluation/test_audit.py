@@ -164,3 +164,21 @@ def test_hashes_see_one_bit_of_any_type() -> None:
         model.bias.data[1] += 1
         after = audit.hashes(model)
         assert (after["weight"] == before["weight"]) and after["bias"] != before["bias"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+def test_a_fingerprint_changes_with_every_value_and_every_exchange(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    tensor = torch.randint(1, 100, (7, 2**18 + 1)).to(dtype)  # several chunks in float32, and an odd number of bytes
+    before = audit.fingerprint(tensor)
+    assert audit.fingerprint(tensor.clone()) == before
+    seen = {before}
+    for row, column in ((0, 0), (3, 2**17), (6, 2**18)):
+        changed = tensor.clone()
+        changed[row, column] += 1
+        seen.add(audit.fingerprint(changed))
+    exchanged = tensor.clone()
+    exchanged[[0, 1]] = exchanged[[1, 0]]
+    seen.add(audit.fingerprint(exchanged))
+    assert len(seen) == 5
+    assert all(len({fingerprint[part : part + 8] for fingerprint in seen}) == 5 for part in (0, 8))

@@ -21,7 +21,7 @@ from worker.engine.evaluation.change import Change, Product
 from worker.engine.evaluation.weight_delta import analyse, cosines, dense_values, eigen, product_values
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
-from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
+from worker.engine.models.precision import freeze_in_bf16, settle
 
 FACTS = describe(tried.model("bert"), "sequence-classification")
 CPU = torch.device("cpu")
@@ -167,7 +167,12 @@ def test_every_kind_of_lora_has_the_update_that_its_layer_does(spec: LoraSpec) -
 def test_a_weight_in_bfloat16_does_not_round_the_update() -> None:
     model = tried.model("bert")
     spec = LoraSpec(r=4, use_dora=True)
-    cast_frozen_to_bf16(model, {t.name for t in spec.trains(FACTS)} | {p.name for p in FACTS.head_parameters})
+    settle(
+        model,
+        {t.name for t in spec.trains(FACTS)} | {p.name for p in FACTS.head_parameters},
+        next(model.parameters()).device,
+        bf16=True,
+    )
     adapted = MECHANISMS["peft"].apply(model, spec, FACTS)
     freeze_in_bf16(adapted)
     with torch.no_grad():

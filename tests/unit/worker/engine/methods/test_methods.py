@@ -25,7 +25,7 @@ from worker.engine.methods import MECHANISMS, bottleneck
 from worker.engine.models.architecture import describe
 from worker.engine.models.inspect import on_task
 from worker.engine.models.load import checkpoint_blocks
-from worker.engine.models.precision import cast_frozen_to_bf16, freeze_in_bf16
+from worker.engine.models.precision import freeze_in_bf16, settle
 
 
 def tries_on(*names: str, mechanisms: Sequence[str] = tuple(MECHANISMS)) -> pytest.MarkDecorator:
@@ -84,7 +84,12 @@ def test_it_learns_and_leaves_the_rest_as_it_was(spec: MethodSpec, name: str) ->
 def test_it_learns_with_a_frozen_base_in_bfloat16(spec: MethodSpec, name: str) -> None:
     model = tried.model(name)
     facts = describe(model, tried.MODELS[name])
-    cast_frozen_to_bf16(model, {t.name for t in spec.trains(facts)} | {p.name for p in facts.head_parameters})
+    settle(
+        model,
+        {t.name for t in spec.trains(facts)} | {p.name for p in facts.head_parameters},
+        next(model.parameters()).device,
+        bf16=True,
+    )
     torch.manual_seed(0)
     adapted = MECHANISMS[spec.mechanism].apply(model, spec, facts)
     kept = freeze_in_bf16(adapted)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from app.domain.methods import (
     FullSpec,
@@ -16,10 +17,11 @@ from app.domain.methods import (
     MethodSpec,
 )
 from app.domain.runs.result import Memory, RunResult
-from tests import tiny
+from tests import tiny, tiny_lm
 from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.attempt import Attempt
-from worker.engine.models.precision import cast_frozen_to_bf16, computing
+from worker.engine.models.load import load
+from worker.engine.models.precision import computing, settle
 
 PROJECTIONS = ["query", "value"]
 METHODS: list[MethodSpec] = [
@@ -44,7 +46,7 @@ def test_losses_are_those_of_a_base_that_is_rounded_only_when_it_is_frozen(
     base: Path, tmp_path: Path, method: MethodSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, losses = run(tmp_path / "held", base, method)
-    monkeypatch.setattr("worker.engine.attempt.cast_frozen_to_bf16", lambda model, excluded: None)
+    monkeypatch.setattr("worker.engine.attempt.settle", lambda *_, bf16: None)
     late, expected = run(tmp_path / "late", base, method)
     assert losses == pytest.approx(expected, rel=0.05)
     assert held.evaluations[0].loss == pytest.approx(late.evaluations[0].loss, rel=0.02)
@@ -56,7 +58,7 @@ def test_what_trains_and_what_is_tied_stay_as_they_are() -> None:
     model = torch.nn.ModuleDict({name: torch.nn.Linear(4, 4) for name in ("embedding", "projection", "head")})
     model["projection"].weight = model["embedding"].weight
     head = model["head"].weight.clone()
-    cast_frozen_to_bf16(model, {"head.weight"})
+    settle(model, {"head.weight"}, torch.device("cpu"), bf16=True)
     assert model["projection"].weight is model["embedding"].weight
     assert {name: p.dtype for name, p in model.named_parameters()} == {
         "embedding.weight": torch.bfloat16, "embedding.bias": torch.float32, "projection.bias": torch.float32,
@@ -65,6 +67,24 @@ def test_what_trains_and_what_is_tied_stay_as_they_are() -> None:
     assert torch.equal(model["head"].weight, head)
     with computing(model):
         assert model["embedding"](torch.zeros(1, 4)).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_frozen_vectors_keep_the_dtype_of_the_file_so_that_norms_emit_it(tmp_path: Path, dtype: torch.dtype) -> None:
+    base = tiny_lm.save_model(tmp_path, "llama")
+    LlamaForCausalLM.from_pretrained(base, dtype=dtype).save_pretrained(base)
+    model = load(str(base), "", "causal-lm", [], 0).model
+    assert {p.dtype for p in model.parameters()} == {dtype}
+    settle(model, {"lm_head.weight"}, torch.device("cpu"), bf16=True)
+    assert {name for name, p in model.named_parameters() if p.dtype is not torch.bfloat16} == {"lm_head.weight"}
+    emitted = []
+    norm = model.get_submodule("model.layers.0.input_layernorm")
+    norm.register_forward_hook(lambda module, inputs, output: emitted.append(output.dtype))
+    with computing(model):
+        model(input_ids=torch.ones(1, 3, dtype=torch.int64))
+    assert emitted == [torch.bfloat16]
+    settle(model, [], torch.device("cpu"), bf16=False)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 def test_full_fine_tuning_holds_nothing_in_it(base: Path, tmp_path: Path) -> None:
@@ -90,7 +110,7 @@ def test_no_phase_before_training_holds_a_frozen_base_in_four_bytes_a_number(tmp
     program = f"""
 from pathlib import Path
 from app.domain.runs.job import TrainJob
-from tests import tiny
+from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
 tiny.save_model(Path({str(tmp_path / "warm")!r}))
 job = TrainJob.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_bytes())
