@@ -18,7 +18,7 @@ from timeit import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.intervals import difference
+from app.domain.comparison.intervals import difference, score_interval
 from app.domain.comparison.verdict import VerdictKind, confidence_after, judge
 
 DIFFICULTY_SD = 8.0
@@ -48,6 +48,8 @@ class Design:
     """By arm; the first is the reference."""
     lasting_sd: float = 0.0
     """What a method does to an item, whatever the seed; on the logit scale."""
+    last_fixed: bool = False
+    """The last arm is a baseline: a seed does nothing to it."""
 
 
 def accuracy(shift: NDArray[np.float64], lasting_sd: float) -> NDArray[np.float64]:
@@ -76,7 +78,8 @@ def studies(design: Design, count: int, seed: int, batch: int = 100) -> Iterator
     """`count` studies, each [arms, S, N] of 0 and 1."""
     rng = np.random.default_rng([seed, design.seeds, design.items, round(design.seed_sd * 1e6), design.shared])
     arms = len(design.accuracies)
-    truth = [logits(a, design.seed_sd, design.lasting_sd) for a in design.accuracies]
+    seed_sds = [design.seed_sd] * (arms - design.last_fixed) + [0.0] * design.last_fixed
+    truth = [logits(a, sd, design.lasting_sd) for a, sd in zip(design.accuracies, seed_sds, strict=True)]
     ability, scale = (np.array(x).reshape(1, arms, 1, 1) for x in zip(*truth, strict=True))
     for start in range(0, count, batch):
         n = min(batch, count - start)
@@ -124,6 +127,20 @@ def extended(design: Design, count: int, margin: float, seed: int = 0) -> tuple[
     return first / count, last / count
 
 
+def gated(design: Design, count: int, baseline: float, margin: float = 0.02, seed: int = 0) -> tuple[float, ...]:
+    """Shares of studies that say "fine-tuning helps", that call an arm better or worse without asking that first, and
+    that call one so after a yes; by a deterministic baseline with this accuracy."""
+    helps = free = after = 0
+    last = len(design.accuracies)
+    for study in studies(replace(design, accuracies=(*design.accuracies, baseline), last_fixed=True), count, seed):
+        gap = score_interval(study[last, 0] - study[0])
+        verdicts = judge({str(i): scores for i, scores in enumerate(study[:last])}, "0", margin).values()
+        claims = any(v.kind in (VerdictKind.BETTER, VerdictKind.WORSE) for v in verdicts)
+        opens = gap.high < 0
+        helps, free, after = helps + opens, free + claims, after + (claims and opens)
+    return helps / count, free / count, after / count
+
+
 def grid(lasting_sd: float = 0.0) -> list[Design]:
     """The cells: no true difference, seeds × items × seed sd × independent or shared seeds."""
     cells = product(SEEDS, ITEMS, SEED_SDS, (False, True))
@@ -164,6 +181,11 @@ def main() -> None:
     for s, seed_sd, margin in product((2, 3), (0.004, 0.013), (0.01, 0.02)):
         rates = extended(Design(s, 646, seed_sd, lasting_sd=LASTING_SD), count // 5, margin)
         print(f"{s} seeds, sd {seed_sd}, margin {margin}: at first {rates[0]:.1%}, in the end {rates[1]:.1%}")
+    print("\nthree arms without a difference behind the question whether fine-tuning helps (margin 2 points)\n")
+    for s, seed_sd, best in product((2, 3, 5), (0.003, 0.013), (0.89, 0.60)):
+        truth = Design(s, 646, seed_sd, accuracies=(0.89,) * 3, lasting_sd=LASTING_SD)
+        shares = ", ".join(f"{share:.1%}" for share in gated(truth, count, best))
+        print(f"{s} seeds, sd {seed_sd}, baseline {best}: helps, arms alone, arms after a yes: {shares}")
     print("\nadding seeds, from 3 to 10, until the interval excludes 0 (no true difference)\n")
     peeks = range(3, 11)
     stopped = [

@@ -28,6 +28,7 @@ def requests(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow) -> list[
             labels=facts.labels,
             train_fraction=fraction,
             max_length=spec.training.max_length if BASELINES[kind].uses_model else 0,
+            max_new_tokens=spec.training.max_new_tokens if kind == "few-shot" else 0,
             **(model_fields(model) if BASELINES[kind].uses_model else {}),
         )
         for kind in baselines_of(spec.task, facts.format, spec.verdict_metric)

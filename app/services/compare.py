@@ -16,6 +16,7 @@ from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.runs.groups import About
 from app.domain.runs.status import RunStatus
+from app.services.studies import comparisons
 from app.store.queries import base_models, collections, datasets, evaluations, runs, studies
 from app.store.queries.evaluations import ItemScores
 from app.store.tables import DatasetRow, RunRow
@@ -100,6 +101,8 @@ def compare(session: Session, selection: Selection) -> Selected:
         predeclared=declared.runs,
         confidence=confidence_after(studies.most_looks(session, study_ids)),
     )
+    if declared.closed:
+        comparison = comparison.not_tested()
     return Selected(comparison, missing, replaced, studies.names(session, study_ids))
 
 
@@ -112,6 +115,8 @@ class _Predeclared:
     """A run of its reference arm that has a result; None without one."""
     runs: frozenset[int] | None = None
     """Every run of that arm; None where the runs are not all of one study."""
+    closed: bool = False
+    """Fine-tuning is not shown to help there, so that no arm has a verdict."""
 
 
 def _predeclared(session: Session, rows: Sequence[RunRow]) -> _Predeclared:
@@ -120,10 +125,11 @@ def _predeclared(session: Session, rows: Sequence[RunRow]) -> _Predeclared:
     study_id = study_ids.pop()
     if study_ids or study_id is None:
         return _Predeclared()
-    spec = studies.get(session, study_id).spec
+    study = studies.get(session, study_id)
+    spec, closed = study.spec, comparisons(session, [study])[study_id].learning.closed
     arm = [row for row in rows if row.arm == spec.reference_arm]
     done = (row.id for row in arm if row.score is not None and _counts(row))
-    return _Predeclared(spec.margin_points, next(done, None), frozenset(row.id for row in arm))
+    return _Predeclared(spec.margin_points, next(done, None), frozenset(row.id for row in arm), closed)
 
 
 def _counts(row: RunRow) -> bool:

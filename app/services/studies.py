@@ -232,6 +232,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
             interim_looks=row.interim_looks,
             test_items=dataset.facts.counts["test"] if dataset else None,
             baselines=known,
+            labels=dataset.facts.labels if dataset else (),
         )
     return by_id
 

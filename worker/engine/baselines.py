@@ -30,13 +30,12 @@ from transformers import AutoModel
 
 from app.domain.data.baselines import BASELINES, MOST_TRAINED_ROWS, Baseline, BaselineRequest
 from app.domain.data.dataset import LabelledRow, PairRow, Row, Split, items_hash
-from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import Message, _
+from app.domain.messages import _
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
 from worker.engine.evaluation.generation import exact_match, rouge_l
-from worker.engine.models import hub
-from worker.engine.models.load import load_config, load_tokenizer
+from worker.engine.few_shot import few_shot_answers
+from worker.engine.small_model import impossible, load_small
 from worker.engine.tasks.sequence_classification import token_ids
 
 REGULARIZATIONS = (0.1, 1.0, 10.0, 100.0)
@@ -45,8 +44,6 @@ MOST_FEATURES = 200_000
 WORD = r"(?u)\b\w+\b"
 """Single letters too, which scikit-learn's own pattern leaves out."""
 BATCH_TOKENS = 8192
-MOST_WEIGHT_BYTES = 3 * 2**30
-"""In float32, of a base model whose embeddings are computed; the process may use twice as much."""
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n")
 
 Features = Any
@@ -90,7 +87,7 @@ def _tfidf(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scor
     except ValueError as error:
         if "empty vocabulary" not in str(error) and "no terms remain" not in str(error).lower():
             raise
-        raise _impossible(_("The training texts have no words in common. Choose another dataset.")) from error
+        raise impossible(_("The training texts have no words in common. Choose another dataset.")) from error
     for split in texts:
         if split != "train" and texts[split]:
             features[split] = vectorizer.transform(texts[split])
@@ -111,7 +108,7 @@ def _regression(
     """Scores of the logistic regression whose C is best on the validation split; of equal ones the smallest."""
     train, validation = _labels(rows["train"]), rows["validation"]
     if len(set(train.tolist())) < 2:
-        raise _impossible(_("All training rows have the same label. Choose a dataset with at least two labels."))
+        raise impossible(_("All training rows have the same label. Choose a dataset with at least two labels."))
     candidates = REGULARIZATIONS if validation else (1.0,)
     models = [LogisticRegression(C=c, max_iter=1000).fit(features["train"], train) for c in candidates]
     best = models[0]
@@ -139,6 +136,11 @@ def _first_sentence(_request: BaselineRequest, rows: dict[Split, list[Row]]) -> 
     return _written(lambda prompt: SENTENCE_END.split(prompt.strip(), 1)[0], rows["test"])
 
 
+def _few_shot(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    answers = iter(few_shot_answers(request, _pairs(rows["train"]), _pairs(rows["test"])))
+    return _written(lambda _prompt: next(answers), rows["test"])
+
+
 def _written(answer: Callable[[str], str], test: Sequence[Row]) -> tuple[Scores, dict[MetricName, float]]:
     pairs = [(answer(pair.prompt), pair.completion) for pair in _pairs(test)]
     return {
@@ -149,32 +151,8 @@ def _written(answer: Callable[[str], str], test: Sequence[Row]) -> tuple[Scores,
 
 def _encoder(request: BaselineRequest) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """From N texts to the mean of the last hidden states over each text's tokens, [N, H]. Raises `RunFailed`."""
-    config = load_config(request.location, request.revision)
-    folder, cached = Path(request.location), None
-    if folder.is_absolute():
-        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    else:
-        cached = hub.resolve(request.location, request.revision)
-        stored = sum(file.bytes for file in cached.files if file.name.endswith(".safetensors"))
-    half = str(config.dtype).removeprefix("torch.") in ("bfloat16", "float16")
-    weights = stored * (2 if half else 1)  # they are loaded in float32
-    if weights > MOST_WEIGHT_BYTES:
-        raise _impossible(
-            _(
-                "The base model's weights take %(size)s GiB in float32, and this process has room for %(limit)s GiB.",
-                size=f"{weights / 2**30:.1f}",
-                limit=MOST_WEIGHT_BYTES >> 30,
-            )
-        )
-    if cached is not None:
-        folder = hub.download(request.location, cached.commit, cached.files, lambda _done, _total: None)
-    try:
-        tokenizer = load_tokenizer(folder)
-        loaded: Any = AutoModel.from_pretrained(str(folder), config=config, dtype=torch.float32, use_safetensors=True)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise _impossible(_("The base model could not be loaded (%(reason)s).", reason=reason)) from error
-    model = (loaded.get_encoder() if config.is_encoder_decoder else loaded).eval()
+    tokenizer, loaded = load_small(request, AutoModel)
+    model = loaded.get_encoder() if loaded.config.is_encoder_decoder else loaded
     pad = tokenizer.pad_token_id or 0
 
     def encode(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -212,14 +190,11 @@ def _pairs(rows: Sequence[Row]) -> list[PairRow]:
     return [row for row in rows if isinstance(row, PairRow)]
 
 
-def _impossible(text: Message) -> RunFailed:
-    return RunFailed(FailureCode.BAD_CONFIGURATION, text)
-
-
 _KINDS: dict[str, Callable[[BaselineRequest, dict[Split, list[Row]]], tuple[Scores, dict[MetricName, float]]]] = {
     "most-frequent": _most_frequent,
     "tfidf": _tfidf,
     "embeddings": _embeddings,
     "most-frequent-answer": _most_frequent_answer,
     "first-sentence": _first_sentence,
+    "few-shot": _few_shot,
 }

@@ -6,10 +6,9 @@
              {"baseline": Baseline} or {"error": a sentence}
     stderr   library output, and tracebacks
 
-It imports the ML libraries with its first request. It loads weights only for the baseline of frozen embeddings, and
-trains nothing but logistic regressions. It has a low priority and a
-memory limit, and ends when stdin ends, after an idle time, after a request that exceeded its memory, and with its
-parent.
+It imports the ML libraries with its first request. It loads weights only for the baselines of frozen embeddings and of
+few-shot prompts, and trains nothing but logistic regressions. It has a low priority and a memory limit, and ends when
+stdin ends, after an idle time, after a request that exceeded its memory, and with its parent.
 """
 
 import importlib

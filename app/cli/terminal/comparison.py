@@ -47,7 +47,7 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     for arm in comparison["arms"]:
         table.add_row(*_row(arm), *([_forgetting(arm)] if forgetting else []))
-    if comparison.get("base_score"):
+    if comparison.get("base_score") and all(known["kind"] != "zero-shot" for known in comparison["baselines"]):
         table.add_row("base model (before training)", _score(comparison["base_score"]), style="dim")
     for baseline in comparison.get("baselines", ()):
         score = _score(baseline["score"]) if baseline["score"] else baseline["status"]
@@ -56,7 +56,9 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
 
 
 def remarks(comparison: dict[str, Any]) -> Iterator[str]:
-    """Lines with what limits the verdicts; then McNemar's test."""
+    """Whether fine-tuning helps; lines with what limits the verdicts; then McNemar's test."""
+    if learning := comparison.get("learning"):
+        yield from _learning(learning)
     if "caveats" in comparison:
         yield from (f"- {caveat}" for caveat in comparison["caveats"])
     else:
@@ -67,6 +69,16 @@ def remarks(comparison: dict[str, Any]) -> Iterator[str]:
     if test := comparison.get("mcnemar"):
         only = f"{test['only_arm']} items only the arm gets right, {test['only_reference']} only the reference"
         yield f"McNemar's exact test: {only}; p = {test['p_value']:.2g}."
+
+
+def _learning(learning: dict[str, Any]) -> Iterator[str]:
+    """The first question of a verdict, and why nothing was learned."""
+    if learning["label"]:
+        yield f"Does fine-tuning help? {learning['label']}. {learning['sentence']}".rstrip()
+    for cause in learning["causes"]:
+        yield f"- {cause['title']} ({cause['likelihood']}): {cause['sentence']}"
+        if cause["remedy"]:
+            yield f"  {cause['remedy']}: {cause['prepared']}"
 
 
 def summary(comparison: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 The reference helps only if it beats every baseline: an intersection-union test (Berger 1982), in which each baseline is
 tested at the full level, because all of them must be rejected for the claim. A baseline is deterministic, so its
 difference is the mean of baseline − reference over items and the reference's seeds, with the interval of
-`intervals.score_interval`.
+`intervals.score_interval`. What follows from the answer is in `learning.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,9 +62,11 @@ def baseline_results(
     reference: Scores | None,
     items_hash: str | None,
     confidence: float,
+    base: Scores | None = None,
 ) -> tuple[BaselineResult, ...]:
-    """Baselines beside the reference's [S, N] scores on the items with this hash."""
-    results = []
+    """Baselines beside the reference's [S, N] scores on the items with this hash. `base` are the base model's before
+    training, [S, N], where it can do the task without: its zero-shot scores."""
+    results = [] if base is None else [zero_shot(base, reference, confidence)]
     for known in stored:
         scores = _scores(known.baseline, metric)
         alike = known.baseline is not None and known.baseline.items_hash == items_hash
@@ -73,6 +75,18 @@ def baseline_results(
             difference = score_interval(scores - reference, confidence)
         results.append(BaselineResult(known, None if scores is None else score_interval(scores[None]), difference))
     return tuple(results)
+
+
+def zero_shot(base: Scores, reference: Scores | None, confidence: float) -> BaselineResult:
+    """The base model before training as a baseline, from its [S, N] scores: it answers alike with every seed."""
+    scores = base.mean(axis=0)
+    difference = None if reference is None else score_interval(scores - reference, confidence)
+    return BaselineResult(StoredBaseline("zero-shot", "ready"), score_interval(scores[None]), difference)
+
+
+def has_zero_shot(baselines: Sequence[BaselineResult]) -> bool:
+    """The base model before training is one of them."""
+    return any(baseline.stored.kind == "zero-shot" for baseline in baselines)
 
 
 def unbeaten(baselines: Sequence[BaselineResult]) -> list[BaselineResult]:

@@ -70,6 +70,11 @@ class ScoreInterval:
         """Half of the interval."""
         return (self.high - self.low) / 2
 
+    @property
+    def reversed(self) -> "ScoreInterval":
+        """With the opposite sign: b − a of a − b."""
+        return replace(self, mean=-self.mean, low=-self.high, high=-self.low)
+
 
 @dataclass(frozen=True)
 class Difference:

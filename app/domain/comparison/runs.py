@@ -11,7 +11,7 @@ covers the items only, and so its verdict is a hint at best.
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -79,6 +79,11 @@ class RunComparison(Comparison[RunArm]):
     def differing_settings(self) -> dict[str, tuple[str, ...]]:
         """The settings that are not the same for all."""
         return {name: values for name, values in self.settings.items() if len(set(values)) > 1}
+
+    def not_tested(self) -> "RunComparison":
+        """The same differences without verdicts."""
+        arms = [replace(arm, verdict=arm.verdict.not_tested) if arm.verdict else arm for arm in self.arms]
+        return replace(self, arms=tuple(arms))
 
 
 def compare_runs(

@@ -3,7 +3,6 @@
 Pure: runs in, comparison out. The statistics are in `verdict.py`; `app.web.text` puts them into words.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,7 @@ from app.domain.comparison.confounders import (
 )
 from app.domain.comparison.costs import Costs, Spread
 from app.domain.comparison.intervals import Difference, ScoreInterval, difference, score_interval
+from app.domain.comparison.learning import Learning, learning
 from app.domain.comparison.model import (
     POINT,
     ArmResult,
@@ -33,6 +33,7 @@ from app.domain.comparison.model import (
     most_common,
     overlapping,
 )
+from app.domain.comparison.score_matrices import base_scores, common_items, matrices
 from app.domain.comparison.verdict import VerdictKind, best_indistinguishable, confidence_after, judge
 from app.domain.failures import Failure
 from app.domain.runs.result import RunResult
@@ -43,7 +44,7 @@ from app.domain.studies.power import GRADED_SCORE, SCORE, detectable_difference,
 from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.trials import Trial
-from app.domain.tasks import METRICS, MetricName
+from app.domain.tasks import METRICS, TASKS, MetricName
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +118,10 @@ class StudyComparison(Comparison[StudyArm]):
     interim_looks: int
     """How often seeds were added when results were already visible."""
     baselines: tuple[BaselineResult, ...]
+    learning: Learning
+    """The first question: does fine-tuning help at all? The arms have verdicts only where the answer is not no."""
+    labels: tuple[str, ...]
+    """Of the dataset."""
 
     @property
     def runs_overlapped(self) -> bool:
@@ -166,6 +171,7 @@ def compare(
     interim_looks: int = 0,
     test_items: int | None = None,
     baselines: Sequence[StoredBaseline] = (),
+    labels: Sequence[str] = (),
 ) -> StudyComparison:
     """Compare the arms of a study by the runs that it has so far; missing and failed ones are shown and block nothing.
 
@@ -173,8 +179,8 @@ def compare(
     often seeds were added when results were already visible.
     """
     by_arm = {arm.title: tuple(run for run in runs if run.arm == arm.title) for arm in spec.arms}
-    items_hash = _common_items(runs)
-    scores = _matrices(by_arm, items_hash)
+    items_hash = common_items(runs)
+    scores = matrices(by_arm, items_hash)
     confidence, margin = confidence_after(interim_looks), spec.margin_points * POINT
     verdicts = judge(scores, spec.reference_arm, margin, confidence=confidence) if spec.reference_arm in scores else {}
     done = {title: [run for run in outcomes if run.result] for title, outcomes in by_arm.items()}
@@ -182,6 +188,14 @@ def compare(
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
     tuning = {arm.title: tuned for arm in spec.arms if (tuned := ArmTuning.of(spec, arm, trials))}
     chosen = {a.title: (tuning[a.title].chosen if a.title in tuning else None) or Configuration() for a in spec.arms}
+    reference = scores.get(spec.reference_arm)
+    base = base_scores([run for outcomes in done.values() for run in outcomes], items)
+    base_difference = difference(base, reference) if base is not None and reference is not None else None
+    before = None if TASKS[spec.task].adds_head else base  # a new head has learned nothing yet
+    compared = baseline_results(baselines, spec.verdict_metric, reference, items_hash, confidence, before)
+    learned = learning(compared, done, spec.reference_arm, base_difference)
+    hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
+    shown = {title: verdict.not_tested if learned.closed else verdict for title, verdict in verdicts.items()}
     arms = tuple(
         StudyArm(
             spec=arm,
@@ -194,7 +208,7 @@ def compare(
             settled=arm.at(chosen[arm.title], spec.training),
             runs=by_arm[arm.title],
             score=score_interval(scores[arm.title]) if arm.title in scores else None,
-            verdict=verdicts.get(arm.title),
+            verdict=shown.get(arm.title),
             costs=Costs.of(results[arm.title]) if results[arm.title] else None,
             forgetting=_forgetting(results[arm.title]),
             tuning=tuning.get(arm.title),
@@ -202,10 +216,6 @@ def compare(
         )
         for arm, hollow in zip(spec.arms, marker_fills(arm.method.facts.family for arm in spec.arms), strict=True)
     )
-    best = best_indistinguishable(scores, confidence)
-    hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
-    base = _base_scores([run for outcomes in done.values() for run in outcomes], items)
-    reference = scores.get(spec.reference_arm)
     confounders = _confounders(spec, arms, done)
     measurements = [measured(result) for outcomes in results.values() for result in outcomes]
     apart = (ConfounderKind.OVERLAP, ConfounderKind.WORKER)
@@ -219,13 +229,15 @@ def compare(
         memory_comparable=measured_alike(measurements, MEMORY),
         times_comparable=measured_alike(measurements, TIME) and not any(c.kind in apart for c in confounders),
         base_score=score_interval(base) if base is not None else None,
-        base_difference=difference(base, reference) if base is not None and reference is not None else None,
+        base_difference=base_difference,
         items=items,
         conditions=study_conditions(spec, by_arm, tuning),
-        best_scores=frozenset(name for name in best if name not in hinted_worse),
+        best_scores=frozenset(best_indistinguishable(scores, confidence)) - hinted_worse,
         detectable_difference=_detectable_difference(spec, scores, items, confidence),
         interim_looks=interim_looks,
-        baselines=baseline_results(baselines, spec.verdict_metric, reference, items_hash, confidence),
+        baselines=compared,
+        learning=learned,
+        labels=tuple(labels),
     )
 
 
@@ -254,27 +266,6 @@ def _confounders(
 
 def _without_steps(conditions: RunConditions) -> dict[ConditionName, str]:
     return {name: value for name, value in conditions.items() if name != "steps"}
-
-
-def _common_items(runs: Sequence[RunOutcome]) -> str | None:
-    """The hash of the test items that most runs have scores on."""
-    hashes = Counter(run.items_hash for run in runs if run.scores is not None)
-    return hashes.most_common(1)[0][0] if hashes else None
-
-
-def _matrices(by_arm: Mapping[str, Sequence[RunOutcome]], items_hash: str | None) -> dict[str, NDArray[np.float64]]:
-    """Scores by arm, [S, N]. Runs on other test items are left out: they cannot be paired."""
-    rows = {
-        title: [run.scores for run in runs if run.scores is not None and run.items_hash == items_hash]
-        for title, runs in by_arm.items()
-    }
-    return {title: np.stack(parts) for title, parts in rows.items() if parts}
-
-
-def _base_scores(done: Sequence[RunOutcome], items: int | None) -> NDArray[np.float64] | None:
-    """Scores of the base model before training, [S, N]: seeds differ only by the new head, so one run a seed."""
-    by_seed = {r.seed: r.base_scores for r in done if r.base_scores is not None and len(r.base_scores) == items}
-    return np.stack(list(by_seed.values())) if by_seed else None
 
 
 def _forgetting(results: Sequence[RunResult]) -> Spread | None:

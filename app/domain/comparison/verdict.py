@@ -5,7 +5,8 @@
     worse       it lies below 0, and not inside the margin
     undecided   the rest, with the seeds or items that would decide
     hint        one seed, or no per-item scores: the items alone imply one of the first three; other seeds are unknown
-    none        too few runs or items for an interval, or scores that do not compare
+    none        too few runs or items for an interval, or scores that do not compare; or not tested, because the
+                reference does not beat every baseline (`learning.py`)
 
 Several arms are several chances of a false positive. Holm 1979 ("A simple sequentially rejective multiple test
 procedure") bounds at 5 % the chance that *any* arm without a true difference is called better or worse: of k arms, the
@@ -74,6 +75,8 @@ class Reason(StrEnum):
     ONE_ITEM = "one_item"
     INCOMPARABLE = "incomparable"
     """`ArmVerdict.confounder` rules a verdict out."""
+    NOT_TESTED = "not_tested"
+    """Fine-tuning does not help, so the question whether another arm is enough does not arise."""
 
 
 REASONS = {
@@ -91,15 +94,25 @@ class ArmVerdict:
     kind: VerdictKind
     reason: Reason
     difference: Difference | UnpairedDifference | None = None
-    """At the confidence that the correction for several arms gives this one; None for `none`."""
+    """At the confidence that the correction for several arms gives this one; None for `none`, unless it was not
+    tested."""
     basis: Basis | None = None
-    """None for `none`."""
+    """None where `difference` is."""
     needs: RequiredSample | None = None
     """What would decide; for `undecided` and `hint` with per-item scores."""
     hint: VerdictKind | None = None
     """For `hint`: the word that the items alone imply."""
     confounder: ConfounderKind | None = None
     """For `none`: what rules a verdict out."""
+
+    @property
+    def not_tested(self) -> "ArmVerdict":
+        """The same difference without a verdict; unchanged where there is none."""
+        return (
+            self
+            if self.difference is None
+            else ArmVerdict(VerdictKind.NONE, Reason.NOT_TESTED, self.difference, self.basis)
+        )
 
 
 def confidence_after(interim_looks: int) -> float:

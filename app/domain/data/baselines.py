@@ -18,7 +18,12 @@ BASELINES_VERSION = 1
 MOST_TRAINED_ROWS = 50_000
 """Training rows that TF-IDF and embeddings learn from; of a larger split, as many drawn at random with a fixed seed."""
 
-BaselineKind = Literal["most-frequent", "tfidf", "embeddings", "most-frequent-answer", "first-sentence"]
+FEW_SHOT_EXAMPLES, FEW_SHOT_SEED = 4, 0
+"""Training examples in a few-shot prompt, and what draws them."""
+
+BaselineKind = Literal[
+    "most-frequent", "tfidf", "embeddings", "most-frequent-answer", "first-sentence", "zero-shot", "few-shot"
+]
 
 
 class BaselineFacts(BaseModel):
@@ -36,6 +41,11 @@ class BaselineFacts(BaseModel):
     """Metrics of a verdict that it is scored by."""
     uses_model: bool = False
     """It depends on the base model, not on the rows alone."""
+    trivial: bool = False
+    """It reads nothing of an item, or is the model without training: a model that learned anything beats it."""
+    tasks: tuple[Task, ...] = ("sequence-classification", "causal-lm", "seq2seq-lm")
+    requested: bool = True
+    """It is computed for itself; else its scores come with the runs."""
     learns: bool = False
     """It is trained, on at most `MOST_TRAINED_ROWS` rows."""
 
@@ -50,6 +60,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             definition=_("the most frequent label of the training rows, for every item"),
             task="classification",
             metrics=("accuracy",),
+            trivial=True,
         ),
         BaselineFacts(
             kind="tfidf",
@@ -77,6 +88,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             definition=_("the most frequent completion of the training rows, for every item"),
             task="generation",
             metrics=("exact_match",),
+            trivial=True,
         ),
         BaselineFacts(
             kind="first-sentence",
@@ -86,16 +98,44 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             task="generation",
             metrics=("rouge_l",),
         ),
+        BaselineFacts(
+            kind="zero-shot",
+            title=_("zero-shot"),
+            note=_("base model, before training"),
+            definition=_("the base model before training, evaluated with the runs"),
+            task="generation",
+            metrics=("token_accuracy", "exact_match", "rouge_l"),
+            uses_model=True,
+            trivial=True,
+            requested=False,
+        ),
+        BaselineFacts(
+            kind="few-shot",
+            title=_("few-shot"),
+            note=_("%(examples)s examples in the prompt", examples=FEW_SHOT_EXAMPLES),
+            definition=_(
+                "the base model's answer after up to %(examples)s training examples in its prompt",
+                examples=FEW_SHOT_EXAMPLES,
+            ),
+            task="generation",
+            metrics=("exact_match", "rouge_l"),
+            uses_model=True,
+            tasks=("causal-lm",),
+        ),
     )
 }
 
 
 def baselines_of(task: Task, rows: Format, metric: MetricName) -> list[BaselineKind]:
-    """The baselines of a study, in the order in which they are shown."""
+    """The baselines that a study requests, in the order in which they are shown."""
     work = "classification" if task == "sequence-classification" else "generation"
     if work == "generation" and rows != "prompt-completion":
         return []
-    return [facts.kind for facts in BASELINES.values() if facts.task == work and metric in facts.metrics]
+    return [
+        facts.kind
+        for facts in BASELINES.values()
+        if facts.requested and facts.task == work and task in facts.tasks and metric in facts.metrics
+    ]
 
 
 class _Value(BaseModel):
@@ -118,6 +158,8 @@ class BaselineRequest(_Value):
     """The commit, or the hash of the files, at that location."""
     max_length: int = Field(default=0, ge=0, le=131072)
     """Of a baseline that uses the base model: tokens of a text that it reads."""
+    max_new_tokens: int = Field(default=0, ge=0, le=131072)
+    """Of a baseline that generates."""
     train_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the training rows that it learns from."""
 

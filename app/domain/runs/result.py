@@ -238,6 +238,14 @@ class DataSeen(_Value):
     """SHA-256 of every row of every split, in order."""
     order: str
     """SHA-256 of the training rows in the order of the first epoch, batch by batch."""
+    train_rows: int | None = None
+    """Training rows; None, as below, for runs that were executed before Vezna recorded this."""
+    truncated_rows: int | None = None
+    """Of them, longer than `max_length`."""
+    long_tokens: int | None = None
+    """Tokens of the training row that is longer than 95 % of all, before truncation."""
+    contradictory_rows: int | None = None
+    """Training rows whose text occurs in training with another label too; None also for rows without labels."""
 
 
 class ArtifactFile(_Value):

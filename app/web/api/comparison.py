@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from fastapi import APIRouter
 
 from app.domain.comparison.baselines import BaselineResult
+from app.domain.comparison.causes import NO_CAUSES, Causes
 from app.domain.comparison.confounders import ConditionName, Confounder, ConfounderKind, Effect
 from app.domain.comparison.model import AnyComparison
 from app.domain.comparison.runs import RunComparison
@@ -14,6 +15,7 @@ from app.domain.data.baselines import BaselineKind
 from app.services import compare as compare_service
 from app.web.api.answer import Answer
 from app.web.api.arms import RunArmOut, ScoreOut, StudyArmOut
+from app.web.api.learning import LearningOut
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
@@ -151,13 +153,15 @@ class StudyComparisonOut(ComparisonOut):
     base_score: ScoreOut | None
     """Of the base model before training."""
     baselines: list[BaselineOut]
+    learning: LearningOut
+    """Does fine-tuning help at all? After a no, the arms are not tested."""
     arms: list[StudyArmOut]
     differed: dict[ConditionName, dict[str, str]]
     """Conditions that differ between arms, and their values."""
 
     @classmethod
-    def of(cls, study_id: int, study: StudyComparison) -> Self:
-        """From the domain."""
+    def of(cls, study_id: int, study: StudyComparison, causes: Causes = NO_CAUSES) -> Self:
+        """From the domain; `causes` where nothing was learned."""
         return cls.from_comparison(
             study,
             study_id=study_id,
@@ -169,6 +173,7 @@ class StudyComparisonOut(ComparisonOut):
             caveats=[caveat.text for caveat in caveats(study)],
             base_score=ScoreOut.of(study.base_score),
             baselines=[BaselineOut.of(baseline) for baseline in study.baselines],
+            learning=LearningOut.of(study_id, study, causes),
             arms=[StudyArmOut.of(study, arm) for arm in study.arms],
             differed={condition.name: condition.values for condition in study.conditions if not condition.equal},
         )

@@ -19,12 +19,14 @@ from app.services import annotations, archive, deletion, submission
 from app.services import runs as run_service
 from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
+from app.services.learning import run_learning
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.store.queries import runs, steps, tags
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import RunRow
 from app.web.api.examples import RUN
+from app.web.api.learning import RunLearningOut
 from app.web.api.run_list import RunState
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.errors import problems
@@ -59,6 +61,8 @@ class RunOut(RunState):
     failure: Failure | None
     """If memory ran out, with the ledger of that moment."""
     result: RunResult | None
+    learned: RunLearningOut | None
+    """None without a result."""
 
     @classmethod
     def of(cls, session: Session, row: RunRow) -> Self:
@@ -69,6 +73,7 @@ class RunOut(RunState):
             imported=row.imported_result,
             attempt=row.epoch,
             tags=tags.of_runs(session, [row.id]).get(row.id, []),
+            learned=run_learning(session, row),
         )
 
 

@@ -6,7 +6,7 @@ To add a column, add it to `COLUMNS`: heads, sorting, cells and the address take
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from app.domain.comparison.baselines import BaselineResult
+from app.domain.comparison.baselines import BaselineResult, has_zero_shot
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.model import AnyComparison, ArmResult
 from app.domain.comparison.study import StudyComparison
@@ -14,6 +14,7 @@ from app.domain.comparison.verdict import VerdictKind
 from app.web.address import Address
 from app.web.bars import Segment
 from app.web.figures.axes import AXES
+from app.web.figures.drawing.references import DASHES
 from app.web.figures.memory import holders, owner_segments
 from app.web.figures.resource_parts import Holder
 from app.web.format import (
@@ -197,6 +198,8 @@ class Yardstick:
     note: str
     cells: tuple[Cell, ...]
     """In the order of the columns."""
+    dash: int = 0
+    """Of a baseline: the number of its dash, from 1."""
 
 
 @dataclass(frozen=True)
@@ -255,16 +258,17 @@ def sorted_arms(arms: Sequence[ArmResult], sort: str) -> list[ArmResult]:
 
 
 def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardstick]:
-    if study.base_score is not None:
+    if study.base_score is not None and not has_zero_shot(study.baselines):
         base = {
             "score": Cell(hundred(study.base_score.mean), half_width_text(study.base_score)),
             "difference": Cell(difference_interval(study.base_difference) if study.base_difference else NOTHING),
             "trainable": Cell("0"),
         }
         yield Yardstick(_("base model"), _("before training"), tuple(base.get(name, Cell("")) for name in names))
-    for baseline in study.baselines:
+    for place, baseline in enumerate(study.baselines):
         cells = {"score": _baseline_score(baseline), "difference": _baseline_difference(baseline)}
-        yield Yardstick(_(baseline.title), _(baseline.facts.note), tuple(cells.get(name, Cell("")) for name in names))
+        row = tuple(cells.get(name, Cell("")) for name in names)
+        yield Yardstick(_(baseline.title), _(baseline.facts.note), row, dash=place % len(DASHES) + 1)
 
 
 def _baseline_score(baseline: BaselineResult) -> Cell:

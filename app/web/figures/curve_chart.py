@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.smoothing import Floats
 from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.references import Reference, across
 from app.web.figures.drawing.theme import (
     CROSS,
     INK,
@@ -100,6 +101,8 @@ class Curves:
     limit: tuple[float, str] | None = None
     """A value that matters, and its name."""
     labels: tuple[Label, ...] = ()
+    lines: tuple[Reference, ...] = ()
+    """Baselines near the curves, in the unit of the y axis."""
 
 
 def drawn_line(x: Floats, *values: Floats) -> Drawing:
@@ -134,9 +137,10 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
     y_scale = alt.Scale(zero=data.zero, domainMax=_highest(data), clamp=True, nice=data.zero)
     y = alt.Y("y:Q", scale=y_scale, axis=number_axis())
     lines = [row for curve in data.curves for row in _rows({"arm": curve.style.name}, curve.mean)]
-    stroke = 1.2 if data.noisy else 2.2
+    stroke, height = 1.2 if data.noisy else 2.2, 240 if width > WIDE_FROM else 210
     return frame(
         *(layer for curve in data.curves for layer in _behind(curve, x, y_scale)),
+        *across(data.lines, y_scale, height / _extent(data)),
         values(lines).mark_line(strokeWidth=stroke).encode(x=x, y=y, **arms.lines),
         arms.key,
         *_now(data, x),
@@ -144,7 +148,7 @@ def chart(data: Curves, width: int) -> alt.LayerChart:
         *_marks(data, x, y),
         *(layer for label in _labelled(data, LABELS_APART[width <= WIDE_FROM]) for layer in _label(label, data, x, y)),
         width=width,
-        height=240 if width > WIDE_FROM else 210,
+        height=height,
         up=data.up,
     )
 
@@ -154,6 +158,7 @@ def _highest(data: Curves) -> float:
     drawn = [points for c in data.curves for points in (c.mean, c.band, c.marks) if points is not None and len(points)]
     ends = [float(points[:, 1:].max()) for points in drawn]
     ends += [float(failed[-1, 1]) for c in data.curves for failed in c.failed if len(failed)]
+    ends += [line.value for line in data.lines]
     most = max(ends, default=1.0)
     most = min(most, data.top) if data.top > 0 else most
     measured = [c.raw[c.raw[:, 1] <= OUTLIER * most, 1] for c in data.curves if c.raw is not None]
@@ -161,6 +166,18 @@ def _highest(data: Curves) -> float:
     return (
         max(AIR * most, AIR_FOR_TEXT * data.limit[0]) if data.limit else (AIR_FOR_TEXT if data.labels else AIR) * most
     )
+
+
+def _extent(data: Curves) -> float:
+    """About how much of the y axis is drawn."""
+    drawn = [
+        float(points[:, 1:].min())
+        for c in data.curves
+        for points in (c.mean, c.band)
+        if points is not None and len(points)
+    ]
+    low = min([*drawn, *(line.value for line in data.lines)], default=0.0)
+    return max(_highest(data) - (0.0 if data.zero else low), 1e-9)
 
 
 def _rows(fields: Mapping[str, object], points: Drawing | None) -> list[dict[str, object]]:

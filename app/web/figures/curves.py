@@ -21,8 +21,10 @@ from app.store.tables import EvaluationRow
 from app.web.figures.curve_axes import QUANTITIES, X_AXES, Quantity, XAxis
 from app.web.figures.curve_chart import Curve, Curves, chart, drawn_line, some_of, upper_end
 from app.web.figures.curve_takeaways import takeaway
+from app.web.figures.drawing.references import Reference
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.references import lines_note, references_near
 from app.web.figures.step_rows import step_table
 from app.web.figures.view import ViewParams
 from app.web.format import capitalized, count, join_names
@@ -168,8 +170,7 @@ def _data(reports: Reports, lines: Sequence[Line], top: float) -> Curves:
         ends += [float(run.result.steps) for run in reports.study.runs if run.result]
     far, across = reports.x.title(max(ends, default=1.0))
     up = capitalized(quantity.title(reports.study))
-    if quantity.of is None and unit == "%":
-        up = f"↑ {up}"
+    up = f"↑ {up}" if quantity.of is None and unit == "%" else up
     return Curves(
         curves=tuple(_curve(reports, line, far, size) for line in lines),
         end=max(ends, default=1.0) / far or 1.0,
@@ -178,7 +179,14 @@ def _data(reports: Reports, lines: Sequence[Line], top: float) -> Curves:
         top=top / size,
         zero=quantity.zero,
         noisy=quantity.noisy and not reports.factor,
+        lines=_lines(reports, lines),
     )
+
+
+def _lines(reports: Reports, lines: Sequence[Line]) -> tuple[Reference, ...]:
+    """Baselines, beside the metric on validation: it has the same unit."""
+    scores = reports.quantity.of is None and not generates(reports.study.metric)
+    return references_near(reports.study, [line.raw.mean for line in lines]) if scores else ()
 
 
 def _curve(reports: Reports, line: Line, far: float, size: float) -> Curve:
@@ -199,8 +207,7 @@ def _scaled(band: Band, far: float, size: float) -> Band:
 
 
 def _note(reports: Reports, lines: Sequence[Line]) -> str:
-    counts = [line.seeds for line in lines if line.seeds]
-    parts = []
+    counts, parts = [line.seeds for line in lines if line.seeds], list[str]()
     if counts and max(counts) > 1:
         parts += [_("Line: mean of %(seeds)s.", seeds=seed_range(counts)), _("Band: smallest to largest seed.")]
     elif counts:
@@ -211,7 +218,7 @@ def _note(reports: Reports, lines: Sequence[Line]) -> str:
             left, every = int(line.calm.seeds[-1]), seed_range([line.seeds])
             values = {"arm": line.arm.title, "left": left, "seeds": every, "at": reports.x.say(fewer_from)}
             parts.append(_("%(arm)s: %(left)s of %(seeds)s from %(at)s on.", **values))
-    parts += [_validated(reports, lines), _failures(lines)]
+    parts += [_validated(reports, lines), lines_note(_lines(reports, lines)), _failures(lines)]
     if not reports.x.comparable(reports.study):
         parts.append(_("Times were not measured under the same conditions, so x positions are not comparable."))
     if reports.view.curve == "loss" and reports.view.by == "step":
@@ -253,7 +260,7 @@ def _failures(lines: Sequence[Line]) -> str:
 
 def _table(reports: Reports, lines: Sequence[Line], top: float) -> Table:
     """Each arm's mean at a few places, and over how many seeds."""
-    size, _unit = reports.quantity.unit(reports.study, top)
+    size = reports.quantity.unit(reports.study, top)[0]
     end = max((float(line.raw.x[-1]) for line in lines if len(line.raw.x)), default=0.0)
     start = min((float(line.raw.x[0]) for line in lines if len(line.raw.x)), default=0.0)
     places = np.linspace(start, end, ROWS) if end > start else np.array([end])

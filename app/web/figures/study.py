@@ -19,6 +19,7 @@ from app.web.figures.curves import curves
 from app.web.figures.figure import Figure, choose
 from app.web.figures.matrices import study_matrices
 from app.web.figures.memory import memory
+from app.web.figures.scores import scores
 from app.web.figures.time import time
 from app.web.figures.trade_off import trade_off
 from app.web.figures.tuning import tuning
@@ -99,6 +100,7 @@ FIGURES: Mapping[str, Callable[[StudyData, ViewParams], Figure]] = {
     "matrices": lambda data, view: study_matrices(data.comparison, data.deltas, view),
     "break-even": lambda data, view: break_even(data.comparison, view),
     "tuning": lambda data, view: tuning(data.comparison),
+    "scores": lambda data, view: scores(data.comparison),
 }
 """By the name in a figure's address; each line says what the figure reads."""
 

@@ -14,6 +14,7 @@ from app.web.figures.drawing.scales import Reach, Side
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.drawing.trade_off import Missing, Point, TradeOff
 from app.web.figures.figure import WIDTHS, Cell, Column, Figure, Table
+from app.web.figures.references import lines_note, references, shows_base
 from app.web.format import NOTHING, capitalized, count, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -74,7 +75,8 @@ def trade_off(comparison: AnyComparison, x: str, y: str, widths: tuple[int, int]
         front=tuple(i for i, arm in enumerate(pair.arms) if arm in front),
         x=_side(pair, pair.x, "%(title)s, %(unit)s →"),
         y=_side(pair, pair.y, "↑ %(title)s, %(unit)s"),
-        base=100 * base.mean if base and y == "score" else None,
+        base=100 * base.mean if base and y == "score" and not shows_base(comparison) else None,
+        lines=references(comparison) if y == "score" else (),
     )
     return Figure(
         name="trade-off",
@@ -243,8 +245,8 @@ def _note(pair: Pair, front: Sequence[ArmResult], data: TradeOff) -> str:
     elif len(pair.arms) > 1:
         axes = [axis.title(pair.comparison) for axis in (pair.y, pair.x) if not axis.comparable(pair.comparison)]
         parts.append(_("No front: not comparable in %(axes)s.", axes=join_names(axes)))
-    up = _("up") if data.y.higher else _("down")
-    parts.append(_("Better: %(up)s and to the %(side)s.", up=up, side=_("right") if data.x.higher else _("left")))
+    up, side = _("up") if data.y.higher else _("down"), _("right") if data.x.higher else _("left")
+    parts += [lines_note(data.lines), _("Better: %(up)s and to the %(side)s.", up=up, side=side)]
     if data.x.log or data.y.log:
         parts.append(_("Axes are logarithmic where values differ by more than a factor of ten."))
     return " ".join(part for part in parts if part)

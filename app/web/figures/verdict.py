@@ -26,7 +26,7 @@ from app.web.format import count, join_names, percent, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.metrics import title
-from app.web.text.verdict import VERDICT_LABELS, interval_level, seed_range, unusable_text
+from app.web.text.verdict import interval_level, seed_range, unusable_text, verdict_label
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,7 @@ def _row(arm: StudyArm) -> Row:
         return Row(style, _("no result") if arm.over else _("no result yet"))
     if not difference.usable:
         return Row(style, unusable_text(difference))
-    return Row(
-        style, _(VERDICT_LABELS[arm.verdict_kind]), 100 * difference.delta, 100 * difference.low, 100 * difference.high
-    )
+    return Row(style, verdict_label(arm.verdict), 100 * difference.delta, 100 * difference.low, 100 * difference.high)
 
 
 def _note(study: StudyComparison) -> str:
@@ -194,5 +192,5 @@ def _table(study: StudyComparison) -> Table:
         d = arm.verdict.difference if arm.verdict else None
         ends = (d.low, d.high) if d and d.usable else (None, None)
         numbers = (d.delta, *ends, d.confidence, d.seeds) if d else (None,) * 5
-        rows.append((arm.title, *numbers, _(VERDICT_LABELS[arm.verdict_kind])))
+        rows.append((arm.title, *numbers, verdict_label(arm.verdict)))
     return Table(columns, tuple(rows))

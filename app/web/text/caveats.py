@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from app.domain.comparison.baselines import unbeaten
 from app.domain.comparison.confounders import CONDITIONS, ConfounderKind
+from app.domain.comparison.learning import Helps
 from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.runs.status import RunStatus
-from app.web.format import join_names, percent
+from app.web.format import join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition_label
@@ -17,7 +17,6 @@ from app.web.text.failures import failure_label
 from app.web.text.headline import raised_confidence
 from app.web.text.lead import detectable_text
 from app.web.text.tuning import parameter_label, varied
-from app.web.text.verdict import difference_interval
 
 ANCHORS = {
     ConfounderKind.ONE_SEED: "arms",
@@ -51,19 +50,11 @@ def caveats(study: StudyComparison) -> tuple[Caveat, ...]:
 
 
 def _baselines(study: StudyComparison) -> Iterator[Caveat]:
-    """The strongest baseline that the reference does not beat."""
-    if others := unbeaten(study.baselines):
-        strongest = others[0]
-        assert strongest.score and strongest.difference  # noqa: S101 it was compared
-        text = _(
-            "%(reference)s is not significantly better than a baseline: %(baseline)s reaches %(score)s, a difference "
-            "of %(difference)s points",
-            reference=study.reference.title,
-            baseline=_(strongest.title),
-            score=percent(strongest.score.mean),
-            difference=difference_interval(strongest.difference),
-        )
-        yield Caveat(text, "arms")
+    """Verdicts that stand only if baselines still being computed are beaten too."""
+    if study.learning.helps is Helps.OPEN and not study.learning.closed:
+        waiting = [_(baseline.title) for baseline in study.baselines if baseline.stored.status == "working"]
+        if waiting:
+            yield Caveat(_("baselines still being computed: %(names)s", names=join_names(waiting)), "arms")
 
 
 def _progress(study: StudyComparison) -> Iterator[Caveat]:

@@ -1,5 +1,6 @@
 """The four numbers below a study's verdict: score, memory, time, file."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.domain.comparison.costs import Costs
@@ -13,13 +14,15 @@ from app.web.format import (
     memory,
     memory_in,
     memory_unit,
+    percent,
     short_count,
     significant,
 )
 from app.web.i18n import gettext as _
 from app.web.text.lead import both_costs, memory_share, time_share, times_smaller
+from app.web.text.learning import label_name
 from app.web.text.metrics import title
-from app.web.text.verdict import difference_text, score_text
+from app.web.text.verdict import difference_interval, difference_text, score_text
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Fact:
 
 def facts(study: StudyComparison) -> tuple[Fact, ...]:
     """Of the headline's arm against the reference; of the first arm with a result where nothing was compared."""
+    if study.learning.closed:
+        return tuple(_learning(study))
     arm = study.focus
     if arm is not None and (costs := both_costs(study, arm)):
         own, other = costs
@@ -44,6 +49,23 @@ def facts(study: StudyComparison) -> tuple[Fact, ...]:
         )
     done = next((a for a in study.arms if a.score is not None and a.costs is not None), None)
     return _alone(study, done) if done is not None else ()
+
+
+def _learning(study: StudyComparison) -> Iterator[Fact]:
+    """What says that fine-tuning did not help: the reference against its baselines, its predictions, its progress."""
+    learning, reference = study.learning, study.reference.title
+    compared = [baseline for baseline in study.baselines if baseline.difference]
+    ranked = sorted(compared, key=lambda baseline: baseline.score.mean if baseline.score else 0.0)
+    for baseline in [*ranked[:1], *ranked[1:][-1:]]:
+        what = _("%(reference)s compared with “%(baseline)s”", reference=reference, baseline=_(baseline.title))
+        if baseline.difference:
+            yield Fact(difference_interval(baseline.difference.reversed), _("points"), what)
+    if known := learning.predicted.get(study.reference.title):
+        label = label_name(study, known.label)
+        yield Fact(percent(known.share), "", _("of its predictions are “%(label)s”", label=label))
+    if learning.validated:
+        value = _("%(some)s of %(all)s", some=learning.improved, all=learning.validated)
+        yield Fact(value, "", _("of its runs improved on validation after the first evaluation"))
 
 
 def _score(study: StudyComparison, arm: StudyArm) -> Fact:

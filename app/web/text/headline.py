@@ -14,6 +14,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
 from app.web.text.lead import how_to_decide, savings
+from app.web.text.learning import learning_headline, learning_lead
 from app.web.text.metrics import title
 from app.web.text.verdict import (
     arm_name,
@@ -44,6 +45,9 @@ def phrase(study: StudyComparison) -> str:
 
 def headline(study: StudyComparison) -> str:
     """The first heading of a study's page."""
+    if study.learning.closed:
+        text = learning_headline(study)
+        return text if study.complete else _("So far: %(finding)s", finding=text)
     arm = study.focus
     if arm is not None:
         return _so_far(study, arm, verdict_sentence(study, arm))
@@ -100,6 +104,8 @@ def summary(study: StudyComparison) -> str:
         if needs := savings(study, arm):
             text = _("%(verdict)s; it needs %(needs)s", verdict=text, needs=needs)
     parts = [f"{text}.", how_to_decide(study, arm) if arm else ""]
+    if study.learning.closed:
+        parts.append(learning_lead(study))
     failed = sum(times for _failure, times in study.failures)
     if failed and any(run.result for run in study.runs):
         reasons = ", ".join(dict.fromkeys(failure_label(failure) for failure, _times in study.failures))

@@ -7,11 +7,14 @@ from app.web.format import capitalized, count, decimal, join_names, percent, sha
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.failures import failure_label, remedy
+from app.web.text.learning import learning_lead
 from app.web.text.verdict import arm_name, gap_text, score_text, verdict_reason
 
 
 def lead(study: StudyComparison) -> str:
     """Two to four sentences; empty where there is nothing to say yet."""
+    if study.learning.closed:
+        return learning_lead(study)
     arm = study.focus
     if arm is None:
         return " ".join(_without_verdict(study))

@@ -105,6 +105,8 @@ def verdict_label(verdict: ArmVerdict | None) -> str:
         return ""
     if verdict.hint is not None:
         return _("hint: %(word)s", word=_(VERDICT_LABELS[verdict.hint]))
+    if verdict.reason is Reason.NOT_TESTED:
+        return _("not tested")
     return _(VERDICT_LABELS[verdict.kind])
 
 
@@ -126,6 +128,8 @@ def verdict_sentence(comparison: AnyComparison, arm: ArmResult) -> str:
             return _("without per-item scores, a hint that %(claim)s", claim=_hint(comparison, verdict, names))
         case VerdictKind.HINT if verdict:
             return _("one seed hints that %(claim)s", claim=_hint(comparison, verdict, names))
+        case _ if verdict and verdict.reason is Reason.NOT_TESTED:
+            return _("whether %(arm)s is enough is not tested, since fine-tuning is not shown to help", **names)
         case _:
             reason = verdict_reason(comparison, arm)
             return _("no verdict between %(arm)s and %(reference)s: %(reason)s", reason=reason, **names)
@@ -185,6 +189,12 @@ def verdict_reason(comparison: AnyComparison, arm: ArmResult) -> str:
             text = _(
                 "The difference in %(metric)s is %(difference)s points; the interval treats the test items of the two "
                 "as independent (Newcombe 1998) and does not cover other seeds.",
+                **values,
+            )
+        case Reason.NOT_TESTED:
+            text = _(
+                "The difference in %(metric)s is %(difference)s points. It is not tested, since fine-tuning is not "
+                "shown to help.",
                 **values,
             )
         case Reason.ONE_ITEM:

@@ -6,9 +6,10 @@ the same rows in the same order.
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ROWS, SPLITS, Row, Split, training_rows
+from app.domain.data.dataset import ROWS, SPLITS, LabelledRow, Row, Split, training_rows
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.result import DataSeen
@@ -60,6 +61,8 @@ class Examples:
     """Targets of each row: its label [1], or token ids with IGNORED where there is no target."""
     lengths: Sequence[int]
     """Tokens that the model reads for each row; rows of similar length are batched together."""
+    truncated: Sequence[int] = field(default=(), kw_only=True)
+    """Tokens of each truncated row before that, in any order."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -257,7 +260,31 @@ def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_
             rows.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     for batch in training_order(train.lengths, batch_size, seed, 0):
         order.update(json.dumps([train.rows[i].item for i in batch], ensure_ascii=False).encode() + b"\n")
-    return DataSeen(splits=rows.hexdigest(), order=order.hexdigest())
+    return DataSeen(
+        splits=rows.hexdigest(),
+        order=order.hexdigest(),
+        train_rows=len(train),
+        truncated_rows=len(train.truncated),
+        long_tokens=_long_tokens(train),
+        contradictory_rows=_contradictory(train.rows),
+    )
+
+
+def _long_tokens(train: Examples) -> int:
+    """The length that 95 % of the rows do not exceed, before truncation: the truncated rows are the longest."""
+    read = sorted(train.lengths)[: len(train) - len(train.truncated)]
+    whole = [*read, *sorted(train.truncated)]
+    return whole[math.ceil(0.95 * len(whole)) - 1]
+
+
+def _contradictory(rows: Sequence[Row]) -> int | None:
+    """Rows whose text has several labels; None where rows have no labels."""
+    labels: dict[str, set[int]] = {}
+    for row in rows:
+        if not isinstance(row, LabelledRow):
+            return None
+        labels.setdefault(row.text, set()).add(row.label)
+    return sum(isinstance(row, LabelledRow) and len(labels[row.text]) > 1 for row in rows)
 
 
 def evaluation_order(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -93,6 +93,7 @@ def encode(
         prompts=prompts,
         references=[line.reference for line in lines],
         capacity=training.max_length if packs else 0,
+        truncated=[len(line.ids) - 1 for line in complete if len(line.ids) > training.max_length],
     )
 
 

@@ -98,6 +98,11 @@ def encode(
         tokenizer=tokenizer,
         prompts=tokens,
         references=[row.completion for row in pairs],
+        truncated=[
+            len(prompt) + len(completion)
+            for prompt, completion in zip(prompts, completions, strict=True)
+            if max(len(prompt), len(completion)) > limit
+        ],
     )
 
 

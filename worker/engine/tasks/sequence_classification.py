@@ -53,7 +53,7 @@ def encode(
         targets += [np.asarray([row.label], dtype=np.int64) for row in labelled]
     if long:
         sink.log(_cut(split, len(rows), long, job, most_tokens(model.config, tokenizer)))
-    return Texts(rows, targets, [len(t) for t in tokens], tokens)
+    return Texts(rows, targets, [len(t) for t in tokens], tokens, truncated=long)
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any) -> list[list[int]]:

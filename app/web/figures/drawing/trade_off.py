@@ -12,6 +12,7 @@ from typing import Any
 
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.placement import LINE_HEIGHT, Box, Placed, beside, clipped, text_width
+from app.web.figures.drawing.references import Reference, across, near
 from app.web.figures.drawing.scales import Domain, Reach, Side
 from app.web.figures.drawing.theme import (
     CROSS,
@@ -73,6 +74,8 @@ class TradeOff:
     y: Side
     base: float | None = None
     """The base model on the y axis, where it has a value there."""
+    lines: tuple[Reference, ...] = ()
+    """Baselines on the y axis."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def chart(data: TradeOff, width: int) -> alt.LayerChart:
     """Points with whiskers and names, the front, the base model, and arms without a value at the edge."""
     strip = ROW * len(data.missing) + (6 if data.missing else 0)
     y, base_inside = _y(data)
+    lines = [line for line in near(data.lines, y.low, y.high) if y.low <= line.value <= y.high]
     plot = Plot(
         width=width - LEFT - RIGHT,
         height=(270 if width > WIDE_FROM else 250) + strip,
@@ -114,6 +118,7 @@ def chart(data: TradeOff, width: int) -> alt.LayerChart:
     rows = [_row(point) for point in data.points]
     return alt.LayerChart(
         layer=[
+            *across(lines, plot.y_scale, plot.height / (y.high - y.low)),
             front.encode(x=x_axis, y=y_axis, order=alt.Order("place:Q")),
             *_whiskers(rows, plot),
             *(_leader(p, place, plot) for p, place in labels if place.far),
@@ -131,8 +136,11 @@ def chart(data: TradeOff, width: int) -> alt.LayerChart:
 
 
 def _y(data: TradeOff) -> tuple[Domain, bool]:
-    """The y axis, and whether the base model is on it."""
+    """The y axis, and whether the base model is on it; baselines for which it has to grow little are."""
     reaches = [p.y for p in data.points]
+    if reaches and data.lines:
+        alone = Domain.of(data.y, reaches)
+        reaches += [Reach(line.value, line.value, line.value) for line in near(data.lines, alone.low, alone.high)]
     y, base = Domain.of(data.y, reaches), data.base
     if base is None or not reaches or y.log:
         return y, False

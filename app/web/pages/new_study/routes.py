@@ -14,10 +14,12 @@ from app.domain.messages import _ as message
 from app.domain.methods import METHODS
 from app.domain.studies.arm_tuning import trying
 from app.domain.studies.arms import without_default_names
+from app.domain.studies.remedies import REMEDIES
 from app.domain.studies.spec import StudySpec
 from app.services import studies as study_service
 from app.services import submission
 from app.services.compatibility import Compatible
+from app.services.learning import remedied_study
 from app.services.study_plan import PlannedStudy, planned
 from app.store.queries import base_models, datasets, runs, studies
 from app.web.forms.sent import SentForm
@@ -133,13 +135,15 @@ def blank(
     dataset: Annotated[str, Query(max_length=MAX_ACTION)] = "",
     base_model: Annotated[str, Query(max_length=200)] = "",
     task: Annotated[str, Query(max_length=40)] = "",
+    remedy: Annotated[str, Query(max_length=40)] = "",
 ) -> HTMLResponse:
     """The form: new, on a dataset or base model; with a method; of an earlier study, with `rates=further` beyond the
-    rates of arms whose best was at an end; or of a run, with a change."""
+    rates of arms whose best was at an end, or with a `remedy` for a cause of learning nothing; or of a run, with a
+    change."""
     if from_run is not None:
         inputs = StudyInputs.of(at.session, _of_run(at.session, from_run, change))
     elif from_study is not None:
-        spec = _spec_of(at.session, from_study, further=rates == FURTHER)
+        spec = _spec_of(at.session, from_study, further=rates == FURTHER, remedy=remedy)
         inputs = StudyInputs.of(at.session, StudyForm.of(spec))
     else:
         inputs = StudyInputs.first(at.session, dataset, base_model, task)
@@ -234,8 +238,10 @@ def _distinct(page: AddedArmPage, arm: ArmForm) -> ArmForm:
     return arm.distinct_from(map(ArmForm.of, page.study.spec.arms))
 
 
-def _spec_of(session: Session, study_id: int, *, further: bool) -> StudySpec:
-    """An existing study, to be run again or further."""
+def _spec_of(session: Session, study_id: int, *, further: bool, remedy: str) -> StudySpec:
+    """An existing study, to be run again, further, or with what would remove a cause of learning nothing."""
+    if known := next((one for one in REMEDIES if one == remedy), None):
+        return remedied_study(session, study_id, known)
     if not further:
         return studies.get(session, study_id).spec
     comparison = study_service.comparison(session, study_id)

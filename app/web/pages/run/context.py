@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.domain.comparison.intervals import ScoreInterval
+from app.domain.comparison.run_learning import RunLearning
 from app.domain.failures import Failure
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.resources.memory_fit import RunFit
@@ -39,6 +40,7 @@ class RunOutcome:
     interval: ScoreInterval | None
     """Over the test items, for this one seed."""
     fit: RunFit
+    learned: RunLearning | None
 
     @property
     def metric(self) -> MetricName:

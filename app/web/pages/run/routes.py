@@ -13,6 +13,7 @@ from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
 from app.services import annotations
 from app.services import runs as run_service
+from app.services.learning import run_learning
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.settings import Settings
@@ -127,6 +128,7 @@ def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[st
     run, fit = view.row, at.fit(run_id)
     status, result = RunStatus(run.status), run.result
     deltas = weight_deltas.of_runs(at.session, [run_id]).get(run_id) if result else None
+    learned = run_learning(at.session, run)
     failure = run.failure or Failure(code=FailureCode.INTERNAL, message="")
     return RunPage(
         view,
@@ -134,7 +136,9 @@ def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[st
         spec_format=spec_format,
         spec=text,
         live=None if status.terminal else RunLive(run, view.events, view.queue_position),
-        outcome=RunOutcome(run, result, view.evaluations, _interval(at.session, run_id), fit) if result else None,
+        outcome=(
+            RunOutcome(run, result, view.evaluations, _interval(at.session, run_id), fit, learned) if result else None
+        ),
         failure=failure if status is RunStatus.FAILED else None,
         weight_deltas=deltas,
         fit=fit,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from app.domain.comparison.causes import Causes
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
@@ -11,6 +12,7 @@ from app.domain.resources.calibration import EstimateBand
 from app.services import annotations
 from app.services import studies as study_service
 from app.services.annotations import Notes
+from app.services.learning import causes_of
 from app.store.files import Files
 from app.store.queries import base_models, datasets
 from app.web.address import Address
@@ -25,6 +27,7 @@ from app.web.format import capitalized
 from app.web.i18n import gettext as _
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
+from app.web.pages.study.learning import LearningRun, learning_runs
 from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.pages.study.weight_delta import StudyWeightDeltas
 from app.web.text.tuning import tuning_title
@@ -84,6 +87,26 @@ class StudyPage:
     def has_results(self) -> bool:
         """An arm has a score."""
         return any(arm.score for arm in self.study.arms)
+
+    @cached_property
+    def causes(self) -> Causes:
+        """Why nothing was learned."""
+        return causes_of(self.data.session, self.id, self.study)
+
+    @property
+    def learning_runs(self) -> list[LearningRun]:
+        """What each run learned, where nothing was."""
+        return learning_runs(self.study, self.data.steps)
+
+    @property
+    def answered(self) -> bool:
+        """The verdict's first question has an answer, or waits for one."""
+        return self.has_results and (self.study.learning.helps is not None or self.study.learning.closed)
+
+    @property
+    def picture(self) -> Drawn:
+        """Beside the verdict: differences from the reference, or the scores that stand in their place."""
+        return self.figures["scores" if self.study.learning.closed else "verdict"]
 
     @cached_property
     def table(self) -> ArmsTable:

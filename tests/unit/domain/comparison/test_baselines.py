@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.domain.comparison.baselines import StoredBaseline, baseline_results, unbeaten
+from app.domain.comparison.baselines import StoredBaseline, baseline_results, has_zero_shot, unbeaten
 from app.domain.comparison.intervals import Scores
 from app.domain.data.baselines import Baseline, BaselineKind
 
@@ -58,6 +58,16 @@ def test_what_cannot_be_compared_is_shown_and_not_counted() -> None:
     assert [result.score is None for result in results] == [True, True, False]
     assert unbeaten(results) == []
     assert baseline_results([elsewhere], "accuracy", None, None, 0.95)[0].difference is None
+
+
+def test_a_language_model_before_training_is_the_zero_shot_baseline() -> None:
+    base = np.zeros((3, N))
+    base[:, :100] = 1
+    [found] = baseline_results([], "rouge_l", reference(320), "h", 0.95, base)
+    assert found.stored.kind == "zero-shot" and found.facts.trivial and has_zero_shot([found])
+    assert found.score and found.score.mean == 0.25 and found.score.seeds == 1 and found.beaten
+    [alone] = baseline_results([], "rouge_l", None, None, 0.95, base)
+    assert alone.difference is None
 
 
 def test_the_difference_is_that_of_the_items_and_covers_the_seeds() -> None:

@@ -5,7 +5,7 @@ from app.domain.data.baselines import BASELINES, BaselineRequest, baselines_of
 
 def test_each_metric_of_a_verdict_has_its_baselines() -> None:
     assert baselines_of("sequence-classification", "labelled", "accuracy") == ["most-frequent", "tfidf", "embeddings"]
-    assert baselines_of("causal-lm", "prompt-completion", "exact_match") == ["most-frequent-answer"]
+    assert baselines_of("causal-lm", "prompt-completion", "exact_match") == ["most-frequent-answer", "few-shot"]
     assert baselines_of("seq2seq-lm", "prompt-completion", "rouge_l") == ["first-sentence"]
 
 

@@ -26,9 +26,21 @@ from app.web.figures.view import USUAL
 from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()
-NAMES = {"verdict", "trade-off", "curves", "memory", "time", "break-even", "weight-delta", "matrices", "tuning"}
+NAMES = {
+    "verdict",
+    "scores",
+    "trade-off",
+    "curves",
+    "memory",
+    "time",
+    "break-even",
+    "weight-delta",
+    "matrices",
+    "tuning",
+}
 READS = {
     "verdict": {"comparison"},
+    "scores": {"comparison"},
     "trade-off": {"comparison"},
     "curves": {"comparison", "steps", "validation"},
     "memory": {"comparison", "estimates"},
@@ -85,6 +97,7 @@ def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
         "weight-delta": "No matrix has been analysed yet.",
         "matrices": "No matrix has been analysed yet.",
         "tuning": "No learning rate was tuned.",
+        "scores": "No run has a result yet.",
     }
 
 

@@ -13,7 +13,7 @@ from app.domain.data.baselines import BaselineKind, BaselineRequest, baselines_o
 from app.domain.data.dataset import LabelledRow, PairRow, Row, items_hash
 from app.domain.failures import RunFailed
 from tests import tiny
-from worker.engine import baselines
+from worker.engine import baselines, small_model
 from worker.engine.baselines import baseline
 
 TRAIN = [
@@ -111,7 +111,7 @@ def test_macro_f1_is_over_all_labels_of_the_dataset(tmp_path: Path) -> None:
 def test_a_model_too_large_is_refused_before_its_weights_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "MOST_WEIGHT_BYTES", 1000)
+    monkeypatch.setattr(small_model, "MOST_WEIGHT_BYTES", 1000)
     model = tiny.save_model(tmp_path / "model")
     with pytest.raises(RunFailed, match="GiB in float32, and this process has room"):
         baseline(request("embeddings", location=str(model), max_length=8), stored(tmp_path, ROWS))

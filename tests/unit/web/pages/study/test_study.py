@@ -14,7 +14,7 @@ from app.domain.studies.arms import ArmSpec
 from app.store.session import Database
 from app.store.tables import EstimateRow
 from tests import filled
-from tests.factories import ALL, FULL, LORA, MANY, STATES, seed_study
+from tests.factories import ALL, FULL, LORA, MANY, STATES, plain, seed_study
 
 
 @pytest.fixture
@@ -261,12 +261,12 @@ def test_baselines_stand_below_the_arms_with_their_difference_or_why_there_is_no
     assert len(stored[1]["baseline"]["scores"]["accuracy"]) == filled.ITEMS
 
 
-def test_a_baseline_that_is_not_beaten_is_the_first_caveat(full: TestClient) -> None:
+def test_a_baseline_that_is_not_beaten_is_the_heading(full: TestClient) -> None:
     with database(full).transaction() as session:
         row = session.query(EstimateRow).where(EstimateRow.kind == "baseline").order_by(EstimateRow.id).all()[1]
         row.result_json = {**(row.result_json or {}), "scores": {"accuracy": [1.0] * filled.ITEMS}}
-    caveats = full.get("/api/v1/studies/1/comparison").json()["caveats"]
-    assert caveats[0].startswith("full is not significantly better than a baseline: TF-IDF reaches 100.0")
+    headline = full.get("/api/v1/studies/1/comparison").json()["headline"]
+    assert plain(headline).startswith("Fine-tuning does not help: the baseline “TF-IDF” reaches 100.0 %, full")
     assert "not beaten" in full.get("/studies/1").text
 
 

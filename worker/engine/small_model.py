@@ -1,0 +1,51 @@
+"""A base model that a baseline reads with: on the CPU, in float32, and only if its weights are small."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.domain.data.baselines import BaselineRequest
+from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
+from worker.engine.models import hub
+from worker.engine.models.load import load_config, load_tokenizer
+
+MOST_WEIGHT_BYTES = 3 * 2**30
+"""In float32; the process may use twice as much."""
+
+
+def load_small(request: BaselineRequest, auto: Any) -> tuple[Any, Any]:
+    """Tokenizer and model, by a class such as `AutoModel`. Raises `RunFailed` if it is too large or cannot be
+    loaded."""
+    config = load_config(request.location, request.revision)
+    folder, cached = Path(request.location), None
+    if folder.is_absolute():
+        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    else:
+        cached = hub.resolve(request.location, request.revision)
+        stored = sum(file.bytes for file in cached.files if file.name.endswith(".safetensors"))
+    half = str(config.dtype).removeprefix("torch.") in ("bfloat16", "float16")
+    weights = stored * (2 if half else 1)  # they are loaded in float32
+    if weights > MOST_WEIGHT_BYTES:
+        raise impossible(
+            _(
+                "The base model's weights take %(size)s GiB in float32, and this process has room for %(limit)s GiB.",
+                size=f"{weights / 2**30:.1f}",
+                limit=MOST_WEIGHT_BYTES >> 30,
+            )
+        )
+    if cached is not None:
+        folder = hub.download(request.location, cached.commit, cached.files, lambda _done, _total: None)
+    try:
+        tokenizer = load_tokenizer(folder)
+        loaded: Any = auto.from_pretrained(str(folder), config=config, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError, ImportError) as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise impossible(_("The base model could not be loaded (%(reason)s).", reason=reason)) from error
+    return tokenizer, loaded.eval()
+
+
+def impossible(text: Message) -> RunFailed:
+    """A baseline that cannot be computed, with the reason."""
+    return RunFailed(FailureCode.BAD_CONFIGURATION, text)
