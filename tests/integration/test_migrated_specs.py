@@ -38,8 +38,9 @@ def test_a_default_that_a_spec_relied_on_is_written_into_it(registered: Database
         assert arms[1]["method"]["target_modules"] is None
         old: list[dict[str, Any]] = [arm | {"learning_rate": None} for arm in arms]
         study.spec_json = study.spec_json | {"arms": old}
-        assert _targets(session.get_one(RunRow, 2).spec_json) == {"target_modules": None}
-        assert session.get_one(RunRow, 2).group_key != before[2][1]
+        spec, key = session.execute(select(RunRow.spec_json, RunRow.group_key).where(RunRow.id == 2)).one()
+        assert _targets(spec) == {"target_modules": None}
+        assert key != before[2][1]
 
     _migrate(registered, "head")
 
