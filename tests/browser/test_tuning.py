@@ -45,15 +45,15 @@ def test_a_way_to_tune_brings_its_own_fields_and_is_counted_at_once(page: Page) 
 
 def test_an_arm_names_its_own_rates_where_rates_are_tuned(page: Page) -> None:
     page.goto("/studies/new")
-    expect(page.locator("#arms-0-learning_rates")).to_have_count(0)
+    expect(page.locator("#arms-0-search-learning_rate")).to_have_count(0)
     page.locator("#tuning-kind").select_option("grid")
-    page.locator("#arm-0-more > summary").click()
-    rates = page.locator("#arms-0-learning_rates")
+    page.locator("#arm-0-search > summary").click()
+    rates = page.locator("#arms-0-search-learning_rate")
     expect(rates).to_have_attribute("placeholder", "3.33e-5, 1e-4, 3e-4")
     rates.fill("1e-5, 2e-5")
     rates.press("Tab")
     expect(page.locator("#estimate")).to_contain_text(
-        "tries 2 learning rates, but every arm gets the same tuning budget of 3"
+        "tries 2 configurations, but every arm gets the same tuning budget of 3"
     )
     rates.fill("1e-5, 2e-5, 4e-5")
     rates.press("Tab")
@@ -68,11 +68,11 @@ def test_the_section_leads_to_trials_and_numbers(page: Page, tuned: int) -> None
     expect(section.locator(".here-row")).to_have_count(3)
     section.locator("#show-tuning").click()
     expect(section.locator("#numbers-tuning table")).to_be_visible()
-    page.get_by_role("link", name="a better rate may lie beyond").click()
+    page.get_by_role("link", name="a better value may lie beyond").click()
     expect(section).to_be_in_viewport()
     section.locator("table.tuning a").first.click()
     expect(page.locator("#trial")).to_contain_text("A trial of learning rate 3.33e-5")
-    page.get_by_role("link", name="All learning rates tried").click()
+    page.get_by_role("link", name="All configurations tried").click()
     expect(page.locator("section#tuning")).to_be_in_viewport()
 
 
@@ -92,7 +92,7 @@ def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
     page.click("#add-arm")
     page.wait_for_url(f"**/studies/{tuned}")
     expect(page.locator("#arms")).to_contain_text("LoRA r=32")
-    expect(page.locator("#arms")).to_contain_text("its learning rate is being tuned")
+    expect(page.locator("#arms")).to_contain_text("its hyperparameters are being tuned")
     expect(page.get_by_role("region", name="Progress")).to_contain_text("trial at")
     page.goto(f"/studies/{tuned}/arms/new?method=lora")
     page.get_by_role("link", name="Another method").click()
@@ -147,12 +147,12 @@ def test_rates_are_looked_for_further_out_by_one_click(page: Page, site: Site) -
         study = add_tuned_study(session, margin_points=0.5)
     page.goto(f"/studies/{study}")
     page.get_by_role("link", name="Duplicate with rates around the best of LoRA r=8").first.click()
-    expect(page.locator("#arms-1-learning_rates")).to_have_value("0.002, 0.006, 0.018")
-    expect(page.locator("#arms-0-learning_rates")).to_have_value("")
+    expect(page.locator("#arms-1-search-learning_rate")).to_have_value("2e-3, 6e-3, 0.018")
+    expect(page.locator("#arms-0-search-learning_rate")).to_have_value("")
     expect(page.get_by_role("button", name="Start 9 trials and 9 runs")).to_be_visible()
     page.goto(f"/studies/{study}")
     page.locator("#further-rates").click()
-    expect(page.locator("#arms-1-learning_rates")).to_have_value("0.002, 0.006, 0.018")
+    expect(page.locator("#arms-1-search-learning_rate")).to_have_value("2e-3, 6e-3, 0.018")
 
 
 def test_an_arm_is_stopped_and_the_others_go_on(page: Page, under_way: int) -> None:

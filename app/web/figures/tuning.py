@@ -160,7 +160,7 @@ def _in_order(arm: StudyArm, *, by_loss: bool) -> RateLine:
         if (value := _value(one, by_loss=by_loss)) is None:
             continue
         points.append((number, value))
-        best.append((number, (min if by_loss else max)(value, *(reached for _x, reached in best))))
+        best.append((number, (min if by_loss else max)([value, *(reached for _x, reached in best)])))
         if arm.tuning and arm.tuning.is_chosen(one):
             chosen = number
     return RateLine(MarkStyle.of(arm), tuple(points), tuple(best), chosen)

@@ -7,7 +7,7 @@ from app.domain.studies.search_space import Configuration, DimensionSpec, Parame
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.trials import Trial
 from app.domain.studies.tuning import BudgetUnit, GridTuning, HalvingTuning, RandomTuning, TpeTuning
-from app.web.format import count, decimal, duration, rate
+from app.web.format import NOTHING, count, decimal, duration, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
@@ -121,8 +121,10 @@ def used_text(tuning: ArmTuning) -> str:
     return _("%(used)s of %(budget)s; %(others)s", used=used, budget=amount(tuning.unit, tuning.budget), others=others)
 
 
-def value_text(name: Parameter, value: float) -> str:
+def value_text(name: Parameter, value: float | None) -> str:
     """A value of a hyperparameter: `0.001`, `32`."""
+    if value is None:
+        return NOTHING
     return count(int(value)) if name in WHOLE_NUMBERS else rate(value)
 
 
