@@ -78,19 +78,25 @@ def of_task(task: Task) -> Sample:
 
 
 def study(dataset: str = SAMPLE_DATASET, base_model: str = SAMPLE_MODEL) -> StudySpec:
-    """The sample study: full fine-tuning, LoRA and a linear probe on headlines, three seeds; headlines and base model
-    by the names under which they are registered."""
+    """The sample study: full fine-tuning, LoRA on all linear layers and on query and value alone, and a linear probe on
+    headlines; headlines and base model by the names under which they are registered.
+
+    Four seeds, because on the 646 test items three detect a difference of 2.1 points in three comparisons, and four
+    1.9, less than the margin of 2 (`power.detectable_difference`). Two epochs, so that it ends in six minutes on two
+    cores.
+    """
     return StudySpec(
         name=STUDY_NAME,
         base_model=base_model,
         dataset=dataset,
         arms=[
             ArmSpec(method=FullSpec()),
-            ArmSpec(method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])),
+            ArmSpec(name="LoRA all-linear", method=LoraSpec(r=8, lora_alpha=16)),
+            ArmSpec(name="LoRA query, value", method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])),
             ArmSpec(method=HeadOnlySpec()),
         ],
-        seeds=[0, 1, 2],
-        training=TrainingBudget(num_train_epochs=3, per_device_train_batch_size=16, max_length=64),
+        seeds=[0, 1, 2, 3],
+        training=TrainingBudget(num_train_epochs=2, per_device_train_batch_size=16, max_length=64),
         reference="full",
         margin_points=2.0,
     )

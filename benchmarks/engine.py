@@ -32,7 +32,7 @@ from speed.trained import trained
 
 from app import sample
 from app.domain.data.dataset import LabelledRow, split_by_hash
-from app.domain.methods import METHODS, FullSpec, LoraSpec
+from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from worker.engine.environment import choose_device
@@ -128,7 +128,7 @@ def theirs(method: str, work: Workload, seed: int, directory: Path) -> Side:
         "test": [(row.text, row.label) for row in work.test],
         "epochs": work.epochs,
         "batch_size": work.batch_size,
-        "learning_rate": METHODS[method].learning_rate,
+        "learning_rate": SPECS[method].learning_rate(),
         "max_length": work.max_length,
         "seed": seed,
         "output": str(directory / "output"),

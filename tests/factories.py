@@ -21,9 +21,9 @@ from app.services import studies as study_service
 from app.store.tables import Base, BaseModelRow, EvaluationRow, RunRow
 from tests import filled
 
-FULL = ArmSpec(method=FullSpec())
-LORA = ArmSpec(method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]))
-HEAD = ArmSpec(method=HeadOnlySpec())
+FULL = ArmSpec(method=FullSpec(), learning_rate=1e-4)
+LORA = ArmSpec(method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]), learning_rate=2e-3)
+HEAD = ArmSpec(method=HeadOnlySpec(), learning_rate=3e-2)
 ARMS = (FULL, LORA, HEAD)
 
 ALL = [(arm.title, seed) for arm in ARMS for seed in (0, 1, 2)]
@@ -93,7 +93,7 @@ def seed_study(
         seeds=list(seeds),
         margin_points=margin,
         reference=reference,
-        training=sample.study().training,
+        training=filled.three_arms().training,
     )
     runs = filled.add_study(session, spec, hours_ago=3.0)
     for run in runs:

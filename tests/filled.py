@@ -14,7 +14,7 @@ from app import sample
 from app.domain.data.baselines import Baseline
 from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts, items_hash
 from app.domain.failures import FAILURES, FailureCode
-from app.domain.methods import FullSpec, LoraSpec
+from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.models.architecture import LABELS as LABELS_SIDE
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.models.base_model import FACTS_VERSION, SAMPLE_MODEL, ModelFacts, ModelFile, TokenizerFacts
@@ -34,7 +34,7 @@ from app.domain.runs.result import (
     RunResult,
 )
 from app.domain.runs.status import Phase
-from app.domain.runs.training import TrainingArguments
+from app.domain.runs.training import TrainingArguments, TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import OwedRun, StudySpec
 from app.services import baselines
@@ -66,10 +66,28 @@ LOST_WORKER = "cpu-2"
 SIZE = {"full": 90_900_000, "lora": 310_000, "head-only": 8_400}
 
 
+def three_arms() -> StudySpec:
+    """Full fine-tuning, LoRA and a linear probe on the sample's model and data, three seeds."""
+    return StudySpec(
+        name=sample.STUDY_NAME,
+        base_model=SAMPLE_MODEL,
+        dataset=SAMPLE_DATASET,
+        arms=[
+            ArmSpec(method=FullSpec(), learning_rate=1e-4),
+            ArmSpec(method=LoraSpec(target_modules=["query", "value"]), learning_rate=2e-3),
+            ArmSpec(method=HeadOnlySpec(), learning_rate=3e-2),
+        ],
+        seeds=[0, 1, 2],
+        training=TrainingBudget(num_train_epochs=3, per_device_train_batch_size=16, max_length=64),
+        reference="full",
+        margin_points=2.0,
+    )
+
+
 def fill(session: Session) -> None:
     """Put one of everything into an empty database."""
     register(session)
-    finished = sample.study()
+    finished = three_arms()
     add_baselines(session, finished)
     for run in add_study(session, finished, hours_ago=5.0):
         succeed(session, run)
@@ -83,10 +101,10 @@ def fill(session: Session) -> None:
         base_model=finished.base_model,
         dataset=finished.dataset,
         arms=[
-            ArmSpec(method=FullSpec()),
-            ArmSpec(method=LoraSpec(r=4)),
-            ArmSpec(method=LoraSpec(r=64, target_modules="all-linear")),
-            ArmSpec(method=LoraSpec(r=64, use_dora=True, target_modules="all-linear")),
+            ArmSpec(method=FullSpec(), learning_rate=1e-4),
+            ArmSpec(method=LoraSpec(r=4), learning_rate=2e-3),
+            ArmSpec(method=LoraSpec(r=64), learning_rate=2e-3),
+            ArmSpec(method=LoraSpec(r=64, use_dora=True), learning_rate=2e-3),
         ],
         seeds=[7],
         training=TrainingArguments(num_train_epochs=1),

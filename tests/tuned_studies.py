@@ -45,7 +45,7 @@ def add_tuned_study(
         arms=list(arms),
         seeds=[0, 1, 2],
         margin_points=margin_points,
-        training=sample.study().training,
+        training=filled.three_arms().training,
         tuning=how,  # type: ignore[arg-type]  # as in a request
     )
     study = study_service.submit(session, SilentBell(), spec)

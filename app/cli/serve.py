@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeVar
 import typer
 import uvicorn
 from rich.markup import escape
+from sqlalchemy.orm import Session
 
 from app import sample
 from app.cli.client import Client
@@ -19,6 +20,7 @@ from app.cli.terminal import progress
 from app.domain.errors import Conflict, Unavailable
 from app.domain.models.base_model import ModelRegistration
 from app.domain.runs.status import RunStatus
+from app.domain.studies.spec import StudySpec
 from app.embedded import Stack, check, locked, stack
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
@@ -57,8 +59,8 @@ def demo(
         bool, typer.Option("--exit", help="End when the study has ended; 0 if every run succeeded.")
     ] = False,
 ) -> None:
-    """Start everything and run the sample study: full fine-tuning, LoRA and a linear probe on BBC headlines. With
-    `--task causal-lm` SmolLM2 writes the headlines."""
+    """Start everything and run the sample study: full fine-tuning, LoRA on all linear layers, LoRA on query and value
+    alone, and a linear probe on BBC headlines. With `--task causal-lm` SmolLM2 writes the headlines."""
     part = sample.of_task(task)
     with _everything(port) as running:
         study_id = sample_study(running.settings, running.require_alive, part)
@@ -155,7 +157,7 @@ def sample_study(settings: Settings, still_alive: Callable[[], None], part: samp
         model = _beside(part.model, packaged).name
         spec = part.study(dataset_service.shortest_reference(session, dataset), model)
         known = studies.by_name(session, spec.name)
-        if known and known.dataset_id == dataset.id and part.study(known.spec.dataset, model) == known.spec:
+        if known and known.dataset_id == dataset.id and _is_of(session, known.spec, part, model):
             spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
             if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
                 return known.id
@@ -167,6 +169,12 @@ def sample_study(settings: Settings, still_alive: Callable[[], None], part: samp
         _wait_for_model(database, model, still_alive)
     with database.transaction() as session:
         return study_service.submit(session, bell, spec).id
+
+
+def _is_of(session: Session, spec: StudySpec, part: sample.Sample, model: str) -> bool:
+    """Whether a stored study is that of the sample today, with the default rates for its base model."""
+    row = base_models.by_name(session, model)
+    return row is not None and spec == study_service.with_default_rates(part.study(spec.dataset, model), row)
 
 
 def _beside(name: str, register: Callable[..., T]) -> T:

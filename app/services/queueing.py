@@ -42,8 +42,7 @@ def enqueue(
 ) -> RunRow:
     """Insert a checked run as `queued`, request its estimate, and ring once it is committed. `trial`: its round of
     tuning, and what it is a trial of."""
-    rate = spec.learning_rate
-    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"learning_rate": rate})})
+    spec = spec.with_default_rate(model.facts.width(spec.task) if model.facts else None)
     run = RunRow(
         study_id=study_id,
         arm=arm or spec.method.label,
@@ -54,7 +53,7 @@ def enqueue(
         metric=spec.verdict_metric,
         base_model_id=model.id,
         dataset_id=dataset.id,
-        learning_rate=rate,
+        learning_rate=spec.learning_rate,
         spec_json=spec.model_dump(mode="json"),
         status=RunStatus.QUEUED.value,
         rung_at=now(),

@@ -5,23 +5,27 @@ from dataclasses import dataclass
 from itertools import count as naturals
 from itertools import islice
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison, compare
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
+from app.domain.methods.lora import Ranked
+from app.domain.models.base_model import ModelFacts
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
+from app.domain.validation import field_error
 from app.queue import Doorbell
 from app.services import baselines, tuning
 from app.services import runs as run_service
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue_owed
 from app.store.queries import base_models, datasets, evaluations, runs, studies
-from app.store.tables import RunRow, StudyRow
+from app.store.tables import BaseModelRow, RunRow, StudyRow
 
 MOST_SEEDS = 100
 
@@ -30,6 +34,7 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compat
     """Queue the runs of a study, or the first trials of its tuning. Raises Invalid, unless it is already checked;
     then nothing is queued."""
     model, dataset = compatible or check(session, spec)
+    spec = with_default_rates(spec, model)
     study = StudyRow(
         name=spec.name, base_model_id=model.id, dataset_id=dataset.id, spec_json=spec.model_dump(mode="json")
     )
@@ -77,10 +82,20 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     return study
 
 
-def with_arm(spec: StudySpec, arm: ArmSpec) -> StudySpec:
+def with_default_rates(spec: StudySpec, model: BaseModelRow) -> StudySpec:
+    """With the default learning rates for the inspected base model. Raises Invalid if two arms become the same."""
+    try:
+        return spec.with_default_rates(model.facts.width(spec.task) if model.facts else None)
+    except ValidationError as error:
+        raise Invalid.of([field_error(details, {}) for details in error.errors()]) from None
+
+
+def with_arm(session: Session, spec: StudySpec, arm: ArmSpec) -> StudySpec:
     """A study with one more arm and the same reference. Raises pydantic's ValidationError."""
     if len(spec.arms) >= MOST_ARMS:
         raise Invalid.field("", _("The study already has %(most)s arms", most=MOST_ARMS), _("Start another study"))
+    model = base_models.by_name(session, spec.base_model)
+    arm = arm.with_default_rate(model.facts.width(spec.task) if model and model.facts else None)
     more = {"arms": [*spec.arms, arm], "reference": spec.reference_arm}
     return StudySpec.model_validate(spec.model_dump() | more)
 
@@ -98,7 +113,7 @@ def add_arm(
     """Add an arm to a study, with the seeds of the others; with tuning, its own trials come first. Raises NotFound,
     Invalid and pydantic's ValidationError."""
     study = _growing(session, study_id)
-    extended = with_arm(study.spec, arm)
+    extended = with_arm(session, study.spec, arm)
     arm = extended.arms[-1]  # which has a name
     model, dataset = compatible or check(session, as_begun(session, study, extended), since=len(extended.arms) - 1)
     owed: list[OwedRun]
@@ -223,7 +238,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
         for row, (model, dataset) in zip(rows, used, strict=True)
     ]
     by_id = {}
-    for row, (_model, dataset), known in zip(rows, used, baselines.stored(session, requested), strict=True):
+    for row, (model, dataset), known in zip(rows, used, baselines.stored(session, requested), strict=True):
         by_id[row.id] = compare(
             row.spec,
             [_outcome(run, scores) for run in runs_by_study[row.id] if run.trial_round is None],
@@ -233,8 +248,17 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
             test_items=dataset.facts.counts["test"] if dataset else None,
             baselines=known,
             labels=dataset.facts.labels if dataset else (),
+            attention_only=_attention_only(row.spec, model.facts if model else None),
         )
     return by_id
+
+
+def _attention_only(spec: StudySpec, facts: ModelFacts | None) -> list[str]:
+    """Arms with a low-rank update of attention layers alone; none of a model that is not known."""
+    model = facts.tasks.get(spec.task) if facts else None
+    if model is None:
+        return []
+    return [a.title for a in spec.arms if isinstance(a.method, Ranked) and a.method.attention_only(model)]
 
 
 def _outcome(run: RunRow, scores: dict[tuple[int, str], evaluations.ItemScores]) -> RunOutcome:

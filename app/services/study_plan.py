@@ -18,6 +18,7 @@ from app.queue import Doorbell
 from app.services.compatibility import Compatible, check
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
+from app.services.studies import with_default_rates
 from app.settings import Settings
 from app.store.queries import evaluations, past_runs
 from app.store.queries.past_runs import PastRun
@@ -47,6 +48,7 @@ def planned(
     """Plan a study, and estimate its memory and train times. Raises Invalid where an arm from the place `since` on
     could not be queued; then only the last arm is planned."""
     compatible = check(session, spec, since=since)
+    spec = with_default_rates(spec, compatible.model)
     plan = plan_of(session, spec, compatible, interim_looks)
     if since:
         plan = plan.of_last_arm()

@@ -84,7 +84,7 @@ def add_arm(db: Database, bell: Doorbell, settings: Settings, study_id: int, arm
 def _with_arm(session: Session, study_id: int, arm: ArmSpec) -> StudySpec:
     """The study with it as the last arm."""
     study = studies.get(session, study_id)
-    return study_service.as_begun(session, study, study_service.with_arm(study.spec, arm))
+    return study_service.as_begun(session, study, study_service.with_arm(session, study.spec, arm))
 
 
 def _last_arm(spec: StudySpec) -> StudySpec:

@@ -39,7 +39,7 @@ def test_a_row_of_the_runs_leads_to_its_study(page: Page) -> None:
 
 
 def test_more_groups_follow(page: Page, site: Site) -> None:
-    study = filled.sample.study()
+    study = filled.three_arms()
     with site.database.transaction() as session:
         for number in range(17):
             training = study.training.model_copy(update={"max_steps": 10 + number})
@@ -58,7 +58,7 @@ def test_more_groups_follow(page: Page, site: Site) -> None:
 def test_all_that_wait_are_listed(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
         for _time in range(6):
-            filled.add_study(session, filled.sample.study(), hours_ago=1.0)
+            filled.add_study(session, filled.three_arms(), hours_ago=1.0)
     page.goto("/workers")
     words = page.get_by_text(re.compile(r"^\d+ queued runs$")).inner_text()
     page.get_by_role("link", name="All queued runs").click()

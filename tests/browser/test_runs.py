@@ -142,7 +142,7 @@ def test_the_file_has_what_is_seen(page: Page) -> None:
 def test_the_list_goes_on_where_it_ended(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
         for _ in range(3):
-            filled.add_study(session, filled.sample.study(), hours_ago=1.0)
+            filled.add_study(session, filled.three_arms(), hours_ago=1.0)
     page.goto("/runs?sort=seed")
     first = ids(page)
     page.get_by_role("link", name="More runs").click()

@@ -73,7 +73,7 @@ def test_a_page_that_is_not_there_leads_on(page: Page) -> None:
 
 
 def test_older_studies_follow_and_the_newest_come_back(page: Page, site: Site) -> None:
-    one_seed = filled.sample.study().model_copy(update={"seeds": [0]})
+    one_seed = filled.three_arms().model_copy(update={"seeds": [0]})
     with site.database.transaction() as session:
         for number in range(22):
             filled.add_study(session, one_seed.model_copy(update={"name": f"Study {number}"}), hours_ago=1.0)

@@ -49,7 +49,7 @@ def test_an_arm_names_its_own_rates_where_rates_are_tuned(page: Page) -> None:
     page.locator("#tuning-kind").select_option("grid")
     page.locator("#arm-0-search > summary").click()
     rates = page.locator("#arms-0-search-learning_rate")
-    expect(rates).to_have_attribute("placeholder", "3.33e-5, 1e-4, 3e-4")
+    expect(rates).to_have_attribute("placeholder", "6e-5, 1.8e-4, 5.4e-4")
     rates.fill("1e-5, 2e-5")
     rates.press("Tab")
     expect(page.locator("#estimate")).to_contain_text(

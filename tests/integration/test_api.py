@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.domain.failures import Failure, FailureCode
-from app.domain.methods import METHODS
+from app.domain.methods import METHODS, SPECS
 from app.domain.runs.job import EvaluationReport, StepsReport
 from app.domain.runs.result import STEP_DTYPE, ArtifactFile
 from app.domain.runs.status import RunStatus
@@ -68,7 +68,7 @@ def test_a_run_is_accepted_listed_and_read(api: TestClient) -> None:
     assert (run["status"], run["arm"], run["spec"]["training"]["learning_rate"]) == (
         "queued",
         "LoRA r=2",
-        METHODS["lora"].learning_rate,
+        SPECS["lora"]().learning_rate(),
     )
     assert api.get(f"runs/{run['id']}").json() == run
     assert [r["id"] for r in api.get("runs").json()["items"]] == [run["id"]]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict
 from app.domain.failures import Failure, FailureCode
-from app.domain.methods import METHODS, FullSpec, LoraSpec
+from app.domain.methods import FullSpec, LoraSpec
 from app.domain.models.base_model import ModelRegistration
 from app.domain.runs.job import (
     DownloadReport,
@@ -80,7 +80,7 @@ def test_a_submitted_run_is_queued_and_its_doorbell_rung_once_it_is_committed(
         assert bell.rung == []
     assert bell.rung == [(TRAIN, run.id)]
     assert row(registered, run.id).status == "queued"
-    assert row(registered, run.id).learning_rate == METHODS["lora"].learning_rate
+    assert row(registered, run.id).learning_rate == LoraSpec().learning_rate()
 
 
 def test_a_run_that_is_rolled_back_rings_nothing(registered: Database, bell: SilentBell) -> None:

@@ -73,7 +73,7 @@ def test_an_invalid_run_is_refused_with_one_field_and_its_remedy(
         ({"arms": [{"name": "a\0b", **FULL}]}, "arms.0.name", "U+0000"),
         ({"arms": [FULL, FULL]}, "arms.1.name", "Two arms are named"),
         (
-            {"arms": [FULL, {"name": "b", **FULL, "learning_rate": 1e-4}]},
+            {"arms": [FULL, {"name": "b", **FULL, "learning_rate": 1.8e-4}]},
             "arms.1",
             "differs from 'full' only in its name",
         ),

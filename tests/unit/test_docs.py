@@ -89,7 +89,7 @@ def test_exactly_the_failure_codes_are_documented() -> None:
 @pytest.mark.parametrize("kind", SPECS)
 def test_every_method_is_documented_with_its_learning_rate_and_fields(kind: str) -> None:
     what, rate, fields = rows("api.md")[kind]
-    assert (what, float(rate)) == (METHODS[kind].summary, METHODS[kind].learning_rate)
+    assert (what, float(rate)) == (METHODS[kind].summary, METHODS[kind].rate_multiple)
     assert re.findall(r"`(\w+)`", fields) == [name for name in SPECS[kind].model_fields if name != "kind"]
 
 
@@ -167,7 +167,7 @@ def example(name: str) -> Any:
 
 def test_the_examples_are_the_sample_study_and_its_run() -> None:
     assert StudySpec.model_validate(example("study")) == sample.study()
-    assert RunSpec.model_validate(example("run")) == sample.study().owed()[1].spec
+    assert RunSpec.model_validate(example("run")) == sample.study().with_default_rates(384).owed()[1].spec
 
 
 @pytest.mark.parametrize("name", ["causal-lm", "seq2seq-lm", "tuned"])

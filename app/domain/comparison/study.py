@@ -122,6 +122,8 @@ class StudyComparison(Comparison[StudyArm]):
     """The first question: does fine-tuning help at all? The arms have verdicts only where the answer is not no."""
     labels: tuple[str, ...]
     """Of the dataset."""
+    attention_only: frozenset[str]
+    """Arms with a low-rank update of attention layers alone."""
 
     @property
     def runs_overlapped(self) -> bool:
@@ -172,6 +174,7 @@ def compare(
     test_items: int | None = None,
     baselines: Sequence[StoredBaseline] = (),
     labels: Sequence[str] = (),
+    attention_only: Collection[str] = (),
 ) -> StudyComparison:
     """Compare the arms of a study by the runs that it has so far; missing and failed ones are shown and block nothing.
 
@@ -238,6 +241,7 @@ def compare(
         baselines=compared,
         learning=learned,
         labels=tuple(labels),
+        attention_only=frozenset(attention_only),
     )
 
 

@@ -54,7 +54,7 @@ class BottleneckAdapterSpec(Method):
         family="adapter",
         name=_("adapter layers"),
         summary=_("a bottleneck MLP after the sublayers of each block trains"),
-        learning_rate=1e-3,
+        rate_multiple=5,
         paper="Houlsby et al. 2019, arXiv 1902.00751; Pfeiffer et al. 2020, arXiv 2005.00247",
         formula=_(
             "Σ 2·m·d + d + m over the adapters; one a block (pfeiffer), or one more for each attention (houlsby)"

@@ -12,17 +12,17 @@ parameter count before queueing and the freeze audit of the model in training bo
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from app.domain.errors import FieldError
 from app.domain.messages import Message, _
+from app.domain.methods.rates import default_rate
+from app.domain.methods.targets import ALL_LINEAR, PEFT_DEFAULT, Targets, chosen
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, matching, short_names
-from app.domain.models.patterns import LONGEST, matcher
 from app.domain.runs.capabilities import Capability
 from app.domain.tasks import TASKS, Task
-from app.domain.validation import invalid_field
 
 Family = Literal["full", "partial", "head", "lora", "low-rank", "scaling", "prompt", "adapter"]
 """Decides the colour and the marker on pages and in charts."""
@@ -32,13 +32,6 @@ Unchanged = Literal["head", "biases", "tokens", "networks"]
 WRAPPED = "base_model.model"
 """PEFT's name for a model to which it adds modules."""
 EVERY_TASK: tuple[Task, ...] = tuple(TASKS)
-ALL_LINEAR = "all-linear"
-"""PEFT's word for every linear layer but the head, and the default of `target_modules`: LoRA on attention alone falls
-behind full fine-tuning, also at an equal number of parameters (Schulman et al. 2025, LoRA Without Regret)."""
-PEFT_DEFAULT = "peft-default"
-"""PEFT's own choice for the architecture, often query and value only. PEFT writes it as None."""
-NAMED_TARGETS = (ALL_LINEAR, PEFT_DEFAULT)
-"""Texts that are no regular expression."""
 
 
 class MethodFacts(BaseModel):
@@ -50,8 +43,8 @@ class MethodFacts(BaseModel):
     family: Family
     name: str
     summary: str
-    learning_rate: float
-    """Default; a study may tune it."""
+    rate_multiple: float
+    """Default learning rate, in multiples of full fine-tuning's (`app.domain.methods.rates`); a study may tune it."""
     paper: str
     formula: str
     """Number of trainable parameters, without a new head."""
@@ -134,9 +127,9 @@ class Method(BaseModel):
         """Warnings about settings that work but are questionable, such as a rank that is too high."""
         return []
 
-    def learning_rate(self, rate: float | None) -> float:
-        """The peak learning rate: the given rate, or the method's default."""
-        return self.facts.learning_rate if rate is None else rate
+    def learning_rate(self, rate: float | None = None, width: int | None = None) -> float:
+        """The peak learning rate: the given rate, or the method's default for a base model of this width."""
+        return default_rate(self.facts.rate_multiple, width) if rate is None else rate
 
     def rate_factor(self, name: str) -> float:
         """Factor of the learning rate for a trainable parameter."""
@@ -174,37 +167,6 @@ class PeftMethod(Method):
         return copied
 
 
-def checked_targets(targets: object) -> object:
-    """Validate as one error; pydantic would give one for each type of the union. None is PEFT's default, as in PEFT."""
-    if targets is None:
-        return PEFT_DEFAULT
-    names = targets if isinstance(targets, list) else []
-    named = bool(names) and all(isinstance(n, str) and n.strip() and n.isprintable() for n in names)
-    if not named and not (isinstance(targets, str) and targets.strip() and targets.isprintable()):
-        raise invalid_field(
-            "", _("No module is named"), _('Use a list such as ["query", "value"], a pattern, or "all-linear"')
-        )
-    if isinstance(targets, str):
-        if len(targets) > LONGEST:
-            raise invalid_field(
-                "",
-                _("The pattern has %(length)s characters", length=len(targets)),
-                _("Use at most %(most)s, or a list of names", most=LONGEST),
-            )
-        try:
-            matcher(targets.strip())
-        except ValueError as error:
-            what = _("The pattern %(pattern)r is not valid: %(error)s", pattern=targets, error=error)
-            raise invalid_field(
-                "", what, _("Use a regular expression without look-around and back-references")
-            ) from error
-        return targets.strip()
-    return [name.strip() for name in names] or targets
-
-
-Targets = Annotated[list[str] | str, BeforeValidator(checked_targets)]
-
-
 class LinearMethod(Method):
     """A method that adapts the linear layers named by `target_modules`.
 
@@ -233,6 +195,11 @@ class LinearMethod(Method):
     def changed_layers(self, model: TaskModel) -> list[LinearFacts]:
         """The target modules."""
         return self.targets(model)
+
+    def attention_only(self, model: TaskModel) -> bool:
+        """Whether every target module belongs to an attention layer."""
+        targets = self.targets(model)
+        return bool(targets) and all(model.in_attention(m.name) for m in targets)
 
     def problems(self, model: TaskModel) -> Iterator[FieldError]:
         """No target module, a named one that does not exist, or a Conv1D layer (GPT-2) that the method cannot adapt."""
@@ -266,16 +233,6 @@ class LinearMethod(Method):
             )
             other = _("Choose from: %(names)s", names=able) if able else _("Use LoRA or (IA)³")
             yield FieldError("target_modules", what, other)
-
-
-def chosen(targets: list[str] | str, modules: Sequence[LinearFacts]) -> list[LinearFacts]:
-    """The linear layers that a list, a pattern or "all-linear" selects."""
-    if targets == ALL_LINEAR:
-        return list(modules)
-    if isinstance(targets, str):
-        matches = matcher(targets)
-        return [m for m in modules if matches(m.name)]
-    return matching(targets, modules)
 
 
 def layer(m: LinearFacts) -> str:

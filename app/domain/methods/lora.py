@@ -19,7 +19,8 @@ from pydantic import Field, model_validator
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, at_most
-from app.domain.methods.base import ALL_LINEAR, WRAPPED, LinearMethod, MethodFacts, Targeted, layer, short
+from app.domain.methods.base import WRAPPED, LinearMethod, MethodFacts, Targeted, layer, short
+from app.domain.methods.targets import ALL_LINEAR
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
 from app.domain.validation import invalid_field
 
@@ -67,10 +68,22 @@ class Ranked(LinearMethod):
         return min(able, key=full_rank) if able else max(targets, key=full_rank, default=None)
 
     def advice(self, model: TaskModel) -> list[FieldError]:
-        """A rank above a quarter of the smaller dimension: its cost, and a sufficient rank."""
+        """Attention alone; a rank above a quarter of the smaller dimension: its cost, and a sufficient rank."""
         thinnest = self._thinnest(model)
         if thinnest is None:
             return []
+        return [*self._attention_advice(model), *self._rank_advice(thinnest)]
+
+    def _attention_advice(self, model: TaskModel) -> list[FieldError]:
+        if not self.attention_only(model):
+            return []
+        what = _(
+            "Low-rank updates of the attention alone fall behind full fine-tuning, also at an equal number of "
+            "parameters (LoRA Without Regret, 2025)"
+        )
+        return [FieldError("target_modules", what, _('Use "all-linear"'))]
+
+    def _rank_advice(self, thinnest: LinearFacts) -> list[FieldError]:
         inputs, outputs = thinnest.in_features, thinnest.out_features
         enough = max(1, full_rank(thinnest) // RANK_SHARE)
         if self.rank <= enough:
@@ -131,7 +144,7 @@ class LoraSpec(LowRank, Targeted):
         family="lora",
         name=_("LoRA"),
         summary=_("a low-rank update B·A of each target module trains"),
-        learning_rate=2e-3,
+        rate_multiple=10,
         paper="Hu et al. 2021, arXiv 2106.09685",
         formula=_("Σ r·(in + out) over the target modules; DoRA adds Σ out"),
     )

@@ -34,7 +34,7 @@ class AdaLoraSpec(Ranked, Targeted):
         family="low-rank",
         name=_("AdaLoRA"),
         summary=_("LoRA with a rank budget that moves to the most important modules"),
-        learning_rate=5e-3,
+        rate_multiple=25,
         paper="Zhang et al. 2023, arXiv 2303.10512",
         formula=_("Σ init_r·(in + out + 1) over the target modules"),
     )
@@ -130,7 +130,7 @@ class LohaSpec(Lycoris):
         family="low-rank",
         name=_("LoHa"),
         summary=_("the Hadamard product of two low-rank updates trains"),
-        learning_rate=5e-3,
+        rate_multiple=25,
         paper="Hyeon-Woo et al. 2021, arXiv 2108.06098",
         formula=_("Σ 2·r·(in + out) over the target modules"),
     )
@@ -179,7 +179,7 @@ class LokrSpec(Lycoris):
         family="low-rank",
         name=_("LoKr"),
         summary=_("the Kronecker product of a small and a low-rank matrix trains"),
-        learning_rate=1e-2,
+        rate_multiple=50,
         paper="Edalati et al. 2022, arXiv 2212.10650; Yeh et al. 2023, arXiv 2309.14859",
         formula=_("Σ a·c + r·(b + d), where out = a·b and in = c·d; b·d instead of r·(b + d) where r ≥ max(b, d) / 2"),
     )
@@ -241,7 +241,7 @@ class VeraSpec(Targeted):
         family="low-rank",
         name=_("VeRA"),
         summary=_("two scaling vectors per target module train, around shared frozen random matrices"),
-        learning_rate=1e-2,
+        rate_multiple=50,
         paper="Kopiczko et al. 2023, arXiv 2310.11454",
         formula=_("Σ r + out over the target modules"),
     )

@@ -81,7 +81,7 @@ class PromptSpec(BeforeText):
         family="prompt",
         name=_("prompt tuning"),
         summary=_("trained embeddings precede the input"),
-        learning_rate=3e-2,
+        rate_multiple=150,
         paper="Lester et al. 2021, arXiv 2104.08691",
         formula=_("n·d"),
     )
@@ -108,7 +108,7 @@ class PTuningSpec(BeforeText):
         family="prompt",
         name=_("p-tuning"),
         summary=_("an MLP or LSTM is trained to produce embeddings that precede the input"),
-        learning_rate=1e-3,
+        rate_multiple=5,
         paper="Liu et al. 2021, arXiv 2103.10385",
         formula=_("n·d + the encoder; only n·d are saved"),
     )
@@ -167,7 +167,7 @@ class PrefixSpec(VirtualTokens):
         family="prompt",
         name=_("prefix tuning"),
         summary=_("trained keys and values precede the input in every attention layer"),
-        learning_rate=1e-2,
+        rate_multiple=50,
         paper="Li & Liang 2021, arXiv 2101.00190",
         formula=_(
             "n·2·layers·d', where d' is the width of a layer's keys; with prefix_projection, the network's instead"

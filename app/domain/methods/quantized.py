@@ -25,7 +25,7 @@ class QloraSpec(LowRank, Targeted):
         family="lora",
         name=_("QLoRA"),
         summary=_("LoRA on a base model quantized to 4 bits"),
-        learning_rate=2e-3,
+        rate_multiple=10,
         paper="Dettmers et al. 2023, arXiv 2305.14314",
         formula=_("Σ r·(in + out) over the target modules"),
     )

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, choose_from
-from app.domain.methods.base import PEFT_DEFAULT, MethodFacts, Targeted, Targets, chosen, layer, short
+from app.domain.methods.base import MethodFacts, Targeted, layer, short
+from app.domain.methods.targets import PEFT_DEFAULT, Targets, chosen
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
 
@@ -28,7 +29,7 @@ class OftSpec(Targeted):
         family="scaling",
         name=_("OFT"),
         summary=_("an orthogonal rotation of each target module's input trains"),
-        learning_rate=1e-3,
+        rate_multiple=5,
         paper="Qiu et al. 2023, arXiv 2306.07280",
         formula=_("Σ (in / b)·b·(b − 1)/2 over the target modules, with b = oft_block_size"),
     )
@@ -78,7 +79,7 @@ class Ia3Spec(Targeted):
         family="scaling",
         name=_("(IA)³"),
         summary=_("one scaling vector per target module trains"),
-        learning_rate=2e-2,
+        rate_multiple=100,
         paper="Liu et al. 2022, arXiv 2205.05638",
         formula=_("Σ out over the target modules; in instead of out for feedforward_modules"),
     )

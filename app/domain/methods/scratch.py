@@ -22,7 +22,7 @@ class LoraFromScratchSpec(LowRank):
         family="lora",
         name=_("LoRA from scratch"),
         summary=_("LoRA without PEFT, in code to read beside the paper"),
-        learning_rate=2e-3,
+        rate_multiple=10,
         paper="Hu et al. 2021, arXiv 2106.09685",
         formula=_("Σ r·(in + out) over the target modules"),
     )

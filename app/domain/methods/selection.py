@@ -50,7 +50,7 @@ class FullSpec(Selection):
         family="full",
         name=_("full"),
         summary=_("all weights train"),
-        learning_rate=1e-4,
+        rate_multiple=1,
         paper="Devlin et al. 2018, arXiv 1810.04805",
         formula=_("all parameters"),
     )
@@ -70,7 +70,7 @@ class HeadOnlySpec(Selection):
         family="head",
         name=_("head only"),
         summary=_("only the new head trains, on a frozen base model"),
-        learning_rate=3e-2,
+        rate_multiple=150,
         paper="Alain & Bengio 2016, arXiv 1610.01644",
         formula=_("0"),
         tasks=("sequence-classification",),
@@ -92,7 +92,7 @@ class LastLayersSpec(Selection):
         family="partial",
         name=_("last layers"),
         summary=_("the last blocks and the head train"),
-        learning_rate=2e-4,
+        rate_multiple=1,
         paper="Lee et al. 2019, arXiv 1911.03090",
         formula=_("layers × parameters of a block, plus those after the last block"),
     )
@@ -133,7 +133,7 @@ class BitFitSpec(Selection):
         family="partial",
         name=_("BitFit"),
         summary=_("the bias vectors and the head train"),
-        learning_rate=2e-3,
+        rate_multiple=10,
         paper="Ben Zaken et al. 2021, arXiv 2106.10199",
         formula=_("the sum of all bias vectors"),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from app.domain.errors import FieldError
 from app.domain.methods import SPECS, AnyMethod, MethodFacts
-from app.domain.methods.base import ALL_LINEAR
+from app.domain.methods.targets import ALL_LINEAR
 from app.domain.models.architecture import TaskModel
 
 

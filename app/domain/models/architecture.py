@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from app.domain.tasks import Task
 
+ATTENTION = ("attn", "attention")
+"""In the name of a module that contains the projections of an attention layer."""
 LABELS = -1
 """Placeholder in a shape for the number of labels."""
 
@@ -121,6 +123,14 @@ class TaskModel(BaseModel):
     def block_of(self, name: str) -> int | None:
         """Which block a parameter or module belongs to, from 0."""
         return next((i for i, block in enumerate(self.blocks) if name.startswith(f"{block}.")), None)
+
+    def in_attention(self, name: str) -> bool:
+        """Whether a module is part of a block's attention, by the names of the modules that contain it."""
+        block = self.block_of(name)
+        if block is None:
+            return False
+        containers = name.removeprefix(f"{self.blocks[block]}.").lower().split(".")[:-1]
+        return any(part in container for container in containers for part in ATTENTION)
 
     def follows_blocks(self, name: str) -> bool:
         """Whether a parameter is used only after the last block: a final norm's, a pooler's. A projection onto the

@@ -103,6 +103,10 @@ class ModelFacts(BaseModel):
         """The model with the head of a task for a number of labels. Raises KeyError for an unsupported task."""
         return self.tasks[task].with_labels(labels)
 
+    def width(self, task: Task) -> int | None:
+        """Of a token's vector; None for a task that it does not support."""
+        return self.tasks[task].hidden_size if task in self.tasks else None
+
     def trainable_parameters(self, spec: AnyMethod, task: Task, labels: int) -> int | None:
         """Number of trainable parameters; None if the method or the task is incompatible."""
         if task not in self.tasks or self.incompatibility(spec, task):

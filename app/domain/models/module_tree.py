@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from app.domain.methods import AnyMethod
-from app.domain.methods.base import ALL_LINEAR, WRAPPED, chosen
+from app.domain.methods.base import WRAPPED
+from app.domain.methods.targets import ALL_LINEAR, chosen
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.models.patterns import LONGEST
 

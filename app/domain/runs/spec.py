@@ -34,8 +34,14 @@ class RunSpec(BaseModel):
 
     @property
     def learning_rate(self) -> float:
-        """The peak learning rate: its own, or its method's default."""
+        """The peak learning rate: its own, which a queued run always has, or its method's default for a narrow base
+        model."""
         return self.method.learning_rate(self.training.learning_rate)
+
+    def with_default_rate(self, width: int | None) -> "RunSpec":
+        """With its method's default for a base model of this width, unless it has a learning rate."""
+        rate = self.method.learning_rate(self.training.learning_rate, width)
+        return self.model_copy(update={"training": self.training.model_copy(update={"learning_rate": rate})})
 
     @property
     def verdict_metric(self) -> MetricName:

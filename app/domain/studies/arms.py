@@ -66,8 +66,13 @@ class ArmSpec(BaseModel):
 
     @property
     def rate(self) -> float:
-        """The learning rate without tuning: its own, or its method's default."""
+        """The learning rate without tuning: its own, which an arm of a submitted study always has, or its method's
+        default for a narrow base model."""
         return self.method.learning_rate(self.learning_rate)
+
+    def with_default_rate(self, width: int | None) -> "ArmSpec":
+        """With its method's default for a base model of this width, unless it has a learning rate."""
+        return self.model_copy(update={"learning_rate": self.method.learning_rate(self.learning_rate, width)})
 
     @property
     def overrides(self) -> dict[str, int | float]:

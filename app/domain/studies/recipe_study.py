@@ -16,8 +16,6 @@ from app.domain.validation import field_error
 
 PARAMETER_TOLERANCE = 0.05
 """Largest relative difference of trainable parameters of arms that are to have as many."""
-ATTENTION = ("attn", "attention")
-"""In the name of a module on the way to a linear layer of the attention."""
 
 
 def study_of(
@@ -64,11 +62,9 @@ def attention_modules(facts: ModelFacts, task: Task) -> list[str]:
     model = facts.tasks[task]
     names = []
     for layer in model.linear:
-        block = next((block for block in model.blocks if layer.name.startswith(f"{block}.")), None)
-        within = layer.name.removeprefix(f"{block}.") if block else ""
-        path = within.lower().split(".")[:-1]
-        if any(part in name for name in path for part in ATTENTION):
-            names.append(within)
+        block = model.block_of(layer.name)
+        if block is not None and model.in_attention(layer.name):
+            names.append(layer.name.removeprefix(f"{model.blocks[block]}."))
     return list(dict.fromkeys(names))
 
 

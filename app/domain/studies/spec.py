@@ -13,7 +13,7 @@ from app.domain.names import Line, Name
 from app.domain.runs.spec import RunSpec, check_metric
 from app.domain.runs.status import RunStatus
 from app.domain.runs.training import Seed, TrainingArguments, TrainingBudget
-from app.domain.studies.arms import ArmSpec, arm_names
+from app.domain.studies.arms import ArmSpec, arm_names, without_default_names
 from app.domain.studies.next_step import Try, next_step
 from app.domain.studies.search_checks import search_problem, space_of
 from app.domain.studies.search_space import Configuration, SearchSpace
@@ -164,6 +164,16 @@ class StudySpec(BaseModel):
         """The arm that the others are compared with."""
         full = [a.title for a in self.arms if a.method.kind == "full"]
         return self.reference or (full[0] if full else self.arms[0].title)
+
+    def with_default_rates(self, width: int | None) -> "StudySpec":
+        """With the methods' defaults for a base model of this width where an arm has no learning rate; a default name
+        states the rate that distinguishes its arm. Raises pydantic's ValidationError if two arms become the same."""
+        if all(arm.learning_rate is not None for arm in self.arms):
+            return self
+        arms = [arm.with_default_rate(width) for arm in without_default_names(self.arms)]
+        names = dict(zip((arm.title for arm in self.arms), arm_names(arms), strict=True))
+        update = {"arms": arms, "reference": names.get(self.reference, "")}
+        return StudySpec.model_validate(self.model_dump() | update)
 
     @property
     def verdict_metric(self) -> MetricName:

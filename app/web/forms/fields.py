@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from app.domain.errors import FieldError
-from app.domain.methods.base import NAMED_TARGETS
+from app.domain.methods.targets import NAMED_TARGETS
 from app.domain.studies.search_space import DimensionSpec
 from app.web.format import rate
 from app.web.i18n import gettext as _

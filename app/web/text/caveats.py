@@ -12,6 +12,7 @@ from app.web.format import join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition_label
+from app.web.text.attention import attention_arms, attention_text
 from app.web.text.confounders import confounder_text
 from app.web.text.failures import failure_label
 from app.web.text.headline import raised_confidence
@@ -46,6 +47,7 @@ def caveats(study: StudyComparison) -> tuple[Caveat, ...]:
         *_confounders(study),
         *_tuning(study),
         *_conditions(study),
+        *(Caveat(attention_text(study, arm), "arms") for arm in attention_arms(study)),
     )
 
 

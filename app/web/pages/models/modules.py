@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from app.domain.errors import Invalid
 from app.domain.methods import SPECS, AnyMethod, Family, MethodFacts
-from app.domain.methods.base import PEFT_DEFAULT, LinearMethod
+from app.domain.methods.base import LinearMethod
+from app.domain.methods.targets import PEFT_DEFAULT
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel
 from app.domain.models.module_tree import Module, module_tree, targets_of, trains_in

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from app.domain.methods import METHODS, SPECS, AnyMethod, Family
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.search_space import SearchSpace
-from app.web.format import rate
 from app.web.forms.errors import validated
 from app.web.forms.fields import Field, fields_of
 
@@ -33,9 +32,7 @@ class ArmForm:
     def new(cls, kind: str) -> "ArmForm":
         """An arm with its method's defaults."""
         values = {f"{METHOD}{field.name}": field.default for field in fields_of(SPECS[kind])}
-        return cls(
-            kind, values | dict.fromkeys((*SHARED, *SEARCH), "") | {"learning_rate": rate(METHODS[kind].learning_rate)}
-        )
+        return cls(kind, values | dict.fromkeys((*SHARED, *SEARCH), ""))
 
     @classmethod
     def of(cls, spec: ArmSpec) -> "ArmForm":

@@ -200,7 +200,7 @@ def test_prompts_fit_language_models_of_every_kind() -> None:
 
 ADVICE: list[tuple[MethodSpec, str, str]] = [
     (LoraSpec(r=32), "r", "try 8, or at most 16"),
-    (AdaLoraSpec(init_r=32, target_r=2, target_modules=["key"]), "init_r", "try 8, or at most 16"),
+    (AdaLoraSpec(init_r=32, target_r=2, target_modules=["dense"]), "init_r", "try 8, or at most 16"),
     (LohaSpec(r=9, target_modules=["key"]), "r", "Use 8, which already reaches full rank"),
     (LokrSpec(r=4, target_modules=["key"]), "r", "at most 3"),
 ]
@@ -215,8 +215,16 @@ def test_a_rank_that_gains_nothing_is_warned_about(spec: MethodSpec, path: str, 
     assert lower.advice(BERT) == []
 
 
+@pytest.mark.parametrize("targets", ["peft-default", ["query"], r".*attention.*"])
+def test_a_low_rank_update_of_the_attention_alone_is_advised_against(targets: str | list[str]) -> None:
+    (advice,) = LoraSpec(r=8, target_modules=targets).advice(BERT)
+    assert (advice.path, advice.remedy) == ("target_modules", 'Use "all-linear"')
+    assert LoraSpec(r=8, target_modules=["query", "output.dense"]).advice(BERT) == []
+    assert LoraSpec(r=8).advice(BERT) == []
+
+
 def test_a_high_rank_is_told_what_it_costs() -> None:
-    (advice,) = LoraSpec(r=32, target_modules=["query"]).advice(BERT)
+    _attention, advice = LoraSpec(r=32, target_modules=["query"]).advice(BERT)
     assert advice.message == (
         "A rank of 32 is high for bert.encoder.layer.0.attention.self.query (64 × 64): A and B have 4,096 parameters, "
         "100% of the matrix itself"

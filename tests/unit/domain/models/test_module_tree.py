@@ -5,7 +5,7 @@ import time
 import pytest
 
 from app.domain.methods import BitFitSpec, FullSpec, LoraSpec, MethodSpec, PromptSpec
-from app.domain.methods.base import chosen
+from app.domain.methods.targets import chosen
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.models.module_tree import Module, chosen_layers, module_tree, targets_of, trains_in
 from app.domain.models.patterns import LONGEST

@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.methods import LoraSpec
-from app.domain.methods.base import checked_targets, chosen
+from app.domain.methods.targets import checked_targets, chosen
 from app.domain.models.architecture import LinearFacts
 from app.domain.models.patterns import matcher
 

@@ -28,7 +28,7 @@ def study(*arms: Any) -> StudySpec:
             [lora(target_modules=["query", "value"]), lora(target_modules=["key"])],
             ["LoRA r=8 query,value", "LoRA r=8 key"],
         ),
-        ([LORA, LORA | {"learning_rate": 5e-4}], ["LoRA r=8 lr=0.002", "LoRA r=8 lr=0.0005"]),
+        ([LORA, LORA | {"learning_rate": 5e-4}], ["LoRA r=8 lr=0.0018", "LoRA r=8 lr=0.0005"]),
         ([lora(lora_alpha=32), lora(use_dora=True), LORA], ["LoRA r=8 alpha=32", "DoRA r=8", "LoRA r=8"]),
         ([FULL, FULL | {"weight_decay": 0.1}], ["full", "full weight_decay=0.1"]),
         ([LORA, LORA | {"per_device_train_batch_size": 64}], ["LoRA r=8", "LoRA r=8 batch=64"]),
@@ -43,7 +43,7 @@ def test_a_default_name_has_what_differs(arms: list[dict[str, Any]], names: list
 def test_an_arm_that_is_added_changes_no_other_name() -> None:
     first = study(lora(target_modules=["key"]))
     whole = study(*first.arms, LORA, lora(target_modules=["key"]) | {"learning_rate": 1e-4})
-    assert [arm.name for arm in whole.arms] == ["LoRA r=8", "LoRA r=8 lr=0.002", "LoRA r=8 key lr=0.0001"]
+    assert [arm.name for arm in whole.arms] == ["LoRA r=8", "LoRA r=8 lr=0.0018", "LoRA r=8 key lr=0.0001"]
 
 
 def test_where_the_short_name_is_taken_a_default_is_named() -> None:

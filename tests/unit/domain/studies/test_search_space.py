@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.domain.methods import FullSpec, LoraSpec
+from app.domain.methods import LoraSpec
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
@@ -112,8 +112,9 @@ def test_the_rates_alone_are_short_for_a_space() -> None:
 
 def test_a_random_search_without_a_space_covers_two_decades() -> None:
     spec = study({"r": [4, 8]}, arms=[FULL])
-    rate = FullSpec.facts.learning_rate
-    assert spec.space(spec.arms[0]).learning_rate == DimensionSpec(low=rate / 10, high=rate * 10)
+    rate, dimension = spec.arms[0].rate, spec.space(spec.arms[0]).learning_rate
+    assert dimension is not None
+    assert (dimension.low, dimension.high) == pytest.approx((rate / 10, rate * 10))
     assert trials_owed(spec.tuning, spec.space(spec.arms[0])) == 12
 
 

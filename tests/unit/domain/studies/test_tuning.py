@@ -27,7 +27,7 @@ from app.domain.studies.tuning import (
 from app.web.http.errors import field_errors
 from tests.results import evaluation, result
 
-ARMS = (ArmSpec(method=FullSpec()), ArmSpec(method=LoraSpec(r=8)), ArmSpec(method=HeadOnlySpec()))
+ARMS = (ArmSpec(method=FullSpec(), learning_rate=1e-4), ArmSpec(method=LoraSpec(r=8)), ArmSpec(method=HeadOnlySpec()))
 RATES = (1e-4, 3e-4, 9e-4)
 
 
@@ -88,7 +88,7 @@ def test_a_grid_lies_around_each_methods_usual_rate() -> None:
     study = spec()
     for arm in ARMS:
         low, middle, high = rates_of(study, arm)
-        assert middle == arm.method.facts.learning_rate
+        assert middle == arm.rate
         assert (high / middle, middle / low) == pytest.approx((3, 3), rel=0.01)
 
 

@@ -26,7 +26,7 @@ def data() -> Iterator[StudyData]:
 
 def _study(session: Session) -> StudyData:
     number = seed_study(session)
-    filled.add_baselines(session, filled.sample.study())
+    filled.add_baselines(session, filled.three_arms())
     session.flush()
     return StudyData(session, Settings(), number)
 

@@ -130,7 +130,7 @@ def test_the_terminal_says_it(registered_only: TestClient, study: int) -> None:
 def test_a_study_that_learned_answers_both_questions(registered_only: TestClient) -> None:
     with database(registered_only).transaction() as session:
         number = seed_study(session)
-        filled.add_baselines(session, filled.sample.study())
+        filled.add_baselines(session, filled.three_arms())
     words = seen(registered_only, f"/studies/{number}")
     assert "Does fine-tuning help? yes" in words and "Is another arm enough? within margin" in words
     assert "Why nothing was learned" not in words
@@ -141,7 +141,7 @@ def test_a_study_that_learned_answers_both_questions(registered_only: TestClient
 def test_while_a_baseline_is_computed_the_verdicts_are_provisional(registered_only: TestClient) -> None:
     with database(registered_only).transaction() as session:
         number = seed_study(session)
-        filled.add_baselines(session, filled.sample.study())
+        filled.add_baselines(session, filled.three_arms())
         session.flush()
         for row in session.query(EstimateRow).where(EstimateRow.status == "failed"):
             row.status = "queued"
@@ -153,7 +153,7 @@ def test_while_a_baseline_is_computed_the_verdicts_are_provisional(registered_on
 def test_a_reference_below_tfidf_is_not_tested_though_it_learned(registered_only: TestClient) -> None:
     with database(registered_only).transaction() as session:
         number = seed_study(session, accuracy={"full": 0.60, "LoRA r=8": 0.61, "head only": 0.5})
-        filled.add_baselines(session, filled.sample.study())
+        filled.add_baselines(session, filled.three_arms())
     text = registered_only.get(f"/studies/{number}").text
     assert "<h1>Fine-tuning does not help: the baseline “TF-IDF” reaches 78.5" in text
     words = seen(registered_only, f"/studies/{number}")

@@ -152,7 +152,9 @@ def test_an_arm_is_added_by_a_form_that_names_what_is_wrong(registered_only: Tes
     assert wrong.status_code == 422
     assert re.search(r'id="arms-0-method-r"[^>]*aria-invalid="true"', wrong.text)
     assert '<li>Rank: <a href="#arms-0-method-r">Must be 1 or more</a></li>' in wrong.text
-    twice = registered_only.post(f"/studies/{study}/arms", data={"arms.0.method.kind": "full"})
+    twice = registered_only.post(
+        f"/studies/{study}/arms", data={"arms.0.method.kind": "full", "arms.0.learning_rate": "1e-4"}
+    )
     assert "Two arms are named" in plain(twice.text)
     incompatibility = registered_only.post(
         f"/studies/{study}/arms", data=LORA_64 | {"arms.0.method.target_modules": "q_proj"}
@@ -167,7 +169,7 @@ def test_an_arm_is_added_by_a_form_that_names_what_is_wrong(registered_only: Tes
     assert registered_only.get(f"/api/v1/studies/{study}").json()["status"] == "running"
 
 
-@pytest.mark.parametrize(("method", "rates"), [("full", "3.33e-5, 1e-4, 3e-4"), ("head-only", r"\d")])
+@pytest.mark.parametrize(("method", "rates"), [("full", "6e-5, 1.8e-4, 5.4e-4"), ("head-only", r"\d")])
 def test_an_arm_that_the_study_has_already_shows_the_rates_it_would_try(
     registered_only: TestClient, method: str, rates: str
 ) -> None:
@@ -191,7 +193,7 @@ def test_arms_over_http(registered_only: TestClient) -> None:
     api, study = f"/api/v1/studies/{tuned(registered_only)}", 1
     answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "lora", "r": 0}})
     assert [e["path"] for e in answer.json()["errors"]] == ["method.r"]
-    answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "full"}})
+    answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "full"}, "learning_rate": 1e-4})
     assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, "name")
     answer = registered_only.post(f"{api}/arms", json={"method": {"kind": "bitfit"}, "learning_rates": [1e-5, 2e-5]})
     assert [e["path"] for e in answer.json()["errors"]] == ["search.learning_rate"]

@@ -256,5 +256,5 @@ def test_what_does_not_fit_is_refused_with_the_field_and_the_remedy(base: Path, 
 
 def test_learning_rates_and_papers_are_said() -> None:
     for facts in METHODS.values():
-        assert 1e-5 <= facts.learning_rate <= 0.1
+        assert 1 <= facts.rate_multiple <= 150
         assert "arXiv " in facts.paper
