@@ -19,10 +19,12 @@ MOST_WAITING = 400
 WAIT_SECONDS = 20.0
 MOST_REPEATS = 3
 """Of a request whose transaction the database undid because of another one (a deadlock)."""
-READ_BEFORE_BYTES = 1 << 20
-"""Of a request's body, so that a slow client waits outside."""
+READ_BEFORE_BYTES = 1 << 19
+"""Of a request's body, so that a slow client waits outside. Half of the limit that holds before a route is chosen."""
 PROBES = ("/livez", "/readyz", "/metrics")
 UPLOADS = ("/data/files", "/api/v1/uploads")
+LARGE_FORMS = ("/imports", "/api/v1/imports")
+"""Their routes have a larger limit of their own, so their bodies are not read before."""
 
 
 class Gate:
@@ -46,7 +48,8 @@ class Gate:
         self._waiting += 1
         try:
             body = _Body(receive)
-            await body.read()
+            if not scope["path"].startswith(LARGE_FORMS):
+                await body.read()
             async with asyncio.timeout(self._seconds):
                 await self._free.acquire()
         except TimeoutError:

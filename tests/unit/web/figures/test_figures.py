@@ -96,7 +96,7 @@ def test_a_figure_without_data_says_what_it_waits_for(session: Session) -> None:
         "time": "No run has a result yet.",
         "weight-delta": "No matrix has been analysed yet.",
         "matrices": "No matrix has been analysed yet.",
-        "tuning": "No learning rate was tuned.",
+        "tuning": "Nothing was tuned.",
         "scores": "No run has a result yet.",
     }
 

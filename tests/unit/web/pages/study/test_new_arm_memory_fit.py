@@ -96,7 +96,8 @@ def test_what_is_wrong_with_the_arm_is_said_before_it_is_added(registered_only: 
     text = plain(registered_only.post(f"{arms}/plan", data=rank).text)
     assert "Incomplete" in text
     assert "<li>Rank: Must be 1 or more.</li>" in text
-    same = plain(html.unescape(registered_only.get(f"{arms}/new?method=full").text))
+    full = {"arms.0.name": "full", "arms.0.method.kind": "full"}
+    same = plain(html.unescape(registered_only.post(f"{arms}/plan", data=full).text))
     assert "Two arms are named 'full'" in same
 
 

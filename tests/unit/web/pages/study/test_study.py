@@ -164,7 +164,8 @@ def test_a_lost_seed_is_named_with_its_reason_and_a_link(client: TestClient) -> 
 
 
 def test_what_differed_has_a_row_for_each_field_of_a_method_that_did(client: TestClient) -> None:
-    arms = (FULL, LORA, ArmSpec(method=LoraSpec(r=64, use_dora=True, lora_dropout=0.1)))
+    own = LoraSpec(r=64, target_modules=["query", "value"], use_dora=True, lora_dropout=0.1)
+    arms = (FULL, LORA, ArmSpec(method=own))
     text = client.get(f"/studies/{study(client, arms=arms)}").text
     rows = [" ".join(re.sub("<[^>]*>", " ", row).split()) for row in text.split("<tr>")]
     assert "r – 8 64" in rows
