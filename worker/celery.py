@@ -71,6 +71,8 @@ def find_device(**_: Any) -> None:
             sys.exit(error.message)
         if _device.problem:
             log.error("a GPU cannot be used", problem=_device.problem)
+        if _device.visible is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = _device.visible  # for the trainers, which take the first one
 
 
 @signals.worker_ready.connect
@@ -90,7 +92,7 @@ def drain(**_: Any) -> None:
     """On shutdown, mark the worker as draining: the pool child sees that with its next report and hands its run
     back. The pool children of a control node give up what they wait for."""
     _stopping.set()
-    if _consumes(CONTROL_QUEUE):
+    if _consumes(CONTROL_QUEUE) and not _trains():  # it would end a trainer too, which has to hand its run back
         INTERRUPT.set()
     if not _signed_on.is_set():
         return

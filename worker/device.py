@@ -80,6 +80,8 @@ class Device:
     """CUDA only: memory of a process before its first tensor, measured."""
     problem: str = ""
     """A sentence about a GPU of this machine that cannot be used; empty if there is none."""
+    visible: str | None = None
+    """The value of CUDA_VISIBLE_DEVICES with which a trainer finds this GPU first; None if it does anyway."""
 
 
 def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE) -> Device:
@@ -91,20 +93,29 @@ def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     problem = ""
     if choice == "cuda" or (choice == "auto" and _may_have_gpu()):
-        found = _probe(command)
-        if found.working:
-            card = found.working[0]
-            problem = f"A GPU does not work: {found.complaint}." if found.complaint else ""
-            return Device("cuda", card.name, card.memory_bytes, cores, card.bf16, card.context_bytes, problem)
+        probe = _probe(command)
+        if probe.working:
+            card = probe.working[0]
+            problem = f"A GPU does not work: {probe.complaint}." if probe.complaint else ""
+            visible = _visible(probe.cards.index(card))
+            return Device("cuda", card.name, card.memory_bytes, cores, card.bf16, card.context_bytes, problem, visible)
         if choice == "cuda":
             raise Unavailable(
-                f"VEZNA_DEVICE is cuda, but no GPU can be used: {found.complaint}. Repair it, or set VEZNA_DEVICE=cpu."
+                f"VEZNA_DEVICE is cuda, but no GPU can be used: {probe.complaint}. Repair it, or set VEZNA_DEVICE=cpu."
             )
-        problem = f"Runs use the CPU, because the GPU does not work: {found.complaint}."
+        problem = f"Runs use the CPU, because the GPU does not work: {probe.complaint}."
     elif choice == "auto" and sys.platform == "darwin" and platform.machine() == "arm64":
         problem = "Runs use the CPU: Vezna does not support Apple's GPU (MPS)."
     name, flags = _processor()
     return Device("cpu", name, _host_memory(), cores, BF16_FLAG in flags, problem=problem)
+
+
+def _visible(index: int) -> str | None:
+    """CUDA_VISIBLE_DEVICES for the GPU at a place among those that are visible now."""
+    if index == 0:
+        return None
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return visible[index] if index < len(visible) else str(index)
 
 
 def _may_have_gpu() -> bool:

@@ -10,6 +10,7 @@ import sys
 
 import torch
 
+from worker.children.child import die_with_parent
 from worker.device import Card, Probe
 
 _SIDE = 256
@@ -83,4 +84,5 @@ def _first_line(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     sys.stdout.write(probe().model_dump_json())

@@ -29,6 +29,8 @@ from worker.training.supervisor import supervise
 
 log = structlog.get_logger()
 
+RING_AT_ONCE = 32
+"""Runs for which a worker rings when it signs on; the sweep rings for the others."""
 STRAY_AFTER = timedelta(days=1)
 """An upload receives its files and is named by a row well within this time."""
 
@@ -139,8 +141,10 @@ def sign_on(context: Context, detected: device.Device) -> None:
             context_bytes=detected.context_bytes,
             problem=detected.problem,
         )
-        for run in runs.to_ring_again(session, now()):  # what waits need not wait for the sweep too
-            after_commit(session, partial(context.bell.ring, TRAIN, run.id))
+        waiting = [run.id for run in runs.to_ring_again(session, now())][:RING_AT_ONCE]
+        runs.rung(session, waiting, now())
+        for run_id in waiting:  # what waits need not wait for the sweep too
+            after_commit(session, partial(context.bell.ring, TRAIN, run_id))
 
 
 def beat(context: Context) -> None:

@@ -95,8 +95,10 @@ def web() -> None:
 
 def _allow_many_files() -> None:
     """Raise the soft limit of open files, which is 1,024 on many systems: every connection is one."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_CONNECTIONS * 2
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
     most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 

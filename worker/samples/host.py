@@ -12,7 +12,7 @@ import structlog
 from app import sample
 from app.domain.errors import Unavailable
 from app.services.models import SAMPLE
-from worker.children.host import Child, ChildError
+from worker.children.host import Child, ChildError, ChildInterrupted
 
 log = structlog.get_logger()
 
@@ -59,6 +59,8 @@ def _convert(file: Path, directory: Path, command: tuple[str, ...]) -> None:
     request = {"file": str(file), "directory": str(directory)}
     try:
         answer = Child.ask_once("conversion", command, request, CONVERSION_SECONDS, json.loads)
+    except ChildInterrupted:
+        raise
     except ChildError as error:
         raise Unavailable(error.message) from error
     if "error" in answer:

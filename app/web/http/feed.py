@@ -4,16 +4,18 @@ commit. Without streams nothing is read."""
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
+import structlog
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.domain.errors import NotFound, Unavailable
 from app.domain.messages import _
 from app.store.session import Database
+
+log = structlog.get_logger()
 
 POLL_SECONDS = 0.5
 MOST_STREAMS = 1000
@@ -103,18 +105,20 @@ class Feed:
 
     async def _follow(self) -> None:
         """Read everything that is watched after each commit, for as long as something is."""
-        seen: tuple[str, frozenset[object]] | None = None
+        last_read: tuple[str, frozenset[object]] | None = None
         while self._watched:
             reading = list(self._watched.items())
             names = frozenset(key for key, _watched in reading)
-            with suppress(SQLAlchemyError):  # the streams go on when the database answers again
+            try:
                 version = await run_in_threadpool(self._database().version)
-                if (version, names) != seen:
+                if (version, names) != last_read:
                     states = await run_in_threadpool(_all, self._database(), [watched for _key, watched in reading])
                     for (_key, watched), state in zip(reading, states, strict=True):
                         watched.update(state)
                     # a read has a limit, so that new lines may be followed by more
-                    seen = None if any(state and state[0] for state in states) else (version, names)
+                    last_read = None if any(state and state[0] for state in states) else (version, names)
+            except Exception as error:  # the streams go on when the database answers again
+                log.warning("event streams could not be read; the next poll tries again", error=repr(error))
             await asyncio.sleep(POLL_SECONDS)
 
 

@@ -7,6 +7,8 @@ Uploads, event streams and waits for an estimate last long and hold neither mean
 """
 
 import asyncio
+import re
+from collections.abc import Sequence
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,9 +24,14 @@ MOST_REPEATS = 3
 READ_BEFORE_BYTES = 1 << 19
 """Of a request's body, so that a slow client waits outside. Half of the limit that holds before a route is chosen."""
 PROBES = ("/livez", "/readyz", "/metrics")
-UPLOADS = ("/data/files", "/api/v1/uploads")
+UPLOADS = re.compile(r"/data/files|/api/v1/uploads(/files/.+)?")
 LARGE_FORMS = ("/imports", "/api/v1/imports")
-"""Their routes have a larger limit of their own, so their bodies are not read before."""
+"""Their routes have a larger limit of their own, so their bodies are read inside, by few at a time."""
+MOST_LARGE = 2
+MOST_SENDING = 1000
+"""Clients that are sending their bodies; slow ones do not keep others from waiting for a turn."""
+WAITS = re.compile(r"/api/v1/(datasets/[^/]+(/preview)?|estimates|models/.+/map|uploads/\d+)")
+"""Routes that may wait for a worker (`app.web.http.waiting`)."""
 
 
 class Gate:
@@ -35,35 +42,31 @@ class Gate:
     ) -> None:
         self.app = app
         self._free = asyncio.Semaphore(at_once)
-        self._most_waiting, self._seconds, self._waiting = waiting, seconds, 0
+        self._large = asyncio.Semaphore(min(at_once, MOST_LARGE))
+        self._most_waiting, self._seconds, self._waiting, self._sending = waiting, seconds, 0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on when it is this request's turn, or answer 503."""
         if scope["type"] != "http" or _holds_nothing(scope):
             await self.app(scope, receive, send)
             return
-        if self._waiting >= self._most_waiting:
+        large = scope["path"].startswith(LARGE_FORMS)
+        body = _Body(receive)
+        if not large and not await self._received(body):
             await busy(Request(scope))(scope, receive, send)
             return
-        self._waiting += 1
-        try:
-            body = _Body(receive)
-            if not scope["path"].startswith(LARGE_FORMS):
-                await body.read()
-            async with asyncio.timeout(self._seconds):
-                await self._free.acquire()
-        except TimeoutError:
+        places = (self._large, self._free) if large else (self._free,)
+        if not await self._entered(places):
             await busy(Request(scope))(scope, receive, send)
             return
-        finally:
-            self._waiting -= 1
         held = True
 
         def leave() -> None:
             nonlocal held
             if held:
                 held = False
-                self._free.release()
+                for place in places:
+                    place.release()
 
         async def leaving(message: Message) -> None:
             leave()
@@ -74,14 +77,48 @@ class Gate:
         finally:
             leave()
 
+    async def _received(self, body: "_Body") -> bool:
+        """Receive a body. False if too many clients are sending theirs."""
+        if self._sending >= MOST_SENDING:
+            return False
+        self._sending += 1
+        try:
+            await body.read()
+        finally:
+            self._sending -= 1
+        return True
+
+    async def _entered(self, places: Sequence[asyncio.Semaphore]) -> bool:
+        """Wait for a turn. False if too many wait, or it does not come in time."""
+        if self._waiting >= self._most_waiting:
+            return False
+        self._waiting += 1
+        taken: list[asyncio.Semaphore] = []
+        try:
+            async with asyncio.timeout(self._seconds):
+                for place in places:
+                    await place.acquire()
+                    taken.append(place)
+        except BaseException as error:
+            for place in taken:
+                place.release()
+            if isinstance(error, TimeoutError):
+                return False
+            raise
+        finally:
+            self._waiting -= 1
+        return True
+
 
 def _holds_nothing(scope: Scope) -> bool:
     path = scope["path"]
     if path in PROBES or path.startswith("/static/"):
         return True
-    if scope["method"] in ("POST", "PUT") and path.startswith(UPLOADS):
+    if scope["method"] in ("POST", "PUT") and UPLOADS.fullmatch(path):
         return True
-    return path.startswith("/api/") and (path.endswith("/events") or b"wait=" in scope["query_string"])
+    if path.startswith("/api/") and path.endswith("/events"):
+        return True
+    return b"wait=" in scope["query_string"] and WAITS.fullmatch(path) is not None
 
 
 class _Body:

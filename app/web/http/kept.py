@@ -24,7 +24,7 @@ from app.store.session import Database
 PATHS = re.compile(
     r"/studies|/runs|/studies/\d+(/live|/report\.html)?|/api/v1/(studies|runs)|/api/v1/studies/\d+(/comparison)?"
 )
-SEEN = re.compile(rb"host|accept|accept-encoding|accept-language|authorization|cookie|hx-.*|x-forwarded-.*")
+VIEWER_HEADERS = re.compile(rb"host|accept|accept-encoding|accept-language|authorization|cookie|hx-.*|x-forwarded-.*")
 """Headers by which two viewers may get different answers."""
 KEPT_SECONDS = 10.0
 MOST_BYTES = 64 << 20
@@ -34,13 +34,22 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True)
 class _Kept:
-    version: str
+    version: str | None
     began: float
     """Monotonic seconds at which rendering began. A request that arrived before that may have the page, whatever has
     changed since."""
     messages: tuple[Message, ...]
     route: object
     size: int
+
+
+class _Turn:
+    """Those who wait for one page: one of them makes it."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.answer: _Kept | None = None
+        """The last answer, an error too: it serves all who arrived before it was begun."""
 
 
 class KeptPages:
@@ -51,7 +60,7 @@ class KeptPages:
         self.database, self.most_bytes = database, most_bytes
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
         self._bytes = 0
-        self._locks: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[Key, _Turn] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer from memory, or pass on and keep the answer."""
@@ -61,11 +70,13 @@ class KeptPages:
         arrived = time.monotonic()
         key = _key(scope)
         if not (kept := await self._current(key, arrived)):
-            if (lock := self._locks.get(key)) is None:
-                lock = self._locks[key] = asyncio.Lock()
-            async with lock:
-                if not (kept := await self._current(key, arrived)):
-                    await self._make(key, scope, receive, send)
+            if (turn := self._turns.get(key)) is None:
+                turn = self._turns[key] = _Turn()
+            async with turn.lock:
+                if turn.answer is not None and turn.answer.began >= arrived:
+                    kept = turn.answer
+                elif not (kept := await self._current(key, arrived)):
+                    turn.answer = await self._make(key, scope, receive, send)
                     return
         scope["route"] = kept.route
         for message in kept.messages:
@@ -78,7 +89,8 @@ class KeptPages:
             return kept
         if time.monotonic() - kept.began > KEPT_SECONDS or kept.version != await self._version():
             return None
-        self._kept.move_to_end(key)
+        if key in self._kept:  # it may have been dropped meanwhile
+            self._kept.move_to_end(key)
         return kept
 
     async def _version(self) -> str | None:
@@ -87,9 +99,9 @@ class KeptPages:
         except (SQLAlchemyError, sqlite3.Error):  # the application says so
             return None
 
-    async def _make(self, key: Key, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the application answer, and keep that; sent only once it is complete, so that a slow reader does
-        not hold up the others who wait for the same page."""
+    async def _make(self, key: Key, scope: Scope, receive: Receive, send: Send) -> _Kept:
+        """Have the application answer, and keep that if it is a page; sent only once it is complete, so that a slow
+        reader does not hold up the others who wait for the same page. Returns the answer."""
         began, version = time.monotonic(), await self._version()
         messages: list[Message] = []
 
@@ -97,11 +109,13 @@ class KeptPages:
             messages.append(message)
 
         await self.app(scope, receive, collect)
+        size = sum(len(message.get("body", b"")) for message in messages)
+        answer = _Kept(version, began, tuple(messages), scope.get("route"), size)
         if version is not None and messages and messages[0].get("status") == 200:
-            size = sum(len(message.get("body", b"")) for message in messages)
-            self._keep(key, _Kept(version, began, tuple(messages), scope.get("route"), size))
+            self._keep(key, answer)
         for message in messages:
-            await send(message)
+            await send(dict(message))
+        return answer
 
     def _keep(self, key: Key, page: _Kept) -> None:
         if old := self._kept.pop(key, None):
@@ -113,5 +127,5 @@ class KeptPages:
 
 
 def _key(scope: Scope) -> Key:
-    headers = tuple((name, value) for name, value in scope["headers"] if SEEN.fullmatch(name))
+    headers = tuple((name, value) for name, value in scope["headers"] if VIEWER_HEADERS.fullmatch(name))
     return scope["path"], scope["query_string"], headers

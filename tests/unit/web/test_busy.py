@@ -74,6 +74,9 @@ def test_a_request_that_finds_too_many_waiting_gets_503_and_when_to_try_again() 
         scope("/api/v1/runs/1/events"),
         scope("/api/v1/uploads/1", query=b"wait=30"),
         scope("/api/v1/uploads", "POST"),
+        scope("/api/v1/uploads/files/a/b.csv", "PUT"),
+        scope("/api/v1/estimates", "POST", b"wait=30"),
+        scope("/api/v1/models/org/name/map", query=b"wait=30"),
         scope("/data/files", "POST"),
     ],
     ids=lambda s: f"{s['method']} {s['path']}",
@@ -86,18 +89,49 @@ def test_what_holds_no_thread_for_long_needs_no_turn(passing: Scope) -> None:
     assert asyncio.run(request(gate, passing))[0]["status"] == 200
 
 
+@pytest.mark.parametrize(
+    "taking", [scope("/api/v1/studies/1/comparison", query=b"await=1"), scope("/api/v1/uploads/1/read", "POST")]
+)
+def test_what_only_looks_like_it_needs_a_turn(taking: Scope) -> None:
+    async def at_once(_scope: Scope) -> tuple[int, bytes]:
+        return 200, b""
+
+    gate = Gate(answering(at_once), at_once=0, seconds=0.01)
+    assert asyncio.run(request(gate, taking))[0]["status"] == 503
+
+
+def test_slow_imports_leave_places_for_others() -> None:
+    async def check() -> None:
+        async def reading(_scope: Scope) -> tuple[int, bytes]:
+            if _scope["path"] == "/imports":
+                await asyncio.Event().wait()
+            return 200, b""
+
+        gate = Gate(answering(reading), at_once=4, seconds=60)
+        imports = [asyncio.create_task(request(gate, scope("/imports", "POST"))) for _ in range(10)]
+        await asyncio.sleep(0)
+        assert (await request(gate, scope("/runs")))[0]["status"] == 200
+        for one in imports:
+            one.cancel()
+        await asyncio.gather(*imports, return_exceptions=True)
+        assert (gate._free._value, gate._large._value, gate._waiting) == (4, 2, 0)
+
+    asyncio.run(check())
+
+
 def test_a_client_that_sends_its_body_slowly_takes_no_turn() -> None:
     async def check() -> None:
         async def at_once(_scope: Scope) -> tuple[int, bytes]:
             return 200, b""
 
-        gate = Gate(answering(at_once), at_once=1, seconds=60)
+        gate = Gate(answering(at_once), at_once=1, waiting=1, seconds=60)
         begun: Message = {"type": "http.request", "body": b"{", "more_body": True}
-        slow = asyncio.create_task(request(gate, scope("/api/v1/runs", "POST"), (begun,)))
+        slow = [asyncio.create_task(request(gate, scope("/api/v1/runs", "POST"), (begun,))) for _ in range(3)]
         await asyncio.sleep(0)
         assert (await request(gate, scope("/api/v1/runs")))[0]["status"] == 200
-        assert not slow.done()
-        slow.cancel()
+        for one in slow:
+            assert not one.done()
+            one.cancel()
 
     asyncio.run(check())
 
@@ -126,10 +160,12 @@ class Pages:
         self.made = 0
         self.kept = KeptPages(answering(self.page), lambda: database)
 
+    status = 200
+
     async def page(self, _scope: Scope) -> tuple[int, bytes]:
         await asyncio.sleep(0)
         self.made += 1
-        return 200, f"page {self.made}".encode()
+        return self.status, f"page {self.made}".encode()
 
     async def get(self, path: str = "/studies", **headers: str) -> bytes:
         return bytes((await request(self.kept, scope(path, **headers)))[-1]["body"])
@@ -174,6 +210,18 @@ def test_readers_who_come_together_have_a_page_made_once(database: Database) -> 
 
     answers, made = asyncio.run(check())
     assert (set(answers), made) == ({b"page 1"}, 1)
+
+
+def test_an_error_serves_those_who_wait_for_the_page_and_the_next_one_tries_again(database: Database) -> None:
+    async def check() -> tuple[int, bytes]:
+        pages = Pages(database)
+        pages.status = 503
+        await asyncio.gather(*(pages.get() for _ in range(20)))
+        return pages.made, await pages.get()
+
+    made, later = asyncio.run(check())
+    assert made == 2  # the first reader's answer was begun before the others arrived
+    assert later == b"page 3"
 
 
 def test_kept_pages_take_no_more_memory_than_they_may(database: Database) -> None:

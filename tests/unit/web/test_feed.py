@@ -1,6 +1,7 @@
 """What event streams watch is read once for all of them, and only after a commit."""
 
 import asyncio
+import sqlite3
 from typing import Any
 
 import pytest
@@ -92,3 +93,24 @@ def test_streams_of_what_is_deleted_end(database: Database) -> None:
             return watched.gone
 
     assert asyncio.run(check())
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), RuntimeError("odd")])
+def test_streams_go_on_after_a_poll_that_failed(
+    database: Database, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.web.http.feed.POLL_SECONDS", 0.01)
+    log, feed = Log(lines=1), Feed(lambda: database)
+
+    def fail() -> str:
+        monkeypatch.undo()
+        raise error
+
+    async def check() -> list[int]:
+        async with feed.watch("run 1", log.read, 0) as watched:
+            monkeypatch.setattr(database, "version", fail)
+            log.lines = 2
+            async with asyncio.timeout(10):
+                return await lines_until(watched, 1, 2)
+
+    assert asyncio.run(check()) == [2]

@@ -108,7 +108,9 @@ def fingerprint(tensor: torch.Tensor) -> bytes:
     with a probability of about 2⁻¹²⁸. It protects from mistakes, not from an attacker.
     """
     data = tensor.detach().contiguous().view(-1).view(torch.uint8)
-    words = nn.functional.pad(data, (0, -data.numel() % 4)).view(torch.int32)
+    if data.numel() % 4 or data.storage_offset() % 4:  # otherwise the words are a view of the tensor
+        data = nn.functional.pad(data, (0, -data.numel() % 4))
+    words = data.view(torch.int32)
     sums = torch.zeros(len(_MULTIPLIERS), dtype=torch.int64, device=tensor.device)
     for start in range(0, words.numel(), _WORDS):
         chunk = words[start : start + _WORDS].long()

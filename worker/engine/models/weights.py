@@ -49,30 +49,28 @@ def chosen_weights(hub_id: str, folder: Path, names: Collection[str]) -> list[st
 
 
 def stored_dtype(folder: Path, default: torch.dtype = torch.float32) -> torch.dtype:
-    """The dtype that most bytes of the weights have in their files, by the headers of these; without readable files the
-    default. What no model computes in (float64, integers) becomes float32."""
-    sizes: dict[str, int] = {}
+    """The dtype in which no weight of the files is rounded, by the headers of these: their own if all weights share it,
+    else float32. Without readable files the default."""
+    dtypes: set[torch.dtype] = set()
     try:
         files = [folder / name for name in chosen_weights("", folder, [path.name for path in folder.iterdir()])]
     except RunFailed:
         files = []  # a hub model that is not downloaded yet
     for file in files:
-        for name, size in _header(file):
-            sizes[name] = sizes.get(name, 0) + size
-    largest = max(sizes, key=lambda name: sizes[name], default=None)
-    return default if largest is None else _DTYPES.get(largest, torch.float32)
+        dtypes |= {_DTYPES.get(name, torch.float32) for name in _dtypes(file) if name.startswith(("F", "BF"))}
+    return default if not dtypes else dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
-def _header(file: Path) -> list[tuple[str, int]]:
-    """Dtype and bytes of each tensor; empty for an invalid file, which loading will report."""
+def _dtypes(file: Path) -> set[str]:
+    """Names of the dtypes of a file's tensors; empty for an invalid file, which loading will report."""
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(min(length, file.stat().st_size)))
         tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        return [(str(t["dtype"]), int(t["data_offsets"][1]) - int(t["data_offsets"][0])) for t in tensors]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return []
+        return {str(tensor["dtype"]) for tensor in tensors}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return set()
 
 
 def refuse_unusable(hub_id: str, names: Collection[str]) -> None:

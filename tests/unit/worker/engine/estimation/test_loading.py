@@ -83,19 +83,22 @@ def test_where_there_are_no_files_the_configuration_says() -> None:
     assert said["bfloat16"].phases["load"] < said["float32"].phases["load"] < 1.1 * said["bfloat16"].phases["load"]
 
 
-def test_the_dtype_of_a_directory_is_that_of_most_bytes(tmp_path: Path) -> None:
-    save_file(
-        {
-            "a": torch.zeros(10),
-            "b": torch.zeros(26, dtype=torch.bfloat16),
-            "c": torch.zeros(3, dtype=torch.float64),
-            "ids": torch.zeros(7),
-        },
-        tmp_path / "model.safetensors",
-    )
-    assert stored_dtype(tmp_path) is torch.float32  # 68 bytes; 52 in bfloat16
-    save_file({"c": torch.zeros(3, dtype=torch.float64)}, tmp_path / "model.safetensors")
-    assert stored_dtype(tmp_path, torch.bfloat16) is torch.float32
+@pytest.mark.parametrize(
+    ("dtypes", "loaded"),
+    [
+        ([torch.bfloat16, torch.bfloat16, torch.int64], torch.bfloat16),
+        ([torch.bfloat16, torch.float32], torch.float32),
+        ([torch.bfloat16, torch.float16], torch.float32),
+        ([torch.float64], torch.float32),
+        ([torch.int64], torch.float16),
+    ],
+)
+def test_a_directory_is_loaded_in_the_dtype_that_rounds_no_weight(
+    dtypes: list[torch.dtype], loaded: torch.dtype, tmp_path: Path
+) -> None:
+    tensors = {f"t{i}": torch.zeros(3, dtype=dtype) for i, dtype in enumerate(dtypes)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert stored_dtype(tmp_path, torch.float16) is loaded
 
 
 def test_only_the_files_of_the_index_count(tmp_path: Path) -> None:
