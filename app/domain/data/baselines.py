@@ -142,6 +142,10 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+ADDED_FIELDS = ("max_new_tokens", "train_fraction")
+"""Fields of a request that the first version did not have."""
+
+
 class BaselineRequest(_Value):
     """Everything that determines a baseline."""
 
@@ -165,8 +169,10 @@ class BaselineRequest(_Value):
 
     @property
     def key(self) -> str:
-        """SHA-256 over all of it."""
-        return key_of(self)
+        """SHA-256 over all of it. Fields that were added later count unless they have their default, so that baselines
+        that were stored before stay valid."""
+        defaults = {name for name in ADDED_FIELDS if getattr(self, name) == type(self).model_fields[name].default}
+        return key_of(self, without=defaults)
 
 
 class Baseline(_Value):

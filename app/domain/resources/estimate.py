@@ -11,6 +11,7 @@ context): that is a constant of the device, learned from past runs (`app.domain.
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -130,9 +131,10 @@ class EstimateRequest(_ModelOnDevice):
         return self.model_copy(update={"device": kind, "bf16": device_bf16 if bf16 is None else bf16})
 
 
-def key_of(request: BaseModel) -> str:
+def key_of(request: BaseModel, without: Collection[str] = ()) -> str:
     """SHA-256 of a request's fields by name, so that their order in the source does not matter."""
-    return hashlib.sha256(json.dumps(request.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    content = request.model_dump(mode="json", exclude=set(without))
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 _WITHOUT_EFFECT = (

@@ -56,7 +56,7 @@ class ArmSpec(BaseModel):
 
     @model_validator(mode="after")
     def _can_search(self) -> "ArmSpec":
-        for name, field in (("r", self._rank_field), ("lora_alpha", self._alpha_field)):
+        for name, field in (("r", self.rank_field), ("lora_alpha", self.alpha_field)):
             if self.search and getattr(self.search, name) and field is None:
                 what = _("The method %(method)s has no %(name)s", method=self.method.facts.name, name=name)
                 raise invalid_field(f"search.{name}", what, _("Remove it from the search, or choose a LoRA method"))
@@ -117,7 +117,7 @@ class ArmSpec(BaseModel):
 
     def _method_at(self, configuration: Configuration) -> AnyMethod:
         update: dict[str, int] = {}
-        rank, alpha = self._rank_field, self._alpha_field
+        rank, alpha = self.rank_field, self.alpha_field
         if configuration.r is not None and rank:
             update[rank] = configuration.r
             if alpha:
@@ -128,11 +128,13 @@ class ArmSpec(BaseModel):
         return type(self.method).model_validate(self.method.model_dump() | update)
 
     @property
-    def _rank_field(self) -> str | None:
+    def rank_field(self) -> str | None:
+        """The field of its method that a search of the rank sets; None without a rank."""
         return next((name for name in ("r", "init_r") if name in type(self.method).model_fields), None)
 
     @property
-    def _alpha_field(self) -> str | None:
+    def alpha_field(self) -> str | None:
+        """The same of alpha."""
         return next((name for name in ("lora_alpha", "alpha") if name in type(self.method).model_fields), None)
 
     @property

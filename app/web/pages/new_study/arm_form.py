@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from app.domain.methods import METHODS, SPECS, AnyMethod, Family
-from app.domain.studies.arms import ArmSpec
+from app.domain.studies.arms import OVERRIDABLE, ArmSpec
 from app.domain.studies.search_space import SearchSpace
 from app.web.forms.errors import validated
 from app.web.forms.fields import Field, fields_of
@@ -53,6 +53,14 @@ class ArmForm:
     def with_values(self, values: Mapping[str, str]) -> "ArmForm":
         """With other text in some fields."""
         return replace(self, values=dict(self.values) | dict(values))
+
+    def with_method(self, method: AnyMethod) -> "ArmForm":
+        """With another method and its default rate; keeps the training arguments, and what is searched as far as the
+        method has it."""
+        spec = ArmSpec(method=method)
+        without = {"search.r": spec.rank_field is None, "search.lora_alpha": spec.alpha_field is None}
+        paths = [path for path in (*OVERRIDABLE, *SEARCH) if not without.get(path)]
+        return ArmForm.of(spec).with_values({path: text for path in paths if (text := self.values.get(path))})
 
     @property
     def fields(self) -> tuple[Field, ...]:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.domain.methods import METHODS, AnyMethod, MethodSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.arms import ArmSpec, arm_names, without_default_names
+from app.domain.studies.arms import OVERRIDABLE, ArmSpec, arm_names, without_default_names
 from app.domain.studies.spec import MOST_ARMS, StudySpec
 from app.domain.studies.tuning import AnyTuning, GridTuning, HalvingTuning, RandomTuning, TpeTuning, TuningSpec
 from app.domain.tasks import TASKS, Task
@@ -153,12 +153,25 @@ class StudyForm:
         return replace(self.with_values(reference=reference), arms=arms)
 
     def changed(self, place: int, text: str) -> "StudyForm":
-        """With a change of the budget, or of an arm's method. An arm that would then be a duplicate is removed."""
+        """With a change of the budget, or of an arm's method. An arm that would then be a duplicate is removed.
+
+        Where the arm overrides a changed training argument, all changed arguments that it can override become its own:
+        its effective batch size is the product of two.
+        """
         method, training = read_change(text)
-        form = self.with_values(**{path: BUDGET[path].written(value) for path, value in training.items()})
-        if method is None or place >= len(self.arms):
-            return form
-        arm = ArmForm.of(ArmSpec(method=method))
+        texts = {path: BUDGET[path].written(value) for path, value in training.items()}
+        if place >= len(self.arms):
+            return self.with_values(**texts)
+        arm = self.arms[place]
+        own = {name: text for path, text in texts.items() if (name := path.removeprefix(TRAINING)) in OVERRIDABLE}
+        if not any(arm.values.get(name) for name in own):
+            own = {}
+        form = self.with_values(
+            **{path: text for path, text in texts.items() if path.removeprefix(TRAINING) not in own}
+        )
+        arm = (arm if method is None else arm.with_method(method)).with_values(own)
+        if method is None:
+            return replace(form, arms=(*self.arms[:place], arm, *self.arms[place + 1 :]))
         others = (*self.arms[:place], *self.arms[place + 1 :])
         if any((other.kind, other.title) == (arm.kind, arm.title) for other in others):
             return form._spliced(place, 1)

@@ -1,13 +1,14 @@
 """What a study's arms were run under: what differed, and what was the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.data.dataset import fraction_of
-from app.domain.studies.spec import StudySpec
+from app.domain.runs.training import TrainingBudget
+from app.domain.studies.search_space import Parameter
 from app.domain.tasks import TASKS
 from app.store.tables import BaseModelRow, DatasetRow
 from app.web.format import NOTHING, count, rate, share
@@ -19,6 +20,9 @@ from app.web.text.metrics import title
 VERSIONS: tuple[ConditionName, ...] = ("torch", "transformers", "peft", "vezna")
 SHOWN_ELSEWHERE = ("kind", "target_modules")
 """Fields of a method that the arms' names and what they train show already."""
+
+
+T = TypeVar("T")
 
 
 class Setting(NamedTuple):
@@ -71,14 +75,15 @@ class StudyConditions:
     @property
     def about(self) -> str:
         """What was compared, in a line."""
-        fraction = self.study.spec.training.train_fraction
-        rows = fraction_of(self.dataset.facts.counts["train"], fraction) if self.dataset is not None else 0
+        fraction = _common(self.study, lambda training: training.train_fraction)
+        rows = fraction_of(self.dataset.facts.counts["train"], fraction or 1) if self.dataset is not None else 0
+        trained_on = ngettext("%(count)s training row", "%(count)s training rows", rows, count=count(rows))
         return _(
             "%(model)s on %(data)s: %(rows)s, %(length)s",
             model=self.study.spec.base_model,
             data=self.dataset.shown if self.dataset is not None else self.study.spec.dataset,
-            rows=ngettext("%(count)s training row", "%(count)s training rows", rows, count=count(rows)),
-            length=_length(self.study.spec),
+            rows=_("training rows by arm") if fraction is None else trained_on,
+            length=_length(self.study),
         )
 
 
@@ -135,20 +140,28 @@ def _written(value: object) -> str:
     return rate(value) if isinstance(value, float) else NOTHING if value is None else str(value)
 
 
-def _length(spec: StudySpec) -> str:
+def _length(study: StudyComparison) -> str:
     """How long a run trains."""
-    training = spec.training
-    if _own(spec, "num_train_epochs", "max_steps"):
+    common = _common(
+        study, lambda t: (t.max_steps, 0.0 if t.max_steps else t.num_train_epochs), "num_train_epochs", "max_steps"
+    )
+    if common is None:
         return _("steps by arm")
-    if training.max_steps:
-        return ngettext("%(num)s step", "%(num)s steps", training.max_steps)
-    epochs = training.num_train_epochs
+    steps, epochs = common
+    if steps:
+        return ngettext("%(num)s step", "%(num)s steps", steps)
     return ngettext("%(epochs)s epoch", "%(epochs)s epochs", 1 if epochs == 1 else 2, epochs=f"{epochs:g}")
 
 
-def _own(spec: StudySpec, *names: str) -> bool:
-    """Some arm has one of these training arguments for itself."""
-    return any(name in arm.overrides for arm in spec.arms for name in names)
+def _common(study: StudyComparison, value: Callable[[TrainingBudget], T], *searched: Parameter) -> T | None:
+    """What all arms train with, as they override it and as their searches chose it. None where they differ, or while an
+    arm still searches one of these hyperparameters."""
+    arms = [arm for arm in study.arms if not arm.untrainable] or study.arms
+    searches = [arm.tuning.space.dimensions for arm in arms if arm.tuning and arm.tuning.chosen is None]
+    if any(name in dimensions for dimensions in searches for name in searched):
+        return None
+    values = {value(study.spec.training_of(arm.settled)) for arm in arms}
+    return values.pop() if len(values) == 1 else None
 
 
 def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: DatasetRow | None) -> list[tuple[str, str]]:
@@ -167,25 +180,25 @@ def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: Datase
             validation=count(counts["validation"]),
             test=count(counts["test"]),
         )
-    batch = count(training.per_device_train_batch_size * training.gradient_accumulation_steps)
-    if _own(spec, "per_device_train_batch_size", "gradient_accumulation_steps"):
-        batch = _("by arm")
+    batch = _common(study, lambda t: t.per_device_train_batch_size * t.gradient_accumulation_steps, "batch_size")
+    warmup = _common(study, lambda t: t.warmup_steps, "warmup_steps")
+    fraction = _common(study, lambda t: t.train_fraction)
     budget = _(
         "%(length)s, batch size %(batch)s, max length %(tokens)s tokens, seeds %(seeds)s",
-        length=_length(spec),
-        batch=batch,
+        length=_length(study),
+        batch=_("by arm") if batch is None else count(batch),
         tokens=count(training.max_length),
         seeds=" ".join(str(seed) for seed in spec.seeds),
     )
     schedule = _(
         "%(kind)s, warmup %(warmup)s, max gradient norm %(norm)s",
         kind=training.lr_scheduler_type,
-        warmup=_("by arm") if _own(spec, "warmup_steps") else f"{training.warmup_steps:g}",
+        warmup=_("by arm") if warmup is None else f"{warmup:g}",
         norm=f"{training.max_grad_norm:g}",
     )
     general = [(_("Forgetting on"), spec.general_text)] if spec.general_text else []
-    if training.train_fraction < 1 and not _own(spec, "train_fraction"):
-        data = _("%(data)s; %(share)s of the training rows", data=data, share=share(training.train_fraction, 1))
+    if fraction is not None and fraction < 1:
+        data = _("%(data)s; %(share)s of the training rows", data=data, share=share(fraction, 1))
     return [
         (_("Base model"), base),
         (_("Task"), _("%(task)s, by %(metric)s", task=_(TASKS[spec.task].title), metric=title(study.metric))),

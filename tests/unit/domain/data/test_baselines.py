@@ -21,3 +21,13 @@ def test_the_same_request_has_the_same_key_whatever_the_model_where_it_uses_none
     assert len(set(keys.values())) == len(BASELINES)
     other = BaselineRequest.model_validate(rows | {"kind": "embeddings", "location": "m", "max_length": 8})
     assert other.key != keys["embeddings"]
+
+
+def test_baselines_that_were_stored_before_fields_were_added_keep_their_keys() -> None:
+    rows = {"dataset_file": "f", "dataset_format": "labelled", "dataset_hash": "h", "labels": ["a", "b"]}
+    tfidf = BaselineRequest.model_validate(rows | {"kind": "tfidf"})
+    embeddings = BaselineRequest.model_validate(rows | {"kind": "embeddings", "location": "m", "max_length": 8})
+    assert tfidf.key == "ae7d1fa0829447511658edc94af5bae98fa5cbb869e0978d7ca6bbae39337901"
+    assert embeddings.key == "06dbf73d8912fe0fe413126743424b10eacf985618254a5d19b6defb50142006"
+    changed = [tfidf.model_copy(update=update) for update in ({"train_fraction": 0.5}, {"max_new_tokens": 9})]
+    assert len({tfidf.key, *(request.key for request in changed)}) == 3

@@ -102,6 +102,28 @@ def test_a_way_out_for_all_arms_changes_the_budget() -> None:
     assert [arm.title for arm in form.arms] == ["full", "LoRA r=8"]
 
 
+def test_a_saving_changes_what_an_arm_overrides_at_the_arm() -> None:
+    form = typed(**{"arms.1.per_device_train_batch_size": "64"})
+    before = form.spec().training
+    form = form.edited(
+        'set:1:{"training.per_device_train_batch_size":16,"training.gradient_accumulation_steps":4,'
+        '"training.gradient_checkpointing":true}'
+    )
+    full, lora = form.spec().arms
+    assert lora.overrides == {"per_device_train_batch_size": 16, "gradient_accumulation_steps": 4}
+    assert full.overrides == {}
+    assert form.spec().training == before.model_copy(update={"gradient_checkpointing": True})
+
+
+def test_another_method_keeps_what_the_arm_overrides_and_searches() -> None:
+    own = {"train_fraction": "0.5", "weight_decay": "0.1", "search.batch_size": "8, 16", "search.r": "4, 8"}
+    form = typed(**{f"arms.1.{name}": text for name, text in own.items()} | {"tuning.kind": "grid"})
+    quantized = form.edited('set:1:{"method":{"kind":"qlora"}}').arms[1]
+    assert (quantized.kind, {name: quantized.values[name] for name in own}) == ("qlora", own)
+    whole = form.edited('set:1:{"method":{"kind":"head-only"}}').arms[1]
+    assert {name: whole.values[name] for name in own} == own | {"search.r": ""}, "a head has no rank"
+
+
 def test_a_way_out_to_a_method_that_is_there_leaves_the_arm_out() -> None:
     form = typed().edited('set:0:{"method":{"kind":"lora"}}')
     assert [arm.title for arm in form.arms] == ["LoRA r=8"]

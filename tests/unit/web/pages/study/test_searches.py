@@ -29,9 +29,9 @@ BODY: dict[str, Any] = {
 }
 
 
-def searched(session: Session) -> int:
+def searched(session: Session, body: dict[str, Any] = BODY) -> int:
     """A study whose searches and runs have ended."""
-    study = study_service.submit(session, SilentBell(), StudySpec.model_validate(BODY))
+    study = study_service.submit(session, SilentBell(), StudySpec.model_validate(body))
     while study.tuning:
         for trial in runs.trials_of(session, study.id):
             if trial.status == "queued":
@@ -95,3 +95,23 @@ def test_what_is_wrong_with_a_space_is_at_its_field_and_queues_nothing(registere
     answer = registered_only.post("/api/v1/studies", json=body)
     assert (answer.status_code, [e["path"] for e in answer.json()["errors"]]) == (422, ["tuning.budget"])
     assert registered_only.get("/api/v1/runs").json()["items"] == []
+
+
+def test_conditions_have_what_the_searches_chose(registered_only: TestClient) -> None:
+    """Every arm chooses 32 rows and 5 epochs, the budget says 16 and 1; the warmup differs."""
+    spaces = [{"batch_size": [32], "num_train_epochs": [5], "warmup_steps": [warmup]} for warmup in (10, 20)]
+    arms = [
+        {"method": {"kind": kind}, "search": {"learning_rate": [1e-4, 1e-3]} | space}
+        for kind, space in zip(("full", "lora"), spaces, strict=True)
+    ]
+    body = BODY | {"tuning": {"kind": "random", "budget": 2}, "arms": arms}
+    with database_of(registered_only).transaction() as session:
+        before = study_service.submit(session, SilentBell(), StudySpec.model_validate(body)).id
+    waiting = plain(registered_only.get(f"/studies/{before}/report.html").text)
+    assert "steps by arm, batch size by arm" in waiting, "nothing is chosen yet"
+    with database_of(registered_only).transaction() as session:
+        study = searched(session, body)
+    text = plain(registered_only.get(f"/studies/{study}/report.html").text)
+    assert "5 epochs, batch size 32, max length" in text and "warmup by arm" in text
+    assert "batch size 16, max length" not in text and "1 epoch," not in text
+    assert "training rows, 5 epochs" in plain(registered_only.get(f"/studies/{study}").text)
