@@ -9,13 +9,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.model import most_common
-from app.domain.comparison.recipe_checks import Finding, findings, outcome
+from app.domain.comparison.recipe_checks import Finding, findings, outcome, seeds_counted
 from app.domain.comparison.study import StudyComparison
 from app.domain.errors import Invalid, NotFound
 from app.domain.imports.drift import PublishedHistory
 from app.domain.messages import _
 from app.domain.names import Name
+from app.domain.runs.status import RunStatus
 from app.domain.studies.recipe_study import study_of
 from app.domain.studies.recipes import Outcome, Recipe
 from app.domain.studies.spec import StudySpec, StudyStatus
@@ -62,17 +62,21 @@ class RecipeCard:
     """None until every run has ended."""
     done: int
     """Runs that have ended, trials included."""
+    succeeded: int
+    """Those of them that have a result."""
     total: int
     """Runs queued so far, trials included."""
+    seeds: int
+    """Seeds of the study that have a result for every arm."""
     device_seconds: float
-    """Wall time of all its runs, trials included."""
+    """That its runs occupied a device, trials and failed runs included."""
     data: str
     """The dataset's title."""
 
     @property
     def failure(self) -> str:
-        """The most common reason why runs failed; empty where none did."""
-        reasons = most_common(run.failure for run in self.comparison.runs if run.failure)
+        """The most common reason why runs failed, or the trials of an arm without runs; empty where none did."""
+        reasons = self.comparison.failures
         return reasons[0][0].message if reasons else ""
 
 
@@ -176,8 +180,8 @@ def _card(session: Session, row: RecipeRunRow) -> RecipeCard:
     study = studies.get(session, row.study_id)
     comparison = study_service.comparison(session, row.study_id)
     progress = study_service.progress(session, row.study_id)
-    results = findings(recipe, comparison)
     ended = progress.status.terminal and not study.tuning
+    results = findings(recipe, comparison, ended=ended)
     dataset = datasets.by_id(session, study.dataset_id)
     return RecipeCard(
         recipe=recipe,
@@ -187,7 +191,9 @@ def _card(session: Session, row: RecipeRunRow) -> RecipeCard:
         findings=results,
         outcome=outcome(recipe, results) if ended else None,
         done=progress.done,
+        succeeded=sum(run.status == RunStatus.SUCCEEDED for run in progress.runs),
         total=len(progress.runs),
-        device_seconds=sum(run.result.clocks.wall for run in progress.runs if run.result),
+        seeds=len(seeds_counted(comparison.arms, study.spec.seeds)),
+        device_seconds=sum(run.device_seconds for run in progress.runs),
         data=dataset.shown if dataset else study.spec.dataset,
     )

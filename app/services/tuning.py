@@ -104,13 +104,6 @@ def _trial(row: RunRow, round_: int) -> Trial:
         items=kept.items,
         steps=result.steps if result else row.step,
         tokens=result.tokens if result else None,
-        seconds=_device_seconds(row),
+        seconds=row.device_seconds,
         failure=row.failure,
     )
-
-
-def _device_seconds(row: RunRow) -> float:
-    """The wall time of its attempt, or without one the time from its start to its end."""
-    if row.wall_seconds is not None:
-        return row.wall_seconds
-    return (row.finished_at - row.started_at).total_seconds() if row.started_at and row.finished_at else 0.0

@@ -48,6 +48,10 @@ RETIRED = {
     r"\bwhoever\b": "name who acts",
     r"\bways? out\b": "memory savings",
     r"\bforeseen\b": "estimated, planned",
+    r"predicted cost": "Estimated cost",
+    r"\bso many values\b": "How many values",
+    r"empty with all others": "If nothing is searched",
+    r"runs became infinite": "diverged",
 }
 """A phrase, as a pattern that ignores case, and what to write instead."""
 

@@ -4,13 +4,15 @@ contrast      Σ w_a · mean(a): the crossed random-effects interval of `interva
               of the arms with positive weights and that of the others; runs of one seed are combined
 forgetting    difference of two arms' means over seeds: Welch's t
 rate ratio    10^(x − y), where x and y are the peaks of parabolas through the best log-rate and its neighbours;
-              percentile bootstrap over seeds and items
+              percentile bootstrap over seeds and items. Resampling S seeds understates their variance by (S − 1)/S, so
+              their deviations are widened by √(S/(S − 1)). Nothing is decided where more samples have a peak at the
+              edge than an end of the interval cuts off: that end may lie further out
 seed noise    z · √2 · s: 95 % of pairs of runs that differ only in their seed differ by no more. s² is the variance
               over seeds pooled over arms, its interval χ²
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log10, sqrt
 from statistics import fmean
 
@@ -52,12 +54,28 @@ class Finding:
         return (self.estimate.low, self.estimate.high) if self.estimate and self.why is None else None
 
 
-def findings(recipe: Recipe, study: StudyComparison) -> tuple[Finding, ...]:
+def findings(recipe: Recipe, study: StudyComparison, *, ended: bool = False) -> tuple[Finding, ...]:
     """Every check of a recipe. The study's confidence (95 %, more after interim looks) is that of all intervals
-    together (Bonferroni)."""
+    together (Bonferroni). Once the study has `ended`, a check decides only if its arms have a result for every seed of
+    the recipe: failed and cancelled runs are not missing at random."""
     arms = {arm.title: arm for arm in study.arms}
     confidence = 1 - (1 - study.confidence) / len(recipe.checks)
-    return tuple(_finding(check, arms, confidence) for check in recipe.checks)
+    results = (_finding(check, arms, confidence) for check in recipe.checks)
+    return tuple(_if_complete(result, recipe, arms) if ended else result for result in results)
+
+
+def _if_complete(result: Finding, recipe: Recipe, arms: dict[str, StudyArm]) -> Finding:
+    counted = seeds_counted([arms[title] for title in result.check.statistic.arms], recipe.study.seeds)
+    if result.why or len(counted) == len(recipe.study.seeds):
+        return result
+    values = {"seeds": len(counted), "all": len(recipe.study.seeds)}
+    return replace(result, why=_("Only %(seeds)s of %(all)s seeds have a result for every arm", **values))
+
+
+def seeds_counted(arms: Sequence[StudyArm], seeds: Sequence[int]) -> list[int]:
+    """Those of the seeds that have a result for every one of the arms."""
+    by_arm = [{run.seed for run in arm.succeeded} for arm in arms]
+    return [seed for seed in seeds if all(seed in own for own in by_arm)]
 
 
 def outcome(recipe: Recipe, results: Sequence[Finding]) -> Outcome:
@@ -139,20 +157,35 @@ def _rate_ratio(statistic: RateRatio, arms: dict[str, StudyArm], confidence: flo
     logs = [[log10(arm.learning_rate) for arm in group] for group in groups]
     peaks = [_peak(rates, tensor.mean(axis=(1, 2))) for rates, tensor in zip(logs, tensors, strict=True)]
     (seeds, items), random = tensors[0].shape[1:], np.random.default_rng(0)
-    sampled = []
+    wider = sqrt(seeds / (seeds - 1))
+    sampled, censored = [], 0
     for _sample in range(SAMPLES):
         chosen_items = random.integers(items, size=items)
         counts = np.bincount(chosen_items, minlength=items) / items
-        both = [
-            _peak(rates, tensor[:, random.integers(seeds, size=seeds)].mean(axis=1) @ counts)
-            for rates, tensor in zip(logs, tensors, strict=True)
-        ]
+        both = []
+        for rates, tensor in zip(logs, tensors, strict=True):
+            mean, drawn = tensor.mean(axis=1), tensor[:, random.integers(seeds, size=seeds)].mean(axis=1)
+            both.append(_peak(rates, (mean + wider * (drawn - mean)) @ counts))
         sampled.append(both[0] - both[1])
+        censored += _at_edge(both, logs)
     low, high = np.quantile(sampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     found = Estimate(10 ** (peaks[0] - peaks[1]), 10 ** float(low), 10 ** float(high))
-    if any(peak in (rates[0], rates[-1]) for peak, rates in zip(peaks, logs, strict=True)):
+    if _at_edge(peaks, logs):
         raise _Undecidable(_("A best rate is at the edge of the rates tried: a better rate may lie beyond"), found)
+    if censored > SAMPLES * (1 - confidence) / 2:
+        what = _(
+            "In %(samples)s of %(all)s samples a best rate is at the edge of the rates tried: the interval is "
+            "too short",
+            samples=censored,
+            all=SAMPLES,
+        )
+        raise _Undecidable(what, found)
     return found
+
+
+def _at_edge(peaks: Sequence[float], logs: Sequence[Sequence[float]]) -> bool:
+    """A peak is at an end of its rates: it may lie beyond."""
+    return any(peak in (rates[0], rates[-1]) for peak, rates in zip(peaks, logs, strict=True))
 
 
 def _peak(logs: Sequence[float], means: NDArray[np.float64]) -> float:

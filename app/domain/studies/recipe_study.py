@@ -31,7 +31,12 @@ def study_of(
         raise Invalid.field("general_text", what, _("Name a dataset of plain texts"))
     arms: dict[str, ArmSpec] = {}
     for template in recipe.study.arms:
-        arms[template.name] = _fitted(template, arms, facts, recipe.study.task, labels)
+        try:
+            arms[template.name] = _fitted(template, arms, facts, recipe.study.task, labels)
+        except ValidationError as error:
+            why = "; ".join(field_error(details, {}).located for details in error.errors())
+            what = _("The arm %(arm)r does not fit this base model: %(why)s", arm=template.name, why=why)
+            raise Invalid.field("base_model", what, _("Choose another base model")) from error
     study = recipe.study.model_dump(exclude={"arms", "general_text"})
     name = f"{recipe.title} on {base_model}"[:120]
     own = {"name": name, "base_model": base_model, "dataset": dataset, "arms": list(arms.values())}

@@ -237,6 +237,14 @@ class RunRow(Base):
         return RunResult.model_validate(self.result_json) if self.result_json else None
 
     @property
+    def device_seconds(self) -> float:
+        """How long it occupied a device: the wall time of its attempt, or without one the time from its start to its
+        end; 0 until it has ended."""
+        if self.wall_seconds is not None:
+            return self.wall_seconds
+        return (self.finished_at - self.started_at).total_seconds() if self.started_at and self.finished_at else 0.0
+
+    @property
     def checkpoints(self) -> tuple[StoredCheckpoint, ...]:
         """The newest checkpoints, oldest first."""
         return tuple(StoredCheckpoint.model_validate(c) for c in self.checkpoints_json)

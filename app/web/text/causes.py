@@ -78,8 +78,8 @@ def _learning_rate(cause: Cause) -> str:
         values |= {"before": decimal(cause.loss[0], 3), "after": decimal(cause.loss[1], 3)}
     if cause.diverged:
         return ngettext(
-            "The loss of %(diverged)s of %(all)s runs became infinite.",
-            "The loss of %(diverged)s of %(all)s runs became infinite.",
+            "The loss of %(diverged)s of %(all)s runs diverged.",
+            "The loss of %(diverged)s of %(all)s runs diverged.",
             cause.of_runs,
             **values,
         )

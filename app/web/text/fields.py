@@ -190,7 +190,7 @@ TRAINING_FIELDS: dict[str, FieldText] = {
 SEARCH_FIELDS: dict[str, FieldText] = {
     "learning_rate": FieldText(
         marked("Learning rate"),
-        marked("Values, or a range: 1e-4 to 0.01. Empty with all others: around its own."),
+        marked("Values, or a range: 1e-4 to 0.01. If nothing is searched: around the arm's own rate."),
         basic=True,
     ),
     "batch_size": FieldText(
@@ -209,7 +209,7 @@ TUNING_FIELDS: dict[str, FieldText] = {
     "budget": FieldText(marked("Budget per arm"), marked("The same for every arm."), basic=True),
     "unit": FieldText(marked("Budget unit"), marked("What the budget counts."), basic=True),
     "rates": FieldText(
-        marked("Rates per arm"), marked("Of a range so many values. The same for every arm."), basic=True
+        marked("Rates per arm"), marked("Values tried of a range; the same number for every arm."), basic=True
     ),
     "factor": FieldText(
         marked("Grid factor"), marked("Ratio of neighbouring rates; the arm's own rate is in the middle."), basic=True

@@ -70,10 +70,15 @@ def check_state(card: RecipeCard, finding: Finding) -> str:
 
 
 def ran_on(card: RecipeCard) -> str:
-    """`all-MiniLM-L6-v2 on BBC headlines, 4 seeds, 8 runs`."""
+    """`all-MiniLM-L6-v2 on BBC headlines, 4 seeds, 8 runs`; once all have ended, how many of them have a result."""
     spec = card.study.spec
     seeds = ngettext("%(num)s seed", "%(num)s seeds", len(spec.seeds))
     runs = ngettext("%(num)s run", "%(num)s runs", card.total)
+    if card.outcome is not None:
+        if card.seeds < len(spec.seeds):
+            seeds = _("%(num)s of %(all)s seeds complete", num=card.seeds, all=len(spec.seeds))
+        if card.succeeded < card.total:
+            runs = _("%(num)s of %(all)s runs succeeded", num=card.succeeded, all=card.total)
     return _(
         "%(model)s on %(data)s, %(seeds)s, %(runs)s", model=spec.base_model, data=card.data, seeds=seeds, runs=runs
     )

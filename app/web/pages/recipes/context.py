@@ -1,11 +1,13 @@
 """The context of the recipes page."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import FieldError, Invalid
+from app.domain.errors import FieldError, Invalid, NotFound
+from app.domain.messages import _
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.recipes import Outcome, Recipe
 from app.services import recipes
@@ -46,6 +48,13 @@ class RecipesPage:
     general_text: str
     outcome: str
     errors: Sequence[FieldError] = ()
+    refused: str = ""
+    """The recipe that was not queued."""
+
+    @property
+    def too_large(self) -> str:
+        """The refused recipe, if the only reason is that no live worker has enough memory; else empty."""
+        return self.refused if self.errors and all(error.path == "insist" for error in self.errors) else ""
 
     @property
     def cards(self) -> list[RecipeCard]:
@@ -80,7 +89,9 @@ class RecipePage:
 def recipe_page(session: Session, recipe_id: str) -> RecipePage:
     """A recipe's page. Raises NotFound."""
     recipe = recipes.get(recipe_id)
-    card = next((one for one in recipes.cards(session) if one.recipe.id == recipe_id), None)
+    card = None
+    with suppress(NotFound):  # it has not run yet
+        card = recipes.card(session, recipe_id)
     model = base_models.by_id(session, card.study.base_model_id) if card else None
     about = differs(card, model.facts if model else None) if card else ""
     figure = drawn(recipe_figure(card), f"/recipes/{recipe_id}/charts") if card else None
@@ -88,9 +99,15 @@ def recipe_page(session: Session, recipe_id: str) -> RecipePage:
 
 
 def recipes_page(
-    session: Session, model: str, dataset: str, general_text: str, outcome: str, errors: Sequence[FieldError] = ()
+    session: Session,
+    model: str,
+    dataset: str,
+    general_text: str,
+    outcome: str = "",
+    errors: Sequence[FieldError] = (),
+    refused: str = "",
 ) -> RecipesPage:
-    """The list for a model and data; the first ones where they are not known."""
+    """The list for a model and data; the first ones where they are not known. With the recipe that was refused."""
     models = [row.name for row in base_models.everyone(session) if row.facts]
     rows = datasets.everyone(session)
     data = {row.name: row.shown for row in rows if row.facts.format != "text"}
@@ -105,7 +122,16 @@ def recipes_page(
             continue
         plan, reason = _plan(session, recipe, model, dataset, general_text) if model and dataset else (None, "")
         lines.append(RecipeLine(recipe, plan, reason, card))
-    return RecipesPage(tuple(lines), models, data, texts, model, dataset, general_text, outcome, errors)
+    return RecipesPage(tuple(lines), models, data, texts, model, dataset, general_text, outcome, errors, refused)
+
+
+def at_button(errors: Sequence[FieldError]) -> list[FieldError]:
+    """Refusals of arms that fit no live worker, at the button that queues the recipe anyway. Other errors stay as they
+    are."""
+    if any(error.path.rpartition(".")[2] != "method" for error in errors):
+        return list(errors)
+    remedy = _("Queue it anyway, or start a worker with more memory")
+    return [FieldError("insist", error.message, remedy) for error in errors]
 
 
 def _chosen(name: str, names: Sequence[str] | Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from app.web.forms.errors import validated
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.figure_file import Ending, figure_file
-from app.web.pages.recipes.context import recipe_page, recipes_page
+from app.web.pages.recipes.context import at_button, recipe_page, recipes_page
 from app.web.templating import Render
 
 router = APIRouter(prefix="/recipes", include_in_schema=False)
@@ -64,6 +64,6 @@ def run(
         study = recipes.run(db, bell, settings, recipe_id, request, insist=form.get("insist") == "true")
     except Invalid as error:
         model, data, text = values.values()
-        page = recipes_page(session, model, data, text, "", error.fields)
+        page = recipes_page(session, model, data, text, errors=at_button(error.fields), refused=recipe_id)
         return render.page("recipes/index.html", page, status=422)
     return RedirectResponse(f"/studies/{study}", status_code=303)

@@ -110,7 +110,7 @@ class RunsProgress:
             pairs += _energy([result.energy_joules for result in results])
         if trials:
             number = ngettext("%(num)s trial", "%(num)s trials", len(trials))
-            spent = duration(sum(run.wall_seconds or 0.0 for run in trials))
+            spent = duration(sum(run.device_seconds for run in trials))
             pairs.append((_("Trials"), _("%(trials)s, %(time)s", trials=number, time=spent)))
         spans = [(run.started_at, run.finished_at) for run in every if run.started_at and run.finished_at]
         if spans and study.complete:

@@ -1,5 +1,6 @@
 """The statistics of recipes on scores whose answer is known."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -156,3 +157,39 @@ def test_an_interim_look_raises_the_confidence_of_every_check() -> None:
     looked = StudyComparison(**vars(comparison) | {"confidence": 0.99})
     before, after = (finding(contrast(a=1, b=-1), one).estimate for one in (comparison, looked))
     assert before and after and after.low < before.low
+
+
+def test_where_an_end_of_the_interval_rests_on_the_edge_the_ratio_decides_nothing() -> None:
+    """The best LoRA rate lies inside, but by so little that many samples put it at the edge."""
+    full = {f"full {rate:g}": scores(0.9 - 0.1 * abs(place - 2)) for place, rate in enumerate(RATES)}
+    levels = (0.6, 0.7, 0.8, 0.87, 0.865)
+    lora = {f"lora {rate:g}": scores(levels[place], shift=40 * place) for place, rate in enumerate(RATES)}
+    only = finding(RateRatio(kind="rate_ratio", numerator=list(lora), denominator=list(full)), study(full | lora))
+    assert only.estimate and only.estimate.value < 30, "the best rate itself is not at the edge"
+    assert only.interval is None and "of 2000 samples a best rate is at the edge" in (only.why or "")
+
+
+def test_seeds_that_are_resampled_have_their_whole_variance() -> None:
+    """The peak moves between two seeds: the interval covers more than either."""
+    full = {f"full {rate:g}": scores(0.9 - 0.1 * abs(place - 2), 2) for place, rate in enumerate(RATES)}
+    lora = {}
+    for place, rate in enumerate(RATES):
+        rows = [scores(0.9 - 0.1 * abs(place - peak), 1)[0] for peak in (1.75, 2.25)]
+        lora[f"lora {rate:g}"] = np.stack(rows)
+    found = value(RateRatio(kind="rate_ratio", numerator=list(lora), denominator=list(full)), study(full | lora))
+    each = [10 ** (0.5 * move) for move in (-0.25, 0.25)]
+    assert found.low < each[0] and found.high > each[1]
+
+
+def test_a_check_decides_only_with_every_seed_of_its_arms() -> None:
+    comparison = study({"a": scores(0.8, 4), "b": scores(0.9, 4, shift=5)})
+    check = Check(name="x", statistic=contrast(a=1, b=-1), confirmed=Condition(below=0), refuted=Condition(above=0))
+    recipe: Any = SimpleNamespace(checks=[check], study=SimpleNamespace(seeds=[0, 1, 2, 3]))
+    [whole] = findings(recipe, comparison, ended=True)
+    assert whole.interval and whole.interval[1] < 0
+    recipe.study.seeds = [0, 1, 2, 3, 4, 5]
+    [part] = findings(recipe, comparison, ended=True)
+    assert part.estimate == whole.estimate and part.interval is None
+    assert part.why == "Only 4 of 6 seeds have a result for every arm"
+    [running] = findings(recipe, comparison)
+    assert running.interval, "until the study has ended it is provisional"

@@ -13,7 +13,7 @@ from app.domain.studies.recipe_study import PARAMETER_TOLERANCE, attention_modul
 from app.domain.studies.recipes import Condition, Outcome, Recipe
 from app.services.recipes import library, read
 from app.settings import ROOT
-from tests.filled import model_facts
+from tests.filled import bert, model_facts
 
 FACTS = model_facts()
 TASK = "sequence-classification"
@@ -184,3 +184,22 @@ def test_weights_that_compare_nothing_are_refused() -> None:
 def test_what_is_not_yaml_is_refused() -> None:
     with pytest.raises(Invalid, match="is not YAML"):
         read("mine.yaml", "claim: [")
+
+
+def test_a_rank_above_the_methods_limit_refuses_the_model() -> None:
+    wide = bert(layers=2, width=4096, inner=16384, words=100, positions=64, heads=8)
+    facts = FACTS.model_copy(update={"tasks": {TASK: wide}})
+    model = library()["attention-only"].model_dump()
+    model["study"]["arms"][0]["method"] |= {"r": 3000}  # attention alone would need a rank of 6750
+    with pytest.raises(Invalid, match=r"The arm 'attention-only' does not fit this base model: .*4,?096") as refused:
+        study_of(Recipe.model_validate(model), "m", "d", None, facts, 5)
+    [field] = refused.value.fields
+    assert field.path == "base_model" and field.remedy
+
+
+def test_a_very_wide_interval_of_the_rate_ratio_reproduces_nothing() -> None:
+    ratio = library()["rate-ratio"]
+    assert ratio.outcome([(5.6, 32)]) is Outcome.REPRODUCED
+    assert ratio.outcome([(1.1, 900)]) is Outcome.UNDECIDED
+    assert ratio.outcome([(0.9, 32)]) is Outcome.UNDECIDED
+    assert ratio.outcome([(1.1, 9)]) is Outcome.NOT_REPRODUCED

@@ -9,12 +9,19 @@ from fastapi.testclient import TestClient
 
 from app.domain.studies.recipes import Outcome, Recipe
 from app.domain.studies.spec import StudySpec
-from app.services import recipes
+from app.services import recipes, tuning
+from app.services import studies as study_service
 from app.services.recipes import RecipeRequest
+from app.store.queries import runs
 from app.store.session import Database
-from app.store.tables import RecipeRunRow, RunRow, StudyRow
-from tests import filled
+from app.store.tables import RecipeRunRow, RunRow, StudyRow, WorkerRow
+from app.web.format import duration
+from app.web.pages.study.progress import RunsProgress
+from tests import filled, filled_estimates
 from tests.factories import plain
+from tests.fakes import SilentBell
+from tests.tuned_studies import end_trial
+from tests.unit.web.conftest import database_of
 
 ON = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines"}
 
@@ -174,3 +181,60 @@ def test_a_card_goes_with_its_study(full: TestClient) -> None:
     study = ran(full, "attention-only", {"all-linear": 0.9, "attention-only": 0.7})
     assert full.delete(f"/api/v1/studies/{study}").status_code == 204
     assert full.get("/api/v1/recipes/attention-only/card").status_code == 404
+
+
+def test_cancelled_runs_leave_the_outcome_undecided_and_are_not_counted(full: TestClient) -> None:
+    study = ran(full, "attention-only", {"all-linear": 0.9, "attention-only": 0.7})
+    with database_of(full).transaction() as session:
+        for run in session.query(RunRow).filter_by(study_id=study, arm="attention-only"):
+            if run.seed > 1:
+                run.status, run.result_json = "cancelled", None
+    card = full.get("/api/v1/recipes/attention-only/card").json()
+    assert card["outcome"] == Outcome.UNDECIDED and card["findings"][0]["state"] == "open"
+    assert "Only 2 of 4 seeds have a result for every arm" in card["here"]
+    page = words(full, "/recipes/attention-only")
+    assert "2 of 4 seeds complete, 6 of 8 runs succeeded" in page
+
+
+def test_a_card_says_why_all_trials_failed_and_how_long_they_took(full: TestClient) -> None:
+    recipe = recipes.get("variants-tie")
+    with database_of(full).transaction() as session:
+        spec = recipes.spec(session, recipe, RecipeRequest(**ON))
+        study = study_service.submit(session, SilentBell(), spec)
+        for trial in runs.trials_of(session, study.id):
+            end_trial(session, trial, None)
+        tuning.advance(session, SilentBell(), study.id)
+        session.add(RecipeRunRow(study_id=study.id, recipe=recipe.id, recipe_json=recipe.model_dump(mode="json")))
+    with database_of(full).reading() as session:
+        card = recipes.card(session, recipe.id)
+        assert card.failure and card.outcome is Outcome.UNDECIDED
+        progress = study_service.progress(session, card.study.id)
+        spent = [arm.tuning.seconds for arm in card.comparison.arms if arm.tuning]
+        assert card.device_seconds == sum(spent) == 12 * 12, "12 trials of 12 s each"
+        [trials] = [text for name, text in RunsProgress(card.comparison, progress).costs if name == "Trials"]
+        assert plain(trials) == f"12 trials, {plain(duration(144))}"
+
+
+def test_a_recipes_page_compares_that_recipe_only(full: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(full, "attention-only", {"all-linear": 0.9, "attention-only": 0.7})
+    monkeypatch.setattr(recipes, "cards", lambda session: pytest.fail("every recipe's card was computed"))
+    assert "Rule, fixed before the runs" in words(full, "/recipes/attention-only")
+    assert "has not run here yet" in words(full, "/recipes/capacity")
+
+
+def test_what_fits_no_live_worker_can_be_queued_anyway(registered_only: TestClient) -> None:
+    db = database_of(registered_only)
+    with db.transaction() as session:
+        session.add(WorkerRow(name="cpu-1", device="cpu", device_name="x86", memory_bytes=600 * 2**20, cores=2))
+    queued_first = registered_only.post("/recipes/rank-ladder/run", data=ON)
+    assert queued_first.status_code == 303, "no estimate is known yet"
+    while filled_estimates.answer_requests(db):
+        pass
+    refused = registered_only.post("/recipes/rank-ladder/run", data=ON)
+    assert refused.status_code == 422 and "more than any live worker has" in plain(refused.text)
+    assert 'href="#insist"' in refused.text and "insist=true" not in refused.text
+    form = re.search(r'<form method="post" action="/recipes/rank-ladder/run">(.*?)</form>', refused.text, re.DOTALL)
+    assert form and "Queue it anyway" in form[1]
+    fields = dict(re.findall(r'name="(\w+)"\s+value="([^"]*)"', form[1]))
+    assert fields == ON | {"general_text": "", "insist": "true"}
+    assert registered_only.post("/recipes/rank-ladder/run", data=fields).status_code == 303
