@@ -31,7 +31,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     """End expired leases, and ring again for waiting work while a worker is idle."""
     at = now()
     for study_id in studies.being_tuned(session):  # first: a study is always locked before its runs
-        tuning.advance(session, bell, study_id)
+        tuning.try_to_advance(session, bell, study_id)
     lost = runs.expired(session, at)
     for run in lost:
         tuning.hold(session, run)

@@ -9,19 +9,23 @@ next step depends only on the trials in the database, never on earlier steps.
 
 from collections.abc import Mapping, Sequence
 
+import structlog
 from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
 from app.domain.studies.next_step import Chosen, Step, Suggest, Try, Wait, next_step
-from app.domain.studies.search_space import Configuration
+from app.domain.studies.search_space import Configuration, SearchSpace
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tpe import suggest
-from app.domain.studies.trials import Reached, Trial, reached, tried
+from app.domain.studies.trials import Reached, Trial, Tried, reached, tried
 from app.domain.studies.tuning import NoTuning, TpeTuning
 from app.queue import Doorbell
 from app.services.queueing import enqueue_owed
 from app.store.queries import base_models, datasets, runs, studies
+from app.store.session import savepoint
 from app.store.tables import RunRow
+
+log = structlog.get_logger()
 
 
 def hold(session: Session, run: RunRow) -> None:
@@ -32,9 +36,19 @@ def hold(session: Session, run: RunRow) -> None:
 
 
 def trial_ended(session: Session, bell: Doorbell, run: RunRow) -> None:
-    """Queue what follows the end of a trial; does nothing for other runs."""
+    """Queue what follows the end of a trial; does nothing for other runs. The trial ends in any case: a failure is left
+    to the sweep."""
     if run.trial_round is not None and run.study_id is not None:
-        advance(session, bell, run.study_id)
+        try_to_advance(session, bell, run.study_id)
+
+
+def try_to_advance(session: Session, bell: Doorbell, study_id: int) -> None:
+    """Advance a study; if that fails, log it and undo nothing else of the transaction."""
+    try:
+        with savepoint(session):
+            advance(session, bell, study_id)
+    except Exception:  # whatever it is, other studies must not wait for this one
+        log.exception("tuning failed; the sweep tries again", study=study_id)
 
 
 def advance(session: Session, bell: Doorbell, study_id: int) -> int:
@@ -55,8 +69,7 @@ def advance(session: Session, bell: Doorbell, study_id: int) -> int:
         if isinstance(step, Try):
             owed += spec.trials(arm, step.round, step.configurations)
         elif isinstance(step, Suggest) and isinstance(spec.tuning, TpeTuning):
-            configuration = suggest(spec.space(arm), spec.tuning.seed, tried(trials[title], 0))
-            owed += spec.trials(arm, 0, [configuration])
+            owed += spec.trials(arm, 0, [_suggested(spec.tuning, spec.space(arm), tried(trials[title], 0))])
     model, dataset = base_models.by_id(session, study.base_model_id), datasets.by_id(session, study.dataset_id)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
     enqueue_owed(session, bell, study, owed, model, dataset)
@@ -80,6 +93,15 @@ def by_arm(rows: Sequence[RunRow]) -> dict[str, list[Trial]]:
         if row.trial_round is not None:
             trials_by_arm.setdefault(row.arm, []).append(_trial(row, row.trial_round))
     return trials_by_arm
+
+
+def _suggested(tuning: TpeTuning, space: SearchSpace, entries: Sequence[Tried]) -> Configuration:
+    """The sampler's suggestion; if it fails, a random configuration."""
+    try:
+        return suggest(space, tuning.seed, entries)
+    except Exception:  # whatever it is, the search goes on
+        log.exception("the TPE sampler failed; the next configuration is drawn at random")
+        return space.draw(1, tuning.seed, [entry.configuration for entry in entries])[0]
 
 
 def _step(spec: StudySpec, title: str, trials: Mapping[str, Sequence[Trial]]) -> Step:

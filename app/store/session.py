@@ -86,6 +86,19 @@ class Database:
                 self._observer = None
 
 
+@contextmanager
+def savepoint(session: Session) -> Iterator[None]:
+    """A part of a transaction: on an exception it alone is rolled back, and its after-commit calls are dropped."""
+    calls: list[Callable[[], object]] = session.info.setdefault("after_commit", [])
+    before = len(calls)
+    try:
+        with session.begin_nested():
+            yield
+    except BaseException:
+        del calls[before:]
+        raise
+
+
 def after_commit(session: Session, call: Callable[[], object]) -> None:
     """Run `call` once the session's transaction has been committed; never if it is rolled back."""
     session.info.setdefault("after_commit", []).append(call)

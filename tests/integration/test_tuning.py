@@ -297,6 +297,38 @@ def test_a_lost_worker_ends_a_trial_like_any_run(registered: Database, bell: Sil
     assert [run.learning_rate for run in rows(registered, study, trials=False)] == [others[1].learning_rate] * 2
 
 
+def test_a_study_that_cannot_continue_holds_up_neither_its_trial_nor_other_studies(
+    registered: Database, bell: SilentBell, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, other = submitted(registered, bell, arms=[FULL]), submitted(registered, bell, arms=[FULL])
+    queue = tuning.enqueue_owed
+
+    def fails(session: Session, bell: SilentBell, study: StudyRow, *rest: Any) -> None:
+        queue(session, bell, study, *rest)
+        if study.id == broken:
+            raise RuntimeError("no next step")
+
+    monkeypatch.setattr(tuning, "enqueue_owed", fails)
+    *before, last = rows(registered, broken)
+    end_all(registered, bell, before, 0.5, 0.6)
+    rung = list(bell.rung)
+    end(registered, bell, last, 0.7)
+    assert bell.rung == rung, "what was not queued rings for nothing"
+    assert [run.status for run in rows(registered, broken)] == ["succeeded"] * 3
+    with registered.transaction() as session:
+        session.execute(
+            update(RunRow).where(RunRow.study_id == other).values(status=RunStatus.FAILED.value, finished_at=now())
+        )
+    with registered.transaction() as session:
+        sweep(session, bell, settings)
+    assert (is_tuning(registered, broken), is_tuning(registered, other)) == (True, False)
+
+    monkeypatch.undo()
+    with registered.transaction() as session:
+        sweep(session, bell, settings)
+    assert len(rows(registered, broken, trials=False)) == 2
+
+
 def test_a_trial_that_is_cancelled_counts_as_the_worst(registered: Database, bell: SilentBell) -> None:
     study = submitted(registered, bell, arms=[FULL])
     *others, last = rows(registered, study)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from app.domain.comparison.model import most_common
 from app.domain.failures import Failure
+from app.domain.runs.status import RunStatus
 from app.domain.runs.training import MAX_LEARNING_RATE
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.next_step import AllFailed, Chosen, Step, next_step
@@ -102,6 +103,11 @@ class ArmTuning:
         return cost(self.unit, self.trials)
 
     @property
+    def compares_rates(self) -> bool:
+        """At least two learning rates trained. Not so where its space has none, or its budget ended after one trial."""
+        return len({t.rate for t in self.trials if t.status is not RunStatus.CANCELLED}) > 1
+
+    @property
     def edges(self) -> dict[Parameter, Edge]:
         """The hyperparameters whose chosen value is at an end of the search: a better value may lie beyond it."""
         values = self.chosen.values if self.chosen else {}
@@ -116,7 +122,8 @@ class ArmTuning:
     @property
     def further(self) -> DimensionSpec | None:
         """A dimension of equal size that is shifted beyond the chosen learning rate, so that it lies inside. None where
-        the rate is not at an end, or where the new rates would exceed the largest allowed."""
+        the rate is not at an end, and where the new rates would exceed the largest allowed or not differ in their first
+        three digits."""
         dimension = self.space.learning_rate
         if self.edge is None or dimension is None:
             return None
@@ -128,7 +135,9 @@ class ArmTuning:
         end, step = outwards[-1], outwards[-1] / outwards[-2]
         beyond = [float(f"{end * step**place:.3g}") for place in range(1, new + 1)]
         moved = tuple(sorted([*outwards[new:], *beyond]))
-        return DimensionSpec(values=moved) if moved[-1] <= MAX_LEARNING_RATE else None
+        if len({*moved}) < len(moved) or moved[-1] > MAX_LEARNING_RATE:
+            return None
+        return DimensionSpec(values=moved)
 
     @property
     def rival(self) -> Rival | None:
@@ -183,7 +192,7 @@ def _shifted_range(dimension: DimensionSpec, end: Edge) -> DimensionSpec | None:
         new = exp(log(value) + shift) if is_log("learning_rate", dimension) else value + shift
         return float(f"{new:.3g}")
 
-    if moved(low) <= 0 or moved(high) > MAX_LEARNING_RATE:
+    if not 0 < moved(low) < moved(high) <= MAX_LEARNING_RATE:
         return None
     return DimensionSpec(low=moved(low), high=moved(high), log=dimension.log)
 

@@ -1,6 +1,7 @@
 """An arm of a study: a method with its configuration, and the name that distinguishes it from the other arms."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import count
 from typing import Any
 
@@ -121,7 +122,7 @@ class ArmSpec(BaseModel):
         if configuration.r is not None and rank:
             update[rank] = configuration.r
             if alpha:
-                ratio = getattr(self.method, alpha) / getattr(self.method, rank)
+                ratio = Fraction(getattr(self.method, alpha)) / getattr(self.method, rank)
                 update[alpha] = max(1, round(ratio * configuration.r))
         if configuration.lora_alpha is not None and alpha:
             update[alpha] = configuration.lora_alpha

@@ -66,31 +66,28 @@ def next_step(tuning: Search, space: SearchSpace, trials: Sequence[Trial]) -> St
 
 def first_round(tuning: GridTuning | HalvingTuning, space: SearchSpace) -> tuple[Configuration, ...]:
     """The configurations that it begins with, the smallest learning rate first."""
-    if isinstance(tuning, GridTuning) or (space.only_rates and space.size == tuning.rates):
+    if isinstance(tuning, GridTuning) or space.only_rates:
         return space.grid(tuning.rates)
-    if space.only_rates:  # a range
-        return space.grid(tuning.rates)[: tuning.rates]
     return tuple(sorted(space.draw(tuning.rates, tuning.seed), key=lambda one: one.order))
 
 
 def _by_rounds(
-    tuning: GridTuning | HalvingTuning, candidates: tuple[Configuration, ...], trials: Sequence[Trial]
+    tuning: GridTuning | HalvingTuning, candidates: tuple[Configuration, ...], trials: Sequence[Trial], place: int = 0
 ) -> Step:
-    for place in range(len(tuning.rounds)):
-        entries = tried(trials, place)
-        known = {entry.configuration for entry in entries}
-        if missing := tuple(one for one in candidates if one not in known):
-            return Try(place, missing)
-        if not all(entry.ended for entry in entries):
-            return Wait()
-        ranked = _ranked(entries)
-        if not ranked:
-            return AllFailed()
-        last = place + 1 == len(tuning.rounds)
-        if last or len(ranked) == 1:
-            return Chosen(ranked[0].configuration)
-        candidates = tuple(entry.configuration for entry in ranked[: tuning.rounds[place + 1].rates])
-    return AllFailed()
+    """From the round at a place on."""
+    entries = tried(trials, place)
+    known = {entry.configuration for entry in entries}
+    if missing := tuple(one for one in candidates if one not in known):
+        return Try(place, missing)
+    if not all(entry.ended for entry in entries):
+        return Wait()
+    ranked = _ranked(entries)
+    if not ranked:
+        return AllFailed()
+    if place + 1 == len(tuning.rounds) or len(ranked) == 1:
+        return Chosen(ranked[0].configuration)
+    best = tuple(entry.configuration for entry in ranked[: tuning.rounds[place + 1].rates])
+    return _by_rounds(tuning, best, trials, place + 1)
 
 
 def _by_budget(tuning: RandomTuning | TpeTuning, space: SearchSpace, trials: Sequence[Trial]) -> Step:

@@ -1,6 +1,7 @@
 """Search spaces that contradict the method, the budget or the tuning, found before anything is queued."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 from pydantic import ValidationError
 
@@ -60,32 +61,28 @@ def search_problem(
 
 def _size_problem(tuning: Search, spaces: Sequence[SearchSpace], arm: ArmSpec, space: SearchSpace) -> FieldError | None:
     """A space that does not fill the budget which every arm gets."""
-    size: float
-    wanted: float
     match tuning:
         case GridTuning():
-            size, sizes = len(space.grid(tuning.rates)), [len(other.grid(tuning.rates)) for other in spaces]
+            size, sizes = space.grid_size(tuning.rates), [other.grid_size(tuning.rates) for other in spaces]
             if size > MOST_TRIALS:
                 what = _("The grid of the arm %(title)r has %(size)s combinations", title=arm.title, size=size)
                 return FieldError("search", what, _("Use at most %(most)s, or random or tpe", most=MOST_TRIALS))
-            wanted = tuning.rates if all(other.only_rates for other in spaces) else max(sizes)
+            possible = [other for other in sizes if other <= MOST_TRIALS]
+            wanted = tuning.rates if all(other.only_rates for other in spaces) else max(possible)
         case HalvingTuning():
-            size = len(space.grid(tuning.rates)) if space.only_rates else min(space.size, tuning.rates)
             wanted = tuning.rates
-        case RandomTuning() | TpeTuning() if tuning.configurations is not None:
-            size, wanted = min(space.size, tuning.configurations), tuning.configurations
-        case _:
-            size, wanted = space.size, 2
-            if size >= wanted:
-                return None
+            size = space.grid_size(wanted) if space.only_rates else _drawn(space, wanted, tuning.seed)
+        case RandomTuning() | TpeTuning():
+            wanted = tuning.configurations or 2
+            size = _drawn(space, wanted, tuning.seed)
     if size == wanted:
         return None
     path = "search.learning_rate" if space.only_rates else "search"
     what = _(
         "The arm %(title)r tries %(size)s configurations, but every arm gets the same tuning budget of %(wanted)s",
         title=arm.title,
-        size=int(size),
-        wanted=int(wanted),
+        size=size,
+        wanted=wanted,
     )
     if isinstance(tuning, RandomTuning | TpeTuning):
         return FieldError(path, what, _("Widen the search space, or lower the budget of all arms"))
@@ -94,3 +91,8 @@ def _size_problem(tuning: Search, spaces: Sequence[SearchSpace], arm: ArmSpec, s
             path, what, _("List %(wanted)s, or set tuning.rates to %(size)s for all arms", wanted=wanted, size=size)
         )
     return FieldError(path, what, _("Give every arm as many combinations, or use random or tpe"))
+
+
+def _drawn(space: SearchSpace, count: int, seed: int) -> int:
+    """How many configurations a search can draw, up to `count`: a narrow range has few values of three digits."""
+    return int(min(space.size, count)) if isfinite(space.size) else len(space.draw(count, seed))

@@ -9,7 +9,7 @@ import random
 from collections.abc import Collection, Iterator, Mapping
 from itertools import count as naturals
 from itertools import islice, product
-from math import exp, log, prod
+from math import ceil, exp, floor, log, prod
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -163,8 +163,15 @@ class SearchSpace(BaseModel):
     def grid(self, points: int) -> tuple[Configuration, ...]:
         """Every combination, of a range so many evenly spaced values; the smallest learning rate first."""
         names = list(self.dimensions)
-        columns = [_points(name, dimension, points) for name, dimension in self.dimensions.items()]
+        columns = self._columns(points)
         return tuple(from_values(dict(zip(names, values, strict=True))) for values in product(*columns))
+
+    def grid_size(self, points: int) -> int:
+        """The length of `grid(points)`, which may be too large to build."""
+        return prod(len(column) for column in self._columns(points))
+
+    def _columns(self, points: int) -> list[tuple[float, ...]]:
+        return [_points(name, dimension, points) for name, dimension in self.dimensions.items()]
 
     def extremes(self) -> Iterator[tuple[Parameter, float]]:
         """Every value of a list, and both ends of a range."""
@@ -207,8 +214,8 @@ def finite_values(name: Parameter, dimension: DimensionSpec) -> tuple[float, ...
     if name in POWERS_OF_TWO:
         return tuple(float(2**power) for power in range(32) if low <= 2**power <= high)
     if name in WHOLE:
-        numbers = range(int(-(-low // 1)), int(high // 1) + 1)
-        return tuple(map(float, numbers)) if len(numbers) <= MOST_VALUES else None
+        first, last = ceil(low), floor(high)
+        return tuple(map(float, range(first, last + 1))) if last - first < MOST_VALUES else None
     return None
 
 
@@ -216,9 +223,9 @@ def edge(name: Parameter, dimension: DimensionSpec, value: float) -> Literal["sm
     """Which end of the dimension a value is at, if any; of a range, within a twentieth of it."""
     values = finite_values(name, dimension)
     if values is not None:
-        ends: dict[float, Literal["smallest", "largest"]] = {values[0]: "smallest", values[-1]: "largest"}
-        return ends.get(value) if len(values) > 1 else None
-    low, high = bounds(dimension)
+        at: dict[float, Literal["smallest", "largest"]] = {values[0]: "smallest", values[-1]: "largest"}
+        return at.get(value) if len(values) > 1 else None
+    low, high = ends(name, dimension)
     place = _place(value, low, high, logarithmic=is_log(name, dimension))
     return "smallest" if place <= 0.05 else "largest" if place >= 0.95 else None
 
@@ -231,6 +238,12 @@ def bounds(dimension: DimensionSpec) -> tuple[float, float]:
     return dimension.low, dimension.high
 
 
+def ends(name: Parameter, dimension: DimensionSpec) -> tuple[float, float]:
+    """The smallest and the largest value that is drawn: of a whole number those within its bounds."""
+    low, high = bounds(dimension)
+    return (ceil(low), floor(high)) if name in WHOLE else (low, high)
+
+
 def _place(value: float, low: float, high: float, *, logarithmic: bool) -> float:
     if logarithmic:
         value, low, high = log(value), log(low), log(high)
@@ -239,7 +252,7 @@ def _place(value: float, low: float, high: float, *, logarithmic: bool) -> float
 
 def _between(share: float, name: Parameter, dimension: DimensionSpec) -> float:
     """The value at a share of a range, three digits long."""
-    low, high = bounds(dimension)
+    low, high = ends(name, dimension)
     logarithmic = is_log(name, dimension)
     value = exp(log(low) + share * (log(high) - log(low))) if logarithmic else low + share * (high - low)
     value = round(value) if name in WHOLE else float(f"{value:.3g}")

@@ -7,7 +7,6 @@ worse than all others. Optuna is loaded on first use: only a study that is tuned
 
 from collections.abc import Sequence
 from functools import cache
-from math import ceil
 from typing import Any
 
 from app.domain.studies.search_space import (
@@ -16,7 +15,7 @@ from app.domain.studies.search_space import (
     DimensionSpec,
     Parameter,
     SearchSpace,
-    bounds,
+    ends,
     finite_values,
     from_values,
     is_log,
@@ -64,15 +63,18 @@ def _distribution(name: Parameter, dimension: DimensionSpec) -> Any:
     values = finite_values(name, dimension)
     if values is not None:
         return optuna.distributions.IntDistribution(0, len(values) - 1)
-    low, high = bounds(dimension)
+    low, high = ends(name, dimension)
     if name in WHOLE:
-        return optuna.distributions.IntDistribution(ceil(low), int(high), log=is_log(name, dimension))
+        return optuna.distributions.IntDistribution(low, high, log=is_log(name, dimension))
     return optuna.distributions.FloatDistribution(low, high, log=is_log(name, dimension))
 
 
 def _encoded(name: Parameter, space: SearchSpace, value: float) -> float:
     values = finite_values(name, space.dimensions[name])
-    return values.index(value) if values is not None else int(value) if name in WHOLE else value
+    if values is not None:
+        return values.index(value)
+    low, high = ends(name, space.dimensions[name])
+    return min(max(int(value), low), high) if name in WHOLE else value
 
 
 def _decoded(name: Parameter, space: SearchSpace, value: float) -> float:
@@ -80,7 +82,7 @@ def _decoded(name: Parameter, space: SearchSpace, value: float) -> float:
     values = finite_values(name, dimension)
     if values is not None:
         return values[int(value)]
-    low, high = bounds(dimension)
+    low, high = ends(name, dimension)
     return min(max(float(f"{value:.3g}"), low), high) if name not in WHOLE else value
 
 

@@ -209,7 +209,7 @@ def seeds_for(tuning: AnyTuning, taken: Sequence[int]) -> list[int]:
 
 def first_configurations(tuning: GridTuning | HalvingTuning, space: SearchSpace) -> int:
     """How many configurations a grid or a first round of halving begins with."""
-    return len(space.grid(tuning.rates)) if isinstance(tuning, GridTuning) else tuning.rates
+    return space.grid_size(tuning.rates) if isinstance(tuning, GridTuning) else tuning.rates
 
 
 def trials_owed(tuning: AnyTuning, space: SearchSpace) -> int | None:

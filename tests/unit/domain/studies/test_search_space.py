@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from app.domain.methods import LoraSpec
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
-from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
+from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace, edge
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import FIRST_SEED, trials_owed
 from app.web.http.errors import field_errors
@@ -180,3 +180,48 @@ def test_every_arm_has_a_grid_of_the_same_size() -> None:
     [(path, message, _remedy)] = mistakes({}, "grid", arms=[FULL, lora])
     assert path == "arms.0.search.learning_rate"
     assert message == "The arm 'full' tries 3 configurations, but every arm gets the same tuning budget of 4"
+
+
+def test_a_grid_is_counted_and_not_built_before_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def built(_space: SearchSpace, _points: int) -> tuple[Configuration, ...]:
+        raise AssertionError("this grid has 64⁴ combinations")
+
+    monkeypatch.setattr(SearchSpace, "grid", built)
+    search: dict[str, Any] = {
+        "learning_rate": [place * 1e-5 for place in range(1, 65)],
+        "r": list(range(1, 65)),
+        "num_train_epochs": list(range(1, 65)),
+        "weight_decay": [place * 1e-3 for place in range(64)],
+    }
+    one = {"method": {"kind": "lora"}, "search": {"learning_rate": [1e-3, 2e-3], "r": [4, 8]}}
+    [(path, message, remedy)] = mistakes({}, "grid", arms=[one, {**one, "name": "large", "search": search}])
+    assert path == "arms.1.search"
+    assert message == f"The grid of the arm 'large' has {64**4} combinations"
+    assert remedy == "Use at most 256, or random or tpe"
+
+
+@pytest.mark.parametrize(
+    ("name", "high"), [("num_train_epochs", 1e300), ("max_steps", 1e19), ("r", 1e308), ("batch_size", 1e308)]
+)
+@pytest.mark.parametrize("tuning", ["random", "grid"])
+def test_a_range_beyond_all_numbers_is_refused(name: str, high: float, tuning: str) -> None:
+    [(path, message, _remedy)] = mistakes({name: {"low": 1, "high": high}}, tuning)
+    assert path == f"arms.0.search.{name}"
+    assert "is not possible" in message
+
+
+def test_whole_numbers_are_drawn_within_fractional_bounds() -> None:
+    dimension = DimensionSpec(low=0.3, high=100.7, log=True)
+    space = SearchSpace(num_train_epochs=dimension)
+    drawn = {one.num_train_epochs or 0 for one in (*space.grid(200), *space.draw(100, 0))}
+    assert (min(drawn), max(drawn)) == (1, 100)
+    assert all(value == int(value) for value in drawn)
+    assert (edge("num_train_epochs", dimension, 1), edge("num_train_epochs", dimension, 100)) == ("smallest", "largest")
+
+
+@pytest.mark.parametrize(("tuning", "wanted"), [("halving", 6), ("random", 12), ({"kind": "tpe", "budget": 5}, 5)])
+def test_a_range_with_fewer_values_than_the_budget_is_refused(tuning: Any, wanted: int) -> None:
+    search = {"learning_rate": {"low": 1.0, "high": 1.01}, "r": [4, 8]}
+    [(path, message, _remedy)] = mistakes(search, tuning)
+    assert path == "arms.0.search"
+    assert f"tries 4 configurations, but every arm gets the same tuning budget of {wanted}" in message

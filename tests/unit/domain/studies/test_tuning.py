@@ -345,3 +345,18 @@ def test_only_the_last_round_of_halving_has_rivals() -> None:
     found = ArmTuning.of(one, ARMS[0], [*first, *last])
     assert found is not None
     assert (found.chosen, found.rival) == (*at(rates[0]), None)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "best"),
+    [
+        (DimensionSpec(values=(1.0000e-4, 1.0005e-4, 1.0010e-4, 1.0015e-4)), 1.0015e-4),
+        (DimensionSpec(low=1.0010e-4, high=1.0014e-4), 1.0014e-4),
+        (DimensionSpec(low=1.0010e-4, high=1.0014e-4), 1.0010e-4),
+    ],
+)
+def test_rates_that_would_be_equal_in_three_digits_are_not_offered(dimension: DimensionSpec, best: float) -> None:
+    space = SearchSpace(learning_rate=dimension)
+    found = ArmTuning(space, "trials", 4, (trial(best), trial(1.0012e-4, 0.1)), chosen(best), graded=False)
+    assert found.edge
+    assert found.further is None
