@@ -153,7 +153,8 @@ def _compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun
     scores = evaluations.test_scores(session, [row.id for row in rows])
     names = collections.names(session, {row.collection_id for row in rows if row.collection_id})
     data = {i: datasets.by_id(session, i) for i in {row.dataset_id for row in rows}}
-    models, tuned = base_models.names(session), studies.tuned(session, {row.study_id for row in rows if row.study_id})
+    models = base_models.names(session)
+    tuned = studies.with_tuned_rates(session, {row.study_id for row in rows if row.study_id})
     return [
         _imported(row, row.imported_result, scores.get((row.id, "adapted")), names.get(row.collection_id or 0, ""))
         if row.imported_result
@@ -162,7 +163,7 @@ def _compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun
             scores.get((row.id, "adapted")),
             data[row.dataset_id],
             models.get(row.base_model_id or 0, ""),
-            tuned=row.study_id in tuned,
+            tuned=(row.study_id, row.arm) in tuned,
         )
         for row in rows
     ]

@@ -17,6 +17,7 @@ from app.domain.models.base_model import ModelFacts
 from app.domain.models.positions import crowded, too_long
 from app.domain.resources.estimate import EstimateSpec
 from app.domain.runs.spec import RunSpec
+from app.domain.studies.budget_checks import budget_problem
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import TASKS, generates
 from app.services import workers
@@ -46,6 +47,9 @@ def check(session: Session, spec: RunSpec | StudySpec, *, queueing: bool = True,
             name=dataset.name,
         )
         problems.append(FieldError("tuning", what, _("Choose another dataset, or set tuning to none")))
+    rows = dataset.facts.counts.get("train") if dataset else None
+    if isinstance(spec, StudySpec) and rows and (problem := budget_problem(spec, rows)):
+        problems.append(problem)
     if problems or model is None or dataset is None:
         raise Invalid.of(problems)
     return Compatible(model, dataset)

@@ -7,6 +7,7 @@ import pytest
 from alembic import command
 from sqlalchemy import select, text
 
+from app.domain.comparison.confounders import ConfounderKind
 from app.domain.errors import Invalid
 from app.domain.methods import LoraSpec
 from app.domain.runs.result import RunResult
@@ -14,9 +15,12 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.next_step import RANDOM_FIRST
 from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
 from app.domain.studies.spec import StudySpec
-from app.services import attempts, studies
+from app.services import attempts, compare, studies, tuning
+from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import RunRow, StudyRow
+from app.web.text.tuning import tuning_remark
+from tests import filled
 from tests.fakes import SilentBell
 from tests.migrations_in_step import config
 from tests.results import evaluation, result
@@ -164,3 +168,57 @@ def test_stored_rates_become_search_spaces(registered: Database, bell: SilentBel
     ]
     play(registered, bell, study, small_steps)
     assert len(rows(registered, study)) == 6 + 4
+
+
+def untuned(db: Database, study_id: int) -> list[tuple[str, ...]]:
+    """The arms whose rates were not tuned, by the study and by the comparison of its runs, which get test scores."""
+    with db.transaction() as session:
+        for run in run_queries.of_study(session, study_id):
+            if run.trial_round is None:
+                filled.succeed(session, run)
+    with db.reading() as session:
+        both = [
+            studies.comparison(session, study_id),
+            compare.compare(session, compare.Selection(studies=(study_id,))).strict,
+        ]
+        return [
+            next((one.arms for one in found.confounders if one.kind is ConfounderKind.UNTUNED), ()) for found in both
+        ]
+
+
+def test_an_arm_whose_search_leaves_the_rate_out_was_not_tuned(registered: Database, bell: SilentBell) -> None:
+    lora = {**LORA, "search": {"r": [2, 4]}}
+    study = submitted(registered, bell, {"kind": "grid", "rates": 2}, FULL | {"learning_rates": [1e-4, 2e-4]}, lora)
+    play(registered, bell, study, lambda run: 0.5)
+    assert untuned(registered, study) == [("LoRA r tuned",), ("LoRA r tuned",)]
+
+
+def test_an_arm_whose_budget_ended_after_one_trial_was_not_tuned(registered: Database, bell: SilentBell) -> None:
+    study = submitted(registered, bell, {"kind": "random", "budget": 150, "unit": "tokens"}, FULL)
+    play(registered, bell, study, lambda run: 0.5)
+    assert [run.trial_round for run in rows(registered, study)] == [0, None, None]
+    assert untuned(registered, study) == [("full",), ("full",)]
+    with registered.reading() as session:
+        [arm] = studies.comparison(session, study).arms
+    assert tuning_remark(arm) == "The budget ended after one configuration, so it was compared with no other."
+
+
+def test_a_budget_of_tokens_that_fits_no_two_trials_queues_nothing(registered: Database, bell: SilentBell) -> None:
+    with pytest.raises(Invalid) as error:
+        submitted(registered, bell, {"kind": "random", "budget": 1, "unit": "tokens"})
+    assert [field.path for field in error.value.fields] == ["tuning.budget"]
+    assert "at least 144 tokens" in str(error.value)  # 3 epochs of 24 rows, twice
+    assert rows(registered, 1) == []
+
+
+def test_a_sampler_that_fails_is_replaced_by_chance(
+    registered: Database, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_args: object) -> Configuration:
+        raise ValueError("no suggestion")
+
+    monkeypatch.setattr(tuning, "suggest", fails)
+    study = submitted(registered, bell, {"kind": "tpe", "budget": 8}, LORA)
+    play(registered, bell, study, small_steps)
+    assert len({run.configuration for run in rows(registered, study) if run.trial_round is not None}) == 8
+    assert len(rows(registered, study)) == 8 + 2

@@ -262,7 +262,7 @@ def _confounders(
     facts: dict[ConfounderKind, Sequence[str]] = {
         ConfounderKind.OVERLAP: overlapping(done),
         ConfounderKind.WORKER: [title for title, outcomes in done.items() if outcomes] if several_workers else [],
-        ConfounderKind.UNTUNED: [arm.title for arm in scored] if not spec.tuning.rounds else [],
+        ConfounderKind.UNTUNED: [arm.title for arm in scored if not (arm.tuning and arm.tuning.compares_rates)],
         ConfounderKind.ONE_SEED: [arm.title for arm in scored if arm.score and arm.score.seeds == 1],
     }
     return find_confounders(conditions, facts)

@@ -4,9 +4,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.domain.messages import _
+from app.domain.runs.status import RunStatus
 from app.store.queries.page import Page, cut
 from app.store.queries.rows import get_row
-from app.store.tables import StudyRow
+from app.store.tables import RunRow, StudyRow
 
 
 def get(session: Session, study_id: int, *, lock: bool = False) -> StudyRow:
@@ -50,7 +51,9 @@ def most_looks(session: Session, study_ids: set[int]) -> int:
     return session.scalar(select(func.max(StudyRow.interim_looks)).where(StudyRow.id.in_(study_ids))) or 0
 
 
-def tuned(session: Session, study_ids: set[int]) -> set[int]:
-    """Of some studies, those with tuning."""
-    rows = session.scalars(select(StudyRow).where(StudyRow.id.in_(study_ids)))
-    return {row.id for row in rows if row.spec.tuning.kind != "none"}
+def with_tuned_rates(session: Session, study_ids: set[int]) -> set[tuple[int, str]]:
+    """Of some studies, the arms of which at least two learning rates trained: pairs of study id and arm."""
+    trials = RunRow.study_id.in_(study_ids), RunRow.trial_round.is_not(None), RunRow.status != RunStatus.CANCELLED
+    query = select(RunRow.study_id, RunRow.arm).where(*trials).group_by(RunRow.study_id, RunRow.arm)
+    several = query.having(func.count(RunRow.learning_rate.distinct()) > 1)
+    return {(study_id, arm) for study_id, arm in session.execute(several) if study_id is not None}

@@ -88,7 +88,7 @@ def rounds(study: StudySpec) -> str:
             return ", ".join([*parts, _("then %(rates)s for all of it", rates=last.rates)])
         case GridTuning():
             spaces = [study.space(arm) for arm in study.arms]
-            size = max(len(space.grid(tuning.rates)) for space in spaces)
+            size = max(space.grid_size(tuning.rates) for space in spaces)
             if all(space.only_rates for space in spaces):
                 return _("%(rates)s rates per arm", rates=size)
             return _("%(size)s configurations per arm", size=size)
@@ -178,6 +178,8 @@ def tuning_remark(arm: StudyArm) -> str:
         return _("The arm was stopped before a configuration was chosen.")
     if arm.tuning is None:
         return ""
+    if arm.tuning.chosen and len(arm.tuning.last_tried) == 1:
+        return _("The budget ended after one configuration, so it was compared with no other.")
     rival = arm.tuning.rival
     edges = [_(EDGES[end], name=parameter_label(name)) for name, end in arm.tuning.edges.items()]
     return " ".join([*([_close(rival)] if rival else []), *edges])

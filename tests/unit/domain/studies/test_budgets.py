@@ -9,8 +9,11 @@ import pytest
 
 from app.domain.failures import Failure, FailureCode
 from app.domain.runs.status import RunStatus
+from app.domain.runs.training import TrainingBudget
+from app.domain.studies.budget_checks import budget_problem, least_rows
 from app.domain.studies.next_step import AllFailed, Chosen, Step, Suggest, Try, Wait, next_step
 from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
+from app.domain.studies.spec import StudySpec
 from app.domain.studies.tpe import suggest
 from app.domain.studies.trials import Trial, cost, tried
 from app.domain.studies.tuning import FIRST_SEED, RandomTuning, TpeTuning
@@ -142,3 +145,47 @@ def test_tpe_goes_by_the_loss_where_a_metric_needs_generated_text() -> None:
         trials.append(replace(trial(one, near(one), place), score=None))
     suggested = [suggest(RATES, seed, tried(trials, 0)).learning_rate or 0 for seed in range(0, 1600, 16)]
     assert sum(1e-4 <= rate <= 1e-2 for rate in suggested) > 60
+
+
+def test_tpe_searches_whole_numbers_within_fractional_bounds() -> None:
+    space = SearchSpace(num_train_epochs=DimensionSpec(low=0.3, high=100, log=True))
+    trials, step = play(TpeTuning(budget=12), space, lambda one: 0.5 - (one.num_train_epochs or 0) / 1000)
+    assert isinstance(step, Chosen)
+    assert len(trials) == 12
+    assert all(one.configuration.num_train_epochs in range(1, 101) for one in trials)
+    below = [trial(Configuration(num_train_epochs=0.3), 0.5), trial(Configuration(num_train_epochs=7), 0.4, 2)]
+    assert suggest(space, 0, tried(below, 0)).num_train_epochs in range(1, 101)
+
+
+@pytest.mark.parametrize(
+    ("training", "rows"),
+    [
+        ({"num_train_epochs": 2}, 200),
+        ({"num_train_epochs": 0.001}, 1),
+        ({"train_fraction": 0.5, "num_train_epochs": 3}, 150),
+        ({"max_steps": 14}, 200),  # 7 steps of an epoch see 100 rows
+        ({"max_steps": 14, "gradient_accumulation_steps": 2}, 350),
+        ({"max_steps": 14, "packing": True}, 14),
+        ({"max_steps": 14, "early_stopping_patience": 1}, 1),
+    ],
+)
+def test_a_run_trains_on_at_least_as_many_rows(training: dict[str, Any], rows: int) -> None:
+    assert least_rows(TrainingBudget.model_validate(training), 100) == rows
+
+
+@pytest.mark.parametrize(
+    ("budget", "seeds", "search", "least"),
+    [(1, 1, None, 600), (599, 1, None, 600), (600, 1, None, None), (600, 2, None, 1200), (599, 1, [1, 2], None)],
+)
+def test_a_budget_of_tokens_below_one_token_per_row_is_refused(
+    budget: float, seeds: int, search: list[int] | None, least: int | None
+) -> None:
+    arm = {"method": {"kind": "full"}, "search": {"num_train_epochs": search} if search else None}
+    tuning = {"kind": "random", "unit": "tokens", "budget": budget, "seeds": seeds}
+    body = {"name": "s", "base_model": "m", "dataset": "d", "arms": [arm], "tuning": tuning}
+    found = budget_problem(StudySpec.model_validate(body), 100)
+    if least is None:
+        assert found is None
+    else:
+        assert found is not None and found.path == "tuning.budget"
+        assert f"at least {least} tokens" in str(found.message)

@@ -1,0 +1,58 @@
+"""Tuning budgets in tokens that cannot fit two configurations of an arm, found before anything is queued."""
+
+from math import ceil
+
+from app.domain.data.dataset import fraction_of
+from app.domain.errors import FieldError
+from app.domain.messages import _
+from app.domain.runs.training import TrainingBudget
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.search_space import Parameter, ends, finite_values, from_values
+from app.domain.studies.spec import StudySpec
+from app.domain.studies.tuning import RandomTuning, TpeTuning
+
+LENGTHS: tuple[Parameter, ...] = ("batch_size", "num_train_epochs", "max_steps")
+"""What a trial's number of rows depends on."""
+
+
+def budget_problem(spec: StudySpec, rows: int) -> FieldError | None:
+    """Why a budget of tokens is too small, on a dataset with so many training rows; None if it may be enough.
+
+    A row has at least one token. What it has beyond that is known after the first trial.
+    """
+    tuning = spec.tuning
+    if not isinstance(tuning, RandomTuning | TpeTuning) or tuning.unit != "tokens":
+        return None
+    needs = {arm.title: 2 * tuning.seeds * least_rows(_shortest(spec, arm), rows) for arm in spec.arms}
+    title = max(needs, key=lambda title: needs[title])
+    if tuning.budget >= needs[title]:
+        return None
+    what = _(
+        "Two configurations of the arm %(title)r train on at least %(least)s tokens (%(seeds)s seeds each), but the"
+        " tuning budget is %(budget)g",
+        title=title,
+        least=needs[title],
+        seeds=tuning.seeds,
+        budget=tuning.budget,
+    )
+    return FieldError("tuning.budget", what, _("Raise it well above that, since most rows have many tokens"))
+
+
+def least_rows(training: TrainingBudget, rows: int) -> int:
+    """Rows that a run trains on, at least; of packed rows, sequences where the budget is in steps."""
+    if training.early_stopping_patience is not None:
+        return 1
+    used = fraction_of(rows, training.train_fraction)
+    if training.max_steps is None:
+        return max(1, int(training.num_train_epochs * used))
+    if training.packing:
+        return training.max_steps
+    steps_per_epoch = ceil(ceil(used / training.per_device_train_batch_size) / training.gradient_accumulation_steps)
+    return training.max_steps * used // steps_per_epoch
+
+
+def _shortest(spec: StudySpec, arm: ArmSpec) -> TrainingBudget:
+    """The training arguments of the arm's shortest trial."""
+    searched = {name: one for name, one in spec.space(arm).dimensions.items() if name in LENGTHS}
+    least = {name: (finite_values(name, one) or ends(name, one))[0] for name, one in searched.items()}
+    return spec.training_of(arm.at(from_values(least), spec.training))
