@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.search_space import DimensionSpec, Parameter, bounds
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import GridTuning
 
@@ -9,6 +11,7 @@ Remedy = Literal["steps", "learning-rate", "max-length", "labels"]
 REMEDIES: tuple[Remedy, ...] = get_args(Remedy)
 MORE = 4
 """Times as many steps."""
+SEARCHED_LENGTHS: tuple[Parameter, ...] = ("num_train_epochs", "max_steps")
 RATES = 5
 """Rates per arm, each three times its neighbour: from a ninth to nine times the arm's own."""
 BLOCK = 32
@@ -22,7 +25,7 @@ def remedied(spec: StudySpec, remedy: Remedy, long_tokens: int | None, most_toke
     training = spec.training
     match remedy:
         case "steps":
-            arms = [arm.model_copy(update=_more(arm.max_steps, arm.num_train_epochs)) for arm in spec.arms]
+            arms = [arm.model_copy(update=_more_of_arm(arm)) for arm in spec.arms]
             more = _training(spec, **_more(training.max_steps, training.num_train_epochs))
             return more.model_copy(update={"arms": arms})
         case "learning-rate":
@@ -39,6 +42,22 @@ def _more(max_steps: int | None, epochs: float | None) -> dict[str, object]:
     if max_steps:
         return {"max_steps": MORE * max_steps}
     return {"num_train_epochs": MORE * epochs} if epochs else {}
+
+
+def _more_of_arm(arm: ArmSpec) -> dict[str, object]:
+    """What it sets for itself, and what it searches."""
+    more = _more(arm.max_steps, arm.num_train_epochs)
+    if arm.search is None:
+        return more
+    searched = {str(name): _longer(one) for name, one in arm.search.dimensions.items() if name in SEARCHED_LENGTHS}
+    return more | {"search": arm.search.model_copy(update=searched)}
+
+
+def _longer(dimension: DimensionSpec) -> DimensionSpec:
+    if dimension.values is not None:
+        return DimensionSpec(values=tuple(MORE * value for value in dimension.values))
+    low, high = bounds(dimension)
+    return DimensionSpec(low=MORE * low, high=MORE * high, log=dimension.log)
 
 
 def _training(spec: StudySpec, **changes: object) -> StudySpec:

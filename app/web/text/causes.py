@@ -123,8 +123,13 @@ def ruled_out_texts(causes: Sequence[Cause]) -> str:
 
 def remedy_label(cause: Cause, study: StudyComparison) -> str:
     """The button that prepares the study which would remove it; empty where there is none."""
-    training = study.spec.training
+    reference = study.reference
+    training, search = study.spec.training_of(reference.settled), study.spec.space(reference.spec)
     match cause.kind:
+        case CauseKind.STEPS if search.max_steps:
+            return _("Search %(times)s times as many steps", times=MORE)
+        case CauseKind.STEPS if search.num_train_epochs:
+            return _("Search %(times)s times as many epochs", times=MORE)
         case CauseKind.STEPS if training.max_steps:
             return _("Train for %(steps)s steps", steps=count(MORE * training.max_steps))
         case CauseKind.STEPS:

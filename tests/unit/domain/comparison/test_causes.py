@@ -8,11 +8,12 @@ from app.domain.comparison.loss_trend import LossTrend, loss_trend
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyArm, compare
 from app.domain.failures import Failure, FailureCode
-from app.domain.methods import FullSpec
+from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import DataSeen
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.remedies import remedied
+from app.domain.studies.search_space import DimensionSpec, Parameter, SearchSpace
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import GridTuning
 from tests.results import result
@@ -140,3 +141,16 @@ def test_remedies_change_one_thing() -> None:
 def test_more_steps_are_also_those_of_an_arm_with_epochs_of_its_own() -> None:
     own = SPEC.model_copy(update={"arms": [ArmSpec(method=FullSpec(), num_train_epochs=3)]})
     assert remedied(own, "steps", None, None).arms[0].num_train_epochs == 12
+
+
+@pytest.mark.parametrize("name", ["num_train_epochs", "max_steps"])
+def test_more_steps_are_also_those_that_an_arm_searches(name: Parameter) -> None:
+    listed = SearchSpace.model_validate({name: [1, 2], "r": [4, 8]})
+    ranged = SearchSpace.model_validate({name: {"low": 1, "high": 9, "log": True}})
+    arms = [ArmSpec(method=LoraSpec(), search=listed), ArmSpec(method=FullSpec(), search=ranged)]
+    first, second = (
+        arm.search.dimensions if arm.search else {}
+        for arm in remedied(SPEC.model_copy(update={"arms": arms}), "steps", None, None).arms
+    )
+    assert first == {name: DimensionSpec(values=(4, 8)), "r": DimensionSpec(values=(4, 8))}
+    assert second == {name: DimensionSpec(low=4, high=36, log=True)}
