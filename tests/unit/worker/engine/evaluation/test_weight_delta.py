@@ -199,7 +199,7 @@ def test_a_run_tells_what_it_did_to_every_matrix_that_it_changes(
     assert found is not None and found.summary is not None
     assert (found.late, found.large, found.broken) == (0, 0, [])
     assert [m.name for m in found.matrices] == [m.name for m in method.changed_layers(FACTS)]
-    assert {"full": 13, "last-layers": 7, "lora": 4}[method.kind] == len(found.matrices)
+    assert {"full": 13, "last-layers": 7, "lora": 13}[method.kind] == len(found.matrices)
     assert all(0 < m.norm_ratio < 1 for m in found.matrices)
     for m in found.matrices:
         assert m.delta.count == (4 if method.kind == "lora" else 32)
