@@ -76,7 +76,7 @@ def test_nine_methods_are_compared_on_the_sample_from_the_form_to_the_verdict(
     fold_out(page, f"arm-{ARMS.index('(IA)³')}")
     page.locator("[name='arms.5.method.feedforward_modules']").fill("output.dense")
     fold_out(page, "budget")
-    page.get_by_label("max_steps").fill("4")
+    page.locator('[name="training.max_steps"]').fill("4")
     page.get_by_label("max_length").fill("16")
     page.get_by_label("Name of the study").fill("Nine methods")
     page.get_by_label("Seeds").fill(str(SEEDS))

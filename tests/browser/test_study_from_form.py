@@ -134,9 +134,9 @@ def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_
     assert (len(study["trials"]), len(study["runs"])) == (4, 4)
     for arm in found["arms"]:
         assert arm["statuses"] == {"succeeded": 2}
-        assert arm["learning_rate"] == arm["tuning"]["chosen"]
+        assert arm["learning_rate"] == arm["tuning"]["chosen"]["learning_rate"]
         best = max(arm["tuning"]["tried"], key=lambda tried: (tried["score"], -tried["loss"]))
-        assert best["learning_rate"] == arm["tuning"]["chosen"]
+        assert best["configuration"] == arm["tuning"]["chosen"]
         expect(page.locator("#tuning")).to_contain_text(arm["title"])
     differed = set(found["differed"])
     assert not differed & {"splits", "row_order", "test_items", "trials", "trial_steps"}

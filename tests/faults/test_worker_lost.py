@@ -57,7 +57,8 @@ def finished(api: httpx2.Client, study: int) -> bool:
 def weighed(api: httpx2.Client, study: int) -> dict[str, Any]:
     found: dict[str, Any] = api.get(f"/studies/{study}/comparison").json()
     assert [arm["statuses"] for arm in found["arms"]] == [{"succeeded": 2}, {"succeeded": 2}]
-    assert found["arms"][1]["verdict"]["kind"] in ("within", "better", "worse", "undecided")
+    verdict = found["arms"][1]["verdict"]  # a tiny model may lose to a baseline: then no arm is tested
+    assert verdict["kind"] in ("within", "better", "worse", "undecided") or verdict["reason"] == "not_tested"
     return found
 
 

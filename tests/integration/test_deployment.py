@@ -177,7 +177,7 @@ def test_the_sample_is_one_command_and_a_second_one_finds_the_first_ones_study(d
     deployment.run("sample")
     deployment.run("sample")
     (study,) = api.get("/studies")["items"]
-    assert len(study["runs"]) == 9
+    assert len(study["runs"]) == 16
     api.post(f"/studies/{study['id']}/cancel")
     for run in study["runs"]:
         api.run(run, {"cancelled"}, 30)
