@@ -38,7 +38,7 @@ log = structlog.get_logger()
 READY_SECONDS = 60.0
 STOP_SECONDS = 25.0
 MOST_RESTARTS, RESTART_SECONDS = 5, 120.0
-"""Processes that end are started again, this often within so many seconds."""
+"""How often ended processes are started again, and within how many seconds."""
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
 Item = TypeVar("Item")

@@ -1,4 +1,4 @@
-"""The device that this machine trains on. The ML libraries are asked in a process of their own (`worker.probe`)."""
+"""The device that this machine trains on. torch probes its GPUs in a process of its own (`worker.probe`)."""
 
 import os
 import platform

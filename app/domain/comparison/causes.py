@@ -46,7 +46,7 @@ class Cause:
     likely: bool
     """Else it is possible."""
     runs: int = 0
-    """Runs of the reference in which it was seen; of so many `of_runs`."""
+    """Runs of the reference that show it, out of `of_runs`."""
     of_runs: int = 0
     steps: int = 0
     """Optimizer steps of a run."""
@@ -57,7 +57,7 @@ class Cause:
     diverged: int = 0
     """Runs that ended in a loss that is not finite."""
     rows: int = 0
-    """Training rows that are truncated or contradictory; of so many `of_rows`."""
+    """Training rows that are truncated or contradictory, out of `of_rows`."""
     of_rows: int = 0
     long_tokens: int | None = None
     """`max-length`: tokens that 95 % of the training rows do not exceed."""

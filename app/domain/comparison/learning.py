@@ -95,7 +95,7 @@ class Learning:
     improved: int = 0
     """Runs of the reference that improved on validation after their first evaluation."""
     validated: int = 0
-    """Of so many with two evaluations at least."""
+    """The number of runs with two evaluations at least."""
 
     @property
     def nothing(self) -> bool:

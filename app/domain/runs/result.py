@@ -146,9 +146,8 @@ class Memory(_Value):
     optimizer_bytes: int
     """Computed: bytes of AdamW's state."""
     reserved_bytes: int | None = None
-    """CUDA `max_memory_reserved`: plan capacity by it."""
+    """CUDA `max_memory_reserved`: plan capacity by it. None on a CPU, which has no phases below."""
     phase_reserved_bytes: dict[str, int] = Field(default_factory=dict)
-    """The same by phase; empty on a CPU."""
     ledgers: list[Ledger] = Field(default_factory=list)
     """Who held what: in the first step, and in the one with the largest batch after it."""
 
@@ -276,8 +275,7 @@ class RunResult(_Value):
     """Of a classifier on the test split."""
     forgetting: Forgetting | None = None
     energy_joules: float | None = None
-    """Energy of the whole device during training and validation, by its own counter; None if the device has no counter
-    or an earlier attempt did part of the training."""
+    """Of the whole device in training and validation, by its counter; None without one, or in a resumed attempt."""
     data: DataSeen | None = None
     """None for runs that were executed before Vezna recorded this."""
     resumed_from: int | None = None

@@ -16,7 +16,7 @@ LENGTHS: tuple[Parameter, ...] = ("batch_size", "num_train_epochs", "max_steps")
 
 
 def budget_problem(spec: StudySpec, rows: int) -> FieldError | None:
-    """Why a budget of tokens is too small, on a dataset with so many training rows; None if it may be enough.
+    """Why a budget of tokens is too small, on a dataset with this number of training rows; None if it may be enough.
 
     A row has at least one token. What it has beyond that is known after the first trial.
     """

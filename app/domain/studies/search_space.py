@@ -161,7 +161,7 @@ class SearchSpace(BaseModel):
         return prod(len(values) if values is not None else float("inf") for values in known)
 
     def grid(self, points: int) -> tuple[Configuration, ...]:
-        """Every combination, of a range so many evenly spaced values; the smallest learning rate first."""
+        """Every combination, with `points` evenly spaced values of a range; the smallest learning rate first."""
         names = list(self.dimensions)
         columns = self._columns(points)
         return tuple(from_values(dict(zip(names, values, strict=True))) for values in product(*columns))

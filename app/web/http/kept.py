@@ -44,12 +44,12 @@ class _Kept:
 
 
 class _Turn:
-    """Those who wait for one page: one of them makes it."""
+    """Requests that wait for one page: the first of them makes it."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
         self.answer: _Kept | None = None
-        """The last answer, an error too: it serves all who arrived before it was begun."""
+        """The last answer, an error too: it serves every request that arrived before it was begun."""
 
 
 class KeptPages:
@@ -101,7 +101,7 @@ class KeptPages:
 
     async def _make(self, key: Key, scope: Scope, receive: Receive, send: Send) -> _Kept:
         """Have the application answer, and keep that if it is a page; sent only once it is complete, so that a slow
-        reader does not hold up the others who wait for the same page. Returns the answer."""
+        reader does not delay other requests for the same page. Returns the answer."""
         began, version = time.monotonic(), await self._version()
         messages: list[Message] = []
 
