@@ -7,6 +7,8 @@
 # On machines without a card take the CPU build, a few hundred MB: give the index that pytorch.org names for "CPU".
 #
 #   docker build --target worker --build-arg TORCH_INDEX_URL=<that index> --tag vezna-worker .
+#
+# What has to stay is in /data: give it a volume.
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -18,8 +20,13 @@ WORKDIR /build
 RUN python -m venv --without-pip /opt/vezna
 COPY pyproject.toml ./
 RUN touch README.md
+# Removed: pyarrow's headers, tests, RPC, query plans and S3 client (s3fs is ours), and numpy's tests.
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/vezna/bin/python install ".[s3]"
+    python -m pip --python /opt/vezna/bin/python install ".[s3]" \
+    && cd /opt/vezna/lib/python3*/site-packages \
+    && rm -rf pyarrow/include pyarrow/tests pyarrow/libarrow_flight.* pyarrow/_flight.* pyarrow/libarrow_substrait.* \
+        pyarrow/_substrait.* pyarrow/libarrow_s3.* pyarrow/_s3fs.* numpy/*/tests numpy/tests \
+    && /opt/vezna/bin/python -c "import pyarrow.compute, pyarrow.dataset, pyarrow.parquet"
 
 FROM environment-web AS environment-worker
 ARG TORCH_INDEX_URL=""
@@ -42,7 +49,7 @@ FROM ${PYTHON_IMAGE} AS runtime
 RUN python -m pip uninstall --yes --quiet --root-user-action=ignore setuptools wheel pip \
     && groupadd --gid 10001 vezna \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin vezna \
-    && install --directory --owner=10001 --group=10001 /data /data/files /data/home /data/hub
+    && install --directory --owner=10001 --group=10001 /data /data/files /data/home /data/hub /models /datasets
 ENV PATH=/opt/vezna/bin:$PATH \
     HOME=/tmp \
     PYTHONPATH=/srv/vezna \
@@ -51,7 +58,6 @@ ENV PATH=/opt/vezna/bin:$PATH \
     VEZNA_HOME=/data/home \
     VEZNA_FILES_URL=/data/files
 WORKDIR /srv/vezna
-VOLUME ["/data"]
 
 FROM runtime AS web
 COPY --from=environment-web /opt/vezna /opt/vezna
@@ -67,12 +73,22 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
 CMD ["vezna", "web"]
 
 FROM runtime AS worker
+# Triton and torch.compile compile while a run trains: kernels' launchers in C, code for the CPU in C++.
+RUN apt-get update -qq \
+    && apt-get install --yes --quiet --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=environment-worker /opt/vezna /opt/vezna
 COPY --from=code /srv/vezna /srv/vezna
-# What is fetched from the hub of models stays.
-ENV HF_HOME=/data/hub
+# What is fetched from the hub of models stays, and so does what is compiled: HOME is /tmp, which compose mounts without
+# the right to execute, so that nothing could be loaded from a cache there.
+ENV HF_HOME=/data/hub \
+    TRITON_CACHE_DIR=/data/home/compiled/triton \
+    TORCHINDUCTOR_CACHE_DIR=/data/home/compiled/inductor \
+    CUDA_CACHE_PATH=/data/home/compiled/cuda \
+    VEZNA_HEARTBEAT_FILE=/tmp/heartbeat
 USER 10001:10001
 # SIGTERM, the default of `docker stop`, ends Celery warmly: a running run is handed back to the queue.
-HEALTHCHECK --interval=60s --timeout=20s --start-period=60s --retries=3 \
-    CMD ["sh", "-c", "exec celery -A worker.celery inspect ping --timeout 5 --destination train@$HOSTNAME"]
+# Whether the process works. It dates the file ahead, so no Python has to start for the question.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["sh", "-c", "test -n \"$(find \"$VEZNA_HEARTBEAT_FILE\" -newermt now)\""]
 CMD ["celery", "-A", "worker.celery", "worker", "-Q", "train", "-n", "train@%h", "-c", "1"]

@@ -72,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=GZIP_LEVEL)
     app.add_middleware(KeptPages, database=lambda: app.state.database)
     app.add_middleware(SameOrigin)
-    app.add_middleware(KnownHost, names=settings.allowed_hosts)
+    app.add_middleware(KnownHost, names=settings.hosts)
     app.add_middleware(SafeHeaders)
     app.add_middleware(Timed)
     return app

@@ -5,8 +5,10 @@ A secret may also be given as a file: `VEZNA_DATABASE_URL_FILE=/run/secrets/data
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -20,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
 
 SECRETS = ("database_url", "broker_url", "hub_token")
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+"""Names that no other site can take, so a server always answers to them."""
 
 
 def _listed(value: object) -> object:
@@ -63,10 +67,11 @@ class Settings(BaseSettings):
     """Its port."""
     published: bool = False
     """Set where something else guards the address (a container's published port): `host` may then be any."""
-    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(
-        default_factory=lambda: ["localhost", "127.0.0.1", "[::1]"]
-    )
-    """Names by which the server may be called; anything else is refused, against DNS rebinding (as `model_roots`)."""
+    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
+    """Further names by which the server may be called; anything else is refused, against DNS rebinding (as
+    `model_roots`)."""
+    url: str = "http://127.0.0.1:8000"
+    """Address at which commands call the server, which always answers to its name."""
 
     worker_name: str = ""
     """Name of this worker; empty takes the host's."""
@@ -74,6 +79,8 @@ class Settings(BaseSettings):
     """What this worker trains on; `auto` is the first CUDA card if there is one, else the CPU."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of a trainer; None keeps torch's default."""
+    heartbeat_file: Path | None = None
+    """File of a worker or control node for health checks: its time of change is when the process counts as hung."""
     warm_spare: bool = True
     """Keep a trainer for the next run ready, with its libraries imported; it takes about 450 MiB of main memory."""
     lease_seconds: float = Field(default=45.0, gt=0)
@@ -162,6 +169,13 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """The Redis URL in force."""
         return self.broker_url.get_secret_value()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names that the server answers to."""
+        address = urlsplit(self.url).netloc.rpartition("@")[2]
+        names = (*LOOPBACK, re.sub(r":\d*$", "", address), *self.allowed_hosts)
+        return tuple(name for name in names if name)
 
     @property
     def files(self) -> str:

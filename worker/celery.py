@@ -33,6 +33,7 @@ app.task(tasks.estimate, name=ESTIMATE)
 app.task(tasks.read, name=READ)
 app.task(tasks.prepare, name=PREPARE)
 
+HUNG_SECONDS = 60.0
 _main_process = os.getpid()
 _device: device.Device | None = None
 """What this worker trains on; None for a node that does not train."""
@@ -131,11 +132,27 @@ def _consumes(name: str) -> bool:
 
 def _beat() -> None:
     context = process_context()
-    while not _stopping.wait(context.settings.heartbeat_seconds):
+    interval = context.settings.heartbeat_seconds
+    _alive(interval)
+    while not _stopping.wait(interval):
         try:
             tasks.beat(context)
         except SQLAlchemyError as error:
             log.warning("no heartbeat: database unreachable", error=str(error))
+        _alive(interval)
+
+
+def _alive(interval: float) -> None:
+    """Tell health checks that this process works, whether or not the database answers: until three more intervals have
+    passed, and a minute, in which a slow transaction or a stop may end."""
+    if (file := process_context().settings.heartbeat_file) is None:
+        return
+    try:
+        file.touch()
+        hung = time.time() + 3 * interval + HUNG_SECONDS
+        os.utime(file, (hung, hung))
+    except OSError as error:
+        log.warning("the heartbeat file cannot be written", file=str(file), error=str(error))
 
 
 def _sweep() -> None:
@@ -144,6 +161,7 @@ def _sweep() -> None:
     due = time.monotonic()
     while not _stopping.wait(max(0.0, due - time.monotonic())):
         due = max(due + interval, time.monotonic())
+        _alive(interval)
         try:
             tasks.sweep()
         except SQLAlchemyError as error:

@@ -12,6 +12,7 @@ from app.queue import INSPECT, TRAIN, Doorbell
 from app.services import ingestion, models, tuning
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
+from app.services.workers import forget
 from app.settings import Settings
 from app.store.queries import events, runs, studies, workers
 from app.store.session import after_commit
@@ -47,6 +48,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     rung_before = at - timedelta(seconds=settings.ring_again_seconds)
     estimates.ring_again(session, bell, at, rung_before)
     ingestion.ring_again(session, bell, at, rung_before)
+    forget(session)
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

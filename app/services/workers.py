@@ -15,6 +15,8 @@ from app.store.queries import workers
 from app.store.tables import WorkerRow, now
 
 REMEMBER = timedelta(hours=24)
+FORGET = timedelta(days=30)
+"""A worker that returns earlier keeps its measured throughput; a replaced container never returns."""
 AWAY = timedelta(minutes=5)
 """A worker without a heartbeat for this long counts as offline; a restart takes less time."""
 
@@ -85,12 +87,17 @@ def sign_on(
 
 
 def live(session: Session, settings: Settings) -> list[WorkerView]:
-    """Workers with a heartbeat in the last day; a worker whose heartbeat is older than a lease is lost."""
+    """Workers with a heartbeat in the last day; a worker whose heartbeat is older than a lease is lost, unless it was
+    told to stop: then it has ended."""
     at = now()
-    return [
-        _view(row, (at - row.heartbeat_at).total_seconds(), settings)
-        for row in workers.all_seen(session, at - REMEMBER)
-    ]
+    rows = workers.all_seen(session, at - REMEMBER)
+    views = [_view(row, (at - row.heartbeat_at).total_seconds(), settings) for row in rows]
+    return [view for view, row in zip(views, rows, strict=True) if not (row.draining and view.state == "lost")]
+
+
+def forget(session: Session) -> None:
+    """Delete the rows of workers that have been away for a month."""
+    workers.delete_unseen(session, now() - FORGET)
 
 
 def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:

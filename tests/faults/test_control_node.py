@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,23 @@ def test_no_process_outlives_a_node_that_is_killed(node: Node) -> None:
     node.process.wait(30)
     _gone, left = psutil.wait_procs(family, 20)
     assert left == []
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("queue", [CONTROL_QUEUE, TRAIN_QUEUE])
+def test_a_node_dates_its_heartbeat_file_ahead_as_long_as_it_works(
+    queue: str, settings: Settings, broker: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "heartbeat"
+    times = {"VEZNA_HEARTBEAT_SECONDS": "0.2", "VEZNA_SWEEP_SECONDS": "0.2", "VEZNA_HEARTBEAT_FILE": str(file)}
+    node = Node(queue, settings, broker, tmp_path / "log", **times)
+    try:
+        until(file.exists, 30)
+        first = file.stat().st_mtime
+        assert time.time() + 30 < first < time.time() + 61
+        until(lambda: file.stat().st_mtime > first, 30)
+    finally:
+        node.end()
 
 
 @ON_SQLITE

@@ -12,6 +12,7 @@ import yaml
 
 from app.settings import ROOT
 
+FILES = ("docker-compose.yml", "compose.gpu.yml")
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
 
@@ -66,6 +67,13 @@ class Dockerfile:
         return [str(word) for word in json.loads(self.last(target, "HEALTHCHECK").partition(" CMD ")[2])]
 
 
+def compose_variables() -> set[str]:
+    """The variables that the compose files read: from .env and the shell, to fill in or to hand on."""
+    texts = [(ROOT / name).read_text() for name in FILES]
+    handed_on = {name for text in texts for name in re.findall(r"^ +([A-Z][A-Z_]+):$", text, re.MULTILINE)}
+    return handed_on | {name for text in texts for name in re.findall(r"\$\{(\w+)", text)}
+
+
 def compose(variables: Mapping[str, str], path: Path = ROOT / "docker-compose.yml") -> dict[str, Any]:
     """The compose file with its variables filled in. Raises Missing."""
 
@@ -86,6 +94,10 @@ def compose(variables: Mapping[str, str], path: Path = ROOT / "docker-compose.ym
 
     found: dict[str, Any] = fill(yaml.safe_load(path.read_text()))
     for service in found["services"].values():
+        if extended := service.pop("extends", None):  # maps are merged, anything else is replaced
+            extended_file = compose(variables, path.with_name(extended["file"]))
+            for key, value in extended_file["services"][extended["service"]].items():
+                service[key] = value | service[key] if isinstance(service.get(key), dict) else service.get(key, value)
         given = service.get("environment", {})  # a key without a value is taken from the caller, if it is there
         kept = {key: value if value is not None else variables.get(key) for key, value in given.items()}
         service["environment"] = {key: value for key, value in kept.items() if value is not None}

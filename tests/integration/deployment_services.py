@@ -58,11 +58,12 @@ class Deployment:
             "0.0.0.0": "127.0.0.1",
             "/data/": f"{folder}/data/",
             "/models": f"{folder}/models",
+            "/datasets": f"{folder}/datasets",
             "/tmp/": f"{folder}/tmp/",
             "/srv/vezna": str(ROOT),
             "/opt/vezna/bin": str(Path(sys.executable).parent),
         }
-        for name in ("data/files", "data/home", "data/hub", "models", "tmp", "redis"):
+        for name in ("data/files", "data/home", "data/hub", "models", "datasets", "tmp", "redis"):
             (folder / name).mkdir(parents=True)
 
     @property
@@ -81,6 +82,7 @@ class Deployment:
         target = self.services[service]["build"]["target"]
         told = self.image.environment(target) | self.services[service]["environment"]
         found = {name: self.here(str(value)) for name, value in told.items()}
+        found["VEZNA_HEARTBEAT_FILE"] = str(self.folder / "tmp" / f"{service}.heartbeat")  # each container has a /tmp
         found["PATH"] = found["PATH"].replace("$PATH", os.environ["PATH"])
         machine = {"HOSTNAME": socket.gethostname(), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         kept = {name: os.environ[name] for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ}

@@ -415,6 +415,28 @@ def test_a_draining_worker_is_told_and_listed_as_draining(
         assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("draining", None)]
 
 
+def test_a_worker_that_was_told_to_stop_leaves_the_list_and_one_that_was_not_is_lost(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    for name in ("stopped", "killed", "replaced"):
+        in_transaction(
+            registered,
+            lambda s, name=name: workers.sign_on(s, name, device="cpu", device_name="", memory_bytes=1, cores=2),
+        )
+    in_transaction(registered, lambda s: worker_queries.drain(s, "stopped"))
+    long_ago, late = (
+        now() - workers.FORGET - timedelta(minutes=1),
+        now() - timedelta(seconds=settings.lease_seconds + 1),
+    )
+    for name, at in {"stopped": late, "killed": late, "replaced": long_ago}.items():
+        in_transaction(registered, lambda s, name=name, at=at: worker_queries.beat(s, name, at))
+    with registered.reading() as session:
+        assert [(w.name, w.state) for w in workers.live(session, settings)] == [("killed", "lost")]
+    in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    with registered.reading() as session:
+        assert worker_queries.get(session, "stopped") and not worker_queries.get(session, "replaced")
+
+
 def test_an_illegal_change_of_state_is_a_mistake_in_the_code(registered: Database, bell: SilentBell) -> None:
     run_id = submit(registered, bell)
     with pytest.raises(ValueError, match="never goes from"):

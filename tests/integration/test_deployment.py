@@ -58,12 +58,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         found.start_postgres()
         _servers_answer(found)
         found.run("migrate")
-        for service in ("web", "worker-cpu", "beat"):
+        for service in ("web", "worker-cpu", "control"):
             found.start(service)
         _register_dataset(found)
         found.healthy("web")
         found.healthy("worker-cpu")
-        found.healthy("beat")
+        found.healthy("control")
         yield found
     finally:
         found.stop_all()
@@ -118,7 +118,7 @@ def test_a_run_is_taken_through_to_its_artifacts(deployment: Deployment) -> None
     api = Api(deployment.url)
     assert httpx2.get(f"{deployment.url}/readyz").json()["ready"]
     model = _register_model(api, deployment)
-    assert model["status"] == "ready", model["message"] + deployment.log("beat")[-3000:]
+    assert model["status"] == "ready", model["message"] + deployment.log("control")[-3000:]
 
     submitted = api.post("/runs", _spec(num_train_epochs=2))
     run = api.run(submitted["id"], {"succeeded", "failed", "cancelled"}, 120)
@@ -139,8 +139,8 @@ ML_PROCESSES = {"worker.training.child", "worker.estimation.child"}
 
 
 @pytest.mark.slow
-def test_web_worker_and_beat_have_no_torch_in_memory(deployment: Deployment) -> None:
-    for service in ("web", "worker-cpu", "beat"):
+def test_web_worker_and_control_have_no_torch_in_memory(deployment: Deployment) -> None:
+    for service in ("web", "worker-cpu", "control"):
         process = psutil.Process(deployment.running[service].pid)
         served = [one for one in (process, *process.children(recursive=True)) if not ML_PROCESSES & set(one.cmdline())]
         mapped = {file.path for one in served for file in one.memory_maps()}

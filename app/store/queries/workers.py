@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.store.tables import WorkerRow
@@ -12,6 +12,11 @@ def all_seen(session: Session, since: datetime) -> list[WorkerRow]:
     """Workers with a heartbeat since a time, by name."""
     query = select(WorkerRow).where(WorkerRow.heartbeat_at >= since).order_by(WorkerRow.name)
     return list(session.scalars(query))
+
+
+def delete_unseen(session: Session, since: datetime) -> None:
+    """Delete the workers without a heartbeat since a time."""
+    session.execute(delete(WorkerRow).where(WorkerRow.heartbeat_at < since))
 
 
 def idle(session: Session, since: datetime) -> int:
