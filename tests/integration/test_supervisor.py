@@ -5,87 +5,22 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
-from app.domain.methods import FullSpec
-from app.domain.runs.spec import RunSpec
 from app.services import attempts, runs, sweep
-from app.services import workers as worker_service
 from app.services.attempts import Claim
-from app.settings import Settings
 from app.store.files import Files
-from app.store.queries import artifacts, events, steps, workers
+from app.store.queries import artifacts, steps
 from app.store.queries import runs as run_queries
-from app.store.session import Database
-from app.store.tables import RunRow
-from tests.fakes import SilentBell
+from tests.supervised import FAKE, attempt, messages
 from worker.context import Context
 from worker.training import outcome, workdir
 from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool
-
-FAKE = Path(__file__).with_name("fake_trainer.py")
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def here(
-    registered: Database, settings: Settings, files: Files, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
-) -> Context:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return Context(settings.model_copy(update={"worker_name": "w1"}), registered, files, bell)
-
-
-@pytest.fixture
-def claim(here: Context) -> Claim:
-    with here.database.transaction() as session:
-        run = runs.submit(session, here.bell, RunSpec(base_model="tiny", dataset="small", method=FullSpec()))
-        worker_service.sign_on(session, "w1", device="cpu", device_name="CPU", memory_bytes=None, cores=1)
-        found = attempts.claim(session, run.id, "w1", here.settings.lease_seconds)
-    assert found is not None
-    return found
-
-
-def attempt(here: Context, claim: Claim, behaviour: str) -> RunRow:
-    supervise(replace(here, trainers=WarmPool((sys.executable, str(FAKE), behaviour))), claim)
-    with here.database.reading() as session:
-        return run_queries.get(session, claim.run_id)
-
-
-def log_of(here: Context, run_id: int) -> list[str]:
-    with here.database.reading() as session:
-        return [event.message for event in events.after(session, run_id)]
-
-
-@pytest.fixture
-def meanwhile(here: Context) -> Iterator[Callable[..., None]]:
-    """Do something to the database once the attempt has reported its first steps."""
-    threads: list[threading.Thread] = []
-
-    def later(run_id: int, act: Callable[[Session], object]) -> None:
-        def wait_and_act() -> None:
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline:
-                with here.database.reading() as session:
-                    if run_queries.get(session, run_id).phase:
-                        break
-                time.sleep(0.05)
-            with here.database.transaction() as session:
-                act(session)
-
-        threads.append(threading.Thread(target=wait_and_act))
-        threads[-1].start()
-
-    yield later
-    for thread in threads:
-        thread.join()
 
 
 def test_a_success_is_stored_with_its_files(here: Context, claim: Claim) -> None:
@@ -113,24 +48,7 @@ def test_a_trainer_that_crashes_fails_the_run_as_our_mistake(here: Context, clai
 def test_what_a_library_prints_harms_nothing(here: Context, claim: Claim) -> None:
     run = attempt(here, claim, "babbles")
     assert run.status == "succeeded"
-    assert any("unreadable report" in line for line in log_of(here, run.id))
-
-
-@pytest.mark.parametrize("behaviour", ["killed", "abandons", "stops-unasked"])
-def test_a_trainer_that_is_ended_from_outside_is_tried_again_and_counted(
-    here: Context, claim: Claim, behaviour: str
-) -> None:
-    run = attempt(here, claim, behaviour)
-    assert (run.status, run.attempts, run.failure_code) == ("queued", 1, None)
-
-
-def test_a_cancelled_run_stops_after_its_present_step(
-    here: Context, claim: Claim, meanwhile: Callable[..., None]
-) -> None:
-    meanwhile(claim.run_id, lambda session: runs.cancel(session, here.bell, claim.run_id))
-    run = attempt(here, claim, "steps-forever")
-    assert run.status == "cancelled"
-    assert run.step > 0
+    assert any("unreadable report" in line for line in messages(here, run.id))
 
 
 def test_a_run_in_a_trainer_that_waited_for_it_is_cancelled_like_any_other(
@@ -154,62 +72,11 @@ def test_a_deaf_trainer_is_ended_by_force(here: Context, claim: Claim, meanwhile
     assert attempt(here, claim, "deaf").status == "cancelled"
 
 
-def test_a_drained_worker_hands_its_run_back(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:
-    meanwhile(claim.run_id, lambda session: workers.drain(session, "w1"))
-    run = attempt(here, claim, "steps-forever")
-    assert (run.status, run.attempts) == ("queued", 0)
-
-
-def test_a_trainer_without_progress_is_ended_as_stalled(here: Context, claim: Claim) -> None:
-    here = Context(here.settings.model_copy(update={"stall_seconds": 1.0}), here.database, here.files, here.bell)
-    run = attempt(here, claim, "hangs")
-    assert (run.status, run.failure_code) == ("failed", "stalled")
-
-
-def test_a_zombie_ends_itself_and_writes_nothing(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:
-    passed_on = update(RunRow).where(RunRow.id == claim.run_id).values(epoch=2, worker="w2")
-    meanwhile(claim.run_id, lambda session: session.execute(passed_on))
-    run = attempt(here, claim, "steps-forever")
-    assert (run.status, run.epoch, run.worker) == ("running", 2, "w2")
-
-
 def test_a_dataset_that_is_gone_fails_the_run_and_names_the_setting(here: Context, claim: Claim) -> None:
     here.files.remove("datasets")
     run = attempt(here, claim, "succeeds")
     assert (run.status, run.failure_code) == ("failed", "dataset_unavailable")
     assert "VEZNA_FILES_URL" in (run.failure_message or "")
-
-
-def test_progress_is_kept_while_the_database_is_away_and_written_once(
-    here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = {"failed": 0}
-    real = attempts.report
-
-    def sometimes(*arguments: object) -> object:
-        if calls["failed"] < 3:
-            calls["failed"] += 1
-            raise OperationalError("UPDATE", {}, Exception("the database is away"))
-        return real(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(attempts, "report", sometimes)
-    run = attempt(here, claim, "succeeds")
-    assert (run.status, calls["failed"]) == ("succeeded", 3)
-    with here.database.reading() as session:
-        assert steps.read(session, run.id)["step"].tolist() == list(range(1, 11))
-
-
-def test_a_database_that_is_away_longer_than_the_lease_ends_the_trainer(
-    here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*_: object) -> object:
-        raise OperationalError("UPDATE", {}, Exception("the database is away"))
-
-    monkeypatch.setattr(attempts, "report", never)
-    began = time.monotonic()
-    run = attempt(here, claim, "steps-forever")
-    assert time.monotonic() - began < here.settings.lease_seconds + 10
-    assert run.status == "running"  # the sweeper takes it from here
 
 
 def test_a_trainer_is_told_no_secret(here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,15 +120,6 @@ def test_an_upload_that_takes_longer_than_the_lease_loses_nothing(here: Context,
     stop.set()
     sweeper.join()
     assert (run.status, run.epoch) == ("succeeded", 1)
-
-
-def test_a_disk_that_is_full_is_said_so(here: Context, claim: Claim) -> None:
-    class Full(Files):
-        def put(self, source: Path, name: str) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    run = attempt(Context(here.settings, here.database, Full(here.settings.files), here.bell), claim, "succeeds")
-    assert (run.status, run.failure_code) == ("failed", "disk_full")
 
 
 def test_whatever_goes_wrong_in_the_supervisor_ends_the_run(

@@ -186,3 +186,17 @@ def test_no_link_is_broken(page: Path) -> None:
 def test_exactly_the_fields_of_filters_are_documented_with_their_other_names() -> None:
     told = {name: tuple(re.findall(r"`(\w+)`", cells[0])) for name, cells in rows("filters.md").items()}
     assert told == {name: field.also for name, field in FIELDS.items()}
+
+
+FAULTS = set(range(1, 26)) - {3}
+
+
+def test_every_test_that_reliability_rests_on_exists_and_every_fault_has_one() -> None:
+    page = (DOCS / "reliability.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)`", page)
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+    rows = re.findall(r"^\| (\d+) \|.*`tests/faults/(test_(\d\d)_\w+\.py)` \|$", page, re.MULTILINE)
+    assert all(int(row) == int(number) for row, _, number in rows)
+    files = {path.name for path in (ROOT / "tests" / "faults").glob("test_[0-9]*.py")}
+    assert {name for _, name, _ in rows} == files, "docs/reliability.md has a row for each fault"
+    assert {int(row) for row, _, _ in rows} >= FAULTS

@@ -12,6 +12,7 @@ OSError.
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -99,10 +100,15 @@ class Checkpoints:
         prefix = f"{attempts.checkpoint_prefix(self._claim.run_id)}/{self._claim.epoch}-{step}"
         names = {STATE_FILE: sha256(folder / STATE_FILE)}
         names |= _Names.model_validate_json((folder / STATE_FILE).read_bytes()).files
-        for name in names:
-            if self._closed:
-                raise _Closed
-            self._files.put(folder / name, f"{prefix}/{name}")
+        try:
+            for name in names:
+                if self._closed:
+                    raise _Closed
+                self._files.put(folder / name, f"{prefix}/{name}")
+        except Exception:
+            with suppress(Exception):  # it is removed with the run
+                self._files.remove(prefix)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
         return StoredCheckpoint(step=step, prefix=prefix, files=names)
 

@@ -1,7 +1,7 @@
 """The folder of an attempt: dataset, job file, checkpoints, output. Removed when the attempt ends.
 
-A killed worker leaves its folder behind but loses its lock, so the next worker of the same home can tell that the
-folder is abandoned.
+A killed worker or pool child leaves its folder behind but loses its lock, so the next one of the same home can tell
+that the folder is abandoned.
 """
 
 import fcntl
@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 
@@ -18,23 +18,32 @@ def workdir(home: Path) -> Iterator[Path]:
     """A new folder, locked while in use and then removed."""
     parent = home / "work"
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="run-", dir=parent, ignore_cleanup_errors=True) as folder:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield Path(folder)
-        finally:
-            os.close(descriptor)
+    with ExitStack() as stack:
+        with _locked(parent):  # until it is locked itself, it looks abandoned
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="run-", dir=parent, ignore_cleanup_errors=True))
+            )
+            stack.enter_context(_locked(folder))
+        yield folder
 
 
 def remove_abandoned(home: Path) -> None:
     """Remove the folders that no process has locked."""
-    for folder in (home / "work").glob("run-*"):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            continue  # its attempt is running
-        finally:
-            os.close(descriptor)
+    parent = home / "work"
+    if not parent.is_dir():
+        return
+    with _locked(parent):
+        for folder in parent.glob("run-*"):
+            with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):  # else its attempt is running
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
+    """Hold the lock of a folder. Raises BlockingIOError with LOCK_NB if another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(descriptor)

@@ -233,13 +233,6 @@ def test_what_is_imported_ahead_opens_no_device_and_starts_no_threads_for_mathem
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
 
 
-def test_a_target_that_the_model_lacks_is_a_bad_configuration_with_the_real_names(tmp_path: Path, model: Path) -> None:
-    with trainer(tmp_path, model, LoraSpec(target_modules=["q_proj"])) as process:
-        failure = failure_of(process).failure
-    assert failure.code is FailureCode.BAD_CONFIGURATION
-    assert "'q_proj'" in failure.message and "query, key, value, dense" in failure.message
-
-
 def test_a_model_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with trainer(tmp_path, tmp_path / "nowhere", FullSpec()) as process:
         assert failure_of(process).failure.code is FailureCode.MODEL_UNAVAILABLE

@@ -1,0 +1,65 @@
+"""Fault 12: a worker is told to stop while it trains. It hands the run back with a checkpoint; no attempt counts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.queue import TRAIN
+from app.services import attempts
+from app.services.attempts import Claim
+from app.store.queries import workers
+from app.store.session import Database
+from tests.attempted import claimed as claimed_run
+from tests.attempted import in_transaction
+from tests.attempted import row as row_of
+from tests.fakes import SilentBell
+from tests.faults.installation import Installation
+from tests.supervised import attempt, claimed, drained, left_folders, messages, stored, submitted
+from worker.context import Context
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_saves_the_run_and_hands_it_back(vezna: Installation) -> None:
+    run_id = vezna.submit("trains")
+    vezna.until_checkpoint(run_id)
+    worker, trainer = vezna.child("worker"), vezna.trainer()
+    worker.stop()
+    assert worker.process.wait(vezna.settings.stop_seconds + 10) == 0
+    assert not trainer.is_running()
+    run = vezna.run(run_id)
+    assert (run.status, run.attempts, run.epoch) == ("queued", 0, 1)
+    assert f"queued again: {run.worker} is shutting down" in vezna.messages(run_id)
+    last = run.checkpoints[-1].step
+    assert last == vezna.steps(run_id)[-1], "saved when it was told to stop, not only at the interval"
+    vezna.restart()
+    run = vezna.require_succeeded_once(run_id, attempts=2)
+    assert run.attempts == 1 and run.result and run.result.resumed_from == last
+
+
+def test_a_drained_worker_hands_its_run_back(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:
+    meanwhile(claim.run_id, lambda session: workers.drain(session, "w1"))
+    run = attempt(here, claim, "steps-forever")
+    assert (run.status, run.attempts) == ("queued", 0)
+    assert left_folders(here) == []
+
+
+def test_a_run_that_was_handed_back_does_not_lose_an_attempt(registered: Database, bell: SilentBell) -> None:
+    mine = claimed_run(registered, bell)
+    bell.rung.clear()
+    in_transaction(registered, lambda s: attempts.hand_back(s, bell, mine, "shutting down"))
+    back = row_of(registered, mine.run_id)
+    assert (back.status, back.epoch, back.attempts) == ("queued", 1, 0)
+    assert bell.rung == [(TRAIN, mine.run_id)]
+
+
+def test_a_drained_run_goes_on_from_its_last_checkpoint_and_leaves_none_at_its_end(here: Context) -> None:
+    run_id = submitted(here)
+    run = drained(here, run_id)
+    assert (run.status, run.attempts) == ("queued", 0)
+    assert [c.step for c in run.checkpoints] == [9, 10]
+    assert {Path(name).parent.name for name in stored(here)} == {"1-9", "1-10"}  # older ones are gone
+
+    assert attempt(here, claimed(here, run_id), "leaves-a-checkpoint").status == "succeeded"
+    assert "going on from step 10" in messages(here, run_id)
+    assert stored(here) == []

@@ -1,0 +1,47 @@
+"""Fault 16: a loss is NaN or infinite. The run ends as `diverged` at its step, and no NaN reaches JSON."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.domain.failures import FailureCode, RunFailed
+from app.domain.methods import FullSpec
+from app.domain.runs.job import StepsReport
+from app.services import attempts
+from app.store.session import Database
+from tests import tiny
+from tests.attempted import LEASE, claim, in_transaction
+from tests.fakes import SilentBell
+from worker.engine.attempt import Attempt
+from worker.engine.failures import failure
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_loss_that_is_not_finite_ends_the_run_at_its_step_and_json_has_no_nan(
+    api: TestClient, registered: Database, bell: SilentBell, tmp_path: Path
+) -> None:
+    training = tiny.FAST.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 0})
+    model, recorder = tiny.save_model(tmp_path / "model"), tiny.Recorder()
+    with pytest.raises(RunFailed) as failed:
+        Attempt(tiny.job(tmp_path / "run", model, FullSpec(), training), recorder).run()
+    assert failed.value.code is FailureCode.DIVERGED
+    assert recorder.seen, "the first steps were finite"
+    assert f" at step {recorder.seen[-1].step + 1}, with learning rate " in failed.value.message
+    assert all(math.isfinite(step.loss) for step in recorder.seen)
+    for step in recorder.seen:
+        json.dumps(step.model_dump(mode="json"), allow_nan=False)
+
+    run_id = api.post("runs", json={"base_model": "tiny", "dataset": "small", "method": {"kind": "full"}}).json()["id"]
+    mine = claim(registered, run_id)
+    assert mine is not None
+    in_transaction(registered, lambda s: attempts.report(s, mine, 1, [StepsReport(steps=recorder.seen)], LEASE))
+    in_transaction(registered, lambda s: attempts.fail(s, bell, mine, failure(failed.value)))
+    for path in ("", "/steps", "/events", "/evaluations"):
+        if (answer := api.get(f"runs/{run_id}{path}")).headers["content-type"].startswith("application/json"):
+            json.loads(answer.text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    run = api.get(f"runs/{run_id}").json()
+    assert (run["status"], run["failure"]["code"]) == ("failed", "diverged")
+    assert claim(registered, run_id) is None, "it is not tried again"
