@@ -28,7 +28,7 @@ from worker.engine.memory.ledger import Ledgers
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.dropout import use_fast_dropout
-from worker.engine.step import adamw, clip, forward_and_back
+from worker.engine.step import clip, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
 
 ROWS = 16
@@ -51,7 +51,7 @@ class Stepping:
         )
         self.model.train()
         named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        self.optimizer = adamw(named, 1e-4, 0.0, lambda name: 1.0)
+        self.optimizer = optimizer_of(method, named, 1e-4, 0.0)
         ids = torch.randint(1000, 20_000, (ROWS, tokens))
         mask = torch.ones_like(ids)
         self.batch = Batch({"input_ids": ids, "attention_mask": mask}, torch.arange(ROWS) % LABELS, ids.numel())
@@ -71,7 +71,7 @@ class Stepping:
             task = TASKS["sequence-classification"]
             forward_and_back(task, self.model, self.batch, ROWS, torch.device("cpu"), self.bf16, self._enter)
             self._enter("optimizer")
-            clip(self.model.parameters(), 1.0)
+            clip(self.optimizer, self.model.parameters(), 1.0)
             self.optimizer.step()
             self._enter("data")
         self.optimizer.zero_grad(set_to_none=True)

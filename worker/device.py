@@ -145,7 +145,7 @@ def capabilities() -> list[Capability]:
         major, minor = re.findall(r"\d+", version("bitsandbytes"))[:2]
     except (PackageNotFoundError, ValueError):
         return []
-    return ["qlora"] if (int(major), int(minor)) >= BITSANDBYTES else []
+    return ["qlora", "adamw-8bit"] if (int(major), int(minor)) >= BITSANDBYTES else []
 
 
 def _processor() -> tuple[str, frozenset[str]]:

@@ -80,7 +80,7 @@ def _check(
     if dataset and rows:
         problems += _data_problems(dataset.name, rows, facts, spec)
     for path, method in _methods(spec)[since:]:
-        errors = [workers.lacking(session, method.needs) if queueing else None]
+        errors = [workers.lacking(session, method.needed) if queueing else None]
         if facts:
             errors.append(facts.incompatibility(method, spec.task))
             errors.append(crowded(facts, spec.task, spec.training, method, writes=writes))

@@ -173,9 +173,12 @@ def test_what_a_worker_can_do_is_shown_and_is_that_of_its_last_start(registered:
         assert workers.live(session, settings)[0].capabilities == []
 
 
+BOTH = ["qlora", "adamw-8bit"]
+
+
 @pytest.mark.parametrize(
     ("installed", "found"),
-    [("0.48.0", ["qlora"]), ("0.50.2", ["qlora"]), ("1.0.0.dev0", ["qlora"]), ("0.47.0", []), ("unknown", [])],
+    [("0.48.0", BOTH), ("0.50.2", BOTH), ("1.0.0.dev0", BOTH), ("0.47.0", []), ("unknown", [])],
 )
 def test_four_bits_need_a_bitsandbytes_that_is_right_on_a_cpu(
     monkeypatch: pytest.MonkeyPatch, installed: str, found: list[str]

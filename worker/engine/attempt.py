@@ -1,6 +1,7 @@
 """One attempt from beginning to end: load, tokenize, evaluate the base model, adapt, audit, train, evaluate, save."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Literal
@@ -32,12 +33,13 @@ from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub import fetch_model
 from worker.engine.models.load import Loaded, checkpoint_blocks, load
-from worker.engine.models.precision import freeze_in_bf16, settle
+from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
 from worker.engine.models.quantization import NF4, shape
 from worker.engine.prefix.stored_prefix import stored_prefix
 from worker.engine.progress import Instruments, ProgressSink
 from worker.engine.saving.artifacts import collect, write_predictions
 from worker.engine.saving.resume import Checkpoint
+from worker.engine.step import optimizer_of
 from worker.engine.tasks import TASKS
 from worker.engine.train import Loop
 
@@ -55,7 +57,8 @@ class Attempt:
         self.mechanism = MECHANISMS[self.method.mechanism]
         self.output = Path(job.output)
         bf16 = job.spec.training.bf16
-        self.bf16 = computes_in_bf16(self.device) if bf16 is None else bf16
+        natural = computes_in_bf16(self.device) or self.method.computes_in_bf16
+        self.bf16 = natural if bf16 is None else bf16
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
 
     def run(self) -> RunResult:
@@ -85,8 +88,7 @@ class Attempt:
                 incompatibility.located,
             )
         expected = self.method.trains(facts)
-        in_float32 = {t.name for t in expected} | {p.name for p in facts.head_parameters}
-        settle(base.model, in_float32, self.device, bf16=self.bf16)
+        settle(base.model, kept_in_float32(self.method, facts), self.device, bf16=self.bf16)
         if self.device.type == "cpu":
             use_fast_dropout(base.model)
 
@@ -134,7 +136,7 @@ class Attempt:
             arguments=training,
             bf16=self.bf16,
             learning_rate=spec.learning_rate,
-            rate_factor=self.method.rate_factor,
+            optimizer=partial(optimizer_of, self.method),
             train=splits["train"],
             validation=splits["validation"],
             evaluate=evaluate,

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from app.domain.methods import LeanFullSpec, Method
 from worker.engine.data.batches import Batch
+from worker.engine.lean_optimizer import MEAN_SCALES, ROWS, TINY, LeanOptimizer
 from worker.engine.tasks import TaskFile
 
 
@@ -37,27 +39,33 @@ def forward_and_back(
     return loss.detach()
 
 
-def adamw(
-    parameters: Mapping[str, nn.Parameter],
-    learning_rate: float,
-    weight_decay: float,
-    rate_factor: Callable[[str], float],
-) -> torch.optim.AdamW:
-    """AdamW with weight decay on matrices only. Parameters with a learning-rate factor form their own group, with the
-    factor under `factor`."""
+def optimizer_of(
+    method: Method, parameters: Mapping[str, nn.Parameter], learning_rate: float, weight_decay: float, seed: int = 0
+) -> torch.optim.Optimizer:
+    """The method's optimizer: AdamW, or that of lean full fine-tuning. Weight decay on matrices only. Parameters with a
+    learning-rate factor form their own group, with the factor under `factor`. `seed`: of stochastic rounding."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         decay = weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((rate_factor(name), decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [{"params": members, "weight_decay": decay, "factor": factor} for (factor, decay), members in groups.items()],
-        lr=learning_rate,
-        fused=True,
-    )
+        groups.setdefault((method.rate_factor(name), decay), []).append(parameter)
+    members = [{"params": ps, "weight_decay": decay, "factor": factor} for (factor, decay), ps in groups.items()]
+    if isinstance(method, LeanFullSpec):
+        return LeanOptimizer(members, method, learning_rate, seed)
+    return torch.optim.AdamW(members, lr=learning_rate, fused=True)
 
 
-def clip(parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
+def had_gradient(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> bool:
+    """Whether any gradient was not zero: a moment is a weighted mean of all of them, or of their squares."""
+    state = optimizer.state.get(parameter, {})
+    moments = {MEAN_SCALES: 0.0, "exp_avg": 0.0, ROWS: 2 * TINY, "exp_avg_sq": 2 * TINY}
+    name = next((name for name in moments if name in state), None)
+    return name is not None and bool((state[name].abs() > moments[name]).any())
+
+
+def clip(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:
     """Scale the gradients down to `max_norm` if their norm exceeds it; 0 disables clipping. Returns the norm before."""
+    if isinstance(optimizer, LeanOptimizer) and optimizer.in_backward:
+        return optimizer.norm()
     trained = [p for p in parameters if p.grad is not None]
     norm = get_total_norm([p.grad for p in trained if p.grad is not None])
     # On a CPU the norm is known, and gradients within it need no multiplication by one. On CUDA reading it would wait.

@@ -1,7 +1,7 @@
 """The training loop, the same for every method: arms differ only in which parameters require a gradient."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count, islice
@@ -27,7 +27,7 @@ from worker.engine.saving.resumable import Resumable
 from worker.engine.saving.resume import Checkpoint
 from worker.engine.saving.steplog import StepLog
 from worker.engine.schedule import factor, warmup
-from worker.engine.step import adamw, clip, forward_and_back
+from worker.engine.step import clip, forward_and_back, had_gradient
 from worker.engine.tasks import TASKS
 
 
@@ -55,8 +55,8 @@ class Loop:
     """Compute in bfloat16."""
     learning_rate: float
     """The peak learning rate."""
-    rate_factor: Callable[[str], float]
-    """Learning-rate factors, by parameter name."""
+    optimizer: Callable[[Mapping[str, nn.Parameter], float, float, int], torch.optim.Optimizer]
+    """Creates the optimizer, from the trainable parameters by name, peak rate, weight decay and seed."""
     train: Examples
     validation: Examples
     evaluate: Evaluator
@@ -90,7 +90,7 @@ class Loop:
         """
         arguments, clocks, total = self.arguments, self.instruments.clocks, self.total_steps
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        optimizer = adamw(named, self.learning_rate, arguments.weight_decay, self.rate_factor)
+        optimizer = self.optimizer(named, self.learning_rate, arguments.weight_decay, arguments.seed)
         warmup_steps = warmup(arguments.warmup_steps, total)
         companion = self.companion(model, total)
         best = BestCheckpoint(self.output, model, FACTS[self.task].best_by)
@@ -118,14 +118,14 @@ class Loop:
                 step = state.step + 1
                 self.instruments.memory.exact(watched := step in followed or step == state.first)
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * group["factor"]
                 with self._followed(step, batches, model, optimizer, watched):
                     loss, tokens = self._gradients(model, batches)
                     if companion is not None:
                         companion.penalty().backward()  # type: ignore[no-untyped-call]
                     clocks.enter("optimizer")
-                    norm = clip(named.values(), arguments.max_grad_norm)
-                    for group in optimizer.param_groups:
-                        group["lr"] = rate * group["factor"]
+                    norm = clip(optimizer, named.values(), arguments.max_grad_norm)
                     optimizer.step()
                     if companion is not None:
                         companion.after_step(step)
@@ -140,7 +140,7 @@ class Loop:
                     state.checkpoint_every(self.checkpoint_seconds)
         clocks.enter("save")
         state_bytes = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
-        without_gradient = frozenset(name for name, p in named.items() if not _had_gradient(optimizer, p))
+        without_gradient = frozenset(name for name, p in named.items() if not had_gradient(optimizer, p))
         del optimizer, state.optimizer  # before the best weights are loaded: the peak is that of training itself
         best.restore()
         return Trained(state.step, best.step or state.step, log.tokens, state_bytes, without_gradient)
@@ -221,9 +221,3 @@ class Loop:
 
 
 _MOMENTS: dict[ClockName, Moment] = {"forward": "forward", "backward": "backward", "optimizer": "optimizer"}
-
-
-def _had_gradient(optimizer: torch.optim.AdamW, parameter: nn.Parameter) -> bool:
-    """Adam's first moment is a weighted mean of all gradients: it is zero only if all of them were."""
-    state = optimizer.state.get(parameter, {})
-    return "exp_avg" in state and bool(torch.count_nonzero(state["exp_avg"]))

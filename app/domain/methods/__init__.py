@@ -16,10 +16,11 @@ from app.domain.methods.prompts import PrefixSpec, PromptSpec, PTuningSpec
 from app.domain.methods.quantized import QloraSpec
 from app.domain.methods.scaling import Ia3Spec, OftSpec
 from app.domain.methods.scratch import LoraFromScratchSpec
-from app.domain.methods.selection import BitFitSpec, FullSpec, HeadOnlySpec, LastLayersSpec
+from app.domain.methods.selection import BitFitSpec, FullSpec, HeadOnlySpec, LastLayersSpec, LeanFullSpec
 
 AnyMethod = (
     FullSpec
+    | LeanFullSpec
     | LoraSpec
     | QloraSpec
     | LoraFromScratchSpec
@@ -55,6 +56,7 @@ __all__ = [
     "HeadOnlySpec",
     "Ia3Spec",
     "LastLayersSpec",
+    "LeanFullSpec",
     "LohaSpec",
     "LokrSpec",
     "LoraFromScratchSpec",

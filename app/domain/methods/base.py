@@ -61,13 +61,23 @@ class Method(BaseModel):
     freezes_base: ClassVar[bool] = True
     """The base model's weights do not train, so they may be stored in a lower precision."""
     needs: ClassVar[frozenset[Capability]] = frozenset()
-    """Capabilities that a worker needs."""
+    """Capabilities that a worker needs, with the default settings."""
     main_setting: ClassVar[tuple[str, str] | None] = None
     """Symbol and field of the setting that its label shows."""
     unchanged: ClassVar[Unchanged | None] = None
     """Why there is no ΔW: what trains instead of weight matrices. None where matrices change."""
     without: ClassVar[Mapping[str, Message]] = {}
     """Training arguments that do not work with the method, with the reason: `packing`, `gradient_checkpointing`."""
+
+    @property
+    def needed(self) -> frozenset[Capability]:
+        """Capabilities that a worker needs, with these settings."""
+        return self.needs
+
+    @property
+    def computes_in_bf16(self) -> bool:
+        """Training computes in bfloat16 on every device, unless `training.bf16` says otherwise."""
+        return False
 
     @property
     def virtual_tokens(self) -> int:

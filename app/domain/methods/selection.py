@@ -1,20 +1,26 @@
 """Methods that add no parameters: some of the model's parameters train, the others are frozen.
 
 full          every parameter                                          all
+lean-full     every parameter, stored and updated in less memory       all
 last-layers   the last k blocks, the layers after them, and the head   Σ over those
 bitfit        every bias vector, and the head                          Σ biases
 head-only     the new head                                             0 without the head
 """
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, at_most
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel, Tensor
+from app.domain.runs.capabilities import Capability
+
+Optim = Literal["adamw_torch", "adamw_bnb_8bit", "adafactor"]
+"""Names of transformers' `TrainingArguments.optim`."""
+WeightStorage = Literal["float32", "bf16-stochastic", "bf16-kahan"]
 
 
 class Selection(Method):
@@ -60,6 +66,81 @@ class FullSpec(Selection):
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
         """All of them."""
         return True
+
+
+class LeanFullSpec(Selection):
+    """Full fine-tuning in less memory than the 16 bytes a parameter of float32 weights, gradients and AdamW moments.
+
+        bytes a parameter       weights  gradient  optimizer
+        float32, AdamW                4         4          8
+        bf16-stochastic               2         2          8
+        bf16-kahan                    4         2          8      weight and its compensation
+        adamw_bnb_8bit                                     2.03   8-bit moments (Dettmers et al. 2021, arXiv 2110.02861)
+        adafactor                                         ~0      a row and a column of second moments (Shazeer & Stern
+                                                                  2018, arXiv 1804.04235)
+
+    Weights in bfloat16 would lose updates below half of their last digit: stochastic rounding keeps them on average
+    (Zamirai et al. 2020, arXiv 2010.06192, section 3), Kahan summation keeps what was rounded off. The new head stays
+    in float32. `step_in_backward` updates each weight as soon as its gradient is complete, and frees the gradient
+    (Lv et al. 2023, arXiv 2306.09782): gradients are then never summed or clipped together.
+    """
+
+    facts: ClassVar[MethodFacts] = MethodFacts(
+        kind="lean-full",
+        family="full",
+        name=_("lean full"),
+        summary=_("all weights train, stored and updated in less memory"),
+        rate_multiple=1,
+        paper="Dettmers et al. 2021, arXiv 2110.02861; Zamirai et al. 2020, arXiv 2010.06192",
+        formula=_("all parameters"),
+    )
+    freezes_base: ClassVar[bool] = False
+    needs: ClassVar[frozenset[Capability]] = frozenset({"adamw-8bit"})
+    kind: Literal["lean-full"] = "lean-full"
+    optim: Optim = "adamw_bnb_8bit"
+    weight_storage: WeightStorage = "bf16-stochastic"
+    step_in_backward: bool = False
+
+    @property
+    def label(self) -> str:
+        """`full, 8-bit AdamW, bf16 stochastic`."""
+        parts = [_OPTIMIZERS[self.optim]]
+        if self.computes_in_bf16:
+            parts.append(self.weight_storage.replace("-", " "))
+        if self.step_in_backward:
+            parts.append("step in backward")
+        return ", ".join(["full", *parts])
+
+    @property
+    def needed(self) -> frozenset[Capability]:
+        """bitsandbytes quantizes the moments."""
+        return self.needs if self.optim == "adamw_bnb_8bit" else frozenset()
+
+    @property
+    def computes_in_bf16(self) -> bool:
+        """Weights in bfloat16 are multiplied in bfloat16."""
+        return self.weight_storage != "float32"
+
+    def clash(self, training: BaseModel) -> FieldError | None:
+        """Float32 arithmetic on bfloat16 weights; clipping or accumulation where no two gradients exist at once."""
+        settings: Any = training
+        if self.computes_in_bf16 and settings.bf16 is False:
+            what = _("Weights in bfloat16 cannot be multiplied in float32")
+            return FieldError("training.bf16", what, _("Set it to true, or weight_storage to float32"))
+        if self.step_in_backward and settings.gradient_accumulation_steps > 1:
+            what = _("step_in_backward frees each gradient at once, so those of several batches cannot be summed")
+            return FieldError("training.gradient_accumulation_steps", what, _("Set it to 1"))
+        if self.step_in_backward and settings.max_grad_norm > 0:
+            what = _("step_in_backward frees each gradient at once, so their common norm cannot be clipped")
+            return FieldError("training.max_grad_norm", what, _("Set it to 0, or leave step_in_backward out"))
+        return super().clash(training)
+
+    def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
+        """All of them."""
+        return True
+
+
+_OPTIMIZERS: dict[Optim, str] = {"adamw_torch": "AdamW", "adamw_bnb_8bit": "8-bit AdamW", "adafactor": "Adafactor"}
 
 
 class HeadOnlySpec(Selection):

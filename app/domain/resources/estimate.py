@@ -128,7 +128,8 @@ class EstimateRequest(_ModelOnDevice):
     def on_device(self, kind: DeviceKind, device_bf16: bool) -> "EstimateRequest":
         """The same run on a kind of device; `device_bf16`: it has bfloat16 arithmetic."""
         bf16 = self.training.bf16
-        return self.model_copy(update={"device": kind, "bf16": device_bf16 if bf16 is None else bf16})
+        natural = device_bf16 or self.method.computes_in_bf16
+        return self.model_copy(update={"device": kind, "bf16": natural if bf16 is None else bf16})
 
 
 def key_of(request: BaseModel, without: Collection[str] = ()) -> str:
@@ -211,7 +212,8 @@ class MapRequest(_ModelOnDevice):
         """The request of one cell."""
         shared = self.model_dump(include=set(_ModelOnDevice.model_fields))
         training = self.training.model_copy(update={"max_length": length, "per_device_train_batch_size": rows})
-        return EstimateRequest(**shared, method=method, training=training)
+        bf16 = self.bf16 or method.computes_in_bf16
+        return EstimateRequest(**shared | {"bf16": bf16}, method=method, training=training)
 
 
 class MapCell(_Value):

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from app.domain.messages import _
-from app.domain.methods import AnyMethod, FullSpec, LoraSpec, QloraSpec
+from app.domain.methods import AnyMethod, FullSpec, LeanFullSpec, LoraSpec, QloraSpec
 from app.domain.resources.estimate import EstimateRequest
 
-SavingName = Literal["lora", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
+SavingName = Literal["lora", "adamw-8bit", "lean", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
 SAVINGS: dict[SavingName, str] = {
     "lora": _("LoRA instead of full fine-tuning"),
+    "adamw-8bit": _("full fine-tuning with 8-bit AdamW"),
+    "lean": _("full fine-tuning with 8-bit AdamW and bfloat16 weights, rounded stochastically"),
     "bf16": _("bfloat16 precision, frozen weights included"),
     "checkpointing": _("gradient checkpointing: about a third more time"),
     "accumulation": _("a smaller batch size with gradient accumulation: the same steps"),
@@ -35,6 +37,9 @@ def saving_options(request: EstimateRequest) -> Iterator[SavingOption]:
     method, training = request.method, request.training
     if isinstance(method, FullSpec):
         yield _method("lora", request, LoraSpec())
+        yield _method("adamw-8bit", request, LeanFullSpec(weight_storage="float32"))
+        if training.bf16 is not False:
+            yield _method("lean", request, LeanFullSpec())
     if not request.bf16:
         yield SavingOption("bf16", {"training.bf16": True}, request.model_copy(update={"bf16": True}))
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:
@@ -53,7 +58,8 @@ def saving_options(request: EstimateRequest) -> Iterator[SavingOption]:
 
 def _method(name: SavingName, request: EstimateRequest, method: AnyMethod) -> SavingOption:
     fields = {"kind": method.kind, **method.model_dump(mode="json", exclude_defaults=True)}
-    return SavingOption(name, {"method": fields}, request.model_copy(update={"method": method}))
+    changed = request.model_copy(update={"method": method, "bf16": request.bf16 or method.computes_in_bf16})
+    return SavingOption(name, {"method": fields}, changed)
 
 
 def _training(name: SavingName, request: EstimateRequest, fields: dict[str, int]) -> SavingOption:

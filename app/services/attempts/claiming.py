@@ -86,7 +86,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     run = runs.find(session, run_id)
     if run is None or run.status != RunStatus.QUEUED:
         return None
-    if missing := unable(session, worker, run.spec.method.needs):
+    if missing := unable(session, worker, run.spec.method.needed):
         events.add_once(session, run_id, "log", missing)
         return None
     taken = runs.move(

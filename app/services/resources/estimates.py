@@ -135,7 +135,7 @@ def for_submitted(session: Session, bell: Doorbell, run: RunRow, model: BaseMode
     """Request a queued run's estimate for the device of the worker that will probably take it; without a worker its
     claim does."""
     recent = workers.all_seen(session, now() - REMEMBER_WORKERS)
-    capable = [worker for worker in recent if run.spec.method.needs <= set(worker.capabilities)]
+    capable = [worker for worker in recent if run.spec.method.needed <= set(worker.capabilities)]
     if capable:
         _attach(session, bell, run, model, dataset, max(capable, key=lambda row: row.heartbeat_at))
 

@@ -119,7 +119,7 @@ class _Lookup:
 
     def device_fit(self, device: Device, request: EstimateRequest) -> DeviceFit:
         """An arm on a device, without memory savings."""
-        arm_estimate, missing = self.arm_estimate(request), missing_capabilities(device, request.method.needs)
+        arm_estimate, missing = self.arm_estimate(request), missing_capabilities(device, request.method.needed)
         estimate = arm_estimate.estimate
         calibration = self._calibrations.of(device, request.bf16, request.task, request.method.kind)
         band = peak(estimate.peak_bytes, calibration) if estimate else None

@@ -37,6 +37,12 @@ METHOD_FIELDS: dict[str, FieldText] = {
         marked("Virtual tokens"), marked("Each takes a position of the model's context."), basic=True
     ),
     "layers": FieldText(marked("Layers to train"), marked("Number of blocks, counted from the output."), basic=True),
+    "optim": FieldText(
+        marked("Optimizer"), marked("8-bit AdamW takes 2 bytes per parameter, Adafactor nearly none."), basic=True
+    ),
+    "weight_storage": FieldText(
+        marked("Weights in"), marked("bfloat16 needs a way to keep updates that are too small for it."), basic=True
+    ),
     "oft_block_size": FieldText(
         marked("OFT block size"), marked("Must divide the input width of every target module."), basic=True
     ),
@@ -56,6 +62,10 @@ METHOD_FIELDS: dict[str, FieldText] = {
         marked("Target modules that are scaled at their input instead of their output. peft-default: PEFT's choice."),
     ),
     "layers_to_transform": FieldText(marked("Layers to transform"), marked("Block numbers from 0. Empty: all blocks.")),
+    "step_in_backward": FieldText(
+        marked("Step in backward"),
+        marked("Updates each weight once its gradient is there, and frees it: no clipping, no accumulation."),
+    ),
     # parameterization
     "use_dora": FieldText(
         marked("DoRA (weight-decomposed)"),
@@ -235,6 +245,12 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("bias", "none"): marked("none"),
     ("bias", "all"): marked("all"),
     ("bias", "lora_only"): marked("of the target modules"),
+    ("optim", "adamw_torch"): marked("AdamW"),
+    ("optim", "adamw_bnb_8bit"): marked("8-bit AdamW"),
+    ("optim", "adafactor"): marked("Adafactor"),
+    ("weight_storage", "float32"): marked("float32"),
+    ("weight_storage", "bf16-stochastic"): marked("bfloat16, rounded stochastically"),
+    ("weight_storage", "bf16-kahan"): marked("bfloat16 with Kahan summation"),
     ("unit", "trials"): marked("trials"),
     ("unit", "tokens"): marked("training tokens"),
     ("unit", "seconds"): marked("device-seconds"),

@@ -37,7 +37,7 @@ from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.saving.artifacts import file_bytes
-from worker.engine.step import adamw, clip, forward_and_back
+from worker.engine.step import clip, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
 
 
@@ -173,7 +173,7 @@ class _Steps:
         self._enter("optimizer")
         if self.companion is not None:
             self.companion.penalty().backward()
-        clip(self._trainable(), max_norm=0)  # clipping scales them in place
+        clip(self.optimizer, self._trainable(), max_norm=0)  # clipping scales them in place
         self.optimizer.step()
         if self.settle is not None:
             self.settle()
@@ -252,7 +252,7 @@ def _steps(built: Unloaded, request: EstimateRequest) -> _Steps:
     stored = resting if training.cache_frozen_prefix and not training.packing else []
     named = {name: p for name, p in built.model.named_parameters() if p.requires_grad}
     with mode:
-        optimizer = adamw(named, 1e-3, request.training.weight_decay, method.rate_factor)
+        optimizer = optimizer_of(method, named, 1e-3, request.training.weight_decay)
         companion = MECHANISMS[method.mechanism].companion(built.model, method, 2)
     rounded = rounded_on_cuda if cuda else rounded_on_host
     return _Steps(request, built.model, optimizer, companion, mode, rounded, stored)

@@ -18,7 +18,7 @@ from worker.engine.methods import MECHANISMS
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import attention, check_task, checkpoint_blocks, harmless, load_config
-from worker.engine.models.precision import freeze_in_bf16, settle
+from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
 from worker.engine.models.weights import stored_dtype
 from worker.engine.tasks import TASKS
 
@@ -88,8 +88,7 @@ def unloaded(request: EstimateRequest) -> Unloaded:
             error.located,
         )
     stored_bytes = _bytes(base)
-    in_float32 = {t.name for t in method.trains(facts)} | {p.name for p in facts.head_parameters}
-    settle(base, in_float32, torch.device("meta"), bf16=request.bf16)
+    settle(base, kept_in_float32(method, facts), torch.device("meta"), bf16=request.bf16)
     with torch.device("meta"):
         model = MECHANISMS[method.mechanism].apply(base, method, facts)
     if request.training.gradient_checkpointing:

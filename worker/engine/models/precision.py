@@ -3,7 +3,8 @@
 A base model is loaded in the dtype of its files (`load`), and `settle` gives each tensor the dtype that it trains in,
 one at a time, on the device: an 8B model stored in bfloat16 never exists in float32.
 
-    trainable, head       float32      updates below half a bfloat16 ulp would be lost
+    trainable, head       float32      updates below half a bfloat16 ulp would be lost; in lean full fine-tuning the
+                                       optimizer keeps them otherwise, and only the head is float32
     frozen, without bf16  float32
     frozen, with bf16     matrices in bfloat16, 2 bytes a value: autocast would round them for every use anyway, so the
                           loss is the same within bfloat16; vectors as in the file. Normalization multiplies by its
@@ -22,13 +23,21 @@ from typing import Literal
 import torch
 from torch import nn
 
+from app.domain.methods import Method
+from app.domain.models.architecture import TaskModel
 from worker.engine.models.quantization import is_packed
 from worker.engine.models.weights import MappedFiles
 
 
+def kept_in_float32(method: Method, facts: TaskModel) -> set[str]:
+    """Names of the base model's weights that are float32 in any case: the head, and what trains unless the method
+    stores that in bfloat16."""
+    trains = () if method.computes_in_bf16 else method.trains(facts)
+    return {tensor.name for tensor in trains} | {parameter.name for parameter in facts.head_parameters}
+
+
 def settle(model: nn.Module, in_float32: Collection[str], device: torch.device, *, bf16: bool) -> None:
-    """Give each tensor of a base model its dtype (above) on the device, in place. `in_float32` names those that are
-    float32 in any case: the trainable weights and the head.
+    """Give each tensor of a base model its dtype (above) on the device, in place. `in_float32`: see `kept_in_float32`.
 
     The mapped pages of a tensor's file are released as it is converted: there is never a second copy of the model.
     """

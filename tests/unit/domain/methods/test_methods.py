@@ -14,6 +14,7 @@ from app.domain.methods import (
     BitFitSpec,
     Ia3Spec,
     LastLayersSpec,
+    LeanFullSpec,
     LohaSpec,
     LokrSpec,
     LoraSpec,
@@ -286,3 +287,32 @@ def test_p_tuning_counts_an_lstm_as_torch_does() -> None:
     h, d = 16, 64
     first, second = 2 * 4 * h * (d + h + 2), 2 * 4 * h * (2 * h + h + 2)
     assert sum(prod(shape) for shape in sizes.values()) == first + second
+
+
+@pytest.mark.parametrize(
+    ("fields", "training", "path"),
+    [
+        ({}, {"bf16": False}, "training.bf16"),
+        ({"step_in_backward": True}, {}, "training.max_grad_norm"),
+        (
+            {"step_in_backward": True},
+            {"max_grad_norm": 0, "gradient_accumulation_steps": 2},
+            "training.gradient_accumulation_steps",
+        ),
+        ({"weight_storage": "float32"}, {"bf16": False}, None),
+        ({"step_in_backward": True}, {"max_grad_norm": 0}, None),
+        ({}, {}, None),
+    ],
+)
+def test_lean_full_fine_tuning_names_the_argument_that_it_excludes(
+    fields: dict[str, Any], training: dict[str, Any], path: str | None
+) -> None:
+    clash = LeanFullSpec.model_validate(fields).clash(TrainingArguments.model_validate(training))
+    assert (clash.path if clash else None) == path
+
+
+def test_lean_full_fine_tuning_is_named_by_what_it_saves() -> None:
+    assert LeanFullSpec().label == "full, 8-bit AdamW, bf16 stochastic"
+    plain = LeanFullSpec(optim="adafactor", weight_storage="float32", step_in_backward=True)
+    assert plain.label == "full, Adafactor, step in backward"
+    assert LeanFullSpec().needed == LeanFullSpec.needs and not plain.needed

@@ -14,6 +14,7 @@ from tests import tiny, tiny_lm
 from worker.engine.methods import MECHANISMS
 
 SIZES: dict[str, dict[str, Any]] = {
+    "lean-full": {"weight_storage": "float32"},
     "lora": {"r": 4},
     "qlora": {"r": 4},
     "lora-from-scratch": {"r": 4},
@@ -26,7 +27,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "prompt": {"num_virtual_tokens": 4},
     "p-tuning": {"num_virtual_tokens": 4},
 }
-"""Fields of methods whose defaults are for larger models; a method that is not here is taken as it is."""
+"""Fields of methods whose defaults are for larger models or bfloat16; a method that is not here is taken as it is."""
 EVERY: list[MethodSpec] = [spec.model_validate(SIZES.get(kind, {})) for kind, spec in SPECS.items()]
 MODELS: dict[str, Task] = {
     "bert": "sequence-classification",

@@ -21,7 +21,7 @@ from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped
 from worker.engine.saving.best_weights import BestCheckpoint
-from worker.engine.step import adamw, clip
+from worker.engine.step import clip, optimizer_of
 from worker.engine.tasks import sequence_classification
 
 LORA = LoraSpec(r=4, target_modules=["query", "value"])
@@ -109,7 +109,7 @@ def test_clipping_scales_down_to_the_norm_and_zero_leaves_gradients() -> None:
     def gradients(max_norm: float) -> tuple[float, list[float]]:
         parameter = torch.nn.Parameter(torch.zeros(2))
         parameter.grad = torch.tensor([3.0, 4.0])
-        norm = clip([parameter], max_norm)
+        norm = clip(torch.optim.SGD([parameter]), [parameter], max_norm)
         return norm.item(), parameter.grad.tolist()
 
     assert gradients(1.0) == (5.0, pytest.approx([0.6, 0.8], rel=1e-5))
@@ -119,7 +119,7 @@ def test_clipping_scales_down_to_the_norm_and_zero_leaves_gradients() -> None:
 
 def test_weight_decay_is_for_matrices_only() -> None:
     matrix, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
-    optimizer = adamw({"matrix": matrix, "bias": bias}, 0.1, 0.5, lambda name: 1.0)
+    optimizer = optimizer_of(FullSpec(), {"matrix": matrix, "bias": bias}, 0.1, 0.5)
     matrix.grad, bias.grad = torch.zeros(2, 2), torch.zeros(2)
     optimizer.step()
     assert matrix[0, 0].item() == pytest.approx(0.95)
@@ -311,7 +311,7 @@ def test_b_learns_faster_than_a_with_lora_plus() -> None:
     spec = LoraSpec(loraplus_lr_ratio=16)
     a, b = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2, 2))
     named = {"x.lora_A.default.weight": a, "x.lora_B.default.weight": b}
-    optimizer = adamw(named, 0.01, 0.0, spec.rate_factor)
+    optimizer = optimizer_of(spec, named, 0.01, 0.0)
     for group in optimizer.param_groups:
         group["lr"] = 0.01 * group["factor"]
     a.grad, b.grad = torch.ones(2, 2), torch.ones(2, 2)

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from app.domain.failures import RunFailed
-from app.domain.methods import FullSpec, LoraSpec, MethodSpec
+from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec, MethodSpec
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import RunResult
 from app.domain.runs.training import TrainingArguments
@@ -21,6 +21,7 @@ from worker.engine.saving.resume import Checkpoint
 
 TRAINING = tiny.FAST.model_copy(update={"num_train_epochs": 2, "gradient_accumulation_steps": 2})
 LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
+LEAN = LeanFullSpec(optim="adamw_bnb_8bit", weight_storage="bf16-stochastic")
 STEPS = 8
 
 
@@ -59,16 +60,17 @@ def predictions(result: RunResult) -> list[tuple[str, float]]:
     return [(e.split, e.loss) for e in result.evaluations]
 
 
-@pytest.mark.parametrize("method", [FullSpec(), LORA], ids=["full", "lora"])
+@pytest.mark.parametrize("method", [FullSpec(), LORA, LEAN], ids=lambda method: method.kind)
 @pytest.mark.parametrize("at", [2, 3, 8, 11, 15], ids=lambda at: f"before batch {at}")
 def test_a_run_stopped_at_any_batch_has_the_same_losses_as_one_that_was_not(
     tmp_path: Path, model: Path, method: MethodSpec, at: int
 ) -> None:
-    expected = whole(tmp_path / "whole", model, method)
-    kept = stopped(tmp_path / "first", model, method, at)
+    training = TRAINING.model_copy(update={"bf16": method.computes_in_bf16})
+    expected = whole(tmp_path / "whole", model, method, training)
+    kept = stopped(tmp_path / "first", model, method, at, training)
 
     recorder = tiny.Recorder()
-    job = tiny.job(tmp_path / "second", model, method, TRAINING).model_copy(update={"resume": str(kept)})
+    job = tiny.job(tmp_path / "second", model, method, training).model_copy(update={"resume": str(kept)})
     result = Attempt(job, recorder).run()
 
     assert result.resumed_from == at // 2
