@@ -20,12 +20,12 @@ WORKDIR /build
 RUN python -m venv --without-pip /opt/vezna
 COPY pyproject.toml ./
 RUN touch README.md
-# Removed: pyarrow's headers, tests, RPC, query plans and S3 client (s3fs is ours), and numpy's tests.
+# Removed: pyarrow's headers, tests, RPC and S3 client (s3fs is ours).
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/vezna/bin/python install ".[s3]" \
     && cd /opt/vezna/lib/python3*/site-packages \
-    && rm -rf pyarrow/include pyarrow/tests pyarrow/libarrow_flight.* pyarrow/_flight.* pyarrow/libarrow_substrait.* \
-        pyarrow/_substrait.* pyarrow/libarrow_s3.* pyarrow/_s3fs.* numpy/*/tests numpy/tests \
+    && rm -rf pyarrow/include pyarrow/tests pyarrow/libarrow_flight.* pyarrow/_flight.* pyarrow/libarrow_s3.* \
+        pyarrow/_s3fs.* \
     && /opt/vezna/bin/python -c "import pyarrow.compute, pyarrow.dataset, pyarrow.parquet"
 
 FROM environment-web AS environment-worker
@@ -73,9 +73,9 @@ HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
 CMD ["vezna", "web"]
 
 FROM runtime AS worker
-# Triton and torch.compile compile while a run trains: kernels' launchers in C, code for the CPU in C++.
+# Triton compiles the launchers of its kernels while a run trains.
 RUN apt-get update -qq \
-    && apt-get install --yes --quiet --no-install-recommends g++ \
+    && apt-get install --yes --quiet --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=environment-worker /opt/vezna /opt/vezna
 COPY --from=code /srv/vezna /srv/vezna

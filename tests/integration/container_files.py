@@ -12,7 +12,7 @@ import yaml
 
 from app.settings import ROOT
 
-FILES = ("docker-compose.yml", "compose.gpu.yml")
+FILES = ("docker-compose.yml", "compose.gpu.yml", "compose.proxy.yml", "compose.remote.yml", "compose.worker.yml")
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
 

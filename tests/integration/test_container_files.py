@@ -10,7 +10,7 @@ from app.cli import cli
 from app.domain.runs.capabilities import Capability
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
-from tests.integration.container_files import Dockerfile, Missing, compose
+from tests.integration.container_files import FILES, Dockerfile, Missing, compose
 from worker.training.supervisor import LINGER_SECONDS
 
 SECRETS = {"POSTGRES_PASSWORD": "a-password-of-postgres", "REDIS_PASSWORD": "a-password-of-redis"}
@@ -73,10 +73,10 @@ def test_there_is_no_default_password(absent: str) -> None:
 
 
 def test_the_example_names_every_variable_and_gives_no_secret() -> None:
-    used = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    used = {name for file in FILES for name in re.findall(r"\$\{(\w+)", (ROOT / file).read_text())}
     lines = (ROOT / ".env.example").read_text().splitlines()
-    named = dict(match.groups() for line in lines if (match := re.match(r"#?([A-Z_]+)=(.*)$", line)))
-    assert used <= set(named)
+    named = dict(match.groups() for line in lines if (match := re.match(r"#?([A-Z_0-9]+)=(.*)$", line)))
+    assert used <= set(named) | {f"VEZNA_GPU_{number}" for number in range(1, 8)}
     assert all(named[name] == "" for name in SECRETS)
 
 
@@ -179,7 +179,7 @@ def test_every_documented_setting_reaches_the_processes_that_have_it() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     chapters = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     fixed = {"VEZNA_HOME", "VEZNA_DATABASE_URL", "VEZNA_BROKER_URL", "VEZNA_MODEL_ROOTS", "VEZNA_HOST", "VEZNA_PORT"}
-    fixed |= {"VEZNA_PUBLISHED", "VEZNA_URL", "VEZNA_DEVICE", "VEZNA_HEARTBEAT_FILE"}
+    fixed |= {"VEZNA_PUBLISHED", "VEZNA_URL", "VEZNA_DEVICE", "VEZNA_HEARTBEAT_FILE", "VEZNA_WORKER_NAME"}
     given = dict.fromkeys(re.findall(r"[A-Z][A-Z_]+", page), "given") | SECRETS
     reached = {name: service["environment"] for name, service in compose(given)["services"].items()}
     seen = set()
