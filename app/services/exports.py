@@ -1,16 +1,19 @@
-"""Tables of a study for further analysis: one row per run, per test item and run, or per optimizer step and run.
+"""Tables of a study for further analysis: one row per run, per test item and run, or per optimizer step and run;
+baselines have rows beside the runs.
 
 Fractions, nats, bytes and seconds. Tables are made in parts, so that a long study is never completely in memory.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from sqlalchemy.orm import Session
 
+from app.domain.comparison.baselines import BaselineResult
 from app.domain.comparison.flips import Flips
+from app.domain.comparison.intervals import Scores
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison
 from app.domain.data.dataset import items_hash
@@ -32,12 +35,13 @@ RUN_COLUMNS = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
 def runs_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:
     """One row per run: scores and costs; empty where it did not succeed. A trial has its round in `trial_round`, and
     no score on the test split. Validation scores are those of the checkpoint that was kept. Of the hyperparameters that
-    a study may search, those are given that its tuning set."""
+    a study may search, those are given that its tuning set. Then a row per baseline, with its kind in `baseline`,
+    whether it is computed in `status`, and neither seed nor run."""
     measures, clocks = list(TASKS[comparison.spec.task].metrics), list(Clocks.model_fields)
     schema = pa.schema(
         [
             *RUN_COLUMNS,
-            *((name, pa.string()) for name in ("status", "failure", "metric")),
+            *((name, pa.string()) for name in ("baseline", "status", "failure", "metric")),
             *((name, pa.float64()) for name in ("score", *measures, "loss", "forgetting")),
             *((name, pa.float64()) for name in (*PARAMETERS, "validation_score", "validation_loss")),
             ("trial_round", pa.int64()),
@@ -51,6 +55,7 @@ def runs_table(session: Session, files: Files, comparison: StudyComparison) -> I
         rows += [_trial(comparison, trial) for trial in arm.trials]
         chosen = {"learning_rate": arm.learning_rate} | arm.configuration.values
         rows += [_run(comparison, run) | chosen for run in arm.runs]
+    rows += [_baseline(comparison, baseline) for baseline in comparison.baselines]
     yield pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -104,14 +109,30 @@ def _run(comparison: StudyComparison, run: RunOutcome) -> dict[str, Any]:
     )
 
 
+def _baseline(comparison: StudyComparison, result: BaselineResult) -> dict[str, Any]:
+    stored, score = result.stored, result.score.mean if result.score else None
+    measured = stored.baseline.metrics.items() if stored.baseline else ()
+    return {str(name): value for name, value in measured} | {
+        comparison.metric: score,
+        "arm": str(result.title),
+        "baseline": stored.kind,
+        "status": stored.status,
+        "failure": stored.message,
+        "metric": comparison.metric,
+        "score": score,
+    }
+
+
 def items_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:
     """One row per test item and run with scores: the verdict's metric of the adapted model and of the base model before
-    training. The item's name is empty where no predictions file is readable, or the run has other items than most."""
+    training. The item's name is empty where no predictions file is readable, or the run has other items than most. Then
+    a row per test item and baseline, with its kind in `baseline`."""
     scored = [run for run in comparison.runs if run.scores is not None]
     names, shared_items = _names(session, files, comparison), Flips.of(comparison).items_hash
     schema = pa.schema(
         [
             *RUN_COLUMNS,
+            ("baseline", pa.string()),
             ("position", pa.int64()),
             ("item", pa.string()),
             ("metric", pa.string()),
@@ -119,20 +140,24 @@ def items_table(session: Session, files: Files, comparison: StudyComparison) -> 
             ("base_score", pa.float64()),
         ]
     )
+
+    def part(scores: Scores, items: Sequence[str], **columns: Any) -> pa.Table:
+        n = len(scores)
+        own = {name: value if isinstance(value, np.ndarray) else [value] * n for name, value in columns.items()}
+        named = {"position": np.arange(n), "item": items if len(items) == n else pa.nulls(n, pa.string())}
+        empty = {field.name: pa.nulls(n, field.type) for field in schema if field.name not in own}
+        return pa.table(empty | own | named | {"metric": [comparison.metric] * n, "score": scores}, schema=schema)
+
     yield schema.empty_table()
     for run in scored:
         assert run.scores is not None  # noqa: S101 chosen above
-        n = len(run.scores)
-        known = run.base_scores is not None and len(run.base_scores) == n
-        columns = {
-            **_run_columns(run, n),
-            "position": np.arange(n),
-            "item": names if run.items_hash == shared_items and len(names) == n else pa.nulls(n, pa.string()),
-            "metric": [comparison.metric] * n,
-            "score": run.scores,
-            "base_score": run.base_scores if known else pa.nulls(n, pa.float64()),
-        }
-        yield pa.table(columns, schema=schema)
+        known = run.base_scores is not None and len(run.base_scores) == len(run.scores)
+        base = {"base_score": run.base_scores} if known else {}
+        shared = names if run.items_hash == shared_items else []
+        yield part(run.scores, shared, arm=run.arm, seed=run.seed, run=run.run_id, **base)
+    for result in comparison.baselines:
+        if result.item_scores is not None:
+            yield part(result.item_scores, names, arm=str(result.title), baseline=result.stored.kind)
 
 
 def steps_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:

@@ -74,6 +74,11 @@ class RecipeCard:
     """The dataset's title."""
 
     @property
+    def packaged(self) -> bool:
+        """The recipe still has a page."""
+        return self.recipe.id in library()
+
+    @property
     def failure(self) -> str:
         """The most common reason why runs failed, or the trials of an arm without runs; empty where none did."""
         reasons = self.comparison.failures
@@ -168,6 +173,12 @@ def card(session: Session, recipe_id: str, study_id: int | None = None) -> Recip
     return _card(session, row)
 
 
+def of_study(session: Session, study_id: int, comparison: StudyComparison) -> RecipeCard | None:
+    """The card of the recipe that a study tests; None for other studies."""
+    row = rows.of_study(session, study_id)
+    return _card(session, row, comparison) if row else None
+
+
 def cards(session: Session) -> Iterator[RecipeCard]:
     """The card of the newest study of each recipe that has run, the newest first."""
     for row in rows.newest_of_each(session):
@@ -175,10 +186,10 @@ def cards(session: Session) -> Iterator[RecipeCard]:
             yield _card(session, row)
 
 
-def _card(session: Session, row: RecipeRunRow) -> RecipeCard:
+def _card(session: Session, row: RecipeRunRow, known: StudyComparison | None = None) -> RecipeCard:
     recipe = Recipe.model_validate(row.recipe_json)
     study = studies.get(session, row.study_id)
-    comparison = study_service.comparison(session, row.study_id)
+    comparison = known or study_service.comparison(session, row.study_id)
     progress = study_service.progress(session, row.study_id)
     ended = progress.status.terminal and not study.tuning
     results = findings(recipe, comparison, ended=ended)

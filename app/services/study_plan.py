@@ -7,9 +7,11 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.verdict import confidence_after
+from app.domain.errors import Invalid
 from app.domain.resources.memory_fit import FitReport
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
+from app.domain.studies.budget_checks import seconds_problem
 from app.domain.studies.plan import ArmPlan, StudyPlan, power_of
 from app.domain.studies.power import GRADED_SCORE, SCORE, MetricPrior, observed_disagreement
 from app.domain.studies.spec import StudySpec
@@ -55,7 +57,16 @@ def planned(
     report = read_or_request(
         db, bell, lambda reading, b: memory_fit.fit_report(reading, b, settings, plan.spec.largest, *compatible)
     )
+    if not since:
+        check_seconds(spec, compatible, report)
     return PlannedStudy(plan.with_times(*report.train_times), report)
+
+
+def check_seconds(spec: StudySpec, compatible: Compatible, report: FitReport) -> None:
+    """Raise Invalid for a tuning budget in seconds that by the estimates fits no two trials of an arm."""
+    rows = compatible.dataset.facts.counts["train"]
+    if problem := seconds_problem(spec, rows, report.least_train_seconds):
+        raise Invalid.of([problem])
 
 
 def plan_of(session: Session, spec: StudySpec, compatible: Compatible, interim_looks: int = 0) -> StudyPlan:

@@ -21,7 +21,7 @@ from app.queue import Doorbell
 from app.services import studies as study_service
 from app.services.compatibility import Compatible, check
 from app.services.resources import memory_fit
-from app.services.study_plan import PlannedStudy, planned
+from app.services.study_plan import PlannedStudy, check_seconds, planned
 from app.settings import Settings
 from app.store.queries import studies
 from app.store.session import Database
@@ -50,6 +50,8 @@ def submit(
     with db.transaction() as session:
         compatible = check(session, spec, since=since)
         report = memory_fit.fit_report(session, None, settings, needs_memory, *compatible)
+        if isinstance(spec, StudySpec) and not since:
+            check_seconds(spec, compatible, report)
         refusal = None if insist else report.refusal(study=study)
         if refusal is None:
             return accept(session, compatible)

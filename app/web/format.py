@@ -15,6 +15,7 @@ from app.web.i18n import language
 
 NOTHING = "–"
 NBSP = "\N{NO-BREAK SPACE}"
+NBHYPHEN = "\N{NON-BREAKING HYPHEN}"
 MINUS = "\N{MINUS SIGN}"
 KIB = 1024
 MIB = 1024**2

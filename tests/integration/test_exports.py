@@ -19,7 +19,7 @@ from app.web.http import table_file
 from tests import prediction_files
 from tests.factories import FULL, LORA, seed_study
 from tests.fakes import SilentBell
-from tests.filled import ITEMS, MIB, TOTAL_STEPS, register
+from tests.filled import ITEMS, MIB, TOTAL_STEPS, add_baselines, register, three_arms
 from tests.tuned_studies import add_tuned_study
 
 
@@ -87,6 +87,30 @@ def test_a_row_an_item_and_run_with_both_scores(api: TestClient, study: int, dat
     score = {(row["arm"], row["seed"], row["item"]): row["score"] for row in rows}
     worse = {i for a, s, i in score if (a, s) == ("full", 1) and score[a, s, i] == 1 and score["LoRA r=8", 1, i] == 0}
     assert {item["item"] for item in flips["items"]} == worse
+
+
+def test_baselines_have_rows_of_runs_and_of_items(api: TestClient, study: int, database: Database) -> None:
+    with database.transaction() as session:
+        add_baselines(session, three_arms())
+    text, rows = read(api, study, "runs")
+    found = {row["baseline"]: row for row in rows if row["baseline"]}
+    assert len(rows) == 9 + len(found) and list(found) == ["most-frequent", "tfidf", "embeddings"]
+    tfidf = found["tfidf"]
+    assert (tfidf["arm"], tfidf["seed"], tfidf["run"], tfidf["status"]) == ("TF-IDF", None, None, "ready")
+    shown = api.get(f"/studies/{study}/comparison").json()
+    scores = {one["kind"]: one["score"] for one in shown["baselines"]}
+    assert tfidf["score"] == tfidf["accuracy"] == pytest.approx(scores["tfidf"]["mean"])
+    assert found["embeddings"]["status"] == "failed" and "15.0 GiB" in str(found["embeddings"]["failure"])
+    assert text[-1]["seed"] == text[-1]["score"] == ""
+    text, items = read(api, study, "items")
+    own = [row for row in items if row["baseline"] == "tfidf"]
+    assert len(own) == ITEMS and len(text) == len(items) == (8 + 2) * ITEMS
+    assert np.mean([row["score"] for row in own]) == pytest.approx(tfidf["score"])
+    assert {row["baseline"] for row in items if row["run"]} == {None}
+    assert shown["best_baseline"] == "TF-IDF"
+    above = {arm["title"]: arm["above_baseline"]["mean"] for arm in shown["arms"]}
+    own_scores = {arm["title"]: arm["score"]["mean"] for arm in shown["arms"]}
+    assert above == {title: pytest.approx(score - scores["tfidf"]["mean"]) for title, score in own_scores.items()}
 
 
 def test_a_validation_score_is_that_of_the_kept_weights_of_a_run_as_of_a_trial(

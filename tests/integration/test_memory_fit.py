@@ -1,6 +1,7 @@
 """Will it fit: arms against workers and cards, with ways out. On SQLite and on PostgreSQL."""
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from app.services.resources import calibration, estimates, memory_fit, memory_ma
 from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
-from app.store.tables import EstimateRow
+from app.store.tables import EstimateRow, StudyRow, WorkerRow
 from tests.estimates import MIB, estimate, ledger, memory_map
 from tests.fakes import SilentBell
 from tests.integration.test_estimates import sign_on
@@ -371,3 +372,34 @@ def test_an_impossible_map_is_refused(
 def test_a_map_of_an_unknown_model_is_not_found(registered: Database, bell: SilentBell, settings: Settings) -> None:
     with pytest.raises(NotFound), registered.transaction() as session:
         memory_maps.map_report(session, bell, settings, MapSpec(base_model="gone"))
+
+
+def test_a_budget_of_seconds_that_fits_no_two_trials_by_the_estimate_queues_nothing(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    def submitted(seconds: float) -> int:
+        tuning = {"kind": "random", "unit": "seconds", "budget": seconds}
+        spec = StudySpec.model_validate(STUDY.model_dump() | {"tuning": tuning})
+
+        def accept(session: Session, compatible: Compatible) -> int:
+            return studies.submit(session, bell, spec, compatible).id
+
+        return submission.submit(registered, bell, settings, spec, accept, insist=True)
+
+    assert submitted(1e-3), "nothing is known of a trial's time"
+    sign_on(registered, memory_bytes=64 * GIB)
+    with registered.transaction() as session:
+        session.get_one(WorkerRow, "w1").matmul_flops = 1e11
+        memory_fit.checked_report(session, bell, settings, STUDY)
+    answer(registered, bell)
+    with registered.reading() as session:
+        report = memory_fit.checked_report(session, None, settings, STUDY)
+        before = len(session.scalars(select(StudyRow)).all())
+    least = 2 * max(report.least_train_seconds.values())
+    with pytest.raises(Invalid) as error:
+        submitted(0.9 * least)
+    [field] = error.value.fields
+    assert field.path == "tuning.budget" and f"at least {ceil(least)} s" in field.message and field.remedy
+    with registered.reading() as session:
+        assert len(session.scalars(select(StudyRow)).all()) == before
+    assert submitted(1.1 * least)

@@ -56,9 +56,10 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
 
 
 def remarks(comparison: dict[str, Any]) -> Iterator[str]:
-    """Whether fine-tuning helps; lines with what limits the verdicts; then McNemar's test."""
+    """Whether fine-tuning helps; what was searched; what limits the verdicts, and what would decide; McNemar's test."""
     if learning := comparison.get("learning"):
         yield from _learning(learning)
+    yield from _search(comparison)
     if "caveats" in comparison:
         yield from (f"- {caveat}" for caveat in comparison["caveats"])
     else:
@@ -66,6 +67,12 @@ def remarks(comparison: dict[str, Any]) -> Iterator[str]:
     for arm in comparison["arms"]:
         if arm["score"] and arm["score"]["note"]:
             yield f"- {arm['title']}: {arm['score']['note']}"
+        if (verdict := arm["verdict"]) and verdict["would_decide"]:
+            yield f"- {arm['title']}, {verdict['label']}: {verdict['would_decide']}"
+    above = [(arm["title"], arm["above_baseline"]) for arm in comparison["arms"] if arm.get("above_baseline")]
+    if above:
+        gaps = ", ".join(f"{title} {_score(gap, signed=True)}" for title, gap in above)
+        yield f"- Points above the best baseline, {comparison['best_baseline']}: {gaps}"
     if test := comparison.get("mcnemar"):
         only = f"{test['only_arm']} items only the arm gets right, {test['only_reference']} only the reference"
         yield f"McNemar's exact test: {only}; p = {test['p_value']:.2g}."
@@ -79,6 +86,13 @@ def _learning(learning: dict[str, Any]) -> Iterator[str]:
         yield f"- {cause['title']} ({cause['likelihood']}): {cause['sentence']}"
         if cause["remedy"]:
             yield f"  {cause['remedy']}: {cause['prepared']}"
+
+
+def _search(comparison: dict[str, Any]) -> Iterator[str]:
+    """The search for hyperparameters: its kind and budget, then each arm's space, use and choice."""
+    if comparison.get("search"):
+        yield comparison["search"]
+        yield from (f"- {arm['title']}: {arm['tuning']['summary']}" for arm in comparison["arms"] if arm["tuning"])
 
 
 def summary(comparison: dict[str, Any]) -> list[str]:
@@ -126,11 +140,13 @@ def _name(arm: dict[str, Any]) -> str:
     return f"{arm['title']} ({', '.join(marks)})" if marks else arm["title"]
 
 
-def _score(score: dict[str, Any] | None) -> str:
+def _score(score: dict[str, Any] | None, *, signed: bool = False) -> str:
+    """`89.5 ± 2.1`; of a difference `+10.9 ± 2.8`."""
     if score is None:
         return UNKNOWN
     half = f"{(score['high'] - score['low']) * 50:.1f}" if score["usable"] else "?"
-    return f"{score['mean'] * 100:.1f} ± {half}"
+    mean = score["mean"] * 100
+    return f"{_signed(mean, 1) if signed else f'{mean:.1f}'} ± {half}"
 
 
 def _verdict(verdict: dict[str, Any] | None) -> str:

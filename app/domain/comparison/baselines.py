@@ -39,6 +39,12 @@ class BaselineResult:
     """None until it is computed. The interval covers the test items; there are no seeds."""
     difference: ScoreInterval | None
     """Baseline − reference; None without a result of the reference on the same items."""
+    item_scores: NDArray[np.float64] | None = None
+    """[N], on the items of the study's runs; None where it is of other items, or not computed."""
+
+    def below(self, arm: Scores, confidence: float) -> ScoreInterval | None:
+        """Arm − baseline, from the arm's [S, N] scores; None where it is of other items."""
+        return None if self.item_scores is None else score_interval(arm - self.item_scores, confidence)
 
     @property
     def facts(self) -> BaselineFacts:
@@ -73,7 +79,8 @@ def baseline_results(
         difference = None
         if scores is not None and alike and reference is not None:
             difference = score_interval(scores - reference, confidence)
-        results.append(BaselineResult(known, None if scores is None else score_interval(scores[None]), difference))
+        score = None if scores is None else score_interval(scores[None])
+        results.append(BaselineResult(known, score, difference, scores if alike else None))
     return tuple(results)
 
 
@@ -81,12 +88,18 @@ def zero_shot(base: Scores, reference: Scores | None, confidence: float) -> Base
     """The base model before training as a baseline, from its [S, N] scores: it answers alike with every seed."""
     scores = base.mean(axis=0)
     difference = None if reference is None else score_interval(scores - reference, confidence)
-    return BaselineResult(StoredBaseline("zero-shot", "ready"), score_interval(scores[None]), difference)
+    return BaselineResult(StoredBaseline("zero-shot", "ready"), score_interval(scores[None]), difference, scores)
 
 
 def has_zero_shot(baselines: Sequence[BaselineResult]) -> bool:
     """The base model before training is one of them."""
     return any(baseline.stored.kind == "zero-shot" for baseline in baselines)
+
+
+def strongest(baselines: Sequence[BaselineResult]) -> BaselineResult | None:
+    """The baseline with the highest score on the items of the study's runs; None before one is computed."""
+    known = [baseline for baseline in baselines if baseline.item_scores is not None]
+    return max(known, key=lambda baseline: baseline.score.mean if baseline.score else 0.0, default=None)
 
 
 def unbeaten(baselines: Sequence[BaselineResult]) -> list[BaselineResult]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.baselines import BaselineResult, StoredBaseline, baseline_results
+from app.domain.comparison.baselines import BaselineResult, StoredBaseline, baseline_results, strongest
 from app.domain.comparison.conditions import Condition, measured, planned, study_conditions
 from app.domain.comparison.confounders import (
     MEMORY,
@@ -61,6 +61,8 @@ class StudyArm(ArmResult):
     costs: Costs | None
     forgetting: Spread | None
     """Rise of the loss on general text over its runs, nats per token; None where it was not measured."""
+    above_baseline: ScoreInterval | None = None
+    """Its score minus that of the best baseline; None without a result of both on the same items."""
     tuning: ArmTuning | None = None
     """None without tuning."""
     stopped: bool = False
@@ -196,6 +198,7 @@ def compare(
     base_difference = difference(base, reference) if base is not None and reference is not None else None
     before = None if TASKS[spec.task].adds_head else base  # a new head has learned nothing yet
     compared = baseline_results(baselines, spec.verdict_metric, reference, items_hash, confidence, before)
+    best = strongest(compared)
     learned = learning(compared, done, spec.reference_arm, base_difference)
     hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
     shown = {title: verdict.not_tested if learned.closed else verdict for title, verdict in verdicts.items()}
@@ -214,6 +217,7 @@ def compare(
             verdict=shown.get(arm.title),
             costs=Costs.of(results[arm.title]) if results[arm.title] else None,
             forgetting=_forgetting(results[arm.title]),
+            above_baseline=best.below(scores[arm.title], confidence) if best and arm.title in scores else None,
             tuning=tuning.get(arm.title),
             stopped=arm.title in stopped,
         )

@@ -175,6 +175,13 @@ class FitReport(_Value):
         return worker, times.get(worker, {})
 
     @property
+    def least_train_seconds(self) -> Mapping[str, float]:
+        """The lower end of the estimated train time on the fastest live worker that takes the arm, by arm; those
+        without an estimate are left out."""
+        times = {arm.name: [fit.train_seconds.low for fit in arm.workers if fit.train_seconds] for arm in self.arms}
+        return {name: min(known) for name, known in times.items() if known}
+
+    @property
     def _estimates(self) -> list[ArmEstimate]:
         """Each once: arms may share one."""
         unique = {

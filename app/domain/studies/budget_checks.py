@@ -1,5 +1,10 @@
-"""Tuning budgets in tokens that cannot fit two configurations of an arm, found before anything is queued."""
+"""Tuning budgets in tokens or seconds that cannot fit two configurations of an arm, found before anything is queued.
 
+A trial has at least a token per row, whatever the data. Its seconds are known only where an estimate says how fast a
+live worker trains; without one, a budget in seconds is accepted, and the first trial of each arm shows what one costs.
+"""
+
+from collections.abc import Mapping
 from math import ceil
 
 from app.domain.data.dataset import fraction_of
@@ -36,6 +41,39 @@ def budget_problem(spec: StudySpec, rows: int) -> FieldError | None:
         budget=tuning.budget,
     )
     return FieldError("tuning.budget", what, _("Raise it well above that, since most rows have many tokens"))
+
+
+def seconds_problem(spec: StudySpec, rows: int, train_seconds: Mapping[str, float]) -> FieldError | None:
+    """Why a budget of device-seconds is too small; None if it may be enough, or is not known to be too small.
+
+    `train_seconds`: of a run at each arm's own settings, by arm, the least that is plausible on any live worker. A
+    shorter trial takes as much less as it trains on fewer rows. Loading and evaluating come on top.
+    """
+    tuning = spec.tuning
+    if not isinstance(tuning, RandomTuning | TpeTuning) or tuning.unit != "seconds":
+        return None
+    needs = {
+        arm.title: 2 * tuning.seeds * train_seconds[arm.title] * _shortening(spec, arm, rows)
+        for arm in spec.arms
+        if arm.title in train_seconds and spec.training_of(arm).early_stopping_patience is None
+    }
+    title = max(needs, key=lambda title: needs[title], default="")
+    if not title or tuning.budget >= needs[title]:
+        return None
+    what = _(
+        "Two configurations of the arm %(title)r train for at least %(least)s s (%(seeds)s seeds each) by the estimate"
+        " for the fastest live worker, but the tuning budget is %(budget)g s",
+        title=title,
+        least=ceil(needs[title]),
+        seeds=tuning.seeds,
+        budget=tuning.budget,
+    )
+    return FieldError("tuning.budget", what, _("Raise it above that, or search fewer epochs or steps"))
+
+
+def _shortening(spec: StudySpec, arm: ArmSpec, rows: int) -> float:
+    """Rows of the arm's shortest trial, as a share of those of a run at its own settings."""
+    return min(1.0, least_rows(_shortest(spec, arm), rows) / least_rows(spec.training_of(arm), rows))
 
 
 def least_rows(training: TrainingBudget, rows: int) -> int:

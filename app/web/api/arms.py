@@ -22,6 +22,8 @@ from app.domain.studies.trials import Trial
 from app.domain.studies.tuning import BudgetUnit
 from app.web.api.answer import Answer
 from app.web.text.failures import failure_label
+from app.web.text.needs import needs_label
+from app.web.text.tuning import search_summary
 from app.web.text.verdict import unusable_text, verdict_label, verdict_reason, verdict_sentence
 
 Finite = Annotated[float | None, BeforeValidator(lambda end: end if end is None or isfinite(end) else None)]
@@ -70,6 +72,8 @@ class VerdictOut(Answer):
     """False without an interval, or if it is wider than the scale of a difference."""
     needs: RequiredSample | None
     """Seeds or test items that would decide with ~50 % power."""
+    would_decide: str
+    """The same in words: `3 more seeds would decide, if the difference stays`; empty where it is decided."""
 
     @classmethod
     def of(cls, comparison: AnyComparison, arm: ArmResult) -> Self | None:
@@ -84,6 +88,7 @@ class VerdictOut(Answer):
             label=verdict_label(verdict),
             sentence=verdict_sentence(comparison, arm),
             explanation=verdict_reason(comparison, arm),
+            would_decide=needs_label(arm),
         )
 
 
@@ -171,6 +176,13 @@ class TuningOut(Answer):
     seconds: float
     """That its trials occupied a device."""
     tried: list[TriedOut]
+    summary: str
+    """Space, use and choice in words."""
+
+    @classmethod
+    def of(cls, arm: StudyArm) -> Self | None:
+        """None without tuning."""
+        return cls.from_object(arm.tuning, summary=search_summary(arm)) if arm.tuning else None
 
 
 class StudyArmOut(ArmOut):
@@ -185,8 +197,16 @@ class StudyArmOut(ArmOut):
     costs: Costs | None
     forgetting: Spread | None
     """Rise of the loss on general text, nats per token."""
+    above_baseline: ScoreOut | None
+    """Its score minus that of the best baseline; None without a result of both on the same items."""
 
     @classmethod
     def of(cls, study: StudyComparison, arm: StudyArm) -> Self:
         """From the domain."""
-        return cls.from_arm(study, arm, method=arm.spec.method.kind)
+        return cls.from_arm(
+            study,
+            arm,
+            method=arm.spec.method.kind,
+            tuning=TuningOut.of(arm),
+            above_baseline=ScoreOut.of(arm.above_baseline),
+        )

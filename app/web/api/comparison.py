@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from fastapi import APIRouter
 
-from app.domain.comparison.baselines import BaselineResult
+from app.domain.comparison.baselines import BaselineResult, strongest
 from app.domain.comparison.causes import NO_CAUSES, Causes
 from app.domain.comparison.confounders import ConditionName, Confounder, ConfounderKind, Effect
 from app.domain.comparison.model import AnyComparison
@@ -24,9 +24,8 @@ from app.web.text import confounders as confounder_words
 from app.web.text.caveats import caveats
 from app.web.text.headline import headline, phrase, runs_headline, runs_lead, summary
 from app.web.text.lead import lead
-from app.web.text.verdict import (
-    plus_minus_text,
-)
+from app.web.text.tuning import search_text
+from app.web.text.verdict import plus_minus_text
 
 router = APIRouter(tags=["compare"])
 
@@ -153,9 +152,13 @@ class StudyComparisonOut(ComparisonOut):
     base_score: ScoreOut | None
     """Of the base model before training."""
     baselines: list[BaselineOut]
+    best_baseline: str
+    """Title of the one with the highest score, which `above_baseline` of an arm is about; empty without one."""
     learning: LearningOut
     """Does fine-tuning help at all? After a no, the arms are not tested."""
     arms: list[StudyArmOut]
+    search: str
+    """The kind and the budget of the search for hyperparameters; empty without tuning."""
     differed: dict[ConditionName, dict[str, str]]
     """Conditions that differ between arms, and their values."""
 
@@ -173,8 +176,10 @@ class StudyComparisonOut(ComparisonOut):
             caveats=[caveat.text for caveat in caveats(study)],
             base_score=ScoreOut.of(study.base_score),
             baselines=[BaselineOut.of(baseline) for baseline in study.baselines],
+            best_baseline=gettext(best.title) if (best := strongest(study.baselines)) else "",
             learning=LearningOut.of(study_id, study, causes),
             arms=[StudyArmOut.of(study, arm) for arm in study.arms],
+            search=search_text(study.spec),
             differed={condition.name: condition.values for condition in study.conditions if not condition.equal},
         )
 

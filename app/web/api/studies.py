@@ -18,7 +18,7 @@ from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
 from app.services.exports import TABLES, Table
 from app.services.study_plan import plan_of
-from app.store.queries import studies, tags
+from app.store.queries import recipes, studies, tags
 from app.web.api.answer import Answer
 from app.web.api.comparison import StudyComparisonOut
 from app.web.api.examples import ARM, STUDY
@@ -51,6 +51,8 @@ class StudyOut(Answer):
     note: str
     tags: list[str]
     archived: bool
+    recipe: str | None
+    """Id of the recipe that it tests: GET /api/v1/recipes/{id}/card?study={id}."""
 
     @classmethod
     def of(cls, session: Session, study_id: int, **derived: Any) -> Self:
@@ -64,6 +66,7 @@ class StudyOut(Answer):
             done=progress.done,
             stopped=progress.study.stopped_json,
             tags=tags.of_studies(session, [study_id]).get(study_id, []),
+            recipe=tested.recipe if (tested := recipes.of_study(session, study_id)) else None,
             **derived,
         )
 

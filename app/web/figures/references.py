@@ -26,6 +26,15 @@ def references(comparison: AnyComparison) -> tuple[Reference, ...]:
     )
 
 
+def difference_references(study: StudyComparison) -> tuple[Reference, ...]:
+    """The baselines of a study as differences from the reference arm, points."""
+    return tuple(
+        Reference(_(baseline.title), 100 * baseline.difference.mean, DASHES[place % len(DASHES)], signed=True)
+        for place, baseline in enumerate(study.baselines)
+        if baseline.difference
+    )
+
+
 def shows_base(comparison: AnyComparison) -> bool:
     """The base model before training is one of the lines."""
     return isinstance(comparison, StudyComparison) and has_zero_shot(comparison.baselines)

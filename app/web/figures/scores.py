@@ -8,23 +8,9 @@ from math import isfinite
 from app.domain.comparison.learning import Helps
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.figures.drawing import grammar as alt
-from app.web.figures.drawing.references import Reference
-from app.web.figures.drawing.theme import (
-    INK,
-    MUTED,
-    NAME,
-    WIDE_FROM,
-    MarkStyle,
-    at_x,
-    at_y,
-    frame,
-    markers,
-    named_axis,
-    number_axis,
-    own_colour,
-    side,
-    values,
-)
+from app.web.figures.drawing.arm_names import names_above, names_beside
+from app.web.figures.drawing.references import Reference, down, head_height
+from app.web.figures.drawing.theme import WIDE_FROM, MarkStyle, frame, markers, number_axis, own_colour, values
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.references import lines_note, references
 from app.web.format import capitalized, count, percent
@@ -34,8 +20,6 @@ from app.web.text.metrics import title
 from app.web.text.verdict import seed_range
 
 STEP = 34
-HEAD = 15
-"""Pixels of a line of names above the arms."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +93,7 @@ def chart(data: Scores, width: int) -> alt.LayerChart:
     low, high = max(min(known), 0.0), min(max(known), 100.0)
     air = 0.08 * (high - low) or 1.0
     domain = [low - air, high + air]
-    head = HEAD * len(data.lines) + 6 if data.lines else 0
+    head = head_height(data.lines)
     height = head + STEP * len(data.arms)
     x_scale = alt.Scale(domain=domain, nice=False, clamp=True)
     y_scale = alt.Scale(domain=[height, 0], nice=False, zero=False)
@@ -122,47 +106,15 @@ def chart(data: Scores, width: int) -> alt.LayerChart:
     across, y = alt.X("low:Q", scale=x_scale, axis=axis), alt.Y("y:Q", scale=y_scale, axis=None)
     interval = values(rows).mark_rule(strokeWidth=2.5, strokeCap="round")
     drawing = frame(
-        *(layer for place, line in enumerate(data.lines) for layer in _line(line, place, x_scale, domain, height)),
+        *down(data.lines, x_scale, domain, height),
         interval.encode(x=across, x2=alt.X2("high:Q"), y=y, color=own_colour()),
         markers(rows, 110, x=alt.X("mean:Q", scale=x_scale), y=y),
-        *(_names(data, middles, y_scale) if wide else _names_above(rows, y)),
+        *(names_beside([arm.style for arm in data.arms], middles, y_scale) if wide else names_above(rows, y, -14)),
         width=width,
         height=height,
     )
     both: alt.LayerChart = drawing.resolve_axis(y="independent")
     return both
-
-
-def _line(line: Reference, place: int, scale: alt.Scale, domain: list[float], height: int) -> list[alt.Chart]:
-    row = values([{"x": line.value, "text": line.label}])
-    x, top = alt.X("x:Q", scale=scale), HEAD * place + HEAD
-    share = (line.value - domain[0]) / (domain[1] - domain[0])
-    bottom = alt.Y2Value(height)  # type: ignore[no-untyped-call]
-    rule = row.mark_rule(color=INK, strokeDash=list(line.dash), strokeWidth=1.5)
-    name = row.mark_text(baseline="bottom", color=MUTED, **side(share))
-    return [
-        rule.encode(x=x, y=at_y(top - HEAD + 2), y2=bottom),
-        name.encode(x=x, y=at_y(top), text=alt.Text("text:N")),
-    ]
-
-
-def _names(data: Scores, middles: list[float], scale: alt.Scale) -> list[alt.Chart]:
-    names = named_axis(
-        [arm.style.name for arm in data.arms],
-        middles,
-        title=None,
-        labelFontSize=NAME,
-        labelFontWeight="bold",
-        labelLimit=140,
-        labelColor=INK,
-    )
-    nothing = values([{"y": middle} for middle in middles]).mark_point(opacity=0)
-    return [nothing.encode(x=at_x(0), y=alt.Y("y:Q", scale=scale, axis=names))]
-
-
-def _names_above(rows: list[dict[str, object]], y: alt.Y) -> list[alt.Chart]:
-    name = values(rows).mark_text(align="left", dy=-14, fontWeight="bold", fontSize=NAME, limit=210)
-    return [name.encode(x=at_x(0), y=y, text=alt.Text("arm:N"), color=own_colour())]
 
 
 def _table(study: StudyComparison) -> Table:

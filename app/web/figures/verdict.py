@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import isfinite
 
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.figures.drawing import grammar as alt
-from app.web.figures.drawing.theme import (
-    BAND,
-    INK,
-    NAME,
-    WIDE_FROM,
-    MarkStyle,
-    at_x,
-    frame,
-    markers,
-    named_axis,
-    own_colour,
-    values,
-)
+from app.web.figures.drawing.arm_names import names_above, names_beside
+from app.web.figures.drawing.references import Reference, down, head_height, near
+from app.web.figures.drawing.theme import BAND, INK, WIDE_FROM, MarkStyle, frame, markers, own_colour, values
 from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.references import difference_references, lines_note
 from app.web.format import count, join_names, percent, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -42,17 +33,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Differences:
-    """The arms that are not the reference."""
+    """The arms that are not the reference, and the baselines near them."""
 
     rows: tuple[Row, ...]
     margin: float
     reference: str
+    lines: tuple[Reference, ...] = ()
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Of the axis: the margin, every interval, and the lines."""
+        known = [end for row in self.rows for end in (row.delta, row.low, row.high) if end is not None]
+        known += [line.value for line in self.lines]
+        drawable = [-self.margin, self.margin, *(end for end in known if isfinite(end))]
+        return min(drawable), max(drawable)
 
 
 def verdict(study: StudyComparison) -> Figure:
-    """Each arm's difference from the reference, its interval, and the margin."""
+    """Each arm's difference from the reference, its interval, the margin, and the baselines near them."""
     reference, metric = study.reference.title, title(study.metric)
     data = Differences(tuple(_row(arm) for arm in study.others), study.spec.margin_points, reference)
+    lines = difference_references(study)
+    drawn = near(lines, *data.ends)
+    data = replace(data, lines=tuple(line for line in lines if line in drawn))
     measured = any(row.delta is not None for row in data.rows)
     return Figure(
         name="verdict",
@@ -64,7 +67,7 @@ def verdict(study: StudyComparison) -> Figure:
             reference=reference,
             margin=f"{study.spec.margin_points:g}",
         ),
-        note=_note(study),
+        note=_note(study, data.lines, [line for line in lines if line not in drawn]),
         data=data,
         draw=chart,
         widths=(440, 356),
@@ -74,21 +77,22 @@ def verdict(study: StudyComparison) -> Figure:
 
 
 def chart(data: Differences, width: int) -> alt.LayerChart:
-    """Intervals (lines), means (markers), the margin (band), no difference (line at 0). Points.
+    """Intervals (lines), means (markers), the margin (band), no difference (line at 0), baselines (dashed). Points.
 
     Names stand beside the intervals; in a narrow drawing above them, where the band is left out."""
     wide, step = width > WIDE_FROM, 44 if width > WIDE_FROM else 56
-    height = step * max(len(data.rows), 1)
-    middles = [step * i + (22 if wide else 44) for i in range(len(data.rows))]
-    drawable = [end for row in data.rows for end in (row.delta, row.low, row.high) if end is not None and isfinite(end)]
-    low, high = min(-data.margin, *drawable), max(data.margin, *drawable)
+    head = head_height(data.lines)
+    height = head + step * max(len(data.rows), 1)
+    middles = [head + step * i + (22 if wide else 44) for i in range(len(data.rows))]
+    low, high = data.ends
     air = 0.08 * (high - low)
-    x_scale = alt.Scale(domain=[low - air, high + air], nice=False)
+    domain = [low - air, high + air]
+    x_scale = alt.Scale(domain=domain, nice=False)
     y_scale = alt.Scale(domain=[height, 0], nice=False, zero=False)
     rows = [
         row.style.fields
         | {"y": y, "word": row.word, "delta": row.delta}
-        | {"low": max(row.low or 0.0, low - air), "high": min(row.high or 0.0, high + air)}
+        | {"low": max(row.low or 0.0, domain[0]), "high": min(row.high or 0.0, domain[1])}
         for row, y in zip(data.rows, middles, strict=True)
     ]
     known = [row for row in rows if row["delta"] is not None]
@@ -97,8 +101,8 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
             "low": -data.margin,
             "high": data.margin,
             "zero": 0,
-            "top": step * i + (0 if wide else 31),
-            "end": step * (i + 1),
+            "top": head + step * i + (0 if wide else 31),
+            "end": head + step * (i + 1),
         }
         for i in range(len(data.rows))
     ]
@@ -108,48 +112,23 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
     band = values(lanes).mark_rect(color=BAND).encode(x=across, x2=alt.X2("high:Q"), y=top, y2=end)
     zero = values(lanes).mark_rule(color=INK, strokeWidth=1)
     interval = values(known).mark_rule(strokeWidth=2.5, strokeCap="round")
-    beside = _beside(data, middles, y_scale) if wide else _above(rows, y)
+    words = [row.word for row in data.rows]
+    names = (
+        names_beside([row.style for row in data.rows], middles, y_scale, words) if wide else names_above(rows, y, -23)
+    )
     drawing = frame(
         band,
         zero.encode(x=alt.X("zero:Q", scale=x_scale), y=top, y2=end),
+        *down(data.lines, x_scale, domain, height),
         interval.encode(x=alt.X("low:Q", scale=x_scale), x2=alt.X2("high:Q"), y=y, color=own_colour()),
         markers(known, 110, x=alt.X("delta:Q", scale=x_scale), y=y),
-        *beside,
+        *names,
         width=width,
         height=height,
         up=_("Band: %(reference)s ± %(margin)s, the margin", reference=data.reference, margin=f"{data.margin:g}"),
     )
     both_sides: alt.LayerChart = drawing.resolve_axis(y="independent")
     return both_sides
-
-
-def _beside(data: Differences, middles: list[int], scale: alt.Scale) -> list[alt.Chart]:
-    """The names as an axis at the left, the verdicts in words as one at the right."""
-    colours = [row.style.colour for row in data.rows]
-    names = named_axis(
-        [row.style.name for row in data.rows],
-        middles,
-        title=None,
-        labelFontSize=NAME,
-        labelFontWeight="bold",
-        labelLimit=140,
-        labelColor=alt.ExprRef(f"{json.dumps(colours)}[indexof({json.dumps(middles)}, datum.value)]"),
-    )
-    look = {"labelFontSize": NAME, "labelColor": INK, "labelLimit": 140, "labelPadding": 12}
-    words = named_axis([row.word for row in data.rows], middles, title=None, orient="right", **look)
-    nothing = values([{"y": middle} for middle in middles]).mark_point(opacity=0)
-    return [nothing.encode(x=at_x(0), y=alt.Y("y:Q", scale=scale, axis=axis)) for axis in (names, words)]
-
-
-def _above(rows: list[dict[str, object]], y: alt.Y) -> list[alt.Chart]:
-    """The name and the verdict in words above each interval."""
-    name = values(rows).mark_text(align="left", dy=-23, fontWeight="bold", fontSize=NAME, limit=210)
-    word = values(rows).mark_text(align="right", dy=-23, fontSize=NAME, color=INK)
-    right = alt.XValue(alt.ExprRef("width"))  # type: ignore[no-untyped-call]
-    return [
-        name.encode(x=at_x(0), y=y, text=alt.Text("arm:N"), color=own_colour()),
-        word.encode(x=right, y=y, text=alt.Text("word:N")),
-    ]
 
 
 def _row(arm: StudyArm) -> Row:
@@ -162,7 +141,7 @@ def _row(arm: StudyArm) -> Row:
     return Row(style, verdict_label(arm.verdict), 100 * difference.delta, 100 * difference.low, 100 * difference.high)
 
 
-def _note(study: StudyComparison) -> str:
+def _note(study: StudyComparison, lines: Sequence[Reference], beyond: Sequence[Reference]) -> str:
     if not study.differences:
         return ""
     scored = [(arm, arm.score.seeds) for arm in study.arms if arm.score]
@@ -174,12 +153,22 @@ def _note(study: StudyComparison) -> str:
     )
     if single := [arm.title for arm, number in scored if number == 1]:
         text += " " + _("With one seed (%(arms)s) they cover the test items only.", arms=join_names(single))
-    return text
+    parts = [text, lines_note(lines)]
+    if beyond:
+        names = join_names([line.label for line in beyond])
+        parts.append(
+            _(
+                "Beyond the axis, points from %(reference)s: %(baselines)s.",
+                reference=study.reference.title,
+                baselines=names,
+            )
+        )
+    return " ".join(part for part in parts if part)
 
 
 def _table(study: StudyComparison) -> Table:
     columns = (
-        Column("arm", _("arm")),
+        Column("arm", _("arm or baseline")),
         Column("difference", _("difference, points"), points),
         Column("low", _("from"), points),
         Column("high", _("to"), points),
@@ -193,4 +182,7 @@ def _table(study: StudyComparison) -> Table:
         ends = (d.low, d.high) if d and d.usable else (None, None)
         numbers = (d.delta, *ends, d.confidence, d.seeds) if d else (None,) * 5
         rows.append((arm.title, *numbers, verdict_label(arm.verdict)))
+    for baseline in study.baselines:
+        if gap := baseline.difference:
+            rows.append((_(baseline.title), gap.mean, gap.low, gap.high, study.confidence, gap.seeds, ""))
     return Table(columns, tuple(rows))

@@ -8,6 +8,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.failures import failure_label, remedy
 from app.web.text.learning import learning_lead
+from app.web.text.needs import what_would_decide
 from app.web.text.verdict import arm_name, gap_text, score_text, verdict_reason
 
 
@@ -29,47 +30,6 @@ def lead(study: StudyComparison) -> str:
     if not study.complete:
         parts.append(_("More runs are queued; this can change."))
     return " ".join(part for part in parts if part)
-
-
-def seeds_needed(arm: StudyArm) -> int:
-    """Seeds that would decide about an arm; 0 where it is decided, or no number of them would."""
-    return (arm.verdict.needs.seeds or 0) if arm.verdict and arm.verdict.needs else 0
-
-
-def more_seeds_help(arm: StudyArm) -> bool:
-    """A number of seeds would decide, or a second one would show the variance over seeds at all."""
-    undecided = arm.verdict is not None and arm.verdict.needs is not None
-    return seeds_needed(arm) > 0 or (undecided and arm.difference is not None and arm.difference.one_seed)
-
-
-def what_would_decide(arm: StudyArm) -> str:
-    """The seeds or test items that would decide if the difference stayed as it is; empty where it is decided."""
-    needs = arm.verdict.needs if arm.verdict else None
-    difference = arm.difference
-    if needs is None or difference is None:
-        return ""
-    name = arm_name(arm)
-    if difference.one_seed and needs.seeds is None:
-        return _("The variance of %(arm)s over seeds is unknown: add seeds.", arm=name)
-    if needs.both is not None:
-        return _(
-            "Neither seeds nor test items alone would decide about %(arm)s. ~50 %% power: a new study with %(seeds)s "
-            "seeds and about %(items)s test items.",
-            arm=name,
-            seeds=needs.both[0],
-            items=count(needs.both[1]),
-        )
-    ways = []
-    if needs.seeds is not None:
-        have = min(difference.seeds, difference.reference_seeds)
-        ways.append(_("%(need)s seeds per arm instead of %(have)s", need=needs.seeds, have=have))
-    if needs.items is not None:
-        have_items = count(difference.items)
-        ways.append(_("%(need)s test items instead of %(have)s", need=count(needs.items), have=have_items))
-    if not ways:
-        return _("Even 100 seeds with a million test items would not decide about %(arm)s.", arm=name)
-    text = _("~50 %% power: %(ways)s would decide about %(arm)s.", ways=_(" or ").join(ways), arm=name)
-    return f"{text} {_('The variance over seeds is assumed.')}" if needs.assumed else text
 
 
 def how_to_decide(study: StudyComparison, arm: StudyArm) -> str:
@@ -198,4 +158,4 @@ def detectable_text(study: StudyComparison) -> str:
     )
 
 
-FILTERS = (lead, what_would_decide)
+FILTERS = (lead,)

@@ -6,6 +6,7 @@ from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.format import capitalized, join_names, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
+from app.web.text.needs import needs_label
 from app.web.text.verdict import arm_name, difference_interval, gap_text, score_text, verdict_label
 
 HELPS = {Helps.YES: marked("yes"), Helps.NO: marked("not shown"), Helps.OPEN: marked("open")}
@@ -138,7 +139,9 @@ def enough_text(study: StudyComparison) -> str:
         return _("This question needs a yes to the first. The differences in the table support no decision.")
     if study.learning.helps is Helps.OPEN:
         return _("The verdicts stand only if the answer to the first question is yes.")
-    return _("Tested after a yes to the first question, at the same level (fixed sequence).")
+    text = _("Tested after a yes to the first question, at the same level (fixed sequence).")
+    needs = needs_label(study.focus) if study.focus else ""
+    return f"{text} {study.focus.title}: {needs}." if study.focus and needs else text
 
 
 def label_name(study: StudyComparison, label: int) -> str:

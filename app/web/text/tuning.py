@@ -7,7 +7,7 @@ from app.domain.studies.search_space import Configuration, DimensionSpec, Parame
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.trials import Trial
 from app.domain.studies.tuning import BudgetUnit, GridTuning, HalvingTuning, RandomTuning, TpeTuning
-from app.web.format import NOTHING, count, decimal, duration, rate
+from app.web.format import NOTHING, capitalized, count, decimal, duration, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
@@ -170,6 +170,32 @@ def trial_text(trial: Trial) -> str:
     return _("%(run)s: %(why)s", run=run, why=_(STATES[trial.status])) if trial.status in STATES else run
 
 
+def search_text(study: StudySpec) -> str:
+    """What was searched with: `Random search: 12 trials per arm, 1 seed per configuration, the same for every arm.`;
+    empty without tuning."""
+    if not study.tuning.rounds:
+        return ""
+    return _(
+        "%(kind)s: %(rounds)s, %(seeds)s per configuration, the same for every arm.",
+        kind=capitalized(tuning_title(study.tuning.kind)),
+        rounds=rounds(study),
+        seeds=ngettext("%(num)s seed", "%(num)s seeds", study.tuning.seeds),
+    )
+
+
+def search_summary(arm: StudyArm) -> str:
+    """An arm's search space, what it used of the budget, and what was chosen; empty without tuning."""
+    tuning = arm.tuning
+    if tuning is None:
+        return ""
+    parts = [_("Searched: %(space)s.", space=space_text(tuning.space))]
+    if tuning.trials:
+        parts.append(_("Used %(used)s.", used=used_text(tuning)))
+    if tuning.chosen:
+        parts.append(_("Chosen: %(configuration)s.", configuration=trial_of(tuning.chosen)))
+    return " ".join(filter(None, (*parts, tuning_remark(arm))))
+
+
 def tuning_remark(arm: StudyArm) -> str:
     """How far an arm's configuration can be trusted, or why it has none; empty where there is nothing to say."""
     if arm.untrainable:
@@ -209,5 +235,6 @@ FILTERS = (
     used_text,
     varied,
     trial_text,
+    search_text,
     tuning_remark,
 )

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from app.cli.terminal.comparison import comparison_table
+from app.cli.terminal.comparison import comparison_table, remarks
 from app.cli.terminal.progress import follow_study
 from app.services import studies as study_service
 from app.web.api.comparison import StudyComparisonOut
+from tests import filled
 from tests.factories import empty_database, plain, seed_study
 from tests.filled_language import fill_language
+from tests.tuned_studies import add_tuned_study
 
 
 def shown(study_id: int, *, language: bool) -> str:
@@ -98,3 +100,27 @@ def test_an_arm_without_a_result_says_why(change: dict[str, Any], says: str) -> 
     console = Console(file=io.StringIO(), width=120)
     console.print(comparison_table(comparison | {"arms": [arm | change]}))
     assert says in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def lines(**options: Any) -> list[str]:
+    """What stands below a study's table."""
+    with empty_database() as session:
+        filled.add_baselines(session, filled.three_arms())
+        number = add_tuned_study(session, **options)
+        comparison = StudyComparisonOut.of(number, study_service.comparison(session, number)).model_dump(mode="json")
+    return [plain(line) for line in remarks(comparison)]
+
+
+def test_a_terminal_shows_the_search_and_each_arms_choice() -> None:
+    text = lines()
+    assert "Grid search: 3 rates per arm, 1 seed per configuration, the same for every arm." in text
+    [full] = [line for line in text if line.startswith("- full: Searched: learning rate")]
+    assert "Used 3 of 3 trials; " in full and "Chosen: learning rate " in full
+
+
+def test_a_terminal_says_what_would_decide_and_how_far_arms_are_above_the_best_baseline() -> None:
+    text = lines(margin_points=0.3)
+    [undecided] = [line for line in text if "would decide" in line]
+    assert undecided.startswith("- LoRA r=8, undecided: ")
+    [above] = [line for line in text if line.startswith("- Points above the best baseline, TF-IDF: full +")]
+    assert "head only +" in above

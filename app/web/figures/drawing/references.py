@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from app.web.figures.drawing import grammar as alt
-from app.web.figures.drawing.theme import MUTED, at_x, halo, values
+from app.web.figures.drawing.theme import INK, MUTED, at_x, at_y, halo, side, values
 from app.web.format import decimal
 
 DASHES = ((2, 2), (6, 2), (8, 2, 2, 2), (1, 3))
@@ -15,6 +15,8 @@ ROOM = 0.6
 """A line is drawn where the axis grows by at most this share for it."""
 APART = 14
 """Pixels between two names."""
+HEAD = 15
+"""Pixels of a line of names above a plot."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,13 @@ class Reference:
     value: float
     """In the axis's unit."""
     dash: tuple[int, ...]
+    signed: bool = False
+    """It is a difference."""
 
     @property
     def label(self) -> str:
-        """`TF-IDF 73.4`."""
-        return f"{self.name} {decimal(self.value)}"
+        """`TF-IDF 73.4`, `TF-IDF −10.9`."""
+        return f"{self.name} {decimal(self.value, signed=self.signed)}"
 
 
 def near(lines: Iterable[Reference], low: float, high: float) -> list[Reference]:
@@ -52,4 +56,25 @@ def across(lines: Sequence[Reference], scale: alt.Scale, pixels: float) -> list[
             named.append(line.value)
             where = {"x": at_x(0), "y": y, "text": alt.Text("text:N")}
             layers += halo(row, where, align="left", baseline="bottom", dx=4, dy=-3, color=MUTED)
+    return layers
+
+
+def head_height(lines: Sequence[Reference]) -> int:
+    """Pixels above the rows of a plot that the names of vertical lines take."""
+    return HEAD * len(lines) + 6 if lines else 0
+
+
+def down(lines: Sequence[Reference], scale: alt.Scale, domain: Sequence[float], height: int) -> list[alt.Chart]:
+    """Vertical lines through a plot of this height, each with its name on a line of its own above the rows."""
+    layers: list[alt.Chart] = []
+    bottom = alt.Y2Value(height)  # type: ignore[no-untyped-call]
+    for place, line in enumerate(lines):
+        row = values([{"x": line.value, "text": line.label}])
+        x, top = alt.X("x:Q", scale=scale), HEAD * place + HEAD
+        rule = row.mark_rule(color=INK, strokeDash=list(line.dash), strokeWidth=1.5)
+        name = row.mark_text(baseline="bottom", color=MUTED, **side((line.value - domain[0]) / (domain[1] - domain[0])))
+        layers += [
+            rule.encode(x=x, y=at_y(top - HEAD + 2), y2=bottom),
+            name.encode(x=x, y=at_y(top), text=alt.Text("text:N")),
+        ]
     return layers

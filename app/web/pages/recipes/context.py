@@ -1,12 +1,11 @@
 """The context of the recipes page."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import FieldError, Invalid, NotFound
+from app.domain.errors import FieldError, Invalid
 from app.domain.messages import _
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.recipes import Outcome, Recipe
@@ -15,9 +14,14 @@ from app.services.compatibility import check
 from app.services.recipes import RecipeCard, RecipeRequest
 from app.services.study_plan import plan_of
 from app.store.queries import base_models, datasets
+from app.store.queries import recipes as recipe_rows
+from app.store.tables import StudyRow
 from app.web.figures.figure import Drawn, drawn
 from app.web.figures.recipe import recipe as recipe_figure
 from app.web.text.recipes import OUTCOMES, differs
+
+MOST_STUDIES = 50
+"""Of a recipe that its page lists."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class RecipesPage:
 
 @dataclass(frozen=True)
 class RecipePage:
-    """A recipe and its newest result."""
+    """A recipe and a result of it."""
 
     recipe: Recipe
     yaml: str
@@ -84,18 +88,20 @@ class RecipePage:
     """How the runs differ from those of the source; empty where it has not run."""
     figure: Drawn | None
     """Its checks with their intervals; None where it has not run."""
+    studies: Sequence[StudyRow]
+    """Its studies, the newest first."""
 
 
-def recipe_page(session: Session, recipe_id: str) -> RecipePage:
-    """A recipe's page. Raises NotFound."""
+def recipe_page(session: Session, recipe_id: str, study_id: int | None = None) -> RecipePage:
+    """A recipe's page with the result of its newest study, or of another one. Raises NotFound."""
     recipe = recipes.get(recipe_id)
-    card = None
-    with suppress(NotFound):  # it has not run yet
-        card = recipes.card(session, recipe_id)
+    ran = recipe_rows.studies_of(session, recipe_id, MOST_STUDIES)
+    card = recipes.card(session, recipe_id, study_id) if ran or study_id is not None else None
     model = base_models.by_id(session, card.study.base_model_id) if card else None
     about = differs(card, model.facts if model else None) if card else ""
-    figure = drawn(recipe_figure(card), f"/recipes/{recipe_id}/charts") if card else None
-    return RecipePage(recipe, recipes.text(f"{recipe_id}.yaml"), card, about, figure)
+    query = f"?study={study_id}" if study_id is not None else ""
+    figure = drawn(recipe_figure(card), f"/recipes/{recipe_id}/charts", query) if card else None
+    return RecipePage(recipe, recipes.text(f"{recipe_id}.yaml"), card, about, figure, ran)
 
 
 def recipes_page(

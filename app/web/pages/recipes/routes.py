@@ -14,7 +14,7 @@ from app.web.figures.drawing.render import Theme
 from app.web.figures.recipe import recipe as recipe_figure
 from app.web.forms.errors import validated
 from app.web.forms.sent import SentForm
-from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.recipes.context import at_button, recipe_page, recipes_page
 from app.web.templating import Render
@@ -24,6 +24,8 @@ router = APIRouter(prefix="/recipes", include_in_schema=False)
 Text = Annotated[str, Query(max_length=200)]
 Chosen = Annotated[Outcome | None, BeforeValidator(lambda text: text or None), Query()]
 """An empty value, as the form sends it, is any outcome."""
+OfStudy = Annotated[RowId | None, Query()]
+"""A study of the recipe; default: the newest."""
 
 
 @router.get("")
@@ -35,9 +37,9 @@ def index(
 
 
 @router.get("/{recipe_id}")
-def show(session: Reading, render: Render, recipe_id: str) -> HTMLResponse:
-    """A recipe: claim, study, rule, result."""
-    return render.page("recipes/show.html", recipe_page(session, recipe_id))
+def show(session: Reading, render: Render, recipe_id: str, study: OfStudy = None) -> HTMLResponse:
+    """A recipe: claim, study, rule, the result of its newest study or of another one."""
+    return render.page("recipes/show.html", recipe_page(session, recipe_id, study))
 
 
 @router.get("/{recipe_id}/recipe.yaml")
@@ -48,9 +50,9 @@ def source(recipe_id: str) -> PlainTextResponse:
 
 
 @router.get("/{recipe_id}/charts/recipe.{ending}")
-def chart(session: Reading, recipe_id: str, ending: Ending, theme: Theme = "light") -> Response:
-    """The figure of its newest result as a file."""
-    return figure_file(recipe_figure(recipes.card(session, recipe_id)), ending, theme, recipe_id)
+def chart(session: Reading, recipe_id: str, ending: Ending, theme: Theme = "light", study: OfStudy = None) -> Response:
+    """The figure of a result as a file."""
+    return figure_file(recipe_figure(recipes.card(session, recipe_id, study)), ending, theme, recipe_id)
 
 
 @router.post("/{recipe_id}/run")

@@ -9,10 +9,11 @@ from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.calibration import EstimateBand
-from app.services import annotations
+from app.services import annotations, recipes
 from app.services import studies as study_service
 from app.services.annotations import Notes
 from app.services.learning import causes_of
+from app.services.recipes import RecipeCard
 from app.store.files import Files
 from app.store.queries import base_models, datasets
 from app.web.address import Address
@@ -30,7 +31,6 @@ from app.web.pages.study.flips import StudyFlips
 from app.web.pages.study.learning import LearningRun, learning_runs
 from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.pages.study.weight_delta import StudyWeightDeltas
-from app.web.text.tuning import tuning_title
 
 Choice = tuple[str, str]
 """Value and title of an option."""
@@ -52,6 +52,8 @@ class StudyPage:
     """None until an arm has a result."""
     figures: Mapping[str, Drawn]
     notes: Notes
+    recipe: RecipeCard | None
+    """The published claim that the study tests; None for most studies."""
 
     @classmethod
     def of(cls, data: StudyData, files: Files, view: ViewParams, address: Address) -> "StudyPage":
@@ -71,6 +73,7 @@ class StudyPage:
             flips=StudyFlips.of(session, files, study_id, data.comparison),
             figures={name: drawn(study_figure(data, view, name), charts, view.query(name)) for name in FIGURES},
             notes=annotations.notes_of(session, "studies", study_id),
+            recipe=recipes.of_study(session, study_id, data.comparison),
         )
 
     @property
@@ -154,11 +157,6 @@ class StudyPage:
     def more_seeds(self) -> MoreSeeds | None:
         """None while runs are to come, and where more seeds would decide nothing."""
         return None if self.live else MoreSeeds.of(self.study, self.progress.seconds_per_run)
-
-    @property
-    def search(self) -> str:
-        """The kind of the search for hyperparameters."""
-        return capitalized(tuning_title(self.study.spec.tuning.kind))
 
     @property
     def at_edge(self) -> list[StudyArm]:

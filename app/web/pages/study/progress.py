@@ -13,7 +13,7 @@ from app.store.tables import RunRow
 from app.web.format import count, duration, energy, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.lead import more_seeds_help, seeds_needed
+from app.web.text.needs import more_seeds_help, seeds_needed
 from app.web.text.phases import PHASE_LABELS
 
 MORE_SEEDS = 2

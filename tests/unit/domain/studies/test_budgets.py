@@ -10,7 +10,7 @@ import pytest
 from app.domain.failures import Failure, FailureCode
 from app.domain.runs.status import RunStatus
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.budget_checks import budget_problem, least_rows
+from app.domain.studies.budget_checks import budget_problem, least_rows, seconds_problem
 from app.domain.studies.next_step import AllFailed, Chosen, Step, Suggest, Try, Wait, next_step
 from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
 from app.domain.studies.spec import StudySpec
@@ -189,3 +189,38 @@ def test_a_budget_of_tokens_below_one_token_per_row_is_refused(
     else:
         assert found is not None and found.path == "tuning.budget"
         assert f"at least {least} tokens" in str(found.message)
+
+
+@pytest.mark.parametrize(
+    ("budget", "change", "least"),
+    [
+        (59, {}, 60),
+        (60, {}, None),
+        (119, {"seeds": 2}, 120),
+        (19, {"search": {"num_train_epochs": [1, 3]}}, 20),  # a third of the rows
+        (20, {"search": {"num_train_epochs": [1, 3]}}, None),
+        (59, {"search": {"num_train_epochs": [3, 9]}}, 60),
+        (1, {"unit": "trials", "budget": 4}, None),
+        (1, {"training": {"early_stopping_patience": 2}}, None),
+    ],
+)
+def test_a_budget_of_seconds_below_two_trials_by_the_estimate_is_refused(
+    budget: float, change: dict[str, Any], least: int | None
+) -> None:
+    tuning = {"kind": "tpe", "unit": "seconds", "budget": budget, "seeds": 1}
+    tuning |= {name: change[name] for name in ("unit", "budget", "seeds") if name in change}
+    arms = [{"method": {"kind": "full"}, "search": change.get("search")}, {"method": {"kind": "lora"}}]
+    body = {"name": "s", "base_model": "m", "dataset": "d", "arms": arms, "tuning": tuning}
+    spec = StudySpec.model_validate(body | {"training": change.get("training", {"num_train_epochs": 3})})
+    found = seconds_problem(spec, 100, {"full": 30.0})
+    if least is None:
+        assert found is None
+    else:
+        assert found is not None and found.path == "tuning.budget" and found.remedy
+        assert f"the arm 'full' train for at least {least} s" in str(found.message)
+
+
+def test_a_budget_of_seconds_is_accepted_where_nothing_is_known_of_a_trial() -> None:
+    tuning = {"kind": "random", "unit": "seconds", "budget": 0.1}
+    body = {"name": "s", "base_model": "m", "dataset": "d", "arms": [{"method": {"kind": "full"}}], "tuning": tuning}
+    assert seconds_problem(StudySpec.model_validate(body), 100, {}) is None

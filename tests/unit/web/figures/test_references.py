@@ -13,8 +13,9 @@ from app.web.figures.figure import Figure
 from app.web.figures.references import references_near
 from app.web.figures.study import StudyData, study_figure
 from app.web.figures.view import USUAL
+from app.web.text.baselines import above_baseline_text, baseline_remarks
 from tests import filled
-from tests.factories import empty_database, seed_study
+from tests.factories import empty_database, plain, seed_study
 
 
 @pytest.fixture
@@ -47,6 +48,29 @@ def test_scores_show_every_baseline_with_the_dash_of_its_place(data: StudyData) 
     assert json.dumps(list(DASHES[0])) in text and json.dumps(list(DASHES[1])) in text
     assert figure.title == "Every arm is above every baseline"
     assert [row[0] for row in figure.table.rows][-2:] == ["most frequent label", "TF-IDF"]
+
+
+def test_differences_show_the_baselines_near_them_and_name_those_beyond_the_axis(data: StudyData) -> None:
+    figure = study_figure(data, USUAL, "verdict")
+    text = drawn(figure)
+    assert "TF-IDF \\u221211.0" in text and "most frequent label" not in text
+    assert json.dumps(list(DASHES[1])) in text
+    assert plain(figure.note).endswith("Beyond the axis, points from full: most frequent label −66.4.")
+    rows = {row[0]: row for row in figure.table.rows}
+    reference = data.comparison.baselines[1].difference
+    assert reference and rows["TF-IDF"][1:4] == (reference.mean, reference.low, reference.high)
+
+
+def test_an_arm_is_compared_with_the_best_baseline(data: StudyData) -> None:
+    study = data.comparison
+    for arm in study.arms:
+        assert arm.above_baseline and arm.score and study.baselines[1].score
+        assert arm.above_baseline.mean == pytest.approx(arm.score.mean - study.baselines[1].score.mean)
+    gate = study.baselines[1].difference
+    assert gate and study.reference.above_baseline
+    assert study.reference.above_baseline.low == pytest.approx(-gate.high), "the interval of the gate"
+    assert plain(above_baseline_text(study, study.arms[0])) == "+11.0 ± 2.3 vs. TF\N{NON-BREAKING HYPHEN}IDF"
+    assert next(baseline_remarks(study)).startswith("Below a score: its difference from the best baseline (TF-IDF)")
 
 
 def test_the_trade_off_has_lines_only_over_scores_and_only_near_them(data: StudyData) -> None:

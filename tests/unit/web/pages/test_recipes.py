@@ -177,6 +177,26 @@ def test_a_claim_that_fails_here_is_not_reproduced(full: TestClient) -> None:
     assert full.get("/api/v1/recipes/attention-only/card").json()["outcome"] == Outcome.NOT_REPRODUCED
 
 
+def test_a_study_and_its_recipe_link_to_each_other(full: TestClient) -> None:
+    accuracy = {"all-linear": 0.9, "attention-only": 0.7}
+    first, second = (ran(full, "attention-only", accuracy | {"attention-only": score}) for score in (0.7, 0.9))
+    page = full.get(f"/studies/{first}").text
+    assert f'href="/recipes/attention-only?study={first}"' in page
+    assert "Tests the recipe All-linear vs attention-only" in words(full, f"/studies/{first}")
+    assert [full.get(f"/api/v1/studies/{study}").json()["recipe"] for study in (1, first)] == [None, "attention-only"]
+    assert "Tests the recipe" not in words(full, "/studies/1")
+    report = full.get(f"/studies/{first}/report.html").text
+    assert "Tests the recipe" in report and "/recipes/" not in report
+    newest = full.get("/recipes/attention-only").text
+    assert f'href="/studies/{second}"' in newest and f'href="/recipes/attention-only?study={first}"' in newest
+    older = words(full, f"/recipes/attention-only?study={first}")
+    assert "Result reproduced" in older and "−20." in older
+    assert f"charts/recipe.csv?study={first}" in full.get(f"/recipes/attention-only?study={first}").text
+    numbers = full.get("/recipes/attention-only/charts/recipe.csv", params={"study": first}).text.splitlines()
+    assert float(numbers[1].split(",")[1]) == pytest.approx(-20, abs=1)
+    assert full.get(f"/recipes/capacity?study={first}").status_code == 404
+
+
 def test_a_card_goes_with_its_study(full: TestClient) -> None:
     study = ran(full, "attention-only", {"all-linear": 0.9, "attention-only": 0.7})
     assert full.delete(f"/api/v1/studies/{study}").status_code == 204

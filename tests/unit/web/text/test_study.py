@@ -1,19 +1,25 @@
 """What a study says, for every kind of verdict."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.domain.comparison.confounders import ConfounderKind
+from app.domain.comparison.intervals import Difference
 from app.domain.comparison.study import StudyComparison
+from app.domain.comparison.verdict import VerdictKind
 from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.power import RequiredSample
 from app.web.format import join_names
 from app.web.text.caveats import caveats
 from app.web.text.facts import facts
 from app.web.text.headline import headline, phrase, summary
-from app.web.text.lead import lead, seeds_needed, times_smaller, what_would_decide
+from app.web.text.lead import lead, times_smaller
+from app.web.text.learning import enough_text
+from app.web.text.needs import needs_label, seeds_needed, what_would_decide
 from app.web.text.verdict import seed_range
 from tests.factories import ALL, FULL, LORA, weighed
 from tests.factories import plain as spaced
@@ -236,6 +242,40 @@ def test_more_seeds_are_counted_for_the_arm_that_needs_the_most() -> None:
     most = max(study.others, key=seeds_needed)
     assert f"{needed[most.title]} seeds per arm instead of 3" in spaced(what_would_decide(most))
     assert f"would decide about {most.title}" in spaced(what_would_decide(most))
+
+
+@pytest.mark.parametrize(
+    ("needs", "seeds", "words"),
+    [
+        (RequiredSample(7, None), 4, "3 more seeds would decide, if the difference stays"),
+        (RequiredSample(5, None), 4, "1 more seed would decide, if the difference stays"),
+        (RequiredSample(7, 1300), 4, "3 more seeds or 1,300 test items would decide, if the difference stays"),
+        (RequiredSample(None, 1300), 4, "1,300 test items would decide, if the difference stays"),
+        (
+            RequiredSample(None, None, (5, 9000)),
+            4,
+            "5 seeds and about 9,000 test items would decide, if the difference stays",
+        ),
+        (RequiredSample(None, None), 4, "no feasible number of seeds and test items would decide"),
+        (RequiredSample(None, None, assumed=True), 1, "more seeds would show the variance over seeds"),
+        (None, 4, ""),
+    ],
+)
+def test_below_an_undecided_verdict_stands_what_would_decide(
+    needs: RequiredSample | None, seeds: int, words: str
+) -> None:
+    arm = found("undecided").others[0]
+    assert arm.verdict and isinstance(arm.difference, Difference)
+    changed = replace(arm.difference, seeds=seeds, reference_seeds=seeds)
+    assert needs_label(replace(arm, verdict=replace(arm.verdict, needs=needs, difference=changed))) == words
+
+
+def test_every_undecided_arm_says_it_and_no_other() -> None:
+    study = found("undecided")
+    for arm in study.others:
+        assert bool(needs_label(arm)) == (arm.verdict_kind is VerdictKind.UNDECIDED)
+    assert "LoRA r=8: 10 more seeds would decide, if the difference stays." in enough_text(study)
+    assert "would decide" not in enough_text(found("within"))
 
 
 def test_lists_and_ratios_read_as_one_says_them() -> None:

@@ -183,7 +183,8 @@ def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:
     assert {row["metric"] for row in found} == {"token_accuracy"}
     for row in found:
         assert float(row["score"]) == pytest.approx(float(row["token_accuracy"]), abs=1e-6)
-        assert 0 < float(row["rouge_l"]) < 1 < float(row["perplexity"])
+        assert row["baseline"] or 0 < float(row["rouge_l"]) < 1 < float(row["perplexity"])
+    assert "zero-shot" in {row["baseline"] for row in found}
     assert float(found[0]["forgetting"]) > 0.3
     classifier = list(csv.DictReader(io.StringIO(with_language.get("/api/v1/studies/1/tables/runs.csv").text)))
     assert "macro_f1" in classifier[0] and "rouge_l" not in classifier[0]
