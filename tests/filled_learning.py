@@ -9,8 +9,7 @@ from datetime import timedelta
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.domain.data.baselines import Baseline, BaselineKind
-from app.domain.data.dataset import DatasetFacts, items_hash
+from app.domain.data.dataset import DatasetFacts
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.confusion import Answers, Confusion
@@ -18,9 +17,8 @@ from app.domain.runs.result import STEP_DTYPE, DataSeen, Evaluation, Steps
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.services import baselines
-from app.store.queries import base_models, datasets, evaluations, steps
-from app.store.tables import DatasetRow, EstimateRow, RunRow
+from app.store.queries import evaluations, steps
+from app.store.tables import DatasetRow, RunRow
 from tests import filled
 
 DATASET = "drug-reviews"
@@ -30,7 +28,7 @@ TRUE = (96, 35, 248)
 ITEMS = sum(TRUE)
 ITEM_NAMES = [f"review-{i}" for i in range(ITEMS)]
 STEPS = 68
-ANSWERED: dict[BaselineKind, int] = {"most-frequent": 248, "tfidf": 278}
+ANSWERED = {"most-frequent": 248, "tfidf": 278}
 """Test items that a baseline answers correctly."""
 FIRST_LOSS = {"full": 0.98, "lora": 0.99}
 
@@ -66,33 +64,13 @@ def add(session: Session) -> int:
     session.add(row)
     session.flush()
     spec = study()
-    _add_baselines(session, spec)
+    scores = {kind: _scores(right, wrong=12 if kind == "tfidf" else 0) for kind, right in ANSWERED.items()}
+    why = "The base model could not be loaded (no such file)."
+    filled.store_baselines(session, spec, scores, items=ITEM_NAMES, rows=540, why=why)
     runs = filled.add_study(session, spec, hours_ago=3.0)
     for run in runs:
         _succeed(session, run)
     return runs[0].study_id or 0
-
-
-def _add_baselines(session: Session, spec: StudySpec) -> None:
-    model, dataset = base_models.by_name(session, spec.base_model), datasets.by_name(session, spec.dataset)
-    assert model and dataset
-    for request in baselines.requests(spec, model, dataset):
-        row = EstimateRow(key=request.key, kind="baseline", request_json=request.model_dump(mode="json"))
-        if right := ANSWERED.get(request.kind):
-            scores = _scores(right, wrong=12 if request.kind == "tfidf" else 0)
-            answer = Baseline(
-                kind=request.kind,
-                metrics={"accuracy": float(scores.mean())},
-                scores={"accuracy": scores.tolist()},
-                items_hash=items_hash(ITEM_NAMES),
-                trained_rows=540,
-                train_rows=540,
-                seconds=1.0,
-            )
-            row.status, row.result_json = "ready", answer.model_dump(mode="json")
-        else:
-            row.status, row.message = "failed", "The base model could not be loaded (no such file)."
-        session.add(row)
 
 
 def _scores(right: int, wrong: int = 0) -> np.ndarray:
