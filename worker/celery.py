@@ -52,8 +52,10 @@ def set_up_logging(**_: Any) -> None:
 def check_database(**_: Any) -> None:
     """Refuse to start if the database has another schema version or does not answer.
 
-    By SystemExit, since Celery only logs any other exception of a signal handler.
+    By SystemExit, since Celery only logs any other exception of a signal handler. Pool children are forked at any time,
+    while threads of this process use the database.
     """
+    process_context().database.close_at_forks()
     try:
         migrate.require_current(process_context().database)
     except Unavailable as error:

@@ -5,11 +5,12 @@ BEGIN IMMEDIATE, so that it waits at its start instead of failing at its first U
 `after_commit(session, call)` registers what must happen after the commit, such as ringing a doorbell.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -45,11 +46,27 @@ class Database:
             _have_bytes_in_binary(self.engine)
         self._observer: sqlite3.Connection | None = None
         self._observing = Lock()
+        self._between_forks: AbstractContextManager[object] = nullcontext()
+
+    def close_at_forks(self) -> None:
+        """Close every connection whenever this process forks, and fork only between transactions.
+
+        SQLite keeps a record of the locks that its process holds. A child gets a copy of it, and would wait for ever
+        for a lock that a thread of its parent held at that moment (sqlite.org/howtocorrupt.html, section 2.6).
+        """
+        lock = RLock()
+        self._between_forks = lock
+
+        def before() -> None:
+            lock.acquire()
+            self.dispose()
+
+        os.register_at_fork(before=before, after_in_parent=lock.release, after_in_child=lock.release)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """A session for writing: commits at the end, rolls back on an exception, then runs the after-commit calls."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with self._between_forks, Session(self.engine, expire_on_commit=False) as session:
             session.connection(execution_options={"vezna_write": True})
             yield session
             session.commit()
@@ -60,7 +77,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reading; changes are discarded."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with self._between_forks, Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     def version(self) -> str:

@@ -1,5 +1,7 @@
 """Fault 20: eight writers on one database. None of them meets a lock error."""
 
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -9,6 +11,7 @@ from app.domain.methods import FullSpec
 from app.domain.runs.job import StepsReport
 from app.services import attempts
 from app.services.attempts import Claim
+from app.settings import ROOT
 from app.store.queries import steps
 from app.store.session import Database
 from tests.attempted import LEASE, SPEC, claim, in_transaction, row, submit
@@ -16,6 +19,38 @@ from tests.fakes import SilentBell
 from tests.results import result, step
 
 WRITERS, RUNS, REPORTS = 8, 4, 25
+FORK = """
+import os, sys, threading
+from app.store import session
+from sqlalchemy import text
+
+session.BUSY_MILLISECONDS = 3000
+database = session.Database(sys.argv[1])
+database.close_at_forks()
+writing = threading.Event()
+
+def write(db):
+    with db.transaction() as transaction:
+        transaction.execute(text("UPDATE workers SET draining = draining"))
+        writing.set()
+        threading.Event().wait(0.5)
+
+thread = threading.Thread(target=write, args=[database])
+thread.start()
+writing.wait()
+child = os.fork()
+if child == 0:
+    try:
+        write(session.Database(sys.argv[1]))
+    except BaseException as error:
+        print(error, flush=True)
+        os._exit(1)
+    os._exit(0)
+thread.join()
+write(database)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""A process forks while one of its threads writes, as a node does that replaces a pool child; then both write."""
 
 
 def execute(url: str, name: str, run_ids: list[int]) -> list[int]:
@@ -29,6 +64,13 @@ def execute(url: str, name: str, run_ids: list[int]) -> list[int]:
         in_transaction(database, lambda s, m=mine: attempts.finish(s, SilentBell(), m, result(), {}))
     database.dispose()
     return [mine.run_id for mine in claims]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_child_that_was_forked_while_its_parent_wrote_can_write(database: Database) -> None:
+    command = [sys.executable, "-c", FORK, database.url.render_as_string()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 @pytest.mark.slow
