@@ -15,7 +15,7 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
 from app.web import api
-from app.web.http import errors
+from app.web.http import errors, idempotency
 from app.web.http.body_limit import Application
 from app.web.http.feed import Feed
 from app.web.http.gate import Gate
@@ -68,6 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(router)
     mount(app)
     errors.install(app)
+    idempotency.install(app)
     app.add_middleware(Gate)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=GZIP_LEVEL)
     app.add_middleware(KeptPages, database=lambda: app.state.database)

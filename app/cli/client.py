@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
+from uuid import uuid4
 
 import httpx2
 
-from app.domain.errors import Conflict, FieldError, Invalid, NotFound, Unavailable, VeznaError
+from app.domain.errors import Conflict, FieldError, InProgress, Invalid, NotFound, Unavailable, VeznaError
 from app.domain.messages import Message
 
 PATIENCE_SECONDS = 30.0
@@ -34,7 +35,8 @@ class Client:
 
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """POST below /api/v1."""
-        return self._answer("POST", path, json=body, params=query)
+        key = _new_key()
+        return self._read(self._once(lambda: self._http.request("POST", path, json=body, params=query, headers=key)))
 
     def patch(self, path: str, body: Any) -> Any:
         """PATCH below /api/v1."""
@@ -42,15 +44,22 @@ class Client:
 
     def delete(self, path: str) -> None:
         """DELETE below /api/v1."""
-        self._sent("DELETE", path)
+        self._sent(lambda: self._http.request("DELETE", path))
 
     def upload(
         self, path: str, files: Sequence[Path], fields: Mapping[str, str], opened: Callable[[Path], BinaryIO]
     ) -> Any:
         """POST files below /api/v1 as a form, each as it is `opened`; they are read as they are sent."""
-        with ExitStack() as stack:
-            parts = [("file", (file.name, stack.enter_context(opened(file)))) for file in files]
-            return self._answer("POST", path, files=parts, data=dict(fields), timeout=UPLOAD_TIMEOUT)
+        key = _new_key()
+
+        def send() -> httpx2.Response:
+            with ExitStack() as stack:
+                parts = [("file", (file.name, stack.enter_context(opened(file)))) for file in files]
+                return self._http.request(
+                    "POST", path, files=parts, data=dict(fields), headers=key, timeout=UPLOAD_TIMEOUT
+                )
+
+        return self._read(self._once(send))
 
     def download(self, path: str, target: IO[bytes]) -> None:
         """GET a file below /api/v1 in pieces."""
@@ -106,14 +115,35 @@ class Client:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _answer(self, method: str, path: str, **options: Any) -> Any:
+        return self._read(self._sent(lambda: self._http.request(method, path, **options)))
+
+    def _read(self, answer: httpx2.Response) -> Any:
         try:
-            return self._sent(method, path, **options).json()
+            return answer.json()
         except ValueError as error:
             raise self._stranger() from error
 
-    def _sent(self, method: str, path: str, **options: Any) -> httpx2.Response:
+    def _once(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
+        """Send a request that has a key, and again if the connection breaks before its answer: it may have been
+        accepted, and the key keeps it from being accepted twice. A server that was never reached is not waited for."""
+        pause, broken_at = 0.5, 0.0
+        while True:
+            try:
+                return self._sent(send)
+            except (Unavailable, InProgress) as error:
+                answered = isinstance(error, Unavailable) and error.__cause__ is None
+                unreached = isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
+                if answered or (unreached and not broken_at):
+                    raise
+                broken_at = broken_at or time.monotonic()
+                if time.monotonic() - broken_at > PATIENCE_SECONDS:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _sent(self, send: Callable[[], httpx2.Response]) -> httpx2.Response:
         try:
-            answer = self._http.request(method, path, **options)
+            answer = send()
         except httpx2.TransportError as error:
             raise self._away(error) from error
         except httpx2.InvalidURL as error:
@@ -140,4 +170,11 @@ def _error(answer: httpx2.Response) -> VeznaError:
         return VeznaError(f"{answer.url} answered {answer.status_code}, but not as Vezna does. Check the address.")
     if answer.status_code == 422:
         return Invalid(detail, fields)
+    if answer.status_code == 409 and "retry-after" in answer.headers:
+        return InProgress(detail)
     return KINDS.get(answer.status_code, VeznaError)(detail)
+
+
+def _new_key() -> dict[str, str]:
+    """The header of a request that is accepted once, however often it is sent."""
+    return {"Idempotency-Key": f'"{uuid4()}"'}

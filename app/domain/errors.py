@@ -4,6 +4,7 @@
     ├── Invalid          422  the request is understood and wrong; names the fields and the remedy
     ├── NotFound         404  there is no such run, study, dataset, …
     ├── Conflict         409  the current state does not allow this
+    │   └── InProgress        the same request is being answered; later it will have an answer
     ├── Unavailable      503  a required service (database, broker, files) is down
     └── RunFailed             a run failed, with a code from a closed list: `app.domain.failures`
 
@@ -86,6 +87,10 @@ class NotFound(VeznaError):
 
 class Conflict(VeznaError):
     """The current state does not allow this."""
+
+
+class InProgress(Conflict):
+    """The same request is being answered; sent again later, it gets the same answer."""
 
 
 class Unavailable(VeznaError):

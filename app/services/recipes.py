@@ -1,6 +1,6 @@
 """Recipes: read the packaged ones, run one as a study, and judge it by the rule that was stored with that study."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -24,6 +24,7 @@ from app.queue import Doorbell
 from app.services import studies as study_service
 from app.services import submission
 from app.services.compatibility import Compatible
+from app.services.submission import Accepted
 from app.settings import Settings
 from app.store.queries import base_models, datasets, studies
 from app.store.queries import recipes as rows
@@ -145,18 +146,26 @@ def spec(session: Session, recipe: Recipe, request: RecipeRequest) -> StudySpec:
 
 
 def run(
-    db: Database, bell: Doorbell, settings: Settings, recipe_id: str, request: RecipeRequest, *, insist: bool
-) -> int:
-    """Queue a recipe's study; returns the study's id. Raises NotFound, and Invalid; then nothing is queued."""
+    db: Database,
+    bell: Doorbell,
+    settings: Settings,
+    recipe_id: str,
+    request: RecipeRequest,
+    then: Callable[[Session, int], Accepted],
+    *,
+    insist: bool,
+) -> Accepted:
+    """Queue a recipe's study, and do `then` with its id in the same transaction. Raises NotFound, and Invalid; then
+    nothing is queued."""
     recipe = get(recipe_id)
     with db.reading() as session:
         study_spec = spec(session, recipe, request)
 
-    def accept(session: Session, compatible: Compatible) -> int:
+    def accept(session: Session, compatible: Compatible) -> Accepted:
         study = study_service.submit(session, bell, study_spec, compatible)
         session.add(RecipeRunRow(recipe=recipe.id, study_id=study.id, recipe_json=recipe.model_dump(mode="json")))
         session.flush()
-        return study.id
+        return then(session, study.id)
 
     return submission.submit(db, bell, settings, study_spec, accept, insist=insist)
 

@@ -70,17 +70,27 @@ def plan_arm(
         return planned(db, bell, settings, session, spec, interim_looks=looks, since=len(spec.arms) - 1)
 
 
-def add_arm(db: Database, bell: Doorbell, settings: Settings, study_id: int, arm: ArmSpec, *, insist: bool) -> None:
-    """Add an arm and queue its runs. Raises NotFound, and Invalid with paths as in an `ArmSpec`; then nothing is
-    queued."""
+def add_arm(
+    db: Database,
+    bell: Doorbell,
+    settings: Settings,
+    study_id: int,
+    arm: ArmSpec,
+    then: Callable[[Session], Accepted],
+    *,
+    insist: bool,
+) -> Accepted:
+    """Add an arm, queue its runs, and do `then` in the same transaction. Raises NotFound, and Invalid with paths as in
+    an `ArmSpec`; then nothing is queued."""
 
-    def accept(session: Session, compatible: Compatible) -> None:
+    def accept(session: Session, compatible: Compatible) -> Accepted:
         study_service.add_arm(session, bell, study_id, arm, compatible)
+        return then(session)
 
     with _paths_of_an_arm():
         with db.reading() as session:
             spec = _with_arm(session, study_id, arm)
-        submit(db, bell, settings, spec, accept, insist=insist, since=len(spec.arms) - 1)
+        return submit(db, bell, settings, spec, accept, insist=insist, since=len(spec.arms) - 1)
 
 
 def _with_arm(session: Session, study_id: int, arm: ArmSpec) -> StudySpec:

@@ -14,7 +14,7 @@ from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
 from app.services.workers import forget
 from app.settings import Settings
-from app.store.queries import events, runs, studies, workers
+from app.store.queries import events, idempotency, runs, studies, workers
 from app.store.session import after_commit
 from app.store.tables import RunRow, now
 
@@ -49,6 +49,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     estimates.ring_again(session, bell, at, rung_before)
     ingestion.ring_again(session, bell, at, rung_before)
     forget(session)
+    idempotency.forget(session, at)
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

@@ -136,11 +136,16 @@ class Incoming:
         self._digest.update(data)
         self._file.write(data)
 
+    @property
+    def sha256(self) -> str:
+        """Hex SHA-256 of the bytes so far."""
+        return self._digest.hexdigest()
+
     def done(self) -> Stored:
         """The file is complete."""
         self._file.close()
         self._stored = True
-        return Stored(self._digest.hexdigest(), self._bytes, self._name)
+        return Stored(self.sha256, self._bytes, self._name)
 
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):

@@ -8,8 +8,10 @@ for `Render`:
 """
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
+from secrets import token_urlsafe
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -57,6 +59,7 @@ def _environment() -> Environment:
         "SHEETS": SHEETS,
         "METHODS": METHODS,
         "TASKS": TASKS,
+        "new_key": partial(token_urlsafe, 16),
     }
     env.install_gettext_callables(looked_up, plural_looked_up, newstyle=True)  # type: ignore[attr-defined]
     return env

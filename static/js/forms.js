@@ -60,3 +60,11 @@
     for (const control of again) control.dispatchEvent(new Event("change", { bubbles: true }));
   });
 })();
+
+// A page that comes back from the browser's history, or is kept for several viewers, has the key of a form that was sent
+// before: a new one makes the next submission a new one. (app/web/http/idempotency.py)
+window.addEventListener("pageshow", () => {
+  for (const field of document.querySelectorAll("input[name=idempotency_key]")) {
+    field.value = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
+  }
+});

@@ -3,7 +3,10 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socket import SHUT_RDWR
 
 import pytest
 
@@ -11,6 +14,9 @@ from app.cli import client as clients
 from app.cli.client import Client
 from app.domain.errors import Unavailable, VeznaError
 
+keys: list[str] = []
+"""Of the POSTs that a server has received, and their bodies."""
+bodies: list[bytes] = []
 PROGRESS = 'event: progress\ndata: {"n": 1}\n\n'
 END = "event: end\ndata: {}\n\n"
 Answer = tuple[int, str, str]
@@ -26,6 +32,21 @@ def serving(answer: Callable[[int], Answer]) -> Iterator[str]:
             status, kind, text = answer(next(asked))
             self.send_response(status)
             self.send_header("content-type", kind)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            keys.append(self.headers["Idempotency-Key"])
+            bodies.append(body)
+            status, kind, text = answer(next(asked))
+            if not status:  # it ends before it answers
+                self.connection.shutdown(SHUT_RDWR)
+                return
+            self.send_response(status)
+            self.send_header("content-type", kind)
+            if status == 409:
+                self.send_header("retry-after", "5")
             self.end_headers()
             self.wfile.write(text.encode())
 
@@ -69,3 +90,40 @@ def test_another_server_is_recognised(answer: Answer) -> None:
             Client(url).get("/studies/1")
         with pytest.raises(VeznaError, match="Check the address"):
             list(Client(url).events("/studies/1/events"))
+
+
+@pytest.mark.parametrize("send", ["post", "upload"])
+def test_a_request_whose_answer_is_lost_is_sent_again_with_its_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, send: str
+) -> None:
+    monkeypatch.setattr(clients.time, "sleep", lambda _seconds: None)
+    file = tmp_path / "a.csv"
+    file.write_text("text,label")
+    keys.clear()
+    bodies.clear()
+    answers: list[Answer] = [
+        (0, "", ""),
+        (409, "application/problem+json", '{"detail": "in progress", "errors": []}'),
+        (202, "application/json", '{"id": 7}'),
+    ]
+    with serving(lambda n: answers[n]) as url:
+        client = Client(url)
+        if send == "upload":
+            answer = client.upload("/uploads", [file], {}, partial(Path.open, mode="rb"))
+        else:
+            answer = client.post("/runs", {"seed": 1})
+    assert answer == {"id": 7}
+    assert len(keys) == 3
+    assert len(set(keys)) == 1
+    assert all(b"text,label" in body if send == "upload" else body == bodies[0] for body in bodies)
+
+
+def test_each_request_has_a_key_of_its_own_and_an_answer_is_final() -> None:
+    keys.clear()
+    answers: list[Answer] = [(202, "application/json", "{}"), (503, "application/problem+json", '{"detail": "away"}')]
+    with serving(lambda n: answers[n]) as url:
+        client = Client(url)
+        client.post("/runs", {})
+        with pytest.raises(Unavailable, match="away"):
+            client.post("/runs", {})
+    assert len(set(keys)) == len(keys) == 2

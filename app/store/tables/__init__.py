@@ -8,6 +8,7 @@ from app.store.tables.dataset import DatasetRow
 from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
+from app.store.tables.idempotency import IdempotencyKeyRow
 from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.run import RunRow
 from app.store.tables.steps import StepChunkRow
@@ -25,6 +26,7 @@ __all__ = [
     "DatasetRow",
     "EstimateRow",
     "EvaluationRow",
+    "IdempotencyKeyRow",
     "RecipeRunRow",
     "RunEventRow",
     "RunRow",

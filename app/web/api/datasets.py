@@ -27,6 +27,7 @@ from app.web.api.answer import Answer
 from app.web.api.examples import DATASET
 from app.web.http.dependencies import Bell, Db, Reading, Store
 from app.web.http.errors import problems
+from app.web.http.idempotency import OnceByHeader
 from app.web.http.waiting import Wait, ended, partial
 from app.web.text.findings import why_unavailable, with_message
 
@@ -82,11 +83,13 @@ class DatasetOut(DatasetListed):
 
 
 @router.post("", status_code=202, operation_id="makeDataset", responses=problems(404, 409, 422))
-def make_dataset(db: Db, bell: Bell, body: Annotated[DatasetRequest, Body(openapi_examples=DATASET)]) -> DatasetOut:
+def make_dataset(
+    db: Db, bell: Bell, once: OnceByHeader, body: Annotated[DatasetRequest, Body(openapi_examples=DATASET)]
+) -> DatasetOut:
     """Have a worker create a dataset from an upload, or its next version. The same request again returns the same
     version."""
     with db.transaction() as session:
-        return DatasetOut.of(session, dataset_service.prepare(session, bell, body))
+        return once.keep(session, DatasetOut.of(session, dataset_service.prepare(session, bell, body)))
 
 
 @router.get("", operation_id="listDatasets")

@@ -15,6 +15,7 @@ from app.store.queries.collections import CollectionSummary
 from app.web.api.examples import IMPORT
 from app.web.http.dependencies import Db, Reading, Store
 from app.web.http.errors import problems
+from app.web.http.idempotency import OnceByHeader
 
 router = APIRouter(tags=["imports"])
 
@@ -44,15 +45,17 @@ class ImportIn(BaseModel):
     "/imports",
     status_code=201,
     operation_id="importResults",
-    responses=problems(422),
+    responses=problems(409, 422),
     max_body_size=MOST_IMPORT_BYTES,
 )
-def import_results(db: Db, body: Annotated[ImportIn, Body(openapi_examples=IMPORT)]) -> ImportReport:
+def import_results(
+    db: Db, once: OnceByHeader, body: Annotated[ImportIn, Body(openapi_examples=IMPORT)]
+) -> ImportReport:
     """Import results that were measured elsewhere, as runs marked as imported. A file is imported completely or not at
     all; `refused` says why not. A result that the collection already has is not added again."""
     files = imports.read_files([NamedText(file.name, file.text) for file in body.files], body.results)
     with db.transaction() as session:
-        return imports.add_results(session, files, body.collection)
+        return once.keep(session, imports.add_results(session, files, body.collection))
 
 
 @router.get("/collections/{collection_id}/deletion", operation_id="previewCollectionDeletion", responses=problems(404))

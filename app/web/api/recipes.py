@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
 from app.domain.studies.recipes import Outcome, Recipe
 from app.domain.studies.spec import StudyStatus
@@ -14,6 +15,7 @@ from app.store.queries.page import LARGEST_ID
 from app.web.api.runs import Insist
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.errors import problems
+from app.web.http.idempotency import OnceByHeader
 from app.web.text.recipes import check_state, differs, observed, outcome_label, published_text, ran_on, used
 
 router = APIRouter(prefix="/recipes", tags=["recipes"])
@@ -108,14 +110,23 @@ def get(recipe_id: str) -> Recipe:
     return recipes.get(recipe_id)
 
 
-@router.post("/{recipe_id}/runs", status_code=202, operation_id="runRecipe", responses=problems(404, 422))
+@router.post("/{recipe_id}/runs", status_code=202, operation_id="runRecipe", responses=problems(404, 409, 422))
 def run(
-    db: Db, bell: Bell, settings: Config, recipe_id: str, request: RecipeRequest, insist: Insist = False
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    once: OnceByHeader,
+    recipe_id: str,
+    request: RecipeRequest,
+    insist: Insist = False,
 ) -> QueuedRecipe:
     """Queue a recipe's study on a base model and a dataset. The rule is stored with it, so later changes of the recipe
     do not change it. Nothing is queued if the recipe does not fit the model or the data."""
-    study_id = recipes.run(db, bell, settings, recipe_id, request, insist=insist)
-    return QueuedRecipe(recipe=recipe_id, study_id=study_id)
+
+    def then(session: Session, study_id: int) -> QueuedRecipe:
+        return once.keep(session, QueuedRecipe(recipe=recipe_id, study_id=study_id))
+
+    return recipes.run(db, bell, settings, recipe_id, request, then, insist=insist)
 
 
 @router.get("/{recipe_id}/card", operation_id="getRecipeCard", responses=problems(404))

@@ -30,6 +30,7 @@ from app.web.api.learning import RunLearningOut
 from app.web.api.run_list import RunState
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.errors import problems
+from app.web.http.idempotency import OnceByHeader
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 
@@ -94,15 +95,20 @@ class StepSeries(BaseModel):
     memory_bytes: list[int] | None = None
 
 
-@router.post("", status_code=202, operation_id="submitRun", responses=problems(422))
+@router.post("", status_code=202, operation_id="submitRun", responses=problems(409, 422))
 def submit(
-    db: Db, bell: Bell, settings: Config, spec: Annotated[RunSpec, Body(openapi_examples=RUN)], insist: Insist = False
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    once: OnceByHeader,
+    spec: Annotated[RunSpec, Body(openapi_examples=RUN)],
+    insist: Insist = False,
 ) -> RunOut:
     """Queue a run. An incompatible base model, dataset or method is refused with the field and the remedy; so is a
     run that by its estimate needs more memory than any live worker has, unless you insist."""
 
     def accept(session: Session, compatible: Compatible) -> RunOut:
-        return RunOut.of(session, run_service.submit(session, bell, spec, compatible))
+        return once.keep(session, RunOut.of(session, run_service.submit(session, bell, spec, compatible)))
 
     return submission.submit(db, bell, settings, spec, accept, insist=insist)
 

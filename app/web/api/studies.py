@@ -26,6 +26,7 @@ from app.web.api.run_list import After, Limit
 from app.web.api.runs import Insist
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.errors import problems
+from app.web.http.idempotency import OnceByHeader
 from app.web.http.table_file import TYPES, Ending, table_file
 from app.web.text.power import power_warning
 
@@ -95,11 +96,12 @@ class MoreSeeds(BaseModel):
     count: int = Field(ge=1, le=100)
 
 
-@router.post("", status_code=202, operation_id="submitStudy", responses=problems(422))
+@router.post("", status_code=202, operation_id="submitStudy", responses=problems(409, 422))
 def submit(
     db: Db,
     bell: Bell,
     settings: Config,
+    once: OnceByHeader,
     spec: Annotated[StudySpec, Body(openapi_examples=STUDY)],
     insist: Insist = False,
 ) -> SubmittedStudy:
@@ -110,7 +112,8 @@ def submit(
     def accept(session: Session, compatible: Compatible) -> SubmittedStudy:
         plan = plan_of(session, spec, compatible)
         study = study_service.submit(session, bell, spec, compatible)
-        return SubmittedStudy.of(session, study.id, plan=plan, warning=power_warning(plan))
+        answer = SubmittedStudy.of(session, study.id, plan=plan, warning=power_warning(plan))
+        return once.keep(session, answer)
 
     return submission.submit(db, bell, settings, spec, accept, insist=insist)
 
@@ -174,28 +177,31 @@ def table(session: Reading, files: Store, study_id: int, table: Table, ending: E
     return table_file(parts, ending, f"study-{study_id}-{table}")
 
 
-@router.post("/{study_id}/seeds", status_code=202, operation_id="addSeeds", responses=problems(404, 422))
-def add_seeds(db: Db, bell: Bell, study_id: int, more: MoreSeeds) -> StudyOut:
+@router.post("/{study_id}/seeds", status_code=202, operation_id="addSeeds", responses=problems(404, 409, 422))
+def add_seeds(db: Db, bell: Bell, once: OnceByHeader, study_id: int, more: MoreSeeds) -> StudyOut:
     """Add seeds to every arm of a study; the verdict includes them once they have run."""
     with db.transaction() as session:
         study_service.add_seeds(session, bell, study_id, more.count)
-        return StudyOut.of(session, study_id)
+        return once.keep(session, StudyOut.of(session, study_id))
 
 
-@router.post("/{study_id}/arms", status_code=202, operation_id="addArm", responses=problems(404, 422))
+@router.post("/{study_id}/arms", status_code=202, operation_id="addArm", responses=problems(404, 409, 422))
 def more_arms(
     db: Db,
     bell: Bell,
     settings: Config,
+    once: OnceByHeader,
     study_id: int,
     arm: Annotated[ArmSpec, Body(openapi_examples=ARM)],
     insist: Insist = False,
 ) -> StudyOut:
     """Add an arm to a study, finished or not. It gets the study's seeds and, with tuning, its own trials first. The
     reference does not change."""
-    submission.add_arm(db, bell, settings, study_id, arm, insist=insist)
-    with db.reading() as session:
-        return StudyOut.of(session, study_id)
+
+    def then(session: Session) -> StudyOut:
+        return once.keep(session, StudyOut.of(session, study_id))
+
+    return submission.add_arm(db, bell, settings, study_id, arm, then, insist=insist)
 
 
 @router.post(

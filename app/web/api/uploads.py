@@ -18,6 +18,7 @@ from app.web.api.answer import Answer
 from app.web.api.examples import READING, SOURCE
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.errors import field_errors, problems
+from app.web.http.idempotency import Once, OnceByHeader, OnceByUpload
 from app.web.http.uploads import ANY_SIZE, FormFiles, RawFile
 from app.web.http.waiting import Wait, ended
 from app.web.text.findings import with_message
@@ -95,14 +96,14 @@ class UploadOut(UploadListed):
     "",
     status_code=202,
     operation_id="uploadFiles",
-    responses=problems(422, 503),
+    responses=problems(409, 422, 503),
     openapi_extra=OF_FORM,
     max_body_size=ANY_SIZE,
 )
-def upload_files(received: FormFiles, db: Db, bell: Bell, files: Store) -> UploadOut:
+def upload_files(received: FormFiles, once: OnceByUpload, db: Db, bell: Bell, files: Store) -> UploadOut:
     """Upload one file, or several that belong together, as a form: CSV, TSV, JSONL, JSON or Parquet. Bytes are
     streamed to the files store; then a worker reads them. Uploading the same bytes twice gives one upload."""
-    return _add(received, db, bell, files, _options(received.fields))
+    return _add(received, once, db, bell, files, _options(received.fields))
 
 
 @router.put(
@@ -122,16 +123,21 @@ def upload_file(
     options: Annotated[ReadingOptions, Query()],
 ) -> UploadOut:
     """Upload one file as the request's body: `curl -T reviews.csv …/uploads/files/`."""
-    return _add(received, db, bell, files, options)
+    return _add(received, Once(), db, bell, files, options)
 
 
-@router.post("/sources", status_code=202, operation_id="uploadSource", responses=problems(422))
+@router.post("/sources", status_code=202, operation_id="uploadSource", responses=problems(409, 422))
 def upload_source(
-    db: Db, bell: Bell, settings: Config, source: Annotated[SourceRequest, Body(openapi_examples=SOURCE)]
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    once: OnceByHeader,
+    source: Annotated[SourceRequest, Body(openapi_examples=SOURCE)],
 ) -> UploadOut:
     """Have a worker fetch a dataset of the hub, or a directory below VEZNA_DATA_ROOTS, and read it."""
     with db.transaction() as session:
-        return UploadOut.of(session, upload_service.add_source(session, bell, source, settings.data_roots))
+        upload = upload_service.add_source(session, bell, source, settings.data_roots)
+        return once.keep(session, UploadOut.of(session, upload))
 
 
 @router.get("", operation_id="listUploads")
@@ -164,10 +170,12 @@ def delete_upload(db: Db, files: Store, upload_id: RowId) -> None:
         deletion.delete_upload(session, files, upload_id)
 
 
-def _add(received: FormFiles, db: Db, bell: Bell, files: Files, options: ReadingOptions) -> UploadOut:
+def _add(received: FormFiles, once: Once, db: Db, bell: Bell, files: Files, options: ReadingOptions) -> UploadOut:
     stored = received.stored()
     with db.transaction() as session:
-        return UploadOut.of(session, upload_service.add_files(session, bell, files, stored, options))
+        return once.keep(
+            session, UploadOut.of(session, upload_service.add_files(session, bell, files, stored, options))
+        )
 
 
 def _options(fields: dict[str, str]) -> ReadingOptions:

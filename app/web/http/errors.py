@@ -13,7 +13,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from app.domain.errors import Conflict, FieldError, Invalid, NotFound, SyntaxFieldError, Unavailable, VeznaError
+from app.domain.errors import (
+    Conflict,
+    FieldError,
+    InProgress,
+    Invalid,
+    NotFound,
+    SyntaxFieldError,
+    Unavailable,
+    VeznaError,
+)
 from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
@@ -132,7 +141,7 @@ def _known(request: Request, error: Exception) -> Response:
     status, title = STATUS[kind] if kind else (500, INTERNAL)
     fields = error.fields if isinstance(error, Invalid) else ()
     answer = _answer(request, status, kind.__name__.lower() if kind else "internal", title, error.message, fields)
-    return _later(answer) if status == 503 else answer
+    return _later(answer) if isinstance(error, Unavailable | InProgress) else answer
 
 
 def _database_away(request: Request, error: Exception) -> Response:

@@ -68,6 +68,11 @@ class Received:
         with _room():
             self._incoming[-1][1].write(data)
 
+    @property
+    def digests(self) -> list[tuple[str, str]]:
+        """The name and the SHA-256 of each file."""
+        return [(name, incoming.sha256) for name, incoming in self._incoming]
+
     def stored(self) -> list[tuple[str, Stored]]:
         """Put all files into the store. Raises Invalid for a rejected request, no file, and an empty file."""
         if self.refused:

@@ -22,6 +22,7 @@ from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Figure, choose, drawn
 from app.web.figures.labels import labels
 from app.web.figures.lengths import lengths
+from app.web.forms.once import OnceByFiles, OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.figure_file import Ending, figure_file
@@ -45,6 +46,7 @@ def index(session: Reading, settings: Config, render: Render) -> HTMLResponse:
 @router.post("/files", max_body_size=ANY_SIZE)
 def add_files(
     received: FormFiles,
+    once: OnceByFiles,
     db: Db,
     bell: Bell,
     files: Store,
@@ -59,21 +61,28 @@ def add_files(
         stored = received.stored()
         with db.transaction() as writing:
             upload = upload_service.add_files(writing, bell, files, stored, options)
-            return _to_upload(upload.id)
+            return _to(once.keep(writing, upload_address(upload.id)))
     except Invalid as error:
         return _refused(render, request, _list(session, settings), error)
 
 
 @router.post("/sources")
 def add_source(
-    db: Db, bell: Bell, session: Reading, settings: Config, render: Render, request: Request, form: SentForm
+    db: Db,
+    bell: Bell,
+    once: OnceByForm,
+    session: Reading,
+    settings: Config,
+    render: Render,
+    request: Request,
+    form: SentForm,
 ) -> Response:
     """Have a worker fetch a hub dataset or a directory; or the page again with what is wrong."""
     values = typed_source(form)
     try:
         with db.transaction() as writing:
             upload = upload_service.add_source(writing, bell, source_request(values), settings.data_roots)
-            return _to_upload(upload.id)
+            return _to(once.keep(writing, upload_address(upload.id)))
     except Invalid as error:
         return _refused(render, request, replace(_list(session, settings), source=values), error)
 
@@ -85,11 +94,13 @@ def show_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLRespo
 
 
 @router.post("/uploads/{upload_id:int}")
-def make_dataset(db: Db, bell: Bell, session: Reading, render: Render, upload_id: RowId, form: SentForm) -> Response:
+def make_dataset(
+    db: Db, bell: Bell, once: OnceByForm, session: Reading, render: Render, upload_id: RowId, form: SentForm
+) -> Response:
     """Make a dataset of an upload; or the form again, with what is wrong or as another choice changes it."""
     page = _upload(session, upload_id)
     if page.form is None:
-        return _to_upload(upload_id)
+        return _to(upload_address(upload_id))
     mapping_form = page.form.typed(form)
     page = replace(page, form=mapping_form)
     if form.get("do") == "show":
@@ -97,7 +108,7 @@ def make_dataset(db: Db, bell: Bell, session: Reading, render: Render, upload_id
     try:
         with db.transaction() as writing:
             row = dataset_service.prepare(writing, bell, mapping_form.request(upload_id))
-            return RedirectResponse(address_of(row), status_code=303)
+            return _to(once.keep(writing, address_of(row)))
     except Invalid as error:
         return render.page(UPLOAD, replace(page, errors=at_fields(error.at())), status=422)
 
@@ -111,7 +122,7 @@ def read_again(db: Db, bell: Bell, session: Reading, render: Render, upload_id: 
             upload_service.read_again(writing, bell, upload_id, options)
     except (Invalid, Conflict) as error:
         return render.page(UPLOAD, replace(_upload(session, upload_id), errors=error.at()), status=422)
-    return _to_upload(upload_id)
+    return _to(upload_address(upload_id))
 
 
 @router.get("/{name}")
@@ -189,8 +200,13 @@ def _upload(session: Session, upload_id: int) -> UploadPage:
     return UploadPage(row, form, versions)
 
 
-def _to_upload(upload_id: int) -> RedirectResponse:
-    return RedirectResponse(f"/data/uploads/{upload_id}", status_code=303)
+def _to(address: str) -> RedirectResponse:
+    return RedirectResponse(address, status_code=303)
+
+
+def upload_address(upload_id: int) -> str:
+    """The page of an upload."""
+    return f"/data/uploads/{upload_id}"
 
 
 def address_of(row: DatasetRow) -> str:

@@ -22,6 +22,7 @@ from app.services.compatibility import Compatible
 from app.services.learning import remedied_study
 from app.services.study_plan import PlannedStudy, planned
 from app.store.queries import base_models, datasets, runs, studies
+from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.i18n import gettext as _
@@ -173,19 +174,19 @@ def estimate(at: At, render: Render) -> Response:
 
 
 @router.post("")
-def submit(at: At, render: Render) -> Response:
+def submit(at: At, once: OnceByForm, render: Render) -> Response:
     """Start the study, or show the form again with its errors."""
     inputs = StudyInputs.of(at.session, at.form)
     try:
         spec = inputs.form.spec()
 
-        def accept(writing: Session, compatible: Compatible) -> int:
-            return study_service.submit(writing, at.bell, spec, compatible).id
+        def accept(writing: Session, compatible: Compatible) -> str:
+            return once.keep(writing, f"/studies/{study_service.submit(writing, at.bell, spec, compatible).id}")
 
-        study_id = submission.submit(at.db, at.bell, at.settings, spec, accept, insist=at.insists)
+        address = submission.submit(at.db, at.bell, at.settings, spec, accept, insist=at.insists)
     except Invalid as error:
         return render.page(STUDY, at.study_page(inputs, at_checkbox(error).at()), status=422)
-    return RedirectResponse(f"/studies/{study_id}", status_code=303)
+    return RedirectResponse(address, status_code=303)
 
 
 @router.get("/{study_id:int}/arms/new")
@@ -214,15 +215,20 @@ def estimate_arm(at: At, render: Render, study_id: int) -> Response:
 
 
 @router.post("/{study_id:int}/arms")
-def submit_arm(at: At, render: Render, study_id: int) -> Response:
+def submit_arm(at: At, once: OnceByForm, render: Render, study_id: int) -> Response:
     """Add the arm, or show the form again with its errors."""
     if at.arm is None:
         return RedirectResponse(f"/studies/{study_id}/arms/new", status_code=303)
+    address = f"/studies/{study_id}"
+
+    def then(writing: Session) -> str:
+        return once.keep(writing, address)
+
     try:
-        submission.add_arm(at.db, at.bell, at.settings, study_id, at.arm.spec(), insist=at.insists)
+        submission.add_arm(at.db, at.bell, at.settings, study_id, at.arm.spec(), then, insist=at.insists)
     except Invalid as error:
         return render.page(ARM, at.arm_page(study_id, at.arm, at_checkbox(error).at()), status=422)
-    return RedirectResponse(f"/studies/{study_id}", status_code=303)
+    return RedirectResponse(address, status_code=303)
 
 
 @router.post("/{study_id:int}/arms/stop")

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from pydantic import BeforeValidator
+from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
 from app.domain.studies.recipes import Outcome
@@ -13,6 +14,7 @@ from app.services.recipes import RecipeRequest
 from app.web.figures.drawing.render import Theme
 from app.web.figures.recipe import recipe as recipe_figure
 from app.web.forms.errors import validated
+from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.http.figure_file import Ending, figure_file
@@ -57,15 +59,26 @@ def chart(session: Reading, recipe_id: str, ending: Ending, theme: Theme = "ligh
 
 @router.post("/{recipe_id}/run")
 def run(
-    db: Db, bell: Bell, settings: Config, session: Reading, render: Render, recipe_id: str, form: SentForm
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    once: OnceByForm,
+    session: Reading,
+    render: Render,
+    recipe_id: str,
+    form: SentForm,
 ) -> Response:
     """Queue a recipe's study and show it; or the list with the reason why it was refused."""
     values = {name: form.get(name, "") for name in ("base_model", "dataset", "general_text")}
+
+    def then(writing: Session, study_id: int) -> str:
+        return once.keep(writing, f"/studies/{study_id}")
+
     try:
         request = validated(RecipeRequest, {name: value for name, value in values.items() if value})
-        study = recipes.run(db, bell, settings, recipe_id, request, insist=form.get("insist") == "true")
+        address = recipes.run(db, bell, settings, recipe_id, request, then, insist=form.get("insist") == "true")
     except Invalid as error:
         model, data, text = values.values()
         page = recipes_page(session, model, data, text, errors=at_button(error.fields), refused=recipe_id)
         return render.page("recipes/index.html", page, status=422)
-    return RedirectResponse(f"/studies/{study}", status_code=303)
+    return RedirectResponse(address, status_code=303)

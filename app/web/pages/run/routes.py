@@ -22,6 +22,7 @@ from app.store.session import Database
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Drawn, drawn
 from app.web.figures.run import RunData, run_figure, run_figures
+from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
@@ -108,11 +109,12 @@ def cancel(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
 
 
 @router.post("/clone")
-def clone(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
+def clone(db: Db, bell: Bell, once: OnceByForm, run_id: int) -> RedirectResponse:
     """Submit the same spec again, as a run of its own."""
     with db.transaction() as session:
         run = run_service.submit(session, bell, runs.get(session, run_id).spec)
-    return RedirectResponse(f"/runs/{run.id}", status_code=303)
+        address = once.keep(session, f"/runs/{run.id}")
+    return RedirectResponse(address, status_code=303)
 
 
 def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[str, Drawn]) -> RunPage:

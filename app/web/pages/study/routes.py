@@ -10,6 +10,7 @@ from app.web.address import Address
 from app.web.figures.drawing.render import Theme
 from app.web.figures.study import StudyData, study_figure
 from app.web.figures.view import ViewParams
+from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
 from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.study.context import StudyPage
@@ -65,11 +66,14 @@ def progress(session: Reading, render: Render, study_id: int) -> HTMLResponse:
 
 
 @router.post("/seeds")
-def add_seeds(db: Db, bell: Bell, study_id: int, count: Annotated[int, Form(ge=1, le=100)]) -> RedirectResponse:
+def add_seeds(
+    db: Db, bell: Bell, once: OnceByForm, study_id: int, count: Annotated[int, Form(ge=1, le=100)]
+) -> RedirectResponse:
     """More seeds for every arm."""
     with db.transaction() as session:
         study_service.add_seeds(session, bell, study_id, count)
-    return RedirectResponse(f"/studies/{study_id}", status_code=303)
+        address = once.keep(session, f"/studies/{study_id}")
+    return RedirectResponse(address, status_code=303)
 
 
 @router.post("/cancel")

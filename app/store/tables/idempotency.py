@@ -1,0 +1,27 @@
+"""Requests that were accepted under an `Idempotency-Key`."""
+
+from datetime import datetime
+
+from sqlalchemy import String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.store.tables.base import Base, now
+
+
+class IdempotencyKeyRow(Base):
+    """The answer to a request with a key, written in the transaction that created what the answer names."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(String(120), primary_key=True)
+    """The user who sent it; empty without login."""
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the request: method, address and body."""
+    status: Mapped[int]
+    """Of the answer."""
+    location: Mapped[str] = mapped_column(default="")
+    """Of a redirect."""
+    body: Mapped[str] = mapped_column(default="")
+    """JSON; empty for a redirect."""
+    created_at: Mapped[datetime] = mapped_column(default=now, index=True)
