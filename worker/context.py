@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from app.domain.errors import Invalid
 from app.queue import Doorbell
+from app.services.clock_jumps import ClockWatch
 from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
@@ -27,6 +28,7 @@ class Context:
     trainers: WarmPool = field(default_factory=WarmPool)
     estimator: Estimator = field(default_factory=Estimator)
     ingest: IngestQueue = field(default_factory=IngestQueue)
+    clock: ClockWatch = field(default_factory=ClockWatch)
 
     @property
     def worker(self) -> str:

@@ -15,9 +15,8 @@ from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.resources import estimates
 from app.store.files import RUNS, UPLOADS
-from app.store.queries import runs, uploads, workers
+from app.store.queries import clock, runs, uploads, workers
 from app.store.session import after_commit
-from app.store.tables import now
 from worker import device
 from worker.children.host import ChildInterrupted
 from worker.context import Context, process_context
@@ -118,6 +117,7 @@ def sweep() -> None:
     """Send lost tasks again, end expired leases, and remove files that are no longer needed."""
     context = process_context()
     with context.database.transaction() as session:
+        context.clock.look(session, context.settings.lease_seconds)
         swept = sweeping.sweep(session, context.bell, context.settings)
     if swept.rung or swept.requeued or swept.ended:
         log.info("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
@@ -141,8 +141,8 @@ def sign_on(context: Context, detected: device.Device) -> None:
             context_bytes=detected.context_bytes,
             problem=detected.problem,
         )
-        waiting = [run.id for run in runs.to_ring_again(session, now())][:RING_AT_ONCE]
-        runs.rung(session, waiting, now())
+        waiting = [run.id for run in runs.to_ring_again(session, clock.now(session))][:RING_AT_ONCE]
+        runs.rung(session, waiting, clock.now(session))
         for run_id in waiting:  # what waits need not wait for the sweep too
             after_commit(session, partial(context.bell.ring, TRAIN, run_id))
 
@@ -150,7 +150,7 @@ def sign_on(context: Context, detected: device.Device) -> None:
 def beat(context: Context) -> None:
     """Write a heartbeat."""
     with context.database.transaction() as session:
-        workers.beat(session, context.worker, now())
+        workers.beat(session, context.worker, clock.now(session))
 
 
 def _remove_checkpoints(context: Context) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.queue import PREPARE, READ, Doorbell
-from app.store.queries import ingestion
+from app.store.queries import clock, ingestion
 from app.store.queries.ingestion import Ingested
 from app.store.session import after_commit
-from app.store.tables import DatasetRow, UploadRow, now
+from app.store.tables import DatasetRow, UploadRow
 
 SILENT_SECONDS = 90.0
 """A worker that has sent no heartbeat for this long is lost."""
@@ -19,14 +19,14 @@ TASKS = {UploadRow: READ, DatasetRow: PREPARE}
 
 def ring(session: Session, bell: Doorbell, row: UploadRow | DatasetRow) -> None:
     """Have a worker begin, or begin again."""
-    row.started_at, row.seen_at, row.rung_at = None, None, now()
+    row.started_at, row.seen_at, row.rung_at = None, None, clock.now(session)
     session.flush()
     after_commit(session, partial(bell.ring, TASKS[type(row)], row.id))
 
 
 def begin(session: Session, table: type[Ingested], row_id: int) -> Ingested | None:
     """Claim what is to be done. None if it is done, or a live worker has it."""
-    at = now()
+    at = clock.now(session)
     if not ingestion.begin(session, table, row_id, at, _silent_since(at)):
         return None
     return session.get_one(table, row_id, populate_existing=True)
@@ -35,7 +35,7 @@ def begin(session: Session, table: type[Ingested], row_id: int) -> Ingested | No
 def progress(session: Session, claimed: UploadRow | DatasetRow, share: float, rows: int) -> bool:
     """A heartbeat, and how far the work is. False if the claim has expired."""
     counted: dict[str, Any] = {"rows_read": rows} if isinstance(claimed, UploadRow) else {}
-    return ingestion.write(session, claimed, seen_at=now(), progress=share, **counted)
+    return ingestion.write(session, claimed, seen_at=clock.now(session), progress=share, **counted)
 
 
 def failed(session: Session, claimed: UploadRow | DatasetRow, message: str) -> bool:

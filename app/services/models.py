@@ -11,9 +11,9 @@ from app.domain.messages import _
 from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelRegistration
 from app.queue import INSPECT, Doorbell
 from app.services.roots import below_a_root
-from app.store.queries import base_models
+from app.store.queries import base_models, clock
 from app.store.session import after_commit
-from app.store.tables import BaseModelRow, now
+from app.store.tables import BaseModelRow
 
 INSPECTION_SECONDS = 120
 """Time limit of an inspection."""
@@ -70,7 +70,7 @@ def reference_of(source: str, location: str) -> str:
 
 def begin_inspection(session: Session, model_id: int) -> BaseModelRow | None:
     """Claim a base model's inspection. None if it is inspected already, or is being inspected elsewhere."""
-    at = now()
+    at = clock.now(session)
     if not base_models.begin_inspection(session, model_id, at, _due(at)):
         return None
     return base_models.by_id(session, model_id)

@@ -10,9 +10,9 @@ from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import OwedRun
 from app.queue import TRAIN, Doorbell
 from app.services.resources import estimates
-from app.store.queries import events
+from app.store.queries import clock, events
 from app.store.session import after_commit
-from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow, now
+from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow
 
 
 def enqueue_owed(
@@ -56,7 +56,7 @@ def enqueue(
         learning_rate=spec.learning_rate,
         spec_json=spec.model_dump(mode="json"),
         status=RunStatus.QUEUED.value,
-        rung_at=now(),
+        rung_at=clock.now(session),
     )
     session.add(run)
     session.flush()

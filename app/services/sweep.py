@@ -14,7 +14,7 @@ from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
 from app.services.workers import forget
 from app.settings import Settings
-from app.store.queries import events, idempotency, runs, studies, workers
+from app.store.queries import clock, events, idempotency, runs, studies, workers
 from app.store.session import after_commit
 from app.store.tables import RunRow, now
 
@@ -30,7 +30,7 @@ class Swept:
 
 def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     """End expired leases, and ring again for waiting work while a worker is idle."""
-    at = now()
+    at = clock.now(session)
     for study_id in studies.being_tuned(session):  # first: a study is always locked before its runs
         tuning.try_to_advance(session, bell, study_id)
     lost = runs.expired(session, at)
@@ -49,7 +49,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     estimates.ring_again(session, bell, at, rung_before)
     ingestion.ring_again(session, bell, at, rung_before)
     forget(session)
-    idempotency.forget(session, at)
+    idempotency.forget(session, now())
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

@@ -11,7 +11,7 @@ from app.domain.errors import FieldError
 from app.domain.messages import _
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.settings import Settings
-from app.store.queries import workers
+from app.store.queries import clock, workers
 from app.store.tables import WorkerRow, now
 
 REMEMBER = timedelta(hours=24)
@@ -63,7 +63,7 @@ def sign_on(
     problem: str = "",
 ) -> None:
     """Register a worker under its name, idle and not draining."""
-    at = now()
+    at = clock.now(session)
     known = workers.get(session, name)
     rate = known.matmul_flops if known and known.device_name == device_name else None
     session.merge(
@@ -80,7 +80,7 @@ def sign_on(
             problem=problem[:PROBLEM_CHARACTERS] or None,
             run_id=None,
             draining=False,
-            started_at=at,
+            started_at=now(),
             heartbeat_at=at,
         )
     )
@@ -89,7 +89,7 @@ def sign_on(
 def live(session: Session, settings: Settings) -> list[WorkerView]:
     """Workers with a heartbeat in the last day; a worker whose heartbeat is older than a lease is lost, unless it was
     told to stop: then it has ended."""
-    at = now()
+    at = clock.now(session)
     rows = workers.all_seen(session, at - REMEMBER)
     views = [_view(row, (at - row.heartbeat_at).total_seconds(), settings) for row in rows]
     return [view for view, row in zip(views, rows, strict=True) if not (row.draining and view.state == "lost")]
@@ -97,7 +97,7 @@ def live(session: Session, settings: Settings) -> list[WorkerView]:
 
 def forget(session: Session) -> None:
     """Delete the rows of workers that have been away for a month."""
-    workers.delete_unseen(session, now() - FORGET)
+    workers.delete_unseen(session, clock.now(session) - FORGET)
 
 
 def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:
@@ -107,7 +107,7 @@ def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:
     result is also None if no worker has ever reported: a run may be queued before its worker starts. A worker that
     cannot execute the run then writes that to the run's log (`unable`).
     """
-    at = now()
+    at = clock.now(session)
     known = workers.all_seen(session, at - REMEMBER)
     present = [row for row in known if row.heartbeat_at >= at - AWAY] or known
     for need in sorted(needs):

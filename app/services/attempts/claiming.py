@@ -17,6 +17,7 @@ from app.services.workers import unable
 from app.store.queries import (
     artifacts,
     base_models,
+    clock,
     datasets,
     evaluations,
     events,
@@ -95,7 +96,7 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         RunStatus.QUEUED,
         RunStatus.RUNNING,
         worker=worker,
-        lease_expires_at=at + timedelta(seconds=lease_seconds),
+        lease_expires_at=clock.now(session) + timedelta(seconds=lease_seconds),
         started_at=at,
         step=0,
         **dict.fromkeys(PROGRESS),

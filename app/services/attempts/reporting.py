@@ -26,7 +26,7 @@ from app.services import tuning
 from app.services.attempts.claiming import Attempt, Claim
 from app.services.run_log import PHASES, numbers, weight_deltas_summary
 from app.store.files import run_folder
-from app.store.queries import evaluations, events, runs, steps, weight_deltas, workers
+from app.store.queries import clock, evaluations, events, runs, steps, weight_deltas, workers
 from app.store.session import after_commit
 from app.store.tables import ArtifactRow, RunRow, now
 
@@ -51,7 +51,7 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
     Numbers ascend from 1. A report that was already written, because only the answer to its commit was lost, renews the
     lease and nothing else.
     """
-    at = now()
+    at = clock.now(session)
     lease = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
     progress = {name: value for item in reports for name, value in _progress(item).items()}
     unwritten = RunRow.reported < number
@@ -214,7 +214,7 @@ def back_to_queue(
         *conditions,
         phase=None,
         lease_expires_at=None,
-        rung_at=now(),
+        rung_at=clock.now(session),
         attempts=RunRow.attempts - (0 if counted else 1),
     )
     if moved:

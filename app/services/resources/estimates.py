@@ -18,10 +18,10 @@ from app.queue import ESTIMATE, Doorbell
 from app.services.resources.devices import kind_of
 from app.services.resources.requests import run_request
 from app.services.workers import REMEMBER as REMEMBER_WORKERS
-from app.store.queries import base_models, datasets, estimates, runs, workers
+from app.store.queries import base_models, clock, datasets, estimates, runs, workers
 from app.store.queries.estimates import GivenUp
 from app.store.session import Database, after_commit
-from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow, now
+from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow
 
 Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest
 Computed = ResourceEstimate | Preview | MemoryMap | Baseline
@@ -76,7 +76,7 @@ def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) ->
     """The estimates of several requests, by key."""
     by_key = {request.key: request for request in requests}
     rows = estimates.by_keys(session, by_key)
-    at = now()
+    at = clock.now(session)
     for key, request in by_key.items():
         row = rows.get(key)
         if row is None:
@@ -94,7 +94,7 @@ def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) ->
 
 def begin(session: Session, estimate_id: int) -> EstimateRow | None:
     """Claim an estimate. None if it is done, or if it or another one is in progress, whose end rings for it."""
-    at = now()
+    at = clock.now(session)
     if not estimates.begin(session, estimate_id, at, given_up(at)):
         return None
     row = estimates.get(session, estimate_id)
@@ -134,7 +134,7 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
 def for_submitted(session: Session, bell: Doorbell, run: RunRow, model: BaseModelRow, dataset: DatasetRow) -> None:
     """Request a queued run's estimate for the device of the worker that will probably take it; without a worker its
     claim does."""
-    recent = workers.all_seen(session, now() - REMEMBER_WORKERS)
+    recent = workers.all_seen(session, clock.now(session) - REMEMBER_WORKERS)
     capable = [worker for worker in recent if run.spec.method.needed <= set(worker.capabilities)]
     if capable:
         _attach(session, bell, run, model, dataset, max(capable, key=lambda row: row.heartbeat_at))
@@ -169,7 +169,7 @@ def _attach(
 
 
 def _ring_for_next(session: Session, bell: Doorbell) -> None:
-    if row := estimates.next_waiting(session, given_up(now())):
+    if row := estimates.next_waiting(session, given_up(clock.now(session))):
         _ring(session, bell, row.id)
 
 

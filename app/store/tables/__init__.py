@@ -3,6 +3,7 @@
 from app.store.tables.artifact import ArtifactRow
 from app.store.tables.base import Base, now
 from app.store.tables.base_model import BaseModelRow
+from app.store.tables.clock import ClockRow
 from app.store.tables.collection import CollectionRow
 from app.store.tables.dataset import DatasetRow
 from app.store.tables.estimate import EstimateRow
@@ -22,6 +23,7 @@ __all__ = [
     "ArtifactRow",
     "Base",
     "BaseModelRow",
+    "ClockRow",
     "CollectionRow",
     "DatasetRow",
     "EstimateRow",
