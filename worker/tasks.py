@@ -38,8 +38,9 @@ def train(run_id: int) -> None:
     """Claim a run and supervise it. A second delivery finds nothing to claim."""
     context = process_context()
     with context.database.transaction() as session:
-        if workers.draining(session, context.worker):  # this ring may have been the only one
-            runs.to_ring(session, run_id)
+        if workers.draining(session, context.worker):  # this ring may have been the only one: pass it on
+            runs.to_ring(session, run_id)  # and if it is lost, the next sweep rings
+            after_commit(session, partial(context.bell.ring, TRAIN, run_id))
             return
         claim = attempts.claim(session, run_id, context.worker, context.settings.lease_seconds)
         if claim is not None:

@@ -137,6 +137,16 @@ def test_of_many_simultaneous_claims_of_an_estimate_one_succeeds(database: Datab
         assert sum(claim is not None for claim in pool.map(lambda _: begun(database, wanted), range(8))) == 1
 
 
+def test_two_claims_of_two_estimates_that_overlap_do_not_both_succeed(database: Database, bell: SilentBell) -> None:
+    first, second = asked(database, bell, request(), MAP)
+    with ThreadPoolExecutor() as pool:
+        with database.transaction() as session:
+            assert estimates.begin(session, first) is not None
+            other = pool.submit(begun, database, second)
+            time.sleep(0.3)  # it reads before the first commits, or waits; the outcome does not depend on it
+        assert other.result() is None
+
+
 def test_the_claim_of_a_lost_worker_is_taken_over_and_its_late_answer_is_ignored(
     database: Database, bell: SilentBell
 ) -> None:

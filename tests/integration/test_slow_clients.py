@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
@@ -77,6 +78,48 @@ def test_a_client_that_takes_nothing_of_its_answer_is_disconnected(port: int) ->
     with sent(port, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n") as client:
         assert client.recv(1)
         assert ENDED.wait(30)
+
+
+class Buffer:
+    """A transport whose client takes what a test says."""
+
+    def __init__(self) -> None:
+        self.unsent, self.aborted = 0, False
+
+    def write(self, data: bytes) -> None:
+        self.unsent += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def close(self) -> None:
+        pass
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+
+def test_a_buffer_of_the_same_size_is_no_client_that_takes_nothing() -> None:
+    async def aborted(*taken: int) -> bool:
+        config = uvicorn.Config(FastAPI())
+        config.load()
+        connection = LimitedConnection(config, uvicorn.server.ServerState(), {})
+        buffer = Buffer()
+        connection.connection_made(buffer)  # type: ignore[arg-type]
+        connection.transport.write(b"x" * 1000)
+        for size in taken:
+            connection._window_ends()
+            buffer.unsent -= size
+            connection.transport.write(b"x" * size)  # the application fills the buffer again
+        connection._window_ends()
+        connection.connection_lost(None)
+        return buffer.aborted
+
+    assert not asyncio.run(aborted(1000, 600, 1))
+    assert asyncio.run(aborted(1000, 0))
 
 
 def test_a_client_that_asks_twice_on_one_connection_is_answered_twice(port: int) -> None:

@@ -21,6 +21,22 @@ BYTES_A_WINDOW = 15_000
 TIMEOUT = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
+class _Counted:
+    """A transport that counts the bytes that are written to it: the size of its buffer alone does not say whether
+    anything left it."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport, self.written = transport, 0
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, or keep them until the client takes them."""
+        self.written += len(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 class LimitedConnection(H11Protocol):
     """A connection of uvicorn with limits on its client's time."""
 
@@ -30,12 +46,14 @@ class LimitedConnection(H11Protocol):
         super().__init__(*args, **kwargs)
         self._header_timer: asyncio.TimerHandle | None = None
         self._window_timer: asyncio.TimerHandle | None = None
-        self._received, self._in_body, self._unsent = 0, False, 0
-        """Bytes of this window; at its begin, whether a body was to come, and bytes not yet taken."""
+        self._received, self._in_body, self._taken = 0, False, -1
+        """Bytes of this window; at its begin, whether a body was to come, and the bytes that the client had taken if
+        others waited for it, otherwise -1."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the headers of the first request."""
-        super().connection_made(transport)
+        self._counted = _Counted(transport)
+        super().connection_made(self._counted)  # type: ignore[arg-type]
         self._header_timer = self._later(self.header_seconds, self._headers_are_late)
         self._window_timer = self._later(self.window_seconds, self._window_ends)
 
@@ -71,12 +89,13 @@ class LimitedConnection(H11Protocol):
         for a whole window."""
         body = self.conn.their_state is h11.SEND_BODY and not self.flow.read_paused
         unsent = self.transport.get_write_buffer_size()
-        if unsent and unsent == self._unsent:
+        taken = self._counted.written - unsent if unsent else -1
+        if unsent and taken == self._taken:
             self.transport.abort()
             return
         if body and self._in_body and self._received < BYTES_A_WINDOW:
             if self.conn.our_state is h11.SEND_RESPONSE:
                 self.transport.write(TIMEOUT)
             self.transport.close()
-        self._in_body, self._unsent, self._received = body, unsent, 0
+        self._in_body, self._taken, self._received = body, taken, 0
         self._window_timer = self._later(self.window_seconds, self._window_ends)
