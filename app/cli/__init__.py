@@ -2,13 +2,14 @@
 
 import signal
 import sys
-from typing import NoReturn
+from importlib.metadata import version
+from typing import Annotated, NoReturn
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import archive, data, files, models, recipes, serve, studies
-from app.cli.shared import errors
+from app.cli import archive, data, doctor, files, lists, models, recipes, serve, studies
+from app.cli.shared import errors, say
 from app.domain.errors import Invalid, VeznaError
 
 cli = typer.Typer(
@@ -19,6 +20,9 @@ cli = typer.Typer(
 )
 for command in (serve.up, serve.demo, serve.web, studies.submit, studies.estimate, studies.watch, studies.compare):
     cli.command()(command)
+cli.command(name="list")(lists.list_all)
+cli.command()(lists.cancel)
+cli.command()(doctor.doctor)
 cli.command(name="sample")(serve.submit_sample)
 cli.command()(files.export)
 cli.command()(files.report)
@@ -29,6 +33,21 @@ cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
 cli.add_typer(recipes.recipes, name="recipes")
 cli.command(name="migrate")(serve.migrate_database)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"vezna {version('vezna')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Weighs full fine-tuning against LoRA: memory, time, quality, and how sure."""
 
 
 def main() -> None:

@@ -409,3 +409,34 @@ def test_an_import_of_nothing_is_a_sentence(
 ) -> None:
     assert vezna(monkeypatch, "import", str(tmp_path / name)) == 1
     assert says in capsys.readouterr().err.replace("\n", "")
+
+
+def test_studies_and_runs_are_listed_filtered_and_cancelled(
+    server: str, registered: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VEZNA_URL", server)
+    monkeypatch.setattr(shared, "console", Console(width=200))
+
+    def said(*arguments: str, status: int = 0) -> str:
+        assert vezna(monkeypatch, *arguments) == status
+        printed = capsys.readouterr()
+        return printed.err if status else printed.out
+
+    with registered.transaction() as session:
+        study_service.submit(session, SilentBell(), StudySpec.model_validate(STUDY))
+    finish(registered, 1, 0.5)
+    table = said("list")
+    assert "Small study" in table and "1 of 4 runs" in table
+    listed = json.loads(said("list", "runs", "--filter", "not succeeded", "--json"))
+    assert [run["id"] for run in listed] == [4, 3, 2]
+    assert [run["id"] for run in json.loads(said("list", "runs", "--status", "succeeded", "--json"))] == [1]
+    assert [run["id"] for run in json.loads(said("list", "runs", "--method", "lora", "--limit", "1", "--json"))] == [4]
+    assert "50.0%" in said("list", "runs", "--sort", "score")
+    assert "vezna list runs --method" in said("list", "--method", "lora", status=1)
+    assert "--filter archived" in said("list", "runs", "--archived", status=1)
+    assert "nonsense" in said("list", "runs", "--filter", "nonsense = 1", status=1)
+    assert said("cancel", "4", "--run").strip() == "Run 4 is being cancelled: it is cancelled."
+    assert "Study 1 is being cancelled" in said("cancel", "1")
+    assert {run["status"] for run in json.loads(said("list", "runs", "--json"))} == {"succeeded", "cancelled"}
+    assert said("cancel", "1", status=1)
+    assert said("list", "--archived", "--json").strip() == "[]"

@@ -1,0 +1,189 @@
+"""`vezna doctor` names what is wrong with an installation and what to do; `vezna --version`."""
+
+import fcntl
+import json
+import shutil
+import sys
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app.cli import doctor
+from app.services import workers
+from app.settings import Settings
+from app.store.queries import clock
+from app.store.session import Database
+from app.store.tables import WorkerRow
+from tests.integration.test_cli import vezna
+
+Found = dict[str, list[dict[str, Any]]]
+CARDS = '{"cards": [{"uuid": "a", "name": "A100", "memory_bytes": 1, "bf16": true, "problem": "%s"}], "problem": ""}'
+
+
+@pytest.fixture
+def installed(tmp_path: Path, migrated_file: Path, broker: str, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A sound installation with an idle worker; its GPU is not asked."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(migrated_file, home / "vezna.sqlite")
+    monkeypatch.setenv("VEZNA_HOME", str(home))
+    monkeypatch.setenv("VEZNA_BROKER_URL", broker)
+    monkeypatch.delenv("VEZNA_DATABASE_URL", raising=False)
+    monkeypatch.setattr(doctor, "LITTLE_DISK", 0)
+    monkeypatch.setattr(doctor, "NO_DISK", 0)
+    answering(monkeypatch, '{"cards": [], "problem": "torch is built for the CPU"}')
+    database = Database(f"sqlite:///{home / 'vezna.sqlite'}")
+    with database.transaction() as session:
+        workers.sign_on(session, "w1", device="cpu", device_name="", memory_bytes=None, cores=1)
+    return database
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    """Have the process that lets torch look at the GPUs print something."""
+    monkeypatch.setattr(doctor, "PROBE", (sys.executable, "-c", f"print({answer!r})"))
+
+
+def examined() -> Found:
+    """The findings by check."""
+    found: Found = {}
+    for finding in doctor.examine():
+        found.setdefault(finding.check, []).append(
+            {"state": finding.state, "message": finding.message, "remedy": finding.remedy}
+        )
+    return found
+
+
+def only_problem(found: Found, check: str) -> dict[str, Any]:
+    """The only check that found a problem, which names a remedy."""
+    problems = {name for name, findings in found.items() if any(f["state"] == "problem" for f in findings)}
+    assert problems == {check}, found
+    [problem] = [finding for finding in found[check] if finding["state"] == "problem"]
+    assert problem["remedy"]
+    return problem
+
+
+def test_a_sound_installation_has_no_problem(
+    installed: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vezna(monkeypatch, "doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {finding["state"] for finding in found} == {"ok"}, found
+    checks = {finding["check"] for finding in found}
+    assert checks == {
+        *("python", "libraries", "home", "disk", "temporary files", "database"),
+        *("workers", "clock", "broker", "files", "gpu"),
+    }
+    assert not list(Path(installed.url.database or "").parent.glob("files/uploads/*"))
+
+
+def test_problems_are_printed_with_remedies_and_the_exit_status_is_1(
+    installed: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VEZNA_BROKER_URL", "redis://127.0.0.1:9/0")
+    assert vezna(monkeypatch, "doctor") == 1
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if line.startswith("problem")]
+    assert line.startswith("problem  broker: It does not answer. Start it")
+    assert [line for line in lines if line.startswith("ok       database: SQLite at revision")]
+
+
+def test_a_database_of_another_revision_and_one_that_is_missing(installed: Database) -> None:
+    with installed.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    assert "stands at 0001" in only_problem(examined(), "database")["message"]
+    installed.dispose()
+    Path(installed.url.database or "").unlink()
+    assert "vezna migrate" in only_problem(examined(), "database")["remedy"]
+    assert not Path(installed.url.database or "").exists()
+
+
+def test_a_server_that_does_not_answer_is_named(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEZNA_DATABASE_URL", "postgresql://user:secret@127.0.0.1:9/vezna")
+    problem = only_problem(examined(), "database")
+    assert "does not answer" in problem["message"]
+    assert "secret" not in problem["message"]
+
+
+def test_a_wrong_setting_is_named(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEZNA_LEASE_SECONDS", "1")
+    assert "VEZNA_HEARTBEAT_SECONDS" in only_problem(examined(), "settings")["message"]
+
+
+def test_a_lost_worker_and_an_absent_control_node(installed: Database, filled_file: Path) -> None:
+    installed.dispose()
+    shutil.copy(filled_file, installed.url.database or "")
+    with installed.transaction() as session:
+        session.execute(text("DELETE FROM workers"))
+        workers.sign_on(session, "w1", device="cpu", device_name="", memory_bytes=None, cores=1)
+        session.add(WorkerRow(name="w2", heartbeat_at=clock.now(session) - timedelta(hours=1)))
+        session.execute(text("UPDATE runs SET rung_at = '2026-01-01 00:00:00', status = 'queued' WHERE id = 1"))
+    found = examined()
+    assert "no control node sweeps" in only_problem(found, "control")["message"]
+    assert [(f["state"], f["message"][:10]) for f in found["workers"]] == [
+        ("ok", "w1 is idle"),
+        ("warning", "w2 is lost"),
+    ]
+    with installed.transaction() as session:
+        session.execute(text("DELETE FROM workers WHERE name = 'w1'"))
+    assert "No worker" in only_problem(examined(), "workers")["message"]
+
+
+def test_a_broken_gpu_and_a_probe_that_fails(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, CARDS % "")
+    assert examined()["gpu"] == [{"state": "ok", "message": "A100 works", "remedy": ""}]
+    answering(monkeypatch, CARDS % "no kernel image")
+    assert "no kernel image" in only_problem(examined(), "gpu")["message"]
+    answering(monkeypatch, "Segmentation fault")
+    assert "torch cannot be used" in only_problem(examined(), "gpu")["message"]
+    answering(monkeypatch, '{"cards": [], "problem": "torch is built for the CPU"}')
+    monkeypatch.setenv("VEZNA_DEVICE", "cuda")
+    assert "built for the CPU" in only_problem(examined(), "gpu")["message"]
+
+
+def test_little_space_warns_and_none_is_a_problem(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LITTLE_DISK", 1 << 60)
+    assert examined()["disk"][0]["state"] == "warning"
+    monkeypatch.setattr(doctor, "NO_DISK", 1 << 60)
+    assert examined()["disk"][0]["state"] == "problem"
+
+
+def test_a_store_that_cannot_be_written_is_a_problem(
+    installed: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VEZNA_FILES_URL", str(tmp_path / "file" / "store"))
+    assert "store" in only_problem(examined(), "files")["message"]
+
+
+def test_an_old_library_is_named(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        doctor, "requires", lambda _name: ["rich>=9999", "no-such-library>=1", "torch>=9; extra == 'x'"]
+    )
+    message = only_problem(examined(), "libraries")["message"]
+    assert message == f"rich {version('rich')} is not >=9999; no-such-library is missing"
+
+
+def test_clocks_that_differ_are_a_warning(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda _session: datetime.now(UTC) - timedelta(minutes=10))
+    [finding] = examined()["clock"]
+    assert (finding["state"], finding["message"]) == ("warning", "The database's clock is 600 s behind this machine's")
+
+
+def test_the_broker_of_vezna_up_is_found_while_it_runs(installed: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "broker"
+    folder.mkdir()
+    (folder / "valkey.conf").write_text("bind 127.0.0.1\nport 4711\nrequirepass abc\n")
+    settings = Settings(home=tmp_path / "home")
+    assert doctor.of_running_stack(settings) == settings
+    with (tmp_path / "home" / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert doctor.of_running_stack(settings).broker == "redis://:abc@127.0.0.1:4711/0"
+
+
+def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert vezna(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"vezna {version('vezna')}\n"
