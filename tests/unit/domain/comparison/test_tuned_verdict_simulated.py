@@ -5,7 +5,6 @@ The studies come from benchmarks/tuned_verdict.py. Seeds are fixed, so these tes
 
 import importlib.util
 import sys
-from collections import Counter
 from math import sqrt
 from pathlib import Path
 from types import ModuleType
@@ -39,7 +38,7 @@ def claims(kind: str, cost: float, studies: int = STUDIES, validation: int = 150
 
 
 def test_choosing_on_validation_makes_no_difference_where_there_is_none() -> None:
-    found = [tuned.judged(final, Counter({(0.89, 0.89): 400})) for final in tuned.FINALS]
+    found = [tuned.judged(final, [(tuned.Found(0.89, 0.0),) * 2] * 400) for final in tuned.FINALS]
     assert {one.unlike for one in found} == {0.0}
     assert max(one.any for one in found) <= 0.06 + 3 * sqrt(0.06 * 0.94 / 400)
     assert claims("halving", 0.0, 20).unlike == 0.0
@@ -50,6 +49,15 @@ def test_what_is_said_of_arms_at_their_configurations_is_seldom_false(kind: str)
     found = [claims(kind, cost) for cost in (0.01, 0.04)]
     assert np.mean([one.false for one in found]) <= 0.05
     assert all(one.unlike > 0.1 for one in found), "150 items do not tell such configurations apart"
+
+
+def test_the_variance_of_a_choice_is_that_of_choosing_again() -> None:
+    assert tuned.choice_variance([0.9, 0.5, 0.4], 1000) < 1e-12, "nothing else would be chosen"
+    close = tuned.choice_variance([0.90, 0.89, 0.88], 150)
+    assert 0.002**2 < close < 0.01**2, "of three configurations a point apart"
+    assert tuned.choice_variance([0.90, 0.89, 0.88], 100_000) < close
+    found = claims("rates", 0.04)
+    assert found.widened < found.any and found.wider > found.width
 
 
 def test_tpe_makes_no_more_false_claims() -> None:
