@@ -7,14 +7,14 @@ import hashlib
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self, cast
 
 import fsspec
 
-from app.domain.errors import Invalid, NotFound
+from app.domain.errors import Invalid, NotFound, Unavailable, VeznaError
 from app.domain.messages import _
 
 SAFE = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]*(/[A-Za-z0-9_\-][A-Za-z0-9._\-]*)*")
@@ -39,25 +39,44 @@ class Stored(NamedTuple):
     """Its name in the store. Names are never reused, so a removal never hits a file that has just arrived."""
 
 
+class StoreUnavailable(Unavailable, OSError):
+    """The store does not answer, whatever its library raised: botocore's errors are no OSError."""
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Turns what a store's library raises when the store is away into StoreUnavailable."""
+    try:
+        yield
+    except (OSError, ValueError, VeznaError):
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise StoreUnavailable(_("The files store does not answer (%(why)s). Try again later.", why=why)) from error
+
+
 class Files:
-    """A place for files. `url` is a directory or an fsspec URL."""
+    """A place for files. `url` is a directory or an fsspec URL. A store that is away raises StoreUnavailable."""
 
     def __init__(self, url: str) -> None:
         # Without a cache of listings: files of other processes must be visible at once.
         self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
 
+    @_answered()
     def put(self, source: Path, name: str) -> None:
         """Copy a local file into the store, replacing what is there."""
         target = self._path(name)
         self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
         self.fs.put_file(str(source), target)
 
+    @_answered()
     def get(self, name: str, target: Path) -> None:
         """Copy a file out of the store."""
         path = self._existing(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         self.fs.get_file(path, str(target))
 
+    @_answered()
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""
         return cast(IO[bytes], self.fs.open(self._existing(name), "rb"))
@@ -66,12 +85,14 @@ class Files:
         """A file that arrives in pieces, of unknown size."""
         return Incoming(self, most_bytes)
 
+    @_answered()
     def names(self, folder: str) -> set[str]:
         """Names of the files in a folder."""
         path = self._path(folder)
         paths = self.fs.ls(path, detail=False) if self.fs.exists(path) else []
         return {f"{folder}/{str(path).rpartition('/')[2]}" for path in paths}
 
+    @_answered()
     def age(self, name: str) -> timedelta:
         """Time since a file was last written. Raises NotFound."""
         written: datetime = self.fs.modified(self._existing(name))
@@ -82,6 +103,7 @@ class Files:
         path = self._existing(name)
         return Path(path) if "file" in _listed(self.fs.protocol) else None
 
+    @_answered()
     def exists(self, name: str) -> bool:
         """Whether a file exists."""
         return bool(self.fs.exists(self._path(name)))
@@ -90,6 +112,7 @@ class Files:
         """A file's bytes, in blocks of a megabyte. Raises NotFound at once, not with the first block."""
         return _blocks(self.open(name))
 
+    @_answered()
     def remove(self, prefix: str) -> None:
         """Remove a file, or a folder with its contents, if it exists."""
         path = self._path(prefix)
@@ -123,11 +146,13 @@ class Incoming:
         self._digest, self._bytes = hashlib.sha256(), 0
         self._stored = False
 
+    @_answered()
     def __enter__(self) -> Self:
         self._files.fs.makedirs(self._path.rpartition("/")[0], exist_ok=True)
         self._file = cast(IO[bytes], self._files.fs.open(self._path, "wb"))
         return self
 
+    @_answered()
     def write(self, data: bytes) -> None:
         """The next piece. Raises Invalid once there are too many bytes."""
         self._bytes += len(data)
@@ -141,6 +166,7 @@ class Incoming:
         """Hex SHA-256 of the bytes so far."""
         return self._digest.hexdigest()
 
+    @_answered()
     def done(self) -> Stored:
         """The file is complete."""
         self._file.close()
