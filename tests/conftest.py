@@ -56,6 +56,7 @@ LONGEST = (
     "test_trainer.py",
     "test_verdict_simulated.py",
     "test_embedded.py",
+    "test_soak.py",
 )
 """The files that take a minute and more, longest first: one that began last would leave all processors but its own
 idle. A file is one worker's (`--dist loadfile`)."""

@@ -57,9 +57,8 @@ class Node:
 
 
 @pytest.fixture
-def node(request: pytest.FixtureRequest, settings: Settings, broker: str, tmp_path: Path) -> Iterator[Node]:
-    queue, environment = getattr(request, "param", (CONTROL_QUEUE, {}))
-    running = Node(queue, settings, broker, tmp_path / "log", **environment)
+def node(settings: Settings, broker: str, tmp_path: Path) -> Iterator[Node]:
+    running = Node(CONTROL_QUEUE, settings, broker, tmp_path / "log")
     yield running
     running.end()
 
@@ -68,7 +67,6 @@ ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 @ON_SQLITE
-@pytest.mark.parametrize("node", [(CONTROL_QUEUE, {}), (TRAIN_QUEUE, {})], indirect=True, ids=["control", "train"])
 def test_no_process_outlives_a_node_that_is_killed(node: Node) -> None:
     until(lambda: len(node.family()) >= 2, 60)
     family = node.family()

@@ -16,7 +16,6 @@ from app.store.session import Database
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("VEZNA_LOG_LEVEL", "info", "Run: vezna migrate"),
         ("VEZNA_DATABASE_URL", "postgresql://u@127.0.0.1:9/d", "The database does not answer"),
         ("VEZNA_PORT", "0", "VEZNA_PORT: Must be 1 or more"),
     ],
