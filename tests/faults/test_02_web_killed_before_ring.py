@@ -3,6 +3,8 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx2
 import pytest
@@ -25,7 +27,22 @@ main()
 """
 
 
-def answers(url: str) -> bool:
+@contextmanager
+def server_that_dies_before_it_rings(vezna: Installation) -> Iterator[str]:
+    """The URL of another web server of the installation; it must have died at the end."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = vezna.child("web").environment | {"VEZNA_PORT": str(port)}
+    with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment) as web:
+        try:
+            until(lambda: _answers(url), 60)
+            yield url
+            assert web.wait(10) == -signal.SIGKILL
+        finally:
+            web.kill()
+
+
+def _answers(url: str) -> bool:
     try:
         return httpx2.get(f"{url}/readyz").is_success
     except httpx2.TransportError:
@@ -33,19 +50,10 @@ def answers(url: str) -> bool:
 
 
 def test_a_run_whose_server_died_before_ringing_is_rung_for_by_the_sweep(vezna: Installation) -> None:
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    environment = vezna.child("web").environment | {"VEZNA_PORT": str(port)}
     with vezna.database.reading() as session:
         before = runs.count_by_status(session)
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], cwd=ROOT, env=environment) as web:
-        try:
-            until(lambda: answers(url), 60)
-            with pytest.raises(httpx2.TransportError):
-                httpx2.post(f"{url}/api/v1/runs", json=spec("succeeds"))
-            assert web.wait(10) == -signal.SIGKILL
-        finally:
-            web.kill()
+    with server_that_dies_before_it_rings(vezna) as url, pytest.raises(httpx2.TransportError):
+        httpx2.post(f"{url}/api/v1/runs", json=spec("succeeds"))
     [newest, *_] = vezna.api.get("/runs").json()["items"]
     vezna.require_succeeded_once(newest["id"])
     with vezna.database.reading() as session:

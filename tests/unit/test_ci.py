@@ -1,0 +1,56 @@
+"""The workflow of GitHub Actions calls what exists, with no more rights than it needs."""
+
+import os
+import re
+import shlex
+from typing import Any
+
+import pytest
+import yaml
+
+from app.settings import ROOT
+
+WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+
+
+def workflow() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(WORKFLOW.read_text())
+    return found
+
+
+def steps() -> list[dict[str, Any]]:
+    return [step for job in workflow()["jobs"].values() for step in job["steps"]]
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+COMMANDS = [step["run"] for step in steps() if "run" in step]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_of_a_job_exists(command: str) -> None:
+    program, *arguments = shlex.split(command)
+    if arguments == ["containers"] and "containers" not in targets():
+        pytest.skip("the Makefile has no target `containers` yet")
+    assert set(arguments) <= targets() if program == "make" else os.access(ROOT / program, os.X_OK)
+
+
+def test_the_jobs_run_the_tests_and_the_containers() -> None:
+    assert COMMANDS == [".ci/run", "make containers"]
+
+
+def test_what_ci_run_makes_exists() -> None:
+    made = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert made and set(made) <= targets()
+
+
+def test_the_workflow_may_only_read_and_its_actions_are_pinned_by_major_version() -> None:
+    found = workflow()
+    assert found["permissions"] == {"contents": "read"}
+    assert found["concurrency"]["group"]
+    assert all("permissions" not in job and job["timeout-minutes"] <= 90 for job in found["jobs"].values())
+    for step in steps():
+        if "uses" in step:
+            assert re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])
