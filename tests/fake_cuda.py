@@ -6,6 +6,7 @@ import pytest
 import torch
 
 _FUNCTIONS = (
+    "Event",
     "empty_cache",
     "init",
     "is_available",
@@ -30,6 +31,10 @@ class FakeCuda:
     """Of allocated and reserved bytes."""
     synchronized: int = 0
     """How often the host waited for the device."""
+    seconds: float = 0.0
+    """The device's own clock; a test advances it."""
+    finished: float = 0.0
+    """It has finished what was queued until then."""
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> "FakeCuda":
         """Answer for `torch.cuda` until the test ends."""
@@ -82,3 +87,29 @@ class FakeCuda:
     def synchronize(self, device: torch.device | None = None) -> None:
         """Wait for queued kernels."""
         self.synchronized += 1
+        self.finished = self.seconds
+
+    def Event(self, enable_timing: bool = False) -> "FakeEvent":
+        """A mark in the queue of kernels."""
+        return FakeEvent(self, enable_timing)
+
+
+@dataclass
+class FakeEvent:
+    """The moment on the device at which its place in the queue is reached."""
+
+    cuda: FakeCuda
+    timed: bool
+    at: float | None = None
+
+    def record(self) -> None:
+        """Take the place behind what is queued."""
+        self.at = self.cuda.seconds
+
+    def elapsed_time(self, later: "FakeEvent") -> float:
+        """Milliseconds; as torch does, it refuses an event that is not recorded, not timed or not reached."""
+        if self.at is None or later.at is None or not (self.timed and later.timed):
+            raise ValueError("Both events must be recorded before calculating elapsed time.")
+        if later.at > self.cuda.finished:
+            raise RuntimeError("CUDA error: device not ready")
+        return (later.at - self.at) * 1000

@@ -193,9 +193,10 @@ class Attempt:
                 "nf4" if nf4 else frozen_dtype,
                 base.model.config._attn_implementation,
                 rate,
+                splits["train"].masked,
             ),
             artifacts=artifacts,
-            clocks=clocks.read(),
+            clocks=clocks.read(trained.steady_tokens / trained.tokens),
         )
 
     def _splits(self, rows: Mapping[Split, Sequence[Row]], base: Loaded) -> dict[Split, Examples]:

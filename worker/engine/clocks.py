@@ -3,7 +3,8 @@ a base model, which happens once per machine, is in neither."""
 
 import time
 from collections.abc import Mapping
-from typing import Literal, cast
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import torch
 
@@ -26,14 +27,26 @@ ClockName = Literal[
 ]
 
 _TRAIN: tuple[ClockName, ...] = ("forward", "backward", "optimizer", "data")
+_APART = "|ledger"
+"""Behind a clock's name in a checkpoint: its seconds in the steps that are measured."""
+
+
+@dataclass
+class Lap:
+    """A moment of training."""
+
+    seconds: float = 0.0
+    """Seconds of training up to it, with the steps that are measured; on CUDA 0 until the clocks are settled."""
 
 
 class Stopwatch:
     """A set of clocks of which one is running.
 
-    On CUDA every switch synchronizes the device: kernels are queued, and otherwise a forward pass would be booked on
-    whatever clock runs when its result is first needed. A synchronization idles the device for about 10 µs, four times
-    a step.
+    On CUDA kernels are queued, so a switch within training only records an event on the device. `settle` waits for the
+    device once and reads all of them, a few times a second. Every other switch settles too.
+
+    The steps that record who holds memory, and the first, in which CUDA loads its kernels, are slower than the others.
+    `aside` books them apart, so that they do not count as train time.
     """
 
     def __init__(self, claimed_at: float, device: torch.device) -> None:
@@ -44,6 +57,13 @@ class Stopwatch:
         self._cuda = device if device.type == "cuda" else None
         self._running: ClockName = "load"
         self._seconds: dict[ClockName, float] = {}
+        self._aside = False
+        self._apart: dict[ClockName, float] = {}
+        """Of training, in the steps that are measured."""
+        self._settled: Any = None
+        """CUDA: an event at the moment of the last `settle`."""
+        self._marks: list[tuple[ClockName, Any, Lap]] = []
+        """CUDA: clocks that ended since then, each with an event."""
 
     @property
     def running(self) -> ClockName:
@@ -52,31 +72,87 @@ class Stopwatch:
 
     def enter(self, clock: ClockName) -> None:
         """Stop the running clock and start another."""
+        if self._cuda is not None and self._running in _TRAIN and clock in _TRAIN:
+            self._mark()
+        else:
+            self.settle()
+        self._running = clock
+
+    def aside(self, measured: bool) -> None:
+        """Book training apart from here on, or no longer."""
+        if measured != self._aside:
+            self.settle()
+            self._aside = measured
+
+    def lap(self) -> Lap:
+        """This moment; the running clock continues."""
+        if self._cuda is not None and self._running in _TRAIN:
+            return self._mark()
+        self.settle()
+        return Lap(self._trained())
+
+    def settle(self) -> None:
+        """Book all seconds up to now. On CUDA this waits for the device."""
         if self._cuda is not None:
             torch.cuda.synchronize(self._cuda)
         now = time.perf_counter()
-        self._seconds[self._running] = self._seconds.get(self._running, 0.0) + now - self._entered
-        self._running, self._entered = clock, now
+        left, last = now - self._entered, self._settled
+        for clock, event, lap in self._marks:
+            seconds = last.elapsed_time(event) / 1000
+            left, last = left - seconds, event
+            self._book(clock, seconds)
+            lap.seconds = self._trained()
+        self._book(self._running, left)
+        self._entered = now
+        self._marks.clear()
+        if self._cuda is not None:
+            self._settled = self._event()
+
+    def _mark(self) -> Lap:
+        self._marks.append((self._running, self._event(), lap := Lap()))
+        return lap
+
+    def _event(self) -> Any:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _book(self, clock: ClockName, seconds: float) -> None:
+        booked = self._apart if self._aside and clock in _TRAIN else self._seconds
+        booked[clock] = booked.get(clock, 0.0) + seconds
+
+    def _trained(self) -> float:
+        return sum(booked.get(clock, 0.0) for booked in (self._seconds, self._apart) for clock in _TRAIN)
 
     def of_training(self) -> dict[str, float]:
         """Seconds that training and its evaluations have taken, for a checkpoint."""
-        self.enter(self._running)
-        return {clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save")}
+        self.settle()
+        seconds = {clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save")}
+        return {**seconds, **{f"{clock}{_APART}": self._apart.get(clock, 0.0) for clock in _TRAIN}}
 
     def carry(self, seconds: Mapping[str, float]) -> None:
         """Add the seconds of earlier attempts; their time counts as wall time too."""
-        for clock, value in seconds.items():
-            self._seconds[cast(ClockName, clock)] = self._seconds.get(cast(ClockName, clock), 0.0) + value
+        for name, value in seconds.items():
+            booked = self._apart if name.endswith(_APART) else self._seconds
+            clock = cast(ClockName, name.removesuffix(_APART))
+            booked[clock] = booked.get(clock, 0.0) + value
             self._began -= value
 
     @property
     def train_seconds(self) -> float:
-        """The train clock up to now, without evaluation."""
-        self.enter(self._running)
-        return sum(self._seconds.get(clock, 0.0) for clock in _TRAIN)
+        """Seconds of training up to now, with the steps that are measured and without evaluation."""
+        self.settle()
+        return self._trained()
 
-    def read(self) -> Clocks:
-        """All clocks at this moment; the running one continues."""
-        self.enter(self._running)
+    def read(self, steady_share: float = 1.0) -> Clocks:
+        """All clocks at this moment; the running one continues. `steady_share`: the share of all tokens in the steps
+        that are not measured; if there is no such step, the others are the train time."""
+        self.settle()
         wall_seconds = self._entered - self._began - self._seconds.get("download", 0.0)
-        return Clocks(**self._seconds, start=self._start, wall=self._start + wall_seconds)
+        seconds: dict[str, float] = dict(self._seconds)
+        if steady_share > 0:
+            steady = sum(self._seconds.get(clock, 0.0) for clock in _TRAIN)
+            seconds |= {"ledger": sum(self._apart.values()), "ledger_steady": steady * (1 / steady_share - 1)}
+        else:
+            seconds |= {clock: seconds.get(clock, 0.0) + value for clock, value in self._apart.items()}
+        return Clocks(**seconds, start=self._start, wall=self._start + wall_seconds)

@@ -82,6 +82,7 @@ def describe(
     frozen_dtype: Literal["float32", "bfloat16", "nf4"],
     attention: str,
     rate: float | None = None,
+    padding_mask: bool = True,
 ) -> Environment:
     """The environment of an attempt; `attention` is transformers' name of it, `rate` the result of `matmul_flops`."""
     return Environment(
@@ -91,6 +92,7 @@ def describe(
         precision="bf16" if bf16 else "fp32",
         frozen_dtype=frozen_dtype,
         attention=attention,
+        padding_mask=padding_mask,
         matmul_flops=rate,
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
     )

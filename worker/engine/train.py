@@ -38,6 +38,8 @@ class Trained:
     steps: int
     best_step: int
     tokens: int
+    steady_tokens: int
+    """Of these, in steps that were not measured."""
     optimizer_bytes: int
     without_gradient: frozenset[str]
     """Trainable parameters that never received a non-zero gradient."""
@@ -107,6 +109,7 @@ class Loop:
                 if state.evaluation_due:
                     self._validate(model, best, state)
             self.prefix.train_mode()
+            clocks.aside(True)
             followed = self._heaviest_steps()
             for batches in islice(self._steps(), state.step, total):
                 if best.since_best == arguments.early_stopping_patience:
@@ -116,7 +119,11 @@ class Loop:
                     )
                     break
                 step = state.step + 1
-                self.instruments.memory.exact(watched := step in followed or step == state.first)
+                watched = step in followed or step == state.first
+                if watched:
+                    clocks.aside(True)
+                self.instruments.memory.exact(watched)  # the switch, either way, belongs to the measured step
+                clocks.aside(watched)
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["factor"]
@@ -130,7 +137,7 @@ class Loop:
                     if companion is not None:
                         companion.after_step(step)
                     clocks.enter("data")
-                log.add(step, loss, rate, norm, tokens)
+                log.add(step, loss, rate, norm, tokens, steady=not watched)
                 optimizer.zero_grad(set_to_none=True)
                 state.end_step(evaluation_due=self._evaluates(step))
                 if state.evaluation_due:
@@ -138,12 +145,15 @@ class Loop:
                     self._validate(model, best, state)
                 if self.checkpoint_seconds is not None:
                     state.checkpoint_every(self.checkpoint_seconds)
+        clocks.aside(False)
         clocks.enter("save")
         state_bytes = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
         without_gradient = frozenset(name for name, p in named.items() if not had_gradient(optimizer, p))
         del optimizer, state.optimizer  # before the best weights are loaded: the peak is that of training itself
         best.restore()
-        return Trained(state.step, best.step or state.step, log.tokens, state_bytes, without_gradient)
+        return Trained(
+            state.step, best.step or state.step, log.tokens, log.steady_tokens, state_bytes, without_gradient
+        )
 
     def _gradients(self, model: nn.Module, batches: Sequence[Sequence[int]]) -> tuple[torch.Tensor, int]:
         """Forward and backward over the batches of one step. Returns the mean loss (a scalar on the device) and the

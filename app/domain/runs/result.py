@@ -35,7 +35,7 @@ class StepMetrics(_Value):
     tokens: Annotated[int, "<i8"]
     """Real tokens (no padding) seen since the start of training."""
     seconds: Annotated[float, "<f8"]
-    """Train clock since the start of training, evaluation excluded."""
+    """Seconds of training since its start, evaluation excluded, with the steps that are measured."""
     memory_bytes: Annotated[int, "<i8"]
     """Above the process before the model was loaded: resident bytes on a CPU, allocated bytes on CUDA."""
 
@@ -162,6 +162,9 @@ class Memory(_Value):
         return max(0, self.peak_bytes - self.weights_bytes - self.gradients_bytes - self.optimizer_bytes)
 
 
+_APART = ("download", "ledger_steady", "wall")
+
+
 class Clocks(_Value):
     """Seconds by phase. They sum to the attempt's wall time within 1 %."""
 
@@ -176,6 +179,11 @@ class Clocks(_Value):
     optimizer: float = 0.0
     data: float = 0.0
     """Within training: building batches, logging, and everything that is not one of the three above."""
+    ledger: float = 0.0
+    """Training in the first step, in which CUDA loads its kernels, and in those whose memory is recorded; the four
+    above are of the other steps, unless there are none."""
+    ledger_steady: float = 0.0
+    """Computed: what the steps in `ledger` would take at the other steps' seconds per token; no part of `wall`."""
     evaluate: float = 0.0
     save: float = 0.0
     audit: float = 0.0
@@ -191,8 +199,8 @@ class Clocks(_Value):
 
     @property
     def train(self) -> float:
-        """The train clock."""
-        return self.forward + self.backward + self.optimizer + self.data
+        """The train clock: what all steps take at the speed of those that are not in `ledger`."""
+        return self.forward + self.backward + self.optimizer + self.data + self.ledger_steady
 
     @property
     def method_wall(self) -> float:
@@ -203,7 +211,7 @@ class Clocks(_Value):
     @property
     def accounted(self) -> float:
         """The sum of the phases, to compare with `wall`."""
-        return float(sum(seconds for name, seconds in self if name not in ("download", "wall")))
+        return float(sum(seconds for name, seconds in self if name not in _APART))
 
 
 class Environment(_Value):
@@ -219,6 +227,8 @@ class Environment(_Value):
     """What frozen weights are held in: a part of the method, like the rank."""
     attention: str
     """`sdpa`, `eager`, …"""
+    padding_mask: bool = True
+    """The model got a mask of each batch's padding in training; False: it computes the same without one."""
     versions: dict[str, str]
     """python, torch, transformers, peft, vezna."""
     matmul_flops: float | None = None

@@ -62,6 +62,7 @@ PHASES = (
     Phase("backward", marked("backward"), marked("backward"), "var(--p-backward)", ("backward",)),
     Phase("optimizer", marked("optimizer"), marked("optimizer"), "var(--p-optimizer)", ("optimizer",)),
     Phase("batches", marked("batches"), _REST, "var(--p-idle)", ("data",)),
+    Phase("measured", marked("first and measured steps"), _REST, "var(--p-idle)", ("ledger",)),
     Phase(
         "evaluate_save_audit",
         marked("evaluation, saving, audit, weight analysis"),
@@ -71,8 +72,8 @@ PHASES = (
     ),
 )
 REST_NOTE = marked(
-    "Everything else: setup (start, load, tokenize, evaluate the base model, cache), making batches, and evaluation, "
-    "saving, audit, weight analysis."
+    "Everything else: setup (start, load, tokenize, evaluate the base model, cache), making batches, the first step "
+    "and those whose memory is recorded, and evaluation, saving, audit, weight analysis."
 )
 
 

@@ -36,6 +36,7 @@ CLOCK_LABELS = {
     "backward": marked("train: backward"),
     "optimizer": marked("train: optimizer"),
     "data": marked("train: batches and other"),
+    "ledger": marked("train: first step, and steps whose memory is recorded"),
     "evaluate": marked("evaluate"),
     "save": marked("save"),
     "audit": marked("audit"),

@@ -63,6 +63,8 @@ class Examples:
     """Tokens that the model reads for each row; rows of similar length are batched together."""
     truncated: Sequence[int] = field(default=(), kw_only=True)
     """Tokens of each truncated row before that, in any order."""
+    masked: bool = field(default=True, kw_only=True)
+    """The model gets a mask that hides padding."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,6 +121,13 @@ class Batch:
     """Real tokens, without padding."""
     places: Places | None = None
     """For a language model: positions of the targets in `labels`."""
+    padding: torch.Tensor | None = None
+    """[B, T], 1 for a token, where the model gets no such mask; stays on the CPU."""
+
+    @property
+    def real(self) -> torch.Tensor:
+        """[B, T], 1 for a token and 0 for padding."""
+        return self.inputs["attention_mask"] if self.padding is None else self.padding
 
     @property
     def targets(self) -> torch.Tensor:
@@ -132,7 +141,7 @@ class Batch:
             return self
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
         places = self.places and Places(*(p.to(device, non_blocking=True) for p in self.places))
-        return Batch(moved, self.labels.to(device, non_blocking=True), self.tokens, places)
+        return Batch(moved, self.labels.to(device, non_blocking=True), self.tokens, places, self.padding)
 
 
 def read(

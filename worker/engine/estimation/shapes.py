@@ -25,6 +25,7 @@ from worker.engine.data.batches import (
 from worker.engine.models import hub
 from worker.engine.models.load import load_tokenizer
 from worker.engine.tasks import TASKS
+from worker.engine.tasks.causal_lm import masks_padding
 from worker.engine.tasks.completions import Completions, most_rows
 
 PAD = 0
@@ -110,13 +111,14 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
     length = training.max_length
     check_length(length, request.method.virtual_tokens, model, None)
     encoder_decoder = bool(model.config.is_encoder_decoder) and request.task == "seq2seq-lm"
+    masked = request.task != "causal-lm" or masks_padding(model, request.method)
 
-    def batch(rows: int) -> Batch:
+    def batch(rows: int, masked: bool = True) -> Batch:
         ids = torch.zeros((rows, length), dtype=torch.int64)
         mask = torch.ones_like(ids)
         if rows > 1:
             mask[0, -1] = 0
-        inputs = {"input_ids": ids, "attention_mask": mask}
+        inputs = {"input_ids": ids} | ({"attention_mask": mask} if masked else {})
         if FACTS[request.task].unit == "item":
             return Batch(inputs, torch.zeros(rows, dtype=torch.int64), rows * length)
         labels = torch.zeros((rows, length), dtype=torch.int64)
@@ -126,8 +128,8 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
     if FACTS[request.task].unit != "item":
         at_once = min(at_once, most_rows(model, length))
     return Shapes(
-        heaviest=[batch(training.per_device_train_batch_size)],
-        evaluated=batch(at_once),
+        heaviest=[batch(training.per_device_train_batch_size, masked)],
+        evaluated=batch(at_once, masked),
         prompts=None if FACTS[request.task].unit == "item" else batch(training.per_device_eval_batch_size),
         lengths=Lengths(source="max_length", rows=0, longest=length * (2 if encoder_decoder else 1), mean=length),
         padded=[],

@@ -44,7 +44,7 @@ class StoredPrefix:
         if self._activations is None:
             yield
             return
-        hidden = self._activations.read(indices, batch.inputs["attention_mask"])
+        hidden = self._activations.read(indices, batch.real).to(batch.labels.device)
         with self._prefix.fed() as feed:
             feed(hidden)
             yield
@@ -83,7 +83,7 @@ def stored_prefix(
 
 def _batches(train: Examples, evaluator: Evaluator) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
     for indices, batch in evaluator.batches(train):
-        yield indices, batch.inputs
+        yield indices, batch.inputs | {"attention_mask": batch.real.to(evaluator.device)}
 
 
 def _key(prefix: Prefix, hashes: Mapping[str, bytes], job: TrainJob, train: Examples, evaluator: Evaluator) -> str:

@@ -71,7 +71,8 @@ class Resumable:
                 f"The checkpoint was written on {_named(state.device, state.bf16)} and training resumes on "
                 f"{_named(self._device.type, self._bf16)}: its memory peaks are ignored."
             )
-        self._log.resume(checkpoint.file("metrics.jsonl"), state.tokens)
+        steady = state.tokens if state.steady_tokens is None else state.steady_tokens
+        self._log.resume(checkpoint.file("metrics.jsonl"), state.tokens, steady)
         for evaluation in state.evaluations:
             self._instruments.evaluated(evaluation)
         self.step, self.first, self.evaluation_due = state.step, state.step + 1, state.evaluation_due
@@ -118,6 +119,7 @@ class Resumable:
             step=self.step,
             evaluation_due=self.evaluation_due,
             tokens=self._log.tokens,
+            steady_tokens=self._log.steady_tokens,
             best=self._best.evaluation,
             since_best=self._best.since_best,
             evaluations=[e for e in self._instruments.evaluations if e.split == "validation"],

@@ -46,6 +46,8 @@ class State(BaseModel):
     evaluation_due: bool
     """The attempt was stopped during the evaluation that follows this step."""
     tokens: int
+    steady_tokens: int | None = None
+    """Of these, in steps that were not measured; None in older checkpoints, whose clocks do not tell them apart."""
     best: Evaluation | None
     since_best: int
     evaluations: list[Evaluation]

@@ -15,6 +15,7 @@ import torch
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.result import StepMetrics
+from worker.engine.clocks import Lap
 from worker.engine.progress import Instruments
 
 FLUSH_SECONDS = 0.25
@@ -31,11 +32,14 @@ class StepLog:
         self.file = file
         self._lines = file.open("w", encoding="utf-8")
         self._waiting: list[Callable[..., StepMetrics]] = []
-        """Each lacks its loss and its gradient norm."""
+        """Each lacks its loss, its gradient norm and its seconds."""
+        self._laps: list[Lap] = []
         self._values: list[torch.Tensor] = []
         self._flushed = time.monotonic()
         self.tokens = 0
         """Real tokens trained on so far."""
+        self.steady_tokens = 0
+        """Of these, in steps that were not measured."""
 
     def __enter__(self) -> "StepLog":
         return self
@@ -45,7 +49,7 @@ class StepLog:
             if kind is None:
                 self.flush()
 
-    def resume(self, file: Path | None, tokens: int) -> None:
+    def resume(self, file: Path | None, tokens: int, steady_tokens: int) -> None:
         """Take over the steps of an interrupted attempt, and report them again."""
         lines = file.read_text(encoding="utf-8").splitlines() if file else []
         self._lines.writelines(f"{line}\n" for line in lines)
@@ -53,10 +57,11 @@ class StepLog:
             self._instruments.sink.steps(
                 [StepMetrics.model_validate_json(line) for line in lines[start : start + _CHUNK]]
             )
-        self.tokens = tokens
+        self.tokens, self.steady_tokens = tokens, steady_tokens
 
-    def add(self, step: int, loss: torch.Tensor, rate: float, norm: torch.Tensor, tokens: int) -> None:
-        """Record a step. Loss and norm are scalars on the device; `tokens` are those of this step."""
+    def add(self, step: int, loss: torch.Tensor, rate: float, norm: torch.Tensor, tokens: int, steady: bool) -> None:
+        """Record a step. Loss and norm are scalars on the device; `tokens` are those of this step; `steady`: it was not
+        measured."""
         self.tokens += tokens
         self._values.append(torch.stack([loss, norm]))
         self._waiting.append(
@@ -66,10 +71,12 @@ class StepLog:
                 epoch=step / self._steps_per_epoch,
                 learning_rate=rate,
                 tokens=self.tokens,
-                seconds=self._instruments.clocks.train_seconds,
                 memory_bytes=self._instruments.memory.used(),
             )
         )
+        self._laps.append(self._instruments.clocks.lap())
+        if steady:
+            self.steady_tokens += tokens
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
@@ -79,9 +86,10 @@ class StepLog:
         self._flushed = time.monotonic()
         if not self._waiting:
             return
-        values = torch.stack(self._values).tolist()
-        steps = [step(loss=loss, grad_norm=norm) for step, (loss, norm) in zip(self._waiting, values, strict=True)]
-        self._waiting, self._values = [], []
+        self._instruments.clocks.settle()
+        waiting = zip(self._waiting, torch.stack(self._values).tolist(), self._laps, strict=True)
+        steps = [step(loss=loss, grad_norm=norm, seconds=lap.seconds) for step, (loss, norm), lap in waiting]
+        self._waiting, self._values, self._laps = [], [], []
         finite = [s for s in steps if math.isfinite(s.loss) and math.isfinite(s.grad_norm)]
         self._lines.writelines(f"{s.model_dump_json()}\n" for s in finite)
         self._lines.flush()

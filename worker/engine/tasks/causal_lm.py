@@ -19,11 +19,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from app.domain.data.dataset import Row, Split
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
+from app.domain.methods import AnyMethod
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import generates
 from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
 from worker.engine.data.lines import LineWriter, report
 from worker.engine.data.packing import check_packing, packed
+from worker.engine.data.padding import needs_padding_mask
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.generation import stop_tokens
 from worker.engine.models.precision import computing
@@ -94,7 +96,14 @@ def encode(
         references=[line.reference for line in lines],
         capacity=training.max_length if packs else 0,
         truncated=[len(line.ids) - 1 for line in complete if len(line.ids) > training.max_length],
+        masked=masks_padding(model, job.spec.method),
     )
+
+
+def masks_padding(model: PreTrainedModel, method: AnyMethod) -> bool:
+    """Whether batches carry a mask of their padding: not where a causal model without one computes the same. Virtual
+    tokens lie before the row, where PEFT expects a mask."""
+    return method.virtual_tokens > 0 or needs_padding_mask(model.config)
 
 
 def _check_metric(job: TrainJob) -> None:
@@ -129,7 +138,8 @@ def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Ba
         if together.labels.numel() < ids.numel():
             return together
     labels, _mask = padded(targets, IGNORED)
-    return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()), learnt(labels))
+    inputs = {"input_ids": ids} | ({"attention_mask": mask} if examples.masked else {})
+    return Batch(inputs, labels, int(mask.sum()), learnt(labels), None if examples.masked else mask)
 
 
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:

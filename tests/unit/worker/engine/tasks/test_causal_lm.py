@@ -333,7 +333,7 @@ def test_the_loss_is_that_of_transformers(tmp_path: Path, kind: str) -> None:
     batch = causal_lm.collate(examples, range(6), 0)
     labels = torch.cat([torch.full((6, 1), IGNORED), batch.labels], dim=1)
     ids = torch.cat([batch.inputs["input_ids"], torch.full((6, 1), 3)], dim=1)
-    mask = torch.cat([batch.inputs["attention_mask"], torch.zeros(6, 1, dtype=torch.long)], dim=1)
+    mask = torch.cat([batch.real, torch.zeros(6, 1, dtype=torch.long)], dim=1)
     theirs = model(input_ids=ids, attention_mask=mask, labels=labels).loss
     assert causal_lm.loss(model, batch).item() / examples.units(range(6)) == pytest.approx(theirs.item(), rel=1e-5)
 
@@ -389,7 +389,7 @@ def test_packed_rows_have_the_losses_and_the_gradients_that_they_have_alone(tmp_
 def test_rows_of_one_length_are_not_packed(tmp_path: Path) -> None:
     """Two of eight tokens do not fit into ten: nothing would be saved, and a mask by hand costs time."""
     examples = encode([PAIR, PAIR], packing=True, max_length=10, directory=tmp_path)
-    assert causal_lm.collate(examples, [0, 1], 0).inputs.keys() == {"input_ids", "attention_mask"}
+    assert causal_lm.collate(examples, [0, 1], 0).inputs.keys() == {"input_ids"}
 
 
 def test_rows_fit_into_as_few_sequences_as_the_rule_finds() -> None:

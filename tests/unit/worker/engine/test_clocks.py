@@ -1,0 +1,124 @@
+"""The clocks: which seconds are of training, which of measuring, and how often the host waits for the device."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.domain.methods import FullSpec
+from app.domain.runs.result import Clocks, RunResult
+from tests import tiny
+from tests.fake_cuda import FakeCuda
+from worker.engine.attempt import Attempt
+from worker.engine.clocks import ClockName, Lap, Stopwatch
+
+CUDA = torch.device("cuda:0")
+
+
+class Host:
+    """The host's clock, which runs with the device's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.cuda = FakeCuda().install(monkeypatch)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.cuda.seconds)
+
+    def work(self, stopwatch: Stopwatch, clock: ClockName, seconds: float) -> None:
+        """Keep the device busy on a clock."""
+        stopwatch.enter(clock)
+        self.cuda.seconds += seconds
+
+    def step(self, stopwatch: Stopwatch, *, scale: float = 1.0) -> Lap:
+        """A step of two batches."""
+        for _batch in range(2):
+            self.work(stopwatch, "data", 1 * scale)
+            self.work(stopwatch, "forward", 2 * scale)
+            self.work(stopwatch, "backward", 4 * scale)
+        self.work(stopwatch, "optimizer", 3 * scale)
+        stopwatch.enter("data")
+        return stopwatch.lap()
+
+
+def test_a_step_on_cuda_waits_for_nothing_and_its_clocks_are_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch)
+    stopwatch = Stopwatch(time.time(), CUDA)
+    host.work(stopwatch, "load", 5)
+    stopwatch.enter("data")
+    before = host.cuda.synchronized
+    laps = [host.step(stopwatch) for _step in range(10)]
+    assert host.cuda.synchronized == before and [lap.seconds for lap in laps] == [0.0] * 10
+    stopwatch.settle()
+    assert host.cuda.synchronized == before + 1
+    assert [lap.seconds for lap in laps] == pytest.approx([17.0 * step for step in range(1, 11)])
+    clocks = stopwatch.read()
+    assert (clocks.forward, clocks.backward, clocks.optimizer, clocks.data) == pytest.approx((40, 80, 30, 20))
+    assert clocks.accounted - clocks.start == pytest.approx(175) and clocks.load == pytest.approx(5)
+
+
+@pytest.mark.parametrize("device", [CUDA, torch.device("cpu")], ids=["cuda", "cpu"])
+def test_steps_that_are_measured_count_as_fast_as_the_others(
+    monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    host = Host(monkeypatch)
+    stopwatch = Stopwatch(time.time(), device)
+    stopwatch.enter("data")
+    stopwatch.aside(True)
+    slow = host.step(stopwatch, scale=10)
+    stopwatch.aside(False)
+    laps = [host.step(stopwatch) for _step in range(4)]
+    clocks = stopwatch.read(steady_share=0.8)
+    assert clocks.ledger == pytest.approx(170) and clocks.forward == pytest.approx(16)
+    assert clocks.train == pytest.approx(5 * 17) and clocks.ledger_steady == pytest.approx(17)
+    assert [lap.seconds for lap in (slow, *laps)] == pytest.approx([170, 187, 204, 221, 238])
+    assert clocks.accounted - clocks.start == pytest.approx(170 + 4 * 17)
+
+
+def test_a_run_of_measured_steps_alone_has_their_train_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch)
+    stopwatch = Stopwatch(time.time(), CUDA)
+    stopwatch.enter("data")
+    stopwatch.aside(True)
+    host.step(stopwatch)
+    clocks = stopwatch.read(steady_share=0.0)
+    assert clocks.train == pytest.approx(17) and (clocks.ledger, clocks.ledger_steady) == (0, 0)
+
+
+def test_seconds_of_an_earlier_attempt_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch)
+    first, second = Stopwatch(time.time(), CUDA), Stopwatch(time.time(), CUDA)
+    for stopwatch in (first, second):
+        stopwatch.enter("data")
+        stopwatch.aside(True)
+        host.step(stopwatch, scale=2)
+        stopwatch.aside(False)
+        host.step(stopwatch)
+    alone = first.read(0.5)
+    second.carry(first.of_training())
+    both = second.read(0.5)
+    assert both.ledger >= 2 * 34 - 1e-9 and both.forward >= 2 * alone.forward - 1e-9
+    assert both.accounted - both.start == pytest.approx(both.wall - both.start)
+
+
+def run(folder: Path, **training: object) -> RunResult:
+    """A tiny run."""
+    job = tiny.job(folder, tiny.save_model(folder / "model"), FullSpec(), tiny.FAST.model_copy(update=training))
+    return Attempt(job, tiny.Recorder()).run()
+
+
+def test_a_run_leaves_its_measured_steps_out_of_its_speed(tmp_path: Path) -> None:
+    result = run(tmp_path)
+    clocks = result.clocks
+    assert clocks.ledger > 0 and clocks.ledger_steady > 0
+    assert clocks.train == pytest.approx(
+        clocks.forward + clocks.backward + clocks.optimizer + clocks.data + clocks.ledger_steady
+    )
+
+
+def test_a_run_of_one_step_has_a_train_time(tmp_path: Path) -> None:
+    clocks = run(tmp_path, max_steps=1).clocks
+    assert clocks.train > 0 and clocks.ledger == 0
+
+
+def test_clocks_that_were_stored_before_have_all_steps_in_the_train_time() -> None:
+    clocks = Clocks.model_validate({"forward": 1.0, "backward": 2.0, "optimizer": 0.5, "data": 0.5, "wall": 5.0})
+    assert clocks.train == 4.0
