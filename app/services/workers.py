@@ -1,7 +1,7 @@
 """Workers: sign on, list the live ones, and find out which can execute a method."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
@@ -47,6 +47,8 @@ class WorkerView:
     """GPU memory of a process before its first tensor, as the worker measured it; null on a CPU or if unknown."""
     problem: str = ""
     """A sentence about a GPU of its machine that cannot be used."""
+    matmul_rates: dict[str, float] = field(default_factory=dict)
+    """The same throughput for the products of a layer, by its width; empty until an attempt has measured it."""
 
 
 def sign_on(
@@ -65,7 +67,7 @@ def sign_on(
     """Register a worker under its name, idle and not draining."""
     at = clock.now(session)
     known = workers.get(session, name)
-    rate = known.matmul_flops if known and known.device_name == device_name else None
+    same = known if known and known.device_name == device_name else None
     session.merge(
         WorkerRow(
             name=name,
@@ -74,7 +76,8 @@ def sign_on(
             memory_bytes=memory_bytes,
             cores=cores,
             bf16=bf16,
-            matmul_flops=rate,
+            matmul_flops=same.matmul_flops if same else None,
+            matmul_rates=same.matmul_rates if same else {},
             capabilities=list(capabilities),
             context_bytes=context_bytes,
             problem=problem[:PROBLEM_CHARACTERS] or None,
@@ -157,4 +160,5 @@ def _view(row: WorkerRow, age: float, settings: Settings) -> WorkerView:
         seconds_since_heartbeat=max(0.0, age),
         context_bytes=row.context_bytes,
         problem=row.problem or "",
+        matmul_rates=row.matmul_rates,
     )

@@ -35,7 +35,7 @@ def reporting(step_seconds: float, steps: int = 2000) -> float:
     with tempfile.TemporaryDirectory() as directory, StepLog(Path(directory) / "log", steps, instruments) as log:
         began = time.perf_counter()
         for step in range(1, steps + 1):
-            log.add(step, loss, 1e-3, norm, 1000)
+            log.add(step, loss, 1e-3, norm, 1000, steady=True)
             if step % together == 0:
                 log.flush()
         return (time.perf_counter() - began) / steps

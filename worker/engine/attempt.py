@@ -20,7 +20,7 @@ from app.domain.runs.status import Phase
 from worker.engine.clocks import Stopwatch
 from worker.engine.data.batches import Examples, check_length, describe_data, read
 from worker.engine.energy import EnergyMeter
-from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, prepare
+from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, matmul_rates, prepare
 from worker.engine.evaluation import audit
 from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -72,7 +72,7 @@ class Attempt:
 
         job = self.job = fetch_model(self.job, instruments)
         instruments.enter(Phase.LOAD)
-        rate = matmul_flops(self.device, self.bf16)
+        rate, rates = matmul_flops(self.device, self.bf16), matmul_rates(self.device, self.bf16)
         memory.begin()
         nf4 = None
         if isinstance(self.method, QloraSpec):
@@ -145,6 +145,7 @@ class Attempt:
             instruments=instruments,
             output=self.output,
             checkpoint_seconds=job.checkpoint_seconds,
+            stop_seconds=job.stop_seconds,
             resume=resume,
         )
         meter = EnergyMeter(self.device)
@@ -193,6 +194,7 @@ class Attempt:
                 "nf4" if nf4 else frozen_dtype,
                 base.model.config._attn_implementation,
                 rate,
+                rates,
                 splits["train"].masked,
             ),
             artifacts=artifacts,

@@ -113,7 +113,7 @@ class Stopwatch:
         return lap
 
     def _event(self) -> Any:
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
@@ -127,8 +127,8 @@ class Stopwatch:
     def of_training(self) -> dict[str, float]:
         """Seconds that training and its evaluations have taken, for a checkpoint."""
         self.settle()
-        seconds = {clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save")}
-        return {**seconds, **{f"{clock}{_APART}": self._apart.get(clock, 0.0) for clock in _TRAIN}}
+        seconds: dict[str, float] = {clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save")}
+        return seconds | {f"{clock}{_APART}": self._apart.get(clock, 0.0) for clock in _TRAIN}
 
     def carry(self, seconds: Mapping[str, float]) -> None:
         """Add the seconds of earlier attempts; their time counts as wall time too."""
@@ -149,7 +149,7 @@ class Stopwatch:
         that are not measured; if there is no such step, the others are the train time."""
         self.settle()
         wall_seconds = self._entered - self._began - self._seconds.get("download", 0.0)
-        seconds: dict[str, float] = dict(self._seconds)
+        seconds: dict[str, float] = {clock: value for clock, value in self._seconds.items()}
         if steady_share > 0:
             steady = sum(self._seconds.get(clock, 0.0) for clock in _TRAIN)
             seconds |= {"ledger": sum(self._apart.values()), "ledger_steady": steady * (1 / steady_share - 1)}

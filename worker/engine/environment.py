@@ -4,6 +4,7 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,8 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.result import Environment
 
+_WIDTHS = {"cpu": (64, 256, 1024), "cuda": (256, 1024, 4096)}
+_TOKENS = 512
 _PACKAGES = ("torch", "transformers", "peft", "vezna")
 
 
@@ -37,9 +40,11 @@ def choose_device(choice: Literal["auto", "cpu", "cuda"]) -> torch.device:
 
 
 def prepare(threads: int | None) -> None:
-    """Configure this process to be deterministic: the same seed on the same device gives bit-identical numbers.
+    """Configure this process to be deterministic: the same seed on the same CPU gives bit-identical numbers.
 
-    A few CUDA kernels have no deterministic form; torch warns about them and continues. transformers' progress bars and
+    On CUDA this is not promised: deterministic kernels are used where torch has them, but cuBLAS may split sums
+    differently, and memory-efficient attention has no deterministic backward pass. Seeds fix initial weights, order and
+    dropout there too, so numbers differ by rounding, which training amplifies. transformers' progress bars and
     its table of newly initialized weights are disabled: the run's own log has the same information.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -66,14 +71,30 @@ def matmul_flops(device: torch.device, bf16: bool, size: int | None = None) -> f
     """
     n = size or (4096 if device.type == "cuda" else 1024)
     a, b = torch.ones(2, n, n, dtype=torch.bfloat16 if bf16 else torch.float32, device=device)
+    return 2 * n**3 / _fastest(lambda: a @ b, device)
+
+
+def matmul_rates(device: torch.device, bf16: bool) -> dict[int, float]:
+    """Measured FLOP/s of the products [T, n] · [n, n] of a layer, by its width n, for a few hundred tokens: small ones
+    do not reach the device's peak. Takes about 50 ms."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    rates = {}
+    for n in _WIDTHS[device.type]:
+        a, b = torch.ones(_TOKENS, n, dtype=dtype, device=device), torch.ones(n, n, dtype=dtype, device=device)
+        rates[n] = 2 * _TOKENS * n**2 / _fastest(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
+    return rates
+
+
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of five repetitions."""
     best = math.inf
     for _repetition in range(6):  # the first warms up
         began = time.perf_counter()
-        a @ b
+        work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         best = min(best, time.perf_counter() - began)
-    return 2 * n**3 / best
+    return best
 
 
 def describe(
@@ -82,9 +103,11 @@ def describe(
     frozen_dtype: Literal["float32", "bfloat16", "nf4"],
     attention: str,
     rate: float | None = None,
+    rates: dict[int, float] | None = None,
     padding_mask: bool = True,
 ) -> Environment:
-    """The environment of an attempt; `attention` is transformers' name of it, `rate` the result of `matmul_flops`."""
+    """The environment of an attempt; `attention` is transformers' name of it, `rate` and `rates` the results of
+    `matmul_flops` and `matmul_rates`."""
     return Environment(
         device=str(device),
         device_name=device_name(device),
@@ -94,6 +117,7 @@ def describe(
         attention=attention,
         padding_mask=padding_mask,
         matmul_flops=rate,
+        matmul_rates=rates or {},
         versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
     )
 

@@ -1,10 +1,9 @@
 """The training loop, the same for every method: arms differ only in which parameters require a gradient."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -16,7 +15,8 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import MetricName, Task
 from worker.engine.clocks import ClockName
-from worker.engine.data.batches import Examples, training_order
+from worker.engine.data.batches import Examples
+from worker.engine.data.order import Order
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import Companion
@@ -70,19 +70,25 @@ class Loop:
     """Directory of metrics.jsonl and of the checkpoints."""
     checkpoint_seconds: float | None = None
     """Seconds between checkpoints; None writes one only when stopped."""
+    stop_seconds: float | None = None
+    """Seconds that a checkpoint may take when the run is told to stop; None: as long as it takes."""
     resume: Checkpoint | None = None
     """The checkpoint to resume from."""
 
     @property
+    def order(self) -> Order:
+        """The batches of every step."""
+        return Order(self.train, self.arguments)
+
+    @property
     def steps_per_epoch(self) -> int:
-        """A step takes `gradient_accumulation_steps` batches; an epoch's last step takes the remaining ones."""
-        batches = math.ceil(len(self.train) / self.arguments.per_device_train_batch_size)
-        return math.ceil(batches / self.arguments.gradient_accumulation_steps)
+        """Optimizer steps that meet every row once."""
+        return self.order.steps_per_epoch
 
     @property
     def total_steps(self) -> int:
         """Total optimizer steps."""
-        return self.arguments.max_steps or math.ceil(self.arguments.num_train_epochs * self.steps_per_epoch)
+        return self.order.total_steps
 
     def run(self, model: nn.Module) -> Trained:
         """Train, evaluate as `eval_strategy` says and at the end, and load the best weights back into the model.
@@ -110,8 +116,9 @@ class Loop:
                     self._validate(model, best, state)
             self.prefix.train_mode()
             clocks.aside(True)
-            followed = self._heaviest_steps()
-            for batches in islice(self._steps(), state.step, total):
+            state.check_time(self.stop_seconds)
+            followed = {step for step, _batch in self.order.heaviest()}
+            for batches in islice(self.order.steps(), state.step, total):
                 if best.since_best == arguments.early_stopping_patience:
                     self.instruments.sink.log(
                         f"Stopped early at step {state.step}: {best.since_best} consecutive evaluations did not "
@@ -174,15 +181,6 @@ class Loop:
             losses, tokens = losses + loss, tokens + batch.tokens
         return losses, tokens
 
-    def _heaviest_steps(self) -> frozenset[int]:
-        """The steps with the heaviest batches, after the first: every epoch has one of each."""
-        until = min(self.total_steps, 2 * self.steps_per_epoch)
-        later = [(step, b) for step, bs in enumerate(islice(self._steps(), 1, until), start=2) for b in bs]
-        if not later:
-            return frozenset()
-        steps, batches = zip(*later, strict=True)
-        return frozenset(steps[place] for place in self.train.heaviest(batches))
-
     def _followed(
         self,
         step: int,
@@ -220,14 +218,6 @@ class Loop:
         if not last:
             self.instruments.enter(Phase.TRAIN, self.total_steps)
             self.prefix.train_mode()
-
-    def _steps(self) -> Iterator[list[list[int]]]:
-        """The batches of each optimizer step, endlessly."""
-        size, together = self.arguments.per_device_train_batch_size, self.arguments.gradient_accumulation_steps
-        for epoch in count():
-            batches = training_order(self.train.lengths, size, self.arguments.seed, epoch)
-            for start in range(0, len(batches), together):
-                yield batches[start : start + together]
 
 
 _MOMENTS: dict[ClockName, Moment] = {"forward": "forward", "backward": "backward", "optimizer": "optimizer"}

@@ -122,6 +122,7 @@ class _Attempt:
             cache_bytes=self.settings.cache_bytes,
             resume=str(resume) if resume else None,
             checkpoint_seconds=self.settings.checkpoint_seconds,
+            stop_seconds=self.settings.stop_seconds,
             weight_delta_seconds=self.settings.weight_delta_seconds,
             device=self.claim.device,
             threads=self.settings.threads,

@@ -6,10 +6,14 @@
 Both are medians over past runs on the same device in the same precision with the same library versions, of the same
 task and method where there are any (`similar_runs`), with a band from their spread. For a device without past runs an
 assumed constant stands in, marked as assumed.
+
+A rate depends on the model: its layers are products of matrices, and small ones do not reach the device's peak. Without
+past runs of the model, the share of the device's measured rate at the width of *their* layers that past runs of other
+models reached is taken of the rate at the width of *its* layers, in a wide band.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -56,6 +60,28 @@ class CalibrationRun(NamedTuple):
     estimated_flops: float
     """For the steps that it trained: fewer than planned, if it stopped early."""
     train_seconds: float
+    model: str = ""
+    """Fingerprint of the base model."""
+    width: int = 0
+    """Of its hidden states; 0 where it is not known."""
+
+
+class MatmulRates(NamedTuple):
+    """Matrix-product throughput of a device in one precision, operations a second."""
+
+    peak: float | None = None
+    """Of large matrices; None where it is not measured."""
+    by_width: Mapping[int, float] = {}
+    """Of a layer's products for a few hundred tokens, by its width."""
+
+    def at(self, width: int) -> float | None:
+        """The rate of a model whose hidden states have a width, between those measured; `peak` where either is
+        unknown."""
+        if not width or not self.by_width:
+            return self.peak
+        widths = sorted(self.by_width)
+        logs = [math.log(self.by_width[known]) for known in widths]
+        return math.exp(float(np.interp(math.log(width), np.log(widths), logs)))
 
 
 class _Value(BaseModel):
@@ -139,12 +165,14 @@ def calibrate(
     past: Sequence[CalibrationRun],
     task: Task,
     method: str,
-    matmul_flops: float | None = None,
+    rates: MatmulRates = MatmulRates(),  # noqa: B008 immutable
+    model: str = "",
+    width: int = 0,
 ) -> Calibration:
     """Calibrate a method on a task from past runs on one device in one precision; assumed where there are none.
 
-    `matmul_flops` is the device's matrix-product throughput: without past runs, training is assumed to reach a share
-    of it.
+    `rates` are the device's: without past runs, training is assumed to reach a share of them. `model` is the base
+    model's fingerprint, and `width` that of its hidden states.
     """
     constant, band = ASSUMED[kind, bf16]
     runs = similar_runs(past, task, method)
@@ -154,18 +182,26 @@ def calibrate(
         spread = _half_band(residuals - constant, band)
         # Runs on another task do not show how far this one is from them.
         band = int(spread if runs[0].task == task else max(spread, band))
-    return Calibration(runs=len(runs), constant_bytes=max(0, constant), band_bytes=band, rate=_rate(runs, matmul_flops))
+    return Calibration(
+        runs=len(runs), constant_bytes=max(0, constant), band_bytes=band, rate=_rate(runs, rates, model, width)
+    )
 
 
-def _rate(past: Sequence[CalibrationRun], matmul_flops: float | None) -> Rate | None:
+def _rate(past: Sequence[CalibrationRun], matmul: MatmulRates, model: str, width: int) -> Rate | None:
     """In logarithms, since the band of a rate is a factor."""
-    rates = [run.estimated_flops / run.train_seconds for run in past if run.estimated_flops and run.train_seconds > 0]
-    if not rates:
-        return Rate(value=matmul_flops * USUAL_SHARE, factor=SHARE_FACTOR, runs=0) if matmul_flops else None
-    logs = np.log(rates)
+    timed = [run for run in past if run.estimated_flops and run.train_seconds > 0]
+    own = [run for run in timed if run.model == model]
+    here = matmul.at(width)
+    if not timed:
+        return Rate(value=here * USUAL_SHARE, factor=SHARE_FACTOR, runs=0) if here else None
+    logs = np.log([run.estimated_flops / run.train_seconds for run in own or timed])
+    if not own and here is not None and width:
+        there = [matmul.at(run.width) if run.width else None for run in timed]
+        logs = logs + np.log([here / rate if rate else 1.0 for rate in there])
     median = float(np.median(logs))
-    half = max(_half_band(logs - median, math.log(RATE_FACTOR)), math.log1p(LEAST_BAND))
-    return Rate(value=math.exp(median), factor=math.exp(half), runs=len(rates))
+    least = math.log1p(LEAST_BAND) if own else math.log(SHARE_FACTOR)  # other models do not show how far this one is
+    half = max(_half_band(logs - median, math.log(RATE_FACTOR)), least)
+    return Rate(value=math.exp(median), factor=math.exp(half), runs=len(logs))
 
 
 def _half_band(deviations: NDArray[np.float64], assumed: float) -> float:
@@ -212,7 +248,8 @@ def accuracy(
     bf16 = precision == "bf16"
     errors: dict[tuple[Task, str], list[tuple[float, float | None]]] = {}
     for place, run in enumerate(past):
-        others = calibrate(kind, bf16, [*past[:place], *past[place + 1 :]], run.task, run.method)
+        rest = [*past[:place], *past[place + 1 :]]
+        others = calibrate(kind, bf16, rest, run.task, run.method, model=run.model, width=run.width)
         errors.setdefault((run.task, run.method), []).append(leave_one_out_errors(run, others))
     rows = []
     for (task, method), pairs in errors.items():

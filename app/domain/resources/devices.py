@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.runs.capabilities import Capability
 
@@ -39,6 +39,8 @@ class Device(BaseModel):
     """It has bfloat16 arithmetic."""
     matmul_flops: float | None = None
     """Measured matrix-product throughput, in bfloat16 where supported; None until a run has measured it."""
+    matmul_rates: dict[int, float] = Field(default_factory=dict)
+    """The same for the products of a layer, by its width; empty until a run has measured it."""
     capabilities: tuple[Capability, ...] = ()
     """Of a worker."""
 

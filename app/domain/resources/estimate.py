@@ -25,7 +25,7 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, MetricName, Task
 from app.domain.validation import invalid_field
 
-ESTIMATE_VERSION = 5
+ESTIMATE_VERSION = 6
 """Raised when the estimate of an unchanged request may differ: old ones are then computed again."""
 LONGEST_CONFIG = 200_000
 """Characters of a config.json; the longest known one has a tenth of that."""
@@ -120,8 +120,10 @@ class EstimateRequest(_ModelOnDevice):
 
     @property
     def key(self) -> str:
-        """SHA-256 over what the answer depends on: neither the seed nor the learning rate, for example."""
-        training = self.training.model_dump(exclude=set(_WITHOUT_EFFECT))
+        """SHA-256 over what the answer depends on: not the learning rate, for example, and the seed only if the run may
+        end within an epoch, because it meets the batches that come first."""
+        part = self.training.max_steps is not None or self.training.num_train_epochs < 1
+        training = self.training.model_dump(exclude=set(_WITHOUT_EFFECT) - ({"seed"} if part else set()))
         content = self.model_copy(update={"training": TrainingArguments(**training)})
         return key_of(content)
 
@@ -166,7 +168,8 @@ class ResourceEstimate(_Value):
     """What one run will need."""
 
     ledger: Ledger
-    """Of the step with the largest batch, once the optimizer has its state."""
+    """Of the step with the highest peak: the first, in which the optimizer has no state until its passes are over, or
+    the one with the largest batch after it."""
     phases: dict[str, int]
     """Peak bytes by phase of `app.domain.runs.status.Phase`; the ledger's total is that of `train`."""
     lengths: Lengths
@@ -179,6 +182,8 @@ class ResourceEstimate(_Value):
     trainable: int
     """Parameters."""
     total: int
+    width: int = 0
+    """Of the model's hidden states; 0 in older estimates."""
     file_bytes: int | None = None
     """Of the saved weights, adapter or model, without tokenizer and configuration. None in older estimates."""
     seconds: float

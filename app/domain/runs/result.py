@@ -153,8 +153,8 @@ class Memory(_Value):
 
     @property
     def ledger(self) -> Ledger | None:
-        """Of the step with the largest batch, with the optimizer's state."""
-        return self.ledgers[-1] if self.ledgers else None
+        """The one with the highest peak: mostly that of a later step, which has the optimizer's state throughout."""
+        return max(reversed(self.ledgers), key=lambda ledger: ledger.total, default=None)
 
     @property
     def rest_bytes(self) -> int:
@@ -233,6 +233,8 @@ class Environment(_Value):
     """python, torch, transformers, peft, vezna."""
     matmul_flops: float | None = None
     """Operations a second of the device's matrix product in `precision`, measured at the attempt's start."""
+    matmul_rates: dict[int, float] = Field(default_factory=dict)
+    """The same for the products of smaller layers, by width; empty for runs before Vezna measured them."""
 
     @property
     def libraries(self) -> str:

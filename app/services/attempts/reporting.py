@@ -155,7 +155,8 @@ def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, 
     )
     if not ended:
         raise _fenced(claimed)
-    workers.measured(session, claimed.worker, environment.matmul_flops, bf16=environment.precision == "bf16")
+    bf16 = environment.precision == "bf16"
+    workers.measured(session, claimed.worker, environment.matmul_flops, environment.matmul_rates, bf16=bf16)
     for file in result.artifacts:
         session.add(ArtifactRow(run_id=claimed.run_id, file=stored[file.name], **file.model_dump()))
     score = f": test {numbers(test)}" if test else ""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from app.domain.resources import calibration
-from app.domain.resources.calibration import ASSUMED, Accuracy, Calibration, CalibrationRun, calibrate
+from app.domain.resources.calibration import ASSUMED, Accuracy, Calibration, CalibrationRun, MatmulRates, calibrate
 from app.domain.resources.devices import Device
 from app.domain.tasks import Task
 from app.services.resources.devices import available, kind_of
@@ -21,10 +21,12 @@ class Calibrations:
         self._session, self._without = session, without
         self._past: dict[tuple[str, bool], list[CalibrationRun]] = {}
 
-    def of(self, device: Device, bf16: bool, task: Task, method: str) -> Calibration:
-        """A device's constants when it computes in bfloat16, or in float32; `method` is a kind."""
-        rate = device.matmul_flops if bf16 is device.bf16 else None
-        return calibrate(device.kind, bf16, self._runs(device, bf16), task, method, rate)
+    def of(self, device: Device, bf16: bool, task: Task, method: str, model: str = "", width: int = 0) -> Calibration:
+        """A device's constants when it computes in bfloat16, or in float32; `method` is a kind, `model` the base
+        model's fingerprint and `width` that of its hidden states."""
+        measured = bf16 is device.bf16
+        rates = MatmulRates(device.matmul_flops, device.matmul_rates) if measured else MatmulRates()
+        return calibrate(device.kind, bf16, self._runs(device, bf16), task, method, rates, model, width)
 
     def _runs(self, device: Device, bf16: bool) -> list[CalibrationRun]:
         if not device.worker:

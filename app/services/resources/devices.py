@@ -28,6 +28,7 @@ def of_worker(worker: WorkerView | WorkerRow) -> WorkerDevice:
         context_bytes=worker.context_bytes,
         bf16=worker.bf16,
         matmul_flops=worker.matmul_flops,
+        matmul_rates={int(width): float(rate) for width, rate in worker.matmul_rates.items()},
         capabilities=tuple(name for name in CAPABILITIES if name in worker.capabilities),
     )
 

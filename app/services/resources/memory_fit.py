@@ -121,7 +121,9 @@ class _Lookup:
         """An arm on a device, without memory savings."""
         arm_estimate, missing = self.arm_estimate(request), missing_capabilities(device, request.method.needed)
         estimate = arm_estimate.estimate
-        calibration = self._calibrations.of(device, request.bf16, request.task, request.method.kind)
+        width = estimate.width if estimate else 0
+        workload = (request.task, request.method.kind, request.fingerprint, width)
+        calibration = self._calibrations.of(device, request.bf16, *workload)
         band = peak(estimate.peak_bytes, calibration) if estimate else None
         return DeviceFit(
             device=device,

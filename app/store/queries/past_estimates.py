@@ -68,6 +68,8 @@ def on_device(
     columns = (
         RunRow.id,
         EstimateRow.request_json["task"].as_string().label("task"),
+        EstimateRow.request_json["fingerprint"].as_string().label("fingerprint"),
+        EstimateRow.result_json["width"].as_integer().label("width"),
         RunRow.method_kind,
         RunRow.estimated_bytes,
         RunRow.peak_bytes,
@@ -89,6 +91,8 @@ def on_device(
             # One that stopped early has done a share of what was estimated.
             (row.estimated_flops or 0.0) * (row.step / row.total_steps if row.total_steps else 1.0),
             row.train_seconds or 0.0,
+            row.fingerprint or "",
+            row.width or 0,
         )
         for row in rows
         if row.libraries == rows[0].libraries and row.id != without

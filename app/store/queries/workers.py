@@ -1,5 +1,6 @@
 """Workers."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
@@ -58,9 +59,12 @@ def drain(session: Session, name: str) -> None:
     session.execute(update(WorkerRow).where(WorkerRow.name == name).values(draining=True))
 
 
-def measured(session: Session, name: str, matmul_flops: float | None, *, bf16: bool) -> None:
+def measured(
+    session: Session, name: str, matmul_flops: float | None, matmul_rates: Mapping[int, float], *, bf16: bool
+) -> None:
     """Record the matrix-product throughput of a worker's device if an attempt has measured it, in bfloat16 where the
     device has that."""
     if matmul_flops is not None:
         query = update(WorkerRow).where(WorkerRow.name == name, WorkerRow.bf16.is_(bf16))
-        session.execute(query.values(matmul_flops=matmul_flops))
+        rates = {str(width): rate for width, rate in matmul_rates.items()}
+        session.execute(query.values(matmul_flops=matmul_flops, matmul_rates=rates))

@@ -1,6 +1,7 @@
 """Workers and their devices."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -29,6 +30,8 @@ class WorkerRow(Base):
     """The device has bfloat16 arithmetic."""
     matmul_flops: Mapped[float | None] = mapped_column(default=None)
     """Matrix-product throughput, as the last finished attempt measured it, operations per second."""
+    matmul_rates: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The same by the width of a layer, for a few hundred tokens; empty until an attempt has measured it."""
     run_id: Mapped[int | None] = mapped_column(default=None)
     """The run that it executes; None when idle."""
     draining: Mapped[bool] = mapped_column(default=False)

@@ -79,7 +79,7 @@ def _small(config: PreTrainedConfig) -> Any:
         text.layer_types = list(dict.fromkeys(kinds))
     text.num_hidden_layers = len(text.layer_types) if kinds else min(_LAYERS, text.num_hidden_layers)
     text.pad_token_id = None
-    model: Any = AutoModelForCausalLM.from_config(
+    model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
         config, attn_implementation="sdpa" if supported else "eager", dtype=torch.float32
     )
     return model.to("cpu").eval()

@@ -3,7 +3,8 @@
     configuration → model on meta → method applied → fake tensors → two steps → ledger, FLOPs
 
 No weights are loaded and nothing is trained; forward and backward pass, optimizer and loss are those of the run itself.
-The second step is recorded, since the first allocates AdamW's moments. Takes seconds at most, for a model of any size.
+The first step has no moments of AdamW until its passes are over, so it is recorded as such, and only if its batch is
+heavier than every later one; else a later step is. Takes seconds at most, for a model of any size.
 """
 
 import time
@@ -47,15 +48,13 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
     built = unloaded(request)
     batches = shapes(request, dataset, built.base)
     steps = _steps(built, request)
-    ledger, flops = max((steps.step(batch) for batch in batches.heaviest), key=lambda pair: pair[0].total)
+    first = [steps.step(batches.first, first=True)] if batches.first else []
+    passes = first + [steps.step(batch) for batch in batches.heaviest]
+    ledger, flops = max(passes, key=lambda pair: pair[0].total)
     evaluation = steps.evaluation(batches.evaluated)
     writing = steps.writing(batches.prompts) if batches.prompts is not None else 0
-    epoch_flops = steps.flops_of(batches, flops) if batches.padded else 0
+    epoch_flops = steps.flops_of(batches, passes[0][1]) if batches.padded else 0
     optimizer = tensor_bytes(t for state in steps.optimizer.state.values() for t in state.values())
-    training = request.training
-    epochs = len(batches.padded) * training.num_train_epochs / training.gradient_accumulation_steps
-    total_steps = training.max_steps or round(epochs)
-    share = total_steps / epochs if epochs else 0.0
     return ResourceEstimate(
         ledger=ledger,
         phases={
@@ -66,10 +65,11 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
         },
         lengths=batches.lengths,
         step_flops=flops,
-        train_flops=round(epoch_flops * training.num_train_epochs * share),
-        steps=total_steps if batches.padded else 0,
+        train_flops=round(epoch_flops * batches.epochs),
+        steps=batches.steps,
         trainable=request.method.trainable(built.facts),
         total=built.facts.total,
+        width=built.facts.hidden_size,
         file_bytes=steps.saved_bytes(),
         seconds=time.perf_counter() - began,
     )
@@ -108,13 +108,14 @@ class _Steps:
     moment: Moment = "data"
     settle: Callable[[], None] | None = None
 
-    def step(self, real: Batch) -> tuple[Ledger, int]:
-        """An optimizer step over a batch: its ledger and its FLOPs, without those of the optimizer.
+    def step(self, real: Batch, first: bool = False) -> tuple[Ledger, int]:
+        """An optimizer step over a batch: its ledger and its FLOPs, without those of the optimizer. `first`: the
+        optimizer has no state yet, and allocates it when the passes are over.
 
         With accumulation the batch is executed twice: the second time gradients already exist.
         """
         with self._computing():
-            if not self.optimizer.state:
+            if not self.optimizer.state and not first:
                 self._passes(self._fake(real, rows=1))
                 self._update()
             with self._followed(self.optimizer) as journal:
@@ -150,8 +151,9 @@ class _Steps:
             return file_bytes(MECHANISMS[method.mechanism].saved_tensors(self.model, method))
 
     def flops_of(self, batches: Shapes, of_heaviest: int) -> float:
-        """FLOPs of an epoch: rows of T tokens need a·T + c·T² (attention), fitted to two lengths."""
-        heaviest = batches.heaviest[0]
+        """FLOPs of `padded`: rows of T tokens need a·T + c·T² (attention), fitted to two lengths of the first batch of
+        `trained`."""
+        heaviest = batches.trained[0]
         rows, length = rows_of(heaviest)
         half = max(1, length // 2)
         short = self._fake(heaviest, length=half)
@@ -161,7 +163,7 @@ class _Steps:
         of_row, part = of_heaviest / rows, operations.total / rows
         quadratic = (of_row / length - part / half) / (length - half) if length > half else 0.0
         linear = of_row / length - quadratic * length
-        scale = length / max(size for _, size in batches.padded)  # an encoder-decoder's lengths add both texts
+        scale = length / batches.longest  # an encoder-decoder's lengths add both texts
         return sum(n * (linear * scale * size + quadratic * (scale * size) ** 2) for n, size in batches.padded)
 
     def _passes(self, batch: Batch) -> None:

@@ -1,5 +1,6 @@
 """The shapes of a run's batches, without their contents."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from worker.engine.data.batches import (
     learnt,
     padded,
     read,
-    training_order,
 )
+from worker.engine.data.order import Order
 from worker.engine.models import hub
 from worker.engine.models.load import load_tokenizer
 from worker.engine.tasks import TASKS
@@ -36,15 +37,30 @@ _SPLITS: tuple[Split, ...] = ("train", "test")
 class Shapes:
     """The batches that determine the resources of a run."""
 
+    first: Batch | None
+    """The heaviest batch of the first step, before which the optimizer has no state; None if a later one is as
+    heavy."""
     heaviest: list[Batch]
-    """Training batches: the one with the most tokens, and where another has the most targets, that one too."""
+    """Of the later steps that the run reaches: the batch with the most tokens, and where another has the most targets,
+    that one too; empty for a run of one step."""
     evaluated: Batch
     """The longest rows of the test split, as an evaluation batch."""
     prompts: Batch | None
     """Its longest prompts, as a generation batch; None without generation."""
     lengths: Lengths
     padded: list[tuple[int, int]]
-    """Rows and padded length of every batch of an epoch; empty without a dataset."""
+    """Rows and padded length of every batch of the first epoch that the run reaches; empty without a dataset."""
+    longest: int = 0
+    """Padded length of the first of `trained`, counted as in `padded`."""
+    epochs: float = 0.0
+    """The run's steps divided by the steps of these batches."""
+    steps: int = 0
+    """Optimizer steps of the run; 0 without a dataset."""
+
+    @property
+    def trained(self) -> list[Batch]:
+        """The first step's, if it counts, and the later ones."""
+        return [*([self.first] if self.first else []), *self.heaviest]
 
 
 def shapes(request: EstimateRequest, dataset: Path | None, model: PreTrainedModel) -> Shapes:
@@ -55,7 +71,9 @@ def shapes(request: EstimateRequest, dataset: Path | None, model: PreTrainedMode
     """
     batches = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
     prompts = _without_full_mask(batches.prompts) if batches.prompts else None
-    return replace(batches, heaviest=[_without_full_mask(batch) for batch in batches.heaviest], prompts=prompts)
+    first = _without_full_mask(batches.first) if batches.first else None
+    heaviest = [_without_full_mask(batch) for batch in batches.heaviest]
+    return replace(batches, first=first, heaviest=heaviest, prompts=prompts)
 
 
 def _without_full_mask(batch: Batch) -> Batch:
@@ -76,14 +94,17 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     train, test = (task.encode(rows[split], "test", tokenizer, model, job, _Silent()) for split in _SPLITS)
     if training.packing and isinstance(train, Completions):
         train = replace(train, capacity=training.max_length)
-    batches = training_order(train.lengths, training.per_device_train_batch_size, training.seed, 0)
-    sizes = [(len(indices), max(train.lengths[i] for i in indices)) for indices in batches]
+    order = Order(train, training)
+    epoch = order.first_epoch()
+    first, later = max(epoch[0], key=train.weight), [batch for _step, batch in order.heaviest()]
+    counts = _heavier(train, first, later)
     at_once = training.per_device_eval_batch_size
     if FACTS[request.task].unit != "item":
         at_once = min(at_once, most_rows(model, max(map(test.units, ([i] for i in range(len(test)))))))
     longest = evaluation_order(test.lengths, at_once)[0]
     return Shapes(
-        heaviest=[task.collate(train, batches[place], PAD) for place in train.heaviest(batches)],
+        first=task.collate(train, first, PAD) if counts else None,
+        heaviest=[task.collate(train, batch, PAD) for batch in later],
         evaluated=task.collate(test, longest, PAD),
         prompts=_prompts(test, training.per_device_eval_batch_size, request.method.virtual_tokens),
         lengths=Lengths(
@@ -92,7 +113,17 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
             longest=max(train.lengths),
             mean=float(np.mean(train.lengths)),
         ),
-        padded=sizes,
+        padded=[(len(batch), max(train.lengths[i] for i in batch)) for step in epoch for batch in step],
+        longest=max(train.lengths[i] for i in (first if counts else later[0])),
+        epochs=order.total_steps / len(epoch),
+        steps=order.total_steps,
+    )
+
+
+def _heavier(train: Examples, first: Sequence[int], later: Sequence[Sequence[int]]) -> bool:
+    """Whether a batch may need more memory than each of the later ones: it has more tokens or more targets."""
+    return all(train.weight(first) > train.weight(batch) for batch in later) or all(
+        train.units(first) > train.units(batch) for batch in later
     )
 
 
@@ -128,6 +159,7 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
     if FACTS[request.task].unit != "item":
         at_once = min(at_once, most_rows(model, length))
     return Shapes(
+        first=None,
         heaviest=[batch(training.per_device_train_batch_size, masked)],
         evaluated=batch(at_once, masked),
         prompts=None if FACTS[request.task].unit == "item" else batch(training.per_device_eval_batch_size),

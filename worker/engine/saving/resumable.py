@@ -1,5 +1,6 @@
 """The training state that a checkpoint must contain, and when to write one."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from torch import nn
 from worker.engine.methods import Companion
 from worker.engine.progress import Instruments, Stopped
 from worker.engine.saving.best_weights import BestCheckpoint
-from worker.engine.saving.resume import Checkpoint, Checkpoints, State, random_state
+from worker.engine.saving.resume import LARGE, Checkpoint, Checkpoints, State, random_state
 from worker.engine.saving.steplog import StepLog
 
 
@@ -89,6 +90,23 @@ class Resumable:
             self.checkpoint()
             raise
 
+    def check_time(self, seconds: float | None) -> None:
+        """Log a warning if a checkpoint will take longer to write than the run is given when it is told to stop."""
+        size = self._checkpoints.expected_bytes(self._trainable)
+        if seconds is None or size < LARGE:
+            return
+        try:
+            needed = self._checkpoints.seconds(size)
+        except OSError:  # the checkpoint itself will say so
+            return
+        if needed > seconds:
+            self._instruments.sink.log(
+                f"A checkpoint of this run has {size / 1e9:.1f} GB and takes about {needed:.0f} s to write here, and a "
+                f"trainer that is told to stop is killed after {seconds:.0f} s: what it has trained since its last "
+                f"regular checkpoint is then trained again. Set VEZNA_STOP_SECONDS to {_rounded_up(needed)} or more, "
+                "and a container's grace period above it."
+            )
+
     def checkpoint_every(self, seconds: float) -> None:
         """Write a checkpoint if the last one is older than the configured interval."""
         if time.monotonic() - self._saved_at >= seconds:
@@ -135,6 +153,11 @@ class Resumable:
     def _files(self) -> dict[str, Path]:
         files = {"metrics.jsonl": self._log.file}
         return files | ({"best.safetensors": self._best.file} if self._best.stored else {})
+
+
+def _rounded_up(seconds: float) -> int:
+    """With a third to spare, in tens."""
+    return math.ceil(seconds * 4 / 3 / 10) * 10
 
 
 def _named(device: str | None, bf16: bool | None) -> str:

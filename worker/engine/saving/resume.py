@@ -9,12 +9,15 @@
     state.json              everything else, and the SHA-256 of each file above
 
 The data order follows from seed and step, and the learning rate from the step, so neither is stored. No pickle: reading
-a checkpoint executes no code. With the same library versions on the same device, a run that was interrupted anywhere
-and resumed has bit-identical losses to one that was not.
+a checkpoint executes no code. With the same library versions on the same CPU, a run that was interrupted anywhere and
+resumed has bit-identical losses to one that was not; on CUDA they are equal but for rounding
+(`worker.engine.environment.prepare`).
 """
 
 import hashlib
+import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -31,6 +34,9 @@ from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import Evaluation
 from worker.engine.memory.measured import tensor_bytes
 
+LARGE = 2**30
+"""Bytes of a checkpoint from which its time is estimated beforehand; a smaller one takes seconds."""
+_RATE_BYTES, _PART_BYTES = 64 * 2**20, 2**20
 KEPT = 2
 """Checkpoints to keep if they are not moved away; the supervisor moves one within a second of its report."""
 
@@ -106,9 +112,30 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
         return complete
 
+    def expected_bytes(self, trainable: Mapping[str, nn.Parameter]) -> int:
+        """Bytes of a checkpoint: weights, two moments, the best weights."""
+        return 4 * tensor_bytes(trainable.values())
+
     def room(self, trainable: Mapping[str, nn.Parameter]) -> bool:
-        """Whether the disk has room for another checkpoint: weights, two moments, the best weights."""
-        return shutil.disk_usage(self._directory.parent).free > 4 * tensor_bytes(trainable.values())
+        """Whether the disk has room for another checkpoint."""
+        return shutil.disk_usage(self._directory.parent).free > self.expected_bytes(trainable)
+
+    def seconds(self, size: int) -> float:
+        """Seconds that a checkpoint of so many bytes takes, measured by writing and hashing a small file. Raises
+        OSError."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        file = self._directory / "rate.new"
+        began = time.monotonic()
+        try:
+            with file.open("wb") as opened:
+                for _part in range(_RATE_BYTES // _PART_BYTES):
+                    opened.write(bytes(_PART_BYTES))
+                opened.flush()
+                os.fsync(opened.fileno())
+            sha256(file)
+            return (time.monotonic() - began) * size / _RATE_BYTES
+        finally:
+            file.unlink(missing_ok=True)
 
 
 class Checkpoint:

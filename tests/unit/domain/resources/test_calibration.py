@@ -8,10 +8,12 @@ from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.resources.calibration import (
     ASSUMED,
     RATE_FACTOR,
+    SHARE_FACTOR,
     USUAL_SHARE,
     Calibration,
     CalibrationRun,
     EstimateBand,
+    MatmulRates,
     accuracy,
     calibrate,
     leave_one_out_errors,
@@ -49,11 +51,11 @@ def test_before_a_device_has_made_a_run_a_constant_is_assumed_and_no_time_is_tol
 
 
 def test_before_that_the_devices_matrix_product_tells_a_time_within_a_wide_band() -> None:
-    found = calibrated([], matmul_flops=1e11)
+    found = calibrated([], rates=MatmulRates(1e11))
     told = train_seconds(3 * 10**11, found)
     assert told is not None and told.runs == 0
     assert told.value == pytest.approx(3 / USUAL_SHARE) and told.high == pytest.approx(9 * told.low)
-    known = calibrated(past(30, rate=5e10), matmul_flops=1e11)
+    known = calibrated(past(30, rate=5e10), rates=MatmulRates(1e11))
     assert known.rate is not None and known.rate.value == pytest.approx(5e10) and known.rate.runs == 1
 
 
@@ -122,9 +124,30 @@ def test_a_few_runs_of_one_speed_do_not_make_a_time_certain() -> None:
     assert uneven is not None and uneven.high / uneven.low > 3.5
 
 
+def test_other_models_tell_the_share_of_the_matrix_product_that_this_one_reaches() -> None:
+    """A model with wide layers reaches more operations a second than one with narrow layers."""
+    narrow = [run._replace(model="narrow", width=64) for run in past(30, 30, rate=1e10)]
+    rates = MatmulRates(peak=1e11, by_width={64: 2e10, 1024: 1e11})
+    wide = calibrated(narrow, rates=rates, model="wide", width=1024).rate
+    assert wide is not None and wide.value == pytest.approx(5e10) and wide.factor == pytest.approx(SHARE_FACTOR)
+    between = calibrated(narrow, rates=rates, model="wide", width=256).rate
+    assert between is not None and between.value == pytest.approx(0.5 * (2e10 * 1e11) ** 0.5)
+    own = calibrated(narrow, rates=rates, model="narrow", width=64).rate
+    assert own is not None and own.value == pytest.approx(1e10) and own.factor < RATE_FACTOR
+    unmeasured = calibrated(narrow, model="wide", width=1024).rate
+    assert unmeasured is not None and unmeasured.value == pytest.approx(1e10)
+    assert unmeasured.factor == pytest.approx(SHARE_FACTOR)
+
+
+def test_without_past_runs_the_rate_at_the_models_width_counts() -> None:
+    rates = MatmulRates(peak=1e11, by_width={64: 2e10, 1024: 1e11})
+    found = calibrated([], rates=rates, width=64).rate
+    assert found is not None and found.value == pytest.approx(2e10 * USUAL_SHARE) and found.runs == 0
+
+
 def test_runs_that_tell_no_rate_leave_it_to_the_matrix_product() -> None:
     silent = [run._replace(estimated_flops=0.0) for run in past(30)]
-    told = train_seconds(10**12, calibrated(silent, matmul_flops=1e11))
+    told = train_seconds(10**12, calibrated(silent, rates=MatmulRates(1e11)))
     assert told is not None and told.runs == 0 and told.value == pytest.approx(10 / USUAL_SHARE)
     assert train_seconds(10**12, calibrated(silent)) is None
 

@@ -18,6 +18,8 @@ from tests import tiny, tiny_lm
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.attempt import Attempt
 from worker.engine.estimation.estimate import estimate_run, memory_map
+from worker.engine.estimation.shapes import shapes
+from worker.engine.estimation.unloaded import unloaded
 from worker.engine.failures import failure
 
 TRIES = [(spec, name) for spec, name in tried.TRIES if not isinstance(spec, QloraSpec)]
@@ -192,6 +194,46 @@ def test_a_share_of_the_rows_is_estimated_as_that_many_rows(tmp_path: Path) -> N
     half = estimate_run(request_of(run, training=share), Path(run.dataset_file))
     assert whole.lengths.rows == 2 * half.lengths.rows > 0
     assert whole.steps == 2 * half.steps
+
+
+@pytest.mark.parametrize("heavy_first", [True, False], ids=["first step", "later step"])
+def test_a_short_run_is_estimated_by_the_batches_that_it_meets(heavy_first: bool, tmp_path: Path) -> None:
+    """In its first step the optimizer has no state until its passes are over."""
+    texts = ["the cat and a dog " * (4 if i % 16 < 8 else 1) for i in range(64)]
+    table = [row._replace(text=text) for row, text in zip(tiny.rows(train=64), texts, strict=False)]
+    table += tiny.rows(train=64)[64:]
+    model = tiny.save_model(tmp_path / "model")
+    for seed in range(20):
+        training = TWO_STEPS.model_copy(update={"max_steps": 2, "seed": seed})
+        run = tiny.job(tmp_path / f"{seed}", model, FullSpec(), training, table)
+        lengths = [size for _rows, size in _met(run)]
+        if (lengths[0] > lengths[1]) if heavy_first else (lengths[0] < lengths[1]):
+            break
+    found = estimate_run(request_of(run), Path(run.dataset_file))
+    result = Attempt(run, tiny.Recorder()).run()
+    alike(found.ledger, steady(result))
+    assert steady(result).step == (1 if heavy_first and found.ledger.length == lengths[0] else 2)
+    highest = max(ledger.total for ledger in result.memory.ledgers)
+    assert found.ledger.total == pytest.approx(highest, abs=2048)
+    whole = estimate_run(
+        request_of(run, training=training.model_copy(update={"max_steps": None})), Path(run.dataset_file)
+    )
+    assert found.steps == 2 and found.train_flops < whole.train_flops / 2
+
+
+def _met(run: TrainJob) -> list[tuple[int, int]]:
+    """Rows and padded length of each batch of a run."""
+    base = unloaded(request_of(run)).base
+    return shapes(request_of(run), Path(run.dataset_file), base).padded
+
+
+def test_the_seed_matters_to_an_estimate_only_where_a_run_meets_a_part_of_its_rows() -> None:
+    def key(**training: object) -> str:
+        return pasted(CONFIG, training=TWO_STEPS.model_copy(update=training)).key
+
+    assert key(seed=1) == key(seed=2)
+    assert key(seed=1, max_steps=4) != key(seed=2, max_steps=4)
+    assert key(seed=1, num_train_epochs=0.5) != key(seed=2, num_train_epochs=0.5)
 
 
 def test_a_cuda_step_is_estimated_on_a_machine_without_cuda(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from app.domain.runs.training import TrainingArguments
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped
-from worker.engine.saving.resume import Checkpoint
+from worker.engine.saving import resumable
+from worker.engine.saving.resume import Checkpoint, Checkpoints
 
 TRAINING = tiny.FAST.model_copy(update={"num_train_epochs": 2, "gradient_accumulation_steps": 2})
 LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
@@ -222,5 +223,24 @@ def test_time_before_the_stop_counts(tmp_path: Path, model: Path) -> None:
     before = Checkpoint(kept).state.seconds
     job = tiny.job(tmp_path / "second", model, LORA, TRAINING).model_copy(update={"resume": str(kept)})
     clocks = Attempt(job, tiny.Recorder()).run().clocks
-    assert clocks.forward > before["forward"]
+    assert clocks.forward >= before["forward"] > 0
+    assert clocks.ledger > sum(value for name, value in before.items() if name.endswith("|ledger")) > 0
     assert clocks.accounted == pytest.approx(clocks.wall, rel=0.01)
+
+
+@pytest.mark.parametrize(("limit", "warns"), [(15.0, True), (1e9, False), (None, False)])
+def test_a_run_says_when_a_stop_would_not_leave_time_for_its_checkpoint(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, limit: float | None, warns: bool
+) -> None:
+    """As full fine-tuning of a large model does: here every checkpoint counts as large, and the disk as slow."""
+    monkeypatch.setattr(resumable, "LARGE", 1)
+    measured = Checkpoints.seconds
+    monkeypatch.setattr(Checkpoints, "seconds", lambda self, size: 100 + measured(self, size))
+    recorder = tiny.Recorder()
+    job = tiny.job(tmp_path, model, FullSpec(), TRAINING.model_copy(update={"max_steps": 1}))
+    Attempt(job.model_copy(update={"stop_seconds": limit}), recorder).run()
+    lines = [line for line in recorder.logs if "VEZNA_STOP_SECONDS" in line]
+    assert len(lines) == warns
+    if lines:
+        assert "takes about 10" in lines[0] and "killed after 15 s" in lines[0] and "to 140 or more" in lines[0]
+    assert not list((tmp_path / "output").rglob("rate.new"))
