@@ -36,7 +36,7 @@ def losses(
     train: Sequence[LabelledRow], test: Sequence[LabelledRow], labels: int, seed: int, window: int
 ) -> tuple[float, float, float]:
     """Mean training loss of the last epoch, loss on the test rows, and share of padding in the first epoch."""
-    batches._WINDOW = batches._LEAST_WINDOW = window
+    batches._WINDOW = window
     torch.manual_seed(seed)
     ids, targets = encoded(train)
     lengths = [len(row) for row in ids]

@@ -21,13 +21,13 @@ from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskMode
 from app.domain.models.base_model import FACTS_VERSION, SAMPLE_MODEL, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.models.spectra import Spectrum
 from app.domain.models.weight_delta import MatrixDelta, WeightDeltas
+from app.domain.runs.clocks import Clocks
 from app.domain.runs.confusion import Answers, Confusion
 from app.domain.runs.result import (
     STEP_DTYPE,
     ArtifactFile,
     Audit,
     AuditGroup,
-    Clocks,
     Environment,
     Evaluation,
     Memory,

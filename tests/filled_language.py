@@ -15,12 +15,12 @@ from app.domain.methods import FullSpec, Ia3Spec, LoraSpec, PromptSpec, QloraSpe
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.runs.checkpoint import StoredCheckpoint
+from app.domain.runs.clocks import Clocks
 from app.domain.runs.result import (
     STEP_DTYPE,
     ArtifactFile,
     Audit,
     AuditGroup,
-    Clocks,
     Environment,
     Evaluation,
     Forgetting,

@@ -4,10 +4,10 @@ import numpy as np
 
 from app.domain.models.spectra import Spectrum
 from app.domain.models.weight_delta import MatrixDelta, WeightDeltas
+from app.domain.runs.clocks import Clocks
 from app.domain.runs.result import (
     Audit,
     AuditGroup,
-    Clocks,
     Environment,
     Evaluation,
     Memory,

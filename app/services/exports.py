@@ -18,7 +18,8 @@ from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison
 from app.domain.data.dataset import items_hash
 from app.domain.errors import Invalid, NotFound
-from app.domain.runs.result import STEP_DTYPE, Clocks
+from app.domain.runs.clocks import Clocks
+from app.domain.runs.result import STEP_DTYPE
 from app.domain.studies.search_space import PARAMETERS
 from app.domain.studies.trials import Trial, reached
 from app.domain.tasks import TASKS

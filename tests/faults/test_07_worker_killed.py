@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from app.domain.runs.result import Clocks
+from app.domain.runs.clocks import Clocks
 from app.embedded import Child, Stack
 from app.settings import Settings
 from app.store.queries import events, runs

@@ -16,8 +16,8 @@ from app.domain.failures import FailureCode
 from app.domain.methods import METHODS, SPECS
 from app.domain.resources.calibration import ASSUMED
 from app.domain.resources.devices import MIB, DeviceKind
+from app.domain.runs.clocks import Clocks
 from app.domain.runs.fields import FIELDS
-from app.domain.runs.result import Clocks
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import StudySpec

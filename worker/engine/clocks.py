@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from app.domain.runs.result import Clocks
+from app.domain.runs.clocks import Clocks
 
 ClockName = Literal[
     "download",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.domain.resources.ledger import OWNERS, Ledger, Owner
-from app.domain.runs.result import Clocks, Memory, RunResult
+from app.domain.runs.clocks import Clocks
+from app.domain.runs.result import Memory, RunResult
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.dataset import Split
 from app.domain.resources.ledger import Ledger
+from app.domain.runs.clocks import Clocks
 from app.domain.runs.confusion import Confusion
 from app.domain.tasks import MetricName
 
@@ -160,58 +161,6 @@ class Memory(_Value):
     def rest_bytes(self) -> int:
         """What is left of the peak: activations and whatever else lived at that moment."""
         return max(0, self.peak_bytes - self.weights_bytes - self.gradients_bytes - self.optimizer_bytes)
-
-
-_APART = ("download", "ledger_steady", "wall")
-
-
-class Clocks(_Value):
-    """Seconds by phase. They sum to the attempt's wall time within 1 %."""
-
-    download: float = 0.0
-    """Fetching the base model from the hub, once a machine: in no other clock, nor in `wall`, since it says nothing of
-    the method."""
-    load: float = 0.0
-    tokenize: float = 0.0
-    baseline: float = 0.0
-    forward: float = 0.0
-    backward: float = 0.0
-    optimizer: float = 0.0
-    data: float = 0.0
-    """Within training: building batches, logging, and everything that is not one of the three above."""
-    ledger: float = 0.0
-    """Training in the first step, in which CUDA loads its kernels, and in those whose memory is recorded; the four
-    above are of the other steps, unless there are none."""
-    ledger_steady: float = 0.0
-    """Computed: what the steps in `ledger` would take at the other steps' seconds per token; no part of `wall`."""
-    evaluate: float = 0.0
-    save: float = 0.0
-    audit: float = 0.0
-    """Hashing tensors before and after."""
-    cache: float = 0.0
-    """Computing the activations of the frozen prefix, where another run has not left them."""
-    weight_delta: float = 0.0
-    """Analysing what training did to each matrix, after everything else."""
-    start: float = 0.0
-    """From the claim to a process that has imported its libraries."""
-    wall: float = 0.0
-    """The whole attempt, from claim to result, without the download."""
-
-    @property
-    def train(self) -> float:
-        """The train clock: what all steps take at the speed of those that are not in `ledger`."""
-        return self.forward + self.backward + self.optimizer + self.data + self.ledger_steady
-
-    @property
-    def method_wall(self) -> float:
-        """Wall time without evaluating the base model: it says nothing of the method, and a language model's later runs
-        read the result from the worker's cache."""
-        return self.wall - self.baseline
-
-    @property
-    def accounted(self) -> float:
-        """The sum of the phases, to compare with `wall`."""
-        return float(sum(seconds for name, seconds in self if name not in _APART))
 
 
 class Environment(_Value):

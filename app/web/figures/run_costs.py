@@ -4,7 +4,8 @@ from functools import partial
 
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.memory_fit import RunFit
-from app.domain.runs.result import Clocks, Memory
+from app.domain.runs.clocks import Clocks
+from app.domain.runs.result import Memory
 from app.web.figures.drawing import stacks
 from app.web.figures.figure import Cell, Column, Figure, Table
 from app.web.figures.resource_parts import (

@@ -30,13 +30,9 @@ IGNORED = -100
 """A target without a loss: padding, and the tokens of a prompt."""
 _R = TypeVar("_R")
 _CHUNK = 1000
-_WINDOW = 50
-"""Maximum batches that are sorted together: enough that a batch's rows have similar lengths, few enough that the order
-stays random."""
-_LEAST_WINDOW = 4
-_SHARE = 8
-"""At most an eighth of an epoch is sorted at once: if length predicts the label, batches of one length have few labels,
-which cost 4 % of the loss in an epoch of 30 batches."""
+_WINDOW = 4
+"""Batches that are sorted together. If length predicts the label, batches of one length have few labels, which costs
+quality; unsorted, half of a batch may be padding (docs/measuring.md, "Sorting by length")."""
 
 
 class Listener(Protocol):
@@ -252,7 +248,7 @@ def training_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: in
     shuffle = random.Random(f"{seed}/{epoch}").shuffle
     indices = list(range(len(lengths)))
     shuffle(indices)
-    window = min(_WINDOW, max(_LEAST_WINDOW, len(indices) // batch_size // _SHARE)) * batch_size
+    window = _WINDOW * batch_size
     ordered: list[int] = []
     for start in range(0, len(indices), window):
         ordered += sorted(indices[start : start + window], key=lengths.__getitem__)

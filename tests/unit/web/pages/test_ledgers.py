@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from app.domain.methods import LoraSpec
 from app.domain.resources.calibration import EstimateBand
-from app.domain.runs.result import Clocks
+from app.domain.runs.clocks import Clocks
 from app.store.queries import runs
 from app.web.figures.drawing import render, stacks
 from app.web.figures.resource_parts import LEDGER, TimeUse, estimated_sizes, ledger_sizes, time_stacks

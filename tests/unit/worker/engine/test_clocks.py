@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from app.domain.methods import FullSpec
-from app.domain.runs.result import Clocks, RunResult
+from app.domain.runs.clocks import Clocks
+from app.domain.runs.result import RunResult
 from tests import tiny
 from tests.fake_cuda import FakeCuda
 from worker.engine.attempt import Attempt
