@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from app.services import attempts, runs, sweep
+from app.queue import TRAIN
+from app.services import attempts, runs, sweep, workers
 from app.services.attempts import Claim
 from app.store.files import Files
 from app.store.queries import artifacts, steps
 from app.store.queries import runs as run_queries
+from app.store.queries import workers as worker_queries
+from tests.attempted import SPEC
+from tests.fakes import SilentBell
 from tests.supervised import FAKE, attempt, messages
+from worker import tasks
 from worker.context import Context
 from worker.training import outcome, workdir
 from worker.training.supervisor import supervise
@@ -155,3 +160,19 @@ def test_a_folder_that_a_killed_worker_left_is_removed_and_one_in_use_is_not(tmp
     with workdir.workdir(tmp_path) as used:
         workdir.remove_abandoned(tmp_path)
         assert list((tmp_path / "work").iterdir()) == [used]
+
+
+def test_a_draining_worker_passes_a_ring_on_and_the_sweep_repeats_it(
+    here: Context, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "process_context", lambda: here)
+    with here.database.transaction() as session:
+        workers.sign_on(session, here.worker, device="cpu", device_name="", memory_bytes=None, cores=1)
+        worker_queries.drain(session, here.worker)
+        run = runs.submit(session, bell, SPEC)
+    bell.rung.clear()
+    tasks.train(run.id)
+    assert bell.rung == [(TRAIN, run.id)]
+    with here.database.reading() as session:
+        waiting = run_queries.get(session, run.id)
+        assert (waiting.status, waiting.rung_at) == ("queued", None)

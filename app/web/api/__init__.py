@@ -21,6 +21,7 @@ from app.web.api import (
     weight_deltas,
     workers,
 )
+from app.web.http.errors import problems
 
 router = APIRouter(prefix="/api/v1")
 for part in (
@@ -41,6 +42,6 @@ for part in (
     comparison,
     workers,
 ):
-    router.include_router(part.router)
+    router.include_router(part.router, responses=problems(400, 422, 503))
 
 probes = health.router

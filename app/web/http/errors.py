@@ -12,6 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from app.domain.errors import (
     Conflict,
@@ -37,6 +38,7 @@ STATUS: dict[type[VeznaError], tuple[int, str]] = {
     Conflict: (409, marked("Conflict")),
     Unavailable: (503, marked("Service unavailable")),
 }
+METHODS_OF_HTTP = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CONFLICTS = ("40P01", "40001")
 """PostgreSQL's codes of a deadlock and of a serialization failure: the same transaction may succeed later."""
 CONFLICT_KEY = "vezna.conflict"
@@ -78,7 +80,7 @@ TUNINGS = ("none", "grid", "random", "halving", "tpe")
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": title, "content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
-    for status, title in STATUS.values()
+    for status, title in (*STATUS.values(), (400, "Bad request"))
 }
 """For `responses=` of a route: PROBLEMS[404] and the like."""
 
@@ -189,7 +191,19 @@ def _http(request: Request, error: Exception) -> Response:
     title = STATUS[NotFound][1] if error.status_code == 404 else str(error.detail)
     answer = _answer(request, error.status_code, "http", title, f"{request.method} {request.url.path}: {error.detail}")
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_allowed(request))
     return answer
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that the routes of an address have together; Starlette's own header names those of the first."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return list(filter(taken, METHODS_OF_HTTP))
 
 
 def _gone(request: Request, error: Exception) -> Response:
