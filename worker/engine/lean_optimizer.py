@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from app.domain.methods import LeanFullSpec
 
@@ -52,6 +52,8 @@ class LeanOptimizer(torch.optim.Optimizer):
         self._spec, self._seed = spec, seed
         self._places = {p: place for place, p in enumerate(p for g in self.param_groups for p in g["params"])}
         self._squares: list[torch.Tensor] = []
+        self._tried: set[torch.Size] = set()
+        """Shapes of this step."""
         if spec.step_in_backward:
             for group in self.param_groups:
                 for parameter in group["params"]:
@@ -65,6 +67,7 @@ class LeanOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every weight that has a gradient."""
+        self._tried.clear()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -87,6 +90,10 @@ class LeanOptimizer(torch.optim.Optimizer):
 
     def _update(self, parameter: nn.Parameter, gradient: torch.Tensor, group: dict[str, Any]) -> None:
         state: State = self.state[parameter] or self._begin(parameter)
+        fake = isinstance(parameter.data, FakeTensor)  # its parts are all alike, and so are tensors of its shape
+        if fake and parameter.shape in self._tried:
+            return
+        self._tried.add(parameter.shape)
         state["step"] += 1
         step = int(state["step"])
         rounding = torch.Generator(parameter.device)
@@ -98,7 +105,7 @@ class LeanOptimizer(torch.optim.Optimizer):
             stored.write(stored.read().mul_(keep).sub_(change.flatten(), alpha=group["lr"]), rounding)
             return
         gradients = gradient.reshape(-1)
-        for start in range(0, parameter.numel(), CHUNK):
+        for start in range(0, CHUNK if fake else parameter.numel(), CHUNK):
             part = slice(start, min(start + CHUNK, parameter.numel()))
             change = _adam(gradients[part].float(), state, part, step)
             stored = _Stored(parameter, state, part)

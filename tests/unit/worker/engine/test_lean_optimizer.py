@@ -8,12 +8,17 @@ import torch
 from torch import nn
 from transformers.optimization import Adafactor
 
-from app.domain.methods import LeanFullSpec
+from app.domain.methods import FullSpec, LeanFullSpec
 from app.domain.methods.selection import Optim, WeightStorage
+from app.domain.resources.devices import GPU_MODELS
+from app.domain.resources.estimate import EstimateRequest
+from app.domain.resources.savings import saving_options
+from app.domain.runs.training import TrainingArguments
 from tests import tiny, tiny_lm
 from tests.unit.worker.engine.estimation.test_estimate import TWO_STEPS, alike, estimated_and_measured
 from worker.engine import lean_optimizer
 from worker.engine.attempt import Attempt
+from worker.engine.estimation.estimate import estimate_run
 from worker.engine.lean_optimizer import LeanOptimizer, rounded_stochastically
 from worker.engine.step import had_gradient
 
@@ -191,3 +196,24 @@ def test_a_causal_model_learns_with_the_leanest_settings(tmp_path: Path) -> None
     half = result.parameters.total * 2
     assert result.memory.weights_bytes == pytest.approx(half, rel=0.02)
     assert result.weights_file_bytes == pytest.approx(half, rel=0.1)
+
+
+@pytest.mark.slow
+def test_eight_billion_parameters_fit_an_80_gb_card_and_in_float32_they_do_not() -> None:
+    """Llama 3 8B, two rows of 1,024 tokens: full fine-tuning takes 120 GiB, the leanest AdamW 45."""
+    config = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+    config |= {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256, "dtype": "bfloat16"}
+    training = TrainingArguments(per_device_train_batch_size=2, max_length=1024, gradient_checkpointing=True)
+    card = next(gpu.memory_bytes for gpu in GPU_MODELS if "H100" in gpu.name)
+    needed = {}
+    asked = EstimateRequest(
+        config=config, task="causal-lm", method=FullSpec(), training=training, device="cuda", bf16=True
+    )
+    options = {saving.name: saving.request for saving in saving_options(asked)}
+    for name, request in {"full": asked, "lean": options["lean"]}.items():
+        estimate = estimate_run(request, None)
+        needed[name] = estimate.peak_bytes
+        trained = 8_030_261_248
+        assert estimate.trainable == trained
+    assert needed["full"] > card > 1.5 * needed["lean"]
+    assert needed["lean"] == pytest.approx(6.04 * trained, rel=0.01)
