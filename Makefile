@@ -14,7 +14,7 @@ PYTEST := $(ALONE) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reord
 AGAIN = || { test $$? = 1 && test -n "$(RETRY)" && echo "== Once more alone: the tests that failed" && $(ALONE) -v --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow soak check format translation shots bench clean
+.PHONY: help demo up test test-slow soak containers check format translation shots bench clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -34,6 +34,9 @@ test-slow: $(DEV) ## Run the long tests: whole studies, real models, browsers, d
 
 soak: $(DEV) ## 60 runs while processes are killed at random, at most 15 minutes (ARGS="--seed 7")
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(ARGS)
+
+containers: $(DEV) ## Build both images and try docker-compose.yml: kill, stop, scale, back up, restore (10 to 20 minutes)
+	@$(BIN)/python -m tests.containers
 
 check: $(DEV) ## Lint, types, architecture, templates, migrations
 	$(BIN)/ruff check .

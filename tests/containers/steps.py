@@ -1,0 +1,228 @@
+"""What an operator does with the compose file: start, submit, lose a worker, stop, scale, back up, restore. The
+commands of backup and restore are those of docs/deployment.md."""
+
+import hashlib
+import re
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import httpx2
+
+from app.cli.client import Client
+from app.settings import ROOT
+from tests import tiny
+from tests.containers.engine import Failed, run
+
+STUDY: dict[str, Any] = {
+    "name": "Tiny",
+    "base_model": "tiny",
+    "dataset": "words",
+    "arms": [{"method": {"kind": "full"}}, {"method": {"kind": "lora", "r": 4, "target_modules": ["query", "value"]}}],
+    "seeds": [0, 1],
+    "training": {"num_train_epochs": 30, "per_device_train_batch_size": 4, "max_length": 16},
+    "margin_points": 5,
+}
+ENDED = {"succeeded", "failed", "cancelled"}
+
+
+class Installation:
+    """One installation by docker-compose.yml as it stands, in a project of its own, and its REST API."""
+
+    def __init__(self, name: str, folder: Path, tag: str) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.environment = {
+            "COMPOSE_PROJECT_NAME": name,
+            "COMPOSE_DISABLE_ENV_FILE": "1",  # whatever stands in the checkout's own .env
+            "COMPOSE_FILE": "docker-compose.yml",
+            "POSTGRES_PASSWORD": secrets.token_hex(16),
+            "REDIS_PASSWORD": secrets.token_hex(16),
+            "VEZNA_PORT": str(port),
+            "VEZNA_TAG": tag,
+            "VEZNA_MODELS_DIR": str(folder / "models"),
+            "VEZNA_DATA_DIR": str(folder / "data"),
+            "VEZNA_ALLOWED_HOSTS": "vezna.example",  # health checks and commands in containers work all the same
+            "VEZNA_LEASE_SECONDS": "20",
+            "VEZNA_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
+        self.url = f"http://127.0.0.1:{port}"
+        self.api = Client(self.url)
+
+    def compose(self, *words: str, seconds: float = 300) -> str:
+        """A command of `docker compose`; its output."""
+        return run("docker", "compose", *words, environment=self.environment, cwd=ROOT, seconds=seconds).stdout
+
+    def documented(self, chapter: str) -> None:
+        """Run the commands of a chapter of docs/deployment.md, in a folder that has the compose file."""
+        page = (ROOT / "docs" / "deployment.md").read_text()
+        [text] = re.findall(rf"^## {chapter}\n(.+?)^## ", page, re.MULTILINE | re.DOTALL)
+        for commands in re.findall(r"^ *```sh\n(.+?)```", text, re.MULTILINE | re.DOTALL):
+            environment = self.environment | {"COMPOSE_FILE": str(ROOT / "docker-compose.yml")}
+            run("bash", "-euo", "pipefail", "-c", commands, environment=environment, cwd=self.folder)
+
+    def up(self, *words: str) -> None:
+        """Start what the file starts, and wait until everything is healthy."""
+        self.compose("up", "--detach", "--no-build", "--wait", *words, seconds=240)
+
+    def container(self, service: str) -> str:
+        """The id of a service's only container."""
+        [found] = self.compose("ps", "--quiet", service).split()
+        return found
+
+    def down(self) -> None:
+        """End it with everything that it kept."""
+        self.compose("down", "--volumes", "--remove-orphans", "--timeout", "5")
+
+    def logs(self) -> str:
+        """The end of every container's log."""
+        return self.compose("ps", "--all") + self.compose("logs", "--no-color", "--tail", "25")
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float) -> Any:
+    """Wait for a condition that is true at last; its value. Raises Failed."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise Failed(f"not in {seconds:.0f} s: {what}")
+        time.sleep(0.5)
+    return found
+
+
+@contextmanager
+def installation(name: str, tag: str) -> Iterator[Installation]:
+    """An installation that is removed at the end. What went wrong is printed with the containers' logs."""
+    folder = Path(mkdtemp(prefix="vezna-installation-"))
+    folder.chmod(0o755)
+    for part in ("models", "data"):
+        (folder / part).mkdir(mode=0o755)
+    tiny.save_model(folder / "models" / "tiny")
+    run("chmod", "--recursive", "a+rX", str(folder / "models"))
+    found = Installation(name, folder, tag)
+    try:
+        yield found
+    except (Failed, AssertionError):
+        print(found.logs(), flush=True)
+        raise
+    finally:
+        found.down()
+        run("rm", "--recursive", "--force", str(folder))
+
+
+def started(here: Installation) -> None:
+    """Everything is healthy, unprivileged, and bounded."""
+    here.up()
+    assert httpx2.get(f"{here.url}/readyz").json()["ready"]
+    assert httpx2.get(f"{here.url}/livez", headers={"Host": "vezna.example"}).status_code == 200
+    assert httpx2.get(f"{here.url}/livez", headers={"Host": "rebound.example"}).status_code == 400
+    assert "tiny" not in here.compose("run", "--rm", "-T", "web", "vezna", "models", "list")
+    kept = here.compose("exec", "-T", "worker-cpu", "sh", "-c", "id -u; ls -d $VEZNA_HOME; gcc --version; env")
+    assert kept.startswith("10001\n/data/home\ngcc") and "HF_HUB_OFFLINE=1" in kept
+    names = run(
+        "docker", "volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={_name(here)}"
+    ).stdout
+    volumes = run("docker", "volume", "ls", "--quiet").stdout
+    anonymous = {volume for volume in volumes.split() if re.fullmatch("[0-9a-f]{64}", volume)}
+    assert len(names.split()) == 5 and not anonymous, volumes
+
+
+def _name(here: Installation) -> str:
+    return here.environment["COMPOSE_PROJECT_NAME"]
+
+
+def submitted(here: Installation) -> list[int]:
+    """A base model by directory, a dataset by upload, a study by REST; its runs."""
+    here.api.post("/models", {"name": "tiny", "source": "directory", "location": "/models/tiny"})
+    until("the base model is inspected", lambda: here.api.get("/models/tiny")["status"] == "ready", 120)
+    table = here.folder / "data" / "words.csv"
+    lines = [f"{row.text} {number},{tiny.LABELS[row.label]}" for number, row in enumerate(tiny.rows())]
+    table.write_text("\n".join(["text,label", *lines, ""]))
+    run("chmod", "--recursive", "a+rX", str(here.folder / "data"))
+    here.compose(
+        "run",
+        "--rm",
+        "-T",
+        "web",
+        "vezna",
+        "datasets",
+        "add",
+        "/datasets/words.csv",
+        "--name",
+        "words",
+        "--test",
+        "0.2",
+    )
+    study: dict[str, Any] = here.api.post("/studies", STUDY)
+    return list(study["runs"])
+
+
+def killed(here: Installation, runs: list[int]) -> int:
+    """The worker's container is killed in the middle of a run, which is queued again; started again, it takes runs."""
+    run_id = _running(here, runs)
+    run("docker", "kill", here.container("worker-cpu"))
+    until("the run is handed back", lambda: here.api.get(f"/runs/{run_id}")["status"] == "queued", 90)
+    here.compose("start", "worker-cpu")
+    _running(here, runs)
+    return run_id
+
+
+def _running(here: Installation, runs: list[int]) -> int:
+    """The run that trains, once it has made some steps."""
+
+    def training() -> int | None:
+        found = [here.api.get(f"/runs/{run_id}") for run_id in runs]
+        return next((run["id"] for run in found if run["status"] == "running" and run["step"] >= 3), None)
+
+    return int(until("a run trains", training, 240))
+
+
+def stopped(here: Installation, runs: list[int]) -> float:
+    """`stop` hands the run back within the grace period, and its attempt does not count; seconds that it took."""
+    run_id = _running(here, runs)
+    began = time.monotonic()
+    here.compose("stop", "worker-cpu")
+    took = time.monotonic() - began
+    assert here.api.get(f"/runs/{run_id}")["status"] in {"queued", "succeeded"} and took < 60
+    here.compose("start", "worker-cpu")
+    return took
+
+
+def scaled(here: Installation) -> None:
+    """Two workers, each with its name."""
+    here.up("--no-recreate", "--scale", "worker-cpu=2")
+    workers = until("two workers", lambda: len(w := here.api.get("/workers")) == 2 and w, 60)
+    assert len({worker["name"] for worker in workers}) == 2
+    assert all(worker["state"] in {"idle", "running"} for worker in workers), workers
+
+
+def decided(here: Installation, runs: list[int]) -> tuple[Any, dict[str, str]]:
+    """The verdict of the finished study, and the digest of every artifact, which the file has."""
+    until("the runs end", lambda: {here.api.get(f"/runs/{i}")["status"] for i in runs} <= ENDED, 900)
+    study = here.api.get("/studies/1")
+    assert study["status"] == "finished", study
+    verdicts = [arm["verdict"] for arm in here.api.get("/studies/1/comparison")["arms"]]
+    artifacts = {}
+    for run_id in runs:
+        for artifact in here.api.get(f"/runs/{run_id}/artifacts"):
+            content = httpx2.get(f"{here.url}/api/v1/artifacts/{artifact['id']}/content").content
+            assert hashlib.sha256(content).hexdigest() == artifact["sha256"], artifact
+            artifacts[f"{run_id}/{artifact['name']}"] = artifact["sha256"]
+    assert len(artifacts) >= 2 * len(runs), artifacts
+    return verdicts, artifacts
+
+
+def restored(here: Installation, runs: list[int], before: tuple[Any, dict[str, str]]) -> None:
+    """A backup is restored into an empty installation, and says the same."""
+    here.documented("Backup")
+    here.down()
+    here.documented("Restore")
+    here.up()
+    assert decided(here, runs) == before
