@@ -4,6 +4,7 @@ A request checks once and passes the result on.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from app.domain.models.positions import crowded, too_long
 from app.domain.resources.estimate import EstimateSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.budget_checks import budget_problem
+from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import TASKS, generates
 from app.services import workers
@@ -85,11 +87,30 @@ def _check(
             errors.append(facts.incompatibility(method, spec.task))
             errors.append(crowded(facts, spec.task, spec.training, method, writes=writes))
         problems += [FieldError(f"{path}.{error.path}", error.message, error.remedy) for error in errors if error]
-        if clash := method.clash(spec.training):  # its path is the budget's: no arm sets one of these for itself
-            problems.append(clash)
+    problems += _clashes(spec, since)
     if isinstance(spec, StudySpec) and facts:
         problems += _rank_problems(facts, spec, since)
     return model, dataset, list(dict.fromkeys(problems))  # two arms may have the same one with the budget
+
+
+def _clashes(spec: Spec, since: int) -> Iterator[FieldError]:
+    """Training arguments that do not work with a method: those of the budget, or that an arm sets or searches."""
+    if not isinstance(spec, StudySpec):
+        yield from (clash for _path, method in _methods(spec)[since:] if (clash := method.clash(spec.training)))
+        return
+    for place, arm in enumerate(spec.arms[since:], since):
+        if clash := arm.method.clash(spec.training_of(arm)):
+            name = clash.path.removeprefix("training.")
+            own = getattr(arm, name, None) is not None
+            yield replace(clash, path=f"arms.{place}.{name}") if own else clash
+            continue
+        sizes = [value for name, value in arm.search.extremes() if name == "batch_size"] if arm.search else []
+        if sizes:
+            largest = arm.at(Configuration(batch_size=int(max(sizes))), spec.training)
+            if clash := arm.method.clash(largest.training(spec.training)):
+                yield replace(
+                    clash, path=f"arms.{place}.search.batch_size", remedy=_("Search none above the batch size")
+                )
 
 
 def _rank_problems(facts: ModelFacts, spec: StudySpec, since: int) -> Iterator[FieldError]:

@@ -95,6 +95,23 @@ def test_a_prefix_and_layers_that_are_computed_again_are_not_queued(language: Te
     assert message.startswith("The method prefix tuning does not work with gradient_checkpointing: ")
 
 
+def test_a_step_in_backward_and_accumulation_are_held_against_what_the_arm_trains_with(language: TestClient) -> None:
+    lean = {"method": {"kind": "lean-full", "optim": "adafactor", "step_in_backward": True}}
+    study = {name: value for name, value in RUN.items() if name != "method"}
+    study |= {"name": "study"} | training(max_grad_norm=0, gradient_accumulation_steps=2)
+
+    def answered(arm: dict[str, Any], **others: Any) -> list[str]:
+        body = study | {"arms": [{"method": {"kind": "lora"}}, lean | arm]} | others
+        answer = language.post("studies", json=body)
+        return [error["path"] for error in answer.json().get("errors", [])]
+
+    assert answered({}) == ["training.gradient_accumulation_steps"]
+    assert answered({"gradient_accumulation_steps": 4}) == ["arms.1.gradient_accumulation_steps"]
+    assert answered({"gradient_accumulation_steps": 1}) == []
+    searched = {"gradient_accumulation_steps": 1, "search": {"batch_size": [4, 8, 64]}}
+    assert "arms.1.search.batch_size" in answered(searched, tuning={"kind": "grid"})
+
+
 def test_a_problem_of_two_arms_with_the_budget_is_reported_once(language: TestClient) -> None:
     study = {name: value for name, value in RUN.items() if name != "method"} | training(packing=True)
     arms = [{"method": PROMPT}, {"method": PROMPT | {"num_virtual_tokens": 30}}, {"method": PREFIX}]

@@ -20,7 +20,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils.hooks import RemovableHandle
 
 from app.domain.methods import LeanFullSpec
 
@@ -50,14 +51,17 @@ class LeanOptimizer(torch.optim.Optimizer):
         parameter, so that a resumed run rounds as an uninterrupted one does."""
         super().__init__(groups, {"lr": learning_rate, "weight_decay": 0.0})
         self._spec, self._seed = spec, seed
-        self._places = {p: place for place, p in enumerate(p for g in self.param_groups for p in g["params"])}
+        self._places: dict[nn.Parameter, int] = {
+            p: place for place, p in enumerate(p for g in self.param_groups for p in g["params"])
+        }
         self._squares: list[torch.Tensor] = []
+        self._hooks: list[RemovableHandle] = []
         self._tried: set[torch.Size] = set()
         """Shapes of this step."""
         if spec.step_in_backward:
             for group in self.param_groups:
-                for parameter in group["params"]:
-                    parameter.register_post_accumulate_grad_hook(self._at_once(group))
+                update = self._at_once(group)
+                self._hooks += [p.register_post_accumulate_grad_hook(update) for p in group["params"]]
 
     @property
     def in_backward(self) -> bool:
@@ -78,6 +82,18 @@ class LeanOptimizer(torch.optim.Optimizer):
         squares, self._squares = self._squares, []
         return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
+    def expected_state_bytes(self) -> int:
+        """Bytes of the state after the first step, but for scalars and small tensors."""
+        per_value = {"adamw_torch": 8.0, "adamw_bnb_8bit": 2 + 8 / BLOCK, "adafactor": 0.0}[self._spec.optim]
+        rest = 2 * (self._spec.weight_storage == "bf16-kahan")
+        return round((per_value + rest) * sum(parameter.numel() for parameter in self._places))
+
+    def release(self) -> None:
+        """Let go of the parameters, whose hooks would keep the state in memory as long as the model."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
     def _at_once(self, group: dict[str, Any]) -> Callable[[torch.Tensor], None]:
         @torch.no_grad()
         def update(parameter: torch.Tensor) -> None:
@@ -97,7 +113,7 @@ class LeanOptimizer(torch.optim.Optimizer):
         state["step"] += 1
         step = int(state["step"])
         rounding = torch.Generator(parameter.device)
-        rounding.manual_seed((self._seed * 1_000_003 + step) * 1_000_003 + self._places[parameter])
+        rounding.manual_seed(((self._seed * 1_000_003 + step) * 1_000_003 + self._places[parameter]) % 2**63)
         keep = 1 - group["lr"] * group["weight_decay"]
         if self._spec.optim == "adafactor":
             change = _adafactor(gradient.float(), state, step)
@@ -178,8 +194,8 @@ def _adam(gradient: torch.Tensor, state: State, part: slice, step: int) -> torch
     )
     divisor = square.sqrt().div_((1 - second**step) ** 0.5).add_(EPSILON)
     change = mean.div(divisor).div_(1 - first**step)
-    _keep(state, "exp_avg", MEAN_SCALES, part, mean, signed=True)
-    _keep(state, "exp_avg_sq", SQUARE_SCALES, part, square, signed=False)
+    _keep(state, "exp_avg", MEAN_SCALES, part, mean)
+    _keep(state, "exp_avg_sq", SQUARE_SCALES, part, square)
     return change
 
 
@@ -204,35 +220,36 @@ def _moment(state: State, moment: str, scales: str, part: slice) -> torch.Tensor
     values = state[moment][part]
     if scales not in state:
         return values
-    code = _code(moment == "exp_avg").to(values.device)
+    if isinstance(values, FakeTensor):  # estimated where bitsandbytes need not be installed
+        return torch.empty_like(values, dtype=torch.float32)
+    code = _code(moment == "exp_avg", values.device)
     found: torch.Tensor = torch.ops.bitsandbytes.dequantize_blockwise(
         values, state[scales][_blocks(part)], code, BLOCK, torch.float32
     )
     return found
 
 
-def _keep(state: State, moment: str, scales: str, part: slice, values: torch.Tensor, *, signed: bool) -> None:
+def _keep(state: State, moment: str, scales: str, part: slice, values: torch.Tensor) -> None:
     """Quantize a part of a moment, if it is stored so."""
-    if scales in state:
-        quantized, absmax = torch.ops.bitsandbytes.quantize_blockwise(values, _code(signed).to(values.device), BLOCK)
-        state[moment][part] = quantized
-        state[scales][_blocks(part)] = absmax
+    if scales not in state:
+        return
+    if isinstance(values, FakeTensor):
+        quantized, absmax = torch.empty_like(values, dtype=torch.uint8), torch.empty_like(state[scales][_blocks(part)])
+    else:
+        code = _code(moment == "exp_avg", values.device)
+        quantized, absmax = torch.ops.bitsandbytes.quantize_blockwise(values, code, BLOCK)
+    state[moment][part] = quantized
+    state[scales][_blocks(part)] = absmax
 
 
 def _blocks(part: slice) -> slice:
     return slice(part.start // BLOCK, -(-part.stop // BLOCK))
 
 
-def _code(signed: bool) -> torch.Tensor:
-    """The 256 codes, in ascending order."""
-    return torch.tensor(_dynamic_map(signed))
-
-
 @cache
-def _dynamic_map(signed: bool) -> tuple[float, ...]:
-    """bitsandbytes' codes. Imported here, because importing bitsandbytes takes seconds."""
-    with unset_fake_temporarily():
-        from bitsandbytes.functional import create_dynamic_map  # noqa: PLC0415
+def _code(signed: bool, device: torch.device) -> torch.Tensor:
+    """bitsandbytes' 256 codes, in ascending order. Imported here, because importing bitsandbytes takes seconds."""
+    from bitsandbytes.functional import create_dynamic_map  # noqa: PLC0415
 
-        codes: torch.Tensor = create_dynamic_map(signed)  # type: ignore[no-untyped-call]
-        return tuple(codes.tolist())
+    codes: torch.Tensor = create_dynamic_map(signed)  # type: ignore[no-untyped-call]
+    return codes.to(device)

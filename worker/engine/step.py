@@ -54,6 +54,13 @@ def optimizer_of(
     return torch.optim.AdamW(members, lr=learning_rate, fused=True)
 
 
+def expected_state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of the state that it will have after its first step; of AdamW two float32 moments."""
+    if isinstance(optimizer, LeanOptimizer):
+        return optimizer.expected_state_bytes()
+    return sum(8 * parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+
+
 def had_gradient(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> bool:
     """Whether any gradient was not zero: a moment is a weighted mean of all of them, or of their squares."""
     state = optimizer.state.get(parameter, {})

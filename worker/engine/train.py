@@ -18,6 +18,7 @@ from worker.engine.clocks import ClockName
 from worker.engine.data.batches import Examples
 from worker.engine.data.order import Order
 from worker.engine.evaluation.evaluate import Evaluator
+from worker.engine.lean_optimizer import LeanOptimizer
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import Companion
 from worker.engine.prefix.stored_prefix import StoredPrefix
@@ -156,6 +157,8 @@ class Loop:
         clocks.enter("save")
         state_bytes = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
         without_gradient = frozenset(name for name, p in named.items() if not had_gradient(optimizer, p))
+        if isinstance(optimizer, LeanOptimizer):
+            optimizer.release()
         del optimizer, state.optimizer  # before the best weights are loaded: the peak is that of training itself
         best.restore()
         return Trained(

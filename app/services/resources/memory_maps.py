@@ -114,7 +114,10 @@ def _methods(facts: ModelFacts, spec: MapSpec) -> tuple[AnyMethod, ...]:
 def _cells(
     memory_map: MemoryMap, device: Device, calibrations: Calibrations, request: MapRequest
 ) -> tuple[MapCellFit, ...]:
-    by_method = [calibrations.of(device, request.bf16, request.task, method.kind) for method in request.methods]
+    by_method = [
+        calibrations.of(device, request.bf16 or method.computes_in_bf16, request.task, method.kind)
+        for method in request.methods
+    ]
     cells = []
     for cell in memory_map.cells:
         need = peak(cell.ledger.total, by_method[cell.method])

@@ -92,7 +92,7 @@ class Resumable:
 
     def check_time(self, seconds: float | None) -> None:
         """Log a warning if a checkpoint will take longer to write than the run is given when it is told to stop."""
-        size = self._checkpoints.expected_bytes(self._trainable)
+        size = self._checkpoints.expected_bytes(self._trainable, self.optimizer)
         if seconds is None or size < LARGE:
             return
         try:
@@ -119,7 +119,7 @@ class Resumable:
         try:
             if not self.step:
                 return
-            if not self._checkpoints.room(self._trainable):
+            if not self._checkpoints.room(self._trainable, self.optimizer):
                 raise OSError("the disk is nearly full")
             self._log.flush()
             folder = self._checkpoints.save(

@@ -1,7 +1,7 @@
 """Checkpoint files: everything that the next step depends on, with checksums.
 
     weights.safetensors     the trainable parameters
-    optimizer.safetensors   AdamW's moments and step of each: `NAME|exp_avg`, `NAME|exp_avg_sq`, `NAME|step`
+    optimizer.safetensors   state of the optimizer, of AdamW `NAME|exp_avg`, `NAME|exp_avg_sq` and `NAME|step`
     random.safetensors      state of torch's generators: `cpu`, and `cuda` on such a device
     companion.safetensors   state of the method's companion, if it has one
     best.safetensors        the best weights so far, unless they are the current ones
@@ -33,6 +33,7 @@ from app.domain.messages import _
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import Evaluation
 from worker.engine.memory.measured import tensor_bytes
+from worker.engine.step import expected_state_bytes
 
 LARGE = 2**30
 """Bytes of a checkpoint from which its time is estimated beforehand; a smaller one takes seconds."""
@@ -112,13 +113,14 @@ class Checkpoints:
             shutil.rmtree(old, ignore_errors=True)
         return complete
 
-    def expected_bytes(self, trainable: Mapping[str, nn.Parameter]) -> int:
-        """Bytes of a checkpoint: weights, two moments, the best weights."""
-        return 4 * tensor_bytes(trainable.values())
+    def expected_bytes(self, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+        """Bytes of a checkpoint: weights, best weights and the optimizer's state, as it is after the first step."""
+        held = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
+        return 2 * tensor_bytes(trainable.values()) + (held or expected_state_bytes(optimizer))
 
-    def room(self, trainable: Mapping[str, nn.Parameter]) -> bool:
+    def room(self, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> bool:
         """Whether the disk has room for another checkpoint."""
-        return shutil.disk_usage(self._directory.parent).free > self.expected_bytes(trainable)
+        return shutil.disk_usage(self._directory.parent).free > self.expected_bytes(trainable, optimizer)
 
     def seconds(self, size: int) -> float:
         """Seconds that a checkpoint of so many bytes takes, measured by writing and hashing a small file. Raises

@@ -1,5 +1,8 @@
 """The optimizer of lean full fine-tuning, beside those that it restates, and what each form of a weight keeps."""
 
+import gc
+import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from app.domain.resources.estimate import EstimateRequest
 from app.domain.resources.savings import saving_options
 from app.domain.runs.training import TrainingArguments
 from tests import tiny, tiny_lm
-from tests.unit.worker.engine.estimation.test_estimate import TWO_STEPS, alike, estimated_and_measured
+from tests.unit.worker.engine.estimation.test_estimate import TWO_STEPS, alike, estimated_and_measured, job, request_of
 from worker.engine import lean_optimizer
 from worker.engine.attempt import Attempt
 from worker.engine.estimation.estimate import estimate_run
@@ -114,6 +117,42 @@ def test_rounding_depends_on_the_seed_and_on_nothing_that_was_drawn_before() -> 
 
     first = after(0)
     assert torch.equal(first, after(0)) and not torch.equal(first, after(1))
+
+
+def test_every_seed_of_a_run_works() -> None:
+    parameters = some(torch.bfloat16)
+    assert all(p.isfinite().all() for p in trained(lean(parameters, seed=2**32 - 1), parameters, steps=2))
+
+
+def test_it_is_freed_after_training_though_parameters_hold_its_hooks() -> None:
+    weight = nn.Parameter(torch.ones(64, 64))
+    optimizer = lean([weight], optim="adamw_torch", weight_storage="float32", step_in_backward=True)
+    weight.square().sum().backward()
+    kept = weakref.ref(optimizer.state[weight]["exp_avg"])
+    optimizer.release()
+    del optimizer
+    gc.collect()
+    assert kept() is None and weight.requires_grad
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("optim", OPTIMIZERS)
+def test_the_state_is_as_large_as_expected_before_the_first_step(optim: Optim, storage: WeightStorage) -> None:
+    weight = nn.Parameter(torch.ones(256, 1024, dtype=torch.float32 if storage == "float32" else torch.bfloat16))
+    optimizer = lean([weight], optim=optim, weight_storage=storage)
+    expected = optimizer.expected_state_bytes()
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    held = sum(t.numel() * t.element_size() for t in optimizer.state[weight].values())
+    assert held == pytest.approx(expected, abs=6000)
+
+
+def test_8_bit_moments_are_estimated_without_bitsandbytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = job(tmp_path, "llama", LeanFullSpec(), TWO_STEPS.model_copy(update={"bf16": True}))
+    expected = estimate_run(request_of(run), Path(run.dataset_file)).ledger
+    monkeypatch.setattr(lean_optimizer, "_code", None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    assert estimate_run(request_of(run), Path(run.dataset_file)).ledger == expected
 
 
 @pytest.mark.parametrize("optim", OPTIMIZERS)
