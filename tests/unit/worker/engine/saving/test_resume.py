@@ -116,7 +116,7 @@ def test_checkpoints_are_left_as_often_as_asked_and_two_stay(tmp_path: Path, mod
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.engine.saving.resume.Checkpoints.room", lambda self, trainable: False)
+    monkeypatch.setattr("worker.engine.saving.resume.Checkpoints.room", lambda self, trainable, optimizer: False)
     recorder = tiny.Recorder()
     job = tiny.job(tmp_path, model, LORA, TRAINING).model_copy(update={"checkpoint_seconds": 0.0})
     assert Attempt(job, recorder).run().steps == STEPS
