@@ -83,7 +83,7 @@ def test_axes_are_chosen_without_scripts(site: Site, chromium: Browser) -> None:
 def test_curves_are_drawn_as_one_chooses(page: Page) -> None:
     page.goto("/studies/1?x=time")
     page.select_option("#by", "time")
-    expect(page.locator("#over-training .chart .wide")).to_contain_text("Train time, s")
+    expect(page.locator("#over-training .chart .wide")).to_contain_text("Time in training, s")
     page.select_option("#curve", "gradient")
     expect(page.locator("#over-training figcaption")).to_contain_text("clipped")
     page.select_option("#smooth", "0.9")

@@ -162,6 +162,16 @@ def test_a_folder_that_a_killed_worker_left_is_removed_and_one_in_use_is_not(tmp
         assert list((tmp_path / "work").iterdir()) == [used]
 
 
+def test_an_abandoned_folder_that_disappears_meanwhile_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work" / "run-left").mkdir(parents=True)
+    present = list((tmp_path / "work").iterdir())
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / "run-gone", *present])
+    workdir.remove_abandoned(tmp_path)
+    assert not any(folder.exists() for folder in present)
+
+
 def test_a_draining_worker_passes_a_ring_on_and_the_sweep_repeats_it(
     here: Context, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
 ) -> None:

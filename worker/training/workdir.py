@@ -34,7 +34,8 @@ def remove_abandoned(home: Path) -> None:
         return
     with _locked(parent):
         for folder in parent.glob("run-*"):
-            with suppress(BlockingIOError), _locked(folder, fcntl.LOCK_NB):  # else its attempt is running
+            # else its attempt is running, or has just removed it
+            with suppress(BlockingIOError, FileNotFoundError), _locked(folder, fcntl.LOCK_NB):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -146,7 +146,7 @@ class Accuracy(_Value):
     """Kind."""
     peak: ErrorSummary
     train: ErrorSummary | None
-    """None where fewer than two runs have a rate."""
+    """None where neither another run nor the device's throughput gives a rate."""
     constant_bytes: int
     """What the device adds to each estimated peak, from all of its runs."""
     band_bytes: int
@@ -242,14 +242,18 @@ def relative_error(estimated: float, measured: float) -> float:
 
 
 def accuracy(
-    kind: DeviceKind, device_name: str, precision: Precision, past: Sequence[CalibrationRun]
+    kind: DeviceKind,
+    device_name: str,
+    precision: Precision,
+    past: Sequence[CalibrationRun],
+    rates: MatmulRates = MatmulRates(),  # noqa: B008 immutable
 ) -> list[Accuracy]:
-    """The accuracy of a device's estimates, by task and method."""
+    """The accuracy of a device's estimates, by task and method. `rates` are the device's."""
     bf16 = precision == "bf16"
     errors: dict[tuple[Task, str], list[tuple[float, float | None]]] = {}
     for place, run in enumerate(past):
         rest = [*past[:place], *past[place + 1 :]]
-        others = calibrate(kind, bf16, rest, run.task, run.method, model=run.model, width=run.width)
+        others = calibrate(kind, bf16, rest, run.task, run.method, rates, run.model, run.width)
         errors.setdefault((run.task, run.method), []).append(leave_one_out_errors(run, others))
     rows = []
     for (task, method), pairs in errors.items():

@@ -47,9 +47,9 @@ class TrainJob(_Message):
     resume: str | None = None
     """A local directory with a checkpoint to resume from."""
     checkpoint_seconds: float | None = None
+    """Interval between checkpoints; None saves one only when the trainer is stopped."""
     stop_seconds: float | None = None
     """Seconds that the trainer has to write its last checkpoint when it is told to stop; None: as long as it takes."""
-    """Interval between checkpoints; None saves one only when the trainer is stopped."""
     weight_delta_seconds: float = 10.0
     """Time budget of the weight-delta analysis, unless a tenth of the train clock is more; 0 skips the analysis."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -8,9 +8,9 @@ from app.domain.resources import calibration
 from app.domain.resources.calibration import ASSUMED, Accuracy, Calibration, CalibrationRun, MatmulRates, calibrate
 from app.domain.resources.devices import Device
 from app.domain.tasks import Task
-from app.services.resources.devices import available, kind_of
+from app.services.resources.devices import available, kind_of, of_worker
 from app.settings import Settings
-from app.store.queries import past_estimates
+from app.store.queries import past_estimates, workers
 
 
 class Calibrations:
@@ -50,8 +50,18 @@ def accuracy(session: Session) -> list[Accuracy]:
             device.name,
             device.precision,
             past_estimates.on_device(session, device.name, device.precision),
+            _rates(session, device),
         )
     ]
+
+
+def _rates(session: Session, device: past_estimates.Device) -> MatmulRates:
+    """The throughput of a device in a precision, where a worker that still exists has measured it."""
+    row = workers.of_device(session, device.name, bf16=device.precision == "bf16")
+    if row is None:
+        return MatmulRates()
+    worker = of_worker(row)
+    return MatmulRates(worker.matmul_flops, worker.matmul_rates)
 
 
 class Assumption(NamedTuple):

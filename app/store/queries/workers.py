@@ -15,6 +15,15 @@ def all_seen(session: Session, since: datetime) -> list[WorkerRow]:
     return list(session.scalars(query))
 
 
+def of_device(session: Session, device_name: str, *, bf16: bool) -> WorkerRow | None:
+    """The worker with a device of this name, which has bfloat16 or not, whose throughput was measured; the one with
+    the newest heartbeat of several."""
+    query = select(WorkerRow).where(
+        WorkerRow.device_name == device_name, WorkerRow.bf16.is_(bf16), WorkerRow.matmul_flops.is_not(None)
+    )
+    return session.scalars(query.order_by(WorkerRow.heartbeat_at.desc(), WorkerRow.name).limit(1)).first()
+
+
 def delete_unseen(session: Session, since: datetime) -> None:
     """Delete the workers without a heartbeat since a time."""
     session.execute(delete(WorkerRow).where(WorkerRow.heartbeat_at < since))

@@ -66,7 +66,7 @@ def _validation_unit(study: StudyComparison, _most: float) -> tuple[float, str]:
 
 def _seconds(most: float) -> tuple[float, str]:
     size, unit = time_unit(most)
-    return size, _("Train time, %(unit)s →", unit=unit)
+    return size, _("Time in training, %(unit)s →", unit=unit)
 
 
 QUANTITIES: dict[str, Quantity] = {
@@ -122,7 +122,7 @@ X_AXES: dict[str, XAxis] = {
         of=column("tokens"),
     ),
     "time": XAxis(
-        name=lambda: _("train time"),
+        name=lambda: _("time in training"),
         title=_seconds,
         say=duration,
         of=column("seconds"),

@@ -85,6 +85,8 @@ def test_a_run_is_held_against_an_estimate_that_it_had_no_part_in() -> None:
     [alone] = accuracy("cpu", "x86", "fp32", past(30))
     assert (alone.peak.runs, alone.train) == (1, None)
     assert alone.peak.worst == pytest.approx((100 + ASSUMED["cpu", False][0] / MIB) / 130 - 1)
+    [with_rates] = accuracy("cpu", "x86", "fp32", past(30, rate=1e11), MatmulRates(2e11))
+    assert with_rates.train is not None and with_rates.train.worst == pytest.approx(1 / (2 * USUAL_SHARE) - 1)
     *others, last = past(30, 30, 60)
     bytes_error, seconds_error = leave_one_out_errors(last, calibrated(others))
     assert bytes_error == pytest.approx((130 - 160) / 160)

@@ -104,7 +104,7 @@ def test_over_time_an_arm_ends_where_its_training_ended(session: Session) -> Non
     _figure, data = drawn(evidence(session), by="time")
     ends = {curve.style.name: curve.mean[-1, 0] for curve in data.curves}
     assert ends == pytest.approx({"full": 54.0, "LoRA r=8": 28.0, "head only": 18.0})
-    assert data.across == "Train time, s →"
+    assert data.across == "Time in training, s →"
 
 
 def test_where_a_seed_ended_early_it_is_said_how_many_go_on(session: Session) -> None:

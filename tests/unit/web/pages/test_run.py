@@ -51,6 +51,20 @@ def test_a_succeeded_run_says_first_what_it_reached(full: TestClient) -> None:
     assert "/cancel" not in text
 
 
+@pytest.mark.parametrize("ledger", [0.0, 3.0])
+def test_a_throughput_names_the_steps_that_it_leaves_out_if_there_are_any(full: TestClient, ledger: float) -> None:
+    with database_of(full).transaction() as session:
+        run = runs.get(session, SUCCEEDED)
+        stored = run.result_json or {}
+        run.result_json = stored | {"clocks": stored["clocks"] | {"ledger": ledger}}
+    text = full.get(f"/runs/{SUCCEEDED}").text
+    environment = " ".join(text.split("<h2>Environment</h2>")[1].split("</dl>")[0].split())
+    left_out = " tokens/s, without the first step and those whose memory was recorded </dd>"
+    assert (left_out in environment) is (ledger > 0)
+    assert ("tokens/s </dd>" in environment) is (ledger == 0)
+    assert "<dt>Wall time</dt>" in environment
+
+
 def test_a_run_without_a_confusion_matrix_has_a_page(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         run = runs.get(session, SUCCEEDED)
