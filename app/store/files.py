@@ -98,6 +98,7 @@ class Files:
         written: datetime = self.fs.modified(self._existing(name))
         return datetime.now(UTC) - written.astimezone(UTC)
 
+    @_answered()
     def local(self, name: str) -> Path | None:
         """The path of a file if the store is a local directory. Raises NotFound."""
         path = self._existing(name)
@@ -174,10 +175,11 @@ class Incoming:
         return Stored(self.sha256, self._bytes, self._name)
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
+        # No error of the cleanup may replace the upload's own; the sweep removes what stays.
+        with suppress(Exception):
             self._file.close()
         if not self._stored:
-            with suppress(FileNotFoundError):
+            with suppress(Exception):
                 self._files.fs.rm(self._path)
 
 

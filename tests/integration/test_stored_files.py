@@ -12,15 +12,16 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part
-from app.services import datasets, deletion, uploads
+from app.services import datasets, deletion, ingestion, uploads
 from app.settings import Settings
-from app.store.files import Files
+from app.store.files import Files, StoreUnavailable
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import DatasetRow, UploadRow
 from tests.ingested import context, dataset, upload
 from worker import tasks
 from worker.context import Context
+from worker.ingest import tasks as ingest
 from worker.ingest.fetch import from_directory, kept
 from worker.ingest.host import IngestCancelled
 
@@ -41,6 +42,35 @@ def delete(here: Context, row: UploadRow) -> None:
 
 def stored(here: Context) -> set[str]:
     return here.files.names("uploads") | here.files.names("datasets")
+
+
+def away(*_args: object, **_options: object) -> None:
+    raise RuntimeError("cannot connect")  # what an object store's library raises is no OSError
+
+
+def test_an_upload_during_an_outage_is_refused_as_one(here: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StoreUnavailable), here.files.receive(1 << 20) as incoming:
+        monkeypatch.setattr(incoming._file, "write", away)
+        monkeypatch.setattr(here.files.fs, "rm", away)
+        incoming.write(CSV)
+
+
+def test_an_upload_is_read_after_an_outage(here: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as outage:
+        with here.files.receive(1 << 20) as incoming:
+            incoming.write(CSV)
+            came = incoming.done()
+        with here.database.transaction() as session:
+            row = uploads.add_files(session, here.bell, here.files, [("a.csv", came)])
+        outage.setattr(here.files.fs, "exists", away)
+        ingest.read(here, row.id)
+        with here.database.reading() as session:
+            assert upload_rows.get(session, row.id).status == "reading"
+    with here.database.transaction() as session:
+        ingestion.ring(session, here.bell, session.merge(row))
+    ingest.read(here, row.id)
+    with here.database.reading() as session:
+        assert upload_rows.get(session, row.id).status == "read"
 
 
 def told(share: float, rows: int) -> bool:

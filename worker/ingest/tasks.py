@@ -17,6 +17,7 @@ from app.domain.data.uploads import Part, SourceScan
 from app.domain.errors import NotFound, VeznaError
 from app.domain.messages import _
 from app.services import datasets, ingestion, uploads
+from app.store.files import StoreUnavailable
 from app.store.queries import uploads as upload_rows
 from app.store.rows_file import new_name
 from app.store.tables import DatasetRow, UploadRow
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LEFT_TO_THE_SWEEP = (IngestCancelled, OperationalError, InterfaceError)
-"""The claim has moved on, the worker shuts down, or the database is unreachable: the sweep sends the task again."""
+LEFT_TO_THE_SWEEP = (IngestCancelled, OperationalError, InterfaceError, StoreUnavailable)
+"""The claim has moved on, the worker shuts down, or the database or the files store is unreachable: the sweep sends the
+task again."""
 
 
 def read(context: "Context", upload_id: int) -> None:
