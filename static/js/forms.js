@@ -46,6 +46,7 @@
 
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (old, fresh) => {
     if (old.matches?.("[data-picks]") && old.textContent.trim() === fresh.textContent.trim()) return false; // see picks.js
+    if (old.name === "idempotency_key" && fresh.name === old.name) return false; // between two clicks it is the same form
     if (!old.matches?.("input, select, textarea") || old.id !== fresh.id || old.name !== fresh.name || !unknown(old)) return true;
     kept.push(old);
     return false;

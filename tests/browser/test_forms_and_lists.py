@@ -41,6 +41,14 @@ def test_a_plan_takes_the_seeds_that_it_is_offered_and_the_reference_that_one_ch
     expect(page.locator("#sort-difference")).to_have_text("vs. LoRA r=8")
 
 
+def test_an_edit_between_two_clicks_leaves_the_forms_key(page: Page) -> None:
+    page.goto("/studies/new")
+    key = page.locator("#study-form > input[name=idempotency_key]").input_value()
+    page.click("#remove-2")
+    expect(page.locator("fieldset.arm")).to_have_count(2)
+    assert page.locator("#study-form > input[name=idempotency_key]").input_value() == key
+
+
 def test_metric_and_general_text_are_chosen_for_a_language_model(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
         register_language(session)

@@ -99,6 +99,11 @@ def test_a_foreign_name_and_a_foreign_site_are_problems_for_programs_and_lines_f
     assert (page.status_code, page.headers["content-type"]) == (400, "text/plain; charset=utf-8")
 
 
+def test_a_file_of_the_site_can_only_be_read(api: TestClient) -> None:
+    answer = api.put(f"{ROOT}/static/css/study.css")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
 def test_a_body_above_the_limit_is_not_read_completely(api: TestClient) -> None:
     answer = api.post("runs", content=b" " * (MOST_BODY_BYTES + 1))
     assert (answer.status_code, answer.headers["content-type"]) == (413, "application/problem+json")

@@ -43,6 +43,8 @@ REQUESTS: dict[str, tuple[Sent, Sent]] = {
         ("recipes/seed-noise/runs", {"json": {"base_model": "tiny", "dataset": "small"}}),
         ("recipes/seed-noise/runs", {"json": {"base_model": "tiny", "dataset": "small@1"}}),
     ),
+    "cancelled run": (("runs/1/cancel", {}), ("runs/2/cancel", {})),
+    "cancelled study": (("studies/1/cancel", {}), ("studies", {"json": STUDY})),
     "results": (
         ("imports", {"json": {"results": [result()]}}),
         ("imports", {"json": {"collection": "other", "results": [result()]}}),
@@ -292,7 +294,16 @@ def test_a_key_expires_after_a_day(
 
 def test_the_documentation_has_the_header_and_its_statuses(client: TestClient) -> None:
     paths = client.get("openapi.json").json()["paths"]
-    for path in ("/runs", "/studies", "/studies/{study_id}/arms", "/uploads", "/datasets", "/imports"):
+    for path in (
+        "/runs",
+        "/runs/{run_id}/cancel",
+        "/studies",
+        "/studies/{study_id}/cancel",
+        "/studies/{study_id}/arms",
+        "/uploads",
+        "/datasets",
+        "/imports",
+    ):
         post = paths[f"/api/v1{path}"]["post"]
         assert "Idempotency-Key" in {parameter["name"] for parameter in post.get("parameters", [])}, path
         assert {"409", "422"} <= set(post["responses"]), path
@@ -365,6 +376,20 @@ def test_a_form_that_is_sent_twice_counts_once(
     assert first.headers["location"] == second.headers["location"]
     assert rows(registered)[table] == before + more
     assert rows(registered)["idempotency_keys"] == 1
+
+
+def test_a_second_click_that_another_process_would_refuse_leads_where_the_first_did(
+    registered: Database, page: Callable[..., Any], another: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked for an answer before the first click had one, and planned the arm after the first click added it."""
+    form = {"arms.0.method.kind": "bitfit", "idempotency_key": "k"}
+    first, before = page("/studies/1/arms", data=form), rows(registered)
+    find, calls = stored.find, iter(range(1000))
+    monkeypatch.setattr(stored, "find", lambda *args: find(*args) if next(calls) else None)
+    second = another.post(f"{PAGE}/studies/1/arms", data=form, follow_redirects=False)
+    assert first.status_code == second.status_code == 303, second.text
+    assert first.headers["location"] == second.headers["location"]
+    assert rows(registered) == before
 
 
 def test_a_second_click_waits_for_the_first(

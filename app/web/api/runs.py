@@ -152,11 +152,11 @@ def fit(db: Db, bell: Bell, settings: Config, run_id: int) -> RunFit:
     )
 
 
-@router.post("/{run_id}/cancel", status_code=202, operation_id="cancelRun", responses=problems(404, 409))
-def cancel(db: Db, bell: Bell, run_id: int) -> RunOut:
+@router.post("/{run_id}/cancel", status_code=202, operation_id="cancelRun", responses=problems(404, 409, 422))
+def cancel(db: Db, bell: Bell, once: OnceByHeader, run_id: int) -> RunOut:
     """Cancel a run: immediately if it is queued, within seconds if it is running; 409 if it has ended."""
     with db.transaction() as session:
-        return RunOut.of(session, run_service.cancel(session, bell, run_id))
+        return once.keep(session, RunOut.of(session, run_service.cancel(session, bell, run_id)))
 
 
 @router.get("/{run_id}/steps", operation_id="getRunSteps", responses=problems(404))

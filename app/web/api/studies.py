@@ -214,9 +214,9 @@ def stop_arm(db: Db, bell: Bell, study_id: int, title: str) -> StudyOut:
         return StudyOut.of(session, study_id)
 
 
-@router.post("/{study_id}/cancel", status_code=202, operation_id="cancelStudy", responses=problems(404, 409))
-def cancel(db: Db, bell: Bell, study_id: int) -> StudyOut:
+@router.post("/{study_id}/cancel", status_code=202, operation_id="cancelStudy", responses=problems(404, 409, 422))
+def cancel(db: Db, bell: Bell, once: OnceByHeader, study_id: int) -> StudyOut:
     """Cancel every run of a study that has not ended; 409 if all have ended."""
     with db.transaction() as session:
         study_service.cancel(session, bell, study_id)
-        return StudyOut.of(session, study_id)
+        return once.keep(session, StudyOut.of(session, study_id))

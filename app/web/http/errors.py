@@ -197,13 +197,14 @@ def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods that the routes of an address have together; Starlette's own header names those of the first."""
+    """The methods that the routes of an address have together; Starlette's own header names those of the first.
+    No route matches below a mount, whose files can only be read."""
 
     def taken(method: str) -> bool:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
-    return list(filter(taken, METHODS_OF_HTTP))
+    return list(filter(taken, METHODS_OF_HTTP)) or ["GET", "HEAD"]
 
 
 def _gone(request: Request, error: Exception) -> Response:

@@ -64,6 +64,7 @@ class Once:
     fingerprint: str = ""
     status: int = 0
     """Of the answer of the route."""
+    database: Database | None = None
 
     def keep(self, session: Session, answer: Answer) -> Answer:
         """Store the answer, or the address that a form leads to, with what the transaction has created. Raises Conflict
@@ -80,6 +81,24 @@ class Once:
             if not idempotency.add(session, row):
                 raise Conflict(_("The same request was accepted at the same time. Send it again for its answer."))
         return answer
+
+    def raise_if_answered(self) -> None:
+        """Raise Answered if the request was answered before, also by another process meanwhile. A route that shows a
+        refusal itself calls this first: the same request may have done what this one is refused for. Raises Invalid if
+        the key belongs to another request."""
+        if self.database is None:
+            return
+        with self.database.reading() as session:
+            row = idempotency.find(session, self.owner, self.key)
+        if row is None:
+            return
+        if row.fingerprint != self.fingerprint:
+            raise Invalid.field(
+                HEADER,
+                _("The key belongs to another request, with another address or body"),
+                _("Send a new key with a new request"),
+            )
+        raise Answered(row)
 
 
 class Answered(Exception):
@@ -134,30 +153,14 @@ async def held(request: Request, db: Database, key: str, content: bytes, *, form
     lock = keys.setdefault(key, asyncio.Lock())
     if lock.locked() and not form:
         raise InProgress(_("The first request with this Idempotency-Key is still in progress. Send it again later."))
+    once = Once(key, OWNER, fingerprint, request.scope["route"].status_code or 200, db)
     async with lock:
-        await _raise_if_answered(db, key, fingerprint)
+        await run_in_threadpool(once.raise_if_answered)
         try:
-            yield Once(key, OWNER, fingerprint, request.scope["route"].status_code or 200)
+            yield once
         except VeznaError:
-            await _raise_if_answered(db, key, fingerprint)  # by another process, meanwhile
+            await run_in_threadpool(once.raise_if_answered)
             raise
-
-
-async def _raise_if_answered(db: Database, key: str, fingerprint: str) -> None:
-    def find() -> IdempotencyKeyRow | None:
-        with db.reading() as session:
-            return idempotency.find(session, OWNER, key)
-
-    row = await run_in_threadpool(find)
-    if row is None:
-        return
-    if row.fingerprint != fingerprint:
-        raise Invalid.field(
-            HEADER,
-            _("The key belongs to another request, with another address or body"),
-            _("Send a new key with a new request"),
-        )
-    raise Answered(row)
 
 
 def _parsed(header: str | None) -> str:

@@ -185,6 +185,7 @@ def submit(at: At, once: OnceByForm, render: Render) -> Response:
 
         address = submission.submit(at.db, at.bell, at.settings, spec, accept, insist=at.insists)
     except Invalid as error:
+        once.raise_if_answered()
         return render.page(STUDY, at.study_page(inputs, at_checkbox(error).at()), status=422)
     return RedirectResponse(address, status_code=303)
 
@@ -227,6 +228,7 @@ def submit_arm(at: At, once: OnceByForm, render: Render, study_id: int) -> Respo
     try:
         submission.add_arm(at.db, at.bell, at.settings, study_id, at.arm.spec(), then, insist=at.insists)
     except Invalid as error:
+        once.raise_if_answered()
         return render.page(ARM, at.arm_page(study_id, at.arm, at_checkbox(error).at()), status=422)
     return RedirectResponse(address, status_code=303)
 

@@ -78,6 +78,7 @@ def run(
         request = validated(RecipeRequest, {name: value for name, value in values.items() if value})
         address = recipes.run(db, bell, settings, recipe_id, request, then, insist=form.get("insist") == "true")
     except Invalid as error:
+        once.raise_if_answered()
         model, data, text = values.values()
         page = recipes_page(session, model, data, text, errors=at_button(error.fields), refused=recipe_id)
         return render.page("recipes/index.html", page, status=422)
