@@ -145,6 +145,19 @@ class Settings(BaseSettings):
             raise ValueError(f"{kind} is not supported: {remedy}")
         return url
 
+    @field_validator("url")
+    @classmethod
+    def _url_has_a_host(cls, url: str) -> str:
+        remedy = "write http://host:8000, with an IPv6 address in brackets"
+        try:
+            parts = urlsplit(url)
+            complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            complete = False
+        if not complete:
+            raise ValueError(f"this is not the address of a server: {remedy}")  # it may hold a password
+        return url
+
     @model_validator(mode="after")
     def _they_agree(self) -> "Settings":
         if not self.published and self.host not in ("127.0.0.1", "localhost", "::1"):

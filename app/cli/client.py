@@ -1,5 +1,6 @@
 """A client of the REST API, for the command line."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -26,8 +27,14 @@ class Client:
     """A client of one server. It returns the API's JSON, and raises the errors of `domain.errors`."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        self._http = httpx2.Client(base_url=f"{self.url}/api/v1", timeout=httpx2.Timeout(30.0, read=60.0))
+        self.address = re.sub(r"^(\w+://)?.*@", r"\1", url.rstrip("/"))
+        """The server's address for people, without a user name and password."""
+        try:
+            self._http = httpx2.Client(base_url=f"{url.rstrip('/')}/api/v1", timeout=httpx2.Timeout(30.0, read=60.0))
+        except httpx2.InvalidURL as error:
+            raise Invalid(
+                f"{self.address} is not an address. Write it as http://host:8000, with --url or VEZNA_URL."
+            ) from error
 
     def get(self, path: str, **query: Any) -> Any:
         """GET below /api/v1."""
@@ -110,7 +117,7 @@ class Client:
                 why = str(error)
             broken_at = broken_at or time.monotonic()
             if time.monotonic() - broken_at > PATIENCE_SECONDS:
-                raise Unavailable(f"The server at {self.url} no longer answers: {why}. Check its log.")
+                raise Unavailable(f"The server at {self.address} no longer answers: {why}. Check its log.")
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -154,11 +161,11 @@ class Client:
 
     def _away(self, error: Exception) -> Unavailable:
         return Unavailable(
-            f"No server answers at {self.url} ({error}). Start one with: vezna up, or name another with VEZNA_URL."
+            f"No server answers at {self.address} ({error}). Start one with: vezna up, or name another with VEZNA_URL."
         )
 
     def _stranger(self) -> VeznaError:
-        return VeznaError(f"The server at {self.url} is not Vezna. Check the address.")
+        return VeznaError(f"The server at {self.address} is not Vezna. Check the address.")
 
 
 def _error(answer: httpx2.Response) -> VeznaError:
@@ -167,7 +174,8 @@ def _error(answer: httpx2.Response) -> VeznaError:
         fields = [FieldError(e["path"], Message(e["message"]), Message(e["remedy"])) for e in problem.get("errors", [])]
         detail = problem["detail"]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return VeznaError(f"{answer.url} answered {answer.status_code}, but not as Vezna does. Check the address.")
+        address = answer.url.copy_with(userinfo=b"")
+        return VeznaError(f"{address} answered {answer.status_code}, but not as Vezna does. Check the address.")
     if answer.status_code == 422:
         return Invalid(detail, fields)
     if answer.status_code == 409 and "retry-after" in answer.headers:

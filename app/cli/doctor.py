@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -34,6 +34,8 @@ from app.store.session import Database
 State = Literal["ok", "warning", "problem"]
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK, NO_DISK = 5 << 30, 1 << 30
+LITTLE_TEMPORARY, NO_TEMPORARY = 128 << 20, 32 << 20
+"""Runs, uploads and models use `home`; a container has 256 MiB (web) or 1 GiB (worker) for temporary files."""
 SKEW_SECONDS = 5.0
 PROBE_SECONDS = 180.0
 PROBE = (sys.executable, "-P", "-m", "worker.probe")
@@ -111,7 +113,7 @@ def libraries() -> Iterator[Finding]:
     except PackageNotFoundError:
         yield Finding("libraries", "warning", "Vezna is not installed as a package", "Run: pip install -e .")
         return
-    worker = all(_installed(name) for name in WORKER_PACKAGES)
+    worker = _trains()
     extras = ["", *(["worker"] if worker else [])]
     wrong = []
     for requirement in needed:
@@ -128,6 +130,10 @@ def libraries() -> Iterator[Finding]:
     else:
         shown = ", ".join(f"{name} {_installed(name)}" for name in WORKER_PACKAGES) if worker else "no worker here"
         yield Finding("libraries", "ok", f"vezna {version('vezna')}; {shown}")
+
+
+def _trains() -> bool:
+    return all(_installed(name) for name in WORKER_PACKAGES)
 
 
 def _installed(name: str) -> str | None:
@@ -156,17 +162,26 @@ def of_running_stack(settings: Settings) -> Settings:
 
 
 def home(settings: Settings) -> Iterator[Finding]:
-    """Whether the home directory can be written, and the space there and for temporary files."""
+    """Whether the home directory can be written where this process needs it, and the space there and for temporary
+    files."""
     there = next(place for place in (settings.home, *settings.home.parents) if place.exists())
-    if not os.access(there, os.W_OK | os.X_OK):
+    if os.access(there, os.W_OK | os.X_OK):
+        missing = "" if there == settings.home else ", not there yet"
+        yield Finding("home", "ok", f"{settings.home} is writable{missing}")
+        yield space("disk", there, LITTLE_DISK, NO_DISK)
+    elif settings.database_url.get_secret_value() and settings.files_url and not _trains():
+        yield Finding("home", "ok", f"{there} is not writable; database and files are elsewhere, so nothing needs it")
+    else:
         yield Finding("home", "problem", f"{there} is not writable", "Change its permissions, or set VEZNA_HOME")
-        return
-    yield Finding("home", "ok", f"{settings.home} is writable" + ("" if there == settings.home else ", not there yet"))
-    for name, place in (("disk", there), ("temporary files", Path(tempfile.gettempdir()))):
-        free = shutil.disk_usage(place).free
-        said = f"{free / 2**30:.1f} GiB free in {place}"
-        state: State = "problem" if free < NO_DISK else "warning" if free < LITTLE_DISK else "ok"
-        yield Finding(name, state, said, "" if state == "ok" else "Delete files there, or use a larger disk")
+    yield space("temporary files", Path(tempfile.gettempdir()), LITTLE_TEMPORARY, NO_TEMPORARY)
+
+
+def space(check: str, place: Path, little: int, none: int) -> Finding:
+    """The free space of a disk: a warning below `little` bytes, a problem below `none`."""
+    free = shutil.disk_usage(place).free
+    state: State = "problem" if free < none else "warning" if free < little else "ok"
+    said = f"{free / 2**30:.1f} GiB free in {place}"
+    return Finding(check, state, said, "" if state == "ok" else "Delete files there, or use a larger disk")
 
 
 def database(settings: Settings) -> Iterator[Finding]:
@@ -179,12 +194,15 @@ def database(settings: Settings) -> Iterator[Finding]:
     if sqlite and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
         yield Finding("database", "problem", f"{file} or its directory is not writable", "Change their permissions")
         return
-    with closing(_Disposing(settings.database)) as opened:
+    with ExitStack() as at_end:
+        opened = Database(settings.database)
+        at_end.callback(opened.dispose)
         try:
-            migrate.require_current(opened.database)
+            migrate.require_current(opened)
             yield Finding("database", "ok", f"{'SQLite' if sqlite else 'PostgreSQL'} at revision {migrate.head()}")
-            yield from workers(opened.database, settings)
-            yield skew(opened.database)
+            yield from workers(opened, settings)
+            if not sqlite:  # its clock is this machine's: the time since boot
+                yield skew(opened)
         except Unavailable as error:
             yield Finding("database", "problem", error.message.rstrip("."), "Back it up before you migrate it")
         except SQLAlchemyError as error:
@@ -192,17 +210,6 @@ def database(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "database", "problem", f"It does not answer: {why}", "Start it, or correct VEZNA_DATABASE_URL"
             )
-
-
-class _Disposing:
-    """A database that is disposed of at the end."""
-
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
-
-    def close(self) -> None:
-        """Close its connections."""
-        self.database.dispose()
 
 
 def workers(database: Database, settings: Settings) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ def import_results(
     total = result_files.Total(name)
     for batch in result_files.batches(files):
         total.send(client, batch)
-    show(total.as_json, as_json, lambda _: total.lines(url), wrap=False)
+    show(total.as_json, as_json, lambda _: total.lines(client.address), wrap=False)
     if total.refused:
         raise typer.Exit(1)
 

@@ -50,7 +50,7 @@ def run(
     answer = client.post(f"/recipes/{recipe}/runs", body, insist=insist)
     study = answer["study_id"]
     if not wait:
-        show(answer, as_json, lambda answer: [f"Study {study} is queued: {url}/studies/{study}"])
+        show(answer, as_json, lambda answer: [f"Study {study} is queued: {client.address}/studies/{study}"])
         return
     snapshots = client.events(f"/studies/{study}/events")
     ended: list[dict[str, Any]]

@@ -33,7 +33,7 @@ def submit(
     kind = "studies" if "arms" in body else "runs"
     answer = client.post(f"/{kind}", body, insist=insist)
     noun = "Study" if kind == "studies" else "Run"
-    show(answer, as_json, lambda answer: [f"{noun} {answer['id']} is queued: {url}/{kind}/{answer['id']}"])
+    show(answer, as_json, lambda answer: [f"{noun} {answer['id']} is queued: {client.address}/{kind}/{answer['id']}"])
     if not as_json and (warning := answer.get("warning")):
         say(f"Warning: {warning}", to=errors, wrap=False)
     if watch:

@@ -193,6 +193,8 @@ def test_a_file_with_brackets_in_its_name_is_named(
         ("VEZNA_DATABASE_URL", "postgresql://u:secret@127.0.0.1:9/d", "The database does not answer: "),
         ("VEZNA_DATABASE_URL_FILE", "/nowhere", "VEZNA_DATABASE_URL_FILE=/nowhere cannot be read: No such file"),
         ("VEZNA_HOME", __file__, "test_cli.py is a file, not a directory"),
+        ("VEZNA_URL", "http://team:secret@[::1:8000", "VEZNA_URL: this is not the address of a server: write http://"),
+        ("VEZNA_URL", "localhost:8000", "VEZNA_URL: this is not the address of a server: write http://"),
         ("VEZNA_PORT", "0", "VEZNA_PORT: Must be 1 or more"),
         ("VEZNA_REPORT_SECONDS", "30", "at least twice VEZNA_REPORT_SECONDS"),
     ],
@@ -318,7 +320,7 @@ def test_export_writes_a_table_or_the_comparison(
         study = study_service.submit(session, bell, StudySpec.model_validate(STUDY)).id
     assert vezna(monkeypatch, "export", str(study), "--url", server) == 0
     assert f"Wrote study-{study}-runs.csv." in capsys.readouterr().out
-    assert Path(f"study-{study}-runs.csv").read_text().startswith("arm,seed,run,status")
+    assert Path(f"study-{study}-runs.csv").read_text().startswith("arm,seed,run,baseline,status")
     steps = ("export", str(study), "--what", "steps", "--format", "parquet", "-o", "steps.parquet", "--url", server)
     assert vezna(monkeypatch, *steps) == 0
     assert Path("steps.parquet").read_bytes().startswith(b"PAR1")

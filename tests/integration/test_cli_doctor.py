@@ -7,9 +7,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.cli import doctor
@@ -35,6 +37,7 @@ def installed(tmp_path: Path, migrated_file: Path, broker: str, monkeypatch: pyt
     monkeypatch.delenv("VEZNA_DATABASE_URL", raising=False)
     monkeypatch.setattr(doctor, "LITTLE_DISK", 0)
     monkeypatch.setattr(doctor, "NO_DISK", 0)
+    monkeypatch.setattr(doctor, "LITTLE_TEMPORARY", 0)
     answering(monkeypatch, '{"cards": [], "problem": "torch is built for the CPU"}')
     database = Database(f"sqlite:///{home / 'vezna.sqlite'}")
     with database.transaction() as session:
@@ -75,7 +78,7 @@ def test_a_sound_installation_has_no_problem(
     checks = {finding["check"] for finding in found}
     assert checks == {
         *("python", "libraries", "home", "disk", "temporary files", "database"),
-        *("workers", "clock", "broker", "files", "gpu"),
+        *("workers", "broker", "files", "gpu"),
     }
     assert not list(Path(installed.url.database or "").parent.glob("files/uploads/*"))
 
@@ -151,6 +154,32 @@ def test_little_space_warns_and_none_is_a_problem(installed: Database, monkeypat
     assert examined()["disk"][0]["state"] == "problem"
 
 
+def test_the_temporary_files_of_a_container_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for megabytes, state in ((255, "ok"), (100, "warning"), (20, "problem")):
+        usage = SimpleNamespace(free=megabytes << 20)
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _place, usage=usage: usage)
+        states = {finding.check: finding.state for finding in doctor.home(Settings(home=tmp_path))}
+        assert states == {"home": "ok", "disk": "problem", "temporary files": state}
+
+
+@pytest.mark.parametrize(
+    ("database", "files", "package", "state"),
+    [
+        ("postgresql://host/vezna", "/data/files", "no-torch", "ok"),
+        ("postgresql://host/vezna", "/data/files", "torch", "problem"),
+        ("postgresql://host/vezna", "", "no-torch", "problem"),
+        ("", "/data/files", "no-torch", "problem"),
+    ],
+)
+def test_a_home_that_is_not_writable_is_a_problem_where_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, files: str, package: str, state: str
+) -> None:
+    monkeypatch.setattr(doctor.os, "access", lambda _place, _mode: False)
+    monkeypatch.setattr(doctor, "WORKER_PACKAGES", (package,))
+    home, *_temporary = doctor.home(Settings(home=tmp_path, database_url=SecretStr(database), files_url=files))
+    assert (home.check, home.state) == ("home", state)
+
+
 def test_a_store_that_cannot_be_written_is_a_problem(
     installed: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -169,8 +198,8 @@ def test_an_old_library_is_named(installed: Database, monkeypatch: pytest.Monkey
 
 def test_clocks_that_differ_are_a_warning(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "now", lambda _session: datetime.now(UTC) - timedelta(minutes=10))
-    [finding] = examined()["clock"]
-    assert (finding["state"], finding["message"]) == ("warning", "The database's clock is 600 s behind this machine's")
+    finding = doctor.skew(installed)
+    assert (finding.state, finding.message) == ("warning", "The database's clock is 600 s behind this machine's")
 
 
 def test_the_broker_of_vezna_up_is_found_while_it_runs(installed: Database, tmp_path: Path) -> None:

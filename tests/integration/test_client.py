@@ -12,7 +12,8 @@ import pytest
 
 from app.cli import client as clients
 from app.cli.client import Client
-from app.domain.errors import Unavailable, VeznaError
+from app.domain.errors import Invalid, Unavailable, VeznaError
+from tests.integration.test_cli import vezna
 
 keys: list[str] = []
 """Of the POSTs that a server has received, and their bodies."""
@@ -90,6 +91,32 @@ def test_another_server_is_recognised(answer: Answer) -> None:
             Client(url).get("/studies/1")
         with pytest.raises(VeznaError, match="Check the address"):
             list(Client(url).events("/studies/1/events"))
+
+
+def test_no_message_has_the_password_of_the_address(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(clients, "PATIENCE_SECONDS", 0.0)
+    (spec := tmp_path / "run.yaml").write_text("seed: 1")
+    with serving(
+        lambda n: (202, "application/json", '{"id": 7, "study_id": 8}') if n < 2 else (404, "text/html", "")
+    ) as url:
+        secret = url.replace("://", "://team:secret@")
+        assert vezna(monkeypatch, "submit", str(spec), "--url", secret) == 0
+        assert vezna(monkeypatch, "recipes", "run", "seed-noise", "--url", secret) == 0
+        assert vezna(monkeypatch, "watch", "1", "--url", secret) == 1
+        assert vezna(monkeypatch, "list", "--url", secret) == 1
+    for address in ("http://team:secret@127.0.0.1:9", "http://team:secret@[::1:8000", "team:secret@127.0.0.1"):
+        assert vezna(monkeypatch, "list", "--url", address) == 1
+    assert vezna(monkeypatch, "watch", "1", "--url", "http://team:secret@127.0.0.1:9") == 1
+    printed = "".join(capsys.readouterr())
+    assert f"queued: {url}/runs/7" in printed and f"queued: {url}/studies/8" in printed
+    assert "127.0.0.1:9" in printed and "secret" not in printed
+
+
+def test_an_address_that_cannot_be_parsed_is_named() -> None:
+    with pytest.raises(Invalid, match=r"http://\[::1:8000 is not an address"):
+        Client("http://[::1:8000")
 
 
 @pytest.mark.parametrize("send", ["post", "upload"])
