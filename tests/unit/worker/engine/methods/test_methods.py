@@ -201,13 +201,13 @@ def test_what_is_kept_answers_as_the_model_that_trained(attempt: Run, spec: Meth
     for artifact in result.artifacts:
         assert artifact.bytes == (output / artifact.name).stat().st_size
     assert {a.kind for a in result.artifacts} == {
-        "model" if spec.kind == "full" else "adapter", "predictions", "metrics"
+        "model" if spec.facts.family == "full" else "adapter", "predictions", "metrics"
     }  # fmt: skip
 
 
 def loaded(spec: MethodSpec, output: Path) -> nn.Module:
     """Load what was kept as a stranger would."""
-    if spec.kind == "full":
+    if spec.facts.family == "full":
         return AutoModelForSequenceClassification.from_pretrained(output / "model")
     torch.manual_seed(1234)
     base = output.parent / "again"
@@ -225,7 +225,7 @@ def loaded(spec: MethodSpec, output: Path) -> nn.Module:
 @every_run
 def test_an_adapter_holds_what_trained_and_little_more(attempt: Run, spec: MethodSpec) -> None:
     result, _, output = attempt(spec)
-    folder = output / ("model" if spec.kind == "full" else "adapter")
+    folder = output / ("model" if spec.facts.family == "full" else "adapter")
     weights = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
     header = 300 * sum(len(load_file(f)) for f in folder.glob("*.safetensors"))
     shared = 4 * 16 * (32 + 32) if spec.kind == "vera" else 0
