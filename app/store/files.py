@@ -3,6 +3,7 @@
 Names inside the store are made by Vezna (`runs/46/2/predictions.parquet`), never by a user.
 """
 
+import errno
 import hashlib
 import re
 import secrets
@@ -23,6 +24,8 @@ UPLOADS = "uploads"
 """Folder of received files, complete or still arriving."""
 RUNS = "runs"
 """Folder of the runs' folders."""
+BUSY = {errno.EBUSY, errno.EREMOTEIO}
+"""What s3fs makes of the answers 503 and 500."""
 
 
 def run_folder(run_id: int) -> str:
@@ -48,9 +51,12 @@ def _answered() -> Iterator[None]:
     """Turns what a store's library raises when the store is away into StoreUnavailable."""
     try:
         yield
-    except (OSError, ValueError, VeznaError):
+    except (ValueError, VeznaError):
         raise
     except Exception as error:
+        away = isinstance(error, ConnectionError | TimeoutError) or getattr(error, "errno", None) in BUSY
+        if isinstance(error, OSError) and not away:
+            raise
         why = f"{type(error).__name__}: {error}"
         raise StoreUnavailable(_("The files store does not answer (%(why)s). Try again later.", why=why)) from error
 

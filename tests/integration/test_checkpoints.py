@@ -19,6 +19,7 @@ from app.store.tables import now
 from tests.supervised import attempt, claimed, drained, messages, row, stored, submitted
 from worker import tasks
 from worker.context import Context
+from worker.training import supervisor
 from worker.training.checkpoints import Checkpoints
 
 
@@ -113,20 +114,26 @@ def test_a_checkpoint_that_the_store_does_not_take_costs_no_run(
     assert (run.status, run.checkpoints) == ("succeeded", ())
 
 
-def test_a_store_that_cannot_be_read_makes_the_run_begin_again(
+def test_a_checkpoint_is_not_damaged_because_the_store_is_away(
     here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drained(here, run_id)
-    broken, get = failing("checkpoints/"), here.files.get
+    before = drained(here, run_id)
+    broken, get = failing("checkpoints/"), here.files.fs.get_file
 
-    def sometimes(name: str, target: Path) -> None:
-        broken(name)
-        get(name, target)
+    def sometimes(source: str, target: str) -> None:
+        broken(source)
+        get(source, target)
 
-    monkeypatch.setattr(here.files, "get", sometimes)
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor, "FETCH_AGAIN_SECONDS", (0.01, 0.01))
+        patch.setattr(here.files.fs, "get_file", sometimes)
+        attempt(here, claimed(here, run_id), "leaves-a-checkpoint")
+    away = row(here, run_id)
+    assert (away.status, away.attempts, away.checkpoints) == ("queued", before.attempts, before.checkpoints)
+    assert "The files store does not answer (StoreError" in messages(here, run_id)[-1]
     attempt(here, claimed(here, run_id), "succeeds")
     assert row(here, run_id).status == "succeeded"
-    assert "The checkpoint of step 10 is unusable: Could not connect to the endpoint URL." in messages(here, run_id)
+    assert not [message for message in messages(here, run_id) if "unusable" in message]
 
 
 def left(directory: Path, step: int) -> CheckpointReport:

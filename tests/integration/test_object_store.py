@@ -75,6 +75,8 @@ def test_a_store_that_is_away_is_named(store: ObjectStore, files: Files, tmp_pat
     try:
         with pytest.raises(StoreUnavailable, match="The files store does not answer"):
             files.put(tmp_path / "a", "runs/9/1/a")
+        with pytest.raises(StoreUnavailable):  # rather than NotFound: a run waits for it
+            files.get("runs/9/1/a", tmp_path / "b")
         with pytest.raises(OSError, match="does not answer"):
             files.names("runs")
     finally:

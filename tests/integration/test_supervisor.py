@@ -20,10 +20,10 @@ from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from tests.attempted import SPEC
 from tests.fakes import SilentBell
-from tests.supervised import FAKE, attempt, messages
+from tests.supervised import FAKE, attempt, claimed, messages
 from worker import tasks
 from worker.context import Context
-from worker.training import outcome, workdir
+from worker.training import outcome, supervisor, workdir
 from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool
 
@@ -82,6 +82,44 @@ def test_a_dataset_that_is_gone_fails_the_run_and_names_the_setting(here: Contex
     run = attempt(here, claim, "succeeds")
     assert (run.status, run.failure_code) == ("failed", "dataset_unavailable")
     assert "VEZNA_FILES_URL" in (run.failure_message or "")
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), OSError(errno.EBUSY, "slow down"), KeyError("odd")])
+def test_a_run_that_begins_in_an_outage_of_the_store_waits_for_its_end(
+    here: Context, claim: Claim, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get, errors = here.files.fs.get_file, [error, error, error]
+
+    def away(source: str, target: str) -> None:
+        if errors:
+            raise errors.pop()
+        get(source, target)
+
+    monkeypatch.setattr(supervisor, "FETCH_AGAIN_SECONDS", (0.01,))
+    monkeypatch.setattr(here.files.fs, "get_file", away)
+    run = attempt(here, claim, "succeeds")
+    assert (run.status, run.attempts, run.failure_code) == ("queued", 0, None)
+    assert messages(here, run.id)[-1].startswith("queued again: The files store does not answer")
+    run = attempt(here, claimed(here, run.id), "succeeds")
+    assert (run.status, run.attempts, errors) == ("succeeded", 1, [])
+
+
+@pytest.mark.parametrize(("order", "status"), [("cancel", "cancelled"), ("drain", "queued")])
+def test_an_order_ends_the_wait_for_the_store(
+    here: Context, claim: Claim, order: str, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(source: str, target: str) -> None:
+        with here.database.transaction() as session:
+            if order == "cancel":
+                runs.cancel(session, here.bell, claim.run_id)
+            else:
+                worker_queries.drain(session, here.worker)
+        raise ConnectionResetError("reset")
+
+    monkeypatch.setattr(supervisor, "FETCH_AGAIN_SECONDS", (3600.0,))
+    monkeypatch.setattr(here.files.fs, "get_file", away)
+    run = attempt(here, claim, "succeeds")
+    assert (run.status, run.attempts) == (status, 1 if order == "cancel" else 0)
 
 
 def test_a_trainer_is_told_no_secret(here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch) -> None:

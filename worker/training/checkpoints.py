@@ -6,7 +6,7 @@ it counts once the database lists it. The store keeps the newest two: if one is 
 the other.
 
 A checkpoint that cannot be stored or read never fails a run, whatever the store raises: botocore's errors are no
-OSError.
+OSError. While the store is away, none is read and none counts as damaged.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from app.domain.runs.checkpoint import STATE_FILE, StoredCheckpoint
 from app.domain.runs.job import CheckpointReport
 from app.services import attempts
 from app.services.attempts import Claim
-from app.store.files import Files, sha256
+from app.store.files import Files, StoreUnavailable, sha256
 
 log = structlog.get_logger()
 
@@ -47,7 +47,10 @@ class Checkpoints:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
 
     def fetch(self, folder: Path) -> tuple[Path | None, list[str]]:
-        """Download the newest intact checkpoint into `folder`; returns its path and a note for each damaged one."""
+        """Download the newest intact checkpoint into `folder`; returns its path and a note for each damaged one.
+
+        Raises StoreUnavailable.
+        """
         notes: list[str] = []
         for stored in reversed(self._claim.checkpoints):
             target = folder / f"resume-{stored.step}"
@@ -57,6 +60,8 @@ class Checkpoints:
                     if sha256(target / name) != digest:
                         raise ValueError(f"the checksum of {name} is wrong")
                 return target, notes
+            except StoreUnavailable:
+                raise
             except Exception as error:
                 log.warning("checkpoint unusable", run_id=self._claim.run_id, step=stored.step, error=str(error))
                 notes.append(f"The checkpoint of step {stored.step} is unusable: {error}.")

@@ -43,6 +43,11 @@ class Lease:
         """It is time to renew."""
         return time.monotonic() - self._renewed_at >= self._renew_seconds
 
+    @property
+    def ordered(self) -> bool:
+        """The run is to be cancelled, or its worker to stop."""
+        return self.orders.cancel or self.orders.drain
+
     def report(self, report: Report) -> None:
         """Write `report` with the next renewal."""
         self._pending.append(report)
@@ -83,6 +88,13 @@ class Lease:
             while not wait([moving], timeout=self._renew_seconds).done:
                 self._persist(self.renew)
         moving.result()
+
+    def pause(self, seconds: float) -> None:
+        """Wait and keep renewing; an order ends the wait early. Raises Fenced, LeaseLost."""
+        end = time.monotonic() + seconds
+        while not self.ordered and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, self._renew_seconds))
+            self._persist(self.renew)
 
     def _persist(self, write: Callable[[], None]) -> None:
         """Retry `write` until the database answers or the lease runs out. Raises LeaseLost."""

@@ -57,8 +57,7 @@ class Outcome:
             self._lease.write(lambda session: attempts.stop(session, bell, claim))
         elif orders.drain:
             self._lease.while_renewing(self._checkpoints.settle)
-            why = f"{claim.worker} is shutting down"
-            self._lease.write(lambda session: attempts.hand_back(session, bell, claim, why))
+            self.hand_back(f"{claim.worker} is shutting down")
         elif stalled:
             self.fail(Failure(code=FailureCode.STALLED, message=FAILURES[FailureCode.STALLED]))
         elif status < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED):  # ended from outside, not by its own doing
@@ -73,6 +72,10 @@ class Outcome:
     def fail(self, failure: Failure) -> None:
         """Write why the run failed. Raises Fenced, LeaseLost."""
         self._lease.write(lambda session: attempts.fail(session, self._context.bell, self._claim, failure))
+
+    def hand_back(self, why: str) -> None:
+        """Queue the run again; the attempt does not count. Raises Fenced, LeaseLost."""
+        self._lease.write(lambda session: attempts.hand_back(session, self._context.bell, self._claim, why))
 
     def remove_unused_files(self) -> None:
         """Remove the files of every attempt except the one that succeeded, as the database records it."""

@@ -6,6 +6,7 @@ is lost or another attempt has taken over the run, the trainer is killed and not
 
 import errno
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,18 +18,22 @@ from app.domain.failures import FAILURES, FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.job import CheckpointReport, FailureReport, LogReport, Report, ResultReport, TrainJob
 from app.services.attempts import Claim, Fenced
+from app.store.files import StoreUnavailable
 from worker.context import Context
 from worker.samples.host import load_from
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost
-from worker.training.outcome import Outcome, failure_of
+from worker.training.outcome import STORE_AGAIN_SECONDS, Outcome, failure_of
 from worker.training.workdir import workdir
 
 log = structlog.get_logger()
 
 LINGER_SECONDS = 10.0
 """How long a trainer may take to exit after its final report."""
+FETCH_AGAIN_SECONDS = (*STORE_AGAIN_SECONDS, 60.0)
+"""Pauses between the attempts to fetch a file while the store is away. Then the run is handed back; the last pause
+keeps an idle worker from claiming it again at once."""
 
 
 def supervise(context: Context, claim: Claim) -> None:
@@ -71,7 +76,11 @@ class _Attempt:
 
     def run(self) -> None:
         """Prepare the job, follow the trainer to its end, and write the outcome."""
-        job = self._prepare()
+        try:
+            job = self._prepare()
+        except StoreUnavailable as error:
+            self.outcome.hand_back(error.message)
+            return
         trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds)
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
         try:
@@ -87,7 +96,7 @@ class _Attempt:
         self.outcome.write(self.final_report, trainer, self.folder / "output", stalled=self.stalled)
 
     def _prepare(self) -> TrainJob:
-        """Fetch the dataset and build the trainer's job. Raises RunFailed."""
+        """Fetch the dataset and build the trainer's job. Raises RunFailed, StoreUnavailable."""
         dataset = self._fetch(self.claim.dataset_file, "dataset.parquet")
         general = self._fetch(self.claim.general_file, "general.parquet") if self.claim.general_file else None
         locations: list[str] = []
@@ -98,7 +107,7 @@ class _Attempt:
             raise RunFailed(FailureCode.MODEL_UNAVAILABLE, error.message) from error
         [location] = locations
         fetched: list[tuple[Path | None, list[str]]] = []
-        self.lease.while_renewing(lambda: fetched.append(self.checkpoints.fetch(self.folder)))
+        self._from_store(lambda: fetched.append(self.checkpoints.fetch(self.folder)))
         [(resume, notes)] = fetched
         for note in notes:
             self.lease.report(LogReport(message=note))
@@ -130,17 +139,34 @@ class _Attempt:
         )
 
     def _fetch(self, file: str, name: str) -> str:
-        """Copy a dataset's file from the store into the attempt's folder and return its path. Raises RunFailed."""
+        """Copy a dataset's file from the store into the attempt's folder and return its path.
+
+        Raises RunFailed, StoreUnavailable.
+        """
         local = self.folder / name
         try:
-            self.lease.while_renewing(lambda: self.context.files.get(file, local))
-        except (Fenced, LeaseLost):
+            self._from_store(lambda: self.context.files.get(file, local))
+        except (Fenced, LeaseLost, StoreUnavailable):
             raise
         except Exception as error:  # whatever the store raises: botocore's errors are no OSError
             full = isinstance(error, OSError) and error.errno == errno.ENOSPC
             code = FailureCode.DISK_FULL if full else FailureCode.DATASET_UNAVAILABLE
             raise RunFailed(code, _("%(what)s (%(why)s)", what=FAILURES[code], why=error)) from error
         return str(local)
+
+    def _from_store(self, fetch: Callable[[], None]) -> None:
+        """Fetch something; try again while the store is away, unless there is an order. Raises StoreUnavailable."""
+        for pause in (*FETCH_AGAIN_SECONDS, None):
+            try:
+                self.lease.while_renewing(fetch)
+                return
+            except StoreUnavailable as error:
+                if pause is None:
+                    raise
+                log.warning("the files store is away; retrying", run_id=self.claim.run_id, error=error.message)
+                self.lease.pause(pause)
+                if self.lease.ordered:
+                    raise
 
     def _take(self, reports: list[Report]) -> None:
         for report in reports:
@@ -164,8 +190,8 @@ class _Attempt:
 
     def _enforce(self, trainer: TrainerProcess) -> None:
         """Carry out the orders: ask the trainer to stop, then kill it; also kill one that makes no progress."""
-        moment, orders = time.monotonic(), self.lease.orders
-        if (orders.cancel or orders.drain) and self.stop_requested_at is None:
+        moment = time.monotonic()
+        if self.lease.ordered and self.stop_requested_at is None:
             trainer.ask_to_stop()
             self.stop_requested_at = moment
         if self.stop_requested_at is not None and moment - self.stop_requested_at > self.settings.stop_seconds:
