@@ -168,12 +168,15 @@ def _kill(stack: Stack, kind: str) -> int:
 def _children(stack: Stack, kind: str) -> list[psutil.Process]:
     """The processes of a kind, those that have a run before those that wait for one."""
     parents = [child.process.pid for child in stack.children if child.name in ("control", "worker")]
-    found = []
+    found: list[tuple[bool, psutil.Process]] = []
     for parent in parents:
         with suppress(psutil.NoSuchProcess):
             below = psutil.Process(parent).children(recursive=kind != "pool child")
-            found += [process for process in below if CHILDREN[kind] in " ".join(process.cmdline())]
-    return sorted(found, key=lambda process: process.cwd() == "/")
+            for process in below:
+                with suppress(psutil.NoSuchProcess):  # one that ends meanwhile does not hide the others
+                    if CHILDREN[kind] in " ".join(process.cmdline()):
+                        found.append((process.cwd() == "/", process))
+    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
 
 
 def _rows(database: Database, ids: Sequence[int]) -> list[RunRow]:

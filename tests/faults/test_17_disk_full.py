@@ -1,6 +1,5 @@
 """Fault 17: the disk is full. The run says so, or does without a checkpoint; the last good checkpoint stays whole."""
 
-import os
 import shutil
 import subprocess
 import threading
@@ -17,10 +16,7 @@ from tests.running_stack import until
 from tests.supervised import attempt, claimed, left_folders, messages, row, stored, submitted
 from worker.context import Context
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount the small disk that this fills"),
-    pytest.mark.parametrize("database", ["sqlite"], indirect=True),
-]
+pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class SmallDisk:
@@ -44,7 +40,9 @@ class SmallDisk:
 def disk(here: Context) -> Iterator[SmallDisk]:
     place = Path(here.files.root)
     before = shutil.copytree(place, place.with_name("before"))
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if (done := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"only root with CAP_SYS_ADMIN may mount the small disk that this fills: {done.stderr.strip()}")
     try:
         shutil.copytree(before, place, dirs_exist_ok=True)
         yield SmallDisk(place)

@@ -32,13 +32,15 @@ COMMANDS = [step["run"] for step in steps() if "run" in step]
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_of_a_job_exists(command: str) -> None:
     program, *arguments = shlex.split(command)
-    if arguments == ["containers"] and "containers" not in targets():
-        pytest.skip("the Makefile has no target `containers` yet")
     assert set(arguments) <= targets() if program == "make" else os.access(ROOT / program, os.X_OK)
 
 
 def test_the_jobs_run_the_tests_and_the_containers() -> None:
     assert COMMANDS == [".ci/run", "make containers"]
+
+
+def test_both_jobs_know_the_index_of_torch() -> None:
+    assert workflow()["env"] == {"TORCH_INDEX_URL": "${{ vars.TORCH_INDEX_URL }}"}
 
 
 def test_what_ci_run_makes_exists() -> None:
