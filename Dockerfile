@@ -69,7 +69,7 @@ USER 10001:10001
 EXPOSE 8000
 # Whether the process answers. /readyz asks for database and broker too, whose absence no restart of this would cure.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/livez', timeout=4)"]
+    CMD ["python", "-c", "from urllib.request import *; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/livez', timeout=4)"]
 CMD ["vezna", "web"]
 
 FROM runtime AS worker
@@ -88,7 +88,8 @@ ENV HF_HOME=/data/hub \
     VEZNA_HEARTBEAT_FILE=/tmp/heartbeat
 USER 10001:10001
 # SIGTERM, the default of `docker stop`, ends Celery warmly: a running run is handed back to the queue.
-# Whether the process works. It dates the file ahead, so no Python has to start for the question.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
+# Whether the process works. It dates the file ahead, so no Python has to start for the question, and does so from when
+# the device has been tried, which may take 180 s.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=240s --retries=3 \
     CMD ["sh", "-c", "test -n \"$(find \"$VEZNA_HEARTBEAT_FILE\" -newermt now)\""]
 CMD ["celery", "-A", "worker.celery", "worker", "-Q", "train", "-n", "train@%h", "-c", "1"]

@@ -129,6 +129,10 @@ def test_the_systemd_units_are_valid_and_run_the_containers_commands(tmp_path: P
         (tmp_path / f"{name.replace('@', '@0')}.service").write_text(
             re.sub(r"/opt/vezna/\.venv/bin/\w+", "/bin/true", unit)
         )
+        if name == "vezna-migrate":  # a failed one is tried again, and keeps no other down for good
+            assert "Restart=on-failure" in unit and "RestartSec=5" in unit
+        else:
+            assert "Wants=vezna-migrate.service" in unit and "Requires=" not in unit and "Restart=always" in unit
     for name in ("vezna-control", "vezna-worker@"):
         assert "TimeoutStopSec=60" in (SYSTEMD / f"{name}.service").read_text()
     analyze = program("systemd-analyze")
