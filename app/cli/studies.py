@@ -24,7 +24,11 @@ def submit(
     url: Url = LOCAL,
     watch: Annotated[bool, typer.Option("--watch", help="Show its progress until it has ended.")] = False,
     insist: Annotated[
-        bool, typer.Option("--insist", help="Queue it even if no live worker has enough memory.")
+        bool,
+        typer.Option(
+            "--insist",
+            help="Queue it even if the estimates of memory or trial time refuse it.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

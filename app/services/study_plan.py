@@ -1,6 +1,6 @@
 """Plan a study, or an arm for an existing one: what it would take, what it can show, and whether it fits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from app.domain.errors import Invalid
 from app.domain.resources.memory_fit import FitReport
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.budget_checks import seconds_problem
+from app.domain.studies.budget_checks import in_seconds, seconds_problem
 from app.domain.studies.plan import ArmPlan, StudyPlan, power_of
 from app.domain.studies.power import GRADED_SCORE, SCORE, MetricPrior, observed_disagreement
 from app.domain.studies.spec import StudySpec
@@ -31,10 +31,13 @@ MAX_PRIOR_RUNS = 6
 
 
 class PlannedStudy(NamedTuple):
-    """A plan, and the memory that it needs."""
+    """A plan, the memory that it needs, and the time of its trials."""
 
     plan: StudyPlan
     memory: FitReport
+    """With the largest rank of each search."""
+    trials: FitReport
+    """With the smallest, where the tuning budget is in seconds; otherwise the same as `memory`."""
 
 
 def planned(
@@ -54,18 +57,30 @@ def planned(
     plan = plan_of(session, spec, compatible, interim_looks)
     if since:
         plan = plan.of_last_arm()
-    report = read_or_request(
-        db, bell, lambda reading, b: memory_fit.fit_report(reading, b, settings, plan.spec.largest, *compatible)
-    )
+
+    def estimated(spec: StudySpec) -> FitReport:
+        return read_or_request(
+            db, bell, lambda reading, b: memory_fit.fit_report(reading, b, settings, spec, *compatible)
+        )
+
+    report = estimated(plan.spec.largest)
+    trials = trial_report(plan.spec, report, estimated)
     if not since:
-        check_seconds(spec, compatible, report)
-    return PlannedStudy(plan.with_times(*report.train_times), report)
+        check_seconds(spec, compatible, trials)
+    return PlannedStudy(plan.with_times(*report.train_times), report, trials)
 
 
-def check_seconds(spec: StudySpec, compatible: Compatible, report: FitReport) -> None:
+def trial_report(spec: StudySpec, largest: FitReport, estimated: Callable[[StudySpec], FitReport]) -> FitReport:
+    """The estimates that a budget in seconds is checked against: `estimated` with the smallest rank of each search, or
+    `largest`, those with the largest, where that is the same or no budget is in seconds."""
+    same = not in_seconds(spec) or spec.smallest == spec.largest
+    return largest if same else estimated(spec.smallest)
+
+
+def check_seconds(spec: StudySpec, compatible: Compatible, trials: FitReport) -> None:
     """Raise Invalid for a tuning budget in seconds that by the estimates fits no two trials of an arm."""
     rows = compatible.dataset.facts.counts["train"]
-    if problem := seconds_problem(spec, rows, report.least_train_seconds):
+    if problem := seconds_problem(spec, rows, trials.least_train_seconds):
         raise Invalid.of([problem])
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
+from app.domain.resources.memory_fit import FitReport
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
@@ -21,7 +22,7 @@ from app.queue import Doorbell
 from app.services import studies as study_service
 from app.services.compatibility import Compatible, check
 from app.services.resources import memory_fit
-from app.services.study_plan import PlannedStudy, check_seconds, planned
+from app.services.study_plan import PlannedStudy, check_seconds, planned, trial_report
 from app.settings import Settings
 from app.store.queries import studies
 from app.store.session import Database
@@ -42,16 +43,21 @@ def submit(
     since: int = 0,
 ) -> Accepted:
     """Check a spec and queue it with `accept`, in one transaction. Raises Invalid; then nothing is queued. Without
-    `insist` it must fit a live worker, as far as is known. For a refusal the memory savings are requested."""
+    `insist` it must fit a live worker, and a tuning budget in seconds two trials of each arm, as far as is known. For
+    a refusal the memory savings are requested."""
     needs_memory: RunSpec | StudySpec = spec
     if isinstance(spec, StudySpec):
         needs_memory = (_last_arm(spec) if since else spec).largest
     study = isinstance(spec, StudySpec)
     with db.transaction() as session:
         compatible = check(session, spec, since=since)
-        report = memory_fit.fit_report(session, None, settings, needs_memory, *compatible)
-        if isinstance(spec, StudySpec) and not since:
-            check_seconds(spec, compatible, report)
+
+        def known(spec: RunSpec | StudySpec) -> FitReport:
+            return memory_fit.fit_report(session, None, settings, spec, *compatible)
+
+        report = known(needs_memory)
+        if isinstance(spec, StudySpec) and not since and not insist:
+            check_seconds(spec, compatible, trial_report(spec, report, known))
         refusal = None if insist else report.refusal(study=study)
         if refusal is None:
             return accept(session, compatible)

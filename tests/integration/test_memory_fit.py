@@ -13,16 +13,18 @@ from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, LoraSpec, QloraSpec
 from app.domain.resources.calibration import ASSUMED
 from app.domain.resources.devices import GIB, GPU_MODELS
-from app.domain.resources.estimate import EstimateRequest, EstimateSpec, MapRequest
+from app.domain.resources.estimate import EstimateRequest, EstimateSpec, MapRequest, ResourceEstimate
 from app.domain.resources.memory_fit import FitReport, RunFit
 from app.domain.resources.memory_map import MapReport, MapSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.search_space import SearchSpace
 from app.domain.studies.spec import StudySpec
 from app.services import attempts, runs, studies, submission
 from app.services.compatibility import Compatible
 from app.services.resources import calibration, estimates, memory_fit, memory_maps
+from app.services.study_plan import PlannedStudy, planned
 from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
@@ -41,6 +43,7 @@ STUDY = StudySpec(
     seeds=[0, 1, 2],
 )
 Peak = Callable[[EstimateRequest], int]
+Estimated = Callable[[EstimateRequest], ResourceEstimate]
 
 
 def peak_of(request: EstimateRequest) -> int:
@@ -66,7 +69,7 @@ def ask(registered: Database, bell: SilentBell, settings: Settings) -> Callable[
     return settled
 
 
-def answer(db: Database, bell: SilentBell, peak: Peak = peak_of) -> None:
+def answer(db: Database, bell: SilentBell, peak: Peak | Estimated = peak_of) -> None:
     """Work out everything that has been asked for."""
     with db.transaction() as session:
         waiting = list(
@@ -82,7 +85,8 @@ def answer(db: Database, bell: SilentBell, peak: Peak = peak_of) -> None:
             if isinstance(request, MapRequest):
                 estimates.ready(session, bell, row, memory_map(request))
             else:
-                estimates.ready(session, bell, row, estimate(peak(request)))
+                of_request = peak(request)
+                estimates.ready(session, bell, row, estimate(of_request) if isinstance(of_request, int) else of_request)
 
 
 def submit_study(db: Database, bell: SilentBell, settings: Settings) -> int:
@@ -377,14 +381,14 @@ def test_a_map_of_an_unknown_model_is_not_found(registered: Database, bell: Sile
 def test_a_budget_of_seconds_that_fits_no_two_trials_by_the_estimate_queues_nothing(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:
-    def submitted(seconds: float) -> int:
+    def submitted(seconds: float, *, insist: bool = False) -> int:
         tuning = {"kind": "random", "unit": "seconds", "budget": seconds}
         spec = StudySpec.model_validate(STUDY.model_dump() | {"tuning": tuning})
 
         def accept(session: Session, compatible: Compatible) -> int:
             return studies.submit(session, bell, spec, compatible).id
 
-        return submission.submit(registered, bell, settings, spec, accept, insist=True)
+        return submission.submit(registered, bell, settings, spec, accept, insist=insist)
 
     assert submitted(1e-3), "nothing is known of a trial's time"
     sign_on(registered, memory_bytes=64 * GIB)
@@ -402,4 +406,39 @@ def test_a_budget_of_seconds_that_fits_no_two_trials_by_the_estimate_queues_noth
     assert field.path == "tuning.budget" and f"at least {ceil(least)} s" in field.message and field.remedy
     with registered.reading() as session:
         assert len(session.scalars(select(StudyRow)).all()) == before
+    assert submitted(0.9 * least, insist=True)
     assert submitted(1.1 * least)
+
+
+def test_a_budget_of_seconds_is_checked_with_the_smallest_rank_of_a_search_on_capable_workers(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    arms = [ArmSpec(method=LoraSpec(r=32), name="wide", search=SearchSpace.model_validate({"r": [4, 32]}))]
+    tuning = {"kind": "random", "unit": "seconds", "budget": 1e4}
+    spec = StudySpec.model_validate(STUDY.model_dump() | {"arms": [*STUDY.arms, *arms], "tuning": tuning})
+    sign_on(registered, memory_bytes=64 * GIB)
+    with registered.transaction() as session:
+        session.get_one(WorkerRow, "w1").matmul_flops = 1e11
+
+    def by_rank(request: EstimateRequest) -> ResourceEstimate:
+        rank = request.method.r if isinstance(request.method, LoraSpec) else 1
+        return estimate(GIB).model_copy(update={"train_flops": rank * 10**12})
+
+    def plan(spec: StudySpec) -> PlannedStudy:
+        with registered.reading() as session:
+            return planned(registered, bell, settings, session, spec)
+
+    plan(spec)
+    answer(registered, bell, by_rank)
+    known = plan(spec)
+    least, most = (report.least_train_seconds["wide"] for report in (known.trials, known.memory))
+    assert most == pytest.approx(8 * least)
+    small = spec.model_copy(update={"tuning": spec.tuning.model_copy(update={"budget": 2.2 * least})})
+    assert plan(small).trials.least_train_seconds["wide"] == least, "two trials of the smallest rank fit"
+    with pytest.raises(Invalid, match="wide"):
+        plan(spec.model_copy(update={"tuning": spec.tuning.model_copy(update={"budget": 1.8 * least})}))
+    [arm] = [arm for arm in known.trials.arms if arm.name == "wide"]
+    incapable = arm.model_copy(
+        update={"devices": tuple(fit.model_copy(update={"capable": False}) for fit in arm.devices)}
+    )
+    assert FitReport(arms=(incapable,)).least_train_seconds == {}

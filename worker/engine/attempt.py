@@ -129,6 +129,12 @@ class Attempt:
         memory.loaded()
         prefix = stored_prefix(model, before, job, splits["train"], evaluate, instruments)
         resume = Checkpoint(Path(job.resume)) if job.resume else None
+        if resume is not None and resume.state.order != data.order:
+            sink.log(
+                f"The checkpoint of step {resume.state.step} is unusable: this version of Vezna trains on the rows in "
+                "another order. The run starts again."
+            )
+            resume = None
 
         loop = Loop(
             task=spec.task,
@@ -146,6 +152,7 @@ class Attempt:
             output=self.output,
             checkpoint_seconds=job.checkpoint_seconds,
             stop_seconds=job.stop_seconds,
+            order_hash=data.order,
             resume=resume,
         )
         meter = EnergyMeter(self.device)

@@ -73,6 +73,8 @@ class Loop:
     """Seconds between checkpoints; None writes one only when stopped."""
     stop_seconds: float | None = None
     """Seconds that a checkpoint may take when the run is told to stop; None: as long as it takes."""
+    order_hash: str = ""
+    """`DataSeen.order`."""
     resume: Checkpoint | None = None
     """The checkpoint to resume from."""
 
@@ -107,7 +109,16 @@ class Loop:
         torch.manual_seed(arguments.seed)
         log = StepLog(self.output / "metrics.jsonl", self.steps_per_epoch, self.instruments)
         state = Resumable(
-            named, optimizer, companion, best, log, self.instruments, self.evaluate.device, self.output, self.bf16
+            named,
+            optimizer,
+            companion,
+            best,
+            log,
+            self.instruments,
+            self.evaluate.device,
+            self.output,
+            self.bf16,
+            self.order_hash,
         )
         self.instruments.enter(Phase.TRAIN, total)
         with log, state.left_when_stopped():

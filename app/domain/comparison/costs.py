@@ -70,7 +70,8 @@ class Costs(ArmCosts):
     tokens_per_second: float
     total_parameters: int
     owner_bytes: dict[Owner, float] | None = None
-    """Mean bytes by owner at the peak of a steady step; None where a run has no ledger."""
+    """Mean bytes by owner at the peak of the recorded step with the highest one (`Memory.ledger`); None where a run
+    has no ledger."""
     train_peak_bytes: float = 0.0
     """Mean of the largest while training; `peak_bytes` is of all phases."""
 

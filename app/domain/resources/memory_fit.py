@@ -176,9 +176,12 @@ class FitReport(_Value):
 
     @property
     def least_train_seconds(self) -> Mapping[str, float]:
-        """The lower end of the estimated train time on the fastest live worker that takes the arm, by arm; those
-        without an estimate are left out."""
-        times = {arm.name: [fit.train_seconds.low for fit in arm.workers if fit.train_seconds] for arm in self.arms}
+        """The lower end of the estimated train time on the fastest live worker that is capable of the arm, by arm;
+        those without an estimate are left out."""
+        times = {
+            arm.name: [fit.train_seconds.low for fit in arm.workers if fit.capable and fit.train_seconds]
+            for arm in self.arms
+        }
         return {name: min(known) for name, known in times.items() if known}
 
     @property

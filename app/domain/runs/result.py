@@ -154,7 +154,8 @@ class Memory(_Value):
 
     @property
     def ledger(self) -> Ledger | None:
-        """The one with the highest peak: mostly that of a later step, which has the optimizer's state throughout."""
+        """The one with the highest peak, like the ledger of an estimate. It may be the first step's, where that has a
+        larger batch than all later ones; most of the optimizer's state does not exist then."""
         return max(reversed(self.ledgers), key=lambda ledger: ledger.total, default=None)
 
     @property

@@ -1,6 +1,6 @@
 """An arm of a study: a method with its configuration, and the name that distinguishes it from the other arms."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import count
 from typing import Any
@@ -111,10 +111,18 @@ class ArmSpec(BaseModel):
     @property
     def largest(self) -> "ArmSpec":
         """The arm with the largest rank that its search may try: what needs the most memory."""
+        return self._of_rank(max)
+
+    @property
+    def smallest(self) -> "ArmSpec":
+        """The arm with the smallest rank that its search may try: what trains fastest."""
+        return self._of_rank(min)
+
+    def _of_rank(self, choose: Callable[[Sequence[float]], float]) -> "ArmSpec":
         ranks = [value for name, value in self.search.extremes() if name == "r"] if self.search else []
         if not ranks:
             return self
-        return self.model_copy(update={"method": self._method_at(Configuration(r=int(max(ranks))))})
+        return self.model_copy(update={"method": self._method_at(Configuration(r=int(choose(ranks))))})
 
     def _method_at(self, configuration: Configuration) -> AnyMethod:
         update: dict[str, int] = {}

@@ -46,16 +46,18 @@ def budget_problem(spec: StudySpec, rows: int) -> FieldError | None:
 def seconds_problem(spec: StudySpec, rows: int, train_seconds: Mapping[str, float]) -> FieldError | None:
     """Why a budget of device-seconds is too small; None if it may be enough, or is not known to be too small.
 
-    `train_seconds`: of a run at each arm's own settings, by arm, the least that is plausible on any live worker. A
-    shorter trial takes as much less as it trains on fewer rows. Loading and evaluating come on top.
+    `train_seconds`: of a run at each arm's own settings but for the smallest rank of its search, by arm, the least that
+    is plausible on any live worker. A shorter trial takes as much less as it trains on fewer rows. Loading and
+    evaluating come on top. The arms in `unchecked_arms` are left out.
     """
     tuning = spec.tuning
-    if not isinstance(tuning, RandomTuning | TpeTuning) or tuning.unit != "seconds":
+    if not isinstance(tuning, RandomTuning | TpeTuning) or not in_seconds(spec):
         return None
+    left_out = unchecked_arms(spec, train_seconds)
     needs = {
         arm.title: 2 * tuning.seeds * train_seconds[arm.title] * _shortening(spec, arm, rows)
         for arm in spec.arms
-        if arm.title in train_seconds and spec.training_of(arm).early_stopping_patience is None
+        if arm.title not in left_out
     }
     title = max(needs, key=lambda title: needs[title], default="")
     if not title or tuning.budget >= needs[title]:
@@ -69,6 +71,20 @@ def seconds_problem(spec: StudySpec, rows: int, train_seconds: Mapping[str, floa
         budget=tuning.budget,
     )
     return FieldError("tuning.budget", what, _("Raise it above that, or search fewer epochs or steps"))
+
+
+def in_seconds(spec: StudySpec) -> bool:
+    """Whether the tuning budget is one of device-seconds."""
+    return isinstance(spec.tuning, RandomTuning | TpeTuning) and spec.tuning.unit == "seconds"
+
+
+def unchecked_arms(spec: StudySpec, train_seconds: Mapping[str, float]) -> list[str]:
+    """Titles of the arms that `seconds_problem` leaves out: those without an estimate, or all of them with early
+    stopping, since a trial may then end after any evaluation. None for a budget in another unit."""
+    if not in_seconds(spec):
+        return []
+    early = spec.training.early_stopping_patience is not None
+    return [arm.title for arm in spec.arms if early or arm.title not in train_seconds]
 
 
 def _shortening(spec: StudySpec, arm: ArmSpec, rows: int) -> float:

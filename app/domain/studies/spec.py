@@ -197,6 +197,11 @@ class StudySpec(BaseModel):
         """The study with the largest rank that each arm's search may try: what needs the most memory."""
         return self.model_copy(update={"arms": [arm.largest for arm in self.arms]})
 
+    @property
+    def smallest(self) -> "StudySpec":
+        """The study with the smallest rank that each arm's search may try: what trains fastest."""
+        return self.model_copy(update={"arms": [arm.smallest for arm in self.arms]})
+
     def trials_owed(self, arm: ArmSpec) -> int | None:
         """Its trials if none fails; None where the budget is not a number of trials."""
         return trials_owed(self.tuning, self.space(arm))

@@ -106,8 +106,9 @@ def submit(
     insist: Insist = False,
 ) -> SubmittedStudy:
     """Queue all runs of a study: arms × seeds, or with `tuning` first the trials of every arm. Nothing is queued
-    unless every arm is compatible with the base model, nor if an arm by its estimate needs more memory than any live
-    worker has, unless you insist. `plan` says what the study takes, and whether it can decide."""
+    unless every arm is compatible with the base model, nor, unless you insist, if by the estimates an arm needs more
+    memory than any live worker has, or a tuning budget of seconds fits no two trials of an arm. `plan` says what the
+    study takes, and whether it can decide."""
 
     def accept(session: Session, compatible: Compatible) -> SubmittedStudy:
         plan = plan_of(session, spec, compatible)

@@ -9,7 +9,6 @@ from app.domain.resources.calibration import Fit
 from app.domain.resources.devices import Device
 from app.domain.resources.memory_fit import ArmFit, DeviceFit, FitReport
 from app.web.bars import Segment, segments
-from app.web.figures.drawing.render import content_hash
 from app.web.figures.resource_parts import LEDGER, Holder, estimated_sizes
 from app.web.format import join_names
 from app.web.i18n import gettext as _
@@ -87,11 +86,6 @@ class MemoryFitFigure:
     def key(self) -> tuple[Holder, ...]:
         """The legend."""
         return LEDGER
-
-    @property
-    def version(self) -> str:
-        """A hash of the content: a page that shows the same need not be rendered again."""
-        return content_hash(self.report)
 
     @property
     def gpus(self) -> Iterator[tuple[Device, list[tuple[Fit, str]]]]:

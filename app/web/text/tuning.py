@@ -1,13 +1,16 @@
 """How hyperparameters are searched, in words."""
 
+from collections.abc import Mapping
+
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arm_tuning import ArmTuning, Rival
+from app.domain.studies.budget_checks import unchecked_arms
 from app.domain.studies.search_space import Configuration, DimensionSpec, Parameter, SearchSpace, bounds
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.trials import Trial
 from app.domain.studies.tuning import BudgetUnit, GridTuning, HalvingTuning, RandomTuning, TpeTuning
-from app.web.format import NOTHING, capitalized, count, decimal, duration, rate
+from app.web.format import NOTHING, capitalized, count, decimal, duration, join_names, rate
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
@@ -68,6 +71,21 @@ def tuning_hint(kind: str) -> str:
 def parameter_label(name: Parameter) -> str:
     """A hyperparameter in words."""
     return _(PARAMETERS[name])
+
+
+def unchecked_budget(study: StudySpec, train_seconds: Mapping[str, float]) -> str:
+    """Which arms a budget of seconds is not checked against, and why; empty if there are none."""
+    arms = unchecked_arms(study, train_seconds)
+    if not arms:
+        return ""
+    if study.training.early_stopping_patience is not None:
+        return _("Not checked: early stopping may end a trial after any evaluation. At least one per arm runs.")
+    if len(arms) == len(study.arms):
+        return _("Not checked: no estimate says how long a trial takes. At least one per arm runs.")
+    return _(
+        "Not checked for %(arms)s: no estimate says how long a trial takes. At least one per arm runs.",
+        arms=join_names(arms),
+    )
 
 
 def rounds(study: StudySpec) -> str:

@@ -31,6 +31,7 @@ class Resumable:
         device: torch.device,
         output: Path,
         bf16: bool,
+        order: str,
     ) -> None:
         self.optimizer = optimizer
         self.step = 0
@@ -41,6 +42,7 @@ class Resumable:
         """The evaluation that follows this step has not run yet."""
         self._trainable, self._companion, self._best, self._log = trainable, companion, best, log
         self._instruments, self._device, self._bf16 = instruments, device, bf16
+        self._order = order
         self._checkpoints = Checkpoints(output / ".checkpoints")
         self._random = random_state(device)
         self._saved_at = time.monotonic()
@@ -145,6 +147,7 @@ class Resumable:
             peaks=self._instruments.memory.peaks(),
             device=self._device.type,
             bf16=self._bf16,
+            order=self._order,
         )
 
     def _left_by_companion(self) -> dict[str, torch.Tensor]:

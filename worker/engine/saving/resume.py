@@ -65,6 +65,8 @@ class State(BaseModel):
     """`cpu` or `cuda`: peaks of the two are measured differently and cannot be combined."""
     bf16: bool | None = None
     """Computed in bfloat16, which changes every memory peak."""
+    order: str | None = None
+    """`DataSeen.order` of the attempt: from another order a run cannot resume. None in older checkpoints."""
     peaks: dict[str, int]
     """Peak bytes by phase so far."""
     files: dict[str, str] = {}

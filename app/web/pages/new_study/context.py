@@ -8,10 +8,12 @@ from functools import cached_property
 from app.domain.errors import FieldError
 from app.domain.methods import Family, MethodFacts
 from app.domain.models.architecture import TaskModel
+from app.domain.resources.memory_fit import FitReport
 from app.domain.studies.plan import StudyPlan
 from app.domain.tasks import TASKS, Task
 from app.services.study_plan import PlannedStudy
 from app.store.tables import DatasetRow, StudyRow
+from app.web.figures.drawing.render import content_hash
 from app.web.figures.memory_fit import MemoryFitFigure
 from app.web.format import capitalized
 from app.web.forms.errors import HasErrors
@@ -62,6 +64,31 @@ class PlanningPage(HasErrors):
         return MemoryFitFigure.of(self.planned.memory, [arm.family for arm in self.planned.plan.arms])
 
     @property
+    def pending(self) -> bool:
+        """Estimates are in progress."""
+        return any(report.pending for report in self._reports)
+
+    @property
+    def version(self) -> str:
+        """A hash of the estimates: a page that shows the same need not be rendered again."""
+        return content_hash(*self._reports) if self._reports else ""
+
+    @property
+    def unchecked(self) -> str:
+        """The arms that a tuning budget of seconds is not checked against; empty if there are none."""
+        if self.planned is None:
+            return ""
+        return tuning_text.unchecked_budget(self.planned.plan.spec, self.planned.trials.least_train_seconds)
+
+    @property
+    def _reports(self) -> list[FitReport]:
+        """Of the memory and, where they differ, of the trials."""
+        if self.planned is None:
+            return []
+        memory, trials = self.planned.memory, self.planned.trials
+        return [memory] if trials is memory else [memory, trials]
+
+    @property
     def offers(self) -> list[tuple[Family, str, list[tuple[MethodFacts, str]]]]:
         """The methods that another arm may have."""
         return offers(self.model)
@@ -69,7 +96,7 @@ class PlanningPage(HasErrors):
     @property
     def snapshot(self) -> str:
         """The planned form as JSON, to poll for its estimates: without what is being typed meanwhile."""
-        values = {"seen": self.memory.version if self.memory else ""} | dict(self.own_values)
+        values = {"seen": self.version} | dict(self.own_values)
         return json.dumps(values | {name: text for arm in self.arms for name, text in arm.sent.items()})
 
     @property

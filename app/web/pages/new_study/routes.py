@@ -78,7 +78,7 @@ class Planning:
 
     def shows(self, page: PlanningPage) -> bool:
         """Whether the browser already shows the estimates of a page."""
-        return page.memory is not None and page.memory.version == self.sent.get("seen")
+        return page.memory is not None and page.version == self.sent.get("seen")
 
     def study_page(self, inputs: StudyInputs, errors: tuple[FieldError, ...] = (), *, focus: str = "") -> NewStudyPage:
         """The form of a study with its estimates."""

@@ -10,13 +10,14 @@ import pytest
 from app.domain.failures import Failure, FailureCode
 from app.domain.runs.status import RunStatus
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.budget_checks import budget_problem, least_rows, seconds_problem
+from app.domain.studies.budget_checks import budget_problem, least_rows, seconds_problem, unchecked_arms
 from app.domain.studies.next_step import AllFailed, Chosen, Step, Suggest, Try, Wait, next_step
 from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tpe import suggest
 from app.domain.studies.trials import Trial, cost, tried
 from app.domain.studies.tuning import FIRST_SEED, RandomTuning, TpeTuning
+from app.web.text.tuning import unchecked_budget
 
 RATES = SearchSpace(learning_rate=DimensionSpec(low=1e-5, high=1e-1))
 BOTH = SearchSpace(learning_rate=DimensionSpec(low=1e-5, high=1e-1), r=DimensionSpec(values=(4, 8, 16, 32)))
@@ -218,6 +219,23 @@ def test_a_budget_of_seconds_below_two_trials_by_the_estimate_is_refused(
     else:
         assert found is not None and found.path == "tuning.budget" and found.remedy
         assert f"the arm 'full' train for at least {least} s" in str(found.message)
+
+
+def test_arms_that_a_budget_of_seconds_is_not_checked_against_are_named_with_the_reason() -> None:
+    tuning = {"kind": "random", "unit": "seconds", "budget": 100}
+    arms = [{"method": {"kind": "full"}}, {"method": {"kind": "lora"}}]
+    body = {"name": "s", "base_model": "m", "dataset": "d", "arms": arms, "tuning": tuning}
+    spec = StudySpec.model_validate(body)
+    full, lora = (arm.title for arm in spec.arms)
+    known, both = {full: 1.0}, {full: 1.0, lora: 1.0}
+    assert (unchecked_arms(spec, known), unchecked_arms(spec, both)) == ([lora], [])
+    assert unchecked_budget(spec, {}).startswith("Not checked: no estimate says")
+    assert unchecked_budget(spec, known).startswith(f"Not checked for {lora}: no estimate says")
+    assert unchecked_budget(spec, both) == ""
+    early = StudySpec.model_validate(body | {"training": {"early_stopping_patience": 2}})
+    assert unchecked_arms(early, both) == [full, lora]
+    assert unchecked_budget(early, both).startswith("Not checked: early stopping")
+    assert unchecked_arms(StudySpec.model_validate(body | {"tuning": tuning | {"unit": "trials"}}), {}) == []
 
 
 def test_a_budget_of_seconds_is_accepted_where_nothing_is_known_of_a_trial() -> None:

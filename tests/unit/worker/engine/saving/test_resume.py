@@ -162,6 +162,24 @@ def test_peaks_of_another_device_are_left_out_and_that_is_said(tmp_path: Path, m
         assert (peak == 10**15, left_out) == ((True, False) if name == "here" else (False, True))
 
 
+@pytest.mark.parametrize("order", ["0" * 64, None], ids=["another", "unknown"])
+def test_a_run_whose_rows_have_another_order_than_its_checkpoints_starts_again(
+    tmp_path: Path, model: Path, order: str | None
+) -> None:
+    expected = whole(tmp_path / "whole", model, LORA)
+    kept = stopped(tmp_path / "first", model, LORA, at=6)
+    file = kept / STATE_FILE
+    state = json.loads(file.read_text())
+    assert expected.data is not None and state["order"] == expected.data.order
+    file.write_text(json.dumps(state | {"order": order}))
+    recorder = tiny.Recorder()
+    job = tiny.job(tmp_path / "second", model, LORA, TRAINING).model_copy(update={"resume": str(kept)})
+    result = Attempt(job, recorder).run()
+    assert result.resumed_from is None and predictions(result) == predictions(expected)
+    assert [step.step for step in recorder.seen] == list(range(1, STEPS + 1))
+    assert any("The checkpoint of step 3 is unusable" in line and "another order" in line for line in recorder.logs)
+
+
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
 def test_a_run_that_reads_a_stored_prefix_goes_on_to_the_last_digit(tmp_path: Path, model: Path, bf16: bool) -> None:
     method = LORA.model_copy(update={"layers_to_transform": [1]})
