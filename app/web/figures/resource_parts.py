@@ -57,12 +57,13 @@ class Phase(NamedTuple):
 
 _REST = marked("everything else")
 PHASES = (
-    Phase("setup", marked("setup"), _REST, "var(--p-idle)", ("start", "load", "tokenize", "baseline", "cache")),
+    Phase(
+        "setup", marked("setup"), _REST, "var(--p-idle)", ("start", "load", "tokenize", "baseline", "cache", "ledger")
+    ),
     Phase("forward", marked("forward"), marked("forward"), "var(--p-forward)", ("forward",)),
     Phase("backward", marked("backward"), marked("backward"), "var(--p-backward)", ("backward",)),
     Phase("optimizer", marked("optimizer"), marked("optimizer"), "var(--p-optimizer)", ("optimizer",)),
     Phase("batches", marked("batches"), _REST, "var(--p-idle)", ("data",)),
-    Phase("measured", marked("first and measured steps"), _REST, "var(--p-idle)", ("ledger",)),
     Phase(
         "evaluate_save_audit",
         marked("evaluation, saving, audit, weight analysis"),
@@ -72,8 +73,8 @@ PHASES = (
     ),
 )
 REST_NOTE = marked(
-    "Everything else: setup (start, load, tokenize, evaluate the base model, cache), making batches, the first step "
-    "and those whose memory is recorded, and evaluation, saving, audit, weight analysis."
+    "Everything else: setup (start, load, tokenize, evaluate the base model, cache, the first step and those whose "
+    "memory is recorded), making batches, and evaluation, saving, audit, weight analysis."
 )
 
 
