@@ -48,7 +48,17 @@ def group(name: str) -> str:
     return ".".join(parts[:2]) if len(parts) > 2 else parts[0]
 
 
-class FullSpec(Selection):
+class EveryWeight(Selection):
+    """Every parameter trains."""
+
+    freezes_base: ClassVar[bool] = False
+
+    def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
+        """All of them."""
+        return True
+
+
+class FullSpec(EveryWeight):
     """Full fine-tuning: every weight trains (Devlin et al. 2018, arXiv 1810.04805, section 3.2)."""
 
     facts: ClassVar[MethodFacts] = MethodFacts(
@@ -60,15 +70,10 @@ class FullSpec(Selection):
         paper="Devlin et al. 2018, arXiv 1810.04805",
         formula=_("all parameters"),
     )
-    freezes_base: ClassVar[bool] = False
     kind: Literal["full"] = "full"
 
-    def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """All of them."""
-        return True
 
-
-class LeanFullSpec(Selection):
+class LeanFullSpec(EveryWeight):
     """Full fine-tuning in less memory than the 16 bytes a parameter of float32 weights, gradients and AdamW moments.
 
         bytes a parameter       weights  gradient  optimizer
@@ -94,7 +99,6 @@ class LeanFullSpec(Selection):
         paper="Dettmers et al. 2021, arXiv 2110.02861; Zamirai et al. 2020, arXiv 2010.06192",
         formula=_("all parameters"),
     )
-    freezes_base: ClassVar[bool] = False
     needs: ClassVar[frozenset[Capability]] = frozenset({"adamw-8bit"})
     kind: Literal["lean-full"] = "lean-full"
     optim: Optim = "adamw_bnb_8bit"
@@ -134,10 +138,6 @@ class LeanFullSpec(Selection):
             what = _("step_in_backward frees each gradient at once, so their common norm cannot be clipped")
             return FieldError("training.max_grad_norm", what, _("Set it to 0, or leave step_in_backward out"))
         return super().clash(training)
-
-    def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """All of them."""
-        return True
 
 
 _OPTIMIZERS: dict[Optim, str] = {"adamw_torch": "AdamW", "adamw_bnb_8bit": "8-bit AdamW", "adafactor": "Adafactor"}
