@@ -38,14 +38,20 @@ def on_postgres(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
         yield running
 
 
+def _with_a_checkpoint(vezna: Installation) -> int:
+    """A run that trains and has a checkpoint."""
+    vezna.begin()
+    run_id = vezna.submit("trains")
+    vezna.until_checkpoint(run_id)
+    return run_id
+
+
 @pytest.mark.slow
 def test_a_database_that_returns_within_the_lease_costs_nothing(
     on_postgres: Installation, server: PostgresServer
 ) -> None:
     vezna = on_postgres
-    vezna.begin()
-    run_id = vezna.submit("trains")
-    vezna.until_checkpoint(run_id)
+    run_id = _with_a_checkpoint(vezna)
     trainer = vezna.trainer()
     server.stop()
     try:
@@ -68,9 +74,7 @@ def test_a_database_that_is_away_longer_than_the_lease_costs_an_attempt(
     on_postgres: Installation, server: PostgresServer
 ) -> None:
     vezna = on_postgres
-    vezna.begin()
-    run_id = vezna.submit("trains")
-    vezna.until_checkpoint(run_id)
+    run_id = _with_a_checkpoint(vezna)
     trainer, nodes = vezna.trainer(), [child.process for child in vezna.stack.children]
     server.stop()
     try:

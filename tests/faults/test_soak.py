@@ -31,7 +31,7 @@ class Listed:
 
 
 def test_a_process_that_ends_while_it_is_looked_for_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    spare, busy = Listed("/"), Listed("/work/run-1")
+    spare, busy = Listed("/"), Listed("run-1")
     node = Listed("/", Listed("/", has_cmdline=False), spare, Listed(None), busy)
     monkeypatch.setattr(psutil, "Process", lambda _: node)
     stack = SimpleNamespace(children=[SimpleNamespace(name="worker", process=SimpleNamespace(pid=1))])

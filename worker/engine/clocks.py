@@ -45,7 +45,7 @@ class Stopwatch:
     On CUDA kernels are queued, so a switch within training only records an event on the device. `settle` waits for the
     device once and reads all of them, a few times a second. Every other switch settles too.
 
-    The steps that record who holds memory, and the first, in which CUDA loads its kernels, are slower than the others.
+    The steps whose memory is recorded by owner, and the first, in which CUDA loads its kernels, are slower than others.
     `aside` books them apart, so that they do not count as train time.
     """
 

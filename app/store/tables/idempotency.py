@@ -14,7 +14,7 @@ class IdempotencyKeyRow(Base):
     __tablename__ = "idempotency_keys"
 
     owner: Mapped[str] = mapped_column(String(120), primary_key=True)
-    """The user who sent it; empty without login."""
+    """The user's name; empty without login."""
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     """SHA-256 of the request: method, address and body."""
