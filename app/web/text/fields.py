@@ -41,7 +41,9 @@ METHOD_FIELDS: dict[str, FieldText] = {
         marked("Optimizer"), marked("8-bit AdamW takes 2 bytes per parameter, Adafactor nearly none."), basic=True
     ),
     "weight_storage": FieldText(
-        marked("Weights in"), marked("bfloat16 needs a way to keep updates that are too small for it."), basic=True
+        marked("Weights in"),
+        marked("bfloat16 keeps small updates by stochastic rounding or Kahan summation."),
+        basic=True,
     ),
     "oft_block_size": FieldText(
         marked("OFT block size"), marked("Must divide the input width of every target module."), basic=True
@@ -249,8 +251,8 @@ OPTIONS: dict[tuple[str, str], str] = {
     ("optim", "adamw_bnb_8bit"): marked("8-bit AdamW"),
     ("optim", "adafactor"): marked("Adafactor"),
     ("weight_storage", "float32"): marked("float32"),
-    ("weight_storage", "bf16-stochastic"): marked("bfloat16, rounded stochastically"),
-    ("weight_storage", "bf16-kahan"): marked("bfloat16 with Kahan summation"),
+    ("weight_storage", "bf16-stochastic"): marked("bf16, stochastic"),
+    ("weight_storage", "bf16-kahan"): marked("bf16, Kahan"),
     ("unit", "trials"): marked("trials"),
     ("unit", "tokens"): marked("training tokens"),
     ("unit", "seconds"): marked("device-seconds"),
