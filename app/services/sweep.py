@@ -36,6 +36,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     lost = runs.expired(session, at)
     for run in lost:
         tuning.hold(session, run)
+    runs.lock(session, [run.id for run in lost])  # before their worker's row, which each report locks last
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
     waiting: list[RunRow] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):

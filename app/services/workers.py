@@ -1,6 +1,6 @@
 """Workers: sign on, list the live ones, and find out which can execute a method."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError
 from app.domain.messages import _
+from app.domain.resources.devices import Gpu, VisibleGpu
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.settings import Settings
-from app.store.queries import clock, workers
-from app.store.tables import WorkerRow, now
+from app.store.queries import clock, devices, workers
+from app.store.tables import DeviceRow, WorkerRow, now
 
 REMEMBER = timedelta(hours=24)
 FORGET = timedelta(days=30)
@@ -23,6 +24,23 @@ AWAY = timedelta(minutes=5)
 PROBLEM_CHARACTERS = 600
 
 WorkerState = Literal["idle", "running", "draining", "lost"]
+
+
+@dataclass(frozen=True)
+class DeviceView:
+    """A GPU that a worker may use."""
+
+    uuid: str
+    name: str
+    memory_bytes: int
+    free_bytes: int | None
+    """By its driver, at the last heartbeat; null if unknown."""
+    run_id: int | None
+    """The run that has it."""
+    worker: str | None
+    """The worker that executes this run: another one, where two see the same GPU."""
+    problem: str
+    """Why runs cannot use it any more; empty if they can."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,14 @@ class WorkerView:
     """A sentence about a GPU of its machine that cannot be used."""
     matmul_rates: dict[str, float] = field(default_factory=dict)
     """The same throughput for the products of a layer, by its width; empty until an attempt has measured it."""
+    devices: list[DeviceView] = field(default_factory=list)
+    """Its GPUs, each with the run that has it; empty on a CPU."""
+
+    @property
+    def takes_runs(self) -> bool:
+        """It could take another run now."""
+        free = any(gpu.run_id is None and not gpu.problem for gpu in self.devices)
+        return self.state in ("idle", "running") and (free if self.devices else self.run_id is None)
 
 
 def sign_on(
@@ -63,9 +89,14 @@ def sign_on(
     capabilities: Sequence[Capability] = (),
     context_bytes: int | None = None,
     problem: str = "",
+    gpus: Sequence[Gpu] = (),
 ) -> None:
-    """Register a worker under its name, idle and not draining."""
+    """Register a worker under its name, idle and not draining, with the GPUs that it may use.
+
+    A GPU that an earlier attempt has stays taken until the sweep ends its lease.
+    """
     at = clock.now(session)
+    devices.register(session, gpus)
     known = workers.get(session, name)
     same = known if known and known.device_name == device_name else None
     session.merge(
@@ -79,6 +110,7 @@ def sign_on(
             matmul_flops=same.matmul_flops if same else None,
             matmul_rates=same.matmul_rates if same else {},
             capabilities=list(capabilities),
+            devices_json=[VisibleGpu(uuid=gpu.uuid).model_dump() for gpu in gpus],
             context_bytes=context_bytes,
             problem=problem[:PROBLEM_CHARACTERS] or None,
             run_id=None,
@@ -94,7 +126,8 @@ def live(session: Session, settings: Settings) -> list[WorkerView]:
     told to stop: then it has ended."""
     at = clock.now(session)
     rows = workers.all_seen(session, at - REMEMBER)
-    views = [_view(row, (at - row.heartbeat_at).total_seconds(), settings) for row in rows]
+    gpus = devices.some(session, [gpu.uuid for row in rows for gpu in row.devices])
+    views = [_view(row, (at - row.heartbeat_at).total_seconds(), settings, gpus) for row in rows]
     return [view for view, row in zip(views, rows, strict=True) if not (row.draining and view.state == "lost")]
 
 
@@ -138,7 +171,7 @@ def _names(rows: Iterable[WorkerRow]) -> str:
     return ", ".join(row.name for row in rows)
 
 
-def _view(row: WorkerRow, age: float, settings: Settings) -> WorkerView:
+def _view(row: WorkerRow, age: float, settings: Settings, gpus: Mapping[str, DeviceRow]) -> WorkerView:
     state: WorkerState
     if age > settings.lease_seconds:
         state = "lost"
@@ -161,4 +194,17 @@ def _view(row: WorkerRow, age: float, settings: Settings) -> WorkerView:
         context_bytes=row.context_bytes,
         problem=row.problem or "",
         matmul_rates=row.matmul_rates,
+        devices=[_device_view(seen, gpus[seen.uuid]) for seen in row.devices if seen.uuid in gpus],
+    )
+
+
+def _device_view(seen: VisibleGpu, row: DeviceRow) -> DeviceView:
+    return DeviceView(
+        uuid=row.uuid,
+        name=row.name,
+        memory_bytes=row.memory_bytes,
+        free_bytes=seen.free_bytes,
+        run_id=row.run_id,
+        worker=row.worker,
+        problem=seen.problem,
     )

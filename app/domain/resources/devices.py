@@ -56,6 +56,29 @@ class WorkerDevice(Device):
     worker: bool = True
 
 
+class Gpu(BaseModel):
+    """A GPU of a worker's host."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uuid: str
+    """The same on every worker that sees it: `GPU-…`, `MIG-…`."""
+    name: str
+    memory_bytes: int
+
+
+class VisibleGpu(BaseModel):
+    """A GPU as a worker saw it at a heartbeat."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uuid: str
+    free_bytes: int | None = None
+    """By its driver; None if unknown."""
+    problem: str = ""
+    """Why runs cannot use it any more; empty if they can."""
+
+
 class GpuModel(Device):
     """A well-known GPU."""
 

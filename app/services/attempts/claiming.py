@@ -1,5 +1,6 @@
 """Claiming: a worker takes a queued run for a new attempt, and receives everything that it needs to execute it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -19,6 +20,7 @@ from app.store.queries import (
     base_models,
     clock,
     datasets,
+    devices,
     evaluations,
     events,
     runs,
@@ -75,20 +77,33 @@ class Claim(Attempt):
     device: DeviceKind | Literal["auto"]
     """What the worker signed on with. `auto` only if it never did: a worker's GPU that is lost must not make its runs
     train on the CPU."""
+    gpus: tuple[str, ...] = ()
+    """UUIDs of the GPUs that the attempt has; empty on a CPU."""
 
 
-def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> Claim | None:
-    """Take a queued run for a new attempt.
+def claim(
+    session: Session, run_id: int, worker: str, lease_seconds: float, gpus: Sequence[str] = (), count: int = 1
+) -> Claim | None:
+    """Take a queued run for a new attempt, and with it `count` of the worker's `gpus` (UUIDs, the preferred first;
+    empty on a CPU), which no other attempt has until this one ends.
 
     None if there is nothing to claim: the run is running, has ended, or does not exist. Also None if the method needs
-    a capability that this worker lacks; the run stays queued, and its log says what it waits for.
+    a capability that this worker lacks, or too few of its GPUs are free; the run stays queued, and its log says what it
+    waits for.
     """
     at = now()
     run = runs.find(session, run_id)
     if run is None or run.status != RunStatus.QUEUED:
         return None
+    signed_on = workers.get(session, worker)
     if missing := unable(session, worker, run.spec.method.needed):
         events.add_once(session, run_id, "log", missing)
+        return None
+    broken = {gpu.uuid for gpu in signed_on.devices if gpu.problem} if signed_on else set()
+    taken_gpus = devices.lock_free(session, [uuid for uuid in gpus if uuid not in broken], count)
+    if gpus and len(taken_gpus) < count:
+        if runs.to_ring(session, run_id):
+            events.add_once(session, run_id, "log", f"Waiting for a GPU: {worker} has none that is free.")
         return None
     taken = runs.move(
         session,
@@ -107,6 +122,8 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     if not taken:
         return None
     session.refresh(run)
+    given = devices.take(session, taken_gpus, run_id=run_id, epoch=run.epoch, worker=worker)
+    assert given == len(taken_gpus)  # noqa: S101 their rows are locked
     for table in (steps, evaluations, artifacts, weight_deltas):
         table.clear(session, run_id)
     workers.occupy(session, worker, run_id)
@@ -114,7 +131,6 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
     model = base_models.by_id(session, run.base_model_id)
     dataset = datasets.by_id(session, run.dataset_id)
     general = _general_text(session, run)
-    signed_on = workers.get(session, worker)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
     return Claim(
         run_id=run_id,
@@ -132,7 +148,8 @@ def claim(session: Session, run_id: int, worker: str, lease_seconds: float) -> C
         general_file=general.file if general else None,
         checkpoints=run.checkpoints,
         claimed_at=at,
-        device=kind_of(signed_on.device) if signed_on else "auto",
+        device="cuda" if gpus else kind_of(signed_on.device) if signed_on else "auto",
+        gpus=tuple(taken_gpus),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ from app.services import tuning
 from app.services.attempts.claiming import Attempt, Claim
 from app.services.run_log import PHASES, numbers, weight_deltas_summary
 from app.store.files import run_folder
-from app.store.queries import clock, evaluations, events, runs, steps, weight_deltas, workers
+from app.store.queries import clock, devices, evaluations, events, runs, steps, weight_deltas, workers
 from app.store.session import after_commit
 from app.store.tables import ArtifactRow, RunRow, now
 
@@ -219,7 +220,7 @@ def back_to_queue(
         attempts=RunRow.attempts - (0 if counted else 1),
     )
     if moved:
-        workers.release(session, attempt.worker, attempt.run_id)
+        _release(session, bell, attempt)
         events.add(session, attempt.run_id, "status", f"queued again: {why}")
         after_commit(session, lambda: bell.ring(TRAIN, attempt.run_id))
     return moved
@@ -240,10 +241,20 @@ def end(
     current = RunRow.epoch == attempt.epoch
     ended = runs.move(session, attempt.run_id, RunStatus.RUNNING, status, current, *conditions, **values)
     if ended:
-        workers.release(session, attempt.worker, attempt.run_id)
+        _release(session, bell, attempt)
         steps.compact(session, attempt.run_id)
         tuning.trial_ended(session, bell, run)
     return ended
+
+
+def _release(session: Session, bell: Doorbell, attempt: Attempt) -> None:
+    """Free the attempt's GPUs and its worker, and ring for as many runs that found no free GPU."""
+    freed = devices.release(session, attempt.run_id, attempt.epoch)
+    workers.release(session, attempt.worker, attempt.run_id)
+    refused = runs.unrung(session, limit=freed) if freed else []
+    runs.rung(session, refused, clock.now(session))
+    for run_id in refused:
+        after_commit(session, partial(bell.ring, TRAIN, run_id))
 
 
 def _run(session: Session, claimed: Claim) -> RunRow:

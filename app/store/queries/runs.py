@@ -119,16 +119,27 @@ def to_ring_again(session: Session, rung_before: datetime) -> list[RunRow]:
     return list(session.scalars(query))
 
 
-def to_ring(session: Session, run_id: int) -> None:
-    """Have the next sweep ring for a queued run, however short a time ago that was done."""
-    queued = (RunRow.id == run_id) & (RunRow.status == RunStatus.QUEUED.value)
-    session.execute(update(RunRow).where(queued).values(rung_at=None), execution_options={"synchronize_session": False})
+def to_ring(session: Session, run_id: int) -> bool:
+    """Have the next sweep ring for a queued run, however short a time ago that was done. False if it is not queued."""
+    query = update(RunRow).where(RunRow.id == run_id, RunRow.status == RunStatus.QUEUED.value)
+    return changed(session, query.values(rung_at=None))
+
+
+def unrung(session: Session, *, limit: int) -> list[int]:
+    """Ids of queued runs that were refused since the last ring for them, oldest first."""
+    query = select(RunRow.id).where(RunRow.status == RunStatus.QUEUED.value, RunRow.rung_at.is_(None))
+    return list(session.scalars(query.order_by(RunRow.id).limit(limit)))
 
 
 def expired(session: Session, at: datetime) -> list[RunRow]:
     """Running runs whose lease has expired."""
     query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value, RunRow.lease_expires_at < at)
     return list(session.scalars(query.order_by(RunRow.id)))
+
+
+def lock(session: Session, run_ids: Sequence[int]) -> None:
+    """Lock runs until the transaction ends."""
+    session.execute(select(RunRow.id).where(RunRow.id.in_(run_ids)).order_by(RunRow.id).with_for_update())
 
 
 def ended_with_checkpoints(session: Session, *, limit: int = 100) -> list[int]:

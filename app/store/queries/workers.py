@@ -1,12 +1,14 @@
 """Workers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from app.store.tables import WorkerRow
+from app.domain.resources.devices import VisibleGpu
+from app.store.queries import devices
+from app.store.tables import DeviceRow, WorkerRow
 
 
 def all_seen(session: Session, since: datetime) -> list[WorkerRow]:
@@ -30,11 +32,13 @@ def delete_unseen(session: Session, since: datetime) -> None:
 
 
 def idle(session: Session, since: datetime) -> int:
-    """The number of idle live workers."""
-    query = select(func.count()).where(
-        WorkerRow.heartbeat_at >= since, WorkerRow.run_id.is_(None), WorkerRow.draining.is_(False)
+    """The number of live workers that could take a run: with a free GPU, or without GPUs and without a run."""
+    rows = session.scalars(select(WorkerRow).where(WorkerRow.heartbeat_at >= since, WorkerRow.draining.is_(False)))
+    free = devices.free(session)
+    return sum(
+        any(gpu.uuid in free and not gpu.problem for gpu in row.devices) if row.devices_json else row.run_id is None
+        for row in rows
     )
-    return int(session.scalar(query) or 0)
 
 
 def get(session: Session, name: str) -> WorkerRow | None:
@@ -42,9 +46,10 @@ def get(session: Session, name: str) -> WorkerRow | None:
     return session.get(WorkerRow, name)
 
 
-def beat(session: Session, name: str, at: datetime) -> None:
-    """Record a heartbeat."""
-    session.execute(update(WorkerRow).where(WorkerRow.name == name).values(heartbeat_at=at))
+def beat(session: Session, name: str, at: datetime, gpus: Sequence[VisibleGpu] = ()) -> None:
+    """Record a heartbeat, and how the worker sees its GPUs if it has looked."""
+    seen = {"devices_json": [gpu.model_dump() for gpu in gpus]} if gpus else {}
+    session.execute(update(WorkerRow).where(WorkerRow.name == name).values(heartbeat_at=at, **seen))
 
 
 def occupy(session: Session, name: str, run_id: int) -> None:
@@ -53,9 +58,10 @@ def occupy(session: Session, name: str, run_id: int) -> None:
 
 
 def release(session: Session, name: str, run_id: int) -> None:
-    """Record that a worker no longer executes a run."""
+    """Record that a worker no longer executes a run, whose GPUs are free by now."""
+    another = select(func.min(DeviceRow.run_id)).where(DeviceRow.worker == name, DeviceRow.run_id != run_id)
     query = update(WorkerRow).where(WorkerRow.name == name, WorkerRow.run_id == run_id)
-    session.execute(query.values(run_id=None))
+    session.execute(query.values(run_id=another.scalar_subquery()))
 
 
 def draining(session: Session, name: str) -> bool:

@@ -6,6 +6,7 @@ from app.store.tables.base_model import BaseModelRow
 from app.store.tables.clock import ClockRow
 from app.store.tables.collection import CollectionRow
 from app.store.tables.dataset import DatasetRow
+from app.store.tables.device import DeviceRow
 from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
@@ -26,6 +27,7 @@ __all__ = [
     "ClockRow",
     "CollectionRow",
     "DatasetRow",
+    "DeviceRow",
     "EstimateRow",
     "EvaluationRow",
     "IdempotencyKeyRow",

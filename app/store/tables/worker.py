@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.domain.resources.devices import VisibleGpu
 from app.store.tables.base import Base, now
 
 
@@ -18,7 +19,7 @@ class WorkerRow(Base):
     device: Mapped[str] = mapped_column(String(20), default="cpu")
     device_name: Mapped[str] = mapped_column(String(200), default="")
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    """Of the device: the host's memory for a CPU, the card's for CUDA."""
+    """Of the device: the host's memory for a CPU, that of the smallest GPU for CUDA."""
     context_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """GPU memory of a process before its first tensor, as the worker measured it; None on a CPU or if unknown."""
     problem: Mapped[str | None] = mapped_column(String(600), default=None)
@@ -26,6 +27,8 @@ class WorkerRow(Base):
     cores: Mapped[int] = mapped_column(default=1)
     capabilities: Mapped[list[str]] = mapped_column(default=list)
     """What not every worker can do: `qlora`."""
+    devices_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    """The GPUs that it may use, in the driver's order, as it saw them at its last heartbeat; empty on a CPU."""
     bf16: Mapped[bool] = mapped_column(default=False)
     """The device has bfloat16 arithmetic."""
     matmul_flops: Mapped[float | None] = mapped_column(default=None)
@@ -33,8 +36,13 @@ class WorkerRow(Base):
     matmul_rates: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The same by the width of a layer, for a few hundred tokens; empty until an attempt has measured it."""
     run_id: Mapped[int | None] = mapped_column(default=None)
-    """The run that it executes; None when idle."""
+    """A run that it executes, with several GPUs one of several; None when idle."""
     draining: Mapped[bool] = mapped_column(default=False)
     """It was told to stop, so it hands its run back."""
     started_at: Mapped[datetime] = mapped_column(default=now)
     heartbeat_at: Mapped[datetime] = mapped_column(default=now, index=True)
+
+    @property
+    def devices(self) -> list[VisibleGpu]:
+        """The GPUs that it may use; `DeviceRow` has who uses them."""
+        return [VisibleGpu.model_validate(device) for device in self.devices_json]
