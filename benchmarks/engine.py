@@ -1,12 +1,12 @@
 """How fast the engine is, beside what one would write without it: transformers' Trainer and PEFT with their defaults.
 
-    python benchmarks/engine.py [texts.csv] [--only lora,full,overhead,prefix,start,precision,gpu] [--quick] …
+    python benchmarks/engine.py [texts.csv] [--only lora,full,overhead,prefix,start,precision] [--quick] …
 
 `lora` and `full`: the same base model, rows, epochs, batch size and learning rate on both sides, each run in a process
 of its own, in turns. Ours is the trainer as a worker starts it, in its environment; theirs is
 benchmarks/speed/plain.py in the caller's. A side's seconds are those of training alone, its tokens real ones,
 without padding. A ratio counts only where the losses agree, so they stand beside it. `overhead` is what reporting takes
-of a step; `prefix`, `start`, `precision` and `gpu` are prefix.py, job_start.py, precision.py and gpu.py.
+of a step; `prefix`, `start` and `precision` are prefix.py, job_start.py and precision.py.
 
 Without a file of texts (columns `text` and `label`) the articles of the packaged sample serve. Run it on a machine that
 does nothing else: OpenMP's threads wait in a spin by default, so company costs the other side more than ours.
@@ -38,7 +38,7 @@ from app.domain.runs.training import TrainingArguments
 from worker.engine.environment import choose_device
 
 HERE = Path(__file__).parent
-SECTIONS = ("lora", "full", "overhead", "prefix", "start", "precision", "gpu")
+SECTIONS = ("lora", "full", "overhead", "prefix", "start", "precision")
 SPECS: dict[str, LoraSpec | FullSpec] = {
     "lora": LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]),
     "full": FullSpec(),
@@ -238,8 +238,6 @@ def main() -> None:
         beside("job_start.py", *(["1"] if options.quick else []))
     if "precision" in sections:
         beside("precision.py", *(["--rounds", "2", "--rows", "96", "--epochs", "1"] if options.quick else []))
-    if "gpu" in sections:
-        beside("gpu.py", *(["--steps", "3"] if options.quick else []))
 
 
 if __name__ == "__main__":
