@@ -1,9 +1,9 @@
 """The base model's evaluations, computed once per worker.
 
-A language model before training is the same for every arm and seed of a study, and generating its answers can take
-longer than training. Its predictions depend only on the weights, the rows, the precision, the device and the libraries,
-so a run that shares these with an earlier one reads them from the worker's cache. A model that starts with random
-weights (a new head, or tensors that the checkpoint lacks) is evaluated in every run: they depend on the seed.
+A base model before training is the same for every arm of a study, and a language model's answers can take longer than
+training. Predictions depend only on the weights, the rows, the precision, the device and the libraries; those of a new
+head also on the seed. A run that shares all of these with an earlier one reads the predictions from the worker's cache.
+A model whose checkpoint lacks tensors is evaluated in every run.
 """
 
 import hashlib
@@ -16,16 +16,18 @@ from pathlib import Path
 
 import numpy as np
 
+from app.domain.runs.confusion import Confusion
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import METRICS_VERSION
-from worker.engine.data.batches import Examples
+from worker.engine.data.batches import Examples, Texts
 from worker.engine.environment import device_name
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.models.architecture import head_names
 from worker.engine.models.load import Loaded
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.completions import Completions
 
-PACKAGES = ("torch", "transformers", "tokenizers", "rapidfuzz")
+PACKAGES = ("torch", "transformers", "tokenizers", "rapidfuzz", "scikit-learn")
 """What predictions and their metrics are computed with."""
 KEPT = 64
 """Evaluations in the cache, of about 1 KiB per item; the least recently used are removed."""
@@ -44,7 +46,7 @@ class BaseEvaluations:
     def evaluate(self, examples: Examples, *, generate: bool) -> Predictions:
         """Predictions on a split, from the cache if an earlier run left them there. Raises as the task's `evaluate`."""
         task, cache = TASKS[self._job.spec.task], self._job.cache
-        if not isinstance(examples, Completions) or not self._reproducible or not (cache and self._job.cache_bytes):
+        if not isinstance(examples, Texts) or not self._reproducible or not (cache and self._job.cache_bytes):
             return task.evaluate(self._loaded.model, examples, self._evaluator, generate=generate)
         file = Path(cache) / "base" / f"{self._key(examples, generate)}.json"
         if predictions := _read(file):
@@ -60,21 +62,25 @@ class BaseEvaluations:
         """All its weights come from files whose hash is known."""
         return bool(self._job.model_fingerprint) and not self._loaded.missing
 
-    def _key(self, examples: Completions, generate: bool) -> str:
+    def _key(self, examples: Texts, generate: bool) -> str:
         """A hash of everything that the predictions depend on."""
         model, evaluator, rows = self._loaded.model, self._evaluator, hashlib.sha256()
-        for sequences in (examples.tokens, examples.targets, examples.prompts):
+        completions = examples if isinstance(examples, Completions) else None
+        for sequences in (examples.tokens, examples.targets, completions.prompts if completions else ()):
             for sequence in sequences:
                 rows.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
-        rows.update(json.dumps([*examples.references]).encode())
+        rows.update(json.dumps([*completions.references] if completions else []).encode())
+        has_new_head = bool(head_names(model, self._job.spec.task))
         parts = {
             "model": [self._job.model_location, self._job.model_fingerprint, type(model).__name__, str(model.config)],
             "dtypes": sorted((name, str(parameter.dtype)) for name, parameter in model.named_parameters()),
             "attention": model.config._attn_implementation,
             "rows": rows.hexdigest(),
-            "packed": examples.capacity,
+            "head": self._job.spec.training.seed if has_new_head else None,
+            "masked": examples.masked,
+            "packed": completions.capacity if completions else 0,
             "batch": evaluator.batch_size,
-            "generation": [evaluator.max_new_tokens, str(model.generation_config)] if generate else [],
+            "generation": [evaluator.max_new_tokens, str(model.generation_config)] if generate and completions else [],
             "device": device_name(evaluator.device),
             "bf16": evaluator.bf16,
             "versions": [METRICS_VERSION, *(version(package) for package in PACKAGES)],
@@ -87,7 +93,10 @@ def _read(file: Path) -> Predictions | None:
     try:
         stored = json.loads(file.read_text())
         per_item = {name: np.array(values) for name, values in stored.pop("per_item").items()}
-        predictions = Predictions(**stored, per_item=per_item)
+        confusion = stored.pop("confusion")
+        predictions = Predictions(
+            **stored, per_item=per_item, confusion=Confusion.model_validate(confusion) if confusion else None
+        )
         os.utime(file)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -96,7 +105,10 @@ def _read(file: Path) -> Predictions | None:
 
 def _write(file: Path, predictions: Predictions) -> None:
     """Store them whole or not at all, and remove what was not used for longest."""
-    values = vars(predictions) | {"per_item": {name: array.tolist() for name, array in predictions.per_item.items()}}
+    values = vars(predictions) | {
+        "per_item": {name: array.tolist() for name, array in predictions.per_item.items()},
+        "confusion": predictions.confusion and predictions.confusion.model_dump(),
+    }
     file.parent.mkdir(parents=True, exist_ok=True)
     for abandoned in file.parent.glob("*.part"):
         if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:

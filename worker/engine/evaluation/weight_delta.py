@@ -17,7 +17,8 @@ on the device, in float64. The analysis runs after everything else, so no other 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -42,6 +43,10 @@ FREE_BYTES = 64 * 2**20
 """The analysis may use the memory between the run's peak and its present use, and at least this much."""
 _CPU_RATE, _CUDA_RATE = 1e10, 2e11
 """Operations a second assumed for the first matrix; later ones use the measured rate."""
+ONE_THREAD = 1024
+"""Matrices with a smaller side up to this are decomposed by one thread on a CPU. Two threads are at most 1.7 times as
+fast there, and five to ten times as slow where another process, such as the next trainer's start, uses one of their
+cores: LAPACK's threads wait for each other in every column (measured on two cores, sides 128 to 1,536)."""
 _NONE = 1e-7
 """Directions of W_before with less than this share of σ₁ are rounding errors."""
 
@@ -182,9 +187,21 @@ class Analysis:
 
     def _analyse(self, layer: LinearFacts) -> MatrixDelta:
         began = time.perf_counter()
-        delta = analyse(self.model, layer, self.change(layer))
+        with self._threads(layer):
+            delta = analyse(self.model, layer, self.change(layer))
         self._rate = work(layer) / max(time.perf_counter() - began, 1e-9)
         return delta
+
+    @contextmanager
+    def _threads(self, layer: LinearFacts) -> Iterator[None]:
+        """Use one thread for a small matrix on the CPU."""
+        before = torch.get_num_threads()
+        if self.device.type == "cpu" and min(layer.in_features, layer.out_features) <= ONE_THREAD:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     def _stopped(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""The base model of a language-model study is evaluated by the first run, and read back by the others."""
+"""The base model of a study is evaluated by the first run, and read back by the others."""
 
 from pathlib import Path
 from typing import Any
@@ -111,3 +111,25 @@ def test_the_least_recently_used_are_removed(tmp_path: Path, monkeypatch: pytest
     study.run()
     assert len([*(study.cache / "base").iterdir()]) == 1
     assert READ not in study.run()[1], "the general text's came later"
+
+
+def classify(tmp_path: Path, base: Path, name: str, *, seed: int) -> tuple[RunResult, list[str], dict[str, list[Any]]]:
+    """Result, log and predictions file of a classification run."""
+    training = tiny.FAST.model_copy(update={"seed": seed})
+    job = tiny.job(tmp_path / name, base, LoraSpec(r=2), training)
+    where = {"cache": str(tmp_path / "cache"), "cache_bytes": 1 << 20, "model_fingerprint": fingerprint(base)}
+    sink = tiny.Recorder()
+    result = Attempt(job.model_copy(update=where), sink).run()
+    return result, sink.logs, pq.read_table(Path(job.output) / "predictions.parquet").to_pydict()
+
+
+def test_a_classifier_shares_the_evaluation_among_runs_with_the_same_seed(tmp_path: Path) -> None:
+    base = tiny.save_model(tmp_path / "base")
+    computed, lines, predictions = classify(tmp_path, base, "first", seed=0)
+    assert READ not in lines
+    read, lines, again = classify(tmp_path, base, "second", seed=0)
+    assert READ in lines and again == predictions
+    assert read.evaluation("base", "test") == computed.evaluation("base", "test")
+    assert read.confusion == computed.confusion
+    _, lines, others = classify(tmp_path, base, "other seed", seed=1)
+    assert READ not in lines and others != predictions, "its head starts from other weights"

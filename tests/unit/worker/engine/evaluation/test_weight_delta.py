@@ -289,6 +289,24 @@ def test_what_there_is_no_time_and_no_memory_for_is_left_out_and_counted() -> No
     assert (len(full.matrices), full.late, full.large) == (1, 0, 1)
 
 
+def test_one_thread_decomposes_a_small_matrix_and_all_threads_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, threads, before = weight_delta.analyse, [], torch.get_num_threads()
+
+    def observed(*given: object) -> object:
+        threads.append(torch.get_num_threads())
+        return plain(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(weight_delta, "analyse", observed)
+    torch.set_num_threads(3)
+    try:
+        analysis([layer(8, 8)])
+        monkeypatch.setattr(weight_delta, "ONE_THREAD", 7)
+        analysis([layer(8, 8)])
+        assert threads == [1, 3] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_it_may_take_a_tenth_of_a_long_training_but_not_so_long_that_it_seems_to_hang() -> None:
     given = [weight_delta.budget(10, train) for train in (28, 1000, 36_000)]
     assert given == [10, 100, weight_delta.MOST_SECONDS]
