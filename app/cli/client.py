@@ -23,11 +23,16 @@ AWAY = (502, 503, 504)
 KINDS: dict[int, type[VeznaError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
 
 
+def without_credentials(text: str) -> str:
+    """A text without the user names and passwords of the URLs in it."""
+    return re.sub(r"(\w+://|^)\S*@", r"\1", text)
+
+
 class Client:
     """A client of one server. It returns the API's JSON, and raises the errors of `domain.errors`."""
 
     def __init__(self, url: str) -> None:
-        self.address = re.sub(r"^(\w+://)?.*@", r"\1", url.rstrip("/"))
+        self.address = without_credentials(url.rstrip("/"))
         """The server's address for people, without a user name and password."""
         try:
             self._http = httpx2.Client(base_url=f"{url.rstrip('/')}/api/v1", timeout=httpx2.Timeout(30.0, read=60.0))

@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cli.client import without_credentials
 from app.cli.shared import Json, show
 from app.domain.errors import Invalid, Unavailable
 from app.queue import Doorbell
@@ -256,16 +257,16 @@ def broker(settings: Settings) -> Finding:
 
 def files(settings: Settings) -> Finding:
     """Whether a file can be written to the store, read and removed."""
-    content, where = b"vezna doctor", settings.files
+    content, where = b"vezna doctor", without_credentials(settings.files)
     try:
-        store = Files(where)
+        store = Files(settings.files)
         with store.receive(len(content)) as incoming:
             incoming.write(content)
             name = incoming.done().file
         same = b"".join(store.chunks(name)) == content
         store.remove(name)
     except Exception as error:  # every kind of store has its own
-        why = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        why = without_credentials(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
         return Finding("files", "problem", f"{where}: {why}", "Check VEZNA_FILES_URL, permissions and credentials")
     if not same:
         return Finding("files", "problem", f"{where} returns other bytes than were written", "Use another store")

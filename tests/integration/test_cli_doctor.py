@@ -188,6 +188,12 @@ def test_a_store_that_cannot_be_written_is_a_problem(
     assert "store" in only_problem(examined(), "files")["message"]
 
 
+def test_no_finding_has_the_password_of_the_files_store(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEZNA_FILES_URL", "sftp://key:secret@127.0.0.1:9/bucket")
+    problem = only_problem(examined(), "files")
+    assert problem["message"].startswith("sftp://127.0.0.1:9/bucket: ") and "secret" not in str(problem)
+
+
 def test_an_old_library_is_named(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         doctor, "requires", lambda _name: ["rich>=9999", "no-such-library>=1", "torch>=9; extra == 'x'"]

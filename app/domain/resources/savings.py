@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from app.domain.messages import _
-from app.domain.methods import AnyMethod, FullSpec, LeanFullSpec, LoraSpec, QloraSpec
+from app.domain.methods import AnyMethod, LeanFullSpec, LoraSpec, QloraSpec
+from app.domain.methods.selection import EveryWeight
 from app.domain.resources.estimate import EstimateRequest
 
 SavingName = Literal["lora", "adamw-8bit", "lean", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
@@ -35,11 +36,13 @@ class SavingOption(NamedTuple):
 def saving_options(request: EstimateRequest) -> Iterator[SavingOption]:
     """Every option that changes something, unordered."""
     method, training = request.method, request.training
-    if isinstance(method, FullSpec):
+    if isinstance(method, EveryWeight):
         yield _method("lora", request, LoraSpec())
-        yield _method("adamw-8bit", request, LeanFullSpec(weight_storage="float32"))
-        if training.bf16 is not False:
-            yield _method("lean", request, LeanFullSpec())
+        eight_bit, lean = LeanFullSpec(weight_storage="float32"), LeanFullSpec()
+        if not isinstance(method, LeanFullSpec):
+            yield _method("adamw-8bit", request, eight_bit)
+        if training.bf16 is not False and method != lean:
+            yield _method("lean", request, lean)
     if not request.bf16:
         yield SavingOption("bf16", {"training.bf16": True}, request.model_copy(update={"bf16": True}))
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:
@@ -52,7 +55,7 @@ def saving_options(request: EstimateRequest) -> Iterator[SavingOption]:
         yield _training("accumulation", request, fields)
     if training.max_length >= 64:
         yield _training("shorter", request, {"max_length": training.max_length // 2})
-    if isinstance(method, LoraSpec | FullSpec) and request.device == "cuda":
+    if isinstance(method, LoraSpec | EveryWeight) and request.device == "cuda":
         yield _method("qlora", request, QloraSpec())
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
+from app.domain.methods import FullSpec, HeadOnlySpec, LeanFullSpec, LoraSpec
 from app.domain.resources.calibration import (
     ASSUMED,
     RATE_FACTOR,
@@ -193,3 +193,14 @@ def test_lora_as_a_way_out_adapts_every_linear_layer() -> None:
     [way] = [way for way in saving_options(request(method=FullSpec())) if way.name == "lora"]
     assert way.request.method == LoraSpec(r=8, target_modules="all-linear")
     assert way.fields == {"method": {"kind": "lora"}}
+
+
+def test_lean_full_fine_tuning_that_does_not_fit_is_offered_what_is_leaner() -> None:
+    def names(**changes: object) -> set[str]:
+        methods = {"lora", "qlora", "adamw-8bit", "lean"}
+        return {option.name for option in saving_options(request(device="cuda", **changes)) if option.name in methods}
+
+    assert names(method=LeanFullSpec()) == {"lora", "qlora"}
+    assert names(method=LeanFullSpec(weight_storage="float32")) == {"lora", "qlora", "lean"}
+    exact = TrainingArguments(bf16=False)
+    assert names(method=FullSpec(), training=exact) == {"lora", "qlora", "adamw-8bit"}
