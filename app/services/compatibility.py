@@ -191,6 +191,13 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
     if spec.training.packing and spec.task != "causal-lm":
         what = _("Rows of %(task)s cannot be packed", task=spec.task)
         yield FieldError("training.packing", what, _("Set it to false"))
+    if spec.training.padding_free:
+        if spec.task == "seq2seq-lm":
+            what = _("Batches of %(task)s need padding", task=spec.task)
+            yield FieldError("training.padding_free", what, _("Set it to false"))
+        elif spec.training.packing:
+            what = _("Packed rows have no batches of their own to free from padding")
+            yield FieldError("training.padding_free", what, _("Set packing or padding_free to false"))
 
 
 def _general_text_problems(session: Session, name: str | None, trained_on: str | None) -> Iterator[FieldError]:

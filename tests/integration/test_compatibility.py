@@ -87,6 +87,21 @@ def test_virtual_tokens_and_packed_rows_are_not_queued(language: TestClient, bel
     assert remedy == "Set it to false, or choose another method"
 
 
+@pytest.mark.parametrize("kind", ["prompt", "p-tuning", "prefix"])
+def test_virtual_tokens_and_padding_free_batches_are_not_queued(
+    language: TestClient, bell: SilentBell, kind: str
+) -> None:
+    [(path, message, _)] = refused(language, bell, RUN | {"method": {"kind": kind}} | training(padding_free=True))
+    assert path == "training.padding_free"
+    assert "does not work with padding_free: virtual tokens precede a row" in message
+
+
+def test_packed_rows_have_no_padding_free_batches(language: TestClient, bell: SilentBell) -> None:
+    [(path, _, remedy)] = refused(language, bell, RUN | training(padding_free=True, packing=True))
+    assert path == "training.padding_free"
+    assert remedy == "Set packing or padding_free to false"
+
+
 def test_a_prefix_and_layers_that_are_computed_again_are_not_queued(language: TestClient, bell: SilentBell) -> None:
     [(path, message, _)] = refused(
         language, bell, RUN | {"method": {"kind": "prefix"}} | training(gradient_checkpointing=True)

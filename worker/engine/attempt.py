@@ -1,6 +1,7 @@
 """One attempt from beginning to end: load, tokenize, evaluate the base model, adapt, audit, train, evaluate, save."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -19,6 +20,7 @@ from app.domain.runs.result import Memory, Parameters, RunResult
 from app.domain.runs.status import Phase
 from worker.engine.clocks import Stopwatch
 from worker.engine.data.batches import Examples, check_length, describe_data, read
+from worker.engine.data.padding_free import RowsApart, check_padding_free
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, matmul_rates, prepare
 from worker.engine.evaluation import audit
@@ -96,6 +98,9 @@ class Attempt:
         check_length(training.max_length, self.method.virtual_tokens, base.model, base.tokenizer)
         rows = read(self.job.dataset_file, self.job.dataset_format, train_fraction=training.train_fraction)
         splits = self._splits(rows, base)
+        if training.padding_free:
+            check_padding_free(base.model, training.max_length)
+            splits["train"] = replace(splits["train"], padding_free=True)
         data = describe_data(rows, splits["train"], training.per_device_train_batch_size, training.seed)
         general = GeneralText(job, base.tokenizer, base.model, sink) if job.general_file else None
         evaluate = Evaluator(
@@ -107,6 +112,7 @@ class Attempt:
             sink.log,
             self.task.collate,
             training.max_new_tokens,
+            self.instruments.memory.exact,
         )
 
         base_evaluations = BaseEvaluations(job, base, evaluate)
@@ -148,6 +154,7 @@ class Attempt:
             evaluate=evaluate,
             companion=lambda model, steps: self.mechanism.companion(model, self.method, steps),
             prefix=prefix,
+            apart=RowsApart(base.model),
             instruments=instruments,
             output=self.output,
             checkpoint_seconds=job.checkpoint_seconds,

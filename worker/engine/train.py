@@ -17,6 +17,7 @@ from app.domain.tasks import MetricName, Task
 from worker.engine.clocks import ClockName
 from worker.engine.data.batches import Examples
 from worker.engine.data.order import Order
+from worker.engine.data.padding_free import RowsApart, without_padding
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.lean_optimizer import LeanOptimizer
 from worker.engine.memory.measured import tensor_bytes
@@ -66,6 +67,8 @@ class Loop:
     companion: Callable[[nn.Module, int], Companion | None]
     """Creates the method's companion, from the model and the number of steps."""
     prefix: StoredPrefix
+    apart: RowsApart
+    """Computes padding-free batches."""
     instruments: Instruments
     output: Path
     """Directory of metrics.jsonl and of the checkpoints."""
@@ -189,8 +192,9 @@ class Loop:
         for indices in batches:
             self.instruments.sink.raise_if_stopped()
             clocks.enter("data")
-            batch = task.collate(self.train, indices, evaluate.pad_token).to(evaluate.device)
-            with self.prefix.feeding(indices, batch):
+            batch = task.collate(self.train, indices, evaluate.pad_token)
+            batch = (without_padding(batch) if self.train.padding_free else batch).to(evaluate.device)
+            with self.prefix.feeding(indices, batch), self.apart.of(batch):
                 loss = forward_and_back(task, model, batch, units, evaluate.device, self.bf16, clocks.enter)
             losses, tokens = losses + loss, tokens + batch.tokens
         return losses, tokens

@@ -30,7 +30,8 @@ class VirtualTokens(PeftMethod):
     main_setting: ClassVar[tuple[str, str] | None] = ("n", "num_virtual_tokens")
     unchanged: ClassVar[Unchanged | None] = "tokens"
     without: ClassVar[Mapping[str, Message]] = {
-        "packing": _("virtual tokens precede a row, and packed rows would share one set")
+        "packing": _("virtual tokens precede a row, and packed rows would share one set"),
+        "padding_free": _("virtual tokens precede a row, where a padding-free batch has the row before it"),
     }
     num_virtual_tokens: int = Field(default=20, ge=1, le=4096)
     """n."""

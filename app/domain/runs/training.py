@@ -55,6 +55,9 @@ class TrainingBudget(BaseModel):
     """Language models learn from completion tokens only; False includes the prompt's tokens in the loss."""
     packing: bool = False
     """causal-lm: several rows share a sequence of up to `max_length` tokens; no row attends to another."""
+    padding_free: bool = False
+    """sequence-classification and causal-lm: blocks compute a batch's rows one after another, without padding, and rows
+    are not sorted by length. The same loss, with less work where lengths differ."""
     max_new_tokens: int = Field(default=64, ge=1, le=8192)
     """Tokens generated at most after a prompt of the test split, whichever metric a verdict rests on. A decoder keeps
     this many of its positions free for them."""

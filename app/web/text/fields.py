@@ -188,6 +188,9 @@ TRAINING_FIELDS: dict[str, FieldText] = {
     # rows
     "completion_only_loss": FieldText(marked("Completion-only loss"), marked("Off: the loss includes the prompt.")),
     "packing": FieldText(marked("Packing"), marked("Puts several short rows into one sequence: less padding.")),
+    "padding_free": FieldText(
+        marked("Padding-free batches"), marked("Computes no padding and does not sort rows by length.")
+    ),
     # evaluation
     "eval_strategy": FieldText(
         marked("Evaluate every"), marked("On the validation split, which chooses the best checkpoint.")

@@ -9,7 +9,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -61,19 +61,25 @@ class Examples:
     """Tokens of each truncated row before that, in any order."""
     masked: bool = field(default=True, kw_only=True)
     """The model gets a mask that hides padding."""
+    padding_free: bool = field(default=False, kw_only=True)
+    """Batches are computed without padding (`worker.engine.data.padding_free`)."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def weight(self, indices: Sequence[int]) -> tuple[int, int]:
-        """The order of batches by their memory: tokens with padding, then padding, since a mask without padding is
-        omitted."""
-        padded = len(indices) * max(self.lengths[i] for i in indices)
-        return padded, padded - sum(self.lengths[i] for i in indices)
+        """The order of batches by their memory: tokens with padding, then padding, since a mask without any is omitted;
+        without padding: tokens."""
+        padded, tokens = len(indices) * max(self.lengths[i] for i in indices), sum(self.lengths[i] for i in indices)
+        return (tokens, 0) if self.padding_free else (padded, padded - tokens)
+
+    @property
+    def sorted_by(self) -> Sequence[int]:
+        """The lengths by which training sorts rows: all equal without padding."""
+        return [0] * len(self) if self.padding_free else self.lengths
 
     def heaviest(self, batches: Sequence[Sequence[int]]) -> list[int]:
-        """Indices of the batches that need the most memory: the one with the most tokens, and, if another has more
-        targets, that one too, since logits are large."""
+        """Indices of the batches that need the most memory: with the most tokens, and with the most logits."""
         places = range(len(batches))
         by_tokens = max(places, key=lambda place: self.weight(batches[place]))
         by_targets = max(places, key=lambda place: self.units(batches[place]))
@@ -81,7 +87,7 @@ class Examples:
         return [by_tokens, by_targets] if has_more_targets else [by_tokens]
 
     def units(self, indices: Sequence[int]) -> int:
-        """Number of units in the loss of some rows: items, or completion tokens."""
+        """Units in the loss of some rows: items, or completion tokens."""
         return sum(int(np.count_nonzero(self.targets[i] != IGNORED)) for i in indices)
 
 
@@ -119,6 +125,8 @@ class Batch:
     """For a language model: positions of the targets in `labels`."""
     padding: torch.Tensor | None = None
     """[B, T], 1 for a token, where the model gets no such mask; stays on the CPU."""
+    lengths: tuple[int, ...] | None = None
+    """Of a padding-free batch: tokens of each row."""
 
     @property
     def real(self) -> torch.Tensor:
@@ -137,7 +145,7 @@ class Batch:
             return self
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
         places = self.places and Places(*(p.to(device, non_blocking=True) for p in self.places))
-        return Batch(moved, self.labels.to(device, non_blocking=True), self.tokens, places, self.padding)
+        return replace(self, inputs=moved, labels=self.labels.to(device, non_blocking=True), places=places)
 
 
 def read(
@@ -263,7 +271,7 @@ def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_
     for split in SPLITS:
         for row in splits.get(split, ()):
             rows.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    for batch in training_order(train.lengths, batch_size, seed, 0):
+    for batch in training_order(train.sorted_by, batch_size, seed, 0):
         order.update(json.dumps([train.rows[i].item for i in batch], ensure_ascii=False).encode() + b"\n")
     return DataSeen(
         splits=rows.hexdigest(),
@@ -290,9 +298,3 @@ def _contradictory(rows: Sequence[Row]) -> int | None:
             return None
         labels.setdefault(row.text, set()).add(row.label)
     return sum(isinstance(row, LabelledRow) and len(labels[row.text]) > 1 for row in rows)
-
-
-def evaluation_order(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Batches of rows of similar length, the longest first, so that a lack of memory shows at once."""
-    ordered = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    return [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]

@@ -1,10 +1,10 @@
-"""Which rows each optimizer step has: known from lengths, seed and arguments, before anything is loaded.
+"""Which rows each optimizer step, and each batch of an evaluation, has: known before anything is loaded.
 
 A step takes `gradient_accumulation_steps` batches; the last step of an epoch takes the remaining ones.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
@@ -13,6 +13,24 @@ from worker.engine.data.batches import Examples, training_order
 
 Step = list[list[int]]
 """The batches of a step, as row indices."""
+
+
+def evaluation_order(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Batches of at most `batch_size` rows, none of them shorter than half of its batch's longest: a few long rows are
+    not worth the padding of many short ones. The batch with the most tokens comes first, so that a lack of memory shows
+    at once."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if not batches or len(batches[-1]) == batch_size or 2 * lengths[row] < lengths[batches[-1][0]]:
+            batches.append([])
+        batches[-1].append(row)
+    return sorted(batches, key=lambda batch: len(batch) * lengths[batch[0]], reverse=True)
+
+
+def heaviest_to_generate(order: Sequence[Sequence[int]]) -> set[int]:
+    """Places of the batches in an `evaluation_order` of prompts that need the most memory: the first has the most keys
+    and values, the one with the most rows the most logits."""
+    return {0, max(range(len(order)), key=lambda place: len(order[place]))}
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ class Order:
         """The batches of each optimizer step, endlessly."""
         size, together = self.arguments.per_device_train_batch_size, self.arguments.gradient_accumulation_steps
         for epoch in count():
-            batches = training_order(self.train.lengths, size, self.arguments.seed, epoch)
+            batches = training_order(self.train.sorted_by, size, self.arguments.seed, epoch)
             for start in range(0, len(batches), together):
                 yield batches[start : start + together]
 

@@ -10,7 +10,7 @@ heavier than every later one; else a later step is. Takes seconds at most, for a
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from app.domain.models.architecture import TaskModel
 from app.domain.resources.estimate import EstimateRequest, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
 from worker.engine.data.batches import Batch, Places
+from worker.engine.data.padding_free import RowsApart
 from worker.engine.estimation.fake import (
     Answers,
     Operations,
@@ -52,7 +53,7 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
     passes = first + [steps.step(batch) for batch in batches.heaviest]
     ledger, flops = max(passes, key=lambda pair: pair[0].total)
     evaluation = steps.evaluation(batches.evaluated)
-    writing = steps.writing(batches.prompts) if batches.prompts is not None else 0
+    writing = max((steps.writing(prompts) for prompts in batches.prompts), default=0)
     epoch_flops = steps.flops_of(batches, passes[0][1]) if batches.padded else 0
     optimizer = tensor_bytes(t for state in steps.optimizer.state.values() for t in state.values())
     return ResourceEstimate(
@@ -105,6 +106,7 @@ class _Steps:
     rounded: Callable[[int], int]
     stored: list[nn.Module]
     """Blocks whose activations are computed once and read back: no step computes them."""
+    apart: RowsApart
     moment: Moment = "data"
     settle: Callable[[], None] | None = None
 
@@ -156,6 +158,11 @@ class _Steps:
         heaviest = batches.trained[0]
         rows, length = rows_of(heaviest)
         half = max(1, length // 2)
+        if heaviest.lengths is not None:
+            heaviest = replace(heaviest, lengths=None)
+            with self._computing(), Operations(self.stored) as operations:
+                self._passes(self._fake(heaviest))
+            of_heaviest = operations.total
         short = self._fake(heaviest, length=half)
         with self._computing(), Operations(self.stored) as operations:
             self._passes(short)
@@ -169,7 +176,8 @@ class _Steps:
     def _passes(self, batch: Batch) -> None:
         units = max(1, batch.labels.numel())
         device, task = torch.device("cpu"), TASKS[self.request.task]
-        forward_and_back(task, self.model, batch, units, device, self.request.bf16, self._enter)
+        with self.apart.of(batch):
+            forward_and_back(task, self.model, batch, units, device, self.request.bf16, self._enter)
 
     def _update(self) -> None:
         self._enter("optimizer")
@@ -240,7 +248,9 @@ class _Steps:
             share = labels.numel() / batch.labels.numel()
             count = max(1, round(len(batch.places.rows) * share))
             places = Places(*(fake(p, count) for p in batch.places))
-        return Batch({name: fake(t) for name, t in batch.inputs.items()}, labels, batch.tokens, places)
+        lengths = batch.lengths and tuple(min(n, length or n) for n in batch.lengths[: rows or None])
+        inputs = {name: fake(t) for name, t in batch.inputs.items()}
+        return Batch(inputs, labels, batch.tokens, places, lengths=lengths)
 
 
 def _steps(built: Unloaded, request: EstimateRequest) -> _Steps:
@@ -251,13 +261,15 @@ def _steps(built: Unloaded, request: EstimateRequest) -> _Steps:
     replace_tensors(built.model, mode := FakeTensorMode())
     built.model.train()
     resting, training = _rest(built.model, built.facts), request.training
-    stored = resting if training.cache_frozen_prefix and not training.packing else []
+    together = training.packing or training.padding_free
+    stored = resting if training.cache_frozen_prefix and not together else []
     named = {name: p for name, p in built.model.named_parameters() if p.requires_grad}
     with mode:
         optimizer = optimizer_of(method, named, 1e-3, request.training.weight_decay)
         companion = MECHANISMS[method.mechanism].companion(built.model, method, 2)
     rounded = rounded_on_cuda if cuda else rounded_on_host
-    return _Steps(request, built.model, optimizer, companion, mode, rounded, stored)
+    apart = RowsApart(built.base, as_one=cuda)
+    return _Steps(request, built.model, optimizer, companion, mode, rounded, stored, apart)
 
 
 def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:

@@ -17,12 +17,12 @@ from worker.engine.data.batches import (
     Batch,
     Examples,
     check_length,
-    evaluation_order,
     learnt,
     padded,
     read,
 )
-from worker.engine.data.order import Order
+from worker.engine.data.order import Order, evaluation_order, heaviest_to_generate
+from worker.engine.data.padding_free import without_padding
 from worker.engine.models import hub
 from worker.engine.models.load import load_tokenizer
 from worker.engine.tasks import TASKS
@@ -45,8 +45,9 @@ class Shapes:
     that one too; empty for a run of one step."""
     evaluated: Batch
     """The longest rows of the test split, as an evaluation batch."""
-    prompts: Batch | None
-    """Its longest prompts, as a generation batch; None without generation."""
+    prompts: list[Batch]
+    """Its prompts, as generation batches: the one with the most tokens, whose keys and values are large, and the one
+    with the most rows, whose logits are; empty without generation."""
     lengths: Lengths
     padded: list[tuple[int, int]]
     """Rows and padded length of every batch of the first epoch that the run reaches; empty without a dataset."""
@@ -70,7 +71,7 @@ def shapes(request: EstimateRequest, dataset: Path | None, model: PreTrainedMode
     Raises `RunFailed` if a row or a length cannot be used.
     """
     batches = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
-    prompts = _without_full_mask(batches.prompts) if batches.prompts else None
+    prompts = [_without_full_mask(batch) for batch in batches.prompts]
     first = _without_full_mask(batches.first) if batches.first else None
     heaviest = [_without_full_mask(batch) for batch in batches.heaviest]
     return replace(batches, first=first, heaviest=heaviest, prompts=prompts)
@@ -94,6 +95,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     train, test = (task.encode(rows[split], "test", tokenizer, model, job, _Silent()) for split in _SPLITS)
     if training.packing and isinstance(train, Completions):
         train = replace(train, capacity=training.max_length)
+    train = replace(train, padding_free=training.padding_free)
     order = Order(train, training)
     epoch = order.first_epoch()
     first, later = max(epoch[0], key=train.weight), [batch for _step, batch in order.heaviest()]
@@ -102,9 +104,14 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     if FACTS[request.task].unit != "item":
         at_once = min(at_once, most_rows(model, max(map(test.units, ([i] for i in range(len(test)))))))
     longest = evaluation_order(test.lengths, at_once)[0]
+
+    def collated(indices: Sequence[int]) -> Batch:
+        batch = task.collate(train, indices, PAD)
+        return without_padding(batch) if training.padding_free else batch
+
     return Shapes(
-        first=task.collate(train, first, PAD) if counts else None,
-        heaviest=[task.collate(train, batch, PAD) for batch in later],
+        first=collated(first) if counts else None,
+        heaviest=[collated(batch) for batch in later],
         evaluated=task.collate(test, longest, PAD),
         prompts=_prompts(test, training.per_device_eval_batch_size, request.method.virtual_tokens),
         lengths=Lengths(
@@ -113,11 +120,17 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
             longest=max(train.lengths),
             mean=float(np.mean(train.lengths)),
         ),
-        padded=[(len(batch), max(train.lengths[i] for i in batch)) for step in epoch for batch in step],
+        padded=[size for step in epoch for batch in step for size in _computed(train, batch)],
         longest=max(train.lengths[i] for i in (first if counts else later[0])),
         epochs=order.total_steps / len(epoch),
         steps=order.total_steps,
     )
+
+
+def _computed(train: Examples, batch: Sequence[int]) -> list[tuple[int, int]]:
+    """Numbers of rows and their length that a pass over a batch computes."""
+    lengths = [train.lengths[i] for i in batch]
+    return [(1, length) for length in lengths] if train.padding_free else [(len(batch), max(lengths))]
 
 
 def _heavier(train: Examples, first: Sequence[int], later: Sequence[Sequence[int]]) -> bool:
@@ -127,13 +140,18 @@ def _heavier(train: Examples, first: Sequence[int], later: Sequence[Sequence[int
     )
 
 
-def _prompts(test: Examples, rows: int, virtual: int) -> Batch | None:
+def _prompts(test: Examples, rows: int, virtual: int) -> list[Batch]:
     """The prompts, padded, each behind the method's virtual tokens."""
     if not isinstance(test, Completions) or not test.prompts:
-        return None
-    first = evaluation_order([len(prompt) for prompt in test.prompts], rows)[0]
-    ids, mask = padded([np.pad(test.prompts[i], (virtual, 0), constant_values=1) for i in first], PAD, left=True)
-    return Batch({"input_ids": ids, "attention_mask": mask}, torch.zeros(len(first), dtype=torch.int64), ids.numel())
+        return []
+    order = evaluation_order([len(prompt) for prompt in test.prompts], rows)
+    places = heaviest_to_generate(order)
+    batches = []
+    for indices in (order[place] for place in sorted(places)):
+        ids, mask = padded([np.pad(test.prompts[i], (virtual, 0), constant_values=1) for i in indices], PAD, left=True)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        batches.append(Batch(inputs, torch.zeros(len(indices), dtype=torch.int64), ids.numel()))
+    return batches
 
 
 def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
@@ -155,14 +173,15 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
         labels = torch.zeros((rows, length), dtype=torch.int64)
         return Batch(inputs, labels, rows * length, learnt(labels))
 
+    widest = batch(training.per_device_train_batch_size, masked or training.padding_free)
     at_once = training.per_device_eval_batch_size
     if FACTS[request.task].unit != "item":
         at_once = min(at_once, most_rows(model, length))
     return Shapes(
         first=None,
-        heaviest=[batch(training.per_device_train_batch_size, masked)],
+        heaviest=[without_padding(widest) if training.padding_free else widest],
         evaluated=batch(at_once, masked),
-        prompts=None if FACTS[request.task].unit == "item" else batch(training.per_device_eval_batch_size),
+        prompts=[] if FACTS[request.task].unit == "item" else [batch(training.per_device_eval_batch_size)],
         lengths=Lengths(source="max_length", rows=0, longest=length * (2 if encoder_decoder else 1), mean=length),
         padded=[],
     )

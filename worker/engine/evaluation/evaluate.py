@@ -16,7 +16,8 @@ from app.domain.messages import _
 from app.domain.runs.confusion import Confusion
 from app.domain.runs.result import Evaluation
 from app.domain.tasks import MetricName
-from worker.engine.data.batches import Batch, Examples, evaluation_order
+from worker.engine.data.batches import Batch, Examples
+from worker.engine.data.order import evaluation_order
 
 
 @dataclass(frozen=True)
@@ -65,18 +66,27 @@ class Evaluator:
     collate: Callable[[Any, Sequence[int], int], Batch]
     """The task's."""
     max_new_tokens: int = 64
+    exact: Callable[[bool], None] = lambda _enabled: None
+    """Switches the measurement of memory on and off (`MemoryMeter.exact`): it slows down what it measures."""
 
     @contextmanager
     def judging(self, model: nn.Module) -> Iterator[None]:
-        """Evaluation mode, no gradients, the run's precision. Leaves the model in evaluation mode."""
+        """Evaluation mode, no gradients, the run's precision. Leaves the model in evaluation mode.
+
+        Not inference mode: autocast would then round the float32 weights of every layer again for every batch.
+        """
         model.eval()
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             yield
 
     def batches(self, examples: Examples, limit: int | None = None) -> Iterator[tuple[list[int], Batch]]:
-        """Row indices and their batch, the longest rows first; at most `limit` rows per batch."""
-        for indices in evaluation_order(examples.lengths, min(self.batch_size, limit or self.batch_size)):
+        """Row indices and their batch, the one with the most tokens first; at most `limit` rows per batch. Memory is
+        measured during the heaviest ones."""
+        order = evaluation_order(examples.lengths, min(self.batch_size, limit or self.batch_size))
+        heaviest = examples.heaviest(order)
+        for place, indices in enumerate(order):
             self.between()
+            self.exact(place in heaviest)
             yield indices, self.collate(examples, indices, self.pad_token).to(self.device)
 
     def finite(self, loss: float) -> float:

@@ -3,6 +3,9 @@
 The most probable token is chosen each time, until an end-of-text token or `max_new_tokens`. Of the model's own
 generation defaults only the start and end tokens are kept; sampling, beams, penalties and lengths are not, so that arms
 differ by their weights alone.
+
+On a CPU the rows of a batch that have ended leave it: when a quarter of them has, generation is interrupted and goes on
+with the keys and values of the others.
 """
 
 import re
@@ -19,11 +22,14 @@ from rapidfuzz.distance import Indel
 from torch import nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from worker.engine.data.batches import evaluation_order, padded
+from worker.engine.data.batches import padded
+from worker.engine.data.order import evaluation_order, heaviest_to_generate
 from worker.engine.evaluation.evaluate import Evaluator
 
 _LOG_SECONDS = 60.0
 """Seconds between two progress lines in the log."""
+_ENDED_SHARE = 1 / 4
+"""Of a batch's rows: when they have ended, the others go on without them."""
 
 
 def write(
@@ -36,23 +42,30 @@ def write(
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     encoder_decoder, stops = bool(inner.config.is_encoder_decoder), stop_tokens(inner, tokenizer)
     texts, count, logged_at = [""] * len(prompts), 0, monotonic()
+    batches = evaluation_order([len(prompt) for prompt in prompts], evaluator.batch_size)
+    heaviest = heaviest_to_generate(batches) if batches else ()
+    shrinks = evaluator.device.type == "cpu" and _keeps_keys_by_row(model)
     with (
         evaluator.judging(model),
         _last_together(inner),
         _greedy(inner, tokenizer, stops, evaluator.max_new_tokens) as config,
     ):
-        for indices in evaluation_order([len(prompt) for prompt in prompts], evaluator.batch_size):
+        for place, indices in enumerate(batches):
             evaluator.between()
+            evaluator.exact(place in heaviest)
             ids, mask = padded([prompts[i] for i in indices], evaluator.pad_token, left=not encoder_decoder)
-            generate: Any = model.generate
-            outputs = generate(
-                input_ids=ids.to(evaluator.device),
-                attention_mask=mask.to(evaluator.device),
-                generation_config=config,
-                stopping_criteria=StoppingCriteriaList([_Between(evaluator.between)]),
-            )
-            # A decoder returns the prompt too; the decoder of an encoder-decoder starts with its own start token.
-            for i, tokens in zip(indices, outputs[:, 1 if encoder_decoder else ids.shape[1] :].tolist(), strict=True):
+            ids, mask = ids.to(evaluator.device), mask.to(evaluator.device)
+            if shrinks:
+                rows = _shrinking(model, ids, mask, config, evaluator.between)
+            else:
+                generate: Any = model.generate
+                between = StoppingCriteriaList([_Between(evaluator.between)])
+                outputs = generate(
+                    input_ids=ids, attention_mask=mask, generation_config=config, stopping_criteria=between
+                )
+                # A decoder returns the prompt too; that of an encoder-decoder starts with its own start token.
+                rows = outputs[:, 1 if encoder_decoder else ids.shape[1] :].tolist()
+            for i, tokens in zip(indices, rows, strict=True):
                 end = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
                 written = tokenizer.decode(tokens[:end], skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 texts[i] = str(written)
@@ -61,6 +74,56 @@ def write(
                 evaluator.log(f"Written {count} of {len(prompts)} texts.")
                 logged_at = monotonic()
     return texts
+
+
+def _shrinking(
+    model: Any, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, between: Callable[[], None]
+) -> list[list[int]]:
+    """New tokens after each row of prompts [B, P], which are padded on the left. Rows that have ended are left out of
+    the following tokens, so the lists differ in length."""
+    rows: list[list[int]] = [[] for _ in ids]
+    places, left = torch.arange(len(ids)), config.max_new_tokens or 0
+    past: dict[str, Any] = {}
+    while len(places) and left:
+        limit = ids.shape[1]
+        ended = _Ended(between, config.eos_token_id, len(ids))
+        outputs = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=config,
+            max_new_tokens=left,
+            stopping_criteria=StoppingCriteriaList([ended]),
+            return_dict_in_generate=True,
+            **past,
+        )
+        new = outputs.sequences[:, limit:]
+        for place, tokens in zip(places.tolist(), new.tolist(), strict=True):
+            rows[place] += tokens
+        left -= new.shape[1]
+        going = (~ended.rows).nonzero().squeeze(1)
+        places, ids = places[going], outputs.sequences[going]
+        mask = torch.cat([mask, torch.ones_like(new)], dim=1)[going]
+        if len(going) and left:
+            outputs.past_key_values.batch_select_indices(going)
+        past = {"past_key_values": outputs.past_key_values}
+    return rows
+
+
+def _keeps_keys_by_row(model: nn.Module) -> bool:
+    """Whether generation can go on with the keys and values of some rows: that of a decoder whose layers all keep those
+    of every token. Virtual tokens are not in `input_ids`, from which transformers would count."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    text = inner.config.get_text_config()
+    plain = set(getattr(text, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    virtual = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
+    return (
+        plain
+        and not virtual
+        and not inner.config.is_encoder_decoder
+        and getattr(text, "sliding_window", None) is None
+        and not getattr(inner, "_is_stateful", False)
+        and inner._supports_default_dynamic_cache()
+    )
 
 
 def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -114,6 +177,21 @@ class _Between(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         self._between()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+
+class _Ended(_Between):
+    """It stops the whole batch once enough of its rows have ended, and tells which of them have."""
+
+    def __init__(self, between: Callable[[], None], stops: Sequence[int] | None, rows: int) -> None:
+        super().__init__(between)
+        self._stops = torch.tensor(stops or [], dtype=torch.int64)
+        self.rows = torch.zeros(rows, dtype=torch.bool)
+        """[B]: the rows that have ended."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **options: Any) -> torch.Tensor:
+        goes_on = super().__call__(input_ids, scores, **options)
+        self.rows |= torch.isin(input_ids[:, -1], self._stops)
+        return goes_on | (self.rows.float().mean() >= _ENDED_SHARE)
 
 
 def exact_match(written: str, reference: str) -> float:

@@ -11,12 +11,17 @@ torch's own generator, so seeds and checkpoints apply.
 
 Models such as BERT also drop attention weights. torch's SDPA has no fast CPU kernel for that and falls back to one that
 makes many passes over the B·H·T·T weights; `attend` computes the same formula in four passes.
+
+Nor does SDPA have a fast CPU kernel for one query per head, as in generation: it prepares keys and values for every
+head. Heads that share keys (grouped-query attention) are passed to it as queries of one head: the same sums, in a
+fifth of the time with groups of three.
 """
 
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -63,11 +68,16 @@ def attend(
     wherever there is more to it than the formula, torch's own attention does it.
     """
     special = any(option is not None for option in (options.get("position_bias"), options.get("softcap")))
+    batch, heads, queries, width = query.shape
+    groups = heads // key.shape[1]
+    if dropout == 0 and not special and query.device.type == "cpu" and queries == 1 < groups and _same(attention_mask):
+        mixed = functional.scaled_dot_product_attention(
+            query.reshape(batch, -1, groups, width), key, value, attn_mask=attention_mask, scale=scaling
+        )
+        return mixed.reshape(batch, 1, heads, -1), None
     if dropout == 0 or special or query.device.type != "cpu":
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, is_causal, **options)
-    groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    batch, heads, queries, width = query.shape
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     scores = torch.baddbmm(
         query.new_empty(()),
@@ -80,6 +90,11 @@ def attend(
     weights = drop((scores if bias is None else scores + bias).softmax(-1), dropout)
     mixed = torch.bmm(weights.flatten(0, 1), value.reshape(-1, *value.shape[2:]))
     return mixed.view(batch, heads, queries, -1).transpose(1, 2).contiguous(), None
+
+
+def _same(mask: torch.Tensor | None) -> bool:
+    """Whether a mask is the same for every head."""
+    return mask is None or (mask.ndim == 4 and mask.shape[1] == 1)
 
 
 def _bias(mask: torch.Tensor | None, causal: bool, scores: torch.Tensor) -> torch.Tensor | None:

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from worker.engine.models.blocks import block_names
 from worker.engine.models.precision import alike
 from worker.engine.prefix.activations import Activations, NotCached, PrefixCache
 
@@ -155,7 +156,7 @@ def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], 
     absolute positions needs `position_ids` in its batches, or a row's activations depend on the other rows of its
     batch.
     """
-    blocks, config = [model.get_submodule(name) for name in _blocks(model)], getattr(model, "config", None)
+    blocks, config = [model.get_submodule(name) for name in block_names(model)], getattr(model, "config", None)
     # An encoder-decoder has two lists, and T5's first block computes position biases for all; layerdrop skips blocks at
     # random; BigBird permanently disables sparse attention when it sees a short text, so it must not be probed.
     sparse = getattr(config, "attention_type", "") == "block_sparse"
@@ -180,18 +181,6 @@ def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], 
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _blocks(model: nn.Module) -> list[str]:
-    """Names of the transformer blocks in order: the longest list of modules of one class that is in no other list."""
-    lists: list[str] = []
-    longest: list[str] = []
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and not name.startswith(tuple(f"{outer}." for outer in lists)):
-            lists.append(name)
-            if len(module) > len(longest) and len({type(block) for block in module}) == 1:
-                longest = [f"{name}.{i}" for i in range(len(module))]
-    return longest
 
 
 def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device, compute: torch.dtype) -> Prefix:

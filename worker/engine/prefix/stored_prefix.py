@@ -65,7 +65,8 @@ def stored_prefix(
     """
     prefix = frozen_prefix(model, bf16=evaluator.bf16, log=instruments.sink.log)
     training = job.spec.training
-    if not prefix.depth or not training.cache_frozen_prefix or training.packing or job.cache is None:
+    together = training.packing or training.padding_free
+    if not prefix.depth or not training.cache_frozen_prefix or together or job.cache is None:
         return StoredPrefix(prefix)
     instruments.clocks.enter("cache")
     key = _key(prefix, hashes, job, train, evaluator)

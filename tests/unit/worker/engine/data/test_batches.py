@@ -9,7 +9,14 @@ from app.domain.data.dataset import LabelledRow
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import HeadOnlySpec
 from tests import tiny, tiny_lm
-from worker.engine.data.batches import Texts, check_length, evaluation_order, padded, read, training_order
+from worker.engine.data.batches import (
+    Texts,
+    check_length,
+    padded,
+    read,
+    training_order,
+)
+from worker.engine.data.order import evaluation_order, heaviest_to_generate
 from worker.engine.models.load import load
 from worker.engine.tasks import sequence_classification
 
@@ -50,6 +57,13 @@ def test_evaluation_begins_with_the_longest() -> None:
     order = evaluation_order(LENGTHS, 64)
     assert LENGTHS[order[0][0]] == max(LENGTHS)
     assert sorted(i for batch in order for i in batch) == list(range(500))
+    assert max(map(len, order)) == 64
+
+
+def test_a_few_long_rows_do_not_pad_many_short_ones() -> None:
+    order = evaluation_order([30, 900, 40, 50, 1000, 20], 4)
+    assert order == [[4, 1], [3, 2, 0], [5]]
+    assert heaviest_to_generate(order) == {0, 1}
 
 
 def encode(directory: Path, base: Path, table: list[LabelledRow]) -> Texts:

@@ -119,6 +119,18 @@ def test_packed_rows_are_estimated_packed(tmp_path: Path) -> None:
     alike(estimate_run(request_of(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
+def test_padding_free_batches_are_estimated_without_padding(spec: MethodSpec, name: str, tmp_path: Path) -> None:
+    """Of two epochs, so that the heaviest batch has a step other than the first, before which there are no moments."""
+    training = TWO_STEPS.model_copy(update={"padding_free": True, "num_train_epochs": 2})
+    run = job(tmp_path, name, spec, training)
+    estimated = estimate_run(request_of(run), Path(run.dataset_file))
+    alike(estimated.ledger, steady(Attempt(run, tiny.Recorder()).run()))
+    padded = request_of(run, training=training.model_copy(update={"padding_free": False}))
+    assert estimated.train_flops < estimate_run(padded, Path(run.dataset_file)).train_flops
+
+
 WIDE: dict[str, dict[str, int]] = {
     "llama": {"hidden_size": 64, "intermediate_size": 128},
     "t5": {"d_model": 64, "d_ff": 128, "d_kv": 32},

@@ -113,3 +113,15 @@ def test_a_model_takes_it_over_and_answers_as_before() -> None:
     first = model(input_ids=ids, attention_mask=mask).logits
     second = model(input_ids=ids, attention_mask=mask).logits
     assert not torch.equal(first, second) and torch.isfinite(first).all()
+
+
+@pytest.mark.parametrize("mask", [None, torch.arange(9) > torch.tensor([0, 3, 8])[:, None]], ids=["all", "some"])
+def test_heads_that_share_keys_are_queries_of_one_head(mask: torch.Tensor | None) -> None:
+    """One query per head, as in generation."""
+    torch.manual_seed(0)
+    query, (key, value) = torch.randn(3, 6, 1, 8), (torch.randn(3, 2, 9, 8) for _ in range(2))
+    mask = None if mask is None else mask[:, None, None, :]
+    ours, _ = attend(Causal(), query, key, value, mask)
+    wide = [t.repeat_interleave(3, dim=1) for t in (key, value)]
+    theirs = functional.scaled_dot_product_attention(query, *wide, attn_mask=mask).transpose(1, 2)
+    assert torch.allclose(ours, theirs, atol=1e-6)
