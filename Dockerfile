@@ -92,4 +92,4 @@ USER 10001:10001
 # the device has been tried, which may take 180 s.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=240s --retries=3 \
     CMD ["sh", "-c", "test -n \"$(find \"$VEZNA_HEARTBEAT_FILE\" -newermt now)\""]
-CMD ["celery", "-A", "worker.celery", "worker", "-Q", "train", "-n", "train@%h", "-c", "1"]
+CMD ["celery", "-A", "worker.celery", "worker", "-Q", "train", "-n", "train@%h"]

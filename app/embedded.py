@@ -233,7 +233,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
     commands = {
         "broker": broker,
         "control": _celery(CONTROL_QUEUE, 2),
-        "worker": _celery(TRAIN_QUEUE, 1),
+        "worker": _celery(TRAIN_QUEUE),
         "web": [sys.executable, "-m", "app.cli", "web"],
     }
     children: list[Child] = []
@@ -255,9 +255,10 @@ def stack(settings: Settings) -> Iterator[Stack]:
             child.end(deadline)
 
 
-def _celery(tasks: str, processes: int) -> list[str]:
-    """A Celery node for one queue."""
-    return [sys.executable, *f"-m celery -A worker.celery worker -Q {tasks} -n {tasks}@%h -c {processes}".split()]
+def _celery(tasks: str, processes: int | None = None) -> list[str]:
+    """A Celery node for one queue; without a number of processes it has one, or as many as the worker has GPUs."""
+    number = f" -c {processes}" if processes else ""
+    return [sys.executable, *f"-m celery -A worker.celery worker -Q {tasks} -n {tasks}@%h{number}".split()]
 
 
 def _broker(home: Path) -> tuple[list[str], str]:

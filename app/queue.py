@@ -38,7 +38,6 @@ def celery_app(settings: Settings) -> Celery:
         task_publish_retry=False,  # a ring that fails is rung again by the sweeper
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
-        worker_concurrency=1,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,

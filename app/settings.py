@@ -74,9 +74,9 @@ class Settings(BaseSettings):
     """Address at which commands call the server, which always answers to its name."""
 
     worker_name: str = ""
-    """Name of this worker; empty takes the host's."""
+    """Name of this worker; empty takes the host's, or `HOST-2` beside another worker."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """What this worker trains on; `auto` is the first CUDA card if there is one, else the CPU."""
+    """What this worker trains on; `auto` is every GPU that works, else the CPU."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of a trainer; None keeps torch's default."""
     heartbeat_file: Path | None = None

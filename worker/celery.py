@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import structlog
+from billiard.process import current_process
 from celery import signals
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,10 +19,11 @@ from app.domain.errors import Unavailable
 from app.queue import CONTROL_QUEUE, ESTIMATE, INSPECT, PREPARE, READ, TRAIN, TRAIN_QUEUE, celery_app
 from app.store import migrate
 from app.store.queries import workers
-from worker import device, tasks
+from worker import device, naming, tasks
 from worker.children.child import die_with_parent
 from worker.children.interrupt import INTERRUPT
 from worker.context import process_context
+from worker.gpu_watch import GpuWatch
 from worker.training import workdir
 
 log = structlog.get_logger()
@@ -49,7 +51,17 @@ def set_up_logging(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def check_database(**_: Any) -> None:
+def begin(sender: Any, **_: Any) -> None:
+    """Check the database, find the devices of a worker that trains, and fork a pool child for each, unless the command
+    line sets a number (`-c`). Celery has chosen the queues by now, and creates the pool next."""
+    check_database()
+    if _trains():
+        find_device()
+    if sender.options.get("concurrency") is None:
+        sender.concurrency = max(1, len(_device.cards) if _device is not None else 1)
+
+
+def check_database() -> None:
     """Refuse to start if the database has another schema version or does not answer.
 
     By SystemExit, since Celery only logs any other exception of a signal handler. Pool children are forked at any time,
@@ -64,19 +76,16 @@ def check_database(**_: Any) -> None:
         sys.exit(f"The database does not answer: {getattr(error, 'orig', error)}")
 
 
-@signals.celeryd_after_setup.connect
-def find_device(**_: Any) -> None:
-    """Refuse to start a worker that trains if the requested GPU does not work. Its queues are known by now."""
+def find_device() -> None:
+    """Refuse to start a worker that trains if no requested GPU works; reserve its name."""
     global _device
-    if _trains():
-        try:
-            _device = device.find(process_context().settings.device)
-        except Unavailable as error:
-            sys.exit(error.message)
-        if _device.problem:
-            log.error("a GPU cannot be used", problem=_device.problem)
-        if _device.visible is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = _device.visible  # for the trainers, which take the first one
+    settings = process_context().settings
+    try:
+        _device = device.find(settings.device)
+    except Unavailable as error:
+        sys.exit(error.message)
+    if not settings.worker_name:
+        naming.reserve(settings.database)
 
 
 @signals.worker_ready.connect
@@ -86,9 +95,14 @@ def sign_on(**_: Any) -> None:
     if _consumes(CONTROL_QUEUE):
         threading.Thread(target=_sweep, daemon=True, name="sweep").start()
     if _device is not None:
+        if _device.problem:
+            log.error("a GPU cannot be used", problem=_device.problem)
         tasks.sign_on(process_context(), _device)
         _signed_on.set()
-        threading.Thread(target=_beat, daemon=True, name="heartbeat").start()
+        watch = GpuWatch(_device.cards)
+        if _device.cards:
+            watch.start(process_context().settings.heartbeat_seconds, _stopping)
+        threading.Thread(target=_beat, args=(watch,), daemon=True, name="heartbeat").start()
 
 
 @signals.worker_shutting_down.connect
@@ -107,13 +121,17 @@ def drain(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def warm_up(**_: Any) -> None:
-    """Have a pool child end with its node. One that trains removes the folder of a killed one, and starts the spare
-    trainer, so that it has imported the libraries before the first run."""
+    """Have a pool child end with its node. One that trains removes the folder of a killed one, prefers the GPU at its
+    own place in the pool, and starts the spare trainer, so that it has imported the libraries before the first run."""
     if os.getpid() != _main_process:
         die_with_parent(_main_process)
     if _trains():
         workdir.remove_abandoned(process_context().settings.home)
-        process_context().trainers.warm_up()
+        trainers = process_context().trainers
+        if _device is not None and _device.cards:
+            visible = {card.uuid: card.visible for card in _device.cards}
+            trainers.use(visible, getattr(current_process(), "index", 0))
+        trainers.warm_up()
 
 
 @signals.worker_process_shutdown.connect
@@ -134,13 +152,13 @@ def _consumes(name: str) -> bool:
     return name in app.amqp.queues.consume_from
 
 
-def _beat() -> None:
+def _beat(watch: GpuWatch) -> None:
     context = process_context()
     interval = context.settings.heartbeat_seconds
     _alive(interval)
     while not _stopping.wait(interval):
         try:
-            tasks.beat(context)
+            tasks.beat(context, watch.seen)
         except SQLAlchemyError as error:
             log.warning("no heartbeat: database unreachable", error=str(error))
         _alive(interval)

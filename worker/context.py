@@ -1,7 +1,6 @@
 """The resources of a worker process, created once per process: a pool child must not share its parent's connections."""
 
 import os
-import socket
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,6 +11,7 @@ from app.services.clock_jumps import ClockWatch
 from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
+from worker import naming
 from worker.estimation.host import Estimator
 from worker.ingest.host import IngestQueue
 from worker.training.warm_pool import WarmPool
@@ -33,7 +33,7 @@ class Context:
     @property
     def worker(self) -> str:
         """The name under which this worker claims runs."""
-        return self.settings.worker_name or socket.gethostname()
+        return self.settings.worker_name or naming.name()
 
 
 def process_context() -> Context:

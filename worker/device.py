@@ -1,4 +1,4 @@
-"""The device that this machine trains on. torch probes its GPUs in a process of its own (`worker.probe`)."""
+"""The devices that this machine trains on. torch probes its GPUs in a process of its own (`worker.probe`)."""
 
 import os
 import platform
@@ -36,6 +36,9 @@ class Card(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     uuid: str
+    """`GPU-…` or `MIG-…`: the same in every process, on every host."""
+    visible: str = ""
+    """The value of CUDA_VISIBLE_DEVICES with which a process sees this GPU only."""
     name: str
     memory_bytes: int
     """What a process can allocate, by `cudaMemGetInfo`; of a MIG slice, the slice's."""
@@ -68,7 +71,7 @@ class Probe(BaseModel):
 
 @dataclass(frozen=True)
 class Device:
-    """A device that runs are trained on."""
+    """The CPU, or the GPUs, that runs are trained on; the facts of several GPUs are those of the smallest."""
 
     kind: Literal["cpu", "cuda"]
     name: str
@@ -80,12 +83,12 @@ class Device:
     """CUDA only: memory of a process before its first tensor, measured."""
     problem: str = ""
     """A sentence about a GPU of this machine that cannot be used; empty if there is none."""
-    visible: str | None = None
-    """The value of CUDA_VISIBLE_DEVICES with which a trainer finds this GPU first; None if it does anyway."""
+    cards: tuple[Card, ...] = ()
+    """CUDA only: every GPU that works. Each trains one run at a time."""
 
 
 def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE) -> Device:
-    """The first GPU that works, unless the CPU is requested or there is none, else the CPU.
+    """Every GPU that works, unless the CPU is requested or there is none, else the CPU.
 
     With `auto` a GPU that does not work is a `problem` of the CPU's `Device`. Raises Unavailable if CUDA is requested
     and no GPU works.
@@ -95,10 +98,10 @@ def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE)
     if choice == "cuda" or (choice == "auto" and _may_have_gpu()):
         probe = _probe(command)
         if probe.working:
-            card = probe.working[0]
+            card = min(probe.working, key=lambda card: card.memory_bytes)
             problem = f"A GPU does not work: {probe.complaint}." if probe.complaint else ""
-            visible = _visible(probe.cards.index(card))
-            return Device("cuda", card.name, card.memory_bytes, cores, card.bf16, card.context_bytes, problem, visible)
+            cards = tuple(probe.working)
+            return Device("cuda", card.name, card.memory_bytes, cores, card.bf16, card.context_bytes, problem, cards)
         if choice == "cuda":
             raise Unavailable(
                 f"VEZNA_DEVICE is cuda, but no GPU can be used: {probe.complaint}. Repair it, or set VEZNA_DEVICE=cpu."
@@ -108,14 +111,6 @@ def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE)
         problem = "Runs use the CPU: Vezna does not support Apple's GPU (MPS)."
     name, flags = _processor()
     return Device("cpu", name, _host_memory(), cores, BF16_FLAG in flags, problem=problem)
-
-
-def _visible(index: int) -> str | None:
-    """CUDA_VISIBLE_DEVICES for the GPU at a place among those that are visible now."""
-    if index == 0:
-        return None
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return visible[index] if index < len(visible) else str(index)
 
 
 def _may_have_gpu() -> bool:

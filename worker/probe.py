@@ -4,24 +4,24 @@ A process of its own: a worker never imports torch, and a broken driver may hang
 calls AMD's GPUs `cuda` too.
 """
 
-import shutil
-import subprocess
+import os
 import sys
+from typing import Any
 
 import torch
 
+from worker import nvidia
 from worker.children.child import die_with_parent
 from worker.device import Card, Probe
 
 _SIDE = 256
-MIB = 2**20
 
 
 def probe() -> Probe:
     """Every GPU that torch sees, with the reason why it does not work, or why there is none."""
     if not torch.cuda.is_available():
         return Probe(problem=_reason())
-    before = used_bytes()
+    before = nvidia.memory()
     cards = [_card(index, before) for index in range(torch.cuda.device_count())]
     return Probe(cards=cards, problem="" if cards else "torch sees no GPU; CUDA_VISIBLE_DEVICES may hide them")
 
@@ -45,10 +45,17 @@ def _toolkit() -> str:
     return f"ROCm {torch.version.hip}" if torch.version.hip else f"a driver for CUDA {torch.version.cuda}"
 
 
-def _card(index: int, before: dict[str, int]) -> Card:
+def _card(index: int, before: dict[str, nvidia.Memory]) -> Card:
     """One GPU. It has to multiply matrices: a card without kernels in this build of torch is listed too."""
     facts = torch.cuda.get_device_properties(index)
-    card = Card(uuid=str(facts.uuid), name=facts.name, memory_bytes=facts.total_memory, bf16=False)
+    uuid, visible = _identity(index, facts)
+    card = Card(
+        uuid=uuid,
+        visible=visible,
+        name=facts.name,
+        memory_bytes=facts.total_memory,
+        bf16=False,
+    )
     try:
         with torch.cuda.device(index):
             bf16 = bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -58,25 +65,28 @@ def _card(index: int, before: dict[str, int]) -> Card:
             allocator = torch.cuda.memory_reserved(index)
     except RuntimeError as error:
         return card.model_copy(update={"problem": f"{_first_line(error)} ({_toolkit()} is what this torch needs)"})
-    own = used_bytes().get(card.uuid, 0) - before.get(card.uuid, 0) - allocator
-    context = own if card.uuid in before and own > 0 else None
+    after = nvidia.memory()
+    own = after[uuid].used - before[uuid].used - allocator if uuid in before and uuid in after else 0
+    context = own if own > 0 else None
     # A driver keeps a part of the memory that nvidia-smi shows, and a MIG slice is smaller than its GPU.
     return card.model_copy(update={"memory_bytes": total, "context_bytes": context, "bf16": bf16})
 
 
-def used_bytes() -> dict[str, int]:
-    """Used memory of each NVIDIA GPU by UUID, without the prefix `GPU-`; empty without nvidia-smi. A MIG slice has no
-    number of its own."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return {}
-    query = [program, "--query-gpu=uuid,memory.used", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout  # noqa: S603
-        rows = [line.split(",") for line in answer.splitlines()]
-        return {uuid.strip().removeprefix("GPU-"): int(used) * MIB for uuid, used in rows}
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return {}
+def _identity(index: int, facts: Any) -> tuple[str, str]:
+    """The UUID of a GPU, and the value of CUDA_VISIBLE_DEVICES with which a process sees only it.
+
+    A process sees one MIG slice at most, by default the first (docs.nvidia.com/datacenter/tesla/mig-user-guide). ROCm
+    knows a GPU by its place among those that are visible.
+    """
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if " MIG " in facts.name:
+        named = visible if visible and visible[0].startswith("MIG-") else nvidia.mig_slices()
+        uuid = named[0] if named else f"MIG-{facts.uuid}"
+        return uuid, uuid if named else str(index)
+    uuid = f"GPU-{facts.uuid}"
+    if torch.version.hip:
+        return uuid, visible[index] if index < len(visible) else str(index)
+    return uuid, uuid
 
 
 def _first_line(error: BaseException) -> str:

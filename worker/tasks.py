@@ -1,5 +1,6 @@
 """Celery tasks: thin wrappers around services. Each takes an id and may be delivered any number of times."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
@@ -9,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from app.domain.errors import NotFound, Unavailable, VeznaError
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
+from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
 from app.services import attempts, deletion, models
 from app.services import sweep as sweeping
@@ -42,7 +44,8 @@ def train(run_id: int) -> None:
             runs.to_ring(session, run_id)  # and if it is lost, the next sweep rings
             after_commit(session, partial(context.bell.ring, TRAIN, run_id))
             return
-        claim = attempts.claim(session, run_id, context.worker, context.settings.lease_seconds)
+        gpus = context.trainers.gpus
+        claim = attempts.claim(session, run_id, context.worker, context.settings.lease_seconds, gpus)
         if claim is not None:
             estimates.for_claimed(session, context.bell, run_id, workers.get(session, context.worker))
     if claim is None:
@@ -141,6 +144,7 @@ def sign_on(context: Context, detected: device.Device) -> None:
             capabilities=device.capabilities(),
             context_bytes=detected.context_bytes,
             problem=detected.problem,
+            gpus=[Gpu(uuid=card.uuid, name=card.name, memory_bytes=card.memory_bytes) for card in detected.cards],
         )
         waiting = [run.id for run in runs.to_ring_again(session, clock.now(session))][:RING_AT_ONCE]
         runs.rung(session, waiting, clock.now(session))
@@ -148,10 +152,10 @@ def sign_on(context: Context, detected: device.Device) -> None:
             after_commit(session, partial(context.bell.ring, TRAIN, run_id))
 
 
-def beat(context: Context) -> None:
-    """Write a heartbeat."""
+def beat(context: Context, gpus: Sequence[VisibleGpu] = ()) -> None:
+    """Write a heartbeat, with what was seen of the GPUs."""
     with context.database.transaction() as session:
-        workers.beat(session, context.worker, clock.now(session))
+        workers.beat(session, context.worker, clock.now(session), gpus)
 
 
 def _remove_checkpoints(context: Context) -> None:

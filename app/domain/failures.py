@@ -15,6 +15,7 @@ class FailureCode(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     HOST_OOM = "host_oom"
     KILLED = "killed"
+    DEVICE_LOST = "device_lost"
     DIVERGED = "diverged"
     AUDIT = "audit"
     BAD_CONFIGURATION = "bad_configuration"
@@ -36,6 +37,10 @@ FAILURES: dict[FailureCode, Message] = {
         "machine with more memory."
     ),
     FailureCode.KILLED: _("The trainer was killed from outside. Check the worker's log, then submit the run again."),
+    FailureCode.DEVICE_LOST: _(
+        "The driver lost the GPU on which the run trained. Check the kernel's log of its host, reset the GPU, start "
+        "the worker again, then submit the run again."
+    ),
     FailureCode.DIVERGED: _("The loss became infinite or NaN. Lower the learning rate or lengthen the warm-up."),
     FailureCode.AUDIT: _(
         "The parameters that trained are not those of the method, so the result was discarded. This is a "

@@ -23,6 +23,7 @@ from app.domain.runs.job import (
 )
 from app.domain.runs.result import ArtifactFile
 from app.domain.runs.status import Phase
+from tests import fake_gpus
 from tests.results import evaluation, result, step
 from worker.children.child import EXIT_STOPPED
 from worker.training.protocol import Channel
@@ -39,6 +40,9 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
     """Behave as the seed says; returns the exit status."""
     job = TrainJob.model_validate_json(file.read_bytes())
     behaviour = BEHAVIOURS[job.spec.training.seed]
+    gpu = fake_gpus.Context() if job.device == "cuda" else None
+    if gpu is not None:
+        channel.send(LogReport(message=f"trains on {', '.join(gpu.seen)}"))
     channel.send(PhaseReport(phase=Phase.TRAIN, total_steps=10))
     if behaviour == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -57,6 +61,8 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
             _checkpoint(job, channel, number)
             return EXIT_STOPPED
         number += 1
+        if gpu is not None:
+            gpu.launch()
         channel.send(StepsReport(steps=[step(number)]))
         if behaviour == "trains":
             time.sleep(STEP_SECONDS)

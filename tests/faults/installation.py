@@ -31,6 +31,9 @@ if "worker.training.child" in command:
     sys.modules["worker.training.execution"] = tests.faults.engine
 elif "worker.estimation.child" in command:
     os._exit(1)
+elif "worker.probe" in command and "VEZNA_TEST_GPUS" in os.environ:
+    import tests.fake_gpus
+    tests.fake_gpus.answer_probe()
 """
 """Python executes it in every process at its start."""
 
@@ -64,10 +67,10 @@ class Installation:
                 self.stack.children[place] = child.again()
         until(self._ready, 60)
 
-    def add_worker(self, name: str) -> Child:
-        """Start another worker, of this name."""
+    def add_worker(self, name: str, **environment: str) -> Child:
+        """Start another worker, of this name unless its environment has another."""
         command = [part.replace("train@", f"{name}@") for part in self.child("worker").command]
-        environment = self.child("worker").environment | {"VEZNA_WORKER_NAME": name}
+        environment = self.child("worker").environment | {"VEZNA_WORKER_NAME": name} | environment
         self.stack.children.append(Child(name, command, environment, self.child("worker").log.with_name(f"{name}.log")))
         return self.stack.children[-1]
 

@@ -224,3 +224,32 @@ def test_the_control_node_keeps_none(settings: Settings, broker: str) -> None:
         until(lambda: len(worker.children()) == 1, 10)
         time.sleep(1.0)
         assert trainers_of(worker) == []
+
+
+GPUS = {"GPU-a": "GPU-a", "GPU-b": "1"}
+"""The values of CUDA_VISIBLE_DEVICES, by UUID."""
+
+
+def test_a_spare_sees_the_gpu_of_its_pool_child_and_a_trainer_those_of_its_run(job: TrainJob, tmp_path: Path) -> None:
+    trainers = WarmPool(SUCCEEDS, keep_spare=True)
+    assert trainers.gpus is None
+    trainers.use(GPUS, place=3)
+    trainers.warm_up()
+    try:
+        assert trainers.gpus == ("GPU-b", "GPU-a")
+        first = spare_of(trainers)
+        assert first.environment["CUDA_VISIBLE_DEVICES"] == "1"
+        own = trainers.start(job, tmp_path, 30, ["GPU-b"])
+        assert own.pid == first.pid
+        finish(own)
+        spare = spare_of(trainers)
+        other = trainers.start(job, tmp_path, 30, ["GPU-a", "GPU-b"])
+        assert other.environment["CUDA_VISIBLE_DEVICES"] == "GPU-a,1"
+        assert other.pid != spare.pid and gone(spare.pid)
+        other.kill()
+        trainers.lose("GPU-b")
+        trainers.warm_up()
+        assert trainers.gpus == ("GPU-a",)
+        assert spare_of(trainers).environment["CUDA_VISIBLE_DEVICES"] == "GPU-a"
+    finally:
+        trainers.end()

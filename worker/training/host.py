@@ -4,7 +4,7 @@ import json
 import queue
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,11 +26,11 @@ _reports: TypeAdapter[Report] = TypeAdapter(Report)
 class TrainerProcess:
     """One trainer. It is started before it has a job, and executes exactly one."""
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        """Raises ChildError if no process can be started."""
+    def __init__(self, command: Sequence[str] = COMMAND, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` is added to that of every child. Raises ChildError if no process can be started."""
         # In "/": until it has a job it must not block the removal of a directory. It shares the worker's session, so
         # that a spare's low priority counts against the trainer that is running.
-        self._child = Child("training", command, directory=Path("/"), own_session=False)
+        self._child = Child("training", command, environment=environment, directory=Path("/"), own_session=False)
         self._reports: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
         self.finished_reporting = False
         self._stderr: Path | None = None

@@ -19,6 +19,7 @@ from app.domain.runs.status import RunStatus
 from app.services import attempts
 from app.services.attempts import Claim, Fenced
 from app.store.queries import runs
+from worker import nvidia
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.context import Context
 from worker.training.checkpoints import Checkpoints
@@ -50,6 +51,9 @@ class Outcome:
         claim, bell, orders = self._claim, self._context.bell, self._lease.orders
         if isinstance(report, ResultReport):
             self._finish(report.result, output)
+        elif (isinstance(report, FailureReport) or not self._lease.ordered) and self._lost_gpus():
+            self._log_errors(trainer)
+            self._retry(FailureCode.DEVICE_LOST)
         elif isinstance(report, FailureReport):
             self._log_errors(trainer)
             self.fail(report.failure)
@@ -61,7 +65,7 @@ class Outcome:
         elif stalled:
             self.fail(Failure(code=FailureCode.STALLED, message=FAILURES[FailureCode.STALLED]))
         elif status < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED):  # ended from outside, not by its own doing
-            self._retry()
+            self._retry(FailureCode.HOST_OOM if _oom_kills() > self._oom_kills_before else FailureCode.KILLED)
         else:
             self._log_errors(trainer)
             message = _(
@@ -98,9 +102,17 @@ class Outcome:
             self._store(output / name, place)
         self._lease.write(lambda session: attempts.finish(session, self._context.bell, self._claim, result, stored))
 
-    def _retry(self) -> None:
+    def _lost_gpus(self) -> list[str]:
+        """The GPUs of the attempt that the driver has lost; no later attempt in this process uses them."""
+        lost: list[str] = []
+        if self._claim.gpus:
+            self._lease.while_renewing(lambda: lost.extend(filter(nvidia.is_lost, self._claim.gpus)))
+        for uuid in lost:
+            self._context.trainers.lose(uuid)
+        return lost
+
+    def _retry(self, code: FailureCode) -> None:
         """Queue the run again, from its last checkpoint, unless it has had all its attempts."""
-        code = FailureCode.HOST_OOM if _oom_kills() > self._oom_kills_before else FailureCode.KILLED
         failure, limit = Failure(code=code, message=FAILURES[code]), self._context.settings.max_attempts
         self._lease.while_renewing(self._checkpoints.settle)
         self._lease.write(lambda session: attempts.retry(session, self._context.bell, self._claim, failure, limit))

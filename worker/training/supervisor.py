@@ -81,7 +81,7 @@ class _Attempt:
         except StoreUnavailable as error:
             self.outcome.hand_back(error.message)
             return
-        trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds)
+        trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, self.claim.gpus)
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
         try:
             while not trainer.finished_reporting:

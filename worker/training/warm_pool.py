@@ -1,9 +1,11 @@
 """The supervisor's source of trainers: a spare is kept warm, with the ML libraries imported and nothing else done.
 
-Each trainer executes one run, so that every run has a fresh interpreter (docs/decisions/0006-warm-spare.md).
+Each trainer executes one run, so that every run has a fresh interpreter (docs/decisions/0006-warm-spare.md). It sees
+only the GPUs of its run: CUDA reads CUDA_VISIBLE_DEVICES once, perhaps as early as an import, so a process is started
+with it. A worker has a pool child for each GPU, and each pool child keeps a spare for its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -26,6 +28,24 @@ class WarmPool:
     def __init__(self, command: Sequence[str] = COMMAND, *, keep_spare: bool = False) -> None:
         self._command, self._keep_spare = tuple(command), keep_spare
         self._spare: TrainerProcess | None = None
+        self._visible: dict[str, str] | None = None
+
+    def use(self, visible: Mapping[str, str], place: int) -> None:
+        """Start trainers that see a GPU each. `visible`: the values of CUDA_VISIBLE_DEVICES by UUID; the spare is for
+        the GPU at `place`, counted from 0 again behind the last."""
+        gpus = list(visible.items())
+        first = place % len(gpus)
+        self._visible = dict(gpus[first:] + gpus[:first])
+
+    def lose(self, uuid: str) -> None:
+        """Use a GPU no more."""
+        if self._visible is not None and self._visible.pop(uuid, None) is not None:
+            self.end()  # the spare may be for it
+
+    @property
+    def gpus(self) -> tuple[str, ...] | None:
+        """UUIDs of the GPUs to use, the spare's first; None on a CPU."""
+        return None if self._visible is None else tuple(self._visible)
 
     @property
     def spare(self) -> TrainerProcess | None:
@@ -37,21 +57,23 @@ class WarmPool:
         if not self._keep_spare or self._spare is not None:
             return
         try:
-            self._spare = TrainerProcess(self._command)
+            self._spare = TrainerProcess(self._command, self._environment((self.gpus or ())[:1]))
         except ChildError as error:  # no memory for another process; the current run must not suffer
             log.warning("no spare trainer could be started; the next run waits for a fresh one", error=error.message)
 
-    def start(self, job: TrainJob, folder: Path, lease_seconds: float) -> TrainerProcess:
+    def start(self, job: TrainJob, folder: Path, lease_seconds: float, gpus: Sequence[str] = ()) -> TrainerProcess:
         """Give a job to the spare, or to a new trainer if there is none, and start the next spare.
 
-        `folder` receives the attempt's files. Raises ChildError if no process can be started.
+        The trainer sees these `gpus` (UUIDs) and no other; all of the machine if none is named. `folder` receives the
+        attempt's files. Raises ChildError if no process can be started.
         """
-        trainer = self._take()
+        environment = self._environment(gpus)
+        trainer = self._take(environment)
         if trainer is not None and not trainer.hand_over(job, folder, lease_seconds):
             trainer.kill()
             trainer = None
         if trainer is None:
-            trainer = TrainerProcess(self._command)
+            trainer = TrainerProcess(self._command, environment)
             trainer.hand_over(job, folder, lease_seconds)
         self.warm_up()
         return trainer
@@ -62,10 +84,15 @@ class WarmPool:
         if spare is not None:
             spare.kill()
 
-    def _take(self) -> TrainerProcess | None:
+    def _environment(self, gpus: Sequence[str]) -> dict[str, str]:
+        """What a trainer's environment has for these GPUs."""
+        visible = [(self._visible or {})[uuid] for uuid in gpus]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(visible)} if visible else {}
+
+    def _take(self, environment: dict[str, str]) -> TrainerProcess | None:
         """The spare, if it is still usable."""
         spare = self._spare
-        if spare is not None and spare.alive and spare.environment == child_environment():
+        if spare is not None and spare.alive and spare.environment == child_environment() | environment:
             self._spare = None
             return spare
         self.end()

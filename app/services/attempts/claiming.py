@@ -82,10 +82,15 @@ class Claim(Attempt):
 
 
 def claim(
-    session: Session, run_id: int, worker: str, lease_seconds: float, gpus: Sequence[str] = (), count: int = 1
+    session: Session,
+    run_id: int,
+    worker: str,
+    lease_seconds: float,
+    gpus: Sequence[str] | None = None,
+    count: int = 1,
 ) -> Claim | None:
     """Take a queued run for a new attempt, and with it `count` of the worker's `gpus` (UUIDs, the preferred first;
-    empty on a CPU), which no other attempt has until this one ends.
+    None on a CPU), which no other attempt has until this one ends.
 
     None if there is nothing to claim: the run is running, has ended, or does not exist. Also None if the method needs
     a capability that this worker lacks, or too few of its GPUs are free; the run stays queued, and its log says what it
@@ -100,8 +105,8 @@ def claim(
         events.add_once(session, run_id, "log", missing)
         return None
     broken = {gpu.uuid for gpu in signed_on.devices if gpu.problem} if signed_on else set()
-    taken_gpus = devices.lock_free(session, [uuid for uuid in gpus if uuid not in broken], count)
-    if gpus and len(taken_gpus) < count:
+    taken_gpus = devices.lock_free(session, [uuid for uuid in gpus or () if uuid not in broken], count)
+    if gpus is not None and len(taken_gpus) < count:
         if runs.to_ring(session, run_id):
             events.add_once(session, run_id, "log", f"Waiting for a GPU: {worker} has none that is free.")
         return None
@@ -148,7 +153,7 @@ def claim(
         general_file=general.file if general else None,
         checkpoints=run.checkpoints,
         claimed_at=at,
-        device="cuda" if gpus else kind_of(signed_on.device) if signed_on else "auto",
+        device="cuda" if gpus is not None else kind_of(signed_on.device) if signed_on else "auto",
         gpus=tuple(taken_gpus),
     )
 

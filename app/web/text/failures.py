@@ -8,6 +8,7 @@ FAILURE_LABELS = {
     FailureCode.OUT_OF_MEMORY: marked("out of memory"),
     FailureCode.HOST_OOM: marked("host out of memory"),
     FailureCode.KILLED: marked("killed"),
+    FailureCode.DEVICE_LOST: marked("GPU lost"),
     FailureCode.DIVERGED: marked("diverged"),
     FailureCode.AUDIT: marked("freeze audit failed"),
     FailureCode.BAD_CONFIGURATION: marked("configuration does not fit the model"),

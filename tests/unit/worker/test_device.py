@@ -55,15 +55,12 @@ def cards(*problems: str) -> str:
 
 
 @pytest.mark.usefixtures("driver")
-def test_the_first_card_that_works_is_used_and_another_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    found = device.find("auto", answering(cards("no kernel image is available", "")))
-    assert (found.kind, found.name, found.memory_bytes, found.context_bytes) == ("cuda", "Card 1", 10**10 + 1, 5)
-    assert found.problem == "A GPU does not work: Card 0: no kernel image is available."
-    assert found.visible == "1"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa,GPU-bb")
-    assert device.find("auto", answering(cards("no kernel image is available", ""))).visible == "GPU-bb"
-    assert device.find("auto", answering(cards("", ""))).visible is None
+def test_every_card_that_works_is_used_and_another_is_named() -> None:
+    found = device.find("auto", answering(cards("", "no kernel image is available", "")))
+    assert (found.kind, [card.uuid for card in found.cards]) == ("cuda", ["u0", "u2"])
+    assert (found.name, found.memory_bytes, found.context_bytes) == ("Card 0", 10**10, 5), "the smallest"
+    assert found.problem == "A GPU does not work: Card 1: no kernel image is available."
+    assert device.find("cpu").cards == ()
 
 
 @pytest.mark.usefixtures("driver")

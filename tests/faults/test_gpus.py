@@ -1,0 +1,173 @@
+"""Several GPUs and several workers on one host: each GPU trains one run at a time, whatever happens to its worker.
+
+Workers, pool children and trainers are real processes. The GPUs are fakes that refuse a second process.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from app.store.tables import DeviceRow
+from tests import fake_gpus
+from tests.conftest import new_postgres_database
+from tests.faults.installation import Installation, installation
+from tests.running_stack import until
+
+pytestmark = pytest.mark.slow
+
+A, B, C = "GPU-0a", "GPU-0b", "GPU-0c"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gpus")
+
+
+@pytest.fixture(scope="module")
+def _hosts(folder: Path, migrated_file: Path) -> Iterator[Installation]:
+    (folder / "home").mkdir()
+    (folder / "home" / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in fake_gpus.install(folder, A, B).items():
+            patch.setenv(name, value)
+        with installation(folder, DEVICE="cuda") as running:
+            yield running
+
+
+@pytest.fixture
+def vezna(_hosts: Installation) -> Iterator[Installation]:
+    """A worker with the GPUs A and B."""
+    _hosts.begin()
+    yield _hosts
+    _hosts.require_rest()
+    assert set(holders(_hosts).values()) == {None}
+
+
+def holders(vezna: Installation) -> dict[str, int | None]:
+    """The run that has each GPU."""
+    with vezna.database.reading() as session:
+        return {row.uuid: row.run_id for row in session.query(DeviceRow)}
+
+
+def gpus_of(vezna: Installation, run_id: int) -> list[str]:
+    """The GPUs that the trainers of a run saw, one attempt after the other."""
+    return [line.removeprefix("trains on ") for line in vezna.messages(run_id) if line.startswith("trains on ")]
+
+
+def busy(vezna: Installation, *run_ids: int) -> None:
+    """Wait until runs train at the same time, each on a GPU of its own, which only it sees."""
+    until(lambda: all(vezna.run(run_id).step for run_id in run_ids), 60)
+    assert {vezna.run(run_id).status for run_id in run_ids} == {"running"}
+    last = [gpus_of(vezna, run_id)[-1] for run_id in run_ids]
+    assert sorted(last) == sorted(uuid for uuid, run_id in holders(vezna).items() if run_id in run_ids)
+    assert len(set(last)) == len(run_ids)
+
+
+def workers(vezna: Installation) -> dict[str, list[str]]:
+    """The GPUs of each worker that is there."""
+    rows = vezna.api.get("/workers").json()
+    return {row["name"]: [gpu["uuid"] for gpu in row["devices"]] for row in rows if row["state"] != "lost"}
+
+
+@contextmanager
+def another_worker(vezna: Installation, name: str = "") -> Iterator[None]:
+    """Another worker on the same host, with the same GPUs; without a name it chooses one."""
+    before = set(workers(vezna))
+    added = vezna.add_worker("another", VEZNA_WORKER_NAME=name)
+    try:
+        until(lambda: len(set(workers(vezna)) - before) == 1, 60)
+        yield
+    finally:
+        vezna.remove_worker(added)
+
+
+def test_a_worker_with_two_gpus_trains_two_runs_at_once_and_the_third_waits(vezna: Installation) -> None:
+    first, second, third = (vezna.submit("trains") for _ in range(3))
+    busy(vezna, first, second)
+    [(_name, uuids)] = workers(vezna).items()
+    assert uuids == [A, B]
+
+    def gpus() -> list[tuple[bool, int | None]]:
+        [row] = vezna.api.get("/workers").json()
+        return [(gpu["run_id"] in (first, second), gpu["free_bytes"]) for gpu in row["devices"]]
+
+    until(lambda: gpus() == [(True, fake_gpus.FREE_MIB * 2**20)] * 2, 30)
+    assert vezna.run(third).status == "queued"
+    waiting = [p for p in vezna.processes() if "worker.training.child" in " ".join(p.cmdline()) and p.cwd() == "/"]
+    assert sorted(spare.environ()["CUDA_VISIBLE_DEVICES"] for spare in waiting) == [A, B], "a spare for each GPU"
+    vezna.finish(second)
+    until(lambda: bool(vezna.run(third).step), 60)
+    busy(vezna, first, third)
+    for run_id in (first, third):
+        vezna.finish(run_id)
+    for run_id in (first, second, third):
+        vezna.require_succeeded_once(run_id)
+
+
+def test_two_workers_of_one_host_have_two_names_and_never_share_a_gpu(vezna: Installation) -> None:
+    with another_worker(vezna):
+        names = sorted(workers(vezna))
+        assert names[1] == f"{names[0]}-2"
+        assert list(workers(vezna).values()) == [[A, B], [A, B]]
+        runs = [vezna.submit("trains") for _ in range(2)] + [vezna.submit("succeeds") for _ in range(6)]
+        busy(vezna, *runs[:2])
+        for run_id in runs[:2]:
+            vezna.finish(run_id)
+        for run_id in runs:  # a GPU that is shared fails its second run
+            vezna.require_succeeded_once(run_id, seconds=120)
+            assert len(gpus_of(vezna, run_id)) == 1
+    until(lambda: len(workers(vezna)) == 1, 30)
+
+
+def test_the_gpus_of_a_killed_worker_are_free_once_its_leases_end(vezna: Installation) -> None:
+    first, second = vezna.submit("trains"), vezna.submit("trains")
+    busy(vezna, first, second)
+    vezna.kill("worker")
+    assert set(holders(vezna).values()) == {first, second}
+    with another_worker(vezna, "other"):
+        for run_id in (first, second):
+            vezna.finish(run_id)
+            run = vezna.require_succeeded_once(run_id, attempts=2)
+            assert run.worker == "other"
+
+
+def test_a_run_whose_gpu_disappears_goes_on_on_another(vezna: Installation, folder: Path) -> None:
+    run_id = vezna.submit("trains")
+    vezna.until_checkpoint(run_id)
+    [lost] = gpus_of(vezna, run_id)
+    fake_gpus.lose(lost, folder)
+    vezna.require_succeeded_once(run_id, attempts=2)
+    [left] = {A, B} - {lost}
+    assert gpus_of(vezna, run_id) == [lost, left]
+    assert any("The driver lost the GPU" in line for line in vezna.messages(run_id))
+
+    def problems() -> list[str]:
+        [row] = vezna.api.get("/workers").json()
+        return [gpu["uuid"] for gpu in row["devices"] if gpu["problem"]]
+
+    until(lambda: problems() == [lost], 30)
+    later = [vezna.submit("succeeds") for _ in range(3)]
+    for number in later:
+        vezna.require_succeeded_once(number)
+        assert gpus_of(vezna, number) == [left]
+    (folder / "gpus" / f"{lost}.lost").rename(folder / "gpus" / lost)
+
+
+def test_on_postgresql_two_workers_race_for_three_gpus(
+    tmp_path: Path, postgres: str, migrated_template: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in fake_gpus.install(tmp_path, A, B, C).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "home").mkdir()
+    url = new_postgres_database(postgres, migrated_template)
+    with installation(tmp_path, url, DEVICE="cuda") as vezna, another_worker(vezna):
+        runs = [vezna.submit("trains") for _ in range(9)]
+        until(lambda: None not in holders(vezna).values(), 60)
+        busy(vezna, *(run_id for run_id in holders(vezna).values() if run_id))
+        for run_id in runs:
+            vezna.finish(run_id)
+        for run_id in runs:
+            vezna.require_succeeded_once(run_id, seconds=120)
+        assert set(holders(vezna).values()) == {None}

@@ -1,0 +1,66 @@
+"""A worker sees how much memory of its GPUs is free, and when one of them disappears."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import fake_gpus
+from worker import nvidia
+from worker.device import Card
+from worker.gpu_watch import LOST, GpuWatch
+
+A, B = "GPU-0a", "GPU-0b"
+FREE = fake_gpus.FREE_MIB * nvidia.MIB
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuWatch:
+    """It watches two GPUs, which are there, and a MIG slice."""
+    for name, value in fake_gpus.install(tmp_path, A, B).items():
+        monkeypatch.setenv(name, value)
+    return GpuWatch([Card(uuid=uuid, name="NVIDIA L4", memory_bytes=1, bf16=True) for uuid in (A, B, "MIG-1")])
+
+
+def seen(watch: GpuWatch) -> list[tuple[int | None, str]]:
+    return [(gpu.free_bytes, gpu.problem) for gpu in watch.seen]
+
+
+def test_the_free_memory_of_a_gpu_is_what_its_driver_says(watch: GpuWatch) -> None:
+    assert seen(watch) == [(None, "")] * 3
+    watch.look()
+    assert seen(watch) == [(FREE, ""), (FREE, ""), (None, "")]
+
+
+def test_a_gpu_that_fell_off_the_bus_has_a_problem_though_nvidia_smi_lists_no_gpu_then(
+    watch: GpuWatch, tmp_path: Path
+) -> None:
+    fake_gpus.lose(B, tmp_path)
+    assert nvidia.memory() == {}
+    watch.look()
+    assert seen(watch) == [(None, ""), (None, LOST), (None, "")]
+    (tmp_path / "gpus" / f"{B}.lost").rename(tmp_path / "gpus" / B)
+    watch.look()
+    assert seen(watch) == [(FREE, ""), (None, LOST), (None, "")], "the worker has to start again"
+
+
+def test_a_gpu_that_was_removed_has_a_problem(watch: GpuWatch, tmp_path: Path) -> None:
+    (tmp_path / "gpus" / A).unlink()
+    watch.look()
+    assert seen(watch) == [(None, LOST), (FREE, ""), (None, "")]
+
+
+@pytest.mark.parametrize("script", ["exit 9", "sleep 60", "echo ', ,'; exit 0", "kill -9 $$"])
+def test_a_driver_that_does_not_answer_proves_nothing(
+    watch: GpuWatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr(nvidia, "SECONDS", 0.3)
+    (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
+    watch.look()
+    assert seen(watch) == [(None, "")] * 3
+
+
+def test_a_machine_without_nvidia_smi_knows_nothing(watch: GpuWatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    watch.look()
+    assert seen(watch) == [(None, "")] * 3
+    assert (nvidia.mig_slices(), nvidia.is_lost(A)) == ([], False)
