@@ -45,6 +45,7 @@ from app.store.tables import (
     ArtifactRow,
     BaseModelRow,
     DatasetRow,
+    DeviceRow,
     EstimateRow,
     RunEventRow,
     RunRow,
@@ -63,6 +64,8 @@ BASELINES = {"most-frequent": 0.231, "tfidf": 0.786}
 PEAK = {"full": 403, "lora": 150, "head-only": 121}
 SECONDS = {"full": 54.0, "lora": 28.0, "head-only": 18.0}
 TRAINABLE = {"full": 22_715_141, "lora": 75_653, "head-only": 1_925}
+GPUS = ("GPU-5f3a9c1e-7d24-4b1b-9a57-0c6b1f0e8d01", "GPU-5f3a9c1e-7d24-4b1b-9a57-0c6b1f0e8d02")
+"""Of the worker `gpu-1`."""
 LOST_WORKER = "cpu-2"
 SIZE = {"full": 90_900_000, "lora": 310_000, "head-only": 8_400}
 
@@ -319,7 +322,10 @@ def add_workers(session: Session, run_id: int) -> None:
         "memory_bytes": 24 * 1024 * MIB,
         "cores": 8,
         "capabilities": ["qlora"],
+        "devices_json": [{"uuid": uuid, "free_bytes": 23 * 1024 * MIB, "problem": ""} for uuid in GPUS],
     }
+    for uuid in GPUS:
+        session.add(DeviceRow(uuid=uuid, name="NVIDIA L4", memory_bytes=24 * 1024 * MIB))
     session.add(WorkerRow(name="cpu-1", run_id=run_id, **host))
     session.add(WorkerRow(name="gpu-1", **card))
     session.add(WorkerRow(name=LOST_WORKER, heartbeat_at=now() - timedelta(minutes=20), **host))

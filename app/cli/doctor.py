@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.client import without_credentials
 from app.cli.shared import Json, show
+from app.cli.terminal.workers import gpu_words
 from app.domain.errors import Invalid, Unavailable
 from app.queue import Doorbell
 from app.services import workers as worker_service
@@ -61,6 +62,7 @@ class Finding:
 class _Card(BaseModel):
     """What `worker.probe` prints of a GPU."""
 
+    uuid: str
     name: str
     problem: str
 
@@ -223,15 +225,17 @@ def workers(database: Database, settings: Settings) -> Iterator[Finding]:
     if not any(view.state != "lost" for view in known):
         yield Finding("workers", "problem", "No worker that trains is running", start)
     for view in known:
-        said = f"{view.name} is {view.state}, heartbeat {view.seconds_since_heartbeat:.0f} s ago"
+        said = f"{view.name} is {view.state}, heartbeat {view.seconds_since_heartbeat:.0f} s ago{gpu_words(view)}"
         if view.state == "lost":
             yield Finding("workers", "warning", said, "Start it again, or ignore it if it was removed")
         elif view.problem:
             yield Finding("workers", "warning", f"{said}; {view.problem.rstrip('.')}", "Mend its GPU, then restart it")
         else:
             yield Finding("workers", "ok", said)
-    if waiting and any(view.state == "idle" for view in known):
-        said = f"{waiting} queued runs wait, though a worker is idle: no control node sweeps"
+        for gpu in (gpu for gpu in view.devices if gpu.problem and view.state != "lost"):
+            yield Finding("workers", "warning", f"{view.name} lost {gpu.name} ({gpu.uuid})", gpu.problem.rstrip("."))
+    if waiting and any(view.takes_runs for view in known):
+        said = f"{waiting} queued runs wait, though a worker could take one: no control node sweeps"
         yield Finding("control", "problem", said, "Start it: celery -A worker.celery worker -Q control")
 
 
@@ -290,7 +294,7 @@ def gpu(settings: Settings, run: Callable[..., Any] = subprocess.run) -> Iterato
                 "gpu", "problem", f"{card.name}: {card.problem.rstrip('.')}", "Install a matching torch or driver"
             )
         else:
-            yield Finding("gpu", "ok", f"{card.name} works")
+            yield Finding("gpu", "ok", f"{card.name} works ({card.uuid})")
     if settings.device == "cuda" and not working:
         yield Finding("gpu", "problem", probe.problem or "No GPU works", "Mend it, or set VEZNA_DEVICE=cpu")
     elif not probe.cards:

@@ -15,9 +15,11 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.cli import doctor
+from app.domain.resources.devices import GIB, Gpu, VisibleGpu
 from app.services import workers
 from app.settings import Settings
-from app.store.queries import clock
+from app.store.queries import clock, devices
+from app.store.queries import workers as worker_queries
 from app.store.session import Database
 from app.store.tables import WorkerRow
 from tests.integration.test_cli import vezna
@@ -137,7 +139,7 @@ def test_a_lost_worker_and_an_absent_control_node(installed: Database, filled_fi
 
 def test_a_broken_gpu_and_a_probe_that_fails(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, CARDS % "")
-    assert examined()["gpu"] == [{"state": "ok", "message": "A100 works", "remedy": ""}]
+    assert examined()["gpu"] == [{"state": "ok", "message": "A100 works (a)", "remedy": ""}]
     answering(monkeypatch, CARDS % "no kernel image")
     assert "no kernel image" in only_problem(examined(), "gpu")["message"]
     answering(monkeypatch, "Segmentation fault")
@@ -222,3 +224,17 @@ def test_the_broker_of_vezna_up_is_found_while_it_runs(installed: Database, tmp_
 def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert vezna(monkeypatch, "--version") == 0
     assert capsys.readouterr().out == f"vezna {version('vezna')}\n"
+
+
+def test_each_gpu_of_a_worker_is_named_with_what_has_it_and_one_that_is_lost_is_a_warning(installed: Database) -> None:
+    card = {"device": "cuda", "device_name": "L4", "memory_bytes": 24 * GIB, "cores": 8}
+    gpus = [Gpu(uuid=uuid, name="L4", memory_bytes=24 * GIB) for uuid in ("GPU-a", "GPU-b", "GPU-c")]
+    with installed.transaction() as session:
+        workers.sign_on(session, "w1", gpus=gpus, **card)
+        devices.take(session, ["GPU-b"], run_id=7, epoch=1, worker="w1")
+        seen = [VisibleGpu(uuid="GPU-a"), VisibleGpu(uuid="GPU-b", free_bytes=2 * GIB)]
+        lost = VisibleGpu(uuid="GPU-c", problem="The driver no longer lists it.")
+        worker_queries.beat(session, "w1", clock.now(session), [*seen, lost])
+    [worker, warning] = examined()["workers"]
+    assert worker["state"] == "ok" and worker["message"].endswith("; L4: free; L4: run 7, 2.0 of 24.0 GiB free")
+    assert warning == {"state": "warning", "message": "w1 lost L4 (GPU-c)", "remedy": "The driver no longer lists it"}

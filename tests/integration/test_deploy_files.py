@@ -126,9 +126,7 @@ def test_the_systemd_units_are_valid_and_run_the_containers_commands(tmp_path: P
         [started] = re.findall(r"^ExecStart=/opt/vezna/.venv/bin/(.+)$", unit, re.MULTILINE)
         assert started.replace("%%", "%") == command
         assert "NoNewPrivileges=yes" in unit and "User=vezna" in unit
-        (tmp_path / f"{name}.service").write_text(
-            re.sub(r"/opt/vezna/\.venv/bin/\w+", "/bin/true", unit)
-        )
+        (tmp_path / f"{name}.service").write_text(re.sub(r"/opt/vezna/\.venv/bin/\w+", "/bin/true", unit))
         if name == "vezna-migrate":  # a failed one is tried again, and keeps no other down for good
             assert "Restart=on-failure" in unit and "RestartSec=5" in unit
         else:

@@ -64,6 +64,7 @@ class ConfounderKind(StrEnum):
     PRECISION = "precision"
     MEMORY_MEASURE = "memory_measure"
     OVERLAP = "overlap"
+    SHARED_HOST = "shared_host"
     WORKER = "worker"
     LIBRARIES = "libraries"
     TRAIN_FRACTION = "train_fraction"
@@ -98,6 +99,7 @@ EFFECTS: dict[ConfounderKind, Effect] = {
     ConfounderKind.PRECISION: Effect.COST,
     ConfounderKind.MEMORY_MEASURE: Effect.COST,
     ConfounderKind.OVERLAP: Effect.COST,
+    ConfounderKind.SHARED_HOST: Effect.DOUBT,
     ConfounderKind.WORKER: Effect.COST,
     ConfounderKind.LIBRARIES: Effect.DOUBT,
     ConfounderKind.TRAIN_FRACTION: Effect.DOUBT,

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.confounders import Confounder
+from app.domain.comparison.confounders import Confounder, ConfounderKind
 from app.domain.comparison.costs import ArmCosts
 from app.domain.comparison.intervals import Difference, ScoreInterval
 from app.domain.comparison.proportions import UnpairedDifference
@@ -211,19 +211,28 @@ def marker_fills(families: Iterable[Family]) -> list[int]:
     return fills
 
 
-def overlapping(runs: Mapping[str, Sequence[RunOutcome]]) -> tuple[str, ...]:
-    """Arms, of runs by arm, with a run during which another ran on the same worker."""
-    spans: dict[str, list[tuple[datetime, datetime, str]]] = {}
+def overlapping(runs: Mapping[str, Sequence[RunOutcome]], *, on_one_device: bool = True) -> tuple[str, ...]:
+    """Arms, of runs by arm, with a run during which another ran on the same worker and, with `on_one_device`, on the
+    same GPU or on its CPU."""
+    spans: dict[object, list[tuple[datetime, datetime, str]]] = {}
     for arm, outcomes in runs.items():
         for run in outcomes:
             if run.worker and run.started_at and run.finished_at:
-                spans.setdefault(run.worker, []).append((run.started_at, run.finished_at, arm))
+                gpus = tuple(run.result.environment.gpus) if run.result and on_one_device else ()
+                spans.setdefault((run.worker, gpus), []).append((run.started_at, run.finished_at, arm))
     overlapped: dict[str, None] = {}
-    for on_worker in spans.values():
+    for on_device in spans.values():
         latest: tuple[datetime, str] | None = None
-        for start, end, arm in sorted(on_worker):
+        for start, end, arm in sorted(on_device):
             if latest and start < latest[0]:
                 overlapped |= {latest[1]: None, arm: None}
             if latest is None or end > latest[0]:
                 latest = end, arm
     return tuple(overlapped)
+
+
+def overlaps(runs: Mapping[str, Sequence[RunOutcome]]) -> dict[ConfounderKind, Sequence[str]]:
+    """Arms, of runs by arm, with runs that overlapped on one device, else on one worker."""
+    on_one_device = overlapping(runs)
+    shared = [arm for arm in overlapping(runs, on_one_device=False) if arm not in on_one_device]
+    return {ConfounderKind.OVERLAP: on_one_device, ConfounderKind.SHARED_HOST: shared}

@@ -28,7 +28,7 @@ from app.domain.comparison.confounders import (
 from app.domain.comparison.costs import ArmCosts
 from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed
 from app.domain.comparison.intervals import CONFIDENCE, ScoreInterval, score_interval
-from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlapping
+from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlaps
 from app.domain.comparison.proportions import newcombe, wilson
 from app.domain.comparison.verdict import (
     ArmVerdict,
@@ -229,7 +229,7 @@ def _confounders(arms: Sequence[RunArm], predeclared: AbstractSet[int] | None) -
     facts: dict[ConfounderKind, Sequence[str]] = {
         ConfounderKind.TEST_ITEMS: [arm.title for arm in scored] if len(keys) > 1 else [],
         ConfounderKind.NO_ITEMS: [arm.title for arm in scored if not all(run.items_key for run in arm.scored)],
-        ConfounderKind.OVERLAP: overlapping({arm.title: arm.scored for arm in scored}),
+        **overlaps({arm.title: arm.scored for arm in scored}),
         ConfounderKind.IMPORTED: [arm.title for arm in arms if arm.imported],
         ConfounderKind.REFERENCE: [
             arm.title

@@ -31,7 +31,7 @@ from app.domain.comparison.model import (
     RunOutcome,
     marker_fills,
     most_common,
-    overlapping,
+    overlaps,
 )
 from app.domain.comparison.score_matrices import base_scores, common_items, matrices
 from app.domain.comparison.verdict import VerdictKind, best_indistinguishable, confidence_after, judge
@@ -264,7 +264,7 @@ def _confounders(
     }
     several_workers = len({run.worker for outcomes in done.values() for run in outcomes}) > 1
     facts: dict[ConfounderKind, Sequence[str]] = {
-        ConfounderKind.OVERLAP: overlapping(done),
+        **overlaps(done),
         ConfounderKind.WORKER: [title for title, outcomes in done.items() if outcomes] if several_workers else [],
         ConfounderKind.UNTUNED: [arm.title for arm in scored if not (arm.tuning and arm.tuning.compares_rates)],
         ConfounderKind.ONE_SEED: [arm.title for arm in scored if arm.score and arm.score.seeds == 1],

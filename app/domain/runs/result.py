@@ -170,6 +170,8 @@ class Environment(_Value):
     device: str
     """`cpu`, `cuda:0`."""
     device_name: str
+    gpus: list[str] = Field(default_factory=list)
+    """UUIDs of the GPUs that the attempt had; empty on a CPU, and for runs before Vezna recorded them."""
     threads: int
     precision: Literal["fp32", "bf16"]
     """What is computed in; what trains is float32 always."""

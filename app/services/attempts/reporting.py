@@ -131,8 +131,10 @@ def checkpointed(session: Session, claimed: Claim, stored: StoredCheckpoint) -> 
 
 def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, stored: dict[str, str]) -> None:
     """Write a result, once. `stored` gives each artifact's place in the files store. Raises Fenced."""
+    environment = result.environment.model_copy(update={"gpus": list(claimed.gpus)})
+    result = result.model_copy(update={"environment": environment})
     test, base = (None if claimed.trial else result.evaluation(subject, "test") for subject in ("adapted", "base"))
-    train, environment = result.clocks.train, result.environment
+    train = result.clocks.train
     ended = end(
         session,
         bell,

@@ -23,6 +23,7 @@ ANCHORS = {
     ConfounderKind.ONE_SEED: "arms",
     ConfounderKind.UNTUNED: "conditions",
     ConfounderKind.OVERLAP: "time",
+    ConfounderKind.SHARED_HOST: "time",
     ConfounderKind.WORKER: "time",
 }
 """Where on the page more is said of a confounder; of others among the conditions."""

@@ -1,12 +1,36 @@
 """The context of the workers page."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from app.domain.resources.calibration import Accuracy
 from app.services.resources.calibration import Assumption
-from app.services.workers import WorkerView
+from app.services.workers import DeviceView, WorkerView
 from app.store.tables import RunRow
+
+
+@dataclass
+class GpuRow:
+    """A GPU, once, however many workers see it."""
+
+    device: DeviceView
+    workers: list[str] = field(default_factory=list)
+    """That may use it, by name."""
+
+    @property
+    def state(self) -> Literal["idle", "running", "lost"]:
+        """Free, in use, or unusable."""
+        return "running" if self.device.run_id is not None else "lost" if self.device.problem else "idle"
+
+
+def gpu_rows(workers: Sequence[WorkerView]) -> list[GpuRow]:
+    """The GPUs of the workers that are there, in their order."""
+    rows: dict[str, GpuRow] = {}
+    for worker in workers:
+        for device in worker.devices if worker.state != "lost" else ():
+            rows.setdefault(device.uuid, GpuRow(device)).workers.append(worker.name)
+    return list(rows.values())
 
 
 @dataclass(frozen=True)
@@ -14,6 +38,7 @@ class WorkersPage:
     """Workers, the queue, and the accuracy of estimates."""
 
     workers: Sequence[WorkerView]
+    gpus: Sequence[GpuRow]
     running: Mapping[int, RunRow]
     """By id."""
     queue: Sequence[RunRow]

@@ -9,7 +9,7 @@ from app.services import workers
 from app.services.resources.calibration import accuracy, assumed
 from app.store.queries import run_list, runs, studies
 from app.web.http.dependencies import Config, Reading
-from app.web.pages.workers.context import WorkersPage
+from app.web.pages.workers.context import WorkersPage, gpu_rows
 from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
@@ -27,8 +27,10 @@ def index(request: Request, session: Reading, settings: Config, render: Render) 
     by_device: dict[tuple[str, str], list[Accuracy]] = {}
     for row in () if polls else accuracy(session):
         by_device.setdefault((row.device_name, row.precision), []).append(row)
+    live = workers.live(session, settings)
     page = WorkersPage(
-        workers=workers.live(session, settings),
+        workers=live,
+        gpus=gpu_rows(live),
         running={run.id: run for run in running},
         queue=queue,
         studies=studies.names(session, {run.study_id for run in (*queue, *running) if run.study_id}),

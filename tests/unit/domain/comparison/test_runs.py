@@ -12,7 +12,9 @@ from app.domain.comparison.costs import ArmCosts
 from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed
 from app.domain.comparison.runs import RunComparison, compare_runs
 from app.domain.comparison.verdict import Basis, Reason, VerdictKind, judge
+from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
+from tests.results import result
 
 HERE: dict[ConditionName, str] = {
     "task": "sequence-classification",
@@ -290,3 +292,17 @@ def test_settings_that_differ_are_told_from_those_that_are_the_same() -> None:
     )
     assert found.settings == {"a": ("1", "1"), "b": ("2", "3"), "r": ("", "8")}
     assert found.differing_settings == {"b": ("2", "3"), "r": ("", "8")}
+
+
+def test_times_of_runs_on_different_gpus_of_a_worker_compare_with_a_doubt() -> None:
+    def on(gpu: str) -> RunResult:
+        plain = result()
+        return plain.model_copy(update={"environment": plain.environment.model_copy(update={"gpus": [gpu]})})
+
+    first = run(1, result=on("GPU-a"), **span(0, 10))
+    found = compare_runs([first, run(2, "LoRA", result=on("GPU-b"), **span(1, 12))])
+    assert ConfounderKind.SHARED_HOST in whats(found) and ConfounderKind.OVERLAP not in whats(found)
+    assert found.times_comparable
+    shared = compare_runs([first, run(2, "LoRA", result=on("GPU-a"), **span(1, 12))])
+    assert ConfounderKind.OVERLAP in whats(shared) and ConfounderKind.SHARED_HOST not in whats(shared)
+    assert not shared.times_comparable

@@ -5,10 +5,14 @@ import re
 
 from fastapi.testclient import TestClient
 
+from app.domain.resources.devices import GIB, Gpu, VisibleGpu
 from app.services import workers
+from app.store.queries import clock, devices
+from app.store.queries import workers as worker_queries
 from app.store.tables import EstimateRow
 from tests import filled_estimates
 from tests.factories import plain
+from tests.filled import GPUS
 from tests.unit.web.conftest import database_of
 
 CLASSES = "sequence-classification"
@@ -78,3 +82,29 @@ def test_a_worker_whose_gpu_does_not_work_is_named_with_the_reason(full: TestCli
     text = plain(html.unescape(full.get("/workers").text))
     assert "w9 cannot use a GPU" in text and problem in text
     assert [one["problem"] for one in full.get("/api/v1/workers").json() if one["name"] == "w9"] == [problem]
+
+
+def test_every_gpu_is_shown_once_with_its_run_its_worker_and_its_free_memory(full: TestClient) -> None:
+    running = next(one["run_id"] for one in full.get("/api/v1/workers").json() if one["name"] == "cpu-1")
+    a, b = GPUS
+    with database_of(full).transaction() as session:
+        devices.take(session, [b], run_id=running, epoch=1, worker="gpu-2")
+        card = {"device": "cuda", "device_name": "NVIDIA L4", "memory_bytes": 24 * GIB, "cores": 8}
+        gpu = Gpu(uuid=b, name="NVIDIA L4", memory_bytes=24 * GIB)
+        workers.sign_on(session, "gpu-2", gpus=[gpu], **card)
+        lost = VisibleGpu(uuid=a, problem="The driver no longer lists it.")
+        used = VisibleGpu(uuid=b, free_bytes=2 * GIB)
+        worker_queries.beat(session, "gpu-1", clock.now(session), [lost, used])
+    text = plain(html.unescape(full.get("/workers").text))
+    assert "gpu-1 lost a GPU" in text and f"NVIDIA L4 ({a}): The driver no longer lists it." in text
+    rows = re.findall(r"<tr>.*?</tr>", text.split('id="gpus"')[1].split('id="queue"')[0], re.DOTALL)[1:]
+    assert [re.findall(r'title="(.*?)"', row) for row in rows] == [[a], [b]]
+    assert "lost" in rows[0] and "in use" in rows[1] and f'href="/runs/{running}"' in rows[1]
+    assert '<td data-label="Worker">gpu-2</td>' in rows[1] and "2.0 GiB" in rows[1]
+    assert "2 × NVIDIA L4" in text
+    answer = {one["name"]: one["devices"] for one in full.get("/api/v1/workers").json()}
+    assert [(one["uuid"], one["run_id"], one["worker"], one["free_bytes"]) for one in answer["gpu-1"]] == [
+        (a, None, None, None),
+        (b, running, "gpu-2", 2 * GIB),
+    ]
+    assert (answer["gpu-1"][0]["problem"], answer["cpu-1"]) == ("The driver no longer lists it.", [])
