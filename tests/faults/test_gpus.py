@@ -133,6 +133,22 @@ def test_the_gpus_of_a_killed_worker_are_free_once_its_leases_end(vezna: Install
             assert run.worker == "other"
 
 
+def test_a_worker_that_is_told_to_stop_hands_both_runs_back_and_frees_their_gpus(vezna: Installation) -> None:
+    first, second = vezna.submit("trains"), vezna.submit("trains")
+    busy(vezna, first, second)
+    worker = vezna.child("worker")
+    worker.stop()
+    worker.process.wait(60)
+    assert set(holders(vezna).values()) == {None}
+    for run_id in (first, second):
+        run = vezna.run(run_id)
+        assert (run.status, run.attempts) == ("queued", 0)
+        vezna.finish(run_id)
+    vezna.restart()
+    for run_id in (first, second):
+        vezna.require_succeeded_once(run_id, attempts=2)
+
+
 def test_a_run_whose_gpu_disappears_goes_on_on_another(vezna: Installation, folder: Path) -> None:
     run_id = vezna.submit("trains")
     vezna.until_checkpoint(run_id)

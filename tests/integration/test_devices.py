@@ -71,6 +71,7 @@ def test_a_claim_takes_the_preferred_gpu_else_another_and_else_the_run_waits(
     assert (waiting.status, waiting.epoch, waiting.attempts, waiting.rung_at) == ("queued", 0, 0, None)
     with registered.reading() as session:
         said = [event.message for event in runs.view(session, third).events]
+        assert runs.view(session, first.run_id).events[-1].message == f"claimed by w1, attempt 1, {B}"
     assert said == ["queued", "Waiting for a GPU: w1 has none that is free."]
     assert holders(registered) == {A: (second.run_id, 1, "w1"), B: (first.run_id, 1, "w1")}
 
@@ -251,3 +252,18 @@ def test_the_sweep_rings_while_a_gpu_is_free(registered: Database, bell: SilentB
     claimed(registered, bell, "w1", B)
     in_transaction(registered, lambda s: run_queries.to_ring(s, waiting))
     assert in_transaction(registered, lambda s: sweep.sweep(s, bell, patient)).rung == 0
+
+
+def test_a_result_names_its_gpu_and_measures_a_worker_whose_gpus_are_of_that_kind(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    measured = result()
+    for name in ("NVIDIA L4", "NVIDIA T4"):
+        sign_on(registered, "w1", CARDS[0])
+        held = claimed(registered, bell, "w1", A)
+        facts = {"device_name": name, "precision": "fp32", "matmul_flops": float(held.run_id)}
+        on_it = measured.model_copy(update={"environment": measured.environment.model_copy(update=facts)})
+        in_transaction(registered, lambda s, held=held, on_it=on_it: attempts.finish(s, bell, held, on_it, {}))
+        ended = row(registered, held.run_id).result
+        assert ended is not None and ended.environment.gpus == [A]
+    assert view(registered, settings).matmul_flops == held.run_id - 1, "of the L4, which the worker has"

@@ -132,7 +132,8 @@ def claim(
     for table in (steps, evaluations, artifacts, weight_deltas):
         table.clear(session, run_id)
     workers.occupy(session, worker, run_id)
-    events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}")
+    on = "".join(f", {uuid}" for uuid in taken_gpus)
+    events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}{on}")
     model = base_models.by_id(session, run.base_model_id)
     dataset = datasets.by_id(session, run.dataset_id)
     general = _general_text(session, run)

@@ -159,7 +159,9 @@ def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, 
     if not ended:
         raise _fenced(claimed)
     bf16 = environment.precision == "bf16"
-    workers.measured(session, claimed.worker, environment.matmul_flops, environment.matmul_rates, bf16=bf16)
+    gpu_name = environment.device_name if claimed.gpus else None
+    flops, rates = environment.matmul_flops, environment.matmul_rates
+    workers.measured(session, claimed.worker, flops, rates, bf16=bf16, gpu_name=gpu_name)
     for file in result.artifacts:
         session.add(ArtifactRow(run_id=claimed.run_id, file=stored[file.name], **file.model_dump()))
     score = f": test {numbers(test)}" if test else ""

@@ -75,11 +75,18 @@ def drain(session: Session, name: str) -> None:
 
 
 def measured(
-    session: Session, name: str, matmul_flops: float | None, matmul_rates: Mapping[int, float], *, bf16: bool
+    session: Session,
+    name: str,
+    matmul_flops: float | None,
+    matmul_rates: Mapping[int, float],
+    *,
+    bf16: bool,
+    gpu_name: str | None,
 ) -> None:
     """Record the matrix-product throughput of a worker's device if an attempt has measured it, in bfloat16 where the
-    device has that."""
+    device has that. `gpu_name`: of the attempt's GPU, since a worker may have GPUs of several kinds; None on a CPU."""
     if matmul_flops is not None:
         query = update(WorkerRow).where(WorkerRow.name == name, WorkerRow.bf16.is_(bf16))
+        query = query.where(WorkerRow.device_name == gpu_name) if gpu_name is not None else query
         rates = {str(width): rate for width, rate in matmul_rates.items()}
         session.execute(query.values(matmul_flops=matmul_flops, matmul_rates=rates))
