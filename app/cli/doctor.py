@@ -287,7 +287,6 @@ def gpu(settings: Settings, run: Callable[..., Any] = subprocess.run) -> Iterato
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         yield Finding("gpu", "problem", f"torch cannot be used: {error}", "Reinstall torch and check the driver")
         return
-    working = [card for card in probe.cards if not card.problem]
     for card in probe.cards:
         if card.problem:
             yield Finding(
@@ -295,7 +294,7 @@ def gpu(settings: Settings, run: Callable[..., Any] = subprocess.run) -> Iterato
             )
         else:
             yield Finding("gpu", "ok", f"{card.name} works ({card.uuid})")
-    if settings.device == "cuda" and not working:
+    if settings.device == "cuda" and all(card.problem for card in probe.cards):
         yield Finding("gpu", "problem", probe.problem or "No GPU works", "Mend it, or set VEZNA_DEVICE=cpu")
     elif not probe.cards:
         yield Finding("gpu", "ok", f"No GPU, training runs on the CPU ({probe.problem.rstrip('.')})")
