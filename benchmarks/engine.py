@@ -1,10 +1,11 @@
-"""How fast the engine is, beside what one would write without it: transformers' Trainer and PEFT with their defaults.
+"""How fast the engine is, beside what one would write without it: transformers' Trainer and PEFT.
 
     python benchmarks/engine.py [texts.csv] [--only lora,full,overhead,prefix,start,precision] [--quick] …
 
-`lora` and `full`: the same base model, rows, epochs, batch size and learning rate on both sides, each run in a process
-of its own, in turns. Ours is the trainer as a worker starts it, in its environment; theirs is
-benchmarks/speed/plain.py in the caller's. A side's seconds are those of training alone, its tokens real ones,
+`lora` and `full`: the same base model, rows, epochs, batch size and learning rate on all sides, each run in a process
+of its own, in turns. `ours` is the trainer as a worker starts it, in its environment, `padding-free` the same with that
+option; `defaults` is benchmarks/speed/plain.py in the caller's environment, `tuned` the same with bfloat16, batches of
+rows of similar length and threads that do not spin. A side's seconds are those of training alone, its tokens real ones,
 without padding. A ratio counts only where the losses agree, so they stand beside it. `overhead` is what reporting takes
 of a step; `prefix`, `start` and `precision` are prefix.py, job_start.py and precision.py.
 
@@ -15,13 +16,16 @@ does nothing else: OpenMP's threads wait in a spin by default, so company costs 
 import argparse
 import csv
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -43,7 +47,9 @@ SPECS: dict[str, LoraSpec | FullSpec] = {
     "lora": LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]),
     "full": FullSpec(),
 }
-WANTED = {"lora": 3.0, "full": 2.0}
+TUNED = {"bf16": True, "use_cpu": True, "train_sampling_strategy": "group_by_length"}
+"""The Trainer's arguments with which it is fastest here."""
+SIDES = ("defaults", "tuned", "ours", "padding-free")
 
 
 @dataclass(frozen=True)
@@ -99,13 +105,14 @@ def articles() -> list[tuple[str, str]]:
     return [(file.read_text(encoding="utf-8", errors="replace"), file.parent.name) for file in data.glob("*/*.txt")]
 
 
-def ours(method: str, work: Workload, seed: int, directory: Path) -> Side:
+def ours(method: str, work: Workload, seed: int, directory: Path, padding_free: bool = False) -> Side:
     """A trainer's run, as a worker starts it."""
     training = TrainingArguments(
         num_train_epochs=work.epochs,
         per_device_train_batch_size=work.batch_size,
         max_length=work.max_length,
         warmup_steps=0,  # as the other side's default
+        padding_free=padding_free,
         seed=seed,
     )
     spec = RunSpec(base_model="packaged", dataset="benchmark", method=SPECS[method], training=training)
@@ -117,7 +124,7 @@ def ours(method: str, work: Workload, seed: int, directory: Path) -> Side:
     return Side(result.clocks.train, result.tokens, loss, tested.loss, score, result.steps, precision)
 
 
-def theirs(method: str, work: Workload, seed: int, directory: Path) -> Side:
+def theirs(method: str, work: Workload, seed: int, directory: Path, tuned: bool = False) -> Side:
     """The plain script's run, in the environment of whoever started this."""
     task = directory / "task.json"
     content = {
@@ -132,23 +139,33 @@ def theirs(method: str, work: Workload, seed: int, directory: Path) -> Side:
         "max_length": work.max_length,
         "seed": seed,
         "output": str(directory / "output"),
+        "flags": TUNED if tuned else {},
     }
     task.write_text(json.dumps(content), encoding="utf-8")
     command = [sys.executable, str(HERE / "speed" / "plain.py"), str(task)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | ({"OMP_WAIT_POLICY": "passive"} if tuned else {})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
     return Side(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def compare(method: str, work: Workload, peaks: dict[str, float]) -> list[Side]:
+RUN: dict[str, Callable[[str, Workload, int, Path], Side]] = {
+    "defaults": theirs,
+    "tuned": partial(theirs, tuned=True),
+    "ours": ours,
+    "padding-free": partial(ours, padding_free=True),
+}
+
+
+def compare(method: str, work: Workload, peaks: dict[str, float], sides: Sequence[str]) -> list[Side]:
     """Print a method's table. Returns our runs."""
     flops = work.epochs * training_flops(method, [row.text for row in work.train], len(work.labels), work.max_length)
-    found: dict[str, list[Side]] = {"ours": [], "theirs": []}
-    run = {"ours": ours, "theirs": theirs}
+    found: dict[str, list[Side]] = {side: [] for side in sides}
     for seed in range(work.rounds):
-        for side in ("ours", "theirs") if seed % 2 else ("theirs", "ours"):
-            found[side].append(in_turn(run[side], method, work, seed))
+        for side in sides if seed % 2 else sides[::-1]:
+            found[side].append(in_turn(RUN[side], method, work, seed))
+            print(f"{method}, seed {seed}, {side}: {found[side][-1]}", file=sys.stderr, flush=True)
     print(f"\n{method}: {flops / 1e12:.1f} TFLOP a run without padding\n")
     print("| side | train (s) | real tokens/s | share of peak | loss, last epoch | test loss | test accuracy |")
     print("|" + "---|" * 7)
@@ -161,16 +178,17 @@ def compare(method: str, work: Workload, peaks: dict[str, float]) -> list[Side]:
             f"| {over_seeds([r.loss for r in runs])} | {over_seeds([r.test_loss for r in runs])} "
             f"| {over_seeds([r.test_accuracy for r in runs])} |"
         )
-    pairs = list(zip(found["theirs"], found["ours"], strict=True))
-    assert all(a.tokens == b.tokens for a, b in pairs)
-    ratios = [a.seconds / b.seconds for a, b in pairs]
-    apart, apart_in_test = ([b.loss - a.loss for a, b in pairs], [b.test_loss - a.test_loss for a, b in pairs])
-    print(
-        f"\nratio {spread(ratios, '.2f')}, wanted {WANTED[method]:.1f}; loss, ours − theirs, over seeds: "
-        f"{over_seeds(apart)}, in the test {over_seeds(apart_in_test)}",
-        flush=True,
-    )
-    return found["ours"]
+    print("\n| pair | times as fast | difference of the loss | in the test |\n|---|---|---|---|")
+    for peer, side in product(("defaults", "tuned"), ("ours", "padding-free")):
+        if peer not in sides or side not in sides:
+            continue
+        pairs = list(zip(found[peer], found[side], strict=True))
+        assert all(a.tokens == b.tokens for a, b in pairs)
+        ratios = [a.seconds / b.seconds for a, b in pairs]
+        apart, in_test = ([b.loss - a.loss for a, b in pairs], [b.test_loss - a.test_loss for a, b in pairs])
+        line = f"| {side} and {peer} | {spread(ratios, '.2f')} | {over_seeds(apart)} | {over_seeds(in_test)} |"
+        print(line, flush=True)
+    return found.get("ours", [])
 
 
 def in_turn(side: Callable[[str, Workload, int, Path], Side], method: str, work: Workload, seed: int) -> Side:
@@ -199,6 +217,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("texts", type=Path, nargs="?", help="a CSV file with columns text and label")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, from {','.join(SECTIONS)}")
+    parser.add_argument("--sides", default=",".join(SIDES), help=f"from {','.join(SIDES)}")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side, each with a seed of its own")
     parser.add_argument("--rows", type=int, default=1200, help="to train on")
     parser.add_argument("--test-rows", type=int, default=600)
@@ -229,7 +248,8 @@ def main() -> None:
             f"{peaks['bf16'] / 1e9:.0f} GFLOP/s",
             flush=True,
         )
-        runs = {method: compare(method, work, peaks) for method in ("lora", "full") if method in sections}
+        sides = [side for side in SIDES if side in options.sides.split(",")]
+        runs = {method: compare(method, work, peaks, sides) for method in ("lora", "full") if method in sections}
         if "overhead" in sections:
             overhead(runs.get("lora") or [in_turn(ours, "lora", work, 0)])
     if "prefix" in sections:

@@ -1,10 +1,11 @@
-"""What one would write without Vezna: transformers' Trainer, PEFT's LoRA, their defaults. The other side of engine.py.
+"""What one would write without Vezna: transformers' Trainer and PEFT's LoRA. The other sides of engine.py.
 
     python benchmarks/speed/plain.py TASK.json
 
 TASK.json: model, method (`lora` or `full`), labels, train and test (lists of [text, label number]), epochs, batch_size,
-learning_rate, max_length, seed, output. The last line of stdout is a JSON object: seconds (of `trainer.train()` alone),
-tokens (real ones, without padding), loss (mean over the last epoch), test_loss, test_accuracy, steps.
+learning_rate, max_length, seed, output, flags (more of the Trainer's arguments). The last line of stdout is a JSON
+object: seconds (of `trainer.train()` alone), tokens (real ones, without padding), loss (mean over the last epoch),
+test_loss, test_accuracy, steps, precision.
 """
 
 import json
@@ -51,6 +52,7 @@ def main(task: dict[str, Any]) -> None:
         # measured, one loss an epoch, which the default interval of 500 steps would not give.
         save_strategy="no",
         logging_strategy="epoch",
+        **task["flags"],
     )
     trainer = Trainer(
         model=model,
@@ -71,6 +73,7 @@ def main(task: dict[str, Any]) -> None:
         "test_loss": tested["eval_loss"],
         "test_accuracy": tested["eval_accuracy"],
         "steps": trainer.state.global_step,
+        "precision": "bf16" if arguments.bf16 else "fp32",
     }
     print(json.dumps(result))
 
