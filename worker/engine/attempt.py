@@ -168,7 +168,7 @@ class Attempt:
         clocks.enter("audit")
         groups = {tensor.name: tensor.group for tensor in expected}
         may_return = [tensor.name for tensor in expected if tensor.may_return]
-        audited = audit.compare(before, model, groups, trained.without_gradient, may_return)
+        audited = audit.compare(before, model, groups, trained.without_gradient, may_return, trained.below_rounding)
 
         adapted = self._test(
             Phase.EVALUATE,

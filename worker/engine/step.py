@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from app.domain.methods import LeanFullSpec, Method
 from worker.engine.data.batches import Batch
-from worker.engine.lean_optimizer import MEAN_SCALES, ROWS, TINY, LeanOptimizer
+from worker.engine.lean_optimizer import MEAN_SCALES, REST, ROWS, TINY, LeanOptimizer
 from worker.engine.tasks import TaskFile
 
 
@@ -67,6 +67,12 @@ def had_gradient(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> b
     moments = {MEAN_SCALES: 0.0, "exp_avg": 0.0, ROWS: 2 * TINY, "exp_avg_sq": 2 * TINY}
     name = next((name for name in moments if name in state), None)
     return name is not None and bool((state[name].abs() > moments[name]).any())
+
+
+def below_rounding(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> bool:
+    """Whether Kahan summation remembers a part of the parameter's change that its bfloat16 value does not hold."""
+    state = optimizer.state.get(parameter, {})
+    return REST in state and bool(state[REST].any())
 
 
 def clip(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], max_norm: float) -> torch.Tensor:

@@ -29,7 +29,7 @@ from worker.engine.saving.resumable import Resumable
 from worker.engine.saving.resume import Checkpoint
 from worker.engine.saving.steplog import StepLog
 from worker.engine.schedule import factor, warmup
-from worker.engine.step import clip, forward_and_back, had_gradient
+from worker.engine.step import below_rounding, clip, forward_and_back, had_gradient
 from worker.engine.tasks import TASKS
 
 
@@ -45,6 +45,8 @@ class Trained:
     optimizer_bytes: int
     without_gradient: frozenset[str]
     """Trainable parameters that never received a non-zero gradient."""
+    below_rounding: frozenset[str]
+    """Those of whose change Kahan summation remembers a part."""
 
 
 @dataclass(frozen=True)
@@ -171,12 +173,19 @@ class Loop:
         clocks.enter("save")
         state_bytes = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
         without_gradient = frozenset(name for name, p in named.items() if not had_gradient(optimizer, p))
+        remembered = frozenset(name for name, p in named.items() if below_rounding(optimizer, p))
         if isinstance(optimizer, LeanOptimizer):
             optimizer.release()
         del optimizer, state.optimizer  # before the best weights are loaded: the peak is that of training itself
         best.restore()
         return Trained(
-            state.step, best.step or state.step, log.tokens, log.steady_tokens, state_bytes, without_gradient
+            steps=state.step,
+            best_step=best.step or state.step,
+            tokens=log.tokens,
+            steady_tokens=log.steady_tokens,
+            optimizer_bytes=state_bytes,
+            without_gradient=without_gradient,
+            below_rounding=remembered,
         )
 
     def _gradients(self, model: nn.Module, batches: Sequence[Sequence[int]]) -> tuple[torch.Tensor, int]:

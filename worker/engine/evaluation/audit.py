@@ -54,25 +54,30 @@ def compare(
     groups: Mapping[str, str],
     without_gradient: Collection[str],
     may_return: Collection[str] = (),
+    below_rounding: Collection[str] = (),
 ) -> Audit:
     """After training: compare every parameter's hash with the one before.
 
-    `groups` gives the group of each trainable parameter; `without_gradient` are those that never received one, and
-    `may_return` those that the method may reset. Raises `RunFailed(audit)` if a frozen parameter changed, a trainable
-    one with a gradient did not, or less than half of the trainable parameters changed.
+    `groups` gives the group of each trainable parameter; `without_gradient` are those that never received one,
+    `may_return` those that the method may reset, and `below_rounding` those of whose change Kahan summation remembers a
+    part: a weight of 1 keeps its bfloat16 value until the changes add up to 0.004.
+
+    Raises `RunFailed(audit)` if a frozen parameter changed, a trainable one with a gradient did not, or less than half
+    of the trainable parameters changed.
     """
     parameters = dict(model.named_parameters())
     after = hashes(model)
     changed = {name for name in parameters if after[name] != before[name]}
     trainable = {name for name, p in parameters.items() if p.requires_grad}
-    still = trainable - changed
+    remembered = (trainable - changed).intersection(below_rounding)
+    still = trainable - changed - remembered
     returned = still.intersection(may_return) - set(without_gradient)
     problems = _sentences(changed - trainable, _("is frozen, but it changed"))
     problems += _sentences(
         still - set(without_gradient) - returned,
         _("had a gradient and did not change (or the learning rate is below its precision)"),
     )
-    if _count(parameters, trainable & changed) * 2 < _count(parameters, trainable):
+    if _count(parameters, trainable & changed | remembered) * 2 < _count(parameters, trainable):
         problems.append(_("Less than half of the trainable parameters changed."))
     _fail(problems)
     members: dict[str, list[str]] = {}
@@ -91,6 +96,7 @@ def compare(
             for name, names in members.items()
         ],
         notes=[
+            *_sentences(remembered, _("changed by less than bfloat16 holds: Kahan summation remembers the change")),
             *_sentences(returned, _("trained, and the method reset it to its initial value")),
             *_sentences(
                 still - returned,

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers import BertModel
 
 from app.domain.failures import FailureCode, RunFailed
-from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
+from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LeanFullSpec, LoraSpec, MethodSpec
 from app.domain.runs.result import Audit
 from app.domain.runs.training import TrainingArguments
 from tests import tiny
@@ -147,6 +148,24 @@ def test_what_a_method_sets_back_is_noted_and_anything_else_that_comes_back_fail
     assert found.notes == ["bias trained, and the method reset it to its initial value."]
     with pytest.raises(RunFailed, match="bias had a gradient and did not change"):
         audit.compare(before, model, groups, ())
+
+
+def test_a_change_that_only_kahan_summation_remembers_is_noted(tmp_path: Path) -> None:
+    """Weights of 1, such as those of a normalization, keep their bfloat16 value in a short run at a low rate."""
+    base = tiny.save_model(tmp_path / "base")
+    BertModel.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(base)
+    slow = ONE_STEP.model_copy(update={"learning_rate": 1e-5, "bf16": True})
+    found = audited(tmp_path, base, LeanFullSpec(optim="adamw_torch", weight_storage="bf16-kahan"), slow)
+    assert found.passed
+    assert any("LayerNorm.weight changed by less than bfloat16 holds" in note for note in found.notes), found.notes
+
+
+def test_a_remembered_change_excuses_no_other_parameter() -> None:
+    model = nn.Linear(3, 2)
+    before, groups = audit.hashes(model), {"weight": "layer", "bias": "layer"}
+    assert audit.compare(before, model, groups, (), below_rounding=["weight", "bias"]).passed
+    with pytest.raises(RunFailed, match="bias had a gradient and did not change"):
+        audit.compare(before, model, groups, (), below_rounding=["weight"])
 
 
 def test_adalora_may_drop_every_direction_of_a_layer(base: Path, tmp_path: Path) -> None:
