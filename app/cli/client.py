@@ -23,9 +23,10 @@ AWAY = (502, 503, 504)
 KINDS: dict[int, type[VeznaError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
 
 
-def without_credentials(text: str) -> str:
-    """A text without the user names and passwords of the URLs in it."""
-    return re.sub(r"(\w+://|^)\S*@", r"\1", text)
+def without_credentials(url: str) -> str:
+    """A URL without user name and password, for people: without all that stands before its last @, since a password may
+    have any character. A path is returned as it is."""
+    return url if url.startswith(("/", ".")) else re.sub(r"^(\w+://)?.*@", r"\1", url)
 
 
 class Client:

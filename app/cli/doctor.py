@@ -270,7 +270,7 @@ def files(settings: Settings) -> Finding:
         same = b"".join(store.chunks(name)) == content
         store.remove(name)
     except Exception as error:  # every kind of store has its own
-        why = without_credentials(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
+        why = " ".join(str(error).replace(settings.files, where).split()).rstrip(".") or type(error).__name__
         return Finding("files", "problem", f"{where}: {why}", "Check VEZNA_FILES_URL, permissions and credentials")
     if not same:
         return Finding("files", "problem", f"{where} returns other bytes than were written", "Use another store")

@@ -106,7 +106,12 @@ def test_no_message_has_the_password_of_the_address(
         assert vezna(monkeypatch, "recipes", "run", "seed-noise", "--url", secret) == 0
         assert vezna(monkeypatch, "watch", "1", "--url", secret) == 1
         assert vezna(monkeypatch, "list", "--url", secret) == 1
-    for address in ("http://team:secret@127.0.0.1:9", "http://team:secret@[::1:8000", "team:secret@127.0.0.1"):
+    for address in (
+        "http://team:secret@127.0.0.1:9",
+        "http://team:a secret@[::1:8000",
+        "http://team:secret@[::1:8000",
+        "team:secret@127.0.0.1",
+    ):
         assert vezna(monkeypatch, "list", "--url", address) == 1
     assert vezna(monkeypatch, "watch", "1", "--url", "http://team:secret@127.0.0.1:9") == 1
     printed = "".join(capsys.readouterr())

@@ -30,7 +30,7 @@ from worker.engine.tasks.completions import Completions
 PACKAGES = ("torch", "transformers", "tokenizers", "rapidfuzz", "scikit-learn")
 """What predictions and their metrics are computed with."""
 KEPT = 64
-"""Evaluations in the cache, of about 1 KiB per item; the least recently used are removed."""
+"""Evaluations in the cache, of 1 KiB per text or 20 bytes per item and label; the least recently used are removed."""
 ABANDONED_SECONDS = 3600.0
 """An unfinished file that is older was left by a trainer that was killed."""
 

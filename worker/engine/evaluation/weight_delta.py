@@ -44,9 +44,10 @@ FREE_BYTES = 64 * 2**20
 _CPU_RATE, _CUDA_RATE = 1e10, 2e11
 """Operations a second assumed for the first matrix; later ones use the measured rate."""
 ONE_THREAD = 1024
-"""Matrices with a smaller side up to this are decomposed by one thread on a CPU. Two threads are at most 1.7 times as
-fast there, and five to ten times as slow where another process, such as the next trainer's start, uses one of their
-cores: LAPACK's threads wait for each other in every column (measured on two cores, sides 128 to 1,536)."""
+"""On a CPU one thread decomposes Gram matrices up to this size. LAPACK's threads wait for each other in every column:
+on two idle cores two of them took 44 instead of 50 ms at n = 384, and 320 instead of 540 ms at 768; with another
+process on one of the cores, such as the start of the next trainer, 1,000 instead of 130 ms, and 6,500 instead of
+1,240 ms."""
 _NONE = 1e-7
 """Directions of W_before with less than this share of σ₁ are rounding errors."""
 
@@ -93,13 +94,17 @@ def product_values(product: Product) -> torch.Tensor:
 
 def dense_values(matrix: torch.Tensor) -> torch.Tensor:
     """Singular values of a matrix, [n], in descending order."""
-    squares: torch.Tensor = torch.linalg.eigvalsh(_gram(matrix))
+    gram = _gram(matrix)
+    with _few_threads(gram):
+        squares: torch.Tensor = torch.linalg.eigvalsh(gram)
     return squares.clamp_min(0).sqrt().flip(0)
 
 
 def eigen(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Singular values [n] in descending order, and the singular vectors of the smaller side as columns, [n, n]."""
-    squares, vectors = torch.linalg.eigh(_gram(matrix))
+    gram = _gram(matrix)
+    with _few_threads(gram):
+        squares, vectors = torch.linalg.eigh(gram)
     return squares.clamp_min(0).sqrt().flip(0), vectors.flip(1)
 
 
@@ -125,6 +130,18 @@ def cosines(
 def _gram(matrix: torch.Tensor) -> torch.Tensor:
     """The Gram matrix of the smaller side, [n, n]."""
     return matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+
+
+@contextmanager
+def _few_threads(gram: torch.Tensor) -> Iterator[None]:
+    """One thread, for a small matrix on the CPU."""
+    before = torch.get_num_threads()
+    if gram.device.type == "cpu" and len(gram) <= ONE_THREAD:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def budget(minimum: float, train_seconds: float) -> float:
@@ -187,21 +204,9 @@ class Analysis:
 
     def _analyse(self, layer: LinearFacts) -> MatrixDelta:
         began = time.perf_counter()
-        with self._threads(layer):
-            delta = analyse(self.model, layer, self.change(layer))
+        delta = analyse(self.model, layer, self.change(layer))
         self._rate = work(layer) / max(time.perf_counter() - began, 1e-9)
         return delta
-
-    @contextmanager
-    def _threads(self, layer: LinearFacts) -> Iterator[None]:
-        """Use one thread for a small matrix on the CPU."""
-        before = torch.get_num_threads()
-        if self.device.type == "cpu" and min(layer.in_features, layer.out_features) <= ONE_THREAD:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
 
     def _stopped(self) -> bool:
         try:

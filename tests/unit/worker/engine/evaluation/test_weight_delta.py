@@ -290,18 +290,18 @@ def test_what_there_is_no_time_and_no_memory_for_is_left_out_and_counted() -> No
 
 
 def test_one_thread_decomposes_a_small_matrix_and_all_threads_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, threads, before = weight_delta.analyse, [], torch.get_num_threads()
+    plain, threads, before = torch.linalg.eigh, [], torch.get_num_threads()
 
-    def observed(*given: object) -> object:
+    def observed(gram: torch.Tensor) -> object:
         threads.append(torch.get_num_threads())
-        return plain(*given)  # type: ignore[arg-type]
+        return plain(gram)
 
-    monkeypatch.setattr(weight_delta, "analyse", observed)
+    monkeypatch.setattr(torch.linalg, "eigh", observed)
     torch.set_num_threads(3)
     try:
-        analysis([layer(8, 8)])
+        eigen(random(8, 8))
         monkeypatch.setattr(weight_delta, "ONE_THREAD", 7)
-        analysis([layer(8, 8)])
+        eigen(random(8, 8))
         assert threads == [1, 3] and torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
