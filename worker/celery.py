@@ -97,7 +97,8 @@ def sign_on(**_: Any) -> None:
     if _device is not None:
         if _device.problem:
             log.error("a GPU cannot be used", problem=_device.problem)
-        tasks.sign_on(process_context(), _device)
+        if not tasks.sign_on(process_context(), _device, _stopping):
+            return
         _signed_on.set()
         watch = GpuWatch(_device.cards)
         if _device.cards:

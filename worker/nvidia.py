@@ -7,8 +7,13 @@ from typing import NamedTuple
 
 MIB = 2**20
 SECONDS = 20.0
+KILL_SECONDS = 2.0
 LOST = (6, 15)
 """Exit statuses of a query by id (man nvidia-smi): there is no such GPU; it has fallen off the bus."""
+
+
+_abandoned: list[subprocess.Popen[str]] = []
+"""Processes that did not answer in time, until they have ended."""
 
 
 class Memory(NamedTuple):
@@ -41,12 +46,28 @@ def mig_slices() -> list[str]:
 
 
 def _query(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """Its answer; None if there is none in time. A process that hangs in the driver survives SIGKILL: it is abandoned,
+    since to wait for it would hang too, and as long as it is there, no other is started."""
+    _abandoned[:] = [process for process in _abandoned if process.poll() is None]
     program = shutil.which("nvidia-smi")
-    if program is None:
+    if program is None or _abandoned:
+        return None
+    command = [program, *arguments]
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # noqa: S603
+    except OSError:
         return None
     try:
-        return subprocess.run(  # noqa: S603
-            [program, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except (OSError, subprocess.SubprocessError):
+        output, _ = process.communicate(timeout=SECONDS)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        _end(process)
         return None
+    return subprocess.CompletedProcess(command, process.returncode, output)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    try:
+        process.communicate(timeout=KILL_SECONDS)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        _abandoned.append(process)

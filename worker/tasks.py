@@ -1,5 +1,6 @@
 """Celery tasks: thin wrappers around services. Each takes an id and may be delivered any number of times."""
 
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 
 RING_AT_ONCE = 32
 """Runs for which a worker rings when it signs on; the sweep rings for the others."""
+SIGN_ON_AGAIN_SECONDS = 1.0
 STRAY_AFTER = timedelta(days=1)
 """An upload receives its files and is named by a row well within this time."""
 
@@ -129,9 +131,24 @@ def sweep() -> None:
     _remove_strays(context)
 
 
-def sign_on(context: Context, detected: device.Device) -> None:
-    """Register this worker with its device, and remove the folders of a killed worker with the same home."""
+def sign_on(context: Context, detected: device.Device, stopping: threading.Event) -> bool:
+    """Register this worker with its device, and remove the folders of a killed worker with the same home.
+
+    Again and again while the database does not answer, or another transaction wins: Celery only logs an exception of a
+    signal handler, and a worker that is not registered would take runs unseen. False if it is told to stop before.
+    """
     workdir.remove_abandoned(context.settings.home)
+    while not stopping.is_set():
+        try:
+            _sign_on(context, detected)
+            return True
+        except OperationalError as error:
+            log.warning("not signed on; retrying", error=str(error))
+            stopping.wait(SIGN_ON_AGAIN_SECONDS)
+    return False
+
+
+def _sign_on(context: Context, detected: device.Device) -> None:
     with context.database.transaction() as session:
         worker_service.sign_on(
             session,

@@ -14,7 +14,7 @@ from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
 from app.services.workers import forget
 from app.settings import Settings
-from app.store.queries import clock, events, idempotency, runs, studies, workers
+from app.store.queries import clock, devices, events, idempotency, runs, studies, workers
 from app.store.session import after_commit
 from app.store.tables import RunRow, now
 
@@ -37,6 +37,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     for run in lost:
         tuning.hold(session, run)
     runs.lock(session, [run.id for run in lost])  # before their worker's row, which each report locks last
+    devices.lock_of(session, [run.id for run in lost])  # likewise
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
     waiting: list[RunRow] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):

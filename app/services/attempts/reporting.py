@@ -252,13 +252,14 @@ def end(
 
 
 def _release(session: Session, bell: Doorbell, attempt: Attempt) -> None:
-    """Free the attempt's GPUs and its worker, and ring for as many runs that found no free GPU."""
+    """Free the attempt's GPUs and its worker, and ring for as many runs that found no free GPU. The worker's row comes
+    last, as in a claim, so that neither waits for the other."""
     freed = devices.release(session, attempt.run_id, attempt.epoch)
-    workers.release(session, attempt.worker, attempt.run_id)
     refused = runs.unrung(session, limit=freed) if freed else []
     runs.rung(session, refused, clock.now(session))
     for run_id in refused:
         after_commit(session, partial(bell.ring, TRAIN, run_id))
+    workers.release(session, attempt.worker, attempt.run_id)
 
 
 def _run(session: Session, claimed: Claim) -> RunRow:

@@ -56,6 +56,12 @@ def take(session: Session, uuids: Sequence[str], *, run_id: int, epoch: int, wor
     return affected(session, query.values(run_id=run_id, epoch=epoch, worker=worker))
 
 
+def lock_of(session: Session, run_ids: Sequence[int]) -> None:
+    """Lock the GPUs of several runs until the transaction ends, in the order in which `register` locks them."""
+    query = select(DeviceRow.uuid).where(DeviceRow.run_id.in_(run_ids)).order_by(DeviceRow.uuid)
+    session.execute(query.with_for_update())
+
+
 def release(session: Session, run_id: int, epoch: int) -> int:
     """Free the GPUs of an attempt. Returns their number."""
     query = update(DeviceRow).where(DeviceRow.run_id == run_id, DeviceRow.epoch == epoch)

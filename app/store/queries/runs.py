@@ -108,15 +108,16 @@ def running(session: Session, *, limit: int) -> list[RunRow]:
     return list(session.scalars(query))
 
 
-def to_ring_again(session: Session, rung_before: datetime) -> list[RunRow]:
-    """Queued runs whose doorbell was not rung since a time."""
+def to_ring_again(session: Session, rung_before: datetime, *, lock: bool = True) -> list[RunRow]:
+    """Queued runs whose doorbell was not rung since a time. With `lock` they are locked until the transaction ends,
+    and those that another transaction has locked, which rings for them or claims them, are not among them."""
     query = (
         select(RunRow)
         .where(RunRow.status == RunStatus.QUEUED.value)
         .where(RunRow.rung_at.is_(None) | (RunRow.rung_at < rung_before))
         .order_by(RunRow.id)
     )
-    return list(session.scalars(query))
+    return list(session.scalars(query.with_for_update(skip_locked=True) if lock else query))
 
 
 def to_ring(session: Session, run_id: int) -> bool:
@@ -126,9 +127,10 @@ def to_ring(session: Session, run_id: int) -> bool:
 
 
 def unrung(session: Session, *, limit: int) -> list[int]:
-    """Ids of queued runs that were refused since the last ring for them, oldest first."""
+    """Ids of queued runs that were refused since the last ring for them, oldest first, locked until the transaction
+    ends; without those that another transaction has locked, which rings for them or claims them."""
     query = select(RunRow.id).where(RunRow.status == RunStatus.QUEUED.value, RunRow.rung_at.is_(None))
-    return list(session.scalars(query.order_by(RunRow.id).limit(limit)))
+    return list(session.scalars(query.order_by(RunRow.id).limit(limit).with_for_update(skip_locked=True)))
 
 
 def expired(session: Session, at: datetime) -> list[RunRow]:

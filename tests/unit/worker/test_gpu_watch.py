@@ -1,6 +1,8 @@
 """A worker sees how much memory of its GPUs is free, and when one of them disappears."""
 
+import subprocess
 from pathlib import Path
+from typing import Any, NoReturn, Self
 
 import pytest
 
@@ -57,6 +59,53 @@ def test_a_driver_that_does_not_answer_proves_nothing(
     (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
     watch.look()
     assert seen(watch) == [(None, "")] * 3
+
+
+class Hung:
+    """A process that is stuck in the driver: it does not end when it is killed, and to wait for it takes for ever."""
+
+    def __init__(self, *_arguments: Any, **_named: Any) -> None:
+        self.killed = self.gone = False
+        HUNG.append(self)
+
+    def communicate(self, timeout: float | None = None) -> NoReturn:
+        assert timeout is not None, "waits for ever"
+        raise subprocess.TimeoutExpired("nvidia-smi", timeout)
+
+    def wait(self, timeout: float | None = None) -> NoReturn:
+        self.communicate(timeout)
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def poll(self) -> int | None:
+        return -9 if self.gone else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+
+HUNG: list[Hung] = []
+
+
+def test_a_process_that_is_stuck_in_the_driver_is_abandoned_and_no_second_one_is_started(
+    watch: GpuWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvidia, "_abandoned", [])
+    HUNG.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "Popen", Hung)
+        assert not nvidia.is_lost(A)
+        watch.look()
+    watch.look()
+    assert [process.killed for process in HUNG] == [True]
+    assert seen(watch) == [(None, "")] * 3
+    HUNG[0].gone = True
+    watch.look()
+    assert seen(watch) == [(FREE, ""), (FREE, ""), (None, "")]
 
 
 def test_a_machine_without_nvidia_smi_knows_nothing(watch: GpuWatch, monkeypatch: pytest.MonkeyPatch) -> None:
