@@ -8,9 +8,9 @@ Tokens meet each other in attention alone, so a row has the same loss and gradie
 added before the blocks or passed to each of them, both still padded, and lose their padding with the rest.
 
 Attention is transformers' `sdpa` (`AttentionInterface`), replaced for as long as rows lie side by side: on CUDA in half
-precision by torch's variable-length attention (`torch.nn.attention.varlen`, FlashAttention's kernels), elsewhere by one
-call for each row. No architecture is named here: each model is probed before training, and one whose logits differ is
-refused.
+precision and without dropout by torch's variable-length attention (`torch.nn.attention.varlen`, FlashAttention's
+kernels), elsewhere by one call for each row. No architecture is named here: each model is probed before training, and
+one whose logits differ is refused.
 """
 
 import inspect
@@ -44,6 +44,9 @@ def _kernel() -> Callable[..., Any] | None:
 
 
 KERNEL = _kernel()
+_CHANGING = ("position_bias", "softcap", "s_aux", "sliding_window")
+"""Options of attention that change its result and that the kernel is not given. Models pass others to every kind of
+attention, which ignores them: `position_ids`, `use_cache`, `encoder_hidden_states`."""
 _Attention = Callable[..., tuple[torch.Tensor, None]]
 
 
@@ -122,14 +125,34 @@ class RowsApart:
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         if self._as_one:
             return own(module, query, key, value, None, dropout, scaling, causal, **options)
-        half = query.dtype in (torch.float16, torch.bfloat16)
-        if KERNEL is not None and query.device.type == "cuda" and half and not dropout and not options:
-            return in_one_call(KERNEL, query, key, value, self._ends, max(self._lengths), causal, scaling), None
+        dtype = kernel_dtype(query, value, dropout, options) if has_kernel(query.device) else None
+        if KERNEL is not None and dtype is not None:
+            q, k, v = (x.to(dtype) for x in (query, key, value))
+            return in_one_call(KERNEL, q, k, v, self._ends, max(self._lengths), causal, scaling), None
         # `split`, whose backward pass is one concatenation; that of a slice would fill the whole tensor for each row.
         parts = (torch.split(x, list(self._lengths), dim=2) for x in (query, key, value))
         rows = zip(*parts, strict=True)
         outputs = [own(module, q, k, v, None, dropout, scaling, causal, **options)[0] for q, k, v in rows]
         return torch.cat(outputs, dim=1), None
+
+
+def has_kernel(device: torch.device) -> bool:
+    """Whether torch's variable-length attention runs on a device: FlashAttention needs compute capability 8.0."""
+    return KERNEL is not None and device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def kernel_dtype(
+    query: torch.Tensor, value: torch.Tensor, dropout: float, options: dict[str, Any]
+) -> torch.dtype | None:
+    """The dtype of the kernel's arguments: autocast's, which does not cast for it, or the query's own. None if the
+    kernel cannot compute this attention: float32, dropout, an option that changes the result, or heads whose size is
+    not a multiple of 8 up to 256."""
+    device, size = query.device.type, query.shape[-1]
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+    half = dtype in (torch.float16, torch.bfloat16)
+    fits = size == value.shape[-1] and size % 8 == 0 and size <= 256
+    changed = any(options.get(name) is not None for name in _CHANGING)
+    return dtype if half and fits and not dropout and not changed else None
 
 
 def in_one_call(

@@ -11,6 +11,8 @@ with the keys and values of the others.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from inspect import signature
 from time import monotonic
 from typing import Any
 
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from rapidfuzz.distance import Indel
 from torch import nn
-from transformers import GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
+from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
 from worker.engine.data.batches import padded
 from worker.engine.data.order import evaluation_order, heaviest_to_generate
@@ -83,15 +85,17 @@ def _shrinking(
     the following tokens, so the lists differ in length."""
     rows: list[list[int]] = [[] for _ in ids]
     places, left = torch.arange(len(ids)), config.max_new_tokens or 0
+    name = _cache_name(model)
     past: dict[str, Any] = {}
     while len(places) and left:
         limit = ids.shape[1]
         ended = _Ended(between, config.eos_token_id, len(ids))
+        shorter = deepcopy(config)
+        shorter.max_new_tokens = left
         outputs = model.generate(
             input_ids=ids,
             attention_mask=mask,
-            generation_config=config,
-            max_new_tokens=left,
+            generation_config=shorter,
             stopping_criteria=StoppingCriteriaList([ended]),
             return_dict_in_generate=True,
             **past,
@@ -103,10 +107,20 @@ def _shrinking(
         going = (~ended.rows).nonzero().squeeze(1)
         places, ids = places[going], outputs.sequences[going]
         mask = torch.cat([mask, torch.ones_like(new)], dim=1)[going]
-        if len(going) and left:
-            outputs.past_key_values.batch_select_indices(going)
-        past = {"past_key_values": outputs.past_key_values}
+        cache = getattr(outputs, name) if name else None
+        past = {}  # without keys and values transformers computes them again from `ids`
+        if name and isinstance(cache, DynamicCache) and cache.get_seq_length() and len(going):
+            cache.batch_select_indices(going)
+            past[name] = cache
     return rows
+
+
+def _cache_name(model: nn.Module) -> str | None:
+    """What the model calls the cache of keys and values: `cache` from transformers 5.24 on, `past_key_values` before.
+    None if it takes none, as openai-gpt."""
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    arguments = signature(inner.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in arguments), None)
 
 
 def _keeps_keys_by_row(model: nn.Module) -> bool:
@@ -119,6 +133,7 @@ def _keeps_keys_by_row(model: nn.Module) -> bool:
     return (
         plain
         and not virtual
+        and _cache_name(model) is not None
         and not inner.config.is_encoder_decoder
         and getattr(text, "sliding_window", None) is None
         and not getattr(inner, "_is_stateful", False)

@@ -19,8 +19,16 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
 from worker.engine.attempt import Attempt
+from worker.engine.data import padding_free
 from worker.engine.data.batches import Batch, learnt, padded
-from worker.engine.data.padding_free import KERNEL, RowsApart, check_padding_free, in_one_call, without_padding
+from worker.engine.data.padding_free import (
+    KERNEL,
+    RowsApart,
+    check_padding_free,
+    in_one_call,
+    kernel_dtype,
+    without_padding,
+)
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import checkpoint_blocks
@@ -143,6 +151,74 @@ def test_the_kernel_is_called_as_torch_describes_it(keys: int, causal: bool) -> 
     mask = seen.tril() if causal else seen
     expected = scaled_dot_product_attention(query, *wide, attn_mask=mask, scale=0.3).transpose(1, 2)
     assert torch.allclose(found, expected, atol=1e-6)
+
+
+def by_rows(q: Any, k: Any, v: Any, ends: torch.Tensor, _: Any, longest: int, __: int, **options: Any) -> Any:
+    """What `varlen_attn` computes, on a CPU."""
+    lengths = ends.diff().tolist()
+    assert max(lengths) == longest
+    rows = zip(*(x.transpose(0, 1).split(lengths, dim=1) for x in (q, k, v)), strict=True)
+    causal, grouped = options["window_size"] == (-1, 0), options["enable_gqa"]
+    mixed = [
+        scaled_dot_product_attention(*row, is_causal=causal, scale=options["scale"], enable_gqa=grouped) for row in rows
+    ]
+    return torch.cat(mixed, dim=1).transpose(0, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kernel_computes_the_attention_of_every_block(
+    kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the options that transformers' models pass to their attention, and weights as of a frozen base model or as
+    of full fine-tuning; both compute in bfloat16."""
+    dtypes: list[set[torch.dtype]] = []
+
+    def kernel(q: Any, k: Any, v: Any, *others: Any, **options: Any) -> Any:
+        dtypes.append({q.dtype, k.dtype, v.dtype})
+        return by_rows(q, k, v, *others, **options)
+
+    model = model_of(kind).to(dtype).train()
+    task, batch = batch_of(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, gradients = loss_and_gradients(model, task, batch)
+        monkeypatch.setattr(padding_free, "KERNEL", kernel)
+        monkeypatch.setattr(padding_free, "has_kernel", lambda device: True)
+        loss, others = loss_and_gradients(model, task, without_padding(batch))
+    assert dtypes == [{torch.bfloat16}] * model.config.num_hidden_layers
+    assert loss == pytest.approx(expected, rel=0.01)
+    assert float((others - gradients).float().norm() / gradients.float().norm()) < 0.05
+
+
+HEADS = torch.zeros(1, 4, 7, 16, dtype=torch.bfloat16)
+PASSED: dict[str, dict[str, Any]] = {
+    "llama, gpt2": {"position_ids": torch.arange(7)[None], "use_cache": False},
+    "qwen2": {"position_ids": torch.arange(7)[None], "use_cache": False, "sliding_window": None},
+    "bert": {"position_ids": None, "encoder_hidden_states": None},
+}
+"""What transformers 5.24 passes beside dropout and scaling."""
+
+
+@pytest.mark.parametrize("options", PASSED.values(), ids=PASSED)
+def test_options_that_change_nothing_leave_the_kernel(options: dict[str, Any]) -> None:
+    assert kernel_dtype(HEADS, HEADS, 0.0, options) is torch.bfloat16
+    assert kernel_dtype(HEADS.float(), HEADS.float(), 0.0, options) is None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert kernel_dtype(HEADS.float(), HEADS, 0.0, options) is torch.bfloat16
+
+
+@pytest.mark.parametrize("name", ["position_bias", "softcap", "s_aux", "sliding_window"])
+def test_options_that_change_the_result_are_not_the_kernels(name: str) -> None:
+    assert kernel_dtype(HEADS, HEADS, 0.0, {"use_cache": False, name: None}) is torch.bfloat16
+    assert kernel_dtype(HEADS, HEADS, 0.0, {"use_cache": False, name: 4}) is None
+
+
+@pytest.mark.parametrize("size", [12, 264])
+def test_heads_of_other_sizes_and_dropout_are_not_the_kernels(size: int) -> None:
+    heads = torch.zeros(1, 4, 7, size, dtype=torch.bfloat16)
+    assert kernel_dtype(heads, heads, 0.0, {}) is None
+    assert kernel_dtype(HEADS, heads, 0.0, {}) is None
+    assert kernel_dtype(HEADS, HEADS, 0.1, {}) is None
 
 
 def job(kind: str, folder: Path, training: TrainingArguments, method: MethodSpec) -> TrainJob:

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
 from tests import tiny_lm
 from worker.engine.data.order import evaluation_order
@@ -44,13 +45,16 @@ def alone(model: Any, prompt: NDArray[np.int32], stops: list[int]) -> list[int]:
 
 
 class Rows:
-    """The number of rows of each forward pass."""
+    """The number of rows of each forward pass, by batch: a batch begins with a pass over its prompts."""
 
     def __init__(self, model: nn.Module) -> None:
-        self.seen: list[int] = []
-        model.register_forward_pre_hook(
-            lambda _, args, options: self.seen.append(len(options["input_ids"])), with_kwargs=True
-        )
+        self.batches: list[list[int]] = []
+        model.register_forward_pre_hook(lambda _, args, options: self._note(options["input_ids"]), with_kwargs=True)
+
+    def _note(self, ids: torch.Tensor) -> None:
+        if ids.shape[1] > 1:
+            self.batches.append([])
+        self.batches[-1].append(len(ids))
 
 
 @pytest.mark.parametrize("keys", [4, 2, 1])
@@ -65,7 +69,9 @@ def test_every_row_writes_what_it_writes_alone(kind: str, keys: int) -> None:
     rows = Rows(model)
     texts = write(model, prompts(), tokenizer, evaluator())
     assert texts == [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in expected]
-    assert rows.seen[-1] < rows.seen[0]
+    order = evaluation_order(LENGTHS, 64)
+    assert [batch[0] for batch in rows.batches] == [len(batch) for batch in order]
+    assert any(batch[-1] < batch[0] for batch in rows.batches)
 
 
 @pytest.mark.parametrize("rows", [1, 5])
@@ -85,8 +91,23 @@ def test_a_window_of_attention_keeps_its_rows_together() -> None:
     rows = Rows(model)
     texts = write(model, prompts(), tokenizer, evaluator())
     assert texts == [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in expected]
-    batches = evaluation_order(LENGTHS, 64)
-    assert set(rows.seen) == {len(batch) for batch in batches}
+    assert [set(batch) for batch in rows.batches] == [{len(batch)} for batch in evaluation_order(LENGTHS, 64)]
+
+
+def test_a_model_without_a_cache_keeps_its_rows_together() -> None:
+    """openai-gpt takes no keys and values of earlier tokens, nor positions for padding: prompts are equally long."""
+    torch.manual_seed(3)
+    config = OpenAIGPTConfig(vocab_size=32, n_embd=32, n_layer=2, n_head=2, n_positions=64, initializer_range=0.5)
+    model: Any = OpenAIGPTLMHeadModel(config).eval()
+    tokenizer, stops = tiny_lm.tokenizer(), [3, 9, 12, 20, 27]
+    model.generation_config.eos_token_id = stops
+    same = [np.random.default_rng(seed).integers(6, 32, 7).astype(np.int32) for seed in range(12)]
+    expected = [alone(model, prompt, stops) for prompt in same]
+    assert len(same) / 4 <= sum(len(tokens) < NEW for tokens in expected) < len(same)
+    rows = Rows(model)
+    texts = write(model, same, tokenizer, evaluator())
+    assert texts == [tokenizer.decode(tokens, skip_special_tokens=True) for tokens in expected]
+    assert {count for batch in rows.batches for count in batch} == {len(same)}
 
 
 def test_memory_is_measured_in_the_heaviest_batches_only() -> None:
