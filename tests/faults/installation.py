@@ -94,6 +94,10 @@ class Installation:
         """Every trainer that has a job."""
         return [p for p in self.processes() if _is_trainer(p) and _directory(p) not in ("", "/")]
 
+    def spares(self) -> list[psutil.Process]:
+        """Every trainer that waits for a job."""
+        return [p for p in self.processes() if _is_trainer(p) and _directory(p) == "/"]
+
     def processes(self) -> list[psutil.Process]:
         """Every process of this installation, whoever is its parent now: a mark in its environment tells."""
         return marked_processes(self._marker)
