@@ -52,12 +52,13 @@ def set_up_logging(**_: Any) -> None:
 
 @signals.worker_init.connect
 def begin(sender: Any, **_: Any) -> None:
-    """Check the database, find the devices of a worker that trains, and fork a pool child for each, unless the command
-    line sets a number (`-c`). Celery has chosen the queues by now, and creates the pool next."""
+    """Check the database, find the devices of a worker that trains, and fork a pool child for each; with a number on
+    the command line (`-c`), use at most as many. Celery has chosen the queues by now, and creates the pool next."""
     check_database()
+    processes = sender.options.get("concurrency")
     if _trains():
-        find_device()
-    if sender.options.get("concurrency") is None:
+        find_device(processes)
+    if processes is None:
         sender.concurrency = max(1, len(_device.cards) if _device is not None else 1)
 
 
@@ -76,12 +77,13 @@ def check_database() -> None:
         sys.exit(f"The database does not answer: {getattr(error, 'orig', error)}")
 
 
-def find_device() -> None:
-    """Refuse to start a worker that trains if no requested GPU works; reserve its name."""
+def find_device(most: int | None) -> None:
+    """Refuse to start a worker that trains if no requested GPU works; reserve its name. At most `most` GPUs are used: a
+    worker with more GPUs than pool children would be rung for without end."""
     global _device
     settings = process_context().settings
     try:
-        _device = device.find(settings.device)
+        _device = device.find(settings.device, most=most)
     except Unavailable as error:
         sys.exit(error.message)
     if not settings.worker_name:

@@ -87,8 +87,8 @@ class Device:
     """CUDA only: every GPU that works. Each trains one run at a time."""
 
 
-def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE) -> Device:
-    """Every GPU that works, unless the CPU is requested or there is none, else the CPU.
+def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE, *, most: int | None = None) -> Device:
+    """Every GPU that works, or the first `most` of them, unless the CPU is requested or there is none, else the CPU.
 
     With `auto` a GPU that does not work is a `problem` of the CPU's `Device`. Raises Unavailable if CUDA is requested
     and no GPU works.
@@ -97,10 +97,10 @@ def find(choice: Literal["auto", "cpu", "cuda"], command: Sequence[str] = PROBE)
     problem = ""
     if choice == "cuda" or (choice == "auto" and _may_have_gpu()):
         probe = _probe(command)
-        if probe.working:
-            card = min(probe.working, key=lambda card: card.memory_bytes)
+        if working := probe.working[: most or None]:
+            card = min(working, key=lambda card: card.memory_bytes)
             problem = f"A GPU does not work: {probe.complaint}." if probe.complaint else ""
-            cards = tuple(probe.working)
+            cards = tuple(working)
             return Device("cuda", card.name, card.memory_bytes, cores, card.bf16, card.context_bytes, problem, cards)
         if choice == "cuda":
             raise Unavailable(

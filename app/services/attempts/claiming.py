@@ -31,6 +31,9 @@ from app.store.queries import (
 )
 from app.store.tables import DatasetRow, RunRow, now
 
+UNASSIGNED = (
+    "Not executed by {worker}: it has GPUs, but its pool gives none to a run. Start it without -P, or with -P prefork."
+)
 PROGRESS = (
     "phase",
     "total_steps",
@@ -93,8 +96,8 @@ def claim(
     None on a CPU), which no other attempt has until this one ends.
 
     None if there is nothing to claim: the run is running, has ended, or does not exist. Also None if the method needs
-    a capability that this worker lacks, or too few of its GPUs are free; the run stays queued, and its log says what it
-    waits for.
+    a capability that this worker lacks, too few of its GPUs are free, or it has GPUs and `gpus` is None; the run stays
+    queued, and its log says why.
     """
     at = now()
     run = runs.find(session, run_id)
@@ -103,6 +106,9 @@ def claim(
     signed_on = workers.get(session, worker)
     if missing := unable(session, worker, run.spec.method.needed):
         events.add_once(session, run_id, "log", missing)
+        return None
+    if gpus is None and signed_on and signed_on.devices_json:
+        events.add_once(session, run_id, "log", UNASSIGNED.format(worker=worker))
         return None
     broken = {gpu.uuid for gpu in signed_on.devices if gpu.problem} if signed_on else set()
     taken_gpus = devices.lock_free(session, [uuid for uuid in gpus or () if uuid not in broken], count)

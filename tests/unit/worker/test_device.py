@@ -64,6 +64,13 @@ def test_every_card_that_works_is_used_and_another_is_named() -> None:
 
 
 @pytest.mark.usefixtures("driver")
+def test_a_worker_uses_no_more_cards_than_it_has_pool_children() -> None:
+    probe = answering(cards("no kernel image is available", "", "", ""))
+    assert [card.uuid for card in device.find("cuda", probe, most=2).cards] == ["u1", "u2"]
+    assert len(device.find("cuda", probe, most=9).cards) == 3
+
+
+@pytest.mark.usefixtures("driver")
 @pytest.mark.parametrize(
     ("answer", "status", "reason"),
     [
