@@ -186,6 +186,7 @@ def test_one_worker_has_every_gpu_and_is_like_the_cpu_worker(services: dict[str,
     gpu_only = {
         "VEZNA_DEVICE": "cuda",
         "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b",
     }
     expected = services["worker-cpu"]["environment"] | gpu_only

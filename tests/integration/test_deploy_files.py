@@ -133,6 +133,7 @@ def test_the_systemd_units_are_valid_and_run_the_containers_commands(tmp_path: P
             assert "Wants=vezna-migrate.service" in unit and "Requires=" not in unit and "Restart=always" in unit
     for name in ("vezna-control", "vezna-worker"):
         assert "TimeoutStopSec=60" in (SYSTEMD / f"{name}.service").read_text()
+    assert "Environment=CUDA_DEVICE_ORDER=PCI_BUS_ID\n" in (SYSTEMD / "vezna-worker.service").read_text()
     analyze = program("systemd-analyze")
     units = sorted(map(str, tmp_path.iterdir()))
     done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True, check=False)
@@ -182,6 +183,9 @@ def test_a_worker_elsewhere_is_like_one_here_but_for_the_servers_addresses() -> 
     ]
     gpu = compose(SECRETS, ROOT / "compose.gpu.yml")["services"]["worker-gpu"]
     assert elsewhere["worker-gpu"]["profiles"] == ["gpu"] and elsewhere["worker-gpu"]["deploy"] == gpu["deploy"]
+    both = elsewhere["worker-gpu"]["environment"], gpu["environment"]
+    for name in ("VEZNA_DEVICE", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_DEVICE_ORDER"):
+        assert both[0][name] == both[1][name]
 
 
 @pytest.mark.parametrize("name", ["gpu", "proxy", "remote", "worker"])
