@@ -15,6 +15,7 @@ class GpuRow:
     """A GPU, once, however many workers see it."""
 
     device: DeviceView
+    """As a worker sees it that can use it and knows its free memory, if there is one."""
     workers: list[str] = field(default_factory=list)
     """That may use it, by name."""
 
@@ -29,7 +30,9 @@ def gpu_rows(workers: Sequence[WorkerView]) -> list[GpuRow]:
     rows: dict[str, GpuRow] = {}
     for worker in workers:
         for device in worker.devices if worker.state != "lost" else ():
-            rows.setdefault(device.uuid, GpuRow(device)).workers.append(worker.name)
+            row = rows.setdefault(device.uuid, GpuRow(device))
+            row.device = min(row.device, device, key=lambda view: (bool(view.problem), view.free_bytes is None))
+            row.workers.append(worker.name)
     return list(rows.values())
 
 

@@ -2,14 +2,17 @@
 
 import html
 import re
+from dataclasses import replace
 
 from fastapi.testclient import TestClient
 
 from app.domain.resources.devices import GIB, Gpu, VisibleGpu
 from app.services import workers
+from app.services.workers import DeviceView, WorkerView
 from app.store.queries import clock, devices
 from app.store.queries import workers as worker_queries
 from app.store.tables import EstimateRow
+from app.web.pages.workers.context import gpu_rows
 from tests import filled_estimates
 from tests.factories import plain
 from tests.filled import GPUS
@@ -108,3 +111,17 @@ def test_every_gpu_is_shown_once_with_its_run_its_worker_and_its_free_memory(ful
         (b, running, "gpu-2", 2 * GIB),
     ]
     assert (answer["gpu-1"][0]["problem"], answer["cpu-1"]) == ("The driver no longer lists it.", [])
+
+
+def test_a_gpu_is_shown_as_a_worker_sees_it_that_can_use_it_and_has_looked() -> None:
+    gone = DeviceView("GPU-a", "NVIDIA L4", 24 * GIB, None, None, None, "The driver no longer lists it.")
+    unseen, seen = replace(gone, problem=""), replace(gone, problem="", free_bytes=GIB)
+    facts = {"device_name": "NVIDIA L4", "memory_bytes": 24 * GIB, "cores": 8, "bf16": True, "matmul_flops": None}
+
+    def worker(name: str, view: DeviceView) -> WorkerView:
+        state = {"capabilities": [], "state": "idle", "run_id": None, "seconds_since_heartbeat": 1.0}
+        return WorkerView(name=name, device="cuda", devices=[view], **facts, **state)
+
+    [row] = gpu_rows([worker("gpu-1", gone), worker("gpu-2", unseen), worker("gpu-3", seen), worker("gpu-4", unseen)])
+    assert (row.device, row.state, row.workers) == (seen, "idle", ["gpu-1", "gpu-2", "gpu-3", "gpu-4"])
+    assert gpu_rows([worker("gpu-1", gone)])[0].state == "lost"
