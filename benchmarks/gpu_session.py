@@ -42,7 +42,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--parts", default=",".join(parts.PARTS), help=f"from {','.join(parts.PARTS)}")
     parser.add_argument("--deadline", type=float, default=570.0, help="seconds from now")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "gpu-session")), help="a directory")
-    parser.add_argument("--scratch", type=Path, help="a directory on a fast disk for models, up to 20 GB")
+    parser.add_argument("--scratch", type=Path, help="a directory on a fast disk for models, up to 25 GB")
     parser.add_argument("--rehearse", action="store_true", help="tiny models on the CPU")
     options = parser.parse_args(words)
     options.parts = options.parts.split(",")

@@ -8,6 +8,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -34,6 +35,7 @@ CONFIGURATIONS: list[tuple[Size, MethodSpec, int, int, dict[str, object]]] = [
     (SMALL, LeanFullSpec(optim="adafactor"), 8, 1024, {}),
     (ONE, LORA, 4, 1024, {}),
     (ONE, LORA, 8, 512, {"packing": True}),
+    (ONE, LORA, 8, 1024, {"padding_free": True}),
     (ONE, LORA, 8, 1024, CHECKPOINTING),
     (ONE, LORA.model_copy(update={"use_dora": True}), 4, 512, {}),
     (ONE, QloraSpec(r=16), 4, 1024, {}),
@@ -45,6 +47,7 @@ CONFIGURATIONS: list[tuple[Size, MethodSpec, int, int, dict[str, object]]] = [
 OPTIONS: dict[str, dict[str, object]] = {
     "as it is": {},
     "packing": {"packing": True},
+    "padding-free batches": {"padding_free": True},
     "gradient checkpointing": CHECKPOINTING,
 }
 """Training arguments whose speed is compared."""
@@ -64,9 +67,13 @@ PYTEST = ["-q", "-p", "no:cacheprovider", "-o", "addopts=--import-mode=importlib
 
 
 def tests(session: Session, part: Part) -> None:
-    """The tests that need a CUDA device, with and without bitsandbytes."""
-    hidden = "import sys; sys.modules['bitsandbytes'] = None; "
-    for installed, prelude in (("with bitsandbytes", ""), ("without bitsandbytes", hidden)):
+    """The tests that need a CUDA device, with bitsandbytes, if it is installed, and without."""
+    sides = {"without bitsandbytes": "import sys; sys.modules['bitsandbytes'] = None; "}
+    if find_spec("bitsandbytes"):
+        sides = {"with bitsandbytes": ""} | sides
+    else:
+        part.notes.append("bitsandbytes is not installed.")
+    for installed, prelude in sides.items():
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "tests.xml"
             options = [*PYTEST, f"{ENGINE_TESTS}/test_cuda.py", f"--junitxml={report}"]

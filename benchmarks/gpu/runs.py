@@ -26,6 +26,7 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from tests.tiny import Recorder
 from worker.engine.attempt import Attempt
+from worker.engine.environment import choose_device, computes_in_bf16
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.failures import failure
 
@@ -74,8 +75,17 @@ class Run:
             except Exception as error:
                 raise NotMeasured(failure(error).message) from error
 
+    def in_bf16(self, session: Session) -> bool:
+        """Whether the training computes in bfloat16, as an attempt decides. Uses CUDA."""
+        if self.training.bf16 is not None:
+            return self.training.bf16
+        return computes_in_bf16(choose_device(session.device)) or self.method.computes_in_bf16
+
     def estimated(self, session: Session, *, bf16: bool) -> ResourceEstimate:
-        """What the application estimates; in a process that sees no CUDA device, as there."""
+        """What the application estimates; in a forked process that sees no CUDA device, as there.
+
+        To be called before this process uses CUDA: after a training, torch refuses a backward pass in a fork.
+        """
         request = EstimateRequest(
             location=str(self.saved(session)),
             task="causal-lm",
@@ -102,10 +112,12 @@ def written(rows: Sequence[TextRow], directory: Path) -> Path:
 
 
 def peaks(session: Session, run: Run) -> dict[str, Value]:
-    """Estimated and measured peak of a training, with its speed."""
-    result, _recorder = run.trained(session)
-    bf16 = result.environment.precision == "bf16"
+    """Estimated and measured peak of a training, with its speed. The estimate comes first: see `Run.estimated`."""
+    bf16 = session.apart(lambda: run.in_bf16(session))
     ledger = run.estimated(session, bf16=bf16).ledger.total
+    result, _recorder = run.trained(session)
+    if result.environment.precision != ("bf16" if bf16 else "fp32"):
+        raise NotMeasured(f"The estimate was made for another precision than {result.environment.precision}.")
     constant = ASSUMED[session.device, bf16][0]
     measured = result.memory.train_peak_bytes
     return {
