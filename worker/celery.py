@@ -55,10 +55,10 @@ def begin(sender: Any, **_: Any) -> None:
     """Check the database, find the devices of a worker that trains, and fork a pool child for each; with a number on
     the command line (`-c`), use at most as many. Celery has chosen the queues by now, and creates the pool next."""
     check_database()
-    processes = sender.options.get("concurrency")
+    processes = sender.options.get("concurrency")  # None, a number or `auto`, which counts processors
     if _trains():
-        find_device(processes)
-    if processes is None:
+        find_device(processes if isinstance(processes, int) else None)
+    if processes is None or (_device is not None and not isinstance(processes, int)):
         sender.concurrency = max(1, len(_device.cards) if _device is not None else 1)
 
 

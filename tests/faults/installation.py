@@ -67,9 +67,10 @@ class Installation:
                 self.stack.children[place] = child.again()
         until(self._ready, 60)
 
-    def add_worker(self, name: str, **environment: str) -> Child:
+    def add_worker(self, name: str, *options: str, **environment: str) -> Child:
         """Start another worker, of this name unless its environment has another."""
         command = [part.replace("train@", f"{name}@") for part in self.child("worker").command]
+        command += options
         environment = self.child("worker").environment | {"VEZNA_WORKER_NAME": name} | environment
         self.stack.children.append(Child(name, command, environment, self.child("worker").log.with_name(f"{name}.log")))
         return self.stack.children[-1]

@@ -83,10 +83,10 @@ def workers(vezna: Installation) -> dict[str, list[str]]:
 
 
 @contextmanager
-def another_worker(vezna: Installation, name: str = "") -> Iterator[None]:
+def another_worker(vezna: Installation, name: str = "", *options: str) -> Iterator[None]:
     """Another worker on the same host, with the same GPUs; without a name it chooses one."""
     before = set(workers(vezna))
-    added = vezna.add_worker("another", VEZNA_WORKER_NAME=name)
+    added = vezna.add_worker("another", *options, VEZNA_WORKER_NAME=name)
     try:
         until(lambda: len(set(workers(vezna)) - before) == 1, 60)
         yield
@@ -129,6 +129,14 @@ def test_two_workers_of_one_host_have_two_names_and_never_share_a_gpu(vezna: Ins
         for run_id in runs:  # a GPU that is shared fails its second run
             vezna.require_succeeded_once(run_id, seconds=120)
             assert len(gpus_of(vezna, run_id)) == 1
+
+
+@pytest.mark.parametrize(("processes", "uuids"), [("1", [A]), ("auto", [A, B])])
+def test_a_worker_has_no_more_gpus_than_processes(vezna: Installation, processes: str, uuids: list[str]) -> None:
+    with another_worker(vezna, f"with-{processes}", "-c", processes):
+        assert workers(vezna)[f"with-{processes}"] == uuids
+        [pool] = [child for child in vezna.stack.children if child.name == "another"]
+        until(lambda: len(psutil.Process(pool.process.pid).children()) == len(uuids), 30)
 
 
 def test_the_gpus_of_a_killed_worker_are_free_once_its_leases_end(vezna: Installation) -> None:
