@@ -255,6 +255,26 @@ def test_a_gpu_that_disappears_is_shown_and_no_longer_taken(
     assert [gpu.uuid for gpu in view(registered, settings).devices] == [B]
 
 
+def test_a_gpu_that_an_attempt_lost_is_lost_to_every_process_of_its_worker_until_it_signs_on_again(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    sign_on(registered, "w1", *CARDS[:2])
+    held = claimed(registered, bell, "w1", A)
+    failure = Failure(code=FailureCode.DEVICE_LOST, message=FAILURES[FailureCode.DEVICE_LOST])
+    gone = [VisibleGpu(uuid=A, problem="The driver no longer lists it.")]
+    in_transaction(registered, lambda s: attempts.retry(s, bell, held, failure, 3, gone))
+    looked_before = [VisibleGpu(uuid=uuid, free_bytes=2**30) for uuid in (A, B)]
+    in_transaction(registered, lambda s: worker_queries.beat(s, "w1", clock.now(s), looked_before))
+    assert [(gpu.problem, gpu.free_bytes) for gpu in view(registered, settings).devices] == [
+        ("The driver no longer lists it.", None),
+        ("", 2**30),
+    ]
+    again = claim(registered, held.run_id, "w1", A, B)
+    assert again is not None and again.gpus == (B,)
+    sign_on(registered, "w1", *CARDS[:2])
+    assert claimed(registered, bell, "w1", A).gpus == (A,)
+
+
 def test_the_sweep_rings_while_a_gpu_is_free(registered: Database, bell: SilentBell, settings: Settings) -> None:
     patient = settings.model_copy(update={"lease_seconds": LEASE})
     sign_on(registered, "w1", *CARDS[:2])

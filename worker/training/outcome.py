@@ -6,6 +6,7 @@ a result never names a file that is missing.
 
 import errno
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import structlog
 
 from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
 from app.domain.messages import _
+from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.job import FailureReport, ResultReport
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
@@ -22,6 +24,7 @@ from app.store.queries import runs
 from worker import nvidia
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.context import Context
+from worker.gpu_watch import LOST
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost
@@ -51,9 +54,9 @@ class Outcome:
         claim, bell, orders = self._claim, self._context.bell, self._lease.orders
         if isinstance(report, ResultReport):
             self._finish(report.result, output)
-        elif (isinstance(report, FailureReport) or not self._lease.ordered) and self._lost_gpus():
+        elif (isinstance(report, FailureReport) or not self._lease.ordered) and (lost := self._lost_gpus()):
             self._log_errors(trainer)
-            self._retry(FailureCode.DEVICE_LOST)
+            self._retry(FailureCode.DEVICE_LOST, lost)
         elif isinstance(report, FailureReport):
             self._log_errors(trainer)
             self.fail(report.failure)
@@ -103,7 +106,7 @@ class Outcome:
         self._lease.write(lambda session: attempts.finish(session, self._context.bell, self._claim, result, stored))
 
     def _lost_gpus(self) -> list[str]:
-        """The GPUs of the attempt that the driver has lost; no later attempt in this process uses them."""
+        """The GPUs of the attempt that the driver has lost; this process uses them no more."""
         lost: list[str] = []
         if self._claim.gpus:
             self._lease.while_renewing(lambda: lost.extend(filter(nvidia.is_lost, self._claim.gpus)))
@@ -111,11 +114,12 @@ class Outcome:
             self._context.trainers.lose(uuid)
         return lost
 
-    def _retry(self, code: FailureCode) -> None:
+    def _retry(self, code: FailureCode, lost: Sequence[str] = ()) -> None:
         """Queue the run again, from its last checkpoint, unless it has had all its attempts."""
         failure, limit = Failure(code=code, message=FAILURES[code]), self._context.settings.max_attempts
         self._lease.while_renewing(self._checkpoints.settle)
-        self._lease.write(lambda session: attempts.retry(session, self._context.bell, self._claim, failure, limit))
+        bell, gone = self._context.bell, [VisibleGpu(uuid=uuid, problem=LOST) for uuid in lost]
+        self._lease.write(lambda session: attempts.retry(session, bell, self._claim, failure, limit, gone))
 
     def _store(self, file: Path, place: str) -> None:
         """Put a file into the store; retry a store that is busy."""

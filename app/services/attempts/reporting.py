@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import VeznaError
 from app.domain.failures import Failure
+from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
 from app.domain.runs.job import (
     DownloadReport,
@@ -195,12 +196,21 @@ def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> Non
         stop(session, bell, claimed, runs.CANCEL_REQUESTED)
 
 
-def retry(session: Session, bell: Doorbell, claimed: Claim, failure: Failure, max_attempts: int) -> None:
-    """Queue a run again whose trainer was killed, or fail it after `max_attempts`. Raises Fenced."""
+def retry(
+    session: Session,
+    bell: Doorbell,
+    claimed: Claim,
+    failure: Failure,
+    max_attempts: int,
+    lost: Sequence[VisibleGpu] = (),
+) -> None:
+    """Queue a run again whose trainer was killed, or fail it after `max_attempts`; no later run takes a GPU that is
+    `lost`. Raises Fenced."""
     if _run(session, claimed).attempts >= max_attempts:
         fail(session, bell, claimed, failure)
     elif not back_to_queue(session, bell, claimed, failure.message, counted=True):
         stop(session, bell, claimed, runs.CANCEL_REQUESTED)
+    workers.see(session, claimed.worker, lost)
 
 
 def back_to_queue(

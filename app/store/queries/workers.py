@@ -48,8 +48,20 @@ def get(session: Session, name: str) -> WorkerRow | None:
 
 def beat(session: Session, name: str, at: datetime, gpus: Sequence[VisibleGpu] = ()) -> None:
     """Record a heartbeat, and how the worker sees its GPUs if it has looked."""
-    seen = {"devices_json": [gpu.model_dump() for gpu in gpus]} if gpus else {}
-    session.execute(update(WorkerRow).where(WorkerRow.name == name).values(heartbeat_at=at, **seen))
+    session.execute(update(WorkerRow).where(WorkerRow.name == name).values(heartbeat_at=at))
+    see(session, name, gpus)
+
+
+def see(session: Session, name: str, gpus: Sequence[VisibleGpu]) -> None:
+    """Record how a worker sees some of its GPUs. A problem stays until the worker signs on again."""
+    if not gpus:
+        return
+    latest = {gpu.uuid: gpu for gpu in gpus}
+    query = select(WorkerRow.devices_json).where(WorkerRow.name == name)
+    known = [VisibleGpu.model_validate(gpu) for gpu in session.scalar(query.with_for_update()) or ()]
+    merged = [gpu if gpu.problem else latest.get(gpu.uuid, gpu) for gpu in known]
+    values = {"devices_json": [gpu.model_dump() for gpu in merged]}
+    session.execute(update(WorkerRow).where(WorkerRow.name == name).values(**values))
 
 
 def occupy(session: Session, name: str, run_id: int) -> None:
