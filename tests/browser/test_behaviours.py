@@ -295,7 +295,7 @@ def test_a_queued_run_begins_before_ones_eyes(page: Page, site: Site) -> None:
     page.goto(f"/runs/{QUEUED}")
     expect(page.locator("#progress")).to_contain_text("position 1 in the queue")
     with site.database.transaction() as session:
-        attempts.claim(session, QUEUED, "gpu-1", 3600)
+        attempts.claim(session, QUEUED, "gpu-1", 3600, filled.GPUS)
     expect(page.locator("#progress")).to_contain_text("Starting", timeout=10_000)
     expect(page.locator("#live-log")).to_contain_text("claimed by gpu-1")
     expect(page.locator("#byline")).to_contain_text("running")
@@ -320,7 +320,7 @@ def test_what_ended_before_its_page_listened_is_shown_ended(page: Page, site: Si
 def test_what_began_before_its_page_listened_is_shown_running(page: Page, site: Site) -> None:
     def late(route: Route) -> None:
         with site.database.transaction() as session:
-            attempts.claim(session, QUEUED, "gpu-1", 3600)
+            attempts.claim(session, QUEUED, "gpu-1", 3600, filled.GPUS)
         route.continue_()
 
     page.route("**/events?*", late)
