@@ -38,11 +38,10 @@ def saving_options(request: EstimateRequest) -> Iterator[SavingOption]:
     method, training = request.method, request.training
     if isinstance(method, EveryWeight):
         yield _method("lora", request, LoraSpec())
-        eight_bit, lean = LeanFullSpec(weight_storage="float32"), LeanFullSpec()
         if not isinstance(method, LeanFullSpec):
-            yield _method("adamw-8bit", request, eight_bit)
-        if training.bf16 is not False and method != lean:
-            yield _method("lean", request, lean)
+            yield _method("adamw-8bit", request, LeanFullSpec(weight_storage="float32"))
+        if training.bf16 is not False and method != LeanFullSpec():
+            yield _method("lean", request, LeanFullSpec())
     if not request.bf16:
         yield SavingOption("bf16", {"training.bf16": True}, request.model_copy(update={"bf16": True}))
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:

@@ -44,5 +44,5 @@ class WorkerRow(Base):
 
     @property
     def devices(self) -> list[VisibleGpu]:
-        """The GPUs that it may use; `DeviceRow` has who uses them."""
+        """The GPUs that it may use; the attempts that have them are in `DeviceRow`."""
         return [VisibleGpu.model_validate(device) for device in self.devices_json]

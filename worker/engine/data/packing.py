@@ -12,21 +12,16 @@ to sequences by first-fit decreasing (Johnson 1973), which needs at most 11/9 ·
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import Message, _
+from app.domain.messages import _
 from worker.engine.data.batches import IGNORED, Batch, learnt
+from worker.engine.data.probing import PROBE_LENGTHS, Probe
 from worker.engine.models.precision import alike, compute_type, computing
-
-_TRIED = (5, 3)
-"""Lengths of the rows that probe a model."""
-_LEAVE_OUT = _("Leave packing out")
 
 
 def first_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -70,39 +65,9 @@ def packed(
     return Batch(inputs, side_by_side, sum(len(row) for row in tokens), learnt(side_by_side))
 
 
-def check_packing(model: Any, max_length: int) -> None:
-    """Raise `RunFailed(bad_configuration)` unless packed rows get the logits that they have alone.
-
-    Tested by a forward pass: two packed rows must give the same logits as in a padded batch. What would need longer
-    rows to show is read from the configuration: an attention window, which the mask above replaces, must not be shorter
-    than a row.
-    """
-    config = model.config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
-    narrow = [window for window in windows if isinstance(window, int) and 0 < window < max_length]
-    if narrow:
-        raise _refused(
-            config,
-            _("it attends to a window of %(window)s tokens", window=narrow[0]),
-            _("Lower max_length from %(length)s to that, or leave packing out", length=max_length),
-        )
-    training = model.training
-    model.eval()
-    try:
-        alike = _alike_packed(model)
-    except MemoryError:
-        raise
-    except Exception as error:  # an architecture may raise anything for a mask or position that it does not support
-        raise _refused(config, _("it does not accept packed inputs")) from error
-    finally:
-        model.train(training)
-    if not alike:
-        raise _refused(config, _("packed rows influence each other"))
-
-
 def _alike_packed(model: nn.Module) -> bool:
     device = next(model.parameters()).device
-    rows = [np.arange(length, dtype=np.int32) + 4 * i for i, length in enumerate(_TRIED)]
+    rows = [np.arange(length, dtype=np.int32) + 4 * i for i, length in enumerate(PROBE_LENGTHS)]
     together = packed(rows, [row.astype(np.int64) for row in rows], sum(map(len, rows)), 0).to(device)
     with torch.inference_mode(), computing(model):
         packed_logits = model(**together.inputs, use_cache=False).logits[0]
@@ -110,11 +75,10 @@ def _alike_packed(model: nn.Module) -> bool:
     return alike(packed_logits, alone, compute_type(model))
 
 
-def _refused(config: Any, why: Message, remedy: Message = _LEAVE_OUT) -> RunFailed:
-    text = _(
-        "packing: rows cannot be packed for a model of type %(type)r, because %(why)s. %(remedy)s.",
-        type=config.model_type,
-        why=why,
-        remedy=remedy,
-    )
-    return RunFailed(FailureCode.BAD_CONFIGURATION, text)
+check_packing = Probe(
+    "packing",
+    _("rows cannot be packed"),
+    _alike_packed,
+    raised=_("it does not accept packed inputs"),
+    differed=_("packed rows influence each other"),
+).check

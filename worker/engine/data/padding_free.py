@@ -23,15 +23,11 @@ import torch
 from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import Message, _
+from app.domain.messages import _
 from worker.engine.data.batches import Batch
+from worker.engine.data.probing import PROBE_LENGTHS, Probe
 from worker.engine.models.blocks import block_names
 from worker.engine.models.precision import alike, compute_type, computing
-
-_TRIED = (5, 3)
-"""Lengths of the rows that probe a model."""
-_LEAVE_OUT = _("Leave padding_free out")
 
 
 def _kernel() -> Callable[..., Any] | None:
@@ -184,48 +180,19 @@ def without_padding(batch: Batch) -> Batch:
     return Batch(inputs, batch.labels, batch.tokens, batch.places, real.cpu(), lengths)
 
 
-def check_padding_free(model: Any, max_length: int) -> None:
-    """Raise `RunFailed(bad_configuration)` unless rows have the same logits in a padding-free batch as alone.
-
-    Probed by a forward pass. What would need longer rows to show is read from the configuration: an attention window
-    must not be shorter than a row.
-    """
-    config = model.config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
-    narrow = [window for window in windows if isinstance(window, int) and 0 < window < max_length]
-    if narrow:
-        raise _refused(
-            config,
-            _("it attends to a window of %(window)s tokens", window=narrow[0]),
-            _("Lower max_length from %(length)s to that, or leave padding_free out", length=max_length),
-        )
-    training = model.training
-    model.eval()
-    try:
-        same = _same_apart(model)
-    except MemoryError:
-        raise
-    except Exception as error:  # an architecture may raise anything for inputs that it does not expect
-        raise _refused(config, _("its blocks do not accept rows without padding")) from error
-    finally:
-        model.train(training)
-    if not same:
-        raise _refused(config, _("rows would influence each other"))
-
-
-def _same_apart(model: nn.Module) -> bool:
+def _alike_apart(model: nn.Module) -> bool:
     """Whether two rows have the logits that each has alone; a classifier has one vector of them for each row."""
-    device, longest = next(model.parameters()).device, max(_TRIED)
+    device, longest = next(model.parameters()).device, max(PROBE_LENGTHS)
     pad = getattr(model.config, "pad_token_id", None) or 0
     words = [token for token in range(longest + 1) if token != pad][:longest]
-    ids = torch.tensor([[*words[:length], *[pad] * (longest - length)] for length in _TRIED], device=device)
-    batch = Batch({"input_ids": ids}, ids, sum(_TRIED), lengths=_TRIED)
+    ids = torch.tensor([[*words[:length], *[pad] * (longest - length)] for length in PROBE_LENGTHS], device=device)
+    batch = Batch({"input_ids": ids}, ids, sum(PROBE_LENGTHS), lengths=PROBE_LENGTHS)
     with torch.no_grad(), computing(model):
         with RowsApart(model).of(batch):
             together = _logits(model, ids)
-        alone = [_logits(model, ids[row : row + 1, :length])[0] for row, length in enumerate(_TRIED)]
+        alone = [_logits(model, ids[row : row + 1, :length])[0] for row, length in enumerate(PROBE_LENGTHS)]
     if alone[0].ndim == 2:
-        together = torch.cat([together[row, :length] for row, length in enumerate(_TRIED)])
+        together = torch.cat([together[row, :length] for row, length in enumerate(PROBE_LENGTHS)])
         return alike(together, torch.cat(alone), compute_type(model))
     return alike(together, torch.stack(alone), compute_type(model))
 
@@ -235,11 +202,10 @@ def _logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def _refused(config: Any, why: Message, remedy: Message = _LEAVE_OUT) -> RunFailed:
-    text = _(
-        "padding_free: batches need padding for a model of type %(type)r, because %(why)s. %(remedy)s.",
-        type=config.model_type,
-        why=why,
-        remedy=remedy,
-    )
-    return RunFailed(FailureCode.BAD_CONFIGURATION, text)
+check_padding_free = Probe(
+    "padding_free",
+    _("batches need padding"),
+    _alike_apart,
+    raised=_("its blocks do not accept rows without padding"),
+    differed=_("rows would influence each other"),
+).check

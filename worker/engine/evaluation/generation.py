@@ -46,7 +46,7 @@ def write(
     texts, count, logged_at = [""] * len(prompts), 0, monotonic()
     batches = evaluation_order([len(prompt) for prompt in prompts], evaluator.batch_size)
     heaviest = heaviest_to_generate(batches) if batches else ()
-    shrinks = evaluator.device.type == "cpu" and _keeps_keys_by_row(model)
+    shrinks = evaluator.device.type == "cpu" and _keeps_keys_by_row(model, inner)
     with (
         evaluator.judging(model),
         _last_together(inner),
@@ -58,7 +58,7 @@ def write(
             ids, mask = padded([prompts[i] for i in indices], evaluator.pad_token, left=not encoder_decoder)
             ids, mask = ids.to(evaluator.device), mask.to(evaluator.device)
             if shrinks:
-                rows = _shrinking(model, ids, mask, config, evaluator.between)
+                rows = _shrinking(model, ids, mask, config, evaluator.between, _cache_name(inner))
             else:
                 generate: Any = model.generate
                 between = StoppingCriteriaList([_Between(evaluator.between)])
@@ -79,13 +79,17 @@ def write(
 
 
 def _shrinking(
-    model: Any, ids: torch.Tensor, mask: torch.Tensor, config: GenerationConfig, between: Callable[[], None]
+    model: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    config: GenerationConfig,
+    between: Callable[[], None],
+    cache_name: str | None,
 ) -> list[list[int]]:
     """New tokens after each row of prompts [B, P], which are padded on the left. Rows that have ended are left out of
     the following tokens, so the lists differ in length."""
     rows: list[list[int]] = [[] for _ in ids]
     places, left = torch.arange(len(ids)), config.max_new_tokens or 0
-    name = _cache_name(model)
     past: dict[str, Any] = {}
     while len(places) and left:
         limit = ids.shape[1]
@@ -107,33 +111,31 @@ def _shrinking(
         going = (~ended.rows).nonzero().squeeze(1)
         places, ids = places[going], outputs.sequences[going]
         mask = torch.cat([mask, torch.ones_like(new)], dim=1)[going]
-        cache = getattr(outputs, name) if name else None
+        cache = getattr(outputs, cache_name) if cache_name else None
         past = {}  # without keys and values transformers computes them again from `ids`
-        if name and isinstance(cache, DynamicCache) and cache.get_seq_length() and len(going):
+        if cache_name and isinstance(cache, DynamicCache) and cache.get_seq_length() and len(going):
             cache.batch_select_indices(going)
-            past[name] = cache
+            past[cache_name] = cache
     return rows
 
 
-def _cache_name(model: nn.Module) -> str | None:
+def _cache_name(inner: nn.Module) -> str | None:
     """What the model calls the cache of keys and values: `cache` from transformers 5.24 on, `past_key_values` before.
     None if it takes none, as openai-gpt."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     arguments = signature(inner.forward).parameters
     return next((name for name in ("cache", "past_key_values") if name in arguments), None)
 
 
-def _keeps_keys_by_row(model: nn.Module) -> bool:
+def _keeps_keys_by_row(model: nn.Module, inner: Any) -> bool:
     """Whether generation can go on with the keys and values of some rows: that of a decoder whose layers all keep those
     of every token. Virtual tokens are not in `input_ids`, from which transformers would count."""
-    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     text = inner.config.get_text_config()
     plain = set(getattr(text, "layer_types", None) or ["full_attention"]) == {"full_attention"}
     virtual = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning
     return (
         plain
         and not virtual
-        and _cache_name(model) is not None
+        and _cache_name(inner) is not None
         and not inner.config.is_encoder_decoder
         and getattr(text, "sliding_window", None) is None
         and not getattr(inner, "_is_stateful", False)

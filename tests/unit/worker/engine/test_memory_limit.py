@@ -7,11 +7,13 @@ import pytest
 
 from tests import tiny_lm
 from worker.engine.data.packing import check_packing
+from worker.engine.data.padding_free import check_padding_free
 from worker.engine.models.architecture import behind_blocks
 from worker.engine.prefix.frozen_prefix import frozen_prefix
 
 PROBES: dict[str, Callable[[Any], object]] = {
     "packing": lambda model: check_packing(model, 8),
+    "padding-free": lambda model: check_padding_free(model, 8),
     "behind blocks": lambda model: behind_blocks(model, ["model.layers.0"]),
     "frozen prefix": frozen_prefix,
 }
