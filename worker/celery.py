@@ -161,7 +161,7 @@ def _beat(watch: GpuWatch) -> None:
     _alive(interval)
     while not _stopping.wait(interval):
         try:
-            tasks.beat(context, watch.seen)
+            tasks.beat(context, watch.latest)
         except SQLAlchemyError as error:
             log.warning("no heartbeat: database unreachable", error=str(error))
         _alive(interval)

@@ -194,17 +194,17 @@ def _view(row: WorkerRow, age: float, settings: Settings, gpus: Mapping[str, Dev
         context_bytes=row.context_bytes,
         problem=row.problem or "",
         matmul_rates=row.matmul_rates,
-        devices=[_device_view(seen, gpus[seen.uuid]) for seen in row.devices if seen.uuid in gpus],
+        devices=[_device_view(gpu, gpus[gpu.uuid]) for gpu in row.devices if gpu.uuid in gpus],
     )
 
 
-def _device_view(seen: VisibleGpu, row: DeviceRow) -> DeviceView:
+def _device_view(gpu: VisibleGpu, row: DeviceRow) -> DeviceView:
     return DeviceView(
         uuid=row.uuid,
         name=row.name,
         memory_bytes=row.memory_bytes,
-        free_bytes=seen.free_bytes,
+        free_bytes=gpu.free_bytes,
         run_id=row.run_id,
         worker=row.worker,
-        problem=seen.problem,
+        problem=gpu.problem,
     )

@@ -1,5 +1,6 @@
 """Transactions that give out GPUs wait for each other on PostgreSQL, but never in a circle."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier, Event
@@ -67,13 +68,9 @@ def test_a_sign_on_and_a_sweep_of_two_lost_runs_both_succeed(
     assert set(holders(registered).values()) == {(None, None, None)}
 
 
-def test_the_end_of_an_attempt_and_a_claim_by_the_same_worker_both_succeed(
-    registered: Database, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sign_on(registered, "w1", *CARDS[:2])
-    held = claimed(registered, bell, "w1", A)
-    refused = submit(registered, bell)
-    in_transaction(registered, lambda s: run_queries.to_ring(s, refused))
+def occupy_after_release(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None] = lambda: None) -> Event:
+    """Let a claim reach the worker's row only after an end has changed it; `then` is called between. Returns an event
+    that is set when the claim has its locks but for that row."""
     occupy, release, taken, released = worker_queries.occupy, worker_queries.release, Event(), Event()
 
     def occupy_late(*arguments: Any) -> None:
@@ -84,9 +81,21 @@ def test_the_end_of_an_attempt_and_a_claim_by_the_same_worker_both_succeed(
     def release_first(*arguments: Any) -> None:
         release(*arguments)
         released.set()
+        then()
 
     monkeypatch.setattr(worker_queries, "occupy", occupy_late)
     monkeypatch.setattr(worker_queries, "release", release_first)
+    return taken
+
+
+def test_the_end_of_an_attempt_and_a_claim_by_the_same_worker_both_succeed(
+    registered: Database, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_on(registered, "w1", *CARDS[:2])
+    held = claimed(registered, bell, "w1", A)
+    refused = submit(registered, bell)
+    in_transaction(registered, lambda s: run_queries.to_ring(s, refused))
+    taken = occupy_after_release(monkeypatch)
     with ThreadPoolExecutor(1) as pool:
         claiming = pool.submit(claim, registered, refused, "w1", B)
         assert taken.wait(SECONDS)
@@ -104,20 +113,7 @@ def test_a_sweep_that_ends_a_run_passes_a_claim_by_the_same_worker(
     let_lease_expire(registered, lost.run_id)
     waiting = submit(registered, bell)
     in_transaction(registered, lambda s: run_queries.to_ring(s, waiting))
-    occupy, release, taken, released = worker_queries.occupy, worker_queries.release, Event(), Event()
-
-    def occupy_late(*arguments: Any) -> None:
-        taken.set()
-        assert released.wait(SECONDS)
-        occupy(*arguments)
-
-    def release_first(*arguments: Any) -> None:
-        release(*arguments)
-        released.set()
-        until_waiting(registered)
-
-    monkeypatch.setattr(worker_queries, "occupy", occupy_late)
-    monkeypatch.setattr(worker_queries, "release", release_first)
+    taken = occupy_after_release(monkeypatch, lambda: until_waiting(registered))
     with ThreadPoolExecutor(1) as pool:
         claiming = pool.submit(claim, registered, waiting, "w1", B)
         assert taken.wait(SECONDS)

@@ -24,12 +24,12 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuWatch:
 
 
 def seen(watch: GpuWatch) -> list[tuple[int | None, str]]:
-    return [(gpu.free_bytes, gpu.problem) for gpu in watch.seen]
+    return [(gpu.free_bytes, gpu.problem) for gpu in watch.latest]
 
 
 def test_the_free_memory_of_a_gpu_is_what_its_driver_says(watch: GpuWatch) -> None:
     assert seen(watch) == [(None, "")] * 3
-    watch.look()
+    watch.inspect()
     assert seen(watch) == [(FREE, ""), (FREE, ""), (None, "")]
 
 
@@ -38,16 +38,16 @@ def test_a_gpu_that_fell_off_the_bus_has_a_problem_though_nvidia_smi_lists_no_gp
 ) -> None:
     fake_gpus.lose(B, tmp_path)
     assert nvidia.memory() == {}
-    watch.look()
+    watch.inspect()
     assert seen(watch) == [(None, ""), (None, LOST), (None, "")]
     (tmp_path / "gpus" / f"{B}.lost").rename(tmp_path / "gpus" / B)
-    watch.look()
+    watch.inspect()
     assert seen(watch) == [(FREE, ""), (None, LOST), (None, "")], "the worker has to start again"
 
 
 def test_a_gpu_that_was_removed_has_a_problem(watch: GpuWatch, tmp_path: Path) -> None:
     (tmp_path / "gpus" / A).unlink()
-    watch.look()
+    watch.inspect()
     assert seen(watch) == [(None, LOST), (FREE, ""), (None, "")]
 
 
@@ -57,7 +57,7 @@ def test_a_driver_that_does_not_answer_proves_nothing(
 ) -> None:
     monkeypatch.setattr(nvidia, "SECONDS", 0.3)
     (tmp_path / "bin" / "nvidia-smi").write_text(f"#!/bin/sh\n{script.replace('sleep', 'exec sleep')}\n")
-    watch.look()
+    watch.inspect()
     assert seen(watch) == [(None, "")] * 3
 
 
@@ -99,17 +99,17 @@ def test_a_process_that_is_stuck_in_the_driver_is_abandoned_and_no_second_one_is
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "Popen", Hung)
         assert not nvidia.is_lost(A)
-        watch.look()
-    watch.look()
+        watch.inspect()
+    watch.inspect()
     assert [process.killed for process in HUNG] == [True]
     assert seen(watch) == [(None, "")] * 3
     HUNG[0].gone = True
-    watch.look()
+    watch.inspect()
     assert seen(watch) == [(FREE, ""), (FREE, ""), (None, "")]
 
 
 def test_a_machine_without_nvidia_smi_knows_nothing(watch: GpuWatch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    watch.look()
+    watch.inspect()
     assert seen(watch) == [(None, "")] * 3
     assert (nvidia.mig_slices(), nvidia.is_lost(A)) == ([], False)
