@@ -198,15 +198,14 @@ def test_on_postgresql_two_workers_race_for_three_gpus(
         monkeypatch.setenv(name, value)
     (tmp_path / "home").mkdir()
     url = new_postgres_database(postgres, migrated_template)
-    with (
-        installation(tmp_path, url, DEVICE="cuda", LEASE_SECONDS=LEASE_SECONDS) as vezna,
-        another_worker(vezna),
-    ):
-        runs = [vezna.submit("trains") for _ in range(9)]
-        until(lambda: None not in holders(vezna).values(), 60)
-        busy(vezna, *(run_id for run_id in holders(vezna).values() if run_id))
-        for run_id in runs:
-            vezna.finish(run_id)
-        for run_id in runs:
-            vezna.require_succeeded_once(run_id, seconds=120)
-        assert set(holders(vezna).values()) == {None}
+    with installation(tmp_path, url, DEVICE="cuda", LEASE_SECONDS=LEASE_SECONDS) as vezna:
+        vezna.begin()
+        with another_worker(vezna):
+            runs = [vezna.submit("trains") for _ in range(9)]
+            until(lambda: None not in holders(vezna).values(), 60)
+            busy(vezna, *(run_id for run_id in holders(vezna).values() if run_id))
+            for run_id in runs:
+                vezna.finish(run_id)
+            for run_id in runs:
+                vezna.require_succeeded_once(run_id, seconds=120)
+            assert set(holders(vezna).values()) == {None}
