@@ -87,12 +87,13 @@ class Installation:
         return found
 
     def trainer(self) -> psutil.Process:
-        """The trainer that has a job; one that waits is in no run's folder."""
+        """Wait for the trainer that has a job: a run has its status before its trainer is in the run's folder."""
+        until(lambda: len(self.trainers()) == 1, 20)
         [found] = self.trainers()
         return found
 
     def trainers(self) -> list[psutil.Process]:
-        """Every trainer that has a job."""
+        """Every trainer that has a job; one that waits is in no run's folder."""
         return [p for p in self.processes() if _is_trainer(p) and _directory(p) not in ("", "/")]
 
     def spares(self) -> list[psutil.Process]:
