@@ -207,7 +207,7 @@ def database(settings: Settings) -> Iterator[Finding]:
             if not sqlite:  # its clock is this machine's: the time since boot
                 yield skew(opened)
         except Unavailable as error:
-            yield Finding("database", "problem", error.message.rstrip("."), "Back it up before you migrate it")
+            yield Finding("database", "problem", error.message.rstrip("."), "Make a backup first")
         except SQLAlchemyError as error:
             why = " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".")
             yield Finding(

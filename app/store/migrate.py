@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from sqlalchemy import inspect, text
+from sqlalchemy import Connection, inspect, text
 
 from app.domain.errors import Unavailable
 from app.domain.messages import _
@@ -13,13 +13,14 @@ MIGRATIONS = ROOT / "migrations"
 
 
 def upgrade(database: Database) -> None:
-    """Apply every migration that the database lacks, one process at a time."""
+    """Apply every migration that the database lacks, one process at a time. Raises Unavailable if it is newer."""
     from alembic import command  # noqa: PLC0415 for those who only look, it would be a twentieth of their start
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with database.engine.connect() as connection:
+        _refuse_newer(_revision(connection))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -27,14 +28,32 @@ def upgrade(database: Database) -> None:
 def require_current(database: Database) -> None:
     """Raise Unavailable unless the database's tables are those of this code."""
     with database.engine.connect() as connection:
-        known = inspect(connection).has_table("alembic_version")
-        current = connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
+        current = _revision(connection)
+    _refuse_newer(current)
     if current != head():
         state = "is empty" if current is None else f"stands at {current}"
         raise Unavailable(
             _(
                 "The database %(state)s, but this version of Vezna needs %(head)s. Run: vezna migrate",
                 state=state,
+                head=head(),
+            )
+        )
+
+
+def _revision(connection: Connection) -> str | None:
+    """Of the database; None if it is empty."""
+    known = inspect(connection).has_table("alembic_version")
+    return connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
+
+
+def _refuse_newer(current: str | None) -> None:
+    if current is not None and current > head():
+        raise Unavailable(
+            _(
+                "A newer version of Vezna has migrated the database to %(current)s; this version needs %(head)s. Start "
+                "the newer version, or restore a backup from before it.",
+                current=current,
                 head=head(),
             )
         )

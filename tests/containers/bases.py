@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.containers.engine import Failed, Skip, run
+from tests.containers.engine import Failed, Skip, needed, run
 
 LIBRARIES = """ca-certificates netbase tzdata libssl3t64 libffi8 libsqlite3-0 libreadline8t64 libbz2-1.0 liblzma5
 libuuid1 libexpat1 zlib1g libncursesw6 libnsl2 libtirpc3t64 libcrypt1 libgdbm6t64"""
@@ -37,14 +37,15 @@ exec "$@"
 
 def provide(names: list[str], ours: bool) -> dict[str, str]:
     """Have the engine know these images; how each was had. Raises Skip."""
-    had = {}
+    had: dict[str, str] = {}
     for name in names:
         if _known(name):
             had[name] = "present"
-        elif _pulled(name):
+        elif "stand-in" not in had.values() and _pulled(name):
             had[name] = "pulled"
         elif ours:
-            _make(name)
+            with needed(f"{name} can be neither pulled nor made here"):
+                _make(name)
             had[name] = "stand-in"
         else:
             raise Skip(f"the engine of this machine has no image {name} and cannot pull it")
@@ -60,7 +61,7 @@ def _known(name: str) -> bool:
 
 def _pulled(name: str) -> bool:
     try:
-        run("docker", "pull", "--quiet", name, seconds=600)
+        run("docker", "pull", "--quiet", name, seconds=300)
     except (Failed, subprocess.TimeoutExpired):
         return False
     return True
@@ -154,7 +155,8 @@ def torch_index(folder: Path) -> str | None:
     if not found.endswith("+cpu"):
         return None
     wheels = folder / "wheels"
-    run(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels), f"torch=={found}")
+    with needed("torch's CPU build cannot be downloaded here"):
+        run(sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels), f"torch=={found}")
     for wheel in wheels.iterdir():
         project = re.sub(r"[-_.]+", "-", wheel.name.partition("-")[0]).lower()
         page = folder / "simple" / project / "index.html"

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 PACKAGES = {
@@ -29,8 +30,13 @@ PACKAGES = {
 """Debian's packages by the program that each has; docker-compose and docker-buildx are plugins."""
 PLUGINS = {"compose": "docker-compose", "buildx": "docker-buildx"}
 CLONE_NEWNET = 0x40000000
+NAMESPACES = ("unshare", "--mount", "--pid", "--mount-proc", "--kill-child", "--fork", "--")
 INSIDE = "VEZNA_CONTAINERS_INSIDE"
 START_SECONDS = 60.0
+PROBE = """FROM {image}
+RUN apt-get update -qq -o APT::Update::Error-Mode=any && python -m pip download --quiet --no-deps --dest /tmp wheel
+"""
+"""Reaches everything that the builds download from."""
 
 
 class Skip(Exception):
@@ -90,8 +96,46 @@ def require() -> None:
     try:
         run("apt-get", "update", "-qq", environment=quiet)
         run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, environment=quiet)
-    except Failed as error:
+    except (Failed, subprocess.TimeoutExpired) as error:
         raise Skip(f"no Docker engine answers, and the packages of one could not be installed: {error}") from error
+
+
+@contextmanager
+def needed(what: str) -> Iterator[None]:
+    """What an engine and its containers need of this machine: a failure of it is no defect of Vezna. Raises Skip."""
+    try:
+        yield
+    except (Failed, OSError, subprocess.TimeoutExpired) as error:
+        raise Skip(f"{what}: {error}") from error
+
+
+def require_builds(image: str, options: Sequence[str]) -> None:
+    """Make sure that an image can be built here, from what the network has. Raises Skip."""
+    with needed("no image can be built here that downloads packages"), TemporaryDirectory() as folder:
+        (Path(folder) / "Dockerfile").write_text(PROBE.format(image=image))
+        run("docker", "build", "--no-cache", *options, folder, seconds=300)
+
+
+def require_containers(image: str) -> None:
+    """Make sure that a container runs here as those of the compose file do, in a network of its own. Raises Skip."""
+    network = f"vezna-probe-{os.getpid()}"
+    options = [
+        "--rm",
+        "--network",
+        network,
+        "--publish",
+        "127.0.0.1::8000",
+        "--read-only",
+        "--memory",
+        "256m",
+        "--init",
+    ]
+    with needed("the engine runs no container here"):
+        run("docker", "network", "create", network, seconds=60)
+        try:
+            run("docker", "run", *options, "--cap-drop", "ALL", image, "true", seconds=120)
+        finally:
+            run("docker", "network", "rm", network, seconds=60)
 
 
 def _has_plugin(name: str) -> bool:
@@ -103,16 +147,18 @@ def _has_plugin(name: str) -> bool:
 
 
 def alone(command: Sequence[str], root: Path) -> int:
-    """Run a command in namespaces of its own for processes and mounts, and clear away what a killed engine leaves."""
+    """Run a command in namespaces of its own for processes and mounts, and clear away what a killed engine leaves.
+    Raises Skip."""
     group = f"vezna-containers-{os.getpid()}"
     temporary = root / "tmp"
     temporary.mkdir(exist_ok=True)
     environment = os.environ | {INSIDE: group, "DOCKER_HOST": f"unix://{root}/docker.sock", "TMPDIR": str(temporary)}
     state = Path("/run/containerd")  # of containerd's helpers, always there; hidden behind an empty one
     made = not state.exists()
-    state.mkdir(exist_ok=True)
-    kinds = ["--mount", "--pid", "--mount-proc", "--kill-child", "--fork"]
-    process = subprocess.Popen(["unshare", *kinds, "--", *command], env=environment)
+    with needed("no Docker engine answers, and this machine allows no namespaces for one"):
+        run(*NAMESPACES, "mount", "-t", "tmpfs", "tmpfs", str(temporary), seconds=30)
+        state.mkdir(exist_ok=True)
+    process = subprocess.Popen([*NAMESPACES, *command], env=environment)
     try:
         return process.wait()
     finally:
@@ -141,14 +187,16 @@ class Daemon:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._process: subprocess.Popen[bytes] | None = None
-        run("mount", "-t", "tmpfs", "tmpfs", "/run/containerd")
+        with needed("no Docker engine can be started here"):
+            run("mount", "-t", "tmpfs", "tmpfs", "/run/containerd")
 
     def start(self, *, network: bool) -> None:
-        """Start it: without networks for containers, to build on this machine's, or in one apart. Raises Failed."""
-        if network and ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-            raise Failed("no network namespace can be made")
+        """Start it: without networks for containers, to build on this machine's, or in one apart. Raises Skip."""
         if network:
-            run("ip", "link", "set", "lo", "up")
+            with needed("no network namespace can be made here"):
+                if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+                run("ip", "link", "set", "lo", "up")
         options = [] if network else ["--bridge=none", "--iptables=false", "--ip6tables=false"]
         (self.root / "daemon.json").write_text("{}")
         where = {
@@ -165,7 +213,8 @@ class Daemon:
         deadline = time.monotonic() + START_SECONDS
         while not answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise Failed(f"dockerd did not start:\n{(self.root / 'dockerd.log').read_text()[-4000:]}")
+                lines = (self.root / "dockerd.log").read_text().splitlines()[-20:]
+                raise Skip("\n".join(["dockerd does not start here; its last lines:", *lines]))
             time.sleep(0.2)
 
     def stop(self) -> None:

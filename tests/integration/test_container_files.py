@@ -126,6 +126,11 @@ def test_the_web_server_alone_is_published_and_on_loopback_alone(services: dict[
     assert compose(SECRETS)["networks"]["inner"] == {"internal": True}
 
 
+def test_the_database_is_in_its_volume_whatever_the_image_has_by_default(services: dict[str, Any]) -> None:
+    place = services["postgres"]["environment"]["PGDATA"]
+    assert services["postgres"]["volumes"] == [f"pgdata:{place}"]
+
+
 def test_the_servers_are_of_a_fixed_version_and_behind_a_password(services: dict[str, Any]) -> None:
     assert services["postgres"]["image"].startswith("postgres:17")
     assert services["redis"]["image"].startswith("redis:7")

@@ -3,7 +3,7 @@
 import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from app.domain.errors import Unavailable
 from app.store import migrate
@@ -31,6 +31,16 @@ def test_they_can_be_undone_and_done_again(database: Database) -> None:
 
 def test_the_last_by_the_names_of_the_files_is_the_last_by_what_they_say() -> None:
     assert ScriptDirectory(str(migrate.MIGRATIONS)).get_current_head() == migrate.head()
+
+
+def test_a_database_of_a_newer_version_is_neither_used_nor_migrated(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for attempt in (migrate.require_current, migrate.upgrade):
+        with pytest.raises(Unavailable, match=f"newer version .* to 9999; this version needs {migrate.head()}.*backup"):
+            attempt(database)
+    with database.reading() as session:
+        assert session.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
 
 
 def test_doing_them_twice_changes_nothing(database: Database) -> None:
