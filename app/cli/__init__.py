@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import archive, data, doctor, files, lists, models, recipes, serve, studies
+from app.cli import archive, data, doctor, files, lists, models, recipes, serve, studies, users
 from app.cli.shared import errors, say
 from app.domain.errors import Invalid, VeznaError
 
@@ -32,6 +32,7 @@ cli.add_typer(archive.studies, name="studies")
 cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
 cli.add_typer(recipes.recipes, name="recipes")
+cli.add_typer(users.users, name="user")
 cli.command(name="migrate")(serve.migrate_database)
 
 

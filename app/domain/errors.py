@@ -2,9 +2,12 @@
 
     VeznaError
     ├── Invalid          422  the request is understood and wrong; names the fields and the remedy
+    ├── Unauthenticated  401  the request names no user that Vezna knows
+    ├── Forbidden        403  the user's role, or the token's scopes, do not permit this
     ├── NotFound         404  there is no such run, study, dataset, …
     ├── Conflict         409  the current state does not allow this
     │   └── InProgress        the same request is being answered; later it will have an answer
+    ├── TooMany          429  the same was tried too often; says after how many seconds it may be tried again
     ├── Unavailable      503  a required service (database, broker, files) is down
     └── RunFailed             a run failed, with a code from a closed list: `app.domain.failures`
 
@@ -81,6 +84,14 @@ class Invalid(VeznaError):
         return cls(Message.joined([field.sentence for field in fields]), fields)
 
 
+class Unauthenticated(VeznaError):
+    """The request names no user that Vezna knows."""
+
+
+class Forbidden(VeznaError):
+    """The user's role, or the token's scopes, do not permit this."""
+
+
 class NotFound(VeznaError):
     """Vezna knows nothing of this name or id."""
 
@@ -91,6 +102,14 @@ class Conflict(VeznaError):
 
 class InProgress(Conflict):
     """The same request is being answered; sent again later, it gets the same answer."""
+
+
+class TooMany(VeznaError):
+    """The same was tried too often."""
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
 
 
 class Unavailable(VeznaError):

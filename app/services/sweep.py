@@ -10,6 +10,7 @@ from app.domain.failures import FAILURES, FailureCode
 from app.domain.runs.status import RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
 from app.services import ingestion, models, tuning
+from app.services.accounts import login
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
 from app.services.workers import forget
@@ -52,6 +53,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     ingestion.ring_again(session, bell, at, rung_before)
     forget(session)
     idempotency.forget(session, now())
+    login.forget(session, now())
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

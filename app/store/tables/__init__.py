@@ -17,10 +17,12 @@ from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
 from app.store.tables.tag import RunTagRow, StudyTagRow
 from app.store.tables.upload import UploadRow
+from app.store.tables.user import ApiTokenRow, LoginFailuresRow, LoginSessionRow, OneTimeLinkRow, UserRow
 from app.store.tables.weight_delta import WeightDeltasRow
 from app.store.tables.worker import WorkerRow
 
 __all__ = [
+    "ApiTokenRow",
     "ArtifactRow",
     "Base",
     "BaseModelRow",
@@ -31,6 +33,9 @@ __all__ = [
     "EstimateRow",
     "EvaluationRow",
     "IdempotencyKeyRow",
+    "LoginFailuresRow",
+    "LoginSessionRow",
+    "OneTimeLinkRow",
     "RecipeRunRow",
     "RunEventRow",
     "RunRow",
@@ -39,6 +44,7 @@ __all__ = [
     "StudyRow",
     "StudyTagRow",
     "UploadRow",
+    "UserRow",
     "WeightDeltasRow",
     "WorkerRow",
     "now",

@@ -1,0 +1,146 @@
+"""`vezna user`: create, list, disable and enable users and reset their passwords, in this installation's database.
+
+A password is typed, or read from a file: arguments of commands are visible to other users of the machine.
+"""
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich import box
+from rich.table import Table
+
+from app.cli.shared import Json, say, show
+from app.domain.accounts.policy import Role
+from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
+from app.domain.errors import Invalid
+from app.domain.validation import field_error
+from app.services.accounts import passwords
+from app.services.accounts import users as user_service
+from app.settings import load
+from app.store import migrate
+from app.store.queries import users as user_queries
+from app.store.session import Database
+from app.store.tables import UserRow
+
+users = typer.Typer(help="Users: create, list, disable, enable, reset the password.", no_args_is_help=True)
+
+Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail address.")]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option("--password-file", help="Read the password from this file, or from standard input: -"),
+]
+STANDARD_INPUT = Path("-")
+
+
+@users.command()
+def create(
+    email: Email,
+    name: Annotated[str, typer.Option(help="Name that others see.")] = "",
+    role: Annotated[
+        Role, typer.Option(help="viewer reads, member submits too, admin manages users too.")
+    ] = Role.MEMBER,
+    password_file: PasswordFile = None,
+) -> None:
+    """Create a user. The password is prompted for."""
+    new = _new_user(email, name, role)
+    database = _database()
+    stored = passwords.accepted(_password(password_file), new.email, new.name)
+    with database.transaction() as session:
+        user_service.create(session, new, stored)
+    say(f"Created {new.email}, {new.role.value}.")
+
+
+@users.command(name="list")
+def list_all(as_json: Json = False) -> None:
+    """List every user, disabled ones too."""
+    with _database().reading() as session:
+        rows = [_shown(row) for row in user_queries.all_of_them(session)]
+    show(rows, as_json, _table)
+
+
+@users.command()
+def disable(email: Email) -> None:
+    """End a user's sessions, and refuse logins and API tokens of the user. What the user owns stays."""
+    _set_disabled(email, disabled=True)
+
+
+@users.command()
+def enable(email: Email) -> None:
+    """Undo `disable`."""
+    _set_disabled(email, disabled=False)
+
+
+@users.command()
+def reset_password(email: Email, password_file: PasswordFile = None) -> None:
+    """Set a user's password, which is prompted for. It ends the user's sessions; API tokens stay."""
+    database = _database()
+    with database.reading() as session:
+        user = user_service.by_email(session, email)
+    stored = passwords.accepted(_password(password_file), user.email, user.name)
+    with database.transaction() as session:
+        user_service.set_password(session, user_queries.get(session, user.id, lock=True), stored)
+    say(f"The password of {user.email} is set.")
+
+
+def _set_disabled(email: str, *, disabled: bool) -> None:
+    with _database().transaction() as session:
+        user = user_service.set_disabled(session, user_service.by_email(session, email).id, disabled)
+    say(f"{'Disabled' if disabled else 'Enabled'} {user.email}.")
+
+
+def _database() -> Database:
+    """The database of this installation. Raises Unavailable if it is not migrated."""
+    database = Database(load().database)
+    migrate.require_current(database)
+    return database
+
+
+def _new_user(email: str, name: str, role: Role) -> NewUser:
+    try:
+        return NewUser(email=email, name=name, role=role)
+    except ValidationError as error:
+        raise Invalid.of([field_error(each, {}) for each in error.errors()]) from None
+
+
+def _password(file: Path | None) -> str:
+    """From a file or standard input, whose last line break does not count, or typed twice."""
+    if file is None and sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    if file is None:
+        raise Invalid("There is no terminal to type a password in. Give a file with --password-file, or - for a pipe.")
+    try:
+        if file == STANDARD_INPUT:
+            text = sys.stdin.readline(MAX_PASSWORD_LENGTH + 2)
+        else:
+            text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{file} is not UTF-8 text.") from error
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _shown(row: UserRow) -> dict[str, Any]:
+    return {
+        "email": row.email,
+        "name": row.name,
+        "role": row.role.value,
+        "disabled": row.disabled,
+        "created_at": row.created_at.isoformat(),
+        "last_login_at": row.last_login_at.isoformat() if row.last_login_at else None,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("E-mail", "Name", "Role", "State", "Created", "Last login", box=box.SIMPLE)
+    for row in rows:
+        state = "disabled" if row["disabled"] else "active"
+        created, last = _day(row["created_at"]), _day(row["last_login_at"]) or "never"
+        table.add_row(row["email"], row["name"], row["role"], state, created, last)
+    return table
+
+
+def _day(moment: str | None) -> str:
+    return f"{datetime.fromisoformat(moment):%Y-%m-%d}" if moment else ""

@@ -1,0 +1,89 @@
+"""Browser sessions: begun by a login, ended by disuse, by age, or by their user."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from app.domain.accounts import credentials
+from app.domain.accounts.policy import SCOPES, Identity
+from app.domain.errors import NotFound
+from app.domain.messages import _
+from app.store.queries import login_sessions
+from app.store.session import Database
+from app.store.tables import LoginSessionRow, UserRow, now
+from app.store.tables.user import ADDRESS, MAX_AGENT_LENGTH
+
+IDLE = timedelta(hours=12)
+"""Time without a request after which a session ends."""
+LONGEST = timedelta(days=14)
+"""Time after its login at which it ends, however often it is used."""
+SEEN_EVERY = timedelta(minutes=5)
+"""Accuracy of the time of the last request. Each request would otherwise be a write."""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Where a request comes from."""
+
+    address: str
+    user_agent: str = ""
+
+    @classmethod
+    def of(cls, address: str, user_agent: str = "") -> "Visitor":
+        """From what a client sends: as long as the columns, and without characters that cannot be stored."""
+        agent = "".join(char if char.isprintable() else " " for char in user_agent)
+        return cls(address[: ADDRESS.length], agent[:MAX_AGENT_LENGTH])
+
+
+def begin(session: Session, user: UserRow, visitor: Visitor) -> str:
+    """Begin a session. Returns its secret, for the cookie."""
+    secret, at = credentials.new_secret(), now()
+    session.add(
+        LoginSessionRow(
+            user_id=user.id,
+            secret_sha256=credentials.digest(secret),
+            created_at=at,
+            seen_at=at,
+            expires_at=at + LONGEST,
+            address=visitor.address,
+            user_agent=visitor.user_agent,
+        )
+    )
+    user.last_login_at = at
+    session.flush()
+    return secret
+
+
+def authenticate(db: Database, secret: str, visitor: Visitor) -> Identity | None:
+    """The user of a session; None if it has ended. One query, and a write every `SEEN_EVERY`."""
+    if not credentials.is_secret(secret):
+        return None
+    at = now()
+    with db.reading() as session:
+        pair = login_sessions.by_secret(session, credentials.digest(secret))
+    if pair is None or pair[0].expires_at <= at or pair[0].seen_at <= at - IDLE:
+        return None
+    row, user = pair
+    if row.seen_at <= at - SEEN_EVERY:
+        with db.transaction() as session:
+            login_sessions.seen(session, row.id, at, visitor.address, visitor.user_agent)
+    return Identity(user.id, user.email, user.name, user.role, SCOPES[user.role], session_id=row.id)
+
+
+def of_user(session: Session, user_id: int) -> Sequence[LoginSessionRow]:
+    """A user's live sessions, the most recently used first."""
+    at = now()
+    return login_sessions.of_user(session, user_id, at - IDLE, at)
+
+
+def end(session: Session, user_id: int, session_id: int) -> None:
+    """End a session of a user. Raises NotFound."""
+    if not login_sessions.end(session, user_id, session_id):
+        raise NotFound(_("There is no session %(session_id)s.", session_id=session_id))
+
+
+def end_others(session: Session, user_id: int, kept_id: int | None) -> int:
+    """End a user's sessions but one. Returns their number."""
+    return login_sessions.end_all(session, user_id, kept_id)

@@ -1,0 +1,67 @@
+"""The limit on failed logins: of each account, and from each address.
+
+A failure is counted before the password is verified, so that attempts at the same time cannot exceed the limit; a
+success takes it back. An account that does not exist is counted like any other, so a refusal does not say which exist.
+"""
+
+import hashlib
+import ipaddress
+import math
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import TooMany
+from app.domain.messages import _
+from app.store.queries import login_failures
+from app.store.session import Database
+from app.store.tables import now
+
+WINDOW = timedelta(minutes=15)
+MOST_BY_ACCOUNT = 10
+MOST_BY_ADDRESS = 50
+"""Several people may share an address."""
+IPV6_NETWORK = 64
+"""Bits of an IPv6 address that name a customer's network; its remaining bits cost an attacker nothing."""
+
+
+def attempt(db: Database, email: str, address: str) -> None:
+    """Count an attempt to log in as a failure. Raises TooMany above one of the limits."""
+    at = now()
+    limits = ((_of_account(email), MOST_BY_ACCOUNT), (_of_address(address), MOST_BY_ADDRESS))
+    with db.transaction() as session:
+        counts = [(*login_failures.add(session, subject, at, WINDOW), most) for subject, most in limits]
+    ends = [began_at + WINDOW for failures, began_at, most in counts if failures > most]
+    if ends:
+        seconds = max(1, math.ceil((max(ends) - at).total_seconds()))
+        minutes = math.ceil(seconds / 60)
+        raise TooMany(_("Too many failed logins. Try again in %(minutes)s minutes.", minutes=minutes), seconds)
+
+
+def succeeded(session: Session, email: str, address: str) -> None:
+    """Take an attempt back: the account starts from zero, the address has one failure less."""
+    login_failures.clear(session, _of_account(email))
+    login_failures.take_back(session, _of_address(address))
+
+
+def lift(session: Session, email: str) -> None:
+    """Forget the failures of an account, whose password was reset."""
+    login_failures.clear(session, _of_account(email))
+
+
+def _of_account(email: str) -> str:
+    return _digest(f"account {email}")
+
+
+def _of_address(address: str) -> str:
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return _digest(f"address {address}")
+    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+    bits = IPV6_NETWORK if mapped.version == 6 else 32
+    return _digest(f"address {ipaddress.ip_network(f'{mapped}/{bits}', strict=False)}")
+
+
+def _digest(subject: str) -> str:
+    return hashlib.sha256(subject.encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,70 @@
+"""Users: create, disable, enable, change role and password."""
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.domain.accounts.policy import Role
+from app.domain.accounts.users import NewUser
+from app.domain.errors import Conflict, NotFound
+from app.domain.messages import _
+from app.services.accounts import throttle
+from app.store.queries import login_sessions, one_time_links, users
+from app.store.tables import UserRow
+
+
+def create(session: Session, new: NewUser, password_hash: str | None = None) -> UserRow:
+    """Create a user; without a hash of a password (`passwords.accepted`) a link has to set one. Raises Conflict if the
+    e-mail address is taken."""
+    row = UserRow(email=new.email, name=new.name, role_name=new.role.value, password_hash=password_hash)
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        raise Conflict(_("There already is a user %(email)s.", email=new.email)) from None
+    return row
+
+
+def by_email(session: Session, email: str) -> UserRow:
+    """The user with an e-mail address, however it is typed. Raises NotFound."""
+    row = users.by_email(session, email.strip().lower())
+    if row is None:
+        raise NotFound(_("There is no user %(email)s. List them with: vezna user list", email=email))
+    return row
+
+
+def set_password(session: Session, user: UserRow, password_hash: str, *, kept_session: int | None = None) -> None:
+    """Give a user another password, by its hash. It ends the user's other sessions, and the links that were to set a
+    password."""
+    user.password_hash = password_hash
+    login_sessions.end_all(session, user.id, kept_session)
+    one_time_links.drop_of(session, user.id)
+    throttle.lift(session, user.email)
+    session.flush()
+
+
+def set_disabled(session: Session, user_id: int, disabled: bool) -> UserRow:
+    """Disable a user, whose sessions end and whose tokens are refused, or enable one again. Raises NotFound, and
+    Conflict for the last admin."""
+    if disabled:
+        _require_another_admin(session, user_id)
+        login_sessions.end_all(session, user_id)
+        one_time_links.drop_of(session, user_id)
+    user = users.get(session, user_id, lock=True)
+    user.disabled = disabled
+    session.flush()
+    return user
+
+
+def set_role(session: Session, user_id: int, role: Role) -> UserRow:
+    """Change a user's role; it holds from the next request. Raises NotFound, and Conflict for the last admin."""
+    if role is not Role.ADMIN:
+        _require_another_admin(session, user_id)
+    user = users.get(session, user_id, lock=True)
+    user.role_name = role.value
+    session.flush()
+    return user
+
+
+def _require_another_admin(session: Session, user_id: int) -> None:
+    if users.lock_active_admins(session) == [user_id]:
+        raise Conflict(_("This is the last admin. Make another user admin first."))
