@@ -91,7 +91,7 @@ def find_device(most: int | None) -> None:
 
 
 @signals.worker_ready.connect
-def sign_on(**_: Any) -> None:
+def sign_on(sender: Any, **_: Any) -> None:
     """Register a worker that trains, and send heartbeats from its main process; sweep from that of a control node,
     which no estimate and no inspection keeps busy."""
     if _consumes(CONTROL_QUEUE):
@@ -105,7 +105,7 @@ def sign_on(**_: Any) -> None:
         watch = GpuWatch(_device.cards)
         if _device.cards:
             watch.start(process_context().settings.heartbeat_seconds, _stopping)
-        threading.Thread(target=_beat, args=(watch,), daemon=True, name="heartbeat").start()
+        threading.Thread(target=_beat, args=(watch, sender), daemon=True, name="heartbeat").start()
 
 
 @signals.worker_shutting_down.connect
@@ -155,11 +155,16 @@ def _consumes(name: str) -> bool:
     return name in app.amqp.queues.consume_from
 
 
-def _beat(watch: GpuWatch) -> None:
+def _beat(watch: GpuWatch, consumer: Any) -> None:
+    """Send heartbeats. Once all GPUs are lost, which they are until a restart, leave the rings to other workers."""
     context = process_context()
-    interval = context.settings.heartbeat_seconds
+    interval, takes_rings = context.settings.heartbeat_seconds, True
     _alive(interval)
     while not _stopping.wait(interval):
+        if watch.all_lost and takes_rings:
+            log.error("all GPUs are lost: no run is taken until this worker has been started again")
+            consumer.call_soon(consumer.cancel_task_queue, TRAIN_QUEUE)
+            takes_rings = False
         try:
             tasks.beat(context, watch.latest)
         except SQLAlchemyError as error:

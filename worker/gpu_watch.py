@@ -19,6 +19,11 @@ class GpuWatch:
         self.latest: tuple[VisibleGpu, ...] = tuple(VisibleGpu(uuid=card.uuid) for card in cards)
         """The GPUs at the latest inspection."""
 
+    @property
+    def all_lost(self) -> bool:
+        """It had GPUs, and the driver has lost all of them."""
+        return bool(self.latest) and all(gpu.problem for gpu in self.latest)
+
     def start(self, interval: float, stopping: threading.Event) -> None:
         """Inspect the GPUs now and at an interval in seconds, until the worker stops."""
 

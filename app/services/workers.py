@@ -132,8 +132,9 @@ def live(session: Session, settings: Settings) -> list[WorkerView]:
 
 
 def forget(session: Session) -> None:
-    """Delete the rows of workers that have been away for a month."""
+    """Delete the rows of workers that have been away for a month, and those of GPUs that no worker has any more."""
     workers.delete_unseen(session, clock.now(session) - FORGET)
+    devices.delete_unlisted(session)
 
 
 def lacking(session: Session, needs: Iterable[Capability]) -> FieldError | None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
+from app.queue import TRAIN_QUEUE
 from app.store.tables import DeviceRow
 from tests import fake_gpus
 from tests.conftest import new_postgres_database
@@ -189,6 +191,27 @@ def test_a_run_whose_gpu_disappears_goes_on_on_another(vezna: Installation, fold
             assert gpus_of(vezna, number) == [left]
     finally:
         (folder / "gpus" / f"{lost}.lost").rename(folder / "gpus" / lost)
+
+
+def test_a_worker_that_has_lost_all_gpus_leaves_the_rings_to_others(
+    tmp_path: Path, migrated_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
+    for name, value in fake_gpus.install(tmp_path, A).items():
+        monkeypatch.setenv(name, value)
+    with installation(tmp_path, DEVICE="cuda", LEASE_SECONDS=LEASE_SECONDS) as vezna:
+        vezna.begin()
+        fake_gpus.lose(A, tmp_path)
+        until(lambda: "all GPUs are lost" in vezna.log("worker") and "Canceling queue" in vezna.log("worker"), 120)
+        run_id = vezna.submit("succeeds")
+        with redis.Redis.from_url(vezna.settings.broker) as broker:
+            queue = f"{vezna.settings.broker_prefix}{TRAIN_QUEUE}"
+            until(lambda: broker.llen(queue) == 1, 30)
+        assert "Waiting for a GPU" not in " ".join(vezna.messages(run_id))
+        (tmp_path / "gpus" / f"{A}.lost").rename(tmp_path / "gpus" / A)
+        with another_worker(vezna, "other"):
+            assert vezna.require_succeeded_once(run_id).worker == "other"
 
 
 def test_on_postgresql_two_workers_race_for_three_gpus(

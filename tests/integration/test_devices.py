@@ -300,3 +300,29 @@ def test_a_result_names_its_gpu_and_measures_a_worker_whose_gpus_are_of_that_kin
         ended = row(registered, held.run_id).result
         assert ended is not None and ended.environment.gpus == [A]
     assert view(registered, settings).matmul_flops == held.run_id - 1, "of the L4, which the worker has"
+
+
+def test_a_gpu_that_no_worker_lists_any_more_is_forgotten(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    sign_on(registered, "w1", *CARDS[:3])
+    found = claimed(registered, bell, "w1", C)
+    sign_on(registered, "w1", CARDS[0])  # B and C were taken out of the machine
+    sign_on(registered, "w2", CARDS[3])
+    in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    assert set(holders(registered)) == {A, C, D}, "an attempt still has C"
+    in_transaction(registered, lambda s: devices.release(s, found.run_id, found.epoch))
+    in_transaction(registered, workers.forget)
+    assert set(holders(registered)) == {A, D}
+    sign_on(registered, "w1", *CARDS[:2])
+    assert claimed(registered, bell, "w1", B).gpus == (B,)
+
+
+def test_a_gpu_that_a_worker_registers_while_it_is_forgotten_stays(
+    registered: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_transaction(registered, lambda s: devices.register(s, CARDS[:2]))
+    reads = iter([{A, B}, {B}])  # between the two, another worker has listed A
+    monkeypatch.setattr(devices, "_free_unlisted", lambda _: next(reads))
+    in_transaction(registered, devices.delete_unlisted)
+    assert set(holders(registered)) == {A}

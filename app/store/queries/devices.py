@@ -5,13 +5,13 @@ A transaction that changes both devices and workers changes the devices first, s
 
 from collections.abc import Sequence
 
-from sqlalchemy import case, select, update
+from sqlalchemy import case, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.domain.resources.devices import Gpu
 from app.store.queries.rows import affected
-from app.store.tables import DeviceRow
+from app.store.tables import DeviceRow, WorkerRow
 
 
 def register(session: Session, gpus: Sequence[Gpu]) -> None:
@@ -66,3 +66,17 @@ def release(session: Session, run_id: int, epoch: int) -> int:
     """Free the GPUs of an attempt. Returns their number."""
     query = update(DeviceRow).where(DeviceRow.run_id == run_id, DeviceRow.epoch == epoch)
     return affected(session, query.values(run_id=None, epoch=None, worker=None))
+
+
+def delete_unlisted(session: Session) -> None:
+    """Delete the free GPUs that no worker lists. One that a worker registers at this moment stays."""
+    if not (unlisted := _free_unlisted(session)):
+        return
+    query = select(DeviceRow.uuid).where(DeviceRow.uuid.in_(unlisted)).order_by(DeviceRow.uuid)
+    locked = set(session.scalars(query.with_for_update(skip_locked=True)))
+    unlisted = locked & _free_unlisted(session)  # a worker may have listed one before it was locked
+    session.execute(delete(DeviceRow).where(DeviceRow.uuid.in_(unlisted)))
+
+
+def _free_unlisted(session: Session) -> set[str]:
+    return free(session) - {gpu["uuid"] for gpus in session.scalars(select(WorkerRow.devices_json)) for gpu in gpus}

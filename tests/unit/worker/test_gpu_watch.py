@@ -108,6 +108,17 @@ def test_a_process_that_is_stuck_in_the_driver_is_abandoned_and_no_second_one_is
     assert seen(watch) == [(FREE, ""), (FREE, ""), (None, "")]
 
 
+def test_a_worker_has_lost_all_of_its_gpus_with_the_last_one(watch: GpuWatch, tmp_path: Path) -> None:
+    assert not GpuWatch([]).all_lost
+    watch = GpuWatch([Card(uuid=uuid, name="NVIDIA L4", memory_bytes=1, bf16=True) for uuid in (A, B)])
+    states = [watch.all_lost]
+    for uuid in (A, B):
+        fake_gpus.lose(uuid, tmp_path)
+        watch.inspect()
+        states.append(watch.all_lost)
+    assert states == [False, False, True]
+
+
 def test_a_machine_without_nvidia_smi_knows_nothing(watch: GpuWatch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     watch.inspect()
