@@ -47,16 +47,20 @@ TINY_FACTS = ModelFacts(
 
 
 LONGEST = (
-    "test_nine_methods.py",
     "test_study_from_form.py",
+    "test_nine_methods.py",
+    "test_soak.py",
     "test_accessibility.py",
+    "test_gpus.py",
+    "test_verdict_simulated.py",
     "test_07_worker_killed.py",
+    "test_gpu_session.py",
+    "test_object_store.py",
     "test_behaviours.py",
     "test_deployment.py",
     "test_trainer.py",
-    "test_verdict_simulated.py",
     "test_embedded.py",
-    "test_soak.py",
+    "test_packaged_models.py",
 )
 """The files that take a minute and more, longest first: one that began last would leave all processors but its own
 idle. A file is one worker's (`--dist loadfile`)."""

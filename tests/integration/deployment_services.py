@@ -44,8 +44,8 @@ def free_port() -> int:
 class Deployment:
     """The services of the compose file as processes on this machine."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
-        self.folder, self.image = folder, Dockerfile()
+    def __init__(self, folder: Path, variables: Mapping[str, str], postgres: Path = POSTGRES) -> None:
+        self.folder, self.image, self.postgres = folder, Dockerfile(), postgres
         self.services = compose(variables)["services"]
         self.ports = {name: free_port() for name in ("postgres", "redis", "web")}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -149,17 +149,17 @@ class Deployment:
         if os.geteuid() == 0:
             as_user = {"user": ensure_user_exists("pgserver").pw_uid}
             os.chown(data, as_user["user"], -1)
-            ensure_prefix_permissions(POSTGRES)
-            ensure_folder_permissions(POSTGRES.parent, 0o055)
+            ensure_prefix_permissions(self.postgres)
+            ensure_folder_permissions(self.postgres.parent, 0o055)
         password = data.with_suffix(".password")
         password.write_text(told["POSTGRES_PASSWORD"])
         password.chmod(0o644)
-        made = [str(POSTGRES / "initdb"), "--pgdata", str(data), "--username", told["POSTGRES_USER"], "--no-sync"]
+        made = [str(self.postgres / "initdb"), "--pgdata", str(data), "--username", told["POSTGRES_USER"], "--no-sync"]
         made += [f"--pwfile={password}", *told["POSTGRES_INITDB_ARGS"].split()]
         subprocess.run(made, check=True, capture_output=True, cwd="/", **as_user)
         password.unlink()
         port = str(self.ports["postgres"])
-        served = [str(POSTGRES / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", port, "-k", str(data)]
+        served = [str(self.postgres / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", port, "-k", str(data)]
         self._start("postgres", served, {"PATH": os.environ["PATH"]}, **as_user)
         self._create_database(told)
 

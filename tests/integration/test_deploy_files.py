@@ -151,7 +151,7 @@ def test_caddy_accepts_its_file() -> None:
 
 def test_the_proxy_tells_the_server_its_name_and_has_a_password() -> None:
     services = compose(SECRETS, ROOT / "compose.proxy.yml")["services"]
-    assert services["web"] == {"environment": {"VEZNA_ALLOWED_HOSTS": "localhost"}}
+    assert services["web"] == {"environment": {"VEZNA_ALLOWED_HOSTS": "localhost", "FORWARDED_ALLOW_IPS": "*"}}
     proxy = services["proxy"]
     assert proxy["cap_drop"] == ["ALL"] and proxy["cap_add"] == ["NET_BIND_SERVICE"] and proxy["read_only"]
     assert proxy["networks"] == ["outer"]  # not where the database is

@@ -1,0 +1,164 @@
+"""compose.proxy.yml with Debian's Caddy: TLS, the password, large uploads, streams, and the addresses of the pages."""
+
+import hashlib
+import json
+import os
+import shutil
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+import pytest
+import yaml
+
+from app.cli.client import Client
+from app.domain.methods import FullSpec
+from app.domain.runs.spec import RunSpec
+from app.main import create_app
+from app.services import runs as run_service
+from app.settings import ROOT, Settings
+from app.store.files import Files
+from app.store.session import Database
+from tests.conftest import register_tiny
+from tests.fakes import SilentBell
+from tests.running_stack import free_port
+from tests.served import served
+
+pytestmark = pytest.mark.slow
+
+NAME, USER, PASSWORD = "vezna.example", "team", "a-password"
+SIZE = 48 << 20
+
+
+class Proxy(NamedTuple):
+    """A running proxy before a running server."""
+
+    port: int
+    plain_port: int
+    certificate: Path
+    database: Database
+    files: Files
+
+    def client(self, *, password: str = PASSWORD) -> httpx2.Client:
+        """A browser that knows the proxy's own authority."""
+        context = ssl.create_default_context(cafile=self.certificate)
+        return httpx2.Client(
+            base_url=f"https://localhost:{self.port}", verify=context, auth=(USER, password), timeout=60
+        )
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Proxy]:
+    """The proxy by its file in deploy/, but for ports, the folder of certificates, and the address of the server."""
+    caddy = shutil.which("caddy")
+    if not caddy:
+        pytest.skip("caddy is not installed (Debian: apt-get install caddy)")
+    folder = tmp_path_factory.mktemp("proxy")
+    database = Database(f"sqlite:///{shutil.copy(migrated_file, folder / 'vezna.sqlite')}")
+    settings = Settings(home=folder / "home", database_url=database.url.render_as_string(), allowed_hosts=[NAME])
+    register_tiny(database, Files(settings.files))
+    app = create_app(settings)
+    app.state.doorbell = SilentBell()
+    port, plain_port = free_port(), free_port()
+    services = yaml.safe_load((ROOT / "compose.proxy.yml").read_text())["services"]
+    with served(app, forwarded_allow_ips=services["web"]["environment"]["FORWARDED_ALLOW_IPS"]) as address:
+        hashed = subprocess.run(
+            [caddy, "hash-password", "--plaintext", PASSWORD], capture_output=True, text=True, check=True
+        )
+        options = f"{{\nadmin off\nlocal_certs\nskip_install_trust\nhttp_port {plain_port}\nhttps_port {port}\n}}\n"
+        site = (ROOT / "deploy" / "caddy" / "Caddyfile").read_text()
+        assert "web:8000" in site
+        (folder / "Caddyfile").write_text(options + site.replace("web:8000", address.removeprefix("http://")))
+        variables = {
+            "VEZNA_DOMAIN": f"localhost, {NAME}",
+            "VEZNA_PROXY_USER": USER,
+            "VEZNA_PROXY_HASH": hashed.stdout.strip(),
+        }
+        places = {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)}
+        with (folder / "log").open("wb") as log:
+            command = [caddy, "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
+            process = subprocess.Popen(command, env=os.environ | variables | places, stdout=log, stderr=log)
+        try:
+            certificate = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+            found = Proxy(port, plain_port, certificate, database, Files(settings.files))
+            deadline = time.monotonic() + 60
+            while not _answers(found):
+                assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.1)
+            yield found
+        finally:
+            process.terminate()
+            process.wait(20)
+    database.dispose()
+
+
+def _answers(proxy: Proxy) -> bool:
+    try:
+        return proxy.client().get("/livez").status_code == 200
+    except (httpx2.TransportError, OSError):
+        return False
+
+
+def test_it_speaks_tls_and_asks_for_the_password(proxy: Proxy) -> None:
+    plain = httpx2.get(f"http://localhost:{proxy.plain_port}/runs", follow_redirects=False)
+    assert plain.status_code in (301, 302, 308) and plain.headers["location"].startswith("https://localhost")
+    with proxy.client() as known, proxy.client(password="another") as unknown:
+        refused = unknown.get("/runs")
+        assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Basic")
+        assert unknown.get("/api/v1/runs").status_code == 401
+        answer = known.get("/runs")
+        assert answer.status_code == 200 and answer.headers["content-encoding"] == "gzip"
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_the_server_hears_the_name_and_that_it_was_called_by_tls(proxy: Proxy) -> None:
+    with proxy.database.transaction() as session:
+        run = run_service.submit(session, SilentBell(), RunSpec(base_model="tiny", dataset="small", method=FullSpec()))
+    with proxy.client() as client:
+        named = {"Host": NAME}
+        page = client.get(f"/runs/{run.id}?spec=curl", headers=named, extensions={"sni_hostname": NAME})
+        assert page.status_code == 200, page.text
+        assert f"https://{NAME}/api/v1/runs" in page.text
+        written = client.post(
+            "/api/v1/runs",
+            headers=named | {"Origin": f"https://{NAME}"},
+            json={"base_model": "tiny", "dataset": "small", "method": {"kind": "full"}},
+            extensions={"sni_hostname": NAME},
+        )
+        assert written.status_code == 202, written.text
+
+
+def test_a_large_upload_passes(proxy: Proxy) -> None:
+    line = b"a text of some words,yes\n"
+    data = b"text,label\n" + line * (SIZE // len(line))
+    with proxy.client() as client:
+        answer = client.post("/api/v1/uploads", files=[("file", ("words.csv", data))])
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["bytes"] == len(data)
+    [stored] = proxy.files.names("uploads")
+    assert hashlib.sha256(b"".join(proxy.files.chunks(stored))).hexdigest() == hashlib.sha256(data).hexdigest()
+
+
+def test_an_event_passes_while_its_stream_is_open(proxy: Proxy) -> None:
+    with proxy.database.transaction() as session:
+        spec = RunSpec(base_model="tiny", dataset="small", method=FullSpec())
+        run_id = run_service.submit(session, SilentBell(), spec).id
+    stream = f"/api/v1/runs/{run_id}/events"
+    with proxy.client() as client, client.stream("GET", stream, headers={"Accept-Encoding": "gzip"}) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        data = (line.removeprefix("data:") for line in answer.iter_lines() if line.startswith("data:"))
+        statuses = (event["status"] for event in map(json.loads, data) if "status" in event)
+        assert next(statuses) == "queued"
+        with proxy.database.transaction() as session:
+            run_service.cancel(session, SilentBell(), run_id)
+        assert next(statuses) == "cancelled"
+
+
+def test_the_command_line_takes_the_password_in_its_address(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(proxy.certificate))
+    client = Client(f"https://{USER}:{PASSWORD}@localhost:{proxy.port}")
+    assert client.get("/models/tiny")["status"] == "ready"
