@@ -222,7 +222,9 @@ def stack(settings: Settings) -> Iterator[Stack]:
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     broker, broker_url = _broker(settings.home)
-    environment = os.environ | {
+    files = {f"VEZNA_{secret.upper()}_FILE" for secret in ("broker_url", "database_url")}
+    """What they hold is given by value here."""
+    environment = {name: value for name, value in os.environ.items() if name not in files} | {
         "VEZNA_HOME": str(settings.home),
         "VEZNA_HOST": settings.host,
         "VEZNA_PORT": str(settings.port),
@@ -242,7 +244,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
             children.append(Child(name, command, environment, logs / f"{name}.log"))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         url = f"http://{host}:{settings.port}"
-        _wait_until_ready(url, children)
+        _wait_until_ready(f"http://{settings.metrics_address}" if settings.metrics else url, children)
         yield Stack(url, children, settings.model_copy(update={"broker_url": SecretStr(broker_url)}))
     finally:
         deadline = time.monotonic() + STOP_SECONDS

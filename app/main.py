@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import numpy as np
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware.gzip import GZipMiddleware
 
 from app import logs
@@ -15,12 +15,15 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
 from app.web import api
+from app.web.forms.sent import from_own_page
 from app.web.http import errors, idempotency
 from app.web.http.body_limit import Application
 from app.web.http.feed import Feed
 from app.web.http.gate import Gate
 from app.web.http.kept import KeptPages
-from app.web.http.security import KnownHost, SafeHeaders, SameOrigin
+from app.web.http.limits import LimitedRate
+from app.web.http.metrics_port import MetricsPort
+from app.web.http.security import KnownHost, SameOrigin
 from app.web.http.static import mount
 from app.web.http.timing import Timed
 from app.web.pages.routers import ROUTERS
@@ -59,13 +62,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = Database(settings.database)
-    app.state.feed = Feed(lambda: app.state.database)
+    app.state.feed = Feed(lambda: app.state.database, most_per_client=settings.streams_per_client)
     app.state.doorbell = Doorbell(settings)
     app.state.files = Files(settings.files)
     app.include_router(api.router)
     app.include_router(api.probes)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(from_own_page)])
     mount(app)
     errors.install(app)
     idempotency.install(app)
@@ -73,8 +76,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=GZIP_LEVEL)
     app.add_middleware(KeptPages, database=lambda: app.state.database)
     app.add_middleware(SameOrigin)
-    app.add_middleware(KnownHost, names=settings.hosts)
-    app.add_middleware(SafeHeaders)
+    if settings.metrics:
+        app.add_middleware(MetricsPort, port=settings.metrics[1])
+    app.add_middleware(LimitedRate, a_minute=settings.requests_per_minute)
+    app.add_middleware(KnownHost, names=settings.hosts, addresses_at=settings.metrics[1] if settings.metrics else None)
     app.add_middleware(Timed)
     return app
 

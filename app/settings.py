@@ -6,6 +6,7 @@ A secret may also be given as a file: `VEZNA_DATABASE_URL_FILE=/run/secrets/data
 import json
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -34,6 +35,17 @@ def _listed(value: object) -> object:
         return json.loads(value) if value.startswith("[") else value.replace(",", " ").split()
     except ValueError:
         return value.replace(",", " ").split()
+
+
+def _parts(address: str) -> tuple[str, int] | None:
+    """Host and port of `HOST:PORT`; None for anything else."""
+    try:
+        parts = urlsplit(f"//{address}")
+        if parts.netloc == address and "@" not in address and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    except ValueError:
+        pass
+    return None
 
 
 class Settings(BaseSettings):
@@ -72,6 +84,17 @@ class Settings(BaseSettings):
     `model_roots`)."""
     url: str = "http://127.0.0.1:8000"
     """Address at which commands call the server, which always answers to its name."""
+
+    forwarded_allow_ips: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
+    """Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, or `*` (as
+    `model_roots`); from any other address these headers are ignored."""
+    requests_per_minute: int = Field(default=1200, ge=0)
+    """Requests that a client of another machine may send to a web process in a minute; 0 is no limit."""
+    streams_per_client: int = Field(default=50, ge=1)
+    """Event streams that such a client may have open in a web process."""
+    metrics_address: str = ""
+    """`HOST:PORT` that `/metrics` and `/readyz` are served at, and no longer at `host` and `port`; empty serves both
+    there."""
 
     worker_name: str = ""
     """Name of this worker; empty takes the host's, or `HOST-2` beside another worker."""
@@ -158,6 +181,26 @@ class Settings(BaseSettings):
             raise ValueError(f"this is not the address of a server: {remedy}")  # it may hold a password
         return url
 
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _proxies_are_addresses(cls, proxies: list[str]) -> list[str]:
+        for proxy in proxies:
+            try:
+                if proxy != "*":
+                    ip_network(proxy)
+            except ValueError:
+                raise ValueError(
+                    f"{proxy} is not an address or a network: write 10.0.0.5 or 10.0.0.0/24, or * for every client"
+                ) from None
+        return proxies
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _metrics_have_a_port(cls, address: str) -> str:
+        if address and not _parts(address):
+            raise ValueError("this is not HOST:PORT: write 127.0.0.1:9100, with an IPv6 address in brackets")
+        return address
+
     @model_validator(mode="after")
     def _they_agree(self) -> "Settings":
         if not self.published and self.host not in ("127.0.0.1", "localhost", "::1"):
@@ -165,6 +208,8 @@ class Settings(BaseSettings):
                 f"VEZNA_HOST={self.host} would open the server to the network, and it has no login yet. "
                 "Keep 127.0.0.1, or set VEZNA_PUBLISHED=true where a container's port mapping or a proxy guards it."
             )
+        if self.metrics and self.metrics[1] == self.port:
+            raise ValueError("VEZNA_METRICS_ADDRESS needs another port than VEZNA_PORT")
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("VEZNA_LEASE_SECONDS must be at least twice VEZNA_HEARTBEAT_SECONDS")
         if self.report_seconds * 2 > self.lease_seconds:
@@ -189,6 +234,11 @@ class Settings(BaseSettings):
         address = urlsplit(self.url).netloc.rpartition("@")[2]
         names = (*LOOPBACK, re.sub(r":\d*$", "", address), *self.allowed_hosts)
         return tuple(name for name in names if name)
+
+    @property
+    def metrics(self) -> tuple[str, int] | None:
+        """Host and port of `/metrics` and `/readyz`, if they have their own."""
+        return _parts(self.metrics_address)
 
     @property
     def files(self) -> str:

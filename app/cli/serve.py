@@ -1,11 +1,12 @@
 """Commands that start things: everything at once, the web server alone, the sample study. They work on the database."""
 
 import resource
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 import uvicorn
@@ -81,16 +82,42 @@ def web() -> None:
     migrate.require_current(database)
     database.dispose()
     _allow_many_files()
-    # By name: the other commands do not need the web modules, and start faster without them.
-    uvicorn.run(
-        "app.main:serve",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        http="app.web.http.connections:LimitedConnection",
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    server = uvicorn.Server(uvicorn.Config(**server_options(settings)))
+    server.run(_sockets(server.config, settings))
+    if not server.started:
+        raise typer.Exit(3)
+
+
+def server_options(settings: Settings) -> dict[str, Any]:
+    """Options of uvicorn."""
+    return {
+        # By name: the other commands do not need the web modules, and start faster without them.
+        "app": "app.main:serve",
+        "factory": True,
+        "host": settings.host,
+        "port": settings.port,
+        "http": "app.web.http.connections:LimitedConnection",
+        "limit_concurrency": MOST_CONNECTIONS,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "proxy_headers": bool(settings.forwarded_allow_ips),
+        "forwarded_allow_ips": settings.forwarded_allow_ips,
+        "server_header": False,
+    }
+
+
+def _sockets(config: uvicorn.Config, settings: Settings) -> list[socket.socket] | None:
+    """The server's socket and that of the probes; None if they share one. Raises Unavailable."""
+    if settings.metrics is None:
+        return None
+    host = settings.metrics[0]
+    try:
+        probes = socket.create_server(settings.metrics, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Unavailable(
+            f"VEZNA_METRICS_ADDRESS={settings.metrics_address} cannot be listened to ({error.strerror}). "
+            "Choose another port, or an address of this machine."
+        ) from error
+    return [config.bind_socket(), probes]
 
 
 def _allow_many_files() -> None:

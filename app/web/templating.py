@@ -25,6 +25,7 @@ from app.settings import ROOT
 from app.web import text
 from app.web.error_page import ErrorPage
 from app.web.format import FILTERS
+from app.web.http import csrf
 from app.web.http.dependencies import Config, Reading
 from app.web.http.static import SHEETS, static
 from app.web.i18n import gettext, language, localized, looked_up, plural_looked_up
@@ -69,8 +70,8 @@ ENVIRONMENT = _environment()
 
 
 def render_text(template: str, **values: Any) -> str:
-    """A template as text; `Render` is what an endpoint wants."""
-    return ENVIRONMENT.get_template(template).render(**values)
+    """A template as text; `Render` is what an endpoint wants. Without a token its forms cannot be sent."""
+    return ENVIRONMENT.get_template(template).render({"csrf_token": ""} | values)
 
 
 class Renderer:
@@ -82,7 +83,8 @@ class Renderer:
 
     def page(self, template: str, page: object, *, status: int = 200) -> HTMLResponse:
         """A whole page, or a part of one for htmx; the context is the page's own."""
-        html = render_text(template, page=page, shell=self.shell(), path=self.request.url.path)
+        token = csrf.token(self.request)
+        html = render_text(template, page=page, shell=self.shell(), path=self.request.url.path, csrf_token=token)
         # kept pages are asked for again: what htmx swaps in must never be a browser's old copy
         return HTMLResponse(html, status, {"Cache-Control": "no-cache", "Vary": "HX-Request"})
 

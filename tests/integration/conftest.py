@@ -9,6 +9,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.store.session import Database
 from tests.fakes import SilentBell
+from tests.forms import form_headers
 from tests.supervised import claim, here, meanwhile
 
 __all__ = ["api", "claim", "here", "meanwhile"]
@@ -19,5 +20,5 @@ def api(registered: Database, settings: Settings, bell: SilentBell) -> Iterator[
     """A client of an application on a registered database, with a doorbell that nobody hears."""
     app = create_app(settings)
     app.state.doorbell = bell
-    with TestClient(app, base_url="http://127.0.0.1/api/v1") as client:
+    with TestClient(app, headers=form_headers(app), base_url="http://127.0.0.1/api/v1") as client:
         yield client

@@ -16,6 +16,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
+from tests.forms import form_headers
 from tests.integration.test_api import RUN
 from tests.results import result
 
@@ -27,7 +28,7 @@ def orphan(registered: Database, settings: Settings, bell: SilentBell, tmp_path:
     """A client of an application whose database has gone away since it started."""
     app = create_app(settings)
     app.state.doorbell = bell
-    with TestClient(app, base_url=ROOT, raise_server_exceptions=False) as client:
+    with TestClient(app, headers=form_headers(app), base_url=ROOT, raise_server_exceptions=False) as client:
         whole = app.state.database
         whole.dispose()
         gone = f"sqlite:///{tmp_path}" if whole.url.get_backend_name() == "sqlite" else "postgresql://127.0.0.1:9/gone"

@@ -23,6 +23,7 @@ from app.store.session import Database
 from app.store.tables import Base, IdempotencyKeyRow, RunRow, StudyRow, UploadRow, now
 from app.web.http import idempotency
 from tests.fakes import SilentBell
+from tests.forms import form_headers
 from tests.imported_results import result
 from tests.integration.test_api import RUN, STUDY
 
@@ -184,7 +185,7 @@ def another(registered: Database, settings: Settings, bell: SilentBell) -> Itera
     """A client of a second web process on the same database."""
     app = create_app(settings)
     app.state.doorbell = bell
-    with TestClient(app, base_url="http://127.0.0.1/api/v1") as client:
+    with TestClient(app, headers=form_headers(app), base_url="http://127.0.0.1/api/v1") as client:
         yield client
 
 

@@ -42,6 +42,6 @@ for part in (
     comparison,
     workers,
 ):
-    router.include_router(part.router, responses=problems(400, 422, 503))
+    router.include_router(part.router, responses=problems(400, 422, 429, 503))
 
 probes = health.router

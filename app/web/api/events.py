@@ -10,7 +10,7 @@ for a page and that for its stream.
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,7 @@ from app.store.tables import RunRow
 from app.web.http.dependencies import Db, Streams
 from app.web.http.errors import problems
 from app.web.http.feed import Feed, Read, State
+from app.web.http.limits import client_of
 
 router = APIRouter(tags=["events"])
 
@@ -45,9 +46,9 @@ def known_study(db: Db, study_id: int) -> int:
         return studies.get(session, study_id).id
 
 
-async def place(feed: Streams) -> AsyncIterator[None]:
+async def place(feed: Streams, request: Request) -> AsyncIterator[None]:
     """A place among the open streams; one too many is answered before it begins."""
-    async for held in feed.place():
+    async for held in feed.place(client_of(request.scope)):
         yield held
 
 

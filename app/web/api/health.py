@@ -18,6 +18,7 @@ from app.store import migrate
 from app.store.queries import collections, runs
 from app.store.session import Database
 from app.web.http.dependencies import Bell, Config, Db
+from app.web.http.errors import problems
 from app.web.http.timing import REGISTRY
 
 router = APIRouter(tags=["health"])
@@ -38,7 +39,7 @@ async def livez() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", operation_id="readyz", responses={503: {"model": Readiness}})
+@router.get("/readyz", operation_id="readyz", responses=problems(429) | {503: {"model": Readiness}})
 def readyz(db: Db, bell: Bell) -> JSONResponse:
     """Whether database, migrations and broker are available. Without a broker, runs are accepted and wait."""
     database, migrations = "ok", "ok"
@@ -54,7 +55,7 @@ def readyz(db: Db, bell: Bell) -> JSONResponse:
     return JSONResponse(readiness.model_dump(), status_code=200 if ready else 503)
 
 
-@router.get("/metrics", operation_id="metrics", response_class=Response)
+@router.get("/metrics", operation_id="metrics", response_class=Response, responses=problems(429))
 def metrics(db: Db, settings: Config) -> Response:
     """Metrics for Prometheus: runs by state, imported runs, workers by state, time to answer. Base units; no run is a
     label."""

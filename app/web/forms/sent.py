@@ -1,4 +1,4 @@
-"""Reading a form without files."""
+"""Reading a form without files, and the token that every form has."""
 
 from typing import Annotated, Literal
 
@@ -6,6 +6,9 @@ from fastapi import Depends, Request
 
 from app.domain.errors import Invalid
 from app.domain.messages import _
+from app.web.http import csrf
+from app.web.http.gate import UPLOADS
+from app.web.http.security import SAFE_METHODS
 
 MOST_FIELDS = 2000
 MAX_TEXT = 500
@@ -15,7 +18,19 @@ MAX_TEXT = 500
 async def sent_form(request: Request) -> dict[str, str]:
     """The text of every field, as it came. Of a name that occurs twice, as that of a ticked box does, the last."""
     async with request.form(max_files=0, max_fields=MOST_FIELDS) as form:
-        return {name: value for name, value in form.multi_items() if isinstance(value, str)}
+        return {name: value for name, value in form.multi_items() if isinstance(value, str) and name != csrf.FIELD}
+
+
+async def from_own_page(request: Request) -> None:
+    """A dependency of every page's route: what changes something has a token. Raises Forbidden. The form of an upload
+    is checked as it arrives, before its first file (`app.web.http.uploads`)."""
+    if request.method in SAFE_METHODS or UPLOADS.fullmatch(request.url.path):
+        return
+    if csrf.HEADER in request.headers:
+        csrf.check(request)
+        return
+    sent = (await request.form(max_files=0, max_fields=MOST_FIELDS)).get(csrf.FIELD)
+    csrf.check(request, sent if isinstance(sent, str) else None)
 
 
 SentForm = Annotated[dict[str, str], Depends(sent_form)]

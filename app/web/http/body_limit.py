@@ -1,4 +1,5 @@
-"""A body above the limit of its route is answered as any other mistake: FastAPI's own answer is plain text."""
+"""FastAPI with what has to lie outside of every middleware: a body above the limit of its route is answered as any
+other mistake, since FastAPI's own answer is plain text, and no answer lacks its headers, an internal error's included."""
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -6,15 +7,19 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from app.web.http.errors import body_too_large
+from app.web.http.security import SafeHeaders
 
 TOO_LARGE = 413
 
 
 class Application(FastAPI):
-    """FastAPI, whose limit of a body lies outside of every middleware."""
+    """FastAPI, whose limit of a body and whose internal errors lie outside of every middleware."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
+        await SafeHeaders(self._explained)(scope, receive, send)
+
+    async def _explained(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
             return

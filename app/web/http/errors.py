@@ -17,10 +17,12 @@ from starlette.routing import Match
 from app.domain.errors import (
     Conflict,
     FieldError,
+    Forbidden,
     InProgress,
     Invalid,
     NotFound,
     SyntaxFieldError,
+    TooMany,
     Unavailable,
     VeznaError,
 )
@@ -34,8 +36,10 @@ log = structlog.get_logger()
 
 STATUS: dict[type[VeznaError], tuple[int, str]] = {
     Invalid: (422, marked("Invalid request")),
+    Forbidden: (403, marked("Forbidden")),
     NotFound: (404, marked("Not found")),
     Conflict: (409, marked("Conflict")),
+    TooMany: (429, marked("Too many requests")),
     Unavailable: (503, marked("Service unavailable")),
 }
 METHODS_OF_HTTP = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -83,6 +87,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, title in (*STATUS.values(), (400, "Bad request"))
 }
 """For `responses=` of a route: PROBLEMS[404] and the like."""
+SECONDS = {"description": "Seconds after which to try again", "schema": {"type": "integer", "minimum": 1}}
+for later in (429, 503):
+    PROBLEMS[later]["headers"] = {"Retry-After": SECONDS}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -143,6 +150,8 @@ def _known(request: Request, error: Exception) -> Response:
     status, title = STATUS[kind] if kind else (500, INTERNAL)
     fields = error.fields if isinstance(error, Invalid) else ()
     answer = _answer(request, status, kind.__name__.lower() if kind else "internal", title, error.message, fields)
+    if isinstance(error, TooMany):
+        return _later(answer, error.retry_seconds)
     return _later(answer) if isinstance(error, Unavailable | InProgress) else answer
 
 
@@ -167,14 +176,25 @@ def busy(request: Request) -> Response:
     return _later(_answer(request, 503, "unavailable", STATUS[Unavailable][1], detail))
 
 
+def nothing_here(request: Request) -> Response:
+    """The answer at a port that does not serve this path."""
+    return _http(request, HTTPException(404))
+
+
 def body_too_large(request: Request) -> Response:
     """The answer to a body above the limit of its route."""
     detail = _("The request is too large. Send fewer things at once; files are uploaded on the page Data.")
     return _answer(request, 413, "too-large", marked("Content too large"), detail)
 
 
-def _later(answer: Response) -> Response:
-    answer.headers["Retry-After"] = "5"
+def too_many_requests(request: Request, seconds: int) -> Response:
+    """The answer to a client that has used up its requests of a minute."""
+    detail = _("This client sends more requests than the server allows. Try again in %(seconds)s s.", seconds=seconds)
+    return _known(request, TooMany(detail, seconds))
+
+
+def _later(answer: Response, seconds: int = 5) -> Response:
+    answer.headers["Retry-After"] = str(seconds)
     return answer
 
 

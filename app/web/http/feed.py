@@ -2,7 +2,7 @@
 commit. Without streams nothing is read."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,13 +11,14 @@ import structlog
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.domain.errors import NotFound, Unavailable
+from app.domain.errors import NotFound, TooMany, Unavailable
 from app.domain.messages import _
 from app.store.session import Database
 
 log = structlog.get_logger()
 
 POLL_SECONDS = 0.5
+POLL_AGAIN_SECONDS = 5
 MOST_STREAMS = 1000
 KEPT_LINES = 1000
 
@@ -67,23 +68,37 @@ class Watched:
 class Feed:
     """The streams of a process, and the one task that reads for all of them."""
 
-    def __init__(self, database: Callable[[], Database], most: int = MOST_STREAMS) -> None:
-        self._database, self._most = database, most
+    def __init__(
+        self, database: Callable[[], Database], most: int = MOST_STREAMS, most_per_client: int = MOST_STREAMS
+    ) -> None:
+        self._database, self._most, self._most_per_client = database, most, most_per_client
         self._watched: dict[object, Watched] = {}
-        self._streams = 0
+        self._streams: Counter[str] = Counter()
+        """By client."""
         self._task: asyncio.Task[None] | None = None
 
-    async def place(self) -> AsyncIterator[None]:
-        """A dependency that a stream holds until it ends. Raises Unavailable for one too many."""
-        if self._streams >= self._most:
+    async def place(self, client: str = "") -> AsyncIterator[None]:
+        """A dependency that a stream holds until it ends. Raises Unavailable for one too many, and TooMany for one too
+        many of a client; the client without a name has no limit of its own."""
+        if self._streams.total() >= self._most:
             raise Unavailable(
                 _("%(most)s event streams are open, and the server keeps no more. Poll instead.", most=self._most)
             )
-        self._streams += 1
+        if client and self._streams[client] >= self._most_per_client:
+            raise TooMany(
+                _(
+                    "This client has %(most)s event streams open, which is the most. Close one, or poll instead.",
+                    most=self._most_per_client,
+                ),
+                POLL_AGAIN_SECONDS,
+            )
+        self._streams[client] += 1
         try:
             yield
         finally:
-            self._streams -= 1
+            self._streams[client] -= 1
+            if not self._streams[client]:
+                del self._streams[client]
 
     @asynccontextmanager
     async def watch(self, key: object, read: Read, last_line: int) -> AsyncIterator[Watched]:

@@ -8,6 +8,7 @@ from app.web.figures.drawing import render
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Figure
 from app.web.http.csv_file import csv_file
+from app.web.http.security import NOTHING
 
 Ending = Literal["svg", "png", "csv"]
 
@@ -19,5 +20,6 @@ def figure_file(figure: Figure, ending: Ending, theme: Theme, stem: str) -> Resp
         return csv_file(figure.numbers.csv_rows, name)
     headers = {"Content-Disposition": f'inline; filename="{name}"', "Cache-Control": "no-cache"}
     if ending == "svg":
+        headers["Content-Security-Policy"] = NOTHING  # a picture that a browser opens as a document
         return Response(render.svg_file(figure.chart(), theme), media_type="image/svg+xml", headers=headers)
     return Response(render.png(figure.chart(), theme), media_type="image/png", headers=headers)

@@ -1,7 +1,8 @@
-"""Checks before every route: the host name of the request, and the origin of a write."""
+"""Checks before every route: the host name of the request, and the origin of a write; and headers of every answer."""
 
 import re
 from collections.abc import Collection
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -9,37 +10,68 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.settings import LOOPBACK
 from app.web.http.errors import problem, wants_json
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Of pages: nothing from elsewhere, and no script or style that stands in the page itself, also not in an attribute.
+Charts are drawn on the server, so no page evaluates text as a script. `data:` is for pictures in stylesheets."""
+NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""The policy of files that a browser may open beside the pages."""
+UNUSED = (
+    "accelerometer", "autoplay", "camera", "display-capture", "encrypted-media", "fullscreen", "geolocation",
+    "gyroscope", "magnetometer", "microphone", "midi", "payment", "picture-in-picture", "publickey-credentials-get",
+    "screen-wake-lock", "serial", "usb", "xr-spatial-tracking",
+)  # fmt: skip
+"""Features of browsers that no page needs. A browser complains of names that it does not know."""
 HEADERS = {
-    "content-security-policy": (
-        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
+    "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
+    "permissions-policy": ", ".join(f"{feature}=()" for feature in UNUSED),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
 }
+"""Of every answer that has none of its own."""
+ONLY_BY_TLS = "max-age=31536000"
+"""Strict-Transport-Security: for a year a browser calls this host by https only. Other hosts of the domain decide for
+themselves."""
+
+
+def host_name(scope: Scope) -> str:
+    """The name by which a request calls the server, without a port."""
+    return re.sub(r":\d*$", "", Headers(scope=scope).get("host", "")).lower()
 
 
 class KnownHost:
-    """Refuses a request for a host name that is not the server's (DNS rebinding). Ports do not count."""
+    """Refuses a request for a host name that is not the server's (DNS rebinding). Ports do not count. At the port of
+    the probes any IP address is accepted as well, since a collector calls a process by it; it cannot be rebound."""
 
-    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, names: Collection[str], addresses_at: int | None = None) -> None:
+        self.app, self.addresses_at = app, addresses_at
         self.names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 400."""
-        if scope["type"] == "http" and (name := self._name(Headers(scope=scope))) not in self.names:
+        if scope["type"] == "http" and (name := host_name(scope)) not in self.names and not self._by_address(scope):
             detail = f"The host name {name!r} is not allowed. If it is this server, add it to VEZNA_ALLOWED_HOSTS."
             await _refusal(scope, 400, "Bad request", detail)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
-    @staticmethod
-    def _name(headers: Headers) -> str:
-        return re.sub(r":\d*$", "", headers.get("host", "")).lower()
+    def _by_address(self, scope: Scope) -> bool:
+        server = scope.get("server")
+        if self.addresses_at is None or server is None or server[1] != self.addresses_at:
+            return False
+        try:
+            ip_address(host_name(scope).strip("[]"))
+        except ValueError:
+            return False
+        return True
 
 
 class SameOrigin:
@@ -76,7 +108,8 @@ def _refusal(scope: Scope, status: int, title: str, detail: str) -> Response:
 
 
 class SafeHeaders:
-    """Adds headers that forbid browsers what this site never does."""
+    """Adds headers that forbid browsers what this site never does. Outside of everything else, so that no answer of the
+    application lacks them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -89,9 +122,12 @@ class SafeHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                message = {**message, "headers": list(message.get("headers", ()))}
                 headers = MutableHeaders(raw=message["headers"])
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                if scope.get("scheme") == "https" and host_name(scope) not in LOOPBACK:
+                    headers["strict-transport-security"] = ONLY_BY_TLS
             await send(message)
 
         await self.app(scope, receive, with_headers)

@@ -20,7 +20,9 @@ from app.domain.data.uploads import MOST_PARTS, shown_name
 from app.domain.errors import Invalid, Unavailable
 from app.domain.messages import _
 from app.store.files import Files, Incoming, Stored, too_large
+from app.web.http import csrf
 from app.web.http.dependencies import Config, Store
+from app.web.http.errors import wants_json
 
 BLOCK = 1 << 20
 """Bytes that are written at a time."""
@@ -34,11 +36,13 @@ ANY_SIZE = 1 << 62
 class Received:
     """The files of a request, which enter the store only with `stored`, and the form fields sent with them."""
 
-    def __init__(self, files: Files, most_bytes: int) -> None:
+    def __init__(
+        self, files: Files, most_bytes: int, admit: Callable[[Mapping[str, str]], None] = lambda _fields: None
+    ) -> None:
         self.fields: dict[str, str] = {}
         self.refused: Invalid | None = None
         """Why the request is rejected; `stored` raises it, so that page and API each present it in their own form."""
-        self._files, self._most = files, most_bytes
+        self._files, self._most, self._admit = files, most_bytes, admit
         self._open = ExitStack()
         self._incoming: list[tuple[str, Incoming]] = []
         self._sizes: list[int] = []
@@ -50,7 +54,10 @@ class Received:
         self._open.close()
 
     def begin(self, name: str) -> None:
-        """Begin another file. Raises Invalid if there are too many."""
+        """Begin another file. Raises Invalid if there are too many, and what `admit` raises for the fields before the
+        first one."""
+        if not self._incoming:
+            self._admit(self.fields)
         if len(self._incoming) == MOST_PARTS:
             raise Invalid.field(
                 "file",
@@ -178,8 +185,13 @@ class _Form:
 
 
 async def form(request: Request, settings: Config, files: Store) -> AsyncIterator[Received]:
-    """The files of a form."""
-    with Received(files, settings.upload_bytes) as received:
+    """The files of a form. Raises Forbidden for a form that is from no page of this server, before a file is stored."""
+
+    def admit(fields: Mapping[str, str]) -> None:
+        if not wants_json(request):
+            csrf.check(request, fields.get(csrf.FIELD))
+
+    with Received(files, settings.upload_bytes, admit) as received:
         try:
             _early(request.headers, settings.upload_bytes)
             parts = _Form(request.headers.get("content-type", ""), received)
@@ -187,6 +199,7 @@ async def form(request: Request, settings: Config, files: Store) -> AsyncIterato
             parts.end()
         except Invalid as error:
             received.refused = error
+        received.fields.pop(csrf.FIELD, None)
         yield received
 
 

@@ -13,6 +13,7 @@ from app.store.session import Database
 from tests.fakes import SilentBell
 from tests.filled import register, still_alive
 from tests.filled_language import fill_language
+from tests.forms import form_headers
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def empty(tmp_path: Path, migrated_file: Path) -> Iterator[TestClient]:
     shutil.copy(migrated_file, tmp_path / "vezna.sqlite")
     app = create_app(settings)
     app.state.doorbell = SilentBell()
-    yield TestClient(app, follow_redirects=False)
+    yield TestClient(app, headers=form_headers(app), follow_redirects=False)
     app.state.database.dispose()
 
 

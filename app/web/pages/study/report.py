@@ -1,6 +1,9 @@
 """A study as one HTML file that opens without a server and prints."""
 
+import hashlib
+from base64 import b64encode
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 
 from fastapi import APIRouter
@@ -23,8 +26,12 @@ router = APIRouter(include_in_schema=False)
 api_router = APIRouter(prefix="/api/v1/studies", tags=["studies"])
 """The report's REST resource. It lies here because its content is the page."""
 
-OFFLINE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
-"""Content security policy: the file loads nothing."""
+
+@cache
+def offline_policy() -> str:
+    """Content security policy of the file: it loads nothing, and its one stylesheet is named by its hash."""
+    digest = b64encode(hashlib.sha256(whole_stylesheet().encode()).digest()).decode()
+    return f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; font-src data:; base-uri 'none'"
 
 
 @router.get("/studies/{study_id:int}/report.html")
@@ -37,7 +44,7 @@ def show(page: Page) -> HTMLResponse:
     "/{study_id}/report",
     operation_id="reportStudy",
     response_class=HTMLResponse,
-    responses={200: {"content": {"text/html": {}}}, **problems(404, 422, 503)},
+    responses={200: {"content": {"text/html": {}}}, **problems(404, 422, 429, 503)},
 )
 def resource(session: Reading, files: Store, settings: Config, study_id: int) -> HTMLResponse:
     """The study's page as one HTML file that needs no server: it opens offline, and prints."""
@@ -55,11 +62,11 @@ def _report(page: StudyPage) -> HTMLResponse:
         made_at=now(),
         version=version("vezna"),
         css=whole_stylesheet(),
-        policy=OFFLINE_POLICY,
+        policy=offline_policy(),
     )
     headers = {
         "Content-Disposition": f'inline; filename="study-{page.id}.html"',
-        "Content-Security-Policy": OFFLINE_POLICY,
+        "Content-Security-Policy": f"{offline_policy()}; form-action 'none'; frame-ancestors 'none'",
         "Cache-Control": "no-cache",
     }
     return HTMLResponse(text, headers=headers)

@@ -19,6 +19,7 @@ from tests import filled_estimates
 from tests.factories import plain
 from tests.fakes import SilentBell
 from tests.filled import fill
+from tests.forms import form_headers
 from tests.ingested import context
 from tests.unit.web.conftest import database_of
 from worker.ingest import tasks
@@ -59,7 +60,7 @@ def data(tmp_path: Path) -> Iterator[TestClient]:
     app.state.doorbell = bell
     with app.state.database.transaction() as session:
         fill(session)
-    yield TestClient(app, follow_redirects=False)
+    yield TestClient(app, headers=form_headers(app), follow_redirects=False)
     app.state.database.dispose()
 
 

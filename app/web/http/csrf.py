@@ -1,0 +1,93 @@
+"""The token in every form that changes something: it proves that the form is from a page of this server, which a page
+of another site cannot read. The checks of `Origin` and of `Host` come before it (`app.web.http.security`).
+
+    token      NONCE.HMAC-SHA256(key, NONCE and the session's cookie)
+    key        of the installation: from the database's password, or from a file in its home directory
+
+Each page has another nonce, so that the token is not to be guessed from the size of compressed pages (BREACH). With a
+session the token is worth nothing to another user. Without one, every user who can read a page may also do what its
+forms do, so the token is the same for all, and pages can be kept for several readers (`app.web.http.kept`).
+
+A form has it as a hidden field, before its files; htmx sends it as a header.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import structlog
+from fastapi import Request
+from sqlalchemy.engine import make_url
+
+from app.domain.errors import Forbidden
+from app.domain.messages import _
+from app.settings import Settings
+
+log = structlog.get_logger()
+
+FIELD, HEADER = "csrf_token", "X-CSRF-Token"
+SESSION_COOKIE = "vezna_session"
+KEY_FILE = "forms.key"
+KEY_BYTES = 32
+"""Random ones; in the file they are written as hexadecimal digits."""
+
+
+def token(request: Request) -> str:
+    """A token for a page that answers this request."""
+    nonce = secrets.token_hex(8)
+    return f"{nonce}.{_signature(request, nonce)}"
+
+
+def check(request: Request, sent: str | None = None) -> None:
+    """Raise Forbidden unless the header, or the field that was `sent`, holds a token for this request."""
+    nonce, _dot, signature = (request.headers.get(HEADER) or sent or "").partition(".")
+    if not hmac.compare_digest(signature.encode(), _signature(request, nonce).encode()):
+        raise Forbidden(
+            _("The form is not from a page of this server, or the page is too old. Reload the page and send it again.")
+        )
+
+
+def _signature(request: Request, nonce: str) -> str:
+    session = request.cookies.get(SESSION_COOKIE, "")
+    return hmac.new(_key(request), f"{nonce}\n{session}".encode(), hashlib.sha256).hexdigest()
+
+
+def _key(request: Request) -> bytes:
+    """The key of the application; read or made once."""
+    state = request.app.state
+    if not hasattr(state, "forms_key"):
+        state.forms_key = key_of(state.settings)
+    return cast(bytes, state.forms_key)
+
+
+def key_of(settings: Settings) -> bytes:
+    """The key that all web processes of an installation share, also after a restart. Several machines have a database
+    with a password in common; without a password it is a file, which only its owner can read."""
+    password = make_url(settings.database).password
+    if password:
+        return hmac.new(str(password).encode(), b"vezna: tokens in forms", hashlib.sha256).digest()
+    file = settings.home / KEY_FILE
+    try:
+        with suppress(FileExistsError):
+            _write_once(file, secrets.token_hex(KEY_BYTES))
+        return bytes.fromhex(file.read_text())
+    except (OSError, ValueError) as error:
+        log.warning("forms are valid only until this process ends: their key cannot be kept", why=str(error))
+        return secrets.token_bytes(KEY_BYTES)
+
+
+def _write_once(file: Path, text: str) -> None:
+    """Write a new file, complete once it is there, for its owner alone. Raises FileExistsError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as written:
+            written.write(text)
+        os.link(part, file)
+    finally:
+        part.unlink()

@@ -1,0 +1,12 @@
+"""Clients that send forms as the pages of an application do."""
+
+from fastapi import FastAPI
+from starlette.requests import Request
+
+from app.web.http import csrf
+
+
+def form_headers(app: FastAPI, cookie: str = "") -> dict[str, str]:
+    """The header by which htmx proves that a form is from a page; `cookie` is that of a session."""
+    headers = [(b"cookie", f"{csrf.SESSION_COOKIE}={cookie}".encode())] if cookie else []
+    return {csrf.HEADER: csrf.token(Request({"type": "http", "app": app, "headers": headers}))}
