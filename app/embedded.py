@@ -11,6 +11,7 @@ import fcntl
 import importlib
 import os
 import queue
+import re
 import secrets
 import signal
 import socket
@@ -222,9 +223,8 @@ def stack(settings: Settings) -> Iterator[Stack]:
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     broker, broker_url = _broker(settings.home)
-    files = {f"VEZNA_{secret.upper()}_FILE" for secret in ("broker_url", "database_url")}
-    """What they hold is given by value here."""
-    environment = {name: value for name, value in os.environ.items() if name not in files} | {
+    given = re.compile(r"VEZNA_(BROKER|DATABASE)_(URL|PASSWORD)(_FILE)?")  # replaced by whole URLs
+    environment = {name: value for name, value in os.environ.items() if not given.fullmatch(name)} | {
         "VEZNA_HOME": str(settings.home),
         "VEZNA_HOST": settings.host,
         "VEZNA_PORT": str(settings.port),

@@ -1,6 +1,6 @@
 """Settings: one frozen class, read from the environment (prefix `VEZNA_`) once, when a process starts.
 
-A secret may also be given as a file: `VEZNA_DATABASE_URL_FILE=/run/secrets/database_url`.
+A secret (a `SecretStr`) may also be given as a file: `VEZNA_DATABASE_URL_FILE=/run/secrets/database_url`.
 """
 
 import json
@@ -9,7 +9,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -22,7 +22,6 @@ from app.domain.validation import field_error
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
 
-SECRETS = ("database_url", "broker_url", "hub_token")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """Names that no other site can take, so a server always answers to them."""
 
@@ -57,8 +56,12 @@ class Settings(BaseSettings):
     """Directory of the embedded database, broker, files and logs."""
     database_url: SecretStr = SecretStr("")
     """SQLAlchemy URL; empty means SQLite in `home`."""
+    database_password: SecretStr = SecretStr("")
+    """Password of the database, for a `database_url` without one."""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     """Redis URL; `vezna up` and `vezna demo` start a server of their own and set it."""
+    broker_password: SecretStr = SecretStr("")
+    """Password of the broker, for a `broker_url` without one."""
     broker_prefix: str = "vezna:"
     """Put before every key in Redis, so that several installations can share a server."""
     files_url: str = ""
@@ -138,14 +141,19 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _secrets_from_files(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in SECRETS:
-            path = os.environ.get(f"VEZNA_{name.upper()}_FILE")
+        for name in cls.secrets():
+            variable = f"VEZNA_{name.upper()}"
+            path = os.environ.get(f"{variable}_FILE")
+            if path and os.environ.get(variable):
+                raise ValueError(f"{variable} and {variable}_FILE are both set: set one of them")
             if path and not values.get(name):
-                try:
-                    values[name] = Path(path).read_text().strip()
-                except OSError as error:
-                    raise ValueError(f"VEZNA_{name.upper()}_FILE={path} cannot be read: {error.strerror}") from error
+                values[name] = _content(f"{variable}_FILE", path)
         return values
+
+    @classmethod
+    def secrets(cls) -> tuple[str, ...]:
+        """The settings that are secrets."""
+        return tuple(name for name, field in cls.model_fields.items() if field.annotation is SecretStr)
 
     @field_validator("home")
     @classmethod
@@ -203,6 +211,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _they_agree(self) -> "Settings":
+        for name, url in (("DATABASE", self.database_url), ("BROKER", self.broker_url)):
+            password = getattr(self, f"{name.lower()}_password").get_secret_value()
+            if password and not url.get_secret_value():
+                raise ValueError(f"VEZNA_{name}_PASSWORD is set without VEZNA_{name}_URL: set both, or neither")
+            if password and urlsplit(url.get_secret_value()).password:
+                raise ValueError(f"VEZNA_{name}_URL has a password already: remove it there, or VEZNA_{name}_PASSWORD")
         if not self.published and self.host not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError(
                 f"VEZNA_HOST={self.host} would open the server to the network, and it has no login yet. "
@@ -221,12 +235,13 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
-        return self.database_url.get_secret_value() or f"sqlite:///{self.home / 'vezna.sqlite'}"
+        url = self.database_url.get_secret_value() or f"sqlite:///{self.home / 'vezna.sqlite'}"
+        return _with_password(url, self.database_password)
 
     @property
     def broker(self) -> str:
         """The Redis URL in force."""
-        return self.broker_url.get_secret_value()
+        return _with_password(self.broker_url.get_secret_value(), self.broker_password)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -244,6 +259,26 @@ class Settings(BaseSettings):
     def files(self) -> str:
         """The place of artifacts and datasets in force."""
         return self.files_url or str(self.home / "files")
+
+
+def _content(variable: str, path: str) -> str:
+    """A secret from a file, without the line break at its end. Raises ValueError."""
+    try:
+        text = Path(path).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValueError(f"{variable}={path} cannot be read: {why}") from None  # the error may quote the secret
+    if not text:
+        raise ValueError(f"{variable}={path} is empty: write the secret into it, or remove the variable")
+    return text
+
+
+def _with_password(url: str, password: SecretStr) -> str:
+    if not password.get_secret_value() or urlsplit(url).password:
+        return url
+    scheme, _, rest = url.partition("://")
+    user, _, place = rest.rpartition("@") if "@" in rest.partition("/")[0] else ("", "", rest)
+    return f"{scheme}://{user}:{quote(password.get_secret_value(), safe='')}@{place}"
 
 
 def load(**values: Any) -> Settings:

@@ -4,7 +4,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -83,7 +83,8 @@ def web() -> None:
     database.dispose()
     _allow_many_files()
     server = uvicorn.Server(uvicorn.Config(**server_options(settings)))
-    server.run(_sockets(server.config, settings))
+    with suppress(KeyboardInterrupt):
+        server.run(_sockets(server.config, settings))
     if not server.started:
         raise typer.Exit(3)
 

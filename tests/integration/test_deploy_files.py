@@ -22,9 +22,9 @@ from tests.fakes import SilentBell
 from tests.integration.container_files import Dockerfile, compose
 
 KUBERNETES, SYSTEMD = ROOT / "deploy" / "kubernetes", ROOT / "deploy" / "systemd"
-SECRETS = {"POSTGRES_PASSWORD": "a-password", "REDIS_PASSWORD": "a-password", "VEZNA_FILES_URL": "s3://b/p"}
-SECRETS |= {"VEZNA_SERVER_ADDRESS": "10.0.0.1", "VEZNA_PRIVATE_ADDRESS": "10.0.0.1", "VEZNA_DOMAIN": "localhost"}
-SECRETS |= {"VEZNA_PROXY_USER": "user", "VEZNA_PROXY_HASH": "$2a$14$hash"}
+GIVEN = {"VEZNA_FILES_URL": "s3://b/p"}
+GIVEN |= {"VEZNA_SERVER_ADDRESS": "10.0.0.1", "VEZNA_PRIVATE_ADDRESS": "10.0.0.1", "VEZNA_DOMAIN": "localhost"}
+GIVEN |= {"VEZNA_PROXY_USER": "user", "VEZNA_PROXY_HASH": "$2a$14$hash"}
 
 
 def program(name: str) -> str:
@@ -90,7 +90,7 @@ def test_pods_are_unprivileged_bounded_and_read_the_secret_by_reference(built: l
 
 
 def test_control_is_one_workers_have_a_gpu_each_and_time_to_hand_back(built: list[dict[str, Any]]) -> None:
-    found, commands = workloads(built), compose(SECRETS)["services"]
+    found, commands = workloads(built), compose(GIVEN)["services"]
     assert (found["vezna-control"]["replicas"], found["vezna-control"]["strategy"]) == (1, {"type": "Recreate"})
     worker = found["vezna-worker"]["template"]["spec"]
     assert "replicas" not in found["vezna-worker"]  # KEDA's
@@ -113,7 +113,7 @@ def test_keda_counts_the_runs_that_wait_or_train(registered: Database, settings:
 
 
 def test_the_systemd_units_are_valid_and_run_the_containers_commands(tmp_path: Path) -> None:
-    services, image = compose(SECRETS)["services"], Dockerfile()
+    services, image = compose(GIVEN)["services"], Dockerfile()
     expected = {
         "vezna-migrate": " ".join(services["migrate"]["command"]),
         "vezna-web": " ".join(image.command("web")),
@@ -150,15 +150,16 @@ def test_caddy_accepts_its_file() -> None:
 
 
 def test_the_proxy_tells_the_server_its_name_and_has_a_password() -> None:
-    services = compose(SECRETS, ROOT / "compose.proxy.yml")["services"]
-    assert services["web"] == {"environment": {"VEZNA_ALLOWED_HOSTS": "localhost", "FORWARDED_ALLOW_IPS": "*"}}
+    services = compose(GIVEN, ROOT / "compose.proxy.yml")["services"]
+    proxied = {"VEZNA_ALLOWED_HOSTS": "localhost", "VEZNA_FORWARDED_ALLOW_IPS": "172.31.255.2"}
+    assert services["web"] == {"environment": proxied, "networks": ["edge"]}
     proxy = services["proxy"]
     assert proxy["cap_drop"] == ["ALL"] and proxy["cap_add"] == ["NET_BIND_SERVICE"] and proxy["read_only"]
-    assert proxy["networks"] == ["outer"]  # not where the database is
+    assert proxy["networks"] == {"edge": {"ipv4_address": "172.31.255.2"}}  # not where the database is
 
 
 def test_other_machines_come_in_by_one_private_address() -> None:
-    services = compose(SECRETS, ROOT / "compose.remote.yml")["services"]
+    services = compose(GIVEN, ROOT / "compose.remote.yml")["services"]
     assert {name: service["ports"] for name, service in services.items()} == {
         "postgres": ["10.0.0.1:5432:5432"],
         "redis": ["10.0.0.1:6379:6379"],
@@ -166,8 +167,8 @@ def test_other_machines_come_in_by_one_private_address() -> None:
 
 
 def test_a_worker_elsewhere_is_like_one_here_but_for_the_servers_addresses() -> None:
-    elsewhere = compose(SECRETS, ROOT / "compose.worker.yml")["services"]
-    here = compose(SECRETS)["services"]["worker-cpu"]
+    elsewhere = compose(GIVEN, ROOT / "compose.worker.yml")["services"]
+    here = compose(GIVEN)["services"]["worker-cpu"]
     apart = {"environment", "networks", "depends_on", "volumes", "profiles"}
     worker = elsewhere["worker-cpu"]
     assert {k: v for k, v in worker.items() if k not in apart} == {k: v for k, v in here.items() if k not in apart}
@@ -177,11 +178,11 @@ def test_a_worker_elsewhere_is_like_one_here_but_for_the_servers_addresses() -> 
         k: v for k, v in here["environment"].items() if k not in moved
     }
     assert [worker["environment"][name] for name in sorted(moved)] == [
-        "redis://:a-password@10.0.0.1:6379/0",
-        "postgresql://vezna:a-password@10.0.0.1:5432/vezna",
+        "redis://10.0.0.1:6379/0",
+        "postgresql://vezna@10.0.0.1:5432/vezna",
         "s3://b/p",
     ]
-    gpu = compose(SECRETS, ROOT / "compose.gpu.yml")["services"]["worker-gpu"]
+    gpu = compose(GIVEN, ROOT / "compose.gpu.yml")["services"]["worker-gpu"]
     assert elsewhere["worker-gpu"]["profiles"] == ["gpu"] and elsewhere["worker-gpu"]["deploy"] == gpu["deploy"]
     both = elsewhere["worker-gpu"]["environment"], gpu["environment"]
     for name in ("VEZNA_DEVICE", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_DEVICE_ORDER"):
@@ -194,7 +195,7 @@ def test_docker_compose_accepts_the_further_files(name: str) -> None:
         pytest.skip("docker has no compose here")
     files = [f"compose.{name}.yml"] if name == "worker" else ["docker-compose.yml", f"compose.{name}.yml"]
     options = [option for file in files for option in ("--file", file)]
-    environment = os.environ | SECRETS | {"COMPOSE_DISABLE_ENV_FILE": "1"}
+    environment = os.environ | GIVEN | {"COMPOSE_DISABLE_ENV_FILE": "1"}
     command = ["docker", "compose", *options, "--profile", "*", "config", "--quiet"]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

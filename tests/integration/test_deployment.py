@@ -1,14 +1,20 @@
 """A run, a stop and the sample, by the very commands of docker-compose.yml."""
 
 import hashlib
+import signal
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 import httpx2
 import psutil
+import psycopg
 import pytest
 import redis
+from psycopg import sql
 
 from app.services import datasets
 from app.store.files import Files
@@ -16,7 +22,11 @@ from app.store.session import Database
 from tests import tiny
 from tests.integration.deployment_services import POSTGRES, Deployment
 
-SECRETS = {"POSTGRES_PASSWORD": "a-password-of-postgres", "REDIS_PASSWORD": "a-password-of-redis"}
+SECRETS = {
+    "postgres_password": "marked-password-of-postgres",
+    "redis_password": "marked-password-of-redis",
+    "hub_token": "hf_marked-token-of-the-hub",
+}
 
 
 class Api:
@@ -53,6 +63,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     """Everything that `docker compose up` starts, healthy; a tiny base model and a small dataset are known."""
     found = Deployment(tmp_path_factory.mktemp("deployment"), SECRETS)
     tiny.save_model(found.folder / "models" / "tiny")
+    for service in ("worker-cpu", "control"):  # as docs/deployment.md adds it
+        found.services[service]["environment"]["VEZNA_HUB_TOKEN_FILE"] = "/run/secrets/hub_token"
     try:
         found.start_redis()
         found.start_postgres()
@@ -78,14 +90,14 @@ def _servers_answer(found: Deployment) -> None:
     stranger = redis.Redis(port=found.ports["redis"])
     with pytest.raises(redis.AuthenticationError):
         stranger.ping()
-    known = redis.Redis(port=found.ports["redis"], password=SECRETS["REDIS_PASSWORD"])
+    known = redis.Redis(port=found.ports["redis"], password=SECRETS["redis_password"])
     assert known.config_get("appendonly")["appendonly"] == "yes"
     assert known.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
 
 
 def _register_dataset(found: Deployment) -> None:
     environment = found.environment("web")
-    database = Database(environment["VEZNA_DATABASE_URL"])
+    database = Database(found.database_url)
     with database.transaction() as session:
         datasets.register(
             session,
@@ -181,3 +193,83 @@ def test_the_sample_is_one_command_and_a_second_one_finds_the_first_ones_study(d
     api.post(f"/studies/{study['id']}/cancel")
     for run in study["runs"]:
         api.run(run, {"cancelled"}, 30)
+
+
+def _tiny_study() -> dict[str, Any]:
+    arms = [{"method": {"kind": "full"}}, {"method": {"kind": "lora", "r": 4, "target_modules": ["query", "value"]}}]
+    training = {"max_steps": 2, "max_length": 16}
+    named = {"name": "Tiny", "base_model": "tiny", "dataset": "words", "arms": arms, "training": training}
+    return named | {"seeds": [0], "margin_points": 5}
+
+
+def _database_text(found: Deployment) -> str:
+    """Every row of every table."""
+    with psycopg.connect(found.database_url) as connection:
+        tables = [row[0] for row in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        assert {"runs", "studies", "workers", "run_events"} <= set(tables)
+        return "\n".join(
+            str(row[0])
+            for table in tables
+            for row in connection.execute(sql.SQL("SELECT t::text FROM {} t").format(sql.Identifier(table)))
+        )
+
+
+def _places_of_secrets(texts: dict[str, str]) -> list[tuple[str, str]]:
+    """Which text has which secret: as it is, or as PostgreSQL writes bytes."""
+    return [
+        (place, name)
+        for place, text in texts.items()
+        for name, secret in SECRETS.items()
+        if secret in text or secret.encode().hex() in text
+    ]
+
+
+def _visible_texts(found: Deployment, study: int, run: int) -> dict[str, str]:
+    """What a user, an operator or another account can see: pages, reports, errors, tables, files, logs, processes."""
+    paths = [f"/studies/{study}", f"/studies/{study}/report.html", f"/runs/{run}", "/runs", "/workers", "/runs.csv"]
+    paths += [f"/api/v1/studies/{study}/report", f"/api/v1/studies/{study}/tables/runs.csv", "/api/v1/workers"]
+    paths += [f"/api/v1/runs/{run}", "/metrics", "/readyz", "/nowhere", "/api/v1/runs?filter=(", "/api/v1/openapi.json"]
+    texts = {path: httpx2.get(found.url + path, timeout=60).text for path in paths}
+    texts["database"] = _database_text(found)
+    for process in psutil.process_iter(["cmdline"]):
+        texts[f"command line of {process.pid}"] = " ".join(process.info["cmdline"] or [])
+    kept = [file for folder in ("data", "tmp") for file in (found.folder / folder).rglob("*") if file.is_file()]
+    for file in [*found.folder.glob("*.log"), *kept]:
+        with suppress(FileNotFoundError):  # a trainer has removed it meanwhile
+            if file.name != "redis.conf":  # its owner's alone
+                texts[str(file)] = file.read_bytes().decode("latin-1")
+    return texts
+
+
+@pytest.mark.slow
+def test_no_command_line_log_page_report_table_or_file_has_a_secret(deployment: Deployment) -> None:
+    """The last test of this module: it takes the servers away."""
+    api = Api(deployment.url)
+    assert _register_model(api, deployment)["status"] == "ready"
+    study = api.post("/studies", _tiny_study())
+    for run in study["runs"]:
+        assert api.run(run, {"succeeded", "failed", "cancelled"}, 600)["status"] == "succeeded"
+    token = deployment.environment("worker-cpu")["VEZNA_HUB_TOKEN_FILE"]
+    assert SECRETS["hub_token"] in Path(token).read_text()
+
+    texts = _visible_texts(deployment, study["id"], study["runs"][0])
+    assert len(texts) > 30 and any("worker.celery" in text for text in texts.values())
+    assert (deployment.folder / "tmp" / "redis.conf").stat().st_mode & 0o077 == 0
+
+    deployment.stop("redis")
+    texts["ready without a broker"] = httpx2.get(f"{deployment.url}/readyz", timeout=60).text
+    deployment.stop("postgres", number=signal.SIGINT)
+    for path in ("/studies", "/api/v1/studies", "/readyz", "/metrics"):
+        answer = httpx2.get(deployment.url + path, timeout=60)
+        assert answer.status_code == 503, path
+        texts[f"{path} without a database"] = answer.text
+    for command in (["vezna", "migrate"], ["vezna", "web"], ["vezna", "doctor"]):
+        program = str(Path(sys.executable).parent / command[0])
+        with pytest.raises(AssertionError) as failed:
+            deployment.run("web", [program, *command[1:]])
+        texts[" ".join(command)] = str(failed.value)
+    for log in deployment.folder.glob("*.log"):
+        texts[f"{log}, at the end"] = log.read_bytes().decode("latin-1")
+
+    assert _places_of_secrets(texts) == []
+    assert _places_of_secrets({"a control": SECRETS["hub_token"], "bytes": b"marked-password-of-redis".hex()}) != []

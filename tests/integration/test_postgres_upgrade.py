@@ -22,7 +22,7 @@ from tests.fakes import SilentBell
 from tests.filled import fill
 from tests.integration.deployment_services import Deployment
 
-SECRETS = {"POSTGRES_PASSWORD": "a-password-of-postgres", "REDIS_PASSWORD": "a-password-of-redis"}
+SECRETS = {"postgres_password": "a-password-of-postgres"}
 COMMAND = re.compile(r"^docker compose exec -T postgres (pg_\w+ .+)$", re.MULTILINE)
 
 
@@ -40,7 +40,7 @@ def server(folder: Path, version: int) -> Iterator[tuple[Deployment, Database]]:
     deployment = Deployment(folder, SECRETS, POSTGRES_VERSIONS[version])
     try:
         deployment.start_postgres()
-        database = Database(deployment.environment("web")["VEZNA_DATABASE_URL"])
+        database = Database(deployment.database_url)
         with database.reading() as session:
             assert str(session.scalar(text("SHOW server_version"))).startswith(f"{version}.")
         yield deployment, database
@@ -54,7 +54,7 @@ def execute(deployment: Deployment, command: str, folder: Path) -> None:
     place = {
         "PGHOST": "127.0.0.1",
         "PGPORT": str(deployment.ports["postgres"]),
-        "PGPASSWORD": SECRETS["POSTGRES_PASSWORD"],
+        "PGPASSWORD": SECRETS["postgres_password"],
     }
     environment = os.environ | place | {"PATH": f"{deployment.postgres}:{os.environ['PATH']}"}
     done = subprocess.run(

@@ -2,6 +2,8 @@
 
 import os
 
+from app.settings import Settings
+
 ML_ENVIRONMENT: dict[str, str] = {
     # Blocks of 64 KiB and more are mapped and unmapped one by one, so that resident memory follows live tensors, and
     # freed activations do not stay in the heap. glibc only; other allocators ignore it.
@@ -32,14 +34,7 @@ ML_ENVIRONMENT: dict[str, str] = {
 }
 """Set in every process that imports the ML libraries."""
 
-SECRETS = (
-    "VEZNA_DATABASE_URL",
-    "VEZNA_DATABASE_URL_FILE",
-    "VEZNA_BROKER_URL",
-    "VEZNA_BROKER_URL_FILE",
-    "VEZNA_HUB_TOKEN",
-    "VEZNA_HUB_TOKEN_FILE",
-)
+SECRETS = frozenset(f"VEZNA_{name.upper()}{ending}" for name in Settings.secrets() for ending in ("", "_FILE"))
 """A child needs neither the database nor the broker. The hub token is passed as `HF_TOKEN`."""
 SECRET_PREFIXES = ("AWS_", "FSSPEC_")
 """Credentials of the files store, which only the worker itself uses."""

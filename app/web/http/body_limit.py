@@ -1,5 +1,5 @@
-"""FastAPI with what has to lie outside of every middleware: a body above the limit of its route is answered as any
-other mistake, since FastAPI's own answer is plain text, and no answer lacks its headers, an internal error's included."""
+"""FastAPI with what has to lie outside of every middleware: the answer to a body above the limit of its route, which
+FastAPI itself gives as plain text, and the headers of every answer, also of an internal error."""
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers

@@ -82,5 +82,7 @@ def _clients(scope: Scope) -> list[str]:
     address = client_of(scope)
     if not address:
         return []
-    authorization = Headers(scope=scope).get("authorization")
-    return [address, hashlib.sha256(authorization.encode()).hexdigest()] if authorization else [address]
+    kind, _space, token = Headers(scope=scope).get("authorization", "").partition(" ")
+    if kind.lower() != "bearer":  # `Basic` is the password of a proxy, which its users have in common
+        return [address]
+    return [address, hashlib.sha256(token.encode()).hexdigest()]

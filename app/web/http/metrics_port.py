@@ -7,7 +7,7 @@ from app.web.http.errors import nothing_here
 from app.web.http.gate import PROBES
 
 EVERYWHERE = "/livez"
-"""It reveals nothing, and whoever starts the process has to ask it at either port."""
+"""It reveals nothing, and a supervisor may call either port."""
 
 
 class MetricsPort:
