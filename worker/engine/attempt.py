@@ -43,28 +43,30 @@ from worker.engine.saving.artifacts import collect, write_predictions
 from worker.engine.saving.resume import Checkpoint
 from worker.engine.step import optimizer_of
 from worker.engine.tasks import TASKS
+from worker.engine.team import Team
 from worker.engine.train import Loop
 
 
 class Attempt:
     """Executes a job. Create it right after the libraries are imported: clocks and memory count from then on."""
 
-    def __init__(self, job: TrainJob, sink: ProgressSink) -> None:
-        """Raises `RunFailed(bad_configuration)` if the job's device is absent."""
+    def __init__(self, job: TrainJob, sink: ProgressSink, team: Team | None = None) -> None:
+        """`team`: the processes that do. Raises `RunFailed(bad_configuration)` if the job's device is absent."""
         prepare(job.threads)
         self.job = job
         self.device = choose_device(job.device)
         self.method = job.spec.method
         self.task = TASKS[job.spec.task]
         self.mechanism = MECHANISMS[self.method.mechanism]
-        self.output = Path(job.output)
+        self.team = team or Team()
+        self.output = self.team.folder(Path(job.output))
         bf16 = job.spec.training.bf16
         natural = computes_in_bf16(self.device) or self.method.computes_in_bf16
         self.bf16 = natural if bf16 is None else bf16
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
 
     def run(self) -> RunResult:
-        """Run the whole attempt. Raises `RunFailed` with a reason, or `Stopped`.
+        """Run the whole attempt. Raises `RunFailed` with a reason, `Stopped`, or `Followed` on another rank than 0.
 
         The test split is evaluated twice: with the base model before training, and with the adapted model after it. A
         trial skips the test split.
@@ -72,7 +74,9 @@ class Attempt:
         spec, training, instruments = self.job.spec, self.job.spec.training, self.instruments
         clocks, memory, sink = instruments.clocks, instruments.memory, instruments.sink
 
-        job = self.job = fetch_model(self.job, instruments)
+        team = self.team
+        with team.joining(self.device):
+            job = self.job = fetch_model(self.job, instruments)
         instruments.enter(Phase.LOAD)
         rate, rates = matmul_flops(self.device, self.bf16), matmul_rates(self.device, self.bf16)
         memory.begin()
@@ -102,7 +106,7 @@ class Attempt:
             check_padding_free(base.model, training.max_length)
             splits["train"] = replace(splits["train"], padding_free=True)
         data = describe_data(rows, splits["train"], training.per_device_train_batch_size, training.seed)
-        general = GeneralText(job, base.tokenizer, base.model, sink) if job.general_file else None
+        general = GeneralText(job, base.tokenizer, base.model, sink) if job.general_file and team.leads else None
         evaluate = Evaluator(
             self.device,
             training.per_device_eval_batch_size,
@@ -133,7 +137,8 @@ class Attempt:
         audit.check_trainable(model, expected)
         before = audit.hashes(model)
         memory.loaded()
-        prefix = stored_prefix(model, before, job, splits["train"], evaluate, instruments)
+        cached = job if team.world == 1 else job.model_copy(update={"cache": None})  # ranks would write the same files
+        prefix = stored_prefix(model, before, cached, splits["train"], evaluate, instruments)
         resume = Checkpoint(Path(job.resume)) if job.resume else None
         if resume is not None and resume.state.order != data.order:
             sink.log(
@@ -151,20 +156,25 @@ class Attempt:
             optimizer=partial(optimizer_of, self.method),
             train=splits["train"],
             validation=splits["validation"],
-            evaluate=evaluate,
+            evaluate=replace(evaluate, between=team.stopping(sink.raise_if_stopped)),
             companion=lambda model, steps: self.mechanism.companion(model, self.method, steps),
             prefix=prefix,
             apart=RowsApart(base.model),
             instruments=instruments,
             output=self.output,
+            checkpoints=Path(job.output),
             checkpoint_seconds=job.checkpoint_seconds,
             stop_seconds=job.stop_seconds,
             order_hash=data.order,
             resume=resume,
+            team=team,
+            blocks=facts.blocks,
         )
         meter = EnergyMeter(self.device)
         trained = loop.run(model)
-        energy_joules = meter.joules() if resume is None else None  # the earlier attempt's energy is unknown
+        # the earlier attempt's energy is unknown
+        energy_joules = team.total(meter.joules() if resume is None else None)
+        team.leave()
         clocks.enter("audit")
         groups = {tensor.name: tensor.group for tensor in expected}
         may_return = [tensor.name for tensor in expected if tensor.may_return]
@@ -210,6 +220,7 @@ class Attempt:
                 rate,
                 rates,
                 splits["train"].masked,
+                team.world,
             ),
             artifacts=artifacts,
             clocks=clocks.read(trained.steady_tokens / trained.tokens),
@@ -220,8 +231,13 @@ class Attempt:
         return {
             split: self.task.encode(rows[split], split, base.tokenizer, base.model, self.job, sink)
             for split in rows
-            if split != "test" or not self.job.trial
+            if split != "test" or self._tests
         }
+
+    @property
+    def _tests(self) -> bool:
+        """The test split is evaluated: not by a trial, and by one rank only."""
+        return self.team.leads and not self.job.trial
 
     def _test(
         self,
@@ -233,7 +249,7 @@ class Attempt:
     ) -> Predictions | None:
         """Evaluate on the test split and report each item's score. Returns None for a trial,
         which skips the split."""
-        if self.job.trial:
+        if not self._tests:
             return None
         self.instruments.enter(phase)
         test = splits["test"]

@@ -105,12 +105,13 @@ def describe(
     rate: float | None = None,
     rates: dict[int, float] | None = None,
     padding_mask: bool = True,
+    devices: int = 1,
 ) -> Environment:
     """The environment of an attempt; `attention` is transformers' name of it, `rate` and `rates` the results of
-    `matmul_flops` and `matmul_rates`."""
+    `matmul_flops` and `matmul_rates`, `devices` the number of its processes."""
     return Environment(
         device=str(device),
-        device_name=device_name(device),
+        device_name=device_name(device, devices),
         threads=torch.get_num_threads(),
         precision="bf16" if bf16 else "fp32",
         frozen_dtype=frozen_dtype,
@@ -122,9 +123,13 @@ def describe(
     )
 
 
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+def device_name(device: torch.device, count: int = 1) -> str:
+    """The GPU's name, or the processor's; of several it says how many, so that no time or memory of theirs is taken for
+    that of one."""
+    if device.type == "cuda":
+        name: str = torch.cuda.get_device_name(device)
+        return name if count == 1 else f"{count} × {name}"
+    return _processor() if count == 1 else f"{count} processes on {_processor()}"
 
 
 def _processor() -> str:

@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from app.domain.methods import LeanFullSpec, Method
 from worker.engine.data.batches import Batch
 from worker.engine.lean_optimizer import MEAN_SCALES, REST, ROWS, TINY, LeanOptimizer
+from worker.engine.sharded import local, whole
 from worker.engine.tasks import TaskFile
 
 
@@ -25,9 +26,10 @@ def forward_and_back(
     device: torch.device,
     bf16: bool,
     enter: Callable[[Literal["forward", "backward"]], None],
+    factor: float | None = None,
 ) -> torch.Tensor:
-    """Accumulate the gradients of a batch. Returns its share of the step's loss, detached: the sum over the batch
-    divided by the `units` of the whole step.
+    """Accumulate the gradients of a batch, multiplied by the factor if there is one. Returns its share of the step's
+    loss, detached: the sum over the batch divided by the `units` of the whole step.
 
     `enter` is called when the forward and the backward pass begin.
     """
@@ -35,7 +37,7 @@ def forward_and_back(
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         loss = task.loss(model, batch) / units
     enter("backward")
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward(None if factor is None else torch.full_like(loss, factor))  # type: ignore[no-untyped-call]
     return loss.detach()
 
 
@@ -62,11 +64,12 @@ def expected_state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def had_gradient(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> bool:
-    """Whether any gradient was not zero: a moment is a weighted mean of all of them, or of their squares."""
+    """Whether any gradient of this rank's part was not zero: a moment is a weighted mean of all of them, or of their
+    squares."""
     state = optimizer.state.get(parameter, {})
     moments = {MEAN_SCALES: 0.0, "exp_avg": 0.0, ROWS: 2 * TINY, "exp_avg_sq": 2 * TINY}
     name = next((name for name in moments if name in state), None)
-    return name is not None and bool((state[name].abs() > moments[name]).any())
+    return name is not None and bool((local(state[name]).abs() > moments[name]).any())
 
 
 def below_rounding(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> bool:
@@ -80,7 +83,7 @@ def clip(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], m
     if isinstance(optimizer, LeanOptimizer) and optimizer.in_backward:
         return optimizer.norm()
     trained = [p for p in parameters if p.grad is not None]
-    norm = get_total_norm([p.grad for p in trained if p.grad is not None])
+    norm = whole(get_total_norm([p.grad for p in trained if p.grad is not None]))
     # On a CPU the norm is known, and gradients within it need no multiplication by one. On CUDA reading it would wait.
     if max_norm > 0 and (norm.device.type != "cpu" or norm > max_norm):
         clip_grads_with_norm_(trained, max_norm, norm)

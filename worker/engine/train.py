@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from worker.engine.saving.steplog import StepLog
 from worker.engine.schedule import factor, warmup
 from worker.engine.step import below_rounding, clip, forward_and_back, had_gradient
 from worker.engine.tasks import TASKS
+from worker.engine.team import Models, Team
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ class Loop:
     """Computes padding-free batches."""
     instruments: Instruments
     output: Path
-    """Directory of metrics.jsonl and of the checkpoints."""
+    """Directory of metrics.jsonl, of this rank."""
+    checkpoints: Path | None = None
+    """Directory of the checkpoints, of all ranks; None: `output`."""
     checkpoint_seconds: float | None = None
     """Seconds between checkpoints; None writes one only when stopped."""
     stop_seconds: float | None = None
@@ -82,6 +85,9 @@ class Loop:
     """`DataSeen.order`."""
     resume: Checkpoint | None = None
     """The checkpoint to resume from."""
+    team: Team = field(default_factory=Team)
+    blocks: Sequence[str] = ()
+    """The model's transformer blocks, by which it is sharded."""
 
     @property
     def order(self) -> Order:
@@ -105,13 +111,14 @@ class Loop:
         `Stopped`, after writing a checkpoint, if asked to stop.
         """
         arguments, clocks, total = self.arguments, self.instruments.clocks, self.total_steps
-        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        team, models = self.team, self.team.wrap(model, self.blocks)
+        named = {name: p for name, p in models.evaluated.named_parameters() if p.requires_grad}
         optimizer = self.optimizer(named, self.learning_rate, arguments.weight_decay, arguments.seed)
         warmup_steps = warmup(arguments.warmup_steps, total)
         companion = self.companion(model, total)
-        best = BestCheckpoint(self.output, model, FACTS[self.task].best_by)
+        best = BestCheckpoint(self.output, models.evaluated, FACTS[self.task].best_by)
         # The same dropout for the same seed, regardless of how many random numbers a method's initialization drew.
-        torch.manual_seed(arguments.seed)
+        torch.manual_seed(arguments.seed + team.rank)
         log = StepLog(self.output / "metrics.jsonl", self.steps_per_epoch, self.instruments)
         state = Resumable(
             named,
@@ -121,17 +128,18 @@ class Loop:
             log,
             self.instruments,
             self.evaluate.device,
-            self.output,
+            self.checkpoints or self.output,
             self.bf16,
             self.order_hash,
+            team,
         )
         self.instruments.enter(Phase.TRAIN, total)
         with log, state.left_when_stopped():
             if self.resume is not None:
                 state.restore(self.resume)
                 if state.evaluation_due:
-                    self._validate(model, best, state)
-            self.prefix.train_mode()
+                    self._validate(models, best, state)
+            self._train_mode(models)
             clocks.aside(True)
             state.check_time(self.stop_seconds)
             followed = {step for step, _batch in self.order.heaviest()}
@@ -151,8 +159,8 @@ class Loop:
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["factor"]
-                with self._followed(step, batches, model, optimizer, watched):
-                    loss, tokens = self._gradients(model, batches)
+                with self._followed(step, batches, model, optimizer, watched and team.world == 1):
+                    loss, tokens = self._gradients(models.trained, batches)
                     if companion is not None:
                         companion.penalty().backward()  # type: ignore[no-untyped-call]
                     clocks.enter("optimizer")
@@ -166,18 +174,23 @@ class Loop:
                 state.end_step(evaluation_due=self._evaluates(step))
                 if state.evaluation_due:
                     log.flush()
-                    self._validate(model, best, state)
+                    self._validate(models, best, state)
                 if self.checkpoint_seconds is not None:
                     state.checkpoint_every(self.checkpoint_seconds)
+        if team.world > 1:
+            memory = self.instruments.memory
+            memory.of_ranks([int(peak) for peak in team.each(memory.peaks().get(Phase.TRAIN.value, 0))])
         clocks.aside(False)
         clocks.enter("save")
         state_bytes = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
-        without_gradient = frozenset(name for name, p in named.items() if not had_gradient(optimizer, p))
+        received = team.sum(torch.tensor([int(had_gradient(optimizer, p)) for p in named.values()]))
+        without_gradient = frozenset(name for name, ranks in zip(named, received.tolist(), strict=True) if not ranks)
         remembered = frozenset(name for name, p in named.items() if below_rounding(optimizer, p))
         if isinstance(optimizer, LeanOptimizer):
             optimizer.release()
         del optimizer, state.optimizer  # before the best weights are loaded: the peak is that of training itself
         best.restore()
+        team.gather()
         return Trained(
             steps=state.step,
             best_step=best.step or state.step,
@@ -195,18 +208,20 @@ class Loop:
         The mean is over the units of the step (items, or completion tokens), not over its batches: uneven batches are
         weighted by their units.
         """
-        clocks, evaluate, task = self.instruments.clocks, self.evaluate, TASKS[self.task]
+        clocks, evaluate, task, team = self.instruments.clocks, self.evaluate, TASKS[self.task], self.team
         units = sum(self.train.units(indices) for indices in batches)
         tokens, losses = 0, torch.zeros((), device=evaluate.device)
-        for indices in batches:
-            self.instruments.sink.raise_if_stopped()
+        for indices, counts, last in team.share(batches):
+            evaluate.between()
             clocks.enter("data")
             batch = task.collate(self.train, indices, evaluate.pad_token)
             batch = (without_padding(batch) if self.train.padding_free else batch).to(evaluate.device)
-            with self.prefix.feeding(indices, batch), self.apart.of(batch):
-                loss = forward_and_back(task, model, batch, units, evaluate.device, self.bf16, clocks.enter)
-            losses, tokens = losses + loss, tokens + batch.tokens
-        return losses, tokens
+            device, factor = evaluate.device, team.factor(counts)
+            with self.prefix.feeding(indices, batch), self.apart.of(batch), team.computing(model, last):
+                loss = forward_and_back(task, model, batch, units, device, self.bf16, clocks.enter, factor)
+            if counts:
+                losses, tokens = losses + loss, tokens + batch.tokens
+        return team.sum(losses), int(team.sum(torch.tensor(tokens)))
 
     def _followed(
         self,
@@ -229,22 +244,28 @@ class Loop:
         every = self.arguments.eval_steps if self.arguments.eval_strategy == "steps" else self.steps_per_epoch
         return step == self.total_steps or step % (every or self.steps_per_epoch) == 0
 
-    def _validate(self, model: nn.Module, best: BestCheckpoint, state: Resumable) -> None:
+    def _train_mode(self, models: Models) -> None:
+        if self.team.sharded:  # the prefix knows the whole model only
+            models.trained.train()
+        else:
+            self.prefix.train_mode()
+
+    def _validate(self, models: Models, best: BestCheckpoint, state: Resumable) -> None:
         """Evaluate, keep the weights if they are the best, and return to training mode."""
         step = state.step
         last = step == self.total_steps
         if len(self.validation):
             self.instruments.enter(Phase.EVALUATE)
-            predictions = TASKS[self.task].evaluate(model, self.validation, self.evaluate, generate=False)
+            predictions = TASKS[self.task].evaluate(models.evaluated, self.validation, self.evaluate, generate=False)
             epoch = step / self.steps_per_epoch
             evaluation = predictions.evaluation("adapted", "validation", self.metric, step, epoch)
             self.instruments.evaluated(evaluation)
             self.instruments.clocks.enter("save")
-            best.consider(evaluation, last)
+            best.consider(evaluation, last, self.team)
         state.evaluated()
         if not last:
             self.instruments.enter(Phase.TRAIN, self.total_steps)
-            self.prefix.train_mode()
+            self._train_mode(models)
 
 
 _MOMENTS: dict[ClockName, Moment] = {"forward": "forward", "backward": "backward", "optimizer": "optimizer"}

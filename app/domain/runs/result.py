@@ -151,6 +151,9 @@ class Memory(_Value):
     phase_reserved_bytes: dict[str, int] = Field(default_factory=dict)
     ledgers: list[Ledger] = Field(default_factory=list)
     """Who held what: in the first step, and in the one with the largest batch after it."""
+    rank_peak_bytes: list[int] = Field(default_factory=list)
+    """Largest while training, of each process of a run on several devices, whose largest is in the peaks above; the
+    other numbers are rank 0's. Empty on one device."""
 
     @property
     def ledger(self) -> Ledger | None:

@@ -26,6 +26,7 @@ from app.domain.resources.ledger import Ledger
 from app.domain.runs.result import Memory
 from worker.engine.memory import allocator
 from worker.engine.models.quantization import stored
+from worker.engine.sharded import local
 
 _PROC = Path("/proc/self")
 _LINUX = (_PROC / "statm").exists()
@@ -59,8 +60,8 @@ def reset_high_water() -> None:
 
 
 def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
-    """Bytes of some tensors, each counted once."""
-    return sum(t.numel() * t.element_size() for t in {id(t): t for t in tensors}.values())
+    """Bytes of some tensors, each counted once; of a sharded one, this rank's part."""
+    return sum(local(t).numel() * t.element_size() for t in {id(t): t for t in tensors}.values())
 
 
 class MemoryMeter:
@@ -75,6 +76,7 @@ class MemoryMeter:
         self._peaks: dict[str, int] = {}
         self._loaded = 0
         self._reserved: dict[str, int] = {}
+        self._ranks: list[int] = []
         self.before = self._now()
         self._reset()
 
@@ -147,6 +149,11 @@ class MemoryMeter:
         """Include the peaks of earlier attempts."""
         self._peaks = {phase: max(self._peaks.get(phase, 0), peaks.get(phase, 0)) for phase in {**self._peaks, **peaks}}
 
+    def of_ranks(self, peaks: Sequence[int]) -> None:
+        """Include the peaks of training of all processes of the run: the largest decides what it needs."""
+        self._ranks = list(peaks)
+        self.carry({"train": max(peaks)})
+
     def peak(self) -> int:
         """Peak bytes so far, above `before`."""
         return max(self._peak() - self.before, *self._peaks.values(), 0)
@@ -171,4 +178,5 @@ class MemoryMeter:
             reserved_bytes=max(self._reserved.values()) if self._cuda else None,
             phase_reserved_bytes=self._reserved,
             ledgers=list(ledgers),
+            rank_peak_bytes=self._ranks,
         )

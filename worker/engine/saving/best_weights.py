@@ -1,6 +1,7 @@
 """The best weights so far, on disk: only the trainable ones, so that no second copy of the model is in memory."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,8 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.result import Evaluation
 from worker.engine.memory.measured import tensor_bytes
+from worker.engine.sharded import local
+from worker.engine.team import Team
 
 
 class BestCheckpoint:
@@ -49,15 +52,18 @@ class BestCheckpoint:
         """The best evaluation so far."""
         return self._best
 
-    def resume(self, best: Evaluation | None, since_best: int, file: Path | None) -> None:
-        """Continue from a checkpoint; `file` holds the best weights unless they are the current ones."""
-        self._best, self.since_best, self.stored = best, since_best, file is not None
-        if file is not None:
-            shutil.copyfile(file, self.file)
+    def resume(self, best: Evaluation | None, since_best: int, write: Callable[[Path], object] | None) -> None:
+        """Continue from a checkpoint; `write` writes its best weights to a file, unless they are the current ones."""
+        self._best, self.since_best, self.stored = best, since_best, write is not None
+        if write is not None:
+            write(self.file)
 
-    def consider(self, evaluation: Evaluation, last: bool) -> None:
-        """Keep the current weights if they are the best so far. Those of the `last` evaluation need no file."""
-        if self._best is not None and self._rank(evaluation) <= self._rank(self._best):
+    def consider(self, evaluation: Evaluation, last: bool, team: Team | None = None) -> None:
+        """Keep the current weights if they are the best so far, by rank 0's evaluation. Those of the `last` evaluation
+        need no file."""
+        team = team or Team()
+        worse = self._best is not None and self._rank(evaluation) <= self._rank(self._best)
+        if team.agree(worse and team.leads):
             self.since_best += 1
             return
         self._best, self.since_best = evaluation, 0
@@ -65,7 +71,7 @@ class BestCheckpoint:
         if self.stored:
             # Written beside the old file and then renamed: a full disk leaves the old one intact.
             fresh = self.file.with_suffix(".new")
-            save_file({name: p.detach() for name, p in self._trainable.items()}, fresh)
+            save_file({name: local(p.detach()) for name, p in self._trainable.items()}, fresh)
             fresh.replace(self.file)
 
     def restore(self) -> None:
@@ -73,7 +79,7 @@ class BestCheckpoint:
         if self.stored:
             with torch.no_grad(), safe_open(self.file, framework="pt") as stored:
                 for name, parameter in self._trainable.items():
-                    parameter.copy_(stored.get_tensor(name))
+                    local(parameter).copy_(stored.get_tensor(name))
         self.file.unlink(missing_ok=True)
 
     def _rank(self, evaluation: Evaluation) -> tuple[float, float]:

@@ -13,8 +13,9 @@ from torch import nn
 from worker.engine.methods import Companion
 from worker.engine.progress import Instruments, Stopped
 from worker.engine.saving.best_weights import BestCheckpoint
-from worker.engine.saving.resume import LARGE, Checkpoint, Checkpoints, State, random_state
+from worker.engine.saving.resume import LARGE, Checkpoint, Checkpoints, State, part, random_state
 from worker.engine.saving.steplog import StepLog
+from worker.engine.team import Team
 
 
 class Resumable:
@@ -32,7 +33,9 @@ class Resumable:
         output: Path,
         bf16: bool,
         order: str,
+        team: Team,
     ) -> None:
+        """`output`: a directory that all ranks share."""
         self.optimizer = optimizer
         self.step = 0
         """Completed optimizer steps."""
@@ -42,8 +45,8 @@ class Resumable:
         """The evaluation that follows this step has not run yet."""
         self._trainable, self._companion, self._best, self._log = trainable, companion, best, log
         self._instruments, self._device, self._bf16 = instruments, device, bf16
-        self._order = order
-        self._checkpoints = Checkpoints(output / ".checkpoints")
+        self._order, self._team = order, team
+        self._checkpoints = Checkpoints(output / ".checkpoints", team)
         self._random = random_state(device)
         self._saved_at = time.monotonic()
 
@@ -65,7 +68,7 @@ class Resumable:
         checkpoint.restore(self._trainable, self.optimizer)
         if self._companion is not None:
             self._companion.restore(checkpoint.companion())
-        self._best.resume(state.best, state.since_best, checkpoint.file("best.safetensors"))
+        self._best.resume(state.best, state.since_best, checkpoint.best(self._trainable))
         self._instruments.clocks.carry(state.seconds)
         if (state.device, state.bf16) == (self._device.type, self._bf16):
             self._instruments.memory.carry(state.peaks)
@@ -80,7 +83,7 @@ class Resumable:
             self._instruments.evaluated(evaluation)
         self.step, self.first, self.evaluation_due = state.step, state.step + 1, state.evaluation_due
         self._instruments.sink.log(f"Resuming from the checkpoint of step {state.step}.")
-        checkpoint.restore_random()
+        checkpoint.restore_random(self._team.rank)
         self._random = random_state(self._device)
 
     @contextmanager
@@ -111,7 +114,7 @@ class Resumable:
 
     def checkpoint_every(self, seconds: float) -> None:
         """Write a checkpoint if the last one is older than the configured interval."""
-        if time.monotonic() - self._saved_at >= seconds:
+        if self._team.agree(time.monotonic() - self._saved_at >= seconds):
             self.checkpoint()
 
     def checkpoint(self) -> None:
@@ -121,8 +124,9 @@ class Resumable:
         try:
             if not self.step:
                 return
-            if not self._checkpoints.room(self._trainable, self.optimizer):
-                raise OSError("the disk is nearly full")
+            with self._team.writing():
+                if not self._checkpoints.room(self._trainable, self.optimizer):
+                    raise OSError("the disk is nearly full")
             self._log.flush()
             folder = self._checkpoints.save(
                 self._state(), self._trainable, self.optimizer, self._random, self._left_by_companion(), self._files()
@@ -148,14 +152,15 @@ class Resumable:
             device=self._device.type,
             bf16=self._bf16,
             order=self._order,
+            parts=self._team.world if self._team.sharded else 1,
         )
 
     def _left_by_companion(self) -> dict[str, torch.Tensor]:
         return self._companion.state() if self._companion is not None else {}
 
     def _files(self) -> dict[str, Path]:
-        files = {"metrics.jsonl": self._log.file}
-        return files | ({"best.safetensors": self._best.file} if self._best.stored else {})
+        files = {"metrics.jsonl": self._log.file} if self._team.leads else {}
+        return files | ({part("best", self._team.rank): self._best.file} if self._best.stored else {})
 
 
 def _rounded_up(seconds: float) -> int:

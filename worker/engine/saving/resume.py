@@ -8,6 +8,11 @@
     metrics.jsonl           the metrics of every step so far
     state.json              everything else, and the SHA-256 of each file above
 
+A run on several devices adds `random-1.safetensors` and so on, one for each further process. Where each process holds
+a part of every tensor, `weights`, `optimizer` and `best` have such a file for each too, with the rows of its rank, in
+order: another number of processes reads the rows that it needs. So the global batch, which is the same on any number of
+devices, resumes on any.
+
 The data order follows from seed and step, and the learning rate from the step, so neither is stored. No pickle: reading
 a checkpoint executes no code. With the same library versions on the same CPU, a run that was interrupted anywhere and
 resumed has bit-identical losses to one that was not; on CUDA they are equal but for rounding
@@ -18,22 +23,27 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import Evaluation
 from worker.engine.memory.measured import tensor_bytes
+from worker.engine.sharded import local, rows, sharded_like
 from worker.engine.step import expected_state_bytes
+from worker.engine.team import Team
 
 LARGE = 2**30
 """Bytes of a checkpoint from which its time is estimated beforehand; a smaller one takes seconds."""
@@ -69,6 +79,8 @@ class State(BaseModel):
     """`DataSeen.order` of the attempt: from another order a run cannot resume. None in older checkpoints."""
     peaks: dict[str, int]
     """Peak bytes by phase so far."""
+    parts: int = 1
+    """Files that share the rows of every weight."""
     files: dict[str, str] = {}
     """SHA-256 by file name."""
 
@@ -76,8 +88,9 @@ class State(BaseModel):
 class Checkpoints:
     """Writes an attempt's checkpoints into folders `STEP/`, and removes old ones."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, team: Team | None = None) -> None:
+        """The directory is that of all ranks."""
+        self._directory, self._team = directory, team or Team()
 
     def save(
         self,
@@ -94,22 +107,31 @@ class Checkpoints:
         Raises OSError or SafetensorError if the disk is full; earlier checkpoints stay, and nothing of this one.
         """
         complete, fresh = self._directory / str(state.step), self._directory / f"{state.step}.new"
+        team = self._team
         try:
-            fresh.mkdir(parents=True)
-            _save(fresh / "weights.safetensors", {name: p.detach() for name, p in trainable.items()})
-            _save(fresh / "optimizer.safetensors", _moments(trainable, optimizer))
-            _save(fresh / "random.safetensors", random)
-            if companion:
-                _save(fresh / "companion.safetensors", companion)
-            for name, path in files.items():
-                shutil.copyfile(path, fresh / name)
+            with team.writing():
+                if team.leads:
+                    fresh.mkdir(parents=True)
+            with team.writing():
+                _save(fresh / part("random", team.rank), random)
+                if team.leads or team.sharded:
+                    weights = {name: local(p.detach()) for name, p in trainable.items()}
+                    _save(fresh / part("weights", team.rank), weights)
+                    _save(fresh / part("optimizer", team.rank), _moments(trainable, optimizer, team.leads))
+                    for name, path in files.items():
+                        shutil.copyfile(path, fresh / name)
+                if companion and team.leads:
+                    _save(fresh / "companion.safetensors", companion)
+            if not team.leads:
+                return complete
             hashes = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
             content = state.model_copy(update={"files": hashes}).model_dump_json()
             (fresh / STATE_FILE).write_text(content, encoding="utf-8")
             shutil.rmtree(complete, ignore_errors=True)
             fresh.rename(complete)
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            if team.leads:
+                shutil.rmtree(fresh, ignore_errors=True)
         left = [folder for folder in self._directory.iterdir() if folder.name.isdigit()]
         for old in sorted(left, key=lambda folder: int(folder.name))[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
@@ -157,24 +179,49 @@ class Checkpoint:
         return self._folder / name if name in self.state.files else None
 
     def restore(self, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
-        """Load weights and moments, tensor by tensor."""
-        with torch.no_grad(), safe_open(self._folder / "weights.safetensors", framework="pt") as weights:
+        """Load weights and moments, tensor by tensor; of sharded ones the rows of this rank."""
+        with torch.no_grad(), self._opened("weights") as weights:
             for name, parameter in trainable.items():
-                parameter.copy_(weights.get_tensor(name))
-        with safe_open(self._folder / "optimizer.safetensors", framework="pt") as moments:
-            for key in moments.keys():  # noqa: SIM118 — not a mapping
+                local(parameter).copy_(_rows(weights, name, parameter))
+        with self._opened("optimizer") as moments:
+            for key in moments[0].keys():  # noqa: SIM118 — not a mapping
                 name, _, kind = key.rpartition("|")
                 parameter = trainable[name]
-                optimizer.state[parameter][kind] = moments.get_tensor(key).to(parameter.device)
+                moment = _rows(moments, key, parameter)
+                state = sharded_like(moment, parameter) if moment.ndim else moment.to(parameter.device)
+                optimizer.state[parameter][kind] = state
+
+    def best(self, trainable: Mapping[str, nn.Parameter]) -> Callable[[Path], object] | None:
+        """Writes the best weights to a file, unless they are the current ones."""
+        file = self.file("best.safetensors")
+        if file is None:
+            return None
+
+        def write(target: Path) -> None:
+            with self._opened("best") as stored:
+                save_file({name: _rows(stored, name, parameter) for name, parameter in trainable.items()}, target)
+
+        whole = self.state.parts == 1 and not any(isinstance(p, DTensor) for p in trainable.values())
+        return partial(shutil.copyfile, file) if whole else write
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[list[Any]]:
+        """The files that share the rows of each tensor."""
+        with ExitStack() as stack:
+            paths = [self._folder / part(name, rank) for rank in range(self.state.parts)]
+            yield [stack.enter_context(safe_open(path, framework="pt")) for path in paths]
 
     def companion(self) -> dict[str, torch.Tensor]:
         """State of the method's companion."""
         file = self.file("companion.safetensors")
         return load_file(file) if file else {}
 
-    def restore_random(self) -> None:
-        """Restore torch's generators."""
-        states = load_file(self._folder / "random.safetensors")
+    def restore_random(self, rank: int = 0) -> None:
+        """Restore torch's generators; those of a rank that had no part in the checkpoint stay as they are."""
+        file = self.file(part("random", rank))
+        if file is None:
+            return
+        states = load_file(file)
         torch.set_rng_state(states["cpu"])
         if "cuda" in states and torch.cuda.is_available():
             torch.cuda.set_rng_state(states["cuda"])
@@ -194,11 +241,38 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _moments(trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def part(name: str, rank: int) -> str:
+    """Name of the file with a rank's part."""
+    return f"{name}-{rank}.safetensors" if rank else f"{name}.safetensors"
+
+
+def _rows(files: Sequence[Any], key: str, like: torch.Tensor) -> torch.Tensor:
+    """The rows of a tensor that this rank holds of `like`, from files that share them."""
+    first = files[0].get_slice(key)
+    if not first.get_shape() or (len(files) == 1 and not isinstance(like, DTensor)):
+        tensor: torch.Tensor = files[0].get_tensor(key)
+        return tensor
+    wanted, start = rows(like), 0
+    pieces = [first[0:0]]
+    for file in files:
+        piece = file.get_slice(key)
+        count = piece.get_shape()[0]
+        begin, end = max(wanted.start - start, 0), min(wanted.stop - start, count)
+        if begin < end:
+            pieces.append(piece[begin:end])
+        start += count
+    return torch.cat(pieces)
+
+
+def _moments(
+    trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, leads: bool
+) -> dict[str, torch.Tensor]:
+    """Of a rank that does not lead, only what is sharded."""
     return {
-        f"{name}|{kind}": value
+        f"{name}|{kind}": local(value)
         for name, parameter in trainable.items()
         for kind, value in optimizer.state.get(parameter, {}).items()
+        if leads or isinstance(value, DTensor)
     }
 
 

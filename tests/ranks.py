@@ -1,0 +1,88 @@
+"""Executes attempts as one rank of a team: `python -m tests.ranks PLAN RANK WORLD`, with the plan on every rank.
+
+Starting a process that imports the libraries takes longer than these attempts, so one pair of processes executes a list
+of them.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from pydantic import BaseModel
+
+from app.domain.runs.job import TrainJob
+from app.domain.runs.result import RunResult, StepMetrics
+from tests import tiny
+from worker.engine.attempt import Attempt
+from worker.engine.progress import Stopped
+from worker.engine.team import Followed, Team
+
+
+class Planned(BaseModel):
+    """An attempt for the ranks."""
+
+    name: str
+    job: TrainJob
+    stop_at: int | None = None
+    """Rank 0 is told to stop before this batch of its own."""
+
+
+class Done(BaseModel):
+    """What rank 0 knows of an attempt."""
+
+    steps: list[StepMetrics]
+    result: RunResult | None
+    """None if it was stopped."""
+    checkpoints: list[tuple[int, Path]]
+    logs: list[str]
+
+
+def execute(directory: Path, plan: Sequence[Planned], world: int = 2) -> dict[str, Done]:
+    """Execute the attempts by so many processes; `directory` is empty."""
+    file = directory / "plan.json"
+    file.write_text(json.dumps([planned.model_dump(mode="json") for planned in plan]))
+    command: list[Any] = [sys.executable, "-m", "tests.ranks", file]
+    ranks = [subprocess.Popen([*command, str(rank), str(world)]) for rank in range(world)]
+    try:
+        while (ends := [rank.poll() for rank in ranks]) != [0] * world:
+            assert set(ends) <= {None, 0}, "a rank has failed, for which the others wait"
+            time.sleep(0.05)
+    finally:
+        for rank in ranks:
+            rank.kill()
+    return {
+        planned.name: Done.model_validate_json((directory / f"{planned.name}.json").read_bytes()) for planned in plan
+    }
+
+
+def alone(planned: Planned) -> Done:
+    """Execute an attempt in this process."""
+    return _attempt(planned, Team())
+
+
+def _attempt(planned: Planned, team: Team) -> Done:
+    recorder = tiny.Recorder(planned.stop_at if team.leads else None)
+    result = None
+    try:
+        result = Attempt(planned.job, recorder, team).run()
+    except (Stopped, Followed):
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    return Done(steps=recorder.seen, result=result, checkpoints=recorder.checkpoints, logs=recorder.logs)
+
+
+def main(file: Path, rank: int, world: int) -> None:
+    for place, planned in enumerate(json.loads(file.read_text())):
+        team = Team(rank, world, file.with_name(f"meeting-{place}"))
+        done = _attempt(Planned.model_validate(planned), team)
+        if team.leads:
+            file.with_name(f"{planned['name']}.json").write_text(done.model_dump_json())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
