@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.failures import FAILURES, Failure, FailureCode
 from app.domain.resources.devices import Gpu, VisibleGpu
+from app.domain.runs.training import TrainingArguments
 from app.queue import TRAIN
 from app.services import attempts, runs, sweep, workers
 from app.services.attempts import Claim
@@ -18,12 +19,14 @@ from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
 from app.store.tables import DeviceRow
-from tests.attempted import LEASE, in_transaction, let_lease_expire, row, submit
+from tests.attempted import LEASE, SPEC, in_transaction, let_lease_expire, row, submit
 from tests.fakes import SilentBell
 from tests.results import result
 
 CARDS = tuple(Gpu(uuid=f"GPU-{name}", name="NVIDIA L4", memory_bytes=24 * 2**30) for name in "abcd")
 A, B, C, D = (card.uuid for card in CARDS)
+PAIR = SPEC.model_copy(update={"training": TrainingArguments(devices=2, gradient_accumulation_steps=2)})
+"""A run on two devices."""
 
 
 def sign_on(db: Database, name: str, *cards: Gpu) -> None:
@@ -98,6 +101,23 @@ def test_a_claim_takes_several_gpus_or_none(registered: Database, bell: SilentBe
     assert both is not None and both.gpus == (A, C)
     in_transaction(registered, lambda s: attempts.hand_back(s, bell, both, "bye"))
     assert [run for run, _epoch, _worker in holders(registered).values()] == [None, one.run_id, None]
+
+
+def test_a_run_on_several_devices_waits_for_as_many_gpus(registered: Database, bell: SilentBell) -> None:
+    sign_on(registered, "w1", *CARDS[:1])
+    sign_on(registered, "w2", *CARDS[1:3])
+    one = claimed(registered, bell, "w2", B)
+    pair = submit(registered, bell, PAIR)
+    assert claim(registered, pair, "w1", A) is None and claim(registered, pair, "w2", B, C) is None
+    with registered.reading() as session:
+        said = [event.message for event in runs.view(session, pair).events]
+    assert said[1:] == [
+        "Waiting for a worker with 2 GPUs: w1 has 1.",
+        "Waiting for 2 GPUs: w2 has fewer that are free.",
+    ]
+    in_transaction(registered, lambda s: attempts.hand_back(s, bell, one, "bye"))
+    both = claim(registered, pair, "w2", B, C)
+    assert both is not None and both.gpus == (B, C)
 
 
 def test_a_gpu_that_two_workers_see_runs_one_attempt(

@@ -1,5 +1,6 @@
 """Executes a trainer's job: the attempt, its reports, and its outcome. Imports everything that a run needs."""
 
+import os
 import threading
 import traceback
 from collections.abc import Sequence
@@ -29,7 +30,9 @@ from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
 from worker.engine.progress import Stopped
-from worker.training.protocol import Channel
+from worker.engine.team import Followed, Team
+from worker.training.followers import Followers
+from worker.training.protocol import Channel, Position
 
 
 class Reports:
@@ -73,18 +76,45 @@ class Reports:
             raise Stopped
 
 
+class Silence:
+    """The `ProgressSink` of a rank other than 0: it reports nothing, and stops when rank 0 does."""
+
+    def phase(self, phase: Phase, total_steps: int | None = None) -> None:
+        """Rank 0 reports it."""
+
+    def download(self, done_bytes: int, total_bytes: int) -> None:
+        """Rank 0 reports it."""
+
+    def steps(self, steps: Sequence[StepMetrics]) -> None:
+        """Rank 0 reports them."""
+
+    def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
+        """Rank 0 reports it."""
+
+    def log(self, message: str) -> None:
+        """Rank 0 writes the same."""
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """Rank 0 reports it."""
+
+    def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
+        """Rank 0 has them."""
+
+    def raise_if_stopped(self) -> None:
+        """Rank 0 is told."""
+
+
 def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
     """Run the job in a file and report how it ended; returns the exit status."""
-    try:
-        job = TrainJob.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        traceback.print_exc()
-        message = _("The job file is invalid: %(why)s", why=error)
-        channel.send(FailureReport(failure=Failure(code=FailureCode.INTERNAL, message=message)))
+    job = _job(file, channel)
+    if job is None:
         return 0
     attempt: Attempt | None = None
+    followers: Followers | None = None
     try:
-        attempt = Attempt(job, Reports(channel, stop))
+        if job.spec.training.devices > 1:
+            followers = Followers(file, job.spec.training.devices, channel)
+        attempt = Attempt(_share_of(job), Reports(channel, stop), followers.team if followers else None)
         channel.send(ResultReport(result=attempt.run()))
     except Stopped:
         return EXIT_STOPPED
@@ -92,8 +122,53 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
         return EXIT_ABANDONED
     except Exception as error:
         traceback.print_exc()
-        instruments = attempt.instruments if attempt else None
-        peak = instruments.memory.peak() if instruments else None
-        ledger = instruments.ledgers.interrupted if instruments else None
-        channel.send(FailureReport(failure=failure(error, peak, ledger)))
+        if followers is not None:
+            followers.settle()
+        channel.send(_failed(error, attempt))
     return 0
+
+
+def follow(position: Position, channel: Channel) -> int:
+    """Run another rank's part of a job; returns the exit status."""
+    job = _job(position.job, channel)
+    if job is None:
+        return 0
+    attempt: Attempt | None = None
+    try:
+        attempt = Attempt(_share_of(job), Silence(), Team(position.rank, position.world, position.meeting))
+        attempt.run()
+    except Followed:
+        return 0
+    except Stopped:
+        return EXIT_STOPPED
+    except Exception as error:
+        traceback.print_exc()
+        channel.send(_failed(error, attempt))
+    return 0
+
+
+def _job(file: Path, channel: Channel) -> TrainJob | None:
+    """The job, or None after a report."""
+    try:
+        return TrainJob.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        traceback.print_exc()
+        message = _("The job file is invalid: %(why)s", why=error)
+        channel.send(FailureReport(failure=Failure(code=FailureCode.INTERNAL, message=message)))
+        return None
+
+
+def _share_of(job: TrainJob) -> TrainJob:
+    """The job with this process's share of the processors."""
+    world = job.spec.training.devices
+    if world == 1:
+        return job
+    threads = job.threads or os.cpu_count() or 1
+    return job.model_copy(update={"threads": max(1, threads // world)})
+
+
+def _failed(error: Exception, attempt: Attempt | None) -> FailureReport:
+    instruments = attempt.instruments if attempt else None
+    peak = instruments.memory.peak() if instruments else None
+    ledger = instruments.ledgers.interrupted if instruments else None
+    return FailureReport(failure=failure(error, peak, ledger))

@@ -7,6 +7,7 @@ as it has started.
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -30,6 +31,20 @@ class Handover(BaseModel):
     """The trainer exits if no `alive` arrives within this time."""
 
 
+class Position(BaseModel):
+    """The line on the stdin of a further process of a run on several devices."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job: Path
+    rank: int
+    """From 1."""
+    world: int
+    """Number of processes."""
+    meeting: Path
+    """The file by which they meet (torch's `FileStore`)."""
+
+
 class Channel:
     """The real stdout, reserved for reports. File descriptor 1 is redirected to stderr, so that a library's `print` is
     never parsed as a report."""
@@ -38,10 +53,12 @@ class Channel:
         sys.stdout.flush()
         self._descriptor = os.dup(1)
         os.dup2(2, 1)
+        self._lock = threading.Lock()
 
     def send(self, message: BaseModel) -> None:
         """Write one line. Raises `ValueError` for NaN, which is not JSON."""
         line = json.dumps(message.model_dump(mode="json"), allow_nan=False, ensure_ascii=False)
         left = f"{line}\n".encode()
-        while left:
-            left = left[os.write(self._descriptor, left) :]
+        with self._lock:
+            while left:
+                left = left[os.write(self._descriptor, left) :]

@@ -69,6 +69,9 @@ class Method(BaseModel):
     without: ClassVar[Mapping[str, Message]] = {}
     """Training arguments that do not work with the method, with the reason: `packing`, `gradient_checkpointing`."""
 
+    undistributed: ClassVar[Message | None] = None
+    """Why several devices cannot train it together, as a clause; None if they can."""
+
     @property
     def needed(self) -> frozenset[Capability]:
         """Capabilities that a worker needs, with these settings."""
@@ -131,6 +134,13 @@ class Method(BaseModel):
                     why=why,
                 )
                 return FieldError(f"training.{name}", what, _("Set it to false, or choose another method"))
+        if self.undistributed and getattr(training, "devices", 1) > 1:
+            what = _(
+                "The method %(method)s trains on one device only: %(why)s",
+                method=self.facts.name,
+                why=self.undistributed,
+            )
+            return FieldError("training.devices", what, _("Set it to 1, or choose another method"))
         return None
 
     def advice(self, model: TaskModel) -> list[FieldError]:

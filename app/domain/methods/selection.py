@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, Field
 
 from app.domain.errors import FieldError
-from app.domain.messages import _, at_most
+from app.domain.messages import Message, _, at_most
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel, Tensor
 from app.domain.runs.capabilities import Capability
@@ -100,6 +100,9 @@ class LeanFullSpec(EveryWeight):
         formula=_("all parameters"),
     )
     needs: ClassVar[frozenset[Capability]] = frozenset({"adamw-8bit"})
+    undistributed: ClassVar[Message | None] = _(
+        "its optimizer rounds and packs whole tensors, of which each device has a part"
+    )
     kind: Literal["lean-full"] = "lean-full"
     optim: Optim = "adamw_bnb_8bit"
     weight_storage: WeightStorage = "bf16-stochastic"

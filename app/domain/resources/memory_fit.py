@@ -89,7 +89,7 @@ class DeviceFit(_Fit):
     estimate_id: int | None
     state: EstimateState
     message: str
-    """Why there is no answer, or what the worker lacks."""
+    """Why there is no answer, what the worker lacks, or what the answer leaves out."""
     capable: bool = True
     """The worker has what the method requires; otherwise no run of it ever goes there."""
 

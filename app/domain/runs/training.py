@@ -4,11 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from app.domain.errors import FieldError
 from app.domain.messages import _
 from app.domain.validation import invalid_field
 
 MAX_STEPS = 10_000_000
 MAX_LEARNING_RATE = 10.0
+MAX_DEVICES = 64
 LearningRate = Annotated[float, Field(gt=0, le=MAX_LEARNING_RATE)]
 
 
@@ -36,7 +38,10 @@ class TrainingBudget(BaseModel):
     per_device_train_batch_size: int = Field(default=16, ge=1, le=4096)
     per_device_eval_batch_size: int = Field(default=64, ge=1, le=4096)
     gradient_accumulation_steps: int = Field(default=1, ge=1, le=4096)
-    """Micro-batches for each optimizer step."""
+    """Micro-batches for each optimizer step, on all devices together."""
+    devices: int = Field(default=1, ge=1, le=MAX_DEVICES)
+    """Devices of one worker that train a run together: GPUs, or processes on a CPU. They divide the micro-batches of a
+    step, so the result is that of one device."""
     warmup_steps: float = Field(default=0.06, ge=0, le=MAX_STEPS)
     """Steps; a value below 1 is a share of all steps."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
@@ -76,6 +81,40 @@ class TrainingBudget(BaseModel):
                 "eval_steps", _('eval_strategy is "steps", but eval_steps is missing'), _("Set it to, for example, 100")
             )
         return self
+
+    @model_validator(mode="after")
+    def _check_devices(self) -> Self:
+        if problem := self.devices_problem:
+            raise invalid_field(problem.path, problem.message, problem.remedy)
+        return self
+
+    @property
+    def devices_problem(self) -> FieldError | None:
+        """Why this number of devices cannot train a run together, or None."""
+        devices, batches = self.devices, self.gradient_accumulation_steps
+        if devices > 1 and self.padding_free:
+            what = _("Padding-free batches train on one device only")
+            return FieldError("devices", what, _("Set it to 1, or leave padding_free out"))
+        if batches % devices == 0:
+            return None
+        rows = batches * self.per_device_train_batch_size
+        what = _(
+            "%(devices)s devices divide the micro-batches of an optimizer step among them, and "
+            "gradient_accumulation_steps (%(batches)s) is not a multiple",
+            devices=devices,
+            batches=batches,
+        )
+        if rows % devices:
+            remedy = _("Choose a number of rows per optimizer step that is a multiple of %(devices)s", devices=devices)
+        else:
+            remedy = _(
+                "For the same %(rows)s rows per optimizer step, set gradient_accumulation_steps to %(devices)s and "
+                "per_device_train_batch_size to %(size)s",
+                rows=rows,
+                devices=devices,
+                size=rows // devices,
+            )
+        return FieldError("devices", what, remedy)
 
 
 class TrainingArguments(TrainingBudget):

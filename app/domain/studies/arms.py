@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.domain.messages import _
 from app.domain.methods import AnyMethod, MethodSpec
 from app.domain.names import Line
-from app.domain.runs.training import MAX_STEPS, LearningRate, TrainingBudget
+from app.domain.runs.training import MAX_DEVICES, MAX_STEPS, LearningRate, TrainingBudget
 from app.domain.studies.search_space import Configuration, SearchSpace
 from app.domain.validation import invalid_field
 
@@ -37,6 +37,7 @@ class ArmSpec(BaseModel):
     max_steps: int | None = Field(default=None, ge=1, le=MAX_STEPS)
     per_device_train_batch_size: int | None = Field(default=None, ge=1, le=4096)
     gradient_accumulation_steps: int | None = Field(default=None, ge=1, le=4096)
+    devices: int | None = Field(default=None, ge=1, le=MAX_DEVICES)
     warmup_steps: float | None = Field(default=None, ge=0, le=MAX_STEPS)
     weight_decay: float | None = Field(default=None, ge=0, le=10)
 
@@ -91,17 +92,19 @@ class ArmSpec(BaseModel):
         """The arm with what a search has chosen, within a study's budget. Raises pydantic's ValidationError.
 
         Alpha keeps its ratio to the rank unless it was searched too. The micro-batch is the largest divisor of the
-        batch size that is not above the arm's own, so that a larger batch needs no more memory.
+        batch size that is not above the arm's own, so that a larger batch needs no more memory; each device has as many
+        of them.
         """
         values: dict[str, object] = {str(name): value for name, value in configuration.values.items()}
         rank, alpha, size = (values.pop(name, None) for name in ("r", "lora_alpha", "batch_size"))
         if rank is not None or alpha is not None:
             values["method"] = self._method_at(configuration)
         if configuration.batch_size is not None and size is not None:
-            most = self.training(budget).per_device_train_batch_size
-            micro = max(rows for rows in range(1, most + 1) if configuration.batch_size % rows == 0)
+            own, total = self.training(budget), configuration.batch_size
+            sizes = [rows for rows in range(1, own.per_device_train_batch_size + 1) if total % rows == 0]
+            micro = max((rows for rows in sizes if total // rows % own.devices == 0), default=sizes[-1])
             values["per_device_train_batch_size"] = micro
-            values["gradient_accumulation_steps"] = configuration.batch_size // micro
+            values["gradient_accumulation_steps"] = total // micro
         if configuration.num_train_epochs is not None:
             values["max_steps"] = None
         if not values:

@@ -123,6 +123,14 @@ class StudySpec(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _arms_can_be_divided(self) -> "StudySpec":
+        for place, arm in enumerate(self.arms):
+            if problem := self.training_of(arm).devices_problem:
+                own = problem.path if arm.devices else "gradient_accumulation_steps"
+                raise invalid_field(f"arms.{place}.{own}", problem.message, problem.remedy)
+        return self
+
+    @model_validator(mode="after")
     def _arms_differ(self) -> "StudySpec":
         titles = [arm.title for arm in self.arms]
         owed = [(self.run(arm, self.seeds[0], Configuration()), arm.search) for arm in self.arms]

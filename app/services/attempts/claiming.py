@@ -110,11 +110,12 @@ def claim(
     if gpus is None and signed_on and signed_on.devices_json:
         events.add_once(session, run_id, "log", UNASSIGNED.format(worker=worker))
         return None
+    count = max(count, run.spec.training.devices)
     broken = {gpu.uuid for gpu in signed_on.devices if gpu.problem} if signed_on else set()
     taken_gpus = devices.lock_free(session, [uuid for uuid in gpus or () if uuid not in broken], count)
     if gpus is not None and len(taken_gpus) < count:
         if runs.to_ring(session, run_id):
-            events.add_once(session, run_id, "log", f"Waiting for a GPU: {worker} has none that is free.")
+            events.add_once(session, run_id, "log", _waiting(worker, len(gpus), count))
         return None
     taken = runs.move(
         session,
@@ -163,6 +164,15 @@ def claim(
         device="cuda" if gpus is not None else kind_of(signed_on.device) if signed_on else "auto",
         gpus=tuple(taken_gpus),
     )
+
+
+def _waiting(worker: str, has: int, count: int) -> str:
+    """What a run on `count` GPUs waits for, after a worker with `has` of them has refused it."""
+    if count > has > 0:
+        return f"Waiting for a worker with {count} GPUs: {worker} has {has}."
+    if count > 1:
+        return f"Waiting for {count} GPUs: {worker} has fewer that are free."
+    return f"Waiting for a GPU: {worker} has none that is free."
 
 
 def _general_text(session: Session, run: RunRow) -> DatasetRow | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
+from app.domain.messages import _
 from app.domain.resources.calibration import Fit, memory_fit, peak, relative_error, train_seconds
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateRequest, EstimateSpec
@@ -130,11 +131,11 @@ class _Lookup:
             arm_estimate=arm_estimate,
             estimate_id=arm_estimate.estimate_id,
             state="failed" if missing else arm_estimate.state,
-            message=missing or arm_estimate.message,
+            message=missing or arm_estimate.message or (_of_one(request.training.devices) if band else ""),
             capable=not missing,
             peak=band,
             train_seconds=train_seconds(estimate.train_flops, calibration) if estimate else None,
-            fit=memory_fit(band, device) if band and not missing else "unknown",
+            fit=memory_fit(band, device) if band and not missing and request.training.devices == 1 else "unknown",
         )
 
     def with_savings(self, fit: DeviceFit, options: Sequence[SavingOption]) -> DeviceFit:
@@ -165,6 +166,11 @@ class _Lookup:
                 "unrequested": sum(fit_of_option.estimate_id is None for fit_of_option in pending),
             }
         )
+
+
+def _of_one(devices: int) -> str:
+    """What an estimate leaves out where several devices train a run."""
+    return _("Estimated for one device; a run has %(num)s.", num=devices) if devices > 1 else ""
 
 
 def _too_small(fit: DeviceFit) -> bool:

@@ -108,6 +108,7 @@ def own_training(arm: ArmSpec) -> list[str]:
         "gradient_accumulation_steps": lambda value: ngettext(
             "%(num)s accumulation step", "%(num)s accumulation steps", value
         ),
+        "devices": lambda value: ngettext("%(num)s device", "%(num)s devices", value),
         "warmup_steps": lambda value: _("warmup %(steps)s", steps=rate(value)),
         "weight_decay": lambda value: _("weight decay %(decay)s", decay=f"{value:g}"),
     }

@@ -147,6 +147,7 @@ ARM_FIELDS: dict[str, FieldText] = METHOD_FIELDS | {
     "max_steps": FieldText(marked("Max steps"), AS_IN_BUDGET),
     "per_device_train_batch_size": FieldText(marked("Batch size"), AS_IN_BUDGET),
     "gradient_accumulation_steps": FieldText(marked("Gradient accumulation steps"), AS_IN_BUDGET),
+    "devices": FieldText(marked("Devices"), AS_IN_BUDGET),
     "warmup_steps": FieldText(marked("Warmup steps"), AS_IN_BUDGET),
     "weight_decay": FieldText(marked("Weight decay"), AS_IN_BUDGET),
     "name": FieldText(marked("Arm name"), marked("Empty: the method, with the settings that differ.")),
@@ -168,8 +169,9 @@ TRAINING_FIELDS: dict[str, FieldText] = {
     ),
     "max_steps": FieldText(marked("Max steps"), marked("Overrides the epochs. Empty: by epochs.")),
     "gradient_accumulation_steps": FieldText(
-        marked("Gradient accumulation steps"), marked("Micro-batches per optimizer step.")
+        marked("Gradient accumulation steps"), marked("Micro-batches per optimizer step, on all devices.")
     ),
+    "devices": FieldText(marked("Devices"), marked("GPUs of one worker that divide the micro-batches of a step.")),
     "warmup_steps": FieldText(marked("Warmup steps"), marked("Below 1: a share of all steps.")),
     "lr_scheduler_type": FieldText(marked("LR scheduler"), marked("How the learning rate decays after the warmup.")),
     "weight_decay": FieldText(marked("Weight decay"), marked("Of AdamW; 0 disables it.")),

@@ -31,8 +31,8 @@ def fit_words(fit: DeviceFit) -> str:
     """Whether an arm fits a device, in words."""
     if not fit.capable:
         return _("method not supported")
-    if fit.peak and fit.device.memory_bytes is None:
-        return _("memory size not known")
+    if fit.peak and fit.fit == "unknown":
+        return _("memory size not known") if fit.device.memory_bytes is None else _("not known")
     return _("no estimate") if fit.state == "failed" else _(FITS[fit.fit])
 
 

@@ -1,0 +1,163 @@
+"""A trainer whose run has two devices: it starts the second process, and neither outlives the other."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import TypeAdapter
+
+from app.domain.failures import Failure, FailureCode
+from app.domain.methods import FullSpec, LoraSpec, MethodSpec
+from app.domain.runs.job import CheckpointReport, FailureReport, Report, ResultReport, StepsReport, TrainJob
+from tests import tiny
+from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
+from worker.training.followers import visible
+from worker.training.host import TrainerProcess
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]  # pairs of processes that import the ML libraries
+
+TRAINING = tiny.FAST.model_copy(
+    update={"devices": 2, "max_steps": 40, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+)
+LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
+EXIT_SECONDS = 60.0
+Act = Callable[[TrainerProcess, Report], None]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # With dropout: the generators of both processes are part of what must be kept.
+    return tiny.save_model(tmp_path_factory.mktemp("model"), hidden_dropout_prob=0.1)
+
+
+def job(directory: Path, model: Path, method: MethodSpec, resume: Path | None = None) -> TrainJob:
+    alone = tiny.job(directory, model, method, TRAINING)
+    changes = {"checkpoint_seconds": 0.0, "threads": 2, "resume": str(resume) if resume else None}
+    return alone.model_copy(update=changes)
+
+
+def follow(directory: Path, job: TrainJob, act: Act = lambda trainer, report: None) -> tuple[list[Report], int]:
+    """Its reports, each of which `act` sees as it comes, and its exit status. Afterwards no process is left."""
+    trainer = TrainerProcess()
+    reports: list[Report] = []
+    children: set[psutil.Process] = set()
+    try:
+        assert trainer.hand_over(job, directory, 300.0)
+        while not trainer.finished_reporting:
+            for report in trainer.reports(wait=600.0):
+                if isinstance(report, StepsReport):
+                    children |= {psutil.Process(pid) for pid in second(trainer)}
+                reports.append(report)
+                act(trainer, report)
+        status = trainer.exit_status(EXIT_SECONDS)
+    finally:
+        trainer.kill()
+    assert children
+    _gone, alive = psutil.wait_procs(children, timeout=EXIT_SECONDS)
+    assert not alive
+    return reports, status
+
+
+def second(trainer: TrainerProcess) -> list[int]:
+    """The process id of rank 1, while it runs."""
+    try:
+        children = psutil.Process(trainer.pid).children()
+        return [child.pid for child in children if "worker.training.follower" in child.cmdline()]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def losses(reports: list[Report]) -> list[tuple[int, float, float]]:
+    steps = [step for report in reports if isinstance(report, StepsReport) for step in report.steps]
+    return [(step.step, step.loss, step.grad_norm) for step in steps]
+
+
+def test_a_death_of_the_second_process_ends_both_and_the_run_resumes_as_if_it_had_not_been(
+    tmp_path: Path, model: Path
+) -> None:
+    kept: list[Path] = []
+
+    def die(trainer: TrainerProcess, report: Report) -> None:
+        if isinstance(report, CheckpointReport) and not kept:
+            kept.append(Path(shutil.copytree(report.folder, tmp_path / "kept")))
+            [pid] = second(trainer)
+            os.kill(pid, signal.SIGKILL)
+
+    expected, status = follow(tmp_path / "whole", job(tmp_path / "whole", model, FullSpec()))
+    assert status == 0 and isinstance(expected[-1], ResultReport)
+    assert len(expected[-1].result.memory.rank_peak_bytes) == 2
+
+    reports, status = follow(tmp_path / "first", job(tmp_path / "first", model, FullSpec()), die)
+    assert status == EXIT_ABANDONED, "the supervisor queues the run again"
+    assert not any(isinstance(report, ResultReport | FailureReport) for report in reports)
+
+    [folder] = kept
+    resumed, status = follow(tmp_path / "second", job(tmp_path / "second", model, FullSpec(), folder))
+    assert status == 0
+    assert losses(resumed) == losses(expected)
+
+
+def test_both_stop_at_the_same_step_and_leave_a_checkpoint(tmp_path: Path, model: Path) -> None:
+    def stop(trainer: TrainerProcess, report: Report) -> None:
+        if isinstance(report, StepsReport):
+            trainer.ask_to_stop()
+
+    endless = job(tmp_path / "run", model, LORA)
+    training = TRAINING.model_copy(update={"max_steps": 1_000_000})
+    spec = endless.spec.model_copy(update={"training": training})
+    endless = endless.model_copy(update={"spec": spec, "checkpoint_seconds": None})
+    reports, status = follow(tmp_path / "run", endless, stop)
+    assert status == EXIT_STOPPED
+    [checkpoint] = [report for report in reports if isinstance(report, CheckpointReport)]
+    assert checkpoint.step == losses(reports)[-1][0]
+
+
+LEADER = """
+import sys, threading
+from pathlib import Path
+from worker.training import followers
+from worker.training.protocol import Channel
+followers.COMMAND = (sys.executable, "-c", sys.argv[1])
+followers.Followers(Path("job.json"), 2, Channel())
+threading.Event().wait(300)
+"""
+
+
+@pytest.fixture
+def led(tmp_path: Path) -> Iterator[Callable[[str], tuple[int, str]]]:
+    """Exit status and reports of a leader whose follower executes some code."""
+
+    def run(code: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", LEADER, code]
+        done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=300, env=environment)
+        return done.returncode, done.stdout
+
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    yield run
+
+
+def test_the_failure_of_a_follower_is_that_of_the_run(led: Callable[[str], tuple[int, str]]) -> None:
+    failure = Failure(code=FailureCode.OUT_OF_MEMORY, message="rank 1 ran out of memory")
+    line = FailureReport(failure=failure).model_dump_json()
+    status, reports = led(f"print({line!r})")
+    assert status == 0
+    assert TypeAdapter[Report](Report).validate_json(reports) == FailureReport(failure=failure)
+
+
+@pytest.mark.parametrize("code", ["import os; os.kill(os.getpid(), 9)", "raise SystemExit(1)"])
+def test_a_follower_that_ends_without_a_reason_ends_the_leader(
+    led: Callable[[str], tuple[int, str]], code: str
+) -> None:
+    assert led(code) == (EXIT_ABANDONED, "")
+
+
+def test_each_process_sees_a_gpu_of_its_own() -> None:
+    assert visible(1, {"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}) == {"CUDA_VISIBLE_DEVICES": "GPU-b"}
+    assert visible(1, {}) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert visible(1, {"CUDA_VISIBLE_DEVICES": ""}) == {"CUDA_VISIBLE_DEVICES": ""}
