@@ -216,7 +216,8 @@ def test_one_worker_has_every_gpu_and_is_like_the_cpu_worker(services: dict[str,
         "CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b",
     }
     expected = services["worker-cpu"]["environment"] | gpu_only
-    assert worker == services["worker-cpu"] | {"environment": expected}
+    shared_memory = {"shm_size": "1gb"}  # which runs on several GPUs need
+    assert worker == services["worker-cpu"] | {"environment": expected} | shared_memory
     assert not gpu
 
 
