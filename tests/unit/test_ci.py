@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from app.settings import ROOT
+from tests.containers import __main__ as containers
 
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 
@@ -26,6 +27,7 @@ def targets() -> set[str]:
     return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
+RUN = (ROOT / ".ci" / "run").read_text()
 COMMANDS = [step["run"] for step in steps() if "run" in step]
 
 
@@ -35,8 +37,10 @@ def test_each_command_of_a_job_exists(command: str) -> None:
     assert set(arguments) <= targets() if program == "make" else os.access(ROOT / program, os.X_OK)
 
 
-def test_the_jobs_run_the_tests_and_the_containers() -> None:
+def test_the_jobs_run_the_tests_and_the_containers_once() -> None:
     assert COMMANDS == [".ci/run", "make containers"]
+    assert workflow()["jobs"]["tests"]["env"]["CONTAINERS"] == "no"
+    assert '"${CONTAINERS:-yes}" = no' in RUN
 
 
 def test_both_jobs_know_the_index_of_torch() -> None:
@@ -44,8 +48,13 @@ def test_both_jobs_know_the_index_of_torch() -> None:
 
 
 def test_what_ci_run_makes_exists() -> None:
-    made = re.findall(r"^make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert made and set(made) <= targets()
+    made = re.findall(r"^ *make ([a-z-]+)", RUN, re.MULTILINE)
+    assert made == ["check", "test", "test-slow", "containers"] and set(made) <= targets()
+
+
+def test_what_ci_run_does_ends_before_its_limit_even_if_the_containers_use_all_their_time() -> None:
+    [minutes] = re.findall(r"^LIMIT_MINUTES=(\d+)", RUN, re.MULTILINE)
+    assert int(minutes) * 60 + containers.END_SECONDS < workflow()["jobs"]["tests"]["timeout-minutes"] * 60
 
 
 def test_the_workflow_may_only_read_and_its_actions_are_pinned_by_major_version() -> None:
