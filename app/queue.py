@@ -14,10 +14,11 @@ INSPECT = "vezna.inspect"
 ESTIMATE = "vezna.estimate"
 READ = "vezna.read"
 PREPARE = "vezna.prepare"
+EXPORT = "vezna.export"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
-QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE), CONTROL_QUEUE)
+QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, EXPORT), CONTROL_QUEUE)
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.domain.errors import Unavailable
-from app.queue import CONTROL_QUEUE, ESTIMATE, INSPECT, PREPARE, READ, TRAIN, TRAIN_QUEUE, celery_app
+from app.queue import CONTROL_QUEUE, ESTIMATE, EXPORT, INSPECT, PREPARE, READ, TRAIN, TRAIN_QUEUE, celery_app
 from app.store import migrate
 from app.store.queries import workers
 from worker import device, naming, tasks
@@ -35,6 +35,7 @@ app.task(tasks.inspect, name=INSPECT)
 app.task(tasks.estimate, name=ESTIMATE)
 app.task(tasks.read, name=READ)
 app.task(tasks.prepare, name=PREPARE)
+app.task(tasks.export, name=EXPORT)
 
 HUNG_SECONDS = 60.0
 _main_process = os.getpid()
@@ -143,6 +144,7 @@ def end_children(**_: Any) -> None:
     process_context().trainers.end()
     process_context().estimator.end()
     process_context().ingest.stop()
+    process_context().exporter.stop()
 
 
 def _trains() -> bool:

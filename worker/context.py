@@ -13,6 +13,7 @@ from app.store.files import Files
 from app.store.session import Database
 from worker import naming
 from worker.estimation.host import Estimator
+from worker.exports.host import ExportQueue
 from worker.ingest.host import IngestQueue
 from worker.training.warm_pool import WarmPool
 
@@ -28,6 +29,7 @@ class Context:
     trainers: WarmPool = field(default_factory=WarmPool)
     estimator: Estimator = field(default_factory=Estimator)
     ingest: IngestQueue = field(default_factory=IngestQueue)
+    exporter: ExportQueue = field(default_factory=ExportQueue)
     clock: ClockWatch = field(default_factory=ClockWatch)
 
     @property

@@ -23,6 +23,7 @@ from app.store.session import after_commit
 from worker import device
 from worker.children.host import ChildInterrupted
 from worker.context import Context, process_context
+from worker.exports import tasks as exports
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
 from worker.samples.host import load_from, located
@@ -117,6 +118,12 @@ def prepare(dataset_id: int) -> None:
     """Queue a version of a dataset for the ingest thread."""
     context = process_context()
     context.ingest.add(partial(ingest.prepare, context, dataset_id))
+
+
+def export(export_id: int) -> None:
+    """Queue an export of a run's model for the export thread."""
+    context = process_context()
+    context.exporter.add(partial(exports.export, context, export_id))
 
 
 def sweep() -> None:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -70,10 +71,19 @@ class Files:
 
     @_answered()
     def put(self, source: Path, name: str) -> None:
-        """Copy a local file into the store, replacing what is there."""
+        """Copy a local file into the store, replacing what is there. It has its name only once it is complete: an
+        object store writes it whole, and in a directory it is renamed."""
         target = self._path(name)
         self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
-        self.fs.put_file(str(source), target)
+        if self.directory is None:
+            self.fs.put_file(str(source), target)
+            return
+        part = Path(f"{target}.{secrets.token_hex(4)}.part")
+        try:
+            self.fs.put_file(str(source), str(part))
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
 
     @_answered()
     def get(self, name: str, target: Path) -> None:
@@ -108,7 +118,19 @@ class Files:
     def local(self, name: str) -> Path | None:
         """The path of a file if the store is a local directory. Raises NotFound."""
         path = self._existing(name)
-        return Path(path) if "file" in _listed(self.fs.protocol) else None
+        return Path(path) if self.directory is not None else None
+
+    @property
+    def directory(self) -> Path | None:
+        """Where its files are, if the store is a local directory."""
+        return Path(self.root) if "file" in _listed(self.fs.protocol) else None
+
+    @property
+    def free_bytes(self) -> int | None:
+        """Free space of the store's disk; None if it is not a local directory."""
+        if self.directory is None:
+            return None
+        return shutil.disk_usage(next(p for p in (self.directory, *self.directory.parents) if p.exists())).free
 
     @_answered()
     def exists(self, name: str) -> bool:

@@ -47,6 +47,10 @@ class IngestCancelled(Exception):
 class IngestQueue:
     """Runs work in order, in its own thread."""
 
+    name = "ingest"
+    """Of its processes, in messages."""
+    environment: Mapping[str, str] = ENVIRONMENT
+
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -57,7 +61,7 @@ class IngestQueue:
         """Run `work` once everything that was added before is done."""
         self._waiting.put(work)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, daemon=True, name="ingest")
+            self._thread = threading.Thread(target=self._work, daemon=True, name=self.name)
             self._thread.start()
 
     def run(
@@ -66,7 +70,7 @@ class IngestQueue:
         """Send one request to a new child process (`worker.ingest.child`) and return its answer. Raises IngestFailed,
         IngestCancelled."""
         try:
-            self._child = child = Child("ingest", command, environment=ENVIRONMENT)
+            self._child = child = Child(self.name, command, environment=self.environment)
             with suppress(ChildError):  # one that has ended may have answered before
                 child.send(json.dumps(request).encode(), SEND_SECONDS)
             return _answer(child, report)
@@ -93,7 +97,7 @@ class IngestQueue:
             try:
                 work()
             except Exception:  # the next work continues; the sweep sends this task again
-                log.exception("an upload or a dataset could not be ingested")
+                log.exception("work failed", queue=self.name)
 
 
 def _answer(child: Child, report: ReportProgress) -> dict[str, Any]:
@@ -109,7 +113,11 @@ def _answer(child: Child, report: ReportProgress) -> dict[str, Any]:
         if moment - received_at > STALL_SECONDS:
             seconds = f"{STALL_SECONDS:.0f}"
             raise IngestFailed(
-                _("The ingest process sent nothing for %(seconds)s s, so the worker ended it.", seconds=seconds)
+                _(
+                    "The %(name)s process sent nothing for %(seconds)s s, so the worker ended it.",
+                    name=child.name,
+                    seconds=seconds,
+                )
             )
         try:
             line = child.receive(PROGRESS_SECONDS)

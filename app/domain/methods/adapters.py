@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.domain.methods.base import Mechanism, Method, MethodFacts, Unchanged
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor, short_names
 
@@ -62,6 +62,7 @@ class BottleneckAdapterSpec(Method):
     )
     mechanism: ClassVar[Mechanism] = "bottleneck"
     unchanged: ClassVar[Unchanged | None] = "networks"
+    unmergeable: ClassVar[Message | None] = _("each adapter has a non-linearity, which no weight matrix replaces")
     kind: Literal["bottleneck-adapter"] = "bottleneck-adapter"
     placement: Literal["houlsby", "pfeiffer"] = "houlsby"
     bottleneck_size: int = Field(default=64, ge=1, le=65536)

@@ -66,6 +66,8 @@ class Method(BaseModel):
     """Symbol and field of the setting that its label shows."""
     unchanged: ClassVar[Unchanged | None] = None
     """Why there is no ΔW: what trains instead of weight matrices. None where matrices change."""
+    unmergeable: ClassVar[Message | None] = None
+    """Why no weights of the base model's own shape compute the same: a clause. None where its result can be merged."""
     without: ClassVar[Mapping[str, Message]] = {}
     """Training arguments that do not work with the method, with the reason: `packing`, `gradient_checkpointing`."""
 

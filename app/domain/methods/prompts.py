@@ -29,6 +29,7 @@ class VirtualTokens(PeftMethod):
     wrapped: ClassVar[str] = "base_model"
     main_setting: ClassVar[tuple[str, str] | None] = ("n", "num_virtual_tokens")
     unchanged: ClassVar[Unchanged | None] = "tokens"
+    unmergeable: ClassVar[Message | None] = _("virtual tokens are inputs of the model, not a change of its weights")
     without: ClassVar[Mapping[str, Message]] = {
         "packing": _("virtual tokens precede a row, and packed rows would share one set"),
         "padding_free": _("virtual tokens precede a row, where a padding-free batch has the row before it"),

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.store.queries.rows import affected
 from app.store.queries.runs import LIVE
-from app.store.tables import ArtifactRow, Base, RunRow
+from app.store.tables import ArtifactRow, Base, ModelExportRow, RunRow
 
 
 class Contents(NamedTuple):
@@ -24,7 +24,9 @@ def contents(session: Session, which: ColumnElement[bool]) -> Contents:
     runs = session.scalar(select(func.count()).select_from(RunRow).where(which)) or 0
     sizes = select(func.count(), func.coalesce(func.sum(ArtifactRow.bytes), 0)).select_from(ArtifactRow)
     files, size = session.execute(sizes.join(RunRow, RunRow.id == ArtifactRow.run_id).where(which)).one()
-    return Contents(runs, files, int(size))
+    query = select(ModelExportRow).join(RunRow, RunRow.id == ModelExportRow.run_id).where(which)
+    exported = [file for row in session.scalars(query) for file in row.files]
+    return Contents(runs, files + len(exported), int(size) + sum(file.bytes for file in exported))
 
 
 def lock(session: Session, which: ColumnElement[bool]) -> list[int]:

@@ -11,6 +11,7 @@ from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
 from app.store.tables.idempotency import IdempotencyKeyRow
+from app.store.tables.model_export import ModelExportRow
 from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.run import RunRow
 from app.store.tables.steps import StepChunkRow
@@ -35,6 +36,7 @@ __all__ = [
     "IdempotencyKeyRow",
     "LoginFailuresRow",
     "LoginSessionRow",
+    "ModelExportRow",
     "OneTimeLinkRow",
     "RecipeRunRow",
     "RunEventRow",

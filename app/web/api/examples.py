@@ -84,6 +84,10 @@ READING: dict[str, Any] = {
         "value": {"delimiter": ";", "encoding": "latin-1", "header": True},
     },
 }
+EXPORT: dict[str, Any] = {
+    "merged": {"summary": "The whole model in bfloat16", "value": {"format": "merged-bfloat16"}},
+    "adapter": {"summary": "The adapter as the run saved it", "value": {"format": "adapter"}},
+}
 DATASET: dict[str, Any] = {
     "labelled": {
         "summary": "Labelled texts, split at random: a tenth for validation, a tenth for test",

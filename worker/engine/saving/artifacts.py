@@ -1,7 +1,6 @@
 """The files that an attempt writes to its output directory."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from app.domain.models import exports
 from app.domain.runs.result import ArtifactFile
 from worker.engine.data.batches import Examples
 from worker.engine.evaluation.evaluate import Predictions
@@ -44,11 +44,16 @@ def collect(output: Path) -> list[ArtifactFile]:
     for path in sorted(output.rglob("*")):
         name = path.relative_to(output)
         if path.is_file() and name.parts[0] in _KINDS:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
             kind = _KINDS[name.parts[0]]
-            files.append(ArtifactFile(name=name.as_posix(), kind=kind, bytes=path.stat().st_size, sha256=digest))
+            size = path.stat().st_size
+            files.append(ArtifactFile(name=name.as_posix(), kind=kind, bytes=size, sha256=sha256_of(path)))
     return files
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 _TYPES = {
@@ -67,15 +72,8 @@ _TYPES = {
 
 
 def file_bytes(tensors: Mapping[str, torch.Tensor]) -> int:
-    """Bytes on disk of `save_file(tensors, file, metadata={"format": "pt"})`; the tensors may be fake or on `meta`.
-
-    8 bytes for the header's length · the header, JSON padded to a multiple of 8 · the values of every tensor
-    """
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    # The widest dtypes come first, so that all tensors are aligned; the order determines the digits of the offsets.
-    for name, tensor in sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0])):
-        begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": [*tensor.shape], "data_offsets": [begin, end]}
-    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + -(-length // 8) * 8 + end
+    """Bytes on disk of `save_file(tensors, file, metadata={"format": "pt"})`; the tensors may be fake or on `meta`."""
+    return exports.file_bytes(
+        exports.StoredTensor(name, tuple(tensor.shape), _TYPES[tensor.dtype], 8 * tensor.element_size())
+        for name, tensor in tensors.items()
+    )

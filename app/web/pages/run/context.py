@@ -19,6 +19,7 @@ from app.web.figures.figure import Drawn
 from app.web.figures.resource_parts import COMPUTED, computed_sizes, fit_sizes, memory_sizes, names
 from app.web.format import percent
 from app.web.i18n import gettext as _
+from app.web.pages.run.exports import RunExports
 from app.web.pages.run.live import RunLive
 from app.web.text.failures import failure_label
 from app.web.text.metrics import COUNTED, title
@@ -114,6 +115,7 @@ class RunPage:
     failure: Failure | None
     weight_deltas: WeightDeltas | None
     fit: RunFit
+    exports: RunExports
 
     @property
     def run(self) -> RunRow:

@@ -26,6 +26,7 @@ from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
+from app.web.pages.run.exports import RunExports
 from app.web.pages.run.imported import ImportedRunPage
 from app.web.pages.run.live import RunLive
 from app.web.specs import as_curl, as_json, as_yaml
@@ -144,6 +145,7 @@ def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[st
         failure=failure if status is RunStatus.FAILED else None,
         weight_deltas=deltas,
         fit=fit,
+        exports=RunExports.of(at.session, run_id),
     )
 
 

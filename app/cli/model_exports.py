@@ -1,0 +1,70 @@
+"""`vezna export-model`: export a run's model, wait for it, and download its files, over REST."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Json, Url, errors, say, show
+from app.domain.errors import VeznaError
+from app.domain.models.exports import ExportFormat
+
+WAIT_SECONDS = 30
+LIVE = ("queued", "running")
+
+
+def export_model(
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
+    form: Annotated[
+        ExportFormat | None, typer.Option("--format", help="What to write; without it, the formats are listed.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The tar archive. Default: run-RUN-FORMAT.tar.")
+    ] = None,
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Export a run's adapter or its merged model, and download it with its checksums."""
+    client = Client(url)
+    if form is None:
+        show(client.get(f"/runs/{run}/export-formats"), as_json, _formats)
+        return
+    export = _ended(client, _wanted(client, run, form), _progress)
+    if export["status"] != "succeeded":
+        raise VeznaError(export["message"] or f"Export {export['id']} was cancelled.")
+    target = output or Path(f"run-{run}-{form.value}.tar")
+    client.save(f"/exports/{export['id']}/archive", target)
+    show(export, as_json, lambda _: [f"Wrote {target}, {export['bytes'] / 2**20:,.1f} MiB."], wrap=False)
+
+
+def _wanted(client: Client, run: int, form: ExportFormat) -> dict[str, Any]:
+    """The run's export in a format: the one that it has, or a new one."""
+    for export in client.get(f"/runs/{run}/exports"):
+        if export["format"] == form.value and export["status"] in (*LIVE, "succeeded"):
+            return dict(export)
+    return dict(client.post(f"/runs/{run}/exports", {"format": form.value}))
+
+
+def _ended(client: Client, export: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    while export["status"] in LIVE:
+        report(export)
+        export = client.get(f"/exports/{export['id']}", wait=WAIT_SECONDS)
+    return export
+
+
+def _progress(export: dict[str, Any]) -> None:
+    say(f"Export {export['id']} is {export['status']}, {export['progress']:.0%} done.", to=errors)
+
+
+def _formats(formats: list[dict[str, Any]]) -> Table | list[str]:
+    if not formats:
+        return ["This run has saved no weights: it has not succeeded, or is a trial."]
+    table = Table("Format", "Size", box=box.SIMPLE_HEAD)
+    for form in formats:
+        size = form["weights_bytes"]
+        table.add_row(form["format"], form["refused"] if size is None else f"{size / 2**20:,.1f} MiB (computed)")
+    return table

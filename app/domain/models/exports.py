@@ -1,0 +1,126 @@
+"""Exports of a run's model: formats, which methods they suit, their size on disk, and the worker's job."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from json import dumps
+from math import prod
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.errors import FieldError
+from app.domain.messages import Message, _
+from app.domain.methods import AnyMethod
+from app.domain.models.architecture import TaskModel
+from app.domain.runs.job import TrainJob
+
+ExportStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+CHECKSUMS = "SHA256SUMS"
+"""Name of the file with the SHA-256 of each other file, in the format of `sha256sum --check`."""
+SMALL_FILES_BYTES = 32 << 20
+"""Room for configuration and tokenizer, whose size is only known once they are written."""
+
+
+class ExportFormat(StrEnum):
+    """What is written."""
+
+    ADAPTER = "adapter"
+    """The trained tensors as the run saved them, byte for byte."""
+    MERGED_FLOAT32 = "merged-float32"
+    """The whole model for transformers, with ΔW added to W in float32."""
+    MERGED_BFLOAT16 = "merged-bfloat16"
+    """The same, then rounded to bfloat16 once."""
+
+    @property
+    def merged(self) -> bool:
+        """It holds the whole model."""
+        return self is not ExportFormat.ADAPTER
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights, by safetensors' name; empty where the run's own files are copied."""
+        return {ExportFormat.MERGED_FLOAT32: "F32", ExportFormat.MERGED_BFLOAT16: "BF16"}.get(self, "")
+
+
+class ExportedFile(BaseModel):
+    """A file of an export."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """`model.safetensors`; inside the archive too."""
+    bytes: int
+    sha256: str
+
+
+class ExportJob(BaseModel):
+    """Everything that an export process needs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: ExportFormat
+    job: TrainJob
+    """The run's: base model, task, method, labels, test items. `output` is an empty directory for the export."""
+    weights: str
+    """A local directory with the files that the run saved: an adapter, or the whole model."""
+    whole: bool
+    """The run saved the whole model."""
+
+
+class StoredTensor(NamedTuple):
+    """A tensor of a safetensors file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    """By safetensors' name: `F32`."""
+    bits: int
+    """Of one value."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all values."""
+        return prod(self.shape) * self.bits // 8
+
+
+def file_bytes(tensors: Iterable[StoredTensor]) -> int:
+    """Bytes of the safetensors file with these tensors and the metadata `{"format": "pt"}`.
+
+    8 bytes for the header's length · the header, JSON padded to a multiple of 8 · the values of every tensor
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    # The widest dtypes come first, so that all tensors are aligned; the order determines the digits of the offsets.
+    for tensor in sorted(tensors, key=lambda tensor: (-tensor.bits, tensor.name)):
+        begin, end = end, end + tensor.bytes
+        header[tensor.name] = {"dtype": tensor.dtype, "shape": [*tensor.shape], "data_offsets": [begin, end]}
+    length = len(dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-length // 8) * 8 + end
+
+
+def merged_bytes(model: TaskModel, form: ExportFormat) -> int:
+    """Bytes of the weights of a merged export; exact for a model in one file (transformers splits it beyond 50 GB)."""
+    bits = {"F32": 32, "BF16": 16}[form.dtype]
+    return file_bytes(StoredTensor(p.name, p.shape, form.dtype, bits) for p in model.parameters)
+
+
+def refusal(form: ExportFormat, method: AnyMethod, *, whole: bool) -> FieldError | None:
+    """Why a method's result cannot be exported in a format, or None. `whole`: the run saved the whole model."""
+    if form is ExportFormat.ADAPTER and whole:
+        what = _("%(method)s trains the model's own weights, so there is no adapter", method=method.facts.name)
+        return FieldError("format", what, _("Choose merged-float32 or merged-bfloat16"))
+    if form.merged and method.unmergeable is not None:
+        what = _("%(method)s cannot be merged: %(why)s", method=method.facts.name, why=method.unmergeable)
+        return FieldError("format", what, _("Choose adapter"))
+    return None
+
+
+def too_large(needed: int, free: int, where: Message) -> FieldError:
+    """The error for an export for which a disk has too little room; sizes in bytes."""
+    what = _(
+        "The export needs %(needed)s MiB, and %(where)s has %(free)s MiB free",
+        needed=f"{needed / 2**20:,.0f}",
+        free=f"{free / 2**20:,.0f}",
+        where=where,
+    )
+    return FieldError("format", what, _("Free some space there, or choose a smaller format"))

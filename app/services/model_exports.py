@@ -1,0 +1,233 @@
+"""Exports of a run's model: what can be exported, submit, claim, report, cancel, delete.
+
+The database is the queue, as for runs: a claim is one UPDATE that raises `epoch`, and a write of a claim that was taken
+over, cancelled or deleted matches no row. An attempt writes its files under a name of its own, and the row lists them
+only once all of them are complete.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Conflict, FieldError, Invalid
+from app.domain.messages import Message, _
+from app.domain.models.exports import (
+    SMALL_FILES_BYTES,
+    ExportedFile,
+    ExportFormat,
+    merged_bytes,
+    refusal,
+    too_large,
+)
+from app.domain.runs.job import TrainJob
+from app.domain.runs.status import RunStatus
+from app.queue import EXPORT, Doorbell
+from app.services.ingestion import SILENT_SECONDS
+from app.services.models import reference_of
+from app.store.files import Files
+from app.store.queries import artifacts, base_models, clock, datasets, model_exports, runs
+from app.store.queries.deletion import delete_row
+from app.store.session import after_commit
+from app.store.tables import ArtifactRow, ModelExportRow, RunRow, now
+
+WEIGHTS = ("adapter", "model")
+"""Kinds of artifacts that hold what a run trained."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A format of a run's export."""
+
+    format: ExportFormat
+    weights_bytes: int | None
+    """Size of its weights; None where it is refused."""
+    refused: FieldError | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An export that this worker has, with everything that its job needs."""
+
+    export_id: int
+    epoch: int
+    format: ExportFormat
+    weights_bytes: int
+    weights: Sequence[ArtifactRow]
+    """The files that the run saved."""
+    job: TrainJob
+    """Its location is a reference (`reference_of`), its dataset's file a name in the files store."""
+    folder: str
+    """In the files store, of every attempt."""
+    prefix: str
+    """In the files store, of this attempt."""
+
+    @property
+    def whole(self) -> bool:
+        """The run saved the whole model."""
+        return any(file.kind == "model" for file in self.weights)
+
+
+def offers(session: Session, run: RunRow) -> list[Offer]:
+    """Every format, with its size or why it is refused; none for a run that has saved no weights."""
+    weights = _weights(session, run)
+    if not weights or run.imported:
+        return []
+    model = base_models.by_id(session, run.base_model_id)
+    dataset = datasets.by_id(session, run.dataset_id)
+    if model is None or model.facts is None or dataset is None:
+        return []
+    facts = model.facts.task_model(run.spec.task, len(dataset.facts.labels))
+    whole = any(file.kind == "model" for file in weights)
+    offered = []
+    for form in ExportFormat:
+        refused = refusal(form, run.spec.method, whole=whole)
+        size = merged_bytes(facts, form) if form.merged else sum(file.bytes for file in weights)
+        offered.append(Offer(form, None if refused else size, refused))
+    return offered
+
+
+def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: ExportFormat) -> ModelExportRow:
+    """Queue an export; one that failed or was cancelled is replaced.
+
+    Raises NotFound; Conflict for a run that has no weights, or has this export already; Invalid for a method that does
+    not suit the format, and for a files store without room.
+    """
+    runs.lock(session, [run_id])
+    run = runs.get(session, run_id)
+    offer = next((offer for offer in offers(session, run) if offer.format == form), None)
+    if offer is None:
+        raise Conflict(_without_weights(run))
+    if offer.refused:
+        raise Invalid.of([offer.refused])
+    assert offer.weights_bytes is not None  # noqa: S101 it is not refused
+    refuse_full_disk(files, offer.weights_bytes)
+    for row in model_exports.of_run(session, run_id):
+        if row.form == form and row.status in ("failed", "cancelled"):
+            delete(session, files, row.id)
+        elif row.form == form:
+            values = {"run": run_id, "format": form.value, "status": row.status}
+            raise Conflict(
+                _("Run %(run)s already has the export %(format)s (%(status)s). Delete it to export again.", **values)
+            )
+    row = ModelExportRow(run_id=run_id, format=form.value, predicted_bytes=offer.weights_bytes)
+    row.rung_at = clock.now(session)
+    session.add(row)
+    try:
+        session.flush()
+    except IntegrityError:
+        raise Conflict(_("Run %(run)s has just been given this export.", run=run_id)) from None
+    after_commit(session, partial(bell.ring, EXPORT, row.id))
+    return row
+
+
+def refuse_full_disk(files: Files, weights_bytes: int) -> None:
+    """Raise Invalid if the files store is a directory whose disk has no room for an export."""
+    needed, free = weights_bytes + SMALL_FILES_BYTES, files.free_bytes
+    if free is not None and needed > free:
+        raise Invalid.of([too_large(needed, free, _("the files store"))])
+
+
+def begin(session: Session, export_id: int) -> Claim | None:
+    """Claim an export. None if it has ended, or a live worker has it."""
+    at = clock.now(session)
+    if not model_exports.begin(session, export_id, at, _silent_since(at)):
+        return None
+    row = session.get_one(ModelExportRow, export_id, populate_existing=True)
+    run = runs.get(session, row.run_id)
+    model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
+    assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
+    job = TrainJob(
+        run_id=run.id,
+        epoch=run.epoch,
+        spec=run.spec,
+        model_location=reference_of(model.source, model.location),
+        model_fingerprint=model.pinned,
+        model_files=model.facts.files if model.source == "hub" and model.facts else [],
+        model_revision=model.pinned if model.source == "hub" else "",
+        dataset_file=dataset.file,
+        dataset_format=dataset.facts.format,
+        labels=dataset.facts.labels,
+        output="",
+        device="cpu",
+        claimed_at=now().timestamp(),
+    )
+    return Claim(row.id, row.epoch, row.form, row.predicted_bytes, _weights(session, run), job, row.folder, row.prefix)
+
+
+def progress(session: Session, claim: Claim, share: float) -> bool:
+    """A heartbeat, and how far the work is. False if the export was cancelled or deleted, or is another worker's."""
+    return model_exports.write(
+        session, claim.export_id, claim.epoch, seen_at=clock.now(session), progress=min(max(share, 0.0), 1.0)
+    )
+
+
+def succeeded(session: Session, claim: Claim, files: Sequence[ExportedFile]) -> bool:
+    """Write the result. False as `progress`."""
+    listed = [file.model_dump() for file in files]
+    return model_exports.write(
+        session, claim.export_id, claim.epoch, status="succeeded", progress=1.0, files_json=listed, ended_at=now()
+    )
+
+
+def failed(session: Session, claim: Claim, message: str) -> bool:
+    """Write why there is no result: a sentence. False as `progress`."""
+    message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return model_exports.write(session, claim.export_id, claim.epoch, status="failed", message=message, ended_at=now())
+
+
+def give_back(session: Session, bell: Doorbell, claim: Claim) -> None:
+    """Queue an export again whose worker shuts down; the attempt does not count."""
+    values = {"status": "queued", "attempts": ModelExportRow.attempts - 1, "seen_at": None, "progress": 0.0}
+    if model_exports.write(session, claim.export_id, claim.epoch, **values):
+        after_commit(session, partial(bell.ring, EXPORT, claim.export_id))
+
+
+def cancel(session: Session, export_id: int) -> ModelExportRow:
+    """Cancel an export; its worker stops within seconds. Raises NotFound, and Conflict if it has ended."""
+    row = model_exports.get(session, export_id)
+    if not model_exports.cancel(session, export_id, now()):
+        session.refresh(row)
+        raise Conflict(_("Export %(id)s has already ended (%(status)s).", id=export_id, status=row.status))
+    session.refresh(row)
+    return row
+
+
+def delete(session: Session, files: Files, export_id: int) -> None:
+    """Delete an export and its files; a worker that has it stops. Raises NotFound."""
+    row = model_exports.get(session, export_id)
+    after_commit(session, partial(files.discard, row.folder))
+    delete_row(session, row)
+
+
+def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:
+    """Ring for what waits and whose ring was lost; end what has lost too many workers. The sweep does this."""
+    for row in model_exports.waiting(session, _silent_since(at), rung_before):
+        if row.attempts >= max_attempts:
+            row.status, row.ended_at = "failed", now()
+            row.message = _(
+                "Its worker was lost in %(attempts)s attempts; it may be short of memory. Export it again.",
+                attempts=row.attempts,
+            )
+            continue
+        row.rung_at = at
+        after_commit(session, partial(bell.ring, EXPORT, row.id))
+
+
+def _weights(session: Session, run: RunRow) -> list[ArtifactRow]:
+    return [file for file in artifacts.of_run(session, run.id) if file.kind in WEIGHTS]
+
+
+def _without_weights(run: RunRow) -> Message:
+    if run.imported:
+        return _("Run %(run)s was imported, so its weights are elsewhere.", run=run.id)
+    if run.status != RunStatus.SUCCEEDED:
+        return _("Run %(run)s is %(status)s. Export a run that has succeeded.", run=run.id, status=run.status)
+    return _("Run %(run)s has saved no weights: it is a trial. Export a run of the study.", run=run.id)
+
+
+def _silent_since(at: datetime) -> datetime:
+    return at - timedelta(seconds=SILENT_SECONDS)

@@ -1,0 +1,73 @@
+"""Exports of runs' models: requests to the export process, and the files that it wrote."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.models.exports import ExportedFile, ExportFormat
+from app.store.files import run_folder
+from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+
+
+class ModelExportRow(Base):
+    """A run's model in a format. Its files are in the run's folder, in one of their own for each attempt."""
+
+    __tablename__ = "model_exports"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
+    format: Mapped[str] = mapped_column(String(40))
+    status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
+    """`queued`, `running`, `succeeded`, `failed` or `cancelled`."""
+    epoch: Mapped[int] = mapped_column(default=0)
+    """Number of claims; it fences the writes of a worker whose claim was taken over."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    """Claims that were not handed back."""
+    progress: Mapped[float] = mapped_column(default=0.0)
+    """Share of the work that is done, 0 to 1."""
+    predicted_bytes: Mapped[int] = mapped_column(BigInteger)
+    """Of the weights."""
+    message: Mapped[str] = mapped_column(default="")
+    """Why it failed."""
+    files_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None] = mapped_column(default=None)
+    """Start of the current claim."""
+    ended_at: Mapped[datetime | None] = mapped_column(default=None)
+    seen_at: Mapped[datetime | None] = mapped_column(default=None)
+    """Last heartbeat of the worker that has it."""
+    rung_at: Mapped[datetime | None] = mapped_column(default=None)
+
+    __table_args__ = (UniqueConstraint("run_id", "format"), IDS_ARE_NEVER_REUSED)
+
+    @property
+    def form(self) -> ExportFormat:
+        """Its format."""
+        return ExportFormat(self.format)
+
+    @property
+    def files(self) -> list[ExportedFile]:
+        """Its files by name; empty before it has succeeded."""
+        return [ExportedFile.model_validate(file) for file in self.files_json]
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of the files that hold weights."""
+        return sum(file.bytes for file in self.files if file.name.endswith(".safetensors"))
+
+    @property
+    def folder(self) -> str:
+        """In the files store, of every attempt."""
+        return f"{run_folder(self.run_id)}/exports/{self.id}"
+
+    @property
+    def prefix(self) -> str:
+        """In the files store, of the current attempt."""
+        return f"{self.folder}/{self.epoch}"

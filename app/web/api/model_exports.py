@@ -1,0 +1,151 @@
+"""Exports of runs' models over REST: formats, submit, progress, cancel, delete, and the files as one archive."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Body
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.errors import Conflict
+from app.domain.messages import _
+from app.domain.models.exports import ExportedFile, ExportFormat, ExportStatus
+from app.services import model_exports as service
+from app.services.model_exports import Offer
+from app.store.archive import archive, archive_bytes
+from app.store.queries import model_exports, runs
+from app.web.api.answer import Answer
+from app.web.api.examples import EXPORT
+from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
+from app.web.http.errors import problems
+from app.web.http.idempotency import OnceByHeader
+from app.web.http.waiting import Wait, ended
+
+router = APIRouter(tags=["exports"])
+
+
+class ExportRequest(BaseModel):
+    """An export to write."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: ExportFormat
+
+
+class ExportFormatOut(BaseModel):
+    """A format in which a run can be exported, or why it cannot."""
+
+    format: ExportFormat
+    weights_bytes: int | None
+    """Size of the weights, computed; null where it is refused."""
+    refused: str | None
+    """What speaks against it, and the remedy."""
+
+    @classmethod
+    def of(cls, offer: Offer) -> Self:
+        """From an offer."""
+        refused = str(offer.refused.sentence) if offer.refused else None
+        return cls(format=offer.format, weights_bytes=offer.weights_bytes, refused=refused)
+
+
+class ExportOut(Answer):
+    """An export of a run's model."""
+
+    id: int
+    run_id: int
+    format: ExportFormat
+    status: ExportStatus
+    progress: float
+    """Share of the work that is done, from 0 to 1."""
+    predicted_bytes: int
+    """Of the weights, computed before the export."""
+    bytes: int
+    """Of all files; 0 before it has succeeded."""
+    message: str
+    """Why it failed."""
+    files: list[ExportedFile]
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@router.get("/runs/{run_id}/export-formats", operation_id="listExportFormats", responses=problems(404))
+def formats(session: Reading, run_id: int) -> list[ExportFormatOut]:
+    """Every format with its size, or why it is refused; empty for a run that has saved no weights."""
+    return [ExportFormatOut.of(offer) for offer in service.offers(session, runs.get(session, run_id))]
+
+
+@router.get("/runs/{run_id}/exports", operation_id="listExports", responses=problems(404))
+def listing(session: Reading, run_id: int) -> list[ExportOut]:
+    """A run's exports, the oldest first."""
+    runs.get(session, run_id)
+    return [ExportOut.from_object(row) for row in model_exports.of_run(session, run_id)]
+
+
+@router.post("/runs/{run_id}/exports", status_code=202, operation_id="exportRun", responses=problems(404, 409, 422))
+def submit(
+    db: Db,
+    bell: Bell,
+    files: Store,
+    once: OnceByHeader,
+    run_id: RowId,
+    request: Annotated[ExportRequest, Body(openapi_examples=EXPORT)],
+) -> ExportOut:
+    """Have a worker export a run's model. A method that does not suit the format is refused (422), and so is an export
+    for which the files store has no room; 409 for a run without weights, or with this export."""
+    with db.transaction() as session:
+        row = service.submit(session, bell, files, run_id, request.format)
+        return once.keep(session, ExportOut.from_object(row))
+
+
+@router.get("/exports/{export_id}", operation_id="getExport", responses=problems(404))
+async def get(db: Db, export_id: int, wait: Wait = 0.0) -> ExportOut:
+    """An export; with `wait`, once it has ended or the seconds are over."""
+    return await ended(
+        db,
+        lambda session: ExportOut.from_object(model_exports.get(session, export_id)),
+        lambda export: export.status in model_exports.LIVE,
+        wait,
+    )
+
+
+@router.post("/exports/{export_id}/cancel", status_code=202, operation_id="cancelExport", responses=problems(404, 409))
+def cancel(db: Db, export_id: int) -> ExportOut:
+    """Cancel an export; 409 if it has ended."""
+    with db.transaction() as session:
+        return ExportOut.from_object(service.cancel(session, export_id))
+
+
+@router.delete("/exports/{export_id}", status_code=204, operation_id="deleteExport", responses=problems(404))
+def delete(db: Db, files: Store, export_id: int) -> None:
+    """Delete an export with its files; one that is being written is cancelled."""
+    with db.transaction() as session:
+        service.delete(session, files, export_id)
+
+
+@router.get(
+    "/exports/{export_id}/archive",
+    operation_id="downloadExport",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-tar": {}}}, **problems(404, 409)},
+)
+def download(session: Reading, files: Store, export_id: int) -> StreamingResponse:
+    """All files of an export with their checksums, as a tar archive; 409 before it has succeeded."""
+    row = model_exports.get(session, export_id)
+    if row.status != "succeeded":
+        raise Conflict(_("Export %(id)s is %(status)s, so it has no files.", id=export_id, status=row.status))
+    name, prefix = f"run-{row.run_id}-{row.format}", row.prefix
+
+    def members() -> Iterator[tuple[str, int, Iterator[bytes]]]:
+        for file in row.files:
+            yield f"{name}/{file.name}", file.bytes, files.chunks(f"{prefix}/{file.name}")
+
+    return StreamingResponse(
+        archive(members()),
+        media_type="application/x-tar",
+        headers={
+            "content-length": str(archive_bytes((f"{name}/{file.name}", file.bytes) for file in row.files)),
+            "content-disposition": f'attachment; filename="{name}.tar"',
+        },
+    )

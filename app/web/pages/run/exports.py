@@ -1,0 +1,95 @@
+"""The exports of a run: a section of its page, which is fetched again while a worker writes one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse
+from sqlalchemy.orm import Session
+
+from app.domain.models.exports import ExportFormat
+from app.services import model_exports as service
+from app.services.model_exports import Offer
+from app.store.queries import model_exports, runs
+from app.store.tables import ModelExportRow
+from app.web.format import file_size
+from app.web.forms.once import OnceByForm
+from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
+from app.web.templating import Render
+from app.web.text.exports import format_title
+
+router = APIRouter(prefix="/runs/{run_id:int}/exports", include_in_schema=False)
+
+
+@dataclass(frozen=True)
+class RunExports:
+    """A run's exports, and the formats in which it can be exported."""
+
+    run_id: int
+    rows: Sequence[ModelExportRow]
+    offers: Sequence[Offer]
+    """Empty for a run that has saved no weights."""
+
+    @classmethod
+    def of(cls, session: Session, run_id: int) -> "RunExports":
+        """From the store."""
+        return cls(run_id, model_exports.of_run(session, run_id), service.offers(session, runs.get(session, run_id)))
+
+    @property
+    def live(self) -> bool:
+        """One of them has not ended."""
+        return any(row.status in model_exports.LIVE for row in self.rows)
+
+    @property
+    def refused(self) -> list[Offer]:
+        """Formats that do not suit the run."""
+        return [offer for offer in self.offers if offer.refused]
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """Formats that can be exported now, with the size of their weights."""
+        taken = {row.form for row in self.rows if row.status not in ("failed", "cancelled")}
+        return [
+            (offer.format.value, f"{format_title(offer.format)}, {file_size(offer.weights_bytes)}")
+            for offer in self.offers
+            if offer.format not in taken and not offer.refused
+        ]
+
+
+@router.get("")
+def section(session: Reading, render: Render, run_id: RowId) -> HTMLResponse:
+    """The section, for htmx."""
+    return render.page("run/exports.html", RunExports.of(session, run_id))
+
+
+@router.post("")
+def submit(
+    db: Db,
+    bell: Bell,
+    files: Store,
+    once: OnceByForm,
+    run_id: RowId,
+    form: Annotated[ExportFormat, Form(alias="format")],
+) -> RedirectResponse:
+    """Queue an export."""
+    with db.transaction() as session:
+        service.submit(session, bell, files, run_id, form)
+        address = once.keep(session, f"/runs/{run_id}#exports")
+    return RedirectResponse(address, status_code=303)
+
+
+@router.post("/{export_id:int}/cancel")
+def cancel(db: Db, run_id: RowId, export_id: RowId) -> RedirectResponse:
+    """Cancel an export."""
+    with db.transaction() as session:
+        service.cancel(session, export_id)
+    return RedirectResponse(f"/runs/{run_id}#exports", status_code=303)
+
+
+@router.post("/{export_id:int}/delete")
+def delete(db: Db, files: Store, run_id: RowId, export_id: RowId) -> RedirectResponse:
+    """Delete an export with its files."""
+    with db.transaction() as session:
+        service.delete(session, files, export_id)
+    return RedirectResponse(f"/runs/{run_id}#exports", status_code=303)

@@ -1,0 +1,103 @@
+"""Merge a run's result into its base model, and write it as a model for transformers.
+
+    W ← round(float32(W) + ΔW)        float32(W) is exact for float32, bfloat16 and float16
+
+The base model is read in the dtype of its files, so that no weight is rounded before ΔW is added, and rounded once
+afterwards: ΔW is often smaller than half a bfloat16 ulp of W, and adding it in bfloat16 would lose it.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
+from app.domain.methods import BottleneckAdapterSpec
+from app.domain.models.exports import CHECKSUMS, ExportedFile, ExportJob
+from app.domain.runs.job import TrainJob
+from worker.engine.methods import bottleneck
+from worker.engine.models.load import load, load_tokenizer
+from worker.engine.saving.artifacts import sha256_of
+from worker.engine.tasks import TASKS
+
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
+
+
+def write(job: ExportJob) -> list[ExportedFile]:
+    """Write the export's files into `job.job.output`, with their checksums. The base model is local (`fetch_model`).
+
+    Raises `RunFailed`, and what torch and the file system raise.
+    """
+    folder = Path(job.job.output)
+    if job.format.merged:
+        model, tokenizer = merged(job)
+        model.to(DTYPES[job.format.dtype])  # type: ignore[arg-type]
+        # otherwise config.json would contain a path of this machine
+        model.config._name_or_path = job.job.spec.base_model
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    else:
+        shutil.copytree(job.weights, folder, dirs_exist_ok=True)
+    files = [
+        ExportedFile(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256_of(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    sums = folder / CHECKSUMS
+    sums.write_text("".join(f"{file.sha256}  {file.name}\n" for file in files), encoding="utf-8")
+    return [*files, ExportedFile(name=CHECKSUMS, bytes=sums.stat().st_size, sha256=sha256_of(sums))]
+
+
+def merged(job: ExportJob) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The merged model in float32, and its tokenizer."""
+    if job.whole:
+        return whole_model(job, torch.float32), load_tokenizer(Path(job.weights))
+    model, tokenizer = base_model(job.job, torch.float32)
+    adapted = attach(model, job)
+    if isinstance(adapted, PeftModel):
+        layers: Any = adapted
+        return layers.merge_and_unload(safe_merge=True), tokenizer
+    return adapted, tokenizer
+
+
+def whole_model(job: ExportJob, dtype: torch.dtype) -> PreTrainedModel:
+    """The model of a run that saved all of it."""
+    auto = TASKS[job.job.spec.task].AUTO
+    model: PreTrainedModel = auto.from_pretrained(
+        job.weights, dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    return model.eval()
+
+
+def base_model(job: TrainJob, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model with the head of the task, read in the dtype of its files and then converted."""
+    loaded = load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed)
+    return loaded.model.to(dtype).eval(), loaded.tokenizer  # type: ignore[arg-type]
+
+
+def attach(model: PreTrainedModel, job: ExportJob) -> PreTrainedModel | PeftModel:
+    """The base model with what the run saved beside it, by the code with which a user loads it. Raises
+    `RunFailed(internal)` if a saved tensor was not loaded: PEFT only warns."""
+    folder = Path(job.weights)
+    if isinstance(job.job.spec.method, BottleneckAdapterSpec):
+        return bottleneck.load(model, folder)
+    if (folder / "adapter_config.json").is_file():
+        adapted = PeftModel.from_pretrained(model, folder)
+        if not job.job.spec.method.virtual_tokens:
+            stored = load_file(folder / "adapter_model.safetensors")
+            _refuse_ignored(stored.keys() - get_peft_model_state_dict(adapted, save_embedding_layers=False).keys())
+        return adapted.eval()
+    report = model.load_state_dict(load_file(folder / "selection.safetensors"), strict=False)
+    _refuse_ignored(set(report.unexpected_keys))
+    return model
+
+
+def _refuse_ignored(names: set[str]) -> None:
+    if names:
+        text = _("%(name)s of the run was not loaded into its base model.", name=min(names))
+        raise RunFailed(FailureCode.INTERNAL, text)

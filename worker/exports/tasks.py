@@ -1,0 +1,130 @@
+"""Write an export: claim it, run the export process, store the files, write the outcome.
+
+It may run any number of times; a second run finds nothing to claim. An attempt that dies leaves nothing that counts:
+the sweep sends the task again, and the next attempt begins anew under a name of its own.
+"""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from app.domain.errors import Invalid, VeznaError
+from app.domain.messages import _
+from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportJob, too_large
+from app.services import model_exports
+from app.services.model_exports import Claim
+from app.store.files import StoreUnavailable
+from worker.children.host import ChildInterrupted
+from worker.exports.host import COMMAND
+from worker.ingest.host import IngestCancelled
+from worker.samples.host import located
+from worker.training.workdir import workdir
+
+if TYPE_CHECKING:
+    from worker.context import Context
+
+log = structlog.get_logger()
+
+LEFT_TO_THE_SWEEP = (OperationalError, InterfaceError, StoreUnavailable)
+"""The database or the files store is unreachable."""
+REPORT_SECONDS = 2.0
+STORING = 0.9
+"""Share of the work that is done when the files are stored."""
+Result = TypeVar("Result")
+Report = Callable[[float], bool]
+
+
+def export(context: "Context", export_id: int, command: tuple[str, ...] = COMMAND) -> None:
+    """Write one export."""
+    with context.database.transaction() as session:
+        claim = model_exports.begin(session, export_id)
+    if claim is None:
+        return
+
+    def report(share: float) -> bool:
+        with context.database.transaction() as session:
+            return model_exports.progress(session, claim, share)
+
+    try:
+        files = _written(context, claim, report, command)
+        with context.database.transaction() as session:
+            kept = model_exports.succeeded(session, claim, files)
+        if not kept:
+            context.files.discard(claim.prefix)
+    except (IngestCancelled, ChildInterrupted):
+        context.files.discard(claim.prefix)
+        with context.database.transaction() as session:  # unless it was cancelled, the worker shuts down
+            model_exports.give_back(session, context.bell, claim)
+    except LEFT_TO_THE_SWEEP as error:
+        log.warning("export not complete", export_id=export_id, why=type(error).__name__)
+    except Exception as error:
+        context.files.discard(claim.prefix)
+        why = error.message if isinstance(error, VeznaError) else _internal(error, export_id)
+        with context.database.transaction() as session:
+            model_exports.failed(session, claim, why)
+
+
+def _written(context: "Context", claim: Claim, report: Report, command: tuple[str, ...]) -> list[ExportedFile]:
+    """Write the files and store them. Raises IngestCancelled if the claim is no longer valid."""
+    with workdir(context.settings.home) as folder:
+        _check_disk(context, claim)
+        context.files.remove(claim.folder)  # what earlier attempts left
+        weights, output = folder / "weights", folder / "export"
+        output.mkdir()
+        for file in claim.weights:
+            name = file.name.partition("/")[2]
+            _while_reporting(lambda file=file, name=name: context.files.get(file.file, weights / name), report, 0.0)  # type: ignore[misc]
+        location = _while_reporting(lambda: located(claim.job.model_location, context.settings.home), report, 0.0)
+        job = claim.job.model_copy(
+            update={"model_location": location, "output": str(output), "threads": context.settings.threads}
+        )
+        request = ExportJob(format=claim.format, job=job, weights=str(weights), whole=claim.whole)
+        answer = context.exporter.run(
+            request.model_dump(mode="json"), lambda share, _rows: report(share * STORING), command=command
+        )
+        files = [ExportedFile.model_validate(file) for file in answer["files"]]
+        for file in files:
+            source, target = output / file.name, f"{claim.prefix}/{file.name}"
+            _while_reporting(lambda s=source, t=target: context.files.put(s, t), report, STORING)  # type: ignore[misc]
+        return files
+
+
+def _check_disk(context: "Context", claim: Claim) -> None:
+    """Raise Invalid unless there is room for the export in this worker's home, and in the files store."""
+    needed, home, store = claim.weights_bytes + SMALL_FILES_BYTES, context.settings.home, context.files.directory
+    shared = store is not None and store.exists() and store.stat().st_dev == home.stat().st_dev
+    here = needed * (2 if shared else 1)
+    if here > (free := shutil.disk_usage(home).free):
+        raise Invalid.of([too_large(here, free, _("the worker (VEZNA_HOME)"))])
+    model_exports.refuse_full_disk(context.files, claim.weights_bytes)
+
+
+def _while_reporting(work: Callable[[], Result], report: Report, share: float) -> Result:
+    """Do something that may take longer than a heartbeat. Raises IngestCancelled if the claim is no longer valid."""
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # raised in the thread that waits for it
+            done.set_exception(error)
+
+    Thread(target=run, daemon=True, name="export-files").start()
+    while True:
+        if not report(share):
+            raise IngestCancelled
+        try:
+            return done.result(REPORT_SECONDS)
+        except TimeoutError:
+            if done.done():
+                raise
+
+
+def _internal(error: Exception, export_id: int) -> str:
+    log.error("export failed", exc_info=error, export_id=export_id)
+    return _("The export failed (%(why)s).", why=f"{type(error).__name__}: {error}")
