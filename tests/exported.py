@@ -10,9 +10,11 @@ from app.domain.methods import MethodSpec
 from app.domain.models.exports import ExportFormat, ExportJob
 from tests import tiny, tiny_lm
 from tests.unit.worker.engine import adapted as tried
+from worker.engine.exporting import check, merge
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import load
+from worker.engine.saving.artifacts import write_predictions
 
 CHANGE = 0.05
 """Standard deviation of what training is taken to have added to every trained number."""
@@ -42,3 +44,13 @@ def run(
                 parameter += CHANGE * torch.randn(parameter.shape, generator=generator)
     saved = mechanism.save(model, loaded.tokenizer, job.spec, folder)
     return ExportJob(format=form, job=job, weights=str(saved), whole=saved.name == "model"), model.eval()
+
+
+def predicted(job: ExportJob, model: nn.Module, folder: Path) -> tuple[ExportJob, list[float]]:
+    """The job with the predictions file of the run's own model, and its scores."""
+    _base, tokenizer = merge.base_model(job.job, torch.float32)
+    examples, predictions = check.predict(job, model, tokenizer, lambda _share: None)
+    file = folder / "predictions.parquet"
+    write_predictions(file, examples, job.job.labels, predictions, predictions)
+    metric = job.job.spec.verdict_metric
+    return job.model_copy(update={"predictions": str(file)}), predictions.per_item[metric].tolist()

@@ -13,6 +13,7 @@ from functools import partial
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.domain.comparison.export_gate import ExportScores, gate
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import Message, _
 from app.domain.models.exports import (
@@ -29,11 +30,13 @@ from app.queue import EXPORT, Doorbell
 from app.services.ingestion import SILENT_SECONDS
 from app.services.models import reference_of
 from app.store.files import Files
-from app.store.queries import artifacts, base_models, clock, datasets, model_exports, runs
+from app.store.queries import artifacts, base_models, clock, datasets, evaluations, model_exports, runs, studies
 from app.store.queries.deletion import delete_row
 from app.store.session import after_commit
 from app.store.tables import ArtifactRow, ModelExportRow, RunRow, now
 
+DEFAULT_MARGIN_POINTS = 1.0
+"""Of a run that belongs to no study."""
 WEIGHTS = ("adapter", "model")
 """Kinds of artifacts that hold what a run trained."""
 
@@ -60,6 +63,8 @@ class Claim:
     """The files that the run saved."""
     job: TrainJob
     """Its location is a reference (`reference_of`), its dataset's file a name in the files store."""
+    predictions: str
+    """The run's predictions file in the files store; empty if it has none."""
     folder: str
     """In the files store, of every attempt."""
     prefix: str
@@ -155,7 +160,18 @@ def begin(session: Session, export_id: int) -> Claim | None:
         device="cpu",
         claimed_at=now().timestamp(),
     )
-    return Claim(row.id, row.epoch, row.form, row.predicted_bytes, _weights(session, run), job, row.folder, row.prefix)
+    predicted = artifacts.predictions_of(session, [run.id]).get(run.id)
+    return Claim(
+        export_id=row.id,
+        epoch=row.epoch,
+        format=row.form,
+        weights_bytes=row.predicted_bytes,
+        weights=_weights(session, run),
+        job=job,
+        predictions=predicted.file if predicted else "",
+        folder=row.folder,
+        prefix=row.prefix,
+    )
 
 
 def progress(session: Session, claim: Claim, share: float) -> bool:
@@ -165,12 +181,32 @@ def progress(session: Session, claim: Claim, share: float) -> bool:
     )
 
 
-def succeeded(session: Session, claim: Claim, files: Sequence[ExportedFile]) -> bool:
-    """Write the result. False as `progress`."""
-    listed = [file.model_dump() for file in files]
+def succeeded(session: Session, claim: Claim, files: Sequence[ExportedFile], scores: ExportScores) -> bool:
+    """Write the files and the result of the gate. False as `progress`. Raises Conflict if run and export were scored on
+    other items."""
+    run_id = claim.job.run_id
+    run = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
+    if run is None or run.items_hash != scores.items_hash:
+        raise Conflict(_("Run %(run)s has no scores on the test items of this export.", run=run_id))
+    result = gate(run.scores.tolist(), scores, margin(session, runs.get(session, run_id)))
     return model_exports.write(
-        session, claim.export_id, claim.epoch, status="succeeded", progress=1.0, files_json=listed, ended_at=now()
+        session,
+        claim.export_id,
+        claim.epoch,
+        status="succeeded",
+        progress=1.0,
+        files_json=[file.model_dump() for file in files],
+        gate_json=result.model_dump(mode="json"),
+        ended_at=now(),
     )
+
+
+def margin(session: Session, run: RunRow) -> float:
+    """The margin of the run's study, or 1 point: in the metric's unit."""
+    points = (
+        studies.get(session, run.study_id).spec.margin_points if run.study_id is not None else DEFAULT_MARGIN_POINTS
+    )
+    return points / 100
 
 
 def failed(session: Session, claim: Claim, message: str) -> bool:

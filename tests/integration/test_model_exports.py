@@ -6,34 +6,44 @@ import json
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from fastapi.testclient import TestClient
+from safetensors.torch import load_file, save_file
 from sqlalchemy import update
 
+from app.cli import model_exports as model_exports_cli
+from app.domain.comparison.export_gate import ExportScores, GateOutcome
+from app.domain.data.dataset import items_hash
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PromptSpec
-from app.domain.models.exports import ExportFormat, ExportJob
+from app.domain.models.exports import ExportedFile, ExportFormat, ExportJob
+from app.domain.runs.job import EvaluationReport
 from app.domain.runs.result import ArtifactFile
 from app.domain.runs.spec import RunSpec
+from app.main import create_app
 from app.queue import EXPORT
-from app.services import attempts, model_exports
+from app.services import attempts, deletion, model_exports
 from app.services import datasets as dataset_service
 from app.services.sweep import sweep
-from app.settings import Settings
+from app.settings import ROOT, Settings
 from app.store.files import Files, run_folder, sha256
 from app.store.queries import model_exports as queries
 from app.store.queries import runs
 from app.store.session import Database
-from app.store.tables import BaseModelRow, ModelExportRow, now
+from app.store.tables import BaseModelRow, EvaluationRow, ModelExportRow, now
 from tests import attempted, exported, tiny
 from tests.fakes import SilentBell
-from tests.results import result
+from tests.results import evaluation, result
+from tests.served import served
 from worker.context import Context
+from worker.engine.exporting import export as export_module
+from worker.engine.exporting import merge
 from worker.engine.exporting.export import export as engine_export
 from worker.engine.models.inspect import inspect
 from worker.exports import tasks
@@ -56,7 +66,8 @@ class InProcessExports(ExportQueue):
         self.before(job)
         if not report(0.5, 0):
             raise IngestCancelled
-        return {"files": [file.model_dump() for file in engine_export(job, lambda share: None)]}
+        files, scores = engine_export(job, lambda share: None)
+        return {"files": [file.model_dump() for file in files], "scores": scores.model_dump()}
 
 
 @pytest.fixture
@@ -68,16 +79,25 @@ def worker(database: Database, settings: Settings, files: Files, bell: SilentBel
     )
 
 
+class Saved(NamedTuple):
+    """What a run has saved."""
+
+    job: ExportJob
+    scores: list[float]
+
+
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> ExportJob:
-    """What a LoRA run on tiny BERT has saved."""
-    return exported.run(tmp_path_factory.mktemp("saved"), LORA, "bert", ExportFormat.ADAPTER)[0]
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """What a LoRA run on tiny BERT has saved, and its scores on the test items."""
+    folder = tmp_path_factory.mktemp("saved")
+    job, model = exported.run(folder, LORA, "bert", ExportFormat.ADAPTER)
+    return Saved(*exported.predicted(job, model, folder))
 
 
 @pytest.fixture
-def run_id(worker: Context, saved: ExportJob) -> int:
+def run_id(worker: Context, saved: Saved) -> int:
     """That run, as it is in the store."""
-    base = saved.job.model_location
+    base = saved.job.job.model_location
     with worker.database.transaction() as session:
         facts = inspect(base, "")
         model = BaseModelRow(name="tiny", source="directory", location=base, status="ready", revision="")
@@ -86,22 +106,28 @@ def run_id(worker: Context, saved: ExportJob) -> int:
         dataset_service.register(
             session, worker.files, name="words", title="Words", form="labelled", labels=tiny.LABELS, rows=tiny.rows()
         )
-    return succeeded(worker, run_spec(), Path(saved.weights))
+    files = {f"adapter/{path.name}": path for path in Path(saved.job.weights).iterdir()}
+    files["predictions.parquet"] = Path(saved.job.predictions)
+    return succeeded(worker, run_spec(), files, saved.scores)
 
 
-def succeeded(worker: Context, spec: RunSpec, weights: Path | None) -> int:
-    """A run that has succeeded and saved the files of a folder."""
+def succeeded(worker: Context, spec: RunSpec, files: Mapping[str, Path], scores: Sequence[float] = ()) -> int:
+    """A run that has succeeded, with its files by name and its scores on the test items."""
     run_id = attempted.submit(worker.database, SilentBell(), spec)
     kept, places = [], {}
-    for path in sorted(weights.iterdir()) if weights else []:
-        kind = "model" if weights and weights.name == "model" else "adapter"
-        name = f"{kind}/{path.name}"
+    for name, path in files.items():
+        kind = name.partition("/")[0].removesuffix(".parquet")
         places[name] = f"{run_folder(run_id)}/1/{name}"
         worker.files.put(path, places[name])
-        kept.append(ArtifactFile(name=name, kind=kind, bytes=path.stat().st_size, sha256=sha256(path)))  # type: ignore[arg-type]
+        about = {"name": name, "kind": kind, "bytes": path.stat().st_size, "sha256": sha256(path)}
+        kept.append(ArtifactFile.model_validate(about))
+    items = [row.item for row in tiny.rows() if row.split == "test"]
     with worker.database.transaction() as session:
         mine = attempts.claim(session, run_id, "w1", 45)
         assert mine is not None
+        if scores:
+            scored = EvaluationReport(evaluation=evaluation(accuracy=0.5), items=items, scores=list(scores))
+            attempts.report(session, mine, 1, [scored], 45)
         attempts.finish(session, SilentBell(), mine, result(0.5).model_copy(update={"artifacts": kept}), places)
     return run_id
 
@@ -140,6 +166,10 @@ def test_an_export_has_the_predicted_size_and_its_files_are_in_the_store(worker:
     done = row(worker, export_id)
     assert (done.status, done.message, done.progress) == ("succeeded", "", 1.0)
     assert done.weights_bytes == done.predicted_bytes
+    gate = done.gate
+    assert gate is not None and gate.weights is not None
+    assert (gate.delta, gate.same, gate.weights.wrong) == (0.0, gate.items, [])
+    assert gate.margin == 0.01 and gate.loaded_with.startswith("transformers ")
     for file in done.files:
         with worker.files.open(f"{done.prefix}/{file.name}") as stored:
             assert hashlib.sha256(stored.read()).hexdigest() == file.sha256
@@ -158,9 +188,14 @@ def test_a_lost_worker_is_noticed_and_what_it_writes_later_has_no_effect(worker:
     sweep_once(worker)
     assert (EXPORT, export_id) in [(task, *args) for task, *args in worker.bell.rung]  # type: ignore[attr-defined]
     tasks.export(worker, export_id)
+    done = row(worker, export_id)
     with worker.database.transaction() as session:
         assert not model_exports.progress(session, lost, 0.7)
-        assert not model_exports.succeeded(session, lost, [])
+        scored = done.gate
+        assert scored is not None
+        late = {"items_hash": items_hash([row.item for row in tiny.rows() if row.split == "test"])}
+        scores = ExportScores.model_validate(scored.model_dump() | late | {"scores": [1.0] * scored.items})
+        assert not model_exports.succeeded(session, lost, [], scores)
         assert not model_exports.failed(session, lost, "late")
     done = row(worker, export_id)
     assert (done.status, done.epoch, len(done.files) > 3) == ("succeeded", 2, True)
@@ -221,6 +256,37 @@ def test_a_failure_is_a_sentence_and_leaves_no_file(worker: Context, run_id: int
     assert worker.files.names(ended.folder) == set()
 
 
+def test_an_export_of_a_run_with_other_test_items_fails(worker: Context, run_id: int) -> None:
+    export_id = submit(worker, run_id)
+    with worker.database.transaction() as session:
+        session.execute(update(EvaluationRow).values(items_hash="0" * 64))
+    tasks.export(worker, export_id)
+    assert row(worker, export_id).status == "failed"
+    assert "has no scores on the test items" in row(worker, export_id).message
+
+
+def test_an_export_that_does_not_hold_what_the_run_trained_fails_its_gate(
+    worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = merge.write
+
+    def without_a_matrix(job: ExportJob) -> list[ExportedFile]:
+        files = write(job)
+        weights = Path(job.job.output) / "model.safetensors"
+        tensors = load_file(weights)
+        name = next(name for name in tensors if name.endswith("query.weight"))
+        save_file({**tensors, name: tensors[name] * 0.9}, weights, metadata={"format": "pt"})
+        return files
+
+    monkeypatch.setattr(export_module, "write", without_a_matrix)
+    export_id = submit(worker, run_id)
+    tasks.export(worker, export_id)
+    gate = row(worker, export_id).gate
+    assert gate is not None and gate.weights is not None
+    assert gate.outcome is GateOutcome.FAIL
+    assert [name.endswith("query.weight") for name in gate.weights.wrong] == [True]
+
+
 def test_a_missing_base_model_and_a_changed_one_are_named(worker: Context, run_id: int, tmp_path: Path) -> None:
     with worker.database.transaction() as session:
         model = session.get(BaseModelRow, 1)
@@ -264,11 +330,10 @@ def test_too_little_disk_is_noticed_at_submission_and_by_the_worker(
 def test_a_method_that_does_not_suit_the_format_is_refused(
     worker: Context, run_id: int, method: MethodSpec, form: ExportFormat, why: str, tmp_path: Path
 ) -> None:
-    weights = tmp_path / ("model" if isinstance(method, FullSpec) else "adapter")
-    weights.mkdir()
-    (weights / "x.safetensors").write_bytes(b"12345")
+    weights = tmp_path / "x.safetensors"
+    weights.write_bytes(b"12345")
     spec = run_spec(method)
-    other = succeeded(worker, spec, weights)
+    other = succeeded(worker, spec, {f"{'model' if isinstance(method, FullSpec) else 'adapter'}/x": weights})
     with pytest.raises(Invalid) as refused:
         submit(worker, other, form)
     assert why in refused.value.fields[0].message
@@ -281,15 +346,13 @@ def test_runs_without_weights_and_second_exports_are_conflicts(worker: Context, 
     with pytest.raises(Conflict, match=r"is queued\. Export a run that has succeeded"):
         submit(worker, queued)
     with pytest.raises(Conflict, match="has saved no weights"):
-        submit(worker, succeeded(worker, spec, None))
+        submit(worker, succeeded(worker, spec, {}))
     submit(worker, run_id)
     with pytest.raises(Conflict, match="already has the export merged-float32"):
         submit(worker, run_id)
 
 
 def test_deleting_an_export_or_its_run_removes_its_files(worker: Context, run_id: int) -> None:
-    from app.services import deletion  # noqa: PLC0415
-
     export_id = submit(worker, run_id)
     tasks.export(worker, export_id)
     folder = row(worker, export_id).folder
@@ -300,7 +363,7 @@ def test_deleting_an_export_or_its_run_removes_its_files(worker: Context, run_id
     tasks.export(worker, export_id)
     with worker.database.reading() as session:
         removed = deletion.of_run(session, run_id)
-    assert removed.files == len(row(worker, export_id).files) + 2, "its own files and those of the export"
+    assert removed.files == len(row(worker, export_id).files) + 3, "its own files and those of the export"
     with worker.database.transaction() as session:
         deletion.delete_run(session, worker.files, run_id)
     assert not worker.files.exists(run_folder(run_id))
@@ -309,8 +372,6 @@ def test_deleting_an_export_or_its_run_removes_its_files(worker: Context, run_id
 def test_over_rest_from_the_formats_to_an_archive_whose_checksums_match(
     worker: Context, run_id: int, settings: Settings, tmp_path: Path
 ) -> None:
-    from app.main import create_app  # noqa: PLC0415
-
     app = create_app(settings)
     app.state.doorbell = worker.bell
     with TestClient(app, base_url="http://127.0.0.1/api/v1") as api:
@@ -330,6 +391,7 @@ def test_over_rest_from_the_formats_to_an_archive_whose_checksums_match(
         tasks.export(worker, export_id)
         assert api.get(f"/exports/{export_id}", params={"wait": 5}).json()["status"] == "succeeded"
         [listed] = api.get(f"/runs/{run_id}/exports").json()
+        assert listed["gate"]["outcome"] in ("pass", "undecided", "fail")
         assert listed["bytes"] == sum(file["bytes"] for file in listed["files"])
         archive = api.get(f"/exports/{export_id}/archive")
         assert int(archive.headers["content-length"]) == len(archive.content)
@@ -350,3 +412,56 @@ def test_a_run_has_no_formats_before_it_has_succeeded(worker: Context, run_id: i
     queued = attempted.submit(worker.database, SilentBell(), spec)
     with worker.database.reading() as session:
         assert model_exports.offers(session, runs.get(session, queued)) == []
+
+
+@pytest.mark.slow
+def test_the_export_process_writes_and_scores_an_export(
+    worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    worker = replace(worker, exporter=ExportQueue())
+    export_id = submit(worker, run_id, ExportFormat.MERGED_BFLOAT16)
+    tasks.export(worker, export_id)
+    done = row(worker, export_id)
+    assert (done.status, done.message) == ("succeeded", "")
+    assert done.gate is not None and done.gate.weights is not None and done.gate.weights.wrong == []
+    with worker.database.transaction() as session:
+        session.execute(update(BaseModelRow).values(location="/nowhere"))
+    failed = submit(worker, run_id)
+    tasks.export(worker, failed)
+    assert "does not exist on this worker" in row(worker, failed).message
+
+
+class WorkingBell(SilentBell):
+    """A doorbell that has exports written at once, in this process."""
+
+    worker: Context
+
+    def ring(self, task: str, *args: Any) -> bool:
+        if task == EXPORT:
+            tasks.export(self.worker, *args)
+        return super().ring(task, *args)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_the_command_line_exports_and_downloads(
+    worker: Context,
+    run_id: int,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = create_app(settings)
+    app.state.doorbell = bell = WorkingBell()
+    bell.worker = worker
+    monkeypatch.chdir(tmp_path)
+    with served(app) as url:
+        model_exports_cli.export_model(run_id, url=url)
+        assert "merged-bfloat16" in (listed := capsys.readouterr().out) and "(computed)" in listed
+        model_exports_cli.export_model(run_id, MERGED, url=url)
+        assert f"Wrote run-{run_id}-merged-float32.tar" in capsys.readouterr().out
+        with tarfile.open(tmp_path / f"run-{run_id}-merged-float32.tar") as tar:
+            assert f"run-{run_id}-merged-float32/SHA256SUMS" in tar.getnames()
+        model_exports_cli.export_model(run_id, MERGED, tmp_path / "again.tar", url=url)
+        assert (tmp_path / "again.tar").is_file(), "an export that exists is downloaded again"

@@ -11,9 +11,11 @@ from pydantic import SecretStr
 
 from app import sample
 from app.cli import cli
+from app.domain.comparison.export_gate import GateOutcome
 from app.domain.data.findings import FindingCode
 from app.domain.failures import FailureCode
 from app.domain.methods import METHODS, SPECS
+from app.domain.models.exports import ExportFormat
 from app.domain.resources.calibration import ASSUMED
 from app.domain.resources.devices import MIB, DeviceKind
 from app.domain.runs.clocks import Clocks
@@ -85,6 +87,10 @@ def test_exactly_the_commands_are_documented() -> None:
 
 def test_exactly_the_failure_codes_are_documented() -> None:
     assert set(rows("failures.md")) == {code.value for code in FailureCode}
+
+
+def test_exactly_the_export_formats_and_outcomes_are_documented() -> None:
+    assert set(rows("shipping.md")) == {form.value for form in (*ExportFormat, *GateOutcome)}
 
 
 @pytest.mark.parametrize("kind", SPECS)

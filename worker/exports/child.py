@@ -1,8 +1,8 @@
 """The export process, for one export: `python -P -m worker.exports.child`.
 
     stdin    `app.domain.models.exports.ExportJob`
-    stdout   progress from time to time, {"share": 0.4, "rows": 0}; at the end {"files": [`ExportedFile`, …]} or
-             {"error": a sentence}
+    stdout   progress from time to time, {"share": 0.4, "rows": 0}; at the end {"files": [`ExportedFile`, …],
+             "scores": `ExportScores`} or {"error": a sentence}
     stderr   library output, and tracebacks
 
 It has a low priority and ends with its parent. Without a memory limit, since a merge needs the whole model in float32;
@@ -31,8 +31,8 @@ def answer(line: str, progress: ProgressWriter) -> dict[str, Any]:
     try:
         failures = importlib.import_module("worker.engine.failures")  # after stdout is reserved for the answer
         engine = importlib.import_module("worker.engine.exporting.export")
-        files = engine.export(ExportJob.model_validate_json(line), lambda share: progress(share, 0))
-        return {"files": [file.model_dump() for file in files]}
+        files, scores = engine.export(ExportJob.model_validate_json(line), lambda share: progress(share, 0))
+        return {"files": [file.model_dump() for file in files], "scores": scores.model_dump()}
     except Exception as error:
         traceback.print_exc()
         if failures is None:

@@ -1,4 +1,4 @@
-"""Write an export: claim it, run the export process, store the files, write the outcome.
+"""Write an export: claim it, run the export process, store the files, write the outcome of the gate.
 
 It may run any number of times; a second run finds nothing to claim. An attempt that dies leaves nothing that counts:
 the sweep sends the task again, and the next attempt begins anew under a name of its own.
@@ -7,12 +7,14 @@ the sweep sends the task again, and the next attempt begins anew under a name of
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from app.domain.comparison.export_gate import ExportScores
 from app.domain.errors import Invalid, VeznaError
 from app.domain.messages import _
 from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportJob, too_large
@@ -51,9 +53,9 @@ def export(context: "Context", export_id: int, command: tuple[str, ...] = COMMAN
             return model_exports.progress(session, claim, share)
 
     try:
-        files = _written(context, claim, report, command)
+        files, scores = _written(context, claim, report, command)
         with context.database.transaction() as session:
-            kept = model_exports.succeeded(session, claim, files)
+            kept = model_exports.succeeded(session, claim, files, scores)
         if not kept:
             context.files.discard(claim.prefix)
     except (IngestCancelled, ChildInterrupted):
@@ -69,29 +71,44 @@ def export(context: "Context", export_id: int, command: tuple[str, ...] = COMMAN
             model_exports.failed(session, claim, why)
 
 
-def _written(context: "Context", claim: Claim, report: Report, command: tuple[str, ...]) -> list[ExportedFile]:
-    """Write the files and store them. Raises IngestCancelled if the claim is no longer valid."""
+def _written(
+    context: "Context", claim: Claim, report: Report, command: tuple[str, ...]
+) -> tuple[list[ExportedFile], ExportScores]:
+    """Write the files, have them scored, and store them. Raises IngestCancelled if the claim is no longer valid."""
     with workdir(context.settings.home) as folder:
         _check_disk(context, claim)
         context.files.remove(claim.folder)  # what earlier attempts left
         weights, output = folder / "weights", folder / "export"
         output.mkdir()
-        for file in claim.weights:
-            name = file.name.partition("/")[2]
-            _while_reporting(lambda file=file, name=name: context.files.get(file.file, weights / name), report, 0.0)  # type: ignore[misc]
+        wanted = {file.file: weights / file.name.partition("/")[2] for file in claim.weights}
+        wanted |= {claim.job.dataset_file: folder / "dataset.parquet"}
+        wanted |= {claim.predictions: folder / "predictions.parquet"} if claim.predictions else {}
+        for stored, local in wanted.items():
+            _while_reporting(partial(context.files.get, stored, local), report, 0.0)
         location = _while_reporting(lambda: located(claim.job.model_location, context.settings.home), report, 0.0)
         job = claim.job.model_copy(
-            update={"model_location": location, "output": str(output), "threads": context.settings.threads}
+            update={
+                "model_location": location,
+                "dataset_file": str(folder / "dataset.parquet"),
+                "output": str(output),
+                "threads": context.settings.threads,
+            }
         )
-        request = ExportJob(format=claim.format, job=job, weights=str(weights), whole=claim.whole)
+        request = ExportJob(
+            format=claim.format,
+            job=job,
+            weights=str(weights),
+            whole=claim.whole,
+            predictions=str(folder / "predictions.parquet") if claim.predictions else "",
+        )
         answer = context.exporter.run(
             request.model_dump(mode="json"), lambda share, _rows: report(share * STORING), command=command
         )
         files = [ExportedFile.model_validate(file) for file in answer["files"]]
         for file in files:
-            source, target = output / file.name, f"{claim.prefix}/{file.name}"
-            _while_reporting(lambda s=source, t=target: context.files.put(s, t), report, STORING)  # type: ignore[misc]
-        return files
+            put = partial(context.files.put, output / file.name, f"{claim.prefix}/{file.name}")
+            _while_reporting(put, report, STORING)
+        return files, ExportScores.model_validate(answer["scores"])
 
 
 def _check_disk(context: "Context", claim: Claim) -> None:

@@ -65,6 +65,8 @@ class ExportJob(BaseModel):
     """A local directory with the files that the run saved: an adapter, or the whole model."""
     whole: bool
     """The run saved the whole model."""
+    predictions: str = ""
+    """A local copy of the run's predictions file; empty if it has none."""
 
 
 class StoredTensor(NamedTuple):

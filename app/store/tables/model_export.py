@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.domain.comparison.export_gate import ExportGate
 from app.domain.models.exports import ExportedFile, ExportFormat
 from app.store.files import run_folder
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
@@ -32,6 +33,7 @@ class ModelExportRow(Base):
     message: Mapped[str] = mapped_column(default="")
     """Why it failed."""
     files_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    gate_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None] = mapped_column(default=None)
     """Start of the current claim."""
@@ -51,6 +53,11 @@ class ModelExportRow(Base):
     def files(self) -> list[ExportedFile]:
         """Its files by name; empty before it has succeeded."""
         return [ExportedFile.model_validate(file) for file in self.files_json]
+
+    @property
+    def gate(self) -> ExportGate | None:
+        """Whether it scores as the run did; None before it has succeeded."""
+        return ExportGate.model_validate(self.gate_json) if self.gate_json else None
 
     @property
     def bytes(self) -> int:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.comparison.export_gate import ExportGate
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile, ExportFormat, ExportStatus
@@ -65,6 +66,8 @@ class ExportOut(Answer):
     message: str
     """Why it failed."""
     files: list[ExportedFile]
+    gate: ExportGate | None
+    """Whether it scores as the run did; null before it has succeeded."""
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
@@ -147,5 +150,6 @@ def download(session: Reading, files: Store, export_id: int) -> StreamingRespons
         headers={
             "content-length": str(archive_bytes((f"{name}/{file.name}", file.bytes) for file in row.files)),
             "content-disposition": f'attachment; filename="{name}.tar"',
+            "content-encoding": "identity",  # weights hardly compress, and it would cost the length
         },
     )

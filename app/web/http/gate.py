@@ -30,7 +30,7 @@ LARGE_FORMS = ("/imports", "/api/v1/imports")
 MOST_LARGE = 2
 MOST_SENDING = 1000
 """Clients that are sending their bodies; slow ones do not keep others from waiting for a turn."""
-WAITS = re.compile(r"/api/v1/(datasets/[^/]+(/preview)?|estimates|models/.+/map|uploads/\d+)")
+WAITS = re.compile(r"/api/v1/(datasets/[^/]+(/preview)?|estimates|models/.+/map|uploads/\d+|exports/\d+)")
 """Routes that may wait for a worker (`app.web.http.waiting`)."""
 
 

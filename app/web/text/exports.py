@@ -1,8 +1,10 @@
-"""Export formats in words."""
+"""Export formats and the results of the shipping gate in words."""
 
+from app.domain.comparison.export_gate import ExportGate, GateOutcome
 from app.domain.models.exports import ExportFormat
+from app.web.format import NBSP, count, decimal, plus_minus, points
 from app.web.i18n import gettext as _
-from app.web.i18n import marked
+from app.web.i18n import marked, ngettext
 
 FORMAT_TITLES = {
     ExportFormat.ADAPTER: marked("Adapter"),
@@ -26,4 +28,53 @@ def format_note(form: ExportFormat) -> str:
     return _(FORMAT_NOTES[form])
 
 
-FILTERS = (format_title, format_note)
+def margin_head(margin: float) -> str:
+    """`Margin ± 2`, in points."""
+    size = round(100 * margin, 6)
+    return _("Margin ± %(points)s", points=decimal(size, 0 if size.is_integer() else 2))
+
+
+def gate_difference(gate: ExportGate) -> str:
+    """`−0.2 ± 0.4`, in points."""
+    return f"{points(gate.delta)}{NBSP}{plus_minus((gate.high - gate.low) / 2)}"
+
+
+def gate_reason(gate: ExportGate) -> str:
+    """What is wrong with an export, or what it may lose; empty where it passes."""
+    if gate.weights and gate.weights.wrong:
+        return ngettext(
+            "%(num)s tensor differs from W + ΔW: %(name)s",
+            "%(num)s tensors differ from W + ΔW, such as %(name)s",
+            len(gate.weights.wrong),
+            name=gate.weights.wrong[0],
+        )
+    if gate.outcome is GateOutcome.FAIL:
+        return _("loses at least %(points)s points", points=decimal(-100 * gate.high))
+    if gate.outcome is GateOutcome.UNDECIDED:
+        return _("may lose up to %(points)s points; more test items would decide", points=decimal(-100 * gate.low))
+    return ""
+
+
+def gate_agreement(gate: ExportGate) -> str:
+    """`643 of 646`; empty where the run has no predictions."""
+    if gate.same is None:
+        return ""
+    return _("%(same)s of %(items)s", same=count(gate.same), items=count(gate.items))
+
+
+def gate_first_difference(gate: ExportGate) -> str:
+    """Where generated text first differs; empty where it does not."""
+    first = gate.first_difference
+    if first is None:
+        return ""
+    end = _("end of text")
+    return _(
+        "first at token %(place)s of item %(item)s: %(run)r became %(export)r",
+        place=first.token + 1,
+        item=first.item,
+        run=first.run or end,
+        export=first.export or end,
+    )
+
+
+FILTERS = (margin_head, format_title, format_note, gate_difference, gate_reason, gate_agreement, gate_first_difference)

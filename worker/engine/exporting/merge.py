@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors.torch import load_file
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.failures import FailureCode, RunFailed
@@ -36,7 +37,7 @@ def write(job: ExportJob) -> list[ExportedFile]:
     folder = Path(job.job.output)
     if job.format.merged:
         model, tokenizer = merged(job)
-        model.to(DTYPES[job.format.dtype])  # type: ignore[arg-type]
+        nn.Module.to(model, DTYPES[job.format.dtype])
         # otherwise config.json would contain a path of this machine
         model.config._name_or_path = job.job.spec.base_model
         model.save_pretrained(folder)
@@ -61,36 +62,46 @@ def merged(job: ExportJob) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     adapted = attach(model, job)
     if isinstance(adapted, PeftModel):
         layers: Any = adapted
-        return layers.merge_and_unload(safe_merge=True), tokenizer
+        whole: PreTrainedModel = layers.merge_and_unload(safe_merge=True)
+        return whole, tokenizer
     return adapted, tokenizer
 
 
 def whole_model(job: ExportJob, dtype: torch.dtype) -> PreTrainedModel:
     """The model of a run that saved all of it."""
-    auto = TASKS[job.job.spec.task].AUTO
-    model: PreTrainedModel = auto.from_pretrained(
+    model: Any = TASKS[job.job.spec.task].AUTO.from_pretrained(
         job.weights, dtype=dtype, use_safetensors=True, trust_remote_code=False
     )
-    return model.eval()
+    whole: PreTrainedModel = model.eval()
+    return whole
 
 
 def base_model(job: TrainJob, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The base model with the head of the task, read in the dtype of its files and then converted."""
     loaded = load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed)
-    return loaded.model.to(dtype).eval(), loaded.tokenizer  # type: ignore[arg-type]
+    model: Any = loaded.model
+    return model.to(dtype).eval(), loaded.tokenizer
 
 
 def attach(model: PreTrainedModel, job: ExportJob) -> PreTrainedModel | PeftModel:
     """The base model with what the run saved beside it, by the code with which a user loads it. Raises
-    `RunFailed(internal)` if a saved tensor was not loaded: PEFT only warns."""
+    `RunFailed(internal)` if a saved tensor was not loaded, or one that trains was not saved: PEFT only warns."""
     folder = Path(job.weights)
     if isinstance(job.job.spec.method, BottleneckAdapterSpec):
         return bottleneck.load(model, folder)
     if (folder / "adapter_config.json").is_file():
-        adapted = PeftModel.from_pretrained(model, folder)
+        try:
+            adapted = PeftModel.from_pretrained(model, folder)
+        except (KeyError, ValueError, RuntimeError) as error:
+            text = _("PEFT could not load the adapter (%(why)s).", why=f"{type(error).__name__}: {error}"[:300])
+            raise RunFailed(FailureCode.INTERNAL, text) from error
         if not job.job.spec.method.virtual_tokens:
-            stored = load_file(folder / "adapter_model.safetensors")
-            _refuse_ignored(stored.keys() - get_peft_model_state_dict(adapted, save_embedding_layers=False).keys())
+            stored = load_file(folder / "adapter_model.safetensors").keys()
+            wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
+            _refuse_ignored(stored - wanted)
+            if lacking := wanted - stored:
+                text = _("The adapter's file has no %(name)s, which trains with its method.", name=min(lacking))
+                raise RunFailed(FailureCode.INTERNAL, text)
         return adapted.eval()
     report = model.load_state_dict(load_file(folder / "selection.safetensors"), strict=False)
     _refuse_ignored(set(report.unexpected_keys))

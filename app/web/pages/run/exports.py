@@ -8,16 +8,19 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
+from app.domain.comparison.export_gate import ExportGate
 from app.domain.models.exports import ExportFormat
 from app.services import model_exports as service
 from app.services.model_exports import Offer
 from app.store.queries import model_exports, runs
 from app.store.tables import ModelExportRow
+from app.web.bars import MarginScale
 from app.web.format import file_size
 from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
+from app.web.i18n import gettext as _
 from app.web.templating import Render
-from app.web.text.exports import format_title
+from app.web.text.exports import format_title, gate_difference
 
 router = APIRouter(prefix="/runs/{run_id:int}/exports", include_in_schema=False)
 
@@ -30,11 +33,27 @@ class RunExports:
     rows: Sequence[ModelExportRow]
     offers: Sequence[Offer]
     """Empty for a run that has saved no weights."""
+    family: str
+    """The method's, for its colour."""
+    margin: float
+    """Of the study, or the default one, in the metric's unit."""
 
     @classmethod
     def of(cls, session: Session, run_id: int) -> "RunExports":
         """From the store."""
-        return cls(run_id, model_exports.of_run(session, run_id), service.offers(session, runs.get(session, run_id)))
+        run = runs.get(session, run_id)
+        return cls(
+            run_id,
+            rows=model_exports.of_run(session, run_id),
+            offers=service.offers(session, run),
+            family="" if run.imported else run.spec.method.facts.family,
+            margin=service.margin(session, run),
+        )
+
+    def scale(self, gate: ExportGate) -> MarginScale:
+        """An export's difference to the run."""
+        label = _("%(by)s points, %(word)s", by=gate_difference(gate), word=gate.outcome.value)
+        return MarginScale.placed(gate.delta, gate.low, gate.high, gate.margin, label)
 
     @property
     def live(self) -> bool:

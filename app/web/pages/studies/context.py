@@ -5,26 +5,15 @@ from dataclasses import dataclass
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.studies.spec import StudyStatus, status_of
 from app.store.tables import StudyRow
+from app.web.bars import MarginScale
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.headline import phrase
 from app.web.text.verdict import VERDICT_LABELS, difference_text
 
-HALF_WIDTH = 60.0
-UNITS = 4.0
-"""Margins from the middle of a scale to its end."""
 
-
-@dataclass(frozen=True)
-class Scale:
-    """A difference and its interval in units of the margin, so that rows compare: 0 is at 60 of 120, a margin is 15."""
-
-    low: float
-    high: float
-    at: float
-    past: int
-    """−1 or 1: the difference itself lies beyond that end."""
-    label: str
+class Scale(MarginScale):
+    """An arm's difference to the reference."""
 
     @classmethod
     def of(cls, arm: StudyArm, margin: float) -> "Scale | None":
@@ -32,13 +21,8 @@ class Scale:
         difference = arm.difference
         if difference is None:
             return None
-        return cls(
-            low=_place(difference.low / margin),
-            high=_place(difference.high / margin),
-            at=_place(difference.delta / margin),
-            past=0 if abs(difference.delta) < UNITS * margin else 1 if difference.delta > 0 else -1,
-            label=_("%(by)s points, %(word)s", by=difference_text(arm), word=_(VERDICT_LABELS[arm.verdict_kind])),
-        )
+        label = _("%(by)s points, %(word)s", by=difference_text(arm), word=_(VERDICT_LABELS[arm.verdict_kind]))
+        return cls.placed(difference.delta, difference.low, difference.high, margin, label)
 
 
 @dataclass(frozen=True)
@@ -86,7 +70,3 @@ class StudiesPage:
     archived: bool
     """The list shows archived studies."""
     any_archived: bool
-
-
-def _place(margins: float) -> float:
-    return round(HALF_WIDTH * (1 + max(-1.0, min(1.0, margins / UNITS))), 2)

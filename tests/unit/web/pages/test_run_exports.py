@@ -1,0 +1,94 @@
+"""The exports on a run's page: what can be exported, what a worker is writing, and what the gate says."""
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.domain.comparison.export_gate import ExportGate, GateOutcome
+from app.domain.models.exports import ExportFormat
+from app.store.queries import model_exports
+from tests.filled_exports import add, gate
+from tests.unit.web.conftest import database_of
+
+SUCCEEDED, QUEUED = 2, 17
+PASS = gate(GateOutcome.PASS, -0.002, 0.004)
+
+
+def section(client: TestClient, run_id: int = SUCCEEDED) -> str:
+    """The section of a run's page."""
+    found = re.search(
+        r'<section class="section" id="exports".*?</section>', client.get(f"/runs/{run_id}").text, re.DOTALL
+    )
+    return re.sub(r"\s+", " ", found[0]).replace("\xa0", " ") if found else ""
+
+
+def test_a_run_with_weights_offers_every_format_with_its_size(full: TestClient) -> None:
+    text = section(full)
+    options = dict(re.findall(r'<option value="([\w-]+)"[^>]*>([^<]+)<', text))
+    assert options.keys() == {form.value for form in ExportFormat}
+    assert all(re.search(r", [\d.]+ MiB$", words) for words in options.values())
+    assert "hx-trigger" not in text
+    assert section(full, QUEUED) == ""
+
+
+def test_exporting_queues_once_and_leads_back(full: TestClient) -> None:
+    sent = {"format": "merged-bfloat16", "idempotency_key": "k"}
+    for _click in range(2):
+        answer = full.post(f"/runs/{SUCCEEDED}/exports", data=sent, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/runs/{SUCCEEDED}#exports")
+    with database_of(full).reading() as session:
+        [row] = model_exports.of_run(session, SUCCEEDED)
+    text = section(full)
+    assert "queued" in text and 'hx-trigger="every 2s"' in text
+    assert 'value="merged-bfloat16"' not in text, "it is not offered again"
+    full.post(f"/runs/{SUCCEEDED}/exports/{row.id}/cancel")
+    assert "cancelled" in section(full)
+    assert 'value="merged-bfloat16"' in section(full)
+
+
+def test_the_fragment_shows_progress_and_stops_asking_when_it_has_ended(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        add(session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "running")
+    text = full.get(f"/runs/{SUCCEEDED}/exports").text
+    assert re.search(r'<progress class="progress"\s+value="0.62"', text) and "every 2s" in text
+    assert "<html" not in text
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (PASS, ["pass", "−0.2 ± 0.4", "Margin ± 2", "645 of 646", "transformers 5.24.0"]),
+        (gate(GateOutcome.UNDECIDED, -0.011, 0.014), ["undecided", "may lose up to 2.5 points"]),
+        (gate(GateOutcome.FAIL, -0.06, 0.022), ["fail", "loses at least 3.8 points"]),
+        (
+            gate(GateOutcome.FAIL, 0.0, 0.003, wrong=2),
+            ["fail", "2 tensors differ from W + ΔW, such as bert.query.weight"],
+        ),
+        (gate(GateOutcome.PASS, 0.0, 0.003, text=True), ["first at token 5 of item 3f2a: ' Vienna' became ' Venice'"]),
+    ],
+    ids=["pass", "undecided", "fail", "weights", "text"],
+)
+def test_the_gate_is_said_in_words(full: TestClient, result: ExportGate, words: list[str]) -> None:
+    with database_of(full).transaction() as session:
+        export_id = add(session, SUCCEEDED, ExportFormat.MERGED_BFLOAT16, "succeeded", result)
+    text = section(full).replace("&#39;", "'")
+    for word in words:
+        assert word in text
+    assert f'href="/api/v1/exports/{export_id}/archive"' in text
+    full.post(f"/runs/{SUCCEEDED}/exports/{export_id}/delete")
+    assert f"/exports/{export_id}/" not in section(full)
+
+
+def test_a_failure_gives_its_reason_and_can_be_tried_again(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        add(session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "failed")
+    text = section(full)
+    assert "The export process was killed by signal 9." in text
+    assert 'value="merged-float32"' in text
+
+
+def test_formats_that_do_not_suit_the_method_say_why(full: TestClient) -> None:
+    text = section(full, 1)  # full fine-tuning
+    assert "trains the model's own weights, so there is no adapter. Choose merged-float32" in text.replace("&#39;", "'")
+    assert 'value="adapter"' not in text

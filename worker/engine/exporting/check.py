@@ -1,0 +1,148 @@
+"""The shipping gate's measurements: load an export from its files as a user would, and score it on the test items."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from app.domain.comparison.export_gate import ExportScores, TextDifference, WeightCheck
+from app.domain.data.dataset import items_hash
+from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
+from app.domain.models.exports import ExportJob
+from worker.engine.data.batches import Examples, read
+from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.exporting.merge import attach, base_model
+from worker.engine.exporting.sink import QuietSink
+from worker.engine.exporting.weights import check_weights
+from worker.engine.models.load import load_tokenizer
+from worker.engine.tasks import TASKS
+
+Report = Callable[[float], None]
+"""Receives the share of the work that is done."""
+HALF_WAY_CALLS = 100
+"""Batches and generated tokens at which the bar is half-way: how many there will be depends on what is generated."""
+
+
+class Scored(NamedTuple):
+    """A model's predictions on the test items."""
+
+    examples: Examples
+    predictions: Predictions
+
+
+def check(job: ExportJob, report: Report) -> ExportScores:
+    """Load the export in `job.job.output`, score it, and compare predictions and weights with the run's.
+
+    Raises `RunFailed` if it cannot be loaded, and what the task's `encode` and `evaluate` raise.
+    """
+    began = time.perf_counter()
+    weights = check_weights(job) if job.format.merged else None
+    model, tokenizer, library, missing = _loaded(job)
+    if missing:
+        weights = _with_missing(weights, missing)
+    examples, predictions = predict(job, model, tokenizer, report)
+    same, first = _compared(job, examples, predictions, tokenizer)
+    metric = job.job.spec.verdict_metric
+    return ExportScores(
+        loaded_with=library,
+        metric=metric,
+        items_hash=items_hash([row.item for row in examples.rows]),
+        scores=predictions.per_item[metric].tolist(),
+        same=same,
+        first_difference=first,
+        weights=weights,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def predict(job: ExportJob, model: nn.Module, tokenizer: PreTrainedTokenizerBase, report: Report) -> Scored:
+    """A model's predictions on the run's test items, in the dtype of its weights."""
+    task, spec, sink = TASKS[job.job.spec.task], job.job.spec, QuietSink()
+    rows = read(job.job.dataset_file, job.job.dataset_format, train_fraction=spec.training.train_fraction)["test"]
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    examples = task.encode(rows, "test", tokenizer, inner, job.job, sink)
+    calls = 0
+
+    def between() -> None:
+        nonlocal calls
+        calls += 1
+        report(calls / (calls + HALF_WAY_CALLS))
+
+    evaluator = Evaluator(
+        torch.device("cpu"),
+        spec.training.per_device_eval_batch_size,
+        _padding(tokenizer),
+        False,
+        between,
+        sink.log,
+        task.collate,
+        spec.training.max_new_tokens,
+    )
+    return Scored(examples, task.evaluate(model, examples, evaluator, generate=True))
+
+
+def _loaded(job: ExportJob) -> tuple[nn.Module, PreTrainedTokenizerBase, str, list[str]]:
+    """Model, tokenizer, the library that loaded them, and the tensors that the files lack."""
+    folder = Path(job.job.output)
+    if job.format.merged:
+        model, report = TASKS[job.job.spec.task].AUTO.from_pretrained(
+            str(folder), dtype="auto", use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+        return model.eval(), load_tokenizer(folder), _named("transformers"), sorted(report["missing_keys"])
+    # with another head than the one that the run began with: one that is not loaded must not look right
+    spec = job.job.spec
+    training = spec.training.model_copy(update={"seed": spec.training.seed + 1})
+    other = job.job.model_copy(update={"spec": spec.model_copy(update={"training": training})})
+    base, tokenizer = base_model(other, torch.float32)
+    adapted = attach(base, job.model_copy(update={"job": other, "weights": str(folder)}))
+    return adapted, tokenizer, _named("peft" if isinstance(adapted, PeftModel) else "transformers"), []
+
+
+def _named(package: str) -> str:
+    return f"{'PEFT' if package == 'peft' else package} {version(package)}"
+
+
+def _with_missing(weights: WeightCheck | None, missing: Sequence[str]) -> WeightCheck:
+    known = weights or WeightCheck(tensors=0, wrong=[], largest_error=0.0)
+    return known.model_copy(update={"wrong": list(dict.fromkeys([*known.wrong, *missing]))})
+
+
+def _padding(tokenizer: PreTrainedTokenizerBase) -> int:
+    if tokenizer.pad_token_id is None:
+        raise RunFailed(FailureCode.INTERNAL, _("The exported tokenizer has no padding token."))
+    return int(tokenizer.pad_token_id)
+
+
+def _compared(
+    job: ExportJob, examples: Examples, predictions: Predictions, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int | None, TextDifference | None]:
+    """The number of equal predictions, and the earliest difference of generated texts; None where the run has none."""
+    if not job.predictions or "prediction" not in predictions.columns:
+        return None, None
+    table = pq.read_table(job.predictions, columns=["item", "prediction"]).to_pydict()
+    theirs, ours = dict(zip(table["item"], table["prediction"], strict=True)), predictions.columns["prediction"]
+    pairs = [(row.item, theirs[row.item], own) for row, own in zip(examples.rows, ours, strict=True)]
+    different = [pair for pair in pairs if pair[1] != pair[2]]
+    found = [_first(item, run, own, tokenizer) for item, run, own in different if isinstance(run, str)]
+    return len(pairs) - len(different), min(found, key=lambda difference: difference.token, default=None)
+
+
+def _first(item: str, run: str, export: str, tokenizer: PreTrainedTokenizerBase) -> TextDifference:
+    """The first token in which two texts differ."""
+    sides: list[list[str]] = []
+    for text in (run, export):
+        ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
+        sides.append([str(tokenizer.decode([token])) for token in ids])
+    ours, theirs = sides
+    place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
+    return TextDifference(
+        item=item, token=place, run="".join(ours[place : place + 1]), export="".join(theirs[place : place + 1])
+    )
