@@ -113,7 +113,7 @@ def _register_dataset(found: Deployment) -> None:
 
 def _register_model(api: Api, found: Deployment) -> Any:
     model = api.post("/models", {"name": "tiny", "source": "directory", "location": found.here("/models/tiny")})
-    deadline = monotonic() + 90
+    deadline = monotonic() + 300
     while model["status"] == "inspecting" and monotonic() < deadline:
         sleep(0.3)
         model = api.get("/models/tiny")
