@@ -25,6 +25,7 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import METRICS, TASKS
 from app.main import create_app
+from app.services import recipes
 from app.settings import ROOT, Settings
 from tests.integration.container_files import compose_variables
 
@@ -206,3 +207,15 @@ def test_every_test_that_reliability_rests_on_exists_and_every_fault_has_one() -
     files = {path.name for path in (ROOT / "tests" / "faults").glob("test_[0-9]*.py")}
     assert {name for _, name, _ in rows} == files, "docs/reliability.md has a row for each fault"
     assert {int(row) for row, _, _ in rows} == FAULTS
+
+
+def test_every_recipe_has_its_card_and_its_row() -> None:
+    page = (DOCS / "recipes.md").read_text()
+    cards = re.findall(r"^### (.+): (?:reproduced|not reproduced|undecided)$", page, re.MULTILINE)
+    files = {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
+    assert files == recipes.library().keys() and len(files) >= 8
+    assert sorted(cards) == sorted(recipe.title for recipe in recipes.library().values())
+    assert "not run yet" not in page.lower()
+    for recipe in recipes.library().values():
+        assert f"| `{recipe.id}` | {recipe.claim} |" in page
+        assert f"- Rule: {recipe.rule}" in " ".join(page.split()), recipe.id

@@ -2,7 +2,8 @@
 
 contrast      Σ w_a · mean(a): the crossed random-effects interval of `intervals.difference`, between the weighted sum
               of the arms with positive weights and that of the others; runs of one seed are combined
-forgetting    difference of two arms' means over seeds: Welch's t
+forgetting    difference of two arms' means over seeds: Welch's t. As a contrast, it decides nothing where the tuning
+              of an arm chose a value at the edge of its search
 rate ratio    10^(x − y), where x and y are the peaks of parabolas through the best log-rate and its neighbours;
               percentile bootstrap over seeds and items. Resampling S seeds understates their variance by (S − 1)/S, so
               their deviations are widened by √(S/(S − 1)). Nothing is decided where more samples have a peak at the
@@ -129,7 +130,21 @@ def _contrast(statistic: Contrast, arms: dict[str, StudyArm], confidence: float)
     up = sum(weight * matrix for weight, matrix in zip(weights, scores, strict=True) if weight > 0)
     down = sum(-weight * matrix for weight, matrix in zip(weights, scores, strict=True) if weight < 0)
     found = difference(np.asarray(up), np.asarray(down), confidence)
-    return Estimate(found.delta / POINT, found.low / POINT, found.high / POINT)
+    estimate = Estimate(found.delta / POINT, found.low / POINT, found.high / POINT)
+    return _unless_at_edge(estimate, [arms[title] for title in statistic.arms])
+
+
+def _unless_at_edge(estimate: Estimate, arms: Sequence[StudyArm]) -> Estimate:
+    """The estimate of arms whose tuning, if any, chose values inside its search. Raises _Undecidable: an arm at an edge
+    may be better than its runs show."""
+    at_edge = [f"{arm.title}: {', '.join(arm.tuning.edges)}" for arm in arms if arm.tuning and arm.tuning.edges]
+    if at_edge:
+        what = _(
+            "Tuning chose a value at the edge of those tried (%(edges)s): a better value may lie beyond",
+            edges="; ".join(at_edge),
+        )
+        raise _Undecidable(what, estimate)
+    return estimate
 
 
 def _forgetting(statistic: Forgetting, arms: dict[str, StudyArm], confidence: float) -> Estimate:
@@ -142,11 +157,11 @@ def _forgetting(statistic: Forgetting, arms: dict[str, StudyArm], confidence: fl
     means = [fmean(sample) for sample in samples]
     parts = [float(np.var(sample, ddof=1)) / len(sample) for sample in samples]
     variance, delta = sum(parts), means[0] - means[1]
-    if variance == 0:
-        return Estimate(delta, delta, delta)
-    df = variance**2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True))
-    half = student(confidence, df) * sqrt(variance)
-    return Estimate(delta, delta - half, delta + half)
+    half = 0.0
+    if variance:
+        df = variance**2 / sum(part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True))
+        half = student(confidence, df) * sqrt(variance)
+    return _unless_at_edge(Estimate(delta, delta - half, delta + half), [arms[title] for title in statistic.arms])
 
 
 def _rate_ratio(statistic: RateRatio, arms: dict[str, StudyArm], confidence: float) -> Estimate:

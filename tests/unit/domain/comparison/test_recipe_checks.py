@@ -1,5 +1,6 @@
 """The statistics of recipes on scores whose answer is known."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,11 @@ from app.domain.comparison.study import StudyComparison, compare
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import Forgetting as Measured
 from app.domain.runs.status import RunStatus
+from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.next_step import Chosen
 from app.domain.studies.recipes import Check, Condition, Contrast, Forgetting, RateRatio, SeedNoise, Statistic
+from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
 from app.domain.studies.spec import StudySpec
 from tests.results import result
 
@@ -114,6 +118,33 @@ def test_only_seeds_that_every_arm_has_are_combined() -> None:
     assert value(contrast(a=1, b=-1), both) == value(
         contrast(a=1, b=-1), study({"a": scores(0.8, 2), "b": scores(0.9, 2)})
     )
+
+
+@pytest.mark.parametrize(("best", "decides"), [(0, False), (1, True), (2, False)])
+def test_a_contrast_decides_nothing_where_tuning_chose_an_edge(best: int, decides: bool) -> None:
+    comparison = study({"a": scores(0.8), "b": scores(0.9, shift=5)})
+    space = SearchSpace(learning_rate=DimensionSpec(values=(1e-4, 3e-4, 9e-4)))
+    step = Chosen(Configuration(learning_rate=(1e-4, 3e-4, 9e-4)[best]))
+    arms = {arm.title: arm for arm in comparison.arms}
+    arms["b"] = replace(arms["b"], tuning=ArmTuning(space, "trials", 3, (), step, graded=False))
+    untuned = finding(contrast(a=1, b=-1), comparison)
+    only = finding(contrast(a=1, b=-1), replace(comparison, arms=tuple(arms.values())))
+    assert only.estimate == untuned.estimate and only.estimate is not None, "the numbers stay"
+    assert (only.interval is not None) is decides
+    if not decides:
+        assert "edge of those tried (b: learning_rate)" in str(only.why)
+
+
+def test_forgetting_decides_nothing_where_tuning_chose_an_edge() -> None:
+    comparison = study({n: scores(0.8) for n in "ab"}, {"a": [0.1, 0.2, 0.3], "b": [0.5, 0.7, 0.9]})
+    statistic = Forgetting(kind="forgetting", arm="a", other="b")
+    assert finding(statistic, comparison).interval
+    space = SearchSpace(learning_rate=DimensionSpec(values=(1e-4, 3e-4, 9e-4)))
+    step = Chosen(Configuration(learning_rate=9e-4))
+    first, second = comparison.arms
+    tuned = replace(first, tuning=ArmTuning(space, "trials", 3, (), step, graded=False))
+    only = finding(statistic, replace(comparison, arms=(tuned, second)))
+    assert only.estimate and only.interval is None and "a: learning_rate" in str(only.why)
 
 
 def test_forgetting_is_compared_by_welchs_t() -> None:
