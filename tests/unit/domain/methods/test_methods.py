@@ -220,6 +220,7 @@ def test_a_rank_that_gains_nothing_is_warned_about(spec: MethodSpec, path: str, 
 def test_a_low_rank_update_of_the_attention_alone_is_advised_against(targets: str | list[str]) -> None:
     (advice,) = LoraSpec(r=8, target_modules=targets).advice(BERT)
     assert (advice.path, advice.remedy) == ("target_modules", 'Use "all-linear"')
+    assert "reports this of attention-only LoRA" in advice.message and "did not reproduce" in advice.message
     assert LoraSpec(r=8, target_modules=["query", "output.dense"]).advice(BERT) == []
     assert LoraSpec(r=8).advice(BERT) == []
 
