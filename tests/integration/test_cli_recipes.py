@@ -18,7 +18,7 @@ def test_recipes_are_listed_shown_run_and_judged(
     assert vezna(monkeypatch, "recipes", "list", "--url", server) == 0
     assert "attention-only" in capsys.readouterr().out
     assert vezna(monkeypatch, "recipes", "show", "seed-noise", "--url", server) == 0
-    assert "Rule: Reproduced, the difference is larger than seed noise" in capsys.readouterr().out
+    assert "No outcome judges Lily, which does not run here" in capsys.readouterr().out
     assert vezna(monkeypatch, "recipes", "card", "seed-noise", "--url", server) == 1
     assert "has not run here yet" in capsys.readouterr().err
     where = ("--model", "tiny", "--data", "small", "--url", server)
@@ -28,7 +28,7 @@ def test_recipes_are_listed_shown_run_and_judged(
         finish(registered, run_id, 0.875 if run_id % 3 else 0.75)
     assert vezna(monkeypatch, "recipes", "card", "seed-noise", "--url", server) == 0
     shown = capsys.readouterr().out
-    assert "not reproduced" in shown and "Paper: 1.7 points apart" in shown and "Published: " in shown
+    assert "not reproduced" in shown and "Paper: 1.7 points apart on 1,319 items" in shown and "Published: " in shown
     assert vezna(monkeypatch, "recipes", "card", "seed-noise", "--study", "1", "--json", "--url", server) == 0
     assert json.loads(capsys.readouterr().out)["outcome"] == "not_reproduced"
 

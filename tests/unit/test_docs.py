@@ -209,7 +209,7 @@ def test_every_test_that_reliability_rests_on_exists_and_every_fault_has_one() -
     assert {int(row) for row, _, _ in rows} == FAULTS
 
 
-def test_every_recipe_has_its_card_and_its_row() -> None:
+def test_every_recipe_has_a_card_with_its_rule() -> None:
     page = (DOCS / "recipes.md").read_text()
     cards = re.findall(r"^### (.+): (?:reproduced|not reproduced|undecided)$", page, re.MULTILINE)
     files = {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
@@ -217,5 +217,4 @@ def test_every_recipe_has_its_card_and_its_row() -> None:
     assert sorted(cards) == sorted(recipe.title for recipe in recipes.library().values())
     assert "not run yet" not in page.lower()
     for recipe in recipes.library().values():
-        assert f"| `{recipe.id}` | {recipe.claim} |" in page
         assert f"- Rule: {recipe.rule}" in " ".join(page.split()), recipe.id

@@ -63,6 +63,7 @@ def test_a_recipe_has_a_page_with_its_rule_and_its_file(full: TestClient) -> Non
 
 def test_published_drift_and_spread_stand_apart_with_versions(full: TestClient) -> None:
     page = words(full, "/recipes/seed-noise")
+    assert "No outcome judges Lily" in page and "1,319 items, and fewer items give more noise" in page
     assert "From transformers 4.57.1, torch 2.9.0, peft 0.18.1.dev0 to transformers 5.13.1" in page
     assert "common drift −1.8 points, residual spread 0.9; 11 of 11 configurations fell." in page
     assert "residual spread 0.2, over 9 configurations" in page
@@ -256,6 +257,6 @@ def test_what_fits_no_live_worker_can_be_queued_anyway(registered_only: TestClie
     form = re.search(r'<form method="post" action="/recipes/rank-ladder/run">(.*?)</form>', refused.text, re.DOTALL)
     assert form and "Queue it anyway" in form[1]
     fields = dict(re.findall(r'name="(\w+)"\s+value="([^"]*)"', form[1]))
-    assert fields.pop("idempotency_key")
+    assert fields.pop("idempotency_key") and fields.pop("csrf_token")
     assert fields == ON | {"general_text": "", "insist": "true"}
     assert registered_only.post("/recipes/rank-ladder/run", data=fields).status_code == 303
