@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 from math import floor, log, sqrt
+from statistics import NormalDist
 
 import numpy as np
 
+from app.domain.comparison.distributions import chi_square_quantile
 from app.domain.comparison.intervals import CONFIDENCE, INTERIM_LOOK_FACTOR, Difference, Scores, spread, student
 from app.domain.tasks import MetricName
 
@@ -21,6 +23,8 @@ SEEDS_TRIED = (3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 50, MOST_SEEDS)
 """Where seeds and items are both to grow."""
 
 DF_STEP = 1.03
+QUANTILES = 20
+"""At which the distribution of an estimated seed variance is taken."""
 
 SCORE = 0.9
 """Assumed of a metric whose items are right or wrong."""
@@ -148,18 +152,77 @@ def detectable_difference(
     stays whatever the seeds. `seed_sd`, the sd over seeds of one run's score on these items, is SEED_SD and the rest of
     the disagreement. With one seed it is the items' part only. ValueError if the numbers make no study.
     """
+    confidence = 1 - (1 - confidence) / max(comparisons, 1)
+    parts = _planned(items, seeds, score, graded, disagreement, seed_sd)
+    variance, df = _plan_spread(parts, seeds, items)
+    return student(confidence, df) * sqrt(variance)
+
+
+def power_within(
+    items: int,
+    seeds: int,
+    score: float,
+    margin: float,
+    *,
+    graded: bool = False,
+    disagreement: float | None = None,
+    seed_sd: float | None = None,
+    comparisons: int = 1,
+    confidence: float = CONFIDENCE,
+) -> float:
+    """The power of the verdict "within the margin", from 0 to 1: the probability that the whole interval lies within
+    ± `margin` (in the metric's unit) where the arms truly do not differ. The rest is as in `detectable_difference`.
+
+    It is the power of two one-sided tests (Schuirmann 1987; Phillips 1990, "Power of the two one-sided tests procedure
+    in bioequivalence"). The interval D ± t·√v lies within ± M if |D| < M − t·√v. D is normal with mean 0 and variance
+    V, and independent of the estimates of the variances. So
+
+        power = E[ 2·Φ((M − t·√v)/√V) − 1 ], 0 where t·√v exceeds M,
+
+    over the estimated seed variances of the two arms. Each is its expectation times χ²(S − 1)/(S − 1), and is taken at
+    QUANTILES equally probable values; v and the degrees of freedom of t follow from each pair. The variances over items
+    are taken as known, for items are many. A half-width that is just below the margin is not enough: where the two are
+    equal, this is a few percent.
+    """
+    confidence = 1 - (1 - confidence) / max(comparisons, 1)
+    parts = _planned(items, seeds, score, graded, disagreement, seed_sd)
+    sd = sqrt(_plan_spread(parts, seeds, items)[0])
+
+    def within(shares: tuple[float, float]) -> float:
+        variance, df = _plan_spread(parts, seeds, items, shares)
+        return max(2 * NormalDist().cdf((margin - student(confidence, df) * sqrt(variance)) / sd) - 1, 0.0)
+
+    if seeds == 1:
+        return within((1.0, 1.0))
+    df = seeds - 1
+    shares = [chi_square_quantile(df, (k + 0.5) / QUANTILES) / df for k in range(QUANTILES)]
+    same = sum(within((share, share)) for share in shares)
+    return (same + 2 * sum(map(within, combinations(shares, 2)))) / QUANTILES**2
+
+
+def _planned(
+    items: int, seeds: int, score: float, graded: bool, disagreement: float | None, seed_sd: float | None
+) -> _Parts:
+    """The variances to expect of a study, from the assumptions of `detectable_difference`."""
     if items < 2 or seeds < 1 or not 0 <= score <= 1:
         raise ValueError("a plan needs two items and one seed at least, and a score between 0 and 1")
-    confidence = 1 - (1 - confidence) / max(comparisons, 1)
     assumed = DISAGREEMENT * (1 - score) * (GRADED if graded else 1)
     disagree = max(assumed if disagreement is None else disagreement, 1 / items)
     if seeds == 1:
-        return student(confidence, items - 1) * sqrt(disagree / items)
+        return _Parts(disagree, 0.0, 0.0, 0.0, 0.0)
     # Two runs of one arm disagree on the rest of it, and each brings half.
     residual = (1 - LASTING) * disagree / 2
     seed = SEED_SD**2 if seed_sd is None else max(seed_sd**2 - residual / items, 0.0)
-    parts = _Parts(LASTING * disagree, seed, seed, residual, residual)
-    return _half_width(parts, seeds, seeds, items, confidence)
+    return _Parts(LASTING * disagree, seed, seed, residual, residual)
+
+
+def _plan_spread(
+    parts: _Parts, seeds: int, items: int, shares: tuple[float, float] = (1.0, 1.0)
+) -> tuple[float, float]:
+    """V of a plan and its degrees of freedom; `shares` as in `_spread`."""
+    if seeds == 1:
+        return parts.item / items, items - 1
+    return _spread(parts, seeds, seeds, items, shares)
 
 
 def observed_disagreement(arms: Iterable[Scores]) -> float | None:
@@ -191,12 +254,6 @@ def _parts(difference: Difference) -> tuple[_Parts, bool]:
     )
 
 
-def _half_width(parts: _Parts, seeds: int, reference_seeds: int, items: int, confidence: float) -> float:
-    """t·√V that the variances would give with other numbers of seeds and items; two seeds or more in both."""
-    variance, df = _spread(parts, seeds, reference_seeds, items)
-    return student(confidence, df) * sqrt(variance)
-
-
 def _narrower(variance: float, df: float, confidence: float, half_width: float) -> bool:
     """Whether t·√V is below a half-width. The same degrees of freedom seldom occur twice, and a quantile takes long; so
     first those of the powers of DF_STEP on both sides of them are tried, which are few and remembered."""
@@ -207,13 +264,16 @@ def _narrower(variance: float, df: float, confidence: float, half_width: float) 
     return student(confidence, fewest) * sd < half_width or student(confidence, df) * sd < half_width
 
 
-def _spread(parts: _Parts, seeds: int, reference_seeds: int, items: int) -> tuple[float, float]:
-    """V and its degrees of freedom."""
+def _spread(
+    parts: _Parts, seeds: int, reference_seeds: int, items: int, shares: tuple[float, float] = (1.0, 1.0)
+) -> tuple[float, float]:
+    """V and its degrees of freedom, where the estimated seed variances of arm and reference are these shares of those
+    expected."""
     e_a, e_b = parts.residual, parts.reference_residual
     v_i = (parts.item + e_a / seeds + e_b / reference_seeds) / items
     return spread(
         v_i,
         items,
-        (parts.seed + e_a / items, e_a, seeds),
-        (parts.reference_seed + e_b / items, e_b, reference_seeds),
+        (shares[0] * (parts.seed + e_a / items), e_a, seeds),
+        (shares[1] * (parts.reference_seed + e_b / items), e_b, reference_seeds),
     )

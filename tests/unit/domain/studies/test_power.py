@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from app import sample
 from app.domain.comparison.intervals import Difference, Scores, difference
 from app.domain.comparison.verdict import VerdictKind, confidence_after, word
 from app.domain.studies import power
-from app.domain.studies.power import detectable_difference, observed_disagreement, required_sample
+from app.domain.studies.power import detectable_difference, observed_disagreement, power_within, required_sample
 
 
 def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:
@@ -149,3 +150,52 @@ def test_a_difference_that_is_the_same_on_every_item_is_no_disagreement() -> Non
 def test_one_arm_alone_shows_no_disagreement() -> None:
     assert observed_disagreement([np.ones((3, 10))]) is None
     assert observed_disagreement([np.ones((3, 10)), np.ones((0, 10))]) is None
+
+
+@pytest.mark.parametrize(("margin", "comparisons"), [(0.03, 1), (0.04, 1), (0.04, 3)])
+def test_the_power_of_within_is_the_share_of_simulated_studies_whose_interval_lies_within(
+    margin: float, comparisons: int
+) -> None:
+    items, seeds, score, studies = 200, 4, 0.89, 500
+    disagree = power.DISAGREEMENT * (1 - score)
+    residual, lasting = (1 - power.LASTING) * disagree / 2, power.LASTING * disagree
+    rng = np.random.default_rng(7)
+
+    def arm() -> Scores:
+        seed = power.SEED_SD * rng.standard_normal((seeds, 1))
+        return np.asarray(seed + np.sqrt(residual) * rng.standard_normal((seeds, items)))
+
+    def within() -> bool:
+        a = arm() + np.sqrt(lasting) * rng.standard_normal(items)
+        seen = difference(a, arm(), 1 - 0.05 / comparisons)
+        return word(seen.low, seen.high, margin) is VerdictKind.WITHIN
+
+    share = sum(within() for _ in range(studies)) / studies
+    planned = power_within(items, seeds, score, margin, comparisons=comparisons)
+    assert planned == pytest.approx(share, abs=0.05)
+    assert 0.1 < planned < 0.9, "a case that tells formulas apart"
+
+
+def test_a_half_width_as_wide_as_the_margin_gives_little_power_and_a_wide_margin_all() -> None:
+    half_width = detectable_difference(646, 4, 0.89)
+    assert power_within(646, 4, 0.89, half_width) < 0.1
+    assert power_within(646, 4, 0.89, 4 * half_width) > 0.999
+    assert power_within(646, 4, 0.89, 0.2 * half_width) == 0
+    assert power_within(646, 4, 0.89, 0.02) < power_within(646, 8, 0.89, 0.02) < power_within(2000, 8, 0.89, 0.02)
+
+
+def test_one_seed_has_the_power_of_the_items_alone_and_a_plan_without_items_none() -> None:
+    assert power_within(2000, 1, 0.89, 0.02) > power_within(2000, 2, 0.89, 0.02)
+    with pytest.raises(ValueError, match="two items"):
+        power_within(1, 3, 0.89, 0.02)
+
+
+def test_the_power_of_the_sample_studies_is_what_the_docs_say() -> None:
+    headlines, margin = sample.study(), sample.study().margin_points / 100
+    seeds = len(headlines.seeds)
+    powers = [power_within(646, seeds, 0.89, margin, comparisons=comparisons) for comparisons in (3, 1)]
+    assert powers == pytest.approx([0.11, 0.38], abs=0.005)
+    language = sample.language_study()
+    plan = (sample.TITLES_TEST, len(language.seeds))
+    powers = [power_within(*plan, score, language.margin_points / 100, graded=True) for score in (0.35, 0.22)]
+    assert powers == pytest.approx([0.33, 0.20], abs=0.005)
