@@ -124,6 +124,8 @@ class Comparison(Generic[A]):
     """And no other of them ran at the same time on the same worker."""
     scores_comparable: bool = True
     """All scores are of the same items by the same metric."""
+    attention_only: frozenset[str] = frozenset()
+    """Arms with a low-rank update of attention layers alone, where that is known."""
 
     @property
     def reference(self) -> A:
@@ -156,7 +158,8 @@ class Comparison(Generic[A]):
 
         The first class that has an arm: better than the reference; within its margin; one of these as a hint;
         undecided; worse (also as a hint). Within a class the arm with the lowest cost, since a comparison looks for a
-        cheaper method; among the worse ones the arm that loses least.
+        cheaper method; among the worse ones the arm that loses least. An arm that adapts attention alone comes after
+        the others of its class until it is shown to be good enough: pages advise against it.
         """
         good = (VerdictKind.BETTER, VerdictKind.WITHIN)
         classes: tuple[Callable[[ArmVerdict], bool], ...] = (
@@ -167,7 +170,8 @@ class Comparison(Generic[A]):
         )
         for belongs in classes:
             if arms := [arm for arm in self.others if arm.verdict and belongs(arm.verdict)]:
-                return min(arms, key=self.cost)
+                wide = [arm for arm in arms if arm.verdict_kind in good or arm.title not in self.attention_only]
+                return min(wide or arms, key=self.cost)
         worse = [arm for arm in self.others if arm.verdict_kind in (VerdictKind.WORSE, VerdictKind.HINT)]
         return max(worse, key=_delta, default=None)
 

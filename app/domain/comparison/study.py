@@ -124,8 +124,6 @@ class StudyComparison(Comparison[StudyArm]):
     """The first question: does fine-tuning help at all? The arms have verdicts only where the answer is not no."""
     labels: tuple[str, ...]
     """Of the dataset."""
-    attention_only: frozenset[str]
-    """Arms with a low-rank update of attention layers alone."""
 
     @property
     def runs_overlapped(self) -> bool:

@@ -1,6 +1,7 @@
 """What a study says of arms that adapt attention alone."""
 
 from app.domain.comparison.study import StudyComparison
+from app.domain.comparison.verdict import VerdictKind
 from app.domain.methods import LoraSpec
 from app.domain.studies.arms import ArmSpec
 from app.services import studies as study_service
@@ -38,3 +39,16 @@ def test_an_arm_that_is_good_enough_is_not_warned_about() -> None:
     assert good.attention_only == {"LoRA r=8"}
     assert attention_arms(good) == []
     assert attention_arms(weighed(FULL, WIDE, narrow=0.9)) == []
+
+
+def test_of_undecided_arms_one_on_attention_alone_leads_the_headline_only_if_there_is_no_other() -> None:
+    """In these studies all LoRA arms cost the same, and the first would lead."""
+    both, alone = weighed(FULL, NARROW, WIDE, narrow=0.888), weighed(FULL, NARROW, narrow=0.888)
+    undecided = [arm.title for arm in both.others if arm.verdict_kind is VerdictKind.UNDECIDED]
+    assert undecided == ["narrow", "wide"]
+    assert [study.focus.title for study in (both, alone) if study.focus] == ["wide", "narrow"]
+
+
+def test_an_arm_on_attention_alone_that_is_good_enough_leads_by_its_cost() -> None:
+    good = weighed(FULL, NARROW, WIDE, narrow=0.95)
+    assert good.focus and good.focus.title == "narrow"
