@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from math import log10
+from math import log10, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -148,6 +148,8 @@ class Claims:
     """Called better or worse."""
     false: float
     """Called so, and the arms are not so at the configurations that they ran at."""
+    equal: float
+    """Called so, of the studies whose arms ran at equally good configurations."""
     unlike: float
     """The arms ran at configurations that are not equally good."""
     widened: float
@@ -169,7 +171,7 @@ def judged(final: Design, pairs: Sequence[tuple[Found, Found]], seed: int = 0, a
     for first, second in pairs:
         at = first.accuracy, round(second.accuracy + ahead, 3)
         by_pair.setdefault(at, []).append(first.variance + second.variance)
-    totals = np.zeros(5)
+    totals, alike, called = np.zeros(5), 0, 0
     for (a, b), variances in by_pair.items():
         own_seed = seed + 1 + round(1000 * a) * 1000 + round(1000 * b)
         all_studies = studies(replace(final, accuracies=(a, b)), len(variances), own_seed)
@@ -177,10 +179,11 @@ def judged(final: Design, pairs: Sequence[tuple[Found, Found]], seed: int = 0, a
             seen = difference(other, own)
             wider = replace(seen, variance=seen.variance + variance)
             false = seen.excludes_zero and (b - a) * seen.delta <= 0
+            alike, called = alike + (a == b), called + (a == b and seen.excludes_zero)
             totals += (seen.excludes_zero, false, wider.excludes_zero, seen.half_width, wider.half_width)
     any_, false, widened, width, wider_width = totals / len(pairs)
     unlike = sum(len(some) for (a, b), some in by_pair.items() if round(b - ahead, 3) != a) / len(pairs)
-    return Claims(any_, false, unlike, widened, 100 * width, 100 * wider_width)
+    return Claims(any_, false, called / alike if alike else nan, unlike, widened, 100 * width, 100 * wider_width)
 
 
 def main() -> None:
@@ -188,11 +191,11 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     kinds = sys.argv[2].split(",") if len(sys.argv) > 2 else list(SEARCHES)
     print(
-        "| search | cost | validation | seeds, test items | unlike | any claim | false at the chosen | widened |",
+        "| search | cost | validation | seeds, test items | unlike | any claim | false at the chosen | if alike |",
         end="",
     )
-    print(" half-width | widened | 3 points better, found | widened |")
-    print("|" + "---|" * 12)
+    print(" widened | half-width | widened | 3 points better, found | widened |")
+    print("|" + "---|" * 13)
     if "rates" in kinds:
         for final in FINALS:  # without a cost the search chooses among equals
             _row("any", 0.0, "any", final, [(Found(BEST, 0.0), Found(BEST, 0.0))] * count)
@@ -204,7 +207,7 @@ def main() -> None:
 
 def _row(kind: str, cost: float, validation: str, final: Design, pairs: Sequence[tuple[Found, Found]]) -> None:
     found, ahead = judged(final, pairs), judged(final, pairs[: len(pairs) // 5], ahead=0.03)
-    shares = " | ".join(f"{share:.2%}" for share in (found.unlike, found.any, found.false, found.widened))
+    shares = " | ".join(f"{share:.2%}" for share in (found.unlike, found.any, found.false, found.equal, found.widened))
     power = " | ".join(f"{share:.0%}" for share in (ahead.any, ahead.widened))
     widths = f"{found.width:.2f} | {found.wider:.2f}"
     place = f"{100 * cost:g} | {validation} | {final.seeds}, {final.items}"

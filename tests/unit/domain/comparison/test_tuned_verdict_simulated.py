@@ -44,10 +44,13 @@ def test_choosing_on_validation_makes_no_difference_where_there_is_none() -> Non
     assert claims("halving", 0.0, 20).unlike == 0.0
 
 
-@pytest.mark.parametrize("kind", ["rates", "random", "halving"])
+@pytest.mark.parametrize("kind", ["rates", "grid", "random", "halving"])
 def test_what_is_said_of_arms_at_their_configurations_is_seldom_false(kind: str) -> None:
     found = [claims(kind, cost) for cost in (0.01, 0.04)]
     assert np.mean([one.false for one in found]) <= 0.05
+    for one in found:
+        alike = STUDIES * (1 - one.unlike)
+        assert one.equal <= 0.06 + 3 * sqrt(0.06 * 0.94 / alike), "arms at equally good configurations"
     assert all(one.unlike > 0.1 for one in found), "150 items do not tell such configurations apart"
 
 
