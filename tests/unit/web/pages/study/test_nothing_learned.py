@@ -12,6 +12,7 @@ from app.store.session import Database
 from app.store.tables import EstimateRow
 from tests import filled, filled_learning
 from tests.factories import seed_study
+from tests.forms import without_tokens
 
 HEADLINE = "Nothing was learned: every arm predicts “positive” for almost all test items"
 
@@ -75,7 +76,7 @@ def test_corrected_data_are_to_be_chosen_and_an_unknown_remedy_changes_nothing(
     prepared = registered_only.get(f"/studies/new?from_study={study}&remedy=labels")
     assert prepared.status_code == 200 and "drug-reviews" in prepared.text
     unknown, plain = (
-        re.sub(r'name="idempotency_key"\s+value="[^"]+"', "", registered_only.get(f"/studies/new?{query}").text)
+        without_tokens(registered_only.get(f"/studies/new?{query}").text)
         for query in (f"from_study={study}&remedy=prayer", f"from_study={study}")
     )
     assert unknown == plain
