@@ -16,7 +16,7 @@ from app.store.files import Files
 from app.store.session import Database
 from app.web import api
 from app.web.forms.sent import from_own_page
-from app.web.http import errors, idempotency
+from app.web.http import csrf, errors, idempotency
 from app.web.http.body_limit import Application
 from app.web.http.feed import Feed
 from app.web.http.gate import Gate
@@ -89,7 +89,9 @@ def serve() -> FastAPI:
     settings = load()
     logs.configure(settings)
     _keep_freed_memory()
-    return create_app(settings)
+    app = create_app(settings)
+    csrf.prepare(app)
+    return app
 
 
 def _keep_freed_memory() -> None:

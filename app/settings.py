@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     """Address at which commands call the server, which always answers to its name."""
 
     forwarded_allow_ips: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
-    """Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, or `*` (as
+    """Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed (as
     `model_roots`); from any other address these headers are ignored."""
     requests_per_minute: int = Field(default=1200, ge=0)
     """Requests that a client of another machine may send to a web process in a minute; 0 is no limit."""
@@ -194,12 +194,17 @@ class Settings(BaseSettings):
     def _proxies_are_addresses(cls, proxies: list[str]) -> list[str]:
         for proxy in proxies:
             try:
-                if proxy != "*":
-                    ip_network(proxy)
+                every = proxy == "*" or ip_network(proxy).prefixlen == 0
             except ValueError:
                 raise ValueError(
-                    f"{proxy} is not an address or a network: write 10.0.0.5 or 10.0.0.0/24, or * for every client"
+                    f"{proxy} is not an address or a network: write the proxy's address, such as 10.0.0.5, or its "
+                    "network, such as 10.0.0.0/24"
                 ) from None
+            if every:
+                raise ValueError(
+                    f"{proxy} would trust every client, which could then claim any address: write the proxy's "
+                    "address, such as 10.0.0.5, or its network, such as 10.0.0.0/24"
+                )
         return proxies
 
     @field_validator("metrics_address")

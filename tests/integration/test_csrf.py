@@ -1,5 +1,6 @@
 """Forms that another site sends change nothing: every form has a token, and every route of a page asks for it."""
 
+import hashlib
 import re
 import shutil
 import stat
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import func, select
 
+from app.domain.errors import Unavailable
 from app.main import create_app
 from app.settings import ROOT, Settings
 from app.store.tables import Base
@@ -152,6 +154,19 @@ def test_machines_with_the_same_database_have_the_same_key_without_a_file(tmp_pa
 
     assert key("a-password", "one") == key("a-password", "two") != key("another", "one")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_key_of_a_password_costs_what_scrypt_costs(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, database_url=SecretStr("postgresql://vezna:a-password@host/vezna"))
+    key = hashlib.scrypt(b"a-password", salt=b"vezna: tokens in forms", n=2**15, r=8, p=3, maxmem=2**27, dklen=32)
+    assert csrf.key_of(settings) == key
+
+
+@pytest.mark.parametrize("content", ["", "00", "0" * 63, "0" * 65, "g" * 64, "\udcff"])
+def test_a_file_without_a_whole_key_is_refused_and_says_what_to_do(tmp_path: Path, content: str) -> None:
+    (tmp_path / csrf.KEY_FILE).write_text(content, errors="surrogateescape")
+    with pytest.raises(Unavailable, match=r"forms\.key does not hold a key of 32 bytes.* Remove the file and start"):
+        csrf.key_of(Settings(home=tmp_path))
 
 
 def test_a_key_that_cannot_be_kept_is_that_of_the_process(tmp_path: Path) -> None:

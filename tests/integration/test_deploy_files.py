@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -150,12 +151,17 @@ def test_caddy_accepts_its_file() -> None:
 
 
 def test_the_proxy_tells_the_server_its_name_and_has_a_password() -> None:
-    services = compose(GIVEN, ROOT / "compose.proxy.yml")["services"]
-    proxied = {"VEZNA_ALLOWED_HOSTS": "localhost", "VEZNA_FORWARDED_ALLOW_IPS": "172.31.255.2"}
+    file = compose(GIVEN, ROOT / "compose.proxy.yml")
+    services = file["services"]
+    proxied = {"VEZNA_ALLOWED_HOSTS": "localhost", "VEZNA_FORWARDED_ALLOW_IPS": "10.213.77.2"}
     assert services["web"] == {"environment": proxied, "networks": ["edge"]}
     proxy = services["proxy"]
     assert proxy["cap_drop"] == ["ALL"] and proxy["cap_add"] == ["NET_BIND_SERVICE"] and proxy["read_only"]
-    assert proxy["networks"] == {"edge": {"ipv4_address": "172.31.255.2"}}  # not where the database is
+    assert proxy["networks"] == {"edge": {"ipv4_address": "10.213.77.2"}}  # not where the database is
+    [edge] = file["networks"]["edge"]["ipam"]["config"]
+    fixed, network, others = ip_address("10.213.77.2"), ip_network(edge["subnet"]), ip_network(edge["ip_range"])
+    assert fixed in network and others.subnet_of(network)
+    assert fixed not in others and str(fixed) != edge["gateway"]  # `web` starts first and takes an address of `others`
 
 
 def test_other_machines_come_in_by_one_private_address() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.domain.errors import TooMany
 from app.main import MOST_BODY_BYTES, create_app
 from app.settings import ROOT, Settings
 from app.web.forms.sent import MOST_FIELDS
+from app.web.http import limits
 from app.web.http.feed import Feed
 from app.web.http.limits import Buckets, client_of
 from tests.fakes import SilentBell
@@ -41,7 +43,13 @@ def application(folder: Path, rows: Path, **settings: Any) -> FastAPI:
 
 
 @pytest.fixture
-def limited(tmp_path: Path, filled_file: Path) -> Iterator[FastAPI]:
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of the limits stands still, so that no request comes back, however slow the machine is."""
+    monkeypatch.setattr(limits, "Buckets", partial(Buckets, clock=lambda: 0.0))
+
+
+@pytest.fixture
+def limited(tmp_path: Path, filled_file: Path, stopped_clock: None) -> Iterator[FastAPI]:
     """An application that answers three requests a minute."""
     app = application(tmp_path, filled_file, requests_per_minute=3)
     yield app
@@ -77,7 +85,12 @@ def test_buckets_of_many_clients_take_bounded_memory() -> None:
         ("127.3.2.1", ""),
         ("::1", ""),
         ("::ffff:127.0.0.1", ""),
-        ("testclient", ""),
+        ("", ""),
+        ("unknown", "unknown"),
+        ("x" * 5000, "x" * 64),
+        ("203.0.113.5:4711", "203.0.113.5"),
+        ("[2001:db8:1:2:3:4:5:6]:4711", "2001:db8:1:2::/64"),
+        ("127.0.0.1:4711", ""),
         ("203.0.113.5", "203.0.113.5"),
         ("::ffff:203.0.113.5", "203.0.113.5"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
@@ -102,7 +115,13 @@ def test_one_request_too_many_says_when_to_try_again(limited: FastAPI) -> None:
     page = client.get("/studies")
     assert (page.status_code, page.headers["content-type"]) == (429, "text/html; charset=utf-8")
     assert client.get("/static/favicon.svg").status_code == client.get("/livez").status_code == 200
+    assert client.get("/livezz").status_code == 429
     assert TestClient(limited, client=("203.0.113.6", 1)).get("/api/v1/runs").status_code == 200
+
+
+def test_a_client_without_an_address_is_limited_by_what_the_proxy_calls_it(limited: FastAPI) -> None:
+    client = TestClient(limited, client=("unknown", 0))
+    assert [client.get("/api/v1/runs?limit=1").status_code for _ in range(4)] == [200] * 3 + [429]
 
 
 def test_this_machine_has_no_limit(limited: FastAPI) -> None:
@@ -132,7 +151,8 @@ def test_a_client_may_have_so_many_event_streams(limited: FastAPI) -> None:
     refused = TestClient(limited, client=ELSEWHERE).get("/api/v1/runs/2/events")
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
     assert "event streams open" in refused.json()["detail"]
-    assert TestClient(limited).get("/api/v1/runs/2/events").status_code == 200  # this machine
+    here = TestClient(limited, client=("127.0.0.1", 4000))
+    assert here.get("/api/v1/runs/2/events").status_code == 200
 
 
 def test_a_stream_that_ends_leaves_its_place() -> None:
@@ -183,7 +203,7 @@ def test_a_form_has_so_many_fields(limited: FastAPI) -> None:
     ],
 )
 def test_only_a_trusted_proxy_says_who_calls_and_how(
-    tmp_path: Path, filled_file: Path, trusted: list[str], forwarded: str, secure: bool
+    tmp_path: Path, filled_file: Path, stopped_clock: None, trusted: list[str], forwarded: str, secure: bool
 ) -> None:
     app = application(tmp_path, filled_file, requests_per_minute=2, forwarded_allow_ips=trusted)
     options = serve.server_options(app.state.settings)
@@ -216,6 +236,13 @@ def test_only_a_trusted_proxy_says_who_calls_and_how(
 def test_a_proxy_is_given_by_its_address(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VEZNA_FORWARDED_ALLOW_IPS", value)
     with pytest.raises(ValidationError, match="is not an address or a network"):
+        Settings()
+
+
+@pytest.mark.parametrize("value", ["*", "10.0.0.5, *", "0.0.0.0/0", "::/0"])
+def test_not_every_client_can_be_a_proxy(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEZNA_FORWARDED_ALLOW_IPS", value)
+    with pytest.raises(ValidationError, match="claim any address: write the proxy's address"):
         Settings()
 
 

@@ -2,7 +2,7 @@
 of another site cannot read. The checks of `Origin` and of `Host` come before it (`app.web.http.security`).
 
     token      NONCE.HMAC-SHA256(key, NONCE and the session's cookie)
-    key        of the installation: from the database's password, or from a file in its home directory
+    key        of the installation: from the database's password by scrypt, or from a file in its home directory
 
 Each page has another nonce, so that the token is not to be guessed from the size of compressed pages (BREACH). With a
 session the token is worth nothing to another user. Without one, every user who can read a page may also do what its
@@ -14,16 +14,17 @@ A form has it as a hidden field, before its files; htmx sends it as a header.
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import structlog
-from fastapi import Request
+from fastapi import FastAPI, Request
 from sqlalchemy.engine import make_url
 
-from app.domain.errors import Forbidden
+from app.domain.errors import Forbidden, Unavailable
 from app.domain.messages import _
 from app.settings import Settings
 
@@ -34,6 +35,12 @@ SESSION_COOKIE = "vezna_session"
 KEY_FILE = "forms.key"
 KEY_BYTES = 32
 """Random ones; in the file they are written as hexadecimal digits."""
+SALT = b"vezna: tokens in forms"
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 3
+"""Of scrypt (RFC 7914): 32 MiB of memory and some tenths of a second. A page shows a nonce and its signature, so a
+reader can try passwords of the database without asking the server; each try costs as much as this."""
+SCRYPT_BYTES = 2 * 128 * SCRYPT_N * SCRYPT_R
+"""The most memory that OpenSSL may take for it: twice what it needs."""
 
 
 def token(request: Request) -> str:
@@ -56,28 +63,50 @@ def _signature(request: Request, nonce: str) -> str:
     return hmac.new(_key(request), f"{nonce}\n{session}".encode(), hashlib.sha256).hexdigest()
 
 
+def prepare(app: FastAPI) -> None:
+    """Read or make the key of the application, once. Raises Unavailable."""
+    if not hasattr(app.state, "forms_key"):
+        app.state.forms_key = key_of(app.state.settings)
+
+
 def _key(request: Request) -> bytes:
-    """The key of the application; read or made once."""
-    state = request.app.state
-    if not hasattr(state, "forms_key"):
-        state.forms_key = key_of(state.settings)
-    return cast(bytes, state.forms_key)
+    prepare(request.app)
+    return cast(bytes, request.app.state.forms_key)
 
 
 def key_of(settings: Settings) -> bytes:
     """The key that all web processes of an installation share, also after a restart. Several machines have a database
-    with a password in common; without a password it is a file, which only its owner can read."""
+    with a password in common; without a password it is a file, which only its owner can read. Raises Unavailable if
+    that file holds something else."""
     password = make_url(settings.database).password
     if password:
-        return hmac.new(str(password).encode(), b"vezna: tokens in forms", hashlib.sha256).digest()
+        return hashlib.scrypt(
+            str(password).encode(),
+            salt=SALT,
+            n=SCRYPT_N,
+            r=SCRYPT_R,
+            p=SCRYPT_P,
+            maxmem=SCRYPT_BYTES,
+            dklen=KEY_BYTES,
+        )
     file = settings.home / KEY_FILE
     try:
         with suppress(FileExistsError):
             _write_once(file, secrets.token_hex(KEY_BYTES))
-        return bytes.fromhex(file.read_text())
-    except (OSError, ValueError) as error:
+        written = file.read_bytes()
+    except OSError as error:
         log.warning("forms are valid only until this process ends: their key cannot be kept", why=str(error))
         return secrets.token_bytes(KEY_BYTES)
+    if not re.fullmatch(rb"[0-9a-f]{%d}\n?" % (2 * KEY_BYTES), written):
+        raise Unavailable(
+            _(
+                "%(file)s does not hold a key of %(bytes)s bytes, so no form can be signed. Remove the file and start "
+                "the web server again: it writes a new one. Pages that are open have to be reloaded then.",
+                file=str(file),
+                bytes=KEY_BYTES,
+            )
+        )
+    return bytes.fromhex(written.decode())
 
 
 def _write_once(file: Path, text: str) -> None:
@@ -88,6 +117,8 @@ def _write_once(file: Path, text: str) -> None:
     try:
         with os.fdopen(descriptor, "w") as written:
             written.write(text)
+            written.flush()
+            os.fsync(written.fileno())  # or a crash could leave the name of an empty file
         os.link(part, file)
     finally:
         part.unlink()

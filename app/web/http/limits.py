@@ -10,6 +10,7 @@ counts for itself.
 
 import hashlib
 import math
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,14 +26,20 @@ MOST_CLIENTS = 10_000
 """Whose buckets are kept. The longest idle one goes first: it is full again, or nearly so, if there are not more
 clients than this in a minute."""
 MINUTE = 60.0
+WITH_PORT = re.compile(r"^(?:\[(.*)\]|(\d+\.\d+\.\d+\.\d+))(?::\d+)?$")
+"""An address as some proxies write it, with the client's port, which is another one in each connection."""
+MOST_TEXT = 64
+"""Characters of a client's name that is no address."""
 
 
 def client_of(scope: Scope) -> str:
-    """The address by which a client is limited; empty for one that is not."""
+    """The address by which a client is limited; empty for one that is not. A trusted proxy may name a client by
+    something that is no address; then it is limited by that text."""
+    host = (scope.get("client") or ("",))[0]
     try:
-        address = ip_address(scope["client"][0].partition("%")[0])
-    except (ValueError, TypeError, KeyError):
-        return ""
+        address = ip_address(WITH_PORT.sub(r"\1\2", host).partition("%")[0])
+    except ValueError:
+        return host[:MOST_TEXT]
     if isinstance(address, IPv6Address):
         if not address.ipv4_mapped:
             return "" if address.is_loopback else str(ip_network((address, 64), strict=False))
@@ -61,7 +68,7 @@ class Buckets:
 
 
 class LimitedRate:
-    """Answers 429 to a client that asks for too much. Static files and probes do not count."""
+    """Answers 429 to a client that asks for too much. Static files and `/livez` do not count."""
 
     def __init__(self, app: ASGIApp, a_minute: int) -> None:
         self.app = app
@@ -69,12 +76,16 @@ class LimitedRate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 429."""
-        if self.buckets and scope["type"] == "http" and not scope["path"].startswith(("/static/", "/livez")):
+        if self.buckets and scope["type"] == "http" and not _is_free(scope["path"]):
             wait = max((self.buckets.take(client) for client in _clients(scope)), default=0.0)
             if wait:
                 await too_many_requests(Request(scope), math.ceil(wait))(scope, receive, send)
                 return
         await self.app(scope, receive, send)
+
+
+def _is_free(path: str) -> bool:
+    return path == "/livez" or path.startswith("/static/")
 
 
 def _clients(scope: Scope) -> list[str]:
