@@ -99,7 +99,8 @@ class ExportGate(_Value):
 
 def gate(run: Sequence[float], export: ExportScores, margin: float) -> ExportGate:
     """The result, from [N] scores each. ValueError if they are not of as many items."""
-    interval = difference(_matrix(export.scores), _matrix(run), CONFIDENCE)
+    ours, theirs = _matrix(export.scores), _matrix(run)
+    interval = difference(ours, theirs, CONFIDENCE)
     broken = export.weights is not None and bool(export.weights.wrong)
     return ExportGate(
         outcome=GateOutcome.FAIL if broken else outcome(interval, margin),
@@ -108,8 +109,8 @@ def gate(run: Sequence[float], export: ExportScores, margin: float) -> ExportGat
         items=interval.items,
         margin=margin,
         confidence=interval.confidence,
-        score=float(np.mean(export.scores)),
-        run_score=float(np.mean(run)),
+        score=float(np.mean(ours)),
+        run_score=float(np.mean(theirs)),
         delta=interval.delta,
         low=max(interval.low, -1.0),
         high=min(interval.high, 1.0),
@@ -128,4 +129,5 @@ def outcome(interval: Difference, margin: float) -> GateOutcome:
 
 
 def _matrix(scores: Sequence[float]) -> Scores:
-    return np.asarray(scores, dtype=np.float64)[None, :]
+    """[1, N], rounded to float32, as the store keeps a run's scores: equal predictions then differ by exactly 0."""
+    return np.asarray(scores, dtype="<f4").astype(np.float64)[None, :]

@@ -19,7 +19,16 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
 from app.store.session import after_commit
-from app.store.tables import BaseModelRow, ClockRow, DatasetRow, EstimateRow, RunRow, UploadRow, WorkerRow
+from app.store.tables import (
+    BaseModelRow,
+    ClockRow,
+    DatasetRow,
+    EstimateRow,
+    ModelExportRow,
+    RunRow,
+    UploadRow,
+    WorkerRow,
+)
 from app.store.tables import now as wall_clock
 from app.store.tables.base import UtcDateTime
 
@@ -79,12 +88,15 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
         update(BaseModelRow).where(BaseModelRow.status == "inspecting").values(inspection_started_at=None),
         update(UploadRow).where(UploadRow.status == "reading").values(seen_at=None, rung_at=None),
         update(DatasetRow).where(DatasetRow.status == "preparing").values(seen_at=None, rung_at=None),
+        update(ModelExportRow).where(ModelExportRow.status == "running").values(seen_at=LONG_AGO),
+        update(ModelExportRow).where(ModelExportRow.rung_at.is_not(None)).values(rung_at=None),
     ):
         session.execute(query, execution_options={"synchronize_session": False})
 
 
 def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
-    """Count leases, heartbeats, rings and claims on uploads and datasets anew from a time, after a jump of the clock.
+    """Count leases, heartbeats, rings and claims on uploads, datasets and exports anew from a time, after a jump of the
+    clock.
 
     Claims on estimates and inspections keep their time, which fences their answers: at worst one is computed twice, or
     a lost one is noticed later.
@@ -96,5 +108,7 @@ def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
         update(EstimateRow).where(EstimateRow.rung_at > at).values(rung_at=at),
         update(UploadRow).where(UploadRow.status == "reading", UploadRow.seen_at.is_not(None)).values(seen_at=at),
         update(DatasetRow).where(DatasetRow.status == "preparing", DatasetRow.seen_at.is_not(None)).values(seen_at=at),
+        update(ModelExportRow).where(ModelExportRow.status == "running").values(seen_at=at),
+        update(ModelExportRow).where(ModelExportRow.rung_at.is_not(None)).values(rung_at=at),
     ):
         session.execute(query, execution_options={"synchronize_session": False})

@@ -64,6 +64,17 @@ def test_a_wrong_tensor_fails_whatever_the_scores() -> None:
     assert gate(RUN.tolist(), scores(RUN, right), margin=0.02).outcome is GateOutcome.PASS
 
 
+@pytest.mark.parametrize("items", [3, 50])
+def test_the_rounding_of_stored_scores_is_no_difference(items: int) -> None:
+    exact = np.arange(1, items + 1) / 3 % 1
+    stored = exact.astype("<f4").astype(np.float64)
+    assert (stored != exact).any()
+    result, same = (gate(run.tolist(), scores(exact), margin=0.01) for run in (stored, exact))
+    assert (result.delta, result.low, result.high) == (0.0, same.low, same.high)
+    assert result.score == result.run_score
+    assert result.outcome is same.outcome is GateOutcome.UNDECIDED, "so few items cannot show a loss of one point"
+
+
 def test_one_item_decides_nothing_and_other_items_are_an_error() -> None:
     one = gate([1.0], scores(RUN[:1]), margin=0.02)
     assert (one.outcome, one.low, one.high) == (GateOutcome.UNDECIDED, -1.0, 1.0)
