@@ -154,7 +154,7 @@ def _compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun
     names = collections.names(session, {row.collection_id for row in rows if row.collection_id})
     data = {i: datasets.by_id(session, i) for i in {row.dataset_id for row in rows}}
     models = base_models.names(session)
-    tuned = studies.with_tuned_rates(session, {row.study_id for row in rows if row.study_id})
+    rates = studies.rates_tried(session, {row.study_id for row in rows if row.study_id})
     return [
         _imported(row, row.imported_result, scores.get((row.id, "adapted")), names.get(row.collection_id or 0, ""))
         if row.imported_result
@@ -163,14 +163,14 @@ def _compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun
             scores.get((row.id, "adapted")),
             data[row.dataset_id],
             models.get(row.base_model_id or 0, ""),
-            tuned=(row.study_id, row.arm) in tuned,
+            rates_tried=rates.get((row.study_id or 0, row.arm), 0),
         )
         for row in rows
     ]
 
 
 def _trained_here(
-    row: RunRow, test: ItemScores | None, dataset: DatasetRow | None, model: str, *, tuned: bool
+    row: RunRow, test: ItemScores | None, dataset: DatasetRow | None, model: str, *, rates_tried: int
 ) -> ComparedRun:
     spec, done = row.spec, _counts(row)
     fields = spec.model_dump(mode="json")
@@ -210,7 +210,8 @@ def _trained_here(
         finished_at=row.finished_at,
         costs=_costs(row) if done else {},
         study_id=row.study_id,
-        tuned=tuned,
+        tuned=rates_tried > 1,
+        searched=rates_tried > 0 and row.trial_round is None,
     )
 
 

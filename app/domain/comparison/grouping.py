@@ -35,6 +35,8 @@ class ComparedRun(RunOutcome):
     """Of an imported run."""
     tuned: bool = False
     """Its learning rate was searched for."""
+    searched: bool = False
+    """A search of its study chose its configuration; False for a trial, and where that is unknown."""
 
     @property
     def items_key(self) -> str:

@@ -97,6 +97,11 @@ class ArmResult:
         return self.score is None and all(run.status.terminal for run in self.runs)
 
     @property
+    def searched(self) -> bool:
+        """A search chose its configuration."""
+        return False
+
+    @property
     def failure(self) -> Failure | None:
         """Why a run of it failed."""
         return next((run.failure for run in self.runs if run.failure), None)

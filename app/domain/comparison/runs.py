@@ -53,6 +53,11 @@ class RunArm(ArmResult):
         return self.runs[0]
 
     @property
+    def searched(self) -> bool:
+        """A search chose the configuration of a run of it."""
+        return any(run.searched for run in self.runs)
+
+    @property
     def imported(self) -> bool:
         """It was not trained here."""
         return bool(self.first.collection)

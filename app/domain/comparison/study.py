@@ -69,6 +69,11 @@ class StudyArm(ArmResult):
     """It was stopped: its results stay, and no further runs follow."""
 
     @property
+    def searched(self) -> bool:
+        """A search chose its configuration."""
+        return self.tuning is not None and self.tuning.chosen is not None
+
+    @property
     def awaits_rate(self) -> bool:
         """Its runs are queued once tuning has chosen a configuration."""
         return self.tuning is not None and not (self.tuning.failed or self.stopped or self.runs)

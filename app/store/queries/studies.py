@@ -51,9 +51,10 @@ def most_looks(session: Session, study_ids: set[int]) -> int:
     return session.scalar(select(func.max(StudyRow.interim_looks)).where(StudyRow.id.in_(study_ids))) or 0
 
 
-def with_tuned_rates(session: Session, study_ids: set[int]) -> set[tuple[int, str]]:
-    """Of some studies, the arms of which at least two learning rates trained: pairs of study id and arm."""
+def rates_tried(session: Session, study_ids: set[int]) -> dict[tuple[int, str], int]:
+    """Of some studies, how many learning rates the trials of each arm had, by study id and arm; without arms that have
+    no trial."""
     trials = RunRow.study_id.in_(study_ids), RunRow.trial_round.is_not(None), RunRow.status != RunStatus.CANCELLED
-    query = select(RunRow.study_id, RunRow.arm).where(*trials).group_by(RunRow.study_id, RunRow.arm)
-    several = query.having(func.count(RunRow.learning_rate.distinct()) > 1)
-    return {(study_id, arm) for study_id, arm in session.execute(several) if study_id is not None}
+    rates = func.count(RunRow.learning_rate.distinct())
+    query = select(RunRow.study_id, RunRow.arm, rates).where(*trials).group_by(RunRow.study_id, RunRow.arm)
+    return {(study_id, arm): tried for study_id, arm, tried in session.execute(query) if study_id is not None}

@@ -13,11 +13,12 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition_label
 from app.web.text.attention import attention_arms, attention_text
-from app.web.text.confounders import confounder_text
+from app.web.text.confounders import confounder_text, name_arms
 from app.web.text.failures import failure_label
 from app.web.text.headline import raised_confidence
 from app.web.text.lead import detectable_text
-from app.web.text.tuning import parameter_label, varied
+from app.web.text.tuning import parameter_label, trial_of, varied
+from app.web.text.verdict import arm_name
 
 ANCHORS = {
     ConfounderKind.ONE_SEED: "arms",
@@ -42,6 +43,7 @@ def caveats(study: StudyComparison) -> tuple[Caveat, ...]:
     if not any(run.status is RunStatus.SUCCEEDED for run in study.runs):
         return ()
     return (
+        *_scope(study),
         *_baselines(study),
         *_progress(study),
         *_failures(study),
@@ -50,6 +52,25 @@ def caveats(study: StudyComparison) -> tuple[Caveat, ...]:
         *_conditions(study),
         *(Caveat(attention_text(study, arm), "arms") for arm in attention_arms(study)),
     )
+
+
+def _scope(study: StudyComparison) -> Iterator[Caveat]:
+    """After a search: that the verdict is about the configurations that it chose, with their rivals."""
+    if not any(arm.searched and arm.score for arm in study.others):
+        return
+    text = _("the verdict is about the configurations that the searches chose: another search could choose others")
+    rivals = [
+        _("%(configuration)s for %(arm)s", configuration=trial_of(arm.tuning.rival.configuration), arm=arm_name(arm))
+        for arm in study.arms
+        if arm.tuning and arm.tuning.rival
+    ]
+    if rivals:
+        text = _(
+            "%(text)s, such as %(rivals)s, which the validation split cannot distinguish from the choice",
+            text=text,
+            rivals=name_arms(rivals),
+        )
+    yield Caveat(text, "tuning")
 
 
 def _baselines(study: StudyComparison) -> Iterator[Caveat]:

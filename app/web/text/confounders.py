@@ -1,5 +1,7 @@
 """Confounders in words: what differs, for which arms, and what that rules out."""
 
+from collections.abc import Sequence
+
 from app.domain.comparison.confounders import UNKNOWN, Confounder, ConfounderKind
 from app.domain.comparison.model import AnyComparison
 from app.web.format import join_names
@@ -85,8 +87,10 @@ def affected_arms(confounder: Confounder, comparison: AnyComparison) -> str:
     """`x86: full and LoRA r=8; NVIDIA L4: DoRA`; empty where it applies to all arms alike."""
     values = list(confounder.values.items())
     if [value for value, _arms in values] == [""]:
-        return "" if len(confounder.arms) == len(comparison.arms) else _names(confounder.arms)
-    parts = [f"{_('unknown') if value == UNKNOWN else value}: {_names(arms)}" for value, arms in values[:MOST_VALUES]]
+        return "" if len(confounder.arms) == len(comparison.arms) else name_arms(confounder.arms)
+    parts = [
+        f"{_('unknown') if value == UNKNOWN else value}: {name_arms(arms)}" for value, arms in values[:MOST_VALUES]
+    ]
     if (more := len(values) - MOST_VALUES) > 0:
         parts.append(ngettext("%(num)s more value", "%(num)s more values", more))
     return "; ".join(parts)
@@ -99,7 +103,7 @@ def confounder_text(confounder: Confounder, comparison: AnyComparison) -> str:
     return f"{text} ({arms})" if arms else text
 
 
-def _names(arms: tuple[str, ...]) -> str:
+def name_arms(arms: Sequence[str]) -> str:
     """`full, LoRA and 3 more`."""
     if len(arms) <= MOST_NAMED + 1:
         return join_names(arms)

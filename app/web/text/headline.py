@@ -12,6 +12,7 @@ from app.domain.runs.status import RunStatus
 from app.web.format import capitalized, confidence, count, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
+from app.web.text.confounders import name_arms
 from app.web.text.failures import failure_label
 from app.web.text.lead import how_to_decide, savings
 from app.web.text.learning import learning_headline, learning_lead
@@ -65,7 +66,14 @@ def _so_far(study: StudyComparison, arm: StudyArm, sentence: str) -> str:
     """The sentence about the arm of the headline; where all arms are worse, about all of them."""
     if len(study.others) > 1 and all(other.verdict_kind is VerdictKind.WORSE for other in study.others):
         values = {"arm": arm_name(arm), "reference": arm_name(study.reference), "by": gap_text(arm)}
-        sentence = _("no arm reaches %(reference)s: %(arm)s comes closest, %(by)s below", **values)
+        if any(other.searched for other in study.others):
+            sentence = _(
+                "no arm reaches %(reference)s at the configurations that the searches chose: %(arm)s comes closest, "
+                "%(by)s below",
+                **values,
+            )
+        else:
+            sentence = _("no arm reaches %(reference)s: %(arm)s comes closest, %(by)s below", **values)
     return capitalized(sentence) if study.complete else _("So far, %(verdict)s", verdict=sentence)
 
 
@@ -152,6 +160,13 @@ def runs_lead(comparison: RunComparison) -> str:
             parts.append(text)
     if len(comparison.judged) > 1:
         parts.append(f"{capitalized(interval_level(comparison))}.")
+    if comparison.judged and (searched := [arm_name(arm) for arm in comparison.arms if arm.searched]):
+        text = _(
+            "Searches chose the configurations of %(arms)s, and the verdicts are about these: another search could "
+            "choose others.",
+            arms=name_arms(searched),
+        )
+        parts.append(text)
     if comparison.judged and (looks := raised_confidence(comparison)):
         parts.append(looks)
     return " ".join(parts)

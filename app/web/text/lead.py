@@ -9,6 +9,7 @@ from app.web.i18n import ngettext
 from app.web.text.failures import failure_label, remedy
 from app.web.text.learning import learning_lead
 from app.web.text.needs import what_would_decide
+from app.web.text.tuning import trial_of
 from app.web.text.verdict import arm_name, gap_text, score_text, verdict_reason
 
 
@@ -23,13 +24,21 @@ def lead(study: StudyComparison) -> str:
     if arm.verdict_kind in (VerdictKind.UNDECIDED, VerdictKind.HINT):
         reason = f"{reason} {how_to_decide(study, arm)}"
     if _worth_using(study, arm):
-        use = _("Use it here: it needs %(needs)s.", needs=savings(study, arm))
-        parts = [use, reason, _cheapest_other(study, arm)]
+        parts = [_use_it(study, arm), reason, _cheapest_other(study, arm)]
     else:
         parts = [reason, _savings_sentence(study, arm), _cheapest_other(study, arm)]
     if not study.complete:
         parts.append(_("More runs are queued; this can change."))
     return " ".join(part for part in parts if part)
+
+
+def _use_it(study: StudyComparison, arm: StudyArm) -> str:
+    """With the configuration that its search chose, since the verdict is about no other."""
+    needs = savings(study, arm)
+    if arm.tuning is None or arm.tuning.chosen is None:
+        return _("Use it here: it needs %(needs)s.", needs=needs)
+    chosen = trial_of(arm.tuning.chosen)
+    return _("Use it here with %(configuration)s: it needs %(needs)s.", configuration=chosen, needs=needs)
 
 
 def how_to_decide(study: StudyComparison, arm: StudyArm) -> str:

@@ -65,6 +65,8 @@ def learning_lead(study: StudyComparison) -> str:
     """What the headline rests on, and what it means for the other arms."""
     reference, learning = study.reference, study.learning
     parts = [_("%(arm)s reaches %(score)s.", arm=capitalized(arm_name(reference)), score=score_text(reference))]
+    if reference.searched:
+        parts.append(_("A search chose its configuration: another search could choose another."))
     compared = [baseline for baseline in study.baselines if baseline.difference is not None]
     if compared:
         scores = ", ".join(f"{_(baseline.title)} {_percent(baseline)}" for baseline in compared)

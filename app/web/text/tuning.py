@@ -23,7 +23,7 @@ TUNINGS = {
     "tpe": marked("TPE (Optuna)"),
 }
 HINTS = {
-    "none": marked("Every arm has one configuration. The verdict holds for it only, and says so."),
+    "none": marked("Every arm has one configuration. The verdict is about these only, and its caveats say so."),
     "grid": marked("Every combination trains as long as a run and is judged on the validation split."),
     "random": marked("Configurations drawn at random train as long as a run; judged on the validation split."),
     "halving": marked("Many configurations train briefly, the best ones longer; judged on the validation split."),
@@ -189,12 +189,13 @@ def trial_text(trial: Trial) -> str:
 
 
 def search_text(study: StudySpec) -> str:
-    """What was searched with: `Random search: 12 trials per arm, 1 seed per configuration, the same for every arm.`;
-    empty without tuning."""
+    """What was searched with, and what the verdict is about: `Random search: 12 trials per arm, 1 seed per
+    configuration, the same for every arm. The verdict is about …`; empty without tuning."""
     if not study.tuning.rounds:
         return ""
     return _(
-        "%(kind)s: %(rounds)s, %(seeds)s per configuration, the same for every arm.",
+        "%(kind)s: %(rounds)s, %(seeds)s per configuration, the same for every arm. The verdict is about the "
+        "configurations that the searches choose, not about the methods at any other.",
         kind=capitalized(tuning_title(study.tuning.kind)),
         rounds=rounds(study),
         seeds=ngettext("%(num)s seed", "%(num)s seeds", study.tuning.seeds),

@@ -111,7 +111,19 @@ def verdict_label(verdict: ArmVerdict | None) -> str:
 
 
 def verdict_sentence(comparison: AnyComparison, arm: ArmResult) -> str:
-    """What the verdict says of an arm, as part of a sentence: `LoRA r=8 is within 2 points of full fine-tuning`."""
+    """What the verdict says of an arm, as part of a sentence: `LoRA r=8 is within 2 points of full fine-tuning`, and
+    where searches chose the configurations of the two, that it is about these."""
+    sentence = _verdict(comparison, arm)
+    searched = [one for one in (arm, comparison.reference) if one.searched]
+    if arm.verdict_kind is VerdictKind.NONE or not searched:
+        return sentence
+    if len(searched) == 2:
+        return _("%(verdict)s at the configurations that their searches chose", verdict=sentence)
+    name = arm_name(searched[0])
+    return _("%(verdict)s, with %(arm)s at the configuration that its search chose", verdict=sentence, arm=name)
+
+
+def _verdict(comparison: AnyComparison, arm: ArmResult) -> str:
     names = {"arm": arm_name(arm), "reference": arm_name(comparison.reference)}
     verdict = arm.verdict
     match arm.verdict_kind:

@@ -113,7 +113,11 @@ def lines(**options: Any) -> list[str]:
 
 def test_a_terminal_shows_the_search_and_each_arms_choice() -> None:
     text = lines()
-    assert "Grid search: 3 rates per arm, 1 seed per configuration, the same for every arm." in text
+    [search] = [line for line in text if line.startswith("Grid search: 3 rates per arm, 1 seed per configuration, ")]
+    assert search.endswith(
+        "The verdict is about the configurations that the searches choose, not about the methods at any other."
+    )
+    assert any(line.startswith("- the verdict is about the configurations that the searches chose: ") for line in text)
     [full] = [line for line in text if line.startswith("- full: Searched: learning rate")]
     assert "Used 3 of 3 trials; " in full and "Chosen: learning rate " in full
 

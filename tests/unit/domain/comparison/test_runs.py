@@ -306,3 +306,8 @@ def test_times_of_runs_on_different_gpus_of_a_worker_compare_with_a_doubt() -> N
     shared = compare_runs([first, run(2, "LoRA", result=on("GPU-a"), **span(1, 12))])
     assert ConfounderKind.OVERLAP in whats(shared) and ConfounderKind.SHARED_HOST not in whats(shared)
     assert not shared.times_comparable
+
+
+def test_an_arm_is_searched_where_a_search_chose_the_configuration_of_one_of_its_runs() -> None:
+    compared = compare_runs([run(1), run(2, "LoRA"), run(3, "LoRA", seed=1, searched=True)])
+    assert {arm.title: arm.searched for arm in compared.arms} == {"full": False, "LoRA": True}

@@ -11,8 +11,11 @@ from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
+from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.next_step import Chosen
 from app.domain.studies.power import RequiredSample
+from app.domain.studies.search_space import Configuration, SearchSpace
 from app.web.format import join_names
 from app.web.text.caveats import caveats
 from app.web.text.facts import facts
@@ -96,6 +99,16 @@ def test_a_good_and_cheaper_arm_is_recommended_with_what_it_saves() -> None:
         "interval of the difference, −0.4 ± 1.2 points, lies inside the margin. "
         "Head only takes even less memory and is 8.3 ± 1.9 points worse."
     )
+
+
+def test_a_recommendation_after_a_search_names_the_configuration() -> None:
+    study = found("within")
+    chosen = Chosen(Configuration(learning_rate=3.9e-3, r=16))
+    tuning = ArmTuning(SearchSpace(), "trials", budget=3, trials=(), step=chosen, graded=False)
+    tuned = replace(study, arms=tuple(replace(arm, tuning=tuning) for arm in study.arms))
+    assert spaced(lead(tuned)).startswith("Use it here with learning rate 3.9e-3, rank 16: it needs 37 % of the memory")
+    assert phrase(tuned) == headline(tuned)
+    assert headline(tuned).endswith("at the configurations that their searches chose")
 
 
 def test_an_undecided_study_says_what_would_decide() -> None:

@@ -22,6 +22,7 @@ from app.web.text.verdict import (
     score_text,
     unusable_text,
     verdict_reason,
+    verdict_sentence,
 )
 from tests.factories import FULL, LORA, plain, seed_study, weighed
 from tests.unit.domain.comparison.test_runs import elsewhere, run
@@ -111,3 +112,13 @@ def test_a_single_item_leaves_no_infinite_number_in_the_answer() -> None:
     one = compare_runs([run(1, scores=np.ones(1), score=1.0, items=1)])
     score = RunComparisonOut.of(one).model_dump(mode="json")["arms"][0]["score"]
     assert (score["low"], score["high"], score["usable"]) == (None, None, False)
+
+
+def test_of_two_arms_the_one_with_a_search_is_named() -> None:
+    """Runs of a tuned study beside those of another: the sentence says whose configuration was chosen."""
+    runs = [run(1), run(2, seed=1), run(3, "LoRA", accuracy=0.6, searched=True), run(4, "LoRA", 1, 0.6, searched=True)]
+    compared = compare_runs(runs)
+    sentence = verdict_sentence(compared, compared.others[0])
+    assert sentence.endswith("worse than full fine-tuning, with LoRA at the configuration that its search chose")
+    assert "Searches chose the configurations of LoRA, and the verdicts are about these" in runs_lead(compared)
+    assert "search" not in runs_lead(compare_runs([run(1), run(2, "LoRA")]))

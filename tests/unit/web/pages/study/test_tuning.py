@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.store.tables import RunRow, StudyRow
-from tests.factories import plain
+from tests.factories import FULL, HEAD, plain
 from tests.tuned_studies import add_tuned_study
 from tests.unit.web.conftest import database_of
 
@@ -222,3 +222,37 @@ def test_a_submit_answers_what_the_study_can_decide(registered_only: TestClient)
     assert one["warning"].startswith("One seed gives a hint at best")
     wide = registered_only.post("/api/v1/studies", json=body | {"margin_points": 5}).json()
     assert (wide["plan"]["can_decide"], wide["warning"], wide["plan"]["power"]["enough_seeds"]) == (True, "", None)
+
+
+CHOSEN = "at the configurations that their searches chose"
+RIVALS = (
+    "the verdict is about the configurations that the searches chose: another search could choose others, such as "
+    "learning rate 3e-4 for full fine-tuning and learning rate 0.01 for head only, which the validation split cannot "
+    "distinguish from the choice"
+)
+
+
+def test_a_verdict_after_a_search_is_about_the_configurations_that_it_chose(registered_only: TestClient) -> None:
+    """In the heading and the first caveat of page and report, in the list, in REST and in a comparison of the runs."""
+    study = tuned(registered_only)
+    for address in (f"/studies/{study}", f"/studies/{study}/report.html"):
+        text = plain(registered_only.get(address).text)
+        assert re.search(rf"<h1>LoRA r=8 is within 2 points of full fine-tuning {CHOSEN}</h1>", text), address
+        assert "The verdict is about the configurations that the searches choose" in section(text, "tuning")
+    assert re.search(r'id="caveat-1" href="#tuning">the verdict is about the configurations', text)
+    assert CHOSEN in registered_only.get("/studies").text
+    answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
+    assert all(CHOSEN in answer[field] for field in ("phrase", "headline", "summary"))
+    assert all(CHOSEN in arm["verdict"]["sentence"] for arm in answer["arms"] if not arm["reference"])
+    assert "about the configurations that the searches choose" in answer["search"]
+    assert answer["caveats"][0] == RIVALS
+    compared = registered_only.get(f"/api/v1/compare?study={study}").json()
+    assert "Searches chose the configurations of full fine-tuning, LoRA r=8 and head only" in compared["lead"]
+    assert CHOSEN in compared["arms"][1]["verdict"]["sentence"]
+
+
+def test_no_arm_that_reaches_the_reference_is_said_of_the_configurations_alone(registered_only: TestClient) -> None:
+    arms = (FULL, *(HEAD.model_copy(update={"name": f"head {i}", "learning_rate": i / 100}) for i in (1, 3)))
+    study = tuned(registered_only, {arm.title: (0.8, 0.82, 0.81) for arm in arms}, arms=arms)
+    headline = plain(registered_only.get(f"/api/v1/studies/{study}/comparison").json()["headline"])
+    assert headline.startswith("No arm reaches full fine-tuning at the configurations that the searches chose: head ")
