@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from fastapi.testclient import TestClient
 from safetensors.torch import load_file, save_file
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from app.cli import model_exports as model_exports_cli
 from app.domain.comparison.export_gate import ExportScores, GateOutcome
@@ -210,6 +210,48 @@ def test_an_export_that_always_loses_its_worker_fails(worker: Context, run_id: i
     sweep_once(worker)
     assert row(worker, export_id).status == "failed"
     assert "lost in 3 attempts" in row(worker, export_id).message
+
+
+def test_an_export_that_ends_while_the_sweep_looks_at_it_keeps_its_result(worker: Context, run_id: int) -> None:
+    if worker.database.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    export_id = submit(worker, run_id)
+    with worker.database.transaction() as session:
+        session.execute(update(ModelExportRow).values(attempts=worker.settings.max_attempts))
+    silence(worker, export_id)
+    with worker.database.transaction() as ending:
+        model_exports.cancel(ending, export_id)
+        with worker.database.transaction() as session:
+            session.execute(text("SET LOCAL lock_timeout = '5s'"))
+            sweep(session, worker.bell, worker.settings)
+    assert (row(worker, export_id).status, row(worker, export_id).message) == ("cancelled", "")
+
+
+def test_a_worker_that_stalls_after_its_claim_leaves_the_files_of_later_attempts(
+    worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = submit(worker, run_id)
+    with worker.database.transaction() as session:
+        assert model_exports.begin(session, export_id) is not None
+    silence(worker, export_id)
+    left = f"{row(worker, export_id).prefix}/config.json"
+    worker.files.put(ROOT / "pyproject.toml", left)
+    check_disk, stalled = tasks._check_disk, [True]
+
+    def stall(context: Context, claim: model_exports.Claim) -> None:
+        """The second attempt stalls here, until the third has succeeded."""
+        if stalled:
+            stalled.clear()
+            silence(worker, export_id)
+            tasks.export(worker, export_id)
+        check_disk(context, claim)
+
+    monkeypatch.setattr(tasks, "_check_disk", stall)
+    tasks.export(worker, export_id)
+    done = row(worker, export_id)
+    assert (done.status, done.epoch) == ("succeeded", 3)
+    assert worker.files.names(done.prefix) >= {f"{done.prefix}/{file.name}" for file in done.files}
+    assert not worker.files.exists(left), "what earlier attempts left is removed"
 
 
 def test_cancelling_stops_the_worker_and_leaves_no_file(worker: Context, run_id: int) -> None:

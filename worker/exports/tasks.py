@@ -77,7 +77,8 @@ def _written(
     """Write the files, have them scored, and store them. Raises IngestCancelled if the claim is no longer valid."""
     with workdir(context.settings.home) as folder:
         _check_disk(context, claim)
-        context.files.remove(claim.folder)  # what earlier attempts left
+        for earlier in range(1, claim.epoch):  # not the folder: a later attempt may have succeeded meanwhile
+            context.files.remove(f"{claim.folder}/{earlier}")
         weights, output = folder / "weights", folder / "export"
         output.mkdir()
         wanted = {file.file: weights / file.name.partition("/")[2] for file in claim.weights}

@@ -51,9 +51,12 @@ def cancel(session: Session, export_id: int, at: datetime) -> bool:
 
 
 def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> list[ModelExportRow]:
-    """Exports that no live worker has and whose doorbell has not been rung since `rung_before`."""
+    """Exports that no live worker has and whose doorbell has not been rung since `rung_before`. They are locked until
+    the transaction ends; one that another transaction is changing is left out."""
     quiet = ModelExportRow.rung_at.is_(None) | (ModelExportRow.rung_at < rung_before)
-    return list(session.scalars(select(ModelExportRow).where(_waits(silent_since), quiet).order_by(ModelExportRow.id)))
+    query = select(ModelExportRow).where(_waits(silent_since), quiet).order_by(ModelExportRow.id)
+    query = query.with_for_update(skip_locked=True).execution_options(populate_existing=True)
+    return list(session.scalars(query))
 
 
 def _waits(silent_since: datetime) -> ColumnElement[bool]:
