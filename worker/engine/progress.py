@@ -47,6 +47,34 @@ class ProgressSink(Protocol):
         """Raise `Stopped` if a stop was requested. Called before every batch, so it must cost nothing."""
 
 
+class Silence:
+    """A `ProgressSink` that reports nothing and never stops."""
+
+    def phase(self, phase: Phase, total_steps: int | None = None) -> None:
+        """Nothing."""
+
+    def download(self, done_bytes: int, total_bytes: int) -> None:
+        """Nothing."""
+
+    def steps(self, steps: Sequence[StepMetrics]) -> None:
+        """Nothing."""
+
+    def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
+        """Nothing."""
+
+    def log(self, message: str) -> None:
+        """Nothing."""
+
+    def checkpoint(self, step: int, folder: Path) -> None:
+        """Nothing."""
+
+    def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
+        """Nothing."""
+
+    def raise_if_stopped(self) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True)
 class Instruments:
     """The clocks, memory meter and sink of an attempt."""

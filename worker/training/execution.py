@@ -29,7 +29,7 @@ from app.domain.runs.status import Phase
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
-from worker.engine.progress import Stopped
+from worker.engine.progress import Silence, Stopped
 from worker.engine.team import Followed, Team
 from worker.training.followers import Followers
 from worker.training.protocol import Channel, Position
@@ -74,34 +74,6 @@ class Reports:
         """Raise `Stopped` if a stop was requested."""
         if self._stop.is_set():
             raise Stopped
-
-
-class Silence:
-    """The `ProgressSink` of a rank other than 0: it reports nothing, and stops when rank 0 does."""
-
-    def phase(self, phase: Phase, total_steps: int | None = None) -> None:
-        """Rank 0 reports it."""
-
-    def download(self, done_bytes: int, total_bytes: int) -> None:
-        """Rank 0 reports it."""
-
-    def steps(self, steps: Sequence[StepMetrics]) -> None:
-        """Rank 0 reports them."""
-
-    def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
-        """Rank 0 reports it."""
-
-    def log(self, message: str) -> None:
-        """Rank 0 writes the same."""
-
-    def checkpoint(self, step: int, folder: Path) -> None:
-        """Rank 0 reports it."""
-
-    def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
-        """Rank 0 has them."""
-
-    def raise_if_stopped(self) -> None:
-        """Rank 0 is told."""
 
 
 def execute(file: Path, channel: Channel, stop: threading.Event) -> int:

@@ -20,9 +20,9 @@ from app.domain.models.exports import ExportJob
 from worker.engine.data.batches import Examples, read
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.exporting.merge import attach, base_model
-from worker.engine.exporting.sink import QuietSink
 from worker.engine.exporting.weights import check_weights
 from worker.engine.models.load import load_tokenizer
+from worker.engine.progress import Silence
 from worker.engine.tasks import TASKS
 
 Report = Callable[[float], None]
@@ -65,7 +65,7 @@ def check(job: ExportJob, report: Report) -> ExportScores:
 
 def predict(job: ExportJob, model: nn.Module, tokenizer: PreTrainedTokenizerBase, report: Report) -> Scored:
     """A model's predictions on the run's test items, in the dtype of its weights."""
-    task, spec, sink = TASKS[job.job.spec.task], job.job.spec, QuietSink()
+    task, spec, sink = TASKS[job.job.spec.task], job.job.spec, Silence()
     rows = read(job.job.dataset_file, job.job.dataset_format, train_fraction=spec.training.train_fraction)["test"]
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     examples = task.encode(rows, "test", tokenizer, inner, job.job, sink)

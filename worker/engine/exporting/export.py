@@ -10,16 +10,26 @@ from worker.engine.clocks import Stopwatch
 from worker.engine.environment import prepare
 from worker.engine.exporting.check import check
 from worker.engine.exporting.merge import write
-from worker.engine.exporting.sink import QuietSink
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.hub import fetch_model
-from worker.engine.progress import Instruments
+from worker.engine.progress import Instruments, Silence
 
 Report = Callable[[float], None]
 """Receives the share of the work that is done."""
 FETCHED = 0.2
 """Share of the work that the download of a base model is taken for."""
 WRITTEN = 0.4
+
+
+class _Download(Silence):
+    """Reports the share of the base model's download that is done."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def download(self, done_bytes: int, total_bytes: int) -> None:
+        """Its share of the work."""
+        self._report(FETCHED * done_bytes / max(total_bytes, 1))
 
 
 def export(job: ExportJob, report: Report) -> tuple[list[ExportedFile], ExportScores]:
@@ -29,8 +39,7 @@ def export(job: ExportJob, report: Report) -> tuple[list[ExportedFile], ExportSc
     report(0.0)
     if not job.whole:
         cpu = torch.device("cpu")
-        sink = QuietSink(lambda share: report(FETCHED * share))
-        instruments = Instruments(sink, Stopwatch(job.job.claimed_at, cpu), MemoryMeter(cpu))
+        instruments = Instruments(_Download(report), Stopwatch(job.job.claimed_at, cpu), MemoryMeter(cpu))
         job = job.model_copy(update={"job": fetch_model(job.job, instruments)})
     report(FETCHED)
     files = write(job)
