@@ -137,7 +137,7 @@ def test_a_user_ends_only_sessions_of_the_user(database: Database) -> None:
         with pytest.raises(NotFound):
             sessions.end(session, mine, foreign_row.id)
         first = min(row.id for row in sessions.of_user(session, mine))
-        assert sessions.end_others(session, mine, first) == 1
+        assert login_sessions.end_all(session, mine, first) == 1
     assert [sessions.authenticate(database, secret, HERE) is not None for secret in (kept, ended, foreign)] == [
         True,
         False,

@@ -43,7 +43,7 @@ def log_in(db: Database, email: str, password: str, visitor: Visitor, replaces: 
 
 
 def begin(session: Session, user: UserRow, visitor: Visitor, replaces: int | None = None) -> str:
-    """Begin a session of a user, who may have been disabled meanwhile. Raises Unauthenticated."""
+    """Begin a session of a locked user. Raises Unauthenticated if the user is disabled."""
     if user.disabled:
         raise Unauthenticated(WRONG)
     if replaces is not None:

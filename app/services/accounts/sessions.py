@@ -82,8 +82,3 @@ def end(session: Session, user_id: int, session_id: int) -> None:
     """End a session of a user. Raises NotFound."""
     if not login_sessions.end(session, user_id, session_id):
         raise NotFound(_("There is no session %(session_id)s.", session_id=session_id))
-
-
-def end_others(session: Session, user_id: int, kept_id: int | None) -> int:
-    """End a user's sessions but one. Returns their number."""
-    return login_sessions.end_all(session, user_id, kept_id)

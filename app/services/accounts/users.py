@@ -47,10 +47,11 @@ def set_disabled(session: Session, user_id: int, disabled: bool) -> UserRow:
     Conflict for the last admin."""
     if disabled:
         _require_another_admin(session, user_id)
-        login_sessions.end_all(session, user_id)
-        one_time_links.drop_of(session, user_id)
     user = users.get(session, user_id, lock=True)
     user.disabled = disabled
+    if disabled:  # a login that waits for the lock finds the user disabled
+        login_sessions.end_all(session, user_id)
+        one_time_links.drop_of(session, user_id)
     session.flush()
     return user
 

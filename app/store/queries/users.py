@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Role
@@ -36,13 +36,8 @@ def any_exists(session: Session) -> bool:
     return session.scalar(select(UserRow.id).limit(1)) is not None
 
 
-def count(session: Session) -> int:
-    """The number of users, disabled or not."""
-    return session.scalar(select(func.count(UserRow.id))) or 0
-
-
 def lock_active_admins(session: Session) -> list[int]:
-    """Ids of the admins that are not disabled, locked until the transaction ends: another transaction cannot remove
-    the last but one meanwhile."""
+    """Ids of the admins that are not disabled, locked until the transaction ends: two transactions cannot
+    disable the last two at once."""
     active = select(UserRow.id).where(UserRow.role_name == Role.ADMIN.value, UserRow.disabled.is_(False))
     return list(session.scalars(active.order_by(UserRow.id).with_for_update()))
