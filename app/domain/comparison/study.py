@@ -24,15 +24,7 @@ from app.domain.comparison.confounders import (
 from app.domain.comparison.costs import Costs, Spread
 from app.domain.comparison.intervals import Difference, ScoreInterval, difference, score_interval
 from app.domain.comparison.learning import Learning, learning
-from app.domain.comparison.model import (
-    POINT,
-    ArmResult,
-    Comparison,
-    RunOutcome,
-    marker_fills,
-    most_common,
-    overlaps,
-)
+from app.domain.comparison.model import POINT, ArmResult, Comparison, RunOutcome, marker_fills, most_common, overlaps
 from app.domain.comparison.score_matrices import base_scores, common_items, matrices
 from app.domain.comparison.verdict import VerdictKind, best_indistinguishable, confidence_after, judge
 from app.domain.failures import Failure
