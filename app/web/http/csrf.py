@@ -4,9 +4,9 @@ of another site cannot read. The checks of `Origin` and of `Host` come before it
     token      NONCE.HMAC-SHA256(key, NONCE and the session's cookie)
     key        of the installation: from the database's password by scrypt, or from a file in its home directory
 
-Each page has another nonce, so that the token is not to be guessed from the size of compressed pages (BREACH). With a
-session the token is worth nothing to another user. Without one, every user who can read a page may also do what its
-forms do, so the token is the same for all, and pages can be kept for several readers (`app.web.http.kept`).
+Each page has another nonce, so that the token cannot be guessed from the size of compressed pages (BREACH). With a
+session the token is worth nothing to another user. Without one, permission to read a page is also permission to do what
+its forms do, so the token is the same for all, and pages can be kept for several readers (`app.web.http.kept`).
 
 A form has it as a hidden field, before its files; htmx sends it as a header.
 """
