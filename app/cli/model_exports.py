@@ -10,8 +10,10 @@ from rich.table import Table
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, errors, say, show
+from app.domain.comparison.export_gate import ExportGate, GateOutcome
 from app.domain.errors import VeznaError
 from app.domain.models.exports import ExportFormat
+from app.web.text.exports import gate_difference, gate_reason
 
 WAIT_SECONDS = 30
 LIVE = ("queued", "running")
@@ -28,7 +30,8 @@ def export_model(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Export a run's adapter or its merged model, and download it with its checksums."""
+    """Export a run's adapter or its merged model, and download it with its checksums. The exit status is 1 if the
+    export fails its gate."""
     client = Client(url)
     if form is None:
         show(client.get(f"/runs/{run}/export-formats"), as_json, _formats)
@@ -38,7 +41,17 @@ def export_model(
         raise VeznaError(export["message"] or f"Export {export['id']} was cancelled.")
     target = output or Path(f"run-{run}-{form.value}.tar")
     client.save(f"/exports/{export['id']}/archive", target)
-    show(export, as_json, lambda _: [f"Wrote {target}, {export['bytes'] / 2**20:,.1f} MiB."], wrap=False)
+    gate = ExportGate.model_validate(export["gate"])
+    wrote = f"Wrote {target}, {export['bytes'] / 2**20:,.1f} MiB."
+    show(export, as_json, lambda _: [wrote, _gate(gate)], wrap=False)
+    if gate.outcome is GateOutcome.FAIL:
+        raise typer.Exit(1)
+
+
+def _gate(gate: ExportGate) -> str:
+    """`Gate: fail (−6.0 ± 2.2 points): loses at least 3.8 points.`"""
+    reason = gate_reason(gate)
+    return f"Gate: {gate.outcome.value} ({gate_difference(gate)} points){f': {reason}' if reason else ''}."
 
 
 def _wanted(client: Client, run: int, form: ExportFormat) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer
 from fastapi.testclient import TestClient
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from sqlalchemy import text, update
 
@@ -22,7 +24,8 @@ from app.domain.comparison.export_gate import ExportScores, GateOutcome
 from app.domain.data.dataset import items_hash
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PromptSpec
-from app.domain.models.exports import ExportedFile, ExportFormat, ExportJob
+from app.domain.models.base_model import ModelFile
+from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportFormat, ExportJob
 from app.domain.runs.job import EvaluationReport
 from app.domain.runs.result import ArtifactFile
 from app.domain.runs.spec import RunSpec
@@ -45,6 +48,7 @@ from worker.context import Context
 from worker.engine.exporting import export as export_module
 from worker.engine.exporting import merge
 from worker.engine.exporting.export import export as engine_export
+from worker.engine.exporting.progress import Report
 from worker.engine.models.inspect import inspect
 from worker.exports import tasks
 from worker.exports.host import ExportQueue
@@ -312,8 +316,8 @@ def test_an_export_that_does_not_hold_what_the_run_trained_fails_its_gate(
 ) -> None:
     write = merge.write
 
-    def without_a_matrix(job: ExportJob) -> list[ExportedFile]:
-        files = write(job)
+    def without_a_matrix(job: ExportJob, report: Report) -> list[ExportedFile]:
+        files = write(job, report)
         weights = Path(job.job.output) / "model.safetensors"
         tensors = load_file(weights)
         name = next(name for name in tensors if name.endswith("query.weight"))
@@ -358,6 +362,32 @@ def test_too_little_disk_is_noticed_at_submission_and_by_the_worker(
     tasks.export(worker, export_id)
     assert row(worker, export_id).status == "failed"
     assert "the worker (VEZNA_HOME) has 0 MiB free" in row(worker, export_id).message
+
+
+def test_the_workers_disk_must_hold_the_runs_weights_and_what_is_not_downloaded(
+    worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = submit(worker, run_id)
+    with worker.database.transaction() as session:
+        claim = model_exports.begin(session, export_id)
+    assert claim is not None
+    saved = sum(file.bytes for file in claim.weights)
+    export_bytes = 2 * (claim.weights_bytes + SMALL_FILES_BYTES)  # here and in the files store, on one disk
+    free = [export_bytes + saved]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: shutil._ntuple_diskusage(10**12, 0, free[0]))
+    tasks._check_disk(worker, claim)
+    free[0] -= 1
+    with pytest.raises(Invalid, match="VEZNA_HOME"):
+        tasks._check_disk(worker, claim)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(worker.settings.home / "hub"))
+    missing = [ModelFile(name="model.safetensors", bytes=1000)]
+    hub = {"model_location": "owner/name", "model_revision": "0" * 40, "model_files": missing}
+    claim = replace(claim, job=claim.job.model_copy(update=hub))
+    free[0] = export_bytes + saved + 999
+    with pytest.raises(Invalid, match="VEZNA_HOME"):
+        tasks._check_disk(worker, claim)
+    free[0] += 1
+    tasks._check_disk(worker, claim)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +463,7 @@ def test_over_rest_from_the_formats_to_an_archive_whose_checksums_match(
         tasks.export(worker, export_id)
         assert api.get(f"/exports/{export_id}", params={"wait": 5}).json()["status"] == "succeeded"
         [listed] = api.get(f"/runs/{run_id}/exports").json()
-        assert listed["gate"]["outcome"] in ("pass", "undecided", "fail")
+        assert (listed["gate"]["outcome"], listed["gate"]["weights"]["wrong_count"]) == ("undecided", 0)
         assert listed["bytes"] == sum(file["bytes"] for file in listed["files"])
         archive = api.get(f"/exports/{export_id}/archive")
         assert int(archive.headers["content-length"]) == len(archive.content)
@@ -457,6 +487,7 @@ def test_a_run_has_no_formats_before_it_has_succeeded(worker: Context, run_id: i
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_export_process_writes_and_scores_an_export(
     worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,8 +533,19 @@ def test_the_command_line_exports_and_downloads(
         model_exports_cli.export_model(run_id, url=url)
         assert "merged-bfloat16" in (listed := capsys.readouterr().out) and "(computed)" in listed
         model_exports_cli.export_model(run_id, MERGED, url=url)
-        assert f"Wrote run-{run_id}-merged-float32.tar" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert f"Wrote run-{run_id}-merged-float32.tar" in printed and "Gate: undecided (0.0" in printed
         with tarfile.open(tmp_path / f"run-{run_id}-merged-float32.tar") as tar:
             assert f"run-{run_id}-merged-float32/SHA256SUMS" in tar.getnames()
         model_exports_cli.export_model(run_id, MERGED, tmp_path / "again.tar", url=url)
         assert (tmp_path / "again.tar").is_file(), "an export that exists is downloaded again"
+        with worker.database.transaction() as session:
+            [stored] = queries.of_run(session, run_id)
+            assert stored.gate_json is not None
+            wrong = {"tensors": 9, "wrong": ["bert.query.weight"], "wrong_count": 300, "largest_error": 5.0}
+            stored.gate_json = {**stored.gate_json, "outcome": "fail", "weights": wrong}
+        with pytest.raises(typer.Exit) as ended:
+            model_exports_cli.export_model(run_id, MERGED, tmp_path / "failed.tar", url=url)
+        assert ended.value.exit_code == 1
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "Gate: fail" in printed and "300 tensors differ from W + ΔW, such as bert.query.weight" in printed

@@ -4,12 +4,14 @@ It may run any number of times; a second run finds nothing to claim. An attempt 
 the sweep sends the task again, and the next attempt begins anew under a name of its own.
 """
 
+import importlib
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -18,6 +20,7 @@ from app.domain.comparison.export_gate import ExportScores
 from app.domain.errors import Invalid, VeznaError
 from app.domain.messages import _
 from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportJob, too_large
+from app.domain.runs.job import TrainJob
 from app.services import model_exports
 from app.services.model_exports import Claim
 from app.store.files import StoreUnavailable
@@ -115,11 +118,29 @@ def _written(
 def _check_disk(context: "Context", claim: Claim) -> None:
     """Raise Invalid unless there is room for the export in this worker's home, and in the files store."""
     needed, home, store = claim.weights_bytes + SMALL_FILES_BYTES, context.settings.home, context.files.directory
-    shared = store is not None and store.exists() and store.stat().st_dev == home.stat().st_dev
-    here = needed * (2 if shared else 1)
+    here = needed * (2 if store is not None and _same_disk(store, home) else 1)
+    here += sum(file.bytes for file in claim.weights)  # their local copy
+    if not claim.whole and claim.job.model_files:
+        here += _to_download(claim.job, home)
     if here > (free := shutil.disk_usage(home).free):
         raise Invalid.of([too_large(here, free, _("the worker (VEZNA_HOME)"))])
     model_exports.refuse_full_disk(context.files, claim.weights_bytes)
+
+
+def _to_download(job: TrainJob, home: Path) -> int:
+    """Bytes of the base model's files that the hub's cache lacks, if it is on the disk of `home`. On a disk of its own
+    the export process checks it (`worker.engine.models.hub`)."""
+    hub: Any = importlib.import_module("huggingface_hub")  # not before it is needed: it takes seconds
+    if not _same_disk(Path(hub.constants.HF_HUB_CACHE), home):
+        return 0
+    cached = partial(hub.try_to_load_from_cache, job.model_location, revision=job.model_revision)
+    return sum(file.bytes for file in job.model_files if not isinstance(cached(file.name), str))
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    """Directories that do not exist yet are on the disk of the parent that does."""
+    first, second = (next(p for p in (place, *place.parents) if p.exists()) for place in (one, other))
+    return first.stat().st_dev == second.stat().st_dev
 
 
 def _while_reporting(work: Callable[[], Result], report: Report, share: float) -> Result:

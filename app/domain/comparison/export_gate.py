@@ -39,9 +39,16 @@ class WeightCheck(_Value):
     tensors: int
     """Number of tensors compared."""
     wrong: list[str]
-    """Those that are missing, or lie further from W + ΔW than rounding once explains."""
+    """Those that are missing, or lie further from W + ΔW than rounding once explains; the first of them."""
+    wrong_count: int = 0
+    """Number of all of them; 0 in results that were stored without it."""
     largest_error: float
     """Of all numbers, in units of half an ulp of the export's dtype; 1 is rounding alone."""
+
+    @property
+    def differing(self) -> int:
+        """Number of wrong tensors."""
+        return max(self.wrong_count, len(self.wrong))
 
 
 class TextDifference(_Value):
@@ -101,7 +108,7 @@ def gate(run: Sequence[float], export: ExportScores, margin: float) -> ExportGat
     """The result, from [N] scores each. ValueError if they are not of as many items."""
     ours, theirs = _matrix(export.scores), _matrix(run)
     interval = difference(ours, theirs, CONFIDENCE)
-    broken = export.weights is not None and bool(export.weights.wrong)
+    broken = export.weights is not None and export.weights.differing > 0
     return ExportGate(
         outcome=GateOutcome.FAIL if broken else outcome(interval, margin),
         loaded_with=export.loaded_with,

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.queries.rows import changed, get_row
 from app.store.tables import ModelExportRow
@@ -14,10 +15,13 @@ LIVE = ("queued", "running")
 """States of an export that has not ended."""
 
 
-def get(session: Session, export_id: int) -> ModelExportRow:
-    """An export. Raises NotFound."""
+def get(session: Session, export_id: int, run_id: int | None = None) -> ModelExportRow:
+    """An export; with `run_id`, of this run. Raises NotFound."""
     missing = _("There is no export %(export_id)s.", export_id=export_id)
-    return get_row(session, ModelExportRow, export_id, missing)
+    row = get_row(session, ModelExportRow, export_id, missing)
+    if run_id not in (None, row.run_id):
+        raise NotFound(_("Run %(run)s has no export %(export_id)s.", run=run_id, export_id=export_id))
+    return row
 
 
 def of_run(session: Session, run_id: int) -> list[ModelExportRow]:

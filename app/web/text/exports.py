@@ -45,7 +45,7 @@ def gate_reason(gate: ExportGate) -> str:
         return ngettext(
             "%(num)s tensor differs from W + ΔW: %(name)s",
             "%(num)s tensors differ from W + ΔW, such as %(name)s",
-            len(gate.weights.wrong),
+            gate.weights.differing,
             name=gate.weights.wrong[0],
         )
     if gate.outcome is GateOutcome.FAIL:

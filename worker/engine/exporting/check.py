@@ -1,7 +1,7 @@
 """The shipping gate's measurements: load an export from its files as a user would, and score it on the test items."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +20,18 @@ from app.domain.models.exports import ExportJob
 from worker.engine.data.batches import Examples, read
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.exporting.merge import attach, base_model
+from worker.engine.exporting.progress import Report, part
 from worker.engine.exporting.weights import check_weights
 from worker.engine.models.load import load_tokenizer
 from worker.engine.progress import Silence
 from worker.engine.tasks import TASKS
 
-Report = Callable[[float], None]
-"""Receives the share of the work that is done."""
+BATCH_SIZE = 4
+"""At most: a batch on the CPU must end long before the worker takes the process for stalled."""
+COMPARED = 0.3
+"""Share of the check that is done when the weights are compared."""
+MOST_NAMED = 20
+"""Wrong tensors that are named."""
 HALF_WAY_CALLS = 100
 """Batches and generated tokens at which the bar is half-way: how many there will be depends on what is generated."""
 
@@ -44,11 +49,10 @@ def check(job: ExportJob, report: Report) -> ExportScores:
     Raises `RunFailed` if it cannot be loaded, and what the task's `encode` and `evaluate` raise.
     """
     began = time.perf_counter()
-    weights = check_weights(job) if job.format.merged else None
+    weights = check_weights(job, part(report, 0.0, COMPARED)) if job.format.merged else None
     model, tokenizer, library, missing = _loaded(job)
-    if missing:
-        weights = _with_missing(weights, missing)
-    examples, predictions = predict(job, model, tokenizer, report)
+    weights = _named_wrong(weights, missing) if weights else None
+    examples, predictions = predict(job, model, tokenizer, part(report, COMPARED, 1.0))
     same, first = _compared(job, examples, predictions, tokenizer)
     metric = job.job.spec.verdict_metric
     return ExportScores(
@@ -78,7 +82,7 @@ def predict(job: ExportJob, model: nn.Module, tokenizer: PreTrainedTokenizerBase
 
     evaluator = Evaluator(
         torch.device("cpu"),
-        spec.training.per_device_eval_batch_size,
+        min(spec.training.per_device_eval_batch_size, BATCH_SIZE),
         _padding(tokenizer),
         False,
         between,
@@ -110,9 +114,10 @@ def _named(package: str) -> str:
     return f"{'PEFT' if package == 'peft' else package} {version(package)}"
 
 
-def _with_missing(weights: WeightCheck | None, missing: Sequence[str]) -> WeightCheck:
-    known = weights or WeightCheck(tensors=0, wrong=[], largest_error=0.0)
-    return known.model_copy(update={"wrong": list(dict.fromkeys([*known.wrong, *missing]))})
+def _named_wrong(weights: WeightCheck, missing: Sequence[str]) -> WeightCheck:
+    """With the tensors that transformers misses; the first are named, all are counted."""
+    wrong = list(dict.fromkeys([*weights.wrong, *missing]))
+    return weights.model_copy(update={"wrong": wrong[:MOST_NAMED], "wrong_count": len(wrong)})
 
 
 def _padding(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -136,11 +141,11 @@ def _compared(
 
 
 def _first(item: str, run: str, export: str, tokenizer: PreTrainedTokenizerBase) -> TextDifference:
-    """The first token in which two texts differ."""
+    """The first token in which two texts differ. A database stores no NUL, so another character stands for it."""
     sides: list[list[str]] = []
     for text in (run, export):
         ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]
-        sides.append([str(tokenizer.decode([token])) for token in ids])
+        sides.append([str(tokenizer.decode([token])).replace("\0", "\N{REPLACEMENT CHARACTER}") for token in ids])
     ours, theirs = sides
     place = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
     return TextDifference(

@@ -1,7 +1,5 @@
 """An export from its job to its files and its scores."""
 
-from collections.abc import Callable
-
 import torch
 
 from app.domain.comparison.export_gate import ExportScores
@@ -10,12 +8,11 @@ from worker.engine.clocks import Stopwatch
 from worker.engine.environment import prepare
 from worker.engine.exporting.check import check
 from worker.engine.exporting.merge import write
+from worker.engine.exporting.progress import Report, part
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.hub import fetch_model
 from worker.engine.progress import Instruments, Silence
 
-Report = Callable[[float], None]
-"""Receives the share of the work that is done."""
 FETCHED = 0.2
 """Share of the work that the download of a base model is taken for."""
 WRITTEN = 0.4
@@ -28,8 +25,8 @@ class _Download(Silence):
         self._report = report
 
     def download(self, done_bytes: int, total_bytes: int) -> None:
-        """Its share of the work."""
-        self._report(FETCHED * done_bytes / max(total_bytes, 1))
+        """The share that has arrived."""
+        self._report(done_bytes / max(total_bytes, 1))
 
 
 def export(job: ExportJob, report: Report) -> tuple[list[ExportedFile], ExportScores]:
@@ -39,9 +36,8 @@ def export(job: ExportJob, report: Report) -> tuple[list[ExportedFile], ExportSc
     report(0.0)
     if not job.whole:
         cpu = torch.device("cpu")
-        instruments = Instruments(_Download(report), Stopwatch(job.job.claimed_at, cpu), MemoryMeter(cpu))
+        sink = _Download(part(report, 0.0, FETCHED))
+        instruments = Instruments(sink, Stopwatch(job.job.claimed_at, cpu), MemoryMeter(cpu))
         job = job.model_copy(update={"job": fetch_model(job.job, instruments)})
-    report(FETCHED)
-    files = write(job)
-    report(WRITTEN)
-    return files, check(job, lambda share: report(WRITTEN + (1 - WRITTEN) * share))
+    files = write(job, part(report, FETCHED, WRITTEN))
+    return files, check(job, part(report, WRITTEN, 1.0))

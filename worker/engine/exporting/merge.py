@@ -7,11 +7,13 @@ afterwards: ΔW is often smaller than half a bfloat16 ulp of W, and adding it in
 """
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,40 +23,47 @@ from app.domain.messages import _
 from app.domain.methods import BottleneckAdapterSpec
 from app.domain.models.exports import CHECKSUMS, ExportedFile, ExportJob
 from app.domain.runs.job import TrainJob
+from worker.engine.exporting.progress import Report, growing, part, quiet
 from worker.engine.methods import bottleneck
 from worker.engine.models.load import load, load_tokenizer
 from worker.engine.saving.artifacts import sha256_of
 from worker.engine.tasks import TASKS
 
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
+MERGED, SAVED = 0.4, 0.8
+"""Shares of `write` that are done when the model is merged, and when it is saved."""
 
 
-def write(job: ExportJob) -> list[ExportedFile]:
+def write(job: ExportJob, report: Report = quiet) -> list[ExportedFile]:
     """Write the export's files into `job.job.output`, with their checksums. The base model is local (`fetch_model`).
+    Reports after each merged layer, while the files grow, and after each checksum.
 
     Raises `RunFailed`, and what torch and the file system raise.
     """
     folder = Path(job.job.output)
     if job.format.merged:
-        model, tokenizer = merged(job)
+        model, tokenizer = merged(job, part(report, 0.0, MERGED))
         nn.Module.to(model, DTYPES[job.format.dtype])
         # otherwise config.json would contain a path of this machine
         model.config._name_or_path = job.job.spec.base_model
-        model.save_pretrained(folder)
+        total = sum(parameter.nbytes for parameter in model.parameters())
+        with growing(folder, total, part(report, MERGED, SAVED)):
+            model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     else:
         shutil.copytree(job.weights, folder, dirs_exist_ok=True)
-    files = [
-        ExportedFile(name=path.relative_to(folder).as_posix(), bytes=path.stat().st_size, sha256=sha256_of(path))
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    ]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = []
+    for path in paths:
+        name, size = path.relative_to(folder).as_posix(), path.stat().st_size
+        files.append(ExportedFile(name=name, bytes=size, sha256=sha256_of(path)))
+        part(report, SAVED, 1.0)(len(files) / len(paths))
     sums = folder / CHECKSUMS
     sums.write_text("".join(f"{file.sha256}  {file.name}\n" for file in files), encoding="utf-8")
     return [*files, ExportedFile(name=CHECKSUMS, bytes=sums.stat().st_size, sha256=sha256_of(sums))]
 
 
-def merged(job: ExportJob) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def merged(job: ExportJob, report: Report = quiet) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The merged model in float32, and its tokenizer."""
     if job.whole:
         return whole_model(job, torch.float32), load_tokenizer(Path(job.weights))
@@ -62,9 +71,25 @@ def merged(job: ExportJob) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     adapted = attach(model, job)
     if isinstance(adapted, PeftModel):
         layers: Any = adapted
+        _report_merges(adapted, report)
         whole: PreTrainedModel = layers.merge_and_unload(safe_merge=True)
         return whole, tokenizer
     return adapted, tokenizer
+
+
+def _report_merges(model: PeftModel, report: Report) -> None:
+    """Have each layer report once PEFT has merged it."""
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+    def reporting(merge: Callable[..., None], share: float) -> Callable[..., None]:
+        def merge_and_report(*args: Any, **options: Any) -> None:
+            merge(*args, **options)
+            report(share)
+
+        return merge_and_report
+
+    for place, layer in enumerate(layers, 1):
+        layer.merge = reporting(layer.merge, place / len(layers))  # type: ignore[method-assign]
 
 
 def whole_model(job: ExportJob, dtype: torch.dtype) -> PreTrainedModel:

@@ -26,18 +26,17 @@ from torch import nn
 from app.domain.comparison.export_gate import WeightCheck
 from app.domain.models.exports import ExportJob
 from worker.engine.exporting.merge import DTYPES, attach, base_model, whole_model
+from worker.engine.exporting.progress import Report, quiet
 from worker.engine.models.weights import weight_files
 
 Expected = Callable[[str], torch.Tensor]
 """The expected values of a tensor, by its name in the export: float64."""
 SUM_ERROR = 2.0**-20
 """ε as a share of the tensor's largest number: 16 roundings to float32."""
-MOST_NAMED = 20
-"""Wrong tensors that are named."""
 
 
-def check_weights(job: ExportJob) -> WeightCheck:
-    """Compare every tensor of a merged export in `job.job.output`."""
+def check_weights(job: ExportJob, report: Report = quiet) -> WeightCheck:
+    """Compare every tensor of a merged export in `job.job.output`, and report after each. `wrong` has all names."""
     names, expected = _expectation(job)
     dtype = DTYPES[job.format.dtype]
     wrong, largest, present = [], 0.0, set()
@@ -45,12 +44,13 @@ def check_weights(job: ExportJob) -> WeightCheck:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 it is no mapping
                 present.add(name)
+                report(min(len(present) / max(len(names), 1), 1.0))
                 error = _error(tensors.get_tensor(name), expected(name), dtype)
                 largest = max(largest, error)
                 if not error <= 1.0:
                     wrong.append(name)
     wrong += sorted(names - present)
-    return WeightCheck(tensors=len(present), wrong=wrong[:MOST_NAMED], largest_error=min(largest, 1e9))
+    return WeightCheck(tensors=len(present), wrong=wrong, wrong_count=len(wrong), largest_error=min(largest, 1e9))
 
 
 def _error(tensor: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> float:

@@ -102,7 +102,7 @@ def submit(
 def cancel(db: Db, run_id: RowId, export_id: RowId) -> RedirectResponse:
     """Cancel an export."""
     with db.transaction() as session:
-        service.cancel(session, export_id)
+        service.cancel(session, model_exports.get(session, export_id, run_id).id)
     return RedirectResponse(f"/runs/{run_id}#exports", status_code=303)
 
 
@@ -110,5 +110,5 @@ def cancel(db: Db, run_id: RowId, export_id: RowId) -> RedirectResponse:
 def delete(db: Db, files: Store, run_id: RowId, export_id: RowId) -> RedirectResponse:
     """Delete an export with its files."""
     with db.transaction() as session:
-        service.delete(session, files, export_id)
+        service.delete(session, files, model_exports.get(session, export_id, run_id).id)
     return RedirectResponse(f"/runs/{run_id}#exports", status_code=303)

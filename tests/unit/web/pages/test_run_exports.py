@@ -80,6 +80,15 @@ def test_the_gate_is_said_in_words(full: TestClient, result: ExportGate, words: 
     assert f"/exports/{export_id}/" not in section(full)
 
 
+@pytest.mark.parametrize("action", ["cancel", "delete"])
+def test_another_runs_export_is_not_found(full: TestClient, action: str) -> None:
+    with database_of(full).transaction() as session:
+        export_id = add(session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "running")
+    assert full.post(f"/runs/{QUEUED}/exports/{export_id}/{action}").status_code == 404
+    with database_of(full).reading() as session:
+        assert model_exports.get(session, export_id).status == "running"
+
+
 def test_a_failure_gives_its_reason_and_can_be_tried_again(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         add(session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "failed")

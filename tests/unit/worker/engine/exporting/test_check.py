@@ -1,5 +1,6 @@
 """The gate's measurements: right exports are right to the last bit that rounding leaves, corrupted ones are caught."""
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,14 +19,11 @@ from tests.unit.worker.engine import adapted as tried
 from tests.unit.worker.engine.exporting.test_merge import MERGEABLE
 from worker.engine.data.batches import read
 from worker.engine.exporting import check, merge
+from worker.engine.exporting.progress import growing, quiet
 from worker.engine.exporting.weights import check_weights
 
 Tensors = Mapping[str, torch.Tensor]
 MATRIX = "bert.encoder.layer.1.attention.self.query.weight"
-
-
-def quiet(_share: float) -> None:
-    """No progress."""
 
 
 @tried.tries_on(MERGEABLE)
@@ -138,3 +136,67 @@ def test_virtual_tokens_are_checked_as_an_adapter(tmp_path: Path) -> None:
     merge.write(job)
     found = check.check(job, quiet)
     np.testing.assert_allclose(found.scores, scores)
+
+
+class CharacterTokenizer:
+    """A token is a character."""
+
+    def __call__(self, text: str, **_options: object) -> dict[str, list[int]]:
+        return {"input_ids": [ord(character) for character in text]}
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(chr(token) for token in ids)
+
+
+def test_a_nul_in_generated_text_can_be_stored() -> None:
+    first = check._first("1", "a\0", "ab", CharacterTokenizer())  # type: ignore[arg-type]
+    assert (first.token, first.run, first.export) == (1, "\N{REPLACEMENT CHARACTER}", "b")
+
+
+def test_all_wrong_tensors_are_counted_and_the_first_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, _model = exported.run(tmp_path, LoraSpec(r=4), "bert", ExportFormat.MERGED_FLOAT32)
+    corrupted(job, lambda exact, base: {name: tensor + 1 for name, tensor in exact.items()})
+    monkeypatch.setattr(check, "MOST_NAMED", 2)
+    found = check.check(job, quiet).weights
+    assert found is not None
+    assert (len(found.wrong), found.wrong_count) == (2, found.tensors)
+
+
+def test_every_part_of_an_export_reports_and_its_batches_are_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, _model = exported.run(tmp_path, LoraSpec(r=4), "bert", ExportFormat.MERGED_FLOAT32)
+    shares: list[float] = []
+    files = merge.write(job, shares.append)
+    merges = [share for share in shares if share <= merge.MERGED]
+    hashed = [share for share in shares if share > merge.SAVED]
+    linear_layers = 2 * 6 + 1  # of two blocks, and the pooler
+    assert (len(merges), len(hashed)) == (linear_layers, len(files) - 1), "each checksum but that of the sums"
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    shares.clear()
+    found = check_weights(job, shares.append)
+    assert len(shares) == found.tensors and shares == sorted(shares)
+    sizes: list[int] = []
+    collate = check.TASKS[job.job.spec.task].collate
+
+    def counted(examples: object, indices: list[int], pad: int) -> object:
+        sizes.append(len(indices))
+        return collate(examples, indices, pad)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(check.TASKS[job.job.spec.task], "collate", counted)
+    check.check(job, quiet)
+    assert sizes and max(sizes) <= check.BATCH_SIZE < job.job.spec.training.per_device_eval_batch_size
+
+
+def test_a_folder_that_grows_is_reported(tmp_path: Path) -> None:
+    reported = threading.Event()
+    shares: list[float] = []
+
+    def report(share: float) -> None:
+        shares.append(share)
+        reported.set()
+
+    with growing(tmp_path, 200, report):
+        (tmp_path / "model.safetensors").write_bytes(b"0" * 100)
+        assert reported.wait(60)
+    assert shares[0] == 0.5
