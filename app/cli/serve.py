@@ -40,6 +40,8 @@ SampleTask = Annotated[
 ]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 INSPECTION_SECONDS = 180.0
+BASELINE_SECONDS = 300.0
+"""After the last run; each baseline has a deadline of its own, too (`estimates.LONG_SECONDS`)."""
 MOST_CONNECTIONS = 2500
 """Of a web server: a thousand event streams, and the readers. One more is answered 503."""
 GRACE_SECONDS = 3
@@ -57,7 +59,8 @@ def demo(
     port: Port = None,
     task: SampleTask = "sequence-classification",
     exit_after: Annotated[
-        bool, typer.Option("--exit", help="End when the study has ended; 0 if every run succeeded.")
+        bool,
+        typer.Option("--exit", help="End after the study's last run and its baselines; 0 if every run succeeded."),
     ] = False,
 ) -> None:
     """Start everything and run the sample study: full fine-tuning, LoRA on all linear layers, LoRA on query and value
@@ -68,11 +71,32 @@ def demo(
         console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
         client = Client(running.url)
         progress.follow_study(console, running.while_alive(client.events(f"/studies/{study_id}/events")))
+        await_baselines(client, study_id, running.require_alive)
         succeeded = show_comparison(client, study_id)
         if exit_after:
             raise typer.Exit(0 if succeeded else 1)
         console.print(f"The page: [bold]{running.url}/studies/{study_id}[/bold]. Stop with Ctrl+C.")
         running.serve_forever()
+
+
+def await_baselines(client: Client, study_id: int, still_alive: Callable[[], None]) -> None:
+    """Wait until no baseline is being computed: whether fine-tuning helps depends on them, and a short study may end
+    before them. After BASELINE_SECONDS say which are left, and go on."""
+    deadline = time.monotonic() + BASELINE_SECONDS
+    with console.status("") as status:
+        while waiting := _unfinished_baselines(client, study_id):
+            if time.monotonic() > deadline:
+                console.print(f"Not computed yet: {waiting}. Baselines are computed while Vezna runs.")
+                return
+            status.update(f"Waiting for baselines: {waiting}")
+            still_alive()
+            time.sleep(1)
+
+
+def _unfinished_baselines(client: Client, study_id: int) -> str:
+    """Their titles."""
+    baselines = client.get(f"/studies/{study_id}/comparison")["baselines"]
+    return ", ".join(known["title"] for known in baselines if known["status"] == "working")
 
 
 def web() -> None:

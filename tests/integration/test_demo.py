@@ -1,8 +1,11 @@
-"""What the terminal shows of the four arms of `vezna demo` where given scores leave both LoRA arms undecided."""
+"""What `vezna demo` waits for, and what the terminal shows where given scores leave both of its LoRA arms undecided."""
+
+from typing import cast
 
 import pytest
 
 from app import sample
+from app.cli import serve
 from app.cli.client import Client
 from app.cli.studies import show_comparison
 from app.domain.comparison.verdict import VerdictKind
@@ -13,6 +16,36 @@ from app.store.queries import runs
 from app.store.session import Database
 from tests.factories import seed_study
 from tests.served import served
+
+
+class Answering:
+    """A client of a server whose frozen embeddings have these states, one after the other; the last one stays."""
+
+    def __init__(self, *states: str) -> None:
+        self.states = list(states)
+
+    def get(self, path: str) -> dict[str, list[dict[str, str]]]:
+        assert path == "/studies/7/comparison"
+        status = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return {"baselines": [{"title": "TF-IDF", "status": "ready"}, {"title": "embeddings", "status": status}]}
+
+
+def test_the_demo_waits_until_no_baseline_is_being_computed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve.time, "sleep", lambda _seconds: None)
+    server, checks = Answering("working", "working", "failed"), []
+    serve.await_baselines(cast(Client, server), 7, lambda: checks.append("alive"))
+    assert (server.states, checks) == (["failed"], ["alive"] * 2)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_demo_says_which_baselines_it_does_not_wait_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(serve, "BASELINE_SECONDS", -1.0)
+    serve.await_baselines(cast(Client, Answering("working")), 7, lambda: None)
+    assert capsys.readouterr().out == "Not computed yet: embeddings. Baselines are computed while Vezna runs.\n"
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

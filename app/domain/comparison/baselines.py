@@ -102,6 +102,11 @@ def strongest(baselines: Sequence[BaselineResult]) -> BaselineResult | None:
     return max(known, key=lambda baseline: baseline.score.mean if baseline.score else 0.0, default=None)
 
 
+def unfinished(baselines: Sequence[BaselineResult]) -> list[BaselineResult]:
+    """Baselines that are still being computed."""
+    return [baseline for baseline in baselines if baseline.stored.status == "working"]
+
+
 def unbeaten(baselines: Sequence[BaselineResult]) -> list[BaselineResult]:
     """Baselines that the reference does not beat, the strongest first; empty before they can be compared."""
     compared = [baseline for baseline in baselines if baseline.difference is not None and not baseline.beaten]

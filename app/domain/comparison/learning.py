@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from app.domain.comparison.baselines import BaselineResult
+from app.domain.comparison.baselines import BaselineResult, unfinished
 from app.domain.comparison.intervals import Difference
 from app.domain.comparison.model import RunOutcome
 from app.domain.runs.result import RunResult
@@ -138,7 +138,7 @@ def helps(baselines: Sequence[BaselineResult]) -> Helps | None:
     compared = [baseline for baseline in baselines if baseline.difference is not None]
     if any(not baseline.beaten for baseline in compared):
         return Helps.NO
-    if any(baseline.stored.status == "working" for baseline in baselines):
+    if unfinished(baselines):
         return Helps.OPEN
     if compared:
         return Helps.YES

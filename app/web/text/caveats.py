@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.domain.comparison.baselines import unfinished
 from app.domain.comparison.confounders import CONDITIONS, ConfounderKind
 from app.domain.comparison.learning import Helps
 from app.domain.comparison.study import StudyComparison
@@ -76,7 +77,7 @@ def _scope(study: StudyComparison) -> Iterator[Caveat]:
 def _baselines(study: StudyComparison) -> Iterator[Caveat]:
     """Verdicts that stand only if baselines still being computed are beaten too."""
     if study.learning.helps is Helps.OPEN and not study.learning.closed:
-        waiting = [_(baseline.title) for baseline in study.baselines if baseline.stored.status == "working"]
+        waiting = [_(baseline.title) for baseline in unfinished(study.baselines)]
         if waiting:
             yield Caveat(_("baselines still being computed: %(names)s", names=join_names(waiting)), "arms")
 

@@ -1,6 +1,6 @@
 """The two questions of a study's verdict in words, and why nothing was learned."""
 
-from app.domain.comparison.baselines import BaselineResult, unbeaten
+from app.domain.comparison.baselines import BaselineResult, unbeaten, unfinished
 from app.domain.comparison.learning import Criterion, Helps
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.format import capitalized, join_names, percent
@@ -116,7 +116,7 @@ def helps_text(study: StudyComparison) -> str:
             for baseline in compared
         ]
         parts.append(_("%(reference)s differs by %(gaps)s.", reference=reference, gaps=join_names(gaps)))
-    waiting = [_(baseline.title) for baseline in study.baselines if baseline.stored.status == "working"]
+    waiting = [_(baseline.title) for baseline in unfinished(study.baselines)]
     if study.learning.helps is Helps.OPEN and waiting:
         parts.append(_("Still being computed: %(baselines)s.", baselines=join_names(waiting)))
     elif study.learning.helps is Helps.OPEN:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from app.domain.comparison.baselines import unfinished
 from app.domain.comparison.causes import Causes
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
@@ -85,6 +86,11 @@ class StudyPage:
     def live(self) -> bool:
         """Runs are queued or running, or will be."""
         return not self.study.complete
+
+    @property
+    def awaits_baselines(self) -> bool:
+        """No run is left, and baselines are still being computed."""
+        return not self.live and bool(unfinished(self.study.baselines))
 
     @property
     def has_results(self) -> bool:

@@ -271,6 +271,15 @@ def test_a_baseline_that_is_not_beaten_is_the_heading(full: TestClient) -> None:
     assert "not beaten" in full.get("/studies/1").text
 
 
+def test_the_page_of_an_ended_study_asks_again_until_its_baselines_are_computed(full: TestClient) -> None:
+    asks = 'id="study" hx-get="/studies/1?sort=memory" hx-trigger="every 3s" hx-select="#study"'
+    assert asks not in full.get("/studies/1?sort=memory").text
+    with database(full).transaction() as session:
+        session.query(EstimateRow).where(EstimateRow.kind == "baseline").first().status = "queued"  # type: ignore[union-attr]
+    text = full.get("/studies/1?sort=memory").text
+    assert asks in text and "sse-connect" not in text
+
+
 def test_a_baseline_that_learned_from_a_sample_says_so(full: TestClient) -> None:
     with database(full).transaction() as session:
         row = session.query(EstimateRow).where(EstimateRow.kind == "baseline").order_by(EstimateRow.id).all()[1]
