@@ -116,13 +116,21 @@ class Child:
 
     def receive(self, seconds: float) -> bytes:
         """The next line, within `seconds`. Raises ChildTimeout, and ChildError if it has ended."""
+        line = self.line(seconds)
+        if line is None:
+            raise ChildError(self._how_it_ended())
+        return line
+
+    def line(self, seconds: float) -> bytes | None:
+        """The next line, within `seconds`, or None as soon as its output ends: it may not have exited yet. Raises
+        ChildTimeout."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._pending:
             if not self._ready([self._out], [], deadline):
                 raise self._late(seconds)
             data = os.read(self._out, CHUNK_BYTES)
             if not data:
-                raise ChildError(self._how_it_ended())
+                return None
             self._pending += data
             if len(self._pending) > MAX_LINE_BYTES:
                 text = _("The %(name)s process sent an answer that is too long. Try again.", name=self.name)

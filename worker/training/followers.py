@@ -3,9 +3,12 @@
 Rank 0 is the trainer that the supervisor started; it starts ranks 1, 2, … as children (`worker.training.follower`),
 which die with it. A thread follows each:
 
-    a follower fails                rank 0 reports its failure and ends
+    a follower fails                rank 0 reports its failure and ends, unless another follower has died
     a follower is killed            rank 0 ends as if it had been killed itself, and the supervisor queues the run again
     a follower's part is done       nothing
+
+A death fails the collective operations of the other ranks, whose reports may arrive before it is noticed. So a failure
+waits until every other follower has ended, at most `GRACE_SECONDS`, and a death in this time wins.
 
 So a death ends the whole group within moments, whatever collective operation the others wait in, and what resumes the
 run is what resumes every run: lease, retry and checkpoint. torch's elastic agent with zero restarts does the same with
@@ -21,16 +24,18 @@ from pathlib import Path
 
 from app.domain.runs.job import FailureReport
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
-from worker.children.host import Child, ChildError
+from worker.children.host import Child
 from worker.engine.team import Team
+from worker.training.host import FOREVER
 from worker.training.protocol import Channel, Position
 
 COMMAND = (sys.executable, "-P", "-m", "worker.training.follower")
 SEND_SECONDS = 60.0
 """A follower reads its position before it imports anything."""
-FOREVER = 10**9
-DEATH_SECONDS = 2.0
-"""Within this time of an error in a collective operation, the death that has caused it is noticed."""
+EXIT_SECONDS = 60.0
+"""A follower that has closed its output exits within this time, or is killed."""
+GRACE_SECONDS = 8.0
+"""Within this time of an error in a collective operation, the output of the follower whose death has caused it ends."""
 
 
 class Followers:
@@ -42,28 +47,60 @@ class Followers:
         self._channel = channel
         meeting = job.with_name("meeting")
         self.team = Team(0, world, meeting)
-        self._threads = []
+        self._changed = threading.Condition()
+        self._open = set(range(1, world))
+        """Ranks whose output has not ended, and which have not reported."""
+        self._ending: set[int] = set()
+        """Ranks whose output has ended without a report, and whose exit status is unknown: dead or done."""
+        self._reporting: threading.Thread | None = None
+        """Follows the rank that was the first to report a failure, and ends this process."""
         for rank in range(1, world):
             position = Position(job=job, rank=rank, world=world, meeting=meeting)
-            child = Child(f"rank {rank}", COMMAND, environment=visible(rank), own_session=False)
+            # In rank 0's own empty directory, which the supervisor removes: this process may end at any moment.
+            child = Child(f"rank {rank}", COMMAND, environment=visible(rank), directory=Path.cwd(), own_session=False)
             child.send(position.model_dump_json().encode(), SEND_SECONDS)
-            thread = threading.Thread(target=self._follow, args=(child,), daemon=True, name=f"rank-{rank}")
-            thread.start()
-            self._threads.append(thread)
+            threading.Thread(target=self._follow, args=(rank, child), daemon=True, name=f"rank-{rank}").start()
 
     def settle(self) -> None:
-        """After an error, wait for the death of a follower that may have caused it: it ends this process."""
-        for thread in self._threads:
-            thread.join(DEATH_SECONDS)
+        """After an error of rank 0, wait for what may have caused it: the death or the earlier failure of a follower
+        ends this process."""
+        self._wait_for_deaths()
+        with self._changed:
+            reporting = self._reporting
+        if reporting is not None:
+            reporting.join()
 
-    def _follow(self, child: Child) -> None:
-        with suppress(ChildError):  # it has ended
-            report = FailureReport.model_validate_json(child.receive(FOREVER))
-            with suppress(BrokenPipeError):
-                self._channel.send(report)
-            os._exit(0)
-        if child.exit_status(SEND_SECONDS) not in (0, EXIT_STOPPED):
-            os._exit(EXIT_ABANDONED)
+    def _follow(self, rank: int, child: Child) -> None:
+        line = child.line(FOREVER)
+        with self._changed:
+            self._open.discard(rank)
+            if line is None:
+                self._ending.add(rank)
+            first = line is not None and self._reporting is None
+            if first:
+                self._reporting = threading.current_thread()
+            self._changed.notify_all()
+        if line is None:
+            if child.exit_status(EXIT_SECONDS) not in (0, EXIT_STOPPED):
+                os._exit(EXIT_ABANDONED)
+            with self._changed:
+                self._ending.discard(rank)
+                self._changed.notify_all()
+        elif first:
+            self._report(FailureReport.model_validate_json(line))
+
+    def _report(self, report: FailureReport) -> None:
+        """Report a follower's failure and end this process, unless a death ends it before."""
+        self._wait_for_deaths()
+        with suppress(BrokenPipeError):
+            self._channel.send(report)
+        os._exit(0)
+
+    def _wait_for_deaths(self) -> None:
+        """Wait until every follower has ended or reported, or the grace period is over. A death ends this process."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open, GRACE_SECONDS)
+            self._changed.wait_for(lambda: not self._ending)
 
 
 def visible(rank: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -17,8 +17,8 @@ COMMAND = (sys.executable, "-P", "-m", "worker.training.child")
 """`-P`: do not import from the current directory."""
 SEND_SECONDS = 10.0
 EXIT_SECONDS = 5.0
-FOREVER = 10**9
-"""Seconds: a trainer may be silent; the supervisor's own deadlines apply."""
+FOREVER = 365 * 86400.0
+"""Seconds: a trainer may be silent; the supervisor's own deadlines apply. `select` on macOS refuses more than 10⁸."""
 
 _reports: TypeAdapter[Report] = TypeAdapter(Report)
 

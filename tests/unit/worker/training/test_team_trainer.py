@@ -1,12 +1,13 @@
 """A trainer whose run has two devices: it starts the second process, and neither outlives the other."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import pytest
@@ -23,7 +24,7 @@ from worker.training.host import TrainerProcess
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]  # pairs of processes that import the ML libraries
 
 TRAINING = tiny.FAST.model_copy(
-    update={"devices": 2, "max_steps": 40, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    update={"devices": 2, "max_steps": 300, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
 )
 LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
 EXIT_SECONDS = 60.0
@@ -52,7 +53,8 @@ def follow(directory: Path, job: TrainJob, act: Act = lambda trainer, report: No
         while not trainer.finished_reporting:
             for report in trainer.reports(wait=600.0):
                 if isinstance(report, StepsReport):
-                    children |= {psutil.Process(pid) for pid in second(trainer)}
+                    with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                        children |= {psutil.Process(pid) for pid in second(trainer)}
                 reports.append(report)
                 act(trainer, report)
         status = trainer.exit_status(EXIT_SECONDS)
@@ -81,13 +83,13 @@ def losses(reports: list[Report]) -> list[tuple[int, float, float]]:
 def test_a_death_of_the_second_process_ends_both_and_the_run_resumes_as_if_it_had_not_been(
     tmp_path: Path, model: Path
 ) -> None:
-    kept: list[Path] = []
+    killed: list[int] = []
 
     def die(trainer: TrainerProcess, report: Report) -> None:
-        if isinstance(report, CheckpointReport) and not kept:
-            kept.append(Path(shutil.copytree(report.folder, tmp_path / "kept")))
+        if isinstance(report, CheckpointReport) and not killed:
             [pid] = second(trainer)
             os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
 
     expected, status = follow(tmp_path / "whole", job(tmp_path / "whole", model, FullSpec()))
     assert status == 0 and isinstance(expected[-1], ResultReport)
@@ -97,7 +99,9 @@ def test_a_death_of_the_second_process_ends_both_and_the_run_resumes_as_if_it_ha
     assert status == EXIT_ABANDONED, "the supervisor queues the run again"
     assert not any(isinstance(report, ResultReport | FailureReport) for report in reports)
 
-    [folder] = kept
+    complete = [path for path in (tmp_path / "first" / "output" / ".checkpoints").iterdir() if path.name.isdigit()]
+    folder = max(complete, key=lambda path: int(path.name))
+    assert int(folder.name) < TRAINING.max_steps
     resumed, status = follow(tmp_path / "second", job(tmp_path / "second", model, FullSpec(), folder))
     assert status == 0
     assert losses(resumed) == losses(expected)
@@ -124,17 +128,42 @@ from pathlib import Path
 from worker.training import followers
 from worker.training.protocol import Channel
 followers.COMMAND = (sys.executable, "-c", sys.argv[1])
-followers.Followers(Path("job.json"), 2, Channel())
+followers.GRACE_SECONDS = float(sys.argv[3])
+ranks = followers.Followers(Path("job.json"), int(sys.argv[2]), Channel())
+if sys.argv[4] == "settles":
+    ranks.settle()
+    print("settled", file=sys.stderr)
+    sys.exit(3)
 threading.Event().wait(300)
 """
 
 
-@pytest.fixture
-def led(tmp_path: Path) -> Iterator[Callable[[str], tuple[int, str]]]:
-    """Exit status and reports of a leader whose follower executes some code."""
+LONG = 200.0
+"""A grace period that no test waits for."""
+REPORT = FailureReport(failure=Failure(code=FailureCode.INTERNAL, message="connection closed by peer"))
+RANKS = f"""
+import json, os, select, sys
+from pathlib import Path
+rank = json.loads(sys.stdin.readline())["rank"]
+def report():
+    print({REPORT.model_dump_json()!r}, flush=True)
+def wait_for(file):
+    while not Path(file).exists():
+        select.select([], [], [], 0.02)
+"""
+"""What the code of every rank below begins with."""
 
-    def run(code: str) -> tuple[int, str]:
-        command = [sys.executable, "-c", LEADER, code]
+
+class Led(Protocol):
+    """Exit status and reports of a leader whose followers execute some code."""
+
+    def __call__(self, code: str, world: int = 2, grace: float = LONG, settles: bool = False) -> tuple[int, str]: ...
+
+
+@pytest.fixture
+def led(tmp_path: Path) -> Iterator[Led]:
+    def run(code: str, world: int = 2, grace: float = LONG, settles: bool = False) -> tuple[int, str]:
+        command = [sys.executable, "-c", LEADER, code, str(world), str(grace), "settles" if settles else "waits"]
         done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=300, env=environment)
         return done.returncode, done.stdout
 
@@ -142,7 +171,7 @@ def led(tmp_path: Path) -> Iterator[Callable[[str], tuple[int, str]]]:
     yield run
 
 
-def test_the_failure_of_a_follower_is_that_of_the_run(led: Callable[[str], tuple[int, str]]) -> None:
+def test_the_failure_of_a_follower_is_that_of_the_run(led: Led) -> None:
     failure = Failure(code=FailureCode.OUT_OF_MEMORY, message="rank 1 ran out of memory")
     line = FailureReport(failure=failure).model_dump_json()
     status, reports = led(f"print({line!r})")
@@ -151,10 +180,34 @@ def test_the_failure_of_a_follower_is_that_of_the_run(led: Callable[[str], tuple
 
 
 @pytest.mark.parametrize("code", ["import os; os.kill(os.getpid(), 9)", "raise SystemExit(1)"])
-def test_a_follower_that_ends_without_a_reason_ends_the_leader(
-    led: Callable[[str], tuple[int, str]], code: str
-) -> None:
+def test_a_follower_that_ends_without_a_reason_ends_the_leader(led: Led, code: str) -> None:
     assert led(code) == (EXIT_ABANDONED, "")
+
+
+def test_a_death_wins_over_the_failure_that_it_causes_in_another_rank(led: Led) -> None:
+    killed = "wait_for('reported'); os.kill(os.getpid(), 9)"
+    failed = "report(); Path('reported').touch()"
+    assert led(f"{RANKS}\nif rank == 1:\n    {killed}\nelse:\n    {failed}", world=3) == (EXIT_ABANDONED, "")
+
+
+def test_a_rank_whose_output_has_ended_counts_as_dying_until_it_has_exited(led: Led) -> None:
+    """As one that is killed and whose memory takes longer to free than the grace period."""
+    dying = "os.close(1); Path('silent').touch(); wait_for('reported'); select.select([], [], [], 1.0); sys.exit(1)"
+    failed = "wait_for('silent'); report(); Path('reported').touch()"
+    code = f"{RANKS}\nif rank == 1:\n    {dying}\nelse:\n    {failed}"
+    assert led(code, world=3, grace=0.5) == (EXIT_ABANDONED, "")
+
+
+def test_a_failure_is_reported_after_the_grace_period_if_no_rank_dies(led: Led) -> None:
+    code = f"{RANKS}\nreport() if rank == 2 else sys.stdin.read()"
+    status, reports = led(code, world=3, grace=0.1)
+    assert status == 0
+    assert TypeAdapter[Report](Report).validate_json(reports) == REPORT
+
+
+def test_a_failure_of_the_leader_waits_for_the_death_that_has_caused_it(led: Led) -> None:
+    assert led(f"{RANKS}\nos.kill(os.getpid(), 9)", settles=True) == (EXIT_ABANDONED, "")
+    assert led(RANKS, world=3, settles=True) == (3, ""), "both have done their part"
 
 
 def test_each_process_sees_a_gpu_of_its_own() -> None:
