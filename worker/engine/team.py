@@ -92,6 +92,16 @@ class Team:
         """Each rank holds a part of every weight."""
         return self._whole is not None
 
+    @property
+    def parts(self) -> int:
+        """How many ranks hold a part of the weights that the others do not hold, and write it to the disk of all."""
+        return self.world if self.sharded else 1
+
+    @property
+    def writes(self) -> bool:
+        """This rank writes weights: its part of them, or all as rank 0."""
+        return self.leads or self.sharded
+
     def folder(self, shared: Path) -> Path:
         """This rank's own directory, in that of all; rank 0 has that itself."""
         own = shared if self.leads else shared / f".rank-{self.rank}"

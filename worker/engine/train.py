@@ -116,7 +116,7 @@ class Loop:
         optimizer = self.optimizer(named, self.learning_rate, arguments.weight_decay, arguments.seed)
         warmup_steps = warmup(arguments.warmup_steps, total)
         companion = self.companion(model, total)
-        best = BestCheckpoint(self.output, models.evaluated, FACTS[self.task].best_by)
+        best = BestCheckpoint(self.output, models.evaluated, FACTS[self.task].best_by, team)
         # The same dropout for the same seed, regardless of how many random numbers a method's initialization drew.
         torch.manual_seed(arguments.seed + team.rank)
         log = StepLog(self.output / "metrics.jsonl", self.steps_per_epoch, self.instruments)
@@ -261,7 +261,7 @@ class Loop:
             evaluation = predictions.evaluation("adapted", "validation", self.metric, step, epoch)
             self.instruments.evaluated(evaluation)
             self.instruments.clocks.enter("save")
-            best.consider(evaluation, last, self.team)
+            best.consider(evaluation, last)
         state.evaluated()
         if not last:
             self.instruments.enter(Phase.TRAIN, self.total_steps)

@@ -21,9 +21,13 @@ from worker.engine.team import Team
 class BestCheckpoint:
     """Keeps the weights with the best validation result; of equal ones, the earliest."""
 
-    def __init__(self, directory: Path, model: nn.Module, by: Literal["metric", "loss"]) -> None:
-        """`by`: the highest metric, ties broken by the lowest loss, or the lowest loss alone. Raises
-        `RunFailed(disk_full)` unless the disk has room for two copies."""
+    def __init__(
+        self, directory: Path, model: nn.Module, by: Literal["metric", "loss"], team: Team | None = None
+    ) -> None:
+        """`by`: the highest metric, ties broken by the lowest loss, or the lowest loss alone. Of replicas only rank 0
+        keeps weights; of a sharded model each rank keeps its part. Raises `RunFailed(disk_full)` unless the disk has
+        room for two copies."""
+        self._team = team or Team()
         self.file = directory / ".best.safetensors"
         self._trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._by = by
@@ -31,7 +35,9 @@ class BestCheckpoint:
         self.since_best = 0
         """Consecutive evaluations without improvement."""
         self.stored = False
-        needed, free = 2 * tensor_bytes(self._trainable.values()), shutil.disk_usage(directory).free
+        """The best weights are in `file`."""
+        needed = 2 * tensor_bytes(self._trainable.values()) * self._team.parts
+        free = shutil.disk_usage(directory).free
         if needed > free:
             text = _(
                 "Checkpoints need %(needed)s GiB and the worker's disk has %(free)s GiB left. Free some space, then "
@@ -54,20 +60,20 @@ class BestCheckpoint:
 
     def resume(self, best: Evaluation | None, since_best: int, write: Callable[[Path], object] | None) -> None:
         """Continue from a checkpoint; `write` writes its best weights to a file, unless they are the current ones."""
-        self._best, self.since_best, self.stored = best, since_best, write is not None
-        if write is not None:
+        self._best, self.since_best, self.stored = best, since_best, False
+        if write is not None and self._team.writes:
             write(self.file)
+            self.stored = True
 
-    def consider(self, evaluation: Evaluation, last: bool, team: Team | None = None) -> None:
+    def consider(self, evaluation: Evaluation, last: bool) -> None:
         """Keep the current weights if they are the best so far, by rank 0's evaluation. Those of the `last` evaluation
         need no file."""
-        team = team or Team()
         worse = self._best is not None and self._rank(evaluation) <= self._rank(self._best)
-        if team.agree(worse and team.leads):
+        if self._team.agree(worse and self._team.leads):
             self.since_best += 1
             return
         self._best, self.since_best = evaluation, 0
-        self.stored = not last
+        self.stored = self._team.writes and not last
         if self.stored:
             # Written beside the old file and then renamed: a full disk leaves the old one intact.
             fresh = self.file.with_suffix(".new")
@@ -75,7 +81,8 @@ class BestCheckpoint:
             fresh.replace(self.file)
 
     def restore(self) -> None:
-        """Load the best weights back into the model, one tensor at a time, and remove the file."""
+        """Load the best weights back into the model, one tensor at a time, and remove the file. Replicas keep their
+        last weights: rank 0 alone evaluates and saves what follows."""
         if self.stored:
             with torch.no_grad(), safe_open(self.file, framework="pt") as stored:
                 for name, parameter in self._trainable.items():

@@ -96,9 +96,10 @@ class Resumable:
             raise
 
     def check_time(self, seconds: float | None) -> None:
-        """Log a warning if a checkpoint will take longer to write than the run is given when it is told to stop."""
+        """Log a warning if a checkpoint will take longer to write than the run is given when it is told to stop. Rank 0
+        measures, for all: the ranks write to the same disk."""
         size = self._checkpoints.expected_bytes(self._trainable, self.optimizer)
-        if seconds is None or size < LARGE:
+        if seconds is None or size < LARGE or not self._team.leads:
             return
         try:
             needed = self._checkpoints.seconds(size)
@@ -152,7 +153,7 @@ class Resumable:
             device=self._device.type,
             bf16=self._bf16,
             order=self._order,
-            parts=self._team.world if self._team.sharded else 1,
+            parts=self._team.parts,
         )
 
     def _left_by_companion(self) -> dict[str, torch.Tensor]:

@@ -114,7 +114,7 @@ class Checkpoints:
                     fresh.mkdir(parents=True)
             with team.writing():
                 _save(fresh / part("random", team.rank), random)
-                if team.leads or team.sharded:
+                if team.writes:
                     weights = {name: local(p.detach()) for name, p in trainable.items()}
                     _save(fresh / part("weights", team.rank), weights)
                     _save(fresh / part("optimizer", team.rank), _moments(trainable, optimizer, team.leads))
@@ -138,9 +138,11 @@ class Checkpoints:
         return complete
 
     def expected_bytes(self, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
-        """Bytes of a checkpoint: weights, best weights and the optimizer's state, as it is after the first step."""
+        """Bytes of a checkpoint with the parts of all ranks: weights, best weights and the optimizer's state, as it is
+        after the first step. Of a sharded model all parts count as large as this rank's."""
         held = tensor_bytes(t for state in optimizer.state.values() for t in state.values())
-        return 2 * tensor_bytes(trainable.values()) + (held or expected_state_bytes(optimizer))
+        own = 2 * tensor_bytes(trainable.values()) + (held or expected_state_bytes(optimizer))
+        return own * self._team.parts
 
     def room(self, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> bool:
         """Whether the disk has room for another checkpoint."""
