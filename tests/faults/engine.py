@@ -1,13 +1,16 @@
-"""An engine that trains nothing, for real trainer processes: it behaves as the seed of its run says.
+"""An engine for real trainer processes that behaves as the seed of its run says, and mostly trains nothing.
 
 `tests.faults.installation` puts it in the place of `worker.training.execution`, so leases, orders, pipes and exit
 statuses are those of a real trainer, which starts in a tenth of the time.
 """
 
 import hashlib
+import importlib
 import json
 import os
+import resource
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -28,8 +31,10 @@ from tests.results import evaluation, result, step
 from worker.children.child import EXIT_STOPPED
 from worker.training.protocol import Channel
 
-BEHAVIOURS = ("succeeds", "trains", "dies", "hangs")
-"""By seed. `trains` goes on until its run may finish, or, resumed or in a later attempt, for ten steps more."""
+BEHAVIOURS = ("succeeds", "trains", "dies", "learns", "lacks memory")
+"""By seed. `trains` goes on until its run may finish, or, resumed or in a later attempt, for ten steps more. `learns`
+is the real engine, and so is `lacks memory`, with `ROOM` bytes for its model and what trains it."""
+ROOM = 152 << 20
 STEP_SECONDS = 0.05
 CHECKPOINT_STEPS = 10
 FINISH = "finish"
@@ -40,15 +45,14 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
     """Behave as the seed says; returns the exit status."""
     job = TrainJob.model_validate_json(file.read_bytes())
     behaviour = BEHAVIOURS[job.spec.training.seed]
+    if behaviour in ("learns", "lacks memory"):
+        return _learn(file, channel, stop, ROOM if behaviour == "lacks memory" else None)
     gpu = fake_gpus.Context() if job.device == "cuda" else None
     if gpu is not None:
         channel.send(LogReport(message=f"trains on {', '.join(gpu.seen)}"))
     channel.send(PhaseReport(phase=Phase.TRAIN, total_steps=10))
     if behaviour == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
-    if behaviour == "hangs":
-        stop.wait()
-        return EXIT_STOPPED
     resumed = _resumed_from(job)
     if resumed:
         channel.send(LogReport(message=f"going on from step {resumed}"))
@@ -70,6 +74,18 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
                 _checkpoint(job, channel, number)
     _succeed(job, channel, number, resumed)
     return 0
+
+
+def _learn(file: Path, channel: Channel, stop: threading.Event, room: int | None) -> int:
+    """Execute the job by the real engine, whose memory may grow by `room` bytes; returns the exit status."""
+    del sys.modules["worker.training.execution"]  # this module, until now
+    execution = importlib.import_module("worker.training.execution")
+    if room is not None:
+        status = Path("/proc/self/status").read_text().splitlines()
+        [used] = [int(line.split()[1]) << 10 for line in status if line.startswith("VmData")]
+        resource.setrlimit(resource.RLIMIT_DATA, (used + room, used + room))
+    ended: int = execution.execute(file, channel, stop)
+    return ended
 
 
 def _resumed_from(job: TrainJob) -> int:

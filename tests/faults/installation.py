@@ -1,4 +1,5 @@
-"""Vezna as processes, as `vezna up` starts them, with an engine that trains nothing: what the faults are done to."""
+"""Vezna as processes, as `vezna up` starts them, with an engine that mostly trains nothing: what the faults are done
+to."""
 
 import os
 import secrets
@@ -13,13 +14,18 @@ import httpx2
 import psutil
 import pytest
 
+from app.domain.failures import FailureCode
+from app.domain.models.base_model import ModelFacts
 from app.embedded import Child, Stack, stack
+from app.services import attempts
+from app.services.attempts import Fenced
 from app.settings import ROOT, Settings
 from app.store.files import Files
 from app.store.queries import events, runs, steps
 from app.store.session import Database
-from app.store.tables import RunRow
-from tests.conftest import register_tiny
+from app.store.tables import BaseModelRow, RunRow
+from tests.conftest import TINY_FACTS, register_tiny
+from tests.fakes import SilentBell
 from tests.faults.engine import BEHAVIOURS, FINISH
 from tests.running_stack import TIMES, free_port, marked_processes, until
 
@@ -113,9 +119,16 @@ class Installation:
 
     # Runs
 
-    def submit(self, behaviour: str) -> int:
+    def add_model(self, location: Path, facts: ModelFacts = TINY_FACTS) -> str:
+        """Register a directory as a base model, as if it had been inspected with these facts; returns its name."""
+        row = {"name": location.name, "source": "directory", "location": str(location), "status": "ready"}
+        with self.database.transaction() as session:
+            session.add(BaseModelRow(**row, facts_json=facts.model_dump(mode="json")))
+        return location.name
+
+    def submit(self, behaviour: str, **changes: Any) -> int:
         """Submit a run by HTTP whose trainer behaves like that."""
-        answer = self.api.post("/runs", json=spec(behaviour))
+        answer = self.api.post("/runs", json=spec(behaviour, **changes))
         assert answer.status_code == 202, answer.text
         return int(answer.json()["id"])
 
@@ -149,6 +162,21 @@ class Installation:
         """Wait until a run has a checkpoint in the store."""
         until(lambda: bool(self.run(run_id).checkpoints), 60)
         return self.run(run_id)
+
+    def require_failed_once(self, run_id: int, code: FailureCode, seconds: float = 60) -> str:
+        """Wait for the failure in its only attempt, which keeps neither a result nor files; returns its message. No
+        later claim, and no write of the ended attempt, changes anything."""
+        run = self.until_status(run_id, "failed", seconds)
+        message = run.failure_message or ""
+        assert (run.failure_code, run.epoch, run.attempts, run.result) == (code, 1, 1, None)
+        assert self.messages(run_id)[-1] == f"failed, {code}: {message}" and "Traceback" not in message
+        with self.database.transaction() as session:
+            assert attempts.claim(session, run_id, "another", 45) is None, "it is not tried again"
+        with pytest.raises(Fenced), self.database.transaction() as session:
+            attempts.stop(session, SilentBell(), attempts.Attempt(run_id, 1, run.worker))
+        assert self.api.get(f"/runs/{run_id}/artifacts").json() == []
+        until(lambda: self.trainers() == [], 30)
+        return message
 
     def require_succeeded_once(self, run_id: int, attempts: int = 1, seconds: float = 60) -> RunRow:
         """Wait for success: with that many claims, one end, and every step stored once."""
@@ -206,8 +234,11 @@ def installation(folder: Path, database_url: str = "", **environment: str) -> It
     site.mkdir()
     (site / "sitecustomize.py").write_text(SITE)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (TIMES | {"REPORT_SECONDS": "0.2", "DEVICE": "cpu"} | environment).items():
+        for name, value in (
+            TIMES | {"REPORT_SECONDS": "0.2", "DEVICE": "cpu", "WEIGHT_DELTA_SECONDS": "0"} | environment
+        ).items():
             patch.setenv(f"VEZNA_{name}", value)
+        patch.setenv("TORCHDYNAMO_DISABLE", "1")  # see `running_stack.prepare`
         if database_url:
             patch.setenv("VEZNA_DATABASE_URL", database_url)
         patch.setenv("PYTHONPATH", f"{site}:{ROOT}")
@@ -227,10 +258,11 @@ def installation(folder: Path, database_url: str = "", **environment: str) -> It
     assert found.processes() == []
 
 
-def spec(behaviour: str) -> dict[str, Any]:
-    """A run whose trainer behaves like that."""
-    training = {"seed": BEHAVIOURS.index(behaviour)}
-    return {"base_model": "tiny", "dataset": "small", "method": {"kind": "full"}, "training": training}
+def spec(behaviour: str, **changes: Any) -> dict[str, Any]:
+    """A run whose trainer behaves like that; `changes` are of the run's fields, and `training` adds to the seed."""
+    training = {"seed": BEHAVIOURS.index(behaviour)} | changes.pop("training", {})
+    run = {"base_model": "tiny", "dataset": "small", "method": {"kind": "full"}, "training": training}
+    return run | changes
 
 
 def signal_family(process: psutil.Process, number: signal.Signals) -> None:

@@ -80,7 +80,7 @@ def test_a_database_that_is_away_longer_than_the_lease_costs_an_attempt(
     try:
         _gone, left = psutil.wait_procs([trainer], LEASE_SECONDS * 2 + 10)
         assert left == []
-        until(lambda: "database unreachable for longer than the lease" in vezna.log("worker"), 20)
+        until(lambda: "database unreachable; the lease has run out" in vezna.log("worker"), 20)
     finally:
         server.ensure_postgres_running()
     run = vezna.require_succeeded_once(run_id, attempts=2)

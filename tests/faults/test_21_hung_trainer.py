@@ -1,11 +1,43 @@
 """Fault 21: a trainer lives and makes no progress. The run ends as `stalled` at its deadline."""
 
+import signal
 from dataclasses import replace
+
+import psutil
+import pytest
 
 from app.domain.failures import FAILURES, FailureCode
 from app.services.attempts import Claim
+from tests.faults.installation import Installation
+from tests.running_stack import until
 from tests.supervised import attempt, left_folders, messages
 from worker.context import Context
+
+STALL_SECONDS = 9
+
+
+@pytest.mark.slow
+def test_a_trainer_that_stops_where_it_is_ends_as_stalled_and_the_worker_goes_on(vezna: Installation) -> None:
+    assert vezna.settings.lease_seconds < STALL_SECONDS, "the lease does not end it"
+    vezna.child("worker").stop()
+    vezna.child("worker").process.wait(vezna.settings.stop_seconds + 10)
+    impatient = vezna.add_worker("impatient", VEZNA_STALL_SECONDS=f"{STALL_SECONDS}")
+    run_id = vezna.submit("trains")
+    vezna.until_checkpoint(run_id)
+    trainer = vezna.trainer()
+    supervisor = trainer.parent()
+
+    trainer.send_signal(signal.SIGSTOP)
+    until(lambda: trainer.status() == psutil.STATUS_STOPPED, 10)
+
+    message = vezna.require_failed_once(run_id, FailureCode.STALLED)
+    assert message == FAILURES[FailureCode.STALLED]
+    assert not trainer.is_running()
+    assert vezna.steps(run_id) == list(range(1, len(vezna.steps(run_id)) + 1))
+    after = vezna.require_succeeded_once(vezna.submit("succeeds"))
+    assert after.worker == vezna.run(run_id).worker == "impatient"
+    assert supervisor is not None and supervisor.is_running()
+    vezna.remove_worker(impatient)
 
 
 def test_a_trainer_without_progress_is_ended_as_stalled(here: Context, claim: Claim) -> None:

@@ -1,5 +1,5 @@
 """Fault 22: a file that is no data set. The request for a data set is refused with the row and the column, and no run
-is queued."""
+is queued. A process reads it, and ends whatever the file was."""
 
 from typing import Any
 
@@ -11,11 +11,12 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
+from tests.faults.installation import Installation
 from tests.ingested import context
+from tests.running_stack import until
 from worker.ingest import tasks
 
-pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
+SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 ROWS = b"".join(b"a text %d,%s\n" % (i, b"yes" if i % 2 else b"no") for i in range(40))
 MAPPING = {"format": "labelled", "columns": {"text": "text", "label": "label"}}
 
@@ -28,15 +29,37 @@ def uploaded(api: TestClient, here: tuple[Settings, Database, Files], content: b
     return found
 
 
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (b"text,label\n", "has a header (text, label) but no rows below it"),
-        (b"text,label\na,b\nc\n" + ROWS, "row 3 (it begins with 'c') has 1 of the 2 fields of the header"),
-        (b"text,label\na,b\nc,\0\n" + ROWS, "line 3 contains a NUL byte"),
-    ],
-    ids=["header only", "missing column", "NUL"],
-)
+UNREADABLE = {
+    "header only": (b"text,label\n", "has a header (text, label) but no rows below it"),
+    "missing column": (
+        b"text,label\na,b\nc\n" + ROWS,
+        "row 3 (it begins with 'c') has 1 of the 2 fields of the header",
+    ),
+    "NUL": (b"text,label\na,b\nc,\0\n" + ROWS, "line 3 contains a NUL byte"),
+}
+
+
+@pytest.mark.slow
+def test_a_process_that_reads_bad_files_ends_and_leaves_no_file_and_no_worker_is_touched(vezna: Installation) -> None:
+    stored = vezna.files.names("uploads")
+    for content, says in UNREADABLE.values():
+        upload = vezna.api.post("/uploads", files=[("file", ("data.csv", content))]).json()["id"]
+        until(lambda upload=upload: vezna.api.get(f"/uploads/{upload}").json()["status"] != "reading", 60)
+        read = vezna.api.get(f"/uploads/{upload}").json()
+        assert read["status"] == "failed" and says in read["message"]
+        answer = vezna.api.post("/datasets", json={"name": "bad", "upload_id": upload, "mapping": MAPPING})
+        assert answer.status_code in (409, 422) and says in answer.json()["detail"]
+        assert vezna.api.delete(f"/uploads/{upload}").is_success
+    until(lambda: not any("worker.ingest.child" in " ".join(p.cmdline()) for p in vezna.processes()), 30)
+    assert vezna.files.names("uploads") == stored
+    assert [row["name"] for row in vezna.api.get("/datasets").json()] == ["small"]
+    assert vezna.api.get("/runs", params={"status": "queued"}).json()["items"] == []
+    assert "vezna.train" not in vezna.log("worker")
+    vezna.require_succeeded_once(vezna.submit("succeeds"))
+
+
+@SQLITE
+@pytest.mark.parametrize(("content", "says"), UNREADABLE.values(), ids=UNREADABLE)
 def test_a_file_that_cannot_be_read_is_refused_with_the_place(
     api: TestClient, settings: Settings, registered: Database, files: Files, bell: SilentBell, content: bytes, says: str
 ) -> None:
@@ -50,12 +73,14 @@ def test_a_file_that_cannot_be_read_is_refused_with_the_place(
     assert api.post("runs", json=run).status_code == 422
 
 
+@SQLITE
 def test_an_empty_file_is_refused_when_it_is_sent(api: TestClient, files: Files, bell: SilentBell) -> None:
     answer = api.post("uploads", files=[("file", ("data.csv", b""))])
     assert answer.status_code == 422 and "is empty" in answer.json()["errors"][0]["message"]
     assert bell.rung == [] and files.names("uploads") == set()
 
 
+@SQLITE
 def test_bytes_that_are_not_utf_8_are_named_where_that_was_said(
     api: TestClient, settings: Settings, registered: Database, files: Files
 ) -> None:
@@ -65,6 +90,7 @@ def test_bytes_that_are_not_utf_8_are_named_where_that_was_said(
     assert "not valid utf-8 (byte 0xe4)" in upload["message"] and "Choose another encoding" in upload["message"]
 
 
+@SQLITE
 def test_a_huge_field_is_named_by_row_and_column_before_anything_is_made_of_it(
     api: TestClient, settings: Settings, registered: Database, files: Files
 ) -> None:
@@ -73,6 +99,7 @@ def test_a_huge_field_is_named_by_row_and_column_before_anything_is_made_of_it(
     assert (finding["column"], finding["examples"][0]["row"]) == ("text", 42)
 
 
+@SQLITE
 def test_a_wrong_column_is_refused_at_its_field(
     api: TestClient, settings: Settings, registered: Database, files: Files, bell: SilentBell
 ) -> None:

@@ -1,4 +1,5 @@
-"""Fault 23: one class, one row, or a label that is never trained. It is refused, or said, before anything is queued."""
+"""Fault 23: one class, one row, or a label that is never trained. It is refused, or said, before anything is queued.
+A process prepares the data, and ends whatever its labels were."""
 
 from typing import Any
 
@@ -10,11 +11,12 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
+from tests.faults.installation import Installation
 from tests.ingested import context
+from tests.running_stack import until
 from worker.ingest import tasks
 
-pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-
+SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 MAPPING = {"format": "labelled", "columns": {"text": "text", "label": "label"}}
 RUN = {"base_model": "tiny", "dataset": "mine", "method": {"kind": "full"}}
 
@@ -41,9 +43,34 @@ def prepare(api: TestClient, settings: Settings, registered: Database, files: Fi
     return prepared
 
 
-@pytest.mark.parametrize(
-    ("labels", "code"), [(["same"] * 40, "one-class"), (["yes"], "too-few-rows")], ids=["one class", "one row"]
-)
+UNUSABLE = {"one class": (["same"] * 40, "one-class"), "one row": (["yes"], "too-few-rows")}
+
+
+@pytest.mark.slow
+def test_data_that_a_process_has_blocked_gets_no_run_and_leaves_no_process_and_no_file(vezna: Installation) -> None:
+    for labels, code in UNUSABLE.values():
+        content = csv(labels)
+        upload = vezna.api.post("/uploads", files=[("file", ("data.csv", content))]).json()["id"]
+        until(lambda upload=upload: vezna.api.get(f"/uploads/{upload}").json()["status"] != "reading", 60)
+        answer = vezna.api.post("/datasets", json={"name": code, "upload_id": upload, "mapping": MAPPING})
+        assert answer.status_code == 202, answer.text
+        until(lambda code=code: vezna.api.get(f"/datasets/{code}@1").json()["status"] != "preparing", 60)
+        version = vezna.api.get(f"/datasets/{code}@1").json()
+        assert version["status"] == "blocked"
+        assert [f["code"] for f in version["findings"] if f["severity"] == "blocks"] == [code]
+        refused = vezna.api.post("/runs", json=RUN | {"dataset": code})
+        assert refused.status_code in (404, 409, 422) and code in refused.json()["detail"]
+        assert vezna.api.delete(f"/datasets/{code}@1").is_success
+        assert vezna.api.delete(f"/uploads/{upload}").is_success
+    until(lambda: not any("worker.ingest.child" in " ".join(p.cmdline()) for p in vezna.processes()), 30)
+    assert vezna.files.names("uploads") == set() and len(vezna.files.names("datasets")) == 1
+    assert vezna.api.get("/runs", params={"status": "queued"}).json()["items"] == []
+    assert "vezna.train" not in vezna.log("worker")
+    vezna.require_succeeded_once(vezna.submit("succeeds"))
+
+
+@SQLITE
+@pytest.mark.parametrize(("labels", "code"), UNUSABLE.values(), ids=UNUSABLE)
 def test_data_that_no_run_can_learn_from_is_blocked_and_no_run_is_queued(
     api: TestClient, prepare: Any, bell: SilentBell, labels: list[str], code: str
 ) -> None:
@@ -57,6 +84,7 @@ def test_data_that_no_run_can_learn_from_is_blocked_and_no_run_is_queued(
     assert api.get("runs").json()["items"] == []
 
 
+@SQLITE
 def test_a_label_outside_those_that_are_trained_is_named(prepare: Any) -> None:
     split = {"kind": "predefined", "names": {"train": ["train"], "test": ["test"]}}
     version = prepare(split, train=csv(["yes", "no"] * 60), test=csv(["yes", "no", "new"] * 20))

@@ -7,12 +7,34 @@ from fastapi.testclient import TestClient
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import LoraSpec
+from app.domain.models.base_model import ModelFacts
 from tests import tiny
+from tests.conftest import TINY_FACTS
 from tests.fakes import SilentBell
+from tests.faults.installation import Installation, spec
 from worker.engine.attempt import Attempt
 
 LORA = {"kind": "lora", "r": 2, "target_modules": ["query", "value"]}
 RUN = {"base_model": "tiny", "dataset": "small", "method": LORA}
+
+
+@pytest.mark.slow
+def test_a_trainer_refuses_a_target_that_only_the_inspected_model_had_and_its_worker_goes_on(
+    vezna: Installation,
+) -> None:
+    inspected = ModelFacts.model_validate_json(TINY_FACTS.model_dump_json().replace("query", "q_proj"))
+    place = tiny.save_model(vezna.settings.home / "renamed", num_hidden_layers=1)
+    method = LORA | {"target_modules": ["q_proj"]}
+    refused = vezna.api.post("/runs", json=spec("learns", method=method))
+    assert (refused.status_code, refused.json()["errors"][0]["path"]) == (422, "method.target_modules")
+    assert vezna.api.get("/runs", params={"status": "queued"}).json()["items"] == []
+
+    run_id = vezna.submit("learns", base_model=vezna.add_model(place, inspected), method=method)
+
+    message = vezna.require_failed_once(run_id, FailureCode.BAD_CONFIGURATION)
+    assert "'q_proj'" in message and "query, key, value, dense" in message
+    assert vezna.steps(run_id) == []
+    vezna.require_succeeded_once(vezna.submit("succeeds"))
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

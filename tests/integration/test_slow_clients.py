@@ -4,13 +4,17 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
+from app.cli.serve import server_options
+from app.settings import Settings
 from app.web.http.connections import LimitedConnection
+from tests.running_stack import until
 from tests.served import served
 
 ENDED = threading.Event()
@@ -78,6 +82,29 @@ def test_a_client_that_takes_nothing_of_its_answer_is_disconnected(port: int) ->
     with sent(port, b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n") as client:
         assert client.recv(1)
         assert ENDED.wait(30)
+
+
+def test_beyond_the_most_connections_a_request_is_answered_503_until_some_are_closed() -> None:
+    options = server_options(Settings())
+    assert options["limit_concurrency"] == 2500, "docs/reliability.md says so"
+    app = FastAPI()
+
+    @app.get("/")
+    async def page() -> PlainTextResponse:
+        return PlainTextResponse("a page")
+
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with served(app, http=options["http"], limit_concurrency=4) as address, ExitStack() as idle:
+        port = int(address.rpartition(":")[2])
+        clients = [idle.enter_context(sent(port, b"GET / HTTP/1.1\r\n")) for _ in range(3)]
+
+        def answer() -> bytes:
+            with sent(port, request) as client:
+                return rest(client)
+
+        until(lambda: answer().startswith(b"HTTP/1.1 503"), 30)
+        clients[0].close()
+        until(lambda: answer().endswith(b"a page"), 30)
 
 
 class Buffer:

@@ -196,17 +196,28 @@ def test_exactly_the_fields_of_filters_are_documented_with_their_other_names() -
 
 
 FAULTS = set(range(1, 26))
+FAULT_TEST = re.compile(r"`tests/faults/(test_(\d\d)_\w+\.py)`")
+AS_ABOVE = ("both", "the same")
 
 
 def test_every_test_that_reliability_rests_on_exists_and_every_fault_has_one() -> None:
     page = (DOCS / "reliability.md").read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)`", page)
     assert [name for name in named if not (ROOT / name).is_file()] == []
-    rows = re.findall(r"^\| (\d+) \|.*`tests/faults/(test_(\d\d)_\w+\.py)` \|$", page, re.MULTILINE)
-    assert all(int(row) == int(number) for row, _, number in rows)
+    rows = re.findall(r"^\| (\d+) \|.* \| (.*) \|$", page, re.MULTILINE)
+    tests = [(int(row), name, int(number)) for row, cell in rows for name, number in FAULT_TEST.findall(cell)]
+    assert all(row == number for row, _, number in tests)
     files = {path.name for path in (ROOT / "tests" / "faults").glob("test_[0-9]*.py")}
-    assert {name for _, name, _ in rows} == files, "docs/reliability.md has a row for each fault"
-    assert {int(row) for row, _, _ in rows} == FAULTS
+    assert {name for _, name, _ in tests} == files, "docs/reliability.md has a row for each fault"
+    assert {row for row, _, _ in tests} == FAULTS
+
+
+def test_every_guarantee_names_a_test() -> None:
+    page = (DOCS / "reliability.md").read_text()
+    tables = re.findall(r"^\| guarantee \| enforced by \|\n\|---\|---\|\n((?:\|.*\|\n)+)", page, re.MULTILINE)
+    cells = [line.strip("| ").rpartition(" | ")[2] for table in tables for line in table.splitlines()]
+    assert len(cells) > 20
+    assert [cell for cell in cells if not re.search(r"`tests/[\w/]+\.py`", cell) and cell not in AS_ABOVE] == []
 
 
 def test_every_recipe_has_a_card_with_its_rule() -> None:
