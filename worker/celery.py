@@ -18,6 +18,7 @@ from app import logs
 from app.domain.errors import Unavailable
 from app.queue import CONTROL_QUEUE, ESTIMATE, EXPORT, INSPECT, PREPARE, READ, TRAIN, TRAIN_QUEUE, celery_app
 from app.store import migrate
+from app.store.database_errors import cause
 from app.store.queries import workers
 from worker import device, naming, tasks
 from worker.children.child import die_with_parent
@@ -119,8 +120,7 @@ def drain(**_: Any) -> None:
     if not _signed_on.is_set():
         return
     context = process_context()
-    with context.database.transaction() as session:
-        workers.drain(session, context.worker)
+    context.database.write(lambda session: workers.drain(session, context.worker))
 
 
 @signals.worker_process_init.connect
@@ -170,7 +170,7 @@ def _beat(watch: GpuWatch, consumer: Any) -> None:
         try:
             tasks.beat(context, watch.latest)
         except SQLAlchemyError as error:
-            log.warning("no heartbeat: database unreachable", error=str(error))
+            log.warning(f"no heartbeat: {cause(error, context.database.url)}", error=str(error))
         _alive(interval)
 
 
@@ -197,6 +197,6 @@ def _sweep() -> None:
         try:
             tasks.sweep()
         except SQLAlchemyError as error:
-            log.warning("no sweep: database unreachable", error=str(error))
+            log.warning(f"no sweep: {cause(error, process_context().database.url)}", error=str(error))
         except Exception:  # the next sweep follows
             log.exception("the sweep failed")

@@ -7,6 +7,7 @@ from functools import partial
 
 import structlog
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound, Unavailable, VeznaError
 from app.domain.messages import _
@@ -16,7 +17,9 @@ from app.queue import TRAIN
 from app.services import attempts, deletion, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
+from app.services.attempts import Claim
 from app.services.resources import estimates
+from app.store.database_errors import cause
 from app.store.files import RUNS, UPLOADS
 from app.store.queries import clock, runs, uploads, workers
 from app.store.session import after_commit
@@ -42,15 +45,7 @@ STRAY_AFTER = timedelta(days=1)
 def train(run_id: int) -> None:
     """Claim a run and supervise it. A second delivery finds nothing to claim."""
     context = process_context()
-    with context.database.transaction() as session:
-        if workers.draining(session, context.worker):  # this ring may have been the only one: pass it on
-            runs.to_ring(session, run_id)  # and if it is lost, the next sweep rings
-            after_commit(session, partial(context.bell.ring, TRAIN, run_id))
-            return
-        gpus = context.trainers.gpus
-        claim = attempts.claim(session, run_id, context.worker, context.settings.lease_seconds, gpus)
-        if claim is not None:
-            estimates.for_claimed(session, context.bell, run_id, workers.get(session, context.worker))
+    claim = context.database.write(lambda session: _claim(session, context, run_id))
     if claim is None:
         return
     try:
@@ -59,53 +54,58 @@ def train(run_id: int) -> None:
         _release(context, run_id)
 
 
+def _claim(session: Session, context: Context, run_id: int) -> Claim | None:
+    if workers.draining(session, context.worker):  # this ring may have been the only one: pass it on
+        runs.to_ring(session, run_id)  # and if it is lost, the next sweep rings
+        after_commit(session, partial(context.bell.ring, TRAIN, run_id))
+        return None
+    claim = attempts.claim(session, run_id, context.worker, context.settings.lease_seconds, context.trainers.gpus)
+    if claim is not None:
+        estimates.for_claimed(session, context.bell, run_id, workers.get(session, context.worker))
+    return claim
+
+
 def inspect(model_id: int) -> None:
     """Inspect a base model in a child process, and store its facts or the reason why there are none."""
     context = process_context()
-    with context.database.transaction() as session:
-        row = models.begin_inspection(session, model_id)
+    row = context.database.write(lambda session: models.begin_inspection(session, model_id))
     if row is None:
         return
     try:
         location = load_from(row.source, row.location, context.settings.home)
         inspected = inspect_model(location, row.pinned if row.source == "hub" else "")
     except ChildInterrupted:
-        with context.database.transaction() as session:
-            models.give_back_inspection(session, model_id)
+        context.database.write(lambda session: models.give_back_inspection(session, model_id))
         return
     except Unavailable as error:
         inspected = error.message
-    with context.database.transaction() as session:
-        if isinstance(inspected, ModelFacts):
-            models.inspected(session, model_id, inspected)
-        else:
-            models.uninspectable(session, model_id, inspected)
+    if isinstance(inspected, ModelFacts):
+        context.database.write(lambda session: models.inspected(session, model_id, inspected))
+    else:
+        context.database.write(lambda session: models.uninspectable(session, model_id, inspected))
 
 
 def estimate(estimate_id: int) -> None:
     """Compute a resource estimate in the estimation process, and store it or the reason why there is none."""
     context = process_context()
-    with context.database.transaction() as session:
-        row = estimates.begin(session, estimate_id)
+    row = context.database.write(lambda session: estimates.begin(session, estimate_id))
     if row is None:
         return
     try:
         location = located(row.request.location, context.settings.home)
         result = context.estimator.estimate(row.request.model_copy(update={"location": location}), context.files)
     except ChildInterrupted:
-        with context.database.transaction() as session:
-            estimates.give_back(session, row)
+        context.database.write(lambda session: estimates.give_back(session, row))
         return
     except VeznaError as error:
         result, why = None, str(error)
     except Exception as error:  # the sweep and all other estimates wait for this task
         log.exception("estimate failed", estimate_id=estimate_id)
         result, why = None, _("The estimate failed (%(why)s).", why=f"{type(error).__name__}: {error}")
-    with context.database.transaction() as session:
-        if result is not None:
-            estimates.ready(session, context.bell, row, result)
-        else:
-            estimates.failed(session, context.bell, row, why)
+    if result is not None:
+        context.database.write(lambda session: estimates.ready(session, context.bell, row, result))
+    else:
+        context.database.write(lambda session: estimates.failed(session, context.bell, row, why))
 
 
 def read(upload_id: int) -> None:
@@ -150,7 +150,7 @@ def sign_on(context: Context, detected: device.Device, stopping: threading.Event
             _sign_on(context, detected)
             return True
         except OperationalError as error:
-            log.warning("not signed on; retrying", error=str(error))
+            log.warning(f"not signed on: {cause(error, context.database.url)}; retrying", error=str(error))
             stopping.wait(SIGN_ON_AGAIN_SECONDS)
     return False
 
@@ -178,8 +178,7 @@ def _sign_on(context: Context, detected: device.Device) -> None:
 
 def beat(context: Context, gpus: Sequence[VisibleGpu] = ()) -> None:
     """Write a heartbeat, with what was seen of the GPUs."""
-    with context.database.transaction() as session:
-        workers.beat(session, context.worker, clock.now(session), gpus)
+    context.database.write(lambda session: workers.beat(session, context.worker, clock.now(session), gpus))
 
 
 def _remove_checkpoints(context: Context) -> None:
@@ -215,7 +214,7 @@ def _remove_strays(context: Context) -> None:
 
 def _release(context: Context, run_id: int) -> None:
     try:
-        with context.database.transaction() as session:
-            workers.release(session, context.worker, run_id)
-    except OperationalError:
-        log.warning("database unreachable; the worker will be seen as idle at its next run")
+        context.database.write(lambda session: workers.release(session, context.worker, run_id))
+    except OperationalError as error:
+        why = cause(error, context.database.url)
+        log.warning(f"{why}; the worker will be seen as idle at its next run", error=str(error.orig))

@@ -11,12 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock, RLock
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from app.store.database_errors import undone
+
+Result = TypeVar("Result")
+REPEATS = 3
+"""How often a transaction that another one undid is repeated."""
 BUSY_MILLISECONDS = 30_000
 POOL = {"pool_size": 10, "max_overflow": 30}
 """Connections of a process: twice the requests that the web works on at once (`app.web.http.gate`), and a few."""
@@ -73,6 +79,19 @@ class Database:
             calls: list[Callable[[], object]] = session.info.pop("after_commit", [])
         for call in calls:
             call()
+
+    def write(self, act: Callable[[Session], Result]) -> Result:
+        """The result of `act` in a transaction of its own. If the database undoes it because of another transaction (a
+        deadlock), it is repeated."""
+        for _ in range(REPEATS):
+            try:
+                with self.transaction() as session:
+                    return act(session)
+            except OperationalError as error:
+                if not undone(error):
+                    raise
+        with self.transaction() as session:
+            return act(session)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -28,7 +28,7 @@ from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.forgetting import GeneralText
 from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, BaseModelCopy, budget
-from worker.engine.memory.measured import MemoryMeter
+from worker.engine.memory.measured import MemoryMeter, tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe as describe_model
 from worker.engine.models.dropout import use_fast_dropout
@@ -64,6 +64,8 @@ class Attempt:
         natural = computes_in_bf16(self.device) or self.method.computes_in_bf16
         self.bf16 = natural if bf16 is None else bf16
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
+        self.saved_bytes: int | None = None
+        """Of the weights that train, which the attempt writes to its output; None before they are chosen."""
 
     def run(self) -> RunResult:
         """Run the whole attempt. Raises `RunFailed` with a reason, `Stopped`, or `Followed` on another rank than 0.
@@ -135,6 +137,7 @@ class Attempt:
             checkpoint_blocks(base.model)
         frozen_dtype = freeze_in_bf16(model) if self.bf16 else "float32"
         audit.check_trainable(model, expected)
+        self.saved_bytes = tensor_bytes(p for p in model.parameters() if p.requires_grad)
         before = audit.hashes(model)
         memory.loaded()
         cached = job if team.world == 1 else job.model_copy(update={"cache": None})  # ranks would write the same files

@@ -1,14 +1,14 @@
 """Maps an exception to a failure code and a sentence for the person who submitted the run."""
 
-import errno
 import re
+from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
-from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
+from app.domain.failures import Failure, FailureCode, RunFailed
 from app.domain.messages import Message, _
 from app.domain.resources.ledger import Ledger
+from worker import disk
 
 _REQUESTED = re.compile(r"[Tt]ried to allocate (\d[\d.]*) ?(bytes|[KMG]iB)")
 _OUT_OF_MEMORY = (
@@ -22,9 +22,16 @@ _OUT_OF_MEMORY = (
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def failure(error: BaseException, peak_bytes: int | None = None, ledger: Ledger | None = None) -> Failure:
+def failure(
+    error: Exception,
+    peak_bytes: int | None = None,
+    ledger: Ledger | None = None,
+    output: Path | None = None,
+    saved_bytes: int | None = None,
+) -> Failure:
     """The failure to record for an exception. `peak_bytes`: the attempt's memory peak so far, above its start;
-    `ledger`: that of the interrupted step, if it was recorded."""
+    `ledger`: that of the interrupted step, if it was recorded; `output`: where the attempt writes its files, the
+    working directory by default, and `saved_bytes` what it writes there at least, if it is known."""
     if isinstance(error, RunFailed):
         return Failure(code=error.code, message=error.message)
     text = str(error)
@@ -32,10 +39,9 @@ def failure(error: BaseException, peak_bytes: int | None = None, ledger: Ledger 
         requested = _requested_bytes(text)
         message = _memory_sentence(requested, peak_bytes)
         return Failure(code=FailureCode.OUT_OF_MEMORY, message=message, ledger=ledger, requested_bytes=requested)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    # safetensors is written in Rust and raises its own exception for every I/O error
-    if full or (isinstance(error, SafetensorError) and "No space left" in text):
-        return Failure(code=FailureCode.DISK_FULL, message=FAILURES[FailureCode.DISK_FULL])
+    if disk.is_full(error):
+        full = disk.full(output or Path(), saved_bytes)
+        return Failure(code=full.code, message=full.message)
     first_line = text.strip().split("\n")[0][:500]
     return Failure(code=FailureCode.INTERNAL, message=f"{type(error).__name__}: {first_line}".rstrip(": "))
 

@@ -96,7 +96,7 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
         traceback.print_exc()
         if followers is not None:
             followers.settle()
-        channel.send(_failed(error, attempt))
+        channel.send(_failed(error, attempt, job))
     return 0
 
 
@@ -115,7 +115,7 @@ def follow(position: Position, channel: Channel) -> int:
         return EXIT_STOPPED
     except Exception as error:
         traceback.print_exc()
-        channel.send(_failed(error, attempt))
+        channel.send(_failed(error, attempt, job))
     return 0
 
 
@@ -139,8 +139,9 @@ def _share_of(job: TrainJob) -> TrainJob:
     return job.model_copy(update={"threads": max(1, threads // world)})
 
 
-def _failed(error: Exception, attempt: Attempt | None) -> FailureReport:
+def _failed(error: Exception, attempt: Attempt | None, job: TrainJob) -> FailureReport:
     instruments = attempt.instruments if attempt else None
     peak = instruments.memory.peak() if instruments else None
     ledger = instruments.ledgers.interrupted if instruments else None
-    return FailureReport(failure=failure(error, peak, ledger))
+    saved = attempt.saved_bytes if attempt else None
+    return FailureReport(failure=failure(error, peak, ledger, Path(job.output), saved))

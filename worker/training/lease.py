@@ -16,13 +16,14 @@ from sqlalchemy.orm import Session
 from app.domain.runs.job import Report
 from app.services import attempts
 from app.services.attempts import Claim, Orders
+from app.store.database_errors import cause, undone
 from app.store.session import Database
 
 log = structlog.get_logger()
 
 
 class LeaseLost(Exception):
-    """The database did not answer for as long as the lease lasts."""
+    """The database wrote nothing for as long as the lease lasts; the text says why."""
 
 
 class Lease:
@@ -62,10 +63,14 @@ class Lease:
         self._sending = None
         self._renewed_at = time.monotonic()
 
-    def raise_if_lost(self, cause: Exception) -> None:
-        """Raise LeaseLost if the lease has run out since it was last renewed."""
+    def cause(self, error: Exception) -> str:
+        """Why the database did not write, for a log."""
+        return cause(error, self._database.url)
+
+    def raise_if_lost(self, error: Exception) -> None:
+        """Raise LeaseLost, because of an error, if the lease has run out since it was last renewed."""
         if time.monotonic() - self._renewed_at > self._lease_seconds:
-            raise LeaseLost from cause
+            raise LeaseLost(self.cause(error)) from error
 
     def flush(self) -> None:
         """Write every waiting report. Raises Fenced, LeaseLost."""
@@ -103,6 +108,7 @@ class Lease:
                 write()
                 return
             except OperationalError as error:
-                log.warning("database unreachable; retrying", error=str(error.orig))
+                log.warning(f"{self.cause(error)}; retrying", error=str(error.orig))
                 self.raise_if_lost(error)
-                time.sleep(self._renew_seconds)
+                if not undone(error):
+                    time.sleep(self._renew_seconds)

@@ -4,7 +4,6 @@ Exactly one outcome is written. Artifacts go under the attempt's own prefix firs
 a result never names a file that is missing.
 """
 
-import errno
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from app.domain.runs.status import RunStatus
 from app.services import attempts
 from app.services.attempts import Claim, Fenced
 from app.store.queries import runs
-from worker import nvidia
+from worker import disk, nvidia
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.context import Context
 from worker.gpu_watch import LOST
@@ -130,7 +129,9 @@ class Outcome:
             except (Fenced, LeaseLost):
                 raise
             except Exception as error:  # botocore's errors are no OSError
-                if pause is None or getattr(error, "errno", None) == errno.ENOSPC:
+                if disk.is_full(error) and (store := self._context.files.directory) is not None:
+                    raise disk.full(store, file.stat().st_size) from error
+                if pause is None:
                     raise
                 log.warning("a file could not be stored; retrying", file=place, error=str(error))
                 self._lease.while_renewing(partial(time.sleep, pause))
@@ -146,10 +147,12 @@ def failure_of(error: Exception) -> Failure:
     """The failure to record for an exception in the supervisor."""
     if isinstance(error, RunFailed):
         return Failure(code=error.code, message=error.message)
-    full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-    code = FailureCode.DISK_FULL if full else FailureCode.INTERNAL
+    if disk.is_full(error):
+        full = disk.full(Path(getattr(error, "filename", None) or "."))
+        return Failure(code=full.code, message=full.message)
     why = f"{type(error).__name__}: {error}"
-    return Failure(code=code, message=_("%(what)s (%(why)s)", what=FAILURES[code], why=why))
+    message = _("%(what)s (%(why)s)", what=FAILURES[FailureCode.INTERNAL], why=why)
+    return Failure(code=FailureCode.INTERNAL, message=message)
 
 
 def _oom_kills() -> int:

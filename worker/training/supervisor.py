@@ -4,7 +4,6 @@
 is lost or another attempt has taken over the run, the trainer is killed and nothing more is written.
 """
 
-import errno
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +18,7 @@ from app.domain.messages import _
 from app.domain.runs.job import CheckpointReport, FailureReport, LogReport, Report, ResultReport, TrainJob
 from app.services.attempts import Claim, Fenced
 from app.store.files import StoreUnavailable
+from worker import disk
 from worker.context import Context
 from worker.samples.host import load_from
 from worker.training.checkpoints import Checkpoints
@@ -45,8 +45,8 @@ def supervise(context: Context, claim: Claim) -> None:
             attempt.run()
         except Fenced as fenced:
             logger.warning("another attempt has taken over the run; nothing more is written", reason=fenced.message)
-        except LeaseLost:
-            logger.error("database unreachable for longer than the lease; the sweeper will queue the run again")
+        except LeaseLost as lost:
+            logger.error(f"{lost}; the lease has run out, so the sweep will queue the run again")
         except Exception as error:
             logger.exception("the attempt could not be supervised")
             with suppress(Fenced, LeaseLost):
@@ -149,8 +149,9 @@ class _Attempt:
         except (Fenced, LeaseLost, StoreUnavailable):
             raise
         except Exception as error:  # whatever the store raises: botocore's errors are no OSError
-            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            code = FailureCode.DISK_FULL if full else FailureCode.DATASET_UNAVAILABLE
+            if disk.is_full(error):
+                raise disk.full(self.folder) from error
+            code = FailureCode.DATASET_UNAVAILABLE
             raise RunFailed(code, _("%(what)s (%(why)s)", what=FAILURES[code], why=error)) from error
         return str(local)
 
@@ -185,7 +186,7 @@ class _Attempt:
                 self.lease.renew()
                 trainer.renew_lease()
             except OperationalError as error:
-                log.warning("database unreachable; reports stay in memory", error=str(error.orig))
+                log.warning(f"{self.lease.cause(error)}; reports stay in memory", error=str(error.orig))
                 self.lease.raise_if_lost(error)
 
     def _enforce(self, trainer: TrainerProcess) -> None:

@@ -29,6 +29,7 @@ from app.domain.errors import (
 from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
+from app.store.database_errors import disk_full, undone
 from app.web.i18n import gettext, marked
 from app.web.templating import error_page
 
@@ -43,11 +44,8 @@ STATUS: dict[type[VeznaError], tuple[int, str]] = {
     Unavailable: (503, marked("Service unavailable")),
 }
 METHODS_OF_HTTP = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-CONFLICTS = ("40P01", "40001")
-"""PostgreSQL's codes of a deadlock and of a serialization failure: the same transaction may succeed later."""
 CONFLICT_KEY = "vezna.conflict"
 """In the scope of a request whose transaction was undone by such a conflict."""
-DISK_FULL = "53100"
 INTERNAL = marked("Internal server error")
 """Titles are English for programs, and in the reader's language on a page."""
 
@@ -157,11 +155,10 @@ def _known(request: Request, error: Exception) -> Response:
 
 def _database_away(request: Request, error: Exception) -> Response:
     status, title = STATUS[Unavailable]
-    code = getattr(getattr(error, "orig", None), "sqlstate", None)
-    if code in CONFLICTS:
+    if undone(error):
         request.scope[CONFLICT_KEY] = True
         detail = _("Two requests changed the same rows at the same time, and this one was undone. Send it again.")
-    elif code == DISK_FULL or "disk is full" in str(error):
+    elif disk_full(error):
         log.error("the database's disk is full", path=request.url.path, error=str(error))
         detail = _("The disk of the database is full. Free some space there, then try again: nothing was queued.")
     else:

@@ -10,9 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import _
 from app.domain.runs.result import Evaluation
+from worker import disk
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.sharded import local
 from worker.engine.team import Team
@@ -37,16 +36,8 @@ class BestCheckpoint:
         self.stored = False
         """The best weights are in `file`."""
         needed = 2 * tensor_bytes(self._trainable.values()) * self._team.parts
-        free = shutil.disk_usage(directory).free
-        if needed > free:
-            text = _(
-                "Checkpoints need %(needed)s GiB and the worker's disk has %(free)s GiB left. Free some space, then "
-                "submit the "
-                "run again.",
-                needed=f"{needed / 2**30:.2f}",
-                free=f"{free / 2**30:.2f}",
-            )
-            raise RunFailed(FailureCode.DISK_FULL, text)
+        if needed > shutil.disk_usage(directory).free:
+            raise disk.full(directory, needed)
 
     @property
     def step(self) -> int | None:

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,3 +56,23 @@ def test_each_exception_has_its_code_and_one_line(error: Exception, code: Failur
     found = failure(error)
     assert found.code is code
     assert found.message and "\n" not in found.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "full"),
+        OSError(errno.EDQUOT, "quota"),
+        SafetensorError("I/O error: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_named_with_what_is_free_and_what_is_needed(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _place: SimpleNamespace(free=2000))
+    found = failure(error, output=tmp_path / "output", saved_bytes=30 << 20)
+    assert found.message == (
+        f"The worker's disk with {tmp_path}/output is full: 2 KiB are free, and this run needs at least 30 MiB. "
+        "Free some space there, then submit the run again."
+    )
+    assert f"with {Path.cwd()} is full: 2 KiB are free. Free" in failure(error).message
