@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.baselines import StoredBaseline
 from app.domain.data.baselines import BASELINES, BaselineRequest, baselines_of
+from app.domain.data.baselines import not_applicable as not_applicable_baselines
 from app.domain.studies.spec import StudySpec
 from app.queue import Doorbell
 from app.services.resources import estimates
@@ -44,6 +45,12 @@ def stored(session: Session, requested: Sequence[Sequence[BaselineRequest]]) -> 
     """What is known of the baselines of several studies, in one query; those never requested are left out."""
     rows = estimate_rows.by_keys(session, {request.key for of_study in requested for request in of_study})
     return [[_stored(rows[request.key]) for request in of_study if request.key in rows] for of_study in requested]
+
+
+def not_applicable(spec: StudySpec, dataset: DatasetRow) -> list[StoredBaseline]:
+    """Baselines that do not apply to a study, with the reason."""
+    reasons = not_applicable_baselines(spec.task, dataset.facts.format, spec.verdict_metric)
+    return [StoredBaseline(kind, "not_applicable", reason) for kind, reason in reasons.items()]
 
 
 def _stored(row: EstimateRow) -> StoredBaseline:

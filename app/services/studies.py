@@ -246,7 +246,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
             stopped=row.stopped_json,
             interim_looks=row.interim_looks,
             test_items=dataset.facts.counts["test"] if dataset else None,
-            baselines=known,
+            baselines=[*known, *(baselines.not_applicable(row.spec, dataset) if dataset else ())],
             labels=dataset.facts.labels if dataset else (),
             attention_only=_attention_only(row.spec, model.facts if model else None),
         )

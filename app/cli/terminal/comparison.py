@@ -50,7 +50,7 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
     if comparison.get("base_score") and all(known["kind"] != "zero-shot" for known in comparison["baselines"]):
         table.add_row("base model (before training)", _score(comparison["base_score"]), style="dim")
     for baseline in comparison.get("baselines", ()):
-        score = _score(baseline["score"]) if baseline["score"] else baseline["status"]
+        score = _score(baseline["score"]) if baseline["score"] else baseline["status"].replace("_", " ")
         table.add_row(f"{baseline['title']} (baseline)", score, style="dim")
     return table
 
@@ -69,6 +69,9 @@ def remarks(comparison: dict[str, Any]) -> Iterator[str]:
             yield f"- {arm['title']}: {arm['score']['note']}"
         if (verdict := arm["verdict"]) and verdict["would_decide"]:
             yield f"- {arm['title']}, {verdict['label']}: {verdict['would_decide']}"
+    for baseline in comparison.get("baselines", ()):
+        if baseline["message"]:
+            yield f"- {baseline['title']}, {baseline['status'].replace('_', ' ')}: {baseline['message']}"
     above = [(arm["title"], arm["above_baseline"]) for arm in comparison["arms"] if arm.get("above_baseline")]
     if above:
         gaps = ", ".join(f"{title} {_score(gap, signed=True)}" for title, gap in above)

@@ -24,9 +24,9 @@ class StoredBaseline:
     """A baseline as far as it is known."""
 
     kind: BaselineKind
-    status: Literal["working", "ready", "failed"]
+    status: Literal["working", "ready", "failed", "not_applicable"]
     message: str = ""
-    """Why it could not be computed."""
+    """Why it could not be computed, or does not apply to the study."""
     baseline: Baseline | None = None
 
 

@@ -5,6 +5,7 @@ A baseline is computed once per dataset version, and per base model where it use
 a resource estimate.
 """
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -128,14 +129,28 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
 
 def baselines_of(task: Task, rows: Format, metric: MetricName) -> list[BaselineKind]:
     """The baselines that a study requests, in the order in which they are shown."""
+    return [kind for kind, reason in _expected(task, rows, metric) if reason is None]
+
+
+def not_applicable(task: Task, rows: Format, metric: MetricName) -> dict[BaselineKind, Message]:
+    """The baselines of the task that a study cannot have, and why."""
+    return {kind: reason for kind, reason in _expected(task, rows, metric) if reason is not None}
+
+
+def _expected(task: Task, rows: Format, metric: MetricName) -> Iterator[tuple[BaselineKind, Message | None]]:
+    """The baselines of a metric, and few-shot for every language model, each with the reason why it does not apply."""
     work = "classification" if task == "sequence-classification" else "generation"
-    if work == "generation" and rows != "prompt-completion":
-        return []
-    return [
-        facts.kind
-        for facts in BASELINES.values()
-        if facts.requested and facts.task == work and task in facts.tasks and metric in facts.metrics
-    ]
+    for facts in BASELINES.values():
+        if not facts.requested or facts.task != work or not (metric in facts.metrics or facts.kind == "few-shot"):
+            continue
+        if task not in facts.tasks:
+            yield facts.kind, _("only causal language models have it")
+        elif work == "generation" and rows != "prompt-completion":
+            yield facts.kind, _("the data have no prompts with completions")
+        elif metric not in facts.metrics:
+            yield facts.kind, _("token accuracy scores no generated text")
+        else:
+            yield facts.kind, None
 
 
 class _Value(BaseModel):

@@ -19,7 +19,7 @@ from app.web.api.learning import LearningOut
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
-from app.web.i18n import gettext
+from app.web.i18n import gettext, localized
 from app.web.text import confounders as confounder_words
 from app.web.text.caveats import caveats
 from app.web.text.headline import headline, phrase, runs_headline, runs_lead, summary
@@ -58,9 +58,9 @@ class BaselineOut(Answer):
     kind: BaselineKind
     title: str
     definition: str
-    status: Literal["working", "ready", "failed"]
+    status: Literal["working", "ready", "failed", "not_applicable"]
     message: str
-    """Why it could not be computed."""
+    """Why it could not be computed, or does not apply to the study."""
     score: ScoreOut | None
     """Over the test items; there are no seeds."""
     difference: ScoreOut | None
@@ -75,6 +75,7 @@ class BaselineOut(Answer):
         """In words."""
         return cls.from_object(
             result.stored,
+            message=localized(result.stored.message),
             title=gettext(result.title),
             definition=gettext(result.facts.definition),
             score=ScoreOut.of(result.score),

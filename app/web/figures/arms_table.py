@@ -112,12 +112,17 @@ def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardst
     for place, baseline in enumerate(study.baselines):
         cells = {"score": _baseline_score(baseline), "difference": _baseline_difference(baseline)}
         row = tuple(cells.get(name, Cell("")) for name in names)
-        yield Yardstick(_(baseline.title), _(baseline.facts.note), row, dash=place % len(DASHES) + 1)
+        note = _(baseline.facts.note)
+        if baseline.stored.status == "not_applicable":
+            note = _("not applicable: %(why)s", why=baseline.stored.message)
+        yield Yardstick(_(baseline.title), note, row, dash=place % len(DASHES) + 1)
 
 
 def _baseline_score(baseline: BaselineResult) -> Cell:
     if baseline.score is None:
-        return Cell(NOTHING, note=_("in progress") if baseline.stored.status == "working" else _("not computed"))
+        return Cell(
+            NOTHING, note={"working": _("in progress"), "failed": _("not computed")}.get(baseline.stored.status, "")
+        )
     return Cell(hundred(baseline.score.mean), half_width_text(baseline.score))
 
 

@@ -1,6 +1,11 @@
 """Which baselines a study has."""
 
-from app.domain.data.baselines import BASELINES, BaselineRequest, baselines_of
+import pytest
+
+from app.domain.data.baselines import BASELINES, BaselineRequest, baselines_of, not_applicable
+from app.domain.tasks import Format, MetricName, Task
+
+NO_PAIRS = "the data have no prompts with completions"
 
 
 def test_each_metric_of_a_verdict_has_its_baselines() -> None:
@@ -9,10 +14,23 @@ def test_each_metric_of_a_verdict_has_its_baselines() -> None:
     assert baselines_of("seq2seq-lm", "prompt-completion", "rouge_l") == ["first-sentence"]
 
 
-def test_what_no_text_can_score_has_none() -> None:
-    assert baselines_of("causal-lm", "prompt-completion", "token_accuracy") == []
-    assert baselines_of("causal-lm", "text", "rouge_l") == []
-    assert baselines_of("causal-lm", "messages", "exact_match") == []
+@pytest.mark.parametrize(
+    ("task", "rows", "metric", "reasons"),
+    [
+        ("causal-lm", "prompt-completion", "token_accuracy", {"few-shot": "token accuracy scores no generated text"}),
+        ("causal-lm", "text", "token_accuracy", {"few-shot": NO_PAIRS}),
+        ("causal-lm", "messages", "exact_match", {"most-frequent-answer": NO_PAIRS, "few-shot": NO_PAIRS}),
+        ("causal-lm", "messages", "rouge_l", {"first-sentence": NO_PAIRS, "few-shot": NO_PAIRS}),
+        ("seq2seq-lm", "prompt-completion", "rouge_l", {"few-shot": "only causal language models have it"}),
+        ("causal-lm", "prompt-completion", "rouge_l", {}),
+        ("sequence-classification", "labelled", "accuracy", {}),
+    ],
+)
+def test_a_baseline_of_the_task_that_cannot_be_scored_has_a_reason(
+    task: Task, rows: Format, metric: MetricName, reasons: dict[str, str]
+) -> None:
+    assert not_applicable(task, rows, metric) == reasons
+    assert not set(baselines_of(task, rows, metric)) & set(reasons)
 
 
 def test_the_same_request_has_the_same_key_whatever_the_model_where_it_uses_none() -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
+from app.cli.terminal.comparison import remarks
 from app.domain.comparison.study import StudyComparison
 from app.domain.tasks import METRICS
 from app.services import studies as study_service
@@ -181,7 +182,7 @@ def test_the_list_names_the_metric_beside_a_score_where_runs_have_several(with_l
 def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:
     found = list(csv.DictReader(io.StringIO(with_language.get(f"/api/v1/studies/{CAUSAL}/tables/runs.csv").text)))
     assert {row["metric"] for row in found} == {"token_accuracy"}
-    for row in found:
+    for row in [row for row in found if row["status"] != "not_applicable"]:
         assert float(row["score"]) == pytest.approx(float(row["token_accuracy"]), abs=1e-6)
         assert row["baseline"] or 0 < float(row["rouge_l"]) < 1 < float(row["perplexity"])
     assert "zero-shot" in {row["baseline"] for row in found}
@@ -189,3 +190,21 @@ def test_the_csv_of_runs_has_every_metric(with_language: TestClient) -> None:
     classifier = list(csv.DictReader(io.StringIO(with_language.get("/api/v1/studies/1/tables/runs.csv").text)))
     assert "macro_f1" in classifier[0] and "rouge_l" not in classifier[0]
     assert classifier[0]["forgetting"] == ""
+
+
+@pytest.mark.parametrize(
+    ("study_id", "why"),
+    [(CAUSAL, "token accuracy scores no generated text"), (SEQ2SEQ, "only causal language models have it")],
+)
+def test_a_baseline_that_does_not_apply_has_a_row_with_the_reason(
+    with_language: TestClient, study_id: int, why: str
+) -> None:
+    assert f"few-shot not applicable: {why} – –" in rows(with_language, f"/studies/{study_id}")
+    assert f"not applicable: {why}" in read(with_language, f"/studies/{study_id}/report.html")
+    answer = with_language.get(f"/api/v1/studies/{study_id}/comparison").json()
+    [few_shot] = [known for known in answer["baselines"] if known["kind"] == "few-shot"]
+    assert (few_shot["status"], few_shot["message"], few_shot["score"]) == ("not_applicable", why, None)
+    assert f"- few-shot, not applicable: {why}" in list(remarks(answer))
+    runs = csv.DictReader(io.StringIO(with_language.get(f"/api/v1/studies/{study_id}/tables/runs.csv").text))
+    [row] = [row for row in runs if row["baseline"] == "few-shot"]
+    assert (row["status"], row["failure"], row["score"]) == ("not_applicable", why, "")
