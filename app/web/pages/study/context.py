@@ -29,7 +29,7 @@ from app.web.format import capitalized
 from app.web.i18n import gettext as _
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
-from app.web.pages.study.learning import LearningRun, learning_runs
+from app.web.pages.study.learning import LearningRun, ReferenceConfusion, learning_runs, reference_confusion
 from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.pages.study.weight_delta import StudyWeightDeltas
 
@@ -106,6 +106,11 @@ class StudyPage:
     def learning_runs(self) -> list[LearningRun]:
         """What each run learned, where nothing was."""
         return learning_runs(self.study, self.data.steps)
+
+    @cached_property
+    def confusion(self) -> ReferenceConfusion | None:
+        """What the reference answers, where nothing was learned; None without labels."""
+        return reference_confusion(self.study)
 
     @property
     def answered(self) -> bool:

@@ -7,6 +7,9 @@ from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.run_learning import RunLearning
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.result import Steps
+from app.web.figures.confusion import confusion_matrix
+from app.web.figures.drawing.theme import MarkStyle
+from app.web.figures.figure import Drawn, drawn
 
 
 class LearningRun(NamedTuple):
@@ -20,6 +23,22 @@ class LearningRun(NamedTuple):
     def score(self) -> float | None:
         """On the test split."""
         return float(self.run.scores.mean()) if self.run.scores is not None else None
+
+
+class ReferenceConfusion(NamedTuple):
+    """The confusion matrix of a run of the reference."""
+
+    run: RunOutcome
+    drawn: Drawn
+
+
+def reference_confusion(study: StudyComparison) -> ReferenceConfusion | None:
+    """Of its first seed; None where no run of it has one. Its files are those of the run."""
+    for run in study.reference.succeeded:
+        if run.result and (matrix := run.result.confusion) and matrix.answers and study.labels:
+            figure = confusion_matrix(matrix, study.labels, MarkStyle("", study.reference.family))
+            return ReferenceConfusion(run, drawn(figure, f"/runs/{run.run_id}/charts"))
+    return None
 
 
 def learning_runs(study: StudyComparison, steps: Mapping[int, Steps]) -> list[LearningRun]:

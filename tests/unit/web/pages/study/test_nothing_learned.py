@@ -88,6 +88,17 @@ def test_every_run_has_its_most_frequent_prediction_and_its_loss(registered_only
     assert "positive 99.5 % still falling" in words and "the first of 2" in words
 
 
+def test_the_confusion_matrix_of_the_reference_stands_among_the_causes(registered_only: TestClient, study: int) -> None:
+    text = registered_only.get(f"/studies/{study}").text
+    run = registered_only.get(f"/api/v1/studies/{study}").json()["runs"][0]
+    section = text[text.index('id="causes"') : text.index('id="learning-runs"')]
+    assert 'id="confusion"' in section and f'id="to-confusion-run" href="/runs/{run}">run {run}</a>' in section
+    assert f'href="/runs/{run}/charts/confusion.csv"' in section
+    assert "248" in section and registered_only.get(f"/runs/{run}/charts/confusion.csv").status_code == 200
+    report = registered_only.get(f"/studies/{study}/report.html").text
+    assert 'id="confusion"' in report and 'href="/runs/' not in report[report.index('id="causes"') :]
+
+
 def test_the_api_answers_the_same(registered_only: TestClient, study: int) -> None:
     answer = registered_only.get(f"/api/v1/studies/{study}/comparison").json()
     learning = answer["learning"]
