@@ -72,7 +72,13 @@ def _cells(confusion: Confusion, order: Sequence[int], names: Sequence[str], col
         columns=tuple(names),
         rows=tuple(names),
         cells=tuple(
-            Cell(column=column, row=row, text=count(items), opacity=DARKEST * items / rows[row], muted=column != row)
+            Cell(
+                column=column,
+                row=row,
+                text=count(items),
+                opacity=DARKEST * items / rows[row],
+                muted=column != row and 2 * items < rows[row],  # muted text is unreadable on a dark cell
+            )
             for (row, column), items in counts.items()
         ),
         colour=colour,

@@ -37,6 +37,14 @@ def test_a_row_is_shaded_by_its_shares() -> None:
     assert opacities[1, 1] == pytest.approx(0.42)
 
 
+def test_only_the_errors_of_pale_cells_are_muted() -> None:
+    heat = figure([0, 0, 0, 1], [0, 0, 1, 0]).data
+    assert isinstance(heat, Heat)
+    assert {(cell.row, cell.column): cell.muted for cell in heat.cells} == {
+        (0, 0): False, (0, 1): True, (1, 0): False,
+    }  # fmt: skip
+
+
 def test_recall_and_precision_and_a_label_never_predicted() -> None:
     table = figure([0, 0, 0, 1, 2], [0, 1, 1, 1, 0]).table
     assert [*table.rows] == [
