@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.errors import FieldError, Invalid
 from app.domain.messages import _
+from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.recipes import Outcome, Recipe
 from app.services import recipes
@@ -113,12 +115,13 @@ def recipes_page(
     errors: Sequence[FieldError] = (),
     refused: str = "",
 ) -> RecipesPage:
-    """The list for a model and data; the first ones where they are not known. With the recipe that was refused."""
+    """The list for a model and data; those of the sample where they are not known, or the first ones. With the recipe
+    that was refused."""
     models = [row.name for row in base_models.everyone(session) if row.facts]
     rows = datasets.everyone(session)
     data = {row.name: row.shown for row in rows if row.facts.format != "text"}
     texts = {row.name: row.shown for row in rows if row.facts.format == "text"}
-    model, dataset = _chosen(model, models), _chosen(dataset, data)
+    model, dataset = _chosen(model, models, SAMPLE_MODEL), _chosen(dataset, data, SAMPLE_DATASET)
     general_text = _chosen(general_text, texts)
     cards = {card.recipe.id: card for card in recipes.cards(session)}
     lines = []
@@ -140,8 +143,8 @@ def at_button(errors: Sequence[FieldError]) -> list[FieldError]:
     return [FieldError("insist", error.message, remedy) for error in errors]
 
 
-def _chosen(name: str, names: Sequence[str] | Mapping[str, str]) -> str:
-    return name if name in names else next(iter(names), "")
+def _chosen(name: str, names: Sequence[str] | Mapping[str, str], preferred: str = "") -> str:
+    return next((known for known in (name, preferred, *names) if known in names), "")
 
 
 def _plan(

@@ -20,6 +20,7 @@ from app.web.pages.study.progress import RunsProgress
 from tests import filled, filled_estimates
 from tests.factories import plain
 from tests.fakes import SilentBell
+from tests.filled_language import CAUSAL, fill_language
 from tests.tuned_studies import end_trial
 from tests.unit.web.conftest import database_of
 
@@ -260,3 +261,12 @@ def test_what_fits_no_live_worker_can_be_queued_anyway(registered_only: TestClie
     assert fields.pop("idempotency_key") and fields.pop("csrf_token")
     assert fields == ON | {"general_text": "", "insist": "true"}
     assert registered_only.post("/recipes/rank-ladder/run", data=fields).status_code == 303
+
+
+def test_the_list_begins_with_the_sample_and_keeps_a_choice(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        fill_language(session)  # another model and other data, by name before the sample's
+    page = full.get("/recipes").text
+    assert "<option selected>all-MiniLM-L6-v2</option>" in page and 'value="bbc-headlines" selected' in page
+    chosen = full.get(f"/recipes?model={CAUSAL}").text
+    assert f"<option selected>{CAUSAL}</option>" in chosen
