@@ -20,6 +20,8 @@ WORKDIR /build
 RUN python -m venv --without-pip /opt/vezna
 COPY pyproject.toml ./
 RUN touch README.md
+# The web server needs the two largest packages: it reads predictions and rows, which are Parquet, and writes tables for
+# download with pyarrow, and draws every figure as SVG or PNG with vl-convert-python.
 # Removed: pyarrow's headers, tests, RPC and S3 client (s3fs is ours).
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/vezna/bin/python install ".[s3]" \

@@ -113,6 +113,16 @@ def test_a_body_above_the_limit_is_not_read_completely(api: TestClient) -> None:
     assert (page.status_code, page.headers["content-type"]) == (413, "text/html; charset=utf-8")
 
 
+def test_every_route_with_a_body_documents_that_it_may_be_too_large(api: TestClient) -> None:
+    described = api.get("openapi.json").json()["paths"]
+    operations = [operation for path in described.values() for operation in path.values()]
+    with_body = [operation for operation in operations if "requestBody" in operation]
+    assert len(with_body) > 12
+    for operation in with_body:
+        assert set(operation["responses"]["413"]["content"]) == {"application/problem+json"}, operation["operationId"]
+    assert not any("413" in o["responses"] for o in operations if "requestBody" not in o)
+
+
 class Refused(Exception):
     """What a driver raises."""
 

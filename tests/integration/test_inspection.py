@@ -50,8 +50,7 @@ def test_fifty_million_labels_hit_the_memory_limit_and_not_the_machine(tmp_path:
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file({"none": torch.zeros(1)}, tmp_path / "model.safetensors")
     answer = inspect_model(str(tmp_path), "")
-    assert isinstance(answer, str)
-    assert "memory" in answer or "took longer" in answer, answer
+    assert answer == "Inspecting this model takes more than 4 GiB of memory."
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The REST API, version 1: what programs and the command line use."""
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 
 from app.web.api import (
     artifacts,
@@ -44,6 +45,9 @@ for part in (
     comparison,
     workers,
 ):
+    for route in part.router.routes:
+        if isinstance(route, APIRoute) and (route.body_field or "requestBody" in (route.openapi_extra or {})):
+            route.responses |= problems(413)  # a body may be above its limit
     router.include_router(part.router, responses=problems(400, 422, 429, 503))
 
 probes = health.router

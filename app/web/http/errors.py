@@ -46,6 +46,7 @@ STATUS: dict[type[VeznaError], tuple[int, str]] = {
 METHODS_OF_HTTP = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CONFLICT_KEY = "vezna.conflict"
 """In the scope of a request whose transaction was undone by such a conflict."""
+TOO_LARGE = marked("Content too large")
 INTERNAL = marked("Internal server error")
 """Titles are English for programs, and in the reader's language on a page."""
 
@@ -82,7 +83,7 @@ TUNINGS = ("none", "grid", "random", "halving", "tpe")
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": title, "content": {"application/problem+json": {"schema": Problem.model_json_schema()}}}
-    for status, title in (*STATUS.values(), (400, "Bad request"))
+    for status, title in (*STATUS.values(), (400, "Bad request"), (413, TOO_LARGE))
 }
 """For `responses=` of a route: PROBLEMS[404] and the like."""
 SECONDS = {"description": "Seconds after which to try again", "schema": {"type": "integer", "minimum": 1}}
@@ -181,7 +182,7 @@ def nothing_here(request: Request) -> Response:
 def body_too_large(request: Request) -> Response:
     """The answer to a body above the limit of its route."""
     detail = _("The request is too large. Send fewer things at once; files are uploaded on the page Data.")
-    return _answer(request, 413, "too-large", marked("Content too large"), detail)
+    return _answer(request, 413, "too-large", TOO_LARGE, detail)
 
 
 def too_many_requests(request: Request, seconds: int) -> Response:
