@@ -56,6 +56,7 @@ def add(session: Session, run_id: int, form: ExportFormat, status: str, result: 
         gate_json=result.model_dump(mode="json") if result else None,
         started_at=now() - timedelta(minutes=1),
         seen_at=now(),
+        ended_at=now() if result else None,
     )
     session.add(row)
     session.flush()

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import archive, data, doctor, files, lists, model_exports, models, recipes, serve, studies, users
+from app.cli import archive, data, doctor, files, lists, model_exports, models, receipts, recipes, serve, studies, users
 from app.cli.shared import errors, say
 from app.domain.errors import Invalid, VeznaError
 
@@ -27,6 +27,7 @@ cli.command(name="sample")(serve.submit_sample)
 cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="export-model")(model_exports.export_model)
+cli.command()(receipts.verify)
 cli.command(name="import")(files.import_results)
 cli.add_typer(archive.runs, name="runs")
 cli.add_typer(archive.studies, name="studies")

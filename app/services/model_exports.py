@@ -78,7 +78,7 @@ class Claim:
 
 def offers(session: Session, run: RunRow) -> list[Offer]:
     """Every format, with its size or why it is refused; none for a run that has saved no weights."""
-    weights = _weights(session, run)
+    weights = saved_weights(session, run)
     if not weights or run.imported:
         return []
     model = base_models.by_id(session, run.base_model_id)
@@ -166,7 +166,7 @@ def begin(session: Session, export_id: int) -> Claim | None:
         epoch=row.epoch,
         format=row.form,
         weights_bytes=row.predicted_bytes,
-        weights=_weights(session, run),
+        weights=saved_weights(session, run),
         job=job,
         predictions=predicted.file if predicted else "",
         folder=row.folder,
@@ -253,7 +253,7 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
         after_commit(session, partial(bell.ring, EXPORT, row.id))
 
 
-def _weights(session: Session, run: RunRow) -> list[ArtifactRow]:
+def saved_weights(session: Session, run: RunRow) -> list[ArtifactRow]:
     return [file for file in artifacts.of_run(session, run.id) if file.kind in WEIGHTS]
 
 

@@ -143,7 +143,7 @@ def started(here: Installation) -> None:
     ).stdout
     volumes = run("docker", "volume", "ls", "--quiet").stdout
     anonymous = {volume for volume in volumes.split() if re.fullmatch("[0-9a-f]{64}", volume)}
-    assert len(names.split()) == 5 and not anonymous, volumes
+    assert len(names.split()) == 6 and not anonymous, volumes
 
 
 def _name(here: Installation) -> str:

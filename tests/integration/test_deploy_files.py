@@ -85,8 +85,15 @@ def test_pods_are_unprivileged_bounded_and_read_the_secret_by_reference(built: l
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert {"secretRef": {"name": "vezna"}} in container["envFrom"], name
         assert container["resources"]["limits"]["memory"], name
-        assert all("sizeLimit" in volume["emptyDir"] for volume in pod["volumes"]), name
+        volumes = [volume for volume in pod["volumes"] if "secret" not in volume]
+        assert all("sizeLimit" in volume["emptyDir"] for volume in volumes), name
         assert container["image"].partition(":")[0] in {"vezna-web", "vezna-worker"}
+    secrets = {
+        name: [volume["secret"] for volume in spec["template"]["spec"]["volumes"] if "secret" in volume]
+        for name, spec in workloads(built).items()
+    }
+    assert [name for name, given in secrets.items() if given] == ["vezna-web"]
+    assert secrets["vezna-web"] == [{"secretName": "vezna-receipts", "optional": True, "defaultMode": 0o440}]
     assert not [one for one in built if one["kind"] == "Secret"]
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from sqlalchemy import text, update
 
 from app.cli import model_exports as model_exports_cli
+from app.cli import receipts as receipts_cli
 from app.domain.comparison.export_gate import ExportScores, GateOutcome
 from app.domain.data.dataset import items_hash
 from app.domain.errors import Conflict, Invalid, NotFound
@@ -474,6 +475,7 @@ def test_over_rest_from_the_formats_to_an_archive_whose_checksums_match(
             ["sha256sum", "--check", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=False
         )
         assert checked.returncode == 0 and checked.stdout.count(": OK") == len(listed["files"]) - 1
+        assert (folder / "receipt.json").read_bytes() == api.get(f"/exports/{export_id}/receipt").content
         assert api.post(f"/exports/{export_id}/cancel").status_code == 409
         assert api.delete(f"/exports/{export_id}").status_code == 204
         assert api.get(f"/exports/{export_id}").status_code == 404
@@ -539,6 +541,8 @@ def test_the_command_line_exports_and_downloads(
             assert f"run-{run_id}-merged-float32/SHA256SUMS" in tar.getnames()
         model_exports_cli.export_model(run_id, MERGED, tmp_path / "again.tar", url=url)
         assert (tmp_path / "again.tar").is_file(), "an export that exists is downloaded again"
+        receipts_cli.verify(tmp_path / "again.tar", url=url)
+        assert "The signature is valid" in capsys.readouterr().out
         with worker.database.transaction() as session:
             [stored] = queries.of_run(session, run_id)
             assert stored.gate_json is not None

@@ -2,28 +2,33 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
+import structlog
 from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.comparison.export_gate import ExportGate
-from app.domain.errors import Conflict
+from app.domain.errors import Conflict, Unavailable
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile, ExportFormat, ExportStatus
+from app.domain.receipts import RECEIPT_FILE, Envelope
 from app.services import model_exports as service
+from app.services import receipts
 from app.services.model_exports import Offer
+from app.services.signing import key_id, public_pem, sign, signing_key
 from app.store.archive import archive, archive_bytes
 from app.store.queries import model_exports, runs
 from app.web.api.answer import Answer
 from app.web.api.examples import EXPORT
-from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
+from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
 from app.web.http.waiting import Wait, ended
 
 router = APIRouter(tags=["exports"])
+log = structlog.get_logger()
 
 
 class ExportRequest(BaseModel):
@@ -71,6 +76,16 @@ class ExportOut(Answer):
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+
+
+class ReceiptKey(BaseModel):
+    """The key with which this installation signs receipts."""
+
+    id: str
+    """SHA-256 of the 32 bytes of the public key."""
+    algorithm: Literal["Ed25519"] = "Ed25519"
+    pem: str
+    """The public key."""
 
 
 @router.get("/runs/{run_id}/export-formats", operation_id="listExportFormats", responses=problems(404))
@@ -127,28 +142,50 @@ def delete(db: Db, files: Store, export_id: int) -> None:
         service.delete(session, files, export_id)
 
 
+@router.get("/receipt-key", operation_id="getReceiptKey")
+def receipt_key(settings: Config) -> ReceiptKey:
+    """The public key with which this installation's receipts can be verified."""
+    key = signing_key(settings).public_key()
+    return ReceiptKey(id=key_id(key), pem=public_pem(key))
+
+
+@router.get("/exports/{export_id}/receipt", operation_id="getReceipt", responses=problems(404, 409))
+def receipt(session: Reading, settings: Config, export_id: int) -> Envelope:
+    """What was measured of an export, with which model, data and code: an in-toto statement in a DSSE envelope, signed
+    with Ed25519. 409 before the export has succeeded."""
+    return sign(signing_key(settings), receipts.of_export(session, export_id))
+
+
 @router.get(
     "/exports/{export_id}/archive",
     operation_id="downloadExport",
     response_class=StreamingResponse,
     responses={200: {"content": {"application/x-tar": {}}}, **problems(404, 409)},
 )
-def download(session: Reading, files: Store, export_id: int) -> StreamingResponse:
-    """All files of an export with their checksums, as a tar archive; 409 before it has succeeded."""
+def download(session: Reading, files: Store, settings: Config, export_id: int) -> StreamingResponse:
+    """All files of an export with their checksums and its receipt, as a tar archive; 409 before it has succeeded. Where
+    no receipt can be signed, the archive has none."""
     row = model_exports.get(session, export_id)
     if row.status != "succeeded":
         raise Conflict(_("Export %(id)s is %(status)s, so it has no files.", id=export_id, status=row.status))
     name, prefix = f"run-{row.run_id}-{row.format}", row.prefix
+    sizes = [(f"{name}/{file.name}", file.bytes) for file in row.files]
+    try:
+        signed = sign(signing_key(settings), receipts.of_export(session, export_id)).encoded
+        sizes.append((f"{name}/{RECEIPT_FILE}", len(signed)))
+    except Unavailable as error:
+        log.warning("an export is downloaded without a receipt", export=export_id, why=error.message)
 
     def members() -> Iterator[tuple[str, int, Iterator[bytes]]]:
-        for file in row.files:
-            yield f"{name}/{file.name}", file.bytes, files.chunks(f"{prefix}/{file.name}")
+        for path, size in sizes:
+            file = path.removeprefix(f"{name}/")
+            yield path, size, iter([signed]) if file == RECEIPT_FILE else files.chunks(f"{prefix}/{file}")
 
     return StreamingResponse(
         archive(members()),
         media_type="application/x-tar",
         headers={
-            "content-length": str(archive_bytes((f"{name}/{file.name}", file.bytes) for file in row.files)),
+            "content-length": str(archive_bytes(sizes)),
             "content-disposition": f'attachment; filename="{name}.tar"',
             "content-encoding": "identity",  # weights hardly compress, and it would cost the length
         },

@@ -13,11 +13,8 @@ A form has it as a hidden field, before its files; htmx sends it as a header.
 
 import hashlib
 import hmac
-import os
 import re
 import secrets
-from contextlib import suppress
-from pathlib import Path
 from typing import cast
 
 import structlog
@@ -27,6 +24,7 @@ from sqlalchemy.engine import make_url
 from app.domain.errors import Forbidden, Unavailable
 from app.domain.messages import _
 from app.settings import Settings
+from app.store.key_file import read_or_write
 
 log = structlog.get_logger()
 
@@ -91,9 +89,7 @@ def key_of(settings: Settings) -> bytes:
         )
     file = settings.home / KEY_FILE
     try:
-        with suppress(FileExistsError):
-            _write_once(file, secrets.token_hex(KEY_BYTES))
-        written = file.read_bytes()
+        written = read_or_write(file, secrets.token_hex(KEY_BYTES).encode())
     except OSError as error:
         log.warning("forms are valid only until this process ends: their key cannot be kept", why=str(error))
         return secrets.token_bytes(KEY_BYTES)
@@ -107,18 +103,3 @@ def key_of(settings: Settings) -> bytes:
             )
         )
     return bytes.fromhex(written.decode())
-
-
-def _write_once(file: Path, text: str) -> None:
-    """Write a new file, complete once it is there, for its owner alone. Raises FileExistsError."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as written:
-            written.write(text)
-            written.flush()
-            os.fsync(written.fileno())  # or a crash could leave the name of an empty file
-        os.link(part, file)
-    finally:
-        part.unlink()

@@ -1,0 +1,84 @@
+"""`vezna verify`: whether a receipt is signed by a known key, and whether the files are those that it names."""
+
+import hashlib
+import tarfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Annotated, Any, cast
+
+import typer
+
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Json, Url, show
+from app.domain.errors import Invalid
+from app.domain.messages import _
+from app.domain.receipts import RECEIPT_FILE, Envelope, Receipt, Statement
+from app.services.signing import public_key, verified
+from app.web.format import percent
+from app.web.text.exports import format_title, gate_difference, gate_reason
+
+
+def verify(
+    receipt: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECEIPT",
+            help="A receipt, or an archive or folder with receipt.json: then its files are checked too.",
+        ),
+    ],
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option("--key", help="A public key in PEM that you trust; several may be given. Default: the server's."),
+    ] = None,
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Verify a receipt's signature, and the files beside it. The exit status is 1 for an unknown key, a changed
+    receipt, and files that differ."""
+    signed, hashes = _read(receipt)
+    trusted = [key.read_bytes() for key in keys] if keys else [Client(url).get("/receipt-key")["pem"].encode()]
+    statement = verified(Envelope.parse(signed), [public_key(pem) for pem in trusted])
+    if hashes is not None and (wrong := statement.differences(hashes)):
+        raise Invalid(_("The signature is valid, but the files differ: %(files)s.", files="; ".join(wrong)))
+    show(statement.model_dump(mode="json", by_alias=True), as_json, lambda _: _lines(statement, hashes is not None))
+
+
+def _read(place: Path) -> tuple[bytes, dict[str, str] | None]:
+    """A receipt, and the SHA-256 of each file beside it; None for a receipt alone. Raises Invalid and OSError."""
+    if place.is_dir():
+        files = ((path.relative_to(place).as_posix(), path) for path in sorted(place.rglob("*")) if path.is_file())
+        return _contents(place, ((name, path.open("rb")) for name, path in files))
+    if not tarfile.is_tarfile(place):
+        return place.read_bytes(), None
+    with tarfile.open(place) as tar:
+        members = ((member.name.partition("/")[2], tar.extractfile(member)) for member in tar)
+        return _contents(place, ((name, file) for name, file in members if file is not None))
+
+
+def _contents(place: Path, files: Iterable[tuple[str, IO[bytes]]]) -> tuple[bytes, dict[str, str]]:
+    receipt, hashes = b"", dict[str, str]()
+    for name, file in files:
+        with file:
+            if name == RECEIPT_FILE:
+                receipt = file.read()
+            else:
+                hashes[name] = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+    if not receipt:
+        raise Invalid(_("%(place)s has no %(name)s.", place=str(place), name=RECEIPT_FILE))
+    return receipt, hashes
+
+
+def _lines(statement: Statement, with_files: bool) -> list[str]:
+    receipt: Receipt = statement.predicate
+    gate, versions = receipt.gate, receipt.environment.versions
+    reason = gate_reason(gate)
+    files = f"{len(statement.subject)} files match." if with_files else "Its files were not checked: give the archive."
+    return [
+        f"The signature is valid. {files}",
+        f"Run {receipt.run}, {format_title(receipt.format)}: {receipt.base_model.name} on {receipt.dataset.reference}.",
+        f"{gate.metric} {percent(gate.run_score)} (run), {percent(gate.score)} (export), {gate.items} test items.",
+        f"Gate: {gate.outcome.value} ({gate_difference(gate)} points){f': {reason}' if reason else ''}.",
+        f"Trained on {receipt.environment.device_name} with "
+        + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        + ".",
+    ]
