@@ -1,21 +1,95 @@
-"""What `vezna demo` waits for, and what the terminal shows where given scores leave both of its LoRA arms undecided."""
+"""`vezna demo` as users run it, trained on a cut of its data; what it waits for; and what the terminal shows where both
+of its LoRA arms are undecided."""
 
+import re
+from pathlib import Path
 from typing import cast
 
 import pytest
+import typer
 
 from app import sample
 from app.cli import serve
 from app.cli.client import Client
 from app.cli.studies import show_comparison
 from app.domain.comparison.verdict import VerdictKind
+from app.domain.studies.spec import StudySpec
+from app.domain.tasks import Task
 from app.main import create_app
 from app.services import studies as study_service
 from app.settings import Settings
 from app.store.queries import runs
 from app.store.session import Database
 from tests.factories import seed_study
+from tests.running_stack import free_port
 from tests.served import served
+
+ROWS: dict[Task, dict[str, int]] = {
+    "sequence-classification": {"train": 64, "validation": 16, "test": 32},
+    "causal-lm": {"train": 8, "validation": 2, "test": 4},  # of eight, four may stand in a few-shot prompt
+}
+
+
+def cut(part: sample.Sample, rows: dict[str, int]) -> sample.Sample:
+    """The same model, arms and budget on the first rows of each split, with one seed and answers of three tokens."""
+
+    def study(dataset: str, base_model: str) -> StudySpec:
+        whole = part.study(dataset, base_model)
+        training = whole.training.model_copy(update={"max_new_tokens": 3})
+        return whole.model_copy(update={"seeds": [0], "training": training})
+
+    kept = [row for split, many in rows.items() for row in [row for row in part.rows if row.split == split][:many]]
+    return part._replace(rows=kept, study=study)
+
+
+def demo(task: Task, home: Path, monkeypatch: pytest.MonkeyPatch) -> StudySpec:
+    """Run `vezna demo --exit` on a cut; the spec that was submitted. Every run must succeed."""
+    part = cut(sample.of_task(task), ROWS[task])
+    monkeypatch.setattr(sample, "of_task", lambda _task: part)
+    monkeypatch.setenv("VEZNA_HOME", str(home))
+    for limit in ("INSPECTION_SECONDS", "BASELINE_SECONDS"):  # processes that yield to any other, also to other tests
+        monkeypatch.setattr(serve, limit, 400.0)
+    with pytest.raises(typer.Exit) as ended:
+        serve.demo(port=free_port(), task=task, exit_after=True)  # type: ignore[arg-type]
+    assert ended.value.exit_code == 0
+    return part.study(part.dataset, part.model)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("task", "rates", "baselines"),
+    [
+        ("sequence-classification", [1.8e-4, 1.8e-3, 1.8e-3, 0.027], {"most-frequent", "tfidf", "embeddings"}),
+        ("causal-lm", [1.3e-4, 1.3e-3], {"zero-shot", "few-shot", "first-sentence"}),
+    ],
+)
+def test_the_demo_goes_from_the_packaged_model_to_a_verdict_with_baselines(
+    task: Task,
+    rates: list[float],
+    baselines: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = demo(task, tmp_path, monkeypatch)
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    database = Database(Settings(home=tmp_path).database)
+    with database.reading() as session:
+        trained = {run.arm: (run.status, run.spec.learning_rate) for run in runs.of_study(session, 1)}
+        comparison = study_service.comparison(session, 1)
+    database.dispose()
+    assert trained == dict(zip((arm.title for arm in spec.arms), (("succeeded", rate) for rate in rates), strict=True))
+    assert {known.stored.kind for known in comparison.baselines} == baselines
+    assert all(str(known.title) in shown for known in comparison.baselines)
+    ready = [known for known in comparison.baselines if known.stored.status == "ready"]
+    assert all(known.score and known.difference for known in ready), "on the items of the runs"
+    for known in [known for known in comparison.baselines if known not in ready]:  # on a busy machine, for want of time
+        assert "took longer" in known.stored.message or "Not computed yet" in shown
+    if len(ready) == len(baselines):
+        assert comparison.learning.helps in ("yes", "no") and "Does fine-tuning help?" in shown
+    if task == "causal-lm":  # once in float32, and where the device computes in it once in bfloat16
+        assert len(list((tmp_path / "cache" / "base").iterdir())) in (1, 2)
 
 
 class Answering:
@@ -33,7 +107,7 @@ class Answering:
 def test_the_demo_waits_until_no_baseline_is_being_computed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(serve.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("app.cli.serve.time.sleep", lambda _seconds: None)
     server, checks = Answering("working", "working", "failed"), []
     serve.await_baselines(cast(Client, server), 7, lambda: checks.append("alive"))
     assert (server.states, checks) == (["failed"], ["alive"] * 2)
