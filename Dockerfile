@@ -64,9 +64,9 @@ WORKDIR /srv/vezna
 FROM runtime AS web
 COPY --from=environment-web /opt/vezna /opt/vezna
 COPY --from=code /srv/vezna /srv/vezna
-# The server listens to the container's network; the mapping of its port decides who reaches it. It has no login yet:
-# publish it on a loopback address (-p 127.0.0.1:8000:8000), or behind something that asks who is there.
-ENV VEZNA_HOST=0.0.0.0 VEZNA_PORT=8000 VEZNA_PUBLISHED=true
+# The server listens to the container's network and requires a login. Publish it on a loopback address
+# (-p 127.0.0.1:8000:8000), or behind a proxy with TLS: without TLS, passwords and cookies can be read on their way.
+ENV VEZNA_HOST=0.0.0.0 VEZNA_PORT=8000 VEZNA_LOGIN=required
 USER 10001:10001
 EXPOSE 8000
 # Whether the process answers. /readyz asks for database and broker too, whose absence no restart of this would cure.

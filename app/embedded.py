@@ -228,6 +228,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
         "VEZNA_HOME": str(settings.home),
         "VEZNA_HOST": settings.host,
         "VEZNA_PORT": str(settings.port),
+        "VEZNA_LOGIN": settings.login,
         "VEZNA_BROKER_URL": broker_url,
         "VEZNA_DATABASE_URL": settings.database,
         "PYTHONUNBUFFERED": "1",

@@ -1,11 +1,23 @@
 """Logging: structlog on top of the standard library, as text for people or as JSON lines for collectors."""
 
 import logging
+import re
 import sys
 
 import structlog
 
 from app.settings import Settings
+
+LINKS = re.compile(r"/(first-admin|password)/[^\s/?\"]+")
+"""Paths that are secrets: links that work once."""
+
+
+def hide_links(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Leave out the secrets of links in lines about requests. The start of a server logs its link by another name."""
+    for name in ("event", "path"):
+        if isinstance(event.get(name), str):
+            event[name] = LINKS.sub(r"/\1/(secret)", event[name])
+    return event
 
 
 def configure(settings: Settings) -> None:
@@ -14,6 +26,7 @@ def configure(settings: Settings) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        hide_links,
     ]
     renderer: structlog.typing.Processor
     if settings.log_format == "json":

@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import numpy as np
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Security
+from fastapi.security import HTTPBearer
 from starlette.middleware.gzip import GZipMiddleware
 
 from app import logs
 from app.queue import Doorbell
+from app.services.accounts import first_start
 from app.settings import Settings, load
 from app.store import migrate
 from app.store.files import Files
@@ -17,6 +19,7 @@ from app.store.session import Database
 from app.web import api
 from app.web.forms.sent import from_own_page
 from app.web.http import csrf, errors, idempotency
+from app.web.http.access import Access
 from app.web.http.body_limit import Application
 from app.web.http.feed import Feed
 from app.web.http.gate import Gate
@@ -26,13 +29,18 @@ from app.web.http.metrics_port import MetricsPort
 from app.web.http.security import KnownHost, SameOrigin
 from app.web.http.static import mount
 from app.web.http.timing import Timed
-from app.web.pages.routers import ROUTERS
+from app.web.pages.routers import API_ROUTERS, ROUTERS
 
 DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-efficient methods.
 
 Submit a *study* (arms × seeds) or a single *run*; watch its events; read the comparison. Bytes and seconds throughout;
 scores and differences are fractions. Errors are `application/problem+json` and name the field and the remedy."""
 
+BEARER = HTTPBearer(
+    auto_error=False,
+    description="An API token, `vezna_…`. Pages of the server send the cookie of their session instead.",
+)
+"""For the description alone: `Access` authenticates."""
 GZIP_LEVEL = 4
 """Four times as fast as 9, which is Starlette's own, for answers that are 3 % longer."""
 LARGEST_KEPT_BYTES = 16 << 20
@@ -47,6 +55,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         migrate.require_current(app.state.database)
+        if settings.login_required:
+            first_start.announce(app.state.database, settings)
         yield
         app.state.database.dispose()
 
@@ -65,8 +75,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.feed = Feed(lambda: app.state.database, most_per_client=settings.streams_per_client)
     app.state.doorbell = Doorbell(settings)
     app.state.files = Files(settings.files)
-    app.include_router(api.router)
+    closed = [Security(BEARER)] if settings.login_required else []
+    app.include_router(api.login, prefix=api.PREFIX)
     app.include_router(api.probes)
+    for router in (api.router, api.metrics, *API_ROUTERS):
+        app.include_router(router, dependencies=closed)
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(from_own_page)])
     mount(app)
@@ -75,11 +88,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Gate)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=GZIP_LEVEL)
     app.add_middleware(KeptPages, database=lambda: app.state.database)
+    probes_at = settings.metrics[1] if settings.metrics else None
+    required = settings.login_required
+    app.add_middleware(Access, database=lambda: app.state.database, required=required, open_port=probes_at)
     app.add_middleware(SameOrigin)
-    if settings.metrics:
-        app.add_middleware(MetricsPort, port=settings.metrics[1])
+    if probes_at is not None:
+        app.add_middleware(MetricsPort, port=probes_at)
     app.add_middleware(LimitedRate, a_minute=settings.requests_per_minute)
-    app.add_middleware(KnownHost, names=settings.hosts, addresses_at=settings.metrics[1] if settings.metrics else None)
+    app.add_middleware(KnownHost, names=settings.hosts, addresses_at=probes_at)
     app.add_middleware(Timed)
     return app
 

@@ -3,13 +3,12 @@
 A secret (a `SecretStr`) may also be given as a file: `VEZNA_DATABASE_URL_FILE=/run/secrets/database_url`.
 """
 
-import json
 import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -18,33 +17,15 @@ from sqlalchemy.exc import ArgumentError
 
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
+from app.setting_values import content, has_password, host_and_port, listed, with_password
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """Names that no other site can take, so a server always answers to them."""
-
-
-def _listed(value: object) -> object:
-    """A JSON list, or values separated by commas; `[::1]` alone is not JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value) if value.startswith("[") else value.replace(",", " ").split()
-    except ValueError:
-        return value.replace(",", " ").split()
-
-
-def _parts(address: str) -> tuple[str, int] | None:
-    """Host and port of `HOST:PORT`; None for anything else."""
-    try:
-        parts = urlsplit(f"//{address}")
-        if parts.netloc == address and "@" not in address and parts.hostname and parts.port:
-            return parts.hostname, parts.port
-    except ValueError:
-        pass
-    return None
+LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
 
 
 class Settings(BaseSettings):
@@ -66,9 +47,9 @@ class Settings(BaseSettings):
     """Put before every key in Redis, so that several installations can share a server."""
     files_url: str = ""
     """Place of artifacts and datasets: an fsspec URL (`s3://bucket/prefix`) or a directory; empty is `home`/files."""
-    model_roots: Annotated[list[Path], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
+    model_roots: Annotated[list[Path], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
     """Directories below which base models may be registered by path (a JSON list, or with commas)."""
-    data_roots: Annotated[list[Path], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
+    data_roots: Annotated[list[Path], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
     """Directories below which data may be registered by path (as `model_roots`)."""
     upload_bytes: int = Field(default=4 * 2**30, ge=1)
     """How large an uploaded file may be."""
@@ -80,15 +61,21 @@ class Settings(BaseSettings):
     """Address that the web server answers at."""
     port: int = Field(default=8000, ge=1, le=65535)
     """Its port."""
-    published: bool = False
-    """Set where something else guards the address (a container's published port): `host` may then be any."""
-    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
+    login: Literal["auto", "required", "single-user"] = "auto"
+    """Whether requests must be authenticated. `auto`: always, but for `vezna up` and `vezna demo` on a server that only
+    this machine can reach; `single-user`: never, which only a loopback address permits."""
+    admin_email: str = ""
+    """E-mail address of the first admin, created at the first start together with `admin_password`; without them the
+    server's log has a link that creates it."""
+    admin_password: SecretStr = SecretStr("")
+    """Password of the first admin."""
+    allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
     """Further names by which the server may be called; anything else is refused, against DNS rebinding (as
     `model_roots`)."""
     url: str = "http://127.0.0.1:8000"
     """Address at which commands call the server, which always answers to its name."""
 
-    forwarded_allow_ips: Annotated[list[str], NoDecode, BeforeValidator(_listed)] = Field(default_factory=list)
+    forwarded_allow_ips: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
     """Addresses and networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed (as
     `model_roots`); from any other address these headers are ignored."""
     requests_per_minute: int = Field(default=1200, ge=0)
@@ -147,7 +134,7 @@ class Settings(BaseSettings):
             if path and os.environ.get(variable):
                 raise ValueError(f"{variable} and {variable}_FILE are both set: set one of them")
             if path and not values.get(name):
-                values[name] = _content(f"{variable}_FILE", path)
+                values[name] = content(f"{variable}_FILE", path)
         return values
 
     @classmethod
@@ -210,7 +197,7 @@ class Settings(BaseSettings):
     @field_validator("metrics_address")
     @classmethod
     def _metrics_have_a_port(cls, address: str) -> str:
-        if address and not _parts(address):
+        if address and not host_and_port(address):
             raise ValueError("this is not HOST:PORT: write 127.0.0.1:9100, with an IPv6 address in brackets")
         return address
 
@@ -220,15 +207,17 @@ class Settings(BaseSettings):
             password = getattr(self, f"{name.lower()}_password").get_secret_value()
             if password and not url.get_secret_value():
                 raise ValueError(f"VEZNA_{name}_PASSWORD is set without VEZNA_{name}_URL: set both, or neither")
-            if password and urlsplit(url.get_secret_value()).password:
+            if password and has_password(url.get_secret_value()):
                 raise ValueError(f"VEZNA_{name}_URL has a password already: remove it there, or VEZNA_{name}_PASSWORD")
-        if not self.published and self.host not in ("127.0.0.1", "localhost", "::1"):
+        if self.login == "single-user" and self.host not in LOOPBACK_ADDRESSES:
             raise ValueError(
-                f"VEZNA_HOST={self.host} would open the server to the network, and it has no login yet. "
-                "Keep 127.0.0.1, or set VEZNA_PUBLISHED=true where a container's port mapping or a proxy guards it."
+                f"VEZNA_LOGIN=single-user would open VEZNA_HOST={self.host} to the network without login. "
+                "Set VEZNA_HOST=127.0.0.1, or VEZNA_LOGIN=required."
             )
         if self.metrics and self.metrics[1] == self.port:
             raise ValueError("VEZNA_METRICS_ADDRESS needs another port than VEZNA_PORT")
+        if self.admin_email and not self.admin_password.get_secret_value():
+            raise ValueError("VEZNA_ADMIN_EMAIL creates the first admin only together with VEZNA_ADMIN_PASSWORD_FILE")
         if self.heartbeat_seconds * 2 > self.lease_seconds:
             raise ValueError("VEZNA_LEASE_SECONDS must be at least twice VEZNA_HEARTBEAT_SECONDS")
         if self.report_seconds * 2 > self.lease_seconds:
@@ -238,15 +227,27 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def login_required(self) -> bool:
+        """Whether requests must be authenticated (docs/decisions/0019-when-login-is-required.md)."""
+        return self.login != "single-user"
+
+    def for_up(self) -> "Settings":
+        """The settings of `vezna up` and `vezna demo`: without login if it is left to them, the server listens on
+        loopback and answers to names of loopback alone, and no proxy is trusted. A proxy before it would call it by
+        another name, or is named by `forwarded_allow_ips`."""
+        alone = self.host in LOOPBACK_ADDRESSES and set(self.hosts) <= set(LOOPBACK) and not self.forwarded_allow_ips
+        return self.model_copy(update={"login": "single-user"}) if self.login == "auto" and alone else self
+
+    @property
     def database(self) -> str:
         """The SQLAlchemy URL in force."""
         url = self.database_url.get_secret_value() or f"sqlite:///{self.home / 'vezna.sqlite'}"
-        return _with_password(url, self.database_password)
+        return with_password(url, self.database_password)
 
     @property
     def broker(self) -> str:
         """The Redis URL in force."""
-        return _with_password(self.broker_url.get_secret_value(), self.broker_password)
+        return with_password(self.broker_url.get_secret_value(), self.broker_password)
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -258,32 +259,12 @@ class Settings(BaseSettings):
     @property
     def metrics(self) -> tuple[str, int] | None:
         """Host and port of `/metrics` and `/readyz`, if they have their own."""
-        return _parts(self.metrics_address)
+        return host_and_port(self.metrics_address)
 
     @property
     def files(self) -> str:
         """The place of artifacts and datasets in force."""
         return self.files_url or str(self.home / "files")
-
-
-def _content(variable: str, path: str) -> str:
-    """A secret from a file, without the line break at its end. Raises ValueError."""
-    try:
-        text = Path(path).read_text().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ValueError(f"{variable}={path} cannot be read: {why}") from None  # the error may quote the secret
-    if not text:
-        raise ValueError(f"{variable}={path} is empty: write the secret into it, or remove the variable")
-    return text
-
-
-def _with_password(url: str, password: SecretStr) -> str:
-    if not password.get_secret_value() or urlsplit(url).password:
-        return url
-    scheme, _, rest = url.partition("://")
-    user, _, place = rest.rpartition("@") if "@" in rest.partition("/")[0] else ("", "", rest)
-    return f"{scheme}://{user}:{quote(password.get_secret_value(), safe='')}@{place}"
 
 
 def load(**values: Any) -> Settings:

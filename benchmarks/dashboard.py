@@ -257,7 +257,7 @@ def serve_ours(home: Path, database: str) -> Served:
     port = free_port()
     environment = {
         "VEZNA_HOME": str(home / "vezna"), "VEZNA_DATABASE_URL": database, "VEZNA_PORT": str(port),
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "VEZNA_LOGIN": "single-user", "PYTHONPATH": str(Path(__file__).parents[1]),
     }  # fmt: skip
     return serve(
         [sys.executable, "-m", "app.cli", "web"], environment, f"http://127.0.0.1:{port}", "/runs", home / "vezna.log"

@@ -67,6 +67,7 @@ def main() -> None:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         environment = {"VEZNA_HOME": str(home), "VEZNA_PORT": str(port), "VEZNA_DATABASE_URL": url}
+        environment["VEZNA_LOGIN"] = "single-user"
         vezna = shutil.which("vezna", path=str(Path(sys.executable).parent)) or "vezna"
         web = serve([vezna, "web"], environment, f"http://127.0.0.1:{port}", "/livez", home / "web.log")
         stack.callback(web.stop)

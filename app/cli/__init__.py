@@ -8,7 +8,21 @@ from typing import Annotated, NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import archive, data, doctor, files, lists, model_exports, models, receipts, recipes, serve, studies, users
+from app.cli import (
+    archive,
+    data,
+    doctor,
+    files,
+    lists,
+    login,
+    model_exports,
+    models,
+    receipts,
+    recipes,
+    serve,
+    studies,
+    users,
+)
 from app.cli.shared import errors, say
 from app.domain.errors import Invalid, VeznaError
 
@@ -35,6 +49,8 @@ cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
 cli.add_typer(recipes.recipes, name="recipes")
 cli.add_typer(users.users, name="user")
+cli.command()(login.login)
+cli.command()(login.logout)
 cli.command(name="migrate")(serve.migrate_database)
 
 

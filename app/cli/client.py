@@ -10,7 +10,18 @@ from uuid import uuid4
 
 import httpx2
 
-from app.domain.errors import Conflict, FieldError, InProgress, Invalid, NotFound, Unavailable, VeznaError
+from app.cli.credentials import token_for
+from app.domain.errors import (
+    Conflict,
+    FieldError,
+    Forbidden,
+    InProgress,
+    Invalid,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    VeznaError,
+)
 from app.domain.messages import Message
 
 PATIENCE_SECONDS = 30.0
@@ -20,7 +31,8 @@ UPLOAD_TIMEOUT = httpx2.Timeout(30.0, read=600.0, write=600.0)
 """A remote store may be slow to finish a large file."""
 AWAY = (502, 503, 504)
 
-KINDS: dict[int, type[VeznaError]] = {404: NotFound, 409: Conflict, 503: Unavailable}
+KINDS: dict[int, type[VeznaError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 503: Unavailable}
+LOGIN = "/api/v1/login"
 
 
 def without_credentials(url: str) -> str:
@@ -32,11 +44,15 @@ def without_credentials(url: str) -> str:
 class Client:
     """A client of one server. It returns the API's JSON, and raises the errors of `domain.errors`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
+        """`token`: by default the one that the user has for this server."""
         self.address = without_credentials(url.rstrip("/"))
         """The server's address for people, without a user name and password."""
+        token = token_for(url) if token is None else token
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        timeout = httpx2.Timeout(30.0, read=60.0)
         try:
-            self._http = httpx2.Client(base_url=f"{url.rstrip('/')}/api/v1", timeout=httpx2.Timeout(30.0, read=60.0))
+            self._http = httpx2.Client(base_url=f"{url.rstrip('/')}/api/v1", timeout=timeout, headers=headers)
         except httpx2.InvalidURL as error:
             raise Invalid(
                 f"{self.address} is not an address. Write it as http://host:8000, with --url or VEZNA_URL."
@@ -184,6 +200,9 @@ def _error(answer: httpx2.Response) -> VeznaError:
         return VeznaError(f"{address} answered {answer.status_code}, but not as Vezna does. Check the address.")
     if answer.status_code == 422:
         return Invalid(detail, fields)
+    if answer.status_code == 401:
+        how = "" if answer.url.path == LOGIN else " Run: vezna login, or set VEZNA_TOKEN to an API token."
+        return Unauthenticated(detail.split(". ")[0].rstrip(".") + "." + how)
     if answer.status_code == 409 and "retry-after" in answer.headers:
         return InProgress(detail)
     return KINDS.get(answer.status_code, VeznaError)(detail)

@@ -18,7 +18,7 @@ from app.cli.client import Client
 from app.cli.shared import console
 from app.cli.studies import show_comparison
 from app.cli.terminal import progress
-from app.domain.errors import Conflict, Unavailable
+from app.domain.errors import Conflict, Invalid, Unavailable
 from app.domain.models.base_model import ModelRegistration
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
@@ -27,6 +27,7 @@ from app.queue import Doorbell
 from app.services import datasets as dataset_service
 from app.services import models as model_service
 from app.services import studies as study_service
+from app.services.accounts import first_start
 from app.settings import Settings, load
 from app.store import migrate
 from app.store.files import Files
@@ -51,6 +52,7 @@ GRACE_SECONDS = 3
 def up(port: Port = None) -> None:
     """Start everything on this machine: database, broker, worker and web server."""
     with _everything(port) as running:
+        _name_first_admin_link(running)
         console.print("Stop with Ctrl+C.")
         running.serve_forever()
 
@@ -66,6 +68,12 @@ def demo(
     """Start everything and run the sample study: full fine-tuning, LoRA on all linear layers, LoRA on query and value
     alone, and a linear probe on BBC headlines. With `--task causal-lm` SmolLM2 writes the headlines."""
     part = sample.of_task(task)
+    if _settings(port).for_up().login_required:
+        raise Invalid(
+            "vezna demo starts a server without login, which only this machine can reach, but VEZNA_LOGIN, VEZNA_HOST, "
+            "VEZNA_ALLOWED_HOSTS, VEZNA_URL or VEZNA_FORWARDED_ALLOW_IPS says otherwise. Unset it, or use vezna up and "
+            "vezna sample."
+        )
     with _everything(port) as running:
         study_id = sample_study(running.settings, running.require_alive, part)
         console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
@@ -97,6 +105,16 @@ def _unfinished_baselines(client: Client, study_id: int) -> str:
     """Their titles."""
     baselines = client.get(f"/studies/{study_id}/comparison")["baselines"]
     return ", ".join(known["title"] for known in baselines if known["status"] == "working")
+
+
+def _name_first_admin_link(running: Stack) -> None:
+    """Print the link that creates the first admin, where login is required and there is no user."""
+    if not running.settings.login_required:
+        return
+    database = Database(running.settings.database)
+    if path := first_start.prepare(database, running.settings):
+        console.print(f"Create the first admin, within {first_start.HOURS} hours: {running.url}{path}", soft_wrap=True)
+    database.dispose()
 
 
 def web() -> None:
@@ -178,7 +196,7 @@ def _settings(port: int | None) -> Settings:
 @contextmanager
 def _everything(port: int | None) -> Iterator[Stack]:
     """The running processes of Vezna, in a home directory that no other process uses."""
-    settings = _settings(port)
+    settings = _settings(port).for_up()
     with locked(settings.home) if settings.home.exists() else nullcontext():
         check(settings)  # names a second start in this home, and creates no home if the start is impossible
     with locked(settings.home):

@@ -12,14 +12,16 @@ import typer
 from pydantic import ValidationError
 from rich import box
 from rich.table import Table
+from sqlalchemy.orm import Session
 
 from app.cli.shared import Json, say, show
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
-from app.services.accounts import passwords
+from app.services.accounts import links, passwords, tokens
 from app.services.accounts import users as user_service
+from app.services.accounts.tokens import NewToken
 from app.settings import load
 from app.store import migrate
 from app.store.queries import users as user_queries
@@ -33,7 +35,11 @@ PasswordFile = Annotated[
     Path | None,
     typer.Option("--password-file", help="Read the password from this file, or from standard input: -"),
 ]
+Link = Annotated[
+    bool, typer.Option("--link", help="Print a link by which the user chooses the password, instead of setting one.")
+]
 STANDARD_INPUT = Path("-")
+PASSWORD_HOURS = int(links.PASSWORD.total_seconds() // 3600)
 
 
 @users.command()
@@ -44,14 +50,16 @@ def create(
         Role, typer.Option(help="viewer reads, member submits too, admin manages users too.")
     ] = Role.MEMBER,
     password_file: PasswordFile = None,
+    link: Link = False,
 ) -> None:
     """Create a user. The password is prompted for."""
     new = _new_user(email, name, role)
     database = _database()
-    stored = passwords.accepted(_password(password_file), new.email, new.name)
+    stored = None if link else passwords.accepted(_password(password_file), new.email, new.name)
     with database.transaction() as session:
-        user_service.create(session, new, stored)
-    say(f"Created {new.email}, {new.role.value}.")
+        user = user_service.create(session, new, stored)
+        path = _link(session, user) if link else ""
+    say(f"Created {new.email}, {new.role.value}.{path}", wrap=False)
 
 
 @users.command(name="list")
@@ -75,15 +83,43 @@ def enable(email: Email) -> None:
 
 
 @users.command()
-def reset_password(email: Email, password_file: PasswordFile = None) -> None:
+def reset_password(email: Email, password_file: PasswordFile = None, link: Link = False) -> None:
     """Set a user's password, which is prompted for. It ends the user's sessions; API tokens stay."""
     database = _database()
+    if link:
+        with database.transaction() as session:
+            say(_link(session, user_service.by_email(session, email, lock=True)).strip(), wrap=False)
+        return
     with database.reading() as session:
         user = user_service.by_email(session, email)
     stored = passwords.accepted(_password(password_file), user.email, user.name)
     with database.transaction() as session:
         user_service.set_password(session, user_queries.get(session, user.id, lock=True), stored)
     say(f"The password of {user.email} is set.")
+
+
+@users.command()
+def token(
+    email: Email,
+    name: Annotated[str, typer.Option(help="For what or where the token is used.")] = "vezna user token",
+    scopes: Annotated[str, typer.Option(help="Scopes, with commas: read, run, admin.")] = "read,run",
+    days: Annotated[int, typer.Option(help="Days until it expires.")] = tokens.DEFAULT_DAYS,
+) -> None:
+    """Create an API token of a user and print it, for programs."""
+    try:
+        new = NewToken.model_validate(
+            {"name": name, "scopes": [scope.strip() for scope in scopes.split(",")], "expires_days": days}
+        )
+    except ValidationError as error:
+        raise Invalid.of([field_error(each, {}) for each in error.errors()]) from None
+    with _database().transaction() as session:
+        _row, secret = tokens.create(session, user_service.by_email(session, email, lock=True), new)
+    print(secret)
+
+
+def _link(session: Session, user: UserRow) -> str:
+    path = f"/password/{links.for_password(session, user)}"
+    return f" This path of the server sets the password, once, within {PASSWORD_HOURS} hours: {path}"
 
 
 def _set_disabled(email: str, *, disabled: bool) -> None:

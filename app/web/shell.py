@@ -1,9 +1,10 @@
 """What stands around every page: the navigation, and whether a worker is at work."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from app.domain.accounts.policy import Identity, Scope
 from app.services.workers import WorkerView
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
@@ -46,6 +47,19 @@ class Shell:
 
     worker_state: Literal["idle", "running", "none", "unknown"]
     worker_words: str
+    user: str = ""
+    """Name or e-mail address of the user; empty without login, and on pages for anonymous visitors."""
+    may_run: bool = True
+    """The user may submit."""
+    is_admin: bool = False
+    """The user manages users."""
+
+    def of_user(self, identity: Identity | None) -> "Shell":
+        """The frame that a user sees."""
+        if identity is None or identity.user_id is None:
+            return self
+        admin = identity.may(Scope.ADMIN)
+        return replace(self, user=identity.name or identity.email, may_run=identity.may(Scope.RUN), is_admin=admin)
 
     @classmethod
     def of(cls, workers: Sequence[WorkerView]) -> "Shell":

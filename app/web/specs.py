@@ -37,7 +37,9 @@ def as_json(spec: BaseModel) -> str:
     return json.dumps(spec.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
 
-def as_curl(spec: BaseModel, address: str) -> str:
+def as_curl(spec: BaseModel, address: str, *, login: bool = False) -> str:
     """A command that submits it to this server."""
     body = json.dumps(plain(spec), ensure_ascii=False)
-    return f"curl -X POST {shlex.quote(address)} \\\n  -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
+    token = ' \\\n  -H "Authorization: Bearer $VEZNA_TOKEN"' if login else ""
+    header = "-H 'Content-Type: application/json'"
+    return f"curl -X POST {shlex.quote(address)}{token} \\\n  {header} \\\n  -d {shlex.quote(body)}"

@@ -83,8 +83,9 @@ class Renderer:
 
     def page(self, template: str, page: object, *, status: int = 200) -> HTMLResponse:
         """A whole page, or a part of one for htmx; the context is the page's own."""
+        shell = self.shell().of_user(getattr(self.request.state, "identity", None))
         token = csrf.token(self.request)
-        html = render_text(template, page=page, shell=self.shell(), path=self.request.url.path, csrf_token=token)
+        html = render_text(template, page=page, shell=shell, path=self.request.url.path, csrf_token=token)
         # kept pages are asked for again: what htmx swaps in must never be a browser's old copy
         return HTMLResponse(html, status, {"Cache-Control": "no-cache", "Vary": "HX-Request"})
 
@@ -102,6 +103,14 @@ def renderer(request: Request, session: Reading, settings: Config) -> Renderer:
 
 
 Render = Annotated[Renderer, Depends(renderer)]
+
+
+def signed_out(request: Request) -> Renderer:
+    """The dependency behind `RenderSignedOut`: pages that anonymous visitors see say nothing of the workers."""
+    return Renderer(request, Shell.unknown)
+
+
+RenderSignedOut = Annotated[Renderer, Depends(signed_out)]
 
 
 def error_page(request: Request, status: int, title: str, message: str) -> HTMLResponse:

@@ -82,7 +82,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def _is_of_policy(line: str) -> bool:
+def is_of_policy(line: str) -> bool:
     """A breach of the Content-Security-Policy, but for inline styles: axe and the browser's own viewer of images apply
     some. That no page does is tested by `test_content_security.py`."""
     return "Content Security Policy" in line and not line.startswith("Applying inline style")
@@ -95,7 +95,7 @@ def page(site: Site, chromium: Browser) -> Iterator[Page]:
     opened = context.new_page()
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("console", lambda line: complaints.append(line.text) if _is_of_policy(line.text) else None)
+    opened.on("console", lambda line: complaints.append(line.text) if is_of_policy(line.text) else None)
     yield opened
     context.close()
     assert complaints == []

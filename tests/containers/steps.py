@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -67,7 +68,7 @@ class Installation:
         for password in ("postgres_password", "redis_password"):
             (folder / "secrets" / password).write_text(secrets.token_hex(16) + "\n")
         self.url = f"http://127.0.0.1:{port}"
-        self.api = Client(self.url)
+        self.api = Client(self.url, "")
 
     def compose(self, *words: str, seconds: float = 300) -> str:
         """A command of `docker compose`; its output."""
@@ -84,6 +85,18 @@ class Installation:
     def up(self, *words: str) -> None:
         """Start what the file starts, and wait until everything is healthy."""
         self.compose("up", "--detach", "--no-build", "--wait", *words, seconds=400)
+
+    def log_in(self) -> None:
+        """Create an admin, and use an API token of it from here on."""
+        admin = "admin@example.org"
+        self.compose("exec", "-T", "web", "vezna", "user", "create", admin, "--role", "admin", "--link")
+        token = self.compose("exec", "-T", "web", "vezna", "user", "token", admin).split()[-1]
+        self.use(token)
+
+    def use(self, token: str) -> None:
+        """Send a token, also from commands in containers."""
+        self.environment["VEZNA_TOKEN"] = token
+        self.api = Client(self.url, token)
 
     def container(self, service: str) -> str:
         """The id of a service's only container."""
@@ -133,6 +146,9 @@ def started(here: Installation) -> None:
     """Everything is healthy, unprivileged, and bounded."""
     here.up()
     assert httpx2.get(f"{here.url}/readyz").json()["ready"]
+    assert httpx2.get(f"{here.url}/api/v1/runs").status_code == 401
+    assert "/first-admin/" in here.compose("logs", "--no-color", "web")
+    here.log_in()
     assert httpx2.get(f"{here.url}/livez", headers={"Host": "vezna.example"}).status_code == 200
     assert httpx2.get(f"{here.url}/livez", headers={"Host": "rebound.example"}).status_code == 400
     assert "tiny" not in here.compose("run", "--rm", "-T", "web", "vezna", "models", "list")
@@ -226,8 +242,9 @@ def decided(here: Installation, runs: list[int]) -> tuple[Any, dict[str, str]]:
     artifacts = {}
     for run_id in runs:
         for artifact in here.api.get(f"/runs/{run_id}/artifacts"):
-            content = httpx2.get(f"{here.url}/api/v1/artifacts/{artifact['id']}/content").content
-            assert hashlib.sha256(content).hexdigest() == artifact["sha256"], artifact
+            content = BytesIO()
+            here.api.download(f"/artifacts/{artifact['id']}/content", content)
+            assert hashlib.sha256(content.getvalue()).hexdigest() == artifact["sha256"], artifact
             artifacts[f"{run_id}/{artifact['name']}"] = artifact["sha256"]
     assert len(artifacts) >= 2 * len(runs), artifacts
     return verdicts, artifacts

@@ -50,6 +50,8 @@ class Deployment:
         self.services = compose({})["services"]
         self.ports = {name: free_port() for name in ("postgres", "redis", "web")}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.token = ""
+        """An API token, which commands in the web container send too."""
         self.database_folder: Path | None = None
         self._away = {
             "@postgres:5432": f"@127.0.0.1:{self.ports['postgres']}",
@@ -75,6 +77,11 @@ class Deployment:
         """Where the web server is published."""
         return f"http://127.0.0.1:{self.ports['web']}"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of a request with the token."""
+        return {"authorization": f"Bearer {self.token}"}
+
     def here(self, text: str) -> str:
         """What a text that a container would get has to say on this machine."""
         if text == "8000":
@@ -90,7 +97,7 @@ class Deployment:
         found["PATH"] = found["PATH"].replace("$PATH", os.environ["PATH"])
         machine = {"HOSTNAME": socket.gethostname(), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         kept = {name: os.environ[name] for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE") if name in os.environ}
-        return kept | machine | found
+        return kept | machine | found | ({"VEZNA_TOKEN": self.token} if self.token else {})
 
     def command(self, service: str) -> list[str]:
         """What the service runs: its own command, else its image's."""

@@ -15,6 +15,7 @@ from app.services.accounts.tokens import NewToken
 from app.store.queries import login_sessions
 from app.store.session import Database
 from app.store.tables import ApiTokenRow, LoginFailuresRow, LoginSessionRow, OneTimeLinkRow, UserRow, now
+from tests.accounts import verified
 
 PASSWORD = "seven grey herons wait"
 HERE = Visitor("198.51.100.7", "Mozilla/5.0")
@@ -70,7 +71,7 @@ def test_a_login_begins_a_session_that_replaces_the_one_of_the_browser(database:
     assert identity is not None and (identity.user_id, identity.role) == (user_id, Role.MEMBER)
     assert identity.scopes == {Scope.READ, Scope.RUN}
 
-    second = login.log_in(database, "ada@example.org", PASSWORD, HERE, identity.session_id)
+    second = login.log_in(database, "ada@example.org", PASSWORD, HERE, identity)
 
     assert second != first
     assert sessions.authenticate(database, first, HERE) is None
@@ -260,7 +261,7 @@ def test_a_link_sets_a_password_once_ends_sessions_and_expires(database: Databas
     with database.transaction() as session:
         links.set_password(session, secret, password_hash)
     assert sessions.authenticate(database, session_secret, HERE) is None
-    assert login.verify(database, "ada@example.org", PASSWORD, HERE) == user_id
+    assert verified(database, "ada@example.org", PASSWORD, HERE) == user_id
     with database.transaction() as session, pytest.raises(NotFound):
         links.set_password(session, secret, password_hash)
 
@@ -281,19 +282,28 @@ def test_failures_of_an_account_are_limited_whether_or_not_it_exists(
         texts = []
         for number in range(throttle.MOST_BY_ACCOUNT + 1):
             with pytest.raises((Unauthenticated, TooMany)) as refused:
-                login.verify(database, email, "wrong", Visitor(f"192.0.2.{number}"))
+                verified(database, email, "wrong", Visitor(f"192.0.2.{number}"))
             texts.append((type(refused.value), refused.value.message))
         answers[email] = texts
     assert answers["ada@example.org"] == answers["ghost@example.org"]
     assert [kind for kind, _text in answers["ada@example.org"]] == [Unauthenticated] * 10 + [TooMany]
     with pytest.raises(TooMany) as limited:
-        login.verify(database, "ada@example.org", PASSWORD, HERE)
+        verified(database, "ada@example.org", PASSWORD, HERE)
     assert 0 < limited.value.retry_seconds <= throttle.WINDOW.total_seconds()
 
     with database.transaction() as session:
         for row in session.scalars(select(LoginFailuresRow)):
             row.began_at -= throttle.WINDOW
-    assert login.verify(database, "ada@example.org", PASSWORD, HERE)
+    assert verified(database, "ada@example.org", PASSWORD, HERE)
+
+
+@pytest.mark.parametrize("email", ["a\0b@example.org", "a\nb", "", "\N{ZERO WIDTH SPACE}", "x" * 1000])
+def test_an_address_that_cannot_be_stored_is_an_unknown_account(
+    database: Database, monkeypatch: pytest.MonkeyPatch, email: str
+) -> None:
+    monkeypatch.setattr(passwords, "verified", lambda _password, _stored: (False, None))
+    with pytest.raises(Unauthenticated, match="is wrong"):
+        verified(database, email, "wrong", HERE)
 
 
 def test_failures_from_an_address_are_limited_over_all_accounts(database: Database) -> None:
@@ -308,7 +318,7 @@ def test_failures_from_an_address_are_limited_over_all_accounts(database: Databa
 def test_a_success_takes_its_attempt_back(database: Database, password_hash: str) -> None:
     user(database, password_hash)
     for _attempt in range(2):
-        login.verify(database, "ada@example.org", PASSWORD, HERE)
+        verified(database, "ada@example.org", PASSWORD, HERE)
     with database.reading() as session:
         assert [row.failures for row in session.scalars(select(LoginFailuresRow))] == [0]
 
@@ -332,3 +342,59 @@ def test_deleting_a_user_row_would_delete_what_authenticates_it(database: Databa
         session.delete(session.get_one(UserRow, user_id))
     with database.reading() as session:
         assert login_sessions.of_user(session, user_id, now() - sessions.IDLE, now()) == []
+
+
+@pytest.mark.parametrize("meanwhile", ["password", "disabled"])
+def test_a_login_fails_if_the_user_is_changed_while_the_password_is_verified(
+    database: Database, password_hash: str, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    user_id = user(database, password_hash)
+    real = passwords.verified
+
+    def slow(password: str, stored: str | None) -> tuple[bool, str | None]:
+        answer = real(password, stored)
+        with database.transaction() as session:
+            if meanwhile == "disabled":
+                users.set_disabled(session, user_id, True)
+            else:
+                row = session.get_one(UserRow, user_id, with_for_update=True)
+                users.set_password(session, row, passwords.accepted("nine blue umbrellas sing"))
+        return answer
+
+    monkeypatch.setattr(passwords, "verified", slow)
+    with pytest.raises(Unauthenticated):
+        login.log_in(database, "ada@example.org", PASSWORD, HERE)
+    with database.reading() as session:
+        assert session.scalars(select(LoginSessionRow)).all() == []
+
+
+def test_logins_links_and_resets_of_a_user_at_the_same_time_do_not_wait_for_each_other_forever(
+    database: Database, password_hash: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passwords, "verified", lambda _password, _stored: (True, None))
+    monkeypatch.setattr(throttle, "MOST_BY_ACCOUNT", 1000)
+    user_id = user(database, password_hash)
+
+    def act(number: int) -> None:
+        if number % 3 == 0:
+            login.log_in(database, "ada@example.org", PASSWORD, HERE)
+            return
+        with database.transaction() as session:
+            row = users.by_email(session, "ada@example.org", lock=True)
+            if number % 3 == 1:
+                users.set_password(session, row, password_hash)
+            else:
+                links.set_password(session, links.for_password(session, row), password_hash)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(act, range(30)))
+    with database.reading() as session:
+        assert session.get_one(UserRow, user_id).last_login_at is not None
+
+
+def test_a_disabled_user_gets_no_link(database: Database, password_hash: str) -> None:
+    user_id = user(database, password_hash)
+    with database.transaction() as session:
+        row = users.set_disabled(session, user_id, True)
+        with pytest.raises(Conflict, match="Enable the user first"):
+            links.for_password(session, row)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.services.accounts import login
 from app.services.accounts.sessions import Visitor
 from app.store.session import Database
+from tests.accounts import verified
 from tests.integration.test_accounts import PASSWORD
 from tests.integration.test_cli import vezna
 
@@ -33,7 +33,7 @@ def test_a_user_is_created_listed_disabled_and_enabled(
     assert (
         vezna(monkeypatch, "user", "create", ADA, "--name", "Ada", "--role", "admin", "--password-file", str(file)) == 0
     )
-    assert login.verify(database, ADA, PASSWORD, Visitor("::1"))
+    assert verified(database, ADA, PASSWORD, Visitor("::1"))
     assert vezna(monkeypatch, "user", "create", ADA, "--password-file", str(file)) == 1
     assert "already is a user" in capsys.readouterr().err
 
@@ -61,7 +61,7 @@ def test_a_password_is_reset(
     vezna(monkeypatch, "user", "create", ADA, "--password-file", "-")
     piped(monkeypatch, "nine blue umbrellas sing\r\n")
     assert vezna(monkeypatch, "user", "reset-password", ADA, "--password-file", "-") == 0
-    assert login.verify(database, ADA, "nine blue umbrellas sing", Visitor("::1"))
+    assert verified(database, ADA, "nine blue umbrellas sing", Visitor("::1"))
     assert vezna(monkeypatch, "user", "reset-password", "ghost@example.org", "--password-file", "-") == 1
     assert "no user ghost@example.org" in capsys.readouterr().err
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from app.cli import cli
+from app.cli.credentials import VARIABLE
 from app.domain.runs.capabilities import CAPABILITIES
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
@@ -234,7 +235,7 @@ def test_its_commands_are_ours(services: dict[str, Any]) -> None:
 
 
 def test_its_environment_is_one_that_the_settings_know(services: dict[str, Any]) -> None:
-    known = {f"VEZNA_{name.upper()}" for name in Settings.model_fields}
+    known = {f"VEZNA_{name.upper()}" for name in Settings.model_fields} | {VARIABLE}
     known |= {f"VEZNA_{name.upper()}_FILE" for name in Settings.secrets()}
     for name in OURS:
         assert {key for key in services[name]["environment"] if key.startswith("VEZNA_")} <= known, name
@@ -245,8 +246,8 @@ def test_every_documented_setting_reaches_the_processes_that_have_it() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text()
     chapters = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     fixed = {"VEZNA_HOME", "VEZNA_DATABASE_URL", "VEZNA_BROKER_URL", "VEZNA_MODEL_ROOTS", "VEZNA_HOST", "VEZNA_PORT"}
-    fixed |= {"VEZNA_DATABASE_PASSWORD", "VEZNA_BROKER_PASSWORD"}
-    fixed |= {"VEZNA_PUBLISHED", "VEZNA_URL", "VEZNA_DEVICE", "VEZNA_HEARTBEAT_FILE", "VEZNA_WORKER_NAME"}
+    fixed |= {"VEZNA_DATABASE_PASSWORD", "VEZNA_BROKER_PASSWORD", "VEZNA_ADMIN_PASSWORD"}
+    fixed |= {"VEZNA_LOGIN", "VEZNA_URL", "VEZNA_DEVICE", "VEZNA_HEARTBEAT_FILE", "VEZNA_WORKER_NAME"}
     given = dict.fromkeys(re.findall(r"[A-Z][A-Z_]+", page), "given")
     reached = {name: service["environment"] for name, service in compose(given)["services"].items()}
     seen = set()

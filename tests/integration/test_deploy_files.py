@@ -25,7 +25,6 @@ from tests.integration.container_files import Dockerfile, compose
 KUBERNETES, SYSTEMD = ROOT / "deploy" / "kubernetes", ROOT / "deploy" / "systemd"
 GIVEN = {"VEZNA_FILES_URL": "s3://b/p"}
 GIVEN |= {"VEZNA_SERVER_ADDRESS": "10.0.0.1", "VEZNA_PRIVATE_ADDRESS": "10.0.0.1", "VEZNA_DOMAIN": "localhost"}
-GIVEN |= {"VEZNA_PROXY_USER": "user", "VEZNA_PROXY_HASH": "$2a$14$hash"}
 
 
 def program(name: str) -> str:
@@ -151,13 +150,13 @@ def test_the_systemd_units_are_valid_and_run_the_containers_commands(tmp_path: P
 def test_caddy_accepts_its_file() -> None:
     file = ROOT / "deploy" / "caddy" / "Caddyfile"
     command = [program("caddy"), "validate", "--adapter", "caddyfile", "--config", file]
-    settings = {"VEZNA_DOMAIN": "localhost", "VEZNA_PROXY_USER": "user", "VEZNA_PROXY_HASH": "JDJhJDE0JGhhc2g="}
+    settings = {"VEZNA_DOMAIN": "localhost"}
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "reverse_proxy web:8000" in file.read_text()
 
 
-def test_the_proxy_tells_the_server_its_name_and_has_a_password() -> None:
+def test_the_proxy_tells_the_server_its_name() -> None:
     file = compose(GIVEN, ROOT / "compose.proxy.yml")
     services = file["services"]
     proxied = {"VEZNA_ALLOWED_HOSTS": "localhost", "VEZNA_FORWARDED_ALLOW_IPS": "10.213.77.2"}

@@ -20,20 +20,23 @@ from app.services import datasets
 from app.store.files import Files
 from app.store.session import Database
 from tests import tiny
+from tests.forms import form_token
 from tests.integration.deployment_services import POSTGRES, Deployment
 
+ADMIN, PASSWORD = "admin@example.org", "marked words of the first admin"
 SECRETS = {
     "postgres_password": "marked-password-of-postgres",
     "redis_password": "marked-password-of-redis",
     "hub_token": "hf_marked-token-of-the-hub",
+    "admin_password": PASSWORD,
 }
 
 
 class Api:
     """The REST API of a deployment."""
 
-    def __init__(self, url: str) -> None:
-        self.http = httpx2.Client(base_url=f"{url}/api/v1", timeout=30.0)
+    def __init__(self, found: Deployment) -> None:
+        self.http = httpx2.Client(base_url=f"{found.url}/api/v1", timeout=30.0, headers=found.headers)
 
     def get(self, path: str) -> Any:
         """GET; the JSON."""
@@ -65,6 +68,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     tiny.save_model(found.folder / "models" / "tiny")
     for service in ("worker-cpu", "control"):  # as docs/deployment.md adds it
         found.services[service]["environment"]["VEZNA_HUB_TOKEN_FILE"] = "/run/secrets/hub_token"
+    first_admin = {"VEZNA_ADMIN_EMAIL": ADMIN, "VEZNA_ADMIN_PASSWORD_FILE": "/run/secrets/admin_password"}
+    found.services["web"]["environment"] |= first_admin
     try:
         found.start_redis()
         found.start_postgres()
@@ -76,6 +81,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
         found.healthy("web")
         found.healthy("worker-cpu")
         found.healthy("control")
+        found.token = found.run("web", ["vezna", "user", "token", ADMIN]).strip()
         yield found
     finally:
         found.stop_all()
@@ -126,8 +132,20 @@ def _spec(**training: object) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+def test_the_server_is_closed_and_its_first_admin_logs_in(deployment: Deployment) -> None:
+    for path in ("/studies", "/api/v1/runs", "/metrics"):
+        assert httpx2.get(deployment.url + path).status_code in (303, 401), path
+    assert "No user exists yet" not in deployment.log("web")
+    with httpx2.Client(base_url=deployment.url) as browser:
+        form = {"email": ADMIN, "password": PASSWORD, "csrf_token": form_token(browser.get("/login"))}
+        assert browser.post("/login", data=form).headers["location"] == "/studies"
+        assert browser.get("/users").status_code == 200
+    assert PASSWORD not in deployment.log("web")
+
+
+@pytest.mark.slow
 def test_a_run_is_taken_through_to_its_artifacts(deployment: Deployment) -> None:
-    api = Api(deployment.url)
+    api = Api(deployment)
     assert httpx2.get(f"{deployment.url}/readyz").json()["ready"]
     model = _register_model(api, deployment)
     assert model["status"] == "ready", model["message"] + deployment.log("control")[-3000:]
@@ -161,7 +179,7 @@ def test_web_worker_and_control_have_no_torch_in_memory(deployment: Deployment) 
 
 @pytest.mark.slow
 def test_sigterm_hands_the_run_back_within_the_grace_period_and_a_new_start_takes_it_up(deployment: Deployment) -> None:
-    api = Api(deployment.url)
+    api = Api(deployment)
     assert _register_model(api, deployment)["status"] == "ready"
     run = api.post("/runs", _spec(max_steps=1_000_000))
     api.run(run["id"], {"running"}, 60, step=5)
@@ -185,7 +203,7 @@ def test_sigterm_hands_the_run_back_within_the_grace_period_and_a_new_start_take
 
 @pytest.mark.slow
 def test_the_sample_is_one_command_and_a_second_one_finds_the_first_ones_study(deployment: Deployment) -> None:
-    api = Api(deployment.url)
+    api = Api(deployment)
     deployment.run("sample")
     deployment.run("sample")
     (study,) = api.get("/studies")["items"]
@@ -229,7 +247,7 @@ def _visible_texts(found: Deployment, study: int, run: int) -> dict[str, str]:
     paths = [f"/studies/{study}", f"/studies/{study}/report.html", f"/runs/{run}", "/runs", "/workers", "/runs.csv"]
     paths += [f"/api/v1/studies/{study}/report", f"/api/v1/studies/{study}/tables/runs.csv", "/api/v1/workers"]
     paths += [f"/api/v1/runs/{run}", "/metrics", "/readyz", "/nowhere", "/api/v1/runs?filter=(", "/api/v1/openapi.json"]
-    texts = {path: httpx2.get(found.url + path, timeout=60).text for path in paths}
+    texts = {path: httpx2.get(found.url + path, headers=found.headers, timeout=60).text for path in paths}
     texts["database"] = _database_text(found)
     for process in psutil.process_iter(["cmdline"]):
         texts[f"command line of {process.pid}"] = " ".join(process.info["cmdline"] or [])
@@ -244,7 +262,7 @@ def _visible_texts(found: Deployment, study: int, run: int) -> dict[str, str]:
 @pytest.mark.slow
 def test_no_command_line_log_page_report_table_or_file_has_a_secret(deployment: Deployment) -> None:
     """The last test of this module: it takes the servers away."""
-    api = Api(deployment.url)
+    api = Api(deployment)
     assert _register_model(api, deployment)["status"] == "ready"
     study = api.post("/studies", _tiny_study())
     for run in study["runs"]:
@@ -260,7 +278,7 @@ def test_no_command_line_log_page_report_table_or_file_has_a_secret(deployment: 
     texts["ready without a broker"] = httpx2.get(f"{deployment.url}/readyz", timeout=60).text
     deployment.stop("postgres", number=signal.SIGINT)
     for path in ("/studies", "/api/v1/studies", "/readyz", "/metrics"):
-        answer = httpx2.get(deployment.url + path, timeout=60)
+        answer = httpx2.get(deployment.url + path, headers=deployment.headers, timeout=60)
         assert answer.status_code == 503, path
         texts[f"{path} without a database"] = answer.text
     for command in (["vezna", "migrate"], ["vezna", "web"], ["vezna", "doctor"]):
@@ -272,4 +290,5 @@ def test_no_command_line_log_page_report_table_or_file_has_a_secret(deployment: 
         texts[f"{log}, at the end"] = log.read_bytes().decode("latin-1")
 
     assert _places_of_secrets(texts) == []
+    assert [place for place, text in texts.items() if deployment.token in text] == []
     assert _places_of_secrets({"a control": SECRETS["hub_token"], "bytes": b"marked-password-of-redis".hex()}) != []

@@ -1,4 +1,4 @@
-"""compose.proxy.yml with Debian's Caddy: TLS, the password, large uploads, streams, and the addresses of the pages."""
+"""compose.proxy.yml with Debian's Caddy: TLS, the login, large uploads, streams, and the addresses of the pages."""
 
 import hashlib
 import json
@@ -15,21 +15,25 @@ import httpx2
 import pytest
 
 from app.cli.client import Client
+from app.domain.accounts.policy import Role
 from app.domain.methods import FullSpec
 from app.domain.runs.spec import RunSpec
-from app.main import create_app
 from app.services import runs as run_service
+from app.services.accounts import passwords
 from app.settings import ROOT, Settings
 from app.store.files import Files
+from app.store.queries import users
 from app.store.session import Database
+from tests.accounts import PASSWORD, Installation
 from tests.conftest import register_tiny
 from tests.fakes import SilentBell
+from tests.forms import form_token
 from tests.running_stack import free_port
 from tests.served import served
 
 pytestmark = pytest.mark.slow
 
-NAME, USER, PASSWORD = "vezna.example", "team", "a-password"
+NAME = "vezna.example"
 SIZE = 48 << 20
 
 
@@ -39,15 +43,24 @@ class Proxy(NamedTuple):
     port: int
     plain_port: int
     certificate: Path
-    database: Database
+    installation: Installation
     files: Files
 
-    def client(self, *, password: str = PASSWORD) -> httpx2.Client:
+    @property
+    def database(self) -> Database:
+        """That of the server."""
+        return self.installation.database
+
+    def visitor(self) -> httpx2.Client:
         """A browser that knows the proxy's own authority."""
         context = ssl.create_default_context(cafile=self.certificate)
-        return httpx2.Client(
-            base_url=f"https://localhost:{self.port}", verify=context, auth=(USER, password), timeout=60
-        )
+        return httpx2.Client(base_url=f"https://localhost:{self.port}", verify=context, timeout=60)
+
+    def client(self) -> httpx2.Client:
+        """A program with an API token."""
+        client = self.visitor()
+        client.headers["authorization"] = f"Bearer {self.installation.token(Role.MEMBER)}"
+        return client
 
 
 @pytest.fixture(scope="module")
@@ -57,32 +70,26 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iter
     if not caddy:
         pytest.skip("caddy is not installed (Debian: apt-get install caddy)")
     folder = tmp_path_factory.mktemp("proxy")
-    database = Database(f"sqlite:///{shutil.copy(migrated_file, folder / 'vezna.sqlite')}")
-    settings = Settings(home=folder / "home", database_url=database.url.render_as_string(), allowed_hosts=[NAME])
-    register_tiny(database, Files(settings.files))
-    app = create_app(settings)
-    app.state.doorbell = SilentBell()
+    shutil.copy(migrated_file, folder / "vezna.sqlite")
+    settings = Settings(home=folder, login="required", allowed_hosts=[NAME])
+    installation = Installation(settings)
+    register_tiny(installation.database, Files(settings.files))
+    with installation.database.transaction() as session:
+        users.get(session, installation.ids[Role.MEMBER]).password_hash = passwords.accepted(PASSWORD)
     port, plain_port = free_port(), free_port()
-    with served(app, forwarded_allow_ips=["127.0.0.1"]) as address:
-        hashed = subprocess.run(
-            [caddy, "hash-password", "--plaintext", PASSWORD], capture_output=True, text=True, check=True
-        )
+    with served(installation.app, forwarded_allow_ips=["127.0.0.1"]) as address:
         options = f"{{\nadmin off\nlocal_certs\nskip_install_trust\nhttp_port {plain_port}\nhttps_port {port}\n}}\n"
         site = (ROOT / "deploy" / "caddy" / "Caddyfile").read_text()
         assert "web:8000" in site
         (folder / "Caddyfile").write_text(options + site.replace("web:8000", address.removeprefix("http://")))
-        variables = {
-            "VEZNA_DOMAIN": f"localhost, {NAME}",
-            "VEZNA_PROXY_USER": USER,
-            "VEZNA_PROXY_HASH": hashed.stdout.strip(),
-        }
+        variables = {"VEZNA_DOMAIN": f"localhost, {NAME}"}
         places = {"XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder), "HOME": str(folder)}
         with (folder / "log").open("wb") as log:
             command = [caddy, "run", "--config", folder / "Caddyfile", "--adapter", "caddyfile"]
             process = subprocess.Popen(command, env=os.environ | variables | places, stdout=log, stderr=log)
         try:
             certificate = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
-            found = Proxy(port, plain_port, certificate, database, Files(settings.files))
+            found = Proxy(port, plain_port, certificate, installation, Files(settings.files))
             deadline = time.monotonic() + 60
             while not _answers(found):
                 assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
@@ -91,26 +98,42 @@ def proxy(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iter
         finally:
             process.terminate()
             process.wait(20)
-    database.dispose()
+    installation.database.dispose()
 
 
 def _answers(proxy: Proxy) -> bool:
     try:
-        return proxy.client().get("/livez").status_code == 200
+        return proxy.visitor().get("/livez").status_code == 200
     except (httpx2.TransportError, OSError):
         return False
 
 
-def test_it_speaks_tls_and_asks_for_the_password(proxy: Proxy) -> None:
+def test_it_speaks_tls_and_the_server_requires_a_login(proxy: Proxy) -> None:
     plain = httpx2.get(f"http://localhost:{proxy.plain_port}/runs", follow_redirects=False)
     assert plain.status_code in (301, 302, 308) and plain.headers["location"].startswith("https://localhost")
-    with proxy.client() as known, proxy.client(password="another") as unknown:
-        refused = unknown.get("/runs")
-        assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Basic")
+    with proxy.client() as known, proxy.visitor() as unknown:
         assert unknown.get("/api/v1/runs").status_code == 401
+        refused = unknown.get("/runs")
+        assert (refused.status_code, refused.headers["location"]) == (303, "/login?next=%2Fruns")
         answer = known.get("/runs")
         assert answer.status_code == 200 and answer.headers["content-encoding"] == "gzip"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_browser_logs_in_with_a_cookie_that_goes_by_tls_alone(proxy: Proxy) -> None:
+    with proxy.visitor() as browser:
+        browser.headers["Origin"] = f"https://localhost:{proxy.port}"
+        form = {"email": "member@example.org", "password": PASSWORD, "csrf_token": form_token(browser.get("/login"))}
+        answer = browser.post("/login", data=form)
+        assert answer.status_code == 303, answer.text
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith("__Host-vezna_session=") and cookie.endswith(
+            "; HttpOnly; Max-Age=1209600; Path=/; SameSite=lax; Secure"
+        )
+        page = browser.get("/account")
+        assert page.status_code == 200 and "127.0.0.1" in page.text
+        assert browser.post("/logout", data={"csrf_token": form_token(page)}).headers["location"] == "/login"
+        assert browser.get("/account").status_code == 303
 
 
 def test_the_server_hears_the_name_and_that_it_was_called_by_tls(proxy: Proxy) -> None:
@@ -157,7 +180,7 @@ def test_an_event_passes_while_its_stream_is_open(proxy: Proxy) -> None:
         assert next(statuses) == "cancelled"
 
 
-def test_the_command_line_takes_the_password_in_its_address(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_sends_its_token(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(proxy.certificate))
-    client = Client(f"https://{USER}:{PASSWORD}@localhost:{proxy.port}")
+    client = Client(f"https://localhost:{proxy.port}", proxy.installation.token(Role.VIEWER))
     assert client.get("/models/tiny")["status"] == "ready"

@@ -13,8 +13,10 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from app.domain.accounts.policy import Role
 from app.main import create_app
 from app.settings import Settings
+from tests.accounts import Installation
 from tests.fakes import SilentBell
 
 HERE = {"host": "localhost"}
@@ -49,15 +51,27 @@ def described(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> It
     app.state.database.dispose()
 
 
-def answered(case: Any) -> None:
-    """Send a request and check its answer. No worker is waited for."""
-    if case.query:
-        case.query.pop("wait", None)
-    case.call_and_validate(headers=HERE, excluded_checks=UNCHECKED)
+@pytest.fixture(scope="module")
+def closed(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[tuple[Any, Any, dict[str, str]]]:
+    """The same application where login is required, its description, and the headers of a token."""
+    home = tmp_path_factory.mktemp("closed")
+    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    installation = Installation(Settings(home=home, allowed_hosts=["localhost", "testserver"], login="required"))
+    token = {"Authorization": f"Bearer {installation.token(Role.ADMIN)}"}
+    schema = schemathesis.openapi.from_asgi("/api/v1/openapi.json", installation.app, headers=token)
+    yield installation.app, schema, token
+    installation.database.dispose()
 
 
-def check(schema: Any, examples: int, labels: tuple[str, ...] = ()) -> int:
+def check(schema: Any, examples: int, labels: tuple[str, ...] = (), headers: dict[str, str] = HERE) -> int:
     """Have operations answer requests that match the description, and requests that do not. Returns their number."""
+
+    def answered(case: Any) -> None:
+        """Send a request and check its answer. No worker is waited for."""
+        if case.query:
+            case.query.pop("wait", None)
+        case.call_and_validate(headers=headers, excluded_checks=UNCHECKED)
+
     checked = 0
     for found in schema.get_all_operations():
         operation = found.ok()
@@ -76,6 +90,23 @@ def check(schema: Any, examples: int, labels: tuple[str, ...] = ()) -> int:
 def test_operations_answer_as_described(described: tuple[Any, Any]) -> None:
     _app, schema = described
     assert check(schema, 2, FAST) == len(FAST)
+
+
+def test_operations_answer_as_described_with_a_token(closed: tuple[Any, Any, dict[str, str]]) -> None:
+    """Without it too: schemathesis sends each request again without what the description asks for."""
+    _app, schema, token = closed
+    assert check(schema, 1, (*FAST, "GET /api/v1/me"), HERE | token) == len(FAST) + 1
+
+
+def test_every_operation_but_the_login_and_probes_is_described_as_closed(
+    closed: tuple[Any, Any, dict[str, str]],
+) -> None:
+    app, _schema, _token = closed
+    for path, methods in app.openapi()["paths"].items():
+        for operation in methods.values():
+            public = path in ("/livez", "/readyz", "/api/v1/login")
+            assert ("security" in operation) is not public, path
+            assert public or {"401", "403"} <= set(operation["responses"]), path
 
 
 @pytest.mark.slow

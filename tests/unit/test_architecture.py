@@ -61,13 +61,14 @@ def test_the_application_is_made_without_them(tmp_path: Path) -> None:
 
 
 def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> None:
-    """Each takes a twentieth of the start or more: charts, migrations, the client of the broker."""
+    """Each takes a twentieth of the start or more: charts, migrations, the client of the broker,
+    hashing of passwords."""
     code = "import sys, app.cli; from app.main import create_app; create_app(); print(*sys.modules)"
     environment = {"VEZNA_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True
     )
-    assert {"altair", "alembic", "redis"} & set(done.stdout.split()) == set()
+    assert {"altair", "alembic", "redis", "argon2", "pwdlib", "zxcvbn"} & set(done.stdout.split()) == set()
 
 
 @pytest.mark.parametrize("package", ["app", "worker"])

@@ -71,6 +71,9 @@ def test_a_file_that_holds_no_secret_is_named(
     ("url", "password", "whole"),
     [
         ("postgresql://vezna@db:5432/vezna", "p", "postgresql://vezna:p@db:5432/vezna"),
+        ("postgresql://vezna:@db/vezna", "p", "postgresql://vezna:p@db/vezna"),
+        ("postgresql://vezna@[fe80::1]:5432/vezna", "p", "postgresql://vezna:p@[fe80::1]:5432/vezna"),
+        ("postgresql://db/vezna?options=a@b", "p", "postgresql://:p@db/vezna?options=a@b"),
         ("postgresql://vezna@db/vezna?sslmode=require", "a/b@c:d %", "postgresql://vezna:a%2Fb%40c%3Ad%20%25@db/vezna?sslmode=require"),
     ],
 )  # fmt: skip
@@ -83,6 +86,7 @@ def test_a_password_comes_into_the_databases_address(url: str, password: str, wh
     ("url", "whole"),
     [
         ("redis://broker:6379/0", "redis://:p%3A@broker:6379/0"),
+        ("redis://[::1]:6379/0", "redis://:p%3A@[::1]:6379/0"),
         ("rediss://user@broker/1?ssl_cert_reqs=required", "rediss://user:p%3A@broker/1?ssl_cert_reqs=required"),
     ],
 )

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 from app.domain.accounts import credentials
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
-from app.domain.errors import NotFound
+from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
 from app.services.accounts import users as user_service
 from app.store.queries import one_time_links, users
@@ -25,7 +25,10 @@ def for_first_admin(session: Session) -> str | None:
 
 
 def for_password(session: Session, user: UserRow) -> str:
-    """The secret of a link by which a user chooses a password. It replaces earlier ones."""
+    """The secret of a link by which a locked user chooses a password. It replaces earlier ones. Raises Conflict if the
+    user is disabled."""
+    if user.disabled:
+        raise Conflict(user_service.DISABLED)
     one_time_links.drop_of(session, user.id)
     return _new(session, user.id, PASSWORD)
 
@@ -56,8 +59,8 @@ def create_first_admin(session: Session, secret: str, new: NewUser, password_has
 
 def set_password(session: Session, secret: str, password_hash: str) -> UserRow:
     """Use a link to set a password. Raises NotFound."""
-    user = user_of(session, secret)
-    if not one_time_links.use(session, credentials.digest(secret)):
+    user = users.get(session, user_of(session, secret).id, lock=True)
+    if user.disabled or not one_time_links.use(session, credentials.digest(secret)):
         raise NotFound(GONE)
     user_service.set_password(session, user, password_hash)
     return user

@@ -1,9 +1,12 @@
 """Logging in with a password, and what the sweep forgets."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.policy import Identity
 from app.domain.errors import Unauthenticated
 from app.domain.messages import _
 from app.services.accounts import passwords, sessions, throttle
@@ -12,42 +15,45 @@ from app.store.queries import login_failures, login_sessions, one_time_links, us
 from app.store.session import Database
 from app.store.tables import UserRow
 
+T = TypeVar("T")
 WRONG = _("The e-mail address or the password is wrong.")
 """The same for an unknown account, a wrong password, and a disabled account."""
 
 
-def verify(db: Database, email: str, password: str, visitor: Visitor) -> int:
-    """The id of the user with an e-mail address and a password. An unknown account takes the same time as a wrong
-    password. Raises Unauthenticated, TooMany, and Unavailable if many log in at once."""
+def verify(db: Database, email: str, password: str, visitor: Visitor, act: Callable[[Session, UserRow], T]) -> T:
+    """Verify a password, and act for its user: in a transaction that has locked the user, whose password is still the
+    verified one. An unknown account takes the same time as a wrong password. Raises Unauthenticated, TooMany, and
+    Unavailable if many log in at once."""
     email = email.strip().lower()
     throttle.attempt(db, email, visitor.address)
     with db.reading() as session:
-        user = users.by_email(session, email)
-    known = user is not None and not user.disabled and user.password_hash is not None
-    right, newer = passwords.verified(password, user.password_hash if user is not None and known else None)
-    if user is None or not known or not right:
+        user = users.by_email(session, email) if email.isprintable() else None  # PostgreSQL takes no NUL
+    stored = user.password_hash if user is not None and not user.disabled else None
+    right, newer = passwords.verified(password, stored)
+    if user is None or stored is None or not right:
         raise Unauthenticated(WRONG)
     with db.transaction() as session:
         throttle.succeeded(session, email, visitor.address)
-        if newer is not None:
-            users.get(session, user.id, lock=True).password_hash = newer
-    return user.id
-
-
-def log_in(db: Database, email: str, password: str, visitor: Visitor, replaces: int | None = None) -> str:
-    """Begin a session, which replaces the one of the same browser. Returns its secret, for the cookie. Raises what
-    `verify` raises."""
-    user_id = verify(db, email, password, visitor)
     with db.transaction() as session:
-        return begin(session, users.get(session, user_id, lock=True), visitor, replaces)
+        row = users.get(session, user.id, lock=True)
+        if row.disabled or row.password_hash != stored:  # since it was verified
+            raise Unauthenticated(WRONG)
+        row.password_hash = newer or stored
+        return act(session, row)
 
 
-def begin(session: Session, user: UserRow, visitor: Visitor, replaces: int | None = None) -> str:
+def log_in(db: Database, email: str, password: str, visitor: Visitor, before: Identity | None = None) -> str:
+    """Begin a session. It replaces that of the same browser, of whichever user: `before`. Returns its secret, for the
+    cookie. Raises what `verify` raises."""
+    return verify(db, email, password, visitor, lambda session, user: begin(session, user, visitor, before))
+
+
+def begin(session: Session, user: UserRow, visitor: Visitor, before: Identity | None = None) -> str:
     """Begin a session of a locked user. Raises Unauthenticated if the user is disabled."""
     if user.disabled:
         raise Unauthenticated(WRONG)
-    if replaces is not None:
-        login_sessions.end(session, user.id, replaces)
+    if before is not None and before.user_id is not None and before.session_id is not None:
+        login_sessions.end(session, before.user_id, before.session_id)
     return sessions.begin(session, user, visitor)
 
 

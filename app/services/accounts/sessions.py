@@ -10,7 +10,7 @@ from app.domain.accounts import credentials
 from app.domain.accounts.policy import SCOPES, Identity
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.queries import login_sessions
+from app.store.queries import login_sessions, users
 from app.store.session import Database
 from app.store.tables import LoginSessionRow, UserRow, now
 from app.store.tables.user import ADDRESS, MAX_AGENT_LENGTH
@@ -33,8 +33,8 @@ class Visitor:
     @classmethod
     def of(cls, address: str, user_agent: str = "") -> "Visitor":
         """From what a client sends: as long as the columns, and without characters that cannot be stored."""
-        agent = "".join(char if char.isprintable() else " " for char in user_agent)
-        return cls(address[: ADDRESS.length], agent[:MAX_AGENT_LENGTH])
+        host, agent = ("".join(c if c.isprintable() else " " for c in text) for text in (address, user_agent))
+        return cls(host[: ADDRESS.length], agent[:MAX_AGENT_LENGTH])
 
 
 def begin(session: Session, user: UserRow, visitor: Visitor) -> str:
@@ -82,3 +82,9 @@ def end(session: Session, user_id: int, session_id: int) -> None:
     """End a session of a user. Raises NotFound."""
     if not login_sessions.end(session, user_id, session_id):
         raise NotFound(_("There is no session %(session_id)s.", session_id=session_id))
+
+
+def end_others(session: Session, user_id: int, kept_id: int | None) -> None:
+    """End a user's sessions but one. A login at the same time is before or after it, by the lock of the user."""
+    users.get(session, user_id, lock=True)
+    login_sessions.end_all(session, user_id, kept_id)

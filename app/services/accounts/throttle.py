@@ -5,12 +5,12 @@ success takes it back. An account that does not exist is counted like any other,
 """
 
 import hashlib
-import ipaddress
 import math
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.clients import network_of
 from app.domain.errors import TooMany
 from app.domain.messages import _
 from app.store.queries import login_failures
@@ -21,8 +21,6 @@ WINDOW = timedelta(minutes=15)
 MOST_BY_ACCOUNT = 10
 MOST_BY_ADDRESS = 50
 """Several people may share an address."""
-IPV6_NETWORK = 64
-"""Bits of an IPv6 address that name a customer's network; its remaining bits cost an attacker nothing."""
 
 
 def attempt(db: Database, email: str, address: str) -> None:
@@ -54,13 +52,7 @@ def _of_account(email: str) -> str:
 
 
 def _of_address(address: str) -> str:
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return _digest(f"address {address}")
-    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
-    bits = IPV6_NETWORK if mapped.version == 6 else 32
-    return _digest(f"address {ipaddress.ip_network(f'{mapped}/{bits}', strict=False)}")
+    return _digest(f"address {network_of(address)[0]}")
 
 
 def _digest(subject: str) -> str:

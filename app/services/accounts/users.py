@@ -11,6 +11,8 @@ from app.services.accounts import throttle
 from app.store.queries import login_sessions, one_time_links, users
 from app.store.tables import UserRow
 
+DISABLED = _("The user is disabled. Enable the user first.")
+
 
 def create(session: Session, new: NewUser, password_hash: str | None = None) -> UserRow:
     """Create a user; without a hash of a password (`passwords.accepted`) a link has to set one. Raises Conflict if the
@@ -24,17 +26,17 @@ def create(session: Session, new: NewUser, password_hash: str | None = None) -> 
     return row
 
 
-def by_email(session: Session, email: str) -> UserRow:
+def by_email(session: Session, email: str, *, lock: bool = False) -> UserRow:
     """The user with an e-mail address, however it is typed. Raises NotFound."""
     row = users.by_email(session, email.strip().lower())
     if row is None:
         raise NotFound(_("There is no user %(email)s. List them with: vezna user list", email=email))
-    return row
+    return users.get(session, row.id, lock=True) if lock else row
 
 
 def set_password(session: Session, user: UserRow, password_hash: str, *, kept_session: int | None = None) -> None:
-    """Give a user another password, by its hash. It ends the user's other sessions, and the links that were to set a
-    password."""
+    """Give a locked user another password, by its hash. It ends the user's other sessions, and the links that were to
+    set a password."""
     user.password_hash = password_hash
     login_sessions.end_all(session, user.id, kept_session)
     one_time_links.drop_of(session, user.id)

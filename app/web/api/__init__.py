@@ -4,6 +4,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from app.web.api import (
+    account,
     artifacts,
     comparison,
     datasets,
@@ -25,7 +26,8 @@ from app.web.api import (
 )
 from app.web.http.errors import problems
 
-router = APIRouter(prefix="/api/v1")
+PREFIX = "/api/v1"
+router = APIRouter(prefix=PREFIX)
 for part in (
     studies,
     recipes,
@@ -44,10 +46,14 @@ for part in (
     imports,
     comparison,
     workers,
+    account,
 ):
     for route in part.router.routes:
         if isinstance(route, APIRoute) and (route.body_field or "requestBody" in (route.openapi_extra or {})):
             route.responses |= problems(413)  # a body may be above its limit
-    router.include_router(part.router, responses=problems(400, 422, 429, 503))
+    router.include_router(part.router, responses=problems(400, 401, 403, 422, 429, 503))
 
-probes = health.router
+login = account.login_router
+"""The only route of the API that needs no authentication."""
+
+probes, metrics = health.router, health.metrics_router

@@ -22,6 +22,8 @@ from app.web.http.errors import problems
 from app.web.http.timing import REGISTRY
 
 router = APIRouter(tags=["health"])
+metrics_router = APIRouter(tags=["health"])
+"""It tells what an installation does, so where login is required it needs a token."""
 
 
 class Readiness(BaseModel):
@@ -55,7 +57,7 @@ def readyz(db: Db, bell: Bell) -> JSONResponse:
     return JSONResponse(readiness.model_dump(), status_code=200 if ready else 503)
 
 
-@router.get("/metrics", operation_id="metrics", response_class=Response, responses=problems(429))
+@metrics_router.get("/metrics", operation_id="metrics", response_class=Response, responses=problems(401, 403, 429, 503))
 def metrics(db: Db, settings: Config) -> Response:
     """Metrics for Prometheus: runs by state, imported runs, workers by state, time to answer. Base units; no run is a
     label."""

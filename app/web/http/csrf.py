@@ -29,7 +29,8 @@ from app.store.key_file import read_or_write
 log = structlog.get_logger()
 
 FIELD, HEADER = "csrf_token", "X-CSRF-Token"
-SESSION_COOKIE = "vezna_session"
+SESSION_COOKIE, SECURE_SESSION_COOKIE = "vezna_session", "__Host-vezna_session"
+"""Browsers accept the prefix `__Host-` over TLS alone, and then from no other host (RFC 6265bis, section 4.1.3.2)."""
 KEY_FILE = "forms.key"
 KEY_BYTES = 32
 """Random ones; in the file they are written as hexadecimal digits."""
@@ -39,6 +40,11 @@ SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**15, 8, 3
 reader can try passwords of the database without asking the server; each try costs as much as this."""
 SCRYPT_BYTES = 2 * 128 * SCRYPT_N * SCRYPT_R
 """The most memory that OpenSSL may take for it: twice what it needs."""
+
+
+def session_cookie(request: Request) -> str:
+    """The name of the cookie of a session."""
+    return SECURE_SESSION_COOKIE if request.scope.get("scheme") == "https" else SESSION_COOKIE
 
 
 def token(request: Request) -> str:
@@ -57,7 +63,7 @@ def check(request: Request, sent: str | None = None) -> None:
 
 
 def _signature(request: Request, nonce: str) -> str:
-    session = request.cookies.get(SESSION_COOKIE, "")
+    session = request.cookies.get(session_cookie(request), "")
     return hmac.new(_key(request), f"{nonce}\n{session}".encode(), hashlib.sha256).hexdigest()
 
 

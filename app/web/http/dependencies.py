@@ -7,6 +7,7 @@ from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.policy import Identity
 from app.queue import Doorbell
 from app.settings import Settings
 from app.store.files import Files
@@ -18,6 +19,11 @@ from app.web.http.feed import Feed
 def config(request: Request) -> Settings:
     """The settings of this process."""
     return cast(Settings, request.app.state.settings)
+
+
+def identity(request: Request) -> Identity:
+    """The user of the request."""
+    return cast(Identity, request.state.identity)
 
 
 def database(request: Request) -> Database:
@@ -47,6 +53,7 @@ def files(request: Request) -> Files:
 
 
 Config = Annotated[Settings, Depends(config)]
+User = Annotated[Identity, Depends(identity)]
 Db = Annotated[Database, Depends(database)]
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Bell = Annotated[Doorbell, Depends(doorbell)]

@@ -23,6 +23,7 @@ from app.domain.errors import (
     NotFound,
     SyntaxFieldError,
     TooMany,
+    Unauthenticated,
     Unavailable,
     VeznaError,
 )
@@ -37,6 +38,7 @@ log = structlog.get_logger()
 
 STATUS: dict[type[VeznaError], tuple[int, str]] = {
     Invalid: (422, marked("Invalid request")),
+    Unauthenticated: (401, marked("Unauthorized")),
     Forbidden: (403, marked("Forbidden")),
     NotFound: (404, marked("Not found")),
     Conflict: (409, marked("Conflict")),
@@ -46,6 +48,9 @@ STATUS: dict[type[VeznaError], tuple[int, str]] = {
 METHODS_OF_HTTP = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 CONFLICT_KEY = "vezna.conflict"
 """In the scope of a request whose transaction was undone by such a conflict."""
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+CHALLENGE = 'Bearer realm="Vezna"'
+"""Of a 401 (RFC 6750)."""
 TOO_LARGE = marked("Content too large")
 INTERNAL = marked("Internal server error")
 """Titles are English for programs, and in the reader's language on a page."""
@@ -98,9 +103,9 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def install(app: FastAPI) -> None:
     """Install handlers that answer every exception and every malformed request in the same form."""
-    app.add_exception_handler(VeznaError, _known)
-    for away in (OperationalError, InterfaceError, PoolTimeout):
-        app.add_exception_handler(away, _database_away)
+    app.add_exception_handler(VeznaError, answer_to)
+    for away in DATABASE_AWAY:
+        app.add_exception_handler(away, database_away)
     app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _gone)
@@ -143,18 +148,22 @@ def _is_branch(parts: Sequence[str], place: int) -> bool:
     return part in METHODS and (before[-1:] == ["method"] or before[-2:-1] == ["methods"])
 
 
-def _known(request: Request, error: Exception) -> Response:
+def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to an error that was raised on purpose."""
     assert isinstance(error, VeznaError)  # noqa: S101
     kind = next((k for k in STATUS if isinstance(error, k)), None)
     status, title = STATUS[kind] if kind else (500, INTERNAL)
     fields = error.fields if isinstance(error, Invalid) else ()
     answer = _answer(request, status, kind.__name__.lower() if kind else "internal", title, error.message, fields)
+    if isinstance(error, Unauthenticated):
+        answer.headers["WWW-Authenticate"] = CHALLENGE
     if isinstance(error, TooMany):
         return _later(answer, error.retry_seconds)
     return _later(answer) if isinstance(error, Unavailable | InProgress) else answer
 
 
-def _database_away(request: Request, error: Exception) -> Response:
+def database_away(request: Request, error: Exception) -> Response:
+    """The answer while the database does not answer, or has undone the transaction."""
     status, title = STATUS[Unavailable]
     if undone(error):
         request.scope[CONFLICT_KEY] = True
@@ -188,7 +197,7 @@ def body_too_large(request: Request) -> Response:
 def too_many_requests(request: Request, seconds: int) -> Response:
     """The answer to a client that has used up its requests of a minute."""
     detail = _("This client sends more requests than the server allows. Try again in %(seconds)s s.", seconds=seconds)
-    return _known(request, TooMany(detail, seconds))
+    return answer_to(request, TooMany(detail, seconds))
 
 
 def _later(answer: Response, seconds: int = 5) -> Response:

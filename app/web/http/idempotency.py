@@ -36,8 +36,6 @@ from app.web.http.uploads import FormFiles
 HEADER, FIELD = "Idempotency-Key", "idempotency_key"
 REPLAYED = "Idempotency-Replayed"
 """Header of an answer that was given before."""
-OWNER = ""
-"""The user of every request, while there is no login."""
 MOST_CHARACTERS = 255
 QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 """A string of RFC 8941, as the draft has it."""
@@ -60,7 +58,8 @@ class Once:
     """The key of a request; without one, nothing is stored."""
 
     key: str = ""
-    owner: str = OWNER
+    owner: str = ""
+    """The user; empty without login."""
     fingerprint: str = ""
     status: int = 0
     """Of the answer of the route."""
@@ -150,10 +149,11 @@ async def held(request: Request, db: Database, key: str, content: bytes, *, form
     if form:
         key = hashlib.sha256(f"{key} {fingerprint}".encode()).hexdigest()
     keys: WeakValueDictionary[str, asyncio.Lock] = request.app.state.keys_in_progress
-    lock = keys.setdefault(key, asyncio.Lock())
+    owner = request.state.identity.owner
+    lock = keys.setdefault(f"{owner} {key}", asyncio.Lock())
     if lock.locked() and not form:
         raise InProgress(_("The first request with this Idempotency-Key is still in progress. Send it again later."))
-    once = Once(key, OWNER, fingerprint, request.scope["route"].status_code or 200, db)
+    once = Once(key, owner, fingerprint, request.scope["route"].status_code or 200, db)
     async with lock:
         await run_in_threadpool(once.raise_if_answered)
         try:

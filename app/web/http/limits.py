@@ -10,41 +10,27 @@ counts for itself.
 
 import hashlib
 import math
-import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.domain.accounts.clients import network_of
 from app.web.http.errors import too_many_requests
 
 MOST_CLIENTS = 10_000
 """Whose buckets are kept. The longest idle one goes first: it is full again, or nearly so, if there are not more
 clients than this in a minute."""
 MINUTE = 60.0
-WITH_PORT = re.compile(r"^(?:\[(.*)\]|(\d+\.\d+\.\d+\.\d+))(?::\d+)?$")
-"""An address as some proxies write it, with the client's port, which is another one in each connection."""
-MOST_TEXT = 64
-"""Characters of a client's name that is no address."""
 
 
 def client_of(scope: Scope) -> str:
-    """The address by which a client is limited; empty for one that is not. A trusted proxy may name a client by
-    something that is no address; then it is limited by that text."""
-    host = (scope.get("client") or ("",))[0]
-    try:
-        address = ip_address(WITH_PORT.sub(r"\1\2", host).partition("%")[0])
-    except ValueError:
-        return host[:MOST_TEXT]
-    if isinstance(address, IPv6Address):
-        if not address.ipv4_mapped:
-            return "" if address.is_loopback else str(ip_network((address, 64), strict=False))
-        address = address.ipv4_mapped
-    return "" if address.is_loopback else str(address)
+    """What a client is limited by; empty for one that is not."""
+    network, loopback = network_of((scope.get("client") or ("",))[0])
+    return "" if loopback else network
 
 
 class Buckets:
@@ -94,6 +80,6 @@ def _clients(scope: Scope) -> list[str]:
     if not address:
         return []
     kind, _space, token = Headers(scope=scope).get("authorization", "").partition(" ")
-    if kind.lower() != "bearer":  # `Basic` is the password of a proxy, which its users have in common
+    if kind.lower() != "bearer":  # `Basic` would be the password of a proxy, which its users have in common
         return [address]
     return [address, hashlib.sha256(token.encode()).hexdigest()]

@@ -27,6 +27,7 @@ SHEETS = (
     "runs",
     "compare",
     "recipes",
+    "account",
     "narrow",
 )
 """The stylesheets of every page, in their order."""

@@ -2,6 +2,8 @@
 
 from fastapi import APIRouter
 
+from app.web.pages.account import login_routes, token_routes, user_routes
+from app.web.pages.account import routes as account
 from app.web.pages.compare import routes as compare
 from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
@@ -20,6 +22,10 @@ from app.web.pages.study import routes as study
 from app.web.pages.workers import routes as workers
 
 ROUTERS: tuple[APIRouter, ...] = (
+    login_routes.router,
+    account.router,
+    token_routes.router,
+    user_routes.router,
     studies.router,
     new_study.router,
     runs.router,
@@ -37,5 +43,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     study.router,
     flips_routes.router,
     report.router,
-    report.api_router,
 )
+API_ROUTERS: tuple[APIRouter, ...] = (report.api_router,)
+"""Routers of the REST API whose content is a page."""

@@ -127,7 +127,9 @@ def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[st
         case "json":
             text = as_json(spec)
         case "curl":
-            text = as_curl(spec, f"{at.request.base_url}api/v1/runs")
+            text = as_curl(
+                spec, f"{at.request.base_url}api/v1/runs", login=at.request.state.identity.user_id is not None
+            )
     run, fit = view.row, at.fit(run_id)
     status, result = RunStatus(run.status), run.result
     deltas = weight_deltas.of_runs(at.session, [run_id]).get(run_id) if result else None

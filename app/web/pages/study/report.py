@@ -44,7 +44,7 @@ def show(page: Page) -> HTMLResponse:
     "/{study_id}/report",
     operation_id="reportStudy",
     response_class=HTMLResponse,
-    responses={200: {"content": {"text/html": {}}}, **problems(404, 422, 429, 503)},
+    responses={200: {"content": {"text/html": {}}}, **problems(401, 403, 404, 422, 429, 503)},
 )
 def resource(session: Reading, files: Store, settings: Config, study_id: int) -> HTMLResponse:
     """The study's page as one HTML file that needs no server: it opens offline, and prints."""

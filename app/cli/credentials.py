@@ -1,0 +1,72 @@
+"""API tokens of the command line: `VEZNA_TOKEN`, else those of `vezna login`, one for each server.
+
+They lie in a file that only its user may read, in the user's configuration directory. A token is sent only to the
+server that gave it.
+"""
+
+import json
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import typer
+
+from app.domain.errors import Invalid
+from app.settings import LOOPBACK_ADDRESSES
+
+VARIABLE = "VEZNA_TOKEN"
+PORTS = {"http": 80, "https": 443}
+
+
+def file() -> Path:
+    """Where tokens are kept: `~/.config/vezna/tokens.json` on Linux."""
+    return Path(typer.get_app_dir("vezna")) / "tokens.json"
+
+
+def token_for(url: str) -> str:
+    """The token for a server; empty if there is none."""
+    return os.environ.get(VARIABLE, "") or stored_for(url)
+
+
+def stored_for(url: str) -> str:
+    """The token of `vezna login` for a server; empty if there is none."""
+    return _stored().get(_server(url), "")
+
+
+def store(url: str, token: str) -> Path:
+    """Keep a token for a server, or forget it if it is empty. Returns the file."""
+    tokens = {server: kept for server, kept in _stored().items() if server != _server(url)}
+    if token:
+        tokens[_server(url)] = token
+    path = file()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as written:
+        json.dump(tokens, written, indent=2)
+    part.replace(path)
+    return path
+
+
+def is_plain(url: str) -> bool:
+    """Whether others may read what is sent to an address: HTTP without TLS to another machine."""
+    return _server(url).startswith("http://") and urlsplit(url).hostname not in LOOPBACK_ADDRESSES
+
+
+def _stored() -> dict[str, str]:
+    try:
+        tokens = json.loads(file().read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise Invalid(f"{file()} is not JSON. Remove it, then run: vezna login") from error
+    return {str(server): str(token) for server, token in tokens.items()} if isinstance(tokens, dict) else {}
+
+
+def _server(url: str) -> str:
+    """Scheme, host and port of an address: `https://vezna.example:443`; empty for what is no address."""
+    try:
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname}:{parts.port or PORTS.get(parts.scheme, 0)}"
+    except ValueError:
+        return ""

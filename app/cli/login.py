@@ -1,0 +1,65 @@
+"""`vezna login` and `vezna logout`: the API token of the command line."""
+
+import os
+import socket
+import sys
+from typing import Annotated
+
+import typer
+
+from app.cli import credentials
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Url, errors, say
+from app.domain.accounts.credentials import is_token
+from app.domain.accounts.policy import Scope
+from app.domain.errors import Invalid, Unauthenticated
+
+
+def login(
+    url: Url = LOCAL,
+    email: Annotated[str, typer.Option(help="E-mail address of the account; prompted for if empty.")] = "",
+    scopes: Annotated[str, typer.Option(help="Scopes of the token, with commas: read, run, admin.")] = "read,run",
+    days: Annotated[int, typer.Option(help="Days until the token expires.")] = 90,
+    with_token: Annotated[
+        bool, typer.Option("--with-token", help="Read a token from standard input instead of asking for a password.")
+    ] = False,
+) -> None:
+    """Store an API token for a server: create one with your password, or read an existing one with --with-token."""
+    if credentials.is_plain(url):
+        errors.print("The connection is not encrypted, so others may read the password. Use https.", style="yellow")
+    if with_token:
+        token = sys.stdin.readline().strip()
+        if not is_token(token):
+            raise Invalid("Standard input has no API token, which begins with vezna_. Create one on the page Account.")
+    else:
+        token = _created(url, email, [scope.strip() for scope in scopes.split(",")], days)
+    account = Client(url, token).get("/me")
+    path = credentials.store(url, token)
+    say(f"Logged in as {account['email']}, {account['role']}; the token is in {path}.")
+    if os.environ.get(credentials.VARIABLE):
+        say(f"{credentials.VARIABLE} is set and takes precedence over it.")
+
+
+def logout(url: Url = LOCAL) -> None:
+    """Revoke the stored API token of a server and remove it."""
+    token = credentials.stored_for(url)
+    if not token:
+        raise Invalid(f"No token for {url} is stored in {credentials.file()}.")
+    try:
+        Client(url, token).delete("/me/token")
+    except Unauthenticated:
+        say("The token had expired or was revoked before.")
+    credentials.store(url, "")
+    say(f"Logged out of {url}.")
+
+
+def _created(url: str, email: str, scopes: list[str], days: int) -> str:
+    if unknown := set(scopes) - set(Scope):
+        raise Invalid(f"There is no scope {min(unknown)}. Choose from: {', '.join(Scope)}.")
+    if not sys.stdin.isatty():
+        raise Invalid("There is no terminal to type a password in. Pipe a token in with --with-token.")
+    email = email or str(typer.prompt("E-mail address"))
+    password = str(typer.prompt("Password", hide_input=True))
+    wanted = {"name": f"vezna login on {socket.gethostname()}"[:120], "scopes": scopes, "expires_days": days}
+    answer = Client(url, "").post("/login", {"email": email, "password": password, "token": wanted})
+    return str(answer["token"])

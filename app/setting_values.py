@@ -1,0 +1,62 @@
+"""Parts of settings: lists, addresses, and secrets in files."""
+
+import json
+import re
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from pydantic import SecretStr
+
+
+def listed(value: object) -> object:
+    """A JSON list, or values separated by commas; `[::1]` alone is not JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value) if value.startswith("[") else value.replace(",", " ").split()
+    except ValueError:
+        return value.replace(",", " ").split()
+
+
+def host_and_port(address: str) -> tuple[str, int] | None:
+    """Host and port of `HOST:PORT`; None for anything else."""
+    try:
+        parts = urlsplit(f"//{address}")
+        if parts.netloc == address and "@" not in address and parts.hostname and parts.port:
+            return parts.hostname, parts.port
+    except ValueError:
+        pass
+    return None
+
+
+def content(variable: str, path: str) -> str:
+    """A secret from a file, without the line break at its end. Raises ValueError."""
+    try:
+        text = Path(path).read_text().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ValueError(f"{variable}={path} cannot be read: {why}") from None  # the error may quote the secret
+    if not text:
+        raise ValueError(f"{variable}={path} is empty: write the secret into it, or remove the variable")
+    return text
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL has a password of its own."""
+    return bool(_split(url)[1].partition(":")[2])
+
+
+def with_password(url: str, password: SecretStr) -> str:
+    """A URL with a password, unless it has one: any character is quoted that means something in a URL."""
+    if not password.get_secret_value() or has_password(url):
+        return url
+    scheme, user, place = _split(url)
+    return f"{scheme}://{user.partition(':')[0]}:{quote(password.get_secret_value(), safe='')}@{place}"
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    """Scheme, user, and the rest from the host on: an @ in the path or the query belongs to them."""
+    scheme, _sign, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user, at, _host = authority.rpartition("@")
+    return scheme, user, rest[len(user) + len(at) :]

@@ -1,0 +1,94 @@
+"""The account of a request over REST: who it is, and API tokens for a password."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+
+from app.domain.accounts.policy import Role, Scope
+from app.domain.errors import Conflict
+from app.domain.messages import _
+from app.domain.names import Verbatim
+from app.services.accounts import login, tokens
+from app.services.accounts.tokens import NewToken
+from app.store.tables import UserRow
+from app.web.http.access import visitor_of
+from app.web.http.dependencies import Config, Db, User
+from app.web.http.errors import problems
+
+login_router = APIRouter(tags=["account"])
+router = APIRouter(prefix="/me", tags=["account"])
+
+SINGLE_USER = _("This server has no login. Send requests without a token.")
+
+
+class Credentials(BaseModel):
+    """A password, and the token to be created for it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {"email": "ada@example.org", "password": "seven grey herons wait", "token": {"name": "laptop"}}
+        },
+    )
+
+    email: Annotated[Verbatim, Field(max_length=1000)]
+    password: Annotated[str, Field(max_length=10_000)]
+    token: NewToken
+
+
+class TokenCreated(BaseModel):
+    """A new token. It cannot be read again."""
+
+    id: int
+    token: str
+    name: str
+    scopes: list[Scope]
+    expires_at: datetime | None
+
+
+class Account(BaseModel):
+    """The user of the request, and what the request may do."""
+
+    email: str
+    """Empty where the server has no login."""
+    name: str
+    role: Role
+    scopes: list[Scope]
+
+
+@login_router.post(
+    "/login", status_code=201, operation_id="login", responses=problems(400, 401, 409, 413, 422, 429, 503)
+)
+def log_in(request: Request, db: Db, settings: Config, credentials: Credentials) -> TokenCreated:
+    """Create an API token for a password. Failed logins are limited by account and by address."""
+    if not settings.login_required:
+        raise Conflict(SINGLE_USER)
+
+    def create(session: Session, user: UserRow) -> TokenCreated:
+        row, token = tokens.create(session, user, credentials.token)
+        return TokenCreated(
+            id=row.id, token=token, name=row.name, scopes=list(map(Scope, row.scope_names)), expires_at=row.expires_at
+        )
+
+    return login.verify(db, credentials.email, credentials.password, visitor_of(request), create)
+
+
+@router.get("", operation_id="getAccount")
+def show(user: User) -> Account:
+    """The user of the request, and the scopes of its session or token."""
+    scopes = [scope for scope in Scope if user.may(scope)]
+    return Account(email=user.email, name=user.name, role=user.role, scopes=scopes)
+
+
+@router.delete("/token", status_code=204, operation_id="revokeOwnToken", responses=problems(404, 409))
+def revoke(db: Db, user: User) -> Response:
+    """Revoke the token that the request was sent with."""
+    if user.user_id is None or user.token_id is None:
+        raise Conflict(_("The request was sent without an API token, so there is none to revoke."))
+    with db.transaction() as session:
+        tokens.revoke(session, user.user_id, user.token_id)
+    return Response(status_code=204)

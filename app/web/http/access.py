@@ -1,0 +1,221 @@
+"""Who a request comes from, and whether it may do what it asks for: before every route, so that none can be forgotten.
+
+Where login is required, a path is closed unless `PUBLIC` names it. A request is authenticated by an API token in the
+header `Authorization`, else by the cookie of a browser session; a request with a token never uses its cookie.
+
+    path                     needs
+    PUBLIC                   nothing; at the port of the probes, if they have one, no path needs anything
+    ACCOUNT                  a session, of any role (only `OF_TOKENS` also take a token)
+    ADMIN                    the scope admin
+    everything else          the scope read for GET and HEAD, otherwise the scope run
+
+What a scope is, and which role has it, is in `app.domain.accounts.policy`.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+from urllib.parse import urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.domain.accounts import policy
+from app.domain.accounts.policy import SINGLE_USER, Identity
+from app.domain.errors import Forbidden, Unauthenticated, VeznaError
+from app.domain.messages import _
+from app.services.accounts import sessions, tokens
+from app.services.accounts.sessions import Visitor
+from app.store.session import Database
+from app.web.http.csrf import session_cookie
+from app.web.http.errors import DATABASE_AWAY, answer_to, database_away, wants_json
+from app.web.http.security import SAFE_METHODS
+
+PUBLIC = re.compile(r"/static/.+|/livez|/readyz|/login|/first-admin/[^/]+|/password/[^/]+|/api/v1/login")
+ACCOUNT = re.compile(r"/logout|/account(/.*)?|/api/v1/me(/.*)?")
+OF_TOKENS = re.compile(r"/api/v1/me(/.*)?")
+ADMIN = re.compile(r"/users(/.*)?")
+EVENTS = re.compile(r"/api/v1/.+/events")
+CHECK_SECONDS = 30.0
+"""How often an open event stream is authenticated again."""
+
+Need = Literal["nothing", "account"] | policy.Scope
+
+
+def needed(method: str, path: str) -> Need:
+    """What a request needs."""
+    if PUBLIC.fullmatch(path):
+        return "nothing"
+    if ACCOUNT.fullmatch(path):
+        return "account"
+    if ADMIN.fullmatch(path):
+        return policy.Scope.ADMIN
+    return policy.Scope.READ if method in SAFE_METHODS else policy.Scope.RUN
+
+
+def identity_of(scope: Mapping[str, object]) -> Identity | None:
+    """The user of a request; None for an anonymous one."""
+    state = scope.get("state")
+    found = state.get("identity") if isinstance(state, dict) else None
+    return found if isinstance(found, Identity) else None
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Where a request comes from."""
+    return Visitor.of(request.client.host if request.client else "", request.headers.get("user-agent", ""))
+
+
+def set_cookie(request: Request, answer: Response, secret: str) -> None:
+    """Have the browser keep a session, for as long as it lasts at most."""
+    answer.set_cookie(
+        session_cookie(request),
+        secret,
+        max_age=int(sessions.LONGEST.total_seconds()),
+        path="/",
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def drop_cookie(request: Request, answer: Response) -> None:
+    """Have the browser forget its session."""
+    secure = request.url.scheme == "https"
+    answer.delete_cookie(session_cookie(request), path="/", secure=secure, httponly=True, samesite="lax")
+
+
+class Access:
+    """Authenticates requests, and refuses those that may not do what they ask for."""
+
+    def __init__(
+        self, app: ASGIApp, database: Callable[[], Database], required: bool, open_port: int | None = None
+    ) -> None:
+        """`open_port`: that of the probes, which `MetricsPort` lets nothing else through."""
+        self.app, self.open_port = app, open_port
+        self.database, self.required = database, required
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on with the user's identity, or answer 401, 403, or with the login page."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        try:
+            identity = await self._admitted(request)
+        except VeznaError as error:
+            await _refusal(request, error)(scope, receive, send)
+            return
+        except DATABASE_AWAY as error:
+            await database_away(request, error)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["identity"] = identity
+        if self.required and EVENTS.fullmatch(scope["path"]):
+            await _CheckedStream(self, request).run(receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    async def _admitted(self, request: Request) -> Identity | None:
+        """The user of a request that may do what it asks for; None for an anonymous one. Raises Unauthenticated and
+        Forbidden."""
+        if not self.required:
+            return SINGLE_USER
+        path = request.scope["path"]
+        need = "nothing" if self._is_probe(request.scope) else needed(request.method, path)
+        if need == "nothing" and request.method in SAFE_METHODS and path != "/login":
+            return None
+        identity = await self.identify(request)
+        if need == "nothing":
+            return identity
+        if identity is None:
+            raise Unauthenticated(
+                _("This needs a login. A program sends an API token in the header Authorization: Bearer vezna_….")
+            )
+        if need == "account":
+            if identity.token_id is not None and not OF_TOKENS.fullmatch(path):
+                raise Forbidden(_("An API token cannot change an account. Log in with a browser."))
+        elif not identity.may(need):
+            raise Forbidden(identity.refusal(need))
+        if identity.session_id is not None and request.method not in SAFE_METHODS and not _is_own_page(request.headers):
+            raise Forbidden(_("A cookie is accepted from this server's own pages alone. Send an API token instead."))
+        return identity
+
+    def _is_probe(self, scope: Scope) -> bool:
+        server = scope.get("server")
+        return self.open_port is not None and server is not None and server[1] == self.open_port
+
+    async def identify(self, request: Request) -> Identity | None:
+        """The user of a request by its token, else by its cookie; None if neither is valid."""
+        visitor = visitor_of(request)
+        if "authorization" in request.headers:
+            kind, _space, token = request.headers["authorization"].partition(" ")
+            if kind.lower() != "bearer":
+                return None
+            return await run_in_threadpool(tokens.authenticate, self.database(), token.strip(), visitor)
+        secret = request.cookies.get(session_cookie(request))
+        if secret is None:
+            return None
+        return await run_in_threadpool(sessions.authenticate, self.database(), secret, visitor)
+
+
+def _is_own_page(headers: Headers) -> bool:
+    """Whether a browser says that a page of this server sent the request. `SameOrigin` has compared what it says."""
+    return "sec-fetch-site" in headers or "origin" in headers
+
+
+def _refusal(request: Request, error: VeznaError) -> Response:
+    """A page that is opened without login becomes the login page, which leads back to it."""
+    if not isinstance(error, Unauthenticated) or wants_json(request):
+        return answer_to(request, error)
+    to = "/login"
+    if request.method in SAFE_METHODS:
+        to += "?" + urlencode({"next": request.url.path + (f"?{request.url.query}" if request.url.query else "")})
+    if "hx-request" in request.headers:  # htmx would swap the login page into the old page
+        return Response(status_code=401, headers={"HX-Redirect": "/login"})
+    return RedirectResponse(to, 303)
+
+
+class _CheckedStream:
+    """An event stream that ends once its user may no longer read it: after a logout, or when the token is revoked."""
+
+    def __init__(self, access: Access, request: Request) -> None:
+        self.access, self.request = access, request
+        self._checked, self._ended = time.monotonic(), asyncio.Event()
+
+    async def run(self, receive: Receive, send: Send) -> None:
+        """Have the application answer, and end its answer in time."""
+
+        async def disconnected() -> Message:
+            if self._ended.is_set():
+                return {"type": "http.disconnect"}
+            message = asyncio.ensure_future(receive())
+            ended = asyncio.ensure_future(self._ended.wait())
+            try:
+                await asyncio.wait({message, ended}, return_when=asyncio.FIRST_COMPLETED)
+                return {"type": "http.disconnect"} if self._ended.is_set() else message.result()
+            finally:
+                message.cancel()
+                ended.cancel()
+
+        async def sending(message: Message) -> None:
+            if self._ended.is_set():
+                return
+            if time.monotonic() - self._checked >= CHECK_SECONDS:
+                self._checked = time.monotonic()
+                if not await self._may_go_on():
+                    self._ended.set()
+                    message = {"type": "http.response.body", "body": b"", "more_body": False}
+            await send(message)
+
+        await self.access.app(self.request.scope, disconnected, sending)
+
+    async def _may_go_on(self) -> bool:
+        try:
+            identity = await self.access.identify(self.request)
+        except DATABASE_AWAY:
+            return True  # nothing can be read then either
+        return identity is not None and identity.may(policy.Scope.READ)

@@ -1,0 +1,105 @@
+"""A user's own account: sessions, API tokens, password."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.orm import Session
+
+from app.domain.accounts.policy import SCOPES, Identity, Scope
+from app.domain.errors import Invalid, TooMany, Unauthenticated
+from app.domain.messages import _
+from app.services.accounts import login, passwords, sessions, tokens
+from app.services.accounts import users as user_service
+from app.store.queries import users
+from app.store.session import Database
+from app.store.tables import UserRow, now
+from app.web.http.access import visitor_of
+from app.web.http.dependencies import Db, Reading, RowId, User
+from app.web.i18n import marked
+from app.web.pages.account.accounts import OwnId
+from app.web.pages.account.context import AccountPage
+from app.web.templating import Render
+
+router = APIRouter(prefix="/account", include_in_schema=False)
+
+PAGE = "account/show.html"
+DONE = {
+    "password": marked("The password is changed. Every other session has ended."),
+    "sessions": marked("Every other session has ended."),
+}
+Text = Annotated[str, Form(max_length=10_000)]
+
+
+def account_page(session: Session, user_id: int, session_id: int | None) -> AccountPage:
+    """The page of a user."""
+    user = users.get(session, user_id)
+    return AccountPage(
+        user=user,
+        sessions=sessions.of_user(session, user_id),
+        current_session=session_id,
+        tokens=tokens.of_user(session, user_id),
+        scopes=[scope for scope in Scope if scope in SCOPES[user.role]],
+        now=now(),
+    )
+
+
+@router.get("")
+def show(session: Reading, render: Render, own_id: OwnId, user: User, done: str = "") -> Response:
+    """Sessions, tokens, and the form of a new password."""
+    return render.page(PAGE, replace(account_page(session, own_id, user.session_id), done=DONE.get(done, "")))
+
+
+@router.post("/sessions/others/end")
+def end_other_sessions(db: Db, own_id: OwnId, user: User) -> Response:
+    """End every other session."""
+    with db.transaction() as session:
+        sessions.end_others(session, own_id, user.session_id)
+    return RedirectResponse("/account?done=sessions", 303)
+
+
+@router.post("/sessions/{session_id}/end")
+def end_session(db: Db, own_id: OwnId, session_id: RowId) -> Response:
+    """End a session."""
+    with db.transaction() as session:
+        sessions.end(session, own_id, session_id)
+    return RedirectResponse("/account#sessions", 303)
+
+
+@router.post("/password")
+def change_password(
+    request: Request,
+    db: Db,
+    render: Render,
+    own_id: OwnId,
+    user: User,
+    current: Text = "",
+    password: Text = "",
+    repeated: Text = "",
+) -> Response:
+    """Change the password; it ends every other session."""
+    try:
+        if password != repeated:
+            raise Invalid.field("repeated", _("The passwords differ"), _("Type the same password twice"))
+        stored = passwords.accepted(password, user.email, user.name)
+        _replace(request, db, user, current, stored)
+    except Invalid as error:
+        with db.reading() as session:
+            page = replace(account_page(session, own_id, user.session_id), errors=error.fields)
+        return render.page(PAGE, page, status=422)
+    return RedirectResponse("/account?done=password", 303)
+
+
+def _replace(request: Request, db: Database, user: Identity, current: str, password_hash: str) -> None:
+    """Set the password if the current one is right; the attempt counts as a login. Raises Invalid."""
+
+    def set_password(session: Session, row: UserRow) -> None:
+        user_service.set_password(session, row, password_hash, kept_session=user.session_id)
+
+    try:
+        login.verify(db, user.email, current, visitor_of(request), set_password)
+    except Unauthenticated:
+        raise Invalid.field("current", _("This is not the current password"), _("Type it again")) from None
+    except TooMany as error:
+        raise Invalid.field("current", error.message) from None

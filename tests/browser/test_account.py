@@ -1,0 +1,119 @@
+"""A browser logs in, creates a token, manages users and logs out; the pages are accessible and fit a narrow screen."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from app.domain.accounts.policy import Role
+from app.services.accounts import passwords
+from app.settings import Settings
+from app.store.queries import users
+from tests.accounts import PASSWORD, Installation
+from tests.browser.accessibility import SCREENS, violations
+from tests.browser.conftest import is_of_policy
+from tests.served import served
+
+pytestmark = pytest.mark.slow
+ADMIN = "admin@example.org"
+
+
+@pytest.fixture
+def closed(tmp_path: Path, filled_file: Path) -> Iterator[tuple[str, Installation]]:
+    """The address of a server that requires a login; the admin has a password."""
+    (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    found = Installation(Settings(home=tmp_path, login="required", lease_seconds=3600))
+    stored = passwords.accepted(PASSWORD)
+    with found.database.transaction() as session:
+        users.get(session, found.ids[Role.ADMIN]).password_hash = stored
+    with served(found.app) as url:
+        yield url, found
+    found.database.dispose()
+
+
+@pytest.fixture
+def page(closed: tuple[str, Installation], chromium: Browser) -> Iterator[Page]:
+    """A window on the server, without login."""
+    context = chromium.new_context(base_url=closed[0], viewport={"width": 1280, "height": 900})
+    opened = context.new_page()
+    complaints: list[str] = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("console", lambda line: complaints.append(line.text) if is_of_policy(line.text) else None)
+    yield opened
+    context.close()
+    assert complaints == []
+
+
+def log_in(page: Page, password: str = PASSWORD) -> None:
+    page.fill("#email", ADMIN)
+    page.fill("#password", password)
+    page.click("#sign-in")
+
+
+def is_accessible(page: Page) -> None:
+    """No finding of axe, at any width, and nothing that is wider than the window."""
+    for width, themes in SCREENS:
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, page.url
+        assert violations(page, themes) == [], page.url
+
+
+def test_a_browser_logs_in_and_out(page: Page) -> None:
+    page.goto("/runs?sort=-score")
+    expect(page.locator("h1")).to_have_text("Sign in")
+    log_in(page, "wrong")
+    expect(page.get_by_role("alert")).to_contain_text("The e-mail address or the password is wrong.")
+    is_accessible(page)
+    log_in(page)
+    page.wait_for_url("**/runs?sort=-score")
+    page.click(f"text={ADMIN}")
+    expect(page.locator("h1")).to_have_text("Account")
+    page.click("#sign-out")
+    page.wait_for_url("**/login")
+    page.goto("/runs")
+    page.wait_for_url("**/login?next=%2Fruns")
+
+
+def test_an_account_has_tokens_and_sessions(page: Page, closed: tuple[str, Installation]) -> None:
+    closed[1].browser(Role.ADMIN)
+    page.goto("/account")
+    log_in(page)
+    page.fill("#name", "laptop")
+    page.click("#create-token")
+    token = page.locator("#new-token").inner_text()
+    assert re.fullmatch(r"vezna_[\w-]{43}", token)
+    is_accessible(page)
+    page.goto("/account")
+    expect(page.locator("body")).not_to_contain_text(token)
+    expect(page.locator("#tokens tbody tr")).to_have_count(1)
+    expect(page.locator("#sessions tbody tr")).to_have_count(2)
+    page.get_by_role("button", name="Revoke laptop").click()
+    expect(page.locator("#tokens tbody tr")).to_have_count(0)
+    page.click("#end-others")
+    expect(page.locator("#sessions tbody tr")).to_have_count(1)
+    expect(page.get_by_role("status")).to_contain_text("Every other session has ended.")
+
+
+def test_an_admin_creates_a_user_who_chooses_a_password(page: Page, chromium: Browser) -> None:
+    page.goto("/users")
+    log_in(page)
+    page.fill("#email", "new@example.org")
+    page.select_option("#role", "viewer")
+    page.click("#create-user")
+    link = page.locator("#new-link").inner_text()
+    is_accessible(page)
+
+    guest = chromium.new_context().new_page()
+    guest.goto(link)
+    guest.click("#save")
+    expect(guest.get_by_role("alert")).to_contain_text("The password has 0 characters")
+    is_accessible(guest)
+    guest.fill("#password", "nine blue umbrellas sing")
+    guest.fill("#repeated", "nine blue umbrellas sing")
+    guest.click("#save")
+    guest.wait_for_url("**/studies")
+    expect(guest.locator(".me")).to_have_text("new@example.org")
+    expect(guest.locator(".site-header .button")).to_have_count(0)
+    guest.context.close()

@@ -1,0 +1,238 @@
+"""Whoever comes: every route is closed unless it is listed, and roles, scopes and cookies hold on all of them."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from fastapi.testclient import TestClient
+
+from app.domain.accounts.policy import Role, Scope
+from app.services.accounts import users as user_service
+from app.settings import Settings
+from app.store.tables import UserRow
+from app.web.http.access import needed
+from tests.accounts import OWN_PAGE, Installation
+
+PUBLIC = {
+    ("GET", "/livez"),
+    ("GET", "/readyz"),
+    ("GET", "/login"),
+    ("POST", "/login"),
+    ("GET", "/first-admin/{secret}"),
+    ("POST", "/first-admin/{secret}"),
+    ("GET", "/password/{secret}"),
+    ("POST", "/password/{secret}"),
+    ("POST", "/api/v1/login"),
+}
+"""The routes that answer anonymous visitors, beside /static/."""
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
+    """An application that requires a login and has one of everything."""
+    home = tmp_path_factory.mktemp("closed")
+    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    found = Installation(Settings(home=home, login="required"))
+    yield found
+    found.database.dispose()
+
+
+def routes(app: FastAPI) -> list[tuple[str, str]]:
+    """Method and path of every route, but for mounts; that of the description too."""
+    return [
+        (method, route.path)
+        for route in iter_route_contexts(app.routes)
+        if route.path is not None
+        for method in sorted((route.methods or {"GET"}) - {"HEAD", "OPTIONS"})
+    ]
+
+
+def filled_in(path: str) -> str:
+    """A path with values for its parameters."""
+    return re.sub(r"\{(\w+)(:\w+)?\}", lambda match: "1", path)
+
+
+def test_every_route_is_closed_to_anonymous_visitors_unless_it_is_listed(installation: Installation) -> None:
+    client, walked = installation.anonymous(), routes(installation.app)
+    assert len(walked) > 150
+    answering = set()
+    for method, path in walked:
+        if path == "/static":
+            continue
+        answer = client.request(method, filled_in(path))
+        closed = answer.status_code == 401 or (answer.status_code == 303 and answer.headers["location"][:6] == "/login")
+        if not closed:
+            answering.add((method, path))
+        elif path.startswith(("/api/", "/metrics")):
+            assert answer.status_code == 401, (method, path)
+            assert answer.headers["www-authenticate"].startswith("Bearer"), (method, path)
+            assert answer.headers["content-type"] == "application/problem+json", (method, path)
+    assert answering == PUBLIC
+
+
+def test_a_path_without_a_route_is_closed_too(installation: Installation) -> None:
+    client = installation.anonymous()
+    for path in ("/", "/nowhere", "/admin", "/static", "/loginx", "/login/", "/livez/", "/api/v1/login/x", "//login"):
+        assert client.get(path).status_code in (303, 401), path
+
+
+def test_static_files_are_open_and_nothing_above_them(installation: Installation) -> None:
+    client = installation.anonymous()
+    assert client.get("/static/css/tokens.css").status_code == 200
+    assert client.get("/static/../studies").status_code in (303, 404)
+    assert client.get("/static/%2e%2e/app/settings.py").status_code == 404
+
+
+@pytest.mark.parametrize(("role", "changes"), [(Role.VIEWER, 403), (Role.MEMBER, 0), (Role.ADMIN, 0)])
+def test_a_viewer_changes_nothing_on_any_route(installation: Installation, role: Role, changes: int) -> None:
+    client = installation.browser(role)
+    for method, path in routes(installation.app):
+        need = needed(method, filled_in(path))
+        if path.startswith(("/static", "/logout", "/account")) or need == "nothing" or path.endswith("/events"):
+            continue
+        if need is Scope.RUN and changes:
+            answer = client.request(method, filled_in(path))
+            assert answer.status_code == changes, (method, path)
+            assert "Your role viewer" in answer.text, (method, path)
+        elif need is Scope.ADMIN and role is not Role.ADMIN:
+            assert client.request(method, filled_in(path)).status_code == 403, (method, path)
+        elif need is Scope.READ and path.startswith("/api/v1/") and "{" not in path:
+            assert client.get(path).status_code not in (401, 403), (method, path)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "reads", "runs", "manages"),
+    [((Scope.READ,), True, False, False), ((Scope.RUN,), False, True, False), ((Scope.ADMIN,), False, False, True)],
+)
+def test_a_token_does_what_its_scopes_permit(
+    installation: Installation, scopes: tuple[Scope, ...], reads: bool, runs: bool, manages: bool
+) -> None:
+    client = installation.program(Role.ADMIN, *scopes)
+    assert (client.get("/api/v1/runs").status_code == 200) is reads
+    assert (client.post("/api/v1/runs", json={}).status_code == 422) is runs
+    assert (client.get("/users").status_code == 200) is manages
+    refused = client.get("/api/v1/runs") if not reads else client.post("/api/v1/runs", json={})
+    assert refused.status_code == 403
+    assert refused.json()["type"] == "urn:vezna:forbidden" and "lacks the scope" in refused.json()["detail"]
+
+
+def test_a_token_cannot_change_an_account_and_does_not_need_a_page(installation: Installation) -> None:
+    client = installation.program(Role.ADMIN)
+    assert client.post("/account/tokens", data={"name": "more"}).status_code == 403
+    assert client.get("/account").status_code == 403
+    assert client.get("/api/v1/me").json()["scopes"] == ["read", "run", "admin"]
+
+
+def test_a_request_with_a_token_never_uses_its_cookie(installation: Installation) -> None:
+    client = installation.browser(Role.ADMIN)
+    for header in ("Bearer vezna_" + "x" * 43, "Bearer ", "Basic YTpi", "Bearer é"):
+        answer = client.get("/api/v1/runs", headers={"authorization": header.encode()})
+        assert answer.status_code == 401, header
+
+
+@pytest.mark.parametrize(
+    "headers", [{"sec-fetch-site": "cross-site"}, {"sec-fetch-site": "same-site"}, {"origin": "http://evil.example"}]
+)
+def test_a_cookie_changes_nothing_from_another_site(installation: Installation, headers: dict[str, str]) -> None:
+    client = installation.browser(Role.MEMBER)
+    del client.headers["sec-fetch-site"]
+    assert client.post("/api/v1/runs", json={}, headers=headers).status_code == 403
+
+
+def test_a_cookie_without_a_page_changes_nothing(installation: Installation) -> None:
+    client = installation.browser(Role.MEMBER)
+    assert client.post("/api/v1/runs", json={}).status_code == 422
+    del client.headers["sec-fetch-site"]
+    answer = client.post("/api/v1/runs", json={})
+    assert answer.status_code == 403 and "own pages alone" in answer.json()["detail"]
+    assert client.post("/api/v1/runs", json={}, headers={"origin": "http://127.0.0.1"}).status_code == 422
+
+
+def test_pages_lead_to_the_login_and_back(installation: Installation) -> None:
+    client = installation.anonymous()
+    answer = client.get("/runs?filter=method%3Alora")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Fruns%3Ffilter%3Dmethod%253Alora")
+    assert client.post("/studies/1/cancel").headers["location"] == "/login"
+    swapped = client.get("/studies/1/live", headers={"hx-request": "true"})
+    assert (swapped.status_code, swapped.headers["hx-redirect"]) == (401, "/login")
+
+
+def test_kept_pages_are_not_given_to_others(installation: Installation) -> None:
+    member = installation.browser(Role.MEMBER)
+    assert member.get("/studies").status_code == 200
+    assert "member@example.org" in member.get("/studies").text
+    assert installation.anonymous().get("/studies").status_code == 303
+    assert "member@example.org" not in installation.browser(Role.VIEWER).get("/studies").text
+
+
+def test_an_ended_session_and_a_disabled_user_are_refused_at_once(installation: Installation) -> None:
+    with installation.database.transaction() as session:
+        session.add(UserRow(email="left@example.org", role_name="viewer"))
+        session.flush()
+        left = user_service.by_email(session, "left@example.org").id
+    installation.ids[Role.VIEWER], viewer = left, installation.ids[Role.VIEWER]
+    browser, program = installation.browser(Role.VIEWER), installation.program(Role.VIEWER)
+    installation.ids[Role.VIEWER] = viewer
+    assert (browser.get("/api/v1/runs").status_code, program.get("/api/v1/runs").status_code) == (200, 200)
+    with installation.database.transaction() as session:
+        user_service.set_disabled(session, left, True)
+    assert (browser.get("/api/v1/runs").status_code, program.get("/api/v1/runs").status_code) == (401, 401)
+
+
+def test_a_viewer_sees_no_button_for_what_the_role_does_not_permit(installation: Installation) -> None:
+    button = '<a class="button" href="/studies/new">New study</a>'
+    assert button not in installation.browser(Role.VIEWER).get("/studies").text
+    assert button in installation.browser(Role.MEMBER).get("/studies").text
+
+
+def test_the_same_idempotency_key_of_two_users_is_two_keys(installation: Installation) -> None:
+    key = {"Idempotency-Key": '"the-same"'}
+    body = {"title": "x"}
+    answers = [
+        installation.program(role).post("/api/v1/uploads/sources", json=body, headers=key).headers
+        for role in (Role.MEMBER, Role.ADMIN)
+    ]
+    assert all("idempotency-replayed" not in headers for headers in answers)
+
+
+def test_a_single_user_needs_no_login_and_has_no_account(tmp_path: Path, migrated_file: Path) -> None:
+    (tmp_path / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
+    client = _client(Settings(home=tmp_path, login="single-user"))
+    assert client.get("/studies").status_code == 200
+    me = {"email": "", "name": "", "role": "admin", "scopes": ["read", "run", "admin"]}
+    assert client.get("/api/v1/me").json() == me
+    for path in ("/login", "/account", "/users", "/first-admin/x", "/password/x"):
+        assert client.get(path).status_code == 404, path
+    assert client.post("/api/v1/login", json={"email": "a", "password": "b", "token": {"name": "c"}}).status_code == 409
+
+
+def test_probes_at_a_port_of_their_own_need_no_token_and_nothing_else_is_there(
+    tmp_path: Path, migrated_file: Path
+) -> None:
+    (tmp_path / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
+    app = Installation(Settings(home=tmp_path, login="required", metrics_address="127.0.0.1:9100")).app
+    probes = TestClient(app, base_url="http://127.0.0.1:9100", follow_redirects=False)
+    pages = TestClient(app, base_url="http://127.0.0.1:8000", follow_redirects=False)
+    assert "vezna_runs" in probes.get("/metrics").text
+    assert probes.get("/livez").status_code == pages.get("/livez").status_code == 200
+    for path in ("/api/v1/runs", "/studies", "/login"):
+        assert probes.get(path).status_code == 404, path
+    assert pages.get("/metrics").status_code == 404
+    assert pages.get("/api/v1/runs").status_code == 401
+
+
+def _client(settings: Settings) -> TestClient:
+    installation = Installation(settings)
+    return TestClient(installation.app, base_url="http://127.0.0.1", headers=OWN_PAGE, follow_redirects=False)
+
+
+@pytest.mark.parametrize("login", ["auto", "required"])
+def test_a_server_is_closed_unless_it_is_told_that_it_has_a_single_user(
+    tmp_path: Path, migrated_file: Path, login: str
+) -> None:
+    (tmp_path / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
+    client = _client(Settings(home=tmp_path, login=login))  # type: ignore[arg-type]
+    assert client.get("/api/v1/runs").status_code == 401

@@ -1,0 +1,62 @@
+"""An open event stream ends once its user may no longer read it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.domain.accounts.policy import Role
+from app.services.accounts import tokens, users
+from app.settings import Settings
+from app.store.queries import runs
+from app.store.session import Database
+from app.web.http import access
+from tests.accounts import Installation
+from tests.served import served
+
+
+@pytest.fixture
+def installation(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
+    (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    found = Installation(Settings(home=tmp_path, login="required"))
+    yield found
+    found.database.dispose()
+
+
+def a_live_run(database: Database) -> int:
+    with database.reading() as session:
+        return runs.queued(session, limit=1)[0].id
+
+
+@pytest.mark.parametrize("way", ["revoked", "disabled"])
+def test_it_ends_when_its_token_is_revoked_or_its_user_disabled(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(access, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
+    headers = {"authorization": f"Bearer {installation.token(Role.VIEWER)}"}
+    path = f"/api/v1/runs/{a_live_run(installation.database)}/events"
+    viewer = installation.ids[Role.VIEWER]
+    with served(installation.app) as url, httpx2.stream("GET", url + path, headers=headers, timeout=30) as stream:
+        lines = stream.iter_lines()
+        assert next(line for line in lines if not line.startswith(":")).startswith("event:")
+        with installation.database.transaction() as session:
+            if way == "revoked":
+                [row] = tokens.of_user(session, viewer)
+                tokens.revoke(session, viewer, row.id)
+            else:
+                users.set_disabled(session, viewer, True)
+        for _line in lines:  # until the server ends it
+            pass
+    assert stream.is_stream_consumed
+
+
+def test_it_goes_on_while_the_session_lasts(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
+    headers = {"authorization": f"Bearer {installation.token(Role.VIEWER)}"}
+    path = f"/api/v1/runs/{a_live_run(installation.database)}/events"
+    with served(installation.app) as url, httpx2.stream("GET", url + path, headers=headers, timeout=30) as stream:
+        pings = (line for line in stream.iter_lines() if line.startswith(":"))
+        assert [next(pings)[:1] for _ping in range(3)] == [":"] * 3
