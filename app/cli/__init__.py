@@ -19,6 +19,7 @@ from app.cli import (
     models,
     receipts,
     recipes,
+    reproduce,
     serve,
     studies,
     users,
@@ -42,6 +43,7 @@ cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="export-model")(model_exports.export_model)
 cli.command()(receipts.verify)
+cli.command()(reproduce.reproduce)
 cli.command(name="import")(files.import_results)
 cli.add_typer(archive.runs, name="runs")
 cli.add_typer(archive.studies, name="studies")

@@ -13,6 +13,7 @@ from app import sample
 from app.cli import cli
 from app.cli.credentials import VARIABLE
 from app.domain.comparison.export_gate import GateOutcome
+from app.domain.comparison.reproduction import ReproductionOutcome
 from app.domain.data.findings import FindingCode
 from app.domain.failures import FailureCode
 from app.domain.methods import METHODS, SPECS
@@ -92,7 +93,7 @@ def test_exactly_the_failure_codes_are_documented() -> None:
 
 
 def test_exactly_the_export_formats_and_outcomes_are_documented() -> None:
-    assert set(rows("shipping.md")) == {form.value for form in (*ExportFormat, *GateOutcome)}
+    assert set(rows("shipping.md")) == {form.value for form in (*ExportFormat, *GateOutcome, *ReproductionOutcome)}
 
 
 @pytest.mark.parametrize("kind", SPECS)

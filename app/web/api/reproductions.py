@@ -1,0 +1,49 @@
+"""Train a run again, and compare the results, over REST."""
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.reproduction import Reproduction
+from app.domain.runs.status import RunStatus
+from app.services import reproductions, submission
+from app.services import runs as run_service
+from app.services.compatibility import Compatible
+from app.web.api.runs import Insist, RunOut
+from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.errors import problems
+from app.web.http.idempotency import OnceByHeader
+
+router = APIRouter(prefix="/runs/{run_id}/reproductions", tags=["runs"])
+
+
+class ReproductionOut(BaseModel):
+    """A run that was trained again."""
+
+    run_id: int
+    """Of the new run."""
+    status: RunStatus
+    result: Reproduction | None
+    """Null until it has succeeded."""
+
+
+@router.post("", status_code=202, operation_id="reproduceRun", responses=problems(404, 409, 422))
+def submit(db: Db, bell: Bell, settings: Config, once: OnceByHeader, run_id: int, insist: Insist = False) -> RunOut:
+    """Train a run again: the same spec, seed, base model and version of the data, as a run of its own. 409 for a run
+    without a score on the test split."""
+    with db.reading() as session:
+        spec = reproductions.spec_of(session, run_id)
+
+    def accept(session: Session, compatible: Compatible) -> RunOut:
+        return once.keep(session, RunOut.of(session, run_service.submit(session, bell, spec, compatible)))
+
+    return submission.submit(db, bell, settings, spec, accept, insist=insist)
+
+
+@router.get("", operation_id="listReproductions", responses=problems(404, 409))
+def listing(session: Reading, run_id: int) -> list[ReproductionOut]:
+    """The runs that repeat a run, the oldest first: identical, within or outside of what another seed would change."""
+    return [
+        ReproductionOut(run_id=one.run.id, status=RunStatus(one.run.status), result=one.result)
+        for one in reproductions.of_run(session, run_id)
+    ]
