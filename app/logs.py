@@ -53,5 +53,5 @@ def configure(settings: Settings) -> None:
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "celery"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    for quiet in ("httpx2", "alembic.runtime.migration", "kombu", "amqp"):
-        logging.getLogger(quiet).setLevel("WARNING")
+    for quiet in ("httpx2", "alembic.runtime.migration", "kombu", "amqp", "botocore", "aiobotocore", "s3fs", "fsspec"):
+        logging.getLogger(quiet).setLevel("WARNING")  # botocore's debug level is thousands of lines for a file

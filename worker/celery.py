@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -95,9 +96,10 @@ def find_device(most: int | None) -> None:
 @signals.worker_ready.connect
 def sign_on(sender: Any, **_: Any) -> None:
     """Register a worker that trains, and send heartbeats from its main process; sweep from that of a control node,
-    which no estimate and no inspection keeps busy."""
+    which no estimate and no inspection keeps busy, and remove files in another thread, for which no sweep waits."""
     if _consumes(CONTROL_QUEUE):
-        threading.Thread(target=_sweep, daemon=True, name="sweep").start()
+        for name, work in (("sweep", _sweep), ("removal", tasks.remove_files)):
+            threading.Thread(target=_repeat, args=(name, work), daemon=True, name=name).start()
     if _device is not None:
         if _device.problem:
             log.error("a GPU cannot be used", problem=_device.problem)
@@ -188,15 +190,19 @@ def _alive(interval: float) -> None:
 
 
 def _sweep() -> None:
-    """Sweep at the interval of the settings, until the node stops."""
+    _alive(process_context().settings.sweep_seconds)
+    tasks.sweep()
+
+
+def _repeat(name: str, work: Callable[[], None]) -> None:
+    """Do something at the interval of the sweep, until the node stops."""
     interval = process_context().settings.sweep_seconds
     due = time.monotonic()
     while not _stopping.wait(max(0.0, due - time.monotonic())):
         due = max(due + interval, time.monotonic())
-        _alive(interval)
         try:
-            tasks.sweep()
+            work()
         except SQLAlchemyError as error:
-            log.warning(f"no sweep: {cause(error, process_context().database.url)}", error=str(error))
-        except Exception:  # the next sweep follows
-            log.exception("the sweep failed")
+            log.warning(f"no {name}: {cause(error, process_context().database.url)}", error=str(error))
+        except Exception:  # the next one follows
+            log.exception(f"the {name} failed")

@@ -2,28 +2,26 @@
 
 import threading
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 
 import structlog
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from app.domain.errors import NotFound, Unavailable, VeznaError
+from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
-from app.services import attempts, deletion, models
+from app.services import attempts, models
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.attempts import Claim
 from app.services.resources import estimates
 from app.store.database_errors import cause
-from app.store.files import RUNS, UPLOADS
-from app.store.queries import clock, runs, uploads, workers
+from app.store.queries import clock, runs, workers
 from app.store.session import after_commit
-from worker import device
+from worker import device, removal
 from worker.children.host import ChildInterrupted
 from worker.context import Context, process_context
 from worker.exports import tasks as exports
@@ -38,8 +36,6 @@ log = structlog.get_logger()
 RING_AT_ONCE = 32
 """Runs for which a worker rings when it signs on; the sweep rings for the others."""
 SIGN_ON_AGAIN_SECONDS = 1.0
-STRAY_AFTER = timedelta(days=1)
-"""An upload receives its files and is named by a row well within this time."""
 
 
 def train(run_id: int) -> None:
@@ -127,15 +123,18 @@ def export(export_id: int) -> None:
 
 
 def sweep() -> None:
-    """Send lost tasks again, end expired leases, and remove files that are no longer needed."""
+    """Send lost tasks again, and end expired leases. It waits for no files store: that has a thread of its own."""
     context = process_context()
     with context.database.transaction() as session:
         context.clock.look(session, context.settings.lease_seconds)
         swept = sweeping.sweep(session, context.bell, context.settings)
-    if swept.rung or swept.requeued or swept.ended:
-        log.info("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
-    _remove_checkpoints(context)
-    _remove_strays(context)
+    say = log.info if swept.rung or swept.requeued or swept.ended else log.debug
+    say("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
+
+
+def remove_files() -> None:
+    """Remove files that are no longer needed."""
+    removal.remove_unneeded(process_context())
 
 
 def sign_on(context: Context, detected: device.Device, stopping: threading.Event) -> bool:
@@ -179,37 +178,6 @@ def _sign_on(context: Context, detected: device.Device) -> None:
 def beat(context: Context, gpus: Sequence[VisibleGpu] = ()) -> None:
     """Write a heartbeat, with what was seen of the GPUs."""
     context.database.write(lambda session: workers.beat(session, context.worker, clock.now(session), gpus))
-
-
-def _remove_checkpoints(context: Context) -> None:
-    """Remove the checkpoints of ended runs: cancelling a queued run or ending a lost one does not touch files. Outside
-    of any transaction, since a store may be slow."""
-    with context.database.reading() as session:
-        ended = runs.ended_with_checkpoints(session)
-    for run_id in ended:
-        try:
-            context.files.remove(attempts.checkpoint_prefix(run_id))
-        except OSError as error:  # the next sweep retries
-            log.warning("checkpoints of an ended run could not be removed", run_id=run_id, error=str(error))
-            continue
-        with context.database.transaction() as session:
-            runs.forget_checkpoints(session, run_id)
-
-
-def _remove_strays(context: Context) -> None:
-    """Remove files without a row: received files whose process was killed, and folders of deleted runs."""
-    try:
-        received, folders = context.files.names(UPLOADS), context.files.names(RUNS)
-        with context.database.reading() as session:
-            stray = received - uploads.named_files(session)
-            orphaned = deletion.orphaned_folders(session, folders)
-        for folder in orphaned:
-            context.files.remove(folder)
-        for name in stray:
-            if context.files.age(name) > STRAY_AFTER:
-                context.files.remove(name)
-    except (OSError, NotFound) as error:  # another worker's sweep removed it first, or the next one retries
-        log.warning("stray files could not be removed", error=str(error))
 
 
 def _release(context: Context, run_id: int) -> None:

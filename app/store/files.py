@@ -8,6 +8,7 @@ import hashlib
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ import fsspec
 
 from app.domain.errors import Invalid, NotFound, Unavailable, VeznaError
 from app.domain.messages import _
+from app.store import s3
 
 SAFE = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9._\-]*(/[A-Za-z0-9_\-][A-Za-z0-9._\-]*)*")
 CHUNK = 1 << 20
@@ -27,6 +29,8 @@ RUNS = "runs"
 """Folder of the runs' folders."""
 BUSY = {errno.EBUSY, errno.EREMOTEIO}
 """What s3fs makes of the answers 503 and 500."""
+QUIET_SECONDS = 30.0
+"""Pause in discarding files after the store has not answered."""
 
 
 def run_folder(run_id: int) -> str:
@@ -56,6 +60,7 @@ def _answered() -> Iterator[None]:
         raise
     except Exception as error:
         away = isinstance(error, ConnectionError | TimeoutError) or getattr(error, "errno", None) in BUSY
+        away = away or s3.is_of_client(error)  # some of them are OSErrors, others are not
         if isinstance(error, OSError) and not away:
             raise
         why = f"{type(error).__name__}: {error}"
@@ -67,14 +72,15 @@ class Files:
 
     def __init__(self, url: str) -> None:
         # Without a cache of listings: files of other processes must be visible at once.
-        self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        self.fs, self.root = fsspec.core.url_to_fs(url, use_listings_cache=False, **s3.options(url))
+        s3.limit_tries(self.fs)
+        self._quiet_until = 0.0
 
     @_answered()
     def put(self, source: Path, name: str) -> None:
         """Copy a local file into the store, replacing what is there. It has its name only once it is complete: an
         object store writes it whole, and in a directory it is renamed."""
-        target = self._path(name)
-        self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        target = self._writable(name)
         if self.directory is None:
             self.fs.put_file(str(source), target)
             return
@@ -149,14 +155,28 @@ class Files:
             self.fs.rm(path, recursive=True)
 
     def discard(self, name: str) -> None:
-        """Remove a file that is no longer referenced. If that fails, the sweep removes it later."""
-        with suppress(OSError):
+        """Remove a file that is no longer referenced. If that fails, the control node removes it later; so it does with
+        the next ones if the store does not answer, for each would wait for it."""
+        if time.monotonic() < self._quiet_until:
+            return
+        try:
             self.remove(name)
+        except StoreUnavailable:
+            self._quiet_until = time.monotonic() + QUIET_SECONDS
+        except OSError:
+            return
 
     def _path(self, name: str) -> str:
         if not SAFE.fullmatch(name):
             raise ValueError(f"not a name that the files store makes: {name!r}")
         return f"{self.root}/{name}"
+
+    def _writable(self, name: str) -> str:
+        """The path of a file, whose folder exists afterwards; S3 has no folders."""
+        path = self._path(name)
+        if not s3.is_s3(self.fs):
+            self.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return path
 
     def _existing(self, name: str) -> str:
         path = self._path(name)
@@ -171,13 +191,12 @@ class Incoming:
     def __init__(self, files: Files, most_bytes: int) -> None:
         self._files, self._most = files, most_bytes
         self._name = f"{UPLOADS}/{secrets.token_hex(16)}"
-        self._path = files._path(self._name)
         self._digest, self._bytes = hashlib.sha256(), 0
         self._stored = False
 
     @_answered()
     def __enter__(self) -> Self:
-        self._files.fs.makedirs(self._path.rpartition("/")[0], exist_ok=True)
+        self._path = self._files._writable(self._name)
         self._file = cast(IO[bytes], self._files.fs.open(self._path, "wb"))
         return self
 
@@ -203,7 +222,7 @@ class Incoming:
         return Stored(self.sha256, self._bytes, self._name)
 
     def __exit__(self, *_: object) -> None:
-        # No error of the cleanup may replace the upload's own; the sweep removes what stays.
+        # No error of the cleanup may replace the upload's own; the control node removes what stays.
         with suppress(Exception):
             self._file.close()
         if not self._stored:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -70,6 +71,16 @@ class ObjectStore:
             except httpx2.TransportError:
                 assert time.monotonic() < deadline and self._process.poll() is None, (self._folder / "out").read_text()
                 time.sleep(0.1)
+
+    def freeze(self) -> None:
+        """The kernel goes on accepting connections; nothing answers."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Kill it, as a machine that goes down does."""

@@ -34,21 +34,21 @@ def run_id(here: Context) -> int:
     return submitted(here)
 
 
-def test_a_sweep_removes_what_a_cancelled_run_has_stored_though_no_worker_ends_it(here: Context, run_id: int) -> None:
+def test_what_a_cancelled_run_has_stored_is_removed_though_no_worker_ends_it(here: Context, run_id: int) -> None:
     assert drained(here, run_id).checkpoints
-    tasks.sweep()
+    tasks.remove_files()
     assert stored(here)  # the run is queued, and will go on from there
     with here.database.transaction() as session:
         assert runs.cancel(session, here.bell, run_id).status == "cancelled"
 
-    tasks.sweep()
+    tasks.remove_files()
 
     assert stored(here) == []
     assert row(here, run_id).checkpoints == ()
 
 
 @pytest.mark.parametrize(("cancelled", "ends"), [(False, "failed"), (True, "cancelled")])
-def test_a_sweep_removes_what_a_run_has_stored_whose_worker_is_lost(
+def test_what_a_run_has_stored_is_removed_once_its_worker_is_lost(
     here: Context, run_id: int, cancelled: bool, ends: str
 ) -> None:
     drained(here, run_id)
@@ -60,12 +60,13 @@ def test_a_sweep_removes_what_a_run_has_stored_whose_worker_is_lost(
         lost.lease_expires_at, lost.attempts = now() - timedelta(seconds=1), here.settings.max_attempts
 
     tasks.sweep()
+    tasks.remove_files()
 
     assert (row(here, run_id).status, stored(here)) == (ends, [])
     assert row(here, run_id).checkpoints == ()
 
 
-def test_a_store_that_does_not_answer_is_asked_again_by_the_next_sweep(
+def test_files_are_removed_later_if_the_store_does_not_answer(
     here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drained(here, run_id)
@@ -77,10 +78,10 @@ def test_a_store_that_does_not_answer_is_asked_again_by_the_next_sweep(
 
     with monkeypatch.context() as patch:
         patch.setattr(here.files, "remove", away)
-        tasks.sweep()
+        tasks.remove_files()
     assert stored(here) and row(here, run_id).checkpoints
 
-    tasks.sweep()
+    tasks.remove_files()
 
     assert (stored(here), row(here, run_id).checkpoints) == ([], ())
 

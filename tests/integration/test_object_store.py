@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -86,10 +87,43 @@ def test_a_store_that_is_away_is_named(store: ObjectStore, files: Files, tmp_pat
     files.remove("runs/9")
 
 
+def test_a_store_that_accepts_connections_and_never_answers_is_away_for_each_operation(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("app.store.s3.ANSWER_SECONDS", 2.0)
+    files = Files(URL)
+    (tmp_path / "a").write_bytes(os.urandom(12 << 20))  # more than the kernel takes for a server that does not read
+
+    def receive() -> None:
+        with files.receive(1 << 30) as incoming:
+            incoming.write(b"a")
+            incoming.done()
+
+    operations: dict[str, Callable[[], object]] = {
+        "exists": lambda: files.exists("runs/9/1/a"),
+        "names": lambda: files.names("runs"),
+        "put": lambda: files.put(tmp_path / "a", "runs/9/1/a"),
+        "receive": receive,
+        "remove": lambda: files.remove("runs/9"),
+    }
+    store.freeze()
+    with ThreadPoolExecutor(len(operations)) as pool:
+        running = {name: pool.submit(operation) for name, operation in operations.items()}
+        try:
+            for name, future in running.items():
+                assert isinstance(future.exception(120), StoreUnavailable), name
+        finally:
+            store.thaw()
+    files.put(tmp_path / "a", "runs/9/1/a")
+    files.remove("runs/9")
+
+
 @pytest.fixture(scope="module")
 def running(store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VEZNA_FILES_URL", URL)
+        patch.setenv("VEZNA_LOG_LEVEL", "debug")  # it says each sweep
+        patch.setenv("FSSPEC_S3", '{"config_kwargs": {"read_timeout": 5}}')
         with start(prepare(tmp_path_factory.mktemp("outage"), patch)) as found:
             yield found
 
@@ -125,3 +159,39 @@ def test_a_run_outlives_an_outage_of_the_store(running: RunningStack, store: Obj
     left = Files(URL).names(f"runs/{run_id}")
     until(lambda: Files(URL).names(f"runs/{run_id}") == {f"runs/{run_id}/1"}, 30)  # no checkpoint is left
     assert left
+
+
+def test_a_frozen_store_holds_up_no_sweep_and_no_other_page(running: RunningStack, store: ObjectStore) -> None:
+    api, files = running.api, Files(URL)
+    short = {**RUN, "training": {**RUN["training"], "num_train_epochs": 1}}
+    run_id = api.post("/runs", json=short).json()["id"]
+    until(lambda: api.get(f"/runs/{run_id}").json()["status"] == "succeeded", 240)
+    artifact = api.get(f"/runs/{run_id}/artifacts").json()[0]
+    assert files.names(f"runs/{run_id}")
+    log = running.stack.settings.home / "logs" / "control.log"
+
+    def lines() -> list[str]:
+        return log.read_text(errors="replace").splitlines()
+
+    def given_up() -> list[int]:
+        return [number for number, line in enumerate(lines()) if "unneeded files could not be removed" in line]
+
+    before, earlier = len(lines()), len(given_up())
+    store.freeze()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            content = pool.submit(api.get, f"/artifacts/{artifact['id']}/content", timeout=150)
+            assert httpx2.get(f"{running.stack.url}/runs", timeout=60).status_code == 200
+            answer = content.result()
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:vezna:unavailable")
+        assert "The files store does not answer" in answer.json()["detail"]
+        deleted = api.delete(f"/runs/{run_id}", timeout=150)
+        assert deleted.status_code == 204, deleted.text  # its files go later
+        newer = api.post("/runs", json=RUN).json()["id"]  # a folder above the newest run may be another database's
+        assert api.post(f"/runs/{newer}/cancel").is_success
+        until(lambda: len(given_up()) > earlier, 150)
+        swept = sum("swept" in line for line in lines()[before : given_up()[earlier]])
+        assert swept >= 4  # one each two seconds; the removal waits for twenty
+    finally:
+        store.thaw()
+    until(lambda: files.names(f"runs/{run_id}") == set(), 150)
