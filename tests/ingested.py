@@ -18,9 +18,10 @@ from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import DatasetRow, UploadRow
 from tests.fakes import SilentBell
+from worker.children.work import ReportProgress, WorkFailed
 from worker.context import Context
 from worker.ingest import child, tasks
-from worker.ingest.host import IngestFailed, IngestQueue, ReportProgress
+from worker.ingest.host import IngestQueue
 from worker.ingest.prepare import Prepared, prepare
 from worker.ingest.readers.batches import LocalPart
 from worker.ingest.scan import scan
@@ -36,7 +37,7 @@ class InProcessIngest(IngestQueue):
         report(0.5, 1)
         answer = child.answer(json.loads(json.dumps(request)), child.ProgressWriter(io.StringIO()))
         if "error" in answer:
-            raise IngestFailed(answer["error"])
+            raise WorkFailed(answer["error"])
         return answer
 
 

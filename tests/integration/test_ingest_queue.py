@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from worker.ingest import host
-from worker.ingest.host import IngestCancelled, IngestFailed, IngestQueue
+from worker.children import work
+from worker.children.work import WorkCancelled, WorkFailed
+from worker.ingest.host import IngestQueue
 
 SAYS = "import sys, json, time, os; sys.stdin.readline()"
 
@@ -33,7 +34,7 @@ def wants(share: float, rows: int) -> bool:
     ],
 )
 def test_a_process_that_misbehaves_is_a_sentence(script: str, sentence: str) -> None:
-    with pytest.raises(IngestFailed) as refused:
+    with pytest.raises(WorkFailed) as refused:
         IngestQueue().run({}, wants, command=command(script))
     assert refused.value.message.startswith(sentence)
 
@@ -53,7 +54,7 @@ def test_progress_is_passed_on_and_the_answer_is_the_last_line() -> None:
 def test_who_does_not_want_it_any_more_ends_the_process() -> None:
     found = IngestQueue()
     began = time.monotonic()
-    with pytest.raises(IngestCancelled):
+    with pytest.raises(WorkCancelled):
         found.run({}, lambda share, rows: False, command=command("time.sleep(60)"))
     assert time.monotonic() - began < 20
 
@@ -65,13 +66,13 @@ def test_what_is_at_work_when_the_worker_stops_is_no_failure_of_the_file() -> No
         found.stop()
         return True
 
-    with pytest.raises(IngestCancelled):
+    with pytest.raises(WorkCancelled):
         found.run({}, told, command=command("time.sleep(60)"))
 
 
 def test_a_silent_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "STALL_SECONDS", 0.5)
-    with pytest.raises(IngestFailed, match="sent nothing"):
+    monkeypatch.setattr(work, "STALL_SECONDS", 0.5)
+    with pytest.raises(WorkFailed, match="sent nothing"):
         IngestQueue().run({}, wants, command=command("time.sleep(60)"))
 
 

@@ -45,6 +45,7 @@ from tests import attempted, exported, tiny
 from tests.fakes import SilentBell
 from tests.results import evaluation, result
 from tests.served import served
+from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
 from worker.context import Context
 from worker.engine.exporting import export as export_module
 from worker.engine.exporting import merge
@@ -53,7 +54,6 @@ from worker.engine.exporting.progress import Report
 from worker.engine.models.inspect import inspect
 from worker.exports import tasks
 from worker.exports.host import ExportQueue
-from worker.ingest.host import IngestCancelled, IngestFailed, ReportProgress
 
 LORA = LoraSpec(r=2, target_modules=["query"])
 MERGED = ExportFormat.MERGED_FLOAT32
@@ -70,7 +70,7 @@ class InProcessExports(ExportQueue):
         job = ExportJob.model_validate_json(json.dumps(request))
         self.before(job)
         if not report(0.5, 0):
-            raise IngestCancelled
+            raise WorkCancelled
         files, scores = engine_export(job, lambda share: None)
         return {"files": [file.model_dump() for file in files], "scores": scores.model_dump()}
 
@@ -283,7 +283,7 @@ def test_a_worker_that_shuts_down_hands_the_export_back(worker: Context, run_id:
     export_id = submit(worker, run_id)
 
     def stop(_job: ExportJob) -> None:
-        raise IngestCancelled
+        raise WorkCancelled
 
     worker.exporter.before = stop  # type: ignore[attr-defined]
     tasks.export(worker, export_id)
@@ -294,7 +294,7 @@ def test_a_failure_is_a_sentence_and_leaves_no_file(worker: Context, run_id: int
     export_id = submit(worker, run_id)
 
     def fail(_job: ExportJob) -> None:
-        raise IngestFailed("The export process was killed by signal 9.")
+        raise WorkFailed("The export process was killed by signal 9.")
 
     worker.exporter.before = fail  # type: ignore[attr-defined]
     tasks.export(worker, export_id)

@@ -19,11 +19,11 @@ from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import DatasetRow, UploadRow
 from tests.ingested import context, dataset, upload
-from worker import tasks
+from worker import removal, tasks
+from worker.children.work import WorkCancelled
 from worker.context import Context
 from worker.ingest import tasks as ingest
 from worker.ingest.fetch import from_directory, kept
-from worker.ingest.host import IngestCancelled
 
 CSV = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
 
@@ -151,11 +151,11 @@ def test_a_stalled_worker_removes_no_file_of_its_successor(here: Context, tmp_pa
         with here.database.reading() as session:
             return uploads.unused(session, parts)
 
-    with pytest.raises(IngestCancelled), kept(here.files, unused) as stalled:
+    with pytest.raises(WorkCancelled), kept(here.files, unused) as stalled:
         from_directory(here.files, tmp_path / "a.csv", told, stalled)
         with kept(here.files, unused) as successor:
             from_directory(here.files, tmp_path / "a.csv", told, successor)
-        raise IngestCancelled
+        raise WorkCancelled
     assert stored(here) == {successor[0].file} != {stalled[0].file}
 
 
@@ -183,22 +183,22 @@ def test_a_worker_that_lost_its_claim_on_a_version_removes_its_file(
     assert here.files.names("datasets") == set()
 
 
-def test_files_without_an_upload_are_swept_after_a_day(here: Context) -> None:
+def test_files_without_an_upload_are_removed_after_a_day(here: Context) -> None:
     row = upload(here, {"a.csv": CSV})
     made = dataset(here, row)
     stray = Path(here.files.root, "uploads", "left")
     stray.write_bytes(b"half")
     for name in (row.parts[0].file, made.file):
         _aged(Path(here.files.root, name))
-    tasks.sweep()
+    tasks.remove_files()
     assert stray.exists()  # perhaps it is just coming
     _aged(stray)
-    tasks.sweep()
+    tasks.remove_files()
     assert not stray.exists()
     assert stored(here) == {row.parts[0].file, made.file}
 
 
-def test_a_store_that_cannot_remove_a_file_now_leaves_it_to_the_sweep(
+def test_a_store_that_cannot_remove_a_file_now_leaves_it_to_the_control_node(
     here: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row = upload(here, {"a.csv": CSV})
@@ -210,13 +210,33 @@ def test_a_store_that_cannot_remove_a_file_now_leaves_it_to_the_sweep(
     monkeypatch.setattr(here.files, "remove", away)
     delete(here, row)
     _aged(Path(here.files.root, row.parts[0].file))
-    tasks.sweep()
+    tasks.remove_files()
     assert stored(here) == {row.parts[0].file}
     monkeypatch.setattr(here.files, "remove", remove)
-    tasks.sweep()
+    tasks.remove_files()
     assert stored(here) == set()
 
 
+def test_a_store_that_does_not_answer_holds_up_one_of_the_files_that_are_discarded(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def silent(name: str) -> None:
+        asked.append(name)
+        raise StoreUnavailable("silent")
+
+    monkeypatch.setattr(here.files, "remove", silent)
+    for name in ("runs/1", "runs/2"):
+        here.files.discard(name)
+    assert asked == ["runs/1"]
+    monkeypatch.setattr("app.store.files.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(here.files, "_quiet_until", 0.0)
+    for name in ("runs/1", "runs/2"):
+        here.files.discard(name)
+    assert asked == ["runs/1", "runs/1", "runs/2"]
+
+
 def _aged(path: Path) -> None:
-    long_ago = time.time() - (tasks.STRAY_AFTER + timedelta(minutes=1)).total_seconds()
+    long_ago = time.time() - (removal.STRAY_AFTER + timedelta(minutes=1)).total_seconds()
     os.utime(path, (long_ago, long_ago))

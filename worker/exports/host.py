@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Mapping
 
-from worker.ingest.host import IngestQueue
-
-COMMAND = (sys.executable, "-P", "-m", "worker.exports.child")
+from worker.children.work import WorkQueue
 
 
-class ExportQueue(IngestQueue):
+class ExportQueue(WorkQueue):
     """A thread of its own: an export takes minutes, and an upload should not wait for it."""
 
     name = "export"
+    command = (sys.executable, "-P", "-m", "worker.exports.child")
     environment: Mapping[str, str] = {"CUDA_VISIBLE_DEVICES": ""}

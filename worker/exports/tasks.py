@@ -25,8 +25,8 @@ from app.services import model_exports
 from app.services.model_exports import Claim
 from app.store.files import StoreUnavailable
 from worker.children.host import ChildInterrupted
-from worker.exports.host import COMMAND
-from worker.ingest.host import IngestCancelled
+from worker.children.work import WorkCancelled
+from worker.exports.host import ExportQueue
 from worker.samples.host import located
 from worker.training.workdir import workdir
 
@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 Report = Callable[[float], bool]
 
 
-def export(context: "Context", export_id: int, command: tuple[str, ...] = COMMAND) -> None:
+def export(context: "Context", export_id: int, command: tuple[str, ...] = ExportQueue.command) -> None:
     """Write one export."""
     with context.database.transaction() as session:
         claim = model_exports.begin(session, export_id)
@@ -61,7 +61,7 @@ def export(context: "Context", export_id: int, command: tuple[str, ...] = COMMAN
             kept = model_exports.succeeded(session, claim, files, scores)
         if not kept:
             context.files.discard(claim.prefix)
-    except (IngestCancelled, ChildInterrupted):
+    except (WorkCancelled, ChildInterrupted):
         context.files.discard(claim.prefix)
         with context.database.transaction() as session:  # unless it was cancelled, the worker shuts down
             model_exports.give_back(session, context.bell, claim)
@@ -77,7 +77,7 @@ def export(context: "Context", export_id: int, command: tuple[str, ...] = COMMAN
 def _written(
     context: "Context", claim: Claim, report: Report, command: tuple[str, ...]
 ) -> tuple[list[ExportedFile], ExportScores]:
-    """Write the files, have them scored, and store them. Raises IngestCancelled if the claim is no longer valid."""
+    """Write the files, have them scored, and store them. Raises WorkCancelled if the claim is no longer valid."""
     with workdir(context.settings.home) as folder:
         _check_disk(context, claim)
         for earlier in range(1, claim.epoch):  # not the folder: a later attempt may have succeeded meanwhile
@@ -144,7 +144,7 @@ def _same_disk(one: Path, other: Path) -> bool:
 
 
 def _while_reporting(work: Callable[[], Result], report: Report, share: float) -> Result:
-    """Do something that may take longer than a heartbeat. Raises IngestCancelled if the claim is no longer valid."""
+    """Do something that may take longer than a heartbeat. Raises WorkCancelled if the claim is no longer valid."""
     done: Future[Result] = Future()
 
     def run() -> None:
@@ -156,7 +156,7 @@ def _while_reporting(work: Callable[[], Result], report: Report, share: float) -
     Thread(target=run, daemon=True, name="export-files").start()
     while True:
         if not report(share):
-            raise IngestCancelled
+            raise WorkCancelled
         try:
             return done.result(REPORT_SECONDS)
         except TimeoutError:

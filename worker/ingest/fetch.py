@@ -11,7 +11,8 @@ from app.domain.data.guesses import split_in_name
 from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name
 from app.domain.messages import _
 from app.store.files import CHUNK, Files
-from worker.ingest.host import PROGRESS_SECONDS, IngestCancelled, IngestFailed, IngestQueue, ReportProgress
+from worker.children.work import PROGRESS_SECONDS, ReportProgress, WorkCancelled, WorkFailed
+from worker.ingest.host import IngestQueue
 
 Unused = Callable[[list[Part]], list[Part]]
 """Selects the files that no upload refers to."""
@@ -30,7 +31,7 @@ def kept(files: Files, unused: Unused) -> Iterator[list[Part]]:
 
 
 def from_directory(files: Files, location: Path, report: ReportProgress, stored: list[Part]) -> None:
-    """Store a file, or the files of a directory and its subdirectories. Raises IngestFailed."""
+    """Store a file, or the files of a directory and its subdirectories. Raises WorkFailed."""
     paths = _readable(location)
     several = len(paths) > 1
     for path in paths:
@@ -42,7 +43,7 @@ def from_directory(files: Files, location: Path, report: ReportProgress, stored:
 def from_hub(
     files: Files, ingest: IngestQueue, request: dict[str, Any], folder: Path, report: ReportProgress, stored: list[Part]
 ) -> str:
-    """Store the splits of a hub dataset, and return the commit. Raises IngestFailed."""
+    """Store the splits of a hub dataset, and return the commit. Raises WorkFailed."""
     fetched = ingest.run({"fetch": request | {"folder": str(folder)}}, report)["fetched"]
     several = len(fetched["splits"]) > 1
     for split, path in fetched["splits"].items():
@@ -57,7 +58,7 @@ def _readable(location: Path) -> list[Path]:
     if location.is_file():
         return [location]
     if not location.is_dir():
-        raise IngestFailed(
+        raise WorkFailed(
             _(
                 "%(location)s does not exist on this worker. Mount the same directories for web and workers.",
                 location=location,
@@ -73,7 +74,7 @@ def _readable(location: Path) -> list[Path]:
         and path.resolve().is_relative_to(inside)  # no link leads outside the allowed root
     )
     if not paths:
-        raise IngestFailed(
+        raise WorkFailed(
             _(
                 "%(location)s contains no file that Vezna reads: %(readable)s, by the endings of their names.",
                 location=location,
@@ -81,7 +82,7 @@ def _readable(location: Path) -> list[Path]:
             )
         )
     if len(paths) > MOST_PARTS:
-        raise IngestFailed(
+        raise WorkFailed(
             _(
                 "%(location)s contains %(count)s files, and an upload has at most %(limit)s. Join some.",
                 location=location,
@@ -91,7 +92,7 @@ def _readable(location: Path) -> list[Path]:
         )
     kinds = {KINDS[path.suffix.lower()] for path in paths}
     if len(kinds) > 1:
-        raise IngestFailed(
+        raise WorkFailed(
             _(
                 "%(location)s contains files of several kinds (%(kinds)s). Use a directory with one kind.",
                 location=location,
@@ -110,10 +111,10 @@ def _stored(files: Files, path: Path, split: str, report: ReportProgress) -> Par
                 if (at := time.monotonic()) >= next_sign:
                     next_sign = at + PROGRESS_SECONDS
                     if not report(0.0, 0):
-                        raise IngestCancelled
+                        raise WorkCancelled
             file = incoming.done()
     except OSError as error:
-        raise IngestFailed(_("%(path)s cannot be read: %(why)s.", path=path, why=error.strerror)) from error
+        raise WorkFailed(_("%(path)s cannot be read: %(why)s.", path=path, why=error.strerror)) from error
     if not file.bytes:
-        raise IngestFailed(_("%(path)s is empty.", path=path))
+        raise WorkFailed(_("%(path)s is empty.", path=path))
     return Part(name=shown_name(path.name), sha256=file.sha256, bytes=file.bytes, split=split, file=file.file)

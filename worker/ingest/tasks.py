@@ -21,8 +21,8 @@ from app.store.files import StoreUnavailable
 from app.store.queries import uploads as upload_rows
 from app.store.rows_file import new_name
 from app.store.tables import DatasetRow, UploadRow
+from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
 from worker.ingest.fetch import from_directory, from_hub, kept
-from worker.ingest.host import IngestCancelled, IngestFailed, ReportProgress
 from worker.ingest.readers.batches import internal_error
 from worker.training.workdir import workdir
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-LEFT_TO_THE_SWEEP = (IngestCancelled, OperationalError, InterfaceError, StoreUnavailable)
+LEFT_TO_THE_SWEEP = (WorkCancelled, OperationalError, InterfaceError, StoreUnavailable)
 """The claim has moved on, the worker shuts down, or the database or the files store is unreachable: the sweep sends the
 task again."""
 
@@ -125,7 +125,7 @@ def _fetched(context: "Context", claimed: UploadRow, folder: Path, report: Repor
         with context.database.transaction() as session:
             noted = uploads.fetched(session, context.files, claimed, stored, revision)
         if noted is None:
-            raise IngestCancelled
+            raise WorkCancelled
     return noted
 
 
@@ -153,6 +153,6 @@ def _local(context: "Context", parts: Sequence[Part], folder: Path) -> dict[str,
                 context.files.get(part.file, path)
         except NotFound as error:
             text = _("The bytes of %(name)s are no longer in the files store. Upload the file again.", name=part.name)
-            raise IngestFailed(text) from error
+            raise WorkFailed(text) from error
         paths.append(str(path))
     return {"parts": [part.model_dump() for part in parts], "paths": paths}

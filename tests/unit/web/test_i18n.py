@@ -24,7 +24,7 @@ from tests.unit.web.conftest import database_of
 
 FIELD_ERRORS = {"FieldError", "FilterError", "wrong", "field"}
 """Called with a path, a message and a remedy."""
-ERRORS = {"NotFound", "Conflict", "Invalid", "Unreadable", "IngestFailed", "ChildError", "NoAnswer"}
+ERRORS = {"NotFound", "Conflict", "Invalid", "Unreadable", "WorkFailed", "ChildError", "NoAnswer"}
 ROOMS = ("app", "templates", "worker")
 
 
