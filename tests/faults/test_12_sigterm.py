@@ -1,5 +1,6 @@
 """Fault 12: a worker is told to stop while it trains. It hands the run back with a checkpoint; no attempt counts."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tests.attempted import claimed as claimed_run
 from tests.attempted import in_transaction
 from tests.attempted import row as row_of
 from tests.fakes import SilentBell
-from tests.faults.installation import Installation
+from tests.faults.installation import Installation, installation
+from tests.running_stack import until
 from tests.supervised import attempt, claimed, drained, left_folders, messages, stored, submitted
 from worker.context import Context
 
@@ -35,6 +37,21 @@ def test_a_worker_that_is_told_to_stop_saves_the_run_and_hands_it_back(vezna: In
     vezna.restart()
     run = vezna.require_succeeded_once(run_id, attempts=2)
     assert run.attempts == 1 and run.result and run.result.resumed_from == last
+
+
+@pytest.mark.slow
+def test_an_idle_worker_takes_a_run_that_is_handed_back_without_a_sweep(tmp_path: Path, migrated_file: Path) -> None:
+    (tmp_path / "home").mkdir()
+    shutil.copy(migrated_file, tmp_path / "home" / "vezna.sqlite")
+    never = {"SWEEP_SECONDS": "3600", "RING_AGAIN_SECONDS": "3600"}
+    with installation(tmp_path, **never) as vezna:
+        run_id = vezna.submit("trains")
+        vezna.until_checkpoint(run_id)
+        vezna.add_worker("second")
+        until(lambda: {w["name"] for w in vezna.api.get("/workers").json() if w["state"] != "lost"} >= {"second"}, 60)
+        vezna.child("worker").stop()
+        run = vezna.require_succeeded_once(run_id, attempts=2)  # the next sweep comes in an hour
+        assert (run.worker, run.attempts) == ("second", 1)
 
 
 def test_a_drained_worker_hands_its_run_back(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:

@@ -6,21 +6,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 from pydantic import SecretStr
+from transformers import BertConfig
 
 from app.domain.methods import FullSpec
 from app.domain.runs.spec import RunSpec
 from app.queue import CONTROL_QUEUE, INSPECT, TRAIN_QUEUE, Doorbell
 from app.services import attempts
 from app.services import runs as run_service
+from app.services.resources import estimates
 from app.settings import ROOT, Settings
 from app.store.queries import base_models, runs
-from app.store.session import Database
-from app.store.tables import BaseModelRow
+from app.store.session import Database, after_commit
+from app.store.tables import BaseModelRow, EstimateRow
+from tests import tiny
+from tests.estimates import request
 from tests.fakes import SilentBell
 from tests.running_stack import until
 
@@ -106,30 +111,74 @@ def test_a_sweep_is_not_held_up_by_a_pool_that_is_busy(node: Node, registered: D
 
 
 @ON_SQLITE
-def test_a_node_that_waits_for_an_inspection_stops_at_once_and_hands_it_back(
+def test_sweeps_keep_coming_while_a_real_estimate_and_real_inspections_occupy_the_pool(
     settings: Settings, registered: Database, broker: str, tmp_path: Path
 ) -> None:
-    silent = tmp_path / "sitecustomize.py"  # the inspection process waits instead of answering
-    silent.write_text(
-        "import sys, time\nif 'worker.inspection.child' in ' '.join(sys.orig_argv):\n    time.sleep(600)\n"
-    )
+    BertConfig(**tiny.config().to_dict() | {"num_hidden_layers": 1000}).save_pretrained(tmp_path / "deep")
+    log = tmp_path / "log"
+    node = Node(CONTROL_QUEUE, settings, broker, log, VEZNA_SWEEP_SECONDS="0.5", VEZNA_LOG_LEVEL="debug")
+    bell = Doorbell(settings.model_copy(update={"broker_url": SecretStr(broker)}))
+
+    def in_progress() -> int:
+        """How many of the two pool processes have work; one takes the next inspection when it has finished one."""
+        with registered.reading() as session:
+            models = [base_models.by_name(session, name) for name in names]
+            row = session.get_one(EstimateRow, estimate_id)
+            inspected = sum(bool(m and m.status == "inspecting" and m.inspection_started_at) for m in models)
+            return inspected + (row.status == "working")
+
+    def swept() -> int:
+        return log.read_text().count("swept")
+
+    try:
+        names = [f"deep-{number}" for number in range(3)]
+        with registered.transaction() as session:
+            estimate_id = estimates.wanted(session, bell, request(location=str(tmp_path / "deep"))).id
+            for name in names:
+                row = BaseModelRow(name=name, source="directory", location=str(tmp_path / "deep"), status="inspecting")
+                session.add(row)
+                session.flush()
+                after_commit(session, partial(bell.ring, INSPECT, row.id))
+        until(lambda: in_progress() == 2, 60)
+        before = swept()
+        until(lambda: swept() >= before + 6, 120)
+        assert in_progress() == 2  # had the sweeps waited for either, it would be done by now
+    finally:
+        node.end()
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("work", ["inspection", "estimation"])
+def test_a_node_that_waits_for_a_child_process_stops_at_once_and_hands_its_work_back(
+    work: str, settings: Settings, registered: Database, broker: str, tmp_path: Path
+) -> None:
+    silent = tmp_path / "sitecustomize.py"  # the process waits instead of answering
+    silent.write_text(f"import sys, time\nif 'worker.{work}.child' in ' '.join(sys.orig_argv):\n    time.sleep(600)\n")
     node = Node(CONTROL_QUEUE, settings, broker, tmp_path / "log", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    bell = Doorbell(settings.model_copy(update={"broker_url": SecretStr(broker)}))
     try:
         with registered.transaction() as session:
-            row = BaseModelRow(name="slow", source="directory", location="/nowhere", status="inspecting")
-            session.add(row)
-            session.flush()
-            model_id = row.id
-        Doorbell(settings.model_copy(update={"broker_url": SecretStr(broker)})).ring(INSPECT, model_id)
-        until(lambda: any("worker.inspection.child" in " ".join(p.cmdline()) for p in node.family()), 60)
+            if work == "estimation":
+                row_id = estimates.wanted(session, bell, request()).id
+            else:
+                row = BaseModelRow(name="slow", source="directory", location="/nowhere", status="inspecting")
+                session.add(row)
+                session.flush()
+                row_id = row.id
+                after_commit(session, partial(bell.ring, INSPECT, row_id))
+        until(lambda: any(f"worker.{work}.child" in " ".join(p.cmdline()) for p in node.family()), 60)
         family = node.family()
         node.process.terminate()
-        node.process.wait(60)  # an inspection may take 120
+        node.process.wait(60)  # an inspection may take 150, a first estimate 180
         _gone, left = psutil.wait_procs(family, 20)
         assert left == []
         with registered.reading() as session:
-            model = base_models.by_id(session, model_id)
-            assert model and (model.status, model.inspection_started_at) == ("inspecting", None)
+            if work == "estimation":
+                waiting = session.get_one(EstimateRow, row_id)
+                assert (waiting.status, waiting.started_at) == ("queued", None)
+            else:
+                model = base_models.by_id(session, row_id)
+                assert model and (model.status, model.inspection_started_at) == ("inspecting", None)
     finally:
         node.end()
 
