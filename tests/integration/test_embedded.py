@@ -2,20 +2,30 @@
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 
 from app.domain.errors import Unavailable
 from app.embedded import Child, Stack, check, locked
 from app.settings import ROOT, Settings
+from app.store.files import Files
+from app.store.queries import runs
+from app.store.session import Database
+from app.store.tables import EstimateRow, RunRow
+from tests.conftest import register_tiny
+from tests.faults.installation import spec
 from tests.running_stack import free_port, until
 
 
@@ -120,3 +130,132 @@ def test_nothing_outlives_vezna_up(tmp_path: Path, ending: signal.Signals) -> No
     process.wait(40)
     _, left = psutil.wait_procs(family, 40)
     assert left == []
+
+
+SILENT = """\
+import os, sys, time
+command = " ".join(sys.orig_argv)
+if "worker.training.child" in command:
+    import tests.faults.engine
+    sys.modules["worker.training.execution"] = tests.faults.engine
+elif "worker.estimation.child" in command:
+    time.sleep(600)
+"""
+"""Python executes it in every process at its start: runs train nothing, and estimates last."""
+
+
+class Up:
+    """`vezna up` as a process, as a terminal starts it."""
+
+    def __init__(self, folder: Path, migrated_file: Path) -> None:
+        self.home = folder / "home"
+        self.home.mkdir()
+        shutil.copy(migrated_file, self.home / "vezna.sqlite")
+        self.database = Database(f"sqlite:///{self.home / 'vezna.sqlite'}")
+        register_tiny(self.database, Files(str(self.home / "files")))
+        (folder / "sitecustomize.py").write_text(SILENT)
+        self.port = free_port()
+        self._said = folder / "said"
+        names = {
+            "VEZNA_HOME": str(self.home),
+            "VEZNA_WARM_SPARE": "false",
+            "VEZNA_DEVICE": "cpu",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": f"{folder}:{ROOT}",
+        }
+        with self._said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli", "up", "--port", str(self.port)],
+                cwd=ROOT,
+                env=os.environ | names,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+        until(lambda: "Stop with Ctrl+C" in self.said(), 120)
+        self.api = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}/api/v1", timeout=60)
+
+    def said(self) -> str:
+        """What it has printed."""
+        return self._said.read_text()
+
+    def family(self) -> list[psutil.Process]:
+        """Every process below it."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def node(self, command: str) -> psutil.Process | None:
+        """Its child that runs this command."""
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):
+                if command in " ".join(child.cmdline()):
+                    return child
+        return None
+
+    def end(self) -> None:
+        """Kill what is left of it."""
+        self.api.close()
+        self.database.dispose()
+        for process in [*self.family(), self.process] if self.process.poll() is None else []:
+            process.kill()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def up(tmp_path: Path, migrated_file: Path) -> Iterator[Up]:
+    """`vezna up` in a home that knows a tiny model and a small dataset."""
+    found = Up(tmp_path, migrated_file)
+    yield found
+    found.end()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_everything_with_an_open_event_stream_a_run_and_an_estimate_in_progress(up: Up) -> None:
+    run_id = up.api.post("/runs", json=spec("trains")).json()["id"]
+
+    def run() -> RunRow:
+        with up.database.reading() as session:
+            return runs.get(session, run_id)
+
+    def estimate() -> EstimateRow:
+        with up.database.reading() as session:
+            return session.get_one(EstimateRow, run().estimate_id)
+
+    until(lambda: run().reported > 0 and estimate().status == "working", 120)
+    with up.api.stream("GET", f"/runs/{run_id}/events") as stream:
+        lines = stream.iter_lines()
+        assert next(lines)
+        family = up.family()
+        os.killpg(up.process.pid, signal.SIGINT)
+        up.process.wait(120)
+        with suppress(httpx2.TransportError):
+            list(lines)  # the stream ends, however it does
+    assert psutil.wait_procs(family, 20)[1] == []
+    # Killed at the end of the grace period, neither would have been handed back.
+    assert (run().status, run().attempts) == ("queued", 0)
+    assert (estimate().status, estimate().started_at) == ("queued", None)
+    assert "Finished server process" in (up.home / "logs" / "web.log").read_text()
+
+
+@pytest.mark.slow
+def test_vezna_up_starts_each_killed_process_again_and_they_work(up: Up) -> None:
+    for command in ("-Q train", "-Q control", "app.cli web", "valkey-server"):
+        first = up.node(command)
+        assert first, command
+        first.kill()
+        until(partial(_is_another, up, command, first), 60)
+        until(lambda: _ready(up.port), 120)
+    assert up.said().count("ended and is started again") >= 4
+    run_id = up.api.post("/runs", json=spec("succeeds")).json()["id"]
+    until(lambda: up.api.get(f"/runs/{run_id}").json()["status"] == "succeeded", 180)
+
+
+def _is_another(up: Up, command: str, first: psutil.Process) -> bool:
+    again = up.node(command)
+    return again is not None and again.pid != first.pid
+
+
+def _ready(port: int) -> bool:
+    try:
+        return httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=10).is_success
+    except httpx2.TransportError:
+        return False
