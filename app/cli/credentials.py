@@ -1,7 +1,7 @@
-"""API tokens of the command line: `VEZNA_TOKEN`, else those of `vezna login`, one for each server.
+"""API tokens of the command line: `VEZNA_TOKEN` or `VEZNA_TOKEN_FILE`, else that of `vezna login` for the server.
 
-They lie in a file that only its user may read, in the user's configuration directory. A token is sent only to the
-server that gave it.
+Those of `vezna login` lie in a file that only its user may read, in the user's configuration directory; each is sent
+only to the server that gave it.
 """
 
 import json
@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import typer
 
 from app.domain.errors import Invalid
+from app.setting_values import content
 from app.settings import LOOPBACK_ADDRESSES
 
-VARIABLE = "VEZNA_TOKEN"
+VARIABLE, FILE_VARIABLE = "VEZNA_TOKEN", "VEZNA_TOKEN_FILE"
 PORTS = {"http": 80, "https": 443}
 
 
@@ -25,7 +26,18 @@ def file() -> Path:
 
 def token_for(url: str) -> str:
     """The token for a server; empty if there is none."""
-    return os.environ.get(VARIABLE, "") or stored_for(url)
+    return given() or stored_for(url)
+
+
+def given() -> str:
+    """The token of the environment, for every server; empty if there is none. Raises Invalid."""
+    token, path = os.environ.get(VARIABLE, ""), os.environ.get(FILE_VARIABLE, "")
+    if token and path:
+        raise Invalid(f"{VARIABLE} and {FILE_VARIABLE} are both set: set one of them.")
+    try:
+        return content(FILE_VARIABLE, path) if path else token
+    except ValueError as error:
+        raise Invalid(f"{error}.") from None
 
 
 def stored_for(url: str) -> str:

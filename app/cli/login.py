@@ -1,6 +1,5 @@
 """`vezna login` and `vezna logout`: the API token of the command line."""
 
-import os
 import socket
 import sys
 from typing import Annotated
@@ -36,8 +35,8 @@ def login(
     account = Client(url, token).get("/me")
     path = credentials.store(url, token)
     say(f"Logged in as {account['email']}, {account['role']}; the token is in {path}.")
-    if os.environ.get(credentials.VARIABLE):
-        say(f"{credentials.VARIABLE} is set and takes precedence over it.")
+    if credentials.given():
+        say(f"The token of {credentials.VARIABLE} or {credentials.FILE_VARIABLE} takes precedence over it.")
 
 
 def logout(url: Url = LOCAL) -> None:

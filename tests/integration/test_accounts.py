@@ -123,6 +123,9 @@ def test_the_last_use_is_written_now_and_then_with_its_address(database: Databas
         row = session.scalars(select(LoginSessionRow)).one()
         assert row.address == HERE.address
         row.seen_at = now() - sessions.SEEN_EVERY
+    assert sessions.authenticate(database, secret, elsewhere, used=False) is not None
+    with database.reading() as session:
+        assert session.scalars(select(LoginSessionRow)).one().address == HERE.address
     sessions.authenticate(database, secret, elsewhere)
     with database.reading() as session:
         row = session.scalars(select(LoginSessionRow)).one()

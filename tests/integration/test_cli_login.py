@@ -38,6 +38,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Ite
 def run(server: tuple[str, Installation], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs a command at the server, with a configuration directory of the test's own; its exit status."""
     monkeypatch.delenv(credentials.VARIABLE, raising=False)
+    monkeypatch.delenv(credentials.FILE_VARIABLE, raising=False)
     monkeypatch.setattr(typer, "get_app_dir", lambda name: str(tmp_path / name))
     return lambda *arguments: vezna(monkeypatch, *arguments, "--url", server[0])
 
@@ -121,3 +122,21 @@ def test_a_token_goes_only_to_the_server_that_gave_it(run: Run) -> None:
         False,
         False,
     ]
+
+
+def test_a_token_is_read_from_a_file(
+    server: tuple[str, Installation],
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "token"
+    monkeypatch.setenv(credentials.FILE_VARIABLE, str(file))
+    assert run("list") == 1
+    assert f"VEZNA_TOKEN_FILE={file} cannot be read" in capsys.readouterr().err
+    file.write_text(server[1].token(Role.VIEWER) + "\n")
+    assert run("list") == 0
+    monkeypatch.setenv(credentials.VARIABLE, "vezna_another")
+    assert run("list") == 1
+    assert "are both set" in capsys.readouterr().err

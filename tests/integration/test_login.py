@@ -68,6 +68,7 @@ def test_a_login_leads_to_the_page_that_was_asked_for_and_a_logout_ends_it(insta
     answer = browser.post("/logout", headers=OWN_PAGE)
 
     assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    assert answer.headers["clear-site-data"] == '"cache"'
     browser.cookies.set(COOKIE, kept)
     assert browser.get("/runs").status_code == 303
 

@@ -56,8 +56,8 @@ def begin(session: Session, user: UserRow, visitor: Visitor) -> str:
     return secret
 
 
-def authenticate(db: Database, secret: str, visitor: Visitor) -> Identity | None:
-    """The user of a session; None if it has ended. One query, and a write every `SEEN_EVERY`."""
+def authenticate(db: Database, secret: str, visitor: Visitor, *, used: bool = True) -> Identity | None:
+    """The user of a session; None if it has ended. One query, and a write every `SEEN_EVERY` if that counts as use."""
     if not credentials.is_secret(secret):
         return None
     at = now()
@@ -66,7 +66,7 @@ def authenticate(db: Database, secret: str, visitor: Visitor) -> Identity | None
     if pair is None or pair[0].expires_at <= at or pair[0].seen_at <= at - IDLE:
         return None
     row, user = pair
-    if row.seen_at <= at - SEEN_EVERY:
+    if used and row.seen_at <= at - SEEN_EVERY:
         with db.transaction() as session:
             login_sessions.seen(session, row.id, at, visitor.address, visitor.user_agent)
     return Identity(user.id, user.email, user.name, user.role, SCOPES[user.role], session_id=row.id)

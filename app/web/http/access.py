@@ -148,8 +148,9 @@ class Access:
         server = scope.get("server")
         return self.open_port is not None and server is not None and server[1] == self.open_port
 
-    async def identify(self, request: Request) -> Identity | None:
-        """The user of a request by its token, else by its cookie; None if neither is valid."""
+    async def identify(self, request: Request, *, used: bool = True) -> Identity | None:
+        """The user of a request by its token, else by its cookie; None if neither is valid. `used`: whether this keeps
+        a session from ending by disuse."""
         visitor = visitor_of(request)
         if "authorization" in request.headers:
             kind, _space, token = request.headers["authorization"].partition(" ")
@@ -159,7 +160,7 @@ class Access:
         secret = request.cookies.get(session_cookie(request))
         if secret is None:
             return None
-        return await run_in_threadpool(sessions.authenticate, self.database(), secret, visitor)
+        return await run_in_threadpool(sessions.authenticate, self.database(), secret, visitor, used=used)
 
 
 def _is_own_page(headers: Headers) -> bool:
@@ -215,7 +216,7 @@ class _CheckedStream:
 
     async def _may_go_on(self) -> bool:
         try:
-            identity = await self.access.identify(self.request)
+            identity = await self.access.identify(self.request, used=False)
         except DATABASE_AWAY:
             return True  # nothing can be read then either
         return identity is not None and identity.may(policy.Scope.READ)

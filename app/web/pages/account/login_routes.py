@@ -74,6 +74,7 @@ def log_out(request: Request, db: Db, own_id: OwnId) -> Response:
             sessions.end(session, own_id, identity.session_id)
     answer = RedirectResponse("/login", 303)
     drop_cookie(request, answer)
+    answer.headers["Clear-Site-Data"] = '"cache"'  # or the browser's Back would still show pages
     return answer
 
 
