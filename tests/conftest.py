@@ -163,7 +163,7 @@ def new_postgres_database(server: str, template: str = "template1") -> str:
     """URL of a new database on a server, as empty as its template."""
     name = f"test_{os.getpid()}_{next(_databases)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')  # the faster one here
     return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
