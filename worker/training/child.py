@@ -23,7 +23,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import FrameType, ModuleType
 
 from worker.children.child import BACKGROUND_NICENESS, EXIT_ABANDONED, EXIT_STOPPED, die_with_parent
@@ -33,8 +35,10 @@ from worker.training.protocol import Channel, Handover
 class Supervisor:
     """The supervisor's messages on stdin, read in a separate thread, since imports and steps take time."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_job: Callable[[], None]) -> None:
+        """`on_job` is called when the job is there."""
         self.stop = threading.Event()
+        self._on_job = on_job
         self._handed: queue.SimpleQueue[Handover] = queue.SimpleQueue()
         self._has_job = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -87,15 +91,44 @@ class Supervisor:
         os.close(errors)
         os.chdir(handover.directory)
         self._has_job = True
+        self._on_job()
         self._handed.put(handover)
         return handover.lease_seconds
 
 
-def import_execution(*, modestly: bool) -> ModuleType:
-    """Import everything that a run needs. `modestly`: at low priority, because no run waits for it, while a
+class Import:
+    """The import of everything that a run needs. `modestly`: at low priority, because no run waits for it, while a
     run may be training with its steps timed. Only Linux has a priority per thread; elsewhere it is unchanged."""
-    if modestly and sys.platform.startswith("linux"):
-        os.nice(BACKGROUND_NICENESS)
+
+    def __init__(self, *, modestly: bool) -> None:
+        self._modestly = modestly and sys.platform.startswith("linux")
+        self._thread = 0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> ModuleType:
+        """Import it in this thread."""
+        with self._lock:
+            if self._modestly:
+                os.nice(BACKGROUND_NICENESS)
+                self._thread = threading.get_native_id()
+        try:
+            return import_execution()
+        finally:
+            with self._lock:
+                self._thread = 0
+
+    def hurry(self) -> None:
+        """A run waits for it: give its thread the priority of the calling one. The kernel allows that to root, or
+        within RLIMIT_NICE; otherwise the priority stays low."""
+        with self._lock:
+            self._modestly = False
+            if self._thread:
+                with suppress(PermissionError, ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, self._thread, os.getpriority(os.PRIO_PROCESS, 0))
+
+
+def import_execution() -> ModuleType:
+    """Import the libraries, which takes seconds."""
     return importlib.import_module("worker.training.execution")
 
 
@@ -103,11 +136,12 @@ def main() -> int:
     """Import the libraries, wait for a job and run it; returns the exit status."""
     die_with_parent()
     ahead = not select.select([0], [], [], 0)[0]
-    channel, supervisor = Channel(), Supervisor()
+    imported = Import(modestly=ahead)
+    channel, supervisor = Channel(), Supervisor(imported.hurry)
     # Imported by name and late: it takes seconds, during which the supervisor must already be heard and library output
     # must not be parsed as reports. In a thread with its own low priority: the run keeps the normal one.
     with ThreadPoolExecutor(1) as pool:
-        execution = pool.submit(import_execution, modestly=ahead).result()
+        execution = pool.submit(imported).result()
     status: int = execution.execute(supervisor.job().job, channel, supervisor.stop)
     return status
 
