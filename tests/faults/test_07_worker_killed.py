@@ -28,7 +28,7 @@ STUDY: dict[str, Any] = {
         {"method": {"kind": "full"}},
         {"method": {"kind": "lora", "r": 2, "target_modules": ["query", "value"]}},
     ],
-    "seeds": [0, 1],
+    "seeds": [0],
     "training": {"num_train_epochs": 60, "per_device_train_batch_size": 8, "max_length": 16},
     "margin_points": 5,
 }
@@ -86,7 +86,7 @@ def test_a_study_whose_worker_is_killed_ends_in_a_verdict_with_every_step_once(r
     until(lambda: api.get(f"/studies/{study['id']}").json()["status"] == "finished", 270)
 
     weighed = api.get(f"/studies/{study['id']}/comparison").json()
-    assert [arm["statuses"] for arm in weighed["arms"]] == [{"succeeded": 2}, {"succeeded": 2}]
+    assert [arm["statuses"] for arm in weighed["arms"]] == [{"succeeded": 1}, {"succeeded": 1}]
     verdict = weighed["arms"][1]["verdict"]  # a tiny model may lose to a baseline: then no arm is tested
     assert verdict["kind"] in ("within", "better", "worse", "undecided") or verdict["reason"] == "not_tested"
     run = api.get(f"/runs/{first}").json()
