@@ -48,18 +48,20 @@ TINY_FACTS = ModelFacts(
 
 
 LONGEST = (
+    "test_accessibility.py",
     "test_study_from_form.py",
     "test_nine_methods.py",
+    "test_estimate.py",
     "test_soak.py",
-    "test_accessibility.py",
     "test_gpus.py",
     "test_verdict_simulated.py",
-    "test_07_worker_killed.py",
     "test_gpu_session.py",
     "test_object_store.py",
     "test_behaviours.py",
     "test_deployment.py",
     "test_trainer.py",
+    "test_methods.py",
+    "test_07_worker_killed.py",
     "test_embedded.py",
     "test_packaged_models.py",
 )
