@@ -1,12 +1,9 @@
 """Whoever comes: every route is closed unless it is listed, and roles, scopes and cookies hold on all of them."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
-from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from app.domain.accounts.policy import Role, Scope
@@ -14,6 +11,7 @@ from app.services.accounts import users as user_service
 from app.settings import Settings
 from app.store.tables import UserRow
 from app.web.http.access import needed
+from tests.access_table import FILE, filled_in, routes, table
 from tests.accounts import OWN_PAGE, Installation
 
 PUBLIC = {
@@ -40,21 +38,6 @@ def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) ->
     found.database.dispose()
 
 
-def routes(app: FastAPI) -> list[tuple[str, str]]:
-    """Method and path of every route, but for mounts; that of the description too."""
-    return [
-        (method, route.path)
-        for route in iter_route_contexts(app.routes)
-        if route.path is not None
-        for method in sorted((route.methods or {"GET"}) - {"HEAD", "OPTIONS"})
-    ]
-
-
-def filled_in(path: str) -> str:
-    """A path with values for its parameters."""
-    return re.sub(r"\{(\w+)(:\w+)?\}", lambda match: "1", path)
-
-
 def test_every_route_is_closed_to_anonymous_visitors_unless_it_is_listed(installation: Installation) -> None:
     client, walked = installation.anonymous(), routes(installation.app)
     assert len(walked) > 150
@@ -71,6 +54,11 @@ def test_every_route_is_closed_to_anonymous_visitors_unless_it_is_listed(install
             assert answer.headers["www-authenticate"].startswith("Bearer"), (method, path)
             assert answer.headers["content-type"] == "application/problem+json", (method, path)
     assert answering == PUBLIC
+
+
+def test_every_route_lets_each_kind_of_client_through_as_listed(installation: Installation) -> None:
+    """A new route needs a line in the file: `python -m tests.access_table` writes it."""
+    assert table(installation).splitlines() == FILE.read_text().splitlines()
 
 
 def test_a_path_without_a_route_is_closed_too(installation: Installation) -> None:

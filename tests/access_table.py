@@ -1,0 +1,98 @@
+"""Whether each route lets each kind of client through: `tests/data/access.csv` holds what is expected.
+
+python -m tests.access_table      writes the file anew; read the difference before you commit it
+
+pass      the request reaches the route
+login     401, or the login page
+refuse    403
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from fastapi.testclient import TestClient
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.domain.accounts.policy import Role
+from app.domain.accounts.policy import Scope as TokenScope
+from app.settings import Settings
+from app.store import migrate
+from app.store.session import Database
+from app.web.http.access import Access
+from tests.accounts import Installation
+
+FILE = Path(__file__).parent / "data" / "access.csv"
+RESULTS = {204: "pass", 303: "login", 401: "login", 403: "refuse"}
+
+
+def routes(app: FastAPI) -> list[tuple[str, str]]:
+    """Method and path of every route, but for mounts; that of the description too."""
+    return [
+        (method, route.path)
+        for route in iter_route_contexts(app.routes)
+        if route.path is not None
+        for method in sorted((route.methods or {"GET"}) - {"HEAD", "OPTIONS"})
+    ]
+
+
+def filled_in(path: str) -> str:
+    """A path with values for its parameters."""
+    return re.sub(r"\{(\w+)(:\w+)?\}", "1", path)
+
+
+async def _reached(scope: Scope, receive: Receive, send: Send) -> None:
+    await Response(status_code=204)(scope, receive, send)
+
+
+def clients(installation: Installation) -> Iterator[tuple[str, TestClient]]:
+    """A client of each kind, of a server on which every admitted request is answered 204."""
+    installed = {
+        "anonymous": installation.anonymous(),
+        **{role.value: installation.browser(role) for role in Role},
+        **{f"token {scope.value}": installation.program(Role.ADMIN, scope) for scope in TokenScope},
+        "viewer's token": installation.program(Role.VIEWER),
+    }
+    gate = Access(_reached, lambda: installation.database, required=True)
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate(scope | {"app": installation.app}, receive, send)  # pages of errors ask it for the key of forms
+
+    for name, known in installed.items():
+        client = TestClient(guarded, base_url="http://127.0.0.1", headers=known.headers, follow_redirects=False)
+        client.cookies = known.cookies
+        yield name, client
+
+
+def table(installation: Installation) -> str:
+    """The results as CSV: a line for each route, a column for each kind of client."""
+    columns = dict(clients(installation))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "path", *columns])
+    for method, path in sorted(set(routes(installation.app)), key=lambda route: (route[1], route[0])):
+        answers = (client.request(method, filled_in(path)).status_code for client in columns.values())
+        writer.writerow([method, path, *(RESULTS[status] for status in answers)])
+    return text.getvalue()
+
+
+def main() -> None:
+    """Write the file."""
+    with TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder), login="required")
+        database = Database(settings.database)
+        migrate.upgrade(database)
+        database.dispose()
+        installation = Installation(settings)
+        FILE.write_text(table(installation))
+        installation.database.dispose()
+
+
+if __name__ == "__main__":
+    main()
