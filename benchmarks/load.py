@@ -41,6 +41,8 @@ from tests.filled import add_study, fill, succeed, three_arms
 
 STUDIES = 50
 STREAMS = 1000
+AT_ONCE = 50
+"""Streams that are opened at a time."""
 CONNECTIONS = 4096
 
 
@@ -152,7 +154,9 @@ def _work(database: Database, running: RunRow, stop: threading.Event) -> None:
 async def _round(port: int, load: Load, running: RunRow, seconds: float) -> Round:
     seen = Round()
     watched = (f"/api/v1/runs/{running.id}/events", f"/api/v1/studies/{running.study_id}/events")
-    opened = [await _opened(port, watched[number % 2], seen) for number in range(load.streams)]
+    opened: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    for _ in range(0, load.streams, AT_ONCE):
+        opened += await asyncio.gather(*(_opened(port, watched[number % 2], seen) for number in range(AT_ONCE)))
     until = time.perf_counter() + seconds
     async with asyncio.TaskGroup() as group:
         watching = [group.create_task(_watch(reader, seen)) for reader, _writer in opened]
