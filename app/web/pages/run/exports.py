@@ -1,6 +1,6 @@
 """The exports of a run: a section of its page, which is fetched again while a worker writes one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,8 +12,8 @@ from app.domain.comparison.export_gate import ExportGate
 from app.domain.models.exports import ExportFormat
 from app.services import model_exports as service
 from app.services.model_exports import Offer
-from app.store.queries import model_exports, runs
-from app.store.tables import ModelExportRow
+from app.store.queries import base_models, datasets, model_exports, runs
+from app.store.tables import ModelExportRow, RunRow
 from app.web.bars import MarginScale
 from app.web.format import file_size
 from app.web.forms.once import OnceByForm
@@ -21,6 +21,7 @@ from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
 from app.web.i18n import gettext as _
 from app.web.templating import Render
 from app.web.text.exports import format_title, gate_difference
+from app.web.text.snippets import Export, loading_code
 
 router = APIRouter(prefix="/runs/{run_id:int}/exports", include_in_schema=False)
 
@@ -37,17 +38,20 @@ class RunExports:
     """The method's, for its colour."""
     margin: float
     """Of the study, or the default one, in the metric's unit."""
+    code: Mapping[int, str]
+    """Python that loads an export, by its id; only for those that have ended well."""
 
     @classmethod
     def of(cls, session: Session, run_id: int) -> "RunExports":
         """From the store."""
-        run = runs.get(session, run_id)
+        run, rows = runs.get(session, run_id), model_exports.of_run(session, run_id)
         return cls(
             run_id,
-            rows=model_exports.of_run(session, run_id),
+            rows=rows,
             offers=service.offers(session, run),
             family="" if run.imported else run.spec.method.facts.family,
             margin=service.margin(session, run),
+            code={row.id: code for row in rows if row.status == "succeeded" and (code := _code(session, run, row))},
         )
 
     def scale(self, gate: ExportGate) -> MarginScale:
@@ -74,6 +78,17 @@ class RunExports:
             for offer in self.offers
             if offer.format not in taken and not offer.refused
         ]
+
+
+def _code(session: Session, run: RunRow, row: ModelExportRow) -> str:
+    model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
+    assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
+    hub = model.source == "hub"
+    facts = dataset.facts
+    folder, place = f"run-{run.id}-{row.format}", model.location if hub else f"path/to/{model.name}"
+    return loading_code(
+        Export(row.form, run.spec, folder, place, model.pinned if hub else "", facts.labels, facts.format)
+    )
 
 
 @router.get("")

@@ -1,6 +1,7 @@
 """The exports on a run's page: what can be exported, what a worker is writing, and what the gate says."""
 
 import re
+from html import unescape
 
 import pytest
 from fastapi.testclient import TestClient
@@ -78,6 +79,18 @@ def test_the_gate_is_said_in_words(full: TestClient, result: ExportGate, words: 
     assert f'href="/api/v1/exports/{export_id}/archive"' in text
     full.post(f"/runs/{SUCCEEDED}/exports/{export_id}/delete")
     assert f"/exports/{export_id}/" not in section(full)
+
+
+def test_an_export_can_be_loaded_with_code_that_is_there_to_copy(full: TestClient) -> None:
+    with database_of(full).transaction() as session:
+        add(session, SUCCEEDED, ExportFormat.MERGED_BFLOAT16, "succeeded", PASS)
+        add(session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "running")
+    text = full.get(f"/runs/{SUCCEEDED}").text
+    assert text.count("Load Merged, bfloat16 in Python") == 1 and "Load Merged, float32 in Python" not in text
+    [code] = re.findall(r'<pre class="code" id="export-\d+-python" tabindex="0">(.*?)</pre>', text, re.DOTALL)
+    compile(unescape(code), "snippet", "exec")
+    assert f"run-{SUCCEEDED}-merged-bfloat16" in code
+    assert full.get("/static/js/copy.js").status_code == 200 and "copy.js" in text
 
 
 @pytest.mark.parametrize("action", ["cancel", "delete"])
