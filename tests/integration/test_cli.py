@@ -146,7 +146,7 @@ def test_a_setting_that_is_wrong_is_named(
     monkeypatch.setenv("VEZNA_HOME", str(tmp_path))
     monkeypatch.setenv("VEZNA_HOST", "0.0.0.0")
     assert vezna(monkeypatch, "up") == 1
-    assert "would open the server to the network" in capsys.readouterr().err
+    assert "would open VEZNA_HOST=0.0.0.0 to the network" in capsys.readouterr().err
     monkeypatch.setenv("VEZNA_HOST", "127.0.0.1")
     monkeypatch.setenv("VEZNA_PORT", "many")
     assert vezna(monkeypatch, "up") == 1
@@ -223,7 +223,7 @@ def test_the_web_server_alone_does_not_start_on_an_empty_database_nor_on_an_open
     assert "Run: vezna migrate" in capsys.readouterr().err
     monkeypatch.setenv("VEZNA_HOST", "0.0.0.0")
     assert vezna(monkeypatch, "web") == 1
-    assert "would open the server to the network" in capsys.readouterr().err
+    assert "would open VEZNA_HOST=0.0.0.0 to the network" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["localhost, vezna.example,[::1]", '["localhost", "vezna.example", "[::1]"]'])
