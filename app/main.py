@@ -28,7 +28,7 @@ from app.web.http.gate import Gate
 from app.web.http.kept import KeptPages
 from app.web.http.limits import LimitedRate
 from app.web.http.metrics_port import MetricsPort
-from app.web.http.security import KnownHost, SameOrigin
+from app.web.http.security import KnownHost, NoControlCharacters, SameOrigin
 from app.web.http.static import mount
 from app.web.http.timing import Timed
 from app.web.pages.routers import API_ROUTERS, ROUTERS
@@ -106,6 +106,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if probes_at is not None:
         app.add_middleware(MetricsPort, port=probes_at)
     app.add_middleware(LimitedRate, a_minute=settings.requests_per_minute)
+    app.add_middleware(NoControlCharacters)
     app.add_middleware(KnownHost, names=settings.hosts, addresses_at=probes_at)
     app.add_middleware(Timed)
     return app

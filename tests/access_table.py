@@ -42,9 +42,9 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     ]
 
 
-def filled_in(path: str) -> str:
-    """A path with values for its parameters."""
-    return re.sub(r"\{(\w+)(:\w+)?\}", "1", path)
+def filled_in(path: str, value: str = "1") -> str:
+    """A path with a value for its parameters."""
+    return re.sub(r"\{(\w+)(:\w+)?\}", value, path)
 
 
 async def _reached(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -59,6 +60,32 @@ def test_every_route_is_closed_to_anonymous_visitors_unless_it_is_listed(install
 def test_every_route_lets_each_kind_of_client_through_as_listed(installation: Installation) -> None:
     """A new route needs a line in the file: `python -m tests.access_table` writes it."""
     assert table(installation).splitlines() == FILE.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    "value", ["1%0A", "%0A1", "1%0D", "%201", "1%20", "+1", "1%00", "1%E2%80%A8", "1%C2%85", "a%3Fb"]
+)
+def test_another_spelling_of_a_parameter_needs_the_same(installation: Installation, value: str) -> None:
+    """Else a request escapes its need: a route takes `2` with a newline for 2."""
+    for method, path in routes(installation.app):
+        assert needed(method, unquote(filled_in(path, value))) == needed(method, filled_in(path)), (method, path)
+
+
+@pytest.mark.parametrize("sign", ["%00", "%0A", "%0D", "%7F", "%C2%85"])
+def test_a_member_reaches_no_route_by_control_characters(installation: Installation, sign: str) -> None:
+    member = installation.browser(Role.MEMBER)
+    for method, path in routes(installation.app):
+        for spelling in {filled_in(path, f"1{sign}"), filled_in(path, f"{sign}1"), filled_in(path) + sign}:
+            if spelling != filled_in(path):
+                assert member.request(method, spelling).status_code == 400, (method, spelling)
+
+
+def test_a_member_does_not_become_admin_by_another_spelling_of_an_id(installation: Installation) -> None:
+    member, own = installation.browser(Role.MEMBER), installation.ids[Role.MEMBER]
+    for spelling in (f"{own}%0A", f"%0A{own}", f"{own}%20", f"%20{own}", f"+{own}", f"0{own}", f"{own}.0"):
+        answer = member.post(f"/users/{spelling}/role", data={"role": "admin"})
+        assert answer.status_code in (400, 403), spelling
+    assert member.get("/users").status_code == 403
 
 
 def test_a_path_without_a_route_is_closed_too(installation: Installation) -> None:

@@ -120,7 +120,8 @@ def test_no_file_is_answered_with_a_mistake(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["/models/a%00b", "/models/a%00b/map", "/api/v1/models/a%00b", "/api/v1/datasets/a%00b"]
+    "address",
+    ["/models/a%E2%80%AEb", "/models/a%E2%80%AEb/map", "/api/v1/models/a%E2%80%AEb", "/api/v1/datasets/a%E2%80%AEb"],
 )
 def test_a_name_in_an_address_that_nothing_can_have_is_refused(api: TestClient, address: str) -> None:
     answer = api.get(f"http://127.0.0.1{address}")

@@ -69,12 +69,20 @@ def test_an_artifact_whose_file_is_gone_is_a_404(api: TestClient, registered: Da
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 
 
+def test_a_path_with_control_characters_is_refused(api: TestClient) -> None:
+    for sign in ("%00", "%09", "%0A", "%0D", "%1F", "%7F", "%C2%85"):
+        answer = api.get(f"runs/1{sign}")
+        assert answer.status_code == 400 and "control characters" in answer.json()["detail"], sign
+        assert "control characters" in api.get(f"{ROOT}/studies{sign}").text, sign
+    assert api.get("models/a%20b").status_code == 404
+
+
 def test_a_nul_in_an_address_is_no_mistake_of_ours(api: TestClient) -> None:
-    assert api.get("models/a%00b").status_code == 422
-    assert api.get("datasets/a%00b").status_code == 422
+    assert api.get("models/a%00b").status_code == 400
+    assert api.get("datasets/a%00b").status_code == 400
     assert api.get("runs?method=a%00b").status_code == 422
     assert api.get(f"{ROOT}/runs?method=a%00b&status=%00&study=%00&sort=%00").status_code == 200
-    assert api.get(f"{ROOT}/a%00b").status_code == 404
+    assert api.get(f"{ROOT}/a%00b").status_code == 400
 
 
 def test_runs_of_an_unknown_method_are_not_an_empty_list(api: TestClient) -> None:

@@ -4,7 +4,7 @@ Where login is required, a path is closed unless `PUBLIC` names it. A request is
 header `Authorization`, else by the cookie of a browser session; a request with a token never uses its cookie.
 
     path                     needs
-    PUBLIC                   nothing; at the port of the probes, if they have one, no path needs anything
+    PUBLIC, LINKS, /static/  nothing; at the port of the probes, if they have one, no path needs anything
     ACCOUNT                  a session, of any role (only `OF_TOKENS` also take a token)
     ADMIN                    the scope admin
     everything else          the scope read for GET and HEAD, otherwise the scope run
@@ -13,7 +13,6 @@ What a scope is, and which role has it, is in `app.domain.accounts.policy`.
 """
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -36,11 +35,12 @@ from app.web.http.csrf import session_cookie
 from app.web.http.errors import DATABASE_AWAY, answer_to, database_away, wants_json
 from app.web.http.security import SAFE_METHODS
 
-PUBLIC = re.compile(r"/static/.+|/livez|/readyz|/login|/first-admin/[^/]+|/password/[^/]+|/api/v1/login")
-ACCOUNT = re.compile(r"/logout|/account(/.*)?|/api/v1/me(/.*)?")
-OF_TOKENS = re.compile(r"/api/v1/me(/.*)?")
-ADMIN = re.compile(r"/users(/.*)?")
-EVENTS = re.compile(r"/api/v1/.+/events")
+PUBLIC = ("/livez", "/readyz", "/login", "/api/v1/login")
+LINKS = ("/first-admin", "/password")
+"""What precedes the secret of a link that works once."""
+ACCOUNT = ("/logout", "/account", "/api/v1/me")
+OF_TOKENS = ("/api/v1/me",)
+ADMIN = ("/users",)
 CHECK_SECONDS = 30.0
 """How often an open event stream is authenticated again."""
 
@@ -49,13 +49,24 @@ Need = Literal["nothing", "account"] | policy.Scope
 
 def needed(method: str, path: str) -> Need:
     """What a request needs."""
-    if PUBLIC.fullmatch(path):
+    above, _slash, last = path.rpartition("/")
+    if path in PUBLIC or path.startswith("/static/") or (above in LINKS and last):
         return "nothing"
-    if ACCOUNT.fullmatch(path):
+    if _is_at(path, ACCOUNT):
         return "account"
-    if ADMIN.fullmatch(path):
+    if _is_at(path, ADMIN):
         return policy.Scope.ADMIN
     return policy.Scope.READ if method in SAFE_METHODS else policy.Scope.RUN
+
+
+def _is_at(path: str, places: tuple[str, ...]) -> bool:
+    """Whether a path is one of the places or below it. By prefix, since a route may match what a regular expression
+    does not (`.` is no newline)."""
+    return any(path == place or path.startswith(f"{place}/") for place in places)
+
+
+def _is_stream(path: str) -> bool:
+    return path.startswith("/api/v1/") and path.endswith("/events")
 
 
 def identity_of(scope: Mapping[str, object]) -> Identity | None:
@@ -114,7 +125,7 @@ class Access:
             await database_away(request, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["identity"] = identity
-        if self.required and EVENTS.fullmatch(scope["path"]):
+        if self.required and _is_stream(scope["path"]):
             await _CheckedStream(self, request).run(receive, send)
             return
         await self.app(scope, receive, send)
@@ -136,7 +147,7 @@ class Access:
                 _("This needs a login. A program sends an API token in the header Authorization: Bearer vezna_….")
             )
         if need == "account":
-            if identity.token_id is not None and not OF_TOKENS.fullmatch(path):
+            if identity.token_id is not None and not _is_at(path, OF_TOKENS):
                 raise Forbidden(_("An API token cannot change an account. Log in with a browser."))
         elif not identity.may(need):
             raise Forbidden(identity.refusal(need))
