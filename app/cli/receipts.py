@@ -2,7 +2,7 @@
 
 import hashlib
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any, cast
 
@@ -46,13 +46,43 @@ def verify(
 def _read(place: Path) -> tuple[bytes, dict[str, str] | None]:
     """A receipt, and the SHA-256 of each file beside it; None for a receipt alone. Raises Invalid and OSError."""
     if place.is_dir():
-        files = ((path.relative_to(place).as_posix(), path) for path in sorted(place.rglob("*")) if path.is_file())
-        return _contents(place, ((name, path.open("rb")) for name, path in files))
+        return _contents(place, _in_folder(place))
     if not tarfile.is_tarfile(place):
         return place.read_bytes(), None
-    with tarfile.open(place) as tar:
-        members = ((member.name.partition("/")[2], tar.extractfile(member)) for member in tar)
-        return _contents(place, ((name, file) for name, file in members if file is not None))
+    try:
+        with tarfile.open(place, "r:") as tar:
+            return _contents(place, _in_archive(place, tar))
+    except tarfile.TarError as error:
+        raise Invalid(_("%(place)s is damaged or incomplete. Download it again.", place=str(place))) from error
+
+
+def _in_folder(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise Invalid(_("%(name)s is no file but a link. Verify a copy that has none.", name=name))
+        if path.is_file():
+            yield name, path.open("rb")
+
+
+def _in_archive(place: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files of the archive's one folder, each name once: what is checked is what is unpacked."""
+    names, roots = set[str](), set[str]()
+    for member in tar:
+        root, _slash, name = member.name.partition("/")
+        roots.add(root)
+        if name in names or len(roots) > 1 or not (member.isreg() or member.isdir()):
+            raise Invalid(
+                _(
+                    "%(place)s is no archive of an export: it has %(name)s twice, outside of its folder, or as a link.",
+                    place=str(place),
+                    name=member.name,
+                )
+            )
+        names.add(name)
+        file = tar.extractfile(member) if member.isreg() else None
+        if file is not None:
+            yield name, file
 
 
 def _contents(place: Path, files: Iterable[tuple[str, IO[bytes]]]) -> tuple[bytes, dict[str, str]]:

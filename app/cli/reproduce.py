@@ -33,7 +33,8 @@ def reproduce(
     found = next(one for one in client.get(f"/runs/{run}/reproductions") if one["run_id"] == again)
     if found["result"] is None:
         raise VeznaError(
-            f"Run {again} is {found['status']}, so there is nothing to compare: {client.address}/runs/{again}"
+            f"Run {again} ({found['status']}) has no score on the same test items, so there is nothing to compare: "
+            f"{client.address}/runs/{again}"
         )
     result = Reproduction.model_validate(found["result"])
     show(found, as_json, lambda _: lines(run, again, result))
@@ -47,7 +48,7 @@ def lines(run: int, again: int, result: Reproduction) -> list[str]:
         ReproductionOutcome.IDENTICAL: "Identical: every test item has the same score.",
         ReproductionOutcome.WITHIN: "Reproduced: the score lies where that of another seed would.",
         ReproductionOutcome.OUTSIDE: "Not reproduced: the seed alone does not explain the difference.",
-        ReproductionOutcome.UNKNOWN: "Undecided: the run has one seed only, so what a seed changes is unknown.",
+        ReproductionOutcome.UNKNOWN: "Unknown: the arm has one seed only, so nothing says what another would change.",
     }[result.outcome]
     interval = (
         f" {result.seeds} seeds predict {percent(result.low)} to {percent(result.high)}."

@@ -129,12 +129,15 @@ class Envelope(_Value):
 
     @classmethod
     def parse(cls, text: bytes) -> Self:
-        """From the contents of a file. Raises Invalid."""
+        """From the contents of a file, which must be `encoded` to the last byte. Raises Invalid."""
         try:
-            return cls.model_validate_json(text)
+            envelope = cls.model_validate_json(text)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise Invalid(_("This is not a receipt (%(where)s).", where=where or "no JSON")) from error
+        if envelope.encoded != text:
+            raise Invalid(_("The receipt has been changed: Vezna writes it without spaces, and each field once."))
+        return envelope
 
     @property
     def encoded(self) -> bytes:

@@ -22,7 +22,7 @@ class Repeated:
 
     run: RunRow
     result: Reproduction | None
-    """None until it has succeeded."""
+    """None until it has succeeded, or without a score on the same test items."""
 
 
 def spec_of(session: Session, run_id: int) -> RunSpec:

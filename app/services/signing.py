@@ -30,14 +30,13 @@ KEY_FILE = "receipts.pem"
 def signing_key(settings: Settings) -> Ed25519PrivateKey:
     """The key, which is made when it is first needed. Raises Unavailable if the file cannot be written or read."""
     file = settings.home / KEY_FILE
-    new = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     remedy = _(
-        "Write one with `openssl genpkey -algorithm ed25519 -out %(name)s`, and give it to the web server as %(file)s.",
+        "Make a key with `openssl genpkey -algorithm ed25519 -out %(name)s`, and put it at %(file)s.",
         name=KEY_FILE,
         file=str(file),
     )
     try:
-        key = load_pem_private_key(read_or_write(file, new), password=None)
+        key = load_pem_private_key(read_or_write(file, _new_key), password=None)
     except OSError as error:
         why = error.strerror or str(error)
         text = _("%(file)s cannot be read or written (%(why)s), so no receipt can be signed.", file=str(file), why=why)
@@ -49,6 +48,10 @@ def signing_key(settings: Settings) -> Ed25519PrivateKey:
         text = _("%(file)s holds a key of another kind than Ed25519, so no receipt can be signed.", file=str(file))
         raise Unavailable(Message.joined([text, remedy]))
     return key
+
+
+def _new_key() -> bytes:
+    return Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def public_pem(key: Ed25519PublicKey) -> str:

@@ -2,17 +2,18 @@
 
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 
-def read_or_write(file: Path, new: bytes) -> bytes:
-    """The key in a file, which is written with `new` if it does not exist. Processes that begin together read the same
-    key. Raises OSError."""
+def read_or_write(file: Path, new: Callable[[], bytes]) -> bytes:
+    """The key in a file, which is written with a `new` one if it does not exist. Processes that begin together read
+    the same key. Raises OSError."""
     with suppress(FileNotFoundError):
         return file.read_bytes()
     with suppress(FileExistsError):
-        _write_once(file, new)
+        _write_once(file, new())
     return file.read_bytes()
 
 

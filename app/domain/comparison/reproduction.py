@@ -1,11 +1,12 @@
 """A run that was trained again with the same spec and seed, judged by what seeds alone change.
 
     prediction interval    mean ± t(k − 1) · s · √(1 + 1/k), from the scores of the arm's k seeds: where the score of
-                           one more run of this arm lies, with 95 % confidence
+                           one more run of this arm lies, with 95 % confidence; s is one item's share at least, since
+                           seeds that agree on N items may still differ on one more
 
     identical   every test item has the same score
     within      the score lies in the interval: no further off than another seed would be
-    outside     it does not: something else than the seed has changed
+    outside     the score lies outside of it: the seed alone does not explain the difference
     unknown     only one seed was trained, so there is no interval
 
 Same seed does not mean same result: on a GPU, sums depend on the order of their terms, and another library version or
@@ -63,7 +64,7 @@ def reproduction(first: Scores, again: Scores, seed_scores: Sequence[float], *, 
     first run's among them. ValueError if the items do not fit each other."""
     interval = difference(again[None, :], first[None, :], CONFIDENCE)
     same = int(np.sum(again == first))
-    bounds = prediction_interval(seed_scores)
+    bounds = prediction_interval(seed_scores, len(first))
     score = float(np.mean(again))
     if same == len(first):
         outcome = ReproductionOutcome.IDENTICAL
@@ -87,11 +88,12 @@ def reproduction(first: Scores, again: Scores, seed_scores: Sequence[float], *, 
     )
 
 
-def prediction_interval(scores: Sequence[float]) -> tuple[float, float] | None:
-    """Where the next score lies with 95 % confidence, within 0 and 1; None from fewer than two."""
+def prediction_interval(scores: Sequence[float], items: int) -> tuple[float, float] | None:
+    """Where the next score on as many items lies with 95 % confidence, within 0 and 1; None from fewer than two."""
     if len(scores) < 2:
         return None
     values = np.asarray(scores, dtype=np.float64)
-    half = student(CONFIDENCE, len(values) - 1) * float(values.std(ddof=1)) * sqrt(1 + 1 / len(values))
+    deviation = max(float(values.std(ddof=1)), 1 / items)
+    half = student(CONFIDENCE, len(values) - 1) * deviation * sqrt(1 + 1 / len(values))
     mean = float(values.mean())
     return max(mean - half, 0.0), min(mean + half, 1.0)

@@ -24,7 +24,7 @@ class ReproductionOut(BaseModel):
     """Of the new run."""
     status: RunStatus
     result: Reproduction | None
-    """Null until it has succeeded."""
+    """Null until it has succeeded, or without a score on the same test items."""
 
 
 @router.post("", status_code=202, operation_id="reproduceRun", responses=problems(404, 409, 422))

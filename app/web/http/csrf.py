@@ -95,7 +95,7 @@ def key_of(settings: Settings) -> bytes:
         )
     file = settings.home / KEY_FILE
     try:
-        written = read_or_write(file, secrets.token_hex(KEY_BYTES).encode())
+        written = read_or_write(file, lambda: secrets.token_hex(KEY_BYTES).encode())
     except OSError as error:
         log.warning("forms are valid only until this process ends: their key cannot be kept", why=str(error))
         return secrets.token_bytes(KEY_BYTES)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from app.domain.methods import BottleneckAdapterSpec, PrefixSpec
+from app.domain.methods.selection import Selection
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.spec import RunSpec
 from app.domain.tasks import Format, Task
@@ -30,6 +31,22 @@ class Export(NamedTuple):
     """Its commit on the hub; empty for a directory."""
     labels: Sequence[str]
     data: Format
+    positions: int | None
+    """Maximum number of tokens of the base model; None without a limit."""
+
+    @property
+    def bare(self) -> bool:
+        """The files are tensors of the base model, not an adapter of PEFT."""
+        return not self.form.merged and isinstance(self.spec.method, Selection)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The maximum length of a prompt for generation, as for the run."""
+        training = self.spec.training
+        if self.positions is None:
+            return training.max_length
+        written = 0 if self.spec.task == "seq2seq-lm" else training.max_new_tokens
+        return min(training.max_length, self.positions - self.spec.method.virtual_tokens - written)
 
 
 def loading_code(export: Export) -> str:
@@ -45,47 +62,52 @@ def loading_code(export: Export) -> str:
 
 def _imports(export: Export) -> list[str]:
     imports = [f"from transformers import {AUTO[export.spec.task]}, AutoTokenizer"]
-    return imports if export.form.merged else ["from peft import PeftModel", *imports]
+    if export.form.merged:
+        return imports
+    return ["from safetensors.torch import load_file" if export.bare else "from peft import PeftModel", *imports]
 
 
 def _loaded(export: Export) -> list[str]:
-    auto, folder = AUTO[export.spec.task], _literal(export.folder)
+    auto, folder = AUTO[export.spec.task], export.folder
+    place = _literal(folder)
+    if not export.form.merged:
+        place = _literal(export.base) + (f", revision={_literal(export.revision)}" if export.revision else "")
+    # A run truncates a prompt from its start, and a text to classify from its end.
+    side = "" if export.spec.task == "sequence-classification" else ', truncation_side="left"'
+    tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({place}{side})"
     if export.form.merged:
-        return [
-            f"tokenizer = AutoTokenizer.from_pretrained({folder})",
-            f'model = {auto}.from_pretrained({folder}, dtype="auto").eval()',
-        ]
-    place = _literal(export.base) + (f", revision={_literal(export.revision)}" if export.revision else "")
-    # the head is in the adapter's files, and has a row for each label
-    head = f", num_labels={len(export.labels)}" if export.labels else ""
-    return [
-        f"tokenizer = AutoTokenizer.from_pretrained({place})",
-        f'base = {auto}.from_pretrained({place}{head}, dtype="auto")',
-        f"model = PeftModel.from_pretrained(base, {folder}).eval()",
-    ]
+        return [tokenizer, f'model = {auto}.from_pretrained({place}, dtype="auto").eval()']
+    # The head is in the run's files, with a row for each label; one that the base model has is replaced.
+    head = f", num_labels={len(export.labels)}, ignore_mismatched_sizes=True" if export.labels else ""
+    base = f'{auto}.from_pretrained({place}{head}, dtype="auto")'
+    if export.bare:
+        file = _literal(f"{folder}/selection.safetensors")
+        return [tokenizer, f"model = {base}.eval()", f"model.load_state_dict(load_file({file}), strict=False)"]
+    return [tokenizer, f"base = {base}", f"model = PeftModel.from_pretrained(base, {_literal(folder)}).eval()"]
 
 
 def _used(export: Export) -> list[str]:
-    cut = f"truncation=True, max_length={export.spec.training.max_length}"
+    training, text = export.spec.training, _literal(EXAMPLE)
     if export.spec.task == "sequence-classification":
         labels = "model.config.id2label" if export.form.merged else "labels"
         known = [] if export.form.merged else [f"labels = {_literal(list(export.labels))}"]
         return [
             *known,
-            f'inputs = tokenizer({_literal(EXAMPLE)}, {cut}, return_tensors="pt")',
+            f'inputs = tokenizer({text}, truncation=True, max_length={training.max_length}, return_tensors="pt")',
             f"print({labels}[model(**inputs).logits.argmax().item()])",
         ]
+    cut = f"truncation=True, max_length={export.prompt_tokens}"
     if export.data == "messages":
         inputs = [
-            f'messages = [{{"role": "user", "content": {_literal(EXAMPLE)}}}]',
+            f'messages = [{{"role": "user", "content": {text}}}]',
             "inputs = tokenizer.apply_chat_template(",
-            '    messages, add_generation_prompt=True, return_dict=True, return_tensors="pt"',
+            f'    messages, add_generation_prompt=True, {cut}, return_dict=True, return_tensors="pt"',
             ")",
         ]
     else:
-        inputs = [f'inputs = tokenizer({_literal(EXAMPLE)}, {cut}, return_tensors="pt")']
+        inputs = [f'inputs = tokenizer({text}, {cut}, return_tensors="pt")']
     new = "output[0]" if export.spec.task == "seq2seq-lm" else 'output[0, inputs["input_ids"].shape[1] :]'
-    options = f"max_new_tokens={export.spec.training.max_new_tokens}, do_sample=False"
+    options = f"max_new_tokens={training.max_new_tokens}, do_sample=False"
     if export.spec.method.virtual_tokens:
         options += ", use_cache=False"  # with a cache PEFT prepends the virtual tokens before every new token again
     return [

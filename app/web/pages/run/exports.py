@@ -84,10 +84,10 @@ def _code(session: Session, run: RunRow, row: ModelExportRow) -> str:
     model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
     hub = model.source == "hub"
-    facts = dataset.facts
+    facts, positions = dataset.facts, model.facts.max_positions if model.facts else None
     folder, place = f"run-{run.id}-{row.format}", model.location if hub else f"path/to/{model.name}"
     return loading_code(
-        Export(row.form, run.spec, folder, place, model.pinned if hub else "", facts.labels, facts.format)
+        Export(row.form, run.spec, folder, place, model.pinned if hub else "", facts.labels, facts.format, positions)
     )
 
 

@@ -7,6 +7,8 @@ from scipy import stats
 from app.domain.comparison.reproduction import ReproductionOutcome, prediction_interval, reproduction
 
 SEEDS = [0.90, 0.91, 0.89]
+MANY = 10**6
+"""Items, of which one does not matter."""
 
 
 def scores(right: int, n: int = 100) -> np.ndarray:
@@ -15,14 +17,14 @@ def scores(right: int, n: int = 100) -> np.ndarray:
 
 
 def test_the_interval_is_that_of_one_more_observation() -> None:
-    found = prediction_interval(SEEDS)
+    found = prediction_interval(SEEDS, MANY)
     assert found is not None
     expected = stats.t.interval(0.95, df=2, loc=0.9, scale=np.std(SEEDS, ddof=1) * np.sqrt(1 + 1 / 3))
     assert found == pytest.approx(expected, abs=1e-9)
-    assert prediction_interval([0.99, 0.96]) == pytest.approx(
+    assert prediction_interval([0.99, 0.96], MANY) == pytest.approx(
         (0.975 - 12.7062 * 0.0212132 * np.sqrt(1.5), 1.0), abs=1e-5
     )
-    assert prediction_interval([0.9]) is None
+    assert prediction_interval([0.9], MANY) is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -30,7 +32,7 @@ def test_it_covers_another_seed_in_95_of_100_cases(count: int) -> None:
     rng, inside = np.random.default_rng(count), 0
     for _draw in range(4000):
         *known, new = rng.normal(0.5, 0.01, size=count + 1)
-        found = prediction_interval(known)
+        found = prediction_interval(known, MANY)
         assert found is not None
         inside += found[0] <= new <= found[1]
     assert inside / 4000 == pytest.approx(0.95, abs=0.012)
@@ -47,6 +49,8 @@ def test_it_covers_another_seed_in_95_of_100_cases(count: int) -> None:
         (scores(93), [0.9], ReproductionOutcome.UNKNOWN),
         (scores(90)[::-1], SEEDS, ReproductionOutcome.WITHIN),
         (scores(90), [0.9, 0.9], ReproductionOutcome.IDENTICAL),
+        (scores(91), [0.9, 0.9, 0.9], ReproductionOutcome.WITHIN),
+        (scores(80), [0.9, 0.9, 0.9], ReproductionOutcome.OUTSIDE),
     ],
 )
 def test_the_outcome(again: np.ndarray, seeds: list[float], outcome: ReproductionOutcome) -> None:

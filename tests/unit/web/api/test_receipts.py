@@ -6,6 +6,7 @@ import random
 import subprocess
 import tarfile
 from base64 import b64decode
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,26 @@ def test_every_changed_byte_is_noticed(full: TestClient, export_id: int, key: Pa
             signing.verified(Envelope.parse(bytes(changed)), keys)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: b" " + text,
+        lambda text: text + b"\n",
+        lambda text: text.replace(b'"payload":', b'"payload":"AAAA","payload":', 1),
+        lambda text: text.replace(b'"payloadType":"application/vnd.in-toto+json",', b"", 1),
+        lambda text: text.replace(b",", b", ", 1),
+    ],
+    ids=["before", "after", "twice", "missing", "within"],
+)
+def test_what_is_added_or_left_out_is_noticed(
+    full: TestClient, export_id: int, key: Path, change: Callable[[bytes], bytes]
+) -> None:
+    whole = envelope(full, export_id)
+    assert change(whole) != whole
+    with pytest.raises(Invalid, match="changed"):
+        signing.verified(Envelope.parse(change(whole)), [signing.public_key(key.read_bytes())])
+
+
 def test_another_installations_key_is_unknown(full: TestClient, export_id: int, tmp_path: Path) -> None:
     other = signing.signing_key(Settings(home=tmp_path / "other")).public_key()
     with pytest.raises(Invalid, match="signed by a key that is not known here"):
@@ -185,6 +206,50 @@ def test_an_archive_and_its_folder_are_verified_with_their_files(
         assert part in wrong.value.message
     (folder / "receipt.json").unlink()
     with pytest.raises(Invalid, match=r"has no receipt\.json"):
+        cli.verify(folder, [key])
+
+
+def rewritten(archive: Path, target: Path, more: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    """The archive with members before its own."""
+    with tarfile.open(archive) as old, tarfile.open(target, "w") as new:
+        for info, content in more:
+            new.addfile(info, io.BytesIO(content))
+        for member in old:
+            new.addfile(member, old.extractfile(member))
+    return target
+
+
+@pytest.mark.parametrize("where", ["twice", "another folder", "a link", "a linked folder"])
+def test_an_archive_that_unpacks_to_something_else_is_refused(
+    archive: Path, key: Path, tmp_path: Path, where: str
+) -> None:
+    with tarfile.open(archive) as tar:
+        folder = tar.getnames()[0].partition("/")[0]
+    name = {"another folder": "z/model.safetensors", "twice": f"{folder}/model.safetensors"}.get(where, f"{folder}/x")
+    info = tarfile.TarInfo(name)
+    if "link" in where:
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd" if where == "a link" else ".."
+    else:
+        info.size = 5
+    with pytest.raises(Invalid, match="no archive of an export"):
+        cli.verify(rewritten(archive, tmp_path / "other.tar", [(info, b"other")]), [key])
+
+
+def test_an_interrupted_download_is_damaged(archive: Path, key: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(archive.read_bytes()[:700])
+    with pytest.raises(Invalid, match="damaged or incomplete"):
+        cli.verify(cut, [key])
+
+
+def test_a_folder_with_a_link_is_refused(archive: Path, key: Path, tmp_path: Path) -> None:
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    folder = next((tmp_path / "out").iterdir())
+    cli.verify(folder, [key])
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Invalid, match="is no file but a link"):
         cli.verify(folder, [key])
 
 

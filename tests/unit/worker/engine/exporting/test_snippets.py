@@ -8,23 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from app.domain.methods import (
-    BottleneckAdapterSpec,
-    FullSpec,
-    LoraFromScratchSpec,
-    LoraSpec,
-    MethodSpec,
-    PrefixSpec,
-    PromptSpec,
-    PTuningSpec,
-)
-from app.domain.models.exports import ExportFormat
+from app.domain.data.dataset import PairRow
+from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PrefixSpec
+from app.domain.models.exports import ExportFormat, ExportJob
 from app.domain.runs.job import TrainJob
 from app.web.text import snippets
 from tests import exported
 from tests.unit.worker.engine import adapted as tried
+from worker.engine.data.lines import LineWriter
 from worker.engine.exporting import merge
 
 ADAPTER, MERGED = ExportFormat.ADAPTER, ExportFormat.MERGED_FLOAT32
@@ -39,32 +32,90 @@ def printed(code: str) -> str:
     return out.getvalue().rstrip("\n")
 
 
-@pytest.mark.parametrize("name", list(tried.MODELS))
-@pytest.mark.parametrize(
-    ("form", "spec"),
-    [
-        (ADAPTER, LoraSpec(r=4)),
-        (ADAPTER, LoraFromScratchSpec(r=4)),
-        (MERGED, LoraSpec(r=4)),
-        (MERGED, FullSpec()),
-        (ADAPTER, PromptSpec(num_virtual_tokens=3)),
-        (ADAPTER, PTuningSpec(num_virtual_tokens=3)),
-    ],
-    ids=["adapter", "from-scratch", "merged", "full", "prompt", "p-tuning"],
-)
-def test_it_runs_and_answers_as_the_trained_model(
-    form: ExportFormat, spec: MethodSpec, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+ADAPTERS = [
+    (spec, name)
+    for spec, name in tried.TRIES
+    if spec.kind not in ("full", "lean-full", "qlora") and not isinstance(spec, BottleneckAdapterSpec | PrefixSpec)
+]
+
+
+@tried.tries_on(ADAPTERS)
+def test_an_adapter_answers_as_the_trained_model(
+    spec: MethodSpec, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, model = exported.run(tmp_path, spec, name, form)
+    answers_as_the_trained_model(ADAPTER, spec, name, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("spec", [LoraSpec(r=4), FullSpec()], ids=["lora", "full"])
+@pytest.mark.parametrize("name", list(tried.MODELS))
+def test_a_merged_model_answers_as_the_trained_model(
+    spec: MethodSpec, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers_as_the_trained_model(MERGED, spec, name, tmp_path, monkeypatch)
+
+
+def answers_as_the_trained_model(
+    form: ExportFormat, spec: MethodSpec, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, model = exported.run(folder, spec, name, form)
     merge.write(job)
-    text, expected = next(
-        (text, answer) for text in TEXTS if (answer := answered(model, text, job.job)) not in ("", text)
-    )
+    answers = ((text, answered(model, text, job.job)) for text in TEXTS)
+    text, expected = next(((text, answer) for text, answer in answers if answer), (TEXTS[0], ""))
     monkeypatch.setattr(snippets, "EXAMPLE", text)
+    assert printed(snippets.loading_code(described(job))) == expected
+
+
+def described(job: ExportJob, **changed: Any) -> snippets.Export:
+    """What a snippet for an export depends on."""
     whole = snippets.Export(
-        form, job.job.spec, job.job.output, job.job.model_location, "", job.job.labels, job.job.dataset_format
+        form=job.format,
+        spec=job.job.spec,
+        folder=job.job.output,
+        base=job.job.model_location,
+        revision="",
+        labels=job.job.labels,
+        data=job.job.dataset_format,
+        positions=None,
     )
-    assert printed(snippets.loading_code(whole)) == expected
+    return whole._replace(**changed)
+
+
+def test_a_head_of_the_base_model_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, model = exported.run(tmp_path, LoraSpec(r=4), "bert", ADAPTER)
+    merge.write(job)
+    monkeypatch.setattr(snippets, "EXAMPLE", TEXTS[0])
+    location = job.job.model_location
+    other = AutoModelForSequenceClassification.from_pretrained(location, num_labels=len(job.job.labels) + 2)
+    tokenizer = AutoTokenizer.from_pretrained(location)
+    for part in (other, tokenizer):
+        part.save_pretrained(tmp_path / "headed")
+    code = snippets.loading_code(described(job, base=str(tmp_path / "headed")))
+    assert printed(code) == answered(model, TEXTS[0], job.job)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_long_prompt_is_truncated_as_the_run_truncates_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, model = exported.run(tmp_path, LoraSpec(r=4), name, MERGED)
+    merge.write(job)
+    long = " ".join(["count", "from", "one", "then", "stop", "two"] * 8)
+    monkeypatch.setattr(snippets, "EXAMPLE", long)
+    limit = described(job, positions=20).prompt_tokens
+    assert limit == 20 - job.job.spec.training.max_new_tokens
+    tokenizer = AutoTokenizer.from_pretrained(job.job.model_location)
+    [line] = LineWriter(tokenizer, set(), True).lines([PairRow(item="1", split="test", prompt=long, completion="one")])
+    ids = torch.tensor([line.tail(limit)])
+    with torch.inference_mode():
+        generate: Any = model.generate
+        output = generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=job.job.spec.training.max_new_tokens,
+            do_sample=False,
+        )
+    expected = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+    assert printed(snippets.loading_code(described(job, positions=20))) == expected
 
 
 @torch.inference_mode()
@@ -81,9 +132,7 @@ def answered(model: Any, text: str, job: TrainJob) -> str:
 
 def test_a_commit_of_the_hub_and_a_chat_template_are_in_it(tmp_path: Path) -> None:
     job, _model = exported.run(tmp_path, LoraSpec(r=4), "llama", ADAPTER)
-    code = snippets.loading_code(
-        snippets.Export(ADAPTER, job.job.spec, "run-1-adapter", "owner/name", "abc123", [], "messages")
-    )
+    code = snippets.loading_code(described(job, base="owner/name", revision="abc123", labels=[], data="messages"))
     compile(code, "snippet", "exec")
     assert code.count('"owner/name", revision="abc123"') == 2
     assert "apply_chat_template" in code and "num_labels" not in code
@@ -91,7 +140,7 @@ def test_a_commit_of_the_hub_and_a_chat_template_are_in_it(tmp_path: Path) -> No
 
 def test_what_neither_library_runs_has_none(tmp_path: Path) -> None:
     job, _model = exported.run(tmp_path, BottleneckAdapterSpec(), "bert", ADAPTER)
-    assert snippets.loading_code(snippets.Export(ADAPTER, job.job.spec, "f", "b", "", ["x"], "labelled")) == ""
-    assert snippets.loading_code(snippets.Export(MERGED, job.job.spec, "f", "b", "", ["x"], "labelled"))
+    assert snippets.loading_code(described(job)) == ""
+    assert snippets.loading_code(described(job, form=MERGED))
     spec = job.job.spec.model_copy(update={"method": PrefixSpec(), "task": "causal-lm"})
-    assert snippets.loading_code(snippets.Export(ADAPTER, spec, "f", "b", "", [], "messages")) == ""
+    assert snippets.loading_code(described(job, spec=spec, labels=[], data="messages")) == ""
