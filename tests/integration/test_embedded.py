@@ -83,6 +83,7 @@ def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
     second.process.wait()
 
 
+@pytest.mark.slow
 def test_waiting_ends_with_a_process_that_ends_again_and_again(tmp_path: Path) -> None:
     child = Child("worker", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ), tmp_path / "log")
     stack = Stack("", [child], Settings(home=tmp_path))

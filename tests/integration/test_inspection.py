@@ -33,12 +33,14 @@ def _from_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
+@pytest.mark.slow
 def test_a_model_is_inspected(tmp_path: Path) -> None:
     BertModel(tiny.config()).save_pretrained(tmp_path)
     facts = inspect_model(str(tmp_path), "")
     assert isinstance(facts, ModelFacts) and facts.architecture == "BertModel"
 
 
+@pytest.mark.slow
 def test_a_million_layers_are_refused_before_they_are_built(tmp_path: Path) -> None:
     BertConfig(**tiny.config().to_dict() | {"num_hidden_layers": 1_000_000}).save_pretrained(tmp_path)
     assert inspect_model(str(tmp_path), "") == "num_hidden_layers is 1000000. Use at most 1000."

@@ -64,6 +64,7 @@ def test_every_route_answers_with_every_header_and_no_page_has_inline_script_or_
     assert statuses >= {200, 303, 404, 409, 422}
 
 
+@pytest.mark.slow
 def test_errors_before_and_beside_the_routes_have_them(app: FastAPI, client: TestClient) -> None:
     answers = {
         "unknown page": (404, client.get("/nowhere")),

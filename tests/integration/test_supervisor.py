@@ -147,6 +147,7 @@ class SlowFiles(Files):
         super().put(source, name)
 
 
+@pytest.mark.slow
 def test_an_upload_that_takes_longer_than_the_lease_loses_nothing(here: Context, claim: Claim) -> None:
     slow = SlowFiles(here.settings.files, here.settings.lease_seconds * 1.5, refusals=1)
     here = Context(here.settings, here.database, slow, here.bell)

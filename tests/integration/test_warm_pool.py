@@ -100,6 +100,7 @@ def test_a_spare_that_died_is_replaced_and_the_run_does_not_notice(job: TrainJob
         assert spare_of(trainers).alive
 
 
+@pytest.mark.slow
 def test_a_spare_that_no_longer_listens_is_replaced_too(job: TrainJob, tmp_path: Path) -> None:
     marker = tmp_path / "deaf"
     deaf_at_first = (

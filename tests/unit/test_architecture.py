@@ -60,6 +60,7 @@ def test_the_application_is_made_without_them(tmp_path: Path) -> None:
     assert {name.partition(".")[0] for name in done.stdout.split()} & HEAVY == set()
 
 
+@pytest.mark.slow
 def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> None:
     """Each takes a twentieth of the start or more: charts, migrations, the client of the broker,
     hashing of passwords."""

@@ -295,6 +295,7 @@ def test_an_impossible_estimate_is_refused_with_a_reason(request_: EstimateReque
     assert refused.value.message.endswith(".")
 
 
+@pytest.mark.slow
 def test_a_map_has_a_ledger_for_every_method_length_and_batch() -> None:
     request = MapRequest(
         config=CONFIG,

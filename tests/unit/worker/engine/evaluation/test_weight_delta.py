@@ -207,6 +207,7 @@ def test_a_run_tells_what_it_did_to_every_matrix_that_it_changes(
         assert m.weight.effective_rank > m.delta.effective_rank
 
 
+@pytest.mark.slow
 def test_a_method_without_an_update_tells_the_reason(base: Path, tmp_path: Path) -> None:
     for spec in tried.EVERY:
         if spec.unchanged and "sequence-classification" in spec.facts.tasks:

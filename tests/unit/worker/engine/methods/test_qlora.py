@@ -207,6 +207,7 @@ def test_one_bit_of_a_packed_weight_or_of_its_scales_is_seen_by_the_audit(base: 
     assert audit.hashes(model) == before
 
 
+@pytest.mark.slow
 @needs_bitsandbytes
 @pytest.mark.parametrize("changes", [{}, {"bf16": True}, {"gradient_checkpointing": True}], ids=str)
 def test_a_run_passes_the_audit_and_what_it_keeps_gives_the_same_answers(

@@ -72,6 +72,7 @@ def test_what_was_inspected_is_described_without_asking_anybody(served: small_hu
     assert served.asked == []
 
 
+@pytest.mark.slow
 def test_a_download_fetches_what_is_missing_once_and_says_how_far_it_is(served: small_hub.Hub, model: Path) -> None:
     (model / "more.safetensors").write_bytes(bytes(24 << 20))  # huggingface_hub writes 10 MiB at a time
     facts = inspect(BERT)
