@@ -1,7 +1,10 @@
 """Fakes: small, without I/O."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from sqlalchemy.exc import OperationalError
 
 from app.queue import Doorbell
 
@@ -21,3 +24,27 @@ class SilentBell(Doorbell):
     def answers(self) -> bool:
         """As told."""
         return self.there
+
+
+class Refused(Exception):
+    """What a driver raises, with PostgreSQL's code."""
+
+    def __init__(self, message: str, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+
+
+@dataclass
+class UndoneOnce:
+    """A change that the database undoes the first time, after it was made: by a deadlock."""
+
+    change: Callable[..., Any]
+    tries: int = 0
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Change."""
+        self.tries += 1
+        result = self.change(*args, **options)
+        if self.tries == 1:
+            raise OperationalError("UPDATE", {}, Refused("deadlock detected", "40P01"))
+        return result

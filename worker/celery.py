@@ -127,12 +127,12 @@ def drain(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def warm_up(**_: Any) -> None:
-    """Have a pool child end with its node. One that trains removes the folder of a killed one, prefers the GPU at its
+    """Have a pool child end with its node and remove the folder of a killed one. One that trains prefers the GPU at its
     own place in the pool, and starts the spare trainer, so that it has imported the libraries before the first run."""
     if os.getpid() != _main_process:
         die_with_parent(_main_process)
+    workdir.remove_abandoned(process_context().settings.home)
     if _trains():
-        workdir.remove_abandoned(process_context().settings.home)
         trainers = process_context().trainers
         if _device is not None and _device.cards:
             visible = {card.uuid: card.visible for card in _device.cards}

@@ -1,6 +1,7 @@
 """What an error of the database means: another transaction undid this one, its disk is full, or it does not answer."""
 
 import shutil
+import sqlite3
 from pathlib import Path
 
 from sqlalchemy import URL
@@ -17,8 +18,10 @@ def undone(error: Exception) -> bool:
 
 
 def disk_full(error: Exception) -> bool:
-    """Whether the disk of the database is full."""
-    return _code(error) == DISK_FULL or "disk is full" in str(error)
+    """Whether the disk of the database is full. The text of SQLAlchemy's own error has the values of its statement too,
+    which may say anything."""
+    raised = getattr(error, "orig", error)
+    return _code(error) == DISK_FULL or (isinstance(raised, sqlite3.Error) and "disk is full" in str(raised))
 
 
 def cause(error: Exception, url: URL) -> str:

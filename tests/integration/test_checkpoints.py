@@ -1,6 +1,8 @@
 """Checkpoints of an interrupted run: stored, checked, gone on from, and removed with the run. With a fake trainer."""
 
+import errno
 import json
+import os
 import shutil
 import threading
 import time
@@ -196,3 +198,21 @@ def test_after_the_end_nothing_more_appears_in_the_store(
     here.files.remove(attempts.checkpoint_prefix(run_id))
     time.sleep(0.5)
     assert stored(here) == []
+
+
+def test_a_disk_without_room_for_a_checkpoint_fails_the_run_instead_of_training_from_step_0(
+    here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drained(here, run_id)
+    get = here.files.get
+
+    def full(name: str, target: Path) -> None:
+        if "resume-" in str(target):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        get(name, target)
+
+    monkeypatch.setattr(here.files, "get", full)
+    run = attempt(here, claimed(here, run_id), "succeeds")
+    assert (run.status, run.failure_code) == ("failed", "disk_full")
+    assert f"The worker's disk with {here.settings.home / 'work'}" in run.failure_message
+    assert not [message for message in messages(here, run_id) if "unusable" in message]

@@ -1,5 +1,6 @@
 """A worker tells a deadlock and a full disk of the database from a database that is away."""
 
+import sqlite3
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from structlog.testing import capture_logs
 from app.services.attempts import Claim
 from app.store.database_errors import cause
 from app.store.session import Database
+from tests.fakes import Refused
 from tests.supervised import attempt, row
 from worker.context import Context
 from worker.training.lease import Lease
@@ -20,14 +22,6 @@ SOON = "SET LOCAL deadlock_timeout = '10ms'"
 """The transaction that looks first is the one that PostgreSQL ends."""
 NEVER = "SET LOCAL deadlock_timeout = '60s'"
 FIRST, SECOND = "SELECT pg_advisory_xact_lock(1)", "SELECT pg_advisory_xact_lock(2)"
-
-
-class Refused(Exception):
-    """What a driver raises."""
-
-    def __init__(self, message: str, sqlstate: str | None = None) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
 
 
 class Deadlock:
@@ -111,6 +105,13 @@ def test_a_full_disk_of_postgresql_is_named_with_its_server() -> None:
     assert cause(gone, database.url) == AWAY
 
 
+@pytest.mark.parametrize("url", ["postgresql://someone@db.example/vezna", "sqlite:///vezna.sqlite"])
+def test_what_a_statement_writes_is_no_full_disk(url: str) -> None:
+    error = OperationalError("UPDATE", {"message": "The worker's disk is full"}, Refused("the connection is lost"))
+    assert "disk is full" in str(error)
+    assert cause(error, Database(url).url) == AWAY
+
+
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_worker_whose_database_has_a_full_disk_for_a_moment_says_so_and_loses_nothing(
     here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch
@@ -119,7 +120,7 @@ def test_a_worker_whose_database_has_a_full_disk_for_a_moment_says_so_and_loses_
 
     def full_at_first(lease: Lease) -> None:
         if next(failures, None) is not None:
-            raise OperationalError("UPDATE", {}, Refused("database or disk is full"))
+            raise OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full"))
         renew(lease)
 
     monkeypatch.setattr(Lease, "renew", full_at_first)

@@ -15,6 +15,7 @@ from app.store.files import Files
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import UploadRow
+from tests.fakes import UndoneOnce
 from tests.ingested import context, dataset
 from worker.context import Context
 from worker.ingest import tasks
@@ -75,6 +76,26 @@ def test_the_files_of_a_directory_are_splits_by_their_names(here: Context, tmp_p
     assert changed.id != row.id
     made = dataset(here, changed)
     assert (made.version, made.facts.counts["train"]) == (2, 37)
+
+
+def test_files_that_another_upload_has_are_discarded_once_though_a_deadlock_undid_the_first_try(
+    here: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "roots"
+    place.mkdir()
+    (place / "rows.csv").write_text(f"text,label\n{ROWS}")
+    wanted, discard, discarded = SourceRequest(source="directory", location=str(place)), here.files.discard, []
+
+    def remember(name: str) -> None:
+        discarded.append(name)
+        discard(name)
+
+    first = add(here, wanted, [place])
+    monkeypatch.setattr(here.files, "discard", remember)
+    monkeypatch.setattr(uploads, "fetched", fetched := UndoneOnce(uploads.fetched))
+    again = add(here, wanted, [place])
+    assert (again.status, again.parts, fetched.tries) == ("read", first.parts, 2)
+    assert len(discarded) == 1 and here.files.names("uploads") == {first.parts[0].file}
 
 
 def test_a_directory_outside_the_roots_is_refused(here: Context, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the web answers when a part is away, when it is called by another's name, and when a request is no request."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from app.services import attempts, submission
 from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
-from tests.fakes import SilentBell
+from tests.fakes import Refused, SilentBell
 from tests.forms import form_headers
 from tests.integration.test_api import RUN
 from tests.results import result
@@ -131,15 +132,7 @@ def test_every_route_with_a_body_documents_that_it_may_be_too_large(api: TestCli
     assert not any("413" in o["responses"] for o in operations if "requestBody" not in o)
 
 
-class Refused(Exception):
-    """What a driver raises."""
-
-    def __init__(self, message: str, sqlstate: str | None = None) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
-
-
-def _failing(monkeypatch: pytest.MonkeyPatch, times: int, cause: Refused) -> None:
+def _failing(monkeypatch: pytest.MonkeyPatch, times: int, cause: Exception) -> None:
     """Have the first submissions fail in the database."""
     submit, failures = submission.submit, iter(range(times))
 
@@ -165,8 +158,12 @@ def test_deadlocks_without_end_say_so(api: TestClient, monkeypatch: pytest.Monke
     assert "changed the same rows" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("cause", [Refused("database or disk is full"), Refused("could not extend file", "53100")])
-def test_a_full_disk_of_the_database_is_named(api: TestClient, monkeypatch: pytest.MonkeyPatch, cause: Refused) -> None:
+@pytest.mark.parametrize(
+    "cause", [sqlite3.OperationalError("database or disk is full"), Refused("could not extend file", "53100")]
+)
+def test_a_full_disk_of_the_database_is_named(
+    api: TestClient, monkeypatch: pytest.MonkeyPatch, cause: Exception
+) -> None:
     _failing(monkeypatch, 1, cause)
     answer = api.post("runs", json=RUN)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

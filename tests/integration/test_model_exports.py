@@ -1,8 +1,10 @@
 """Exports of a run's model, from the request to the archive, on SQLite and on PostgreSQL."""
 
+import errno
 import hashlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -10,14 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import pytest
 import typer
 from fastapi.testclient import TestClient
 from huggingface_hub import constants
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sqlalchemy import text, update
+from sqlalchemy.orm import Session
 
 from app.cli import model_exports as model_exports_cli
 from app.cli import receipts as receipts_cli
@@ -42,7 +47,7 @@ from app.store.queries import runs
 from app.store.session import Database
 from app.store.tables import BaseModelRow, EvaluationRow, ModelExportRow, now
 from tests import attempted, exported, tiny
-from tests.fakes import SilentBell
+from tests.fakes import SilentBell, UndoneOnce
 from tests.results import evaluation, result
 from tests.served import served
 from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
@@ -52,8 +57,9 @@ from worker.engine.exporting import merge
 from worker.engine.exporting.export import export as engine_export
 from worker.engine.exporting.progress import Report
 from worker.engine.models.inspect import inspect
-from worker.exports import tasks
+from worker.exports import child, tasks
 from worker.exports.host import ExportQueue
+from worker.ingest.child import ProgressWriter
 
 LORA = LoraSpec(r=2, target_modules=["query"])
 MERGED = ExportFormat.MERGED_FLOAT32
@@ -241,22 +247,80 @@ def test_a_worker_that_stalls_after_its_claim_leaves_the_files_of_later_attempts
     silence(worker, export_id)
     left = f"{row(worker, export_id).prefix}/config.json"
     worker.files.put(ROOT / "pyproject.toml", left)
-    check_disk, stalled = tasks._check_disk, [True]
+    remove, stalled = worker.files.remove, [True]
 
-    def stall(context: Context, claim: model_exports.Claim) -> None:
+    def stall(name: str) -> None:
         """The second attempt stalls here, until the third has succeeded."""
         if stalled:
             stalled.clear()
             silence(worker, export_id)
             tasks.export(worker, export_id)
-        check_disk(context, claim)
+        remove(name)
 
-    monkeypatch.setattr(tasks, "_check_disk", stall)
+    monkeypatch.setattr(worker.files, "remove", stall)
     tasks.export(worker, export_id)
     done = row(worker, export_id)
     assert (done.status, done.epoch) == ("succeeded", 3)
     assert worker.files.names(done.prefix) >= {f"{done.prefix}/{file.name}" for file in done.files}
     assert not worker.files.exists(left), "what earlier attempts left is removed"
+
+
+def test_a_worker_repeats_what_a_deadlock_undid(worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    undone = {name: UndoneOnce(getattr(model_exports, name)) for name in ("begin", "progress", "succeeded")}
+    for name, change in undone.items():
+        monkeypatch.setattr(model_exports, name, change)
+    export_id = submit(worker, run_id)
+    tasks.export(worker, export_id)
+    done = row(worker, export_id)
+    assert (done.status, done.message, done.epoch, done.attempts) == ("succeeded", "", 1, 1)
+    assert all(change.tries >= 2 for change in undone.values())
+
+
+def test_what_a_deadlock_undid_rings_once(worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_id = submit(worker, run_id)
+    worker.bell.rung.clear()  # type: ignore[attr-defined]
+
+    def stop(_job: ExportJob) -> None:
+        raise WorkCancelled
+
+    worker.exporter.before = stop  # type: ignore[attr-defined]
+    monkeypatch.setattr(model_exports, "give_back", give_back := UndoneOnce(model_exports.give_back))
+    tasks.export(worker, export_id)
+    assert give_back.tries == 2
+    assert worker.bell.rung == [(EXPORT, export_id)]  # type: ignore[attr-defined]
+    assert (row(worker, export_id).status, row(worker, export_id).attempts) == ("queued", 0)
+
+
+def test_a_file_that_arrives_after_a_cancel_is_removed(
+    worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = submit(worker, run_id)
+    put, discard = worker.files.put, worker.files.discard
+    storing, discarded, stored = Event(), Event(), Event()
+
+    def cancel_once_it_stores(session: Session, claim: model_exports.Claim, share: float) -> bool:
+        if share < tasks.STORING:
+            return progress(session, claim, share)
+        storing.wait(60)
+        return False
+
+    def slow(source: Path, name: str) -> None:
+        storing.set()
+        discarded.wait(0.5)  # not before this has ended
+        put(source, name)
+        stored.set()
+
+    def remember(name: str) -> None:
+        discarded.set()
+        discard(name)
+
+    progress = model_exports.progress
+    monkeypatch.setattr(model_exports, "progress", cancel_once_it_stores)
+    monkeypatch.setattr(worker.files, "put", slow)
+    monkeypatch.setattr(worker.files, "discard", remember)
+    tasks.export(worker, export_id)
+    assert stored.wait(60)
+    assert worker.files.names(row(worker, export_id).prefix) == set()
 
 
 def test_cancelling_stops_the_worker_and_leaves_no_file(worker: Context, run_id: int) -> None:
@@ -363,6 +427,51 @@ def test_too_little_disk_is_noticed_at_submission_and_by_the_worker(
     tasks.export(worker, export_id)
     assert row(worker, export_id).status == "failed"
     assert "the worker (VEZNA_HOME) has 0 MiB free" in row(worker, export_id).message
+
+
+def test_what_a_dead_attempt_left_does_not_fill_the_disk_of_the_next(
+    worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = submit(worker, run_id)
+    with worker.database.transaction() as session:
+        assert model_exports.begin(session, export_id) is not None
+    silence(worker, export_id)
+    left = f"{row(worker, export_id).prefix}/model.safetensors"
+    worker.files.put(ROOT / "pyproject.toml", left)
+
+    def usage(_place: object) -> Any:
+        return shutil._ntuple_diskusage(10**12, 0, 0 if worker.files.exists(left) else 10**12)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    tasks.export(worker, export_id)
+    assert (row(worker, export_id).status, row(worker, export_id).message) == ("succeeded", "")
+
+
+@pytest.mark.parametrize("where", ["store", "worker"])
+def test_a_disk_that_fills_is_named_with_what_to_do(
+    worker: Context, run_id: int, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(worker.files, "put" if where == "store" else "get", full)
+    export_id = submit(worker, run_id)
+    tasks.export(worker, export_id)
+    place = worker.files.directory if where == "store" else worker.settings.home
+    message = row(worker, export_id).message
+    assert message.startswith(f"The worker's disk with {place} is full: ")
+    assert message.endswith(" Free some space there, then export the run's model again.")
+    assert (" are needed" in message) == (where == "store")
+
+
+def test_a_full_disk_in_the_export_process_is_that_of_its_output(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(export_module, "write", full)
+    message = child.answer(saved.job.model_dump_json(), ProgressWriter(io.StringIO()))["error"]
+    assert message.startswith(f"The worker's disk with {saved.job.job.output} is full: ")
+    assert message.endswith(" Free some space there, then export the run's model again.")
 
 
 def test_the_workers_disk_must_hold_the_runs_weights_and_what_is_not_downloaded(

@@ -19,6 +19,7 @@ from app.store.queries import datasets as dataset_rows
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import DatasetRow, UploadRow, now
+from tests.fakes import UndoneOnce
 from tests.ingested import context, dataset, upload
 from worker.context import Context
 from worker.engine.data.batches import read
@@ -266,6 +267,27 @@ def test_bytes_that_are_gone_are_said_and_nothing_is_registered(here: Context) -
     with here.database.reading() as session:
         assert dataset_rows.by_name(session, "mine") is None
         assert dataset_rows.everyone(session) == []
+
+
+def test_a_worker_repeats_what_a_deadlock_undid(here: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    undone = []
+    for module, name in ((ingestion, "begin"), (ingestion, "progress"), (uploads, "read"), (datasets, "prepared")):
+        undone.append(UndoneOnce(getattr(module, name)))
+        monkeypatch.setattr(module, name, undone[-1])
+    row = upload(here, {"a.csv": CSV})
+    assert (row.status, row.message) == ("read", "")
+    made = dataset(here, row)
+    assert (made.status, made.message) == ("ready", "")
+    assert all(change.tries >= 2 for change in undone)
+    assert here.files.names("datasets") == {made.file}
+
+
+def test_the_reason_of_a_failure_is_written_after_a_deadlock(here: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingestion, "failed", failed := UndoneOnce(ingestion.failed))
+    row = upload(here, {"a.csv": CSV})
+    here.files.remove(row.parts[0].file)
+    assert dataset(here, row).status == "failed"
+    assert failed.tries == 2
 
 
 def test_a_database_that_is_away_for_a_moment_is_no_failure_of_the_file(

@@ -36,6 +36,26 @@ def test_a_worker_without_the_requested_gpu_does_not_start(tmp_path: Path) -> No
     assert "VEZNA_DEVICE is cuda, but no GPU can be used: " in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("queue", ["train", "control"])
+def test_a_pool_child_of_any_node_removes_the_folder_that_a_killed_one_left(tmp_path: Path, queue: str) -> None:
+    left = tmp_path / "work" / "run-left"
+    left.mkdir(parents=True)
+    code = "from worker import celery; celery.app.amqp.queues.select([QUEUE]); celery.warm_up()".replace(
+        "QUEUE", repr(queue)
+    )
+    environment = os.environ | {"VEZNA_HOME": str(tmp_path), "VEZNA_WARM_SPARE": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert (done.returncode, left.exists()) == (0, False), done.stderr
+
+
 def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Start a worker and wait until it has ended."""
     command = [sys.executable, "-m", "celery", "-A", "worker.celery", "worker", "-Q", "train", "-c", "1"]

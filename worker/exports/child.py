@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.models.exports import ExportJob
+from worker import disk
 from worker.children.child import answer_channel, die_with_parent, yield_processor
 from worker.ingest.child import ProgressWriter
 
@@ -27,14 +28,18 @@ OUT_OF_MEMORY_SCORE = 1000
 
 def answer(line: str, progress: ProgressWriter) -> dict[str, Any]:
     """Answer a request."""
-    failures = None
+    failures, output = None, Path()
     try:
         failures = importlib.import_module("worker.engine.failures")  # after stdout is reserved for the answer
         engine = importlib.import_module("worker.engine.exporting.export")
-        files, scores = engine.export(ExportJob.model_validate_json(line), lambda share: progress(share, 0))
+        job = ExportJob.model_validate_json(line)
+        output = Path(job.job.output)
+        files, scores = engine.export(job, lambda share: progress(share, 0))
         return {"files": [file.model_dump() for file in files], "scores": scores.model_dump()}
     except Exception as error:
         traceback.print_exc()
+        if disk.is_full(error):
+            return {"error": disk.full(output, remedy=disk.EXPORT_AGAIN).message}
         if failures is None:
             return {"error": f"{type(error).__name__}: {error}"}
         return {"error": failures.failure(error).message}

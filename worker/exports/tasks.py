@@ -7,7 +7,7 @@ the sweep sends the task again, and the next attempt begins anew under a name of
 import importlib
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -24,6 +24,7 @@ from app.domain.runs.job import TrainJob
 from app.services import model_exports
 from app.services.model_exports import Claim
 from app.store.files import StoreUnavailable
+from worker import disk
 from worker.children.host import ChildInterrupted
 from worker.children.work import WorkCancelled
 from worker.exports.host import ExportQueue
@@ -46,32 +47,28 @@ Report = Callable[[float], bool]
 
 def export(context: "Context", export_id: int, command: tuple[str, ...] = ExportQueue.command) -> None:
     """Write one export."""
-    with context.database.transaction() as session:
-        claim = model_exports.begin(session, export_id)
+    write = context.database.write
+    claim = write(lambda session: model_exports.begin(session, export_id))
     if claim is None:
         return
 
     def report(share: float) -> bool:
-        with context.database.transaction() as session:
-            return model_exports.progress(session, claim, share)
+        return write(partial(model_exports.progress, claim=claim, share=share))
 
     try:
         files, scores = _written(context, claim, report, command)
-        with context.database.transaction() as session:
-            kept = model_exports.succeeded(session, claim, files, scores)
-        if not kept:
+        if not write(partial(model_exports.succeeded, claim=claim, files=files, scores=scores)):
             context.files.discard(claim.prefix)
     except (WorkCancelled, ChildInterrupted):
         context.files.discard(claim.prefix)
-        with context.database.transaction() as session:  # unless it was cancelled, the worker shuts down
-            model_exports.give_back(session, context.bell, claim)
+        # unless it was cancelled, the worker shuts down
+        write(partial(model_exports.give_back, bell=context.bell, claim=claim))
     except LEFT_TO_THE_SWEEP as error:
         log.warning("export not complete", export_id=export_id, why=type(error).__name__)
     except Exception as error:
         context.files.discard(claim.prefix)
-        why = error.message if isinstance(error, VeznaError) else _internal(error, export_id)
-        with context.database.transaction() as session:
-            model_exports.failed(session, claim, why)
+        why = error.message if isinstance(error, VeznaError) else _sentence(context, error, export_id)
+        write(partial(model_exports.failed, claim=claim, message=why))
 
 
 def _written(
@@ -79,9 +76,9 @@ def _written(
 ) -> tuple[list[ExportedFile], ExportScores]:
     """Write the files, have them scored, and store them. Raises WorkCancelled if the claim is no longer valid."""
     with workdir(context.settings.home) as folder:
-        _check_disk(context, claim)
         for earlier in range(1, claim.epoch):  # not the folder: a later attempt may have succeeded meanwhile
             context.files.remove(f"{claim.folder}/{earlier}")
+        _check_disk(context, claim)
         weights, output = folder / "weights", folder / "export"
         output.mkdir()
         wanted = {file.file: weights / file.name.partition("/")[2] for file in claim.weights}
@@ -110,9 +107,18 @@ def _written(
         )
         files = [ExportedFile.model_validate(file) for file in answer["files"]]
         for file in files:
-            put = partial(context.files.put, output / file.name, f"{claim.prefix}/{file.name}")
+            put = partial(_store, context, output / file.name, f"{claim.prefix}/{file.name}")
             _while_reporting(put, report, STORING)
         return files, ExportScores.model_validate(answer["scores"])
+
+
+def _store(context: "Context", file: Path, name: str) -> None:
+    try:
+        context.files.put(file, name)
+    except Exception as error:  # whatever the store's library raises
+        if disk.is_full(error) and (store := context.files.directory) is not None:
+            raise disk.full(store, file.stat().st_size, disk.EXPORT_AGAIN) from error
+        raise
 
 
 def _check_disk(context: "Context", claim: Claim) -> None:
@@ -153,17 +159,19 @@ def _while_reporting(work: Callable[[], Result], report: Report, share: float) -
         except BaseException as error:  # raised in the thread that waits for it
             done.set_exception(error)
 
-    Thread(target=run, daemon=True, name="export-files").start()
-    while True:
-        if not report(share):
-            raise WorkCancelled
-        try:
-            return done.result(REPORT_SECONDS)
-        except TimeoutError:
-            if done.done():
-                raise
+    thread = Thread(target=run, daemon=True, name="export-files")
+    thread.start()
+    try:
+        while report(share):
+            if wait([done], REPORT_SECONDS).done:
+                return done.result()
+        raise WorkCancelled
+    finally:
+        thread.join()  # what it still writes has to be there before the attempt's files are removed
 
 
-def _internal(error: Exception, export_id: int) -> str:
+def _sentence(context: "Context", error: Exception, export_id: int) -> str:
+    if disk.is_full(error):
+        return disk.full(disk.place(error, context.settings.home), remedy=disk.EXPORT_AGAIN).message
     log.error("export failed", exc_info=error, export_id=export_id)
     return _("The export failed (%(why)s).", why=f"{type(error).__name__}: {error}")

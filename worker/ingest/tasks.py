@@ -4,11 +4,13 @@ Each task takes an id and may run any number of times; a second run finds nothin
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
 
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.findings import Finding, gravest_first
@@ -38,41 +40,36 @@ task again."""
 
 def read(context: "Context", upload_id: int) -> None:
     """Read an upload: find its columns, splits and findings."""
-    with context.database.transaction() as session:
-        claimed = ingestion.begin(session, UploadRow, upload_id)
+    write = context.database.write
+    claimed = write(lambda session: ingestion.begin(session, UploadRow, upload_id))
     if claimed is None:
         return
 
     def report(share: float, rows: int) -> bool:
-        with context.database.transaction() as session:
-            return ingestion.progress(session, claimed, share, rows)
+        return write(lambda session: ingestion.progress(session, claimed, share, rows))
 
     try:
         with workdir(context.settings.home) as folder:
             request = _local(context, _fetched(context, claimed, folder, report), folder)
             request["options"] = claimed.options.model_dump()
             scan = SourceScan.model_validate(context.ingest.run({"read": request}, report)["scan"])
-        with context.database.transaction() as session:
-            uploads.read(session, claimed, scan)
+        write(lambda session: uploads.read(session, claimed, scan))
     except LEFT_TO_THE_SWEEP as error:
         log.warning("upload not read completely", upload_id=upload_id, why=type(error).__name__)
     except Exception as error:
         why = _sentence(error, upload_id=upload_id)
-        with context.database.transaction() as session:
-            ingestion.failed(session, claimed, why)
+        write(lambda session: ingestion.failed(session, claimed, why))
 
 
 def prepare(context: "Context", dataset_id: int) -> None:
     """Map, split and check the rows of an upload, and store them as a version of a dataset."""
-    with context.database.transaction() as session:
-        claimed = ingestion.begin(session, DatasetRow, dataset_id)
-        upload = upload_rows.get(session, claimed.upload_id or 0) if claimed else None
+    write = context.database.write
+    claimed, upload = write(partial(_begin_preparing, dataset_id=dataset_id))
     if claimed is None or upload is None or claimed.mapping is None or claimed.splitting is None:
         return
 
     def report(share: float, rows: int) -> bool:
-        with context.database.transaction() as session:
-            return ingestion.progress(session, claimed, share, rows)
+        return write(lambda session: ingestion.progress(session, claimed, share, rows))
 
     try:
         with workdir(context.settings.home) as folder:
@@ -91,19 +88,22 @@ def prepare(context: "Context", dataset_id: int) -> None:
             file = new_name(facts) if facts else ""
             if file:
                 context.files.put(target, file)
-            with context.database.transaction() as session:
-                if facts is None:
-                    noted = datasets.blocked(session, claimed, findings)
-                else:
-                    noted = datasets.prepared(session, claimed, facts, file, findings)
+            if facts is None:
+                noted = write(lambda session: datasets.blocked(session, claimed, findings))
+            else:
+                noted = write(lambda session: datasets.prepared(session, claimed, facts, file, findings))
             if file and not noted:
                 context.files.discard(file)
     except LEFT_TO_THE_SWEEP as error:
         log.warning("dataset not prepared completely", dataset_id=dataset_id, why=type(error).__name__)
     except Exception as error:
         why = _sentence(error, dataset_id=dataset_id)
-        with context.database.transaction() as session:
-            ingestion.failed(session, claimed, why)
+        write(lambda session: ingestion.failed(session, claimed, why))
+
+
+def _begin_preparing(session: Session, dataset_id: int) -> tuple[DatasetRow | None, UploadRow | None]:
+    claimed = ingestion.begin(session, DatasetRow, dataset_id)
+    return claimed, upload_rows.get(session, claimed.upload_id or 0) if claimed else None
 
 
 def _fetched(context: "Context", claimed: UploadRow, folder: Path, report: ReportProgress) -> list[Part]:
@@ -122,8 +122,9 @@ def _fetched(context: "Context", claimed: UploadRow, folder: Path, report: Repor
         else:
             request = {name: getattr(claimed, name) for name in ("source", "location", "config", "revision", "split")}
             revision = from_hub(context.files, context.ingest, request, folder, report, stored)
-        with context.database.transaction() as session:
-            noted = uploads.fetched(session, context.files, claimed, stored, revision)
+        noted = context.database.write(
+            lambda session: uploads.fetched(session, context.files, claimed, stored, revision)
+        )
         if noted is None:
             raise WorkCancelled
     return noted

@@ -6,7 +6,8 @@ it counts once the database lists it. The store keeps the newest two: if one is 
 the other.
 
 A checkpoint that cannot be stored or read never fails a run, whatever the store raises: botocore's errors are no
-OSError. While the store is away, none is read and none counts as damaged.
+OSError. While the store is away, none is read and none counts as damaged. A disk without room for one to be read fails
+the run: it would begin anew on this disk.
 """
 
 import shutil
@@ -24,6 +25,7 @@ from app.domain.runs.job import CheckpointReport
 from app.services import attempts
 from app.services.attempts import Claim
 from app.store.files import Files, StoreUnavailable, sha256
+from worker import disk
 
 log = structlog.get_logger()
 
@@ -49,7 +51,7 @@ class Checkpoints:
     def fetch(self, folder: Path) -> tuple[Path | None, list[str]]:
         """Download the newest intact checkpoint into `folder`; returns its path and a note for each damaged one.
 
-        Raises StoreUnavailable.
+        Raises StoreUnavailable, and RunFailed (`disk_full`).
         """
         notes: list[str] = []
         for stored in reversed(self._claim.checkpoints):
@@ -63,6 +65,8 @@ class Checkpoints:
             except StoreUnavailable:
                 raise
             except Exception as error:
+                if disk.is_full(error):
+                    raise disk.full(folder) from error
                 log.warning("checkpoint unusable", run_id=self._claim.run_id, step=stored.step, error=str(error))
                 notes.append(f"The checkpoint of step {stored.step} is unusable: {error}.")
         return None, notes

@@ -5,6 +5,7 @@ which die with it. A thread follows each:
 
     a follower fails                rank 0 reports its failure and ends, unless another follower has died
     a follower is killed            rank 0 ends as if it had been killed itself, and the supervisor queues the run again
+    a follower reports nonsense     the same
     a follower's part is done       nothing
 
 A death fails the collective operations of the other ranks, whose reports may arrive before it is noticed. So a failure
@@ -21,6 +22,8 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from app.domain.runs.job import FailureReport
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
@@ -87,10 +90,15 @@ class Followers:
                 self._ending.discard(rank)
                 self._changed.notify_all()
         elif first:
-            self._report(FailureReport.model_validate_json(line))
+            self._report(line)
 
-    def _report(self, report: FailureReport) -> None:
-        """Report a follower's failure and end this process, unless a death ends it before."""
+    def _report(self, line: bytes) -> None:
+        """Report a follower's failure and end this process, unless a death ends it before. A line that is no report,
+        such as half of one, ends it as a death does."""
+        try:
+            report = FailureReport.model_validate_json(line)
+        except ValidationError:
+            os._exit(EXIT_ABANDONED)
         self._wait_for_deaths()
         with suppress(BrokenPipeError):
             self._channel.send(report)

@@ -143,12 +143,12 @@ class Outcome:
         return f"runs/{self._claim.run_id}/{epoch}"
 
 
-def failure_of(error: Exception) -> Failure:
-    """The failure to record for an exception in the supervisor."""
+def failure_of(error: Exception, folder: Path) -> Failure:
+    """The failure to record for an exception in the supervisor. `folder`: the attempt's."""
     if isinstance(error, RunFailed):
         return Failure(code=error.code, message=error.message)
     if disk.is_full(error):
-        full = disk.full(Path(getattr(error, "filename", None) or "."))
+        full = disk.full(disk.place(error, folder))
         return Failure(code=full.code, message=full.message)
     why = f"{type(error).__name__}: {error}"
     message = _("%(what)s (%(why)s)", what=FAILURES[FailureCode.INTERNAL], why=why)

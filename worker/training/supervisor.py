@@ -50,7 +50,7 @@ def supervise(context: Context, claim: Claim) -> None:
         except Exception as error:
             logger.exception("the attempt could not be supervised")
             with suppress(Fenced, LeaseLost):
-                attempt.outcome.fail(failure_of(error))
+                attempt.outcome.fail(failure_of(error, folder))
         attempt.checkpoints.close()
         attempt.outcome.remove_unused_files()
 

@@ -196,7 +196,7 @@ def _refuse_full_disk(needed: int) -> None:
         text = _(
             "The base model's download needs %(needed)s, and the worker has %(free)s free for models of the hub "
             "(HF_HOME). "
-            "Free some space there, then submit the run again.",
+            "Free some space there, then try again.",
             needed=size(needed),
             free=size(free),
         )

@@ -72,7 +72,7 @@ def test_a_full_disk_is_named_with_what_is_free_and_what_is_needed(
     monkeypatch.setattr(shutil, "disk_usage", lambda _place: SimpleNamespace(free=2000))
     found = failure(error, output=tmp_path / "output", saved_bytes=30 << 20)
     assert found.message == (
-        f"The worker's disk with {tmp_path}/output is full: 2 KiB are free, and this run needs at least 30 MiB. "
+        f"The worker's disk with {tmp_path}/output is full: 2 KiB are free, and at least 30 MiB are needed. "
         "Free some space there, then submit the run again."
     )
     assert f"with {Path.cwd()} is full: 2 KiB are free. Free" in failure(error).message

@@ -184,6 +184,10 @@ def test_a_follower_that_ends_without_a_reason_ends_the_leader(led: Led, code: s
     assert led(code) == (EXIT_ABANDONED, "")
 
 
+def test_a_follower_that_reports_nonsense_ends_the_leader(led: Led) -> None:
+    assert led(f"{RANKS}\nprint('{{}}', flush=True)\nsys.stdin.read()") == (EXIT_ABANDONED, "")
+
+
 def test_a_death_wins_over_the_failure_that_it_causes_in_another_rank(led: Led) -> None:
     killed = "wait_for('reported'); os.kill(os.getpid(), 9)"
     failed = "report(); Path('reported').touch()"
