@@ -1,8 +1,10 @@
 """Removes files that are no longer needed, in a thread of the control node: a store may be slow, or not answer.
 
 Only after the rows are read and outside of any transaction. What cannot be removed now is removed by a later round.
+Names are read before rows: a file whose row is written meanwhile is no stray.
 """
 
+import time
 from datetime import timedelta
 from functools import partial
 
@@ -10,14 +12,17 @@ import structlog
 
 from app.domain.errors import NotFound
 from app.services import attempts, deletion
-from app.store.files import RUNS, UPLOADS, StoreUnavailable
-from app.store.queries import runs, uploads
+from app.store.files import DATASETS, RUNS, UPLOADS, StoreUnavailable
+from app.store.queries import datasets, runs, uploads
 from worker.context import Context
 
 log = structlog.get_logger()
 
 STRAY_AFTER = timedelta(days=1)
-"""An upload receives its files and is named by a row well within this time."""
+"""A file is named by a row well within this time after it is written."""
+EXPORTS_SECONDS = 3600.0
+"""Between searches for files of exports: each lists every file of every run."""
+_exports_due = 0.0
 
 
 def remove_unneeded(context: Context) -> None:
@@ -45,18 +50,37 @@ def _remove_checkpoints(context: Context) -> None:
 
 
 def _remove_strays(context: Context) -> None:
-    """Remove files without a row: received files whose process was killed, and folders of deleted runs."""
+    """Remove files without a row: received files whose process was killed, what could not be removed when its row was
+    deleted or its attempt ended, and folders of deleted runs."""
+    global _exports_due
     try:
         received, folders = context.files.names(UPLOADS), context.files.names(RUNS)
+        prepared = context.files.names(DATASETS)
         with context.database.reading() as session:
-            stray = received - uploads.named_files(session)
+            stray = (received - uploads.named_files(session)) | (prepared - datasets.named_files(session))
             orphaned = deletion.orphaned_folders(session, folders)
         for folder in orphaned:
             context.files.remove(folder)
         for name in stray:
-            if context.files.age(name) > STRAY_AFTER:
-                context.files.remove(name)
+            _remove_old(context, name, [name])
+        if time.monotonic() >= _exports_due:
+            _remove_stray_exports(context)
+            _exports_due = time.monotonic() + EXPORTS_SECONDS
     except StoreUnavailable:
         raise
     except (OSError, NotFound) as error:  # another process removed it first, or a later round retries
         log.warning("stray files could not be removed", error=str(error))
+
+
+def _remove_stray_exports(context: Context) -> None:
+    names = context.files.names_below(RUNS)
+    with context.database.reading() as session:
+        strays = deletion.stray_exports(session, names)
+    for folder, files in strays.items():
+        _remove_old(context, folder, files)
+
+
+def _remove_old(context: Context, prefix: str, names: list[str]) -> None:
+    """Remove what has a prefix unless one of its files is new."""
+    if all(context.files.age(name) > STRAY_AFTER for name in names):
+        context.files.remove(prefix)

@@ -3,9 +3,11 @@
     lock the rows → count what goes, refuse what is in use → delete the rows → commit → remove the files
 
 A worker that claims or reports one of the runs meanwhile waits for the lock, and then finds no run. Files that cannot
-be removed after the commit are left to the control node (`orphaned_folders`).
+be removed after the commit are left to the control node (`worker.removal`).
 """
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +21,13 @@ from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services.uploads import unused
 from app.store.files import RUNS, Files, run_folder
-from app.store.queries import base_models, collections, datasets, estimates, runs, studies, uploads
+from app.store.queries import base_models, collections, datasets, estimates, model_exports, runs, studies, uploads
 from app.store.queries import deletion as rows
 from app.store.session import after_commit
 from app.store.tables import DatasetRow, RunRow
+
+EXPORTED = re.compile(rf"(?P<attempt>(?P<export>(?P<run>{RUNS}/\d+)/exports/\d+)/\d+)/.+")
+"""A file of an export (`ModelExportRow.prefix`)."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,23 @@ def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:
     """Of the run folders in the files store, those of deleted runs."""
     ids = [int(name) for folder in folders if (name := folder.removeprefix(f"{RUNS}/")).isdecimal()]
     return [run_folder(run_id) for run_id in sorted(rows.missing_runs(session, ids))]
+
+
+def stray_exports(session: Session, names: Iterable[str]) -> dict[str, list[str]]:
+    """Of the files below the runs' folders, those of exports that were deleted and of attempts that are over without a
+    result, by the folder that can be removed. A deleted run's are in its own folder (`orphaned_folders`)."""
+    exports = {row.folder: row for row in model_exports.everyone(session)}
+    present = {run_folder(run_id) for run_id in rows.run_ids(session)}
+    strays = defaultdict[str, list[str]](list)
+    for name in names:
+        if not (match := EXPORTED.fullmatch(name)) or match["run"] not in present:
+            continue
+        row = exports.get(match["export"])
+        if row is None:
+            strays[match["export"]].append(name)
+        elif row.status not in ("running", "succeeded") or row.prefix != match["attempt"]:
+            strays[match["attempt"]].append(name)
+    return strays
 
 
 def _deletion(session: Session, which: ColumnElement[bool], refused: str = "") -> Deletion:

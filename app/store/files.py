@@ -27,6 +27,8 @@ UPLOADS = "uploads"
 """Folder of received files, complete or still arriving."""
 RUNS = "runs"
 """Folder of the runs' folders."""
+DATASETS = "datasets"
+"""Folder of the rows of versions of datasets."""
 BUSY = {errno.EBUSY, errno.EREMOTEIO}
 """What s3fs makes of the answers 503 and 500."""
 QUIET_SECONDS = 30.0
@@ -113,6 +115,11 @@ class Files:
         path = self._path(folder)
         paths = self.fs.ls(path, detail=False) if self.fs.exists(path) else []
         return {f"{folder}/{str(path).rpartition('/')[2]}" for path in paths}
+
+    @_answered()
+    def names_below(self, folder: str) -> set[str]:
+        """Names of the files in a folder and in the folders inside it."""
+        return {str(path).removeprefix(f"{self.root}/") for path in self.fs.find(self._path(folder))}
 
     @_answered()
     def age(self, name: str) -> timedelta:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from app.domain.data.dataset import ROWS, DatasetFacts, Row, Tally
 from app.domain.tasks import Format
+from app.store.files import DATASETS
 
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 _TYPES = {"label": pa.int32(), "messages": pa.list_(_TURN)}
@@ -57,4 +58,4 @@ def column_type(column: str) -> pa.DataType:
 def new_name(facts: DatasetFacts) -> str:
     """The name of a version's rows in the files store. Each version has its own file, even if two have the same rows,
     so that deleting one cannot interfere with creating another."""
-    return f"datasets/{facts.content_hash}-{facts.format}-{secrets.token_hex(8)}.parquet"
+    return f"{DATASETS}/{facts.content_hash}-{facts.format}-{secrets.token_hex(8)}.parquet"

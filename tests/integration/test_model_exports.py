@@ -11,9 +11,11 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import typer
@@ -50,6 +52,7 @@ from tests import attempted, exported, tiny
 from tests.fakes import SilentBell, UndoneOnce
 from tests.results import evaluation, result
 from tests.served import served
+from worker import removal
 from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
 from worker.context import Context
 from worker.engine.exporting import export as export_module
@@ -549,6 +552,48 @@ def test_deleting_an_export_or_its_run_removes_its_files(worker: Context, run_id
     with worker.database.transaction() as session:
         deletion.delete_run(session, worker.files, run_id)
     assert not worker.files.exists(run_folder(run_id))
+
+
+def test_files_of_exports_that_could_not_be_removed_are_removed_after_a_day(
+    worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "EXPORTS_SECONDS", 0.0)
+    monkeypatch.setattr(removal, "_exports_due", 0.0)
+    deleted = submit(worker, run_id, ExportFormat.ADAPTER)
+    tasks.export(worker, deleted)
+    gone = row(worker, deleted).prefix
+    with monkeypatch.context() as outage:
+        outage.setattr(worker.files, "remove", Mock(side_effect=OSError("the store is away")))
+        worker.database.write(lambda session: model_exports.delete(session, worker.files, deleted))
+    done, running, cancelled = (submit(worker, run_id, form) for form in ExportFormat)
+    tasks.export(worker, done)
+    for lost in (running, cancelled):
+        worker.database.write(partial(model_exports.begin, export_id=lost))
+    silence(worker, running)
+    worker.database.write(lambda session: model_exports.begin(session, running))
+    worker.database.write(lambda session: model_exports.cancel(session, cancelled))
+    live = row(worker, running)
+    strays = [f"{live.folder}/1", row(worker, cancelled).prefix]
+    for prefix in (*strays, live.prefix):
+        worker.files.put(ROOT / "pyproject.toml", f"{prefix}/config.json")
+    before = worker.files.names_below("runs")
+    assert any(name.startswith(gone) for name in before)
+
+    removal.remove_unneeded(worker)
+    assert worker.files.names_below("runs") == before, "they may be about to be named, or removed"
+
+    for name in before:
+        os.utime(Path(worker.files.root, name), (0, 0))
+    new = f"{gone}/new.json"
+    worker.files.put(ROOT / "pyproject.toml", new)
+    removal.remove_unneeded(worker)
+    left = worker.files.names_below("runs")
+    assert left == {name for name in before if not name.startswith(tuple(f"{stray}/" for stray in strays))} | {new}
+
+    os.utime(Path(worker.files.root, new), (0, 0))
+    removal.remove_unneeded(worker)
+    assert worker.files.names_below("runs") == {name for name in left if not name.startswith(f"{gone}/")}
+    assert not worker.files.exists(row(worker, cancelled).prefix) and worker.files.exists(live.prefix)
 
 
 def test_over_rest_from_the_formats_to_an_archive_whose_checksums_match(

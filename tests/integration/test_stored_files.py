@@ -217,6 +217,26 @@ def test_a_store_that_cannot_remove_a_file_now_leaves_it_to_the_control_node(
     assert stored(here) == set()
 
 
+def test_rows_of_a_version_that_could_not_be_removed_are_removed_after_a_day(
+    here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = upload(here, {"a.csv": CSV})
+    gone, kept_version = dataset(here, row, "gone"), dataset(here, row, "kept")
+
+    def away(name: str) -> None:
+        raise OSError("the store is away")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(here.files, "remove", away)
+        here.database.write(lambda session: deletion.delete_dataset(session, here.files, gone.id))
+    tasks.remove_files()
+    assert here.files.names("datasets") == {gone.file, kept_version.file}
+    for file in (gone.file, kept_version.file):
+        _aged(Path(here.files.root, file))
+    tasks.remove_files()
+    assert here.files.names("datasets") == {kept_version.file}
+
+
 def test_a_store_that_does_not_answer_holds_up_one_of_the_files_that_are_discarded(
     here: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,3 +117,8 @@ def uses(session: Session) -> dict[int, Uses]:
 def with_file(session: Session, file: str) -> int:
     """How many versions have their rows in a file."""
     return session.scalar(select(func.count()).where(DatasetRow.file == file)) or 0
+
+
+def named_files(session: Session) -> set[str]:
+    """The names of the files of all versions."""
+    return set(session.scalars(select(DatasetRow.file)))

@@ -50,11 +50,15 @@ def delete_row(session: Session, row: Base) -> None:
     session.flush()
 
 
-def missing_runs(session: Session, run_ids: Sequence[int]) -> set[int]:
+def missing_runs(session: Session, candidates: Sequence[int]) -> set[int]:
     """Of some ids, those below the newest run's that have no run: these runs were deleted.
 
     A higher id may be that of a run in another database with the same files store.
     """
     newest = session.scalar(select(func.max(RunRow.id))) or 0
-    present = set(session.scalars(select(RunRow.id)))
-    return {run_id for run_id in run_ids if run_id < newest} - present
+    return {run_id for run_id in candidates if run_id < newest} - run_ids(session)
+
+
+def run_ids(session: Session) -> set[int]:
+    """The ids of all runs."""
+    return set(session.scalars(select(RunRow.id)))

@@ -30,6 +30,11 @@ def of_run(session: Session, run_id: int) -> list[ModelExportRow]:
     return list(session.scalars(query))
 
 
+def everyone(session: Session) -> list[ModelExportRow]:
+    """Every export."""
+    return list(session.scalars(select(ModelExportRow)))
+
+
 def begin(session: Session, export_id: int, at: datetime, silent_since: datetime) -> bool:
     """Claim an export that no worker has, or whose worker has sent no heartbeat since `silent_since`."""
     query = update(ModelExportRow).where(ModelExportRow.id == export_id, _waits(silent_since))
