@@ -7,7 +7,6 @@ VEZNA_HOME/
 """
 
 import errno
-import fcntl
 import importlib
 import os
 import queue
@@ -189,35 +188,6 @@ def _cannot_listen(settings: Settings, error: OSError) -> str:
 
 
 @contextmanager
-def locked(home: Path) -> Iterator[None]:
-    """Hold the lock on a home directory; the kernel releases it however this process ends.
-
-    Raises Unavailable if another process holds the lock or the directory is not writable.
-    """
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        file = (home / "lock").open("a+")
-    except OSError as error:
-        raise Unavailable(
-            f"Vezna cannot write to its home directory {home} ({error.strerror}). "
-            "Change its permissions, or set VEZNA_HOME to another directory."
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise Unavailable(
-                f"Vezna already runs in {home} (process {file.read().strip() or 'of another user'}). "
-                "Stop it, or set VEZNA_HOME to another directory."
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-@contextmanager
 def stack(settings: Settings) -> Iterator[Stack]:
     """Start everything, wait until it is ready, and stop it all at the end. The database must be migrated."""
     logs = settings.home / "logs"
@@ -229,6 +199,7 @@ def stack(settings: Settings) -> Iterator[Stack]:
         "VEZNA_HOST": settings.host,
         "VEZNA_PORT": str(settings.port),
         "VEZNA_LOGIN": settings.login,
+        "VEZNA_FIRST_ADMIN_LINK": "false",  # the terminal has it
         "VEZNA_BROKER_URL": broker_url,
         "VEZNA_DATABASE_URL": settings.database,
         "PYTHONUNBUFFERED": "1",

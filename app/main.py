@@ -24,6 +24,7 @@ from app.web.http import csrf, errors, idempotency
 from app.web.http.access import Access
 from app.web.http.body_limit import Application
 from app.web.http.feed import Feed
+from app.web.http.forwarded import UntrustedProxyWarning
 from app.web.http.gate import Gate
 from app.web.http.kept import KeptPages
 from app.web.http.limits import LimitedRate
@@ -107,6 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_middleware(MetricsPort, port=probes_at)
     app.add_middleware(LimitedRate, a_minute=settings.requests_per_minute)
     app.add_middleware(NoControlCharacters)
+    app.add_middleware(UntrustedProxyWarning, trusted=settings.forwarded_allow_ips)
     app.add_middleware(KnownHost, names=settings.hosts, addresses_at=probes_at)
     app.add_middleware(Timed)
     return app

@@ -63,12 +63,14 @@ class Settings(BaseSettings):
     """Its port."""
     login: Literal["auto", "required", "single-user"] = "auto"
     """Whether requests must be authenticated. `auto`: always, but for `vezna up` and `vezna demo` on a server that only
-    this machine can reach; `single-user`: never, which only a loopback address permits."""
+    this machine can reach; `single-user`: never, which is refused unless only this machine can reach the server."""
     admin_email: str = ""
     """E-mail address of the first admin, created at the first start together with `admin_password`; without them the
     server's log has a link that creates it."""
     admin_password: SecretStr = SecretStr("")
     """Password of the first admin."""
+    first_admin_link: bool = True
+    """Whether the server's log has that link. `vezna up` prints it in the terminal instead."""
     allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
     """Further names by which the server may be called; anything else is refused, against DNS rebinding (as
     `model_roots`)."""
@@ -232,11 +234,16 @@ class Settings(BaseSettings):
         return self.login != "single-user"
 
     def for_up(self) -> "Settings":
-        """The settings of `vezna up` and `vezna demo`: without login if it is left to them, the server listens on
-        loopback and answers to names of loopback alone, and no proxy is trusted. A proxy before it would call it by
-        another name, or is named by `forwarded_allow_ips`."""
-        alone = self.host in LOOPBACK_ADDRESSES and set(self.hosts) <= set(LOOPBACK) and not self.forwarded_allow_ips
-        return self.model_copy(update={"login": "single-user"}) if self.login == "auto" and alone else self
+        """The settings of `vezna up` and `vezna demo`: without login if it is left to them and only this machine can
+        reach the server."""
+        return self.model_copy(update={"login": "single-user"}) if self.login == "auto" and self.is_local else self
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach the server: it listens on loopback and answers to names of loopback
+        alone, and no proxy is trusted. A proxy before it would call it by another name, or is named by
+        `forwarded_allow_ips`."""
+        return self.host in LOOPBACK_ADDRESSES and set(self.hosts) <= set(LOOPBACK) and not self.forwarded_allow_ips
 
     @property
     def database(self) -> str:
@@ -270,9 +277,16 @@ class Settings(BaseSettings):
 def load(**values: Any) -> Settings:
     """The settings of this process. Raises Invalid, with a sentence for each variable that is wrong."""
     try:
-        return Settings(**values)
+        settings = Settings(**values)
     except ValidationError as error:
         raise Invalid("; ".join(_sentence(e) for e in error.errors())) from error
+    if settings.login == "single-user" and not settings.is_local:
+        raise Invalid(
+            "VEZNA_LOGIN=single-user would open the server to other machines without login, since VEZNA_ALLOWED_HOSTS "
+            "or VEZNA_URL has a name that is not loopback's, or VEZNA_FORWARDED_ALLOW_IPS a proxy. Unset them, or set "
+            "VEZNA_LOGIN=required."
+        )
+    return settings
 
 
 def _sentence(error: Any) -> str:

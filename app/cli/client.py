@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import httpx2
 
-from app.cli.credentials import token_for
+from app.cli.credentials import require_no_user_name, token_for
 from app.domain.errors import (
     Conflict,
     FieldError,
@@ -49,6 +49,8 @@ class Client:
         self.address = without_credentials(url.rstrip("/"))
         """The server's address for people, without a user name and password."""
         token = token_for(url) if token is None else token
+        if token:
+            require_no_user_name(url)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = httpx2.Timeout(30.0, read=60.0)
         try:

@@ -45,6 +45,17 @@ def stored_for(url: str) -> str:
     return _stored().get(_server(url), "")
 
 
+def require_no_user_name(url: str) -> None:
+    """Raise Invalid for an address with a user name, since a request with a token has no place for it: both are the
+    header Authorization."""
+    if "@" in url.partition("//")[2].partition("/")[0]:
+        raise Invalid(
+            "The address has a user name, and an API token is set or stored for it, but a request can carry only one "
+            "of them. Remove user name and password from the address (--url or VEZNA_URL). A proxy that asks for a "
+            "password has to let /api/v1 through without one."
+        )
+
+
 def store(url: str, token: str) -> Path:
     """Keep a token for a server, or forget it if it is empty. Returns the file."""
     tokens = {server: kept for server, kept in _stored().items() if server != _server(url)}

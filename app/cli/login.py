@@ -26,6 +26,7 @@ def login(
     """Store an API token for a server: create one with your password, or read an existing one with --with-token."""
     if credentials.is_plain(url):
         errors.print("The connection is not encrypted, so others may read the password. Use https.", style="yellow")
+    credentials.require_no_user_name(url)
     if with_token:
         token = sys.stdin.readline().strip()
         if not is_token(token):

@@ -22,7 +22,8 @@ from app.domain.errors import Conflict, Invalid, Unavailable
 from app.domain.models.base_model import ModelRegistration
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
-from app.embedded import Stack, check, locked, stack
+from app.embedded import Stack, check, stack
+from app.home import locked, private_files
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
 from app.services import models as model_service
@@ -199,7 +200,7 @@ def _everything(port: int | None) -> Iterator[Stack]:
     settings = _settings(port).for_up()
     with locked(settings.home) if settings.home.exists() else nullcontext():
         check(settings)  # names a second start in this home, and creates no home if the start is impossible
-    with locked(settings.home):
+    with private_files(settings.home), locked(settings.home):
         _migrate(settings)
         with stack(settings) as running:
             console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {escape(str(settings.home))}.")

@@ -143,9 +143,30 @@ def test_a_token_cannot_change_an_account_and_does_not_need_a_page(installation:
 
 def test_a_request_with_a_token_never_uses_its_cookie(installation: Installation) -> None:
     client = installation.browser(Role.ADMIN)
-    for header in ("Bearer vezna_" + "x" * 43, "Bearer ", "Basic YTpi", "Bearer é"):
+    for header in ("Bearer vezna_" + "x" * 43, "Bearer ", "bearer x", "Bearer é"):
         answer = client.get("/api/v1/runs", headers={"authorization": header.encode()})
         assert answer.status_code == 401, header
+
+
+def test_a_browser_logs_in_behind_a_proxy_that_asks_for_a_password(installation: Installation) -> None:
+    client = installation.browser(Role.MEMBER)
+    client.headers["authorization"] = "Basic YTpi"
+    assert client.get("/api/v1/me").json()["email"] == "member@example.org"
+    assert client.post("/api/v1/runs", json={}).status_code == 422
+    del client.headers["sec-fetch-site"]
+    assert client.post("/api/v1/runs", json={}).status_code == 403
+    client.cookies.clear()
+    assert client.get("/api/v1/runs").status_code == 401
+
+
+def test_a_token_of_an_admin_makes_no_other_account(installation: Installation) -> None:
+    client, own = installation.program(Role.ADMIN), installation.ids[Role.ADMIN]
+    assert client.get("/users").status_code == 200
+    new = {"email": "more@example.org", "role": "admin"}
+    for path, form in (("", new), (f"/{own}/link", {}), (f"/{own}/role", new), (f"/{own}/disabled", {"disabled": "0"})):
+        answer = client.post(f"/users{path}", data=form)
+        assert answer.status_code == 403 and "An API token cannot change users" in answer.text, path
+    assert "more@example.org" not in client.get("/users").text
 
 
 @pytest.mark.parametrize(

@@ -228,6 +228,7 @@ def test_the_web_server_alone_does_not_start_on_an_empty_database_nor_on_an_open
 
 @pytest.mark.parametrize("given", ["localhost, vezna.example,[::1]", '["localhost", "vezna.example", "[::1]"]'])
 def test_a_list_is_json_or_has_commas(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("VEZNA_LOGIN", "required")
     monkeypatch.setenv("VEZNA_ALLOWED_HOSTS", given)
     assert load().allowed_hosts == ["localhost", "vezna.example", "[::1]"]
     monkeypatch.setenv("VEZNA_ALLOWED_HOSTS", "[::1]")

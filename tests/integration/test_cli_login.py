@@ -124,6 +124,16 @@ def test_a_token_goes_only_to_the_server_that_gave_it(run: Run) -> None:
     ]
 
 
+def test_an_address_with_a_user_name_is_refused_beside_a_token(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    credentials.store("https://vezna.example", "vezna_a")
+    for command in (["list"], ["login"]):
+        assert vezna(monkeypatch, *command, "--url", "https://user:secret@vezna.example") == 1
+        error = capsys.readouterr().err
+        assert "Remove user name and password from the address" in error and "secret" not in error
+
+
 def test_a_token_is_read_from_a_file(
     server: tuple[str, Installation],
     run: Run,

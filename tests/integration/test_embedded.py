@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from app.domain.errors import Unavailable
-from app.embedded import Child, Stack, check, locked
+from app.embedded import Child, Stack, check
+from app.home import locked
 from app.settings import ROOT, Settings
 from app.store.files import Files
 from app.store.queries import runs

@@ -16,6 +16,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
+from starlette.responses import Response
+from structlog.testing import capture_logs
 
 from app.cli import serve
 from app.domain.errors import TooMany
@@ -24,6 +26,7 @@ from app.settings import ROOT, Settings
 from app.web.forms.sent import MOST_FIELDS
 from app.web.http import limits
 from app.web.http.feed import Feed
+from app.web.http.forwarded import UntrustedProxyWarning
 from app.web.http.limits import Buckets, client_of
 from tests.fakes import SilentBell
 from tests.forms import form_headers
@@ -230,6 +233,29 @@ def test_only_a_trusted_proxy_says_who_calls_and_how(
     assert set(seen) == {"198.51.100.7" if secure else "127.0.0.1"}
     assert [answer.status_code for answer in answers] == [200, 200, 429 if secure else 200]
     assert "server" not in answers[0].headers
+
+
+@pytest.mark.parametrize(
+    ("trusted", "client", "headers", "warnings"),
+    [
+        ([], "10.0.0.5", {"x-forwarded-for": "198.51.100.7"}, 1),
+        (["10.0.0.6"], "10.0.0.5", {"x-forwarded-proto": "https"}, 1),
+        (["10.0.0.0/24"], "10.0.0.5", {"x-forwarded-proto": "https"}, 0),
+        (["10.0.0.5"], "198.51.100.7", {"x-forwarded-for": "198.51.100.7, 10.0.0.5"}, 0),
+        ([], "10.0.0.5", {}, 0),
+    ],
+)
+def test_a_proxy_that_is_not_trusted_is_logged_once(
+    trusted: list[str], client: str, headers: dict[str, str], warnings: int
+) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await Response()(scope, receive, send)
+
+    proxied = TestClient(UntrustedProxyWarning(answer, trusted), headers=headers, client=(client, 1))
+    with capture_logs() as logged:
+        assert [proxied.get("/").status_code for _ in range(2)] == [200, 200]
+    assert [entry["address"] for entry in logged] == [client] * warnings
+    assert all("VEZNA_FORWARDED_ALLOW_IPS" in entry["event"] for entry in logged)
 
 
 @pytest.mark.parametrize("value", ["proxy.example", "10.0.0.1/33", "10.0.0.0/8 nonsense"])

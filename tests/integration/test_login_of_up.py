@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,10 @@ def test_it_is_closed_under_another_name_until_the_first_admin_is_created(tmp_pa
             assert browser.post(link, data=form).status_code == 303
             assert browser.get("/api/v1/me").json()["role"] == "admin"
         assert httpx2.get(link).status_code == 404
-        assert link.rpartition("/")[2] not in (tmp_path / "home" / "logs" / "web.log").read_text()
+        assert "No user exists yet" not in (tmp_path / "home" / "logs" / "web.log").read_text()
+        written = [tmp_path / "home", *(tmp_path / "home").rglob("*")]
+        assert len(written) > 10
+        assert [path for path in written if stat.S_IMODE(path.lstat().st_mode) & 0o077] == []
 
 
 @pytest.mark.slow

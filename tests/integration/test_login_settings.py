@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.cli.serve import _settings
+from app.domain.errors import Invalid
 from app.settings import Settings
 
 
@@ -48,6 +49,20 @@ def test_vezna_up_requires_a_login_where_others_may_reach_it(values: dict[str, o
 def test_login_cannot_be_switched_off_on_an_address_that_others_reach(host: str) -> None:
     with pytest.raises(ValidationError, match="VEZNA_LOGIN=single-user would open"):
         Settings(host=host, login="single-user")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ALLOWED_HOSTS", "vezna.example"), ("URL", "https://vezna.example"), ("FORWARDED_ALLOW_IPS", "127.0.0.1")],
+)
+def test_login_cannot_be_switched_off_behind_a_proxy(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv("VEZNA_LOGIN", "single-user")
+    assert not _settings(None).login_required
+    monkeypatch.setenv(f"VEZNA_{name}", value)
+    with pytest.raises(Invalid, match="single-user would open the server to other machines"):
+        _settings(None)
+    monkeypatch.setenv("VEZNA_LOGIN", "required")
+    assert _settings(None).login_required
 
 
 def test_there_is_no_other_way_to_switch_it_off() -> None:

@@ -3,7 +3,7 @@
     scope   what it permits                              roles that have it
     read    see everything that the role may see         viewer, member, admin
     run     submit, change, cancel and delete            member, admin
-    admin   manage users                                 admin
+    admin   see users, and with a session change them    admin
 
 A session has every scope of its user's role. A token has those of its own scopes that the role still has, so a token
 loses `run` when its user becomes a viewer.

@@ -28,6 +28,8 @@ def prepare(database: Database, settings: Settings) -> str | None:
     if settings.admin_email:
         _create(database, settings)
         return None
+    if not settings.first_admin_link:
+        return None
     with database.transaction() as session:
         secret = links.for_first_admin(session)
     return PATH + secret if secret else None

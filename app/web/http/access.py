@@ -1,12 +1,12 @@
 """Who a request comes from, and whether it may do what it asks for: before every route, so that none can be forgotten.
 
 Where login is required, a path is closed unless `PUBLIC` names it. A request is authenticated by an API token in the
-header `Authorization`, else by the cookie of a browser session; a request with a token never uses its cookie.
+header `Authorization: Bearer`, else by the cookie of a browser session; a request with a token never uses its cookie.
 
     path                     needs
     PUBLIC, LINKS, /static/  nothing; at the port of the probes, if they have one, no path needs anything
     ACCOUNT                  a session, of any role (only `OF_TOKENS` also take a token)
-    ADMIN                    the scope admin
+    ADMIN                    the scope admin; to change something a session
     everything else          the scope read for GET and HEAD, otherwise the scope run
 
 What a scope is, and which role has it, is in `app.domain.accounts.policy`.
@@ -149,6 +149,8 @@ class Access:
         if need == "account":
             if identity.token_id is not None and not _is_at(path, OF_TOKENS):
                 raise Forbidden(_("An API token cannot change an account. Log in with a browser."))
+        elif need is policy.Scope.ADMIN and identity.token_id is not None and request.method not in SAFE_METHODS:
+            raise Forbidden(_("An API token cannot change users. Log in with a browser, or use vezna user."))
         elif not identity.may(need):
             raise Forbidden(identity.refusal(need))
         if identity.session_id is not None and request.method not in SAFE_METHODS and not _is_own_page(request.headers):
@@ -163,10 +165,10 @@ class Access:
         """The user of a request by its token, else by its cookie; None if neither is valid. `used`: whether this keeps
         a session from ending by disuse."""
         visitor = visitor_of(request)
-        if "authorization" in request.headers:
-            kind, _space, token = request.headers["authorization"].partition(" ")
-            if kind.lower() != "bearer":
-                return None
+        kind, _space, token = request.headers.get("authorization", "").partition(" ")
+        if (
+            kind.lower() == "bearer"
+        ):  # `Basic` would be the password of a proxy, which the browser sends beside a cookie
             return await run_in_threadpool(tokens.authenticate, self.database(), token.strip(), visitor)
         secret = request.cookies.get(session_cookie(request))
         if secret is None:
