@@ -67,9 +67,9 @@ class Receipt(_Value):
     trained: list[ExportedFile]
     """The files that the run saved, of which the export was made."""
     environment: Environment
-    """Of the run; its versions name those of Vezna and of the libraries."""
+    """Of the run: device, versions of the libraries, hash of the code."""
     gate: ExportGate
-    """The scores of run and export, and their difference."""
+    """The scores of run and export, their difference, and with which versions and code the export was made."""
     measured_at: datetime
 
 

@@ -55,6 +55,7 @@ from tests.served import served
 from worker import removal
 from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
 from worker.context import Context
+from worker.engine import environment
 from worker.engine.exporting import export as export_module
 from worker.engine.exporting import merge
 from worker.engine.exporting.export import export as engine_export
@@ -184,6 +185,7 @@ def test_an_export_has_the_predicted_size_and_its_files_are_in_the_store(worker:
     assert gate is not None and gate.weights is not None
     assert (gate.delta, gate.same, gate.weights.wrong) == (0.0, gate.items, [])
     assert gate.margin == 0.01 and gate.loaded_with.startswith("transformers ")
+    assert (gate.versions, gate.code) == (environment.versions(), environment.source_hash())
     for file in done.files:
         with worker.files.open(f"{done.prefix}/{file.name}") as stored:
             assert hashlib.sha256(stored.read()).hexdigest() == file.sha256

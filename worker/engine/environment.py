@@ -1,10 +1,12 @@
 """The device and libraries of an attempt: chosen once, reported with its numbers."""
 
+import hashlib
 import math
 import os
 import platform
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -119,8 +121,24 @@ def describe(
         padding_mask=padding_mask,
         matmul_flops=rate,
         matmul_rates=rates or {},
-        versions={"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        versions=versions(),
+        code=source_hash(),
     )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the libraries and Vezna."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+
+
+@lru_cache(maxsize=1)
+def source_hash() -> str:
+    """SHA-256 of Vezna's source files, as they are on this worker: of the lines that `sha256sum` prints for every .py
+    file of `app` and `worker`, in the order of their bytes. A version or a commit would not tell of local changes."""
+    root = Path(__file__).parents[2]
+    names = [str(path.relative_to(root)) for part in ("app", "worker") for path in (root / part).rglob("*.py")]
+    lines = (f"{hashlib.sha256((root / name).read_bytes()).hexdigest()}  {name}\n" for name in sorted(names))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def device_name(device: torch.device, count: int = 1) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.comparison.intervals import CONFIDENCE, Difference, Scores, difference
 from app.domain.tasks import MetricName
@@ -79,6 +79,11 @@ class ExportScores(_Value):
     """Of a merged export."""
     seconds: float
     """For loading and scoring."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """With which it was written and scored: python, torch, transformers, peft, vezna; empty in results that were stored
+    without them."""
+    code: str = ""
+    """SHA-256 of Vezna's source files, as `Environment.code`."""
 
 
 class ExportGate(_Value):
@@ -102,6 +107,10 @@ class ExportGate(_Value):
     first_difference: TextDifference | None
     weights: WeightCheck | None
     seconds: float
+    versions: dict[str, str] = Field(default_factory=dict)
+    """With which it was written and scored; empty as `code` in results that were stored without them."""
+    code: str = ""
+    """SHA-256 of Vezna's source files, as `Environment.code`."""
 
 
 def gate(run: Sequence[float], export: ExportScores, margin: float) -> ExportGate:
@@ -125,6 +134,8 @@ def gate(run: Sequence[float], export: ExportScores, margin: float) -> ExportGat
         first_difference=export.first_difference,
         weights=export.weights,
         seconds=export.seconds,
+        versions=export.versions,
+        code=export.code,
     )
 
 

@@ -186,6 +186,8 @@ class Environment(_Value):
     """The model got a mask of each batch's padding in training; False: it computes the same without one."""
     versions: dict[str, str]
     """python, torch, transformers, peft, vezna."""
+    code: str = ""
+    """SHA-256 of Vezna's source files on the worker (docs/shipping.md); empty for runs before Vezna recorded it."""
     matmul_flops: float | None = None
     """Operations a second of the device's matrix product in `precision`, measured at the attempt's start."""
     matmul_rates: dict[int, float] = Field(default_factory=dict)

@@ -17,6 +17,7 @@ from app.domain.data.dataset import items_hash
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.models.exports import ExportJob
+from worker.engine import environment
 from worker.engine.data.batches import Examples, read
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.exporting.merge import attach, base_model
@@ -64,6 +65,8 @@ def check(job: ExportJob, report: Report) -> ExportScores:
         first_difference=first,
         weights=weights,
         seconds=time.perf_counter() - began,
+        versions=environment.versions(),
+        code=environment.source_hash(),
     )
 
 

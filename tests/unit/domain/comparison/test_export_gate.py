@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.domain.comparison.export_gate import ExportScores, GateOutcome, WeightCheck, gate
+from app.domain.comparison.export_gate import ExportGate, ExportScores, GateOutcome, WeightCheck, gate
 
 ITEMS = 400
 RUN = np.array([1.0] * 360 + [0.0] * 40)
@@ -80,3 +80,13 @@ def test_one_item_decides_nothing_and_other_items_are_an_error() -> None:
     assert (one.outcome, one.low, one.high) == (GateOutcome.UNDECIDED, -1.0, 1.0)
     with pytest.raises(ValueError, match="same items"):
         gate(RUN.tolist(), scores(RUN[:7]), margin=0.02)
+
+
+def test_a_result_has_the_versions_and_the_code_it_was_measured_with() -> None:
+    versions = {"torch": "2.13.0", "vezna": "0.1.0"}
+    measured = scores(RUN).model_copy(update={"versions": versions, "code": "c0de"})
+    result = gate(RUN.tolist(), measured, margin=0.02)
+    assert (result.versions, result.code) == (versions, "c0de")
+    before = {key: value for key, value in result.model_dump().items() if key not in ("versions", "code")}
+    stored = ExportGate.model_validate(before)
+    assert (stored.versions, stored.code) == ({}, ""), "what was stored without them still loads"
