@@ -11,7 +11,7 @@ from app.domain.errors import Invalid
 from app.queue import READ
 from app.services import uploads
 from app.settings import Settings
-from app.store.files import Files
+from app.store.files import Files, StoreUnavailable
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import UploadRow
@@ -76,6 +76,21 @@ def test_the_files_of_a_directory_are_splits_by_their_names(here: Context, tmp_p
     assert changed.id != row.id
     made = dataset(here, changed)
     assert (made.version, made.facts.counts["train"]) == (2, 37)
+
+
+def test_a_directory_is_fetched_later_if_the_store_does_not_answer(
+    here: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "roots"
+    place.mkdir()
+    (place / "rows.csv").write_text(f"text,label\n{ROWS}")
+
+    def away(*_: object) -> None:
+        raise StoreUnavailable("the store does not answer")
+
+    monkeypatch.setattr(here.files, "receive", away)
+    row = add(here, SourceRequest(source="directory", location=str(place)), [place])
+    assert (row.status, row.message) == ("reading", "")
 
 
 def test_files_that_another_upload_has_are_discarded_once_though_a_deadlock_undid_the_first_try(

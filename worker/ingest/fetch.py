@@ -10,7 +10,7 @@ from typing import Any
 from app.domain.data.guesses import split_in_name
 from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name
 from app.domain.messages import _
-from app.store.files import CHUNK, Files
+from app.store.files import CHUNK, Files, StoreUnavailable
 from worker.children.work import PROGRESS_SECONDS, ReportProgress, WorkCancelled, WorkFailed
 from worker.ingest.host import IngestQueue
 
@@ -113,6 +113,8 @@ def _stored(files: Files, path: Path, split: str, report: ReportProgress) -> Par
                     if not report(0.0, 0):
                         raise WorkCancelled
             file = incoming.done()
+    except StoreUnavailable:
+        raise
     except OSError as error:
         raise WorkFailed(_("%(path)s cannot be read: %(why)s.", path=path, why=error.strerror)) from error
     if not file.bytes:
