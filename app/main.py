@@ -57,7 +57,8 @@ def _routes(*, login_required: bool) -> tuple[BaseRoute, ...]:
     50 ms of a processor; these keep what it has prepared."""
     together = APIRouter()
     closed = [Security(BEARER)] if login_required else []
-    together.include_router(api.login, prefix=api.PREFIX)
+    for router in api.public:
+        together.include_router(router, prefix=api.PREFIX)
     together.include_router(api.probes)
     for router in (api.router, api.metrics, *API_ROUTERS):
         together.include_router(router, dependencies=closed)
@@ -73,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         migrate.require_current(app.state.database)
+        csrf.prepare(app)
         if settings.login_required:
             first_start.announce(app.state.database, settings)
         yield
@@ -119,9 +121,7 @@ def serve() -> FastAPI:
     settings = load()
     logs.configure(settings)
     _keep_freed_memory()
-    app = create_app(settings)
-    csrf.prepare(app)
-    return app
+    return create_app(settings)
 
 
 def _keep_freed_memory() -> None:

@@ -1,21 +1,21 @@
 """Forms that another site sends change nothing: every form has a token, and every route of a page asks for it."""
 
-import hashlib
 import re
 import shutil
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import SecretStr
 from sqlalchemy import func, select
+from starlette.requests import Request
 
-from app.domain.errors import Unavailable
 from app.main import create_app
 from app.settings import ROOT, Settings
+from app.store import migrate
+from app.store.queries import form_key
+from app.store.session import Database
 from app.store.tables import Base
 from app.web.http import csrf
 from tests.fakes import SilentBell
@@ -45,6 +45,14 @@ def app(tmp_path: Path, filled_file: Path) -> Iterator[FastAPI]:
 def client(app: FastAPI) -> TestClient:
     """A browser that has opened no page yet."""
     return TestClient(app, follow_redirects=False)
+
+
+def empty_application(home: Path) -> FastAPI:
+    """An application of another installation."""
+    database = Database(Settings(home=home).database)
+    migrate.upgrade(database)
+    database.dispose()
+    return create_app(Settings(home=home))
 
 
 def rows(app: FastAPI) -> dict[str, int]:
@@ -85,7 +93,9 @@ def test_every_form_of_a_page_is_accepted_with_what_it_has(client: TestClient) -
 
 def test_no_route_of_a_page_does_anything_without_a_token(app: FastAPI, client: TestClient) -> None:
     before, posts = rows(app), 0
-    forged = form_headers(create_app(Settings(home=app.state.settings.home / "other")))[csrf.HEADER]
+    stranger = empty_application(app.state.settings.home / "other")
+    forged = form_headers(stranger)[csrf.HEADER]
+    stranger.state.database.dispose()
     other_session = form_headers(app, "another user's session")[csrf.HEADER]
     for call in calls(app):
         if not call.page or call.method == "GET":
@@ -136,41 +146,34 @@ def test_each_page_has_another_token_and_each_is_good(client: TestClient) -> Non
         assert client.post("/studies/plan", data={"csrf_token": token}).status_code != 403
 
 
-def test_the_key_is_made_once_for_the_processes_of_a_home_and_its_owner_alone(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path / "new")
-    key = csrf.key_of(settings)
-    file = settings.home / csrf.KEY_FILE
-    assert csrf.key_of(settings) == key and len(key) == 32
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert [other.name for other in settings.home.iterdir()] == [csrf.KEY_FILE]
-    file.unlink()
-    assert csrf.key_of(settings) != key
+def test_every_process_of_a_database_has_its_key_and_another_database_another(app: FastAPI, tmp_path: Path) -> None:
+    database = app.state.database
+    with database.reading() as session:
+        key = form_key.get(session)
+    assert len(key) == 32
+    second = create_app(app.state.settings)
+    csrf.prepare(second)
+    assert second.state.forms_key == key
+    second.state.database.dispose()
+    other = empty_application(tmp_path / "other")
+    csrf.prepare(other)
+    assert other.state.forms_key != key
+    other.state.database.dispose()
 
 
-def test_machines_with_the_same_database_have_the_same_key_without_a_file(tmp_path: Path) -> None:
-    def key(password: str, host: str) -> bytes:
-        url = SecretStr(f"postgresql://vezna:{password}@{host}/vezna")
-        return csrf.key_of(Settings(home=tmp_path / host, database_url=url))
-
-    assert key("a-password", "one") == key("a-password", "two") != key("another", "one")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_key_of_a_password_costs_what_scrypt_costs(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, database_url=SecretStr("postgresql://vezna:a-password@host/vezna"))
-    key = hashlib.scrypt(b"a-password", salt=b"vezna: tokens in forms", n=2**15, r=8, p=3, maxmem=2**27, dklen=32)
-    assert csrf.key_of(settings) == key
+def test_the_key_is_known_while_the_database_is_away(app: FastAPI, client: TestClient) -> None:
+    before = form_headers(app)
+    app.state.database = Database(f"sqlite:///{app.state.settings.home / 'gone.sqlite'}")
+    away = client.get("/studies")
+    assert away.status_code == 503 and csrf.HEADER in away.text
+    csrf.check(
+        Request({"type": "http", "app": app, "headers": [(csrf.HEADER.lower().encode(), before[csrf.HEADER].encode())]})
+    )
+    app.state.database.dispose()
 
 
-@pytest.mark.parametrize("content", ["", "00", "0" * 63, "0" * 65, "g" * 64, "\udcff"])
-def test_a_file_without_a_whole_key_is_refused_and_says_what_to_do(tmp_path: Path, content: str) -> None:
-    (tmp_path / csrf.KEY_FILE).write_text(content, errors="surrogateescape")
-    with pytest.raises(Unavailable, match=r"forms\.key does not hold a key of 32 bytes.* Remove the file and start"):
-        csrf.key_of(Settings(home=tmp_path))
-
-
-def test_a_key_that_cannot_be_kept_is_that_of_the_process(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / csrf.KEY_FILE).mkdir()
-    assert csrf.key_of(Settings(home=home)) != csrf.key_of(Settings(home=home))
+def test_a_page_says_that_the_database_is_away_before_the_key_was_read(tmp_path: Path) -> None:
+    app = create_app(Settings(home=tmp_path, allowed_hosts=["testserver"]))
+    away = TestClient(app).get("/studies")
+    assert away.status_code == 503 and "The database does not answer" in away.text
+    app.state.database.dispose()

@@ -10,6 +10,7 @@ from app.store.tables.device import DeviceRow
 from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
+from app.store.tables.form_key import FormKeyRow
 from app.store.tables.idempotency import IdempotencyKeyRow
 from app.store.tables.model_export import ModelExportRow
 from app.store.tables.recipe_run import RecipeRunRow
@@ -33,6 +34,7 @@ __all__ = [
     "DeviceRow",
     "EstimateRow",
     "EvaluationRow",
+    "FormKeyRow",
     "IdempotencyKeyRow",
     "LoginFailuresRow",
     "LoginSessionRow",

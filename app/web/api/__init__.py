@@ -55,7 +55,7 @@ for part in (
             route.responses |= problems(413)  # a body may be above its limit
     router.include_router(part.router, responses=problems(400, 401, 403, 422, 429, 503))
 
-login = account.login_router
-"""The only route of the API that needs no authentication."""
+public = (account.login_router, model_exports.public_router)
+"""The routes of the API that need no authentication."""
 
 probes, metrics = health.router, health.metrics_router

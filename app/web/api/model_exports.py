@@ -28,6 +28,8 @@ from app.web.http.idempotency import OnceByHeader
 from app.web.http.waiting import Wait, ended
 
 router = APIRouter(tags=["exports"])
+public_router = APIRouter(tags=["exports"])
+"""Needs no login."""
 log = structlog.get_logger()
 
 
@@ -142,7 +144,7 @@ def delete(db: Db, files: Store, export_id: int) -> None:
         service.delete(session, files, export_id)
 
 
-@router.get("/receipt-key", operation_id="getReceiptKey")
+@public_router.get("/receipt-key", operation_id="getReceiptKey", responses=problems(400, 429, 503))
 def receipt_key(settings: Config) -> ReceiptKey:
     """The public key with which this installation's receipts can be verified."""
     key = signing_key(settings).public_key()

@@ -13,13 +13,12 @@ What a scope is, and which role has it, is in `app.domain.accounts.policy`.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
+from starlette.datastructures import URL, Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,13 +34,13 @@ from app.web.http.csrf import session_cookie
 from app.web.http.errors import DATABASE_AWAY, answer_to, database_away, wants_json
 from app.web.http.security import SAFE_METHODS
 
-PUBLIC = ("/livez", "/readyz", "/login", "/api/v1/login")
+PUBLIC = ("/livez", "/readyz", "/login", "/api/v1/login", "/api/v1/receipt-key")
 LINKS = ("/first-admin", "/password")
 """What precedes the secret of a link that works once."""
 ACCOUNT = ("/logout", "/account", "/api/v1/me")
 OF_TOKENS = ("/api/v1/me",)
 ADMIN = ("/users",)
-CHECK_SECONDS = 30.0
+CHECK_SECONDS = 15.0
 """How often an open event stream is authenticated again."""
 
 Need = Literal["nothing", "account"] | policy.Scope
@@ -185,12 +184,25 @@ def _refusal(request: Request, error: VeznaError) -> Response:
     """A page that is opened without login becomes the login page, which leads back to it."""
     if not isinstance(error, Unauthenticated) or wants_json(request):
         return answer_to(request, error)
-    to = "/login"
-    if request.method in SAFE_METHODS:
-        to += "?" + urlencode({"next": request.url.path + (f"?{request.url.query}" if request.url.query else "")})
     if "hx-request" in request.headers:  # htmx would swap the login page into the old page
-        return Response(status_code=401, headers={"HX-Redirect": "/login"})
-    return RedirectResponse(to, 303)
+        return Response(status_code=401, headers={"HX-Redirect": _login(_page_of(request))})
+    return RedirectResponse(_login(request.url if request.method in SAFE_METHODS else None), 303)
+
+
+def _login(back: SplitResult | URL | None) -> str:
+    """The address of the login that leads to a page of this server."""
+    if back is None:
+        return "/login"
+    return "/login?" + urlencode({"next": back.path + (f"?{back.query}" if back.query else "")})
+
+
+def _page_of(request: Request) -> SplitResult | None:
+    """The page on which htmx made a request, if it is of this server."""
+    try:
+        page = urlsplit(request.headers.get("hx-current-url", ""))
+    except ValueError:
+        return None
+    return page if page.netloc == request.headers.get("host", "") and page.path else None
 
 
 class _CheckedStream:
@@ -198,14 +210,13 @@ class _CheckedStream:
 
     def __init__(self, access: Access, request: Request) -> None:
         self.access, self.request = access, request
-        self._checked, self._ended = time.monotonic(), asyncio.Event()
+        self._ended = asyncio.Event()
 
     async def run(self, receive: Receive, send: Send) -> None:
-        """Have the application answer, and end its answer in time."""
+        """Have the application answer, and end its answer in time, whether or not it sends something."""
+        unfinished = False
 
         async def disconnected() -> Message:
-            if self._ended.is_set():
-                return {"type": "http.disconnect"}
             message = asyncio.ensure_future(receive())
             ended = asyncio.ensure_future(self._ended.wait())
             try:
@@ -216,16 +227,24 @@ class _CheckedStream:
                 ended.cancel()
 
         async def sending(message: Message) -> None:
-            if self._ended.is_set():
-                return
-            if time.monotonic() - self._checked >= CHECK_SECONDS:
-                self._checked = time.monotonic()
-                if not await self._may_go_on():
-                    self._ended.set()
-                    message = {"type": "http.response.body", "body": b"", "more_body": False}
-            await send(message)
+            nonlocal unfinished
+            if not self._ended.is_set():
+                unfinished = message["type"] == "http.response.start" or message.get("more_body", False)
+                await send(message)
 
-        await self.access.app(self.request.scope, disconnected, sending)
+        checking = asyncio.ensure_future(self._check())
+        try:
+            await self.access.app(self.request.scope, disconnected, sending)
+        finally:
+            checking.cancel()
+        if self._ended.is_set() and unfinished:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _check(self) -> None:
+        await asyncio.sleep(CHECK_SECONDS)
+        while await self._may_go_on():
+            await asyncio.sleep(CHECK_SECONDS)
+        self._ended.set()
 
     async def _may_go_on(self) -> bool:
         try:
