@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Url, errors, say
 from app.domain.accounts.credentials import is_token
 from app.domain.accounts.policy import Scope
-from app.domain.errors import Invalid, Unauthenticated
+from app.domain.errors import Invalid, Unauthenticated, VeznaError
 
 
 def login(
@@ -23,7 +24,8 @@ def login(
         bool, typer.Option("--with-token", help="Read a token from standard input instead of asking for a password.")
     ] = False,
 ) -> None:
-    """Store an API token for a server: create one with your password, or read an existing one with --with-token."""
+    """Store an API token for a server: create one with your password, or read an existing one with --with-token. It
+    replaces an earlier one, which is revoked."""
     if credentials.is_plain(url):
         errors.print("The connection is not encrypted, so others may read the password. Use https.", style="yellow")
     credentials.require_no_user_name(url)
@@ -34,7 +36,11 @@ def login(
     else:
         token = _created(url, email, [scope.strip() for scope in scopes.split(",")], days)
     account = Client(url, token).get("/me")
+    replaced = credentials.stored_for(url)
     path = credentials.store(url, token)
+    if replaced not in ("", token):
+        with suppress(VeznaError):  # it has expired, or was revoked before
+            Client(url, replaced).delete("/me/token")
     say(f"Logged in as {account['email']}, {account['role']}; the token is in {path}.")
     if credentials.given():
         say(f"The token of {credentials.VARIABLE} or {credentials.FILE_VARIABLE} takes precedence over it.")

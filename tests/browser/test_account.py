@@ -62,7 +62,7 @@ def is_accessible(page: Page) -> None:
 
 def test_a_browser_logs_in_and_out(page: Page) -> None:
     page.goto("/runs?sort=-score")
-    expect(page.locator("h1")).to_have_text("Sign in")
+    expect(page.locator("h1")).to_have_text("Log in")
     log_in(page, "wrong")
     expect(page.get_by_role("alert")).to_contain_text("The e-mail address or the password is wrong.")
     is_accessible(page)

@@ -151,7 +151,7 @@ def started(here: Installation) -> None:
     here.log_in()
     assert httpx2.get(f"{here.url}/livez", headers={"Host": "vezna.example"}).status_code == 200
     assert httpx2.get(f"{here.url}/livez", headers={"Host": "rebound.example"}).status_code == 400
-    assert "tiny" not in here.compose("run", "--rm", "-T", "web", "vezna", "models", "list")
+    assert "tiny" not in here.compose("run", "--rm", "-T", "--env", "VEZNA_TOKEN", "web", "vezna", "models", "list")
     kept = here.compose("exec", "-T", "worker-cpu", "sh", "-c", "id -u; ls -d $VEZNA_HOME; gcc --version; env")
     assert kept.startswith("10001\n/data/home\ngcc") and "HF_HUB_OFFLINE=1" in kept
     names = run(

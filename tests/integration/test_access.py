@@ -25,6 +25,7 @@ PUBLIC = {
     ("GET", "/password/{secret}"),
     ("POST", "/password/{secret}"),
     ("POST", "/api/v1/login"),
+    ("GET", "/api/v1/receipt-key"),
 }
 """The routes that answer anonymous visitors, beside /static/."""
 
@@ -192,8 +193,14 @@ def test_pages_lead_to_the_login_and_back(installation: Installation) -> None:
     answer = client.get("/runs?filter=method%3Alora")
     assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Fruns%3Ffilter%3Dmethod%253Alora")
     assert client.post("/studies/1/cancel").headers["location"] == "/login"
-    swapped = client.get("/studies/1/live", headers={"hx-request": "true"})
-    assert (swapped.status_code, swapped.headers["hx-redirect"]) == (401, "/login")
+    for page, login in (
+        ("http://127.0.0.1/studies/1?x=seconds", "/login?next=%2Fstudies%2F1%3Fx%3Dseconds"),
+        ("http://evil.example/studies/1", "/login"),
+        ("http://[", "/login"),
+        ("", "/login"),
+    ):
+        swapped = client.get("/studies/1/live", headers={"hx-request": "true", "hx-current-url": page})
+        assert (swapped.status_code, swapped.headers["hx-redirect"]) == (401, login)
 
 
 def test_kept_pages_are_not_given_to_others(installation: Installation) -> None:
@@ -226,12 +233,13 @@ def test_a_viewer_sees_no_button_for_what_the_role_does_not_permit(installation:
 
 def test_the_same_idempotency_key_of_two_users_is_two_keys(installation: Installation) -> None:
     key = {"Idempotency-Key": '"the-same"'}
-    body = {"title": "x"}
-    answers = [
-        installation.program(role).post("/api/v1/uploads/sources", json=body, headers=key).headers
-        for role in (Role.MEMBER, Role.ADMIN)
-    ]
-    assert all("idempotency-replayed" not in headers for headers in answers)
+    body = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines", "method": {"kind": "full"}}
+    member, admin = (installation.program(role) for role in (Role.MEMBER, Role.ADMIN))
+    answers = [client.post("/api/v1/runs", json=body, headers=key) for client in (member, admin, member)]
+    assert [answer.status_code for answer in answers] == [202] * 3, answers[0].text
+    first, other, again = answers
+    assert first.json()["id"] != other.json()["id"] and again.json()["id"] == first.json()["id"]
+    assert ["idempotency-replayed" in answer.headers for answer in answers] == [False, False, True]
 
 
 def test_a_single_user_needs_no_login_and_has_no_account(tmp_path: Path, migrated_file: Path) -> None:

@@ -2,13 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 
 import pytest
 from sqlalchemy import select
 
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import NewUser
-from app.domain.errors import Conflict, Invalid, NotFound, TooMany, Unauthenticated
+from app.domain.errors import Conflict, Invalid, NotFound, TooMany, Unauthenticated, Unavailable
 from app.services.accounts import links, login, passwords, sessions, throttle, tokens, users
 from app.services.accounts.sessions import Visitor
 from app.services.accounts.tokens import NewToken
@@ -171,14 +172,32 @@ def test_a_disabled_user_has_no_session_no_token_and_no_login(database: Database
 
 
 def test_the_last_admin_stays(database: Database) -> None:
-    only = user(database, None, role=Role.ADMIN)
+    only = user(database, "a hash", role=Role.ADMIN)
+    user(database, None, "eve@example.org", Role.ADMIN)
     with database.transaction() as session, pytest.raises(Conflict, match="last admin"):
         users.set_role(session, only, Role.MEMBER)
     with database.transaction() as session, pytest.raises(Conflict, match="last admin"):
         users.set_disabled(session, only, True)
-    user(database, None, "bo@example.org", Role.ADMIN)
+    user(database, "a hash", "bo@example.org", Role.ADMIN)
     with database.transaction() as session:
         assert users.set_role(session, only, Role.VIEWER).role is Role.VIEWER
+
+
+def test_the_last_two_admins_cannot_be_disabled_at_once(database: Database) -> None:
+    both = [user(database, "a hash", f"{name}@example.org", Role.ADMIN) for name in ("ada", "bo")]
+    together = Barrier(2)
+
+    def disable(user_id: int) -> bool:
+        together.wait(30)
+        try:
+            with database.transaction() as session:
+                users.set_disabled(session, user_id, True)
+            return True
+        except Conflict:
+            return False
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(disable, both)) == [False, True]
 
 
 def test_a_role_holds_from_the_next_request(database: Database) -> None:
@@ -324,6 +343,33 @@ def test_a_success_takes_its_attempt_back(database: Database, password_hash: str
         verified(database, "ada@example.org", PASSWORD, HERE)
     with database.reading() as session:
         assert [row.failures for row in session.scalars(select(LoginFailuresRow))] == [0]
+
+
+def test_an_attempt_that_could_not_be_verified_does_not_count(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user(database, None)
+    monkeypatch.setattr(passwords, "WAIT_SECONDS", 0.0)
+    with passwords._place(), passwords._place():
+        for _attempt in range(throttle.MOST_BY_ACCOUNT + 1):
+            with pytest.raises(Unavailable):
+                login.log_in(database, "ada@example.org", PASSWORD, HERE)
+    with pytest.raises(Unauthenticated):
+        login.log_in(database, "ada@example.org", PASSWORD, HERE)
+
+
+def test_expired_tokens_do_not_count_and_are_forgotten(database: Database) -> None:
+    user_id, at = user(database, None), now()
+    with database.transaction() as session:
+        row = session.get_one(UserRow, user_id)
+        made = [tokens.create(session, row, NewToken(name="laptop"))[0] for _ in range(tokens.MOST_TOKENS)]
+        with pytest.raises(Conflict, match="which is the limit"):
+            tokens.create(session, row, NewToken(name="one more"))
+        made[0].expires_at = at - timedelta(days=1)
+        made[1].expires_at = at - tokens.LISTED - timedelta(days=1)
+        tokens.create(session, row, NewToken(name="one more"))
+        login.forget(session, at)
+        assert {made[0].id, made[1].id} & {kept.id for kept in tokens.of_user(session, user_id)} == {made[0].id}
 
 
 def test_attempts_at_the_same_time_are_all_counted(database: Database) -> None:

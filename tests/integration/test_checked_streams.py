@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.store.queries import runs
 from app.store.session import Database
 from app.web.http import access
+from app.web.http.csrf import SESSION_COOKIE
 from tests.accounts import Installation
 from tests.served import served
 
@@ -29,23 +30,28 @@ def a_live_run(database: Database) -> int:
         return runs.queued(session, limit=1)[0].id
 
 
-@pytest.mark.parametrize("way", ["revoked", "disabled"])
-def test_it_ends_when_its_token_is_revoked_or_its_user_disabled(
+@pytest.mark.parametrize("way", ["revoked", "disabled", "logged out"])
+def test_it_ends_without_an_event_when_its_token_or_session_ends_or_its_user_is_disabled(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(access, "CHECK_SECONDS", 0.0)
-    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
+    monkeypatch.setattr(access, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 3600)
+    browser = installation.browser(Role.VIEWER)
     headers = {"authorization": f"Bearer {installation.token(Role.VIEWER)}"}
+    if way == "logged out":
+        headers = {"cookie": f"{SESSION_COOKIE}={browser.cookies[SESSION_COOKIE]}"}
     path = f"/api/v1/runs/{a_live_run(installation.database)}/events"
     viewer = installation.ids[Role.VIEWER]
     with served(installation.app) as url, httpx2.stream("GET", url + path, headers=headers, timeout=30) as stream:
         lines = stream.iter_lines()
         assert next(line for line in lines if not line.startswith(":")).startswith("event:")
+        if way == "logged out":
+            assert browser.post("/logout").status_code == 303
         with installation.database.transaction() as session:
             if way == "revoked":
                 [row] = tokens.of_user(session, viewer)
                 tokens.revoke(session, viewer, row.id)
-            else:
+            elif way == "disabled":
                 users.set_disabled(session, viewer, True)
         for _line in lines:  # until the server ends it
             pass
@@ -53,7 +59,7 @@ def test_it_ends_when_its_token_is_revoked_or_its_user_disabled(
 
 
 def test_it_goes_on_while_the_session_lasts(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(access, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
     headers = {"authorization": f"Bearer {installation.token(Role.VIEWER)}"}
     path = f"/api/v1/runs/{a_live_run(installation.database)}/events"

@@ -75,6 +75,18 @@ def test_a_password_becomes_a_token_that_later_commands_use(
     assert run("list") == 1
 
 
+def test_a_login_revokes_the_token_that_it_replaces(
+    run: Run, server: tuple[str, Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (server[1].token(Role.ADMIN, Scope.READ) for _ in range(2))
+    for token in (first, second, second):
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{token}\n"))
+        assert run("login", "--with-token") == 0
+    assert run("list") == 0
+    monkeypatch.setenv(credentials.VARIABLE, first)
+    assert run("list") == 1
+
+
 def test_a_wrong_password_stores_nothing(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,8 +103,9 @@ def test_an_existing_token_is_read_from_standard_input(
     token = server[1].token(Role.ADMIN, Scope.READ)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{token}\n"))
     assert run("login", "--with-token") == 0
-    assert "admin@example.org" in capsys.readouterr().out
-    assert token not in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "admin@example.org" in printed.out
+    assert token not in printed.out + printed.err
     monkeypatch.setattr("sys.stdin", io.StringIO("a password\n"))
     assert run("login", "--with-token") == 1
     assert "begins with vezna_" in capsys.readouterr().err

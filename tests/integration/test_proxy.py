@@ -120,6 +120,11 @@ def test_it_speaks_tls_and_the_server_requires_a_login(proxy: Proxy) -> None:
         assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
+def test_it_publishes_neither_readiness_nor_metrics(proxy: Proxy) -> None:
+    with proxy.client() as known:
+        assert [known.get(path).status_code for path in ("/livez", "/readyz", "/metrics")] == [200, 404, 404]
+
+
 def test_a_browser_logs_in_with_a_cookie_that_goes_by_tls_alone(proxy: Proxy) -> None:
     with proxy.visitor() as browser:
         browser.headers["Origin"] = f"https://localhost:{proxy.port}"

@@ -7,11 +7,11 @@ from typing import TypeVar
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Identity
-from app.domain.errors import Unauthenticated
+from app.domain.errors import Unauthenticated, Unavailable
 from app.domain.messages import _
-from app.services.accounts import passwords, sessions, throttle
+from app.services.accounts import passwords, sessions, throttle, tokens
 from app.services.accounts.sessions import Visitor
-from app.store.queries import login_failures, login_sessions, one_time_links, users
+from app.store.queries import api_tokens, login_failures, login_sessions, one_time_links, users
 from app.store.session import Database
 from app.store.tables import UserRow
 
@@ -29,7 +29,12 @@ def verify(db: Database, email: str, password: str, visitor: Visitor, act: Calla
     with db.reading() as session:
         user = users.by_email(session, email) if email.isprintable() else None  # PostgreSQL takes no NUL
     stored = user.password_hash if user is not None and not user.disabled else None
-    right, newer = passwords.verified(password, stored)
+    try:
+        right, newer = passwords.verified(password, stored)
+    except Unavailable:
+        with db.transaction() as session:
+            throttle.unverified(session, email, visitor.address)
+        raise
     if user is None or stored is None or not right:
         raise Unauthenticated(WRONG)
     with db.transaction() as session:
@@ -43,8 +48,8 @@ def verify(db: Database, email: str, password: str, visitor: Visitor, act: Calla
 
 
 def log_in(db: Database, email: str, password: str, visitor: Visitor, before: Identity | None = None) -> str:
-    """Begin a session. It replaces that of the same browser, of whichever user: `before`. Returns its secret, for the
-    cookie. Raises what `verify` raises."""
+    """Begin a session. It replaces the session that the browser had, also another user's: `before`. Returns its secret,
+    for the cookie. Raises what `verify` raises."""
     return verify(db, email, password, visitor, lambda session, user: begin(session, user, visitor, before))
 
 
@@ -58,7 +63,8 @@ def begin(session: Session, user: UserRow, visitor: Visitor, before: Identity | 
 
 
 def forget(session: Session, at: datetime) -> None:
-    """Delete the sessions, links and failures that have expired by a time."""
+    """Delete the sessions, links and failures that have expired by a time, and the tokens that have long expired."""
     login_sessions.forget(session, at - sessions.IDLE, at)
     one_time_links.forget(session, at)
+    api_tokens.forget(session, at - tokens.LISTED)
     login_failures.forget(session, at - throttle.WINDOW)

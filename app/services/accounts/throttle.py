@@ -42,6 +42,12 @@ def succeeded(session: Session, email: str, address: str) -> None:
     login_failures.take_back(session, _of_address(address))
 
 
+def unverified(session: Session, email: str, address: str) -> None:
+    """Take an attempt back whose password could not be verified."""
+    for subject in (_of_account(email), _of_address(address)):
+        login_failures.take_back(session, subject)
+
+
 def lift(session: Session, email: str) -> None:
     """Forget the failures of an account, whose password was reset."""
     login_failures.clear(session, _of_account(email))

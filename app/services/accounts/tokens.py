@@ -19,8 +19,11 @@ from app.store.session import Database
 from app.store.tables import ApiTokenRow, UserRow, now
 
 MOST_TOKENS = 50
+"""Of a user, without expired ones."""
 DEFAULT_DAYS = 90
 MOST_DAYS = 3650
+LISTED = timedelta(days=30)
+"""Time that an expired token stays in its user's list."""
 
 
 class NewToken(BaseModel):
@@ -48,7 +51,7 @@ def create(session: Session, user: UserRow, new: NewToken) -> tuple[ApiTokenRow,
             _("The role %(role)s does not have the scope %(scope)s", role=user.role.value, scope=lacking[0]),
             choose_from([scope.value for scope in Scope if scope in allowed]),
         )
-    if api_tokens.count_of(session, user.id) >= MOST_TOKENS:
+    if api_tokens.count_of(session, user.id, now()) >= MOST_TOKENS:
         raise Conflict(_("There are %(most)s tokens, which is the limit. Revoke one first.", most=MOST_TOKENS))
     token = credentials.new_token()
     row = ApiTokenRow(

@@ -70,4 +70,4 @@ def set_role(session: Session, user_id: int, role: Role) -> UserRow:
 
 def _require_another_admin(session: Session, user_id: int) -> None:
     if users.lock_active_admins(session) == [user_id]:
-        raise Conflict(_("This is the last admin. Make another user admin first."))
+        raise Conflict(_("This is the last admin with a password. Make another user admin first."))

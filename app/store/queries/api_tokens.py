@@ -30,9 +30,15 @@ def of_user(session: Session, user_id: int) -> Sequence[ApiTokenRow]:
     return session.scalars(query.order_by(ApiTokenRow.id.desc())).all()
 
 
-def count_of(session: Session, user_id: int) -> int:
-    """How many tokens a user has."""
-    return session.scalar(select(func.count(ApiTokenRow.id)).where(ApiTokenRow.user_id == user_id)) or 0
+def count_of(session: Session, user_id: int, at: datetime) -> int:
+    """How many tokens of a user have not expired."""
+    live = or_(ApiTokenRow.expires_at.is_(None), ApiTokenRow.expires_at > at)
+    return session.scalar(select(func.count(ApiTokenRow.id)).where(ApiTokenRow.user_id == user_id, live)) or 0
+
+
+def forget(session: Session, before: datetime) -> None:
+    """Delete the tokens that expired before a time."""
+    affected(session, delete(ApiTokenRow).where(ApiTokenRow.expires_at < before))
 
 
 def revoke(session: Session, user_id: int, token_id: int) -> int:

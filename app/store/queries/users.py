@@ -37,7 +37,8 @@ def any_exists(session: Session) -> bool:
 
 
 def lock_active_admins(session: Session) -> list[int]:
-    """Ids of the admins that are not disabled, locked until the transaction ends: two transactions cannot
-    disable the last two at once."""
+    """Ids of the admins that can log in (not disabled, with a password), locked until the transaction ends: two
+    transactions cannot disable the last two at once."""
     active = select(UserRow.id).where(UserRow.role_name == Role.ADMIN.value, UserRow.disabled.is_(False))
+    active = active.where(UserRow.password_hash.is_not(None))
     return list(session.scalars(active.order_by(UserRow.id).with_for_update()))

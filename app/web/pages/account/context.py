@@ -7,12 +7,13 @@ from datetime import datetime
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import MIN_PASSWORD_LENGTH
 from app.domain.errors import FieldError
-from app.services.accounts import sessions, tokens
+from app.services.accounts import links, sessions, tokens
 from app.store.tables import ApiTokenRow, LoginSessionRow, UserRow
 from app.web.forms.errors import HasErrors
 from app.web.i18n import gettext as _
 
 IDLE_HOURS, LONGEST_DAYS = int(sessions.IDLE.total_seconds() // 3600), sessions.LONGEST.days
+LINK_HOURS = int(links.PASSWORD.total_seconds() // 3600)
 ROLES = tuple(role.value for role in Role)
 
 
@@ -118,3 +119,4 @@ class UsersPage(HasErrors):
     """Why a change was refused."""
     errors: tuple[FieldError, ...] = ()
     roles: tuple[str, ...] = ROLES
+    link_hours: int = LINK_HOURS

@@ -14,7 +14,7 @@ from app.services.accounts import login, passwords, sessions, tokens
 from app.services.accounts import users as user_service
 from app.store.queries import users
 from app.store.session import Database
-from app.store.tables import UserRow, now
+from app.store.tables import now
 from app.web.http.access import visitor_of
 from app.web.http.dependencies import Db, Reading, RowId, User
 from app.web.i18n import marked
@@ -82,8 +82,9 @@ def change_password(
     try:
         if password != repeated:
             raise Invalid.field("repeated", _("The passwords differ"), _("Type the same password twice"))
+        verified = _verified(request, db, user, current)
         stored = passwords.accepted(password, user.email, user.name)
-        _replace(request, db, user, current, stored)
+        _replace(db, own_id, user, verified, stored)
     except Invalid as error:
         with db.reading() as session:
             page = replace(account_page(session, own_id, user.session_id), errors=error.fields)
@@ -91,15 +92,20 @@ def change_password(
     return RedirectResponse("/account?done=password", 303)
 
 
-def _replace(request: Request, db: Database, user: Identity, current: str, password_hash: str) -> None:
-    """Set the password if the current one is right; the attempt counts as a login. Raises Invalid."""
-
-    def set_password(session: Session, row: UserRow) -> None:
-        user_service.set_password(session, row, password_hash, kept_session=user.session_id)
-
+def _verified(request: Request, db: Database, user: Identity, current: str) -> str | None:
+    """The hash of the current password; the attempt counts as a login. Raises Invalid."""
     try:
-        login.verify(db, user.email, current, visitor_of(request), set_password)
+        return login.verify(db, user.email, current, visitor_of(request), lambda _session, row: row.password_hash)
     except Unauthenticated:
         raise Invalid.field("current", _("This is not the current password"), _("Type it again")) from None
     except TooMany as error:
         raise Invalid.field("current", error.message) from None
+
+
+def _replace(db: Database, own_id: int, user: Identity, verified: str | None, password_hash: str) -> None:
+    """Set the password if it still is the verified one. Raises Invalid."""
+    with db.transaction() as session:
+        row = users.get(session, own_id, lock=True)
+        if row.disabled or row.password_hash != verified:
+            raise Invalid.field("current", _("The password was changed meanwhile"), _("Type the new one"))
+        user_service.set_password(session, row, password_hash, kept_session=user.session_id)
