@@ -98,6 +98,10 @@ class Installation:
         self.environment["VEZNA_TOKEN"] = token
         self.api = Client(self.url, token)
 
+    def vezna(self, *words: str) -> str:
+        """A command in a container of its own, with the token; its output."""
+        return self.compose("run", "--rm", "-T", "--env", "VEZNA_TOKEN", "web", "vezna", *words)
+
     def container(self, service: str) -> str:
         """The id of a service's only container."""
         [found] = self.compose("ps", "--quiet", service).split()
@@ -151,7 +155,7 @@ def started(here: Installation) -> None:
     here.log_in()
     assert httpx2.get(f"{here.url}/livez", headers={"Host": "vezna.example"}).status_code == 200
     assert httpx2.get(f"{here.url}/livez", headers={"Host": "rebound.example"}).status_code == 400
-    assert "tiny" not in here.compose("run", "--rm", "-T", "--env", "VEZNA_TOKEN", "web", "vezna", "models", "list")
+    assert "tiny" not in here.vezna("models", "list")
     kept = here.compose("exec", "-T", "worker-cpu", "sh", "-c", "id -u; ls -d $VEZNA_HOME; gcc --version; env")
     assert kept.startswith("10001\n/data/home\ngcc") and "HF_HUB_OFFLINE=1" in kept
     names = run(
@@ -174,20 +178,7 @@ def submitted(here: Installation) -> list[int]:
     lines = [f"{row.text} {number},{tiny.LABELS[row.label]}" for number, row in enumerate(tiny.rows())]
     table.write_text("\n".join(["text,label", *lines, ""]))
     run("chmod", "--recursive", "a+rX", str(here.folder / "data"))
-    here.compose(
-        "run",
-        "--rm",
-        "-T",
-        "web",
-        "vezna",
-        "datasets",
-        "add",
-        "/datasets/words.csv",
-        "--name",
-        "words",
-        "--test",
-        "0.2",
-    )
+    here.vezna("datasets", "add", "/datasets/words.csv", "--name", "words", "--test", "0.2")
     study: dict[str, Any] = here.api.post("/studies", STUDY)
     return list(study["runs"])
 
