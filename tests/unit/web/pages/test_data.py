@@ -1,6 +1,7 @@
 """The pages of data without JavaScript: add, read, map, look, delete, and what each refuses."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ from app.main import create_app
 from app.queue import PREPARE, READ
 from app.settings import Settings
 from app.store.queries import base_models, datasets
-from app.store.tables import Base, EstimateRow
+from app.store.tables import EstimateRow
 from tests import filled_estimates
 from tests.factories import plain
 from tests.fakes import SilentBell
-from tests.filled import fill
 from tests.forms import form_headers
 from tests.ingested import context
 from tests.unit.web.conftest import database_of
@@ -50,16 +50,14 @@ class Worker(SilentBell):
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Iterator[TestClient]:
+def data(tmp_path: Path, filled_file: Path) -> Iterator[TestClient]:
     """A client of a filled application, whose worker reads and prepares at once; it takes a megabyte."""
     settings = Settings(home=tmp_path, allowed_hosts=["testserver"], upload_bytes=1 << 20)
+    shutil.copy(filled_file, tmp_path / "vezna.sqlite")
     app = create_app(settings)
-    Base.metadata.create_all(app.state.database.engine)
     bell = Worker()
     bell.here = context(settings, app.state.database, app.state.files)
     app.state.doorbell = bell
-    with app.state.database.transaction() as session:
-        fill(session)
     yield TestClient(app, headers=form_headers(app), follow_redirects=False)
     app.state.database.dispose()
 
