@@ -113,7 +113,10 @@ class Files:
     def names(self, folder: str) -> set[str]:
         """Names of the files in a folder."""
         path = self._path(folder)
-        paths = self.fs.ls(path, detail=False) if self.fs.exists(path) else []
+        try:
+            paths = self.fs.ls(path, detail=False)
+        except FileNotFoundError:  # there is none, or its last file has just been removed
+            paths = []
         return {f"{folder}/{str(path).rpartition('/')[2]}" for path in paths}
 
     @_answered()
