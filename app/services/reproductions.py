@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.reproduction import Reproduction, reproduction
@@ -37,7 +36,8 @@ def spec_of(session: Session, run_id: int) -> RunSpec:
 def of_run(session: Session, run_id: int) -> list[Repeated]:
     """The runs that belong to no study and have a run's spec and seed, the oldest first. Raises as `spec_of`."""
     first = _scored(session, run_id)
-    return [Repeated(again, _judged(session, first, again)) for again in _repeated(session, first)]
+    candidates = [row for row in runs.may_repeat(session, first) if _trained(row) == _trained(first)]
+    return [Repeated(again, _judged(session, first, again)) for again in candidates]
 
 
 def _scored(session: Session, run_id: int) -> RunRow:
@@ -52,18 +52,6 @@ def _scored(session: Session, run_id: int) -> RunRow:
             )
         )
     return run
-
-
-def _repeated(session: Session, first: RunRow) -> list[RunRow]:
-    query = select(RunRow).where(
-        RunRow.id > first.id,
-        RunRow.study_id.is_(None),
-        RunRow.base_model_id == first.base_model_id,
-        RunRow.dataset_id == first.dataset_id,
-        RunRow.method_kind == first.method_kind,
-        RunRow.seed == first.seed,
-    )
-    return [row for row in session.scalars(query.order_by(RunRow.id)) if _trained(row) == _trained(first)]
 
 
 def _trained(run: RunRow) -> RunSpec:
@@ -89,15 +77,8 @@ def _judged(session: Session, first: RunRow, again: RunRow) -> Reproduction | No
 
 def _seed_scores(session: Session, first: RunRow) -> list[float]:
     """The score of each seed of the run's arm or, outside of a study, of its group: of equal seeds, the earliest's."""
-    query = select(RunRow).where(
-        RunRow.group_key == first.group_key,
-        RunRow.study_id.is_(None) if first.study_id is None else RunRow.study_id == first.study_id,
-        RunRow.trial_round.is_(None),
-        RunRow.status == RunStatus.SUCCEEDED.value,
-        RunRow.score.is_not(None),
-    )
     found: dict[int, float] = {first.seed: first.score or 0.0}
-    for row in session.scalars(query.order_by(RunRow.id)):
+    for row in runs.scored_seeds(session, first):
         if row.score is not None:
             found.setdefault(row.seed, row.score)
     return list(found.values())

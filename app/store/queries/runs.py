@@ -36,6 +36,33 @@ def some(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
     return list(session.scalars(select(RunRow).where(RunRow.id.in_(known)).order_by(RunRow.id)))
 
 
+def may_repeat(session: Session, first: RunRow) -> list[RunRow]:
+    """Later runs without a study that have a run's base model, version of the data, kind of method and seed, the oldest
+    first; their settings may differ."""
+    query = select(RunRow).where(
+        RunRow.id > first.id,
+        RunRow.study_id.is_(None),
+        RunRow.base_model_id == first.base_model_id,
+        RunRow.dataset_id == first.dataset_id,
+        RunRow.method_kind == first.method_kind,
+        RunRow.seed == first.seed,
+    )
+    return list(session.scalars(query.order_by(RunRow.id)))
+
+
+def scored_seeds(session: Session, first: RunRow) -> list[RunRow]:
+    """Succeeded runs of a run's arm or, outside of a study, of its group, with a test score, without trials, the oldest
+    first."""
+    query = select(RunRow).where(
+        RunRow.group_key == first.group_key,
+        RunRow.study_id.is_(None) if first.study_id is None else RunRow.study_id == first.study_id,
+        RunRow.trial_round.is_(None),
+        RunRow.status == RunStatus.SUCCEEDED.value,
+        RunRow.score.is_not(None),
+    )
+    return list(session.scalars(query.order_by(RunRow.id)))
+
+
 def beside(session: Session, run_id: int, *, limit: int) -> list[RunRow]:
     """Succeeded runs on the same dataset or in the same collection, newest first, without trials and archived runs."""
     run = get(session, run_id)
