@@ -60,8 +60,7 @@ class Attempt:
         self.mechanism = MECHANISMS[self.method.mechanism]
         self.team = team or Team()
         self.output = self.team.folder(Path(job.output))
-        bf16 = job.spec.training.bf16
-        natural = computes_in_bf16(self.device) or self.method.computes_in_bf16
+        bf16, natural = job.spec.training.bf16, computes_in_bf16(self.device) or self.method.computes_in_bf16
         self.bf16 = natural if bf16 is None else bf16
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
         self.saved_bytes: int | None = None
@@ -292,8 +291,7 @@ class Attempt:
 
 
 def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:
-    """Count the model's parameters; a tied one counts once, a packed one with its unpacked size. `groups` gives the
-    group of each trainable one."""
+    """Count the model's parameters; tied ones once, packed ones unpacked. `groups`: those of trainable ones."""
     by_group: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

@@ -1,4 +1,4 @@
-"""The account of a request over REST: who it is, and API tokens for a password."""
+"""The account of a request over REST: its user, and API tokens in exchange for a password."""
 
 from datetime import datetime
 from typing import Annotated
@@ -22,7 +22,7 @@ from app.web.http.errors import problems
 login_router = APIRouter(tags=["account"])
 router = APIRouter(prefix="/me", tags=["account"])
 
-SINGLE_USER = _("This server has no login. Send requests without a token.")
+NO_LOGIN = _("This server has no login. Send requests without a token.")
 
 
 class Credentials(BaseModel):
@@ -66,7 +66,7 @@ class Account(BaseModel):
 def log_in(request: Request, db: Db, settings: Config, credentials: Credentials) -> TokenCreated:
     """Create an API token for a password. Failed logins are limited by account and by address."""
     if not settings.login_required:
-        raise Conflict(SINGLE_USER)
+        raise Conflict(NO_LOGIN)
 
     def create(session: Session, user: UserRow) -> TokenCreated:
         row, token = tokens.create(session, user, credentials.token)

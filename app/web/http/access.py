@@ -1,4 +1,4 @@
-"""Who a request comes from, and whether it may do what it asks for: before every route, so that none can be forgotten.
+"""Authentication and authorization of requests, before every route, so that no route can be forgotten.
 
 Where login is required, a path is closed unless `PUBLIC` names it. A request is authenticated by an API token in the
 header `Authorization: Bearer`, else by the cookie of a browser session; a request with a token never uses its cookie.

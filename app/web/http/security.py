@@ -50,8 +50,8 @@ def host_name(scope: Scope) -> str:
 
 
 class NoControlCharacters:
-    """Refuses a path with control characters. No name in Vezna has any, and they divide those who read the path: a
-    route and the conversion to a number ignore a newline, other checks of the same path do not."""
+    """Refuses a path with control characters. No name in Vezna has any, and parts of the server read them differently:
+    a route and the conversion to a number ignore a newline, other checks of the same path do not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -8,19 +8,19 @@ from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.web.http.dependencies import Config, User
 
-SINGLE_USER = _("This server runs for a single user, without accounts. Set VEZNA_LOGIN=required to have them.")
+NO_ACCOUNTS = _("This server runs for a single user, without accounts. Set VEZNA_LOGIN=required to have them.")
 
 
 def with_login(settings: Config) -> None:
     """Raise NotFound where the server has no login."""
     if not settings.login_required:
-        raise NotFound(SINGLE_USER)
+        raise NotFound(NO_ACCOUNTS)
 
 
 def own_id(user: User) -> int:
     """The id of the user of the request. Raises NotFound where the server has no login."""
     if user.user_id is None:
-        raise NotFound(SINGLE_USER)
+        raise NotFound(NO_ACCOUNTS)
     return user.user_id
 
 
