@@ -19,6 +19,7 @@ from app.cli import (
     models,
     receipts,
     recipes,
+    registry,
     reproduce,
     serve,
     studies,
@@ -50,6 +51,7 @@ cli.add_typer(archive.studies, name="studies")
 cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
 cli.add_typer(recipes.recipes, name="recipes")
+cli.add_typer(registry.registry, name="registry")
 cli.add_typer(users.users, name="user")
 cli.command()(login.login)
 cli.command()(login.logout)

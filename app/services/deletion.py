@@ -21,7 +21,17 @@ from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services.uploads import unused
 from app.store.files import RUNS, Files, run_folder
-from app.store.queries import base_models, collections, datasets, estimates, model_exports, runs, studies, uploads
+from app.store.queries import (
+    base_models,
+    collections,
+    datasets,
+    estimates,
+    model_exports,
+    registry,
+    runs,
+    studies,
+    uploads,
+)
 from app.store.queries import deletion as rows
 from app.store.session import after_commit
 from app.store.tables import DatasetRow, RunRow
@@ -56,7 +66,8 @@ def of_run(session: Session, run_id: int) -> Deletion:
         refused = _("Run %(run)s belongs to study %(study)s and can only be deleted with it.", **values)
     elif not RunStatus(run.status).terminal:
         refused = _("Run %(run)s is %(status)s: cancel it first.", run=run_id, status=run.status)
-    return _deletion(session, RunRow.id == run_id, refused)
+    which = RunRow.id == run_id
+    return _deletion(session, which, refused or registry.why_in_use(session, which))
 
 
 def of_study(session: Session, study_id: int) -> Deletion:
@@ -64,7 +75,8 @@ def of_study(session: Session, study_id: int) -> Deletion:
     study, refused = studies.get(session, study_id), ""
     if study.tuning or runs.any_live(session, study_id):
         refused = _("Study %(study)s has not ended: cancel it first.", study=study_id)
-    return _deletion(session, RunRow.study_id == study_id, refused)
+    which = RunRow.study_id == study_id
+    return _deletion(session, which, refused or registry.why_in_use(session, which))
 
 
 def of_collection(session: Session, collection_id: int) -> Deletion:

@@ -30,7 +30,17 @@ from app.queue import EXPORT, Doorbell
 from app.services.ingestion import SILENT_SECONDS
 from app.services.models import reference_of
 from app.store.files import Files
-from app.store.queries import artifacts, base_models, clock, datasets, evaluations, model_exports, runs, studies
+from app.store.queries import (
+    artifacts,
+    base_models,
+    clock,
+    datasets,
+    evaluations,
+    model_exports,
+    registry,
+    runs,
+    studies,
+)
 from app.store.queries.deletion import delete_row
 from app.store.session import after_commit
 from app.store.tables import ArtifactRow, ModelExportRow, RunRow, now
@@ -233,8 +243,12 @@ def cancel(session: Session, export_id: int) -> ModelExportRow:
 
 
 def delete(session: Session, files: Files, export_id: int) -> None:
-    """Delete an export and its files; a worker that has it stops. Raises NotFound."""
+    """Delete an export and its files; a worker that has it stops. Raises NotFound, and Conflict while it is a candidate
+    or the champion of a name."""
     row = model_exports.get(session, export_id)
+    runs.lock(session, [row.run_id])  # as whatever registers it does
+    if refused := registry.why_in_use(session, ModelExportRow.id == export_id):
+        raise Conflict(refused)
     after_commit(session, partial(files.discard, row.folder))
     delete_row(session, row)
 

@@ -15,10 +15,10 @@ LIVE = ("queued", "running")
 """States of an export that has not ended."""
 
 
-def get(session: Session, export_id: int, run_id: int | None = None) -> ModelExportRow:
-    """An export; with `run_id`, of this run. Raises NotFound."""
+def get(session: Session, export_id: int, run_id: int | None = None, *, lock: bool = False) -> ModelExportRow:
+    """An export; with `run_id`, of this run; with `lock`, read anew and locked. Raises NotFound."""
     missing = _("There is no export %(export_id)s.", export_id=export_id)
-    row = get_row(session, ModelExportRow, export_id, missing)
+    row = get_row(session, ModelExportRow, export_id, missing, lock=lock)
     if run_id not in (None, row.run_id):
         raise NotFound(_("Run %(run)s has no export %(export_id)s.", run=run_id, export_id=export_id))
     return row

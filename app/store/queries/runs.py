@@ -1,6 +1,6 @@
 """Queries of runs, and the compare-and-set updates that move them between states."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -169,6 +169,11 @@ def expired(session: Session, at: datetime) -> list[RunRow]:
 def lock(session: Session, run_ids: Sequence[int]) -> None:
     """Lock runs until the transaction ends."""
     session.execute(select(RunRow.id).where(RunRow.id.in_(run_ids)).order_by(RunRow.id).with_for_update())
+
+
+def present(session: Session, run_ids: Collection[int]) -> frozenset[int]:
+    """Of some ids, those that have a run."""
+    return frozenset(session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids))))
 
 
 def ended_with_checkpoints(session: Session, *, limit: int = 100) -> list[int]:

@@ -14,6 +14,7 @@ from app.store.tables.form_key import FormKeyRow
 from app.store.tables.idempotency import IdempotencyKeyRow
 from app.store.tables.model_export import ModelExportRow
 from app.store.tables.recipe_run import RecipeRunRow
+from app.store.tables.registry import ModelVersionRow, RegisteredModelRow, StageChangeRow
 from app.store.tables.run import RunRow
 from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
@@ -39,11 +40,14 @@ __all__ = [
     "LoginFailuresRow",
     "LoginSessionRow",
     "ModelExportRow",
+    "ModelVersionRow",
     "OneTimeLinkRow",
     "RecipeRunRow",
+    "RegisteredModelRow",
     "RunEventRow",
     "RunRow",
     "RunTagRow",
+    "StageChangeRow",
     "StepChunkRow",
     "StudyRow",
     "StudyTagRow",

@@ -88,6 +88,17 @@ EXPORT: dict[str, Any] = {
     "merged": {"summary": "The whole model in bfloat16", "value": {"format": "merged-bfloat16"}},
     "adapter": {"summary": "The adapter as the run saved it", "value": {"format": "adapter"}},
 }
+VERSION: dict[str, Any] = {
+    "candidate": {"summary": "The next version, for tests", "value": {"export": 3}},
+    "champion": {
+        "summary": "The next version, for production at once; its gate is undecided",
+        "value": {"export": 3, "stage": "champion", "reason": "200 more items agreed", "revision": 4},
+    },
+}
+PROMOTION: dict[str, Any] = {
+    "champion": {"summary": "Promote; the champion so far retires", "value": {"stage": "champion", "revision": 4}},
+    "retire": {"summary": "Retire", "value": {"stage": "retired", "reason": "replaced by another model"}},
+}
 DATASET: dict[str, Any] = {
     "labelled": {
         "summary": "Labelled texts, split at random: a tenth for validation, a tenth for test",

@@ -13,6 +13,7 @@ from app.web.pages.models import routes as models
 from app.web.pages.new_study import routes as new_study
 from app.web.pages.notes import routes as notes
 from app.web.pages.recipes import routes as recipes
+from app.web.pages.registry import routes as registry
 from app.web.pages.run import exports as run_exports
 from app.web.pages.run import routes as run
 from app.web.pages.runs import routes as runs
@@ -34,6 +35,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     compare.router,
     run.router,
     run_exports.router,
+    registry.router,
     notes.router,
     deletion.router,  # before the models, whose names may hold slashes
     workers.router,

@@ -12,8 +12,8 @@ from app.domain.comparison.export_gate import ExportGate
 from app.domain.models.exports import ExportFormat
 from app.services import model_exports as service
 from app.services.model_exports import Offer
-from app.store.queries import base_models, datasets, model_exports, runs
-from app.store.tables import ModelExportRow, RunRow
+from app.store.queries import base_models, datasets, model_exports, registry, runs
+from app.store.tables import ModelExportRow, ModelVersionRow, RunRow
 from app.web.bars import MarginScale
 from app.web.format import file_size
 from app.web.forms.once import OnceByForm
@@ -40,6 +40,8 @@ class RunExports:
     """Of the study, or the default one, in the metric's unit."""
     code: Mapping[int, str]
     """Python that loads an export, by its id; only for those that have ended well."""
+    versions: Sequence[ModelVersionRow] = ()
+    """Of registered models, those that are one of these exports."""
 
     @classmethod
     def of(cls, session: Session, run_id: int) -> "RunExports":
@@ -52,6 +54,7 @@ class RunExports:
             family="" if run.imported else run.spec.method.facts.family,
             margin=service.margin(session, run),
             code={row.id: code for row in rows if row.status == "succeeded" and (code := _code(session, run, row))},
+            versions=registry.of_exports(session, [row.id for row in rows]),
         )
 
     def scale(self, gate: ExportGate) -> MarginScale:

@@ -1,0 +1,48 @@
+"""The model registry in words."""
+
+from collections.abc import Sequence
+
+from app.domain.models.registry import Stage
+from app.store.tables import ModelVersionRow, StageChangeRow
+from app.web.i18n import gettext as _
+from app.web.i18n import marked
+
+STAGES: dict[Stage, str] = {
+    Stage.CANDIDATE: marked("candidate"),
+    Stage.CHAMPION: marked("champion"),
+    Stage.RETIRED: marked("retired"),
+}
+NOTES: dict[Stage, str] = {
+    Stage.CANDIDATE: marked("for tests"),
+    Stage.CHAMPION: marked("the version that production uses; another champion retires"),
+    Stage.RETIRED: marked("no longer used; its export can be deleted"),
+}
+
+
+def stage_name(stage: Stage | str) -> str:
+    """`champion`."""
+    return _(STAGES[Stage(stage)])
+
+
+def stage_note(stage: Stage) -> str:
+    """What a stage is for."""
+    return _(NOTES[stage])
+
+
+def change_text(change: StageChangeRow) -> str:
+    """`candidate → champion`."""
+    after = stage_name(change.after)
+    if change.before is None:
+        return _("registered as %(stage)s", stage=after)
+    return f"{stage_name(change.before)} → {after}"
+
+
+def champion_sentence(versions: Sequence[ModelVersionRow]) -> str:
+    """Which version is the champion."""
+    for version in versions:
+        if version.stage is Stage.CHAMPION:
+            return _("Version %(number)s is the champion.", number=version.number)
+    return _("No version is the champion.")
+
+
+FILTERS = (stage_name, stage_note, change_text, champion_sentence)
