@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 
 from app import logs
 from app.queue import Doorbell
+from app.services import audit
 from app.services.accounts import first_start
 from app.settings import Settings, load
 from app.store import migrate
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         migrate.require_current(app.state.database)
         csrf.prepare(app)
+        audit.record_settings(app.state.database, settings)
         if settings.login_required:
             first_start.announce(app.state.database, settings)
         yield

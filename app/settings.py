@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.domain.accounts.audit import LEAST_DAYS
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
 from app.setting_values import content, has_password, host_and_port, listed, with_password
@@ -71,6 +72,8 @@ class Settings(BaseSettings):
     """Password of the first admin."""
     first_admin_link: bool = True
     """Whether the server's log has that link. `vezna up` prints it in the terminal instead."""
+    audit_days: int = Field(default=365, ge=LEAST_DAYS, le=36_500)
+    """Days for which the audit log keeps its entries."""
     allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
     """Further names by which the server may be called; anything else is refused, against DNS rebinding (as
     `model_roots`)."""
@@ -83,7 +86,7 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(default=1200, ge=0)
     """Requests that a client of another machine may send to a web process in a minute; 0 is no limit."""
     streams_per_client: int = Field(default=50, ge=1)
-    """Event streams that such a client may have open in a web process."""
+    """Event streams that such a client, or a user from anywhere, may have open in a web process."""
     metrics_address: str = ""
     """`HOST:PORT` that `/metrics` and `/readyz` are served at, and no longer at `host` and `port`; empty serves both
     there."""

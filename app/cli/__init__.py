@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli import (
     archive,
+    audit,
     data,
     doctor,
     files,
@@ -53,6 +54,7 @@ cli.add_typer(models.models, name="models")
 cli.add_typer(recipes.recipes, name="recipes")
 cli.add_typer(registry.registry, name="registry")
 cli.add_typer(users.users, name="user")
+cli.command()(audit.audit)
 cli.command()(login.login)
 cli.command()(login.logout)
 cli.command(name="migrate")(serve.migrate_database)

@@ -19,6 +19,7 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
+from app.services import audit
 from app.services.accounts import links, passwords, tokens
 from app.services.accounts import users as user_service
 from app.services.accounts.tokens import NewToken
@@ -83,6 +84,14 @@ def enable(email: Email) -> None:
 
 
 @users.command()
+def revoke(email: Email) -> None:
+    """End every session of a user and revoke every API token. The user can log in again."""
+    with _database().transaction() as session:
+        user = user_service.revoke_access(session, user_service.by_email(session, email).id)
+    say(f"Ended the sessions and revoked the tokens of {user.email}.")
+
+
+@users.command()
 def reset_password(email: Email, password_file: PasswordFile = None, link: Link = False) -> None:
     """Set a user's password, which is prompted for. It ends the user's sessions; API tokens stay."""
     database = _database()
@@ -132,6 +141,7 @@ def _database() -> Database:
     """The database of this installation. Raises Unavailable if it is not migrated."""
     database = Database(load().database)
     migrate.require_current(database)
+    audit.act_as_command()
     return database
 
 

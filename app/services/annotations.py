@@ -5,7 +5,9 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.runs.annotations import Annotation
+from app.services import audit
 from app.store.queries import runs, studies, tags
 from app.store.tables import RunRow, StudyRow
 
@@ -44,6 +46,7 @@ def annotate_run(session: Session, run_id: int, changes: Annotation) -> RunRow:
     if changes.tags is not None:
         tags.set_of_run(session, run_id, changes.tags)
     session.flush()
+    _record(session, Action.ANNOTATE_RUN, run_id, changes)
     return run
 
 
@@ -55,4 +58,10 @@ def annotate_study(session: Session, study_id: int, changes: Annotation) -> Stud
     if changes.tags is not None:
         tags.set_of_study(session, study_id, changes.tags)
     session.flush()
+    _record(session, Action.ANNOTATE_STUDY, study_id, changes)
     return study
+
+
+def _record(session: Session, action: Action, owner_id: int, changes: Annotation) -> None:
+    if changes.note is not None or changes.tags is not None:
+        audit.record(session, action, owner_id, note=changes.note is not None, tags=changes.tags)

@@ -5,8 +5,10 @@ Only ended runs and studies can be archived, and a study's runs are archived wit
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict
 from app.domain.messages import _
+from app.services import audit
 from app.store.queries import runs, studies
 from app.store.tables import RunRow, StudyRow
 
@@ -20,6 +22,7 @@ def archive_run(session: Session, run_id: int, archived: bool) -> RunRow:
     if not runs.set_archived(session, RunRow.id == run_id, archived):
         raise Conflict(_("Run %(run)s is %(status)s: cancel it first.", run=run_id, status=run.status))
     session.refresh(run)
+    audit.record(session, Action.ARCHIVE_RUN if archived else Action.UNARCHIVE_RUN, run_id)
     return run
 
 
@@ -30,4 +33,5 @@ def archive_study(session: Session, study_id: int, archived: bool) -> StudyRow:
         raise Conflict(_("Study %(study)s has not ended: cancel it first.", study=study_id))
     study.archived = archived
     runs.set_archived(session, RunRow.study_id == study_id, archived)
+    audit.record(session, Action.ARCHIVE_STUDY if archived else Action.UNARCHIVE_STUDY, study_id)
     return study

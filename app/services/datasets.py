@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.data.dataset import DatasetFacts, Row
 from app.domain.data.findings import Finding
 from app.domain.data.uploads import SourceScan
@@ -15,7 +16,7 @@ from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.tasks import Format
 from app.queue import Doorbell
-from app.services import ingestion
+from app.services import audit, ingestion
 from app.store.files import Files
 from app.store.queries import datasets, uploads
 from app.store.queries import ingestion as claims
@@ -92,6 +93,7 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
     except IntegrityError:
         raise Conflict(_("Another request is creating %(reference)s. Try again.", reference=row.reference)) from None
     ingestion.ring(session, bell, row)
+    audit.record(session, Action.CREATE_DATASET, row.reference, upload=upload.id)
     return row
 
 

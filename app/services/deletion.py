@@ -16,9 +16,11 @@ from sqlalchemy import ColumnElement
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
+from app.services import audit
 from app.services.uploads import unused
 from app.store.files import RUNS, Files, run_folder
 from app.store.queries import (
@@ -100,6 +102,7 @@ def delete_run(session: Session, files: Files, run_id: int) -> None:
     rows.lock(session, which)
     of_run(session, run_id).require()
     _delete_runs(session, files, which)
+    audit.record(session, Action.DELETE_RUN, run_id)
 
 
 def delete_study(session: Session, files: Files, study_id: int) -> None:
@@ -110,6 +113,7 @@ def delete_study(session: Session, files: Files, study_id: int) -> None:
     of_study(session, study_id).require()
     _delete_runs(session, files, which)
     rows.delete_row(session, study)
+    audit.record(session, Action.DELETE_STUDY, study_id, name=study.name)
 
 
 def delete_collection(session: Session, files: Files, collection_id: int) -> None:
@@ -117,6 +121,7 @@ def delete_collection(session: Session, files: Files, collection_id: int) -> Non
     collection = collections.get(session, collection_id, lock=True)
     _delete_runs(session, files, RunRow.collection_id == collection_id)
     rows.delete_row(session, collection)
+    audit.record(session, Action.DELETE_COLLECTION, collection_id, name=collection.name)
 
 
 def delete_model(session: Session, name: str) -> None:
@@ -127,6 +132,7 @@ def delete_model(session: Session, name: str) -> None:
         rows.delete_row(session, row)
     except IntegrityError:
         raise Conflict(_("A run that uses %(name)s has just been submitted.", name=name)) from None
+    audit.record(session, Action.DELETE_MODEL, name)
 
 
 def of_dataset(session: Session, row: DatasetRow) -> Deletion:
@@ -157,6 +163,7 @@ def delete_dataset(session: Session, files: Files, dataset_id: int) -> None:
         rows.delete_row(session, row)
     except IntegrityError:
         raise Conflict(_("A run that uses %(name)s has just been submitted.", name=row.reference)) from None
+    audit.record(session, Action.DELETE_DATASET, row.reference)
     if row.file and not datasets.with_file(session, row.file):
         estimates.forget_baselines(session, row.file)
         after_commit(session, partial(files.discard, row.file))
@@ -168,6 +175,7 @@ def delete_upload(session: Session, files: Files, upload_id: int) -> None:
     row = uploads.get(session, upload_id, lock=True)
     of_upload(session, upload_id).require()
     rows.delete_row(session, row)
+    audit.record(session, Action.DELETE_UPLOAD, upload_id, name=row.name)
     for part in unused(session, row.parts):
         after_commit(session, partial(files.discard, part.file))
 

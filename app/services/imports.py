@@ -8,6 +8,7 @@ from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.errors import Invalid
 from app.domain.imports.files import (
     MOST_AT_ONCE,
@@ -24,6 +25,7 @@ from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.runs.status import RunStatus
+from app.services import audit
 from app.store.queries import collections, evaluations
 from app.store.tables import CollectionRow, now
 
@@ -101,6 +103,7 @@ def add_results(session: Session, files: ReadFiles, collection: str) -> ImportRe
     for content_hash, imported in new.items():
         _store_item_scores(session, added[content_hash], imported.result)
     run_ids |= added
+    audit.record(session, Action.IMPORT_RESULTS, row.id, name=row.name, runs=len(new))
     new_ids, known_ids = [added[h] for h in new], [run_ids[h] for h in repeated]
     return ImportReport(row.name, row.id, new_ids, known_ids, [*files.refused])
 

@@ -13,6 +13,7 @@ from functools import partial
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.comparison.export_gate import ExportScores, gate
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import Message, _
@@ -27,6 +28,7 @@ from app.domain.models.exports import (
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import RunStatus
 from app.queue import EXPORT, Doorbell
+from app.services import audit
 from app.services.ingestion import SILENT_SECONDS
 from app.services.models import reference_of
 from app.store.files import Files
@@ -136,6 +138,7 @@ def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: Ex
     except IntegrityError:
         raise Conflict(_("Run %(run)s has just been given this export.", run=run_id)) from None
     after_commit(session, partial(bell.ring, EXPORT, row.id))
+    audit.record(session, Action.SUBMIT_EXPORT, row.id, run=run_id, format=form.value)
     return row
 
 
@@ -239,6 +242,7 @@ def cancel(session: Session, export_id: int) -> ModelExportRow:
         session.refresh(row)
         raise Conflict(_("Export %(id)s has already ended (%(status)s).", id=export_id, status=row.status))
     session.refresh(row)
+    audit.record(session, Action.CANCEL_EXPORT, export_id, run=row.run_id)
     return row
 
 
@@ -251,6 +255,7 @@ def delete(session: Session, files: Files, export_id: int) -> None:
         raise Conflict(refused)
     after_commit(session, partial(files.discard, row.folder))
     delete_row(session, row)
+    audit.record(session, Action.DELETE_EXPORT, export_id, run=row.run_id, format=row.format)
 
 
 def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelRegistration
 from app.queue import INSPECT, Doorbell
+from app.services import audit
 from app.services.roots import below_a_root
 from app.store.queries import base_models, clock
 from app.store.session import after_commit
@@ -55,6 +57,7 @@ def register(session: Session, bell: Doorbell, registration: ModelRegistration, 
     )
     session.add(row)
     session.flush()
+    audit.record(session, Action.REGISTER_MODEL, row.name, source=row.source, location=location)
     after_commit(session, lambda: bell.ring(INSPECT, row.id))
     return row
 

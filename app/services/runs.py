@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import tuning
+from app.services import audit, tuning
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies, tags
@@ -19,11 +20,20 @@ from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow
 def submit(session: Session, bell: Doorbell, spec: RunSpec, compatible: Compatible | None = None) -> RunRow:
     """Queue a run that belongs to no study. Raises Invalid, unless it is already checked; then nothing is queued."""
     model, dataset = compatible or check(session, spec)
-    return enqueue(session, bell, spec, model, dataset)
+    run = enqueue(session, bell, spec, model, dataset)
+    audit.record(session, Action.SUBMIT_RUN, run.id, base_model=model.name, dataset=dataset.reference, method=run.arm)
+    return run
 
 
 def cancel(session: Session, bell: Doorbell, run_id: int) -> RunRow:
     """Cancel a queued run at once, a running one with its worker's next report. Raises NotFound, Conflict."""
+    run = stop(session, bell, run_id)
+    audit.record(session, Action.CANCEL_RUN, run_id)
+    return run
+
+
+def stop(session: Session, bell: Doorbell, run_id: int) -> RunRow:
+    """Cancel a run, also as part of its study. Raises NotFound, Conflict."""
     run = runs.get(session, run_id)
     tuning.hold(session, run)
     at = now()

@@ -8,6 +8,7 @@ from itertools import islice
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison, compare
 from app.domain.errors import Conflict, Invalid, NotFound
@@ -20,7 +21,7 @@ from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
 from app.domain.validation import field_error
 from app.queue import Doorbell
-from app.services import baselines, tuning
+from app.services import audit, baselines, tuning
 from app.services import runs as run_service
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue_owed
@@ -43,6 +44,8 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compat
     session.flush()
     enqueue_owed(session, bell, study, spec.first_trials() if study.tuning else spec.owed(), model, dataset)
     baselines.request(session, bell, spec, model, dataset)
+    arms = [arm.title for arm in spec.arms]
+    audit.record(session, Action.SUBMIT_STUDY, study.id, name=spec.name, base_model=model.name, arms=arms)
     return study
 
 
@@ -79,6 +82,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     if any(run.status == RunStatus.SUCCEEDED and run.trial_round is None for run in runs.of_study(session, study_id)):
         study.interim_looks += 1
     session.flush()
+    audit.record(session, Action.ADD_SEEDS, study_id, count=count)
     return study
 
 
@@ -126,6 +130,7 @@ def add_arm(
     baselines.request(session, bell, extended, model, dataset)
     study.spec_json = extended.model_dump(mode="json")
     session.flush()
+    audit.record(session, Action.ADD_ARM, study_id, arm=arm.title)
     return study
 
 
@@ -151,6 +156,7 @@ def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> Stu
     session.flush()
     _cancel(session, bell, live)
     tuning.advance(session, bell, study_id)
+    audit.record(session, Action.STOP_ARM, study_id, arm=title)
     return study
 
 
@@ -177,7 +183,7 @@ def _live(session: Session, study_id: int) -> list[RunRow]:
 def _cancel(session: Session, bell: Doorbell, live: Sequence[RunRow]) -> None:
     for run in live:
         try:
-            run_service.cancel(session, bell, run.id)
+            run_service.stop(session, bell, run.id)
         except Conflict:
             continue  # it has ended in the meantime
 
@@ -195,6 +201,7 @@ def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
         study.tuning = False
     session.flush()
     _cancel(session, bell, live)
+    audit.record(session, Action.CANCEL_STUDY, study_id, runs=len(live))
     return study
 
 

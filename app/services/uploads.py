@@ -10,12 +10,13 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.data.guesses import split_in_name
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, content_hash, shown_name
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.queue import Doorbell
-from app.services import ingestion
+from app.services import audit, ingestion
 from app.services.roots import below_a_root
 from app.store.files import Files, Stored
 from app.store.queries import datasets, uploads
@@ -131,6 +132,7 @@ def read(session: Session, claimed: UploadRow, scan: SourceScan) -> bool:
 def _add(session: Session, bell: Doorbell, row: UploadRow) -> UploadRow:
     session.add(row)
     ingestion.ring(session, bell, row)
+    audit.record(session, Action.ADD_UPLOAD, row.id, name=row.name, source=row.source, bytes=row.bytes or None)
     return row
 
 
@@ -138,6 +140,7 @@ def _read_again(session: Session, bell: Doorbell, row: UploadRow, options: Readi
     row.options_json = options.model_dump()
     row.status, row.message, row.scan_json, row.progress, row.rows_read = "reading", "", None, 0.0, 0
     ingestion.ring(session, bell, row)
+    audit.record(session, Action.READ_UPLOAD, row.id, name=row.name)
 
 
 def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:

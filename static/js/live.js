@@ -8,6 +8,11 @@
 
   document.addEventListener("DOMContentLoaded", () => toEnd(document));
 
+  // A request that no click or key began does not keep the session alive (app/web/http/access.py).
+  document.addEventListener("htmx:configRequest", ({ detail }) => {
+    if (!detail.triggeringEvent?.isTrusted) detail.headers["Vezna-Automatic"] = "1";
+  });
+
   // Two parts of a page may be under way at once: what each had is kept by the part, and put back there. A part is put
   // back at once, and again when htmx has settled it, which takes the new markup's attributes.
   const kept = new WeakMap();

@@ -117,3 +117,16 @@ def test_an_admin_creates_a_user_who_chooses_a_password(page: Page, chromium: Br
     expect(guest.locator(".me")).to_have_text("new@example.org")
     expect(guest.locator(".site-header .button")).to_have_count(0)
     guest.context.close()
+
+
+def test_a_request_that_no_click_began_is_marked(page: Page) -> None:
+    """It does not keep the session alive."""
+    page.goto("/login")
+    log_in(page)
+    with page.expect_request(lambda request: request.headers.get("hx-request") == "true") as polled:
+        page.goto("/models/distilbert-base")  # which waits for its inspection
+    assert polled.value.headers.get("vezna-automatic") == "1"
+    page.goto("/runs")
+    with page.expect_request(lambda request: request.headers.get("hx-request") == "true") as clicked:
+        page.locator("th a[hx-get]").first.click()
+    assert "vezna-automatic" not in clicked.value.headers

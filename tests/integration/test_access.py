@@ -1,16 +1,18 @@
 """Whoever comes: every route is closed unless it is listed, and roles, scopes and cookies hold on all of them."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from app.domain.accounts.policy import Role, Scope
 from app.services.accounts import users as user_service
 from app.settings import Settings
-from app.store.tables import UserRow
+from app.store.tables import LoginSessionRow, UserRow, now
 from app.web.http.access import needed
 from tests.access_table import FILE, filled_in, routes, table
 from tests.accounts import OWN_PAGE, Installation
@@ -223,6 +225,35 @@ def test_an_ended_session_and_a_disabled_user_are_refused_at_once(installation: 
     with installation.database.transaction() as session:
         user_service.set_disabled(session, left, True)
     assert (browser.get("/api/v1/runs").status_code, program.get("/api/v1/runs").status_code) == (401, 401)
+
+
+def test_what_a_page_requests_by_itself_does_not_keep_a_session(installation: Installation) -> None:
+    browser = installation.browser(Role.VIEWER)
+    earlier = now() - timedelta(hours=11)
+    with installation.database.transaction() as session:
+        row = session.scalars(select(LoginSessionRow).order_by(LoginSessionRow.id.desc())).first()
+        assert row is not None
+        row.seen_at = earlier
+
+    def seen() -> bool:
+        with installation.database.reading() as session:
+            return session.get_one(LoginSessionRow, row.id).seen_at > earlier
+
+    assert browser.get("/workers", headers={"hx-request": "true", "vezna-automatic": "1"}).status_code == 200
+    assert browser.get("/api/v1/runs/2/events").status_code == 200
+    assert not seen()
+    assert browser.get("/workers", headers={"hx-request": "true"}).status_code == 200
+    assert seen()
+
+
+def test_an_admin_ends_the_sessions_and_revokes_the_tokens_of_a_user(installation: Installation) -> None:
+    browser, program = installation.browser(Role.VIEWER), installation.program(Role.VIEWER)
+    other, admin = installation.program(Role.MEMBER), installation.browser(Role.ADMIN)
+    assert (browser.get("/api/v1/runs").status_code, program.get("/api/v1/runs").status_code) == (200, 200)
+    assert admin.post(f"/users/{installation.ids[Role.VIEWER]}/revoke").status_code == 303
+    assert (browser.get("/api/v1/runs").status_code, program.get("/api/v1/runs").status_code) == (401, 401)
+    assert (other.get("/api/v1/runs").status_code, admin.get("/api/v1/runs").status_code) == (200, 200)
+    assert installation.browser(Role.VIEWER).get("/api/v1/runs").status_code == 200
 
 
 def test_a_viewer_sees_no_button_for_what_the_role_does_not_permit(installation: Installation) -> None:

@@ -39,6 +39,7 @@ def test_a_user_is_created_listed_disabled_and_enabled(
 
     piped(monkeypatch, PASSWORD + "\n")
     assert vezna(monkeypatch, "user", "create", "bo@example.org", "--password-file", "-") == 0
+    assert vezna(monkeypatch, "user", "revoke", "Bo@example.org") == 0
     assert vezna(monkeypatch, "user", "disable", "Bo@example.org") == 0
     assert vezna(monkeypatch, "user", "disable", ADA) == 1
     assert "last admin" in capsys.readouterr().err

@@ -167,7 +167,9 @@ def test_a_stream_that_ends_leaves_its_place() -> None:
             await anext(feed.place("a"))
         await anext(feed.place("b"))
         await anext(first, None)
-        await anext(feed.place("a"))
+        await anext(feed.place("a", "user 1"))
+        with pytest.raises(TooMany, match="1 event streams open"):
+            await anext(feed.place("c", "user 1"))  # a user from another client
 
     asyncio.run(take())
 

@@ -3,7 +3,8 @@
     scope   what it permits                              roles that have it
     read    see everything that the role may see         viewer, member, admin
     run     submit, change, cancel and delete            member, admin
-    admin   see users, and with a session change them    admin
+    admin   see users and the audit log, and with a      admin
+            session change users
 
 A session has every scope of its user's role. A token has those of its own scopes that the role still has, so a token
 loses `run` when its user becomes a viewer.

@@ -5,10 +5,12 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from app.domain.accounts import credentials
+from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
+from app.services import audit
 from app.services.accounts import users as user_service
 from app.store.queries import one_time_links, users
 from app.store.tables import OneTimeLinkRow, UserRow, now
@@ -30,6 +32,7 @@ def for_password(session: Session, user: UserRow) -> str:
     if user.disabled:
         raise Conflict(user_service.DISABLED)
     one_time_links.drop_of(session, user.id)
+    audit.record(session, Action.LINK_PASSWORD, user.email)
     return _new(session, user.id, PASSWORD)
 
 

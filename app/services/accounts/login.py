@@ -6,9 +6,11 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Identity
 from app.domain.errors import Unauthenticated, Unavailable
 from app.domain.messages import _
+from app.services import audit
 from app.services.accounts import passwords, sessions, throttle, tokens
 from app.services.accounts.sessions import Visitor
 from app.store.queries import api_tokens, login_failures, login_sessions, one_time_links, users
@@ -36,6 +38,8 @@ def verify(db: Database, email: str, password: str, visitor: Visitor, act: Calla
             throttle.unverified(session, email, visitor.address)
         raise
     if user is None or stored is None or not right:
+        # of an unknown account not even its name: people type passwords there
+        audit.record_now(db, Action.LOGIN_FAILED, user.email if user is not None else "")
         raise Unauthenticated(WRONG)
     with db.transaction() as session:
         throttle.succeeded(session, email, visitor.address)
@@ -53,13 +57,15 @@ def log_in(db: Database, email: str, password: str, visitor: Visitor, before: Id
     return verify(db, email, password, visitor, lambda session, user: begin(session, user, visitor, before))
 
 
-def begin(session: Session, user: UserRow, visitor: Visitor, before: Identity | None = None) -> str:
+def begin(
+    session: Session, user: UserRow, visitor: Visitor, before: Identity | None = None, by: str = "password"
+) -> str:
     """Begin a session of a locked user. Raises Unauthenticated if the user is disabled."""
     if user.disabled:
         raise Unauthenticated(WRONG)
     if before is not None and before.user_id is not None and before.session_id is not None:
         login_sessions.end(session, before.user_id, before.session_id)
-    return sessions.begin(session, user, visitor)
+    return sessions.begin(session, user, visitor, by)
 
 
 def forget(session: Session, at: datetime) -> None:

@@ -7,9 +7,11 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from app.domain.accounts import credentials
+from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import SCOPES, Identity
 from app.domain.errors import NotFound
 from app.domain.messages import _
+from app.services import audit
 from app.store.queries import login_sessions, users
 from app.store.session import Database
 from app.store.tables import LoginSessionRow, UserRow, now
@@ -37,22 +39,22 @@ class Visitor:
         return cls(host[: ADDRESS.length], agent[:MAX_AGENT_LENGTH])
 
 
-def begin(session: Session, user: UserRow, visitor: Visitor) -> str:
-    """Begin a session. Returns its secret, for the cookie."""
+def begin(session: Session, user: UserRow, visitor: Visitor, by: str = "password") -> str:
+    """Begin a session. `by`: how its user logged in, for the audit log. Returns its secret, for the cookie."""
     secret, at = credentials.new_secret(), now()
-    session.add(
-        LoginSessionRow(
-            user_id=user.id,
-            secret_sha256=credentials.digest(secret),
-            created_at=at,
-            seen_at=at,
-            expires_at=at + LONGEST,
-            address=visitor.address,
-            user_agent=visitor.user_agent,
-        )
+    row = LoginSessionRow(
+        user_id=user.id,
+        secret_sha256=credentials.digest(secret),
+        created_at=at,
+        seen_at=at,
+        expires_at=at + LONGEST,
+        address=visitor.address,
+        user_agent=visitor.user_agent,
     )
+    session.add(row)
     user.last_login_at = at
     session.flush()
+    audit.record(session, Action.LOG_IN, row.id, user=user, by=by)
     return secret
 
 
@@ -78,13 +80,15 @@ def of_user(session: Session, user_id: int) -> Sequence[LoginSessionRow]:
     return login_sessions.of_user(session, user_id, at - IDLE, at)
 
 
-def end(session: Session, user_id: int, session_id: int) -> None:
+def end(session: Session, user_id: int, session_id: int, action: Action = Action.END_SESSION) -> None:
     """End a session of a user. Raises NotFound."""
     if not login_sessions.end(session, user_id, session_id):
         raise NotFound(_("There is no session %(session_id)s.", session_id=session_id))
+    audit.record(session, action, session_id)
 
 
 def end_others(session: Session, user_id: int, kept_id: int | None) -> None:
     """End a user's sessions but one. A login at the same time is before or after it, by the lock of the user."""
     users.get(session, user_id, lock=True)
-    login_sessions.end_all(session, user_id, kept_id)
+    ended = login_sessions.end_all(session, user_id, kept_id)
+    audit.record(session, Action.END_SESSION, "", kept=kept_id, sessions=ended)

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from app.domain.accounts import credentials
+from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import SCOPES, Identity, Scope, of_token
 from app.domain.accounts.users import MAX_NAME_LENGTH
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _, choose_from
 from app.domain.names import Name
+from app.services import audit
 from app.services.accounts.sessions import SEEN_EVERY, Visitor
 from app.store.queries import api_tokens
 from app.store.session import Database
@@ -64,6 +66,7 @@ def create(session: Session, user: UserRow, new: NewToken) -> tuple[ApiTokenRow,
     )
     session.add(row)
     session.flush()
+    audit.record(session, Action.CREATE_TOKEN, row.id, owner=user.email, token=row.hint, scopes=row.scope_names)
     return row, token
 
 
@@ -92,3 +95,4 @@ def revoke(session: Session, user_id: int, token_id: int) -> None:
     """Revoke a token of a user. Raises NotFound."""
     if not api_tokens.revoke(session, user_id, token_id):
         raise NotFound(_("There is no token %(token_id)s.", token_id=token_id))
+    audit.record(session, Action.REVOKE_TOKEN, token_id)

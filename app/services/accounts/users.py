@@ -3,12 +3,14 @@
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
+from app.services import audit
 from app.services.accounts import throttle
-from app.store.queries import login_sessions, one_time_links, users
+from app.store.queries import api_tokens, login_sessions, one_time_links, users
 from app.store.tables import UserRow
 
 DISABLED = _("The user is disabled. Enable the user first.")
@@ -23,6 +25,7 @@ def create(session: Session, new: NewUser, password_hash: str | None = None) -> 
             session.add(row)
     except IntegrityError:
         raise Conflict(_("There already is a user %(email)s.", email=new.email)) from None
+    audit.record(session, Action.CREATE_USER, row.email, role=row.role_name)
     return row
 
 
@@ -42,6 +45,7 @@ def set_password(session: Session, user: UserRow, password_hash: str, *, kept_se
     one_time_links.drop_of(session, user.id)
     throttle.lift(session, user.email)
     session.flush()
+    audit.record(session, Action.CHANGE_PASSWORD, user.email)
 
 
 def set_disabled(session: Session, user_id: int, disabled: bool) -> UserRow:
@@ -55,6 +59,15 @@ def set_disabled(session: Session, user_id: int, disabled: bool) -> UserRow:
         login_sessions.end_all(session, user_id)
         one_time_links.drop_of(session, user_id)
     session.flush()
+    audit.record(session, Action.DISABLE_USER if disabled else Action.ENABLE_USER, user.email)
+    return user
+
+
+def revoke_access(session: Session, user_id: int) -> UserRow:
+    """End every session of a user, and revoke every API token. Raises NotFound."""
+    user = users.get(session, user_id, lock=True)
+    ended, revoked = login_sessions.end_all(session, user_id), api_tokens.revoke_all(session, user_id)
+    audit.record(session, Action.REVOKE_ACCESS, user.email, sessions=ended, tokens=revoked)
     return user
 
 
@@ -63,8 +76,9 @@ def set_role(session: Session, user_id: int, role: Role) -> UserRow:
     if role is not Role.ADMIN:
         _require_another_admin(session, user_id)
     user = users.get(session, user_id, lock=True)
-    user.role_name = role.value
+    before, user.role_name = user.role_name, role.value
     session.flush()
+    audit.record(session, Action.CHANGE_ROLE, user.email, role=role.value, before=before)
     return user
 
 

@@ -44,3 +44,8 @@ def forget(session: Session, before: datetime) -> None:
 def revoke(session: Session, user_id: int, token_id: int) -> int:
     """Delete a token of a user. Returns the number of deleted ones."""
     return affected(session, delete(ApiTokenRow).where(ApiTokenRow.id == token_id, ApiTokenRow.user_id == user_id))
+
+
+def revoke_all(session: Session, user_id: int) -> int:
+    """Delete every token of a user. Returns the number of deleted ones."""
+    return affected(session, delete(ApiTokenRow).where(ApiTokenRow.user_id == user_id))

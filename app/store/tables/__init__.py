@@ -1,6 +1,7 @@
 """The tables, one noun a file. Importing this package makes all of them known to `Base.metadata`."""
 
 from app.store.tables.artifact import ArtifactRow
+from app.store.tables.audit import AuditEventRow
 from app.store.tables.base import Base, now
 from app.store.tables.base_model import BaseModelRow
 from app.store.tables.clock import ClockRow
@@ -27,6 +28,7 @@ from app.store.tables.worker import WorkerRow
 __all__ = [
     "ApiTokenRow",
     "ArtifactRow",
+    "AuditEventRow",
     "Base",
     "BaseModelRow",
     "ClockRow",

@@ -6,6 +6,7 @@ from fastapi.routing import APIRoute
 from app.web.api import (
     account,
     artifacts,
+    audit,
     comparison,
     datasets,
     estimates,
@@ -51,6 +52,7 @@ for part in (
     comparison,
     workers,
     account,
+    audit,
 ):
     for route in part.router.routes:
         if isinstance(route, APIRoute) and (route.body_field or "requestBody" in (route.openapi_extra or {})):

@@ -8,10 +8,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Role, Scope
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.names import Verbatim
+from app.services import audit
 from app.services.accounts import login, tokens
 from app.services.accounts.tokens import NewToken
 from app.store.tables import UserRow
@@ -69,6 +71,7 @@ def log_in(request: Request, db: Db, settings: Config, credentials: Credentials)
         raise Conflict(NO_LOGIN)
 
     def create(session: Session, user: UserRow) -> TokenCreated:
+        audit.record(session, Action.LOG_IN, user=user, by="password, for a token")
         row, token = tokens.create(session, user, credentials.token)
         return TokenCreated(
             id=row.id, token=token, name=row.name, scopes=list(map(Scope, row.scope_names)), expires_at=row.expires_at

@@ -6,10 +6,12 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict
 
+from app.domain.accounts.audit import Action
 from app.domain.runs.result import ArtifactFile
+from app.services import audit
 from app.store.queries import artifacts, runs
 from app.store.tables import ArtifactRow
-from app.web.http.dependencies import Reading, Store
+from app.web.http.dependencies import Db, Reading, Store
 from app.web.http.errors import problems
 
 router = APIRouter(tags=["artifacts"])
@@ -45,9 +47,11 @@ def get(session: Reading, artifact_id: int) -> ArtifactRow:
     response_class=StreamingResponse,
     responses={200: {"content": {"application/octet-stream": {}}}, **problems(404)},
 )
-def content(session: Reading, files: Store, artifact_id: int) -> StreamingResponse:
+def content(db: Db, files: Store, artifact_id: int) -> StreamingResponse:
     """An artifact's bytes."""
-    row = artifacts.get(session, artifact_id)
+    with db.transaction() as session:
+        row = artifacts.get(session, artifact_id)
+        audit.record(session, Action.DOWNLOAD_ARTIFACT, artifact_id, run=row.run_id, name=row.name)
     name = f"run-{row.run_id}-{row.name.replace('/', '-')}"
     return StreamingResponse(
         files.chunks(row.file),

@@ -19,7 +19,7 @@ from app.domain.studies.spec import StudyStatus
 from app.services import studies as study_service
 from app.store.queries import events, runs, studies
 from app.store.tables import RunRow
-from app.web.http.dependencies import Db, Streams
+from app.web.http.dependencies import Db, Streams, User
 from app.web.http.errors import problems
 from app.web.http.feed import Feed, Read, State
 from app.web.http.limits import client_of
@@ -46,9 +46,9 @@ def known_study(db: Db, study_id: int) -> int:
         return studies.get(session, study_id).id
 
 
-async def place(feed: Streams, request: Request) -> AsyncIterator[None]:
+async def place(feed: Streams, user: User, request: Request) -> AsyncIterator[None]:
     """A place among the open streams; one too many is answered before it begins."""
-    async for held in feed.place(client_of(request.scope)):
+    async for held in feed.place(client_of(request.scope), user.owner):
         yield held
 
 

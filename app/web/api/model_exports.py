@@ -9,13 +9,14 @@ from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.accounts.audit import Action
 from app.domain.comparison.export_gate import ExportGate
 from app.domain.errors import Conflict, Unavailable
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile, ExportFormat, ExportStatus
 from app.domain.receipts import RECEIPT_FILE, Envelope
+from app.services import audit, receipts
 from app.services import model_exports as service
-from app.services import receipts
 from app.services.model_exports import Offer
 from app.services.signing import key_id, public_pem, sign, signing_key
 from app.store.archive import archive, archive_bytes
@@ -164,7 +165,7 @@ def receipt(session: Reading, settings: Config, export_id: int) -> Envelope:
     response_class=StreamingResponse,
     responses={200: {"content": {"application/x-tar": {}}}, **problems(404, 409)},
 )
-def download(session: Reading, files: Store, settings: Config, export_id: int) -> StreamingResponse:
+def download(session: Reading, db: Db, files: Store, settings: Config, export_id: int) -> StreamingResponse:
     """All files of an export with their checksums and its receipt, as a tar archive; 409 before it has succeeded. Where
     no receipt can be signed, the archive has none."""
     row = model_exports.get(session, export_id)
@@ -177,6 +178,8 @@ def download(session: Reading, files: Store, settings: Config, export_id: int) -
         sizes.append((f"{name}/{RECEIPT_FILE}", len(signed)))
     except Unavailable as error:
         log.warning("an export is downloaded without a receipt", export=export_id, why=error.message)
+
+    audit.record_now(db, Action.DOWNLOAD_EXPORT, export_id, run=row.run_id, format=row.format)
 
     def members() -> Iterator[tuple[str, int, Iterator[bytes]]]:
         for path, size in sizes:

@@ -24,9 +24,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.accounts import policy
+from app.domain.accounts.audit import Actor
 from app.domain.accounts.policy import SINGLE_USER, Identity
 from app.domain.errors import Forbidden, Unauthenticated, VeznaError
 from app.domain.messages import _
+from app.services import audit
 from app.services.accounts import sessions, tokens
 from app.services.accounts.sessions import Visitor
 from app.store.session import Database
@@ -39,7 +41,9 @@ LINKS = ("/first-admin", "/password")
 """What precedes the secret of a link that works once."""
 ACCOUNT = ("/logout", "/account", "/api/v1/me")
 OF_TOKENS = ("/api/v1/me",)
-ADMIN = ("/users",)
+AUTOMATIC = "Vezna-Automatic"
+"""Header of a request that a page sends by itself, which does not count as use of the session."""
+ADMIN = ("/users", "/audit", "/api/v1/audit")
 CHECK_SECONDS = 15.0
 """How often an open event stream is authenticated again."""
 
@@ -78,6 +82,18 @@ def identity_of(scope: Mapping[str, object]) -> Identity | None:
 def visitor_of(request: Request) -> Visitor:
     """Where a request comes from."""
     return Visitor.of(request.client.host if request.client else "", request.headers.get("user-agent", ""))
+
+
+def _actor(identity: Identity | None, visitor: Visitor) -> Actor:
+    """Who acts with a request."""
+    if identity is None:
+        return Actor("visitor", address=visitor.address, user_agent=visitor.user_agent)
+    used: tuple[Literal["token", "session", "single user"], int | None] = ("single user", None)
+    if identity.token_id is not None:
+        used = "token", identity.token_id
+    elif identity.session_id is not None:
+        used = "session", identity.session_id
+    return Actor(used[0], identity.user_id, identity.email, used[1], visitor.address, visitor.user_agent)
 
 
 def set_cookie(request: Request, answer: Response, secret: str) -> None:
@@ -124,6 +140,7 @@ class Access:
             await database_away(request, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["identity"] = identity
+        audit.act_as(_actor(identity, visitor_of(request)))
         if self.required and _is_stream(scope["path"]):
             await _CheckedStream(self, request).run(receive, send)
             return
@@ -138,7 +155,8 @@ class Access:
         need = "nothing" if self._is_probe(request.scope) else needed(request.method, path)
         if need == "nothing" and request.method in SAFE_METHODS and path != "/login":
             return None
-        identity = await self.identify(request)
+        used = AUTOMATIC not in request.headers and not _is_stream(path)
+        identity = await self.identify(request, used=used)
         if need == "nothing":
             return identity
         if identity is None:

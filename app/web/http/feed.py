@@ -73,32 +73,38 @@ class Feed:
     ) -> None:
         self._database, self._most, self._most_per_client = database, most, most_per_client
         self._watched: dict[object, Watched] = {}
+        self._open = 0
         self._streams: Counter[str] = Counter()
-        """By client."""
+        """By client, and by user."""
         self._task: asyncio.Task[None] | None = None
 
-    async def place(self, client: str = "") -> AsyncIterator[None]:
+    async def place(self, *holders: str) -> AsyncIterator[None]:
         """A dependency that a stream holds until it ends. Raises Unavailable for one too many, and TooMany for one too
-        many of a client; the client without a name has no limit of its own."""
-        if self._streams.total() >= self._most:
+        many of one of its holders, the client and the user; a holder without a name has no limit."""
+        if self._open >= self._most:
             raise Unavailable(
                 _("%(most)s event streams are open, and the server keeps no more. Poll instead.", most=self._most)
             )
-        if client and self._streams[client] >= self._most_per_client:
+        names = [name for name in holders if name]
+        if any(self._streams[name] >= self._most_per_client for name in names):
             raise TooMany(
                 _(
-                    "This client has %(most)s event streams open, which is the most. Close one, or poll instead.",
+                    "This client or user has %(most)s event streams open, which is the most. Close one, or poll "
+                    "instead.",
                     most=self._most_per_client,
                 ),
                 POLL_AGAIN_SECONDS,
             )
-        self._streams[client] += 1
+        self._open += 1
+        self._streams.update(names)
         try:
             yield
         finally:
-            self._streams[client] -= 1
-            if not self._streams[client]:
-                del self._streams[client]
+            self._open -= 1
+            self._streams.subtract(names)
+            for name in names:
+                if not self._streams[name]:
+                    del self._streams[name]
 
     @asynccontextmanager
     async def watch(self, key: object, read: Read, last_line: int) -> AsyncIterator[Watched]:

@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.web.pages.account import login_routes, token_routes, user_routes
 from app.web.pages.account import routes as account
+from app.web.pages.audit import routes as audit
 from app.web.pages.compare import routes as compare
 from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
@@ -27,6 +28,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     account.router,
     token_routes.router,
     user_routes.router,
+    audit.router,
     studies.router,
     new_study.router,
     runs.router,

@@ -12,7 +12,7 @@ ROLES: dict[Role, str] = {
 SCOPES: dict[Scope, str] = {
     Scope.READ: marked("see studies, runs, data and models"),
     Scope.RUN: marked("submit, change, cancel and delete"),
-    Scope.ADMIN: marked("see users"),
+    Scope.ADMIN: marked("see users and the audit log"),
 }
 BROWSERS = (
     ("Edg", "Edge"),

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid, NotFound, TooMany, Unauthenticated
@@ -72,7 +73,7 @@ def log_out(request: Request, db: Db, own_id: OwnId) -> Response:
     identity = identity_of(request.scope)
     if identity is not None and identity.session_id is not None:
         with suppress(NotFound), db.transaction() as session:  # another logout was faster
-            sessions.end(session, own_id, identity.session_id)
+            sessions.end(session, own_id, identity.session_id, Action.LOG_OUT)
     answer = RedirectResponse("/login", 303)
     drop_cookie(request, answer)
     answer.headers["Clear-Site-Data"] = '"cache"'  # or the browser's Back would still show pages
@@ -147,7 +148,7 @@ def _accepted(password: str, repeated: str, *known: str) -> str:
 def _logged_in(request: Request, db: Database, use: Callable[[Session], UserRow]) -> Response:
     """Use a link and begin a session of its user."""
     with db.transaction() as session:
-        secret = login.begin(session, use(session), visitor_of(request), identity_of(request.scope))
+        secret = login.begin(session, use(session), visitor_of(request), identity_of(request.scope), by="link")
     answer = RedirectResponse(HOME, 303)
     set_cookie(request, answer, secret)
     return answer

@@ -72,6 +72,12 @@ def set_disabled(db: Db, render: Render, user: User, user_id: RowId, disabled: A
     return _changed(db, render, user.user_id, lambda session: user_service.set_disabled(session, user_id, disabled))
 
 
+@router.post("/{user_id}/revoke")
+def revoke_access(db: Db, render: Render, user: User, user_id: RowId) -> Response:
+    """End the sessions of a user and revoke the API tokens."""
+    return _changed(db, render, user.user_id, lambda session: user_service.revoke_access(session, user_id))
+
+
 def _changed(db: Database, render: Render, own_id: int | None, change: Callable[[Session], object]) -> Response:
     try:
         with db.transaction() as session:

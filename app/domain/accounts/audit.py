@@ -1,0 +1,99 @@
+"""What the audit log records: acts, who did them and from where."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+LEAST_DAYS = 30
+"""Days for which the database itself refuses to delete an entry (`app.store.tables.audit`)."""
+
+Via = Literal["session", "token", "visitor", "single user", "command line", "server"]
+"""How an act came: by a browser's session, an API token, without login, on a server without login, by a command of the
+server's machine, by the server itself."""
+
+
+class Action(StrEnum):
+    """An act, as `noun.verb`. The noun is what its subject is."""
+
+    LOG_IN = "session.login"
+    LOGIN_FAILED = "session.login_failed"
+    LOG_OUT = "session.logout"
+    END_SESSION = "session.end"
+    CHANGE_PASSWORD = "user.password"  # noqa: S105
+    LINK_PASSWORD = "user.password_link"  # noqa: S105
+    CREATE_USER = "user.create"
+    CHANGE_ROLE = "user.role"
+    DISABLE_USER = "user.disable"
+    ENABLE_USER = "user.enable"
+    REVOKE_ACCESS = "user.revoke_access"
+    CREATE_TOKEN = "token.create"  # noqa: S105
+    REVOKE_TOKEN = "token.revoke"  # noqa: S105
+    SUBMIT_RUN = "run.submit"
+    CANCEL_RUN = "run.cancel"
+    ANNOTATE_RUN = "run.annotate"
+    ARCHIVE_RUN = "run.archive"
+    UNARCHIVE_RUN = "run.unarchive"
+    DELETE_RUN = "run.delete"
+    SUBMIT_STUDY = "study.submit"
+    ADD_SEEDS = "study.add_seeds"
+    ADD_ARM = "study.add_arm"
+    STOP_ARM = "study.stop_arm"
+    CANCEL_STUDY = "study.cancel"
+    ANNOTATE_STUDY = "study.annotate"
+    ARCHIVE_STUDY = "study.archive"
+    UNARCHIVE_STUDY = "study.unarchive"
+    DELETE_STUDY = "study.delete"
+    ADD_UPLOAD = "upload.add"
+    READ_UPLOAD = "upload.read"
+    DELETE_UPLOAD = "upload.delete"
+    CREATE_DATASET = "dataset.create"
+    DELETE_DATASET = "dataset.delete"
+    REGISTER_MODEL = "model.register"
+    DELETE_MODEL = "model.delete"
+    IMPORT_RESULTS = "collection.import"
+    DELETE_COLLECTION = "collection.delete"
+    SUBMIT_EXPORT = "export.submit"
+    CANCEL_EXPORT = "export.cancel"
+    DELETE_EXPORT = "export.delete"
+    DOWNLOAD_EXPORT = "export.download"
+    DOWNLOAD_ARTIFACT = "artifact.download"
+    CHANGE_SETTINGS = "settings.change"
+    EXPORT_AUDIT = "audit.export"
+
+    @property
+    def noun(self) -> str:
+        """What its subject is: `run`."""
+        return self.value.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who acts, and from where."""
+
+    via: Via
+    user_id: int | None = None
+    name: str = ""
+    """E-mail address of the user; of a command, the operating system's name of the user."""
+    credential_id: int | None = None
+    """Of the session or the token."""
+    address: str = ""
+    user_agent: str = ""
+
+
+SERVER = Actor("server")
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which entries are read; empty fields select all."""
+
+    action: str = ""
+    """An action (`run.submit`), or the noun of several (`run`)."""
+    name: str = ""
+    """E-mail address of the user."""
+    subject: str = ""
+    """A number or a name, of what the action's noun says."""
+    since: datetime | None = None
+    until: datetime | None = None
+    """Entries before it."""

@@ -1,0 +1,133 @@
+"""The audit log: who did what, when, from where.
+
+An act is recorded in its own transaction: either both are there or neither. Who acts is known from where the act came
+in: `Access` sets it for a request, a command for itself; anything else is an act of the server.
+"""
+
+import getpass
+from collections.abc import Iterator
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+from sqlalchemy.orm import Session
+
+from app.domain.accounts.audit import SERVER, Action, Actor, AuditFilter
+from app.settings import Settings
+from app.store.queries import audit
+from app.store.session import Database
+from app.store.tables import AuditEventRow, UserRow
+from app.store.tables.audit import MAX_SUBJECT_LENGTH
+
+AT_ONCE = 500
+"""Entries that an export reads in one transaction."""
+_acting: ContextVar[Actor] = ContextVar("acting", default=SERVER)
+
+
+def act_as(actor: Actor) -> None:
+    """Record what this request, or this command, does from here on as an act of `actor`."""
+    _acting.set(actor)
+
+
+def act_as_command() -> None:
+    """Record what this command does as an act of the operating system's user."""
+    name = ""
+    with suppress(KeyError, OSError):  # a container may run as a user without a name
+        name = getpass.getuser()
+    act_as(Actor("command line", name=name))
+
+
+def record(
+    session: Session, action: Action, subject: str | int = "", *, user: UserRow | None = None, **details: Any
+) -> None:
+    """Record an act in its transaction. `user`: who acts, where that is known only now (a login); `details` are plain
+    values, never secrets."""
+    actor = _acting.get()
+    session.add(
+        AuditEventRow(
+            action=action.value,
+            subject=str(subject)[:MAX_SUBJECT_LENGTH],
+            via=actor.via,
+            user_id=user.id if user else actor.user_id,
+            name=user.email if user else actor.name,
+            credential_id=actor.credential_id,
+            address=actor.address,
+            user_agent=actor.user_agent,
+            details={name: value for name, value in details.items() if value is not None},
+        )
+    )
+
+
+def record_now(db: Database, action: Action, subject: str | int = "", **details: Any) -> None:
+    """Record an act that changes nothing else."""
+    with db.transaction() as session:
+        record(session, action, subject, **details)
+
+
+@dataclass(frozen=True)
+class AuditEvent:
+    """An entry as it is exported."""
+
+    id: int
+    at: datetime
+    action: str
+    subject: str
+    via: str
+    user_id: int | None
+    name: str
+    credential_id: int | None
+    address: str
+    user_agent: str
+    details: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: AuditEventRow) -> "AuditEvent":
+        """From a row."""
+        return cls(**{name: getattr(row, name) for name in cls.__dataclass_fields__})
+
+
+def entries(db: Database, which: AuditFilter, after: int, limit: int | None = None) -> Iterator[AuditEvent]:
+    """Entries after an id, the oldest first."""
+    while limit is None or limit > 0:
+        most = AT_ONCE if limit is None else min(limit, AT_ONCE)
+        with db.reading() as session:
+            found = [AuditEvent.of(row) for row in audit.oldest(session, which, after, most)]
+        yield from found
+        if len(found) < most:
+            return
+        after, limit = found[-1].id, None if limit is None else limit - len(found)
+
+
+def forget(session: Session, at: datetime, days: int) -> None:
+    """Delete the entries that are older than `VEZNA_AUDIT_DAYS`."""
+    audit.forget(session, at - timedelta(days=days))
+
+
+def record_settings(db: Database, settings: Settings) -> None:
+    """Record the settings of a starting web server if they differ from those of the last start."""
+    current = _shown(settings)
+    with db.transaction() as session:
+        last = audit.last(session, Action.CHANGE_SETTINGS)
+        before: dict[str, Any] = last.details.get("settings", {}) if last else {}
+        if last is not None and before == current:
+            return
+        changed = sorted(name for name in before.keys() | current.keys() if before.get(name) != current.get(name))
+        record(session, Action.CHANGE_SETTINGS, settings=current, changed=changed)
+
+
+def _shown(settings: Settings) -> dict[str, Any]:
+    """The settings that differ from their defaults. Of a secret only that it is set, and of an address no password."""
+    given = settings.model_dump(mode="json", exclude_defaults=True)
+    return {name: _value(getattr(settings, name), given[name]) for name in sorted(given)}
+
+
+def _value(value: object, plain: Any) -> Any:
+    if isinstance(value, SecretStr):
+        return "set"
+    if isinstance(value, str) and "@" in value and "//" in value:
+        return urlsplit(value)._replace(netloc=urlsplit(value).netloc.rpartition("@")[2]).geturl()
+    return plain
