@@ -70,6 +70,8 @@ class Settings(BaseSettings):
     server's log has a link that creates it."""
     admin_password: SecretStr = SecretStr("")
     """Password of the first admin."""
+    encryption_key: SecretStr = SecretStr("")
+    """Keys that encrypt stored secrets, one a line; the first encrypts, each decrypts. Empty: `home`/secrets.key."""
     first_admin_link: bool = True
     """Whether the server's log has that link. `vezna up` prints it in the terminal instead."""
     audit_days: int = Field(default=365, ge=LEAST_DAYS, le=36_500)

@@ -14,6 +14,7 @@ from app.cli import (
     data,
     doctor,
     files,
+    keys,
     lists,
     login,
     model_exports,
@@ -55,6 +56,7 @@ cli.add_typer(recipes.recipes, name="recipes")
 cli.add_typer(registry.registry, name="registry")
 cli.add_typer(users.users, name="user")
 cli.command()(audit.audit)
+cli.command(name="rotate-key")(keys.rotate_key)
 cli.command()(login.login)
 cli.command()(login.logout)
 cli.command(name="migrate")(serve.migrate_database)

@@ -67,5 +67,12 @@ def _created(url: str, email: str, scopes: list[str], days: int) -> str:
     email = email or str(typer.prompt("E-mail address"))
     password = str(typer.prompt("Password", hide_input=True))
     wanted = {"name": f"vezna login on {socket.gethostname()}"[:120], "scopes": scopes, "expires_days": days}
-    answer = Client(url, "").post("/login", {"email": email, "password": password, "token": wanted})
+    body = {"email": email, "password": password, "token": wanted}
+    try:
+        answer = Client(url, "").post("/login", body)
+    except Invalid as error:
+        if [field.path for field in error.fields] != ["code"]:
+            raise
+        code = str(typer.prompt("Code of the authenticator app, or a recovery code"))
+        answer = Client(url, "").post("/login", body | {"code": code})
     return str(answer["token"])

@@ -20,7 +20,7 @@ from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
 from app.services import audit
-from app.services.accounts import links, passwords, tokens
+from app.services.accounts import links, passwords, second_factor, tokens
 from app.services.accounts import users as user_service
 from app.services.accounts.tokens import NewToken
 from app.settings import load
@@ -89,6 +89,15 @@ def revoke(email: Email) -> None:
     with _database().transaction() as session:
         user = user_service.revoke_access(session, user_service.by_email(session, email).id)
     say(f"Ended the sessions and revoked the tokens of {user.email}.")
+
+
+@users.command()
+def reset_factor(email: Email) -> None:
+    """Turn a user's second factor off, after the phone and the recovery codes are lost."""
+    with _database().transaction() as session:
+        user = user_service.by_email(session, email, lock=True)
+        removed = second_factor.remove(session, user)
+    say(f"{user.email} {'logs in without a second factor now' if removed else 'has no second factor'}.")
 
 
 @users.command()

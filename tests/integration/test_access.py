@@ -22,6 +22,7 @@ PUBLIC = {
     ("GET", "/readyz"),
     ("GET", "/login"),
     ("POST", "/login"),
+    ("POST", "/login/code"),
     ("GET", "/first-admin/{secret}"),
     ("POST", "/first-admin/{secret}"),
     ("GET", "/password/{secret}"),

@@ -27,7 +27,7 @@ from tests.accounts import OWN_PAGE, PASSWORD, Installation
 RUN = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines", "method": {"kind": "full"}}
 RUNS, STUDIES, DATA = "/api/v1/runs", "/api/v1/studies", "/data/uploads/{upload_id:int}"
 RECORDED: dict[Action, list[str]] = {
-    Action.LOG_IN: ["/login", "/api/v1/login"],
+    Action.LOG_IN: ["/login", "/login/code", "/api/v1/login"],
     Action.LOG_OUT: ["/logout"],
     Action.END_SESSION: ["/account/sessions/others/end", "/account/sessions/{session_id}/end"],
     Action.CHANGE_PASSWORD: ["/account/password", "/password/{secret}"],
@@ -36,6 +36,9 @@ RECORDED: dict[Action, list[str]] = {
     Action.CHANGE_ROLE: ["/users/{user_id}/role"],
     Action.DISABLE_USER: ["/users/{user_id}/disabled"],
     Action.REVOKE_ACCESS: ["/users/{user_id}/revoke"],
+    Action.TURN_FACTOR_ON: ["/account/factor/confirm"],
+    Action.TURN_FACTOR_OFF: ["/account/factor/remove", "/users/{user_id}/factor/reset"],
+    Action.RENEW_CODES: ["/account/factor/codes"],
     Action.CREATE_TOKEN: ["/account/tokens"],
     Action.REVOKE_TOKEN: ["/account/tokens/{token_id}/revoke", "/api/v1/me/token"],
     Action.SUBMIT_RUN: [RUNS, "/runs/{run_id:int}/clone", f"{RUNS}/{{run_id}}/reproductions"],
@@ -69,9 +72,9 @@ RECORDED: dict[Action, list[str]] = {
     Action.DELETE_EXPORT: ["/api/v1/exports/{export_id}", "/runs/{run_id:int}/exports/{export_id:int}/delete"],
 }
 """By the act that it records, each route that changes something."""
-SILENT = ["/api/v1/estimates", "/studies/plan", "/studies/new"]
+SILENT = ["/api/v1/estimates", "/studies/plan", "/studies/new", "/account/factor"]
 SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
-"""Routes that only compute, although they are no GET."""
+"""Routes that only compute, although they are no GET, or prepare what another one does."""
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,10 @@ class Action(StrEnum):
     DISABLE_USER = "user.disable"
     ENABLE_USER = "user.enable"
     REVOKE_ACCESS = "user.revoke_access"
+    TURN_FACTOR_ON = "factor.on"
+    TURN_FACTOR_OFF = "factor.off"
+    RENEW_CODES = "factor.renew_codes"
+    USE_CODE = "factor.recovery_code"
     CREATE_TOKEN = "token.create"  # noqa: S105
     REVOKE_TOKEN = "token.revoke"  # noqa: S105
     SUBMIT_RUN = "run.submit"
@@ -59,6 +63,7 @@ class Action(StrEnum):
     DOWNLOAD_EXPORT = "export.download"
     DOWNLOAD_ARTIFACT = "artifact.download"
     CHANGE_SETTINGS = "settings.change"
+    ROTATE_KEY = "settings.rotate_key"
     EXPORT_AUDIT = "audit.export"
 
     @property

@@ -11,11 +11,12 @@ from app.domain.accounts.policy import Identity
 from app.domain.errors import Unauthenticated, Unavailable
 from app.domain.messages import _
 from app.services import audit
-from app.services.accounts import passwords, sessions, throttle, tokens
+from app.services.accounts import passwords, second_factor, sessions, throttle, tokens
 from app.services.accounts.sessions import Visitor
-from app.store.queries import api_tokens, login_failures, login_sessions, one_time_links, users
+from app.services.vault import Vault
+from app.store.queries import api_tokens, login_failures, login_sessions, one_time_links, second_factors, users
 from app.store.session import Database
-from app.store.tables import UserRow
+from app.store.tables import UserRow, now
 
 T = TypeVar("T")
 WRONG = _("The e-mail address or the password is wrong.")
@@ -51,10 +52,52 @@ def verify(db: Database, email: str, password: str, visitor: Visitor, act: Calla
         return act(session, row)
 
 
+class CodeNeeded(Exception):
+    """The password was right, and the login waits for a code of the second factor (`finish`)."""
+
+    def __init__(self, waiting: str) -> None:
+        super().__init__("a code is needed")
+        self.waiting = waiting
+
+
 def log_in(db: Database, email: str, password: str, visitor: Visitor, before: Identity | None = None) -> str:
     """Begin a session. It replaces the session that the browser had, also another user's: `before`. Returns its secret,
-    for the cookie. Raises what `verify` raises."""
-    return verify(db, email, password, visitor, lambda session, user: begin(session, user, visitor, before))
+    for the cookie. Raises what `verify` raises, and CodeNeeded for a user with a second factor."""
+    return verify_first(db, email, password, visitor, lambda session, user: begin(session, user, visitor, before))
+
+
+def verify_first(db: Database, email: str, password: str, visitor: Visitor, act: Callable[[Session, UserRow], T]) -> T:
+    """Verify a password, and act for its user. Raises what `verify` raises, and CodeNeeded for a user with a second
+    factor; then nothing was done."""
+    done, waiting = verify(
+        db,
+        email,
+        password,
+        visitor,
+        lambda session, user: (
+            (None, second_factor.wait_for_code(session, user))
+            if second_factor.is_on(session, user.id)
+            else (act(session, user), "")
+        ),
+    )
+    if waiting:
+        raise CodeNeeded(waiting)
+    return done  # type: ignore[return-value] # there is nothing to wait for
+
+
+def finish(db: Database, vault: Vault, waiting: str, code: str, act: Callable[[Session, UserRow], T]) -> T:
+    """Act for the user of a login that waits for a code. Raises Unauthenticated if it has expired, Invalid for a wrong
+    code, and TooMany."""
+    with db.reading() as session:
+        user_id = second_factor.user_of_waiting(session, waiting)
+    second_factor.check(db, vault, user_id, code)
+    with db.transaction() as session:
+        user = users.get(session, user_id, lock=True)
+        second_factor.user_of_waiting(session, waiting)  # another password has ended it meanwhile
+        if user.disabled:
+            raise Unauthenticated(WRONG)
+        second_factors.forget(session, now(), user_id)
+        return act(session, user)
 
 
 def begin(
@@ -74,3 +117,4 @@ def forget(session: Session, at: datetime) -> None:
     one_time_links.forget(session, at)
     api_tokens.forget(session, at - tokens.LISTED)
     login_failures.forget(session, at - throttle.WINDOW)
+    second_factors.forget(session, at)

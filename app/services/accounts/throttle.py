@@ -6,6 +6,7 @@ success takes it back. An account that does not exist is counted like any other,
 
 import hashlib
 import math
+from collections.abc import Iterable
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -25,8 +26,11 @@ MOST_BY_ADDRESS = 50
 
 def attempt(db: Database, email: str, address: str) -> None:
     """Count an attempt to log in as a failure. Raises TooMany above one of the limits."""
+    _count(db, ((_of_account(email), MOST_BY_ACCOUNT), (_of_address(address), MOST_BY_ADDRESS)))
+
+
+def _count(db: Database, limits: Iterable[tuple[str, int]]) -> None:
     at = now()
-    limits = ((_of_account(email), MOST_BY_ACCOUNT), (_of_address(address), MOST_BY_ADDRESS))
     with db.transaction() as session:
         counts = [(*login_failures.add(session, subject, at, WINDOW), most) for subject, most in limits]
     ends = [began_at + WINDOW for failures, began_at, most in counts if failures > most]
@@ -48,9 +52,23 @@ def unverified(session: Session, email: str, address: str) -> None:
         login_failures.take_back(session, subject)
 
 
+def attempt_code(db: Database, user_id: int) -> None:
+    """Count an attempt at a second factor as a failure. Raises TooMany above the limit of an account."""
+    _count(db, ((_of_code(user_id), MOST_BY_ACCOUNT),))
+
+
+def lift_codes(session: Session, user_id: int) -> None:
+    """Forget the wrong codes of an account, after a right one."""
+    login_failures.clear(session, _of_code(user_id))
+
+
 def lift(session: Session, email: str) -> None:
     """Forget the failures of an account, whose password was reset."""
     login_failures.clear(session, _of_account(email))
+
+
+def _of_code(user_id: int) -> str:
+    return _digest(f"code {user_id}")
 
 
 def _of_account(email: str) -> str:

@@ -10,8 +10,8 @@ from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
 from app.services import audit
 from app.services.accounts import throttle
-from app.store.queries import api_tokens, login_sessions, one_time_links, users
-from app.store.tables import UserRow
+from app.store.queries import api_tokens, login_sessions, one_time_links, second_factors, users
+from app.store.tables import UserRow, now
 
 DISABLED = _("The user is disabled. Enable the user first.")
 
@@ -43,6 +43,7 @@ def set_password(session: Session, user: UserRow, password_hash: str, *, kept_se
     user.password_hash = password_hash
     login_sessions.end_all(session, user.id, kept_session)
     one_time_links.drop_of(session, user.id)
+    second_factors.forget(session, now(), user.id)
     throttle.lift(session, user.email)
     session.flush()
     audit.record(session, Action.CHANGE_PASSWORD, user.email)

@@ -17,6 +17,7 @@ from app.store.tables.model_export import ModelExportRow
 from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.registry import ModelVersionRow, RegisteredModelRow, StageChangeRow
 from app.store.tables.run import RunRow
+from app.store.tables.second_factor import PendingLoginRow, RecoveryCodeRow, SecondFactorRow
 from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
 from app.store.tables.tag import RunTagRow, StudyTagRow
@@ -44,11 +45,14 @@ __all__ = [
     "ModelExportRow",
     "ModelVersionRow",
     "OneTimeLinkRow",
+    "PendingLoginRow",
     "RecipeRunRow",
+    "RecoveryCodeRow",
     "RegisteredModelRow",
     "RunEventRow",
     "RunRow",
     "RunTagRow",
+    "SecondFactorRow",
     "StageChangeRow",
     "StepChunkRow",
     "StudyRow",

@@ -10,12 +10,14 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Role, Scope
-from app.domain.errors import Conflict
+from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
 from app.domain.names import Verbatim
 from app.services import audit
 from app.services.accounts import login, tokens
+from app.services.accounts.login import CodeNeeded
 from app.services.accounts.tokens import NewToken
+from app.services.vault import Vault
 from app.store.tables import UserRow
 from app.web.http.access import visitor_of
 from app.web.http.dependencies import Config, Db, User
@@ -40,6 +42,8 @@ class Credentials(BaseModel):
     email: Annotated[Verbatim, Field(max_length=1000)]
     password: Annotated[str, Field(max_length=10_000)]
     token: NewToken
+    code: Annotated[str, Field(max_length=100)] = ""
+    """Of the second factor, for an account that has one: of the app, or a recovery code."""
 
 
 class TokenCreated(BaseModel):
@@ -66,7 +70,8 @@ class Account(BaseModel):
     "/login", status_code=201, operation_id="login", responses=problems(400, 401, 409, 413, 422, 429, 503)
 )
 def log_in(request: Request, db: Db, settings: Config, credentials: Credentials) -> TokenCreated:
-    """Create an API token for a password. Failed logins are limited by account and by address."""
+    """Create an API token for a password, and for a code where the account has a second factor. Failed logins are
+    limited by account and by address."""
     if not settings.login_required:
         raise Conflict(NO_LOGIN)
 
@@ -77,7 +82,16 @@ def log_in(request: Request, db: Db, settings: Config, credentials: Credentials)
             id=row.id, token=token, name=row.name, scopes=list(map(Scope, row.scope_names)), expires_at=row.expires_at
         )
 
-    return login.verify(db, credentials.email, credentials.password, visitor_of(request), create)
+    try:
+        return login.verify_first(db, credentials.email, credentials.password, visitor_of(request), create)
+    except CodeNeeded as login_waits:
+        if not credentials.code:
+            raise Invalid.field(
+                "code",
+                _("The account has a second factor"),
+                _("Send the code of the authenticator app, or a recovery code"),
+            ) from None
+        return login.finish(db, Vault(settings), login_waits.waiting, credentials.code, create)
 
 
 @router.get("", operation_id="getAccount")

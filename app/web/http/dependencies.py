@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Identity
 from app.queue import Doorbell
+from app.services.vault import Vault
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries.page import LARGEST_ID
@@ -47,6 +48,11 @@ def streams(request: Request) -> Feed:
     return cast(Feed, request.app.state.feed)
 
 
+def vault(request: Request) -> Vault:
+    """Encrypts and decrypts stored secrets. Raises Unavailable without a usable key."""
+    return Vault(config(request))
+
+
 def files(request: Request) -> Files:
     """The files store."""
     return cast(Files, request.app.state.files)
@@ -57,6 +63,7 @@ User = Annotated[Identity, Depends(identity)]
 Db = Annotated[Database, Depends(database)]
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Bell = Annotated[Doorbell, Depends(doorbell)]
+Secrets = Annotated[Vault, Depends(vault)]
 Store = Annotated[Files, Depends(files)]
 Streams = Annotated[Feed, Depends(streams)]
 RowId = Annotated[int, Field(ge=0, le=LARGEST_ID)]

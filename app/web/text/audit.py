@@ -18,6 +18,10 @@ TITLES: dict[Action, str] = {
     Action.DISABLE_USER: marked("User disabled"),
     Action.ENABLE_USER: marked("User enabled"),
     Action.REVOKE_ACCESS: marked("Sessions and tokens revoked"),
+    Action.TURN_FACTOR_ON: marked("Second factor turned on"),
+    Action.TURN_FACTOR_OFF: marked("Second factor turned off"),
+    Action.RENEW_CODES: marked("Recovery codes replaced"),
+    Action.USE_CODE: marked("Recovery code used"),
     Action.CREATE_TOKEN: marked("Token created"),
     Action.REVOKE_TOKEN: marked("Token revoked"),
     Action.SUBMIT_RUN: marked("Run submitted"),
@@ -50,6 +54,7 @@ TITLES: dict[Action, str] = {
     Action.DOWNLOAD_EXPORT: marked("Export downloaded"),
     Action.DOWNLOAD_ARTIFACT: marked("Artifact downloaded"),
     Action.CHANGE_SETTINGS: marked("Settings changed"),
+    Action.ROTATE_KEY: marked("Encryption key replaced"),
     Action.EXPORT_AUDIT: marked("Audit log exported"),
 }
 VIAS = {

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from markupsafe import Markup
+
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import MIN_PASSWORD_LENGTH
 from app.domain.errors import FieldError
@@ -26,6 +28,35 @@ class LoginPage:
     email: str = ""
     refused: str = ""
     """Why the last attempt failed."""
+
+
+@dataclass(frozen=True)
+class CodePage(HasErrors):
+    """The form of the second factor, after the password."""
+
+    next: str
+    waiting: str
+    """The secret of the login that waits."""
+    refused: str = ""
+    errors: tuple[FieldError, ...] = ()
+
+
+@dataclass(frozen=True)
+class FactorPage(HasErrors):
+    """Setting up a second factor: the secret, then the recovery codes."""
+
+    secret: str = ""
+    """In base32; empty once it is confirmed."""
+    picture: Markup | None = None
+    """QR code of the secret's address, as SVG."""
+    codes: tuple[str, ...] = ()
+    """Recovery codes, shown once."""
+    errors: tuple[FieldError, ...] = ()
+
+    @property
+    def spelled(self) -> str:
+        """The secret in groups of four, to be typed."""
+        return " ".join(self.secret[at : at + 4] for at in range(0, len(self.secret), 4))
 
 
 @dataclass(frozen=True)
@@ -72,6 +103,9 @@ class AccountPage(HasErrors):
     now: datetime
     form: NewTokenForm = NewTokenForm()
     created: ShownToken | None = None
+    factor_on: bool = False
+    codes_left: int = 0
+    """Recovery codes of the second factor."""
     done: str = ""
     """What was just done."""
     errors: tuple[FieldError, ...] = ()
@@ -113,6 +147,8 @@ class UsersPage(HasErrors):
 
     users: Sequence[UserRow]
     own_id: int | None
+    with_factor: frozenset[int] = frozenset()
+    """Ids of the users that have a second factor."""
     form: NewUserForm = NewUserForm()
     link: ShownLink | None = None
     refused: str = ""

@@ -15,20 +15,23 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid, NotFound, TooMany, Unauthenticated
 from app.domain.messages import _
-from app.services.accounts import links, login, passwords, sessions
+from app.services.accounts import links, login, passwords, second_factor, sessions
 from app.services.accounts.first_start import PATH as FIRST_ADMIN
+from app.services.accounts.login import CodeNeeded
 from app.store.session import Database
 from app.store.tables import UserRow
 from app.web.forms.errors import validated
 from app.web.http.access import drop_cookie, identity_of, set_cookie, visitor_of
-from app.web.http.dependencies import Db
+from app.web.http.dependencies import Db, Secrets
 from app.web.pages.account.accounts import OwnId, WithLogin
-from app.web.pages.account.context import LoginPage, PasswordPage
+from app.web.pages.account.context import CodePage, LoginPage, PasswordPage
 from app.web.templating import RenderSignedOut
 
 router = APIRouter(include_in_schema=False, dependencies=[WithLogin])
 
 HOME = "/studies"
+FACTORS = "password and code"
+"""How a login with a second factor is recorded."""
 OWN_PATH = re.compile(r"/(?![/\\])[^\\\s]*")
 """A path of this server. Browsers read `//host` and `/\\host` as another one."""
 Text = Annotated[str, Form(max_length=10_000)]
@@ -56,10 +59,43 @@ def log_in(
     page = LoginPage(own_path(next), email.strip())
     try:
         secret = login.log_in(db, email, password, visitor_of(request), before)
+    except CodeNeeded as login_waits:
+        return _uncached(render.page("account/code.html", CodePage(page.next, login_waits.waiting)))
     except Unauthenticated as error:
         return _uncached(render.page("account/login.html", replace(page, refused=error.message), status=422))
     except TooMany as error:
         refused = render.page("account/login.html", replace(page, refused=error.message), status=429)
+        refused.headers["Retry-After"] = str(error.retry_seconds)
+        return _uncached(refused)
+    answer = RedirectResponse(page.next, 303)
+    set_cookie(request, answer, secret)
+    return answer
+
+
+@router.post("/login/code")
+def finish_login(
+    request: Request,
+    db: Db,
+    render: RenderSignedOut,
+    vault: Secrets,
+    waiting: Text = "",
+    code: Text = "",
+    next: Text = HOME,
+) -> Response:
+    """Begin the session of a login that waits for a code, or show its form again."""
+    visitor, before = visitor_of(request), identity_of(request.scope)
+    page = CodePage(own_path(next), waiting)
+    try:
+        secret = login.finish(
+            db, vault, waiting, code, lambda session, user: login.begin(session, user, visitor, before, FACTORS)
+        )
+    except Unauthenticated as error:  # it has expired
+        again = LoginPage(page.next, refused=error.message)
+        return _uncached(render.page("account/login.html", again, status=422))
+    except Invalid as error:
+        return _uncached(render.page("account/code.html", replace(page, errors=error.fields), status=422))
+    except TooMany as error:
+        refused = render.page("account/code.html", replace(page, refused=error.message), status=429)
         refused.headers["Retry-After"] = str(error.retry_seconds)
         return _uncached(refused)
     answer = RedirectResponse(page.next, 303)
@@ -146,9 +182,12 @@ def _accepted(password: str, repeated: str, *known: str) -> str:
 
 
 def _logged_in(request: Request, db: Database, use: Callable[[Session], UserRow]) -> Response:
-    """Use a link and begin a session of its user."""
+    """Use a link and begin a session of its user; one with a second factor goes on to the login."""
     with db.transaction() as session:
-        secret = login.begin(session, use(session), visitor_of(request), identity_of(request.scope), by="link")
+        user = use(session)
+        if second_factor.is_on(session, user.id):
+            return RedirectResponse("/login", 303)
+        secret = login.begin(session, user, visitor_of(request), identity_of(request.scope), by="link")
     answer = RedirectResponse(HOME, 303)
     set_cookie(request, answer, secret)
     return answer

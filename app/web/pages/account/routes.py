@@ -10,9 +10,9 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import SCOPES, Identity, Scope
 from app.domain.errors import Invalid, TooMany, Unauthenticated
 from app.domain.messages import _
-from app.services.accounts import login, passwords, sessions, tokens
+from app.services.accounts import login, passwords, second_factor, sessions, tokens
 from app.services.accounts import users as user_service
-from app.store.queries import users
+from app.store.queries import second_factors, users
 from app.store.session import Database
 from app.store.tables import now
 from app.web.http.access import visitor_of
@@ -28,6 +28,7 @@ PAGE = "account/show.html"
 DONE = {
     "password": marked("The password is changed. Every other session has ended."),
     "sessions": marked("Every other session has ended."),
+    "factor": marked("The second factor is off."),
 }
 Text = Annotated[str, Form(max_length=10_000)]
 
@@ -40,6 +41,8 @@ def account_page(session: Session, user_id: int, session_id: int | None) -> Acco
         sessions=sessions.of_user(session, user_id),
         current_session=session_id,
         tokens=tokens.of_user(session, user_id),
+        factor_on=second_factor.is_on(session, user_id),
+        codes_left=second_factors.codes_left(session, user_id),
         scopes=[scope for scope in Scope if scope in SCOPES[user.role]],
         now=now(),
     )
@@ -82,7 +85,7 @@ def change_password(
     try:
         if password != repeated:
             raise Invalid.field("repeated", _("The passwords differ"), _("Type the same password twice"))
-        verified = _verified(request, db, user, current)
+        verified = verified_password(request, db, user, current)
         stored = passwords.accepted(password, user.email, user.name)
         _replace(db, own_id, user, verified, stored)
     except Invalid as error:
@@ -92,7 +95,7 @@ def change_password(
     return RedirectResponse("/account?done=password", 303)
 
 
-def _verified(request: Request, db: Database, user: Identity, current: str) -> str | None:
+def verified_password(request: Request, db: Database, user: Identity, current: str) -> str | None:
     """The hash of the current password; the attempt counts as a login. Raises Invalid."""
     try:
         return login.verify(db, user.email, current, visitor_of(request), lambda _session, row: row.password_hash)

@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Conflict, Invalid
-from app.services.accounts import links
+from app.services.accounts import links, second_factor
 from app.services.accounts import users as user_service
-from app.store.queries import users
+from app.store.queries import second_factors, users
 from app.store.session import Database
 from app.web.forms.errors import validated
 from app.web.http.dependencies import Db, Reading, RowId, User
@@ -30,7 +30,8 @@ Text = Annotated[str, Form(max_length=10_000)]
 @router.get("")
 def show(session: Reading, render: Render, user: User) -> Response:
     """Every user, and the form of a new one."""
-    return render.page(PAGE, UsersPage(users.all_of_them(session), user.user_id))
+    factors = frozenset(second_factors.confirmed_users(session))
+    return render.page(PAGE, UsersPage(users.all_of_them(session), user.user_id, factors))
 
 
 @router.post("")
@@ -38,7 +39,7 @@ def create(
     request: Request, db: Db, render: Render, user: User, email: Text = "", name: Text = "", role: Text = ""
 ) -> Response:
     """Create a user and show the link by which it chooses a password."""
-    page = UsersPage((), user.user_id, NewUserForm(email, name, role))
+    page = UsersPage((), user.user_id, form=NewUserForm(email, name, role))
     try:
         new = validated(NewUser, {"email": email, "name": name, "role": role or Role.MEMBER})
         with db.transaction() as session:
@@ -78,6 +79,14 @@ def revoke_access(db: Db, render: Render, user: User, user_id: RowId) -> Respons
     return _changed(db, render, user.user_id, lambda session: user_service.revoke_access(session, user_id))
 
 
+@router.post("/{user_id}/factor/reset")
+def reset_factor(db: Db, render: Render, user: User, user_id: RowId) -> Response:
+    """Turn the second factor of a user off, who has lost it."""
+    return _changed(
+        db, render, user.user_id, lambda session: second_factor.remove(session, users.get(session, user_id, lock=True))
+    )
+
+
 def _changed(db: Database, render: Render, own_id: int | None, change: Callable[[Session], object]) -> Response:
     try:
         with db.transaction() as session:
@@ -89,8 +98,8 @@ def _changed(db: Database, render: Render, own_id: int | None, change: Callable[
 
 def _page(db: Database, render: Render, page: UsersPage, status: int = 200) -> Response:
     with db.reading() as session:
-        rows = users.all_of_them(session)
-    answer = render.page(PAGE, replace(page, users=rows), status=status)
+        rows, factors = users.all_of_them(session), frozenset(second_factors.confirmed_users(session))
+    answer = render.page(PAGE, replace(page, users=rows, with_factor=factors), status=status)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
