@@ -8,10 +8,11 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from app.domain.messages import _
 from app.domain.models.registry import Promotion, Registration, Stage, missing_reason
-from app.services import receipts
+from app.services import audit, receipts
 from app.services.signing import sign, signing_key
 from app.settings import Settings
 from app.store.queries import model_exports, registry, runs
@@ -54,6 +55,7 @@ def register(
     )
     session.add(version)
     _move(session, version, new.stage, new.reason, user_id)
+    audit.record(session, Action.REGISTER_VERSION, f"{name}@{version.number}", export=export.id, stage=new.stage.value)
     return version
 
 
@@ -78,7 +80,9 @@ def promote(session: Session, name: str, number: int, new: Promotion, user_id: i
         )
     if missing := missing_reason(new.stage, version.gate, new.reason):
         raise Invalid.of([missing])
+    before = version.stage
     _move(session, version, new.stage, new.reason, user_id)
+    audit.record(session, Action.CHANGE_STAGE, f"{name}@{number}", stage=new.stage.value, before=before.value)
     return version
 
 

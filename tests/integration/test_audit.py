@@ -69,6 +69,11 @@ RECORDED: dict[Action, list[str]] = {
     Action.DELETE_COLLECTION: ["/api/v1/collections/{collection_id}"],
     Action.SUBMIT_EXPORT: [f"{RUNS}/{{run_id}}/exports", "/runs/{run_id:int}/exports"],
     Action.CANCEL_EXPORT: ["/api/v1/exports/{export_id}/cancel", "/runs/{run_id:int}/exports/{export_id:int}/cancel"],
+    Action.REGISTER_VERSION: [
+        "/api/v1/registry/{name}/versions",
+        "/runs/{run_id:int}/exports/{export_id:int}/register",
+    ],
+    Action.CHANGE_STAGE: ["/api/v1/registry/{name}/versions/{number}/stage", "/registry/{name}"],
     Action.DELETE_EXPORT: ["/api/v1/exports/{export_id}", "/runs/{run_id:int}/exports/{export_id:int}/delete"],
 }
 """By the act that it records, each route that changes something."""

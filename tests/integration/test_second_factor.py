@@ -1,4 +1,4 @@
-"""The second factor: nobody gets in without a right code, a code works once, and guessing is limited."""
+"""The second factor: there is no login without a right code, a code works once, and guessing is limited."""
 
 import re
 from collections.abc import Iterator

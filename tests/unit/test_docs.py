@@ -167,7 +167,7 @@ def test_exactly_the_routes_are_documented(tmp_path: Path) -> None:
 def test_every_command_that_a_page_shows_exists() -> None:
     commands = names_of_commands()
     for page in [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "docker-compose.yml"]:
-        shown_there = set(re.findall(r"(?:^|`|web )vezna ([a-z]+)\b", page.read_text(), re.MULTILINE))
+        shown_there = set(re.findall(r"(?:^|`|web )vezna ([a-z]+(?:-[a-z]+)*)\b", page.read_text(), re.MULTILINE))
         assert shown_there <= commands, page.name
 
 

@@ -62,6 +62,8 @@ class Action(StrEnum):
     DELETE_EXPORT = "export.delete"
     DOWNLOAD_EXPORT = "export.download"
     DOWNLOAD_ARTIFACT = "artifact.download"
+    REGISTER_VERSION = "registry.register"
+    CHANGE_STAGE = "registry.stage"
     CHANGE_SETTINGS = "settings.change"
     ROTATE_KEY = "settings.rotate_key"
     EXPORT_AUDIT = "audit.export"

@@ -1,5 +1,5 @@
 """The audit log. Entries are only added: the database itself refuses to change one, and to delete one that is younger
-than `LEAST_DAYS`, by triggers (migration 0015). A batch migration of this table on SQLite has to create them again."""
+than `LEAST_DAYS`, by triggers (migration 0016). A batch migration of this table on SQLite has to create them again."""
 
 from datetime import datetime
 from typing import Any

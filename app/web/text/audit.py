@@ -53,6 +53,8 @@ TITLES: dict[Action, str] = {
     Action.DELETE_EXPORT: marked("Export deleted"),
     Action.DOWNLOAD_EXPORT: marked("Export downloaded"),
     Action.DOWNLOAD_ARTIFACT: marked("Artifact downloaded"),
+    Action.REGISTER_VERSION: marked("Model version registered"),
+    Action.CHANGE_STAGE: marked("Stage of a model version changed"),
     Action.CHANGE_SETTINGS: marked("Settings changed"),
     Action.ROTATE_KEY: marked("Encryption key replaced"),
     Action.EXPORT_AUDIT: marked("Audit log exported"),
