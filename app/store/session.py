@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from app.store import reads
 from app.store.database_errors import undone
 
 Result = TypeVar("Result")
@@ -50,6 +51,7 @@ class Database:
             ours = parsed.set(drivername="postgresql+psycopg") if parsed.get_backend_name() == "postgresql" else parsed
             self.engine = create_engine(ours, pool_pre_ping=True, **POOL)
             _have_bytes_in_binary(self.engine)
+        reads.record(self.engine)
         self._observer: sqlite3.Connection | None = None
         self._observing = Lock()
         self._between_forks: AbstractContextManager[object] = nullcontext()

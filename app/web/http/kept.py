@@ -1,9 +1,10 @@
-"""Pages that are kept until the database changes: the lists and the pages of studies, which many people read.
+"""Pages that are kept until what they show changes: the lists and the pages of studies, which many people read.
 
-An answer is kept under its address and every request header that may change what a viewer sees, with the database's
-version (`Database.version`), which any commit of any process changes. One request makes a page; those that arrive
-meanwhile wait for it without a thread. After `KEPT_SECONDS` a page is made again even if nothing was committed, since a
-worker counts as lost by the clock alone.
+An answer is kept under its address, the identity, and every request header that may change what a viewer sees, with the
+database's version (`Database.version`), which any commit of any process changes. After a commit the queries of a page
+are repeated (`app.store.reads`): if they return the same rows, as they do for a study that has ended, the page is kept.
+One request makes or checks a page; those that arrive meanwhile wait for it without a thread. After `KEPT_SECONDS` a
+page is made again even if nothing has changed, since a worker counts as lost by the clock alone.
 """
 
 import asyncio
@@ -12,21 +13,23 @@ import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.store.reads import Reads, recorded
 from app.store.session import Database
+from app.web.http.access import identity_of
 
 PATHS = re.compile(
     r"/studies|/runs|/studies/\d+(/live|/report\.html)?|/api/v1/(studies|runs)|/api/v1/studies/\d+(/comparison)?"
 )
 VIEWER_HEADERS = re.compile(rb"host|accept|accept-encoding|accept-language|authorization|cookie|hx-.*|x-forwarded-.*")
 """Headers by which two viewers may get different answers."""
-KEPT_SECONDS = 10.0
+KEPT_SECONDS = 30.0
 MOST_BYTES = 64 << 20
 
 Key = tuple[object, ...]
@@ -41,6 +44,8 @@ class _Kept:
     messages: tuple[Message, ...]
     route: object
     size: int
+    reads: Reads | None = None
+    """The queries of the page, if they are all that it executed."""
 
 
 class _Turn:
@@ -75,7 +80,7 @@ class KeptPages:
             async with turn.lock:
                 if turn.answer is not None and turn.answer.began >= arrived:
                     kept = turn.answer
-                elif not (kept := await self._current(key, arrived)):
+                elif not (kept := await self._current(key, arrived) or await self._unchanged(key)):
                     turn.answer = await self._make(key, scope, receive, send)
                     return
         scope["route"] = kept.route
@@ -93,6 +98,24 @@ class KeptPages:
             self._kept.move_to_end(key)
         return kept
 
+    async def _unchanged(self, key: Key) -> _Kept | None:
+        """What is kept, if its queries still return the same rows."""
+        kept = self._kept.get(key)
+        if kept is None or kept.reads is None or time.monotonic() - kept.began > KEPT_SECONDS:
+            return None
+        version = await self._version()
+        if version is None or not await run_in_threadpool(self._same, kept.reads):
+            return None
+        self._keep(key, kept := replace(kept, version=version))
+        return kept
+
+    def _same(self, reads: Reads) -> bool:
+        try:
+            with self.database().reading() as session:
+                return reads.same(session)
+        except SQLAlchemyError:  # the application says so
+            return False
+
     async def _version(self) -> str | None:
         try:
             return await run_in_threadpool(self.database().version)
@@ -108,9 +131,11 @@ class KeptPages:
         async def collect(message: Message) -> None:
             messages.append(message)
 
-        await self.app(scope, receive, collect)
+        with recorded() as reads:
+            await self.app(scope, receive, collect)
         size = sum(len(message.get("body", b"")) for message in messages)
-        answer = _Kept(version, began, tuple(messages), scope.get("route"), size)
+        size += reads.size
+        answer = _Kept(version, began, tuple(messages), scope.get("route"), size, reads if reads.complete else None)
         if version is not None and messages and messages[0].get("status") == 200:
             self._keep(key, answer)
         for message in messages:
@@ -128,4 +153,4 @@ class KeptPages:
 
 def _key(scope: Scope) -> Key:
     headers = tuple((name, value) for name, value in scope["headers"] if VIEWER_HEADERS.fullmatch(name))
-    return scope["path"], scope["query_string"], headers
+    return scope["path"], scope["query_string"], headers, identity_of(scope)

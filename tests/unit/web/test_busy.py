@@ -2,15 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 
 import pytest
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.domain.accounts.policy import SCOPES, Identity, Role
 from app.services import workers
+from app.store.queries import workers as worker_rows
 from app.store.session import Database
+from app.store.tables import now
 from app.web.http.errors import CONFLICT_KEY
 from app.web.http.gate import Gate
 from app.web.http.kept import KeptPages
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def scope(path: str, method: str = "GET", query: bytes = b"", **headers: str) -> Scope:
@@ -154,36 +161,99 @@ def test_a_request_that_the_database_undid_because_of_another_is_repeated_from_i
 
 
 class Pages:
-    """Makes pages and counts them."""
+    """Makes pages, which show the names of the workers, and counts them."""
 
     def __init__(self, database: Database) -> None:
         self.made = 0
+        self.database = database
         self.kept = KeptPages(answering(self.page), lambda: database)
 
     status = 200
 
     async def page(self, _scope: Scope) -> tuple[int, bytes]:
-        await asyncio.sleep(0)
         self.made += 1
-        return self.status, f"page {self.made}".encode()
+        made = self.made
+        with self.database.reading() as session:
+            await run_in_threadpool(worker_rows.all_seen, session, LONG_AGO)
+        await self.while_made()
+        return self.status, f"page {made}".encode()
 
-    async def get(self, path: str = "/studies", **headers: str) -> bytes:
-        return bytes((await request(self.kept, scope(path, **headers)))[-1]["body"])
+    async def while_made(self) -> None:
+        """What happens between the queries of a page and its end."""
+
+    async def get(self, path: str = "/studies", role: Role | None = None, **headers: str) -> bytes:
+        asked = scope(path, **headers)
+        if role:
+            asked["state"] = {"identity": Identity(1, "", "", role, SCOPES[role])}
+        return bytes((await request(self.kept, asked))[-1]["body"])
 
 
-def test_a_page_is_kept_until_somebody_commits(database: Database) -> None:
+def sign_on(database: Database, name: str) -> None:
+    with database.transaction() as session:
+        workers.sign_on(session, name, device="cpu", device_name="", memory_bytes=None, cores=1)
+
+
+def test_a_page_is_kept_until_what_it_shows_is_changed(database: Database) -> None:
     other = Database(database.url.render_as_string(hide_password=False))  # as another process has it
 
     async def check() -> None:
         pages = Pages(database)
         assert [await pages.get(), await pages.get()] == [b"page 1", b"page 1"]
         for writer, expected in ((other, b"page 2"), (database, b"page 3")):
-            with writer.transaction() as session:
-                workers.sign_on(session, expected.decode(), device="cpu", device_name="", memory_bytes=None, cores=1)
+            sign_on(writer, expected.decode())
             assert [await pages.get(), await pages.get()] == [expected, expected]
 
     asyncio.run(check())
     other.dispose()
+
+
+def test_a_page_is_kept_when_others_commit_what_it_does_not_show(database: Database) -> None:
+    async def check() -> None:
+        pages = Pages(database)
+        sign_on(database, "w")
+        assert await pages.get() == b"page 1"
+        for _ in range(2):
+            with database.transaction() as session:
+                worker_rows.beat(session, "w", now())
+            assert await asyncio.gather(*(pages.get() for _ in range(5))) == [b"page 1"] * 5
+        sign_on(database, "w2")
+        assert await pages.get() == b"page 2"
+
+    asyncio.run(check())
+
+
+def test_a_page_that_writes_or_reads_different_rows_is_made_again_after_the_next_commit(database: Database) -> None:
+    class Overtaken(Pages):
+        async def while_made(self) -> None:
+            await run_in_threadpool(sign_on, self.database, f"w{self.made}")
+            with self.database.reading() as session:
+                worker_rows.all_seen(session, LONG_AGO)
+
+    class Writing(Pages):
+        async def while_made(self) -> None:
+            with self.database.reading() as session:
+                worker_rows.delete_unseen(session, LONG_AGO)
+
+    async def check() -> None:
+        for kind in (Overtaken, Writing):
+            pages = kind(database)
+            await pages.get()
+            for made in (1, 2):
+                assert pages.made == made
+                with database.transaction() as session:
+                    worker_rows.beat(session, "w1", now())
+                await pages.get()
+
+    asyncio.run(check())
+
+
+def test_a_user_whose_role_changed_gets_a_page_of_the_new_role(database: Database) -> None:
+    async def check() -> None:
+        pages = Pages(database)
+        seen = [await pages.get(role=role, cookie="session=1") for role in (Role.ADMIN, Role.ADMIN, Role.VIEWER)]
+        assert seen == [b"page 1", b"page 1", b"page 2"]
+
+    asyncio.run(check())
 
 
 def test_viewers_who_may_see_different_things_share_no_page(database: Database) -> None:
@@ -227,9 +297,9 @@ def test_an_error_serves_those_who_wait_for_the_page_and_the_next_one_tries_agai
 def test_kept_pages_take_no_more_memory_than_they_may(database: Database) -> None:
     async def check() -> int:
         pages = Pages(database)
-        pages.kept.most_bytes = 20
+        pages.kept.most_bytes = 1500
         for study in range(10):
             await pages.get(f"/studies/{study}")
         return sum(page.size for page in pages.kept._kept.values())
 
-    assert 0 < asyncio.run(check()) <= 20
+    assert 0 < asyncio.run(check()) <= 1500

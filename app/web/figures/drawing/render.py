@@ -26,15 +26,16 @@ from app.web.figures.drawing.theme import CONFIG, FONT
 
 Theme = Literal["light", "dark"]
 CSS = ROOT / "static" / "css"
-KEPT = 256
-"""Drawings: about 30 kB each."""
+MOST_CHARACTERS = 48 << 20
+"""Of drawings that are kept: the pages of about 80 studies with 20 drawings of 30,000 characters each."""
 
 
 class Drawings:
     """A cache of drawings, by content; the least recently used goes first."""
 
-    def __init__(self, most: int = KEPT) -> None:
-        self.most = most
+    def __init__(self, most_characters: int = MOST_CHARACTERS) -> None:
+        self.most_characters = most_characters
+        self._characters = 0
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._lock = Lock()
 
@@ -46,9 +47,10 @@ class Drawings:
                 return self._kept[key]
         drawing = draw()
         with self._lock:
+            self._characters += len(drawing) - len(self._kept.pop(key, ""))
             self._kept[key] = drawing
-            while len(self._kept) > self.most:
-                self._kept.popitem(last=False)
+            while self._characters > self.most_characters:
+                self._characters -= len(self._kept.popitem(last=False)[1])
         return drawing
 
 
