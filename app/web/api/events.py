@@ -21,12 +21,12 @@ from app.store.queries import events, runs, studies
 from app.store.tables import RunRow
 from app.web.http.dependencies import Db, Streams, User
 from app.web.http.errors import problems
-from app.web.http.feed import Feed, Read, State
+from app.web.http.feed import Feed, Read, Snapshot, State
 from app.web.http.limits import client_of
 
 router = APIRouter(tags=["events"])
 
-SNAPSHOT = (
+FIELDS = (
     "id", "arm", "seed", "trial_round", "learning_rate", "status", "phase", "downloaded_bytes", "download_bytes",
     "step", "total_steps", "eta_seconds", "train_loss", "validation_score", "metric", "score", "memory_bytes",
     "failure_code",
@@ -97,13 +97,13 @@ async def of_study(
 
     def read(session: Session, _last_line: int) -> State:
         progress = study_service.progress(session, study_id)
-        return [], {
-            "id": study_id,
-            "status": progress.status.value,
-            "done": progress.done,
-            "total": len(progress.runs),
-            "runs": [_snapshot(run) for run in progress.runs],
-        }
+        return [], Snapshot(
+            id=study_id,
+            status=progress.status.value,
+            done=progress.done,
+            total=len(progress.runs),
+            runs=[_snapshot(run) for run in progress.runs],
+        )
 
     async for event in _watch(feed, ("study", study_id), read, StudyStatus, {"status": status, "done": done}):
         yield event
@@ -130,7 +130,7 @@ async def _watch(
                 last_line = line["id"]
                 yield ServerSentEvent(event="log", id=str(last_line), data=line)
             if now != before:
-                yield ServerSentEvent(event="progress", data=now)
+                yield ServerSentEvent(event="progress", raw_data=now.text)
                 if ended or any(name in before and before[name] != now[name] for name in shown):
                     yield ServerSentEvent(event="status", data={name: now[name] for name in shown})
                 before = now
@@ -141,5 +141,5 @@ async def _watch(
                 await changed.wait()
 
 
-def _snapshot(run: RunRow) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in SNAPSHOT}
+def _snapshot(run: RunRow) -> Snapshot:
+    return Snapshot({name: getattr(run, name) for name in FIELDS})

@@ -5,9 +5,11 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import Any
 
 import structlog
+from pydantic_core import to_json
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -22,7 +24,17 @@ POLL_AGAIN_SECONDS = 5
 MOST_STREAMS = 1000
 KEPT_LINES = 1000
 
-State = tuple[list[dict[str, Any]], dict[str, Any]]
+
+class Snapshot(dict[str, Any]):
+    """Fields of a run or study, with the text of an event about them, which is made once for all streams."""
+
+    @cached_property
+    def text(self) -> str:
+        """As JSON; NaN and infinity are null."""
+        return to_json(self, inf_nan_mode="null").decode()
+
+
+State = tuple[list[dict[str, Any]], Snapshot]
 """New lines of a log, and a snapshot."""
 Read = Callable[[Session, int], State]
 """Reads the lines after an id, and the snapshot. Raises NotFound."""
