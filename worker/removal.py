@@ -20,9 +20,9 @@ log = structlog.get_logger()
 
 STRAY_AFTER = timedelta(days=1)
 """A file is named by a row well within this time after it is written."""
-EXPORTS_SECONDS = 3600.0
-"""Between searches for files of exports: each lists every file of every run."""
-_exports_due = 0.0
+RUNS_SECONDS = 3600.0
+"""Between searches for files of exports and attempts: each lists every file of every run."""
+_runs_due = 0.0
 
 
 def remove_unneeded(context: Context) -> None:
@@ -51,8 +51,8 @@ def _remove_checkpoints(context: Context) -> None:
 
 def _remove_strays(context: Context) -> None:
     """Remove files without a row: received files whose process was killed, what could not be removed when its row was
-    deleted or its attempt ended, and folders of deleted runs."""
-    global _exports_due
+    deleted or its attempt to train or to export ended, and folders of deleted runs."""
+    global _runs_due
     try:
         received, folders = context.files.names(UPLOADS), context.files.names(RUNS)
         prepared = context.files.names(DATASETS)
@@ -63,19 +63,19 @@ def _remove_strays(context: Context) -> None:
             context.files.remove(folder)
         for name in stray:
             _remove_old(context, name, [name])
-        if time.monotonic() >= _exports_due:
-            _remove_stray_exports(context)
-            _exports_due = time.monotonic() + EXPORTS_SECONDS
+        if time.monotonic() >= _runs_due:
+            _remove_strays_of_runs(context)
+            _runs_due = time.monotonic() + RUNS_SECONDS
     except StoreUnavailable:
         raise
     except (OSError, NotFound) as error:  # another process removed it first, or a later round retries
         log.warning("stray files could not be removed", error=str(error))
 
 
-def _remove_stray_exports(context: Context) -> None:
+def _remove_strays_of_runs(context: Context) -> None:
     names = context.files.names_below(RUNS)
     with context.database.reading() as session:
-        strays = deletion.stray_exports(session, names)
+        strays = deletion.stray_files(session, names)
     for folder, files in strays.items():
         _remove_old(context, folder, files)
 

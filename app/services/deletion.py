@@ -40,6 +40,8 @@ from app.store.tables import DatasetRow, RunRow
 
 EXPORTED = re.compile(rf"(?P<attempt>(?P<export>(?P<run>{RUNS}/\d+)/exports/\d+)/\d+)/.+")
 """A file of an export (`ModelExportRow.prefix`)."""
+TRAINED = re.compile(rf"(?P<folder>{RUNS}/(?P<run>\d+)/(?P<attempt>\d+|checkpoints))/.+")
+"""A file of an attempt to train a run: a result below the attempt's number, or a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -186,20 +188,24 @@ def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:
     return [run_folder(run_id) for run_id in sorted(rows.missing_runs(session, ids))]
 
 
-def stray_exports(session: Session, names: Iterable[str]) -> dict[str, list[str]]:
-    """Of the files below the runs' folders, those of exports that were deleted and of attempts that are over without a
-    result, by the folder that can be removed. A deleted run's are in its own folder (`orphaned_folders`)."""
+def stray_files(session: Session, names: Iterable[str]) -> dict[str, list[str]]:
+    """Of the files below the runs' folders, those of deleted exports and of attempts, to export or to train, that are
+    over without a result, by the folder that can be removed. A deleted run's are in its own folder
+    (`orphaned_folders`)."""
     exports = {row.folder: row for row in model_exports.everyone(session)}
     present = {run_folder(run_id) for run_id in rows.run_ids(session)}
+    ended = rows.kept_attempts(session)
     strays = defaultdict[str, list[str]](list)
     for name in names:
-        if not (match := EXPORTED.fullmatch(name)) or match["run"] not in present:
-            continue
-        row = exports.get(match["export"])
-        if row is None:
-            strays[match["export"]].append(name)
-        elif row.status not in ("running", "succeeded") or row.prefix != match["attempt"]:
-            strays[match["attempt"]].append(name)
+        if (trained := TRAINED.fullmatch(name)) and (run_id := int(trained["run"])) in ended:
+            if trained["attempt"] != str(ended[run_id]):
+                strays[trained["folder"]].append(name)
+        elif (match := EXPORTED.fullmatch(name)) and match["run"] in present:
+            row = exports.get(match["export"])
+            if row is None:
+                strays[match["export"]].append(name)
+            elif row.status not in ("running", "succeeded") or row.prefix != match["attempt"]:
+                strays[match["attempt"]].append(name)
     return strays
 
 

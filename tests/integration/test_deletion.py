@@ -209,6 +209,35 @@ def test_folders_of_deleted_runs_are_orphans_and_those_of_unknown_newer_runs_are
     assert found == [run_folder(first)]
 
 
+def test_files_of_attempts_are_strays_once_the_run_ended_unless_they_are_its_result(
+    registered: Database, bell: SilentBell
+) -> None:
+    done, failed, running = (
+        registered.write(lambda session: run_service.submit(session, bell, RunSpec.model_validate(RUN)).id)
+        for _ in range(3)
+    )
+    second: dict[int, attempts.Claim] = {}
+    for run_id in (done, failed, running):
+        first = registered.write(lambda session, run_id=run_id: attempts.claim(session, run_id, "w1", 45))
+        registered.write(lambda session, mine=first: attempts.hand_back(session, bell, mine, "its worker stops"))
+        second[run_id] = registered.write(lambda session, run_id=run_id: attempts.claim(session, run_id, "w1", 45))
+    lost = Failure(code=FailureCode.LOST, message="lost")
+    registered.write(lambda session: attempts.finish(session, bell, second[done], result(0.5), {}))
+    registered.write(lambda session: attempts.fail(session, bell, second[failed], lost))
+    names = [
+        f"{run_folder(run_id)}/{place}"
+        for run_id in (done, failed, running, running + 7)
+        for place in ("1/a.npz", "2/adapter/b.json", "checkpoints/2-10/c.json")
+    ]
+    with registered.reading() as session:
+        strays = deletion.stray_files(session, names)
+
+    expected = [f"{run_folder(done)}/1", f"{run_folder(done)}/checkpoints"]
+    expected += [f"{run_folder(failed)}/{folder}" for folder in ("1", "2", "checkpoints")]
+    assert sorted(strays) == sorted(expected)
+    assert strays[f"{run_folder(done)}/1"] == [f"{run_folder(done)}/1/a.npz"]
+
+
 def test_a_base_model_that_a_new_run_refers_to_is_a_conflict(registered: Database, bell: SilentBell) -> None:
     with registered.transaction() as session:
         run_service.submit(session, bell, RunSpec.model_validate(RUN))

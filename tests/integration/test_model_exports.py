@@ -559,8 +559,8 @@ def test_deleting_an_export_or_its_run_removes_its_files(worker: Context, run_id
 def test_files_of_exports_that_could_not_be_removed_are_removed_after_a_day(
     worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(removal, "EXPORTS_SECONDS", 0.0)
-    monkeypatch.setattr(removal, "_exports_due", 0.0)
+    monkeypatch.setattr(removal, "RUNS_SECONDS", 0.0)
+    monkeypatch.setattr(removal, "_runs_due", 0.0)
     deleted = submit(worker, run_id, ExportFormat.ADAPTER)
     tasks.export(worker, deleted)
     gone = row(worker, deleted).prefix

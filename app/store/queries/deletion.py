@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
+from app.domain.runs.status import RunStatus
 from app.store.queries.rows import affected
 from app.store.queries.runs import LIVE
 from app.store.tables import ArtifactRow, Base, ModelExportRow, RunRow
@@ -62,3 +63,9 @@ def missing_runs(session: Session, candidates: Sequence[int]) -> set[int]:
 def run_ids(session: Session) -> set[int]:
     """The ids of all runs."""
     return set(session.scalars(select(RunRow.id)))
+
+
+def kept_attempts(session: Session) -> dict[int, int | None]:
+    """The ended runs, with the attempt whose files are kept: the last one of a run that succeeded, else None."""
+    ended = session.execute(select(RunRow.id, RunRow.status, RunRow.epoch).where(RunRow.status.not_in(LIVE)))
+    return {run_id: epoch if status == RunStatus.SUCCEEDED else None for run_id, status, epoch in ended}
