@@ -10,6 +10,7 @@ from app.domain.messages import Message, _
 from app.domain.resources.devices import MIB, size
 
 RUN_AGAIN = _("Free some space there, then submit the run again.")
+READ_AGAIN = _("Free some space there, then add the data again.")
 EXPORT_AGAIN = _("Free some space there, then export the run's model again.")
 
 

@@ -1,6 +1,7 @@
 """Files of data in the store: what comes while the same is deleted stays, and what nothing names goes. On SQLite and on
 PostgreSQL."""
 
+import errno
 import os
 import time
 from datetime import timedelta
@@ -11,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
-from app.domain.data.uploads import Part
+from app.domain.data.uploads import Part, SourceRequest
 from app.services import datasets, deletion, ingestion, uploads
 from app.settings import Settings
-from app.store.files import Files, StoreUnavailable
+from app.store.files import Files, Incoming, StoreUnavailable
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import DatasetRow, UploadRow
@@ -71,6 +72,29 @@ def test_an_upload_is_read_after_an_outage(here: Context, monkeypatch: pytest.Mo
     ingest.read(here, row.id)
     with here.database.reading() as session:
         assert upload_rows.get(session, row.id).status == "read"
+
+
+def test_a_full_disk_is_named_when_files_are_copied_and_when_rows_are_stored(
+    here: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "a.csv").write_bytes(CSV)
+    source = SourceRequest(source="directory", location=str(tmp_path))
+    read = upload(here, {"b.csv": CSV})
+    monkeypatch.setattr(here.files, "put", full)
+    monkeypatch.setattr(Incoming, "write", full)
+    with here.database.transaction() as session:
+        row = uploads.add_source(session, here.bell, source, [tmp_path])
+    ingest.read(here, row.id)
+    with here.database.reading() as session:
+        copied = upload_rows.get(session, row.id)
+    stored = dataset(here, read)
+    for failed in (copied, stored):
+        assert failed.status == "failed"
+        assert failed.message.startswith(f"The worker's disk with {here.files.directory} is full: ")
+        assert failed.message.endswith("Free some space there, then add the data again.")
 
 
 def told(share: float, rows: int) -> bool:

@@ -11,6 +11,7 @@ from app.domain.data.guesses import split_in_name
 from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name
 from app.domain.messages import _
 from app.store.files import CHUNK, Files, StoreUnavailable
+from worker import disk
 from worker.children.work import PROGRESS_SECONDS, ReportProgress, WorkCancelled, WorkFailed
 from worker.ingest.host import IngestQueue
 
@@ -116,6 +117,8 @@ def _stored(files: Files, path: Path, split: str, report: ReportProgress) -> Par
     except StoreUnavailable:
         raise
     except OSError as error:
+        if disk.is_full(error):  # that of the files store
+            raise
         raise WorkFailed(_("%(path)s cannot be read: %(why)s.", path=path, why=error.strerror)) from error
     if not file.bytes:
         raise WorkFailed(_("%(path)s is empty.", path=path))

@@ -23,6 +23,7 @@ from app.store.files import StoreUnavailable
 from app.store.queries import uploads as upload_rows
 from app.store.rows_file import new_name
 from app.store.tables import DatasetRow, UploadRow
+from worker import disk
 from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
 from worker.ingest.fetch import from_directory, from_hub, kept
 from worker.ingest.readers.batches import internal_error
@@ -57,7 +58,7 @@ def read(context: "Context", upload_id: int) -> None:
     except LEFT_TO_THE_SWEEP as error:
         log.warning("upload not read completely", upload_id=upload_id, why=type(error).__name__)
     except Exception as error:
-        why = _sentence(error, upload_id=upload_id)
+        why = _sentence(context, error, upload_id=upload_id)
         write(lambda session: ingestion.failed(session, claimed, why))
 
 
@@ -97,7 +98,7 @@ def prepare(context: "Context", dataset_id: int) -> None:
     except LEFT_TO_THE_SWEEP as error:
         log.warning("dataset not prepared completely", dataset_id=dataset_id, why=type(error).__name__)
     except Exception as error:
-        why = _sentence(error, dataset_id=dataset_id)
+        why = _sentence(context, error, dataset_id=dataset_id)
         write(lambda session: ingestion.failed(session, claimed, why))
 
 
@@ -136,7 +137,9 @@ def _of_fields(scan: SourceScan | None, mapping: ColumnMapping) -> list[Finding]
     return [finding for finding in scan.findings if finding.column in used] if scan else []
 
 
-def _sentence(error: Exception, **which: int) -> str:
+def _sentence(context: "Context", error: Exception, **which: int) -> str:
+    if disk.is_full(error):
+        return disk.full(context.files.directory or context.settings.home, remedy=disk.READ_AGAIN).message
     if isinstance(error, VeznaError):
         return error.message
     log.error("data not prepared", exc_info=error, **which)

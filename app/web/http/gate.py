@@ -28,6 +28,9 @@ UPLOADS = re.compile(r"/data/files|/api/v1/uploads(/files/.+)?")
 LARGE_FORMS = ("/imports", "/api/v1/imports")
 """Their routes have a larger limit of their own, so their bodies are read inside, by few at a time."""
 MOST_LARGE = 2
+DOWNLOADS = re.compile(r"/api/v1/(artifacts|exports)/\d+/(content|archive|files/.+)")
+"""Routes that read the files store, which may answer late or not at all."""
+MOST_DOWNLOADS = 8
 MOST_SENDING = 1000
 """Clients that are sending their bodies; slow ones do not keep others from waiting for a turn."""
 WAITS = re.compile(r"/api/v1/(datasets/[^/]+(/preview)?|estimates|models/.+/map|uploads/\d+|exports/\d+)")
@@ -43,6 +46,7 @@ class Gate:
         self.app = app
         self._free = asyncio.Semaphore(at_once)
         self._large = asyncio.Semaphore(min(at_once, MOST_LARGE))
+        self._downloads = asyncio.Semaphore(min(at_once, MOST_DOWNLOADS))
         self._most_waiting, self._seconds, self._waiting, self._sending = waiting, seconds, 0, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +59,8 @@ class Gate:
         if not large and not await self._received(body):
             await busy(Request(scope))(scope, receive, send)
             return
-        places = (self._large, self._free) if large else (self._free,)
+        few = [self._large] if large else [self._downloads] if DOWNLOADS.fullmatch(scope["path"]) else []
+        places = (*few, self._free)
         if not await self._entered(places):
             await busy(Request(scope))(scope, receive, send)
             return

@@ -107,21 +107,24 @@ def test_what_only_looks_like_it_needs_a_turn(taking: Scope) -> None:
     assert asyncio.run(request(gate, taking))[0]["status"] == 503
 
 
-def test_slow_imports_leave_places_for_others() -> None:
+@pytest.mark.parametrize(
+    "slow", [scope("/imports", "POST"), scope("/api/v1/artifacts/1/content"), scope("/api/v1/exports/1/archive")]
+)
+def test_slow_imports_and_downloads_leave_places_for_others(slow: Scope) -> None:
     async def check() -> None:
-        async def reading(_scope: Scope) -> tuple[int, bytes]:
-            if _scope["path"] == "/imports":
+        async def reading(asked: Scope) -> tuple[int, bytes]:
+            if asked["path"] == slow["path"]:
                 await asyncio.Event().wait()
             return 200, b""
 
-        gate = Gate(answering(reading), at_once=4, seconds=60)
-        imports = [asyncio.create_task(request(gate, scope("/imports", "POST"))) for _ in range(10)]
+        gate = Gate(answering(reading), at_once=10, seconds=60)
+        waiting = [asyncio.create_task(request(gate, slow)) for _ in range(20)]
         await asyncio.sleep(0)
         assert (await request(gate, scope("/runs")))[0]["status"] == 200
-        for one in imports:
+        for one in waiting:
             one.cancel()
-        await asyncio.gather(*imports, return_exceptions=True)
-        assert (gate._free._value, gate._large._value, gate._waiting) == (4, 2, 0)
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert (gate._free._value, gate._large._value, gate._downloads._value, gate._waiting) == (10, 2, 8, 0)
 
     asyncio.run(check())
 
