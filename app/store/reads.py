@@ -21,20 +21,24 @@ BEATS = frozenset({"heartbeat_at"})
 """Columns that change all the time. What becomes of a worker whose heartbeat stops depends on the clock."""
 
 
+KEPT_OPTIONS = frozenset({"vezna_binary"})
+"""Execution options that a repetition needs too (`app.store.session.IN_BINARY`)."""
+
+
 @dataclass
 class Reads:
     """Queries, in order, with their parameters as the driver takes them."""
 
-    queries: dict[tuple[str, str], tuple[Any, bytes]] = field(default_factory=dict)
-    """The parameters and the hash of the rows, by statement and text of the parameters."""
+    queries: dict[tuple[str, str], tuple[Any, dict[str, Any], bytes]] = field(default_factory=dict)
+    """The parameters, the options and the hash of the rows, by statement and text of the parameters."""
     complete: bool = True
     """Whether `queries` holds all that was executed: nothing was written, and no query that was executed twice had
     different rows."""
 
-    def note(self, statement: str, parameters: Any, digest: bytes) -> None:
+    def note(self, statement: str, parameters: Any, options: dict[str, Any], digest: bytes) -> None:
         """Note a query."""
         query = (statement, repr(parameters))
-        if self.queries.setdefault(query, (parameters, digest))[1] != digest:
+        if self.queries.setdefault(query, (parameters, options, digest))[2] != digest:
             self.complete = False
 
     @property
@@ -45,8 +49,8 @@ class Reads:
     def same(self, session: Session) -> bool:
         """Whether the queries return the same rows now, the columns `BEATS` apart."""
         connection = session.connection()
-        for (statement, _), (parameters, digest) in self.queries.items():
-            result = connection.exec_driver_sql(statement, parameters)
+        for (statement, _), (parameters, options, digest) in self.queries.items():
+            result = connection.exec_driver_sql(statement, parameters, execution_options=options)
             if _digest(list(result.keys()), result.fetchall()) != digest:
                 return False
         return True
@@ -75,9 +79,12 @@ def record(engine: Engine) -> None:
             return
         word = statement.lstrip()[:9].upper()
         if not many and word.startswith(("SELECT", "WITH")) and cursor.description:
+            if "FROM" not in statement:  # it reads no table, but the database's clock
+                return
             rows = deque(cursor.fetchall())
             context.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(cursor, initial_buffer=rows)
-            reads.note(statement, parameters, _digest([column[0] for column in cursor.description], rows))
+            options = {name: value for name, value in context.execution_options.items() if name in KEPT_OPTIONS}
+            reads.note(statement, parameters, options, _digest([column[0] for column in cursor.description], rows))
         elif not word.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
             reads.complete = False
 
@@ -86,5 +93,9 @@ def _digest(names: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
     shown = [place for place, name in enumerate(names) if name not in BEATS]
     hashed = blake2b(digest_size=16)
     for row in rows:
-        hashed.update(repr([row[place] for place in shown]).encode())
+        hashed.update(repr([_plain(row[place]) for place in shown]).encode())
     return hashed.digest()
+
+
+def _plain(value: object) -> object:
+    return bytes(value) if isinstance(value, memoryview) else value

@@ -5,17 +5,22 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import update
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.accounts.policy import SCOPES, Identity, Role
 from app.services import workers
+from app.store.queries import clock, evaluations, steps
+from app.store.queries import runs as run_rows
 from app.store.queries import workers as worker_rows
+from app.store.reads import recorded
 from app.store.session import Database
-from app.store.tables import now
+from app.store.tables import EvaluationRow, now
 from app.web.http.errors import CONFLICT_KEY
 from app.web.http.gate import Gate
 from app.web.http.kept import KeptPages
+from tests.filled import fill
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -223,6 +228,24 @@ def test_a_page_is_kept_when_others_commit_what_it_does_not_show(database: Datab
         assert await pages.get() == b"page 2"
 
     asyncio.run(check())
+
+
+def test_the_database_is_read_in_the_same_way_when_a_kept_page_is_checked(database: Database) -> None:
+    with database.transaction() as session:
+        fill(session)
+        clock.now(session)
+    with recorded() as reads, database.reading() as session:
+        clock.now(session)
+        runs = [run.id for run in run_rows.of_study(session, 1)]
+        evaluations.test_scores(session, runs)
+        steps.read_many(session, runs)
+    assert reads.complete and len(reads.queries) >= 3
+    with database.reading() as session:
+        assert reads.same(session)
+    with database.transaction() as session:
+        session.execute(update(EvaluationRow).where(EvaluationRow.run_id == runs[0]).values(scores=b"\0" * 8))
+    with database.reading() as session:
+        assert not reads.same(session)
 
 
 def test_a_page_that_writes_or_reads_different_rows_is_made_again_after_the_next_commit(database: Database) -> None:
