@@ -12,6 +12,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import BaseRoute
 
 from app import logs
+from app.exchange import Reader
 from app.queue import Doorbell
 from app.services import audit
 from app.services.accounts import first_start
@@ -80,6 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         if settings.login_required:
             first_start.announce(app.state.database, settings)
         yield
+        await app.state.exchange.close()
         app.state.database.dispose()
 
     app = Application(
@@ -98,6 +100,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.feed = Feed(lambda: app.state.database, most_per_client=settings.streams_per_client)
     app.state.doorbell = Doorbell(settings)
     app.state.files = Files(settings.files)
+    app.state.exchange = Reader(settings)
     mount(app)
     errors.install(app)
     idempotency.install(app)

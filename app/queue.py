@@ -18,6 +18,8 @@ EXPORT = "vezna.export"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
+INFER_QUEUE = "infer"
+"""No task comes by it: a node that has it, or the control queue, answers requests for inference (`app.exchange`)."""
 QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, EXPORT), CONTROL_QUEUE)
 
 log = structlog.get_logger()

@@ -121,6 +121,11 @@ class Settings(BaseSettings):
     """Interval between checkpoints of a training; an interrupted run resumes from its last checkpoint."""
     weight_delta_seconds: float = Field(default=10.0, ge=0)
     """Time budget of the weight-delta analysis, unless a tenth of the train clock is more; 0 skips the analysis."""
+    infer_on_control: bool = True
+    """Whether control nodes answer requests of the playground, of `vezna predict` and of the API; otherwise start a
+    node for them: `celery -A worker.celery worker -Q infer`."""
+    infer_idle_seconds: float = Field(default=600.0, gt=0)
+    """Time without a request after which a model is unloaded, and the inference process ends."""
     cache_bytes: int = Field(default=20 * 2**30, ge=0)
     """Maximum size of the activations of frozen blocks that `home`/cache keeps from run to run; 0 keeps nothing there,
     and no evaluations of base models either."""

@@ -17,7 +17,19 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.domain.errors import Unavailable
-from app.queue import CONTROL_QUEUE, ESTIMATE, EXPORT, INSPECT, PREPARE, READ, TRAIN, TRAIN_QUEUE, celery_app
+from app.exchange import Answerer
+from app.queue import (
+    CONTROL_QUEUE,
+    ESTIMATE,
+    EXPORT,
+    INFER_QUEUE,
+    INSPECT,
+    PREPARE,
+    READ,
+    TRAIN,
+    TRAIN_QUEUE,
+    celery_app,
+)
 from app.store import migrate
 from app.store.database_errors import cause
 from app.store.queries import workers
@@ -26,6 +38,8 @@ from worker.children.child import die_with_parent
 from worker.children.interrupt import INTERRUPT
 from worker.context import process_context
 from worker.gpu_watch import GpuWatch
+from worker.inference import service as inference
+from worker.inference.host import Inference
 from worker.training import workdir
 
 log = structlog.get_logger()
@@ -100,6 +114,8 @@ def sign_on(sender: Any, **_: Any) -> None:
     if _consumes(CONTROL_QUEUE):
         for name, work in (("sweep", _sweep), ("removal", tasks.remove_files)):
             threading.Thread(target=_repeat, args=(name, work), daemon=True, name=name).start()
+    if _infers():
+        threading.Thread(target=_infer, daemon=True, name="inference").start()
     if _device is not None:
         if _device.problem:
             log.error("a GPU cannot be used", problem=_device.problem)
@@ -152,6 +168,18 @@ def end_children(**_: Any) -> None:
 def _trains() -> bool:
     """Whether this node executes runs."""
     return _consumes(TRAIN_QUEUE)
+
+
+def _infers() -> bool:
+    """Whether this node answers requests for inference."""
+    on_control = _consumes(CONTROL_QUEUE) and process_context().settings.infer_on_control
+    return _consumes(INFER_QUEUE) or on_control
+
+
+def _infer() -> None:
+    context = process_context()
+    process = Inference(context.settings, context.database, context.files)
+    inference.serve(process, Answerer(context.settings), _stopping)
 
 
 def _consumes(name: str) -> bool:

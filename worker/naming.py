@@ -20,6 +20,11 @@ def name() -> str:
     return _reserved or socket.gethostname()
 
 
+def host() -> str:
+    """With which the names of all workers of this machine begin, unless `worker_name` says otherwise."""
+    return socket.gethostname()
+
+
 def reserve(database: str) -> str:
     """Reserve the host's name among the workers of a database on this host, else `HOST-2`, `HOST-3` and so on.
 

@@ -19,6 +19,7 @@ from app.cli import (
     login,
     model_exports,
     models,
+    predict,
     receipts,
     recipes,
     registry,
@@ -45,6 +46,7 @@ cli.command(name="sample")(serve.submit_sample)
 cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="export-model")(model_exports.export_model)
+cli.command()(predict.predict)
 cli.command()(receipts.verify)
 cli.command()(reproduce.reproduce)
 cli.command(name="import")(files.import_results)

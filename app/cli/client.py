@@ -69,6 +69,10 @@ class Client:
         key = _new_key()
         return self._read(self._once(lambda: self._http.request("POST", path, json=body, params=query, headers=key)))
 
+    def ask(self, path: str, body: Any, seconds: float) -> Any:
+        """POST what changes nothing, so that it needs no key, and wait up to `seconds` for the answer."""
+        return self._read(self._sent(lambda: self._http.request("POST", path, json=body, timeout=seconds)))
+
     def patch(self, path: str, body: Any) -> Any:
         """PATCH below /api/v1."""
         return self._answer("PATCH", path, json=body)

@@ -30,7 +30,7 @@ from app.domain.runs.status import RunStatus
 from app.queue import EXPORT, Doorbell
 from app.services import audit
 from app.services.ingestion import SILENT_SECONDS
-from app.services.models import reference_of
+from app.services.trained_models import job_of
 from app.store.files import Files
 from app.store.queries import (
     artifacts,
@@ -49,8 +49,6 @@ from app.store.tables import ArtifactRow, ModelExportRow, RunRow, now
 
 DEFAULT_MARGIN_POINTS = 1.0
 """Of a run that belongs to no study."""
-WEIGHTS = ("adapter", "model")
-"""Kinds of artifacts that hold what a run trained."""
 
 
 @dataclass(frozen=True)
@@ -158,21 +156,6 @@ def begin(session: Session, export_id: int) -> Claim | None:
     run = runs.get(session, row.run_id)
     model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
-    job = TrainJob(
-        run_id=run.id,
-        epoch=run.epoch,
-        spec=run.spec,
-        model_location=reference_of(model.source, model.location),
-        model_fingerprint=model.pinned,
-        model_files=model.facts.files if model.source == "hub" and model.facts else [],
-        model_revision=model.pinned if model.source == "hub" else "",
-        dataset_file=dataset.file,
-        dataset_format=dataset.facts.format,
-        labels=dataset.facts.labels,
-        output="",
-        device="cpu",
-        claimed_at=now().timestamp(),
-    )
     predicted = artifacts.predictions_of(session, [run.id]).get(run.id)
     return Claim(
         export_id=row.id,
@@ -180,7 +163,7 @@ def begin(session: Session, export_id: int) -> Claim | None:
         format=row.form,
         weights_bytes=row.predicted_bytes,
         weights=saved_weights(session, run),
-        job=job,
+        job=job_of(run, model, dataset),
         predictions=predicted.file if predicted else "",
         folder=row.folder,
         prefix=row.prefix,
@@ -273,7 +256,7 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
 
 
 def saved_weights(session: Session, run: RunRow) -> list[ArtifactRow]:
-    return [file for file in artifacts.of_run(session, run.id) if file.kind in WEIGHTS]
+    return [file for file in artifacts.of_run(session, run.id) if file.kind in runs.WEIGHTS]
 
 
 def _without_weights(run: RunRow) -> Message:

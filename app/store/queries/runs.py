@@ -7,16 +7,19 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from app.domain.inference import LANGUAGE
 from app.domain.messages import _
 from app.domain.runs.status import TRANSITIONS, RunStatus
 from app.store.queries.page import LARGEST_ID
 from app.store.queries.rows import affected, changed, find_row, get_row
-from app.store.tables import RunRow
+from app.store.tables import ArtifactRow, RunRow, WorkerRow
 
 Condition = ColumnElement[bool]
 
 LIVE = tuple(status.value for status in RunStatus if not status.terminal)
 """Queued or running."""
+WEIGHTS = ("adapter", "model")
+"""Kinds of artifacts that hold what a run trained."""
 CANCEL_REQUESTED = RunRow.cancel_requested_at.is_not(None)
 
 
@@ -103,6 +106,35 @@ def any_live(session: Session, study_id: int) -> bool:
     """Whether a run of a study is queued or running."""
     query = select(RunRow.id).where(RunRow.study_id == study_id, RunRow.status.in_(LIVE))
     return session.scalar(query.limit(1)) is not None
+
+
+def on_cpus_of(session: Session, host: str) -> list[RunRow]:
+    """Runs that workers of a machine execute on its CPU."""
+    query = (
+        select(RunRow)
+        .join(WorkerRow, WorkerRow.name == RunRow.worker)
+        .where(
+            RunRow.status == RunStatus.RUNNING.value,
+            WorkerRow.device == "cpu",
+            (WorkerRow.name == host) | WorkerRow.name.startswith(f"{host}-", autoescape=True),
+        )
+    )
+    return list(session.scalars(query))
+
+
+def that_answer(session: Session, writes: bool, base_model_id: int | None = None, *, limit: int) -> list[RunRow]:
+    """Succeeded runs with saved weights whose task generates text or not, the newest first, without archived runs."""
+    has_weights = select(ArtifactRow.id).where(ArtifactRow.run_id == RunRow.id, ArtifactRow.kind.in_(WEIGHTS))
+    query = select(RunRow).where(
+        RunRow.status == RunStatus.SUCCEEDED.value,
+        RunRow.trial_round.is_(None),
+        RunRow.archived.is_(False),
+        RunRow.task.in_(LANGUAGE) if writes else RunRow.task.not_in((*LANGUAGE, "")),
+        has_weights.exists(),
+    )
+    if base_model_id is not None:
+        query = query.where(RunRow.base_model_id == base_model_id)
+    return list(session.scalars(query.order_by(RunRow.id.desc()).limit(limit)))
 
 
 def set_archived(session: Session, which: Condition, archived: bool) -> int:

@@ -157,6 +157,16 @@ IMPORT: dict[str, Any] = {
         },
     },
 }
+PREDICT: dict[str, Any] = {
+    "texts": {"summary": "Texts", "value": {"inputs": ["Bond game fails to shake or stir"], "truncate": True}},
+    "conversation": {
+        "summary": "A conversation, by the model's chat template",
+        "value": {
+            "inputs": [[{"role": "user", "content": "Write a headline: the central bank kept its key rate."}]],
+            "decoding": {"max_new_tokens": 24, "temperature": 0.7, "seed": 1},
+        },
+    },
+}
 ESTIMATE: dict[str, Any] = {
     "study": {"summary": "A study, as it would be submitted", "value": STUDY["sample"]["value"]},
     "run": {"summary": "A run, as it would be submitted", "value": RUN["lora"]["value"]},

@@ -7,12 +7,14 @@ header `Authorization: Bearer`, else by the cookie of a browser session; a reque
     PUBLIC, LINKS, /static/  nothing; at the port of the probes, if they have one, no path needs anything
     ACCOUNT                  a session, of any role (only `OF_TOKENS` also take a token)
     ADMIN                    the scope admin; to change something a session
+    PREDICT                  the scope read: it changes nothing, and with that scope the weights can be downloaded
     everything else          the scope read for GET and HEAD, otherwise the scope run
 
 What a scope is, and which role has it, is in `app.domain.accounts.policy`.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 from urllib.parse import SplitResult, urlencode, urlsplit
@@ -44,6 +46,7 @@ OF_TOKENS = ("/api/v1/me",)
 AUTOMATIC = "Vezna-Automatic"
 """Header of a request that a page sends by itself, which does not count as use of the session."""
 ADMIN = ("/users", "/audit", "/api/v1/audit")
+PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
 CHECK_SECONDS = 15.0
 """How often an open event stream is authenticated again."""
 
@@ -59,7 +62,7 @@ def needed(method: str, path: str) -> Need:
         return "account"
     if _is_at(path, ADMIN):
         return policy.Scope.ADMIN
-    return policy.Scope.READ if method in SAFE_METHODS else policy.Scope.RUN
+    return policy.Scope.READ if method in SAFE_METHODS or PREDICT.fullmatch(path) else policy.Scope.RUN
 
 
 def _is_at(path: str, places: tuple[str, ...]) -> bool:

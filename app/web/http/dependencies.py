@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Identity
+from app.exchange import Reader
 from app.queue import Doorbell
 from app.services.vault import Vault
 from app.settings import Settings
@@ -53,6 +54,11 @@ def vault(request: Request) -> Vault:
     return Vault(config(request))
 
 
+def exchange(request: Request) -> Reader:
+    """By which requests reach the inference worker."""
+    return cast(Reader, request.app.state.exchange)
+
+
 def files(request: Request) -> Files:
     """The files store."""
     return cast(Files, request.app.state.files)
@@ -64,6 +70,7 @@ Db = Annotated[Database, Depends(database)]
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Bell = Annotated[Doorbell, Depends(doorbell)]
 Secrets = Annotated[Vault, Depends(vault)]
+Exchange = Annotated[Reader, Depends(exchange)]
 Store = Annotated[Files, Depends(files)]
 Streams = Annotated[Feed, Depends(streams)]
 RowId = Annotated[int, Field(ge=0, le=LARGEST_ID)]

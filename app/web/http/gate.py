@@ -35,6 +35,8 @@ MOST_SENDING = 1000
 """Clients that are sending their bodies; slow ones do not keep others from waiting for a turn."""
 WAITS = re.compile(r"/api/v1/(datasets/[^/]+(/preview)?|estimates|models/.+/map|uploads/\d+|exports/\d+)")
 """Routes that may wait for a worker (`app.web.http.waiting`)."""
+ANSWERS = re.compile(r"/api/v1/runs/\d+/predict|/playground(/answer)?")
+"""Routes that wait for the inference worker."""
 
 
 class Gate:
@@ -121,7 +123,7 @@ def _holds_nothing(scope: Scope) -> bool:
         return True
     if scope["method"] in ("POST", "PUT") and UPLOADS.fullmatch(path):
         return True
-    if path.startswith("/api/") and path.endswith("/events"):
+    if (path.startswith("/api/") and path.endswith("/events")) or ANSWERS.fullmatch(path):
         return True
     return b"wait=" in scope["query_string"] and WAITS.fullmatch(path) is not None
 

@@ -91,6 +91,17 @@ class ChatTemplate:
             raise unusable(row, _("loses the assistant's turns in the chat template"), _("Use another base model"))
         return pieces
 
+    def prompt(self, messages: list[Message]) -> str:
+        """A conversation with the prompt for the assistant's next turn. Raises `RunFailed(bad_configuration)` if the
+        template cannot render it."""
+        try:
+            with _bounded():
+                return self._render(messages, prompt=True)[0]
+        except Exception as error:  # a template may raise anything
+            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            text = _("The chat template cannot render this conversation (%(reason)s).", reason=reason)
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
+
     def _by_beginnings(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
         conversation, _marks = self._render(messages)
         turns = []

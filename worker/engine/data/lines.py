@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ChatRow, PairRow, Row, Split, TextRow
+from app.domain.data.dataset import ChatRow, Message, PairRow, Row, Split, TextRow
 from app.domain.messages import _
 from worker.engine.data.chat import ASSISTANT, ChatTemplate
 from worker.engine.tasks.completions import special_tokens, unusable
@@ -80,6 +80,18 @@ class LineWriter:
         learn."""
         pieces = [self._pieces(row) for row in rows]
         return [self._line(row, ids) for row, ids in zip(rows, self._tokens(pieces), strict=True)]
+
+    def prompt(self, given: str | list[Message]) -> Line:
+        """A prompt, or a conversation up to the assistant's next turn, without a completion: the tokens after which a
+        completion is generated. Raises `RunFailed(bad_configuration)` if there is no chat template, or it fails."""
+        if isinstance(given, str):
+            ids = self._ids([given])[0]
+            ids = ids if ids[: len(self._lead)] == self._lead else [*self._lead, *ids]
+        else:
+            self._chat = self._chat or ChatTemplate(self._tokenizer)
+            ids = self._ids([self._chat.prompt(given)])[0]
+        lead = len(self._lead) if ids[: len(self._lead)] == self._lead else 0
+        return Line(ids, [False] * len(ids), len(ids), lead, "")
 
     def _pieces(self, row: Row) -> list[str]:
         """Split a row into context, completion, context, completion, …: a chat has several of each, a plain text has an

@@ -50,7 +50,7 @@ def write(
     with (
         evaluator.judging(model),
         _last_together(inner),
-        _greedy(inner, tokenizer, stops, evaluator.max_new_tokens) as config,
+        decoding(inner, tokenizer, stops, evaluator.max_new_tokens) as config,
     ):
         for place, indices in enumerate(batches):
             evaluator.between()
@@ -151,8 +151,11 @@ def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 @contextmanager
-def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, stops: set[int], limit: int) -> Iterator[GenerationConfig]:
-    """Temporarily replace the model's own generation config, which transformers uses to fill in unset fields."""
+def decoding(
+    model: Any, tokenizer: PreTrainedTokenizerBase, stops: set[int], limit: int, **sampling: Any
+) -> Iterator[GenerationConfig]:
+    """Temporarily replace the model's own generation config, which transformers uses to fill in unset fields. Greedy
+    without `sampling`, which has fields of the config."""
     own = model.generation_config
     tokens = {
         name: getattr(own, name, None) for name in ("bos_token_id", "decoder_start_token_id", "forced_bos_token_id")
@@ -160,12 +163,12 @@ def _greedy(model: Any, tokenizer: PreTrainedTokenizerBase, stops: set[int], lim
     if model.config.is_encoder_decoder and tokens["decoder_start_token_id"] is None:
         tokens["decoder_start_token_id"] = model.config.decoder_start_token_id
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=False,
         num_beams=1,
         max_new_tokens=limit,
         eos_token_id=sorted(stops) or None,
         pad_token_id=tokenizer.pad_token_id,
         **tokens,
+        **{"do_sample": False, **sampling},
     )
     try:
         yield model.generation_config

@@ -86,7 +86,7 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
         )
     if nf4:
         nf4.settle(model)
-    _new_head(model, names, seed)
+    new_head(model, names, seed)
     _give_padding(model, tokenizer)
     return Loaded(model, tokenizer, sorted(k for k in report["missing_keys"] if not k.startswith(heads)))
 
@@ -193,7 +193,7 @@ def _quantized(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]
     return nf4.options(base.values(), [f"{re.escape(name)}$" for name in linear if name not in base])
 
 
-def _new_head(model: PreTrainedModel, names: Sequence[str], seed: int) -> None:
+def new_head(model: PreTrainedModel, names: Sequence[str], seed: int) -> None:
     """Initialize the head by its architecture's own rule, from the seed alone."""
     torch.manual_seed(seed)
     for name in names:

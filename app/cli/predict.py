@@ -1,0 +1,181 @@
+"""`vezna predict`: a run's predictions for the rows of a CSV or JSONL file, over REST.
+
+The file is read and written row by row, in batches of a request, and the new file has its name once it is complete.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import IO, Annotated, Any, Protocol
+
+import typer
+
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Url, errors, say
+from app.domain.errors import Invalid
+from app.domain.inference import MOST_INPUTS
+
+COLUMNS = ("text", "prompt", "messages")
+"""Names of the column with the input, if it is not given: the first that the file has."""
+LABEL, PROBABILITY, TEXT = "predicted_label", "probability_", "generated_text"
+BATCH = 64
+NUMBER_LIMIT = 2**31 - 1
+PREDICT_SECONDS = 1800.0
+
+Row = dict[str, Any]
+
+
+class Writer(Protocol):
+    """Writes rows in a format."""
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Write one row."""
+
+
+def predict(
+    run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV or JSONL, with a column of texts.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The new file. Default: FILE with -predictions in its name.")
+    ] = None,
+    column: Annotated[
+        str, typer.Option(help="Column with the input. Default: text, prompt or messages, whichever there is.")
+    ] = "",
+    truncate: Annotated[bool, typer.Option(help="Truncate inputs that are too long, as the evaluation does.")] = False,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Default: as the run's evaluation.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy, as the run's evaluation.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of sampling; used with a temperature.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, max=MOST_INPUTS, help="Rows of a request.")] = BATCH,
+    url: Url = LOCAL,
+) -> None:
+    """Predict with a run's model for every row of a file: the same rows in the same order, with the label and the
+    probability of each label, or the generated text."""
+    client = Client(url)
+    target = output or file.with_name(f"{file.stem}-predictions{file.suffix}")
+    decoding = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    part, rows = target.with_name(f".{target.name}.part"), 0
+    try:
+        with _reading(file) as source, part.open("w", encoding="utf-8", newline="") as sink:
+            writer: Writer | None = None
+            while several := list(islice(source, batch)):
+                known = column or _column(file, several[0])
+                inputs = [_input(file, rows + n, row, known) for n, row in enumerate(several, 1)]
+                answer = _asked(client, run, {"inputs": inputs, "decoding": decoding, "truncate": truncate}, file, rows)
+                for row, prediction in zip(several, answer["predictions"], strict=True):
+                    told = _columns(prediction, nested=file.suffix == ".jsonl")
+                    if taken := told.keys() & row.keys():
+                        raise Invalid(f"{file} already has a column {min(taken)}. Rename it first.")
+                    if writer is None:
+                        writer = _writer(file, sink, [*row, *told])
+                    writer.write(row | told)
+                rows += len(several)
+                say(f"{rows:,} rows", to=errors)
+            if not rows:
+                raise Invalid(f"{file} has no rows.")
+            sink.flush()
+            os.fsync(sink.fileno())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    say(f"Wrote {target}, {rows:,} rows.", wrap=False)
+
+
+def _asked(client: Client, run: int, body: Row, file: Path, before: int) -> Row:
+    """The answer to a batch; an error names the rows of the file. `before`: rows in earlier batches."""
+    try:
+        answer: Row = client.ask(f"/runs/{run}/predict", body, PREDICT_SECONDS)
+    except Invalid as error:
+        lines = []
+        for field in error.fields:
+            kind, _dot, place = field.path.partition(".")
+            where = f"{file}, row {before + int(place.split('.')[0]) + 1}" if kind == "inputs" and place else field.path
+            lines.append(f"{where}: {field.sentence}")
+        raise Invalid("\n".join(lines) or error.message) from error
+    return answer
+
+
+def _columns(prediction: Row, *, nested: bool) -> Row:
+    """The new columns; in a JSONL file the probabilities are one object."""
+    if "label" not in prediction:
+        return {TEXT: prediction["text"]}
+    probabilities: dict[str, float] = prediction["probabilities"]
+    if nested:
+        return {LABEL: prediction["label"], "probabilities": probabilities}
+    return {LABEL: prediction["label"]} | {f"{PROBABILITY}{label}": p for label, p in probabilities.items()}
+
+
+def _column(file: Path, row: Row) -> str:
+    for name in COLUMNS:
+        if name in row:
+            return name
+    raise Invalid(f"{file} has no column {' or '.join(COLUMNS)}. Name the one with the input: --column NAME.")
+
+
+def _input(file: Path, number: int, row: Row, column: str) -> Any:
+    value = row.get(column)
+    if column not in row:
+        raise Invalid(f"{file}, row {number} has no column {column}. Its columns are {', '.join(row)}.")
+    if not isinstance(value, str | list):
+        raise Invalid(f"{file}, row {number}: {column} is neither a text nor a list of messages.")
+    return value
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[Iterator[Row]]:
+    """The rows of a file. Raises Invalid for an unknown kind of file, and for one that is not of its kind."""
+    if file.suffix not in (".csv", ".tsv", ".jsonl"):
+        raise Invalid(f"{file} is of an unknown kind. Use .csv, .tsv or .jsonl.")
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        yield _jsonl(file, lines) if file.suffix == ".jsonl" else _delimited(file, lines)
+
+
+def _delimited(file: Path, lines: IO[str]) -> Iterator[Row]:
+    csv.field_size_limit(NUMBER_LIMIT)
+    try:
+        reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
+        for number, row in enumerate(reader, 1):
+            if None in row or None in row.values():
+                raise Invalid(
+                    f"{file}, row {number} does not have the {len(reader.fieldnames or ())} columns of its head."
+                )
+            yield dict(row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise Invalid(f"{file} cannot be read: {error}. Save it as CSV in UTF-8.") from error
+
+
+def _jsonl(file: Path, lines: IO[str]) -> Iterator[Row]:
+    try:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise Invalid(f"{file}, line {number} is not a JSON object.")
+            yield row
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file} cannot be read: {error}. Write one JSON object a line, in UTF-8.") from error
+
+
+class _Jsonl:
+    def __init__(self, sink: IO[str]) -> None:
+        self._sink = sink
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._sink.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+class _Delimited:
+    def __init__(self, sink: IO[str], names: list[str], delimiter: str) -> None:
+        self._writer = csv.DictWriter(sink, names, delimiter=delimiter, lineterminator="\n")
+        self._writer.writeheader()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        self._writer.writerow(row)
+
+
+def _writer(file: Path, sink: IO[str], names: list[str]) -> Writer:
+    return _Jsonl(sink) if file.suffix == ".jsonl" else _Delimited(sink, names, "\t" if file.suffix == ".tsv" else ",")

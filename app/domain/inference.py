@@ -1,0 +1,189 @@
+"""What a reader asks of a model, what the inference process answers, and the limits of both.
+
+A request names one or several subjects (a run's model, or the base model of a run) and is answered by events, in order:
+
+    loading      a subject's model is being loaded, with the bytes that this is predicted to take
+    loaded       every subject is ready
+    answers      class probabilities, or generated texts, of some inputs of a subject
+    token        one generated token of a subject
+    finished     a subject has written its last token
+    end          nothing follows
+    failed       nothing follows: why, and what to do
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.domain.errors import FieldError, Invalid, NotFound, Unavailable, VeznaError
+from app.domain.messages import Message, _
+from app.domain.runs.job import TrainJob
+from app.domain.tasks import Task
+
+MOST_INPUTS = 256
+"""Inputs of a request."""
+MOST_CHARACTERS = 100_000
+"""Of an input."""
+MOST_SUBJECTS = 6
+"""Models side by side."""
+MOST_NEW_TOKENS = 4096
+MOST_IMPORTANCE_WORDS = 200
+"""Words whose importance is computed; each takes a forward pass."""
+LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm"})
+"""Tasks whose answer is a text."""
+
+Kind = Literal["predict", "compare"]
+Finish = Literal["stop", "length", "cancelled"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ChatMessage(_Part):
+    """A turn of a conversation."""
+
+    role: Annotated[str, StringConstraints(min_length=1, max_length=40)]
+    content: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
+
+
+Text = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
+Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=100)]
+Input = Text | Conversation
+"""A text to classify or a prompt to continue, or a conversation for the tokenizer's chat template."""
+
+
+class Decoding(_Part):
+    """How a text is generated. Without a temperature the most probable token is chosen each time."""
+
+    max_new_tokens: int | None = Field(default=None, ge=1, le=MOST_NEW_TOKENS)
+    """None: as the run's evaluation generates."""
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    """0 is greedy; otherwise tokens are sampled."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Sample from the most probable tokens that have this much probability together."""
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """Of the sampling."""
+    stop: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
+        default_factory=list, max_length=4
+    )
+    """Texts that end the answer, which does not include them."""
+
+
+class Subject(_Part):
+    """A model that answers."""
+
+    run_id: int
+    base: bool = False
+    """The base model of the run: zero-shot, or with a head that has not been trained."""
+
+
+class InferenceRequest(_Part):
+    """What is asked of the inference process."""
+
+    id: str
+    kind: Kind
+    """`predict`: one subject, many inputs, answered in batches. `compare`: several subjects, one input."""
+    subjects: list[Subject] = Field(min_length=1, max_length=MOST_SUBJECTS)
+    inputs: list[Input] = Field(min_length=1, max_length=MOST_INPUTS)
+    decoding: Decoding = Decoding()
+    truncate: bool = False
+    """Truncate an input that is too long, as the run's evaluation does; otherwise it is refused."""
+    whole_context: bool = False
+    """Accept as many tokens as the model has positions, and not only those that the run was evaluated with."""
+    importance: bool = False
+    """Of a classifier, for `compare`: also how much each word matters."""
+    top: int = Field(default=3, ge=0, le=20)
+    """Alternatives that are reported for each token."""
+
+
+class ModelJob(_Part):
+    """A subject for the inference process, which reads neither settings nor the database."""
+
+    key: str
+    """The same for the same model: `run 12/1`."""
+    job: TrainJob
+    """Its location is a directory or a hub id on this worker."""
+    weights: str = ""
+    """A local directory with what the run saved; empty for a base model."""
+    whole: bool = False
+    """The run saved the whole model."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    base_bytes: int
+    """Of the base model, or of the whole model of the run."""
+    own_bytes: int = 0
+    """Of what is loaded beside a base model that is there already."""
+
+
+class WorkRequest(_Part):
+    """A request as the inference process gets it."""
+
+    request: InferenceRequest
+    jobs: list[ModelJob]
+    """Of the subjects, in their order."""
+    reserved_bytes: int = 0
+    """Memory that runs on this machine are predicted to need beyond what they use."""
+
+
+class Prediction(_Part):
+    """The answer to one input; either a label, or a text."""
+
+    index: int
+    """Of the input."""
+    label: str | None = None
+    """The most probable one."""
+    probabilities: dict[str, float] | None = None
+    text: str | None = None
+    tokens: int | None = None
+    """Tokens of the input; of a generated text, its own."""
+    importance: list[tuple[str, float | None]] | None = None
+    """Each word, and by how much the label's probability falls when it is masked; None where that was not computed."""
+
+
+def failed(error: VeznaError) -> dict[str, object]:
+    """The event for an error, which `raised` turns back."""
+    kinds: Mapping[type[VeznaError], str] = {Invalid: "invalid", NotFound: "not-found"}
+    fields = [{"path": f.path, "message": f.message, "remedy": f.remedy} for f in error.fields]
+    return {"type": "failed", "kind": kinds.get(type(error), "unavailable"), "message": error.message, "fields": fields}
+
+
+def raised(event: Mapping[str, object]) -> VeznaError:
+    """The error of such an event."""
+    message = Message(str(event["message"]))
+    stated = event.get("fields")
+    fields: Sequence[Mapping[str, str]] = stated if isinstance(stated, list) else []
+    errors = [FieldError(f["path"], Message(f["message"]), Message(f["remedy"])) for f in fields]
+    kinds: Mapping[object, type[VeznaError]] = {"invalid": Invalid, "not-found": NotFound}
+    return kinds.get(event.get("kind"), Unavailable)(message, errors)
+
+
+def too_long(index: int, tokens: int, limit: int, why: Message) -> FieldError:
+    """The error for an input that a model does not read as a whole."""
+    what = _("This input has %(tokens)s tokens, and %(why)s", tokens=tokens, why=why)
+    return FieldError(
+        f"inputs.{index}", what, _("Shorten it to %(limit)s tokens, or set truncate to cut it as the run's "
+                                   "evaluation does", limit=limit)
+    )  # fmt: skip
+
+
+def too_large(needed: int, free: int, reserved: int) -> Unavailable:
+    """The error for models that do not fit into the worker's memory; sizes in bytes."""
+    values = {"needed": f"{needed / 2**20:,.0f}", "free": f"{free / 2**20:,.0f}"}
+    if not reserved:
+        return Unavailable(
+            _(
+                "Loading the models is predicted to take %(needed)s MiB, and the worker has %(free)s MiB free. Choose "
+                "fewer or smaller models, or a worker with more memory.",
+                **values,
+            )
+        )
+    return Unavailable(
+        _(
+            "Loading the models is predicted to take %(needed)s MiB, and the worker has %(free)s MiB free beside its "
+            "runs, which are predicted to need another %(reserved)s MiB. Wait until they have ended, or choose fewer "
+            "or smaller models.",
+            reserved=f"{reserved / 2**20:,.0f}",
+            **values,
+        )
+    )

@@ -1,0 +1,142 @@
+"""Inference: which runs can answer, what an inference process needs to load their models, and requests to it.
+
+A request goes through the broker and not through the database: it is worth nothing once its reader has left, and its
+tokens would be rows (docs/decisions/0027-inference-through-the-broker.md).
+"""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from secrets import token_hex
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import FieldError, Invalid
+from app.domain.inference import LANGUAGE, InferenceRequest, Input, ModelJob, Subject, raised
+from app.domain.messages import Message, _
+from app.domain.models.exports import ExportFormat, merged_bytes
+from app.domain.runs.status import RunStatus
+from app.domain.tasks import Format, Task
+from app.exchange import Reader
+from app.services.model_exports import saved_weights
+from app.services.trained_models import job_of
+from app.store.queries import base_models, datasets, runs
+from app.store.tables import RunRow
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A run whose model can answer."""
+
+    run: RunRow
+    task: Task
+    rows: Format
+    labels: Sequence[str]
+
+    @property
+    def writes(self) -> bool:
+        """It answers with a text."""
+        return self.task in LANGUAGE
+
+
+@dataclass(frozen=True)
+class Loadable:
+    """A subject, and the files that its run saved: names below a directory, by names in the files store."""
+
+    job: ModelJob
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+def answerer(session: Session, run_id: int, path: str = "run_id") -> Answerer:
+    """A run that can answer. Raises NotFound, and Invalid at `path` for a run without a model."""
+    run = runs.get(session, run_id)
+    if refused := _refusal(session, run):
+        raise Invalid.field(path, refused, _("Choose a run that has succeeded and is no trial"))
+    dataset = datasets.by_id(session, run.dataset_id)
+    assert dataset is not None  # noqa: S101 a foreign key holds it
+    return Answerer(run, run.spec.task, dataset.facts.format, dataset.facts.labels)
+
+
+def side_by_side(session: Session, subjects: Iterable[Subject], path: str = "model") -> list[Answerer]:
+    """The runs of some subjects, in their order. Raises NotFound, and Invalid if they cannot answer one input."""
+    found = [answerer(session, subject.run_id, path) for subject in subjects]
+    first = found[0]
+    for other in found[1:]:
+        if other.writes != first.writes:
+            what = _(
+                "Run %(one)s classifies texts and run %(other)s generates them",
+                one=(other if first.writes else first).run.id,
+                other=(first if first.writes else other).run.id,
+            )
+            raise Invalid.field(path, what, _("Compare runs of one kind"))
+    return found
+
+
+def check_inputs(answers: Answerer, inputs: Sequence[Input]) -> None:
+    """Raise Invalid for inputs whose form the task does not read."""
+    errors = []
+    for index, given in enumerate(inputs):
+        if isinstance(given, str):
+            if not given.strip():
+                errors.append(FieldError(f"inputs.{index}", _("This input is empty"), _("Write a text")))
+        elif answers.task != "causal-lm":
+            what = _("A model for %(task)s reads no conversation", task=answers.task)
+            errors.append(FieldError(f"inputs.{index}", what, _("Send a text")))
+    if errors:
+        raise Invalid.of(errors[:20])
+
+
+def of_subject(session: Session, subject: Subject) -> Loadable:
+    """What loads a subject. Raises NotFound, Invalid."""
+    run = answerer(session, subject.run_id).run
+    model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
+    if model is None or model.facts is None or dataset is None:
+        raise Invalid.field(
+            "run_id", _("The base model of run %(run)s is not inspected", run=run.id), _("Register it again")
+        )
+    weights = saved_weights(session, run)
+    whole = any(file.kind == "model" for file in weights) and not subject.base
+    bf16 = run.precision == "bf16"
+    form = ExportFormat.MERGED_BFLOAT16 if bf16 else ExportFormat.MERGED_FLOAT32
+    job = ModelJob(
+        key=f"{'base' if subject.base else 'run'} {run.id}/{run.epoch}",
+        job=job_of(run, model, dataset),
+        whole=whole,
+        dtype="bfloat16" if bf16 else "float32",
+        base_bytes=merged_bytes(model.facts.task_model(run.spec.task, len(dataset.facts.labels)), form),
+        own_bytes=0 if whole or subject.base else sum(file.bytes for file in weights),
+    )
+    return Loadable(job, {} if subject.base else {file.file: file.name.partition("/")[2] for file in weights})
+
+
+def reserved_bytes(session: Session, host: str) -> int:
+    """Memory that runs on the CPUs of this machine are predicted to need beyond what they use. Workers of a machine
+    begin their names with its name (`worker.naming`)."""
+    return sum(max(0, (run.estimated_bytes or 0) - (run.memory_bytes or 0)) for run in runs.on_cpus_of(session, host))
+
+
+def request(kind: str, subjects: Sequence[Subject], inputs: Sequence[Input], **options: Any) -> InferenceRequest:
+    """A request with a random id of its own."""
+    values = {"id": token_hex(16), "kind": kind, "subjects": list(subjects), "inputs": list(inputs)}
+    return InferenceRequest.model_validate(values | options)
+
+
+async def events(reader: Reader, asked: InferenceRequest) -> AsyncGenerator[dict[str, Any]]:
+    """The events of a request but the last one. The worker stops once the iterator is closed. Raises Unavailable, and
+    what the worker refuses the request with."""
+    async for event in reader.ask(asked.id, asked.model_dump_json()):
+        if event["type"] == "failed":
+            raise raised(event)
+        if event["type"] == "end":
+            return
+        yield event
+
+
+def _refusal(session: Session, run: RunRow) -> Message | None:
+    if run.imported:
+        return _("Run %(run)s was imported, so its model is elsewhere", run=run.id)
+    if run.status != RunStatus.SUCCEEDED:
+        return _("Run %(run)s is %(status)s", run=run.id, status=run.status)
+    if not saved_weights(session, run):
+        return _("Run %(run)s has saved no weights: it is a trial", run=run.id)
+    return None

@@ -1,0 +1,82 @@
+"""Predictions of a run's model over REST, in batches."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.inference import MOST_INPUTS, Decoding, Input, Prediction, Subject
+from app.domain.tasks import Task
+from app.services import inference
+from app.services.inference import Answerer
+from app.web.api.examples import PREDICT
+from app.web.http.dependencies import Db, Exchange, RowId
+from app.web.http.errors import problems
+from app.web.http.inference import answered
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+
+class PredictRequest(BaseModel):
+    """Inputs for a run's model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: list[Input] = Field(min_length=1, max_length=MOST_INPUTS)
+    """Texts to classify or prompts to continue; for a decoder also conversations, by the tokenizer's chat template."""
+    decoding: Decoding = Decoding()
+    """How texts are generated; a classifier ignores it. By default as the run's evaluation does."""
+    truncate: bool = False
+    """Truncate an input that is too long, as the run's evaluation does; otherwise it is refused (422)."""
+
+
+class PredictionOut(BaseModel):
+    """The answer to one input."""
+
+    label: str | None = None
+    """Of a classifier: the most probable label."""
+    probabilities: dict[str, float] | None = None
+    """Of a classifier: the probability of each label."""
+    text: str | None = None
+    """Of a language model: the generated text."""
+    tokens: int | None = None
+    """Tokens of the text that was classified, or generated."""
+
+
+class PredictionsOut(BaseModel):
+    """The answers, in the order of the inputs."""
+
+    run_id: int
+    task: Task
+    predictions: list[PredictionOut] = Field(max_length=MOST_INPUTS)
+
+
+def answerer(db: Db, run_id: RowId) -> Answerer:
+    """A run whose model can answer."""
+    with db.reading() as session:
+        return inference.answerer(session, run_id)
+
+
+@router.post(
+    "/{run_id}/predict", operation_id="predict", response_model_exclude_none=True, responses=problems(404, 422, 503)
+)
+async def predict(
+    exchange: Exchange,
+    run: Annotated[Answerer, Depends(answerer)],
+    request: Request,
+    body: Annotated[PredictRequest, Body(openapi_examples=PREDICT)],
+) -> PredictionsOut:
+    """Predict with a run's model, which a worker loads if it is not loaded yet: class probabilities, or generated
+    texts. 422 for a run without a model, and for inputs that are empty or longer than the run reads."""
+    inference.check_inputs(run, body.inputs)
+    subject = Subject(run_id=run.run.id)
+    options: dict[str, Any] = {"decoding": body.decoding, "truncate": body.truncate}
+    asked = inference.request("predict", [subject], body.inputs, **options)
+    found: dict[int, PredictionOut] = {}
+    async for event in answered(request, exchange, asked):
+        for one in event.get("predictions", ()):
+            prediction = Prediction.model_validate(one)
+            found[prediction.index] = PredictionOut.model_validate(
+                prediction.model_dump(exclude={"index", "importance"})
+            )
+    return PredictionsOut(run_id=run.run.id, task=run.task, predictions=[found[n] for n in range(len(body.inputs))])

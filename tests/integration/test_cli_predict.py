@@ -1,0 +1,117 @@
+"""`vezna predict`: the rows of a file with the predictions of a run, over REST."""
+
+import csv
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from sqlalchemy import select
+
+from app.cli import predict as command
+from app.domain.errors import Invalid
+from app.domain.inference import InferenceRequest, failed, too_long
+from app.domain.messages import Message
+from app.main import create_app
+from app.settings import Settings
+from app.store.tables import RunRow
+from tests.fake_inference import FakeExchange
+
+Predict = Callable[..., None]
+
+
+def told(request: InferenceRequest) -> list[dict[str, Any]]:
+    """Each input has its last character as its label, and is refused if it is `long`."""
+    if "long" in request.inputs:
+        error = too_long(request.inputs.index("long"), 40, 16, Message("the run reads 16"))
+        return [failed(Invalid.of([error]))]
+    events = []
+    for index, text in enumerate(request.inputs):
+        one = {"index": index, "label": str(text)[-1], "probabilities": {"a": 0.25, "b": 0.75}}
+        events.append({"type": "answers", "subject": 0, "predictions": [one]})
+    return events[::-1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[tuple[str, int, FakeExchange]]:
+    """Address of a server, a run that has succeeded, and the worker behind it."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    app = create_app(Settings(home=home, allowed_hosts=["127.0.0.1"]))
+    app.state.exchange = exchange = FakeExchange(told)
+    with app.state.database.reading() as session:
+        run_id = session.scalars(select(RunRow.id).where(RunRow.status == "succeeded")).first()
+    running = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}", run_id, exchange
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def predict(server: tuple[str, int, FakeExchange]) -> Predict:
+    """The command against that server."""
+    url, run_id, _exchange = server
+
+    def call(file: Path, **options: Any) -> None:
+        command.predict(run_id, file, **{"output": None, "batch": 2, "url": url} | options)
+
+    return call
+
+
+def test_a_csv_file_keeps_its_rows_and_their_order(
+    predict: Predict, server: tuple[str, int, FakeExchange], tmp_path: Path
+) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text('id,text\n1,"x, ""a"""\n2,xb\n3,"two\nlines b"\n', encoding="utf-8-sig")
+    before = len(server[2].requests)
+    predict(file)
+    with (tmp_path / "in-predictions.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [row["id"] for row in rows] == ["1", "2", "3"]
+    assert [row["text"] for row in rows] == ['x, "a"', "xb", "two\nlines b"]
+    assert [row["predicted_label"] for row in rows] == ['"', "b", "b"]
+    assert [(row["probability_a"], row["probability_b"]) for row in rows] == [("0.25", "0.75")] * 3
+    assert [len(request.inputs) for request in server[2].requests[before:]] == [2, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in-predictions.csv", "in.csv"]
+
+
+def test_a_jsonl_file_keeps_its_values(predict: Predict, tmp_path: Path) -> None:
+    file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    file.write_text('{"prompt": "é a", "n": [1]}\n\n{"prompt": "b", "n": null}\n')
+    predict(file, output=out)
+    first, second = map(json.loads, out.read_text().splitlines())
+    assert first == {"prompt": "é a", "n": [1], "predicted_label": "a", "probabilities": {"a": 0.25, "b": 0.75}}
+    assert second["n"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("in.csv", "text\na\nb\nlong\n", "in.csv, row 3: This input has 40 tokens"),
+        ("in.csv", "text\n", "has no rows"),
+        ("in.csv", "body\na\n", "--column NAME"),
+        ("in.csv", "text,text2\na\n", "row 1 does not have the 2 columns"),
+        ("in.csv", "text,predicted_label\na,b\n", "already has a column predicted_label"),
+        ("in.jsonl", '{"text": "a"}\nno\n', "One JSON object a line"),
+        ("in.jsonl", "[1]\n", "line 1 is not a JSON object"),
+        ("in.jsonl", '{"text": 3}\n', "row 1: text is neither"),
+        ("in.parquet", "", "unknown kind"),
+    ],
+)
+def test_what_cannot_be_read_is_named_and_leaves_no_file(
+    predict: Predict, tmp_path: Path, name: str, text: str, says: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(Invalid) as refused:
+        predict(file)
+    assert says.lower() in refused.value.message.lower(), refused.value.message
+    assert [path.name for path in tmp_path.iterdir()] == [name]

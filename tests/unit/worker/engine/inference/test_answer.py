@@ -1,0 +1,164 @@
+"""Answers: class probabilities and word importance, texts as the evaluation generates them, tokens one by one."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.domain.errors import Invalid
+from app.domain.inference import Decoding, InferenceRequest, Subject, WorkRequest
+from app.domain.methods import FullSpec, LoraSpec
+from tests import inferred, tiny
+from worker.engine.inference import generate as generating
+from worker.engine.inference.answer import Answering, Cancelled
+from worker.engine.inference.generate import Token
+from worker.engine.inference.prompts import Encoder
+
+TEXT = "the cat of red"
+LONG = "the cat " * 20
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A trained classifier's job and model."""
+    return inferred.trained(tmp_path_factory.mktemp("classifier"), LoraSpec(r=4), "bert")
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A trained decoder's job and model."""
+    return inferred.trained(tmp_path_factory.mktemp("writer"), LoraSpec(r=4), "llama")
+
+
+def test_probabilities_are_those_of_the_run_s_model_in_the_order_of_the_inputs(classifier: Any) -> None:
+    job, model = classifier
+    texts = [row.text for row in tiny.rows()[:20]]
+    found = inferred.predictions(inferred.asked(inferred.models(), [job], texts))
+    words = tiny.tokenizer()
+    for text, prediction in zip(texts, found, strict=True):
+        with torch.no_grad():
+            expected = model(**words(text, return_tensors="pt")).logits.softmax(1)[0]
+        assert list(prediction["probabilities"]) == tiny.LABELS
+        assert list(prediction["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-5)
+        assert prediction["label"] == tiny.LABELS[int(expected.argmax())]
+
+
+def test_importance_is_the_fall_of_the_probability_when_a_word_is_masked(classifier: Any) -> None:
+    job, _model = classifier
+    [plain] = inferred.predictions(inferred.asked(inferred.models(), [job], [TEXT], "compare", importance=True))
+    masked = ["[MASK] cat of red", "the [MASK] of red", "the cat [MASK] red", "the cat of [MASK]"]
+    without = inferred.predictions(inferred.asked(inferred.models(), [job], masked))
+    falls = [plain["probabilities"][plain["label"]] - p["probabilities"][plain["label"]] for p in without]
+    assert [word for word, _fall in plain["importance"]] == TEXT.split()
+    assert [fall for _word, fall in plain["importance"]] == pytest.approx(falls, abs=1e-5)
+    assert max(map(abs, falls)) > 1e-4
+
+
+def test_a_text_longer_than_the_run_reads_is_refused_by_its_place_or_truncated(classifier: Any) -> None:
+    job, _model = classifier
+    with pytest.raises(Invalid) as refused:
+        inferred.asked(inferred.models(), [job], [TEXT, LONG])
+    [error] = refused.value.fields
+    assert error.path == "inputs.1" and "42 tokens" in error.message and "at most 16 (max_length)" in error.message
+    cut = inferred.predictions(inferred.asked(inferred.models(), [job], [LONG, "the cat " * 7], truncate=True))
+    assert cut[0]["probabilities"] == pytest.approx(cut[1]["probabilities"], abs=1e-6)
+    assert cut[0]["tokens"] == 16
+
+
+def test_a_classifier_reads_no_conversation(classifier: Any) -> None:
+    with pytest.raises(Invalid, match="reads no conversation"):
+        inferred.asked(inferred.models(), [classifier[0]], [[{"role": "user", "content": "cat"}]])
+
+
+def test_tokens_arrive_one_by_one_and_are_the_text_of_the_evaluation(writer: Any) -> None:
+    job, _model = writer
+    prompts = ["count from one", "count"]
+    texts = [p["text"] for p in inferred.predictions(inferred.asked(inferred.models(), [job], prompts))]
+    for prompt, text in zip(prompts, texts, strict=True):
+        *events, last = inferred.asked(inferred.models(), [job], [prompt], "compare")
+        tokens = [event for event in events if event["type"] == "token"]
+        assert "".join(token["text"] for token in tokens) == text
+        assert last["finish"] in ("stop", "length") and last["tokens"] == len(tokens) <= 8
+        for token in tokens:
+            assert token["top"][0] == [token["id"], token["text"], token["logprob"]], "greedy takes the first"
+            assert len(token["top"]) == 3 and token["logprob"] <= 0
+    assert any(texts)
+
+
+def test_a_token_s_probability_is_that_of_the_model(writer: Any) -> None:
+    job, model = writer
+    held = inferred.models().ready([job], 0, lambda *_: None, lambda: None)[0]
+    [prompt] = Encoder(held, 8).encode(["count from"], truncate=False)
+    seen: list[Token] = []
+    how = Decoding(temperature=1.5, seed=3)
+    generating.generate(held, prompt, how, 4, 2, seen.append, lambda: False)
+    ids = prompt.tolist()
+    for token in seen:
+        with torch.no_grad():
+            expected = model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(0)
+        assert token.logprob == pytest.approx(float(expected[token.id]), abs=1e-4)
+        ids.append(token.id)
+    assert seen
+
+
+def test_a_seed_repeats_what_was_sampled_and_another_seed_differs(writer: Any) -> None:
+    def text(seed: int) -> str:
+        decoding = {"temperature": 2.0, "seed": seed, "max_new_tokens": 20}
+        events = inferred.asked(inferred.models(), [writer[0]], ["count"], "predict", decoding=decoding)
+        return str(inferred.predictions(events)[0]["text"])
+
+    assert text(1) == text(1)
+    assert len({text(seed) for seed in range(5)}) > 1
+
+
+def test_a_stop_text_ends_the_answer_and_is_no_part_of_it(writer: Any) -> None:
+    job, _model = writer
+    whole = "".join(e.get("text", "") for e in inferred.asked(inferred.models(), [job], ["count from one"], "compare"))
+    words = whole.split()
+    stop = next(word for word in words[1:] if word != words[0])[1:]
+    *events, last = inferred.asked(inferred.models(), [job], ["count from one"], "compare", decoding={"stop": [stop]})
+    assert "".join(e.get("text", "") for e in events) == whole[: whole.index(stop)] and last["finish"] == "stop"
+
+
+def test_a_prompt_may_use_the_whole_context_if_it_leaves_room_for_the_answer(writer: Any) -> None:
+    job, _model = writer
+    prompt = "count " * 30
+    with pytest.raises(Invalid, match="at most 24"):
+        inferred.asked(inferred.models(), [job], [prompt])
+    assert inferred.predictions(inferred.asked(inferred.models(), [job], [prompt], whole_context=True))
+    with pytest.raises(Invalid, match="at most 24 beside the answer"):
+        inferred.asked(inferred.models(), [job], [prompt], whole_context=True, decoding={"max_new_tokens": 40})
+    with pytest.raises(Invalid, match="leave no room"):
+        inferred.asked(inferred.models(), [job], ["count"], decoding={"max_new_tokens": 64})
+
+
+def test_models_answer_one_after_the_other_and_the_base_model_differs(writer: Any) -> None:
+    job, _model = writer
+    events = inferred.asked(inferred.models(), [inferred.base_of(job), job], ["count from one"], "compare")
+    order = [event["subject"] for event in events if event["type"] in ("token", "finished")]
+    assert order == sorted(order) and set(order) == {0, 1}
+    first = [next(e["logprob"] for e in events if e["type"] == "token" and e["subject"] == n) for n in (0, 1)]
+    assert not math.isclose(*first, abs_tol=1e-6)
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_reader_who_leaves_ends_the_answer(writer: Any, after: int) -> None:
+    job, _model = writer
+    events: list[Any] = []
+    request = InferenceRequest(id="1", kind="compare", subjects=[Subject(run_id=1)], inputs=["count"])
+    left: Callable[[], bool] = lambda: sum(e["type"] == "token" for e in events) >= after  # noqa: E731
+    with pytest.raises(Cancelled):
+        Answering(inferred.models(), WorkRequest(request=request, jobs=[job]), events.append, left).run()
+    assert sum(e["type"] == "token" for e in events) == after
+
+
+@pytest.mark.parametrize("kind", ["t5", "gpt2"])
+def test_other_architectures_stream_what_they_generate(kind: str, tmp_path: Path) -> None:
+    job, _model = inferred.trained(tmp_path, FullSpec(), kind)
+    [prediction] = inferred.predictions(inferred.asked(inferred.models(), [job], ["count from one"]))
+    events = inferred.asked(inferred.models(), [job], ["count from one"], "compare")
+    assert "".join(e["text"] for e in events if e["type"] == "token") == prediction["text"]
+    assert events[-1]["type"] == "finished"

@@ -1,0 +1,110 @@
+"""Answer one request: load its models, then classify or generate."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from app.domain.inference import LANGUAGE, Decoding, Prediction, WorkRequest
+from worker.engine.evaluation.evaluate import Evaluator
+from worker.engine.evaluation.generation import write
+from worker.engine.inference.classify import classify, importance
+from worker.engine.inference.generate import Token, generate
+from worker.engine.inference.models import Held, Models
+from worker.engine.inference.prompts import Encoder, Tokens
+
+Emit = Callable[[Mapping[str, Any]], None]
+"""Sends an event of `app.domain.inference`."""
+
+
+class Cancelled(Exception):
+    """The reader has left."""
+
+
+class Answering:
+    """One request."""
+
+    def __init__(self, models: Models, work: WorkRequest, emit: Emit, cancelled: Callable[[], bool]) -> None:
+        self._models, self._work, self._emit, self._cancelled = models, work, emit, cancelled
+        self._request = work.request
+
+    def run(self) -> None:
+        """Emit every event but the last one. Raises `Cancelled`, `Invalid`, `Unavailable`, `RunFailed`."""
+        ready = self._models.ready(self._work.jobs, self._work.reserved_bytes, self._loading, self._between)
+        self._emit({"type": "loaded", "bytes": self._models.bytes, "models": self._models.keys})
+        encoders = [self._encoder(held) for held in ready]
+        encoded = [e.encode(self._request.inputs, truncate=self._request.truncate) for e in encoders]
+        for place, (held, encoder, tokens) in enumerate(zip(ready, encoders, encoded, strict=True)):
+            if held.job.job.spec.task not in LANGUAGE:
+                self._classify(place, held, encoder, tokens)
+            elif self._request.kind == "predict" and not self._request.decoding.temperature:
+                self._write(place, held, tokens)
+            else:
+                self._generate(place, held, tokens, encoder.limit)
+
+    def _encoder(self, held: Held) -> Encoder:
+        return Encoder(held, new_tokens(held, self._request.decoding), whole_context=self._request.whole_context)
+
+    def _loading(self, place: int, predicted: int) -> None:
+        self._between()
+        self._emit({"type": "loading", "subject": place, "bytes": predicted})
+
+    def _between(self) -> None:
+        if self._cancelled():
+            raise Cancelled
+
+    def _classify(self, place: int, held: Held, encoder: Encoder, encoded: list[Tokens]) -> None:
+        for prediction in classify(held, encoded, self._between):
+            if self._request.importance and isinstance(text := self._request.inputs[prediction.index], str):
+                words = importance(held, encoder, text, prediction, self._between)
+                prediction = prediction.model_copy(update={"importance": words})
+            self._answers(place, [prediction], encoder.limit)
+
+    def _write(self, place: int, held: Held, encoded: list[Tokens]) -> None:
+        """Greedy decoding in batches, by the code of the run's evaluation."""
+        training = held.job.job.spec.training
+        size, limit = training.per_device_eval_batch_size, new_tokens(held, self._request.decoding)
+        for start in range(0, len(encoded), size):
+            evaluator = Evaluator(
+                torch.device("cpu"), size, int(held.tokenizer.pad_token_id or 0), False, self._between,
+                lambda _line: None, _no_batches, limit,
+            )  # fmt: skip
+            texts = write(held.model, encoded[start : start + size], held.tokenizer, evaluator)
+            counts = [len(ids) for ids in held.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+            pairs = enumerate(zip(texts, counts, strict=True), start)
+            self._answers(place, [Prediction(index=n, text=text, tokens=tokens) for n, (text, tokens) in pairs])
+
+    def _generate(self, place: int, held: Held, encoded: list[Tokens], limit: int) -> None:
+        how, most = self._request.decoding, new_tokens(held, self._request.decoding)
+        for index, prompt in enumerate(encoded):
+            texts: list[str] = []
+
+            def emit(token: Token, texts: list[str] = texts) -> None:
+                texts.append(token.text)
+                if self._request.kind == "compare":
+                    top = [list(other) for other in token.top]
+                    self._emit({"type": "token", "subject": place, "id": token.id, "text": token.text,
+                                "logprob": token.logprob, "top": top})  # fmt: skip
+
+            seeded = how.model_copy(update={"seed": (how.seed + index) % 2**63})
+            written = generate(held, prompt, seeded, most, self._request.top, emit, self._cancelled)
+            self._between()
+            if self._request.kind == "compare":
+                self._emit({"type": "finished", "subject": place, "tokens": written.tokens, "finish": written.finish,
+                            "prompt_tokens": len(prompt), "limit": limit})  # fmt: skip
+            else:
+                self._answers(place, [Prediction(index=index, text="".join(texts), tokens=written.tokens)])
+
+    def _answers(self, place: int, predictions: list[Prediction], limit: int | None = None) -> None:
+        told = [prediction.model_dump(exclude_none=True) for prediction in predictions]
+        self._emit({"type": "answers", "subject": place, "predictions": told, "limit": limit})
+
+
+def new_tokens(held: Held, how: Decoding) -> int:
+    """The most tokens of an answer: as requested, or as the run's evaluation generates."""
+    return how.max_new_tokens or held.job.job.spec.training.max_new_tokens
+
+
+def _no_batches(_examples: Any, _indices: Any, _pad: int) -> Any:
+    """`write` makes its own batches."""
+    raise NotImplementedError

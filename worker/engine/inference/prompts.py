@@ -1,0 +1,114 @@
+"""From an input to the tokens that a model reads, as the evaluation of its run makes them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.data.dataset import Message as Turn
+from app.domain.errors import FieldError, Invalid
+from app.domain.failures import RunFailed
+from app.domain.inference import ChatMessage, Input, too_long
+from app.domain.messages import Message, _
+from worker.engine.data.batches import most_tokens
+from worker.engine.data.lines import LineWriter
+from worker.engine.evaluation.generation import stop_tokens
+from worker.engine.inference.models import Held
+from worker.engine.tasks import seq2seq_lm, sequence_classification
+from worker.engine.tasks.completions import special_tokens
+
+MOST_ERRORS = 20
+"""Inputs that are named in one refusal."""
+Tokens = NDArray[np.int32]
+
+
+class Encoder:
+    """Encodes inputs for one model."""
+
+    def __init__(self, held: Held, new_tokens: int, *, whole_context: bool = False) -> None:
+        """`new_tokens`: room for the answer of a language model. `whole_context`: as many tokens as the model has
+        positions, and not only those that the run was evaluated with."""
+        self._held, self._task = held, held.job.job.spec.task
+        inner = held.model.get_base_model() if hasattr(held.model, "get_base_model") else held.model
+        self._inner = inner
+        self.limit, self.why = self._limit(new_tokens, whole_context)
+        self._writer = LineWriter(held.tokenizer, stop_tokens(inner, held.tokenizer), True) if self._writes else None
+
+    @property
+    def _writes(self) -> bool:
+        return self._task == "causal-lm"
+
+    def encode(self, inputs: Sequence[Input], *, truncate: bool) -> list[Tokens]:
+        """Tokens of each input. Raises `Invalid` for the ones that are too long, unless they are to be truncated, and
+        for those without tokens or of the wrong form."""
+        encoded: list[Tokens] = []
+        errors: list[FieldError] = []
+        for index, given in enumerate(inputs):
+            try:
+                ids, lead = self._tokens(index, given)
+            except Invalid as error:
+                errors += error.fields
+                continue
+            except RunFailed as error:
+                errors.append(FieldError(f"inputs.{index}", Message(str(error.message).rstrip("."))))
+                continue
+            if not ids:
+                errors.append(FieldError(f"inputs.{index}", _("This input has no token"), _("Write a text")))
+            elif len(ids) > self.limit and not truncate:
+                errors.append(too_long(index, len(ids), self.limit, self.why))
+            else:
+                encoded.append(np.asarray(self._cut(given, ids, lead), dtype=np.int32))
+        if errors:
+            raise Invalid.of(errors[:MOST_ERRORS])
+        return encoded
+
+    def _tokens(self, index: int, given: Input) -> tuple[list[int], int]:
+        """All tokens, and how many of the first are never truncated."""
+        if isinstance(given, str):
+            if self._task == "sequence-classification":
+                return sequence_classification.token_ids(self._held.tokenizer, [given])[0], 0
+            if self._task == "seq2seq-lm":
+                return seq2seq_lm.token_ids(self._held.tokenizer, "text", [given])[0], 0
+        elif not self._writes:
+            what = _("A model for %(task)s reads no conversation", task=self._task)
+            raise Invalid.field(f"inputs.{index}", what, _("Send a text"))
+        assert self._writer is not None  # noqa: S101 of a decoder
+        line = self._writer.prompt(given if isinstance(given, str) else _turns(given))
+        return line.ids, line.lead
+
+    def _cut(self, given: Input, ids: list[int], lead: int) -> list[int]:
+        """As each task truncates what is too long."""
+        if len(ids) <= self.limit:
+            return ids
+        if self._task == "sequence-classification":
+            limit = {"truncation": True, "max_length": self.limit}
+            return sequence_classification.token_ids(self._held.tokenizer, [str(given)], **limit)[0]
+        if self._task == "causal-lm":
+            return [*ids[:lead], *ids[lead + len(ids) - self.limit :]]
+        _start, ending = special_tokens(*(
+            seq2seq_lm.token_ids(self._held.tokenizer, "text", ["a"], special)[0] for special in (False, True)
+        ))  # fmt: skip
+        return seq2seq_lm.cut(ids, ending, self.limit)
+
+    def _limit(self, new_tokens: int, whole_context: bool) -> tuple[int, Message]:
+        spec = self._held.job.job.spec
+        room = most_tokens(self._inner.config, self._held.tokenizer)
+        if room is not None:
+            room -= spec.method.virtual_tokens if self._held.job.weights else 0
+            room -= new_tokens if self._writes else 0
+        if room is not None and room < 1:
+            what = _(
+                "%(tokens)s new tokens leave no room for a prompt: the model reads at most %(limit)s tokens",
+                tokens=new_tokens,
+                limit=room + new_tokens,
+            )
+            raise Invalid.field("decoding.max_new_tokens", what, _("Lower it"))
+        length = spec.training.max_length
+        if room is not None and (whole_context or room < length):
+            why = _("the model reads at most %(limit)s beside the answer", limit=room)
+            return room, why if self._writes else _("the model reads at most %(limit)s", limit=room)
+        return length, _("the run was evaluated with at most %(limit)s (max_length)", limit=length)
+
+
+def _turns(conversation: Sequence[ChatMessage]) -> list[Turn]:
+    return [{"role": message.role, "content": message.content} for message in conversation]
