@@ -23,6 +23,7 @@ NAV = (
     Place("studies", "/studies", marked("Studies")),
     Place("runs", "/runs", marked("Runs")),
     Place("recipes", "/recipes", marked("Recipes")),
+    Place("playground", "/playground", marked("Playground")),
     Place("data", "/data", marked("Data")),
     Place("models", "/models", marked("Models")),
     Place("workers", "/workers", marked("Workers")),
@@ -34,9 +35,10 @@ GO = {
     "r": NAV[1],
     "n": Place("studies", "/studies/new", marked("New study")),
     "e": NAV[2],
-    "d": NAV[3],
-    "m": NAV[4],
-    "w": NAV[5],
+    "p": NAV[3],
+    "d": NAV[4],
+    "m": NAV[5],
+    "w": NAV[6],
 }
 """Places by the key that follows g."""
 

@@ -57,6 +57,9 @@ PAGES = {
     "study of a language model": "/studies/5",
     "running study of a language model": "/studies/6?curve=validation",
     "run of a language model": "/runs/46",
+    "playground": "/playground",
+    "playground with models": "/playground?model=base&model=2&model=1",
+    "playground of language models": "/playground?model=base&model=46",
     "workers": "/workers",
     "not found": "/runs/9999",
 }

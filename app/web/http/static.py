@@ -22,6 +22,7 @@ SHEETS = (
     "data",
     "study",
     "flips",
+    "playground",
     "fits",
     "keys",
     "runs",

@@ -13,6 +13,7 @@ from app.web.pages.models import map_routes
 from app.web.pages.models import routes as models
 from app.web.pages.new_study import routes as new_study
 from app.web.pages.notes import routes as notes
+from app.web.pages.playground import routes as playground
 from app.web.pages.recipes import routes as recipes
 from app.web.pages.registry import routes as registry
 from app.web.pages.run import exports as run_exports
@@ -34,6 +35,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     new_study.router,
     runs.router,
     recipes.router,
+    playground.router,
     imports.router,
     compare.router,
     run.router,

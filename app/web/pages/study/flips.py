@@ -51,6 +51,23 @@ class FlipQuery:
         """The same query without filters."""
         return self.of(self.arm, self.kind)
 
+    def playground(self, flips: Flips, item: FlipItem | None = None) -> str:
+        """The address of the playground with the models of the reference and the arm, by one seed, and with an item."""
+        chosen = []
+        for name in dict.fromkeys((flips.reference, self.arm)):
+            judged = flips.arms.get(name)
+            runs = [run for run in judged.runs if self.seed in ("", str(run.seed))] if judged else []
+            chosen += [("model", str(run.run_id)) for run in runs[:1]]
+        pairs = [("model", "base"), *chosen]
+        if item is not None:
+            pairs += [
+                ("study", str(self.study_id)),
+                ("arm", self.arm),
+                ("kind", self.kind),
+                ("item", str(item.position)),
+            ]
+        return f"/playground?{urlencode(pairs)}"
+
 
 @dataclass(frozen=True)
 class AnswerCell:
@@ -71,6 +88,12 @@ class FlipItems:
     arm: str
     comparison: StudyComparison
     items: Sequence[FlipItem]
+    query: FlipQuery
+    flips: Flips
+
+    def playground(self, item: FlipItem) -> str:
+        """Where the item can be tried."""
+        return self.query.of(self.arm, self.kind).playground(self.flips, item)
 
     @property
     def sides(self) -> dict[str, str]:
@@ -167,7 +190,9 @@ class StudyFlips:
         """A table for each kind that has items."""
         arm, flips = self.query.arm, self.flips
         return [
-            FlipItems(kind, capitalized(kind_title(kind, arm, flips)), arm, self.comparison, page.items)
+            FlipItems(
+                kind, capitalized(kind_title(kind, arm, flips)), arm, self.comparison, page.items, self.query, flips
+            )
             for kind, page in self.pages.items()
             if page.items
         ]
@@ -224,7 +249,13 @@ class FlipsPage:
     @property
     def items(self) -> FlipItems:
         """The table."""
-        return FlipItems(self.query.kind, self.heading, self.query.arm, self.comparison, self.listed.items)
+        query, items = self.query, self.listed.items
+        return FlipItems(query.kind, self.heading, query.arm, self.comparison, items, query, self.flips)
+
+    @property
+    def try_items(self) -> str:
+        """The address of the playground with the first item listed."""
+        return self.items.playground(self.listed.items[0])
 
     @property
     def none(self) -> str:

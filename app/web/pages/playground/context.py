@@ -1,0 +1,220 @@
+"""The playground: models side by side on one input."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.flips import Flips
+from app.domain.errors import FieldError, NotFound, VeznaError
+from app.domain.inference import MOST_SUBJECTS, Prediction, Subject
+from app.services import flips as flip_service
+from app.services import inference
+from app.services import studies as study_service
+from app.services.flips import Slice
+from app.services.inference import Answerer
+from app.store.files import Files
+from app.store.queries import base_models, runs
+from app.store.tables import RunRow
+from app.web.i18n import gettext as _
+from app.web.pages.playground.form import BASE, TOKENS, PlaygroundQuery
+
+MOST_OFFERED = 100
+Choice = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The probability of a label."""
+
+    label: str
+    probability: float
+    top: bool
+
+    @property
+    def width(self) -> float:
+        """Per cent."""
+        return round(100 * self.probability, 2)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A model."""
+
+    name: str
+    """In the query."""
+    subject: Subject
+    run: RunRow
+    family: str
+    title: str
+    about: str
+    hollow: int
+    """The second model of a family has a hollow marker, later ones a half-filled one."""
+    prediction: Prediction | None = None
+    limit: int | None = None
+
+    @property
+    def bars(self) -> list[Bar]:
+        """The class probabilities, in the order of the labels."""
+        known = self.prediction.probabilities if self.prediction else None
+        label = self.prediction.label if self.prediction else None
+        return [Bar(name, p, name == label) for name, p in (known or {}).items()]
+
+
+@dataclass(frozen=True)
+class FlipPlace:
+    """The test item that is shown, among those of its kind."""
+
+    study_id: int
+    study: str
+    position: int
+    total: int
+    label: str | None
+    text: str
+    target: str | None
+    next: int | None
+    """Position of the next item."""
+
+
+@dataclass(frozen=True)
+class PlaygroundPage:
+    """Models, input and answers."""
+
+    query: PlaygroundQuery
+    lanes: Sequence[Lane] = ()
+    offers: Sequence[Choice] = ()
+    """Runs that can be added."""
+    writes: bool = False
+    chats: bool = False
+    """Its base model has a chat template."""
+    new_tokens: int | None = None
+    """Of the first run's evaluation."""
+    flip: FlipPlace | None = None
+    errors: Sequence[FieldError] = ()
+    problem: str = ""
+    """Why there is no answer."""
+    seconds: float | None = None
+    bytes: int | None = None
+    tokens_choices: Sequence[Choice] = field(default=())
+
+    def errors_of(self, path: str) -> list[FieldError]:
+        """Errors at a field."""
+        return [error for error in self.errors if error.path == path or (path == "text" and "input" in error.path)]
+
+    @property
+    def answers(self) -> dict[str, str]:
+        """The label of each model that has answered, by its title."""
+        return {
+            f"{lane.title} {lane.run.id}": lane.prediction.label
+            for lane in self.lanes
+            if lane.prediction and lane.prediction.label is not None
+        }
+
+    @property
+    def read(self) -> tuple[int, int] | None:
+        """Tokens of the text for the first model, and how many it reads."""
+        first = next((lane for lane in self.lanes if lane.prediction and lane.limit), None)
+        assert first is None or first.prediction is not None  # noqa: S101
+        return (first.prediction.tokens or 0, first.limit or 0) if first and first.prediction else None
+
+    @property
+    def full(self) -> bool:
+        """No model can be added."""
+        return len(self.query.model) >= MOST_SUBJECTS
+
+    @property
+    def stream(self) -> str:
+        """The address of the events of a language model's answer; empty without a question."""
+        ready = self.writes and self.lanes and self.query.text and not self.errors
+        plain = replace(self.query, base="", study="", arm="", kind="", item="")
+        return plain.address("/api/v1/playground/events") if ready else ""
+
+    def next_flip(self) -> str:
+        """The address of the next item that flips."""
+        assert self.flip is not None  # noqa: S101 the template asks
+        return replace(self.query, text="", item=str(self.flip.next)).address()
+
+    def base_address(self) -> str:
+        """With the base model beside the runs."""
+        return replace(self.query, model=(BASE, *self.query.model)).address()
+
+    @property
+    def has_base(self) -> bool:
+        """The base model is shown."""
+        return BASE in self.query.model
+
+
+def of_query(session: Session, files: Files, query: PlaygroundQuery) -> PlaygroundPage:
+    """The page without answers. Errors of the query are shown on it."""
+    try:
+        subjects = query.subjects
+        answerers = inference.side_by_side(session, subjects) if subjects else []
+        _seed = query.sampling_seed
+    except VeznaError as error:
+        return PlaygroundPage(query, offers=_offers(session, query, None), errors=error.at("model"))
+    first = answerers[0] if answerers else None
+    flip = _flip(session, files, query)
+    if flip is not None and not query.text:
+        query = replace(query, text=flip.text)
+    model = base_models.by_id(session, first.run.base_model_id) if first else None
+    tokens = first.run.spec.training.max_new_tokens if first else None
+    return PlaygroundPage(
+        query,
+        lanes=_lanes(query, subjects, answerers),
+        offers=_offers(session, query, first),
+        writes=bool(first and first.writes),
+        chats=bool(first and first.task == "causal-lm" and model and model.facts and model.facts.chat_template),
+        new_tokens=tokens,
+        flip=flip,
+        tokens_choices=[("", _("%(n)s, as evaluated", n=tokens)), *((str(n), str(n)) for n in TOKENS)],
+    )
+
+
+def _lanes(query: PlaygroundQuery, subjects: Sequence[Subject], answerers: Sequence[Answerer]) -> list[Lane]:
+    lanes, seen = [], Counter[str]()
+    for name, subject, answers in zip(dict.fromkeys(query.model), subjects, answerers, strict=True):
+        run = answers.run
+        if subject.base:
+            about = _("zero-shot") if answers.writes else _("head not trained, so its answer is chance")
+            lanes.append(Lane(name, subject, run, "base", _("base model"), f"{run.spec.base_model}, {about}", 0))
+            continue
+        about = _("run %(run)s, seed %(seed)s", run=run.id, seed=run.seed)
+        title = run.arm or run.spec.method.facts.name
+        lanes.append(Lane(name, subject, run, run.family, title, about, min(seen[run.family], 2)))
+        seen[run.family] += 1
+    return lanes
+
+
+def _offers(session: Session, query: PlaygroundQuery, first: Answerer | None) -> list[Choice]:
+    """Runs that can answer beside the first one; without one, the runs of the base model, or all."""
+    model = base_models.by_name(session, query.base) if query.base else None
+    wanted = [first.writes] if first else [False, True]
+    base_id = first.run.base_model_id if first else model.id if model else None
+    found = [run for writes in wanted for run in runs.that_answer(session, writes, base_id, limit=MOST_OFFERED)]
+    return [
+        (str(run.id), _("%(run)s: %(arm)s, seed %(seed)s, %(model)s", run=run.id, arm=run.arm, seed=run.seed,
+                        model=run.spec.base_model))
+        for run in found
+        if str(run.id) not in query.model
+    ]  # fmt: skip
+
+
+def _flip(session: Session, files: Files, query: PlaygroundQuery) -> FlipPlace | None:
+    """The test item that the query names; None if there is no such item any more."""
+    if query.flip is None:
+        return None
+    study_id, kind, position = query.flip
+    try:
+        comparison = study_service.comparison(session, study_id)
+        flips = Flips.of(comparison, None)
+        if query.arm not in flips.arms:
+            return None
+        page = flip_service.browse(session, files, flips, Slice(kind, query.arm), after=position - 1, limit=2)
+    except (NotFound, VeznaError):
+        return None
+    if not page.items or page.items[0].position != position:
+        return None
+    item, following = page.items[0], page.items[1:]
+    after = following[0].position if following else None
+    return FlipPlace(study_id, comparison.spec.name, position, page.total, item.label, item.text, item.target, after)

@@ -1,0 +1,154 @@
+"""The playground: its page without scripts, and the events of language models."""
+
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import select
+
+from app.domain.errors import Unavailable
+from app.domain.inference import failed
+from app.store.tables import RunRow, StudyRow
+from tests.fake_inference import FakeExchange, classified, written
+from tests.unit.web.conftest import database_of
+
+PROBABILITIES = {"business": 0.02, "entertainment": 0.38, "politics": 0.01, "sport": 0.02, "tech": 0.57}
+TEXT = "Bond game fails to <shake>"
+
+
+def exchange(client: TestClient, answer: Any) -> FakeExchange:
+    """A worker behind the application that answers at once."""
+    fake = client.app.state.exchange = FakeExchange(answer)  # type: ignore[attr-defined]
+    return fake
+
+
+def runs(client: TestClient, task: str = "sequence-classification", status: str = "succeeded") -> list[int]:
+    """Runs of the filled database."""
+    with database_of(client).reading() as session:
+        query = select(RunRow.id).where(RunRow.status == status, RunRow.task == task, RunRow.trial_round.is_(None))
+        return list(session.scalars(query.order_by(RunRow.id)))
+
+
+def page(client: TestClient, *models: object, **query: object) -> str:
+    """The page at an address."""
+    pairs = [*(("model", str(model)) for model in models), *((name, str(value)) for name, value in query.items())]
+    answer = client.get(f"/playground?{urlencode(pairs)}")
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def test_without_a_run_it_offers_those_that_can_answer(full: TestClient) -> None:
+    html = page(full)
+    assert f'<option value="{runs(full)[0]}">' in html
+    assert all(f'<option value="{run}">' not in html for run in runs(full, status="failed"))
+
+
+def test_before_any_run_it_says_what_it_will_show(empty: TestClient) -> None:
+    assert "No run has succeeded yet" in page(empty)
+
+
+def test_classifiers_answer_in_the_page_with_bars_and_word_importance(full: TestClient) -> None:
+    run, other, *_ = runs(full)
+    fake = exchange(full, classified("tech", PROBABILITIES))
+    html = page(full, "base", run, other, text=TEXT)
+    [request] = fake.requests
+    assert [(s.run_id, s.base) for s in request.subjects] == [(run, True), (run, False), (other, False)]
+    assert request.importance and request.inputs == [TEXT] and request.kind == "compare"
+    assert "All 3 models answer tech" in html and html.count('<rect width="57.0" height="8" />') == 3
+    assert "Bond game fails to &lt;shake&gt;" in html and '<span class="w u3" title="to: 0.300">to</span>' in html
+    assert "4 of at most 128 tokens" in html and "head not trained" in html
+    assert "<style" not in html and " style=" not in html
+
+
+def test_what_was_asked_is_in_the_form_again(full: TestClient) -> None:
+    run = runs(full)[0]
+    html = page(full, run, text="")
+    assert f'<input type="checkbox" name="model" value="{run}" checked>' in html
+    assert '<input type="checkbox" name="model" value="base">' in html
+    assert "Write a text" in html
+
+
+@pytest.mark.parametrize(
+    ("models", "says"),
+    [(["nine"], "neither the number of a run nor base"), ([99999], "no run 99999"), (["RUNNING"], "is running")],
+)
+def test_a_wrong_model_is_an_error_at_its_field(full: TestClient, models: list[object], says: str) -> None:
+    fake = exchange(full, classified("tech", PROBABILITIES))
+    named = [runs(full, status="running")[0] if model == "RUNNING" else model for model in models]
+    html = page(full, *named, text=TEXT)
+    assert says in html and not fake.requests
+
+
+def test_classifiers_and_language_models_do_not_stand_side_by_side(with_language: TestClient) -> None:
+    one, other = runs(with_language)[0], runs(with_language, "causal-lm")[0]
+    assert "Compare runs of one kind" in page(with_language, one, other, text=TEXT)
+
+
+def test_a_worker_that_cannot_answer_says_why(full: TestClient) -> None:
+    exchange(full, lambda _request: [failed(Unavailable("It needs 900 MiB, and 300 MiB are free."))])
+    html = page(full, runs(full)[0], text=TEXT)
+    assert "No answer" in html and "300 MiB are free" in html
+
+
+def test_an_item_that_flips_opens_with_its_text_and_label(full: TestClient) -> None:
+    exchange(full, classified("tech", PROBABILITIES))
+    with database_of(full).reading() as session:
+        study = session.scalars(select(StudyRow.id).order_by(StudyRow.id)).first()
+    html = full.get(f"/studies/{study}/flips").text
+    assert "/playground?model=base" in html or "no file with its text" in html or "could not be read" in html
+
+
+def test_language_models_are_streamed_from_an_address_that_the_page_names(with_language: TestClient) -> None:
+    run = runs(with_language, "causal-lm")[0]
+    fake = exchange(with_language, written("one", "two"))
+    html = page(with_language, "base", run, text="Count & go", seed=3, tokens=24)
+    assert not fake.requests, "the page itself asks for nothing"
+    address = html.split('data-stream="')[1].split('"')[0].replace("&amp;", "&")
+    assert address.startswith("/api/v1/playground/events?model=base")
+    answer = with_language.get(address)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert [e["text"] for e in events if e["type"] == "token"] == [" one", " two", " one", " otherwise"]
+    assert events[-1] == {"type": "end"}
+    [request] = fake.requests
+    assert (request.decoding.seed, request.decoding.temperature, request.decoding.max_new_tokens) == (3, 0.8, 24)
+    assert request.inputs == ["Count & go"] and fake.closed == 1
+
+
+def test_a_chat_turn_goes_through_the_template_and_greedy_needs_no_seed(with_language: TestClient) -> None:
+    fake = exchange(with_language, written("one"))
+    run = runs(with_language, "causal-lm")[0]
+    with_language.get(f"/api/v1/playground/events?model={run}&text=hello&chat=1")
+    [request] = fake.requests
+    assert request.decoding.temperature == 0 and request.decoding.max_new_tokens is None
+    assert [(turn.role, turn.content) for turn in request.inputs[0]] == [("user", "hello")]  # type: ignore[union-attr]
+
+
+def test_a_stream_that_fails_says_why_in_its_last_event(with_language: TestClient) -> None:
+    exchange(with_language, lambda _request: [failed(Unavailable("No room."))])
+    run = runs(with_language, "causal-lm")[0]
+    answer = with_language.get(f"/api/v1/playground/events?model={run}&text=hello")
+    assert "event: failed" in answer.text and "No room." in answer.text and "event: end" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "query", ["model=base&text=a", "model=nine&text=a", "text=a", "model=1", "model=CLASSIFIER&text=a"]
+)
+def test_a_wrong_stream_is_refused_before_it_begins(with_language: TestClient, query: str) -> None:
+    fake = exchange(with_language, written("one"))
+    query = query.replace("CLASSIFIER", str(runs(with_language)[0]))
+    answer = with_language.get(f"/api/v1/playground/events?{query}")
+    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    assert not fake.requests
+
+
+def test_study_run_and_model_lead_to_it(full: TestClient) -> None:
+    run = runs(full)[0]
+    with database_of(full).reading() as session:
+        study = session.get_one(RunRow, run).study_id
+        model = session.get_one(RunRow, run).spec.base_model
+    assert f"/playground?model=base&amp;model={run}" in full.get(f"/runs/{run}").text
+    assert 'id="to-playground" href="/playground?model=base&amp;model=' in full.get(f"/studies/{study}").text
+    assert 'id="to-playground" href="/playground?base=' in full.get(f"/models/{model}").text
