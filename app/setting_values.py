@@ -3,9 +3,12 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
+
+from app.domain.validation import field_error
 
 
 def listed(value: object) -> object:
@@ -60,3 +63,10 @@ def _split(url: str) -> tuple[str, str, str]:
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     user, at, _host = authority.rpartition("@")
     return scheme, user, rest[len(user) + len(at) :]
+
+
+def sentence(error: Any) -> str:
+    """The sentence for a setting that pydantic refuses."""
+    message = field_error(error, {}).message
+    name = "_".join(str(part) for part in error["loc"][:1]).upper()
+    return f"VEZNA_{name}: {message}" if name else message

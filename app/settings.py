@@ -17,8 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from app.domain.accounts.audit import LEAST_DAYS
 from app.domain.errors import Invalid
-from app.domain.validation import field_error
-from app.setting_values import content, has_password, host_and_port, listed, with_password
+from app.setting_values import content, has_password, host_and_port, listed, sentence, with_password
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
@@ -289,7 +288,7 @@ def load(**values: Any) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise Invalid("; ".join(_sentence(e) for e in error.errors())) from error
+        raise Invalid("; ".join(sentence(e) for e in error.errors())) from error
     if settings.login == "single-user" and not settings.is_local:
         raise Invalid(
             "VEZNA_LOGIN=single-user would open the server to other machines without login, since VEZNA_ALLOWED_HOSTS "
@@ -297,9 +296,3 @@ def load(**values: Any) -> Settings:
             "VEZNA_LOGIN=required."
         )
     return settings
-
-
-def _sentence(error: Any) -> str:
-    message = field_error(error, {}).message
-    name = "_".join(str(part) for part in error["loc"][:1]).upper()
-    return f"VEZNA_{name}: {message}" if name else message
