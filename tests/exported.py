@@ -8,6 +8,7 @@ from torch import nn
 
 from app.domain.methods import MethodSpec
 from app.domain.models.exports import ExportFormat, ExportJob
+from app.domain.runs.job import TrainJob
 from tests import tiny, tiny_lm
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.exporting import check, merge
@@ -33,7 +34,13 @@ def run(
         weights = base / "model.safetensors"
         rounded = {key: tensor.to(stored) for key, tensor in load_file(weights).items()}
         save_file(rounded, weights, metadata={"format": "pt"})
-    loaded = load(str(base), "", task, job.labels, job.spec.training.seed)
+    return trained(folder, job, form)
+
+
+def trained(folder: Path, job: TrainJob, form: ExportFormat) -> tuple[ExportJob, nn.Module]:
+    """What a run on a base model has saved, and its model."""
+    spec, task = job.spec.method, job.spec.task
+    loaded = load(job.model_location, "", task, job.labels, job.spec.training.seed)
     mechanism = MECHANISMS[spec.mechanism]
     torch.manual_seed(0)
     model = mechanism.apply(loaded.model.float(), spec, describe(loaded.model, task))

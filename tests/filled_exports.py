@@ -12,6 +12,7 @@ SIZES = {
     ExportFormat.ADAPTER: 1_363_968,
     ExportFormat.MERGED_FLOAT32: 90_868_376,
     ExportFormat.MERGED_BFLOAT16: 45_445_448,
+    ExportFormat.ONNX_INT8: 24_012_800,
 }
 
 

@@ -16,12 +16,15 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     BartConfig,
+    Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
     T5Config,
 )
 
@@ -70,7 +73,7 @@ def tokenizer(*, bos: bool = True, eos: bool = False, **changes: Any) -> PreTrai
 
 
 def config(kind: str, **changes: Any) -> PreTrainedConfig:
-    """Two layers of width 32. `kind`: gpt2, llama, qwen2, t5, bart."""
+    """Two layers of width 32. `kind`: gpt2, llama, qwen2, qwen3, gemma2, gemma3, t5, bart."""
     ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     rotary: dict[str, Any] = {
         "vocab_size": 32,
@@ -89,6 +92,10 @@ def config(kind: str, **changes: Any) -> PreTrainedConfig:
                               "initializer_range": 0.2}),
         "llama": (LlamaConfig, rotary),
         "qwen2": (Qwen2Config, rotary),
+        # heads as wide as transformers takes them to be in a GGUF file
+        "qwen3": (Qwen3Config, rotary | {"head_dim": 128}),
+        "gemma2": (Gemma2Config, rotary | {"head_dim": 8, "sliding_window": 16}),
+        "gemma3": (Gemma3TextConfig, rotary | {"head_dim": 8, "sliding_window": 16}),
         "t5": (T5Config, {"vocab_size": 32, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
                           "decoder_start_token_id": 0, "initializer_factor": 1.0}),
         "bart": (BartConfig, {"vocab_size": 32, "d_model": 32, "max_position_embeddings": 64, "init_std": 0.2,
@@ -102,7 +109,9 @@ def model(kind: str, **changes: Any) -> PreTrainedModel:
     """With random weights, the same every time, and without dropout."""
     torch.manual_seed(1234)
     auto = AutoModelForSeq2SeqLM if kind in ("t5", "bart") else AutoModelForCausalLM
-    found: PreTrainedModel = auto.from_config(config(kind, **changes), attn_implementation="sdpa")
+    found: PreTrainedModel = auto.from_config(
+        config(kind, **changes), attn_implementation="eager" if kind == "gemma2" else "sdpa"
+    )
     return found.eval()
 
 

@@ -99,7 +99,7 @@ def offers(session: Session, run: RunRow) -> list[Offer]:
     whole = any(file.kind == "model" for file in weights)
     offered = []
     for form in ExportFormat:
-        refused = refusal(form, run.spec.method, whole=whole)
+        refused = refusal(form, run.spec.method, facts, whole=whole)
         size = merged_bytes(facts, form) if form.merged else sum(file.bytes for file in weights)
         offered.append(Offer(form, None if refused else size, refused))
     return offered

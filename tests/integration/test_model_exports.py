@@ -567,7 +567,7 @@ def test_files_of_exports_that_could_not_be_removed_are_removed_after_a_day(
     with monkeypatch.context() as outage:
         outage.setattr(worker.files, "remove", Mock(side_effect=OSError("the store is away")))
         worker.database.write(lambda session: model_exports.delete(session, worker.files, deleted))
-    done, running, cancelled = (submit(worker, run_id, form) for form in ExportFormat)
+    done, running, cancelled = (submit(worker, run_id, form) for form in list(ExportFormat)[:3])
     tasks.export(worker, done)
     for lost in (running, cancelled):
         worker.database.write(partial(model_exports.begin, export_id=lost))
@@ -606,7 +606,7 @@ def test_over_rest_from_the_formats_to_an_archive_whose_checksums_match(
     with TestClient(app, base_url="http://127.0.0.1/api/v1") as api:
         formats = {form["format"]: form for form in api.get(f"/runs/{run_id}/export-formats").json()}
         assert formats["merged-bfloat16"]["weights_bytes"] < formats["merged-float32"]["weights_bytes"]
-        refused = api.post(f"/runs/{run_id}/exports", json={"format": "onnx"})
+        refused = api.post(f"/runs/{run_id}/exports", json={"format": "onnx-int4"})
         assert refused.status_code == 422 and "errors" in refused.json()
         asked = api.post(
             f"/runs/{run_id}/exports", json={"format": "merged-bfloat16"}, headers={"Idempotency-Key": '"k"'}

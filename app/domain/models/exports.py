@@ -12,6 +12,7 @@ from app.domain.errors import FieldError
 from app.domain.messages import Message, _
 from app.domain.methods import AnyMethod
 from app.domain.models.architecture import TaskModel
+from app.domain.models.gguf import FAMILIES, gguf_bytes
 from app.domain.runs.job import TrainJob
 
 ExportStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -30,11 +31,26 @@ class ExportFormat(StrEnum):
     """The whole model for transformers, with ΔW added to W in float32."""
     MERGED_BFLOAT16 = "merged-bfloat16"
     """The same, then rounded to bfloat16 once."""
+    ONNX_INT8 = "onnx-int8"
+    """The merged classifier for onnxruntime on CPUs: matrices in 8 bits, activations quantized as they come."""
+    GGUF_F16 = "gguf-f16"
+    """The merged language model for llama.cpp: one file with its tokenizer and chat template."""
+    GGUF_BF16 = "gguf-bf16"
+    GGUF_Q8_0 = "gguf-q8_0"
+    GGUF_Q5_1 = "gguf-q5_1"
+    GGUF_Q5_0 = "gguf-q5_0"
+    GGUF_Q4_1 = "gguf-q4_1"
+    GGUF_Q4_0 = "gguf-q4_0"
 
     @property
     def merged(self) -> bool:
         """It holds the whole model."""
         return self is not ExportFormat.ADAPTER
+
+    @property
+    def gguf(self) -> str:
+        """GGUF's name of the type of its matrices, `Q8_0`; empty for other formats."""
+        return self.value.removeprefix("gguf-").upper() if self.value.startswith("gguf-") else ""
 
     @property
     def dtype(self) -> str:
@@ -101,19 +117,34 @@ def file_bytes(tensors: Iterable[StoredTensor]) -> int:
 
 
 def merged_bytes(model: TaskModel, form: ExportFormat) -> int:
-    """Bytes of the weights of a merged export; exact for a model in one file (transformers splits it beyond 50 GB)."""
+    """Bytes of the weights of a merged export. Exact for safetensors in one file (transformers splits a model beyond
+    50 GB); without the tokenizer for GGUF, and without the graph for ONNX."""
+    if form.gguf:
+        return gguf_bytes((p.shape for p in model.parameters), form.gguf)
+    if form is ExportFormat.ONNX_INT8:
+        return sum(p.size * (1 if len(p.shape) == 2 else 4) for p in model.parameters)
     bits = {"F32": 32, "BF16": 16}[form.dtype]
     return file_bytes(StoredTensor(p.name, p.shape, form.dtype, bits) for p in model.parameters)
 
 
-def refusal(form: ExportFormat, method: AnyMethod, *, whole: bool) -> FieldError | None:
-    """Why a method's result cannot be exported in a format, or None. `whole`: the run saved the whole model."""
+def refusal(form: ExportFormat, method: AnyMethod, model: TaskModel, *, whole: bool) -> FieldError | None:
+    """Why a run's result cannot be exported in a format, or None. `whole`: the run saved the whole model."""
     if form is ExportFormat.ADAPTER and whole:
         what = _("%(method)s trains the model's own weights, so there is no adapter", method=method.facts.name)
         return FieldError("format", what, _("Choose merged-float32 or merged-bfloat16"))
     if form.merged and method.unmergeable is not None:
         what = _("%(method)s cannot be merged: %(why)s", method=method.facts.name, why=method.unmergeable)
         return FieldError("format", what, _("Choose adapter"))
+    if form.gguf and (model.task != "causal-lm" or model.model_type not in FAMILIES):
+        what = _(
+            "Vezna writes GGUF for language models of the types %(types)s, and this is a %(architecture)s",
+            types=", ".join(FAMILIES),
+            architecture=model.architecture,
+        )
+        return FieldError("format", what, _("Choose merged-bfloat16"))
+    if form is ExportFormat.ONNX_INT8 and model.task != "sequence-classification":
+        what = _("Vezna writes ONNX for classifiers, and this is a %(architecture)s", architecture=model.architecture)
+        return FieldError("format", what, _("Choose merged-bfloat16"))
     return None
 
 

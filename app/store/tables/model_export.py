@@ -11,6 +11,9 @@ from app.domain.models.exports import ExportedFile, ExportFormat
 from app.store.files import run_folder
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 
+WEIGHTS = (".safetensors", ".gguf", ".onnx")
+"""Ends of the names of files that hold weights."""
+
 
 class ModelExportRow(Base):
     """A run's model in a format. Its files are in the run's folder, in one of their own for each attempt."""
@@ -67,7 +70,7 @@ class ModelExportRow(Base):
     @property
     def weights_bytes(self) -> int:
         """Of the files that hold weights."""
-        return sum(file.bytes for file in self.files if file.name.endswith(".safetensors"))
+        return sum(file.bytes for file in self.files if file.name.endswith(WEIGHTS))
 
     @property
     def folder(self) -> str:

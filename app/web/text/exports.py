@@ -10,21 +10,27 @@ FORMAT_TITLES = {
     ExportFormat.ADAPTER: marked("Adapter"),
     ExportFormat.MERGED_FLOAT32: marked("Merged, float32"),
     ExportFormat.MERGED_BFLOAT16: marked("Merged, bfloat16"),
+    ExportFormat.ONNX_INT8: marked("ONNX int8"),
 }
 FORMAT_NOTES = {
     ExportFormat.ADAPTER: marked("the trained tensors as the run saved them"),
     ExportFormat.MERGED_FLOAT32: marked("whole model for transformers, safetensors"),
     ExportFormat.MERGED_BFLOAT16: marked("whole model, merge computed in float32"),
+    ExportFormat.ONNX_INT8: marked("dynamic quantization, for CPUs"),
 }
 
 
 def format_title(form: ExportFormat) -> str:
     """A format's name: `Merged, bfloat16`."""
+    if form.gguf:
+        return _("GGUF %(type)s", type=form.gguf)
     return _(FORMAT_TITLES[form])
 
 
 def format_note(form: ExportFormat) -> str:
     """What a format holds."""
+    if form.gguf:
+        return _("one file with tokenizer, for llama.cpp")
     return _(FORMAT_NOTES[form])
 
 

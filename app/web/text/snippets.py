@@ -1,8 +1,8 @@
-"""Python that loads an export and uses it once, with transformers and PEFT, to copy."""
+"""Python that loads an export and uses it once, with transformers, PEFT or onnxruntime, to copy."""
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from app.domain.methods import BottleneckAdapterSpec, PrefixSpec
 from app.domain.methods.selection import Selection
@@ -60,7 +60,25 @@ def loading_code(export: Export) -> str:
     return "\n".join([*_imports(export), "", *_loaded(export), "", *_used(export), ""])
 
 
+def quantized_code(export: Export, bits: Literal[4, 8]) -> str:
+    """Code that quantizes a merged export with bitsandbytes while it is loaded; empty for other formats."""
+    if not export.form.dtype:
+        return ""
+    options = 'load_in_4bit=True, bnb_4bit_quant_type="nf4"' if bits == 4 else "load_in_8bit=True"
+    imports, loaded = _imports(export), _loaded(export)
+    imports[0] = imports[0].removesuffix(", AutoTokenizer") + ", AutoTokenizer, BitsAndBytesConfig"
+    model = f"model = {AUTO[export.spec.task]}.from_pretrained("
+    place = _literal(export.folder)
+    loaded[-1:] = [
+        f"quantization = BitsAndBytesConfig({options})",
+        f'{model}{place}, dtype="auto", quantization_config=quantization).eval()',
+    ]
+    return "\n".join([*imports, "", *loaded, "", *_used(export), ""])
+
+
 def _imports(export: Export) -> list[str]:
+    if export.form is ExportFormat.ONNX_INT8:
+        return ["import onnxruntime", "from transformers import AutoConfig, AutoTokenizer"]
     imports = [f"from transformers import {AUTO[export.spec.task]}, AutoTokenizer"]
     if export.form.merged:
         return imports
@@ -70,6 +88,14 @@ def _imports(export: Export) -> list[str]:
 def _loaded(export: Export) -> list[str]:
     auto, folder = AUTO[export.spec.task], export.folder
     place = _literal(folder)
+    if export.form is ExportFormat.ONNX_INT8:
+        return [
+            f"tokenizer = AutoTokenizer.from_pretrained({place})",
+            f"labels = AutoConfig.from_pretrained({place}).id2label",
+            f"session = onnxruntime.InferenceSession({_literal(f'{folder}/model.onnx')})",
+        ]
+    if export.form.gguf:
+        place += f", gguf_file={_literal(f'model-{export.form.gguf}.gguf')}"
     if not export.form.merged:
         place = _literal(export.base) + (f", revision={_literal(export.revision)}" if export.revision else "")
     # A run truncates a prompt from its start, and a text to classify from its end.
@@ -88,6 +114,12 @@ def _loaded(export: Export) -> list[str]:
 
 def _used(export: Export) -> list[str]:
     training, text = export.spec.training, _literal(EXAMPLE)
+    if export.form is ExportFormat.ONNX_INT8:
+        return [
+            f'inputs = tokenizer({text}, truncation=True, max_length={training.max_length}, return_tensors="np")',
+            'inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}',
+            "print(labels[int(session.run(None, inputs)[0].argmax())])",
+        ]
     if export.spec.task == "sequence-classification":
         labels = "model.config.id2label" if export.form.merged else "labels"
         known = [] if export.form.merged else [f"labels = {_literal(list(export.labels))}"]

@@ -16,12 +16,14 @@ from app.domain.comparison.export_gate import ExportScores, TextDifference, Weig
 from app.domain.data.dataset import items_hash
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
-from app.domain.models.exports import ExportJob
+from app.domain.models.exports import ExportFormat, ExportJob
 from worker.engine import environment
 from worker.engine.data.batches import Examples, read
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.exporting.formats import library
 from worker.engine.exporting.merge import attach, base_model
 from worker.engine.exporting.progress import Report, part
+from worker.engine.exporting.quantized import check_quantized
 from worker.engine.exporting.weights import check_weights
 from worker.engine.models.load import load_tokenizer
 from worker.engine.progress import Silence
@@ -50,7 +52,8 @@ def check(job: ExportJob, report: Report) -> ExportScores:
     Raises `RunFailed` if it cannot be loaded, and what the task's `encode` and `evaluate` raise.
     """
     began = time.perf_counter()
-    weights = check_weights(job, part(report, 0.0, COMPARED)) if job.format.merged else None
+    compare = check_weights if job.format.dtype else check_quantized
+    weights = compare(job, part(report, 0.0, COMPARED)) if job.format.merged else None
     model, tokenizer, library, missing = _loaded(job)
     weights = _named_wrong(weights, missing) if weights else None
     examples, predictions = predict(job, model, tokenizer, part(report, COMPARED, 1.0))
@@ -99,6 +102,10 @@ def predict(job: ExportJob, model: nn.Module, tokenizer: PreTrainedTokenizerBase
 def _loaded(job: ExportJob) -> tuple[nn.Module, PreTrainedTokenizerBase, str, list[str]]:
     """Model, tokenizer, the library that loaded them, and the tensors that the files lack."""
     folder = Path(job.job.output)
+    if job.format.gguf:
+        return *library("gguf_file").load(folder, job.format), _named("transformers"), []
+    if job.format is ExportFormat.ONNX_INT8:
+        return *library("onnx_file").load(folder), _named("onnxruntime"), []
     if job.format.merged:
         model, report = TASKS[job.job.spec.task].AUTO.from_pretrained(
             str(folder), dtype="auto", use_safetensors=True, trust_remote_code=False, output_loading_info=True

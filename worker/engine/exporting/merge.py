@@ -15,7 +15,6 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.failures import FailureCode, RunFailed
@@ -23,13 +22,13 @@ from app.domain.messages import _
 from app.domain.methods import BottleneckAdapterSpec
 from app.domain.models.exports import CHECKSUMS, ExportedFile, ExportJob
 from app.domain.runs.job import TrainJob
-from worker.engine.exporting.progress import Report, growing, part, quiet
+from worker.engine.exporting import formats
+from worker.engine.exporting.progress import Report, part, quiet
 from worker.engine.methods import bottleneck
 from worker.engine.models.load import load, load_tokenizer
 from worker.engine.saving.artifacts import sha256_of
 from worker.engine.tasks import TASKS
 
-DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16}
 MERGED, SAVED = 0.4, 0.8
 """Shares of `write` that are done when the model is merged, and when it is saved."""
 
@@ -43,13 +42,9 @@ def write(job: ExportJob, report: Report = quiet) -> list[ExportedFile]:
     folder = Path(job.job.output)
     if job.format.merged:
         model, tokenizer = merged(job, part(report, 0.0, MERGED))
-        nn.Module.to(model, DTYPES[job.format.dtype])
         # otherwise config.json would contain a path of this machine
         model.config._name_or_path = job.job.spec.base_model
-        total = sum(parameter.nbytes for parameter in model.parameters())
-        with growing(folder, total, part(report, MERGED, SAVED)):
-            model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        formats.write(model, tokenizer, folder, job.format, part(report, MERGED, SAVED))
     else:
         shutil.copytree(job.weights, folder, dirs_exist_ok=True)
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -13,10 +13,9 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
@@ -25,19 +24,30 @@ from torch import nn
 
 from app.domain.comparison.export_gate import WeightCheck
 from app.domain.models.exports import ExportJob
-from worker.engine.exporting.merge import DTYPES, attach, base_model, whole_model
+from worker.engine.exporting.formats import DTYPES
+from worker.engine.exporting.merge import attach, base_model, whole_model
 from worker.engine.exporting.progress import Report, quiet
 from worker.engine.models.weights import weight_files
 
-Expected = Callable[[str], torch.Tensor]
-"""The expected values of a tensor, by its name in the export: float64."""
+Values = Callable[[str], torch.Tensor]
+"""The values of a tensor, by its name in the export: float64."""
 SUM_ERROR = 2.0**-20
 """ε as a share of the tensor's largest number: 16 roundings to float32."""
 
 
+class Expectation(NamedTuple):
+    """What an export must hold."""
+
+    names: set[str]
+    value: Values
+    before: Values | None
+    """W, before training; None where the run saved the whole model."""
+
+
 def check_weights(job: ExportJob, report: Report = quiet) -> WeightCheck:
-    """Compare every tensor of a merged export in `job.job.output`, and report after each. `wrong` has all names."""
-    names, expected = _expectation(job)
+    """Compare every tensor of an export in safetensors in `job.job.output`, and report after each. `wrong` has all
+    names."""
+    names, expected, _before = expectation(job)
     dtype = DTYPES[job.format.dtype]
     wrong, largest, present = [], 0.0, set()
     for file in weight_files(Path(job.job.output)):
@@ -66,19 +76,21 @@ def _error(tensor: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> 
     return math.inf if math.isnan(error) else error
 
 
-def _expectation(job: ExportJob) -> tuple[set[str], Expected]:
+def expectation(job: ExportJob) -> Expectation:
     """The names that the export must have, and their values."""
     if job.whole:
         model: nn.Module = whole_model(job, torch.float32)
-        return _names(model), lambda name: _value(model, name)
+        return Expectation(_names(model), lambda name: _value(model, name), None)
     base, _tokenizer = base_model(job.job, torch.float32)
     names = _names(base)
-    adapted = attach(base, job)
-    if not isinstance(adapted, PeftModel):
-        return names, lambda name: _value(adapted, name)
+    if not (Path(job.weights) / "adapter_config.json").is_file():
+        untrained = {name: tensor.detach().clone() for name, tensor in base.state_dict().items()}
+        selected = attach(base, job)
+        return Expectation(names, lambda name: _value(selected, name), lambda name: untrained[name].double())
+    adapted: Any = attach(base, job)
     scale = _scale(Path(job.weights) / "adapter_config.json")
-    inner: Any = adapted.base_model
-    return names, lambda name: _merged(inner.model, name, scale)
+    inner = adapted.base_model.model
+    return Expectation(names, lambda name: _merged(inner, name, scale), lambda name: _before(inner, name))
 
 
 def _names(model: nn.Module) -> set[str]:
@@ -91,12 +103,26 @@ def _value(model: nn.Module, name: str) -> torch.Tensor:
     return values.detach().double()
 
 
-def _merged(model: nn.Module, name: str, scale: float | None) -> torch.Tensor:
-    """A tensor of the merged model, from the unmerged one."""
+def _before(model: nn.Module, name: str) -> torch.Tensor:
+    """A tensor as it was before training."""
+    module, leaf = _module(model, name)
+    layer: Any = module.original_module if isinstance(module, ModulesToSaveWrapper) else module
+    values: torch.Tensor = getattr(layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer, leaf)
+    return values.detach().double()
+
+
+def _module(model: nn.Module, name: str) -> tuple[Any, str]:
+    """The module that has a tensor, and the tensor's name there."""
     path, _dot, leaf = name.rpartition(".")
     module: Any = model
     for part in path.split(".") if path else ():
         module = getattr(_trained(module), part)
+    return module, leaf
+
+
+def _merged(model: nn.Module, name: str, scale: float | None) -> torch.Tensor:
+    """A tensor of the merged model, from the unmerged one."""
+    module, leaf = _module(model, name)
     layer: Any = _trained(module)
     if not isinstance(layer, BaseTunerLayer):
         values: torch.Tensor = getattr(layer, leaf)

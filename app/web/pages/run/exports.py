@@ -21,7 +21,8 @@ from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
 from app.web.i18n import gettext as _
 from app.web.templating import Render
 from app.web.text.exports import format_title, gate_difference
-from app.web.text.snippets import Export, loading_code
+from app.web.text.serving import Command, ways_to_use
+from app.web.text.snippets import Export
 
 router = APIRouter(prefix="/runs/{run_id:int}/exports", include_in_schema=False)
 
@@ -38,8 +39,8 @@ class RunExports:
     """The method's, for its colour."""
     margin: float
     """Of the study, or the default one, in the metric's unit."""
-    code: Mapping[int, str]
-    """Python that loads an export, by its id; only for those that have ended well."""
+    ways: Mapping[int, Sequence[Command]]
+    """How an export can be used, by its id; only for those that have ended well."""
     versions: Sequence[ModelVersionRow] = ()
     """Of registered models, those that are one of these exports."""
 
@@ -53,7 +54,7 @@ class RunExports:
             offers=service.offers(session, run),
             family="" if run.imported else run.spec.method.facts.family,
             margin=service.margin(session, run),
-            code={row.id: code for row in rows if row.status == "succeeded" and (code := _code(session, run, row))},
+            ways={row.id: ways for row in rows if row.status == "succeeded" and (ways := _ways(session, run, row))},
             versions=registry.of_exports(session, [row.id for row in rows]),
         )
 
@@ -68,9 +69,13 @@ class RunExports:
         return any(row.status in model_exports.LIVE for row in self.rows)
 
     @property
-    def refused(self) -> list[Offer]:
-        """Formats that do not suit the run."""
-        return [offer for offer in self.offers if offer.refused]
+    def refused(self) -> Mapping[str, list[ExportFormat]]:
+        """Formats that do not suit the run, by the reason."""
+        reasons: dict[str, list[ExportFormat]] = {}
+        for offer in self.offers:
+            if offer.refused:
+                reasons.setdefault(str(offer.refused.sentence), []).append(offer.format)
+        return reasons
 
     @property
     def choices(self) -> list[tuple[str, str]]:
@@ -83,13 +88,13 @@ class RunExports:
         ]
 
 
-def _code(session: Session, run: RunRow, row: ModelExportRow) -> str:
+def _ways(session: Session, run: RunRow, row: ModelExportRow) -> list[Command]:
     model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
     hub = model.source == "hub"
     facts, positions = dataset.facts, model.facts.max_positions if model.facts else None
     folder, place = f"run-{run.id}-{row.format}", model.location if hub else f"path/to/{model.name}"
-    return loading_code(
+    return ways_to_use(
         Export(row.form, run.spec, folder, place, model.pinned if hub else "", facts.labels, facts.format, positions)
     )
 

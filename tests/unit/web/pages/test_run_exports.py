@@ -27,9 +27,10 @@ def section(client: TestClient, run_id: int = SUCCEEDED) -> str:
 def test_a_run_with_weights_offers_every_format_with_its_size(full: TestClient) -> None:
     text = section(full)
     options = dict(re.findall(r'<option value="([\w-]+)"[^>]*>([^<]+)<', text))
-    assert options.keys() == {form.value for form in ExportFormat}
+    assert options.keys() == {form.value for form in ExportFormat if not form.gguf}, "it is a classifier"
     assert all(re.search(r", [\d.]+ MiB$", words) for words in options.values())
     assert "hx-trigger" not in text
+    assert text.count("Vezna writes GGUF for language models") == 1, "one reason for seven formats"
     assert section(full, QUEUED) == ""
 
 
@@ -86,9 +87,11 @@ def test_an_export_can_be_loaded_with_code_that_is_there_to_copy(full: TestClien
         add(session, SUCCEEDED, ExportFormat.MERGED_BFLOAT16, "succeeded", PASS)
         add(session, SUCCEEDED, ExportFormat.MERGED_FLOAT32, "running")
     text = full.get(f"/runs/{SUCCEEDED}").text
-    assert text.count("Load Merged, bfloat16 in Python") == 1 and "Load Merged, float32 in Python" not in text
-    [code] = re.findall(r'<pre class="code" id="export-\d+-python" tabindex="0">(.*?)</pre>', text, re.DOTALL)
+    assert text.count("Use Merged, bfloat16") == 1 and "Use Merged, float32" not in text
+    code, *quantized = re.findall(r'<pre class="code" id="export-\d+-way-\d" tabindex="0">(.*?)</pre>', text, re.DOTALL)
     compile(unescape(code), "snippet", "exec")
+    assert len(quantized) == 2 and all("BitsAndBytesConfig" in other for other in quantized)
+    assert text.count("The gate has not scored this") == 2
     assert f"run-{SUCCEEDED}-merged-bfloat16" in code
     assert full.get("/static/js/copy.js").status_code == 200 and "copy.js" in text
 

@@ -4,7 +4,7 @@ import contextlib
 import io
 from itertools import permutations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,21 +14,23 @@ from app.domain.data.dataset import PairRow
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PrefixSpec
 from app.domain.models.exports import ExportFormat, ExportJob
 from app.domain.runs.job import TrainJob
-from app.web.text import snippets
+from app.web.text import serving, snippets
 from tests import exported
 from tests.unit.worker.engine import adapted as tried
+from tests.unit.worker.engine.exporting import test_gguf as gguf
 from worker.engine.data.lines import LineWriter
 from worker.engine.exporting import merge
 
 ADAPTER, MERGED = ExportFormat.ADAPTER, ExportFormat.MERGED_FLOAT32
+ONNX, GGUF = ExportFormat.ONNX_INT8, ExportFormat.GGUF_F16
 TEXTS = [" ".join(words) for words in permutations(["count", "from", "one", "two", "good", "bad"], 3)]
 """Until a model answers one of them with words."""
 
 
-def printed(code: str) -> str:
-    """What a program prints, without the final line break."""
+def printed(code: str, names: dict[str, Any] | None = None) -> str:
+    """What a program prints, without the final line break; `names` receives its variables."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        exec(compile(code, "snippet", "exec"), {})
+        exec(compile(code, "snippet", "exec"), {} if names is None else names)
     return out.getvalue().rstrip("\n")
 
 
@@ -54,10 +56,36 @@ def test_a_merged_model_answers_as_the_trained_model(
     answers_as_the_trained_model(MERGED, spec, name, tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
+def test_an_onnx_export_answers_as_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers_as_the_trained_model(ONNX, LoraSpec(r=4), "bert", tmp_path, monkeypatch)
+
+
+def test_a_gguf_export_answers_as_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, model = gguf.run(tmp_path, "qwen2", GGUF)
+    writes_as_the_trained_model(job, model, monkeypatch)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("bert", 4), ("llama", 8)])
+def test_a_merged_model_is_quantized_while_it_is_loaded(name: str, bits: Literal[4, 8], tmp_path: Path) -> None:
+    job, _model = exported.run(tmp_path, LoraSpec(r=4), name, MERGED)
+    merge.write(job)
+    names: dict[str, Any] = {}
+    answer = printed(snippets.quantized_code(described(job), bits), names)
+    assert answer in job.job.labels or name == "llama"
+    kinds = {type(module).__name__ for module in names["model"].modules()}
+    assert f"Linear{'4bit' if bits == 4 else '8bitLt'}" in kinds
+
+
 def answers_as_the_trained_model(
     form: ExportFormat, spec: MethodSpec, name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, model = exported.run(folder, spec, name, form)
+    writes_as_the_trained_model(job, model, monkeypatch)
+
+
+def writes_as_the_trained_model(job: ExportJob, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code of an export prints what the trained model answers."""
     merge.write(job)
     answers = ((text, answered(model, text, job.job)) for text in TEXTS)
     text, expected = next(((text, answer) for text, answer in answers if answer), (TEXTS[0], ""))
@@ -144,3 +172,22 @@ def test_what_neither_library_runs_has_none(tmp_path: Path) -> None:
     assert snippets.loading_code(described(job, form=MERGED))
     spec = job.job.spec.model_copy(update={"method": PrefixSpec(), "task": "causal-lm"})
     assert snippets.loading_code(described(job, spec=spec, labels=[], data="messages")) == ""
+
+
+def test_commands_of_other_programs_suit_format_method_and_task(tmp_path: Path) -> None:
+    job, _model = exported.run(tmp_path, LoraSpec(r=12), "llama", ADAPTER)
+    named = described(job, folder="run-12-adapter", base="owner/name", revision="abc", labels=[])
+
+    def titles(**changed: Any) -> list[str]:
+        return [way.title for way in serving.ways_to_use(named._replace(**changed))]
+
+    vllm = next(way for way in serving.ways_to_use(named) if way.title == "vLLM")
+    assert "vllm serve owner/name --revision abc --enable-lora --max-lora-rank 16" in vllm.code
+    assert "run-12=./run-12-adapter" in vllm.code and "has not run this command" in vllm.note
+    assert titles() == ["Python", "vLLM", "LoRAX"]
+    assert titles(form=GGUF) == ["Python", "llama.cpp", "Ollama"]
+    assert titles(form=MERGED)[-1] == "vLLM"
+    for method in (LoraSpec(use_dora=True), PrefixSpec()):
+        assert "vLLM" not in titles(spec=job.job.spec.model_copy(update={"method": method}))
+    classifier = job.job.spec.model_copy(update={"task": "sequence-classification"})
+    assert titles(spec=classifier) == ["Python"]
