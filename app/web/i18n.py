@@ -1,13 +1,16 @@
 """Translation of the pages: gettext with Babel's catalogues in `app/locale`.
 
 A string is its own English text, so a missing catalogue means English. `make translation LANGUAGE=de` writes the
-catalogue of a language from the sources, and compiles what is translated in it.
+catalogue of a language from the sources. It is compiled where it is read, so none can be out of date.
 """
 
 from contextvars import ContextVar
 from functools import cache
+from io import BytesIO
 from typing import Any
 
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
 
 from app.domain.messages import Message
@@ -32,7 +35,14 @@ def speak(code: str) -> None:
 @cache
 def translations(code: str) -> NullTranslations:
     """The catalogue of a language; the identity where there is none."""
-    return Translations.load(LOCALES, [code])
+    try:
+        source = (LOCALES / code / "LC_MESSAGES" / "messages.po").read_bytes()
+    except FileNotFoundError:
+        return NullTranslations()
+    compiled = BytesIO()
+    write_mo(compiled, read_po(BytesIO(source)))
+    compiled.seek(0)
+    return Translations(compiled)
 
 
 def gettext(message: str, /, **values: Any) -> str:

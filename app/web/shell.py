@@ -27,6 +27,7 @@ NAV = (
     Place("data", "/data", marked("Data")),
     Place("models", "/models", marked("Models")),
     Place("workers", "/workers", marked("Workers")),
+    Place("lab", "/lab", marked("Lab")),
 )
 
 
@@ -39,6 +40,7 @@ GO = {
     "d": NAV[4],
     "m": NAV[5],
     "w": NAV[6],
+    "l": NAV[7],
 }
 """Places by the key that follows g."""
 

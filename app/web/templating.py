@@ -31,6 +31,7 @@ from app.web.http.static import SHEETS, static
 from app.web.i18n import gettext, language, localized, looked_up, plural_looked_up
 from app.web.paper import on_paper
 from app.web.shell import GO, NAV, Shell
+from app.web.text.lab import LANGUAGES
 
 TEMPLATES = ROOT / "templates"
 TEXT = [import_module(f"{text.__name__}.{module.name}") for module in iter_modules(text.__path__)]
@@ -60,6 +61,7 @@ def _environment() -> Environment:
         "SHEETS": SHEETS,
         "METHODS": METHODS,
         "TASKS": TASKS,
+        "LANGUAGES": LANGUAGES,
         "new_key": partial(token_urlsafe, 16),
     }
     env.install_gettext_callables(looked_up, plural_looked_up, newstyle=True)  # type: ignore[attr-defined]

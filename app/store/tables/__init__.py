@@ -13,6 +13,7 @@ from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
 from app.store.tables.form_key import FormKeyRow
 from app.store.tables.idempotency import IdempotencyKeyRow
+from app.store.tables.lab import LabAnswerRow, LabCardRow
 from app.store.tables.model_export import ModelExportRow
 from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.registry import ModelVersionRow, RegisteredModelRow, StageChangeRow
@@ -40,6 +41,8 @@ __all__ = [
     "EvaluationRow",
     "FormKeyRow",
     "IdempotencyKeyRow",
+    "LabAnswerRow",
+    "LabCardRow",
     "LoginFailuresRow",
     "LoginSessionRow",
     "ModelExportRow",

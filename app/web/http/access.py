@@ -6,6 +6,7 @@ header `Authorization: Bearer`, else by the cookie of a browser session; a reque
     path                     needs
     PUBLIC, LINKS, /static/  nothing; at the port of the probes, if they have one, no path needs anything
     ACCOUNT                  a session, of any role (only `OF_TOKENS` also take a token)
+    LAB                      the scope read, also to answer questions
     ADMIN                    the scope admin; to change something a session
     PREDICT                  the scope read: it changes nothing, and with that scope the weights can be downloaded
     everything else          the scope read for GET and HEAD, otherwise the scope run
@@ -47,6 +48,7 @@ AUTOMATIC = "Vezna-Automatic"
 """Header of a request that a page sends by itself, which does not count as use of the session."""
 ADMIN = ("/users", "/audit", "/api/v1/audit")
 PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
+LAB = ("/lab",)
 CHECK_SECONDS = 15.0
 """How often an open event stream is authenticated again."""
 
@@ -62,7 +64,8 @@ def needed(method: str, path: str) -> Need:
         return "account"
     if _is_at(path, ADMIN):
         return policy.Scope.ADMIN
-    return policy.Scope.READ if method in SAFE_METHODS or PREDICT.fullmatch(path) else policy.Scope.RUN
+    read = method in SAFE_METHODS or PREDICT.fullmatch(path) or _is_at(path, LAB)
+    return policy.Scope.READ if read else policy.Scope.RUN
 
 
 def _is_at(path: str, places: tuple[str, ...]) -> bool:

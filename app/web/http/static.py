@@ -29,6 +29,7 @@ SHEETS = (
     "compare",
     "recipes",
     "account",
+    "lab",
     "narrow",
 )
 """The stylesheets of every page, in their order."""

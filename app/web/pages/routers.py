@@ -9,6 +9,7 @@ from app.web.pages.compare import routes as compare
 from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
 from app.web.pages.imports import routes as imports
+from app.web.pages.lab import routes as lab
 from app.web.pages.models import map_routes
 from app.web.pages.models import routes as models
 from app.web.pages.new_study import routes as new_study
@@ -37,6 +38,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     recipes.router,
     playground.router,
     imports.router,
+    lab.router,
     compare.router,
     run.router,
     run_exports.router,

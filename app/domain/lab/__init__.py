@@ -1,0 +1,1 @@
+"""The Lab: questions about LoRA and PEFT, and when to ask them again."""

@@ -1,0 +1,53 @@
+"""Queries of what learners did in the Lab."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.domain.messages import _
+from app.domain.runs.status import RunStatus
+from app.store.tables import LabAnswerRow, LabCardRow, RunRow, StudyRow
+
+
+def cards(session: Session, learner: str) -> dict[str, LabCardRow]:
+    """A learner's questions that are scheduled, by id."""
+    rows = session.scalars(select(LabCardRow).where(LabCardRow.learner == learner).order_by(LabCardRow.due_at))
+    return {row.question: row for row in rows}
+
+
+def began(session: Session, learner: str) -> datetime | None:
+    """When a learner gave the first answer."""
+    return session.scalar(select(func.min(LabAnswerRow.answered_at)).where(LabAnswerRow.learner == learner))
+
+
+def answer(session: Session, learner: str, answer_id: int, *, lock: bool = False) -> LabAnswerRow:
+    """An answer of a learner, locked until the transaction ends if it is to be changed. Raises NotFound, also for one
+    of somebody else."""
+    query = select(LabAnswerRow).where(LabAnswerRow.id == answer_id, LabAnswerRow.learner == learner)
+    found = session.scalars(query.with_for_update() if lock else query).first()
+    if found is None:
+        raise NotFound(_("There is no answer %(id)s of yours.", id=answer_id))
+    return found
+
+
+def answered(session: Session, learner: str) -> dict[str, bool | None]:
+    """The questions that a learner has answered, with whether the last answer was right."""
+    last = select(func.max(LabAnswerRow.id)).where(LabAnswerRow.learner == learner).group_by(LabAnswerRow.question)
+    rows = session.execute(select(LabAnswerRow.question, LabAnswerRow.right).where(LabAnswerRow.id.in_(last)))
+    return {question: right for question, right in rows}
+
+
+def newest_runs(session: Session, limit: int) -> Sequence[RunRow]:
+    """The newest runs that succeeded."""
+    query = select(RunRow).where(RunRow.status == RunStatus.SUCCEEDED, RunRow.collection_id.is_(None))
+    return session.scalars(query.order_by(RunRow.id.desc()).limit(limit)).all()
+
+
+def newest_studies(session: Session, limit: int) -> Sequence[StudyRow]:
+    """The newest studies that are not archived."""
+    return session.scalars(
+        select(StudyRow).where(StudyRow.archived.is_(False)).order_by(StudyRow.id.desc()).limit(limit)
+    ).all()

@@ -1,0 +1,110 @@
+"""The contexts of the Lab's pages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import FieldError
+from app.domain.lab.questions import Facts, OpenQuestion, OrderQuestion, Question, Topic
+from app.domain.lab.review import Rating, intervals
+from app.services import lab
+from app.services.lab import Queue
+from app.store.queries import lab as rows
+from app.store.tables import LabAnswerRow, now
+
+
+@dataclass(frozen=True)
+class TopicLine:
+    """A topic and what the learner has answered of it."""
+
+    topic: Topic
+    questions: tuple[Question, ...]
+    answered: int
+    right: int
+    """Of the last answers to its questions."""
+
+    @property
+    def first(self) -> Question:
+        """Where practice begins."""
+        return self.questions[0]
+
+
+@dataclass(frozen=True)
+class LabPage:
+    """The start of the Lab."""
+
+    queue: Queue
+    topics: tuple[TopicLine, ...]
+    at: datetime
+
+    @property
+    def minutes(self) -> int:
+        """For what is to be answered now, at a minute each."""
+        return len(self.queue.questions)
+
+
+@dataclass(frozen=True)
+class QuestionPage:
+    """A question, before or after it is answered."""
+
+    question: Question
+    facts: Facts | None
+    queue: Queue
+    answer: LabAnswerRow | None = None
+    ratings: tuple[tuple[Rating, timedelta], ...] = ()
+    """With the time until the question comes again; empty once the answer is rated."""
+    errors: Sequence[FieldError] = ()
+    given: Sequence[str] = ()
+    """What was sent and refused, or answered."""
+    number: str = ""
+
+    @property
+    def left(self) -> int:
+        """How many questions are to be answered, this one included where it is due."""
+        return len(self.queue.questions)
+
+    @property
+    def places(self) -> list[int]:
+        """Of choices or items, in the order in which they are shown."""
+        return self.question.shuffled() if hasattr(self.question, "shuffled") else []
+
+    @property
+    def right(self) -> set[int]:
+        """Places of the right choices."""
+        return self.question.right(self.facts) if hasattr(self.question, "right") else set()
+
+    @property
+    def is_open(self) -> bool:
+        """The learner judges the answer."""
+        return isinstance(self.question, OpenQuestion)
+
+    @property
+    def is_order(self) -> bool:
+        """Items are to be put in order."""
+        return isinstance(self.question, OrderQuestion)
+
+
+def lab_page(session: Session, learner: str) -> LabPage:
+    """The start of the Lab for a learner."""
+    at, answered = now(), rows.answered(session, learner)
+    lines = []
+    for topic in Topic:
+        questions = tuple(known for known in lab.library().values() if known.topic is topic)
+        met = [answered[known.id] for known in questions if known.id in answered]
+        lines.append(TopicLine(topic, questions, len(met), sum(right is True for right in met)))
+    return LabPage(lab.queue(session, learner, at), tuple(lines), at)
+
+
+def question_page(session: Session, learner: str, question_id: str, answer_id: int | None = None) -> QuestionPage:
+    """A question, or what its answer was worth. Raises NotFound."""
+    question, at = lab.question(question_id), now()
+    queue = lab.queue(session, learner, at)
+    if answer_id is None:
+        return QuestionPage(question, lab.facts(session, question.needs) if question.needs else None, queue)
+    answer = rows.answer(session, learner, answer_id)
+    facts = Facts(**answer.facts_json) if answer.facts_json else None
+    card = rows.cards(session, learner).get(question_id)
+    ratings = intervals(card.card_json if card else None, at).items() if answer.rating is None else ()
+    return QuestionPage(question, facts, queue, answer, tuple(ratings), given=answer.given_json)

@@ -1,0 +1,120 @@
+"""The Lab: what is due, questions, ratings, files for Anki and for calendars, and the language in which it is read."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+from babel import negotiate_locale
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from app.domain.errors import FieldError, Invalid, NotFound
+from app.domain.lab.review import Rating
+from app.domain.messages import _
+from app.services import lab
+from app.store.tables import now
+from app.web.forms.sent import MAX_TEXT, SentForm
+from app.web.http.dependencies import Db, Reading, RowId, User
+from app.web.i18n import DEFAULT, language, speak
+from app.web.numbers import NotANumber, parse_number
+from app.web.pages.lab import files
+from app.web.pages.lab.context import lab_page, question_page
+from app.web.templating import Render
+from app.web.text.lab import LANGUAGES
+
+LANGUAGE_COOKIE = "vezna-language"
+A_YEAR = 365 * 24 * 3600
+OWN_PAGE = re.compile(r"/lab(/[a-z0-9-]+)*(\?answer=\d+)?")
+"""An address to which a form may lead back."""
+
+
+async def in_language(request: Request) -> None:
+    """Answer in the language that was chosen in the footer, else in the one that the browser prefers."""
+    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
+    accepted = [part.partition(";")[0].strip() for part in request.headers.get("accept-language", "").split(",")]
+    speak(chosen if chosen in LANGUAGES else negotiate_locale(accepted, list(LANGUAGES), sep="-") or DEFAULT)
+
+
+router = APIRouter(prefix="/lab", include_in_schema=False, dependencies=[Depends(in_language)])
+Answered = Annotated[RowId | None, Query()]
+"""The answer whose result is shown."""
+
+
+@router.get("")
+def home(session: Reading, user: User, render: Render) -> HTMLResponse:
+    """What is due, the plan for review, and the topics."""
+    return render.page("lab/home.html", lab_page(session, user.owner))
+
+
+@router.get("/review")
+def review(session: Reading, user: User) -> RedirectResponse:
+    """The next question that is due; the start of the Lab if none is."""
+    due = lab.queue(session, user.owner, now()).questions
+    return RedirectResponse(f"/lab/questions/{due[0].id}" if due else "/lab", status_code=303)
+
+
+@router.get("/questions/{question_id}")
+def question(session: Reading, user: User, render: Render, question_id: str, answer: Answered = None) -> HTMLResponse:
+    """A question, or the result of an answer to it."""
+    return render.page("lab/question.html", question_page(session, user.owner, question_id, answer))
+
+
+@router.post("/questions/{question_id}")
+def answer(db: Db, session: Reading, user: User, render: Render, question_id: str, form: SentForm) -> Response:
+    """Store and judge an answer, and show the result; or the question with the reason why it was refused."""
+    given, typed = _given(form), form.get("answer", "").strip()[:MAX_TEXT]
+    try:
+        number = parse_number(typed) if typed and lab.question(question_id).kind == "number" else None
+        stored = db.write(lambda s: lab.give(s, user.owner, question_id, given or [typed], number).id)
+    except (Invalid, NotANumber) as error:
+        fields = error.fields if isinstance(error, Invalid) else [FieldError("answer", error.message)]
+        page = question_page(session, user.owner, question_id)
+        page = replace(page, errors=fields, given=given, number=typed)
+        return render.page("lab/question.html", page, status=422)
+    return RedirectResponse(f"/lab/questions/{question_id}?answer={stored}", status_code=303)
+
+
+def _given(form: Mapping[str, str]) -> list[str]:
+    """Places of the choices that were ticked, or the ranks of the items by their place."""
+    if "choice" in form:
+        return [form["choice"]]
+    ticked = [name.removeprefix("choice-") for name in form if name.startswith("choice-")]
+    ranks = {name.removeprefix("rank-"): value for name, value in form.items() if name.startswith("rank-")}
+    return ticked or [ranks[place] for place in sorted(ranks, key=lambda place: (len(place), place))]
+
+
+@router.post("/answers/{answer_id}/rating")
+def rate(db: Db, user: User, answer_id: RowId, form: SentForm) -> RedirectResponse:
+    """Schedule the question by how well the learner remembered, and go on."""
+    if form.get("rating") not in {str(int(rating)) for rating in Rating}:
+        raise Invalid.field("rating", _("The rating is missing"), _("Choose one of the four"))
+    db.write(lambda session: lab.rate(session, user.owner, answer_id, Rating(int(form["rating"])), now()))
+    return RedirectResponse("/lab/review", status_code=303)
+
+
+@router.post("/language")
+def choose_language(form: SentForm, request: Request) -> RedirectResponse:
+    """Read the Lab in another language from now on."""
+    if (chosen := form.get("language", "")) not in LANGUAGES:
+        raise NotFound(_("The Lab is not written in %(language)s.", language=chosen[:20]))
+    back = form.get("back", "")
+    answer = RedirectResponse(back if OWN_PAGE.fullmatch(back) else "/lab", status_code=303)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(LANGUAGE_COOKIE, chosen, max_age=A_YEAR, secure=secure, httponly=True, samesite="lax")
+    return answer
+
+
+@router.get("/anki.txt")
+def anki() -> Response:
+    """Every question as a file that Anki imports."""
+    headers = {"Content-Disposition": 'attachment; filename="vezna-lab.txt"'}
+    return Response(files.anki(language()), media_type="text/plain; charset=utf-8", headers=headers)
+
+
+@router.get("/calendar.ics")
+def calendar(session: Reading, user: User) -> Response:
+    """The days on which questions are due, for a calendar."""
+    queue = lab.queue(session, user.owner, now())
+    headers = {"Content-Disposition": 'attachment; filename="vezna-lab.ics"'}
+    return Response(files.calendar(queue, now()), media_type="text/calendar; charset=utf-8", headers=headers)

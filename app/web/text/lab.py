@@ -1,0 +1,96 @@
+"""Words for the Lab: topics, ratings, intervals, and the values that questions about the learner's own runs name."""
+
+from datetime import datetime, timedelta
+
+from babel.dates import format_date, format_timedelta
+
+from app.domain.lab.questions import Facts, Question, Text, Topic, filled
+from app.domain.lab.review import Rating
+from app.web.format import count, decimal, memory
+from app.web.i18n import gettext as _
+from app.web.i18n import language, marked
+
+TOPICS: dict[Topic, str] = {
+    Topic.STEP_1: marked("Transformers and fine-tuning"),
+    Topic.STEP_2: marked("Low-rank approximation"),
+    Topic.STEP_3: marked("LoRA inside a layer"),
+    Topic.STEP_4: marked("Techniques of PEFT"),
+    Topic.STEP_5: marked("Full fine-tuning or PEFT"),
+    Topic.MEMORY: marked("Out of memory"),
+    Topic.RANK: marked("Rank too high"),
+    Topic.FREEZING: marked("Wrong freezing"),
+    Topic.MODULES: marked("Incompatible modules"),
+    Topic.VALIDATION: marked("Too little validation"),
+}
+KINDS = {
+    "single": marked("one answer"),
+    "multiple": marked("all that apply"),
+    "number": marked("a number"),
+    "order": marked("an order"),
+    "open": marked("in your own words"),
+}
+RATINGS = {
+    Rating.AGAIN: marked("Again"),
+    Rating.HARD: marked("Hard"),
+    Rating.GOOD: marked("Good"),
+    Rating.EASY: marked("Easy"),
+}
+LANGUAGES = {"en": "English", "bg": "Български"}
+"""Those in which the Lab can be read."""
+_BYTES = {"lora", "full"}
+_POINTS = {"low", "high", "margin"}
+
+
+def topic_name(topic: Topic) -> str:
+    """A step or a pitfall."""
+    return _(TOPICS[topic])
+
+
+def question_kind(question: Question) -> str:
+    """How a question is answered."""
+    return _(KINDS[question.kind])
+
+
+def rating_name(rating: Rating) -> str:
+    """A rating."""
+    return _(RATINGS[rating])
+
+
+def interval(time: timedelta) -> str:
+    """The time until a question comes again: `10 minutes`, `8 days`."""
+    return format_timedelta(time, threshold=1.4, locale=language())
+
+
+def day(moment: datetime) -> str:
+    """A date of the near future, in this machine's zone: `7 Dec`."""
+    return format_date(moment.astimezone().date(), "d MMM", locale=language())
+
+
+def right_number(number: float) -> str:
+    """The answer to a question: `6,144`, `4.24`."""
+    return decimal(number, 0 if number == int(number) else 2)
+
+
+def question_text(question: Question, facts: Facts | None = None) -> str:
+    """What a question asks."""
+    return spoken(question.text, facts)
+
+
+def spoken(text: Text, facts: Facts | None = None) -> str:
+    """A sentence in the language of the page, with the values that it names."""
+    return filled(text, language(), Facts(facts.answer, _shown(facts)) if facts else None)
+
+
+def _shown(facts: Facts) -> dict[str, str | float]:
+    return {name: _value(name, value) for name, value in facts.values.items()}
+
+
+def _value(name: str, value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    if name in _BYTES:
+        return memory(value)
+    return decimal(value, 1) if name in _POINTS else count(int(value)) if name != "run" else str(int(value))
+
+
+FILTERS = (topic_name, question_kind, rating_name, interval, day, right_number, question_text, spoken)

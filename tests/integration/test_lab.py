@@ -1,0 +1,183 @@
+"""The Lab: answers, reviews that come back, the plan of the course, languages, and the files for other programs."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from babel.messages.pofile import read_po
+from icalendar import Calendar
+from sqlalchemy.orm import Session
+
+from app.domain.accounts.policy import Role
+from app.domain.lab.questions import Need
+from app.domain.lab.review import NEW_PER_DAY, Rating
+from app.services import lab
+from app.settings import ROOT, Settings
+from app.store import migrate
+from app.store.queries import lab as rows
+from app.store.session import Database
+from app.web.i18n import LOCALES, gettext, speak
+from app.web.pages.lab import files
+from tests.accounts import Installation
+from tests.filled import fill
+
+NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
+LEARNER = "user 7"
+
+
+@pytest.fixture
+def session(database: Database) -> Iterator[Session]:
+    with database.transaction() as writing:
+        yield writing
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    home = tmp_path_factory.mktemp("lab")
+    settings = Settings(home=home, login="required", database_url=f"sqlite:///{home / 'vezna.sqlite'}")
+    migrate.upgrade(Database(settings.database))
+    found = Installation(settings)
+    yield found
+    found.database.dispose()
+
+
+def answered(session: Session, question_id: str, rating: Rating, at: datetime, learner: str = LEARNER) -> None:
+    given = lab.give(session, learner, question_id, ["0"], 1.0)
+    given.answered_at = at
+    lab.rate(session, learner, given.id, rating, at)
+
+
+def test_a_question_comes_back_when_it_is_due_and_not_before(session: Session) -> None:
+    answered(session, "attention", Rating.EASY, NOON)
+    due = rows.cards(session, LEARNER)["attention"].due_at
+    assert due - NOON >= timedelta(days=1)
+    for at, comes in ((due - timedelta(seconds=1), False), (due, True)):
+        assert ("attention" in [found.id for found in lab.queue(session, LEARNER, at).due]) is comes
+    assert "attention" not in [found.id for found in lab.queue(session, LEARNER, due).new]
+    before = rows.cards(session, LEARNER)["attention"].due_at - NOON
+    answered(session, "attention", Rating.GOOD, due)
+    card = rows.cards(session, LEARNER)["attention"]
+    assert (card.reviews, card.due_at - due > before) == (2, True)
+
+
+def test_the_plan_of_the_course_starts_with_the_first_answer(session: Session) -> None:
+    assert [item.due_at for item in lab.queue(session, LEARNER, NOON).plan] == [None] * 4
+    answered(session, "attention", Rating.EASY, NOON)
+    for days, planned in ((0, []), (1, ["review-1"]), (3, ["review-1", "review-2"])):
+        due = [found.id for found in lab.queue(session, LEARNER, NOON + timedelta(days=days)).due]
+        assert [name for name in due if name.startswith("review-")] == planned
+    answered(session, "review-1", Rating.GOOD, NOON + timedelta(days=1))
+    after = lab.queue(session, LEARNER, NOON + timedelta(days=1))
+    assert [item.done for item in after.plan] == [True, False, False, False]
+    assert "review-1" not in [found.id for found in after.due]
+
+
+def test_new_questions_are_limited_by_day_and_those_of_the_plan_are_not(session: Session) -> None:
+    first = lab.queue(session, LEARNER, NOON).new
+    assert [found.course for found in first[:7]] == list(range(1, 8))
+    assert len(first) == NEW_PER_DAY
+    for found in first[:4]:
+        answered(session, found.id, Rating.EASY, NOON)
+    assert len(lab.queue(session, LEARNER, NOON).new) == NEW_PER_DAY - 4
+    answered(session, "review-1", Rating.EASY, NOON)
+    assert len(lab.queue(session, LEARNER, NOON).new) == NEW_PER_DAY - 4
+    assert len(lab.queue(session, LEARNER, NOON + timedelta(days=1)).new) == NEW_PER_DAY
+    assert len(lab.queue(session, "user 8", NOON).new) == NEW_PER_DAY
+
+
+def test_a_second_rating_of_an_answer_changes_nothing(session: Session) -> None:
+    given = lab.give(session, LEARNER, "attention", ["0"], None)
+    lab.rate(session, LEARNER, given.id, Rating.EASY, NOON)
+    due = rows.cards(session, LEARNER)["attention"].due_at
+    lab.rate(session, LEARNER, given.id, Rating.AGAIN, NOON)
+    assert (given.rating, rows.cards(session, LEARNER)["attention"].due_at) == (Rating.EASY, due)
+
+
+def test_questions_about_own_runs_are_asked_where_runs_fit(session: Session) -> None:
+    assert [lab.facts(session, need) for need in Need] == [None] * 3
+    fill(session)
+    trainable, memory, difference = (lab.facts(session, need) for need in Need)
+    assert trainable and memory and difference
+    assert trainable.answer == pytest.approx(100 * trainable.values["trainable"] / trainable.values["total"])
+    assert memory.answer == pytest.approx(100 * memory.values["lora"] / memory.values["full"])
+    assert difference.answer in ("within", "better", "worse", "undecided")
+    answer = lab.give(session, LEARNER, "own-memory", [str(memory.answer)], float(memory.answer))
+    assert (answer.right, answer.facts_json["values"]) == (True, dict(memory.values))
+
+
+def test_files_for_anki_and_calendars_can_be_read(session: Session) -> None:
+    lines = [line for line in files.anki("en").splitlines() if not line.startswith("#")]
+    assert len(lines) == len([found for found in lab.library().values() if not found.needs])
+    assert {line.count("\t") for line in lines} == {2}
+    answered(session, "attention", Rating.EASY, NOON)
+    events = Calendar.from_ical(files.calendar(lab.queue(session, LEARNER, NOON), NOON)).walk("VEVENT")
+    assert len(events) >= 4 and events[0].decoded("dtstart") > NOON.date()
+    assert len({str(event["uid"]) for event in events}) == len(events)
+
+
+def test_a_learner_answers_rates_and_goes_on(installation: Installation) -> None:
+    member, viewer = installation.browser(Role.MEMBER), installation.browser(Role.VIEWER)
+    begun = viewer.get("/lab/review")
+    assert (begun.status_code, begun.headers["location"]) == (303, "/lab/questions/quiz-1")
+    shown = viewer.post("/lab/questions/quiz-4", data={"choice": "0"})
+    assert shown.status_code == 303
+    result = viewer.get(shown.headers["location"]).text
+    assert "That is right" in result and "r is the number of rows of A" in result
+    [answer_id] = re.findall(r"answer=(\d+)", shown.headers["location"])
+    rating = f"/lab/answers/{answer_id}/rating"
+    assert member.get(f"/lab/questions/quiz-4?answer={answer_id}").status_code == 404
+    assert member.post(rating, data={"rating": "3"}).status_code == 404
+    assert viewer.post(rating, data={"rating": "9"}).status_code == 422
+    assert viewer.post(rating, data={"rating": "3"}).headers["location"] == "/lab/review"
+    with installation.database.reading() as reading:
+        assert list(rows.cards(reading, f"user {installation.ids[Role.VIEWER]}")) == ["quiz-4"]
+    assert installation.anonymous().get("/lab").status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("question", "form", "status", "says"),
+    [
+        ("attention", {}, 422, "Nothing is chosen"),
+        ("scale", {"answer": "many"}, 422, "Must be a number"),
+        ("scale", {"answer": ""}, 422, "The number is missing"),
+        ("block-order", {"rank-0": "1", "rank-1": "1"}, 422, "The order is incomplete"),
+        ("own-memory", {"answer": "40"}, 409, "there is none that fits"),
+        ("nothing", {"answer": "40"}, 404, "There is no question nothing"),
+    ],
+)
+def test_an_answer_that_is_none_is_refused(
+    installation: Installation, question: str, form: dict[str, str], status: int, says: str
+) -> None:
+    answer = installation.browser(Role.VIEWER).post(f"/lab/questions/{question}", data=form)
+    assert (answer.status_code, says in answer.text) == (status, True)
+
+
+def test_the_lab_is_read_in_the_chosen_language(installation: Installation) -> None:
+    viewer = installation.browser(Role.VIEWER)
+    assert '<html lang="en">' in viewer.get("/lab").text
+    assert '<html lang="bg">' in viewer.get("/lab", headers={"accept-language": "bg-BG,bg;q=0.9"}).text
+    chosen = viewer.post("/lab/language", data={"language": "bg", "back": "/lab/questions/quiz-1"})
+    assert chosen.headers["location"] == "/lab/questions/quiz-1"
+    page = viewer.get("/lab/questions/quiz-1").text
+    assert "Какво означава LoRA" in page and "Отговорете по памет" in page
+    for elsewhere in ("//example.org", "https://example.org/lab", "/labyrinth", "/lab/../studies"):
+        assert viewer.post("/lab/language", data={"language": "en", "back": elsewhere}).headers["location"] == "/lab"
+    assert viewer.post("/lab/language", data={"language": "xx"}).status_code == 404
+
+
+def test_every_sentence_of_the_lab_is_translated() -> None:
+    with (LOCALES / "bg" / "LC_MESSAGES" / "messages.po").open("rb") as file:
+        known = {message.id[0] if isinstance(message.id, tuple) else message.id for message in read_po(file)}
+    sources = [*(ROOT / "templates" / "lab").iterdir(), ROOT / "app" / "web" / "text" / "lab.py"]
+    used = {
+        text
+        for source in sources
+        for text in re.findall(r'(?:\b_|marked|ngettext)\(\s*"([^"]+)"', source.read_text(encoding="utf-8"))
+    }
+    assert len(used) > 40 and used - known == set()
+    speak("bg")
+    try:
+        assert gettext("Next question") == "Следващ въпрос"
+    finally:
+        speak("en")
