@@ -25,6 +25,7 @@ from app.cli import (
     registry,
     reproduce,
     serve,
+    serving,
     studies,
     users,
 )
@@ -47,6 +48,7 @@ cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="export-model")(model_exports.export_model)
 cli.command()(predict.predict)
+cli.command()(serving.serve)
 cli.command()(receipts.verify)
 cli.command()(reproduce.reproduce)
 cli.command(name="import")(files.import_results)

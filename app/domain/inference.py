@@ -161,10 +161,8 @@ def raised(event: Mapping[str, object]) -> VeznaError:
 def too_long(index: int, tokens: int, limit: int, why: Message) -> FieldError:
     """The error for an input that a model does not read as a whole."""
     what = _("This input has %(tokens)s tokens, and %(why)s", tokens=tokens, why=why)
-    return FieldError(
-        f"inputs.{index}", what, _("Shorten it to %(limit)s tokens, or set truncate to cut it as the run's "
-                                   "evaluation does", limit=limit)
-    )  # fmt: skip
+    remedy = _("Shorten it to %(limit)s tokens, or have it truncated", limit=limit)
+    return FieldError(f"inputs.{index}", what, remedy)
 
 
 def too_large(needed: int, free: int, reserved: int) -> Unavailable:

@@ -1,0 +1,94 @@
+"""`vezna serve`: an OpenAI-compatible endpoint for runs' models, on a machine that has a worker's packages."""
+
+import os
+import sys
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from app.cli.shared import say
+from app.domain.errors import Invalid, Unavailable
+from app.domain.inference import Subject
+from app.domain.methods import AnyMethod
+from app.domain.models.exports import ExportFormat
+from app.services import inference
+from app.services.inference import Answerer
+from app.settings import LOOPBACK_ADDRESSES, ROOT, load
+from app.store import migrate
+from app.store.queries import base_models
+from app.store.session import Database
+
+ADAPTERS = ("lora", "qlora")
+"""Kinds of adapters that vLLM and LoRAX load beside a base model."""
+
+
+def serve(
+    runs: Annotated[list[int], typer.Argument(metavar="RUN…", help="Numbers of runs that generate text.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8001,
+) -> None:
+    """Serve runs' models by OpenAI's API, for evaluation and small loads: each run by the name run-RUN, and their base
+    model by its own name. Beyond loopback a client needs an API token."""
+    if find_spec("torch") is None:
+        raise Unavailable("Missing: torch. Install with: pip install 'vezna[worker]'")
+    settings = load()
+    database = Database(settings.database)
+    migrate.require_current(database)
+    with database.reading() as session:
+        found = inference.side_by_side(session, [Subject(run_id=run) for run in dict.fromkeys(runs)])
+        if classifier := next((one for one in found if not one.writes), None):
+            raise Invalid(f"Run {classifier.run.id} classifies texts. Use: vezna predict {classifier.run.id} FILE")
+        model = base_models.by_id(session, found[0].run.base_model_id)
+    database.dispose()
+    source = model.location if model and model.source != "sample" else found[0].run.spec.base_model
+    names = [found[0].run.spec.base_model, *(f"run-{one.run.id}" for one in found)]
+    where = f"[{host}]" if ":" in host else host
+    say(f"OpenAI-compatible endpoint: http://{where}:{port}/v1, models {', '.join(names)}", wrap=False)
+    if host not in LOOPBACK_ADDRESSES:
+        say("Each request needs an API token of Vezna with the scope read, as the API key.")
+    say("It answers one request at a time on the CPU: for evaluation and small loads. For more:")
+    for line in larger(found, source):
+        say(f"  {line}", wrap=False)
+    say("Stop with Ctrl+C.")
+    sys.stdout.flush()
+    os.chdir(ROOT)
+    command = [sys.executable, "-m", "worker.serving", "--host", host, "--port", str(port)]
+    os.execv(sys.executable, [*command, *(str(one.run.id) for one in found)])  # noqa: S606 its own interpreter
+
+
+def larger(found: list[Answerer], base: str) -> list[str]:
+    """Commands that serve the same models for larger loads."""
+    lines: list[str] = []
+    adapters = [one for one in found if one.task == "causal-lm" and one.run.spec.method.facts.kind in ADAPTERS]
+    for one in adapters:
+        lines += _exported(one, ExportFormat.ADAPTER)
+    if adapters:
+        rank = max(int(getattr(one.run.spec.method, "r", 8)) for one in adapters)
+        modules = " ".join(f"run-{one.run.id}=./run-{one.run.id}" for one in adapters)
+        lines.append(f"vllm serve {base} --enable-lora --max-lora-rank {_allowed(rank)} --lora-modules {modules}")
+        lines.append(f"lorax-launcher --model-id {base} --adapter-source local")
+    for one in found:
+        if one not in adapters:
+            lines += _whole(one, one.run.spec.method)
+    return lines
+
+
+def _whole(one: Answerer, method: AnyMethod) -> list[str]:
+    """Commands for a run whose model is served as a whole."""
+    if one.task != "causal-lm":
+        return [f"run {one.run.id}: vLLM and LoRAX serve no {one.task} models; use transformers"]
+    if method.unmergeable is not None:
+        return [f"run {one.run.id}: vLLM and LoRAX cannot load {method.facts.name}; use transformers and PEFT"]
+    return [*_exported(one, ExportFormat.MERGED_BFLOAT16), f"vllm serve ./run-{one.run.id}"]
+
+
+def _exported(one: Answerer, form: ExportFormat) -> list[str]:
+    run = one.run.id
+    archive = f"run-{run}-{form.value}.tar"
+    return [f"vezna export-model {run} --format {form.value} && mkdir run-{run} && tar -xf {archive} -C run-{run}"]
+
+
+def _allowed(rank: int) -> int:
+    """The smallest of vLLM's values for --max-lora-rank that is enough."""
+    return next((allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank), rank)

@@ -1,0 +1,123 @@
+"""Requests of OpenAI's API as far as they are supported. Any other field is an error, but for those that change nothing
+of the answer (`user`, `metadata`, `store`).
+
+https://platform.openai.com/docs/api-reference
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, ChatMessage, Decoding
+
+Stop = Annotated[str, Field(min_length=1, max_length=200)]
+DEFAULT_NEW_TOKENS = {"chat": 256, "completion": 16}
+"""Where the request does not say; 16 is the default of OpenAI's completions."""
+
+
+class BadRequest(Exception):
+    """A request that cannot be answered, in OpenAI's words."""
+
+    def __init__(self, message: str, param: str | None = None, code: str | None = None, status: int = 400) -> None:
+        super().__init__(message)
+        self.message, self.param, self.code, self.status = message, param, code, status
+
+
+class StreamOptions(BaseModel):
+    """What else a stream holds."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    include_usage: bool = False
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    model: Annotated[str, Field(max_length=300)]
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """OpenAI's default is 1."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: int | None = None
+    stop: Annotated[list[Stop], Field(max_length=4)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Literal[1] | None = None
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    user: Any = None
+    metadata: Any = None
+    store: Any = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_several(cls, stop: object) -> object:
+        return [stop] if isinstance(stop, str) else stop
+
+    def decoding(self, new_tokens: int, random_seed: int) -> Decoding:
+        """How the answer is generated; without a seed, each answer has another one."""
+        return Decoding(
+            max_new_tokens=new_tokens,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=self.top_p or 1.0,
+            seed=abs(self.seed) if self.seed is not None else random_seed,
+            stop=self.stop or [],
+        )
+
+
+class Part(BaseModel):
+    """A part of a message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Literal["text"]
+    text: Annotated[str, Field(max_length=MOST_CHARACTERS)]
+
+
+class Turn(BaseModel):
+    """A message of a conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Annotated[str, Field(min_length=1, max_length=40)]
+    content: Annotated[str, Field(max_length=MOST_CHARACTERS)] | list[Part]
+    name: str | None = None
+
+    def message(self) -> ChatMessage:
+        """For the model's chat template."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return ChatMessage(role=self.role, content=text)
+
+
+class ChatRequest(_Request):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=100)]
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS)] | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+    @property
+    def new_tokens(self) -> int:
+        """Of the answer."""
+        return self.max_completion_tokens or self.max_tokens or DEFAULT_NEW_TOKENS["chat"]
+
+
+class CompletionRequest(_Request):
+    """POST /v1/completions."""
+
+    prompt: Annotated[str, Field(max_length=MOST_CHARACTERS)] | Annotated[list[str], Field(min_length=1, max_length=1)]
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None
+    best_of: Literal[1] | None = None
+    echo: Literal[False] | None = None
+
+    @property
+    def text(self) -> str:
+        """The prompt."""
+        return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
+
+    @property
+    def new_tokens(self) -> int:
+        """Of the answer."""
+        return self.max_tokens or DEFAULT_NEW_TOKENS["completion"]
