@@ -92,6 +92,10 @@ class Settings(BaseSettings):
     """`HOST:PORT` that `/metrics` and `/readyz` are served at, and no longer at `host` and `port`; empty serves both
     there."""
 
+    outbound_hosts: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
+    """Hosts that Vezna may send requests to when a user names them: `hooks.example.org`, `10.0.0.5:8000`, and addresses
+    and networks that are not public, `10.0.0.0/8` (as `model_roots`); empty sends none."""
+
     worker_name: str = ""
     """Name of this worker; empty takes the host's, or `HOST-2` beside another worker."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -204,6 +208,17 @@ class Settings(BaseSettings):
                     "address, such as 10.0.0.5, or its network, such as 10.0.0.0/24"
                 )
         return proxies
+
+    @field_validator("outbound_hosts")
+    @classmethod
+    def _outbound_hosts_are_hosts(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?|[0-9A-Fa-f:.]+(/\d+)?", host):
+                raise ValueError(
+                    f"{host} is neither a host nor a network: write hooks.example.org, 10.0.0.5:8000 or 10.0.0.0/8, "
+                    "without a scheme and a path"
+                )
+        return hosts
 
     @field_validator("metrics_address")
     @classmethod
