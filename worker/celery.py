@@ -110,9 +110,10 @@ def find_device(most: int | None) -> None:
 @signals.worker_ready.connect
 def sign_on(sender: Any, **_: Any) -> None:
     """Register a worker that trains, and send heartbeats from its main process; sweep from that of a control node,
-    which no estimate and no inspection keeps busy, and remove files in another thread, for which no sweep waits."""
+    which no estimate and no inspection keeps busy; remove files and send webhooks in other threads, for which no sweep
+    waits."""
     if _consumes(CONTROL_QUEUE):
-        for name, work in (("sweep", _sweep), ("removal", tasks.remove_files)):
+        for name, work in (("sweep", _sweep), ("removal", tasks.remove_files), ("webhooks", tasks.send_webhooks)):
             threading.Thread(target=_repeat, args=(name, work), daemon=True, name=name).start()
     if _infers():
         threading.Thread(target=_infer, daemon=True, name="inference").start()

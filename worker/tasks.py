@@ -13,10 +13,11 @@ from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
-from app.services import attempts, models
+from app.services import attempts, models, webhooks
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.attempts import Claim
+from app.services.outbound import Outbound
 from app.services.resources import estimates
 from app.store.database_errors import cause
 from app.store.queries import clock, runs, workers
@@ -130,6 +131,12 @@ def sweep() -> None:
         swept = sweeping.sweep(session, context.bell, context.settings)
     say = log.info if swept.rung or swept.requeued or swept.ended else log.debug
     say("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
+
+
+def send_webhooks() -> None:
+    """Make messages of the runs that have ended, and send what is due."""
+    context = process_context()
+    webhooks.send_due(context.database, Outbound(context.settings), context.settings)
 
 
 def remove_files() -> None:

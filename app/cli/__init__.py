@@ -28,6 +28,7 @@ from app.cli import (
     serving,
     studies,
     users,
+    webhooks,
 )
 from app.cli.shared import errors, say
 from app.domain.errors import Invalid, VeznaError
@@ -61,6 +62,7 @@ cli.add_typer(registry.registry, name="registry")
 cli.add_typer(users.users, name="user")
 cli.command()(audit.audit)
 cli.command(name="rotate-key")(keys.rotate_key)
+cli.add_typer(webhooks.webhooks, name="webhook")
 cli.command()(login.login)
 cli.command()(login.logout)
 cli.command(name="migrate")(serve.migrate_database)

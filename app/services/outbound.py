@@ -1,6 +1,6 @@
 """Requests to servers that users name: webhooks, and servers whose answers are checked. Off by default.
 
-Whoever may name an address could have Vezna reach what only its own network reaches (server-side request forgery). So
+A user who names an address could have Vezna reach what only its own network reaches (server-side request forgery). So
 
     host        must be in VEZNA_OUTBOUND_HOSTS: `hooks.example.org`, `10.0.0.5:8000`; without a port the scheme's own
     address     each that the name resolves to must be public, or be listed itself (`10.0.0.0/8`)

@@ -4,6 +4,8 @@ Whatever changes a name locks its row first, so two promotions take turns; the s
 revision that it has read. The database itself holds that a name has one champion.
 """
 
+from typing import Any
+
 import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -12,7 +14,8 @@ from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from app.domain.messages import _
 from app.domain.models.registry import Promotion, Registration, Stage, missing_reason
-from app.services import audit, receipts
+from app.domain.webhooks import WebhookEvent
+from app.services import audit, receipts, webhooks
 from app.services.signing import sign, signing_key
 from app.settings import Settings
 from app.store.queries import model_exports, registry, runs
@@ -151,6 +154,22 @@ def _move(session: Session, version: ModelVersionRow, stage: Stage, reason: str,
     version.changes.append(StageChangeRow(before=before, after=stage.value, reason=reason, user_id=user_id))
     model.revision += 1
     session.flush()
+    if stage is Stage.CHAMPION:
+        webhooks.tell(session, WebhookEvent.MODEL_PROMOTED, _promoted(version))
+
+
+def _promoted(version: ModelVersionRow) -> dict[str, Any]:
+    change = version.last_change
+    return {
+        "name": version.name,
+        "version": version.number,
+        "export": version.exported_as,
+        "run": version.run_id,
+        "study": version.study_id,
+        "gate": version.gate_name,
+        "by": change.by,
+        "reason": change.reason,
+    }
 
 
 def _receipt(session: Session, settings: Settings, export_id: int) -> str:

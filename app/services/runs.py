@@ -10,7 +10,7 @@ from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import audit, tuning
+from app.services import audit, tuning, webhooks
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies, tags
@@ -41,6 +41,7 @@ def stop(session: Session, bell: Doorbell, run_id: int) -> RunRow:
         if runs.move(session, run_id, RunStatus.QUEUED, RunStatus.CANCELLED, finished_at=at, cancel_requested_at=at):
             events.add(session, run_id, "status", "cancelled while it was queued")
             tuning.trial_ended(session, bell, run)
+            webhooks.run_ended(session, run_id)
             break
         if runs.ask_to_cancel(session, run_id, at):
             events.add(session, run_id, "status", "asked to cancel")

@@ -3,15 +3,19 @@
 from app.domain.accounts.audit import Action
 from app.services import audit
 from app.services.vault import Vault
-from app.store.queries import second_factors
+from app.store.queries import second_factors, webhooks
 from app.store.session import Database
+from app.store.tables import SecondFactorRow, WebhookRow
 
 
 def rotate(db: Database, vault: Vault) -> int:
     """Encrypt every stored secret by the first key. Returns their number. Raises Unavailable, with nothing changed, if
     the key of one is missing."""
     with db.transaction() as session:
-        rows = [*second_factors.everyone(session)]
+        rows: list[SecondFactorRow | WebhookRow] = [
+            *second_factors.everyone(session),
+            *webhooks.all_of_them(session),
+        ]
         for row in rows:
             row.secret = vault.rotate(row.secret)
         audit.record(session, Action.ROTATE_KEY, secrets=len(rows))

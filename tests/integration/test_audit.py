@@ -74,6 +74,10 @@ RECORDED: dict[Action, list[str]] = {
         "/runs/{run_id:int}/exports/{export_id:int}/register",
     ],
     Action.CHANGE_STAGE: ["/api/v1/registry/{name}/versions/{number}/stage", "/registry/{name}"],
+    Action.CREATE_WEBHOOK: ["/webhooks"],
+    Action.TEST_WEBHOOK: ["/webhooks/{webhook_id}/test"],
+    Action.ENABLE_WEBHOOK: ["/webhooks/{webhook_id}/enable"],
+    Action.DELETE_WEBHOOK: ["/webhooks/{webhook_id}/remove"],
     Action.DELETE_EXPORT: ["/api/v1/exports/{export_id}", "/runs/{run_id:int}/exports/{export_id:int}/delete"],
 }
 """By the act that it records, each route that changes something."""

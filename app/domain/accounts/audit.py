@@ -66,6 +66,10 @@ class Action(StrEnum):
     CHANGE_STAGE = "registry.stage"
     CHANGE_SETTINGS = "settings.change"
     ROTATE_KEY = "settings.rotate_key"
+    CREATE_WEBHOOK = "webhook.create"
+    TEST_WEBHOOK = "webhook.test"
+    ENABLE_WEBHOOK = "webhook.enable"
+    DELETE_WEBHOOK = "webhook.delete"
     EXPORT_AUDIT = "audit.export"
 
     @property

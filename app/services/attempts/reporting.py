@@ -24,7 +24,7 @@ from app.domain.runs.job import (
 from app.domain.runs.result import RunResult, to_array
 from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
-from app.services import tuning
+from app.services import tuning, webhooks
 from app.services.attempts.claiming import Attempt, Claim
 from app.services.run_log import PHASES, numbers, weight_deltas_summary
 from app.store.files import run_folder
@@ -258,6 +258,7 @@ def end(
         _release(session, bell, attempt)
         steps.compact(session, attempt.run_id)
         tuning.trial_ended(session, bell, run)
+        webhooks.run_ended(session, attempt.run_id)
     return ended
 
 

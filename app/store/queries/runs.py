@@ -137,6 +137,12 @@ def that_answer(session: Session, writes: bool, base_model_id: int | None = None
     return list(session.scalars(query.order_by(RunRow.id.desc()).limit(limit)))
 
 
+def statuses(session: Session, study_id: int) -> dict[str, int]:
+    """The number of a study's runs in each status; trials do not count."""
+    query = select(RunRow.status, func.count()).where(RunRow.study_id == study_id, RunRow.trial_round.is_(None))
+    return {status: count for status, count in session.execute(query.group_by(RunRow.status))}
+
+
 def set_archived(session: Session, which: Condition, archived: bool) -> int:
     """Archive or unarchive the runs that match a condition and have ended. Returns their number."""
     query = update(RunRow).where(which, RunRow.status.not_in(LIVE)).values(archived=archived)

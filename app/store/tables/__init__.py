@@ -24,6 +24,7 @@ from app.store.tables.study import StudyRow
 from app.store.tables.tag import RunTagRow, StudyTagRow
 from app.store.tables.upload import UploadRow
 from app.store.tables.user import ApiTokenRow, LoginFailuresRow, LoginSessionRow, OneTimeLinkRow, UserRow
+from app.store.tables.webhook import EndedRunRow, WebhookDeliveryRow, WebhookRow
 from app.store.tables.weight_delta import WeightDeltasRow
 from app.store.tables.worker import WorkerRow
 
@@ -37,6 +38,7 @@ __all__ = [
     "CollectionRow",
     "DatasetRow",
     "DeviceRow",
+    "EndedRunRow",
     "EstimateRow",
     "EvaluationRow",
     "FormKeyRow",
@@ -62,6 +64,8 @@ __all__ = [
     "StudyTagRow",
     "UploadRow",
     "UserRow",
+    "WebhookDeliveryRow",
+    "WebhookRow",
     "WeightDeltasRow",
     "WorkerRow",
     "now",

@@ -46,7 +46,7 @@ ACCOUNT = ("/logout", "/account", "/api/v1/me")
 OF_TOKENS = ("/api/v1/me",)
 AUTOMATIC = "Vezna-Automatic"
 """Header of a request that a page sends by itself, which does not count as use of the session."""
-ADMIN = ("/users", "/audit", "/api/v1/audit")
+ADMIN = ("/users", "/audit", "/api/v1/audit", "/webhooks")
 PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
 LAB = ("/lab",)
 CHECK_SECONDS = 15.0

@@ -23,6 +23,7 @@ from app.web.pages.runs import routes as runs
 from app.web.pages.studies import routes as studies
 from app.web.pages.study import flips_routes, report
 from app.web.pages.study import routes as study
+from app.web.pages.webhooks import routes as webhooks
 from app.web.pages.workers import routes as workers
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -43,6 +44,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     run.router,
     run_exports.router,
     registry.router,
+    webhooks.router,
     notes.router,
     deletion.router,  # before the models, whose names may hold slashes
     workers.router,

@@ -57,6 +57,10 @@ TITLES: dict[Action, str] = {
     Action.CHANGE_STAGE: marked("Stage of a model version changed"),
     Action.CHANGE_SETTINGS: marked("Settings changed"),
     Action.ROTATE_KEY: marked("Encryption key replaced"),
+    Action.CREATE_WEBHOOK: marked("Webhook added"),
+    Action.TEST_WEBHOOK: marked("Webhook tested"),
+    Action.ENABLE_WEBHOOK: marked("Webhook enabled"),
+    Action.DELETE_WEBHOOK: marked("Webhook removed"),
     Action.EXPORT_AUDIT: marked("Audit log exported"),
 }
 VIAS = {

@@ -1,0 +1,203 @@
+"""Webhooks: create, tell of events, deliver.
+
+A message is a row that is written in the transaction of its event. The control node sends what is due: it marks an
+attempt in one transaction, sends outside of any, and writes the result in another. If the process is killed in between,
+the message is sent again, so a receiver gets each at least once; `webhook-id` tells it which it has already.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from app.domain.accounts.audit import Action
+from app.domain.errors import VeznaError
+from app.domain.messages import _
+from app.domain.runs.status import RunStatus
+from app.domain.webhooks import RETRY_SECONDS, NewWebhook, WebhookEvent, new_message_id, new_secret, signed_headers
+from app.services import audit
+from app.services.outbound import Outbound
+from app.services.vault import Vault
+from app.settings import Settings
+from app.store.queries import runs, studies, webhooks
+from app.store.session import Database
+from app.store.tables import EndedRunRow, RunRow, WebhookDeliveryRow, WebhookRow, now
+
+log = structlog.get_logger()
+
+SECONDS = 10.0
+"""For a receiver's whole answer; the specification suggests 15 to 30, and one thread sends all."""
+MOST_ANSWER_BYTES = 64 << 10
+AT_ONCE = 20
+CLAIMED = timedelta(minutes=2)
+"""After which an attempt without a result is repeated."""
+KEPT = timedelta(days=30)
+"""Of delivered messages."""
+GONE = 410
+TEST = "webhook.test"
+"""What a test tells of."""
+_MOST_ENDED = 500
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A message that is being sent."""
+
+    delivery_id: int
+    number: int
+    webhook_id: int
+    url: str
+    secret: str
+    """Encrypted."""
+    message_id: str
+    body: bytes
+
+
+def create(session: Session, outbound: Outbound, vault: Vault, new: NewWebhook) -> tuple[WebhookRow, str]:
+    """A webhook and its secret, which is shown once. Raises Invalid for an address that may not be reached."""
+    outbound.require_listed(new.url)
+    secret = new_secret()
+    names = [event.value for event in WebhookEvent if event in new.events]
+    row = WebhookRow(url=new.url, event_names=names, secret=vault.encrypt(secret))
+    session.add(row)
+    session.flush()
+    audit.record(session, Action.CREATE_WEBHOOK, row.id, url=new.url, events=names)
+    return row, secret
+
+
+def delete(session: Session, webhook_id: int) -> None:
+    """Delete a webhook with its messages. Raises NotFound."""
+    row = webhooks.get(session, webhook_id, lock=True)
+    audit.record(session, Action.DELETE_WEBHOOK, row.id, url=row.url)
+    session.delete(row)
+
+
+def enable(session: Session, webhook_id: int) -> int:
+    """Send to a webhook again, all that has waited too; the number of these messages. Raises NotFound."""
+    row = webhooks.get(session, webhook_id, lock=True)
+    row.disabled = ""
+    audit.record(session, Action.ENABLE_WEBHOOK, row.id, url=row.url)
+    return webhooks.retry_at_once(session, webhook_id, now())
+
+
+def disable(session: Session, webhook_id: int, why: str) -> None:
+    """Send nothing to a webhook until it is enabled; its messages wait. Raises NotFound."""
+    webhooks.get(session, webhook_id, lock=True).disabled = why
+
+
+def test(session: Session, webhook_id: int) -> WebhookDeliveryRow:
+    """A message that tells of nothing. Raises NotFound."""
+    row = webhooks.get(session, webhook_id)
+    audit.record(session, Action.TEST_WEBHOOK, row.id, url=row.url)
+    return _add(session, row, TEST, {"webhook": row.id})
+
+
+def tell(session: Session, event: WebhookEvent, data: dict[str, Any]) -> None:
+    """Write a message to each webhook that wants to know of an event; it waits while the webhook is disabled."""
+    for row in webhooks.all_of_them(session):
+        if event.value in row.event_names:
+            _add(session, row, event.value, data)
+
+
+def run_ended(session: Session, run_id: int) -> None:
+    """Note that a run has ended. Messages are made of it later (`tell_of_ended_runs`), when it is known whether the
+    other runs of its study have ended too."""
+    if webhooks.any_exists(session):
+        session.add(EndedRunRow(run_id=run_id))
+
+
+def tell_of_ended_runs(session: Session) -> None:
+    """Make messages of the runs that have ended."""
+    ended = [runs.find(session, run_id) for run_id in webhooks.take_ended_runs(session, limit=_MOST_ENDED)]
+    present = [run for run in ended if run is not None]
+    for run in present:
+        if run.status == RunStatus.FAILED:
+            tell(session, WebhookEvent.RUN_FAILED, _failed(run))
+    for study_id in sorted({run.study_id for run in present if run.study_id is not None}):
+        study = studies.get(session, study_id)
+        if not study.tuning and not runs.any_live(session, study_id):
+            counts = runs.statuses(session, study_id)
+            tell(session, WebhookEvent.STUDY_FINISHED, {"study": study_id, "name": study.name, "runs": counts})
+
+
+def send_due(db: Database, outbound: Outbound, settings: Settings) -> int:
+    """Send what is due, a message after the other; the number of attempts. Nothing where no host is listed."""
+    with db.reading() as session:
+        if not webhooks.any_exists(session):
+            return 0
+    db.write(tell_of_ended_runs)
+    if not outbound.enabled:
+        return 0
+    attempts = db.write(_begin)
+    for attempt in attempts:
+        _send(db, outbound, settings, attempt)
+    db.write(lambda session: webhooks.forget(session, now() - KEPT))
+    return len(attempts)
+
+
+def _add(session: Session, row: WebhookRow, event: str, data: dict[str, Any]) -> WebhookDeliveryRow:
+    at = now()
+    body = json.dumps({"type": event, "timestamp": at.isoformat(), "data": data}, ensure_ascii=False)
+    delivery = WebhookDeliveryRow(
+        webhook_id=row.id, message_id=new_message_id(), event=event, body=body, next_at=at, created_at=at
+    )
+    session.add(delivery)
+    session.flush()
+    return delivery
+
+
+def _failed(run: RunRow) -> dict[str, Any]:
+    return {"run": run.id, "study": run.study_id, "arm": run.arm, "seed": run.seed, "failure": run.failure_code}
+
+
+def _begin(session: Session) -> list[Attempt]:
+    """Mark an attempt of each message that is due."""
+    at, attempts = now(), []
+    for delivery, row in webhooks.due(session, at, limit=AT_ONCE):
+        delivery.attempts += 1
+        delivery.next_at = at + CLAIMED
+        attempts.append(
+            Attempt(
+                delivery.id, delivery.attempts, row.id, row.url, row.secret, delivery.message_id, delivery.body.encode()
+            )
+        )
+    return attempts
+
+
+def _send(db: Database, outbound: Outbound, settings: Settings, attempt: Attempt) -> None:
+    status: int | None = None
+    try:
+        secret = Vault(settings).decrypt(attempt.secret)
+        headers = signed_headers(secret, attempt.message_id, int(now().timestamp()), attempt.body)
+        reply = outbound.post(attempt.url, attempt.body, headers, seconds=SECONDS, most_bytes=MOST_ANSWER_BYTES)
+        status = reply.status
+        why = "" if reply.succeeded else str(_("It answered %(status)s.", status=status))
+    except VeznaError as error:
+        why = str(error.message)
+    db.write(lambda session: _ended(session, attempt, status, why))
+    log.info("webhook", id=attempt.webhook_id, message=attempt.message_id, status=status, attempt=attempt.number)
+
+
+def _ended(session: Session, attempt: Attempt, status: int | None, why: str) -> None:
+    at = now()
+    result: dict[str, object] = {"last_status": status, "message": why}
+    if not why:
+        webhooks.write(session, attempt.delivery_id, attempt.number, next_at=None, delivered_at=at, **result)
+        return
+    exhausted = attempt.number > len(RETRY_SECONDS)
+    if webhooks.write(session, attempt.delivery_id, attempt.number, next_at=_next(at, attempt.number), **result) and (
+        exhausted or status == GONE
+    ):
+        row = webhooks.get(session, attempt.webhook_id, lock=True)
+        row.disabled = str(
+            _("It answered 410 Gone, so nothing is sent any more.")
+            if status == GONE
+            else _("A message failed %(times)s times; the last time: %(why)s", times=attempt.number, why=why)
+        )
+
+
+def _next(at: datetime, number: int) -> datetime:
+    return at + timedelta(seconds=RETRY_SECONDS[min(number, len(RETRY_SECONDS)) - 1])

@@ -1,0 +1,257 @@
+"""Webhooks on SQLite and PostgreSQL: messages of events, signatures, retries, and what a killed process leaves."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import SecretStr
+from sqlalchemy import update
+
+from app.domain.comparison.export_gate import GateOutcome
+from app.domain.errors import Invalid
+from app.domain.failures import FailureCode
+from app.domain.models.exports import ExportFormat
+from app.domain.models.registry import Registration
+from app.domain.runs.status import RunStatus
+from app.domain.webhooks import RETRY_SECONDS, NewWebhook, WebhookEvent, signed_headers
+from app.services import attempts, registry, stored_secrets, webhooks
+from app.services import runs as run_service
+from app.services.outbound import Outbound
+from app.services.vault import Vault
+from app.settings import Settings
+from app.store.queries import runs
+from app.store.queries import webhooks as queries
+from app.store.session import Database
+from app.store.tables import WebhookDeliveryRow, WebhookRow, now
+from tests import filled_exports
+from tests.factories import LORA, seed_study
+from tests.fakes import SilentBell
+from tests.integration.test_outbound import Server, answer, serving
+
+EVERY = list(WebhookEvent)
+Act = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Receiver:
+    """A server that answers with the statuses in turn, the last one again and again, and verifies each message."""
+
+    def __init__(self) -> None:
+        self.statuses, self.secret = [204], ""
+        self.got: list[tuple[str, dict[str, object]]] = []
+
+    def act(self, handler: BaseHTTPRequestHandler) -> None:
+        assert isinstance(handler.server, Server)
+        body, headers = handler.server.seen[-1][2], handler.headers
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        key = base64.b64decode(self.secret.removeprefix("whsec_"))
+        expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+        assert headers["webhook-signature"] == f"v1,{expected}"
+        self.got.append((headers["webhook-id"], json.loads(body)))
+        status = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        answer(b"", status)(handler)
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[Receiver, str]]:
+    """A receiver and its address."""
+    found = Receiver()
+    with serving(found.act) as server:
+        yield found, f"http://127.0.0.1:{server.server_address[1]}/hook"
+
+
+class Site:
+    """An installation with a webhook."""
+
+    def __init__(self, database: Database, settings: Settings, receiver: Receiver, url: str) -> None:
+        self.database, self.receiver = database, receiver
+        hosts = [url.split("/")[2], "127.0.0.1"]
+        self.settings = settings.model_copy(update={"outbound_hosts": hosts})
+        self.outbound = Outbound(self.settings)
+        with database.transaction() as session:
+            vault = Vault(self.settings)
+            row, receiver.secret = webhooks.create(session, self.outbound, vault, NewWebhook(url=url, events=EVERY))
+            self.id = row.id
+            assert receiver.secret not in row.secret
+
+    def send(self) -> int:
+        return webhooks.send_due(self.database, self.outbound, self.settings)
+
+    def later(self) -> None:
+        """Let the time of every message come."""
+        with self.database.transaction() as session:
+            waiting = WebhookDeliveryRow.next_at.is_not(None)
+            session.execute(update(WebhookDeliveryRow).where(waiting).values(next_at=now() - timedelta(seconds=1)))
+
+    def test(self) -> str:
+        with self.database.transaction() as session:
+            return webhooks.test(session, self.id).message_id
+
+    @property
+    def row(self) -> WebhookRow:
+        with self.database.reading() as session:
+            return queries.get(session, self.id)
+
+    @property
+    def message(self) -> WebhookDeliveryRow:
+        with self.database.reading() as session:
+            return queries.latest(session, limit=1)[0]
+
+
+@pytest.fixture
+def site(database: Database, settings: Settings, receiver: tuple[Receiver, str]) -> Site:
+    return Site(database, settings, *receiver)
+
+
+def test_a_signature_is_that_of_the_specification() -> None:
+    """The example of standard-webhooks, spec/standard-webhooks.md and its libraries' tests."""
+    headers = signed_headers(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+    )
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_a_promotion_is_told_in_the_transaction_that_promotes(site: Site) -> None:
+    with site.database.transaction() as session:
+        study = seed_study(session, arms=(LORA,), seeds=(0,))
+        [run] = runs.of_study(session, study)
+        gate = filled_exports.gate(GateOutcome.PASS, 0.0, 0.003)
+        export = filled_exports.add(session, run.id, ExportFormat.ADAPTER, "succeeded", gate)
+    with pytest.raises(RuntimeError), site.database.transaction() as session:
+        registry.register(session, site.settings, "m", Registration(export=export, stage="champion"), None)
+        raise RuntimeError
+    assert site.send() == 0
+    with site.database.transaction() as session:
+        registry.register(session, site.settings, "m", Registration(export=export, stage="champion"), None)
+    assert (site.send(), site.send()) == (1, 0)
+    [(message, body)] = site.receiver.got
+    assert message.startswith("msg_") and body["type"] == "model.promoted"
+    assert body["data"] == {
+        "name": "m",
+        "version": 1,
+        "export": export,
+        "run": run.id,
+        "study": study,
+        "gate": "pass",
+        "by": "",
+        "reason": "",
+    }
+    assert site.message.delivered_at is not None
+
+
+def test_the_last_run_of_a_study_tells_that_it_has_finished(site: Site, bell: SilentBell) -> None:
+    states = {"running": [(LORA.title, 0)], "queued": [(LORA.title, 1), (LORA.title, 2)]}
+    with site.database.transaction() as session:
+        study = seed_study(session, arms=(LORA,), **states)  # type: ignore[arg-type]
+        first, second, third = (run.id for run in runs.of_study(session, study))
+    with site.database.transaction() as session:
+        failing = runs.get(session, first)
+        attempt = attempts.Attempt(first, failing.epoch, failing.worker or "")
+        values = {"failure_code": FailureCode.DIVERGED.value, "failure_message": "the loss is NaN"}
+        assert attempts.end(session, bell, attempt, RunStatus.FAILED, **values)
+        run_service.cancel(session, bell, second)
+    site.send()
+    assert [body["type"] for _id, body in site.receiver.got] == ["run.failed"]
+    assert site.receiver.got[0][1]["data"] == {
+        "run": first,
+        "study": study,
+        "arm": LORA.title,
+        "seed": 0,
+        "failure": "diverged",
+    }
+    with site.database.transaction() as session:
+        run_service.cancel(session, bell, third)
+    site.send()
+    site.send()
+    assert [body["type"] for _id, body in site.receiver.got] == ["run.failed", "study.finished"]
+    data = site.receiver.got[1][1]["data"]
+    assert isinstance(data, dict) and data["runs"] == {"failed": 1, "cancelled": 2}
+
+
+def test_a_failure_is_repeated_with_the_same_id_and_longer_pauses(site: Site) -> None:
+    site.receiver.statuses = [500, 503, 200]
+    message = site.test()
+    pauses = []
+    for _ in range(3):
+        at = now()
+        assert site.send() == 1
+        if site.message.next_at:
+            pauses.append((site.message.next_at - at).total_seconds())
+            assert site.message.message == f"It answered {site.message.last_status}."
+        site.later()
+    assert [message_id for message_id, _body in site.receiver.got] == [message] * 3
+    assert all(pause >= seconds for pause, seconds in zip(pauses, RETRY_SECONDS[:2], strict=True))
+    assert (site.message.delivered_at is not None, site.message.attempts, site.row.disabled) == (True, 3, "")
+    assert site.send() == 0
+
+
+def test_after_the_last_failure_it_is_disabled_and_nothing_is_lost(site: Site) -> None:
+    site.receiver.statuses = [500]
+    site.test()
+    for _ in range(len(RETRY_SECONDS) + 1):
+        site.later()
+        assert site.send() == 1
+    assert site.row.disabled == f"A message failed {len(RETRY_SECONDS) + 1} times; the last time: It answered 500."
+    second = site.test()
+    site.later()
+    assert site.send() == 0
+    site.receiver.statuses = [200]
+    with site.database.transaction() as session:
+        assert webhooks.enable(session, site.id) == 2
+    assert site.send() == 2
+    assert site.receiver.got[-1][0] == second
+
+
+def test_410_gone_disables_at_once(site: Site) -> None:
+    site.receiver.statuses = [410]
+    site.test()
+    site.send()
+    assert site.row.disabled == "It answered 410 Gone, so nothing is sent any more."
+
+
+def test_an_attempt_whose_process_was_killed_is_repeated(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = site.test()
+
+    def killed(*_args: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(webhooks, "_ended", killed)
+        site.send()
+    assert site.send() == 0, "it may still be under way"
+    site.later()
+    assert site.send() == 1
+    assert [message_id for message_id, _body in site.receiver.got] == [message, message]
+    assert site.message.attempts == 2
+
+
+def test_without_the_key_of_the_secret_the_reason_is_shown(site: Site) -> None:
+    site.test()
+    (site.settings.home / "secrets.key").unlink()
+    site.send()
+    assert "A stored secret cannot be decrypted" in site.message.message and not site.receiver.got
+
+
+def test_secrets_are_encrypted_by_another_key(site: Site) -> None:
+    old, new = (site.settings.home / "secrets.key").read_text(), Fernet.generate_key().decode()
+    both = site.settings.model_copy(update={"encryption_key": SecretStr(f"{new}\n{old}")})
+    assert stored_secrets.rotate(site.database, Vault(both)) == 1
+    site.settings = site.settings.model_copy(update={"encryption_key": SecretStr(new)})
+    site.test()
+    assert site.send() == 1 and len(site.receiver.got) == 1
+
+
+def test_an_unlisted_address_is_refused_and_one_that_is_no_longer_listed_waits(site: Site) -> None:
+    with pytest.raises(Invalid, match=r"Vezna may not reach evil\.example"), site.database.transaction() as session:
+        new = NewWebhook(url="https://evil.example/", events=EVERY)
+        webhooks.create(session, site.outbound, Vault(site.settings), new)
+    site.test()
+    assert webhooks.send_due(site.database, Outbound(Settings(outbound_hosts=[])), site.settings) == 0
+    assert webhooks.send_due(site.database, Outbound(Settings(outbound_hosts=["other.example"])), site.settings) == 1
+    assert "may not reach" in site.message.message and site.message.next_at is not None
+    assert not site.receiver.got
