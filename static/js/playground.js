@@ -3,7 +3,7 @@
   const SURE = [[0.9, ""], [0.5, "q1"], [0.2, "q2"], [0, "q3"]];
   const number = (value, digits) => new Intl.NumberFormat(document.documentElement.lang, {
     minimumFractionDigits: digits, maximumFractionDigits: digits,
-  }).format(value);
+  }).format(value).replace("-", "\u2212");
   const say = (template, values) => template.replace(/\{(\w+)\}/g, (_, name) => values[name]);
   let open = null; // the stream of the page that is shown
 
