@@ -13,6 +13,7 @@ from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import TASKS, MetricName
 from app.services.annotations import Notes
+from app.services.reproductions import Repeated
 from app.services.runs import RunView
 from app.store.tables import ArtifactRow, EvaluationRow, RunRow
 from app.web.figures.figure import Drawn
@@ -116,6 +117,8 @@ class RunPage:
     weight_deltas: WeightDeltas | None
     fit: RunFit
     exports: RunExports
+    reproductions: Sequence[Repeated] = ()
+    """Runs that repeat this one."""
 
     @property
     def run(self) -> RunRow:

@@ -11,14 +11,16 @@ from app.domain.failures import Failure, FailureCode
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import annotations
+from app.services import annotations, reproductions
 from app.services import runs as run_service
 from app.services.learning import run_learning
+from app.services.reproductions import Repeated
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.settings import Settings
 from app.store.queries import collections, evaluations, runs, weight_deltas
 from app.store.session import Database
+from app.store.tables import RunRow
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Drawn, drawn
 from app.web.figures.run import RunData, run_figure, run_figures
@@ -148,7 +150,14 @@ def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[st
         weight_deltas=deltas,
         fit=fit,
         exports=RunExports.of(at.session, run_id),
+        reproductions=_repeated(at.session, run),
     )
+
+
+def _repeated(session: Session, run: RunRow) -> list[Repeated]:
+    """The runs that repeat a run; none of one that has no score on the test split."""
+    scored = run.status == RunStatus.SUCCEEDED and run.trial_round is None
+    return reproductions.of_run(session, run.id) if scored else []
 
 
 def _figures(at: Sources, run_id: int) -> dict[str, Drawn]:

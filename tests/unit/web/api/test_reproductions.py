@@ -57,6 +57,8 @@ def test_once_it_has_succeeded_it_is_judged_by_the_arms_seeds(full: TestClient, 
         arm = session.scalars(select(RunRow).where(RunRow.study_id == first.study_id, RunRow.arm == first.arm)).all()
         known, score = [run.score for run in arm], first.score
     [listed] = full.get(ADDRESS).json()
+    section = full.get(f"/runs/{SUCCEEDED}").text.partition('id="reproductions"')[2].partition("</section>")[0]
+    assert f'href="/runs/{again}"' in section and "3 seeds predict" in section
     result = listed["result"]
     assert (result["seeds"], result["score"]) == (3, score)
     mean, sd = np.mean(known), np.std(known, ddof=1)

@@ -1,0 +1,39 @@
+"""Runs that were trained again, in words."""
+
+from app.domain.comparison.reproduction import Reproduction, ReproductionOutcome
+from app.web.format import NBSP, percent, plus_minus, points
+from app.web.i18n import gettext as _
+from app.web.i18n import marked, ngettext
+
+OUTCOMES: dict[ReproductionOutcome, str] = {
+    ReproductionOutcome.IDENTICAL: marked("identical: every test item has the same score"),
+    ReproductionOutcome.WITHIN: marked("reproduced: within what another seed changes"),
+    ReproductionOutcome.OUTSIDE: marked("not reproduced: the seed alone does not explain the difference"),
+    ReproductionOutcome.UNKNOWN: marked("not known: a single seed does not say what another seed changes"),
+}
+
+
+def reproduction_outcome(result: Reproduction) -> str:
+    """The outcome with its meaning."""
+    return _(OUTCOMES[result.outcome])
+
+
+def reproduction_difference(result: Reproduction) -> str:
+    """`−0.2 ± 0.4`, in points."""
+    return f"{points(result.delta)}{NBSP}{plus_minus(result.half_width)}"
+
+
+def reproduction_interval(result: Reproduction) -> str:
+    """Where the score of another seed would lie; empty with one seed."""
+    if result.low is None:
+        return ""
+    return ngettext(
+        "%(num)s seed predicts %(low)s to %(high)s",
+        "%(num)s seeds predict %(low)s to %(high)s",
+        result.seeds,
+        low=percent(result.low),
+        high=percent(result.high),
+    )
+
+
+FILTERS = (reproduction_outcome, reproduction_difference, reproduction_interval)
