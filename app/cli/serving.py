@@ -41,7 +41,7 @@ def serve(
             raise Invalid(f"Run {classifier.run.id} classifies texts. Use: vezna predict {classifier.run.id} FILE")
         model = base_models.by_id(session, found[0].run.base_model_id)
     database.dispose()
-    source = model.location if model and model.source != "sample" else found[0].run.spec.base_model
+    source = model.location if model and model.source != "sample" else ""
     names = [found[0].run.spec.base_model, *(f"run-{one.run.id}" for one in found)]
     where = f"[{host}]" if ":" in host else host
     say(f"OpenAI-compatible endpoint: http://{where}:{port}/v1, models {', '.join(names)}", wrap=False)
@@ -58,9 +58,11 @@ def serve(
 
 
 def larger(found: list[Answerer], base: str) -> list[str]:
-    """Commands that serve the same models for larger loads."""
+    """Commands that serve the same models for larger loads. `base`: hub id or directory of the base model; empty for a
+    packaged one, which no other server finds, so that its runs are merged."""
     lines: list[str] = []
-    adapters = [one for one in found if one.task == "causal-lm" and one.run.spec.method.facts.kind in ADAPTERS]
+    causal = [one for one in found if one.task == "causal-lm" and base]
+    adapters = [one for one in causal if one.run.spec.method.facts.kind in ADAPTERS]
     for one in adapters:
         lines += _exported(one, ExportFormat.ADAPTER)
     if adapters:

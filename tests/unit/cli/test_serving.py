@@ -28,6 +28,11 @@ def test_a_full_run_is_served_merged() -> None:
     assert "--format merged-bfloat16" in export and vllm == "vllm serve ./run-5"
 
 
+def test_an_adapter_of_a_packaged_model_is_served_merged() -> None:
+    export, vllm = larger([answerer(5, LoraSpec(r=4))], "")
+    assert "--format merged-bfloat16" in export and vllm == "vllm serve ./run-5"
+
+
 @pytest.mark.parametrize("method", [PromptSpec(num_virtual_tokens=4), BottleneckAdapterSpec()])
 def test_what_no_server_loads_is_said(method: MethodSpec) -> None:
     [line] = larger([answerer(6, method)], "org/base")
