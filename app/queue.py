@@ -15,12 +15,13 @@ ESTIMATE = "vezna.estimate"
 READ = "vezna.read"
 PREPARE = "vezna.prepare"
 EXPORT = "vezna.export"
+PUSH = "vezna.push"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 INFER_QUEUE = "infer"
 """No task comes by it: a node that has it, or the control queue, answers requests for inference (`app.exchange`)."""
-QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, EXPORT), CONTROL_QUEUE)
+QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, EXPORT, PUSH), CONTROL_QUEUE)
 
 log = structlog.get_logger()
 

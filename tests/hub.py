@@ -3,8 +3,16 @@
 GET  /api/models/ID[/revision/REV]        what a model is: its commit and its files
 GET  /api/models/ID/tree/COMMIT           its files again
 HEAD, GET  /ID/resolve/COMMIT/FILE        a file, in whole or a range of it
+
+POST /api/repos/create                    a new repository
+POST /api/validate-yaml                   the metadata of a model card
+POST /api/models/ID/preupload/REV         which files are large
+POST /ID.git/info/lfs/objects/batch       which of the large files are to be sent, and where
+PUT  /lfs/SHA256                          a large file
+POST /api/models/ID/commit/REV            a commit
 """
 
+import base64
 import hashlib
 import json
 import re
@@ -22,6 +30,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _API = re.compile(r"/api/models/(?P<id>[^/]+/[^/]+)(/(?P<what>revision|tree)/(?P<revision>[^/?]+))?")
 _FILE = re.compile(r"/(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)")
 _CHUNK = 1 << 14
+_LARGE = (".safetensors", ".gguf", ".onnx")
 
 
 @dataclass
@@ -40,6 +49,16 @@ class Hub:
     """Of a file; to see one on its way."""
     broken: int = 0
     """Answer everything with this status."""
+    writes: dict[str, int] = field(default_factory=dict)
+    """Status of the answer to a write, by the end of its path: `create`, `batch`, `commit`, or to `PUT`."""
+    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """Files of repositories that were written, by id."""
+    garbled: bool = False
+    """Answer writes with something else than JSON."""
+    public: set[str] = field(default_factory=set)
+    """Ids of repositories that everybody sees."""
+    large: dict[str, bytes] = field(default_factory=dict)
+    """Large files by their SHA-256."""
 
     def sent(self, name: str) -> int:
         """How often a file was sent."""
@@ -81,6 +100,69 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(body=True)
 
+    def do_POST(self) -> None:
+        path, sent = self._received()
+        name = path.rpartition("/")[2] if "/commit/" not in path else "commit"
+        if status := self.hub.writes.get(name):
+            return self._refuse(status, "")
+        if path == "/api/repos/create":
+            told = json.loads(sent)
+            ident = f"{told['organization']}/{told['name']}" if told.get("organization") else f"someone/{told['name']}"
+            if ident in self.hub.repositories:
+                return self._json({"error": "You already created it", "url": f"{self.hub.url}/{ident}"}, 409)
+            self.hub.repositories[ident] = {}
+            if not told.get("private") and told.get("visibility") != "private":
+                self.hub.public.add(ident)
+            return self._json({"url": f"{self.hub.url}/{ident}", "name": ident, "id": "1"})
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
+        if "/preupload/" in path:
+            files = json.loads(sent)["files"]
+            modes = [
+                {
+                    "path": f["path"],
+                    "uploadMode": "lfs" if f["path"].endswith(_LARGE) else "regular",
+                    "shouldIgnore": False,
+                }
+                for f in files
+            ]
+            return self._json({"files": modes})
+        if path.endswith("/info/lfs/objects/batch"):
+            objects = json.loads(sent)["objects"]
+            for one in objects:
+                if one["oid"] not in self.hub.large:
+                    one["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{one['oid']}"}}
+            return self._json({"transfer": "basic", "objects": objects})
+        ident = path.removeprefix("/api/models/").partition("/commit/")[0]
+        for line in map(json.loads, sent.splitlines()):
+            value = line["value"]
+            if line["key"] == "file":
+                self.hub.repositories[ident][value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                self.hub.repositories[ident][value["path"]] = self.hub.large[value["oid"]]
+        return self._json({"commitUrl": f"{self.hub.url}/{ident}/commit/{COMMIT}", "commitOid": COMMIT})
+
+    def do_PUT(self) -> None:
+        path, sent = self._received()
+        if status := self.hub.writes.get("PUT"):
+            return self._refuse(status, "")
+        self.hub.large[path.rpartition("/")[2]] = sent
+        return self._json({})
+
+    def _received(self) -> tuple[str, bytes]:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append((self.command, path))
+        self.hub.tokens.add(self.headers.get("authorization", "").removeprefix("Bearer "))
+        return path, self.rfile.read(int(self.headers.get("content-length", 0)))
+
+    def _json(self, answer: Any, status: int = 200) -> None:
+        text = json.dumps(answer).encode() if not self.hub.garbled else b"<html>"
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
@@ -90,6 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
         place = self.hub.models.get(found["id"]) if found else None
         if self.hub.broken:
             return self._refuse(self.hub.broken, "")
+        if found and found.re is _API and found["id"] in self.hub.repositories:
+            ident = found["id"]
+            answer = {"id": ident, "modelId": ident, "private": ident not in self.hub.public, "siblings": []}
+            return self._json({**answer, "sha": COMMIT})
         if found is None or place is None:
             return self._refuse(404, "RepoNotFound")
         if found["revision"] not in (None, "main", "v1", COMMIT):

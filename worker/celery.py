@@ -25,6 +25,7 @@ from app.queue import (
     INFER_QUEUE,
     INSPECT,
     PREPARE,
+    PUSH,
     READ,
     TRAIN,
     TRAIN_QUEUE,
@@ -52,6 +53,7 @@ app.task(tasks.estimate, name=ESTIMATE)
 app.task(tasks.read, name=READ)
 app.task(tasks.prepare, name=PREPARE)
 app.task(tasks.export, name=EXPORT)
+app.task(tasks.push, name=PUSH)
 
 HUNG_SECONDS = 60.0
 _main_process = os.getpid()

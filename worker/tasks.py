@@ -25,6 +25,7 @@ from app.store.session import after_commit
 from worker import device, removal
 from worker.children.host import ChildInterrupted
 from worker.context import Context, process_context
+from worker.exports import push as pushes
 from worker.exports import tasks as exports
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
@@ -121,6 +122,12 @@ def export(export_id: int) -> None:
     """Queue an export of a run's model for the export thread."""
     context = process_context()
     context.exporter.add(partial(exports.export, context, export_id))
+
+
+def push(push_id: int) -> None:
+    """Queue a push to the hub for the export thread."""
+    context = process_context()
+    context.exporter.add(partial(pushes.push, context, push_id))
 
 
 def sweep() -> None:

@@ -12,7 +12,7 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, show
 from app.domain.errors import Invalid
 from app.domain.messages import _
-from app.domain.receipts import RECEIPT_FILE, Envelope, Receipt, Statement
+from app.domain.receipts import RECEIPT_FILE, Envelope, Receipt, Statement, of_the_hub
 from app.services.signing import public_key, verified
 from app.web.format import percent
 from app.web.text.exports import format_title, gate_difference, gate_reason
@@ -61,7 +61,7 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise Invalid(_("%(name)s is no file but a link. Verify a copy that has none.", name=name))
-        if path.is_file():
+        if path.is_file() and not of_the_hub(name):
             yield name, path.open("rb")
 
 

@@ -26,6 +26,13 @@ PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 RECEIPT_TYPE: Final = "urn:vezna:receipt:v1"
 RECEIPT_FILE = "receipt.json"
 """Its name in an export's archive."""
+HUB_FILES = ("README.md", ".gitattributes")
+HUB_FOLDERS = (".cache/huggingface/", ".git/")
+
+
+def of_the_hub(name: str) -> bool:
+    """A file that a download from the hub has beside those of the export: the model card, or the hub's own."""
+    return name in HUB_FILES or name.startswith(HUB_FOLDERS)
 
 
 class _Value(BaseModel):

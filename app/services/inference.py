@@ -18,7 +18,7 @@ from app.domain.models.exports import ExportFormat, merged_bytes
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format, Task
 from app.exchange import Reader
-from app.services.model_exports import saved_weights
+from app.services.export_offers import saved_weights
 from app.services.trained_models import job_of
 from app.store.queries import base_models, datasets, runs
 from app.store.tables import RunRow

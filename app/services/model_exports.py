@@ -9,26 +9,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
 from app.domain.comparison.export_gate import ExportScores, gate
-from app.domain.errors import Conflict, FieldError, Invalid
+from app.domain.errors import Conflict, Invalid
 from app.domain.messages import Message, _
 from app.domain.models.exports import (
     SMALL_FILES_BYTES,
     ExportedFile,
     ExportFormat,
-    merged_bytes,
-    refusal,
     too_large,
 )
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import RunStatus
 from app.queue import EXPORT, Doorbell
 from app.services import audit
+from app.services.export_offers import offers, saved_weights
 from app.services.ingestion import SILENT_SECONDS
 from app.services.trained_models import job_of
 from app.store.files import Files
@@ -49,16 +49,6 @@ from app.store.tables import ArtifactRow, ModelExportRow, RunRow, now
 
 DEFAULT_MARGIN_POINTS = 1.0
 """Of a run that belongs to no study."""
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A format of a run's export."""
-
-    format: ExportFormat
-    weights_bytes: int | None
-    """Size of its weights; None where it is refused."""
-    refused: FieldError | None
 
 
 @dataclass(frozen=True)
@@ -84,25 +74,6 @@ class Claim:
     def whole(self) -> bool:
         """The run saved the whole model."""
         return any(file.kind == "model" for file in self.weights)
-
-
-def offers(session: Session, run: RunRow) -> list[Offer]:
-    """Every format, with its size or why it is refused; none for a run that has saved no weights."""
-    weights = saved_weights(session, run)
-    if not weights or run.imported:
-        return []
-    model = base_models.by_id(session, run.base_model_id)
-    dataset = datasets.by_id(session, run.dataset_id)
-    if model is None or model.facts is None or dataset is None:
-        return []
-    facts = model.facts.task_model(run.spec.task, len(dataset.facts.labels))
-    whole = any(file.kind == "model" for file in weights)
-    offered = []
-    for form in ExportFormat:
-        refused = refusal(form, run.spec.method, facts, whole=whole)
-        size = merged_bytes(facts, form) if form.merged else sum(file.bytes for file in weights)
-        offered.append(Offer(form, None if refused else size, refused))
-    return offered
 
 
 def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: ExportFormat) -> ModelExportRow:
@@ -150,7 +121,7 @@ def refuse_full_disk(files: Files, weights_bytes: int) -> None:
 def begin(session: Session, export_id: int) -> Claim | None:
     """Claim an export. None if it has ended, or a live worker has it."""
     at = clock.now(session)
-    if not model_exports.begin(session, export_id, at, _silent_since(at)):
+    if not model_exports.begin(session, ModelExportRow, export_id, at, silent_since(at)):
         return None
     row = session.get_one(ModelExportRow, export_id, populate_existing=True)
     run = runs.get(session, row.run_id)
@@ -173,7 +144,12 @@ def begin(session: Session, export_id: int) -> Claim | None:
 def progress(session: Session, claim: Claim, share: float) -> bool:
     """A heartbeat, and how far the work is. False if the export was cancelled or deleted, or is another worker's."""
     return model_exports.write(
-        session, claim.export_id, claim.epoch, seen_at=clock.now(session), progress=min(max(share, 0.0), 1.0)
+        session,
+        ModelExportRow,
+        claim.export_id,
+        claim.epoch,
+        seen_at=clock.now(session),
+        progress=min(max(share, 0.0), 1.0),
     )
 
 
@@ -185,10 +161,9 @@ def succeeded(session: Session, claim: Claim, files: Sequence[ExportedFile], sco
     if run is None or run.items_hash != scores.items_hash:
         raise Conflict(_("Run %(run)s has no scores on the test items of this export.", run=run_id))
     result = gate(run.scores.tolist(), scores, margin(session, runs.get(session, run_id)))
-    return model_exports.write(
+    return _write(
         session,
-        claim.export_id,
-        claim.epoch,
+        claim,
         status="succeeded",
         progress=1.0,
         files_json=[file.model_dump() for file in files],
@@ -208,20 +183,22 @@ def margin(session: Session, run: RunRow) -> float:
 def failed(session: Session, claim: Claim, message: str) -> bool:
     """Write why there is no result: a sentence. False as `progress`."""
     message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return model_exports.write(session, claim.export_id, claim.epoch, status="failed", message=message, ended_at=now())
+    return model_exports.write(
+        session, ModelExportRow, claim.export_id, claim.epoch, status="failed", message=message, ended_at=now()
+    )
 
 
 def give_back(session: Session, bell: Doorbell, claim: Claim) -> None:
     """Queue an export again whose worker shuts down; the attempt does not count."""
     values = {"status": "queued", "attempts": ModelExportRow.attempts - 1, "seen_at": None, "progress": 0.0}
-    if model_exports.write(session, claim.export_id, claim.epoch, **values):
+    if _write(session, claim, **values):
         after_commit(session, partial(bell.ring, EXPORT, claim.export_id))
 
 
 def cancel(session: Session, export_id: int) -> ModelExportRow:
     """Cancel an export; its worker stops within seconds. Raises NotFound, and Conflict if it has ended."""
     row = model_exports.get(session, export_id)
-    if not model_exports.cancel(session, export_id, now()):
+    if not model_exports.cancel(session, ModelExportRow, export_id, now()):
         session.refresh(row)
         raise Conflict(_("Export %(id)s has already ended (%(status)s).", id=export_id, status=row.status))
     session.refresh(row)
@@ -243,7 +220,7 @@ def delete(session: Session, files: Files, export_id: int) -> None:
 
 def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:
     """Ring for what waits and whose ring was lost; end what has lost too many workers. The sweep does this."""
-    for row in model_exports.waiting(session, _silent_since(at), rung_before):
+    for row in model_exports.waiting(session, ModelExportRow, silent_since(at), rung_before):
         if row.attempts >= max_attempts:
             row.status, row.ended_at = "failed", now()
             row.message = _(
@@ -255,10 +232,6 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
         after_commit(session, partial(bell.ring, EXPORT, row.id))
 
 
-def saved_weights(session: Session, run: RunRow) -> list[ArtifactRow]:
-    return [file for file in artifacts.of_run(session, run.id) if file.kind in runs.WEIGHTS]
-
-
 def _without_weights(run: RunRow) -> Message:
     if run.imported:
         return _("Run %(run)s was imported, so its weights are elsewhere.", run=run.id)
@@ -267,5 +240,10 @@ def _without_weights(run: RunRow) -> Message:
     return _("Run %(run)s has saved no weights: it is a trial. Export a run of the study.", run=run.id)
 
 
-def _silent_since(at: datetime) -> datetime:
+def _write(session: Session, claim: Claim, **values: Any) -> bool:
+    return model_exports.write(session, ModelExportRow, claim.export_id, claim.epoch, **values)
+
+
+def silent_since(at: datetime) -> datetime:
+    """A live worker has sent a heartbeat since; an older claim may be taken over."""
     return at - timedelta(seconds=SILENT_SECONDS)

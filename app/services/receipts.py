@@ -6,7 +6,7 @@ from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
 from app.domain.receipts import Receipt, ReceiptData, ReceiptModel, Statement
-from app.services.model_exports import saved_weights
+from app.services.export_offers import saved_weights
 from app.store.queries import base_models, datasets, evaluations, model_exports, runs
 
 

@@ -10,7 +10,7 @@ from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.services.datasets import shortest_reference
-from app.services.model_exports import saved_weights
+from app.services.export_offers import saved_weights
 from app.store.queries import datasets, evaluations, runs
 from app.store.tables import RunRow
 

@@ -632,6 +632,11 @@ def test_over_rest_from_the_formats_to_an_archive_whose_checksums_match(
         )
         assert checked.returncode == 0 and checked.stdout.count(": OK") == len(listed["files"]) - 1
         assert (folder / "receipt.json").read_bytes() == api.get(f"/exports/{export_id}/receipt").content
+        every = api.get(f"/runs/{run_id}/exports/archive")
+        assert int(every.headers["content-length"]) == len(every.content)
+        with tarfile.open(fileobj=io.BytesIO(every.content)) as tar:
+            assert {name.partition("/")[0] for name in tar.getnames()} == {folder.name}
+            assert f"{folder.name}/receipt.json" in tar.getnames()
         assert api.post(f"/exports/{export_id}/cancel").status_code == 409
         assert api.delete(f"/exports/{export_id}").status_code == 204
         assert api.get(f"/exports/{export_id}").status_code == 404

@@ -19,7 +19,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from app.domain.comparison.export_gate import ExportScores
 from app.domain.errors import Invalid, VeznaError
 from app.domain.messages import _
-from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportJob, too_large
+from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportJob, disk_bytes, too_large
 from app.domain.runs.job import TrainJob
 from app.services import model_exports
 from app.services.model_exports import Claim
@@ -85,8 +85,8 @@ def _written(
         wanted |= {claim.job.dataset_file: folder / "dataset.parquet"}
         wanted |= {claim.predictions: folder / "predictions.parquet"} if claim.predictions else {}
         for stored, local in wanted.items():
-            _while_reporting(partial(context.files.get, stored, local), report, 0.0)
-        location = _while_reporting(lambda: located(claim.job.model_location, context.settings.home), report, 0.0)
+            while_reporting(partial(context.files.get, stored, local), report, 0.0)
+        location = while_reporting(lambda: located(claim.job.model_location, context.settings.home), report, 0.0)
         job = claim.job.model_copy(
             update={
                 "model_location": location,
@@ -108,7 +108,7 @@ def _written(
         files = [ExportedFile.model_validate(file) for file in answer["files"]]
         for file in files:
             put = partial(_store, context, output / file.name, f"{claim.prefix}/{file.name}")
-            _while_reporting(put, report, STORING)
+            while_reporting(put, report, STORING)
         return files, ExportScores.model_validate(answer["scores"])
 
 
@@ -124,8 +124,8 @@ def _store(context: "Context", file: Path, name: str) -> None:
 def _check_disk(context: "Context", claim: Claim) -> None:
     """Raise Invalid unless there is room for the export in this worker's home, and in the files store."""
     needed, home, store = claim.weights_bytes + SMALL_FILES_BYTES, context.settings.home, context.files.directory
-    here = needed * (2 if store is not None and _same_disk(store, home) else 1)
-    here += sum(file.bytes for file in claim.weights)  # their local copy
+    here = disk_bytes(claim.format, claim.weights_bytes, sum(file.bytes for file in claim.weights))
+    here += needed if store is not None and _same_disk(store, home) else 0
     if not claim.whole and claim.job.model_files:
         here += _to_download(claim.job, home)
     if here > (free := shutil.disk_usage(home).free):
@@ -149,7 +149,7 @@ def _same_disk(one: Path, other: Path) -> bool:
     return first.stat().st_dev == second.stat().st_dev
 
 
-def _while_reporting(work: Callable[[], Result], report: Report, share: float) -> Result:
+def while_reporting(work: Callable[[], Result], report: Report, share: float) -> Result:
     """Do something that may take longer than a heartbeat. Raises WorkCancelled if the claim is no longer valid."""
     done: Future[Result] = Future()
 

@@ -59,6 +59,8 @@ class Action(StrEnum):
     DELETE_COLLECTION = "collection.delete"
     SUBMIT_EXPORT = "export.submit"
     CANCEL_EXPORT = "export.cancel"
+    PUSH_EXPORT = "export.push"
+    CANCEL_PUSH = "push.cancel"
     DELETE_EXPORT = "export.delete"
     DOWNLOAD_EXPORT = "export.download"
     DOWNLOAD_ARTIFACT = "artifact.download"

@@ -127,6 +127,13 @@ def merged_bytes(model: TaskModel, form: ExportFormat) -> int:
     return file_bytes(StoredTensor(p.name, p.shape, form.dtype, bits) for p in model.parameters)
 
 
+def disk_bytes(form: ExportFormat, weights_bytes: int, saved_bytes: int) -> int:
+    """Bytes on the worker's disk while it exports: the export, and a copy of what the run saved; for ONNX also the
+    graph in float32, which is quantized into another file. Missing files of the base model come in addition."""
+    graph = 4 * weights_bytes if form is ExportFormat.ONNX_INT8 else 0
+    return weights_bytes + graph + saved_bytes + SMALL_FILES_BYTES
+
+
 def refusal(form: ExportFormat, method: AnyMethod, model: TaskModel, *, whole: bool) -> FieldError | None:
     """Why a run's result cannot be exported in a format, or None. `whole`: the run saved the whole model."""
     if form is ExportFormat.ADAPTER and whole:

@@ -1,7 +1,7 @@
 """Exports of runs' models, and the claims on them."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
@@ -9,10 +9,14 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.queries.rows import changed, get_row
-from app.store.tables import ModelExportRow
+from app.store.tables import HubPushRow, ModelExportRow, RunRow
 
 LIVE = ("queued", "running")
 """States of an export that has not ended."""
+MOST_MEASURED = 50
+"""Earlier exports from which the time of the next one is predicted."""
+Claimed = TypeVar("Claimed", ModelExportRow, HubPushRow)
+"""Rows that a worker claims: an export, or a push of one."""
 
 
 def get(session: Session, export_id: int, run_id: int | None = None, *, lock: bool = False) -> ModelExportRow:
@@ -30,44 +34,59 @@ def of_run(session: Session, run_id: int) -> list[ModelExportRow]:
     return list(session.scalars(query))
 
 
+def measured_seconds(session: Session, run: RunRow) -> dict[str, list[float]]:
+    """How long exports by format took of runs on a run's base model and data: their last claim, with the gate."""
+    query = (
+        select(ModelExportRow)
+        .join(RunRow, RunRow.id == ModelExportRow.run_id)
+        .where(RunRow.base_model_id == run.base_model_id, RunRow.dataset_id == run.dataset_id)
+        .where(ModelExportRow.status == "succeeded", ModelExportRow.ended_at.is_not(None))
+        .order_by(ModelExportRow.id.desc())
+        .limit(MOST_MEASURED)
+    )
+    seconds: dict[str, list[float]] = {}
+    for row in session.scalars(query):
+        if row.started_at is not None and row.ended_at is not None:
+            seconds.setdefault(row.format, []).append((row.ended_at - row.started_at).total_seconds())
+    return seconds
+
+
 def everyone(session: Session) -> list[ModelExportRow]:
     """Every export."""
     return list(session.scalars(select(ModelExportRow)))
 
 
-def begin(session: Session, export_id: int, at: datetime, silent_since: datetime) -> bool:
-    """Claim an export that no worker has, or whose worker has sent no heartbeat since `silent_since`."""
-    query = update(ModelExportRow).where(ModelExportRow.id == export_id, _waits(silent_since))
+def begin(session: Session, table: type[Claimed], row_id: int, at: datetime, silent_since: datetime) -> bool:
+    """Claim a row that no worker has, or whose worker has sent no heartbeat since `silent_since`."""
+    query = update(table).where(table.id == row_id, _waits(table, silent_since))
     values: dict[str, Any] = {"status": "running", "started_at": at, "seen_at": at, "progress": 0.0}
     return changed(
         session,
-        query.values(epoch=ModelExportRow.epoch + 1, attempts=ModelExportRow.attempts + 1, **values),
+        query.values(epoch=table.epoch + 1, attempts=table.attempts + 1, **values),
     )
 
 
-def write(session: Session, export_id: int, epoch: int, **values: Any) -> bool:
+def write(session: Session, table: type[Claimed], row_id: int, epoch: int, **values: Any) -> bool:
     """Write for a claim, if it is still valid."""
-    query = update(ModelExportRow).where(
-        ModelExportRow.id == export_id, ModelExportRow.epoch == epoch, ModelExportRow.status == "running"
-    )
+    query = update(table).where(table.id == row_id, table.epoch == epoch, table.status == "running")
     return changed(session, query.values(**values))
 
 
-def cancel(session: Session, export_id: int, at: datetime) -> bool:
-    """Cancel an export that has not ended: the next report of its worker finds no claim."""
-    query = update(ModelExportRow).where(ModelExportRow.id == export_id, ModelExportRow.status.in_(LIVE))
+def cancel(session: Session, table: type[Claimed], row_id: int, at: datetime) -> bool:
+    """Cancel what has not ended: the next report of its worker finds no claim."""
+    query = update(table).where(table.id == row_id, table.status.in_(LIVE))
     return changed(session, query.values(status="cancelled", ended_at=at))
 
 
-def waiting(session: Session, silent_since: datetime, rung_before: datetime) -> list[ModelExportRow]:
-    """Exports that no live worker has and whose doorbell has not been rung since `rung_before`. They are locked until
+def waiting(session: Session, table: type[Claimed], silent_since: datetime, rung_before: datetime) -> list[Claimed]:
+    """Rows that no live worker has and whose doorbell has not been rung since `rung_before`. They are locked until
     the transaction ends; one that another transaction is changing is left out."""
-    quiet = ModelExportRow.rung_at.is_(None) | (ModelExportRow.rung_at < rung_before)
-    query = select(ModelExportRow).where(_waits(silent_since), quiet).order_by(ModelExportRow.id)
+    quiet = table.rung_at.is_(None) | (table.rung_at < rung_before)
+    query = select(table).where(_waits(table, silent_since), quiet).order_by(table.id)
     query = query.with_for_update(skip_locked=True).execution_options(populate_existing=True)
     return list(session.scalars(query))
 
 
-def _waits(silent_since: datetime) -> ColumnElement[bool]:
-    lost = (ModelExportRow.status == "running") & (ModelExportRow.seen_at < silent_since)
-    return (ModelExportRow.status == "queued") | lost
+def _waits(table: type[Claimed], silent_since: datetime) -> ColumnElement[bool]:
+    lost = (table.status == "running") & (table.seen_at < silent_since)
+    return (table.status == "queued") | lost

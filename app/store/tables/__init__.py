@@ -12,6 +12,7 @@ from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
 from app.store.tables.form_key import FormKeyRow
+from app.store.tables.hub_push import HubPushRow
 from app.store.tables.idempotency import IdempotencyKeyRow
 from app.store.tables.lab import LabAnswerRow, LabCardRow
 from app.store.tables.model_export import ModelExportRow
@@ -42,6 +43,7 @@ __all__ = [
     "EstimateRow",
     "EvaluationRow",
     "FormKeyRow",
+    "HubPushRow",
     "IdempotencyKeyRow",
     "LabAnswerRow",
     "LabCardRow",

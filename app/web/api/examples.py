@@ -88,6 +88,13 @@ EXPORT: dict[str, Any] = {
     "merged": {"summary": "The whole model in bfloat16", "value": {"format": "merged-bfloat16"}},
     "adapter": {"summary": "The adapter as the run saved it", "value": {"format": "adapter"}},
 }
+PUSH: dict[str, Any] = {
+    "private": {"summary": "A private repository, the default", "value": {"repository": "owner/headlines"}},
+    "public": {
+        "summary": "A public one; the gate of the export is undecided",
+        "value": {"repository": "owner/headlines", "private": False, "reason": "200 more items agreed"},
+    },
+}
 VERSION: dict[str, Any] = {
     "candidate": {"summary": "The next version, for tests", "value": {"export": 3}},
     "champion": {

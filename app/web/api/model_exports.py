@@ -1,6 +1,6 @@
 """Exports of runs' models over REST: formats, submit, progress, cancel, delete, and the files as one archive."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -8,6 +8,7 @@ import structlog
 from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
 from app.domain.comparison.export_gate import ExportGate
@@ -17,10 +18,14 @@ from app.domain.models.exports import ExportedFile, ExportFormat, ExportStatus
 from app.domain.receipts import RECEIPT_FILE, Envelope
 from app.services import audit, receipts
 from app.services import model_exports as service
-from app.services.model_exports import Offer
+from app.services.export_offers import Offer, offers
 from app.services.signing import key_id, public_pem, sign, signing_key
+from app.settings import Settings
 from app.store.archive import archive, archive_bytes
+from app.store.files import Files
 from app.store.queries import model_exports, runs
+from app.store.session import Database
+from app.store.tables import ModelExportRow
 from app.web.api.answer import Answer
 from app.web.api.examples import EXPORT
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
@@ -48,6 +53,10 @@ class ExportFormatOut(BaseModel):
     format: ExportFormat
     weights_bytes: int | None
     """Size of the weights, computed; null where it is refused."""
+    disk_bytes: int | None
+    """On the worker's disk while it exports, without missing files of the base model; null where it is refused."""
+    seconds: float | None
+    """How long it will take with the gate, by earlier exports or the run's clocks; null where nothing is known."""
     refused: str | None
     """What speaks against it, and the remedy."""
 
@@ -55,7 +64,13 @@ class ExportFormatOut(BaseModel):
     def of(cls, offer: Offer) -> Self:
         """From an offer."""
         refused = str(offer.refused.sentence) if offer.refused else None
-        return cls(format=offer.format, weights_bytes=offer.weights_bytes, refused=refused)
+        return cls(
+            format=offer.format,
+            weights_bytes=offer.weights_bytes,
+            disk_bytes=offer.disk_bytes,
+            seconds=offer.seconds,
+            refused=refused,
+        )
 
 
 class ExportOut(Answer):
@@ -94,7 +109,7 @@ class ReceiptKey(BaseModel):
 @router.get("/runs/{run_id}/export-formats", operation_id="listExportFormats", responses=problems(404))
 def formats(session: Reading, run_id: int) -> list[ExportFormatOut]:
     """Every format with its size, or why it is refused; empty for a run that has saved no weights."""
-    return [ExportFormatOut.of(offer) for offer in service.offers(session, runs.get(session, run_id))]
+    return [ExportFormatOut.of(offer) for offer in offers(session, runs.get(session, run_id))]
 
 
 @router.get("/runs/{run_id}/exports", operation_id="listExports", responses=problems(404))
@@ -171,26 +186,50 @@ def download(session: Reading, db: Db, files: Store, settings: Config, export_id
     row = model_exports.get(session, export_id)
     if row.status != "succeeded":
         raise Conflict(_("Export %(id)s is %(status)s, so it has no files.", id=export_id, status=row.status))
-    name, prefix = f"run-{row.run_id}-{row.format}", row.prefix
-    sizes = [(f"{name}/{file.name}", file.bytes) for file in row.files]
-    try:
-        signed = sign(signing_key(settings), receipts.of_export(session, export_id)).encoded
-        sizes.append((f"{name}/{RECEIPT_FILE}", len(signed)))
-    except Unavailable as error:
-        log.warning("an export is downloaded without a receipt", export=export_id, why=error.message)
+    return _archived(session, db, files, settings, [row], f"run-{row.run_id}-{row.format}")
 
-    audit.record_now(db, Action.DOWNLOAD_EXPORT, export_id, run=row.run_id, format=row.format)
+
+@router.get(
+    "/runs/{run_id}/exports/archive",
+    operation_id="downloadExports",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-tar": {}}}, **problems(404, 409)},
+)
+def download_all(session: Reading, db: Db, files: Store, settings: Config, run_id: int) -> StreamingResponse:
+    """All exports of a run that have succeeded, as one tar archive with a folder for each; 409 without any."""
+    runs.get(session, run_id)
+    rows = [row for row in model_exports.of_run(session, run_id) if row.status == "succeeded"]
+    if not rows:
+        raise Conflict(_("Run %(run)s has no export that has succeeded.", run=run_id))
+    return _archived(session, db, files, settings, rows, f"run-{run_id}-exports")
+
+
+def _archived(
+    session: Session, db: Database, files: Files, settings: Settings, rows: Sequence[ModelExportRow], name: str
+) -> StreamingResponse:
+    """An archive of exports, each in a folder of its own, with a receipt if the key can sign."""
+    stored: list[tuple[str, int, str]] = []
+    signed: dict[str, bytes] = {}
+    for row in rows:
+        folder = f"run-{row.run_id}-{row.format}"
+        stored += [(f"{folder}/{file.name}", file.bytes, f"{row.prefix}/{file.name}") for file in row.files]
+        try:
+            receipt = sign(signing_key(settings), receipts.of_export(session, row.id)).encoded
+            signed[f"{folder}/{RECEIPT_FILE}"] = receipt
+            stored.append((f"{folder}/{RECEIPT_FILE}", len(receipt), ""))
+        except Unavailable as error:
+            log.warning("an export is downloaded without a receipt", export=row.id, why=error.message)
+        audit.record_now(db, Action.DOWNLOAD_EXPORT, row.id, run=row.run_id, format=row.format)
 
     def members() -> Iterator[tuple[str, int, Iterator[bytes]]]:
-        for path, size in sizes:
-            file = path.removeprefix(f"{name}/")
-            yield path, size, iter([signed]) if file == RECEIPT_FILE else files.chunks(f"{prefix}/{file}")
+        for path, size, place in stored:
+            yield path, size, files.chunks(place) if place else iter([signed[path]])
 
     return StreamingResponse(
         archive(members()),
         media_type="application/x-tar",
         headers={
-            "content-length": str(archive_bytes(sizes)),
+            "content-length": str(archive_bytes((path, size) for path, size, _place in stored)),
             "content-disposition": f'attachment; filename="{name}.tar"',
             "content-encoding": "identity",  # weights hardly compress, and it would cost the length
         },

@@ -18,6 +18,7 @@ from app.web.pages.playground import routes as playground
 from app.web.pages.recipes import routes as recipes
 from app.web.pages.registry import routes as registry
 from app.web.pages.run import exports as run_exports
+from app.web.pages.run import hub as run_hub
 from app.web.pages.run import routes as run
 from app.web.pages.runs import routes as runs
 from app.web.pages.studies import routes as studies
@@ -43,6 +44,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     compare.router,
     run.router,
     run_exports.router,
+    run_hub.router,
     registry.router,
     webhooks.router,
     notes.router,

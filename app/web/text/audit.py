@@ -50,6 +50,8 @@ TITLES: dict[Action, str] = {
     Action.DELETE_COLLECTION: marked("Collection deleted"),
     Action.SUBMIT_EXPORT: marked("Export submitted"),
     Action.CANCEL_EXPORT: marked("Export cancelled"),
+    Action.PUSH_EXPORT: marked("Export pushed to the hub"),
+    Action.CANCEL_PUSH: marked("Push to the hub cancelled"),
     Action.DELETE_EXPORT: marked("Export deleted"),
     Action.DOWNLOAD_EXPORT: marked("Export downloaded"),
     Action.DOWNLOAD_ARTIFACT: marked("Artifact downloaded"),

@@ -20,7 +20,7 @@ class LateFuture(Future[int]):
 
 def test_work_that_ends_at_the_end_of_a_wait_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "Future", LateFuture)
-    assert tasks._while_reporting(lambda: 7, lambda share: True, 0.5) == 7
+    assert tasks.while_reporting(lambda: 7, lambda share: True, 0.5) == 7
 
 
 def test_its_own_error_is_raised() -> None:
@@ -28,9 +28,9 @@ def test_its_own_error_is_raised() -> None:
         raise TimeoutError("the store is slow")
 
     with pytest.raises(TimeoutError, match="the store is slow"):
-        tasks._while_reporting(late, lambda share: True, 0.5)
+        tasks.while_reporting(late, lambda share: True, 0.5)
 
 
 def test_a_claim_that_is_no_longer_valid_stops_it() -> None:
     with pytest.raises(WorkCancelled):
-        tasks._while_reporting(lambda: 7, lambda share: share < 0.5, 0.5)
+        tasks.while_reporting(lambda: 7, lambda share: share < 0.5, 0.5)

@@ -10,19 +10,20 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.export_gate import ExportGate
 from app.domain.models.exports import ExportFormat
+from app.services import model_cards
 from app.services import model_exports as service
-from app.services.model_exports import Offer
-from app.store.queries import base_models, datasets, model_exports, registry, runs
-from app.store.tables import ModelExportRow, ModelVersionRow, RunRow
+from app.services.export_offers import Offer, offers
+from app.store.queries import model_exports, registry, runs
+from app.store.tables import ModelExportRow, ModelVersionRow
 from app.web.bars import MarginScale
-from app.web.format import file_size
+from app.web.format import duration, file_size
 from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
 from app.web.i18n import gettext as _
 from app.web.templating import Render
 from app.web.text.exports import format_title, gate_difference
+from app.web.text.model_card import described
 from app.web.text.serving import Command, ways_to_use
-from app.web.text.snippets import Export
 
 router = APIRouter(prefix="/runs/{run_id:int}/exports", include_in_schema=False)
 
@@ -51,10 +52,10 @@ class RunExports:
         return cls(
             run_id,
             rows=rows,
-            offers=service.offers(session, run),
+            offers=offers(session, run),
             family="" if run.imported else run.spec.method.facts.family,
             margin=service.margin(session, run),
-            ways={row.id: ways for row in rows if row.status == "succeeded" and (ways := _ways(session, run, row))},
+            ways={row.id: ways for row in rows if row.status == "succeeded" and (ways := _ways(session, row.id))},
             versions=registry.of_exports(session, [row.id for row in rows]),
         )
 
@@ -82,21 +83,22 @@ class RunExports:
         """Formats that can be exported now, with the size of their weights."""
         taken = {row.form for row in self.rows if row.status not in ("failed", "cancelled")}
         return [
-            (offer.format.value, f"{format_title(offer.format)}, {file_size(offer.weights_bytes)}")
+            (offer.format.value, _choice(offer))
             for offer in self.offers
             if offer.format not in taken and not offer.refused
         ]
 
 
-def _ways(session: Session, run: RunRow, row: ModelExportRow) -> list[Command]:
-    model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
-    assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
-    hub = model.source == "hub"
-    facts, positions = dataset.facts, model.facts.max_positions if model.facts else None
-    folder, place = f"run-{run.id}-{row.format}", model.location if hub else f"path/to/{model.name}"
-    return ways_to_use(
-        Export(row.form, run.spec, folder, place, model.pinned if hub else "", facts.labels, facts.format, positions)
-    )
+def _choice(offer: Offer) -> str:
+    """`GGUF Q8_0, 137 MiB, about 2 min`."""
+    choice = f"{format_title(offer.format)}, {file_size(offer.weights_bytes)}"
+    if offer.seconds is None:
+        return choice
+    return _("%(choice)s, about %(time)s", choice=choice, time=duration(offer.seconds))
+
+
+def _ways(session: Session, export_id: int) -> list[Command]:
+    return ways_to_use(described(model_cards.of_export(session, export_id)))
 
 
 @router.get("")

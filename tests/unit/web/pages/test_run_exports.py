@@ -28,7 +28,7 @@ def test_a_run_with_weights_offers_every_format_with_its_size(full: TestClient) 
     text = section(full)
     options = dict(re.findall(r'<option value="([\w-]+)"[^>]*>([^<]+)<', text))
     assert options.keys() == {form.value for form in ExportFormat if not form.gguf}, "it is a classifier"
-    assert all(re.search(r", [\d.]+ MiB$", words) for words in options.values())
+    assert all(re.search(r", [\d.]+ MiB, about [\d.]+ \w+$", words) for words in options.values())
     assert "hx-trigger" not in text
     assert text.count("Vezna writes GGUF for language models") == 1, "one reason for seven formats"
     assert section(full, QUEUED) == ""

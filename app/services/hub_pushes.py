@@ -1,0 +1,166 @@
+"""Pushes of exports to the Hugging Face hub: submit, claim, report, cancel.
+
+The database is the queue, as for exports. What is pushed is fixed when it is submitted: the model card that was shown,
+and the receipt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+import structlog
+from sqlalchemy.orm import Session
+
+from app.domain.accounts.audit import Action
+from app.domain.errors import Conflict, Invalid, Unavailable
+from app.domain.messages import _
+from app.domain.models.exports import ExportedFile
+from app.domain.models.hub_push import HubPush, missing_reason
+from app.queue import PUSH, Doorbell
+from app.services import audit, receipts
+from app.services.model_exports import silent_since
+from app.services.signing import sign, signing_key
+from app.settings import Settings
+from app.store.queries import clock, hub_pushes, model_exports, runs
+from app.store.queries import model_exports as claims
+from app.store.session import after_commit
+from app.store.tables import HubPushRow, now
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class PushClaim:
+    """A push that this worker has."""
+
+    push_id: int
+    epoch: int
+    repository: str
+    private: bool
+    card: str
+    receipt: str
+    title: str
+    """Of the commit."""
+    files: Sequence[ExportedFile]
+    prefix: str
+    """Of the files in the files store."""
+
+
+def submit(
+    session: Session,
+    bell: Doorbell,
+    settings: Settings,
+    export_id: int,
+    new: HubPush,
+    card: str,
+    user_id: int | None,
+) -> HubPushRow:
+    """Queue a push of an export with a model card.
+
+    Raises NotFound; Conflict for an export that has not succeeded, or is being pushed there; Invalid for one that has
+    not passed its gate, without a reason.
+    """
+    runs.lock(session, [model_exports.get(session, export_id).run_id])
+    export = model_exports.get(session, export_id)
+    if export.gate is None:
+        raise Conflict(_("Export %(id)s is %(status)s, so it has no files.", id=export_id, status=export.status))
+    if missing := missing_reason(export.gate.outcome, new.reason):
+        raise Invalid.of([missing])
+    for earlier in hub_pushes.of_export(session, export_id):
+        if earlier.repository == new.repository and earlier.status in claims.LIVE:
+            raise Conflict(_("Export %(id)s is being pushed to %(name)s already.", id=export_id, name=new.repository))
+    row = HubPushRow(
+        export_id=export_id,
+        repository=new.repository,
+        private=new.private,
+        reason=new.reason,
+        user_id=user_id,
+        card=card,
+        receipt=_receipt(session, settings, export_id),
+    )
+    row.rung_at = clock.now(session)
+    session.add(row)
+    session.flush()
+    audit.record(
+        session, Action.PUSH_EXPORT, export_id, run=export.run_id, repository=new.repository, reason=new.reason
+    )
+    after_commit(session, partial(bell.ring, PUSH, row.id))
+    return row
+
+
+def begin(session: Session, push_id: int) -> PushClaim | None:
+    """Claim a push. None if it has ended, or a live worker has it."""
+    at = clock.now(session)
+    if not claims.begin(session, HubPushRow, push_id, at, silent_since(at)):
+        return None
+    row = session.get_one(HubPushRow, push_id, populate_existing=True)
+    export = model_exports.get(session, row.export_id)
+    return PushClaim(
+        push_id=row.id,
+        epoch=row.epoch,
+        repository=row.repository,
+        private=row.private,
+        card=row.card,
+        receipt=row.receipt,
+        title=f"Add run {export.run_id} as {export.format}",
+        files=export.files,
+        prefix=export.prefix,
+    )
+
+
+def progress(session: Session, claim: PushClaim, share: float) -> bool:
+    """A heartbeat. False if the push was cancelled, or is another worker's."""
+    return _write(session, claim, seen_at=clock.now(session), progress=min(max(share, 0.0), 1.0))
+
+
+def succeeded(session: Session, claim: PushClaim, commit: str, url: str) -> bool:
+    """Write where the export is now. False as `progress`."""
+    values = {"status": "succeeded", "progress": 1.0, "commit": commit, "url": url}
+    return _write(session, claim, ended_at=now(), **values)
+
+
+def failed(session: Session, claim: PushClaim, message: str) -> bool:
+    """Write why it failed: a sentence. False as `progress`."""
+    return _write(session, claim, status="failed", message=message, ended_at=now())
+
+
+def give_back(session: Session, bell: Doorbell, claim: PushClaim) -> None:
+    """Queue a push again whose worker shuts down; the attempt does not count."""
+    if _write(session, claim, status="queued", attempts=HubPushRow.attempts - 1, seen_at=None, progress=0.0):
+        after_commit(session, partial(bell.ring, PUSH, claim.push_id))
+
+
+def cancel(session: Session, push_id: int) -> HubPushRow:
+    """Cancel a push before its commit; files that were uploaded are in no repository. Raises NotFound, and Conflict if
+    it has ended."""
+    row = hub_pushes.get(session, push_id)
+    if not claims.cancel(session, HubPushRow, push_id, now()):
+        session.refresh(row)
+        raise Conflict(_("Push %(id)s has already ended (%(status)s).", id=push_id, status=row.status))
+    session.refresh(row)
+    audit.record(session, Action.CANCEL_PUSH, push_id, repository=row.repository)
+    return row
+
+
+def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:
+    """Ring for what waits and whose ring was lost; end what has lost too many workers. The sweep does this."""
+    for row in claims.waiting(session, HubPushRow, silent_since(at), rung_before):
+        if row.attempts >= max_attempts:
+            row.status, row.ended_at = "failed", now()
+            row.message = _("Its worker was lost in %(attempts)s attempts. Push it again.", attempts=row.attempts)
+            continue
+        row.rung_at = at
+        after_commit(session, partial(bell.ring, PUSH, row.id))
+
+
+def _receipt(session: Session, settings: Settings, export_id: int) -> str:
+    try:
+        return sign(signing_key(settings), receipts.of_export(session, export_id)).encoded.decode()
+    except Unavailable as error:
+        log.warning("an export is pushed without a receipt", export=export_id, why=error.message)
+        return ""
+
+
+def _write(session: Session, claim: PushClaim, **values: object) -> bool:
+    return claims.write(session, HubPushRow, claim.push_id, claim.epoch, **values)

@@ -1,0 +1,285 @@
+"""Model cards, and pushes of exports to a hub on this machine, on SQLite and on PostgreSQL."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from huggingface_hub import ModelCard, constants
+from pydantic import SecretStr
+
+from app.cli import receipts as receipts_cli
+from app.domain.errors import Conflict, Invalid
+from app.domain.models.hub_push import HubPush
+from app.main import create_app
+from app.queue import PUSH
+from app.services import hub_pushes, model_cards
+from app.services.sweep import sweep
+from app.settings import Settings
+from app.store.queries import hub_pushes as queries
+from app.store.queries import model_exports
+from app.store.tables import HubPushRow, ModelExportRow
+from app.web.text.model_card import model_card
+from tests import hub as small_hub
+from tests.forms import form_headers
+from tests.integration.test_model_exports import (  # noqa: F401 fixtures
+    MERGED,
+    run_id,
+    saved,
+    submit,
+    worker,
+)
+from worker.context import Context
+from worker.exports import push, tasks
+
+REPOSITORY = "someone/words"
+TOKEN = "hf_" + "a" * 34
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[small_hub.Hub]:
+    """A hub without models that takes what is pushed."""
+    with small_hub.serving() as found:
+        monkeypatch.setattr(constants, "ENDPOINT", found.url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield found
+
+
+@pytest.fixture
+def pusher(worker: Context) -> Context:  # noqa: F811
+    """A worker with a token of the hub."""
+    return with_token(worker, TOKEN)
+
+
+def with_token(worker: Context, token: str) -> Context:  # noqa: F811
+    return replace(worker, settings=worker.settings.model_copy(update={"hub_token": SecretStr(token)}))
+
+
+@pytest.fixture
+def export_id(worker: Context, run_id: int) -> int:  # noqa: F811
+    """A merged export whose gate has passed."""
+    export = submit(worker, run_id, MERGED)
+    tasks.export(worker, export)
+    with worker.database.transaction() as session:
+        row = model_exports.get(session, export)
+        row.gate_json = {**(row.gate_json or {}), "outcome": "pass"}
+    return export
+
+
+def pushed(pusher: Context, export: int, **changes: object) -> int:
+    new = HubPush.model_validate({"repository": REPOSITORY, **changes})
+    with pusher.database.transaction() as session:
+        card = model_card(model_cards.of_export(session, export), new.repository, new.reason)
+        return hub_pushes.submit(session, pusher.bell, pusher.settings, export, new, card, None).id
+
+
+def row(pusher: Context, push_id: int) -> HubPushRow:
+    with pusher.database.reading() as session:
+        return queries.get(session, push_id)
+
+
+def test_a_push_takes_files_card_and_receipt_to_a_private_repository(
+    pusher: Context,
+    export_id: int,
+    hub: small_hub.Hub,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    push_id = pushed(pusher, export_id)
+    assert (PUSH, push_id) in pusher.bell.rung  # type: ignore[attr-defined]
+    push.push(pusher, push_id)
+    done = row(pusher, push_id)
+    assert (done.status, done.message, done.commit) == ("succeeded", "", small_hub.COMMIT)
+    assert done.url == f"{hub.url}/{REPOSITORY}"
+    files = hub.repositories[REPOSITORY]
+    with pusher.database.reading() as session:
+        export = model_exports.get(session, export_id)
+    assert files.keys() == {file.name for file in export.files} | {"README.md", "receipt.json"}
+    assert REPOSITORY not in hub.public and TOKEN in hub.tokens <= {TOKEN, ""}, "files go to signed addresses"
+    assert files["README.md"].decode() == done.card
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / ".gitattributes").write_text("*.safetensors filter=lfs")
+    key = tmp_path / "installation.pem"
+    with TestClient(create_app(pusher.settings), base_url="http://127.0.0.1/api/v1") as api:
+        key.write_text(api.get("/receipt-key").json()["pem"])
+    receipts_cli.verify(folder, [key])
+    assert "The signature is valid" in capsys.readouterr().out
+
+
+def test_the_hub_reads_the_metadata_of_the_card(pusher: Context, export_id: int) -> None:
+    with pusher.database.reading() as session:
+        facts = model_cards.of_export(session, export_id)
+        text = model_card(facts, REPOSITORY)
+    card = ModelCard(text)
+    [result] = card.data.eval_results
+    assert (card.data.model_name, card.data.pipeline_tag) == ("words", "text-classification")
+    assert (result.metric_type, result.metric_value) == ("accuracy", pytest.approx(facts.gate.score, abs=1e-6))
+    assert result.dataset_name == facts.dataset.reference
+    assert yaml.safe_load(card.data.to_yaml())["library_name"] == "transformers"
+    for part in ("95 % interval over items; seeds", "Peak memory", "wall time", "## Limitations", "receipt.json",
+                 f'from_pretrained("{REPOSITORY}"', "| `learning_rate` |", "trained with one seed"):  # fmt: skip
+        assert part in card.text, part
+
+
+def test_what_has_arrived_is_not_sent_again(pusher: Context, export_id: int, hub: small_hub.Hub) -> None:
+    hub.writes["commit"] = 500
+    first = pushed(pusher, export_id)
+    push.push(pusher, first)
+    failed = row(pusher, first)
+    assert failed.status == "failed" and "HTTP 500" in failed.message and "are not sent again" in failed.message
+    assert hub.repositories[REPOSITORY] == {}, "nothing but a whole commit changes a repository"
+    hub.writes.clear()
+    second = pushed(pusher, export_id)
+    push.push(pusher, second)
+    assert row(pusher, second).status == "succeeded"
+    assert sum(method == "PUT" for method, _path in hub.asked) == 1, "one large file, sent once"
+
+
+@pytest.mark.parametrize(
+    ("writes", "why"),
+    [
+        ({"create": 401}, "does not accept the worker's token"),
+        ({"create": 403}, "may not write to someone/words"),
+        ({"batch": 403}, "may not write to someone/words"),
+        ({"commit": 413}, "refuses these files"),
+        ({"PUT": 400}, "refuses these files"),
+    ],
+)
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_hub_that_refuses_is_named(
+    writes: dict[str, int],
+    why: str,
+    pusher: Context,
+    export_id: int,
+    hub: small_hub.Hub,
+) -> None:
+    hub.writes.update(writes)
+    push_id = pushed(pusher, export_id)
+    push.push(pusher, push_id)
+    failed = row(pusher, push_id)
+    assert failed.status == "failed" and why in failed.message
+    assert not hub.repositories.get(REPOSITORY)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_missing_token_a_public_repository_and_no_network_are_named(
+    pusher: Context,
+    export_id: int,
+    hub: small_hub.Hub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub.garbled = True
+    garbled = pushed(pusher, export_id)
+    push.push(pusher, garbled)
+    assert "answer cannot be read" in row(pusher, garbled).message
+    hub.garbled = False
+    hub.repositories[REPOSITORY] = {}
+    hub.public.add(REPOSITORY)
+    public = pushed(pusher, export_id)
+    push.push(pusher, public)
+    assert "is public on the hub" in row(pusher, public).message
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    offline = pushed(pusher, export_id)
+    push.push(pusher, offline)
+    assert "is offline (HF_HUB_OFFLINE)" in row(pusher, offline).message
+    monkeypatch.setattr(push, "_token_of_the_environment", str)
+    without = pushed(pusher, export_id)
+    push.push(with_token(pusher, ""), without)
+    assert "has no token for the hub" in row(pusher, without).message
+
+
+def test_a_cancelled_push_leaves_the_repository_as_it_was(
+    pusher: Context,
+    export_id: int,
+    hub: small_hub.Hub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    push_id = pushed(pusher, export_id)
+    progress = hub_pushes.progress
+
+    def cancel_once_it_uploads(session: object, claim: hub_pushes.PushClaim, share: float) -> bool:
+        if share > push.GATHERED:
+            hub_pushes.cancel(session, push_id)  # type: ignore[arg-type]
+        return progress(session, claim, share)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hub_pushes, "progress", cancel_once_it_uploads)
+    push.push(pusher, push_id)
+    assert row(pusher, push_id).status == "cancelled"
+    assert hub.repositories[REPOSITORY] == {}
+
+
+def test_an_export_that_has_not_passed_needs_a_reason_which_the_card_shows(
+    pusher: Context,
+    export_id: int,
+) -> None:
+    with pusher.database.transaction() as session:
+        export = session.get_one(ModelExportRow, export_id)
+        export.gate_json = {**(export.gate_json or {}), "outcome": "fail"}
+    with pytest.raises(Invalid) as refused:
+        pushed(pusher, export_id)
+    assert [error.path for error in refused.value.fields] == ["reason"]
+    push_id = pushed(pusher, export_id, reason="a demo")
+    assert "because: a demo" in row(pusher, push_id).card
+    with pytest.raises(Conflict, match="is being pushed to someone/words already"):
+        pushed(pusher, export_id, reason="a demo")
+
+
+def test_a_lost_worker_is_noticed(pusher: Context, export_id: int) -> None:
+    push_id = pushed(pusher, export_id)
+    for _attempt in range(pusher.settings.max_attempts):
+        with pusher.database.transaction() as session:
+            assert hub_pushes.begin(session, push_id) is not None
+            assert hub_pushes.begin(session, push_id) is None, "a live worker has it"
+        with pusher.database.transaction() as session:
+            lost = session.get_one(HubPushRow, push_id)
+            lost.seen_at = lost.rung_at = lost.created_at.replace(year=2020)
+    with pusher.database.transaction() as session:
+        sweep(session, pusher.bell, pusher.settings)
+    assert row(pusher, push_id).status == "failed"
+    assert "lost in 3 attempts" in row(pusher, push_id).message
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_over_rest_and_on_the_page(
+    pusher: Context,
+    run_id: int,  # noqa: F811
+    export_id: int,
+    settings: Settings,
+    hub: small_hub.Hub,
+) -> None:
+    app = create_app(settings)
+    app.state.doorbell = pusher.bell
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        card = client.get(f"/api/v1/exports/{export_id}/card", params={"repository": REPOSITORY})
+        assert card.headers["content-type"].startswith("text/markdown") and REPOSITORY in card.text
+        refused = client.post(f"/api/v1/exports/{export_id}/pushes", json={"repository": "no slash"})
+        assert refused.status_code == 422
+        assert json.dumps(refused.json()).count("Use owner/name") >= 1
+        queued = client.post(f"/api/v1/exports/{export_id}/pushes", json={"repository": REPOSITORY})
+        assert (queued.status_code, queued.json()["private"]) == (202, True)
+        push.push(pusher, queued.json()["id"])
+        done = client.get(f"/api/v1/pushes/{queued.json()['id']}", params={"wait": 1}).json()
+        assert (done["status"], done["commit"]) == ("succeeded", small_hub.COMMIT)
+        assert client.post(f"/api/v1/pushes/{done['id']}/cancel").status_code == 409
+        client.headers.update(form_headers(app))
+        address = f"/runs/{run_id}/exports/{export_id}/hub"
+        page = client.get(address).text
+        assert "base_model_relation" not in page and "model-index" in page and "succeeded" in page
+        other = client.post(address, data={"repository": "someone/else", "private": "yes", "action": "card"})
+        assert "someone/else" in other.text and len(client.get(f"/api/v1/exports/{export_id}/pushes").json()) == 1
+        sent = {"repository": "someone/else", "private": "yes", "action": "push", "idempotency_key": "k"}
+        for _click in range(2):
+            answer = client.post(address, data=sent, follow_redirects=False)
+            assert (answer.status_code, answer.headers["location"]) == (303, f"{address}#pushes")
+        _first, second = client.get(f"/api/v1/exports/{export_id}/pushes").json()
+        assert (second["repository"], second["status"]) == ("someone/else", "queued")
+        client.post(f"{address}/{second['id']}/cancel")
+        assert client.get(f"/api/v1/pushes/{second['id']}").json()["status"] == "cancelled"
+        bad = client.post(address, data={"repository": "x", "action": "push"})
+        assert bad.status_code == 422 and "owner/name" in bad.text

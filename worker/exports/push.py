@@ -1,0 +1,91 @@
+"""Push an export to the hub: claim it, gather its files, its card and its receipt, upload them, write the outcome."""
+
+import importlib
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from app.domain.errors import VeznaError
+from app.domain.messages import _
+from app.domain.models.hub_push import CARD_FILE
+from app.domain.receipts import RECEIPT_FILE
+from app.services import hub_pushes
+from app.services.hub_pushes import PushClaim
+from worker import disk
+from worker.children.work import WorkCancelled
+from worker.exports.tasks import LEFT_TO_THE_SWEEP, Report, while_reporting
+from worker.training.workdir import workdir
+
+if TYPE_CHECKING:
+    from worker.context import Context
+
+log = structlog.get_logger()
+
+GATHERED = 0.2
+"""Share of the work that is done when all files are on this machine."""
+
+
+def push(context: "Context", push_id: int) -> None:
+    """Push one export."""
+    write = context.database.write
+    claim = write(lambda session: hub_pushes.begin(session, push_id))
+    if claim is None:
+        return
+
+    def report(share: float) -> bool:
+        return write(partial(hub_pushes.progress, claim=claim, share=share))
+
+    try:
+        pushed = _pushed(context, claim, report)
+        write(partial(hub_pushes.succeeded, claim=claim, commit=pushed.commit, url=pushed.url))
+    except WorkCancelled:
+        write(partial(hub_pushes.give_back, bell=context.bell, claim=claim))
+    except LEFT_TO_THE_SWEEP as error:
+        log.warning("push not complete", push_id=push_id, why=type(error).__name__)
+    except Exception as error:
+        write(partial(hub_pushes.failed, claim=claim, message=_sentence(context, error, push_id)))
+
+
+def _pushed(context: "Context", claim: PushClaim, report: Report) -> Any:
+    """Commit and address. Raises WorkCancelled if the claim is no longer valid."""
+    hub: Any = importlib.import_module("worker.exports.hub")  # not before it is needed: huggingface_hub takes seconds
+    with workdir(context.settings.home) as folder:
+        files = folder / "repository"
+        for file in claim.files:
+            get = partial(context.files.get, f"{claim.prefix}/{file.name}", files / file.name)
+            while_reporting(get, report, 0.0)
+        _write(files / CARD_FILE, claim.card)
+        if claim.receipt:
+            _write(files / RECEIPT_FILE, claim.receipt)
+        shares = [GATHERED]
+
+        def arrived(share: float) -> None:
+            shares.append(GATHERED + (1 - GATHERED) * share)
+            if not report(shares[-1]):
+                raise WorkCancelled
+
+        token = context.settings.hub_token.get_secret_value() or _token_of_the_environment()
+        upload = partial(hub.upload, files, claim.repository, token, claim.title, arrived, private=claim.private)
+        return while_reporting(upload, lambda _share: report(shares[-1]), GATHERED)
+
+
+def _token_of_the_environment() -> str:
+    """`HF_TOKEN`, or the file of a login."""
+    hub: Any = importlib.import_module("huggingface_hub")
+    return hub.get_token() or ""
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def _sentence(context: "Context", error: Exception, push_id: int) -> str:
+    if isinstance(error, VeznaError):
+        return error.message
+    if disk.is_full(error):
+        return disk.full(disk.place(error, context.settings.home), remedy=_("Free some space, and push again.")).message
+    log.error("push failed", exc_info=error, push_id=push_id)
+    return _("The push failed (%(why)s).", why=f"{type(error).__name__}: {error}")
