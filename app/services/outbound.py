@@ -1,4 +1,4 @@
-"""Requests to servers that users name: webhooks, and servers whose answers are checked. Off by default.
+"""Requests to addresses that users name, for webhooks. Off by default.
 
 A user who names an address could have Vezna reach what only its own network reaches (server-side request forgery). So
 
