@@ -10,6 +10,22 @@ from pydantic import SecretStr
 
 from app.domain.validation import field_error
 
+LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
+"""Addresses that only this machine reaches."""
+
+
+def is_safe_url(address: object) -> bool:
+    """Whether an address is https, or of this machine."""
+    if not isinstance(address, str):
+        return False
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    if parts.scheme == "http":
+        return parts.hostname in LOOPBACK_ADDRESSES
+    return parts.scheme == "https" and bool(parts.hostname)
+
 
 def listed(value: object) -> object:
     """A JSON list, or values separated by commas; `[::1]` alone is not JSON."""

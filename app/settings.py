@@ -11,24 +11,31 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from app.domain.accounts.audit import LEAST_DAYS
 from app.domain.errors import Invalid
-from app.setting_values import content, has_password, host_and_port, listed, sentence, with_password
+from app.openid_settings import OpenIdSettings
+from app.setting_values import (
+    LOOPBACK_ADDRESSES,
+    content,
+    has_password,
+    host_and_port,
+    listed,
+    sentence,
+    with_password,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """Names that no other site can take, so a server always answers to them."""
-LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
-"""Addresses that only this machine reaches."""
 
 
-class Settings(BaseSettings):
+class Settings(OpenIdSettings):
     """Every setting, with its default and what it is for."""
 
     model_config = SettingsConfigDict(env_prefix="VEZNA_", env_ignore_empty=True, frozen=True, extra="ignore")

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from app.domain.errors import Invalid
-from app.setting_values import content
-from app.settings import LOOPBACK_ADDRESSES
+from app.setting_values import LOOPBACK_ADDRESSES, content
 
 VARIABLE, FILE_VARIABLE = "VEZNA_TOKEN", "VEZNA_TOKEN_FILE"
 PORTS = {"http": 80, "https": 443}

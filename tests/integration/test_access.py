@@ -23,6 +23,8 @@ PUBLIC = {
     ("GET", "/login"),
     ("POST", "/login"),
     ("POST", "/login/code"),
+    ("GET", "/login/openid"),
+    ("GET", "/login/openid/back"),
     ("GET", "/first-admin/{secret}"),
     ("POST", "/first-admin/{secret}"),
     ("GET", "/password/{secret}"),

@@ -14,7 +14,7 @@ from app.services import audit
 from app.services.accounts import passwords, second_factor, sessions, throttle, tokens
 from app.services.accounts.sessions import Visitor
 from app.services.vault import Vault
-from app.store.queries import api_tokens, login_failures, login_sessions, one_time_links, second_factors, users
+from app.store.queries import api_tokens, login_failures, login_sessions, one_time_links, openid, second_factors, users
 from app.store.session import Database
 from app.store.tables import UserRow, now
 
@@ -118,3 +118,4 @@ def forget(session: Session, at: datetime) -> None:
     api_tokens.forget(session, at - tokens.LISTED)
     login_failures.forget(session, at - throttle.WINDOW)
     second_factors.forget(session, at)
+    openid.forget(session, at)

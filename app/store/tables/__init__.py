@@ -16,6 +16,7 @@ from app.store.tables.hub_push import HubPushRow
 from app.store.tables.idempotency import IdempotencyKeyRow
 from app.store.tables.lab import LabAnswerRow, LabCardRow
 from app.store.tables.model_export import ModelExportRow
+from app.store.tables.openid import ExternalIdentityRow, OpenIdLoginRow
 from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.registry import ModelVersionRow, RegisteredModelRow, StageChangeRow
 from app.store.tables.run import RunRow
@@ -42,6 +43,7 @@ __all__ = [
     "EndedRunRow",
     "EstimateRow",
     "EvaluationRow",
+    "ExternalIdentityRow",
     "FormKeyRow",
     "HubPushRow",
     "IdempotencyKeyRow",
@@ -52,6 +54,7 @@ __all__ = [
     "ModelExportRow",
     "ModelVersionRow",
     "OneTimeLinkRow",
+    "OpenIdLoginRow",
     "PendingLoginRow",
     "RecipeRunRow",
     "RecoveryCodeRow",

@@ -39,7 +39,16 @@ from app.web.http.csrf import session_cookie
 from app.web.http.errors import DATABASE_AWAY, answer_to, database_away, wants_json
 from app.web.http.security import SAFE_METHODS
 
-PUBLIC = ("/livez", "/readyz", "/login", "/login/code", "/api/v1/login", "/api/v1/receipt-key")
+PUBLIC = (
+    "/livez",
+    "/readyz",
+    "/login",
+    "/login/code",
+    "/login/openid",
+    "/login/openid/back",
+    "/api/v1/login",
+    "/api/v1/receipt-key",
+)
 LINKS = ("/first-admin", "/password")
 """What precedes the secret of a link that works once."""
 ACCOUNT = ("/logout", "/account", "/api/v1/me")

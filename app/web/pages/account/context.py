@@ -28,6 +28,8 @@ class LoginPage:
     email: str = ""
     refused: str = ""
     """Why the last attempt failed."""
+    openid: str = ""
+    """Name of the provider of single sign-on; empty where there is none."""
 
 
 @dataclass(frozen=True)

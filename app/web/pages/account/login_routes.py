@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
@@ -18,11 +19,12 @@ from app.domain.messages import _
 from app.services.accounts import links, login, passwords, second_factor, sessions
 from app.services.accounts.first_start import PATH as FIRST_ADMIN
 from app.services.accounts.login import CodeNeeded
+from app.settings import Settings
 from app.store.session import Database
 from app.store.tables import UserRow
 from app.web.forms.errors import validated
 from app.web.http.access import drop_cookie, identity_of, set_cookie, visitor_of
-from app.web.http.dependencies import Db, Secrets
+from app.web.http.dependencies import Config, Db, Secrets
 from app.web.pages.account.accounts import OwnId, WithLogin
 from app.web.pages.account.context import CodePage, LoginPage, PasswordPage
 from app.web.templating import RenderSignedOut
@@ -42,21 +44,32 @@ def own_path(path: str) -> str:
     return path if OWN_PATH.fullmatch(path) else HOME
 
 
+def openid_name(settings: Settings) -> str:
+    """The name of the provider of single sign-on, for people; empty where there is none."""
+    return settings.openid_name or urlsplit(settings.openid_issuer).netloc
+
+
 @router.get("/login")
-def show_login(request: Request, render: RenderSignedOut, next: str = HOME) -> Response:
+def show_login(request: Request, render: RenderSignedOut, settings: Config, next: str = HOME) -> Response:
     """The form; a browser with a session goes on."""
     if identity_of(request.scope) is not None:
         return RedirectResponse(own_path(next), 303)
-    return _uncached(render.page("account/login.html", LoginPage(own_path(next))))
+    return _uncached(render.page("account/login.html", LoginPage(own_path(next), openid=openid_name(settings))))
 
 
 @router.post("/login")
 def log_in(
-    request: Request, db: Db, render: RenderSignedOut, email: Text = "", password: Text = "", next: Text = HOME
+    request: Request,
+    db: Db,
+    render: RenderSignedOut,
+    settings: Config,
+    email: Text = "",
+    password: Text = "",
+    next: Text = HOME,
 ) -> Response:
     """Begin a session, which replaces that of the browser, or show the form again."""
     before = identity_of(request.scope)
-    page = LoginPage(own_path(next), email.strip())
+    page = LoginPage(own_path(next), email.strip(), openid=openid_name(settings))
     try:
         secret = login.log_in(db, email, password, visitor_of(request), before)
     except CodeNeeded as login_waits:

@@ -1,0 +1,63 @@
+"""Settings of single sign-on with OpenID Connect."""
+
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+from app.domain.accounts.policy import Role
+from app.setting_values import is_safe_url, listed
+
+
+class OpenIdSettings(BaseSettings):
+    """The issuer, this server as its client, and the roles that it gives."""
+
+    openid_issuer: str = ""
+    """Issuer of single sign-on (OpenID Connect), such as `https://id.example.org`; empty: there is none."""
+    openid_client_id: str = ""
+    """Client id of this server at the issuer."""
+    openid_client_secret: SecretStr = SecretStr("")
+    """Secret of the client."""
+    openid_name: str = ""
+    """Name of the issuer on the page of the login."""
+    openid_role_claim: str = ""
+    """Claim of the ID token that holds roles or groups, such as `groups` or `realm_access.roles`."""
+    openid_roles: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
+    """Roles by values of the claim: `vezna-admins=admin` (as `model_roots`)."""
+    openid_default_role: Literal["", "viewer", "member"] = ""
+    """Role of a user to whom no value gives one; empty refuses the login."""
+
+    @field_validator("openid_issuer")
+    @classmethod
+    def _issuer_is_safe(cls, issuer: str) -> str:
+        parts = urlsplit(issuer)
+        if issuer and (not is_safe_url(issuer) or parts.query or parts.fragment or parts.username is not None):
+            raise ValueError("this is not the address of an issuer: write https://id.example.org, as it writes itself")
+        return issuer
+
+    @field_validator("openid_roles")
+    @classmethod
+    def _roles_are_known(cls, roles: list[str]) -> list[str]:
+        for pair in roles:
+            if pair.rpartition("=")[2] not in list(Role) or not pair.rpartition("=")[0]:
+                raise ValueError(f"{pair} gives no role: write VALUE=viewer, VALUE=member or VALUE=admin")
+        return roles
+
+    @model_validator(mode="after")
+    def _client_is_complete(self) -> Self:
+        if self.openid_issuer and not (self.openid_client_id and self.openid_client_secret.get_secret_value()):
+            raise ValueError("VEZNA_OPENID_ISSUER needs VEZNA_OPENID_CLIENT_ID and VEZNA_OPENID_CLIENT_SECRET_FILE")
+        if self.openid_roles and not self.openid_role_claim:
+            raise ValueError("VEZNA_OPENID_ROLES needs VEZNA_OPENID_ROLE_CLAIM, which names the claim with the values")
+        return self
+
+    @property
+    def openid_role_values(self) -> list[tuple[str, Role]]:
+        """Values of the claim, each with its role."""
+        return [(pair.rpartition("=")[0], Role(pair.rpartition("=")[2])) for pair in self.openid_roles]
+
+    @property
+    def default_openid_role(self) -> Role | None:
+        """Role of a user to whom no value gives one."""
+        return Role(self.openid_default_role) if self.openid_default_role else None

@@ -1,0 +1,35 @@
+"""Queries of single sign-on."""
+
+from datetime import datetime
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.store.queries.rows import affected
+from app.store.tables import ExternalIdentityRow, OpenIdLoginRow
+
+
+def identity(session: Session, issuer: str, subject: str) -> ExternalIdentityRow | None:
+    """The identity of a provider's user."""
+    return session.get(ExternalIdentityRow, (issuer, subject))
+
+
+def has_identity(session: Session, user_id: int, issuer: str) -> bool:
+    """Whether a user has an identity at a provider."""
+    query = select(ExternalIdentityRow.subject)
+    query = query.where(ExternalIdentityRow.user_id == user_id, ExternalIdentityRow.issuer == issuer)
+    return session.scalars(query.limit(1)).first() is not None
+
+
+def take(session: Session, state_sha256: str, at: datetime) -> OpenIdLoginRow | None:
+    """Take a login that is under way; it is gone then. None if there is none, or it has expired."""
+    row = session.get(OpenIdLoginRow, state_sha256)
+    if row is None or affected(session, delete(OpenIdLoginRow).where(OpenIdLoginRow.state_sha256 == state_sha256)) != 1:
+        return None
+    session.expunge(row)
+    return row if row.expires_at > at else None
+
+
+def forget(session: Session, at: datetime) -> None:
+    """Delete the logins that have expired."""
+    affected(session, delete(OpenIdLoginRow).where(OpenIdLoginRow.expires_at < at))

@@ -1,0 +1,336 @@
+"""Single sign-on against an OpenID Connect server on loopback: only its users get in, and no account is taken."""
+
+import base64
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+from joserfc import jwt
+from joserfc.jwk import OctKey, RSAKey
+from oidc_provider_mock import app as provider_app
+from pydantic import SecretStr
+from sqlalchemy import update
+from werkzeug.serving import make_server
+
+from app.domain.accounts.openid import role_of
+from app.domain.accounts.policy import Role
+from app.domain.errors import Invalid
+from app.services.accounts import second_factor
+from app.services.accounts.openid_provider import Provider as OpenIdProvider
+from app.services.vault import Vault
+from app.settings import Settings, load
+from app.store.queries import users
+from app.store.tables import OpenIdLoginRow, SecondFactorRow, now
+from app.web.http.csrf import SESSION_COOKIE
+from app.web.pages.account.openid_routes import COOKIE
+from tests.accounts import Installation
+
+CLIENT = "vezna"
+Answers = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass
+class Provider:
+    """The server, the requests that it got, and what is changed in its answers to requests for tokens."""
+
+    address: str = ""
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    forge: Answers | None = None
+
+    def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        body = environ["wsgi.input"].read(length)
+        environ["wsgi.input"] = _Read(body)
+        query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
+        form = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
+        self.requests.append({"path": environ["PATH_INFO"], **query, **form})
+        if environ["PATH_INFO"] != "/oauth2/token" or self.forge is None:
+            return self.app(environ, start)
+        content = json.dumps(self.forge(json.loads(b"".join(self.app(environ, lambda *_args: None))))).encode()
+        start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(content)))])
+        return [content]
+
+    def __post_init__(self) -> None:
+        self.app: Any = provider_app(require_nonce=True)
+
+    def user(self, subject: str, **claims: Any) -> None:
+        """Make a user known to the server."""
+        assert httpx2.put(f"{self.address}/users/{subject}", json=claims).status_code == 204
+
+    def last(self, path: str) -> dict[str, Any]:
+        """The last request for a path."""
+        return [request for request in self.requests if request["path"] == path][-1]
+
+
+class _Read:
+    def __init__(self, content: bytes) -> None:
+        self._rest = content
+
+    def read(self, size: int = -1) -> bytes:
+        part = self._rest if size < 0 else self._rest[:size]
+        self._rest = self._rest[len(part) :]
+        return part
+
+    def readline(self, size: int = -1) -> bytes:
+        return self.read(size)
+
+
+@pytest.fixture(scope="module")
+def running(monkeypatch_module: pytest.MonkeyPatch) -> Iterator[Provider]:
+    monkeypatch_module.setenv("AUTHLIB_INSECURE_TRANSPORT", "1")  # of the server, which is on loopback
+    provider = Provider()
+    server = make_server("localhost", 0, provider, threaded=True)  # type: ignore[arg-type]
+    provider.address = f"http://localhost:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield provider
+    server.shutdown()
+    thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture
+def provider(running: Provider) -> Provider:
+    running.forge = None
+    running.requests.clear()
+    return running
+
+
+@pytest.fixture
+def installation(tmp_path: Path, migrated_file: Path, provider: Provider) -> Iterator[Installation]:
+    (tmp_path / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
+    made = Installation(
+        Settings(
+            home=tmp_path,
+            login="required",
+            openid_issuer=provider.address,
+            openid_client_id=CLIENT,
+            openid_client_secret=SecretStr("hidden words of the client"),
+            openid_name="Example ID",
+            openid_role_claim="groups",
+            openid_roles=["vezna-admins=admin", "science=member"],
+        )
+    )
+    yield made
+    made.database.dispose()
+
+
+def confirmed(client: TestClient, subject: str, next: str = "/runs") -> str:
+    """The address to which the provider sends a browser that has logged in there."""
+    begun = client.get("/login/openid", params={"next": next})
+    assert begun.status_code == 303, begun.text
+    answer = httpx2.post(begun.headers["location"], data={"sub": subject})
+    parts = urlsplit(answer.headers["location"])
+    return f"{parts.path}?{parts.query}"
+
+
+def log_in(installation: Installation, subject: str) -> httpx2.Response:
+    client = installation.anonymous()
+    return client.get(confirmed(client, subject))
+
+
+def is_refused(answer: httpx2.Response, words: str = "") -> bool:
+    return (
+        answer.status_code == 422
+        and SESSION_COOKIE not in answer.headers.get("set-cookie", "")
+        and words in answer.text
+    )
+
+
+def user_of(installation: Installation, email: str) -> Any:
+    with installation.database.reading() as session:
+        return users.by_email(session, email)
+
+
+def test_a_new_user_logs_in_with_the_role_of_the_claim(installation: Installation, provider: Provider) -> None:
+    provider.user("u1", email="Nina@Example.org", email_verified=True, name="Nina", groups=["science", "other"])
+    client = installation.anonymous()
+    assert "Log in with Example ID" in client.get("/login?next=/runs").text
+    answer = client.get(confirmed(client, "u1", "/runs?sort=score"))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/runs?sort=score")
+    client.cookies.set(SESSION_COOKIE, answer.cookies[SESSION_COOKIE])
+    me = client.get("/api/v1/me").json()
+    assert (me["email"], me["name"], me["role"]) == ("nina@example.org", "Nina", "member")
+    asked, token = provider.last("/oauth2/authorize"), provider.last("/oauth2/token")
+    digest = hashlib.sha256(token["code_verifier"].encode()).digest()
+    assert asked["code_challenge"] == base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    assert (asked["code_challenge_method"], asked["response_type"]) == ("S256", "code")
+    assert len(asked["state"]) >= 43 and len(asked["nonce"]) >= 43 and asked["state"] != asked["nonce"]
+
+
+def test_the_role_follows_the_claim_at_each_login(installation: Installation, provider: Provider) -> None:
+    provider.user("u2", email="bo@example.org", email_verified=True, groups=["science"])
+    assert log_in(installation, "u2").status_code == 303
+    provider.user("u2", email="bo@example.org", email_verified=True, groups=["vezna-admins"])
+    assert log_in(installation, "u2").status_code == 303
+    assert user_of(installation, "bo@example.org").role is Role.ADMIN
+    provider.user("u2", email="bo@example.org", email_verified=True, groups=[])
+    assert is_refused(log_in(installation, "u2"), "no role in Vezna")
+
+
+@pytest.mark.parametrize("verified", [False, None, "true", 1])
+def test_an_unverified_address_takes_no_account_and_makes_none(
+    installation: Installation, provider: Provider, verified: object
+) -> None:
+    for email in ("admin@example.org", "new@example.org"):
+        provider.user("thief", email=email, email_verified=verified, groups=["vezna-admins"])
+        assert is_refused(log_in(installation, "thief"), "has not verified")
+    assert user_of(installation, "new@example.org") is None
+
+
+def test_a_verified_address_joins_an_account_once(installation: Installation, provider: Provider) -> None:
+    provider.user("first", email="member@example.org", email_verified=True, groups=["science"])
+    provider.user("second", email="member@example.org", email_verified=True, groups=["vezna-admins"])
+    assert log_in(installation, "first").status_code == 303
+    assert is_refused(log_in(installation, "second"), "another identity")
+    assert user_of(installation, "member@example.org").role is Role.MEMBER
+    provider.user("first", email="moved@example.org", email_verified=False, groups=["science"])
+    assert log_in(installation, "first").status_code == 303  # the identity stays, whatever its address is now
+    assert user_of(installation, "moved@example.org") is None
+
+
+def test_a_state_works_once_in_the_browser_that_began(installation: Installation, provider: Provider) -> None:
+    provider.user("u3", email="eve@example.org", email_verified=True, groups=["science"])
+    attacker, victim = installation.anonymous(), installation.anonymous()
+    address = confirmed(attacker, "u3")
+    assert is_refused(victim.get(address))  # else the victim would work in the attacker's account
+    assert is_refused(attacker.get(address.replace("state=", "state=x")))
+    assert attacker.get(address).status_code == 303
+    attacker.cookies.set(COOKIE, parse_qs(urlsplit(address).query)["state"][0], path="/login/openid/back")
+    assert is_refused(attacker.get(address))
+    late = installation.anonymous()
+    address = confirmed(late, "u3")
+    with installation.database.transaction() as session:
+        session.execute(update(OpenIdLoginRow).values(expires_at=now()))
+    assert is_refused(late.get(address))
+
+
+def forged(key: Any, algorithm: str, **changes: Any) -> Answers:
+    """An answer with a token of the same claims but for some, by another key."""
+
+    def forge(answer: dict[str, Any]) -> dict[str, Any]:
+        part = answer["id_token"].split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) | changes
+        if algorithm == "none":
+            head = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
+            body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+            return answer | {"id_token": f"{head}.{body}."}
+        return answer | {"id_token": jwt.encode({"alg": algorithm}, claims, key)}
+
+    return forge
+
+
+@pytest.mark.parametrize("attack", ["other key", "none", "client secret", "no token", "changed"])
+def test_a_token_that_the_provider_did_not_sign_is_refused(
+    installation: Installation, provider: Provider, attack: str
+) -> None:
+    provider.user("u4", email="kim@example.org", email_verified=True, groups=["science"])
+    provider.forge = {
+        "other key": forged(RSAKey.generate_key(2048), "RS256"),
+        "none": forged(None, "none"),
+        "client secret": forged(OctKey.import_key("hidden words of the client"), "HS256"),
+        "no token": lambda answer: {name: value for name, value in answer.items() if name != "id_token"},
+        "changed": lambda answer: answer | {"id_token": answer["id_token"][:-8] + "AAAAAAAA"},
+    }[attack]
+    assert is_refused(log_in(installation, "u4"), "did not confirm")
+    assert user_of(installation, "kim@example.org") is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"nonce": "another"}, {"iss": "https://evil.example"}, {"aud": ["other"]}, {"exp": int(time.time()) - 3600}],
+)
+def test_a_signed_token_of_another_login_client_issuer_or_time_is_refused(
+    installation: Installation, provider: Provider, changes: dict[str, Any]
+) -> None:
+    provider.user("u5", email="lou@example.org", email_verified=True, groups=["science"])
+    with provider.app.test_request_context("/"):
+        provider.app.preprocess_request()
+        from flask import g  # noqa: PLC0415 the server's own key is in its context
+
+        key = RSAKey.import_key(g.oidc_provider_mock_storage.jwk.as_dict(is_private=True))
+    provider.forge = forged(key, "RS256", **changes)
+    assert is_refused(log_in(installation, "u5"), "did not confirm")
+    provider.forge = forged(key, "RS256")
+    assert log_in(installation, "u5").status_code == 303
+
+
+def test_a_second_factor_of_the_account_is_still_needed(installation: Installation, provider: Provider) -> None:
+    own, vault = installation.ids[Role.MEMBER], Vault(installation.settings)
+    with installation.database.transaction() as session:
+        user = users.get(session, own, lock=True)
+        second_factor.begin(session, vault, user)
+        found = session.get(SecondFactorRow, own)
+        assert found is not None
+        found.confirmed_at = now()
+    provider.user("u6", email="member@example.org", email_verified=True, groups=["science"])
+    answer = log_in(installation, "u6")
+    assert answer.status_code == 200 and 'name="waiting"' in answer.text
+    assert SESSION_COOKIE not in answer.headers.get("set-cookie", "")
+
+
+def test_a_disabled_user_and_another_issuer_get_nowhere(installation: Installation, provider: Provider) -> None:
+    provider.user("u7", email="viewer@example.org", email_verified=True, groups=["science"])
+    assert log_in(installation, "u7").status_code == 303
+    with installation.database.transaction() as session:
+        users.get(session, installation.ids[Role.VIEWER], lock=True).disabled = True
+    assert is_refused(log_in(installation, "u7"))
+    client = installation.anonymous()
+    assert is_refused(client.get(confirmed(client, "u7") + "&iss=https://evil.example"))
+
+
+def test_a_provider_that_is_away_or_another_one_is_said(installation: Installation, provider: Provider) -> None:
+    away = installation.settings.model_copy(update={"openid_issuer": "http://127.0.0.1:9"})
+    alias = provider.address.replace("localhost", "127.0.0.1")
+    other = installation.settings.model_copy(update={"openid_issuer": alias})
+    for settings in (away, other):
+        installation.app.state.settings = settings
+        installation.app.state.openid = OpenIdProvider(settings)
+        answer = installation.anonymous().get("/login/openid")
+        assert answer.status_code == 503 and "identity provider" in answer.text
+
+
+def test_a_login_leads_to_no_other_site(installation: Installation, provider: Provider) -> None:
+    provider.user("u8", email="zoe@example.org", email_verified=True, groups=["science"])
+    client = installation.anonymous()
+    assert client.get(confirmed(client, "u8", "//evil.example")).headers["location"] == "/studies"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"VEZNA_OPENID_ISSUER": "http://id.example.org"}, "write https://id.example.org"),
+        ({"VEZNA_OPENID_ISSUER": "https://id.example.org"}, "VEZNA_OPENID_CLIENT_SECRET_FILE"),
+        ({"VEZNA_OPENID_ROLES": "x=owner"}, "x=owner gives no role"),
+        ({"VEZNA_OPENID_ROLES": "x=admin"}, "VEZNA_OPENID_ROLE_CLAIM"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], says: str
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Invalid, match=says):
+        load()
+
+
+def test_a_claim_may_be_one_value_a_list_or_inside_of_others() -> None:
+    roles = [("a", Role.ADMIN), ("v", Role.VIEWER)]
+    assert role_of({"g": ["v", "a", 3]}, "g", roles) is Role.ADMIN
+    assert role_of({"g": "v"}, "g", roles) is Role.VIEWER
+    assert role_of({"r": {"g": ["v"]}}, "r.g", roles) is Role.VIEWER
+    assert role_of({"r": 1}, "r.g", roles) is None
