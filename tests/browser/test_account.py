@@ -126,7 +126,7 @@ def test_a_request_that_no_click_began_is_marked(page: Page) -> None:
     with page.expect_request(lambda request: request.headers.get("hx-request") == "true") as polled:
         page.goto("/models/distilbert-base")  # which waits for its inspection
     assert polled.value.headers.get("vezna-automatic") == "1"
-    page.goto("/runs")
+    page.goto("/studies/1")
     with page.expect_request(lambda request: request.headers.get("hx-request") == "true") as clicked:
         page.locator("th a[hx-get]").first.click()
     assert "vezna-automatic" not in clicked.value.headers

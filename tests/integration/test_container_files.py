@@ -247,6 +247,7 @@ def test_every_documented_setting_reaches_the_processes_that_have_it() -> None:
     chapters = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     fixed = {"VEZNA_HOME", "VEZNA_DATABASE_URL", "VEZNA_BROKER_URL", "VEZNA_MODEL_ROOTS", "VEZNA_HOST", "VEZNA_PORT"}
     fixed |= {"VEZNA_DATABASE_PASSWORD", "VEZNA_BROKER_PASSWORD", "VEZNA_ADMIN_PASSWORD"}
+    fixed |= {"VEZNA_ENCRYPTION_KEY", "VEZNA_OPENID_CLIENT_SECRET"}  # as files
     fixed |= {"VEZNA_LOGIN", "VEZNA_URL", "VEZNA_DEVICE", "VEZNA_HEARTBEAT_FILE", "VEZNA_WORKER_NAME"}
     given = dict.fromkeys(re.findall(r"[A-Z][A-Z_]+", page), "given")
     reached = {name: service["environment"] for name, service in compose(given)["services"].items()}
