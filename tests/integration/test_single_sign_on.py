@@ -45,6 +45,7 @@ class Provider:
     address: str = ""
     requests: list[dict[str, Any]] = field(default_factory=list)
     forge: Answers | None = None
+    forged_path: str = "/oauth2/token"
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Any:
         length = int(environ.get("CONTENT_LENGTH") or 0)
@@ -53,7 +54,7 @@ class Provider:
         query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
         form = {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
         self.requests.append({"path": environ["PATH_INFO"], **query, **form})
-        if environ["PATH_INFO"] != "/oauth2/token" or self.forge is None:
+        if environ["PATH_INFO"] != self.forged_path or self.forge is None:
             return self.app(environ, start)
         content = json.dumps(self.forge(json.loads(b"".join(self.app(environ, lambda *_args: None))))).encode()
         start("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(content)))])
@@ -105,7 +106,7 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture
 def provider(running: Provider) -> Provider:
-    running.forge = None
+    running.forge, running.forged_path = None, "/oauth2/token"
     running.requests.clear()
     return running
 
@@ -293,15 +294,21 @@ def test_a_disabled_user_and_another_issuer_get_nowhere(installation: Installati
     assert is_refused(client.get(confirmed(client, "u7") + "&iss=https://evil.example"))
 
 
-def test_a_provider_that_is_away_or_another_one_is_said(installation: Installation, provider: Provider) -> None:
-    away = installation.settings.model_copy(update={"openid_issuer": "http://127.0.0.1:9"})
-    alias = provider.address.replace("localhost", "127.0.0.1")
-    other = installation.settings.model_copy(update={"openid_issuer": alias})
-    for settings in (away, other):
-        installation.app.state.settings = settings
-        installation.app.state.openid = OpenIdProvider(settings)
-        answer = installation.anonymous().get("/login/openid")
-        assert answer.status_code == 503 and "identity provider" in answer.text
+def test_a_provider_that_is_away_is_said(installation: Installation) -> None:
+    settings = installation.settings.model_copy(update={"openid_issuer": "http://127.0.0.1:9"})
+    installation.app.state.openid = OpenIdProvider(settings)
+    answer = installation.anonymous().get("/login/openid")
+    assert answer.status_code == 503 and "identity provider" in answer.text
+
+
+@pytest.mark.parametrize(
+    "changes", [{"issuer": "https://evil.example"}, {"token_endpoint": "http://evil.example/token"}, {"jwks_uri": 3}]
+)
+def test_a_description_of_another_issuer_or_without_https_is_refused(
+    installation: Installation, provider: Provider, changes: dict[str, Any]
+) -> None:
+    provider.forge, provider.forged_path = lambda answer: answer | changes, "/.well-known/openid-configuration"
+    assert installation.anonymous().get("/login/openid").status_code == 503
 
 
 def test_a_login_leads_to_no_other_site(installation: Installation, provider: Provider) -> None:
