@@ -18,15 +18,7 @@ from sqlalchemy.exc import ArgumentError
 from app.domain.accounts.audit import LEAST_DAYS
 from app.domain.errors import Invalid
 from app.openid_settings import OpenIdSettings
-from app.setting_values import (
-    LOOPBACK_ADDRESSES,
-    content,
-    has_password,
-    host_and_port,
-    listed,
-    sentence,
-    with_password,
-)
+from app.setting_values import LOOPBACK_ADDRESSES, content, has_password, host_and_port, listed, sentence, with_password
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
