@@ -15,9 +15,8 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.domain.accounts.audit import LEAST_DAYS
+from app.account_settings import AccountSettings
 from app.domain.errors import Invalid
-from app.openid_settings import OpenIdSettings
 from app.setting_values import LOOPBACK_ADDRESSES, content, has_password, host_and_port, listed, sentence, with_password
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,7 +26,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """Names that no other site can take, so a server always answers to them."""
 
 
-class Settings(OpenIdSettings):
+class Settings(AccountSettings):
     """Every setting, with its default and what it is for."""
 
     model_config = SettingsConfigDict(env_prefix="VEZNA_", env_ignore_empty=True, frozen=True, extra="ignore")
@@ -63,17 +62,6 @@ class Settings(OpenIdSettings):
     login: Literal["auto", "required", "single-user"] = "auto"
     """Whether requests must be authenticated. `auto`: always, but for `vezna up` and `vezna demo` on a server that only
     this machine can reach; `single-user`: never, which is refused unless only this machine can reach the server."""
-    admin_email: str = ""
-    """E-mail address of the first admin, created at the first start together with `admin_password`; without them the
-    server's log has a link that creates it."""
-    admin_password: SecretStr = SecretStr("")
-    """Password of the first admin."""
-    encryption_key: SecretStr = SecretStr("")
-    """Keys that encrypt stored secrets, one a line; the first encrypts, each decrypts. Empty: `home`/secrets.key."""
-    first_admin_link: bool = True
-    """Whether the server's log has that link. `vezna up` prints it in the terminal instead."""
-    audit_days: int = Field(default=365, ge=LEAST_DAYS, le=36_500)
-    """Days for which the audit log keeps its entries."""
     allowed_hosts: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
     """Further names by which the server may be called; anything else is refused, against DNS rebinding (as
     `model_roots`)."""

@@ -1,4 +1,4 @@
-"""Settings of single sign-on with OpenID Connect."""
+"""Settings of accounts: the first admin, the audit log, stored secrets, and single sign-on with OpenID Connect."""
 
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -6,12 +6,25 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from app.domain.accounts.audit import LEAST_DAYS
 from app.domain.accounts.policy import Role
 from app.setting_values import is_safe_url, listed
 
 
-class OpenIdSettings(BaseSettings):
-    """The issuer, this server as its client, and the roles that it gives."""
+class AccountSettings(BaseSettings):
+    """Settings of accounts, a part of `Settings`."""
+
+    audit_days: int = Field(default=365, ge=LEAST_DAYS, le=36_500)
+    """Days for which the audit log keeps its entries."""
+    admin_email: str = ""
+    """E-mail address of the first admin, created at the first start together with `admin_password`; without them the
+    server's log has a link that creates it."""
+    admin_password: SecretStr = SecretStr("")
+    """Password of the first admin."""
+    encryption_key: SecretStr = SecretStr("")
+    """Keys that encrypt stored secrets, one a line; the first encrypts, each decrypts. Empty: `home`/secrets.key."""
+    first_admin_link: bool = True
+    """Whether the server's log has that link. `vezna up` prints it in the terminal instead."""
 
     openid_issuer: str = ""
     """Issuer of single sign-on (OpenID Connect), such as `https://id.example.org`; empty: there is none."""
