@@ -14,7 +14,8 @@ from app.domain.methods import AnyMethod
 from app.domain.models.exports import ExportFormat
 from app.services import inference
 from app.services.inference import Answerer
-from app.settings import LOOPBACK_ADDRESSES, ROOT, load
+from app.setting_values import LOOPBACK_ADDRESSES
+from app.settings import ROOT, load
 from app.store import migrate
 from app.store.queries import base_models
 from app.store.session import Database

@@ -8,7 +8,7 @@ import uvicorn
 from app.domain.errors import VeznaError
 from app.domain.inference import Subject
 from app.services import inference
-from app.settings import LOOPBACK_ADDRESSES
+from app.setting_values import LOOPBACK_ADDRESSES
 from worker.context import Context, process_context
 from worker.inference.host import Inference
 from worker.serving import server
