@@ -64,7 +64,7 @@ def test_the_worker_image_has_the_ml_libraries_the_sample_the_hubs_data_and_all_
     installed = [value for name, value in Dockerfile().chain("environment-worker") if name == "RUN"]
     [extras] = re.findall(r'"\.\[(.+?)\]"', installed[-1])
     of_methods = {re.findall(r"vezna\[(\w+)\]", facts.remedy)[0] for facts in CAPABILITIES.values()}
-    assert {"s3", "worker", "hub", "sample", "energy"} | of_methods == set(extras.split(","))
+    assert {"s3", "worker", "hub", "sample", "energy", "export"} | of_methods == set(extras.split(","))
 
 
 def test_the_images_environment_is_one_that_the_settings_know() -> None:
