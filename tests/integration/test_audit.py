@@ -69,6 +69,11 @@ RECORDED: dict[Action, list[str]] = {
     Action.DELETE_COLLECTION: ["/api/v1/collections/{collection_id}"],
     Action.SUBMIT_EXPORT: [f"{RUNS}/{{run_id}}/exports", "/runs/{run_id:int}/exports"],
     Action.CANCEL_EXPORT: ["/api/v1/exports/{export_id}/cancel", "/runs/{run_id:int}/exports/{export_id:int}/cancel"],
+    Action.PUSH_EXPORT: ["/api/v1/exports/{export_id}/pushes", "/runs/{run_id:int}/exports/{export_id:int}/hub"],
+    Action.CANCEL_PUSH: [
+        "/api/v1/pushes/{push_id}/cancel",
+        "/runs/{run_id:int}/exports/{export_id:int}/hub/{push_id:int}/cancel",
+    ],
     Action.REGISTER_VERSION: [
         "/api/v1/registry/{name}/versions",
         "/runs/{run_id:int}/exports/{export_id:int}/register",
