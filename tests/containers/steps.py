@@ -1,6 +1,7 @@
 """What an operator does with the compose file: start, submit, lose a worker, stop, scale, back up, restore. The
 commands of backup and restore are those of docs/deployment.md."""
 
+import base64
 import hashlib
 import re
 import secrets
@@ -67,6 +68,8 @@ class Installation:
         (folder / "secrets").mkdir(mode=0o700)
         for password in ("postgres_password", "redis_password"):
             (folder / "secrets" / password).write_text(secrets.token_hex(16) + "\n")
+        key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+        (folder / "secrets" / "encryption_key").write_text(key + "\n")
         self.url = f"http://127.0.0.1:{port}"
         self.api = Client(self.url, "")
 

@@ -24,6 +24,9 @@ from worker import device
 from worker.training.supervisor import LINGER_SECONDS
 
 PASSWORDS = {"postgres_password", "redis_password"}
+KEY = "encryption_key"
+HAVE_KEY = {"migrate", "web", "control"}
+"""What encrypts stored secrets, and what decrypts them."""
 OURS = {"migrate", "web", "worker-cpu", "control", "sample"}
 SERVERS = {"postgres", "redis"}
 
@@ -108,18 +111,28 @@ def test_passwords_are_files_and_no_environment_nor_command_has_one(file: str) -
     """`docker inspect` shows environments and commands, `ps` commands. Without the files nothing starts."""
     given = {"VEZNA_SERVER_ADDRESS": "10.0.0.1", "VEZNA_FILES_URL": "s3://b/p"}
     found = compose(given, ROOT / file)
+    names = PASSWORDS | ({KEY} if HAVE_KEY & set(found["services"]) else set())
     assert {name: secret["file"] for name, secret in found["secrets"].items()} == {
-        name: f"./secrets/{name}" for name in PASSWORDS
+        name: f"./secrets/{name}" for name in names
     }
     for name, service in found["services"].items():
-        files = {value for key, value in service["environment"].items() if key.endswith("_PASSWORD_FILE")}
+        files = {value for key, value in service["environment"].items() if key.endswith("_FILE") and value}
         files |= set(re.findall(r"/run/secrets/\w+", str([service.get("command"), service.get("healthcheck")])))
         assert files == {f"/run/secrets/{secret}" for secret in service["secrets"]} != set(), name
         urls = [value for key, value in service["environment"].items() if key.endswith("_URL")]
         assert not [url for url in urls if urlsplit(url).password], name
         assert not [key for key in service["environment"] if key.endswith(("PASSWORD", "_AUTH"))], name
+        whole = {f"VEZNA_{secret.upper()}" for secret in Settings.secrets() if not secret.endswith("_url")}
+        assert whole.isdisjoint(service["environment"]), name
     assert "*" in (ROOT / "secrets" / ".gitignore").read_text().splitlines()
     assert "!secrets" not in (ROOT / ".dockerignore").read_text().splitlines()
+
+
+def test_what_decrypts_stored_secrets_has_the_key_that_encrypts_them(services: dict[str, Any]) -> None:
+    """Workers, which train what users bring, have none."""
+    keys = {name: services[name]["environment"].get("VEZNA_ENCRYPTION_KEY_FILE") for name in OURS}
+    assert {name: key for name, key in keys.items() if key} == dict.fromkeys(HAVE_KEY, f"/run/secrets/{KEY}")
+    assert {name for name in OURS if KEY in services[name]["secrets"]} == HAVE_KEY
 
 
 def test_a_variable_without_a_default_is_asked_for() -> None:
@@ -247,7 +260,7 @@ def test_every_documented_setting_reaches_the_processes_that_have_it() -> None:
     chapters = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     fixed = {"VEZNA_HOME", "VEZNA_DATABASE_URL", "VEZNA_BROKER_URL", "VEZNA_MODEL_ROOTS", "VEZNA_HOST", "VEZNA_PORT"}
     fixed |= {"VEZNA_DATABASE_PASSWORD", "VEZNA_BROKER_PASSWORD", "VEZNA_ADMIN_PASSWORD"}
-    fixed |= {"VEZNA_ENCRYPTION_KEY", "VEZNA_OPENID_CLIENT_SECRET"}  # as files
+    fixed |= {"VEZNA_ENCRYPTION_KEY", "VEZNA_OPENID_CLIENT_SECRET", "VEZNA_HUB_TOKEN"}  # as files
     fixed |= {"VEZNA_LOGIN", "VEZNA_URL", "VEZNA_DEVICE", "VEZNA_HEARTBEAT_FILE", "VEZNA_WORKER_NAME"}
     given = dict.fromkeys(re.findall(r"[A-Z][A-Z_]+", page), "given")
     reached = {name: service["environment"] for name, service in compose(given)["services"].items()}

@@ -27,6 +27,7 @@ ADMIN, PASSWORD = "admin@example.org", "marked words of the first admin"
 SECRETS = {
     "postgres_password": "marked-password-of-postgres",
     "redis_password": "marked-password-of-redis",
+    "encryption_key": "marked-key-of-stored-secrets-00000000000000=",
     "hub_token": "hf_marked-token-of-the-hub",
     "admin_password": PASSWORD,
 }
