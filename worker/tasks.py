@@ -13,7 +13,7 @@ from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
-from app.services import attempts, models, webhooks
+from app.services import attempts, audit, models, webhooks
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.attempts import Claim
@@ -22,6 +22,7 @@ from app.services.resources import estimates
 from app.store.database_errors import cause
 from app.store.queries import clock, runs, workers
 from app.store.session import after_commit
+from app.store.tables import now
 from worker import device, removal
 from worker.children.host import ChildInterrupted
 from worker.context import Context, process_context
@@ -138,6 +139,7 @@ def sweep() -> None:
         swept = sweeping.sweep(session, context.bell, context.settings)
     say = log.info if swept.rung or swept.requeued or swept.ended else log.debug
     say("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
+    audit.forget(context.database, now(), context.settings.audit_days)
 
 
 def send_webhooks() -> None:

@@ -13,18 +13,27 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from pydantic import SecretStr
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import SERVER, Action, Actor, AuditFilter
+from app.domain.errors import Unavailable
+from app.domain.messages import _
 from app.settings import Settings
+from app.store.database_errors import refused_lock
 from app.store.queries import audit
 from app.store.session import Database
 from app.store.tables import AuditEventRow, UserRow
 from app.store.tables.audit import MAX_SUBJECT_LENGTH
 
+log = structlog.get_logger()
+
 AT_ONCE = 500
 """Entries that an export reads in one transaction."""
+ATTEMPTS = 10
+"""To wait for the transactions that write entries, each of `queries.audit.LOCK_MILLISECONDS`."""
 _acting: ContextVar[Actor] = ContextVar("acting", default=SERVER)
 
 
@@ -91,20 +100,43 @@ class AuditEvent:
 
 
 def entries(db: Database, which: AuditFilter, after: int, limit: int | None = None) -> Iterator[AuditEvent]:
-    """Entries after an id, the oldest first."""
+    """Entries after an id, the oldest first, without those that have a number while one before them may still be
+    committed: an export that is continued misses none. Raises Unavailable."""
+    last = _last_settled(db)
+    return _entries(db, which, after, last, limit)
+
+
+def _last_settled(db: Database) -> int:
+    for _attempt in range(ATTEMPTS):
+        try:
+            with db.reading() as session:
+                return audit.last_settled(session)
+        except OperationalError as error:
+            if not refused_lock(error):
+                raise
+    raise Unavailable(
+        _("A transaction that writes to the audit log has not ended for seconds. Export the log again in a minute.")
+    )
+
+
+def _entries(db: Database, which: AuditFilter, after: int, last: int, limit: int | None) -> Iterator[AuditEvent]:
     while limit is None or limit > 0:
         most = AT_ONCE if limit is None else min(limit, AT_ONCE)
         with db.reading() as session:
-            found = [AuditEvent.of(row) for row in audit.oldest(session, which, after, most)]
+            found = [AuditEvent.of(row) for row in audit.oldest(session, which, after, last, most)]
         yield from found
         if len(found) < most:
             return
         after, limit = found[-1].id, None if limit is None else limit - len(found)
 
 
-def forget(session: Session, at: datetime, days: int) -> None:
-    """Delete the entries that are older than `VEZNA_AUDIT_DAYS`."""
-    audit.forget(session, at - timedelta(days=days))
+def forget(db: Database, at: datetime, days: int) -> None:
+    """Delete the entries that are older than `VEZNA_AUDIT_DAYS` and a day, in a transaction of its own. The database
+    measures their age by its own clock: if it differs by more, nothing is deleted, and that is logged."""
+    try:
+        db.write(lambda session: audit.forget(session, at - timedelta(days=days + 1)))
+    except SQLAlchemyError as error:
+        log.warning("no entry of the audit log was deleted", error=str(error))
 
 
 def record_settings(db: Database, settings: Settings) -> None:

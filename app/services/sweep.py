@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.domain.failures import FAILURES, FailureCode
 from app.domain.runs.status import RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
-from app.services import audit, hub_pushes, ingestion, model_exports, models, tuning
+from app.services import hub_pushes, ingestion, model_exports, models, tuning
 from app.services.accounts import login
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
@@ -56,7 +56,6 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     forget(session)
     idempotency.forget(session, now())
     login.forget(session, now())
-    audit.forget(session, now(), settings.audit_days)
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

@@ -8,6 +8,8 @@ from sqlalchemy import URL
 
 CONFLICTS = ("40P01", "40001")
 """PostgreSQL's codes of a deadlock and of a serialization failure: the same transaction may succeed at once."""
+LOCK_REFUSED = "55P03"
+"""PostgreSQL's code."""
 DISK_FULL = "53100"
 """PostgreSQL's code; SQLite has only its sentence."""
 
@@ -15,6 +17,11 @@ DISK_FULL = "53100"
 def undone(error: Exception) -> bool:
     """Whether the database undid a transaction because of another one, so that it should be repeated."""
     return _code(error) in CONFLICTS
+
+
+def refused_lock(error: Exception) -> bool:
+    """Whether a lock was not given within `lock_timeout`."""
+    return _code(error) == LOCK_REFUSED
 
 
 def disk_full(error: Exception) -> bool:

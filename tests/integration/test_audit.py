@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import DatabaseError
+from structlog.testing import capture_logs
 
-from app.domain.accounts.audit import Action, Actor, AuditFilter
+from app.domain.accounts.audit import LEAST_DAYS, Action, Actor, AuditFilter
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import NewUser
-from app.domain.errors import Conflict, Unauthenticated
+from app.domain.errors import Conflict, Unauthenticated, Unavailable
 from app.services import audit
 from app.services.accounts import login, passwords, users
 from app.services.accounts.sessions import Visitor
@@ -151,11 +152,36 @@ def test_the_database_refuses_to_replace_or_empty_the_log(database: Database) ->
 
 
 def test_the_sweep_deletes_entries_after_the_days_of_the_setting(database: Database) -> None:
-    add(database, days_ago=400)
-    kept = add(database, days_ago=300)
-    with database.transaction() as session:
-        audit.forget(session, now(), days=365)
+    add(database, days_ago=366.1)
+    kept = add(database, days_ago=365.9)
+    audit.forget(database, now(), days=365)
     assert [entry["id"] for entry in entries(database)] == [kept]
+
+
+def test_a_clock_that_differs_from_the_databases_ends_no_sweep(database: Database, tmp_path: Path) -> None:
+    """As many days as the database keeps entries, and a clock that is ahead of it."""
+    kept = add(database, days_ago=29)
+    with capture_logs() as logs:
+        audit.forget(database, now() + timedelta(days=3), days=LEAST_DAYS)
+    assert [line["event"] for line in logs] == ["no entry of the audit log was deleted"]
+    assert [entry["id"] for entry in entries(database)] == [kept]
+
+
+def test_a_continued_export_misses_no_entry_that_is_committed_late(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "ATTEMPTS", 1)
+    first, which = add(database), AuditFilter()
+    if database.engine.dialect.name == "sqlite":  # one transaction writes after the other
+        assert [entry.id for entry in audit.entries(database, which, 0)] == [first]
+        return
+    with database.transaction() as late:
+        audit.record(late, Action.LOG_OUT)
+        late.flush()
+        second = add(database)
+        with pytest.raises(Unavailable, match="again in a minute"):
+            list(audit.entries(database, which, first))
+    assert [entry.id for entry in audit.entries(database, which, first)] == [second - 1, second]
 
 
 def test_an_act_that_is_undone_leaves_no_entry(database: Database) -> None:

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action, AuditFilter
 from app.store.queries.page import Page, cut
 from app.store.queries.rows import affected
 from app.store.tables import AuditEventRow
+
+LOCK_MILLISECONDS = 500
 
 
 def newest(session: Session, which: AuditFilter, before: int | None, limit: int) -> Page[AuditEventRow]:
@@ -21,10 +23,23 @@ def newest(session: Session, which: AuditFilter, before: int | None, limit: int)
     return cut(rows, [row.id for row in rows], limit)
 
 
-def oldest(session: Session, which: AuditFilter, after: int, limit: int) -> Sequence[AuditEventRow]:
-    """Entries, the oldest first, after an id."""
-    query = select(AuditEventRow).where(AuditEventRow.id > after, *_conditions(which))
+def oldest(session: Session, which: AuditFilter, after: int, last: int, limit: int) -> Sequence[AuditEventRow]:
+    """Entries, the oldest first, after an id and up to a last one."""
+    query = select(AuditEventRow).where(AuditEventRow.id > after, AuditEventRow.id <= last, *_conditions(which))
     return session.scalars(query.order_by(AuditEventRow.id).limit(limit)).all()
+
+
+def last_settled(session: Session) -> int:
+    """The largest id; every entry with a smaller one is committed, or never will be.
+
+    PostgreSQL gives ids before transactions commit, so one with a smaller id may come later: wait for those that write
+    entries, by a lock that their INSERT holds. Raises OperationalError if they do not end in time; not to wait longer
+    than PostgreSQL waits before it looks for deadlocks (1 s) keeps it from ending one of theirs.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(text(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}"))
+        session.execute(text("LOCK TABLE audit_events IN SHARE MODE"))
+    return session.scalar(select(func.max(AuditEventRow.id))) or 0
 
 
 def last(session: Session, action: Action) -> AuditEventRow | None:
