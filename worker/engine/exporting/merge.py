@@ -8,6 +8,7 @@ afterwards: ΔW is often smaller than half a bfloat16 ulp of W, and adding it in
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from app.domain.runs.job import TrainJob
 from worker.engine.exporting import formats
 from worker.engine.exporting.progress import Report, part, quiet
 from worker.engine.methods import bottleneck
+from worker.engine.methods.virtual_tokens import generate
 from worker.engine.models.load import load, load_tokenizer
+from worker.engine.models.precision import convert_parameters
 from worker.engine.saving.artifacts import sha256_of
 from worker.engine.tasks import TASKS
 
@@ -100,7 +103,8 @@ def base_model(job: TrainJob, dtype: torch.dtype) -> tuple[PreTrainedModel, PreT
     """The base model with the head of the task, read in the dtype of its files and then converted."""
     loaded = load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed)
     model: Any = loaded.model
-    return model.to(dtype).eval(), loaded.tokenizer
+    convert_parameters(model, dtype)
+    return model.eval(), loaded.tokenizer
 
 
 def attach(model: PreTrainedModel, job: ExportJob) -> PreTrainedModel | PeftModel:
@@ -111,18 +115,21 @@ def attach(model: PreTrainedModel, job: ExportJob) -> PreTrainedModel | PeftMode
         return bottleneck.load(model, folder)
     if (folder / "adapter_config.json").is_file():
         try:
-            adapted = PeftModel.from_pretrained(model, folder)
+            adapted: Any = PeftModel.from_pretrained(model, folder)
         except (KeyError, ValueError, RuntimeError) as error:
             text = _("PEFT could not load the adapter (%(why)s).", why=f"{type(error).__name__}: {error}"[:300])
             raise RunFailed(FailureCode.INTERNAL, text) from error
-        if not job.job.spec.method.virtual_tokens:
+        if job.job.spec.method.virtual_tokens:
+            adapted.generate = partial(generate, adapted)
+        else:
             stored = load_file(folder / "adapter_model.safetensors").keys()
             wanted = get_peft_model_state_dict(adapted, save_embedding_layers=False).keys()
             _refuse_ignored(stored - wanted)
             if lacking := wanted - stored:
                 text = _("The adapter's file has no %(name)s, which trains with its method.", name=min(lacking))
                 raise RunFailed(FailureCode.INTERNAL, text)
-        return adapted.eval()
+        wrapped: PeftModel = adapted.eval()
+        return wrapped
     report = model.load_state_dict(load_file(folder / "selection.safetensors"), strict=False)
     _refuse_ignored(set(report.unexpected_keys))
     return model

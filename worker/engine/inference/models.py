@@ -30,11 +30,13 @@ from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.architecture import head_names
 from worker.engine.models.hub import fetch_model
 from worker.engine.models.load import load_tokenizer, new_head
+from worker.engine.models.precision import convert_parameters
 from worker.engine.progress import Instruments, Silence
 
 BaseKey = tuple[object, ...]
 Loading = Callable[[int, int], None]
 """Called before a subject is loaded, with its place and the bytes that this is predicted to take."""
+PEFT_PREFIX = "base_model.model."
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -85,13 +87,10 @@ class Models:
         Raises `Unavailable` with the numbers if they do not fit beside `reserved_bytes`, and `RunFailed`.
         """
         self._make_room(jobs, reserved_bytes)
-        ready = []
-        for place, job in enumerate(jobs):
-            held = self._held.get(job.key)
-            if held is None:
-                loading(place, self.predicted([job]))
-                held = self._held[job.key] = self._load(job, between)
-            ready.append(held)
+        while lacking := [job for job in jobs if job.key not in self._held]:  # loading one unloads others (`_load`)
+            loading(jobs.index(lacking[0]), self.predicted(lacking[:1]))
+            self._held[lacking[0].key] = self._load(lacking[0], between)
+        ready = [self._held[job.key] for job in jobs]
         for held in ready:
             held.used_at = time.monotonic()
             if held.base is not None:
@@ -149,7 +148,8 @@ class Models:
         base = self._bases[key]
         try:
             return Held(job, _adapted(job, base.model, dtype), base.tokenizer, job.own_bytes, key)
-        except SpoiltBase:  # no method does it; its model keeps what it has, and the others get a base model anew
+        except SpoiltBase:  # its model gets a base model of its own; the models that share the spoilt one are unloaded
+            self._held = {k: held for k, held in self._held.items() if held.base != key}
             del self._bases[key]
             alone = self._base(job, between)
             model = _ready(merge.attach(alone.model, _as_export(job)), dtype)
@@ -201,7 +201,7 @@ def _adapted(job: ModelJob, base: PreTrainedModel, dtype: torch.dtype) -> nn.Mod
 
 def _ready(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """In evaluation mode, with all parameters in one type: a head beside a base model in bfloat16 is float32."""
-    nn.Module.to(model, dtype)
+    convert_parameters(model, dtype)
     return model.train(False)
 
 
@@ -215,9 +215,9 @@ def view(base: PreTrainedModel, own: Collection[str]) -> PreTrainedModel:
 
 
 def _stored(weights: str) -> set[str]:
-    """Names of the tensors that a run saved."""
+    """Names of the tensors that a run saved, as its base model has them: PEFT also saves biases of the base model."""
     names: set[str] = set()
     for file in Path(weights).glob("*.safetensors") if weights else ():
         with safe_open(file, framework="pt") as stored:
             names |= set(stored.keys())
-    return names
+    return {name.removeprefix(PEFT_PREFIX).replace(".base_layer.", ".") for name in names}

@@ -47,10 +47,17 @@ def settle(model: nn.Module, in_float32: Collection[str], device: torch.device, 
             dtype = _frozen_dtype(parameter) if bf16 and name not in in_float32 else torch.float32
             _convert(parameter, device, dtype, files)
     if not bf16:
-        for buffer in model.buffers():
-            if buffer.dtype in (torch.float16, torch.bfloat16):
-                buffer.data = buffer.data.float()
+        _widen_buffers(model)
     nn.Module.to(model, device)
+
+
+def convert_parameters(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give every parameter a dtype, in place. Buffers stay as the model made them, as in a run (`settle`): rotary
+    frequencies in bfloat16 would turn positions by other angles."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    if dtype is torch.float32:
+        _widen_buffers(model)
 
 
 def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
@@ -86,6 +93,12 @@ def alike(actual: torch.Tensor, expected: torch.Tensor, compute: torch.dtype) ->
     in `compute`."""
     tolerance = math.sqrt(max(torch.finfo(dtype).eps for dtype in (expected.dtype, compute)))
     return bool((actual - expected).float().norm() <= tolerance * expected.float().norm())
+
+
+def _widen_buffers(model: nn.Module) -> None:
+    for buffer in model.buffers():
+        if buffer.dtype in (torch.float16, torch.bfloat16):
+            buffer.data = buffer.data.float()
 
 
 def _frozen_dtype(parameter: nn.Parameter) -> torch.dtype:

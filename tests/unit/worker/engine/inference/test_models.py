@@ -16,9 +16,12 @@ from app.domain.methods import (
     LoraSpec,
     MethodSpec,
     PrefixSpec,
+    PromptSpec,
+    PTuningSpec,
 )
 from tests import inferred
 from tests.unit.worker.engine import adapted as tried
+from worker.engine.inference import models as inference_models
 from worker.engine.inference.memory import WORKING_BYTES
 from worker.engine.inference.models import Models
 from worker.engine.models.load import load
@@ -46,6 +49,53 @@ def test_runs_of_one_base_model_share_its_tensors_and_answer_as_trained(name: st
     for loaded in (*adapters, untrained):
         assert len(storages(loaded.model) & shared) > 10, loaded.job.job.spec.method.kind
     assert not storages(full.model) & shared and full.base is None
+
+
+@pytest.mark.parametrize("kind", [PromptSpec, PrefixSpec, PTuningSpec])
+def test_virtual_tokens_generate_what_forward_passes_predict(kind: type[MethodSpec], tmp_path: Path) -> None:
+    job, trained = inferred.trained(tmp_path, kind.model_validate({"num_virtual_tokens": 4}), "llama")
+    held = inferred.models().ready([job], 0, lambda *_: None, lambda: None)[0]
+    prompt = torch.tensor([[3, 4, 5, 6]])
+    options = {"attention_mask": torch.ones_like(prompt), "max_new_tokens": 12, "do_sample": False}
+    ids = prompt
+    with torch.inference_mode():
+        for _token in range(12):
+            logits = trained(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+            ids = torch.cat([ids, logits[:, -1:].argmax(-1)], dim=1)
+        written = held.model.generate(input_ids=prompt, eos_token_id=None, **options)
+    assert written.tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+@pytest.mark.parametrize("named", [True, False], ids=["own", "spoilt"])
+def test_trained_biases_of_a_run_change_no_other_run(
+    bias: str, named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`spoilt`: as if a method saved tensors under names that are not recognized as the base model's."""
+    if not named:
+        monkeypatch.setattr(inference_models, "_stored", lambda _weights: set())
+    specs = [LoraSpec(r=4), LoraSpec.model_validate({"r": 4, "bias": bias})]
+    runs = [inferred.trained(tmp_path, spec, "bert", number) for number, spec in enumerate(specs, 1)]
+    jobs = [job for job, _model in runs]
+    models = inferred.models()
+    models.ready(jobs[:1], 0, lambda *_: None, lambda: None)
+    loading: list[int] = []
+    held = models.ready(jobs, 0, lambda place, _bytes: loading.append(place), lambda: None)
+    assert (held[1].base is not None) == named and loading == ([1] if named else [1, 0])
+    with torch.inference_mode():
+        for loaded, (_job, trained) in zip([*held, *models.ready(jobs, 0, lambda *_: None, lambda: None)],
+                                           runs * 2, strict=True):  # fmt: skip
+            torch.testing.assert_close(tried.logits(loaded.model, "bert"), tried.logits(trained, "bert"))
+
+
+def test_bfloat16_rounds_parameters_and_no_rotary_frequencies(tmp_path: Path) -> None:
+    job, _model = inferred.trained(tmp_path, LoraSpec(r=4), "llama")
+    job = job.model_copy(update={"dtype": "bfloat16"})
+    held = inferred.models().ready([job, inferred.base_of(job)], 0, lambda *_: None, lambda: None)
+    for loaded in held:
+        assert {parameter.dtype for parameter in loaded.model.parameters()} == {torch.bfloat16}
+        floats = [buffer for buffer in loaded.model.buffers() if buffer.is_floating_point()]
+        assert floats and {buffer.dtype for buffer in floats} == {torch.float32}
 
 
 def test_the_prediction_counts_a_shared_base_model_once_and_a_whole_model_alone(tmp_path: Path) -> None:
