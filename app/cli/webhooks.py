@@ -96,14 +96,14 @@ def _installation() -> tuple[Settings, Database]:
 
 
 def _shown(row: WebhookRow) -> dict[str, Any]:
-    return {"id": row.id, "url": row.url, "events": row.event_names, "disabled": row.disabled}
+    return {"id": row.id, "host": row.host, "events": row.event_names, "disabled": row.disabled}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("Id", "Address", "Events", "State", box=box.SIMPLE)
+    table = Table("Id", "Host", "Events", "State", box=box.SIMPLE)
     for row in rows:
         state = f"disabled: {row['disabled']}" if row["disabled"] else "enabled"
-        table.add_row(str(row["id"]), row["url"], ", ".join(row["events"]), state)
+        table.add_row(str(row["id"]), row["host"], ", ".join(row["events"]), state)
     return table
 
 

@@ -12,11 +12,11 @@ def rotate(db: Database, vault: Vault) -> int:
     """Encrypt every stored secret by the first key. Returns their number. Raises Unavailable, with nothing changed, if
     the key of one is missing."""
     with db.transaction() as session:
-        rows: list[SecondFactorRow | WebhookRow] = [
-            *second_factors.everyone(session),
-            *webhooks.all_of_them(session),
-        ]
+        hooks = webhooks.all_of_them(session)
+        rows: list[SecondFactorRow | WebhookRow] = [*second_factors.everyone(session), *hooks]
         for row in rows:
             row.secret = vault.rotate(row.secret)
+        for hook in hooks:
+            hook.url = vault.rotate(hook.url)
         audit.record(session, Action.ROTATE_KEY, secrets=len(rows))
     return len(rows)

@@ -3,6 +3,8 @@
 A message is a row that is written in the transaction of its event. The control node sends what is due: it marks an
 attempt in one transaction, sends outside of any, and writes the result in another. If the process is killed in between,
 the message is sent again, so a receiver gets each at least once; `webhook-id` tells it which it has already.
+
+Locks are taken in one order: webhooks, then ended runs and messages.
 """
 
 import json
@@ -14,7 +16,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.errors import VeznaError
+from app.domain.errors import Conflict, VeznaError
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.domain.webhooks import RETRY_SECONDS, NewWebhook, WebhookEvent, new_message_id, new_secret, signed_headers
@@ -32,10 +34,12 @@ SECONDS = 10.0
 """For a receiver's whole answer; the specification suggests 15 to 30, and one thread sends all."""
 MOST_ANSWER_BYTES = 64 << 10
 AT_ONCE = 20
-CLAIMED = timedelta(minutes=2)
-"""After which an attempt without a result is repeated."""
+CLAIMED = timedelta(seconds=AT_ONCE * SECONDS + 60)
+"""After which an attempt without a result is repeated: when all that are marked at once have ended."""
 KEPT = timedelta(days=30)
-"""Of delivered messages."""
+"""Of messages, delivered or not."""
+MOST_WEBHOOKS = 50
+"""Each makes a message of each event."""
 GONE = 410
 TEST = "webhook.test"
 """What a test tells of."""
@@ -50,36 +54,47 @@ class Attempt:
     number: int
     webhook_id: int
     url: str
+    """Encrypted, as the secret."""
     secret: str
-    """Encrypted."""
     message_id: str
     body: bytes
 
 
 def create(session: Session, outbound: Outbound, vault: Vault, new: NewWebhook) -> tuple[WebhookRow, str]:
-    """A webhook and its secret, which is shown once. Raises Invalid for an address that may not be reached."""
-    outbound.require_listed(new.url)
+    """A webhook and its secret, which is shown once. Raises Invalid for an address that may not be reached, Conflict if
+    there are too many, and Unavailable without a key. Of the address only the host is shown and recorded: what follows
+    is often a secret itself."""
+    url = outbound.require_listed(new.url)
+    if (number := len(webhooks.all_of_them(session))) >= MOST_WEBHOOKS:
+        raise Conflict(_("There are %(most)s webhooks, the maximum. Remove one first.", most=MOST_WEBHOOKS))
+    if not number:
+        webhooks.forget_ended_runs(session)
     secret = new_secret()
     names = [event.value for event in WebhookEvent if event in new.events]
-    row = WebhookRow(url=new.url, event_names=names, secret=vault.encrypt(secret))
+    row = WebhookRow(
+        host=url.netloc.decode(), url=vault.encrypt(new.url), event_names=names, secret=vault.encrypt(secret)
+    )
     session.add(row)
     session.flush()
-    audit.record(session, Action.CREATE_WEBHOOK, row.id, url=new.url, events=names)
+    audit.record(session, Action.CREATE_WEBHOOK, row.id, host=row.host, events=names)
     return row, secret
 
 
 def delete(session: Session, webhook_id: int) -> None:
     """Delete a webhook with its messages. Raises NotFound."""
     row = webhooks.get(session, webhook_id, lock=True)
-    audit.record(session, Action.DELETE_WEBHOOK, row.id, url=row.url)
+    audit.record(session, Action.DELETE_WEBHOOK, row.id, host=row.host)
     session.delete(row)
+    session.flush()
+    if not webhooks.any_exists(session):
+        webhooks.forget_ended_runs(session)
 
 
 def enable(session: Session, webhook_id: int) -> int:
     """Send to a webhook again, all that has waited too; the number of these messages. Raises NotFound."""
     row = webhooks.get(session, webhook_id, lock=True)
     row.disabled = ""
-    audit.record(session, Action.ENABLE_WEBHOOK, row.id, url=row.url)
+    audit.record(session, Action.ENABLE_WEBHOOK, row.id, host=row.host)
     return webhooks.retry_at_once(session, webhook_id, now())
 
 
@@ -90,14 +105,14 @@ def disable(session: Session, webhook_id: int, why: str) -> None:
 
 def test(session: Session, webhook_id: int) -> WebhookDeliveryRow:
     """A message that tells of nothing. Raises NotFound."""
-    row = webhooks.get(session, webhook_id)
-    audit.record(session, Action.TEST_WEBHOOK, row.id, url=row.url)
+    row = webhooks.get(session, webhook_id, lock=True)
+    audit.record(session, Action.TEST_WEBHOOK, row.id, host=row.host)
     return _add(session, row, TEST, {"webhook": row.id})
 
 
 def tell(session: Session, event: WebhookEvent, data: dict[str, Any]) -> None:
     """Write a message to each webhook that wants to know of an event; it waits while the webhook is disabled."""
-    for row in webhooks.all_of_them(session):
+    for row in webhooks.kept(session):
         if event.value in row.event_names:
             _add(session, row, event.value, data)
 
@@ -111,6 +126,7 @@ def run_ended(session: Session, run_id: int) -> None:
 
 def tell_of_ended_runs(session: Session) -> None:
     """Make messages of the runs that have ended."""
+    webhooks.kept(session)
     ended = [runs.find(session, run_id) for run_id in webhooks.take_ended_runs(session, limit=_MOST_ENDED)]
     present = [run for run in ended if run is not None]
     for run in present:
@@ -124,18 +140,21 @@ def tell_of_ended_runs(session: Session) -> None:
 
 
 def send_due(db: Database, outbound: Outbound, settings: Settings) -> int:
-    """Send what is due, a message after the other; the number of attempts. Nothing where no host is listed."""
+    """Send all that is due now, a message after the other; the number of attempts. Nothing where no host is listed."""
     with db.reading() as session:
         if not webhooks.any_exists(session):
             return 0
     db.write(tell_of_ended_runs)
-    if not outbound.enabled:
-        return 0
-    attempts = db.write(_begin)
-    for attempt in attempts:
-        _send(db, outbound, settings, attempt)
     db.write(lambda session: webhooks.forget(session, now() - KEPT))
-    return len(attempts)
+    started, sent = now(), 0
+    while outbound.enabled and (attempts := db.write(lambda session: _begin(session, started))):
+        while attempts:
+            attempt, *attempts = attempts
+            following = [later for later in attempts if later.webhook_id == attempt.webhook_id]
+            sent += 1
+            if not _send(db, outbound, settings, attempt, following):
+                attempts = [later for later in attempts if later not in following]
+    return sent
 
 
 def _add(session: Session, row: WebhookRow, event: str, data: dict[str, Any]) -> WebhookDeliveryRow:
@@ -153,10 +172,10 @@ def _failed(run: RunRow) -> dict[str, Any]:
     return {"run": run.id, "study": run.study_id, "arm": run.arm, "seed": run.seed, "failure": run.failure_code}
 
 
-def _begin(session: Session) -> list[Attempt]:
-    """Mark an attempt of each message that is due."""
+def _begin(session: Session, started: datetime) -> list[Attempt]:
+    """Mark an attempt of each message that was due, of each webhook in turn."""
     at, attempts = now(), []
-    for delivery, row in webhooks.due(session, at, limit=AT_ONCE):
+    for delivery, row in webhooks.due(session, started, limit=AT_ONCE):
         delivery.attempts += 1
         delivery.next_at = at + CLAIMED
         attempts.append(
@@ -167,37 +186,42 @@ def _begin(session: Session) -> list[Attempt]:
     return attempts
 
 
-def _send(db: Database, outbound: Outbound, settings: Settings, attempt: Attempt) -> None:
+def _send(db: Database, outbound: Outbound, settings: Settings, attempt: Attempt, following: list[Attempt]) -> bool:
+    """Send a message; whether the following ones of its webhook may be sent at once."""
     status: int | None = None
     try:
-        secret = Vault(settings).decrypt(attempt.secret)
+        vault = Vault(settings)
+        url, secret = vault.decrypt(attempt.url), vault.decrypt(attempt.secret)
         headers = signed_headers(secret, attempt.message_id, int(now().timestamp()), attempt.body)
-        reply = outbound.post(attempt.url, attempt.body, headers, seconds=SECONDS, most_bytes=MOST_ANSWER_BYTES)
+        reply = outbound.post(url, attempt.body, headers, seconds=SECONDS, most_bytes=MOST_ANSWER_BYTES)
         status = reply.status
         why = "" if reply.succeeded else str(_("It answered %(status)s.", status=status))
     except VeznaError as error:
         why = str(error.message)
-    db.write(lambda session: _ended(session, attempt, status, why))
+    go_on = db.write(lambda session: _ended(session, attempt, following, status, why))
     log.info("webhook", id=attempt.webhook_id, message=attempt.message_id, status=status, attempt=attempt.number)
+    return go_on
 
 
-def _ended(session: Session, attempt: Attempt, status: int | None, why: str) -> None:
+def _ended(session: Session, attempt: Attempt, following: list[Attempt], status: int | None, why: str) -> bool:
+    """Write the result of an attempt. After one without an answer, what else waits for the webhook is sent when it is
+    tried again, so that a server that does not answer holds up no other. False if so, and if it is disabled."""
+    if webhooks.find(session, attempt.webhook_id, lock=True) is None:
+        return False
     at = now()
-    result: dict[str, object] = {"last_status": status, "message": why}
-    if not why:
-        webhooks.write(session, attempt.delivery_id, attempt.number, next_at=None, delivered_at=at, **result)
-        return
-    exhausted = attempt.number > len(RETRY_SECONDS)
-    if webhooks.write(session, attempt.delivery_id, attempt.number, next_at=_next(at, attempt.number), **result) and (
-        exhausted or status == GONE
-    ):
-        row = webhooks.get(session, attempt.webhook_id, lock=True)
-        row.disabled = str(
-            _("It answered 410 Gone, so nothing is sent any more.")
-            if status == GONE
-            else _("A message failed %(times)s times; the last time: %(why)s", times=attempt.number, why=why)
-        )
-
-
-def _next(at: datetime, number: int) -> datetime:
-    return at + timedelta(seconds=RETRY_SECONDS[min(number, len(RETRY_SECONDS)) - 1])
+    again = None if not why else at + timedelta(seconds=RETRY_SECONDS[min(attempt.number, len(RETRY_SECONDS)) - 1])
+    values = {"next_at": again, "delivered_at": None if why else at, "last_status": status, "message": why}
+    if not webhooks.write(session, attempt.delivery_id, attempt.number, **values) or again is None:
+        return True
+    if status == GONE:
+        disable(session, attempt.webhook_id, str(_("It answered 410 Gone, so nothing is sent any more.")))
+    elif attempt.number > len(RETRY_SECONDS):
+        times = attempt.number
+        last = str(_("A message failed %(times)s times; the last time: %(why)s", times=times, why=why))
+        disable(session, attempt.webhook_id, last)
+    elif status is not None:
+        return True
+    for later in following:
+        webhooks.write(session, later.delivery_id, later.number, attempts=later.number - 1, next_at=again)
+    webhooks.postpone(session, attempt.webhook_id, again)
+    return False

@@ -5,33 +5,36 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from app.domain.accounts.audit import AuditFilter
 from app.domain.comparison.export_gate import GateOutcome
-from app.domain.errors import Invalid
+from app.domain.errors import Conflict, Invalid
 from app.domain.failures import FailureCode
 from app.domain.models.exports import ExportFormat
 from app.domain.models.registry import Registration
 from app.domain.runs.status import RunStatus
 from app.domain.webhooks import RETRY_SECONDS, NewWebhook, WebhookEvent, signed_headers
-from app.services import attempts, registry, stored_secrets, webhooks
+from app.services import attempts, audit, registry, stored_secrets, webhooks
 from app.services import runs as run_service
-from app.services.outbound import Outbound
+from app.services.outbound import NotReached, Outbound, Reply
 from app.services.vault import Vault
 from app.settings import Settings
 from app.store.queries import runs
 from app.store.queries import webhooks as queries
 from app.store.session import Database
-from app.store.tables import WebhookDeliveryRow, WebhookRow, now
+from app.store.tables import EndedRunRow, WebhookDeliveryRow, WebhookRow, now
 from tests import filled_exports
 from tests.factories import LORA, seed_study
 from tests.fakes import SilentBell
+from tests.integration.test_device_locks import until_waiting
 from tests.integration.test_outbound import Server, answer, serving
 
 EVERY = list(WebhookEvent)
@@ -77,7 +80,8 @@ class Site:
             vault = Vault(self.settings)
             row, receiver.secret = webhooks.create(session, self.outbound, vault, NewWebhook(url=url, events=EVERY))
             self.id = row.id
-            assert receiver.secret not in row.secret
+            assert receiver.secret not in row.secret and "hook" not in row.url
+            assert row.host == url.split("/")[2]
 
     def send(self) -> int:
         return webhooks.send_due(self.database, self.outbound, self.settings)
@@ -88,9 +92,21 @@ class Site:
             waiting = WebhookDeliveryRow.next_at.is_not(None)
             session.execute(update(WebhookDeliveryRow).where(waiting).values(next_at=now() - timedelta(seconds=1)))
 
-    def test(self) -> str:
+    def test(self, webhook_id: int = 0) -> str:
         with self.database.transaction() as session:
-            return webhooks.test(session, self.id).message_id
+            return webhooks.test(session, webhook_id or self.id).message_id
+
+    def add(self, url: str) -> int:
+        """Another webhook."""
+        with self.database.transaction() as session:
+            new = NewWebhook(url=url, events=EVERY)
+            return webhooks.create(session, self.outbound, Vault(self.settings), new)[0].id
+
+    def messages(self, webhook_id: int) -> list[WebhookDeliveryRow]:
+        """Messages of a webhook, the oldest first."""
+        with self.database.reading() as session:
+            found = queries.latest(session, limit=1000)
+        return [row for row in reversed(found) if row.webhook_id == webhook_id]
 
     @property
     def row(self) -> WebhookRow:
@@ -256,3 +272,114 @@ def test_an_unlisted_address_is_refused_and_one_that_is_no_longer_listed_waits(s
     assert webhooks.send_due(site.database, Outbound(Settings(outbound_hosts=["other.example"])), site.settings) == 1
     assert "may not reach" in site.message.message and site.message.next_at is not None
     assert not site.receiver.got
+
+
+def test_the_audit_log_has_hosts_of_webhooks_only(site: Site) -> None:
+    """What follows the host is often all that a sender needs to know."""
+    site.test()
+    with site.database.transaction() as session:
+        webhooks.enable(session, site.id)
+        webhooks.delete(session, site.id)
+    entries = [entry for entry in audit.entries(site.database, AuditFilter(), 0) if entry.action.startswith("webhook.")]
+    assert [entry.action.partition(".")[2] for entry in entries] == ["create", "test", "enable", "delete"]
+    for entry in entries:
+        assert entry.details["host"].startswith("127.0.0.1:") and "/hook" not in str(entry.details)
+
+
+def test_a_server_that_does_not_answer_holds_up_no_other(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, posts = site.add("http://127.0.0.1/dead"), []
+    for _ in range(webhooks.AT_ONCE + 5):
+        site.test(dead)
+    alive = [site.test() for _ in range(webhooks.AT_ONCE + 5)]
+
+    def post(_self: Outbound, url: str, *_body: object, **_limits: object) -> Reply:
+        posts.append(url)
+        if url.endswith("/dead"):
+            raise NotReached("It did not answer.")
+        return Reply(204, b"", "")
+
+    monkeypatch.setattr(Outbound, "post", post)
+    assert site.send() == 1 + len(alive)
+    assert posts.index("http://127.0.0.1/dead") == 0 and posts.count("http://127.0.0.1/dead") == 1
+    assert all(message.delivered_at for message in site.messages(site.id))
+    first, *others = site.messages(dead)
+    assert (first.attempts, {message.attempts for message in others}) == (1, {0})
+    assert first.next_at is not None and {message.next_at for message in others} == {first.next_at}
+    site.later()
+    assert site.send() == 1 and site.messages(dead)[0].attempts == 2, (
+        "the same is tried, after a longer pause each time"
+    )
+
+
+def test_all_that_are_marked_at_once_end_before_they_are_taken_for_lost() -> None:
+    assert webhooks.CLAIMED.total_seconds() > webhooks.AT_ONCE * webhooks.SECONDS
+
+
+def test_after_410_gone_nothing_else_is_sent(site: Site) -> None:
+    site.receiver.statuses = [410]
+    for _ in range(3):
+        site.test()
+    assert site.send() == 1 and len(site.receiver.got) == 1
+    assert [message.attempts for message in site.messages(site.id)] == [1, 0, 0]
+
+
+@pytest.mark.parametrize("why", ["disabled", "no host is listed"])
+def test_messages_that_wait_are_deleted_after_thirty_days(site: Site, why: str) -> None:
+    site.test()
+    kept = site.test()
+    with site.database.transaction() as session:
+        old = update(WebhookDeliveryRow).where(WebhookDeliveryRow.message_id != kept)
+        session.execute(old.values(created_at=now() - webhooks.KEPT - timedelta(minutes=1)))
+        if why == "disabled":
+            webhooks.disable(session, site.id, "It answered 410 Gone.")
+    outbound = site.outbound if why == "disabled" else Outbound(Settings(outbound_hosts=[]))
+    assert webhooks.send_due(site.database, outbound, site.settings) == 0
+    assert [message.message_id for message in site.messages(site.id)] == [kept]
+
+
+def test_there_are_at_most_so_many_webhooks(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "MOST_WEBHOOKS", 1)
+    with pytest.raises(Conflict, match="There are 1 webhooks, the maximum"):
+        site.add("http://127.0.0.1/second")
+
+
+def test_a_new_webhook_is_not_told_of_runs_that_ended_before_it(site: Site) -> None:
+    with site.database.transaction() as session:
+        [run] = runs.of_study(session, seed_study(session, arms=(LORA,), seeds=(0,)))
+        webhooks.run_ended(session, run.id)
+        webhooks.delete(session, site.id)
+        assert session.scalars(select(EndedRunRow)).all() == []
+        session.add(EndedRunRow(run_id=run.id))  # of a transaction that ended after the last webhook was removed
+    later = site.add("http://127.0.0.1/later")
+    assert site.send() == 0 and site.messages(later) == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_a_promotion_succeeds_while_a_webhook_is_removed(site: Site) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with site.database.transaction() as removing:
+            webhooks.delete(removing, site.id)
+            told = pool.submit(site.database.write, lambda s: webhooks.tell(s, WebhookEvent.MODEL_PROMOTED, {}))
+            until_waiting(site.database)
+        told.result()
+    assert site.messages(site.id) == []
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_an_attempt_that_disables_a_webhook_and_one_who_enables_it_wait_for_each_other(site: Site) -> None:
+    site.test()
+    with site.database.transaction() as session:
+        [attempt] = webhooks._begin(session, now())
+
+    def end() -> None:
+        with site.database.transaction() as session:
+            webhooks._ended(session, attempt, [], webhooks.GONE, "It answered 410.")
+
+    with ThreadPoolExecutor(1) as pool:
+        with site.database.transaction() as enabling:
+            queries.get(enabling, site.id, lock=True)
+            ended = pool.submit(end)
+            until_waiting(site.database)
+            webhooks.enable(enabling, site.id)
+        ended.result()
+    assert site.row.disabled == "" and site.message.attempts == 0, "the attempt is one of before"

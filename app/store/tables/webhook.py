@@ -16,7 +16,10 @@ class WebhookRow(Base):
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    url: Mapped[str] = mapped_column(String(MAX_URL_LENGTH))
+    host: Mapped[str] = mapped_column(String(MAX_URL_LENGTH))
+    """Host of the address, with its port: what is shown."""
+    url: Mapped[str]
+    """Encrypted, as `secret`: who knows the address of many services may write to them."""
     event_names: Mapped[list[str]] = mapped_column("events")
     secret: Mapped[str]
     """Encrypted (`app.services.vault`)."""

@@ -17,6 +17,8 @@ class WebhooksPage(HasErrors):
     deliveries: Sequence[WebhookDeliveryRow]
     outbound: bool
     """Some host is listed in VEZNA_OUTBOUND_HOSTS."""
+    kept_days: int
+    """After which messages are deleted, delivered or not."""
     url: str = ""
     chosen: tuple[str, ...] = tuple(event.value for event in WebhookEvent)
     """The events of the form."""

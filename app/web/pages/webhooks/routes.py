@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Invalid, Unavailable
+from app.domain.errors import Conflict, Invalid, Unavailable
 from app.domain.webhooks import NewWebhook
 from app.services import webhooks as service
 from app.services.outbound import Outbound
@@ -47,7 +47,7 @@ def create(
         new = validated(NewWebhook, {"url": url, "events": events})
         with db.transaction() as session:
             _row, secret = service.create(session, Outbound(settings), Vault(settings), new)
-    except (Invalid, Unavailable) as error:
+    except (Conflict, Invalid, Unavailable) as error:
         refused = error
     with db.reading() as session:
         page = _page(session, settings)
@@ -84,4 +84,4 @@ def _changed(db: Database, change: Callable[[Session], Any]) -> Response:
 
 def _page(session: Session, settings: Settings) -> WebhooksPage:
     rows, deliveries = webhooks.all_of_them(session), webhooks.latest(session, limit=SHOWN)
-    return WebhooksPage(rows, deliveries, outbound=Outbound(settings).enabled)
+    return WebhooksPage(rows, deliveries, Outbound(settings).enabled, service.KEPT.days)

@@ -35,7 +35,8 @@ def test_a_secret_is_shown_once_and_stored_encrypted(client: TestClient) -> None
     assert answer.status_code == 200 and answer.headers["cache-control"] == "no-store"
     [secret] = re.findall(r'<code id="new-secret">(whsec_[\w+/=]+)</code>', answer.text)
     shown = client.get("/webhooks").text
-    assert HOOK in shown and "enabled" in shown and secret not in shown
+    assert "hooks.example.org" in shown and "enabled" in shown and secret not in shown and HOOK not in shown
+    assert "A message that is not received is deleted after 30 days." in shown
     with database_of(client).reading() as session:
         [row] = queries.all_of_them(session)
         assert row.event_names == ["model.promoted", "run.failed"] and secret not in row.secret
@@ -47,7 +48,10 @@ def test_a_secret_is_shown_once_and_stored_encrypted(client: TestClient) -> None
     assert client.post(f"/webhooks/{row.id}/enable").status_code == 303
     assert "410" not in client.get("/webhooks").text
     assert client.post(f"/webhooks/{row.id}/remove").status_code == 303
-    assert HOOK not in client.get("/webhooks").text and client.post(f"/webhooks/{row.id}/test").status_code == 404
+    assert (
+        "<strong>hooks.example.org" not in client.get("/webhooks").text
+        and client.post(f"/webhooks/{row.id}/test").status_code == 404
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,6 +69,12 @@ def test_a_mistake_is_named_at_its_field(client: TestClient, url: str, events: l
     assert answer.status_code == 422 and f'href="#{field}"' in answer.text and why in answer.text
     with database_of(client).reading() as session:
         assert not queries.all_of_them(session)
+
+
+def test_one_too_many_is_refused_in_the_form(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "MOST_WEBHOOKS", 0)
+    answer = client.post("/webhooks", data={"url": HOOK, "events": "run.failed"})
+    assert answer.status_code == 422 and "Remove one first" in answer.text
 
 
 def test_it_says_that_nothing_is_sent_where_no_host_is_listed(empty: TestClient) -> None:
@@ -92,9 +102,10 @@ def test_the_command_line_adds_lists_and_removes(
     cli.enable(1)
     assert "messages that waited: 1" in capsys.readouterr().out
     cli.list_all(as_json=True)
-    assert '"disabled": ""' in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert '"disabled": ""' in listed and '"host": "hooks.example.org"' in listed and HOOK not in listed
     cli.remove(1)
     cli.list_all()
-    assert HOOK not in capsys.readouterr().out
+    assert "hooks.example.org" not in capsys.readouterr().out
     with pytest.raises(Invalid, match="may not reach"):
         cli.add("https://evil.example/")
