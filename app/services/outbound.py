@@ -7,7 +7,8 @@ A user who names an address could have Vezna reach what only its own network rea
     pinned      the request goes to the address that was checked, so the name cannot resolve otherwise meanwhile
     scheme      https, or http to an address that is not public
     redirects   are not followed; proxies, netrc and cookies are not used
-    limits      on the time of the whole exchange, and on the bytes of an answer, which must not be compressed
+    limits      on the time of the whole exchange, resolving included, and on the bytes of an answer, which must not be
+                compressed
 
 Errors name the host and the reason, never a header or a body.
 """
@@ -18,6 +19,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import httpcore2
 import httpx2
@@ -99,14 +102,14 @@ class Outbound:
             raise Invalid.field("url", problem, _("Use another address"))
         return url
 
-    def target(self, text: str) -> Target:
-        """An address with what its host resolves to. Raises Invalid, and NotReached."""
+    def target(self, text: str, seconds: float = SECONDS) -> Target:
+        """An address with what its host resolves to within some time. Raises Invalid, and NotReached."""
         url = self.require_listed(text)
         host = _host(url)
         port = url.port or DEFAULT_PORTS[url.scheme]
         literal = _literal(host)
         try:
-            texts = [str(literal)] if literal else self._resolve(host, port)
+            texts = [str(literal)] if literal else self._resolved(host, port, seconds)
             found = [ip_address(text.partition("%")[0]) for text in texts]
         except (OSError, UnicodeError, ValueError) as error:
             raise NotReached(_("The name %(host)s does not resolve.", host=host)) from error
@@ -138,10 +141,11 @@ class Outbound:
     def _send(
         self, method: str, text: str, body: bytes, headers: Mapping[str, str], seconds: float, most_bytes: int
     ) -> Reply:
-        target = self.target(text)
+        deadline = time.monotonic() + seconds
+        target = self.target(text, seconds)
         host = _host(target.url)
         sent = {**headers, "host": target.url.netloc.decode(), "accept-encoding": "identity", "user-agent": "Vezna"}
-        backend = _Pinned(str(target.address), time.monotonic() + seconds)
+        backend = _Pinned(str(target.address), deadline)
         limits = {"timeout": {"connect": min(CONNECT_SECONDS, seconds), "read": seconds, "write": seconds}}
         try:
             with (
@@ -161,6 +165,27 @@ class Outbound:
             ) from error
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise NotReached(_("%(host)s broke the connection off, or does not speak HTTP.", host=host)) from error
+
+    def _resolved(self, host: str, port: int, seconds: float) -> Sequence[str]:
+        """In a thread that is left behind after the time: the system's resolver cannot be interrupted, and waits for
+        each of its servers several times. Raises as the resolver does, and NotReached."""
+        ended: SimpleQueue[Sequence[str] | Exception] = SimpleQueue()
+
+        def resolve() -> None:
+            try:
+                ended.put(self._resolve(host, port))
+            except Exception as error:  # raised by the thread that waits
+                ended.put(error)
+
+        Thread(target=resolve, daemon=True, name="resolve").start()
+        try:
+            result = ended.get(timeout=seconds)
+        except Empty:
+            why = _("The name %(host)s does not resolve within %(seconds)g seconds.", host=host, seconds=seconds)
+            raise NotReached(why) from None
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def _is_listed(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
@@ -255,6 +280,10 @@ class _Pinned(httpcore2.NetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
         """Connect to the address, at the port of the URL."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore2.ConnectTimeout
+        timeout = left if timeout is None else min(timeout, left)
         stream = self._backend.connect_tcp(self._address, port, timeout, local_address, socket_options)
         return _UntilDeadline(stream, self._deadline)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from app.domain.errors import Invalid
+from app.services import outbound as outbound_service
 from app.services.outbound import NotReached, Outbound
 from app.settings import Settings
 
@@ -225,6 +227,37 @@ def test_a_server_cannot_hold_or_fill_it(act: Callable[[BaseHTTPRequestHandler],
         with pytest.raises(NotReached, match=why) as failed:
             outbound.post(url, b"{}", {"authorization": SECRET}, seconds=0.3, most_bytes=1000)
     assert SECRET not in str(failed.value.message)
+
+
+def test_a_name_that_does_not_resolve_in_time_holds_nothing() -> None:
+    ended = threading.Event()
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        ended.wait(60)
+        return ["93.184.216.34"]
+
+    outbound = Outbound(Settings(outbound_hosts=[HOOK]), resolve)
+    with pytest.raises(NotReached, match=r"hook\.example\.org does not resolve within 0\.3 seconds"):
+        outbound.post(f"https://{HOOK}/", b"{}", {}, seconds=0.3)
+
+    ended.set()
+
+
+def test_the_time_to_resolve_counts() -> None:
+    """The connection has what is left of it."""
+    clock = [0.0]
+
+    def resolve(_host: str, _port: int) -> list[str]:
+        clock[0] = 20.0
+        return ["127.0.0.1"]
+
+    with serving(answer()) as server, pytest.MonkeyPatch.context() as patch:
+        port = server.server_address[1]
+        patch.setattr(outbound_service, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        outbound = Outbound(Settings(outbound_hosts=[f"{HOOK}:{port}", "127.0.0.0/8"]), resolve)
+        with pytest.raises(NotReached, match="did not answer completely within 15 seconds"):
+            outbound.post(f"http://{HOOK}:{port}/", b"{}", {})
+        assert not server.seen
 
 
 def test_a_closed_port_is_named_without_what_was_to_be_sent() -> None:

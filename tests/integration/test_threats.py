@@ -5,6 +5,7 @@ import json
 import pickle
 import socket
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,14 @@ from kombu.exceptions import ContentDisallowed
 from app.domain.accounts.policy import Role
 from app.queue import celery_app
 from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import users, webhooks
 from tests.accounts import PASSWORD, Installation
+from tests.forms import form_token
+from tests.ingested import context
 from tests.served import served
+from worker.ingest import tasks
+from worker.ingest.host import IngestQueue
 
 RUN = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines", "method": {"kind": "full"}}
 
@@ -150,8 +157,24 @@ def test_5_a_path_leads_nowhere_else(target: Target, up: str) -> None:
         assert client.post("/api/v1/uploads/sources", json=source).status_code == 422
 
 
-def test_6_a_name_is_no_command(target: Target) -> None:
-    client = target.client(Role.MEMBER)
+def test_6_a_name_is_no_command(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not where a worker reads what was uploaded under it."""
+    monkeypatch.chdir(target.folder)
+    client, uploads = target.client(Role.MEMBER), []
+    for attack in ("; touch executed #", "$(touch executed)", "`touch executed`"):
+        command = f"cat {attack}.csv"
+        subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        target.trace.unlink()  # a shell would have made it
+        name = quote(f"{attack}.csv", safe="")
+        answer = client.put(f"/api/v1/uploads/files/{name}", content=f"text,label\n{attack},b\nc,d\n".encode())
+        assert answer.status_code == 202, answer.text
+        uploads.append(answer.json()["id"])
+    settings, database = target.installation.settings, target.installation.database
+    worker = context(settings, database, Files(settings.files), IngestQueue())
+    for upload_id in uploads:
+        tasks.read(worker, upload_id)
+        read = client.get(f"/api/v1/uploads/{upload_id}").json()
+        assert (read["status"], read["message"]) == ("read", "")
     for attack in (f"; touch {target.trace}", f"$(touch {target.trace})", f"`touch {target.trace}`", "--help", "-o x"):
         for answer in (
             client.post("/api/v1/models", json={"name": attack, "source": "hub", "location": attack}),
@@ -164,7 +187,9 @@ def test_6_a_name_is_no_command(target: Target) -> None:
 
 
 def test_7_the_server_calls_no_address_of_a_request(target: Target) -> None:
-    client = target.client(Role.MEMBER)
+    """Those of webhooks only where an operator lists the host: `tests/integration/test_outbound.py`."""
+    client, admin = target.client(Role.MEMBER), target.installation.browser(Role.ADMIN)
+    token = form_token(admin.get("/webhooks"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         for location in (
@@ -179,6 +204,11 @@ def test_7_the_server_calls_no_address_of_a_request(target: Target) -> None:
                 ("/api/v1/models", {"name": "x", "source": "hub", "location": location}),
             ):
                 assert client.post(path, json=body).status_code == 422, (path, location)
+            hook = {"url": location, "events": "run.failed", "csrf_token": token}
+            refused = admin.post("/webhooks", data=hook)
+            assert refused.status_code == 422 and 'href="#url"' in refused.text, location
+        with target.installation.database.reading() as session:
+            assert not webhooks.any_exists(session)
         listener.settimeout(0)
         with pytest.raises(BlockingIOError):
             listener.accept()
@@ -202,7 +232,8 @@ def test_8_another_site_or_name_reaches_nothing(target: Target) -> None:
     assert target.raw("POST", "/api/v1/runs", body, cookie=cookie)[0] == 403
     assert target.client().get("/livez", headers={"host": "rebound.example"}).status_code == 400
     assert target.runs == before
-    assert "disabled" not in [line for line in browser.get("/users").text.split(">") if line == "disabled"]
+    with target.installation.database.reading() as session:
+        assert not users.get(session, target.installation.ids[Role.VIEWER]).disabled
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 
 import pytest
+from alembic import command
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from app.domain.accounts.audit import AuditFilter
 from app.domain.comparison.export_gate import GateOutcome
@@ -36,6 +37,7 @@ from tests.factories import LORA, seed_study
 from tests.fakes import SilentBell
 from tests.integration.test_device_locks import until_waiting
 from tests.integration.test_outbound import Server, answer, serving
+from tests.migrations_in_step import config, differences
 
 EVERY = list(WebhookEvent)
 Act = Callable[[BaseHTTPRequestHandler], None]
@@ -383,3 +385,20 @@ def test_an_attempt_that_disables_a_webhook_and_one_who_enables_it_wait_for_each
             webhooks.enable(enabling, site.id)
         ended.result()
     assert site.row.disabled == "" and site.message.attempts == 0, "the attempt is one of before"
+
+
+def test_an_address_that_was_stored_in_plain_is_removed_by_the_migration(site: Site) -> None:
+    site.test()
+    _migrate(site.database, "0021")
+    with site.database.transaction() as session:
+        session.execute(text("UPDATE webhooks SET url = 'https://hooks.example.org:8443/services/T0/B0/secret'"))
+    _migrate(site.database, "head")
+    assert differences(site.database) == []
+    assert (site.row.host, site.row.url) == ("hooks.example.org:8443", "") and "add it again" in site.row.disabled
+    assert len(site.messages(site.id)) == 1
+
+
+def _migrate(database: Database, revision: str) -> None:
+    with database.engine.connect() as connection:
+        act = command.upgrade if revision == "head" else command.downgrade
+        act(config(connection), revision)
