@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +15,7 @@ from app.domain.methods import QloraSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.job import TrainJob
-from app.domain.runs.result import Memory, Parameters, RunResult
+from app.domain.runs.result import Memory, RunResult
 from app.domain.runs.status import Phase
 from worker.engine.clocks import Stopwatch
 from worker.engine.data.batches import Examples, check_length, describe_data, read
@@ -31,17 +30,18 @@ from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, BaseMode
 from worker.engine.memory.measured import MemoryMeter, tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe as describe_model
+from worker.engine.models.counting import count
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub import fetch_model
 from worker.engine.models.load import Loaded, checkpoint_blocks, load
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
-from worker.engine.models.quantization import NF4, shape
+from worker.engine.models.quantization import NF4
 from worker.engine.prefix.stored_prefix import stored_prefix
 from worker.engine.progress import Instruments, ProgressSink
 from worker.engine.saving.artifacts import collect, write_predictions
 from worker.engine.saving.resume import Checkpoint
-from worker.engine.step import optimizer_of
+from worker.engine.step import ForwardAndBack, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
 from worker.engine.team import Team
 from worker.engine.train import Loop
@@ -65,6 +65,7 @@ class Attempt:
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
         self.saved_bytes: int | None = None
         """Of the weights that train, which the attempt writes to its output; None before they are chosen."""
+        self.forward_and_back: ForwardAndBack = forward_and_back
 
     def run(self) -> RunResult:
         """Run the whole attempt. Raises `RunFailed` with a reason, `Stopped`, or `Followed` on another rank than 0.
@@ -79,12 +80,12 @@ class Attempt:
         with team.joining(self.device):
             job = self.job = fetch_model(self.job, instruments)
         instruments.enter(Phase.LOAD)
-        rate, rates = matmul_flops(self.device, self.bf16), matmul_rates(self.device, self.bf16)
+        rate, rates = self._rates()
         memory.begin()
         nf4 = None
         if isinstance(self.method, QloraSpec):
             nf4 = NF4(torch.bfloat16 if self.bf16 else torch.float32, self.device)
-        base = load(job.model_location, job.model_revision, spec.task, job.labels, training.seed, nf4)
+        base = self._load(nf4)
         base_copy = BaseModelCopy(job, base.model)
         if base.missing:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
@@ -163,6 +164,7 @@ class Attempt:
             prefix=prefix,
             apart=RowsApart(base.model),
             instruments=instruments,
+            forward_and_back=self.forward_and_back,
             output=self.output,
             checkpoints=Path(job.output),
             checkpoint_seconds=job.checkpoint_seconds,
@@ -228,6 +230,14 @@ class Attempt:
             clocks=clocks.read(trained.steady_tokens / trained.tokens),
         )
 
+    def _load(self, nf4: NF4 | None) -> Loaded:
+        job = self.job
+        return load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed, nf4)
+
+    def _rates(self) -> tuple[float, dict[int, float]]:
+        """Of matrix products."""
+        return matmul_flops(self.device, self.bf16), matmul_rates(self.device, self.bf16)
+
     def _splits(self, rows: Mapping[Split, Sequence[Row]], base: Loaded) -> dict[Split, Examples]:
         sink = self.instruments.sink
         return {
@@ -288,13 +298,3 @@ class Attempt:
         except Exception as error:
             why = str(error).strip().split("\n")[0].rstrip(".")
             instruments.sink.log(f"The weight deltas could not be analysed: {type(error).__name__}: {why}.")
-
-
-def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:
-    """Count the model's parameters; tied ones once, packed ones unpacked. `groups`: those of trainable ones."""
-    by_group: dict[str, int] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            by_group[groups[name]] = by_group.get(groups[name], 0) + parameter.numel()
-    total = sum(prod(shape(p)) for p in model.parameters())
-    return Parameters(total=total, trainable=sum(by_group.values()), by_module=by_group)

@@ -2,7 +2,7 @@
 a base model, which happens once per machine, is in neither."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -49,11 +49,13 @@ class Stopwatch:
     `aside` books them apart, so that they do not count as train time.
     """
 
-    def __init__(self, claimed_at: float, device: torch.device) -> None:
-        """Start with `load`. `claimed_at`: Unix seconds; the time since then is booked as `start`."""
+    def __init__(self, claimed_at: float, device: torch.device, now: Callable[[], float] | None = None) -> None:
+        """Start with `load`. `claimed_at`: Unix seconds; the time since then is booked as `start`. `now`: seconds, from
+        any beginning."""
+        self._now = now or time.perf_counter
         # max: the wall clock may have been set back since the claim
         self._start = max(0.0, time.time() - claimed_at)
-        self._began = self._entered = time.perf_counter()
+        self._began = self._entered = self._now()
         self._cuda = device if device.type == "cuda" else None
         self._running: ClockName = "load"
         self._seconds: dict[ClockName, float] = {}
@@ -95,7 +97,7 @@ class Stopwatch:
         """Book all seconds up to now. On CUDA this waits for the device."""
         if self._cuda is not None:
             torch.cuda.synchronize(self._cuda)
-        now = time.perf_counter()
+        now = self._now()
         left, last = now - self._entered, self._settled
         for clock, event, lap in self._marks:
             seconds = last.elapsed_time(event) / 1000

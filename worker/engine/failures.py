@@ -35,7 +35,7 @@ def failure(
     if isinstance(error, RunFailed):
         return Failure(code=error.code, message=error.message)
     text = str(error)
-    if _out_of_memory(error, text):
+    if out_of_memory(error):
         requested = _requested_bytes(text)
         message = _memory_sentence(requested, peak_bytes)
         return Failure(code=FailureCode.OUT_OF_MEMORY, message=message, ledger=ledger, requested_bytes=requested)
@@ -46,11 +46,11 @@ def failure(
     return Failure(code=FailureCode.INTERNAL, message=f"{type(error).__name__}: {first_line}".rstrip(": "))
 
 
-def _out_of_memory(error: BaseException, text: str) -> bool:
-    """CUDA's allocator has its own class; Python and numpy raise MemoryError; everything else is a RuntimeError that
-    only its text identifies."""
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out. CUDA's allocator has its own class; Python and numpy raise MemoryError; everything else
+    is a RuntimeError that only its text identifies."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(phrase in text for phrase in _OUT_OF_MEMORY)
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in _OUT_OF_MEMORY)
     )
 
 

@@ -17,6 +17,9 @@ from worker.engine.lean_optimizer import MEAN_SCALES, REST, ROWS, TINY, LeanOpti
 from worker.engine.sharded import local, whole
 from worker.engine.tasks import TaskFile
 
+Enter = Callable[[Literal["forward", "backward"]], None]
+ForwardAndBack = Callable[[TaskFile, nn.Module, Batch, int, torch.device, bool, Enter, float | None], torch.Tensor]
+
 
 def forward_and_back(
     task: TaskFile,
@@ -25,7 +28,7 @@ def forward_and_back(
     units: int,
     device: torch.device,
     bf16: bool,
-    enter: Callable[[Literal["forward", "backward"]], None],
+    enter: Enter,
     factor: float | None = None,
 ) -> torch.Tensor:
     """Accumulate the gradients of a batch, multiplied by the factor if there is one. Returns its share of the step's

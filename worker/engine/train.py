@@ -29,7 +29,7 @@ from worker.engine.saving.resumable import Resumable
 from worker.engine.saving.resume import Checkpoint
 from worker.engine.saving.steplog import StepLog
 from worker.engine.schedule import factor, warmup
-from worker.engine.step import below_rounding, clip, forward_and_back, had_gradient
+from worker.engine.step import ForwardAndBack, below_rounding, clip, had_gradient
 from worker.engine.tasks import TASKS
 from worker.engine.team import Models, Team
 
@@ -73,6 +73,8 @@ class Loop:
     apart: RowsApart
     """Computes padding-free batches."""
     instruments: Instruments
+    forward_and_back: ForwardAndBack
+    """`worker.engine.step.forward_and_back`, or its equivalent in a group."""
     output: Path
     """Directory of metrics.jsonl, of this rank."""
     checkpoints: Path | None = None
@@ -218,7 +220,7 @@ class Loop:
             batch = (without_padding(batch) if self.train.padding_free else batch).to(evaluate.device)
             device, factor = evaluate.device, team.factor(counts)
             with self.prefix.feeding(indices, batch), self.apart.of(batch), team.computing(model, last):
-                loss = forward_and_back(task, model, batch, units, device, self.bf16, clocks.enter, factor)
+                loss = self.forward_and_back(task, model, batch, units, device, self.bf16, clocks.enter, factor)
             if counts:
                 losses, tokens = losses + loss, tokens + batch.tokens
         return team.sum(losses), int(team.sum(torch.tensor(tokens)))

@@ -249,6 +249,9 @@ class RunResult(_Value):
     """None for runs that were executed before Vezna recorded this."""
     resumed_from: int | None = None
     """The step of the checkpoint that this attempt resumed from."""
+    trained_together: int = 1
+    """Runs of the group that this one trained in, in one process: its memory is the group's, its clocks are its share
+    of the group's time."""
     environment: Environment
     artifacts: list[ArtifactFile] = Field(default_factory=list)
 

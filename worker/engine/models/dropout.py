@@ -17,6 +17,9 @@ head. Heads that share keys (grouped-query attention) are passed to it as querie
 fifth of the time with groups of three.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +29,20 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 _LEVELS = 2**16
+Drawn = Callable[[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]], torch.Tensor]
+_drawn: Drawn | None = None
+"""Applies a dropout to parts of attention weights, where their masks are drawn part by part."""
+
+
+@contextmanager
+def drawn_by(drawn: Drawn) -> Iterator[None]:
+    """Let attention draw its masks in this way."""
+    global _drawn
+    _drawn = drawn
+    try:
+        yield
+    finally:
+        _drawn = None
 
 
 def drop(x: torch.Tensor, p: float) -> torch.Tensor:
@@ -87,7 +104,8 @@ def attend(
         alpha=width**-0.5 if scaling is None else scaling,
     ).view(batch, heads, queries, key.shape[2])
     bias = _bias(attention_mask, causal and queries > 1, scores)
-    weights = drop((scores if bias is None else scores + bias).softmax(-1), dropout)
+    weights = (scores if bias is None else scores + bias).softmax(-1)
+    weights = drop(weights, dropout) if _drawn is None else _drawn(weights, partial(drop, p=dropout))
     mixed = torch.bmm(weights.flatten(0, 1), value.reshape(-1, *value.shape[2:]))
     return mixed.view(batch, heads, queries, -1).transpose(1, 2).contiguous(), None
 

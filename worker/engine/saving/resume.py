@@ -223,10 +223,7 @@ class Checkpoint:
         file = self.file(part("random", rank))
         if file is None:
             return
-        states = load_file(file)
-        torch.set_rng_state(states["cpu"])
-        if "cuda" in states and torch.cuda.is_available():
-            torch.cuda.set_rng_state(states["cuda"])
+        set_random_state(load_file(file))
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
@@ -235,6 +232,13 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
     return states
+
+
+def set_random_state(states: Mapping[str, torch.Tensor]) -> None:
+    """Restore the generators."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
 
 
 def sha256(path: Path) -> str:

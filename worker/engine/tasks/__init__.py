@@ -45,6 +45,9 @@ class TaskFile(Protocol):
     def collate(self, examples: Any, indices: Sequence[int], pad_token: int) -> Batch:
         """Collate some of the rows that `encode` returned into one padded batch."""
 
+    def losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """The loss of each of the batch's units (items, or completion tokens), row by row: float32 [units]."""
+
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """The sum of the losses over the batch's units (items, or completion tokens), a float32 scalar."""
 

@@ -164,9 +164,14 @@ def collate(examples: Completions, indices: Sequence[int], pad_token: int) -> Ba
     return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum() + real.sum()), learnt(labels))
 
 
+def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Cross-entropy of each completion token."""
+    return token_losses(_logits(model, batch), batch.targets)
+
+
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Cross-entropy, summed over the completion tokens."""
-    return token_losses(_logits(model, batch), batch.targets).sum()
+    return losses(model, batch).sum()
 
 
 def evaluate(model: nn.Module, examples: Completions, evaluator: Evaluator, *, generate: bool) -> Predictions:

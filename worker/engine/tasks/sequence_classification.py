@@ -95,9 +95,14 @@ def collate(examples: Texts, indices: Sequence[int], pad_token: int) -> Batch:
     return Batch({"input_ids": ids, "attention_mask": mask}, labels, int(mask.sum()))
 
 
+def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """Cross-entropy of each row."""
+    return functional.cross_entropy(model(**batch.inputs).logits.float(), batch.labels, reduction="none")
+
+
 def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
     """Cross-entropy, summed over the rows."""
-    return functional.cross_entropy(model(**batch.inputs).logits.float(), batch.labels, reduction="sum")
+    return losses(model, batch).sum()
 
 
 def evaluate(model: nn.Module, examples: Texts, evaluator: Evaluator, *, generate: bool) -> Predictions:

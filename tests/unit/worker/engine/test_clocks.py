@@ -130,7 +130,7 @@ def test_a_run_leaves_its_measured_steps_out_of_its_speed(tmp_path: Path, monkey
         return loss
 
     monkeypatch.setattr(Stopwatch, "aside", switched)
-    monkeypatch.setattr("worker.engine.train.forward_and_back", forward_and_back)
+    monkeypatch.setattr("worker.engine.attempt.forward_and_back", forward_and_back)
     monkeypatch.setattr("worker.engine.clocks.time", SimpleNamespace(time=time.time, perf_counter=lambda: now))
     job = tiny.job(tmp_path, tiny.save_model(tmp_path / "model"), FullSpec())
     recorder = tiny.Recorder()

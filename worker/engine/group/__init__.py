@@ -1,0 +1,1 @@
+"""Several LoRA trainings on one frozen base model, in one process."""
