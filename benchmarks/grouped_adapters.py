@@ -7,7 +7,8 @@ after the other; three groups of the 8 rates of a seed, one group after the othe
 runs in a process of its own, whose start is not counted: a worker keeps a warm one, and a group needs one instead of 8
 or 24. The makespan is the time from the first trial's beginning to the last one's end.
 
-The validation losses of each trial are compared with those of the same trial alone.
+Processor seconds, which other work on the machine hardly changes, stand beside it. The validation losses of each trial
+are compared with those of the same trial alone.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def search(task: dict[str, Any]) -> dict[str, Any]:
         trials = [(rate, seed) for seed in SEEDS for rate in RATES[: task["rates"]]]
         warm = job(1e-9, 0)
         Attempt(warm.model_copy(update={"spec": _short(warm.spec)}), Recorder()).run()
-        began = time.perf_counter()
+        began, began_cpu = time.perf_counter(), time.process_time()
         size = min(task["together"], len(trials))
         for start in range(0, len(trials), size):
             members = trials[start : start + size]
@@ -94,9 +95,10 @@ def search(task: dict[str, Any]) -> dict[str, Any]:
                 results[members[place]] = end
 
             run_group([job(*trial) for trial in members], [Recorder() for _trial in members], ended)
-        makespan = time.perf_counter() - began
+        makespan, processor = time.perf_counter() - began, time.process_time() - began_cpu
     return {
         "makespan": makespan,
+        "processor": processor,
         "device_seconds": sum(result.clocks.wall for result in results.values()),
         "peak": max(result.memory.peak_bytes for result in results.values()),
         "losses": [results[trial].evaluations[-1].loss for trial in trials],
@@ -133,10 +135,12 @@ def compare(batch: int, options: argparse.Namespace) -> None:
     alone = found["one after the other"]
     for name, turns in found.items():
         ratios = [a["makespan"] / b["makespan"] for a, b in zip(alone, turns, strict=True)]
+        processor = [a["processor"] / b["processor"] for a, b in zip(alone, turns, strict=True)]
         pairs = [pair for a, b in zip(alone, turns, strict=True) for pair in zip(a["losses"], b["losses"], strict=True)]
         shares = [turn["device_seconds"] / turn["makespan"] for turn in turns]
         print(
             f"| {batch} | {name} | {spread([turn['makespan'] for turn in turns], '.1f')} | {spread(ratios, '.2f')} "
+            f"| {spread([turn['processor'] for turn in turns], '.1f')} | {spread(processor, '.2f')} "
             f"| {spread([turn['peak'] / 2**20 for turn in turns], '.0f')} | {spread(shares, '.3f')} "
             f"| {max(abs(a - b) / a for a, b in pairs):.1e} |",
             flush=True,
@@ -162,8 +166,8 @@ def main() -> None:
     print(
         f"{options.rates} rates × {len(SEEDS)} seeds, {options.rows} rows, {options.epochs} epochs, "
         f"{options.rounds} rounds, load {os.getloadavg()[0]:.1f}\n\n"
-        "| batch | side | makespan (s) | times as fast | peak (MiB) | device-seconds ÷ makespan "
-        "| largest relative difference of a validation loss |\n|" + "---|" * 7,
+        "| batch | side | makespan (s) | times as fast | processor (s) | its ratio | peak (MiB) "
+        "| device-seconds ÷ makespan | largest relative difference of a validation loss |\n|" + "---|" * 9,
         flush=True,
     )
     for batch in map(int, options.batch_sizes.split(",")):

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from gpu.adapters import measure
 from gpu.models import EIGHT, MIDDLE, ONE, SMALL, TINY, Size, texts
 from gpu.peer import tokens_per_second
 from gpu.runs import Run, losses, median, peaks
@@ -188,6 +189,13 @@ def full(session: Session, part: Part) -> None:
         session.measure(part, {"model": size.name, "method": method.label}, partial(peaks, session, run))
 
 
+def adapters(session: Session, part: Part) -> None:
+    """Several LoRA adapters on one base model, with a small batch, which leaves a card idle."""
+    size, length, count = (TINY, 32, 5) if session.rehearsal else (ONE, 512, 20)
+    prepare(session, size)
+    measure(session, part, Run(size, LORA, texts(2 * count, length), steps(count, 2, length)))
+
+
 def energy(session: Session, part: Part) -> None:
     """The card's energy counter, compared with its power, sampled and summed over time, while it trains."""
     size, batch, length, count = (TINY, 2, 32, 5) if session.rehearsal else (ONE, 8, 1024, 40)
@@ -289,6 +297,7 @@ PARTS: dict[str, tuple[str, Callable[[Session, Part], None]]] = {
     "memory": ("Estimated and measured memory", memory),
     "speed": ("LoRA on mixed lengths, in turns with the padded Trainer", speed),
     "full": ("Training every weight of a 2.7B model", full),
+    "adapters": ("Several adapters on one base model", adapters),
     "energy": ("Energy counter and power × time", energy),
     "resume": ("Resumed runs", resume),
 }

@@ -16,7 +16,7 @@ import pytest
 
 from app.settings import ROOT
 
-PARTS = ["tests", "memory", "speed", "full", "energy", "resume"]
+PARTS = ["tests", "memory", "speed", "full", "adapters", "energy", "resume"]
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,8 @@ def test_a_rehearsal_runs_every_part_on_the_cpu(tmp_path: Path) -> None:
     sides = [row["side"] for row in parts["speed"]["rows"]]
     assert sides[0] == "padded Trainer" and {"Vezna, packing", "Vezna, padding-free batches"} < set(sides)
     assert all(row["share of the matmul peak (%)"] > 0 for row in parts["speed"]["rows"])
+    assert [row["adapters"] for row in parts["adapters"]["rows"]] == [1, 2, 4, 8]
+    assert min(row["tokens/s of the group"] for row in parts["adapters"]["rows"]) > 0
     assert "no energy counter" in parts["energy"]["rows"][0]["not measured"]
     assert all(row["repeated is identical"] and row["resumed is identical"] for row in parts["resume"]["rows"])
 
