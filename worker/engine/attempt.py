@@ -66,6 +66,7 @@ class Attempt:
         self.saved_bytes: int | None = None
         """Of the weights that train, which the attempt writes to its output; None before they are chosen."""
         self.forward_and_back: ForwardAndBack = forward_and_back
+        self.caches_prefix = self.team.world == 1  # several ranks would write the same files
 
     def run(self) -> RunResult:
         """Run the whole attempt. Raises `RunFailed` with a reason, `Stopped`, or `Followed` on another rank than 0.
@@ -91,10 +92,7 @@ class Attempt:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
         facts = describe_model(base.model, spec.task)
         if incompatibility := self.method.incompatibility(facts) or self.method.clash(training):
-            raise RunFailed(
-                FailureCode.BAD_CONFIGURATION,
-                incompatibility.located,
-            )
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, incompatibility.located)
         expected = self.method.trains(facts)
         settle(base.model, kept_in_float32(self.method, facts), self.device, bf16=self.bf16)
         if self.device.type == "cpu":
@@ -140,7 +138,7 @@ class Attempt:
         self.saved_bytes = tensor_bytes(p for p in model.parameters() if p.requires_grad)
         before = audit.hashes(model)
         memory.loaded()
-        cached = job if team.world == 1 else job.model_copy(update={"cache": None})  # ranks would write the same files
+        cached = job if self.caches_prefix else job.model_copy(update={"cache": None})
         prefix = stored_prefix(model, before, cached, splits["train"], evaluate, instruments)
         resume = Checkpoint(Path(job.resume)) if job.resume else None
         if resume is not None and resume.state.order != data.order:

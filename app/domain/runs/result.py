@@ -250,8 +250,8 @@ class RunResult(_Value):
     resumed_from: int | None = None
     """The step of the checkpoint that this attempt resumed from."""
     trained_together: int = 1
-    """Runs of the group that this one trained in, in one process: its memory is the group's, its clocks are its share
-    of the group's time."""
+    """Runs of the group that this one trained in, in one process. If there are several, its memory is the group's, and
+    its clocks are computed: its share of the group's time."""
     environment: Environment
     artifacts: list[ArtifactFile] = Field(default_factory=list)
 

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 
 from app.domain.data.dataset import Row, Split
-from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
 from worker.engine.attempt import Attempt
@@ -24,6 +22,10 @@ from worker.engine.models.architecture import head_names
 from worker.engine.models.load import Loaded, new_head
 from worker.engine.models.quantization import NF4
 from worker.engine.progress import Instruments, ProgressSink
+
+
+class TrainsAlone(Exception):
+    """Why a run cannot share the base model of its group; it can be run by itself."""
 
 
 class Together:
@@ -46,15 +48,16 @@ class GroupedAttempt(Attempt):
     """One attempt of a group."""
 
     def __init__(self, job: TrainJob, sink: ProgressSink, member: Member, together: Together) -> None:
-        super().__init__(job.model_copy(update={"cache": None}), sink)
-        self._member, self._together = member, together
+        super().__init__(job, sink)
+        self._together = together
         clocks = Stopwatch(time.time() - together.waited, torch.device("cpu"), member.now)
         self.instruments = Instruments(sink, clocks, together.meter, ledgers=_NoLedgers())
         self.forward_and_back = member.forward_and_back
+        self.caches_prefix = False  # a joint pass computes all layers
 
     def run(self) -> RunResult:
-        """Run the attempt. Its memory is that of the group, its time its share of the group's, and the energy of the
-        device is left out, because it cannot be divided."""
+        """Run the attempt. Its memory is that of the group, its clocks are its share of the group's time, and the
+        energy of the device is left out. Raises `TrainsAlone`, and as a run by itself."""
         result = super().run()
         return result.model_copy(update={"energy_joules": None, "trained_together": self._together.size})
 
@@ -66,12 +69,7 @@ class GroupedAttempt(Attempt):
             self._together.seed = self.job.spec.training.seed
         loaded, seed = self._together.loaded, self.job.spec.training.seed
         if loaded.missing and seed != self._together.seed:
-            text = _(
-                "The checkpoint lacks %(name)s, which each seed starts from other random weights: runs with different "
-                "seeds cannot share this base model. Set trials_per_group to 1.",
-                name=loaded.missing[0],
-            )
-            raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
+            raise TrainsAlone(f"the checkpoint lacks {loaded.missing[0]}, which each seed draws anew")
         names = head_names(loaded.model, self.job.spec.task)
         model: Any = shared_copy(loaded.model, [loaded.model.get_submodule(name) for name in names])
         new_head(model, names, seed)

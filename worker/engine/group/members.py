@@ -153,14 +153,11 @@ class Group:
             try:
                 self._together(waiting)
                 return
-            except NotJoined as why:
-                self._log(f"The runs of this group train one after the other in one process: {why}.")
-            except Exception as error:
-                if not out_of_memory(error):
-                    for member in waiting:
-                        member.answer(None, error)
-                    return
-                self._log("A joint pass did not fit into memory: the runs of this group train one after the other.")
+            except NotJoined as reason:
+                self._log(f"The runs of this group train one after the other in one process: {reason}.")
+            except Exception as error:  # only the members that caused it are to fail, each in its own pass
+                why = "did not fit into memory" if out_of_memory(error) else f"failed ({type(error).__name__}: {error})"
+                self._log(f"A joint pass {why}: the runs of this group train one after the other.")
             finally:
                 for member in waiting:
                     member.run_clock(0.0)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import BertModel
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import LoraSpec
@@ -18,7 +20,7 @@ from tests import tiny, tiny_lm
 from worker.engine import attempt
 from worker.engine.attempt import Attempt
 from worker.engine.group import joint
-from worker.engine.group.attempt import run_group
+from worker.engine.group.attempt import TrainsAlone, run_group
 from worker.engine.progress import Stopped
 from worker.engine.step import optimizer_of
 
@@ -90,7 +92,38 @@ def test_each_training_has_the_losses_evaluations_and_weights_of_its_own(
         assert result.trained_together == 3 and expected.trained_together == 1
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "t5"])
+def test_seeds_of_an_arm_have_the_test_scores_and_files_of_their_own(base: Path, tmp_path: Path) -> None:
+    def seeds(name: str) -> list[TrainJob]:
+        jobs = classifiers(tmp_path / name, base, (3, 4, 5), learning_rate=3e-3)
+        return [job.model_copy(update={"trial": False, "weight_delta_seconds": 5.0}) for job in jobs]
+
+    group = together(jobs := seeds("group"))
+    for (result, sink), job, own in zip(group, seeds("alone"), jobs, strict=True):
+        expected, solo = alone(job)
+        assert close(numbers(sink), numbers(solo), TOLERANCE)
+        assert [e.subject for e in result.evaluations] == [e.subject for e in expected.evaluations]
+        assert [e.loss for e in result.evaluations] == pytest.approx([e.loss for e in expected.evaluations], rel=1e-4)
+        assert [file.name for file in result.artifacts] == [file.name for file in expected.artifacts]
+        files = [Path(folder) / "adapter" / "adapter_model.safetensors" for folder in (own.output, job.output)]
+        weights, solo_weights = map(load_file, files)
+        assert weights.keys() == solo_weights.keys()
+        assert all(torch.allclose(weights[name], solo_weights[name], atol=1e-4) for name in weights)
+
+
+def test_a_seed_whose_base_model_has_other_random_weights_trains_alone(tmp_path: Path) -> None:
+    """The checkpoint lacks the pooler."""
+    torch.manual_seed(1)
+    BertModel(tiny.config(), add_pooling_layer=False).save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    jobs = classifiers(tmp_path / "group", tmp_path / "model", (3, 4, 3), max_steps=4)
+    (first, _), (other, _), (last, sink) = together(jobs)
+    assert isinstance(other, TrainsAlone) and "pooler" in str(other)
+    assert isinstance(first, RunResult) and isinstance(last, RunResult)
+    expected = alone(classifiers(tmp_path / "alone", tmp_path / "model", (3, 4, 3), max_steps=4)[2])[1]
+    assert close(numbers(sink), numbers(expected), TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["llama", pytest.param("gpt2", marks=pytest.mark.slow), "t5"])
 def test_language_models_too(tmp_path: Path, kind: str) -> None:
     """GPT-2 has dropout, and layers that are stored as [in, out]."""
     task = "seq2seq-lm" if kind == "t5" else "causal-lm"
@@ -111,6 +144,7 @@ def test_language_models_too(tmp_path: Path, kind: str) -> None:
         assert close(numbers(sink), numbers(alone(job)[1]), 1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_differs_by_its_rounding_only(base: Path, tmp_path: Path) -> None:
     group = together(classifiers(tmp_path / "group", base, bf16=True, max_steps=6))
     for (_result, sink), job in zip(group, classifiers(tmp_path / "alone", base, bf16=True, max_steps=6), strict=True):
@@ -189,6 +223,7 @@ def test_a_stopped_training_leaves_a_checkpoint_from_which_it_resumes_alone(base
         assert close(numbers(others), numbers(own), TOLERANCE)
 
 
+@pytest.mark.slow
 def test_members_may_resume_at_different_steps(base: Path, tmp_path: Path) -> None:
     stopped = tiny.Recorder(stop_at=5)
     with pytest.raises(Stopped):
@@ -216,10 +251,13 @@ CAUSES = {
     "memory": torch.OutOfMemoryError(),
     "memory of a library": RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     "mixed rows": joint.NotJoined("the rows are mixed"),
+    "anything else": ValueError("one of them is wrong"),
 }
 
 
-@pytest.mark.parametrize("cause", CAUSES)
+@pytest.mark.parametrize(
+    "cause", ["memory", *(pytest.param(one, marks=pytest.mark.slow) for one in CAUSES if one != "memory")]
+)
 def test_passes_that_cannot_be_joined_are_computed_one_by_one(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:
@@ -245,6 +283,7 @@ def test_passes_that_cannot_be_joined_are_computed_one_by_one(
         assert close(numbers(sink), numbers(alone(job)[1]), TOLERANCE)
 
 
+@pytest.mark.slow
 def test_packed_batches_are_not_joined(tmp_path: Path) -> None:
     base = tiny_lm.save_model(tmp_path / "base", "llama")
     plain = tiny_lm.pairs()
