@@ -49,13 +49,15 @@ def claim(here: Context) -> Claim:
 
 @pytest.fixture
 def meanwhile(here: Context) -> Iterator[Callable[..., None]]:
-    """Do something to the database once the attempt has reported its first steps."""
+    """Do something to the database once the attempt has reported its first steps, or when something is true."""
     threads: list[threading.Thread] = []
 
-    def later(run_id: int, act: Callable[[Session], object]) -> None:
+    def later(run_id: int, act: Callable[[Session], object], until: Callable[[], bool] | None = None) -> None:
+        due = until or (lambda: bool(row(here, run_id).phase))
+
         def wait_and_act() -> None:
-            deadline = time.monotonic() + 20
-            while time.monotonic() < deadline and not row(here, run_id).phase:
+            deadline = time.monotonic() + (300 if until else 20)
+            while time.monotonic() < deadline and not due():
                 time.sleep(0.05)
             with here.database.transaction() as session:
                 act(session)

@@ -14,7 +14,7 @@ READ_AGAIN = _("Free some space there, then add the data again.")
 EXPORT_AGAIN = _("Free some space there, then export the run's model again.")
 
 
-def is_full(error: Exception) -> bool:
+def is_full(error: BaseException) -> bool:
     """Whether a write failed because its disk is full. safetensors, written in Rust, raises its own exception for every
     I/O error. An error of the database, whose text has the values of its statement too, is about another disk."""
     if type(error).__module__.startswith("sqlalchemy."):

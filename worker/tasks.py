@@ -32,6 +32,7 @@ from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
 from worker.samples.host import load_from, located
 from worker.training import workdir
+from worker.training.group import supervise_group
 from worker.training.supervisor import supervise
 
 log = structlog.get_logger()
@@ -44,24 +45,29 @@ SIGN_ON_AGAIN_SECONDS = 1.0
 def train(run_id: int) -> None:
     """Claim a run and supervise it. A second delivery finds nothing to claim."""
     context = process_context()
-    claim = context.database.write(lambda session: _claim(session, context, run_id))
-    if claim is None:
-        return
+    claims = context.database.write(lambda session: _claim(session, context, run_id))
     try:
-        supervise(context, claim)
+        if len(claims) > 1:
+            supervise_group(context, claims)
+        elif claims:
+            supervise(context, claims[0])
     finally:
-        _release(context, run_id)
+        for claim in claims:
+            _release(context, claim.run_id)
 
 
-def _claim(session: Session, context: Context, run_id: int) -> Claim | None:
+def _claim(session: Session, context: Context, run_id: int) -> list[Claim]:
+    """The run, and those that train together with it."""
     if workers.draining(session, context.worker):  # this ring may have been the only one: pass it on
         runs.to_ring(session, run_id)  # and if it is lost, the next sweep rings
         after_commit(session, partial(context.bell.ring, TRAIN, run_id))
-        return None
-    claim = attempts.claim(session, run_id, context.worker, context.settings.lease_seconds, context.trainers.gpus)
-    if claim is not None:
-        estimates.for_claimed(session, context.bell, run_id, workers.get(session, context.worker))
-    return claim
+        return []
+    lease_seconds = context.settings.lease_seconds
+    claim = attempts.claim(session, run_id, context.worker, lease_seconds, context.trainers.gpus)
+    claims = [claim, *attempts.claim_companions(session, claim, lease_seconds)] if claim else []
+    for each in claims:
+        estimates.for_claimed(session, context.bell, each.run_id, workers.get(session, context.worker))
+    return claims
 
 
 def inspect(model_id: int) -> None:

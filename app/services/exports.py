@@ -19,7 +19,7 @@ from app.domain.comparison.study import StudyComparison
 from app.domain.data.dataset import items_hash
 from app.domain.errors import Invalid, NotFound
 from app.domain.runs.clocks import Clocks
-from app.domain.runs.result import STEP_DTYPE
+from app.domain.runs.result import STEP_DTYPE, RunResult
 from app.domain.studies.search_space import PARAMETERS
 from app.domain.studies.trials import Trial, reached
 from app.domain.tasks import TASKS
@@ -78,7 +78,7 @@ def _trial(comparison: StudyComparison, trial: Trial) -> dict[str, Any]:
         | tried
         | {
             "tokens": trial.tokens,
-            "wall_seconds": trial.seconds or None,
+            "wall_seconds": None if trial.shared else trial.seconds or None,
             "validation_score": trial.score,
             "validation_loss": trial.loss,
             "trial_round": trial.round,
@@ -102,12 +102,15 @@ def _run(comparison: StudyComparison, run: RunOutcome) -> dict[str, Any]:
             "forgetting": result.forgetting.change if result.forgetting else None,
             "trainable_parameters": result.parameters.trainable,
             "artifact_bytes": result.artifact_bytes,
-            "train_seconds": result.clocks.train,
             "tokens": result.tokens,
         }
-        | {name: getattr(result.memory, name) for name in MEMORY}
-        | {f"{name}_seconds": getattr(result.clocks, name) for name in Clocks.model_fields}
+        | ({} if run.shared else _costs(result))
     )
+
+
+def _costs(result: RunResult) -> dict[str, Any]:
+    memory = {name: getattr(result.memory, name) for name in MEMORY}
+    return memory | {f"{name}_seconds": getattr(result.clocks, name) for name in (*Clocks.model_fields, "train")}
 
 
 def _baseline(comparison: StudyComparison, result: BaselineResult) -> dict[str, Any]:

@@ -127,5 +127,6 @@ def _trial(row: RunRow, round_: int) -> Trial:
         steps=result.steps if result else row.step,
         tokens=result.tokens if result else None,
         seconds=row.device_seconds,
+        shared=row.shared_seconds is not None,
         failure=row.failure,
     )

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from app.domain.runs.job import (
@@ -41,7 +42,7 @@ FINISH = "finish"
 """A folder in the installation's home: a run whose id is a file there may finish."""
 
 
-def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
+def execute(file: Path, channel: Channel, stop: threading.Event, stopped: Collection[int] = ()) -> int:
     """Behave as the seed says; returns the exit status."""
     job = TrainJob.model_validate_json(file.read_bytes())
     behaviour = BEHAVIOURS[job.spec.training.seed]

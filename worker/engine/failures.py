@@ -23,7 +23,7 @@ _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def failure(
-    error: Exception,
+    error: BaseException,
     peak_bytes: int | None = None,
     ledger: Ledger | None = None,
     output: Path | None = None,

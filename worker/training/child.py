@@ -1,7 +1,8 @@
 """The trainer process: one attempt at one run. `python -m worker.training.child` waits for its job.
 
     stdin    first the job (`worker.training.protocol.Handover`, JSON on one line); then `alive` renews the lease and
-             `stop` asks to stop after the current step; end of file means that the supervisor is gone
+             `stop` asks to stop after the current step, `stop 7` asks run 7 of a group to; end of file means that the
+             supervisor is gone
     stdout   reports (`app.domain.runs.job.Report`), one JSON object a line, and nothing else
     stderr   library output and tracebacks; once it has a job, in the file that the job names
     exit     0 after reporting a result or a failure, 75 after stopping on request, 76 without a supervisor
@@ -38,6 +39,8 @@ class Supervisor:
     def __init__(self, on_job: Callable[[], None]) -> None:
         """`on_job` is called when the job is there."""
         self.stop = threading.Event()
+        self.stopped: set[int] = set()
+        """Runs of the group that are to stop."""
         self._on_job = on_job
         self._handed: queue.SimpleQueue[Handover] = queue.SimpleQueue()
         self._has_job = False
@@ -80,6 +83,8 @@ class Supervisor:
                     renewed = time.monotonic()
                 elif line == b"stop":
                     self.stop.set()
+                elif line.startswith(b"stop "):
+                    self.stopped.add(int(line.removeprefix(b"stop ")))
 
     def _take(self, line: bytes) -> float:
         """Accept the job and return its lease in seconds. Output of the import thread goes to the job's stderr from now
@@ -142,7 +147,7 @@ def main() -> int:
     # must not be parsed as reports. In a thread with its own low priority: the run keeps the normal one.
     with ThreadPoolExecutor(1) as pool:
         execution = pool.submit(imported).result()
-    status: int = execution.execute(supervisor.job().job, channel, supervisor.stop)
+    status: int = execution.execute(supervisor.job().job, channel, supervisor.stop, supervisor.stopped)
     return status
 
 

@@ -3,42 +3,91 @@
 import os
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pyarrow.dataset  # noqa: F401 pyarrow.parquet would import it when it reads its first file
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from app.domain.failures import Failure, FailureCode
 from app.domain.messages import _
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.job import (
+    AloneReport,
     CheckpointReport,
     DownloadReport,
     EvaluationReport,
     FailureReport,
+    GroupJob,
     LogReport,
+    MemberReport,
     PhaseReport,
     ResultReport,
+    RunReport,
     StepsReport,
+    StoppedReport,
     TrainJob,
     WeightDeltasReport,
 )
-from app.domain.runs.result import Evaluation, StepMetrics
+from app.domain.runs.result import Evaluation, RunResult, StepMetrics
 from app.domain.runs.status import Phase
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
+from worker.engine.group.attempt import TrainsAlone, run_group
 from worker.engine.progress import Silence, Stopped
 from worker.engine.team import Followed, Team
 from worker.training.followers import Followers
 from worker.training.protocol import Channel, Position
 
+_job: TypeAdapter[TrainJob | GroupJob] = TypeAdapter(TrainJob | GroupJob)
+
+
+class Sender(Protocol):
+    """Sends reports."""
+
+    def send(self, message: RunReport) -> None:
+        """Send one."""
+
+
+class Stop(Protocol):
+    """A request to stop."""
+
+    def is_set(self) -> bool:
+        """It was made."""
+
+
+@dataclass(frozen=True)
+class MemberChannel:
+    """The channel of one run of a group."""
+
+    channel: Channel
+    run_id: int
+
+    def send(self, message: RunReport) -> None:
+        """Send a report, with the run that it is of."""
+        self.channel.send(MemberReport(run_id=self.run_id, report=message))
+
+
+@dataclass(frozen=True)
+class MemberStop:
+    """The request to stop one run of a group, or all."""
+
+    every: threading.Event
+    stopped: Collection[int]
+    run_id: int
+
+    def is_set(self) -> bool:
+        """It was made."""
+        return self.every.is_set() or self.run_id in self.stopped
+
 
 class Reports:
     """The engine's `ProgressSink`: sends reports to the supervisor, and passes on its stop request."""
 
-    def __init__(self, channel: Channel, stop: threading.Event) -> None:
+    def __init__(self, channel: Sender, stop: Stop) -> None:
         self._channel, self._stop = channel, stop
 
     def phase(self, phase: Phase, total_steps: int | None = None) -> None:
@@ -76,11 +125,14 @@ class Reports:
             raise Stopped
 
 
-def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
-    """Run the job in a file and report how it ended; returns the exit status."""
-    job = _job(file, channel)
+def execute(file: Path, channel: Channel, stop: threading.Event, stopped: Collection[int] = ()) -> int:
+    """Run the job in a file and report how it ended; returns the exit status. `stopped`: runs of a group that are to
+    stop."""
+    job = _read(file, channel)
     if job is None:
         return 0
+    if isinstance(job, GroupJob):
+        return _execute_group(job, channel, stop, stopped)
     attempt: Attempt | None = None
     followers: Followers | None = None
     try:
@@ -93,7 +145,6 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
     except BrokenPipeError:
         return EXIT_ABANDONED
     except Exception as error:
-        traceback.print_exc()
         if followers is not None:
             followers.settle()
         channel.send(_failed(error, attempt, job))
@@ -102,8 +153,8 @@ def execute(file: Path, channel: Channel, stop: threading.Event) -> int:
 
 def follow(position: Position, channel: Channel) -> int:
     """Run another rank's part of a job; returns the exit status."""
-    job = _job(position.job, channel)
-    if job is None:
+    job = _read(position.job, channel)
+    if not isinstance(job, TrainJob):
         return 0
     attempt: Attempt | None = None
     try:
@@ -114,15 +165,14 @@ def follow(position: Position, channel: Channel) -> int:
     except Stopped:
         return EXIT_STOPPED
     except Exception as error:
-        traceback.print_exc()
         channel.send(_failed(error, attempt, job))
     return 0
 
 
-def _job(file: Path, channel: Channel) -> TrainJob | None:
+def _read(file: Path, channel: Channel) -> TrainJob | GroupJob | None:
     """The job, or None after a report."""
     try:
-        return TrainJob.model_validate_json(file.read_bytes())
+        return _job.validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
         traceback.print_exc()
         message = _("The job file is invalid: %(why)s", why=error)
@@ -139,7 +189,30 @@ def _share_of(job: TrainJob) -> TrainJob:
     return job.model_copy(update={"threads": max(1, threads // world)})
 
 
-def _failed(error: Exception, attempt: Attempt | None, job: TrainJob) -> FailureReport:
+def _execute_group(group: GroupJob, channel: Channel, stop: threading.Event, stopped: Collection[int]) -> int:
+    channels = [MemberChannel(channel, job.run_id) for job in group.jobs]
+    sinks = [Reports(channel, MemberStop(stop, stopped, channel.run_id)) for channel in channels]
+
+    def ended(place: int, end: RunResult | BaseException, attempt: Attempt | None) -> None:
+        match end:
+            case RunResult():
+                channels[place].send(ResultReport(result=end))
+            case Stopped():
+                channels[place].send(StoppedReport())
+            case TrainsAlone():
+                channels[place].send(AloneReport(why=str(end)))
+            case _:
+                channels[place].send(_failed(end, attempt, group.jobs[place]))
+
+    try:
+        run_group(group.jobs, sinks, ended)
+    except BrokenPipeError:
+        return EXIT_ABANDONED
+    return EXIT_STOPPED if stop.is_set() else 0
+
+
+def _failed(error: BaseException, attempt: Attempt | None, job: TrainJob) -> FailureReport:
+    traceback.print_exception(error)
     instruments = attempt.instruments if attempt else None
     peak = instruments.memory.peak() if instruments else None
     ledger = instruments.ledgers.interrupted if instruments else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from app.domain.runs.job import LogReport, Report, TrainJob
+from app.domain.runs.job import GroupJob, LogReport, Report, TrainJob
 from worker.children.host import Child, ChildError
 from worker.training.protocol import Handover
 
@@ -50,7 +50,7 @@ class TrainerProcess:
         """Its process id."""
         return self._child.pid
 
-    def hand_over(self, job: TrainJob, folder: Path, lease_seconds: float) -> bool:
+    def hand_over(self, job: TrainJob | GroupJob, folder: Path, lease_seconds: float) -> bool:
         """Hand over the job; `folder` receives the job file and stderr. False if the process has already ended."""
         handover = Handover(
             job=folder / "job.json",
@@ -83,9 +83,9 @@ class TrainerProcess:
         """Tell it that the supervisor still holds the lease."""
         self._say(b"alive")
 
-    def ask_to_stop(self) -> None:
-        """Ask it to stop after the current step."""
-        self._say(b"stop")
+    def ask_to_stop(self, run_id: int | None = None) -> None:
+        """Ask it to stop after the current step, or one run of its group."""
+        self._say(b"stop" if run_id is None else b"stop %d" % run_id)
 
     def kill(self) -> None:
         """Kill it and its children; does nothing if it has ended."""

@@ -6,8 +6,9 @@ the lease lasts, `LeaseLost` is raised; if another attempt has taken over the ru
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 
 import structlog
 from sqlalchemy.exc import OperationalError
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs.job import Report
 from app.services import attempts
-from app.services.attempts import Claim, Orders
+from app.services.attempts import Claim, Fenced, Orders
 from app.store.database_errors import cause, undone
 from app.store.session import Database
 
@@ -38,6 +39,10 @@ class Lease:
         self._number = 0
         self._renewed_at = time.monotonic()
         self.orders = Orders(cancel=False, drain=False)
+        self.companions: Sequence[Lease] = ()
+        """Of the runs of a group, which wait for a transfer of this one."""
+        self.keep_alive: Callable[[], object] = lambda: None
+        """Renews the lease in the group's trainer."""
 
     @property
     def due(self) -> bool:
@@ -92,6 +97,10 @@ class Lease:
             moving = pool.submit(transfer)
             while not wait([moving], timeout=self._renew_seconds).done:
                 self._persist(self.renew)
+                for companion in self.companions:
+                    with suppress(Fenced, LeaseLost):  # it finds out itself
+                        companion._persist(companion.renew)
+                self.keep_alive()
         moving.result()
 
     def pause(self, seconds: float) -> None:

@@ -41,6 +41,8 @@ class Outcome:
     def __init__(self, context: Context, claim: Claim, lease: Lease, checkpoints: Checkpoints) -> None:
         self._context, self._claim, self._lease, self._checkpoints = context, claim, lease, checkpoints
         self._oom_kills_before = _oom_kills()
+        self.shared_seconds: float | None = None
+        """Its share of the time of its group so far; None for a run that trains alone."""
 
     def write(
         self, report: ResultReport | FailureReport | None, trainer: TrainerProcess, output: Path, *, stalled: bool
@@ -49,7 +51,6 @@ class Outcome:
 
         Raises Fenced, LeaseLost.
         """
-        status = trainer.exit_status(0)
         claim, bell, orders = self._claim, self._context.bell, self._lease.orders
         if isinstance(report, ResultReport):
             self._finish(report.result, output)
@@ -58,15 +59,23 @@ class Outcome:
             self._retry(FailureCode.DEVICE_LOST, lost)
         elif isinstance(report, FailureReport):
             self._log_errors(trainer)
-            self.fail(report.failure)
+            if report.failure.out_of_memory and self.shared_seconds is not None:
+                self.train_alone(report.failure.message)
+            else:
+                self.fail(report.failure)
         elif orders.cancel:
-            self._lease.write(lambda session: attempts.stop(session, bell, claim))
+            seconds = self.shared_seconds
+            self._lease.write(lambda session: attempts.stop(session, bell, claim, shared_seconds=seconds))
         elif orders.drain:
             self._lease.while_renewing(self._checkpoints.settle)
             self.hand_back(f"{claim.worker} is shutting down")
+        elif self.shared_seconds is not None:  # another run of the group may be the cause
+            self._log_errors(trainer)
+            ended = f"the trainer of its group ended with status {trainer.exit_status(0)}"
+            self.train_alone(FAILURES[FailureCode.STALLED] if stalled else ended)
         elif stalled:
             self.fail(Failure(code=FailureCode.STALLED, message=FAILURES[FailureCode.STALLED]))
-        elif status < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED):  # ended from outside, not by its own doing
+        elif (status := trainer.exit_status(0)) < 0 or status in (EXIT_STOPPED, EXIT_ABANDONED):  # ended from outside
             self._retry(FailureCode.HOST_OOM if _oom_kills() > self._oom_kills_before else FailureCode.KILLED)
         else:
             self._log_errors(trainer)
@@ -77,11 +86,18 @@ class Outcome:
 
     def fail(self, failure: Failure) -> None:
         """Write why the run failed. Raises Fenced, LeaseLost."""
-        self._lease.write(lambda session: attempts.fail(session, self._context.bell, self._claim, failure))
+        bell, seconds = self._context.bell, self.shared_seconds
+        self._lease.write(lambda session: attempts.fail(session, bell, self._claim, failure, seconds))
 
     def hand_back(self, why: str) -> None:
         """Queue the run again; the attempt does not count. Raises Fenced, LeaseLost."""
         self._lease.write(lambda session: attempts.hand_back(session, self._context.bell, self._claim, why))
+
+    def train_alone(self, why: str) -> None:
+        """Queue a run of a group again, from its last checkpoint: a run that was claimed before is in no group, and the
+        attempt does not count. Raises Fenced, LeaseLost."""
+        self._lease.while_renewing(self._checkpoints.settle)
+        self.hand_back(f"{why.rstrip('.')}; the run trains alone from now on")
 
     def remove_unused_files(self) -> None:
         """Remove the files of every attempt except the one that succeeded, as the database records it."""
@@ -102,7 +118,8 @@ class Outcome:
         stored = {file.name: f"{self._prefix(self._claim.epoch)}/{file.name}" for file in result.artifacts}
         for name, place in stored.items():
             self._store(output / name, place)
-        self._lease.write(lambda session: attempts.finish(session, self._context.bell, self._claim, result, stored))
+        bell, seconds = self._context.bell, self.shared_seconds
+        self._lease.write(lambda session: attempts.finish(session, bell, self._claim, result, stored, seconds))
 
     def _lost_gpus(self) -> list[str]:
         """The GPUs of the attempt that the driver has lost; this process uses them no more."""

@@ -5,7 +5,7 @@ is lost or another attempt has taken over the run, the trainer is killed and not
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +15,16 @@ from sqlalchemy.exc import OperationalError
 from app.domain.errors import Unavailable
 from app.domain.failures import FAILURES, FailureCode, RunFailed
 from app.domain.messages import _
-from app.domain.runs.job import CheckpointReport, FailureReport, LogReport, Report, ResultReport, TrainJob
+from app.domain.runs.job import (
+    AloneReport,
+    CheckpointReport,
+    FailureReport,
+    LogReport,
+    Report,
+    ResultReport,
+    StoppedReport,
+    TrainJob,
+)
 from app.services.attempts import Claim, Fenced
 from app.store.files import StoreUnavailable
 from worker import disk
@@ -40,7 +49,7 @@ def supervise(context: Context, claim: Claim) -> None:
     """Execute a claimed run and write its outcome once."""
     logger = log.bind(run_id=claim.run_id, epoch=claim.epoch)
     with workdir(context.settings.home) as folder:
-        attempt = _Attempt(context, claim, folder)
+        attempt = SupervisedAttempt(context, claim, folder)
         try:
             attempt.run()
         except Fenced as fenced:
@@ -55,7 +64,7 @@ def supervise(context: Context, claim: Claim) -> None:
         attempt.outcome.remove_unused_files()
 
 
-class _Attempt:
+class SupervisedAttempt:
     """The state of one supervised attempt."""
 
     def __init__(self, context: Context, claim: Claim, folder: Path) -> None:
@@ -72,12 +81,23 @@ class _Attempt:
         self.progress_at = time.monotonic()
         self.stop_requested_at: float | None = None
         self.stalled = False
+        self.stopped = False
+        """A run of a group has stopped on request."""
+        self.alone: str | None = None
+        """Why a run of a group is to train by itself."""
+        self.fetched: dict[str, str] = {}
+        """Local copies of files in the store; the runs of a group share them."""
         self.final_report: ResultReport | FailureReport | None = None
+
+    @property
+    def over(self) -> bool:
+        """A run of a group has ended in its trainer, which goes on with the others."""
+        return self.final_report is not None or self.stopped or self.alone is not None
 
     def run(self) -> None:
         """Prepare the job, follow the trainer to its end, and write the outcome."""
         try:
-            job = self._prepare()
+            job = self.prepare()
         except StoreUnavailable as error:
             self.outcome.hand_back(error.message)
             return
@@ -85,8 +105,8 @@ class _Attempt:
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
         try:
             while not trainer.finished_reporting:
-                self._take(trainer.reports(self.settings.report_seconds))
-                self._renew(trainer)
+                self.take(trainer.reports(self.settings.report_seconds))
+                self.renew(trainer)
                 self.checkpoints.tend()
                 self._enforce(trainer)
             trainer.exit_status(LINGER_SECONDS)
@@ -95,7 +115,7 @@ class _Attempt:
         self.lease.flush()
         self.outcome.write(self.final_report, trainer, self.folder / "output", stalled=self.stalled)
 
-    def _prepare(self) -> TrainJob:
+    def prepare(self) -> TrainJob:
         """Fetch the dataset and build the trainer's job. Raises RunFailed, StoreUnavailable."""
         dataset = self._fetch(self.claim.dataset_file, "dataset.parquet")
         general = self._fetch(self.claim.general_file, "general.parquet") if self.claim.general_file else None
@@ -143,6 +163,8 @@ class _Attempt:
 
         Raises RunFailed, StoreUnavailable.
         """
+        if file in self.fetched:
+            return self.fetched[file]
         local = self.folder / name
         try:
             self._from_store(lambda: self.context.files.get(file, local))
@@ -153,6 +175,7 @@ class _Attempt:
                 raise disk.full(self.folder) from error
             code = FailureCode.DATASET_UNAVAILABLE
             raise RunFailed(code, _("%(what)s (%(why)s)", what=FAILURES[code], why=error)) from error
+        self.fetched[file] = str(local)
         return str(local)
 
     def _from_store(self, fetch: Callable[[], None]) -> None:
@@ -169,17 +192,22 @@ class _Attempt:
                 if self.lease.ordered:
                     raise
 
-    def _take(self, reports: list[Report]) -> None:
+    def take(self, reports: Sequence[Report]) -> None:
+        """Take reports of the trainer."""
         for report in reports:
             self.progress_at = time.monotonic()
             if isinstance(report, ResultReport | FailureReport):
                 self.final_report = report
+            elif isinstance(report, StoppedReport):
+                self.stopped = True
+            elif isinstance(report, AloneReport):
+                self.alone = report.why
             elif isinstance(report, CheckpointReport):
                 self.checkpoints.take(report)
             else:
                 self.lease.report(report)
 
-    def _renew(self, trainer: TrainerProcess) -> None:
+    def renew(self, trainer: TrainerProcess) -> None:
         """Write what has been reported and renew the lease, in the database and in the trainer. Raises LeaseLost."""
         if self.lease.due or trainer.finished_reporting:
             try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from app.domain.runs.job import TrainJob
+from app.domain.runs.job import GroupJob, TrainJob
 from worker.children.environment import child_environment
 from worker.children.host import ChildError
 from worker.training.host import COMMAND, TrainerProcess
@@ -61,7 +61,9 @@ class WarmPool:
         except ChildError as error:  # no memory for another process; the current run must not suffer
             log.warning("no spare trainer could be started; the next run waits for a fresh one", error=error.message)
 
-    def start(self, job: TrainJob, folder: Path, lease_seconds: float, gpus: Sequence[str] = ()) -> TrainerProcess:
+    def start(
+        self, job: TrainJob | GroupJob, folder: Path, lease_seconds: float, gpus: Sequence[str] = ()
+    ) -> TrainerProcess:
         """Give a job to the spare, or to a new trainer if there is none, and start the next spare.
 
         The trainer sees these `gpus` (UUIDs) and no other; all of the machine if none is named. `folder` receives the

@@ -48,6 +48,11 @@ class RunOutcome:
     started_at: datetime | None = None
     finished_at: datetime | None = None
 
+    @property
+    def shared(self) -> bool:
+        """It trained together with others, so it has neither times nor peak memory of its own."""
+        return self.result is not None and self.result.trained_together > 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class ArmResult:
@@ -222,21 +227,23 @@ def marker_fills(families: Iterable[Family]) -> list[int]:
 
 def overlapping(runs: Mapping[str, Sequence[RunOutcome]], *, on_one_device: bool = True) -> tuple[str, ...]:
     """Arms, of runs by arm, with a run during which another ran on the same worker and, with `on_one_device`, on the
-    same GPU or on its CPU."""
-    spans: dict[object, list[tuple[datetime, datetime, str]]] = {}
+    same GPU or on its CPU. Runs that trained together have no times that this could confound."""
+    spans: dict[object, list[tuple[datetime, datetime, str, bool]]] = {}
     for arm, outcomes in runs.items():
         for run in outcomes:
             if run.worker and run.started_at and run.finished_at:
                 gpus = tuple(run.result.environment.gpus) if run.result and on_one_device else ()
-                spans.setdefault((run.worker, gpus), []).append((run.started_at, run.finished_at, arm))
+                span = run.started_at, run.finished_at, arm, run.shared
+                spans.setdefault((run.worker, gpus), []).append(span)
     overlapped: dict[str, None] = {}
     for on_device in spans.values():
-        latest: tuple[datetime, str] | None = None
-        for start, end, arm in sorted(on_device):
-            if latest and start < latest[0]:
-                overlapped |= {latest[1]: None, arm: None}
-            if latest is None or end > latest[0]:
-                latest = end, arm
+        latest: dict[bool, tuple[datetime, str]] = {}  # of runs that trained together, and of others
+        for start, end, arm, shared in sorted(on_device):
+            for other, (until, before) in latest.items():
+                if start < until and not (shared and other):
+                    overlapped |= {before: None, arm: None}
+            if shared not in latest or end > latest[shared][0]:
+                latest[shared] = end, arm
     return tuple(overlapped)
 
 

@@ -210,7 +210,7 @@ def compare(
             runs=by_arm[arm.title],
             score=score_interval(scores[arm.title]) if arm.title in scores else None,
             verdict=shown.get(arm.title),
-            costs=Costs.of(results[arm.title]) if results[arm.title] else None,
+            costs=Costs.of(alone) if (alone := [r for r in results[arm.title] if r.trained_together == 1]) else None,
             forgetting=_forgetting(results[arm.title]),
             above_baseline=best.below(scores[arm.title], confidence) if best and arm.title in scores else None,
             tuning=tuning.get(arm.title),

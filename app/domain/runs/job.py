@@ -111,6 +111,12 @@ class CheckpointReport(_Message):
     """A local directory with the files of `worker.engine.saving.resume`."""
 
 
+class GroupJob(_Message):
+    """Runs that train together: their jobs differ in the run and in what `app.domain.runs.together` says."""
+
+    jobs: list[TrainJob] = Field(min_length=2)
+
+
 class WeightDeltasReport(_Message):
     """The weight delta of each matrix."""
 
@@ -132,6 +138,43 @@ class FailureReport(_Message):
     failure: Failure
 
 
+class StoppedReport(_Message):
+    """A run of a group has stopped on request; nothing follows of it."""
+
+    type: Literal["stopped"] = "stopped"
+
+
+class AloneReport(_Message):
+    """A run of a group cannot train with the others, but can alone; nothing follows of it."""
+
+    type: Literal["alone"] = "alone"
+    why: str
+
+
+RunReport = Annotated[
+    PhaseReport
+    | DownloadReport
+    | StepsReport
+    | EvaluationReport
+    | LogReport
+    | CheckpointReport
+    | WeightDeltasReport
+    | ResultReport
+    | FailureReport
+    | StoppedReport
+    | AloneReport,
+    Field(discriminator="type"),
+]
+
+
+class MemberReport(_Message):
+    """The report of one run of a group."""
+
+    type: Literal["member"] = "member"
+    run_id: int
+    report: RunReport
+
+
 Report = Annotated[
     PhaseReport
     | DownloadReport
@@ -141,6 +184,9 @@ Report = Annotated[
     | CheckpointReport
     | WeightDeltasReport
     | ResultReport
-    | FailureReport,
+    | FailureReport
+    | StoppedReport
+    | AloneReport
+    | MemberReport,
     Field(discriminator="type"),
 ]

@@ -1,4 +1,4 @@
-"""Which trials can train together on one frozen base model, and the memory that they take.
+"""Which runs can train together on one frozen base model, and the memory that they take.
 
 A group has one copy of the base model. Each member has its own adapter, optimizer and batch:
 
@@ -7,13 +7,20 @@ A group has one copy of the base model. Each member has its own adapter, optimiz
 That is an upper limit: the copies that autocast makes of frozen weights exist once too.
 """
 
+from typing import Literal
+
 from app.domain.methods import LoraSpec
 from app.domain.resources.estimate import ResourceEstimate
 from app.domain.runs.spec import RunSpec
 
-OWN_TRAINING = {"learning_rate", "weight_decay", "warmup_steps", "lr_scheduler_type", "max_grad_norm"}
+TrainTogether = Literal["none", "trials", "trials_and_seeds"]
+"""Which runs of a study may: none; trials of an arm with the same seed; also seeds of an arm, but for its first, whose
+time and memory are the arm's."""
+MOST_MEMBERS = 8
+"""Of a group."""
+OWN_TRAINING = {"seed", "learning_rate", "weight_decay", "warmup_steps", "lr_scheduler_type", "max_grad_norm"}
 OWN_METHOD = {"lora_alpha", "loraplus_lr_ratio"}
-"""What each member has its own of. The seed is the same, so that all have the same batches without more padding."""
+"""What each member has its own of."""
 FLOAT32 = 4
 COPIES = 2
 """Of A and B in a joint pass: stacked, and the gradients of these."""
@@ -29,6 +36,7 @@ def can_train_together(spec: RunSpec) -> bool:
         and method.init_lora_weights not in ("pissa", "pissa_niter_16", "olora")
         and not spec.training.packing
         and not spec.training.padding_free
+        and spec.training.devices == 1
     )
 
 

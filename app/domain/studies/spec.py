@@ -12,6 +12,7 @@ from app.domain.messages import _, choose_from
 from app.domain.names import Line, Name
 from app.domain.runs.spec import RunSpec, check_metric
 from app.domain.runs.status import RunStatus
+from app.domain.runs.together import TrainTogether
 from app.domain.runs.training import Seed, TrainingArguments, TrainingBudget
 from app.domain.studies.arms import ArmSpec, arm_names, without_default_names
 from app.domain.studies.next_step import Try, next_step
@@ -82,6 +83,8 @@ class StudySpec(BaseModel):
     """The loss of score, in percentage points, that is acceptable for a cheaper method."""
     metric: MetricName | None = None
     """The metric of the verdict; None selects the task's default."""
+    train_together: TrainTogether = "none"
+    """LoRA runs of an arm that may train in one process, on one frozen base model."""
     general_text: Name | None = Field(default=None, max_length=200)
     """Name of a registered dataset of plain texts on which forgetting is measured."""
 

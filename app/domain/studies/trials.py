@@ -38,6 +38,8 @@ class Trial:
     """Tokens that it trained on; None where it did not end well."""
     seconds: float = 0.0
     """That it occupied a device, however it ended."""
+    shared: bool = False
+    """It trained together with others: the seconds are its share of theirs."""
     failure: Failure | None = None
 
     @property

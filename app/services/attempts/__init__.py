@@ -5,6 +5,7 @@ attempt that is no longer the run's raises `Fenced`: its caller has nothing more
 """
 
 from app.services.attempts.claiming import Attempt, Claim, claim
+from app.services.attempts.companions import claim_companions, pass_on
 from app.services.attempts.reporting import (
     Fenced,
     Orders,
@@ -29,10 +30,12 @@ __all__ = [
     "checkpoint_prefix",
     "checkpointed",
     "claim",
+    "claim_companions",
     "end",
     "fail",
     "finish",
     "hand_back",
+    "pass_on",
     "report",
     "retry",
     "stop",

@@ -29,7 +29,7 @@ from app.store.queries import (
     weight_deltas,
     workers,
 )
-from app.store.tables import DatasetRow, RunRow, now
+from app.store.tables import DatasetRow, RunRow, WorkerRow, now
 
 UNASSIGNED = (
     "Not executed by {worker}: it has GPUs, but its pool gives none to a run. Start it without -P, or with -P prefork."
@@ -91,9 +91,11 @@ def claim(
     lease_seconds: float,
     gpus: Sequence[str] | None = None,
     count: int = 1,
+    beside: Claim | None = None,
 ) -> Claim | None:
     """Take a queued run for a new attempt, and with it `count` of the worker's `gpus` (UUIDs, the preferred first;
-    None on a CPU), which no other attempt has until this one ends.
+    None on a CPU), which no other attempt has until this one ends. A run that trains `beside` another one of the same
+    worker takes none: it has the other's.
 
     None if there is nothing to claim: the run is running, has ended, or does not exist. Also None if the method needs
     a capability that this worker lacks, too few of its GPUs are free, or it has GPUs and `gpus` is None; the run stays
@@ -107,7 +109,7 @@ def claim(
     if missing := unable(session, worker, run.spec.method.needed):
         events.add_once(session, run_id, "log", missing)
         return None
-    if gpus is None and signed_on and signed_on.devices_json:
+    if beside is None and gpus is None and signed_on and signed_on.devices_json:
         events.add_once(session, run_id, "log", UNASSIGNED.format(worker=worker))
         return None
     count = max(count, run.spec.training.devices)
@@ -138,8 +140,9 @@ def claim(
     assert given == len(taken_gpus)  # noqa: S101 their rows are locked
     for table in (steps, evaluations, artifacts, weight_deltas):
         table.clear(session, run_id)
-    workers.occupy(session, worker, run_id)
-    on = "".join(f", {uuid}" for uuid in taken_gpus)
+    if beside is None:
+        workers.occupy(session, worker, run_id)
+    on = "".join(f", {uuid}" for uuid in (beside.gpus if beside else taken_gpus))
     events.add(session, run_id, "status", f"claimed by {worker}, attempt {run.epoch}{on}")
     model = base_models.by_id(session, run.base_model_id)
     dataset = datasets.by_id(session, run.dataset_id)
@@ -161,9 +164,15 @@ def claim(
         general_file=general.file if general else None,
         checkpoints=run.checkpoints,
         claimed_at=at,
-        device="cuda" if gpus is not None else kind_of(signed_on.device) if signed_on else "auto",
-        gpus=tuple(taken_gpus),
+        device=beside.device if beside else _device(signed_on, gpus),
+        gpus=beside.gpus if beside else tuple(taken_gpus),
     )
+
+
+def _device(worker: WorkerRow | None, gpus: Sequence[str] | None) -> DeviceKind | Literal["auto"]:
+    if gpus is not None:
+        return "cuda"
+    return kind_of(worker.device) if worker else "auto"
 
 
 def _waiting(worker: str, has: int, count: int) -> str:

@@ -130,12 +130,28 @@ def checkpointed(session: Session, claimed: Claim, stored: StoredCheckpoint) -> 
     return every[:-KEPT]
 
 
-def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, stored: dict[str, str]) -> None:
-    """Write a result, once. `stored` gives each artifact's place in the files store. Raises Fenced."""
+def finish(
+    session: Session,
+    bell: Doorbell,
+    claimed: Claim,
+    result: RunResult,
+    stored: dict[str, str],
+    shared_seconds: float | None = None,
+) -> None:
+    """Write a result, once. `stored` gives each artifact's place in the files store; `shared_seconds`: its share of a
+    group's time, for a run that trained in one and has neither times nor memory of its own. Raises Fenced."""
     environment = result.environment.model_copy(update={"gpus": list(claimed.gpus)})
     result = result.model_copy(update={"environment": environment})
     test, base = (None if claimed.trial else result.evaluation(subject, "test") for subject in ("adapted", "base"))
     train = result.clocks.train
+    own: dict[str, Any] = {
+        "peak_bytes": result.memory.peak_bytes,
+        "train_seconds": train,
+        "wall_seconds": result.clocks.wall,
+        "tokens_per_second": result.tokens / train if train else None,
+    }
+    if result.trained_together > 1:
+        own = dict.fromkeys(own) | {"shared_seconds": shared_seconds}
     ended = end(
         session,
         bell,
@@ -147,15 +163,12 @@ def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, 
         base_score=base.score if base else None,
         trainable_parameters=result.parameters.trainable,
         total_parameters=result.parameters.total,
-        peak_bytes=result.memory.peak_bytes,
-        train_seconds=train,
-        wall_seconds=result.clocks.wall,
         artifact_bytes=result.artifact_bytes,
-        tokens_per_second=result.tokens / train if train else None,
         device_name=environment.device_name,
         precision=environment.precision,
         libraries=environment.libraries,
         result_json=result.model_dump(mode="json"),
+        **own,
     )
     if not ended:
         raise _fenced(claimed)
@@ -169,23 +182,33 @@ def finish(session: Session, bell: Doorbell, claimed: Claim, result: RunResult, 
     events.add(session, claimed.run_id, "status", f"succeeded{score}")
 
 
-def fail(session: Session, bell: Doorbell, claimed: Claim, failure: Failure) -> None:
-    """End a run as failed. Raises Fenced."""
+def fail(
+    session: Session, bell: Doorbell, claimed: Claim, failure: Failure, shared_seconds: float | None = None
+) -> None:
+    """End a run as failed; `shared_seconds`: its share of a group's time. Raises Fenced."""
     message = failure.message.replace("\0", "\N{REPLACEMENT CHARACTER}")
     values = {
         "failure_code": failure.code.value,
         "failure_message": message,
         "failure_ledger_json": failure.ledger.model_dump(mode="json") if failure.ledger else None,
         "failure_requested_bytes": failure.requested_bytes,
+        "shared_seconds": shared_seconds,
     }
     if not end(session, bell, claimed, RunStatus.FAILED, **values):
         raise _fenced(claimed)
     events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {message}")
 
 
-def stop(session: Session, bell: Doorbell, claimed: Claim, *conditions: runs.Condition) -> None:
-    """End a run that was cancelled while it was running. Raises Fenced, also if a condition does not hold."""
-    if not end(session, bell, claimed, RunStatus.CANCELLED, *conditions):
+def stop(
+    session: Session,
+    bell: Doorbell,
+    claimed: Claim,
+    *conditions: runs.Condition,
+    shared_seconds: float | None = None,
+) -> None:
+    """End a run that was cancelled while it was running; `shared_seconds`: its share of a group's time. Raises Fenced,
+    also if a condition does not hold."""
+    if not end(session, bell, claimed, RunStatus.CANCELLED, *conditions, shared_seconds=shared_seconds):
         raise _fenced(claimed)
     events.add(session, claimed.run_id, "status", "cancelled")
 

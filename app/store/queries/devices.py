@@ -62,6 +62,12 @@ def lock_of(session: Session, run_ids: Sequence[int]) -> None:
     session.execute(query.with_for_update())
 
 
+def pass_on(session: Session, run_id: int, epoch: int, *, to_run_id: int, to_epoch: int) -> None:
+    """Give the GPUs of an attempt to another one of the same group."""
+    query = update(DeviceRow).where(DeviceRow.run_id == run_id, DeviceRow.epoch == epoch)
+    session.execute(query.values(run_id=to_run_id, epoch=to_epoch))
+
+
 def release(session: Session, run_id: int, epoch: int) -> int:
     """Free the GPUs of an attempt. Returns their number."""
     query = update(DeviceRow).where(DeviceRow.run_id == run_id, DeviceRow.epoch == epoch)

@@ -167,6 +167,29 @@ def queued(session: Session, *, limit: int = 100) -> list[RunRow]:
     return list(session.scalars(query))
 
 
+def lock_companions(session: Session, like: RunRow) -> list[RunRow]:
+    """Queued runs that may train together with one, as far as its row says: of the same arm, and never claimed before;
+    trials of the same round and seed, or seeds but for the arm's first. Oldest first, locked until the transaction
+    ends; a row that another transaction holds is left out."""
+    alike: list[Condition]
+    of_arm = RunRow.study_id == like.study_id, RunRow.arm == like.arm
+    if like.trial_round is None:
+        first = session.scalar(select(func.min(RunRow.id)).where(*of_arm, RunRow.trial_round.is_(None)))
+        if first == like.id:
+            return []
+        alike = [RunRow.trial_round.is_(None), RunRow.id != first]
+    else:
+        alike = [RunRow.trial_round == like.trial_round, RunRow.seed == like.seed]
+    query = (
+        select(RunRow)
+        .where(*of_arm, *alike, RunRow.status == RunStatus.QUEUED.value, RunRow.epoch == 0)
+        .where(RunRow.cancel_requested_at.is_(None))
+        .order_by(RunRow.id)
+        .with_for_update(skip_locked=True)
+    )
+    return list(session.scalars(query))
+
+
 def running(session: Session, *, limit: int) -> list[RunRow]:
     """Running runs, the newest first."""
     query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value).order_by(RunRow.id.desc()).limit(limit)

@@ -32,13 +32,13 @@ def delete_unseen(session: Session, since: datetime) -> None:
 
 
 def idle(session: Session, since: datetime) -> int:
-    """The number of live workers that could take a run: with a free GPU, or without GPUs and without a run."""
-    rows = session.scalars(select(WorkerRow).where(WorkerRow.heartbeat_at >= since, WorkerRow.draining.is_(False)))
-    free = devices.free(session)
-    return sum(
-        any(gpu.uuid in free and not gpu.problem for gpu in row.devices) if row.devices_json else row.run_id is None
-        for row in rows
-    )
+    """The number of runs that live workers could take: one for each free GPU, and for each worker without GPUs and
+    without a run."""
+    query = select(WorkerRow).where(WorkerRow.heartbeat_at >= since, WorkerRow.draining.is_(False))
+    rows = list(session.scalars(query))
+    working = {gpu.uuid for row in rows for gpu in row.devices if not gpu.problem}
+    without = sum(not row.devices_json and row.run_id is None for row in rows)
+    return len(working & devices.free(session)) + without
 
 
 def get(session: Session, name: str) -> WorkerRow | None:

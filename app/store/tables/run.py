@@ -166,6 +166,8 @@ class RunRow(Base):
     total_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
     peak_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     wall_seconds: Mapped[float | None] = mapped_column(default=None)
+    shared_seconds: Mapped[float | None] = mapped_column(default=None)
+    """Its share of the time of the group that it trained in. Such a run has no times and no peak memory of its own."""
     artifact_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     tokens_per_second: Mapped[float | None] = mapped_column(default=None)
     device_name: Mapped[str | None] = mapped_column(String(200), default=None)
@@ -238,10 +240,11 @@ class RunRow(Base):
 
     @property
     def device_seconds(self) -> float:
-        """How long it occupied a device: the wall time of its attempt, or without one the time from its start to its
-        end; 0 until it has ended."""
-        if self.wall_seconds is not None:
-            return self.wall_seconds
+        """How long it occupied a device: its share of a group's time, or the wall time of its attempt, or without one
+        the time from its start to its end; 0 until it has ended."""
+        for seconds in (self.shared_seconds, self.wall_seconds):
+            if seconds is not None:
+                return seconds
         return (self.finished_at - self.started_at).total_seconds() if self.started_at and self.finished_at else 0.0
 
     @property

@@ -28,6 +28,8 @@ from app.web.format import (
 from app.web.i18n import gettext as _
 from app.web.text.metrics import loss_unit, title
 
+SHARED = ("peak_bytes", "reserved_bytes", "train_seconds", "wall_seconds", "tokens_per_second")
+"""Columns of what a group of runs that trained together has in common."""
 Units = Callable[[AnyComparison, float], tuple[float, str]]
 """From the largest value to what one unit of the axis is of it, and the unit's name."""
 
@@ -63,9 +65,9 @@ class Axis:
         return self.better is Better.LOWER and self.zero
 
     def value(self, run: RunOutcome) -> float | None:
-        """Of a run; an imported one has costs and no result."""
+        """Of a run; an imported one has costs and no result, and one that trained together with others no costs."""
         if run.result:
-            return self.of(run.result)
+            return None if run.shared and self.column in SHARED else self.of(run.result)
         return run.costs.get(self.column) if isinstance(run, ComparedRun) else None
 
     def spread(self, arm: ArmResult) -> Spread | None:

@@ -69,7 +69,7 @@ class Reports:
         if self.quantity.of is None:
             return self.evaluations(run, by_loss=generates(self.study.metric))
         steps = self.steps.get(run.run_id)
-        if steps is None or not len(steps):
+        if steps is None or not len(steps) or (run.shared and self.view.by == "time"):
             return np.zeros(0), np.zeros(0)
         return self.x.of(steps), self.quantity.of(steps)
 
@@ -79,7 +79,7 @@ class Reports:
         at, values = np.array([pair for pair in every if pair[1] is not None], dtype=np.float64).reshape(-1, 2).T
         steps = self.steps.get(run.run_id)
         if self.view.by != "step" and len(at):
-            if steps is None or not len(steps):
+            if steps is None or not len(steps) or (run.shared and self.view.by == "time"):
                 return np.zeros(0), np.zeros(0)
             at = np.interp(at, steps["step"].astype(np.float64), self.x.of(steps))
         return at, values

@@ -125,6 +125,8 @@ def _note(study: StudyComparison, *, estimated: bool) -> str:
         ]
     if estimated:
         parts.append(_("Pale: estimated before the run, with its band."))
+    if any(run.shared for run in study.runs):
+        parts.append(_("Without runs that trained together: their memory is shared."))
     if not study.memory_comparable:
         parts.append(_("Devices or precision differ, so the arms are not comparable."))
     return " ".join(parts)

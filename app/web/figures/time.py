@@ -84,13 +84,15 @@ def _title(study: StudyComparison) -> str:
 
 
 def _note(study: StudyComparison, *, estimated: bool) -> str:
-    counts = [len(arm.succeeded) for arm, _costs in _measured(study)]
+    counts = [sum(not run.shared for run in arm.succeeded) for arm, _costs in _measured(study)]
     several = max(counts) > 1
     parts = [_("Mean of %(seeds)s.", seeds=seed_range(counts)) if several else _("One seed."), _(REST_NOTE)]
     if estimated:
         parts.append(_("Below a bar: the estimated training, with its band."))
     if estimated and study.spec.training.early_stopping_patience:
         parts.append(_("An estimate covers every step; a run may stop early."))
+    if any(run.shared for run in study.runs):
+        parts.append(_("Without runs that trained together: their time is shared."))
     if not study.times_comparable:
         overlap = _("Runs overlapped on one worker, so the times are not comparable.")
         apart = _("Not all runs used one worker with the same settings, so the times are not comparable.")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.status import RunStatus
+from app.domain.runs.together import TrainTogether
 from app.domain.studies.arm_tuning import ArmTuning, Rival
 from app.domain.studies.budget_checks import unchecked_arms
 from app.domain.studies.search_space import Configuration, DimensionSpec, Parameter, SearchSpace, bounds
@@ -39,6 +40,11 @@ PARAMETERS: dict[Parameter, str] = {
     "weight_decay": marked("weight decay"),
     "warmup_steps": marked("warmup steps"),
 }
+TRAIN_TOGETHER: dict[TrainTogether, str] = {
+    "none": marked("each run alone"),
+    "trials": marked("LoRA trials"),
+    "trials_and_seeds": marked("LoRA trials, and seeds after the first"),
+}
 WHOLE_NUMBERS: tuple[Parameter, ...] = ("batch_size", "r", "lora_alpha", "max_steps")
 STATES = {
     RunStatus.QUEUED: marked("queued"),
@@ -51,6 +57,19 @@ EDGES = {
 }
 FURTHER = "further"
 """In an address: arms whose best learning rate is at an end of those tried will try rates around it."""
+
+
+def together_options() -> list[tuple[str, str]]:
+    """Which runs may train together, with titles."""
+    return [(name, _(title)) for name, title in TRAIN_TOGETHER.items()]
+
+
+def together_text(which: TrainTogether) -> str:
+    """What may train together, and what that leaves out, within the conditions of a study."""
+    return _(
+        "%(runs)s of an arm may, on one frozen base model; their shared time and memory enter no comparison",
+        runs=_(TRAIN_TOGETHER[which]),
+    )
 
 
 def options() -> list[tuple[str, str]]:
@@ -135,6 +154,8 @@ def used_text(tuning: ArmTuning) -> str:
         "tokens": tuning.tokens,
         "seconds": tuning.seconds,
     }
+    if any(trial.shared for trial in tuning.trials):
+        del parts["seconds"]  # of the groups in which they trained
     others = ", ".join(amount(unit, value) for unit, value in parts.items() if unit != tuning.unit)
     return _("%(used)s of %(budget)s; %(others)s", used=used, budget=amount(tuning.unit, tuning.budget), others=others)
 

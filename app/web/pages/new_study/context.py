@@ -10,6 +10,7 @@ from app.domain.methods import Family, MethodFacts
 from app.domain.models.architecture import TaskModel
 from app.domain.resources.memory_fit import FitReport
 from app.domain.studies.plan import StudyPlan
+from app.domain.studies.spec import StudySpec
 from app.domain.tasks import TASKS, Task
 from app.services.study_plan import PlannedStudy
 from app.store.tables import DatasetRow, StudyRow
@@ -213,6 +214,16 @@ class NewStudyPage(PlanningPage):
     def tuning_options(self) -> list[tuple[str, str]]:
         """The kinds of tuning."""
         return tuning_text.options()
+
+    @property
+    def together_options(self) -> list[tuple[str, str]]:
+        """Which runs may train together."""
+        return tuning_text.together_options()
+
+    @property
+    def together(self) -> str:
+        """Those that are chosen."""
+        return self.form.values["train_together"] or str(StudySpec.model_fields["train_together"].default)
 
     def has_field(self, path: str) -> bool:
         """The page has a field that an error of this path can link to."""

@@ -45,7 +45,10 @@ TASKS_OF: Mapping[str, tuple[Task, ...]] = {
     "max_new_tokens": ("causal-lm", "seq2seq-lm"),
 }
 """Fields of the budget that apply to some tasks only."""
-OWN_FIELDS = ("name", "base_model", "dataset", "task", "metric", "general_text", "margin_points", "seeds", "reference")
+OWN_FIELDS = (
+    *("name", "base_model", "dataset", "task", "metric", "general_text"),
+    *("margin_points", "seeds", "reference", "train_together"),
+)
 ARM_FIELD = re.compile(r"arms\.(\d{1,3})\.(.+)")
 MAX_CHANGE = 4000
 """Characters of a change; a list of target modules is the longest."""

@@ -19,6 +19,7 @@ OWN_LABELS = {
     "seeds": marked("Seeds"),
     "reference": marked("Reference"),
     "tuning": marked("Tuning"),
+    "train_together": marked("Train together"),
     "insist": marked("Memory"),
 }
 

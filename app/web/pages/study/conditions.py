@@ -16,6 +16,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition_label, condition_value, trains
 from app.web.text.metrics import title
+from app.web.text.tuning import together_text
 
 VERSIONS: tuple[ConditionName, ...] = ("torch", "transformers", "peft", "vezna")
 SHOWN_ELSEWHERE = ("kind", "target_modules")
@@ -197,6 +198,8 @@ def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: Datase
         norm=f"{training.max_grad_norm:g}",
     )
     general = [(_("Forgetting on"), spec.general_text)] if spec.general_text else []
+    if spec.train_together != "none":
+        general.append((_("Train together"), together_text(spec.train_together)))
     if fraction is not None and fraction < 1:
         data = _("%(data)s; %(share)s of the training rows", data=data, share=share(fraction, 1))
     return [

@@ -15,6 +15,7 @@ from app.domain.runs.result import Forgetting, RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
+from app.web.figures.axes import AXES
 from tests.results import result
 
 K = ConfounderKind
@@ -234,3 +235,29 @@ def test_training_arguments_that_all_arms_share_are_no_confounder() -> None:
     spec = SPEC.model_copy(update={"arms": arms})
     study = compare(spec, [outcome(arm, 0, 0.9, place) for place, arm in enumerate(["full", "LoRA r=8"])])
     assert {one.kind for one in study.confounders} == {K.UNTUNED, K.ONE_SEED}
+
+
+def test_seeds_that_trained_together_have_scores_but_no_costs() -> None:
+    """Of LoRA the first seed trained alone. The others, at the same time on the same worker, confound no time."""
+
+    def lora(seed: int, minute: int) -> RunOutcome:
+        own = result(0.9)
+        if seed:
+            clocks = own.clocks.model_copy(update={"forward": 99.0})
+            memory = own.memory.model_copy(update={"peak_bytes": 10**9})
+            own = own.model_copy(update={"trained_together": 2, "clocks": clocks, "memory": memory})
+        return outcome("LoRA r=8", seed, 0.9, minute, result=own)
+
+    full = [outcome("full", seed, 0.9, 10 + seed) for seed in range(3)]
+    found = compare(SPEC, [*full, lora(0, 20), lora(1, 21), lora(2, 21)])
+    reference, arm = found.arms[0], found.arms[1]
+    assert arm.score and arm.score.seeds == 3 and arm.costs and reference.costs
+    assert (arm.costs.train_seconds, arm.costs.peak_bytes) == (
+        reference.costs.train_seconds,
+        reference.costs.peak_bytes,
+    )
+    for name in ("time", "wall", "memory", "speed"):
+        assert AXES[name].spread(arm) == AXES[name].spread(reference)
+    assert found.times_comparable and found.memory_comparable
+    assert not compare(SPEC, [*full, lora(0, 21), lora(1, 21), lora(2, 21)]).times_comparable, "beside the first seed"
+    assert compare(SPEC, [*full, lora(1, 21)]).arms[1].costs is None

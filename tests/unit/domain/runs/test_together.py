@@ -26,19 +26,22 @@ def spec(method: MethodSpec | None = None, **training: object) -> RunSpec:
         (spec(LoraSpec(use_dora=True)), False),
         (spec(LoraSpec(init_lora_weights="pissa")), False),
         (spec(LoraSpec(bias="all")), False),
+        (spec(packing=True), False),
+        (spec(padding_free=True), False),
+        (spec(devices=2, gradient_accumulation_steps=2), False),
     ],
 )
 def test_plain_lora_can_train_together(one: RunSpec, possible: bool) -> None:
     assert can_train_together(one) is possible
 
 
-def test_members_differ_in_rate_schedule_and_scaling_only() -> None:
+def test_members_differ_in_seed_rate_schedule_and_scaling_only() -> None:
     one = spec(LoraSpec(r=8, lora_alpha=16), learning_rate=1e-4)
     assert same_shapes(one, spec(LoraSpec(r=8, lora_alpha=32), learning_rate=1e-3, warmup_steps=5, weight_decay=0.1))
     assert not same_shapes(one, spec(LoraSpec(r=16, lora_alpha=16)))
     assert not same_shapes(one, spec(LoraSpec(r=8, lora_dropout=0.1)))
     assert not same_shapes(one, spec(LoraSpec(r=8), per_device_train_batch_size=8))
-    assert not same_shapes(one, spec(LoraSpec(r=8), seed=1))
+    assert same_shapes(one, spec(LoraSpec(r=8), seed=1))
 
 
 def estimate(weights: int, others: int, trainable: int) -> ResourceEstimate:

@@ -317,10 +317,14 @@ def test_what_is_wrong_with_tuning_is_said_at_its_field(registered_only: TestCli
 
 def test_a_tuned_study_is_repeated_with_its_tuning(registered_only: TestClient) -> None:
     form = FORM | {"tuning.kind": "halving", "tuning.of": "halving", "tuning.rates": "8", "tuning.eta": "2"}
+    form["train_together"] = "trials_and_seeds"
     study = registered_only.post("/studies", data=form, follow_redirects=False).headers["location"].rpartition("/")[2]
     text = registered_only.get(f"/studies/new?from_study={study}").text
     assert re.search(r'name="tuning.rates"\s+value="8"', text)
     assert re.search(r'name="tuning.eta"\s+value="2"', text)
+    assert re.search(r'<option value="trials_and_seeds" selected>', text)
+    page = without_breaks(registered_only.get(f"/studies/{study}").text)
+    assert "LoRA trials, and seeds after the first of an arm may, on one frozen base model" in page
 
 
 def test_a_study_that_cannot_decide_names_seeds_or_items_that_would(registered_only: TestClient) -> None:
