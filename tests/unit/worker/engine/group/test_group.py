@@ -74,8 +74,10 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_model(tmp_path_factory.mktemp("still"), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
 
-@pytest.mark.parametrize("dropout", [False, True], ids=["no dropout", "dropout"])
-@pytest.mark.parametrize("seeds", [(0, 0, 0), (3, 4, 5)], ids=["one seed", "three seeds"])
+@pytest.mark.parametrize(
+    ("seeds", "dropout"),
+    [((0, 0, 0), True), ((3, 4, 5), True), pytest.param((3, 4, 5), False, marks=pytest.mark.slow)],
+)
 def test_each_training_has_the_losses_evaluations_and_weights_of_its_own(
     base: Path, still: Path, tmp_path: Path, seeds: tuple[int, ...], dropout: bool
 ) -> None:
@@ -123,7 +125,7 @@ def test_a_seed_whose_base_model_has_other_random_weights_trains_alone(tmp_path:
     assert close(numbers(sink), numbers(expected), TOLERANCE)
 
 
-@pytest.mark.parametrize("kind", ["llama", pytest.param("gpt2", marks=pytest.mark.slow), "t5"])
+@pytest.mark.parametrize("kind", ["llama", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gpt2", "t5"))])
 def test_language_models_too(tmp_path: Path, kind: str) -> None:
     """GPT-2 has dropout, and layers that are stored as [in, out]."""
     task = "seq2seq-lm" if kind == "t5" else "causal-lm"
@@ -151,6 +153,7 @@ def test_bfloat16_differs_by_its_rounding_only(base: Path, tmp_path: Path) -> No
         assert close(numbers(sink), numbers(alone(job)[1]), 0.03)
 
 
+@pytest.mark.slow
 def test_accumulation_and_an_uneven_last_batch(base: Path, tmp_path: Path) -> None:
     """60 rows in batches of 8, three batches a step; with two seeds the short batch comes at different times."""
     changes = {"gradient_accumulation_steps": 3, "seeds": (1, 2, 1)}
@@ -159,6 +162,7 @@ def test_accumulation_and_an_uneven_last_batch(base: Path, tmp_path: Path) -> No
         assert close(numbers(sink), numbers(alone(job)[1]), TOLERANCE)
 
 
+@pytest.mark.slow
 def test_schedules_and_clipping_are_each_members_own(base: Path, tmp_path: Path) -> None:
     def jobs(name: str) -> list[TrainJob]:
         own = [
