@@ -11,20 +11,19 @@ from sqlalchemy.orm import Session
 
 from app.domain.resources.estimate import EstimateRequest
 from app.domain.runs.together import MOST_MEMBERS, can_train_together, most_members, same_shapes
-from app.domain.studies.spec import StudySpec
 from app.services.attempts.claiming import Claim, claim
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import of_worker
 from app.store.queries import clock, devices, estimates, events, runs, studies, workers
-from app.store.tables import RunRow
+from app.store.tables import RunRow, StudyRow
 
 
 def claim_companions(session: Session, leader: Claim, lease_seconds: float) -> list[Claim]:
     """Claim the runs that train together with a claimed one, on its devices. Empty if it trains alone."""
     run = runs.get(session, leader.run_id)
-    if run.study_id is None or run.epoch > 1 or not can_train_together(run.spec):
+    if run.study_id is None or run.epoch > 1 or not _permitted(studies.get(session, run.study_id), run):
         return []
-    if not _permitted(studies.get(session, run.study_id).spec, run):
+    if not can_train_together(run.spec):
         return []
     limit = min(MOST_MEMBERS, _fitting(session, run, leader.worker))
     if limit < 2:
@@ -50,11 +49,12 @@ def pass_on(session: Session, ended: Claim, going_on: Claim) -> None:
     workers.occupy(session, going_on.worker, going_on.run_id)
 
 
-def _permitted(study: StudySpec, run: RunRow) -> bool:
-    """The study lets such a run train with others."""
-    if run.trial_round is None:
-        return study.train_together == "trials_and_seeds"
-    return study.train_together != "none" and study.tuning.unit != "seconds"
+def _permitted(study: StudyRow, run: RunRow) -> bool:
+    """The study lets such a run train with others. Where it lets none, its spec is not validated at every claim."""
+    which = study.spec_json.get("train_together", "none")
+    if run.trial_round is None or which == "none":
+        return bool(which == "trials_and_seeds")
+    return study.spec.tuning.unit != "seconds"
 
 
 def _fitting(session: Session, run: RunRow, worker: str) -> int:
