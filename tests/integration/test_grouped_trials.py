@@ -20,6 +20,7 @@ from app.store.queries import estimates as estimate_queries
 from app.store.queries import runs as run_queries
 from app.store.tables import DeviceRow, EstimateRow, RunRow
 from tests import tiny
+from tests.results import result
 from tests.supervised import messages, row
 from worker.context import Context
 from worker.engine.estimation.estimate import estimate_run
@@ -259,7 +260,14 @@ def test_a_killed_trainer_queues_the_others_again_and_they_train_alone(here: Con
     supervised(here, claimed(here, ids[0]), "succeeds", "waits", "waits", "kills")
     found = rows(here, ids)
     assert [(run.status, run.attempts) for run in found] == [("succeeded", 1), *[("queued", 0)] * 3], "it did not count"
-    assert [claim.run_id for claim in claimed(here, ids[1])] == [ids[1]]
+    [again] = claimed(here, ids[1])
+    assert again.run_id == ids[1]
+    resumed = result().model_copy(update={"trained_together": 4, "artifacts": []})
+    with here.database.transaction() as session:
+        attempts.finish(session, here.bell, again, resumed, {})
+    ended = row(here, ids[1])
+    assert (ended.train_seconds, ended.peak_bytes) == (None, None), "in part the group's"
+    assert ended.shared_seconds == resumed.clocks.wall
 
 
 @SQLITE
@@ -347,9 +355,9 @@ def test_a_search_whose_trials_train_together_chooses_as_one_whose_trials_train_
         assert all(result and result.trained_together == size for result in results)
         losses[size] = [result.evaluations[-1].loss for result in results if result]
         with here.database.reading() as session:
-            study = studies.get(session, found[0].study_id or 0)
-            assert len(run_queries.of_study(session, study.id)) == len(ids) + 1, "the run at the best rate is queued"
-            chosen = run_queries.of_study(session, study.id)[-1]
+            every = run_queries.of_study(session, found[0].study_id or 0)
+            assert len(every) == len(ids) + 1, "the run at the best rate is queued"
+            chosen = every[-1]
             assert chosen.trial_round is None
             losses[-size] = [chosen.learning_rate or 0.0]
             estimated = estimate_queries.get(session, found[0].estimate_id or 0)

@@ -214,6 +214,7 @@ class Attempt:
             energy_joules=energy_joules,
             data=data,
             resumed_from=resume.state.step if resume else None,
+            trained_together=instruments.trained_together,
             environment=describe(
                 self.device,
                 self.bf16,

@@ -75,7 +75,7 @@ class Silence:
         """Nothing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Instruments:
     """The clocks, memory meter and sink of an attempt."""
 
@@ -85,6 +85,8 @@ class Instruments:
     evaluations: list[Evaluation] = field(default_factory=list)
     """All evaluations of the attempt, in order."""
     ledgers: Ledgers = field(default_factory=Ledgers)
+    trained_together: int = 1
+    """Runs that clocks and memory are of, in this attempt or before the checkpoint from which it resumes."""
 
     def enter(self, phase: Phase, total_steps: int | None = None) -> None:
         """Begin a phase: report it, start its clock, and measure its own memory peak."""

@@ -151,7 +151,8 @@ def finish(
         "tokens_per_second": result.tokens / train if train else None,
     }
     if result.trained_together > 1:
-        own = dict.fromkeys(own) | {"shared_seconds": shared_seconds}
+        seconds = result.clocks.wall if shared_seconds is None else shared_seconds  # None: it ended alone
+        own = dict.fromkeys(own) | {"shared_seconds": seconds}
     ended = end(
         session,
         bell,

@@ -52,14 +52,14 @@ class GroupedAttempt(Attempt):
         self._together = together
         clocks = Stopwatch(time.time() - together.waited, torch.device("cpu"), member.now)
         self.instruments = Instruments(sink, clocks, together.meter, ledgers=_NoLedgers())
+        self.instruments.trained_together = together.size
         self.forward_and_back = member.forward_and_back
         self.caches_prefix = False  # a joint pass computes all layers
 
     def run(self) -> RunResult:
         """Run the attempt. Its memory is that of the group, its clocks are its share of the group's time, and the
         energy of the device is left out. Raises `TrainsAlone`, and as a run by itself."""
-        result = super().run()
-        return result.model_copy(update={"energy_joules": None, "trained_together": self._together.size})
+        return super().run().model_copy(update={"energy_joules": None})
 
     def _load(self, nf4: NF4 | None) -> Loaded:
         """The first attempt loads the base model. Every attempt gets a copy that shares its tensors, with its own

@@ -157,10 +157,11 @@ class Joint:
         """Each member with its own model, as PEFT made it, in training mode. Raises NotJoined."""
         self._places = {id(member): place for place, (member, _model) in enumerate(members)}
         self._layout = Layout()
-        models = [model for _member, model in members]
+        models: list[Any] = [model for _member, model in members]
         if _draws_again(models[0]):
             raise NotJoined("gradient checkpointing would draw other dropout masks in the backward pass")
         self.model = shared_copy(models[0])
+        self._pad_token: int = getattr(models[0].config, "pad_token_id", None) or 0
         for name, module in list(models[0].named_modules()):
             peers = [model.get_submodule(name) for model in models]
             if isinstance(module, LoraLayer):
@@ -181,7 +182,7 @@ class Joint:
         layout.places = [self._places[id(member)] for member in members]
         layout.rows = [len(batch.labels) for batch in batches]
         layout.lengths = [batch.inputs["input_ids"].shape[1] for batch in batches]
-        joined = join(batches)
+        joined = join(batches, self._pad_token)
         with drawn_by(layout.dropped):
             losses = task.losses(self.model, joined)
         counts = [len(batch.labels) if batch.places is None else len(batch.places.rows) for batch in batches]
@@ -201,13 +202,15 @@ def shared_copy(model: nn.Module, own: Sequence[nn.Module] = ()) -> nn.Module:
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
-def join(batches: Sequence[Batch]) -> Batch:
-    """Batches below each other, padded on the right. Raises NotJoined for batches with other inputs than rows of
-    tokens and their masks, such as packed ones."""
+def join(batches: Sequence[Batch], pad_token: int) -> Batch:
+    """Batches below each other, padded on the right with the token by which a decoder that classifies finds the end
+    of a row. Raises NotJoined for batches with other inputs than rows of tokens and their masks, such as packed ones.
+    """
     names = batches[0].inputs.keys()
     if any(batch.inputs.keys() != names or any(t.ndim != 2 for t in batch.inputs.values()) for batch in batches):
         raise NotJoined("packed batches have no rows of their own")
-    inputs = {name: _below([batch.inputs[name] for batch in batches], 0) for name in names}
+    fill = {"input_ids": pad_token}
+    inputs = {name: _below([batch.inputs[name] for batch in batches], fill.get(name, 0)) for name in names}
     labels = [batch.labels for batch in batches]
     rows, places = [len(batch.labels) for batch in batches], None
     if batches[0].places is not None:

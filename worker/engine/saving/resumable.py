@@ -70,6 +70,7 @@ class Resumable:
             self._companion.restore(checkpoint.companion())
         self._best.resume(state.best, state.since_best, checkpoint.best(self._trainable))
         self._instruments.clocks.carry(state.seconds)
+        self._instruments.trained_together = max(self._instruments.trained_together, state.trained_together)
         if (state.device, state.bf16) == (self._device.type, self._bf16):
             self._instruments.memory.carry(state.peaks)
         else:
@@ -150,6 +151,7 @@ class Resumable:
             evaluations=[e for e in self._instruments.evaluations if e.split == "validation"],
             seconds=self._instruments.clocks.of_training(),
             peaks=self._instruments.memory.peaks(),
+            trained_together=self._instruments.trained_together,
             device=self._device.type,
             bf16=self._bf16,
             order=self._order,

@@ -79,6 +79,8 @@ class State(BaseModel):
     """`DataSeen.order` of the attempt: from another order a run cannot resume. None in older checkpoints."""
     peaks: dict[str, int]
     """Peak bytes by phase so far."""
+    trained_together: int = 1
+    """Runs that clocks and peaks are of: those of the group, if the run has trained in one."""
     parts: int = 1
     """Files that share the rows of every weight."""
     files: dict[str, str] = {}

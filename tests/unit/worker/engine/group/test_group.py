@@ -146,6 +146,22 @@ def test_language_models_too(tmp_path: Path, kind: str) -> None:
         assert close(numbers(sink), numbers(alone(job)[1]), 1e-4)
 
 
+def test_a_decoder_classifies_at_the_end_of_each_members_rows(tmp_path: Path) -> None:
+    """It looks for the pad token, which is not 0 here, and the members' batches have different lengths."""
+    base = tiny_lm.save_model(tmp_path / "base", "llama", pad_token_id=4)
+    tokenizer = tiny.tokenizer()
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(4)
+    tokenizer.save_pretrained(base)
+
+    def jobs(name: str) -> list[TrainJob]:
+        found = classifiers(tmp_path / name, base, (3, 4, 5), max_steps=4)
+        method = LoraSpec(r=4)
+        return [job.model_copy(update={"spec": job.spec.model_copy(update={"method": method})}) for job in found]
+
+    for (_result, sink), job in zip(together(jobs("group")), jobs("alone"), strict=True):
+        assert close(numbers(sink), numbers(alone(job)[1]), 1e-4)
+
+
 @pytest.mark.slow
 def test_bfloat16_differs_by_its_rounding_only(base: Path, tmp_path: Path) -> None:
     group = together(classifiers(tmp_path / "group", base, bf16=True, max_steps=6))
@@ -222,9 +238,12 @@ def test_a_stopped_training_leaves_a_checkpoint_from_which_it_resumes_alone(base
     assert step == 6
     resumed = classifiers(tmp_path / "resumed", base)[1].model_copy(update={"resume": str(folder)})
     solo = [alone(job) for job in classifiers(tmp_path / "alone", base)]
-    assert close(numbers(alone(resumed)[1]), numbers(solo[1][1]), TOLERANCE)
-    for (_result, others), (_expected, own) in zip((first, last), (solo[0], solo[2]), strict=True):
+    result, own = alone(resumed)
+    assert close(numbers(own), numbers(solo[1][1]), TOLERANCE)
+    assert result.trained_together == 3, "what it spent in the group is in its clocks"
+    for (_result, others), (expected, own) in zip((first, last), (solo[0], solo[2]), strict=True):
         assert close(numbers(others), numbers(own), TOLERANCE)
+        assert expected.trained_together == 1
 
 
 @pytest.mark.slow
