@@ -31,8 +31,9 @@ MOST_EVENTS = 20_000
 KEPT_SECONDS = 60
 BLOCK_MILLISECONDS = 1000
 TAKE_SECONDS = 2
-QUEUED_SECONDS = 300.0
-"""How long a request waits for its turn."""
+SILENT_SECONDS = 300.0
+"""How long a reader waits for its turn, and then for each event: a worker sends one every few seconds, but for the time
+in which it reads a model from its disk."""
 AGAIN_SECONDS = 5
 
 Event = dict[str, Any]
@@ -106,10 +107,12 @@ class Reader:
             await together.execute()
 
     async def _events(self, redis: Any, request_id: str) -> AsyncGenerator[Event]:
-        keys, last, renewed, began = self._keys, "0", time.monotonic(), time.monotonic()
+        keys, last, renewed, heard = self._keys, "0", time.monotonic(), time.monotonic()
         while True:
             answer = await redis.xread({keys.events(request_id): last}, count=200, block=BLOCK_MILLISECONDS)
-            if not answer:
+            if answer:
+                heard = time.monotonic()
+            else:
                 yield {"type": "waiting"}
             for _stream, entries in answer:
                 for place, fields in entries:
@@ -120,11 +123,18 @@ class Reader:
                         return
             if time.monotonic() - renewed > RENEW_SECONDS:
                 renewed = time.monotonic()
-                await redis.expire(keys.request(request_id), LEASE_SECONDS)
+                if not await redis.expire(keys.request(request_id), LEASE_SECONDS):
+                    raise Unavailable(
+                        _(
+                            "The request has expired: the server did not renew it for %(seconds)s s. Try again.",
+                            seconds=LEASE_SECONDS,
+                        )
+                    )
                 if not answer and not await redis.exists(keys.alive):
                     raise Unavailable(_("The inference worker has stopped. Try again."))
-            if last == "0" and time.monotonic() - began > QUEUED_SECONDS:
-                raise Unavailable(_("The inference worker was busy for %(seconds)s s. Try again.", seconds=300))
+            if time.monotonic() - heard > SILENT_SECONDS:
+                seconds = f"{SILENT_SECONDS:.0f}"
+                raise Unavailable(_("The inference worker sent nothing for %(seconds)s s. Try again.", seconds=seconds))
 
     def _connected(self) -> Any:
         loop = asyncio.get_running_loop()

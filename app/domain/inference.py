@@ -4,6 +4,7 @@ A request names one or several subjects (a run's model, or the base model of a r
 
     loading      a subject's model is being loaded, with the bytes that this is predicted to take
     loaded       every subject is ready
+    working      a model is still being loaded or computes; sent every few seconds
     answers      class probabilities, or generated texts, of some inputs of a subject
     token        one generated token of a subject
     finished     a subject has written its last token

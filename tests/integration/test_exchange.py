@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -110,6 +111,45 @@ def test_one_request_too_many_is_refused(settings: Settings, worker: Answerer, m
     worker._redis.lpush(f"{settings.broker_prefix}infer", "other")
     with pytest.raises(TooMany):
         asyncio.run(events(settings))
+
+
+def test_a_reader_whose_request_has_expired_does_not_wait_for_ever(
+    settings: Settings, worker: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when this process slept for longer than the lease: the worker has dropped the request."""
+    monkeypatch.setattr(exchange, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(exchange, "BLOCK_MILLISECONDS", 10)
+
+    async def expire() -> None:
+        reader = Reader(settings)
+        asked = reader.ask("one", "body")
+        async for _event in asked:
+            worker._redis.delete(f"{settings.broker_prefix}infer:one")
+
+    with pytest.raises(Unavailable, match="has expired: the server did not renew it for 15 s"):
+        asyncio.run(expire())
+
+
+def test_a_worker_that_falls_silent_after_an_event_is_named_and_each_event_restarts_the_time(
+    settings: Settings, worker: Answerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when it was restarted: the new one says that it lives, but knows nothing of the request."""
+    monkeypatch.setattr(exchange, "BLOCK_MILLISECONDS", 10)
+    monkeypatch.setattr(exchange, "SILENT_SECONDS", 5.0)
+    seconds = iter(range(100))
+    monkeypatch.setattr(exchange, "time", SimpleNamespace(monotonic=lambda: 1.0 * next(seconds)))
+    seen: list[str] = []
+
+    async def wait() -> None:
+        reader = Reader(settings)
+        async for event in reader.ask("one", "body"):
+            seen.append(event["type"])
+            if event["type"] == "waiting" and len(seen) < 6:
+                worker.send("one", {"type": "working"})
+
+    with pytest.raises(Unavailable, match="sent nothing for 5 s"):
+        asyncio.run(wait())
+    assert seen.count("working") >= 3, "without a restart of the time it would end before"
 
 
 def test_events_and_requests_expire(settings: Settings, worker: Answerer) -> None:

@@ -32,7 +32,7 @@ OUT_OF_MEMORY_SCORE = 1000
 
 
 class Reader:
-    """Reads stdin in a thread of its own, so that a request can be cancelled while it is answered."""
+    """Reads stdin in a thread of its own, so that a request can be cancelled while it waits or is answered."""
 
     def __init__(self) -> None:
         self.requests: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -44,6 +44,7 @@ class Reader:
             if line.startswith('{"cancel"'):
                 self.cancelled.set()
             else:
+                self.cancelled.clear()  # the parent sends a request once the one before has ended
                 self.requests.put(line)
         self.cancelled.set()
         self.requests.put(None)
@@ -79,7 +80,6 @@ def serve(reader: Reader, answers: TextIO, idle_seconds: float) -> None:
             return
         if line is None:
             return
-        reader.cancelled.clear()
         try:
             work = WorkRequest.model_validate_json(line)
             answer = importlib.import_module("worker.engine.inference.answer")  # it takes seconds
