@@ -17,7 +17,7 @@ import typer
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Url, errors, say
 from app.domain.errors import Invalid
-from app.domain.inference import MOST_INPUTS
+from app.domain.inference import MOST_GENERATED, MOST_INPUTS
 
 COLUMNS = ("text", "prompt", "messages")
 """Names of the column with the input, if it is not given: the first that the file has."""
@@ -55,6 +55,7 @@ def predict(
     """Predict with a run's model for every row of a file: the same rows in the same order, with the label and the
     probability of each label, or the generated text."""
     client = Client(url)
+    batch = min(batch, max(1, MOST_GENERATED // (max_new_tokens or 1)))
     target = output or file.with_name(f"{file.stem}-predictions{file.suffix}")
     decoding = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     part, rows = target.with_name(f".{target.name}.part"), 0

@@ -29,6 +29,10 @@ MOST_CHARACTERS = 100_000
 MOST_SUBJECTS = 6
 """Models side by side."""
 MOST_NEW_TOKENS = 4096
+MOST_GENERATED = 32_768
+"""Tokens that a request may generate: its inputs × `max_new_tokens`."""
+TURN_TOKENS = 4096
+"""Tokens that are generated before other requests get their turn; one batch of the run's evaluation if that is more."""
 MOST_IMPORTANCE_WORDS = 200
 """Words whose importance is computed; each takes a forward pass."""
 LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm"})

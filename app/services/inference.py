@@ -5,14 +5,24 @@ tokens would be rows (docs/decisions/0027-inference-through-the-broker.md).
 """
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
-from app.domain.inference import LANGUAGE, InferenceRequest, Input, ModelJob, Subject, raised
+from app.domain.inference import (
+    LANGUAGE,
+    MOST_GENERATED,
+    TURN_TOKENS,
+    Decoding,
+    InferenceRequest,
+    Input,
+    ModelJob,
+    Subject,
+    raised,
+)
 from app.domain.messages import Message, _
 from app.domain.models.exports import ExportFormat, merged_bytes
 from app.domain.runs.status import RunStatus
@@ -37,6 +47,10 @@ class Answerer:
     def writes(self) -> bool:
         """It answers with a text."""
         return self.task in LANGUAGE
+
+    def new_tokens(self, decoding: Decoding) -> int:
+        """The most tokens of an answer."""
+        return decoding.max_new_tokens or self.run.spec.training.max_new_tokens if self.writes else 0
 
 
 @dataclass(frozen=True)
@@ -72,12 +86,23 @@ def side_by_side(session: Session, subjects: Iterable[Subject], path: str = "mod
     return found
 
 
-def check_inputs(answers: Answerer, inputs: Sequence[Input]) -> None:
-    """Raise Invalid for inputs whose form the task does not read."""
+def check_inputs(answers: Answerer, inputs: Sequence[Input], decoding: Decoding) -> None:
+    """Raise Invalid for inputs whose form the task does not read, and for more tokens than a request may generate."""
+    new_tokens = answers.new_tokens(decoding)
+    if len(inputs) * new_tokens > MOST_GENERATED:
+        what = _(
+            "%(n)s inputs with %(new)s new tokens each are %(total)s tokens, and a request generates at most %(most)s",
+            n=len(inputs),
+            new=new_tokens,
+            total=len(inputs) * new_tokens,
+            most=MOST_GENERATED,
+        )
+        remedy = _("Send at most %(n)s inputs, or lower max_new_tokens", n=MOST_GENERATED // new_tokens)
+        raise Invalid.field("inputs", what, remedy)
     errors = []
-    for index, given in enumerate(inputs):
-        if isinstance(given, str):
-            if not given.strip():
+    for index, text in enumerate(inputs):
+        if isinstance(text, str):
+            if not text.strip():
                 errors.append(FieldError(f"inputs.{index}", _("This input is empty"), _("Write a text")))
         elif answers.task != "causal-lm":
             what = _("A model for %(task)s reads no conversation", task=answers.task)
@@ -115,16 +140,41 @@ def reserved_bytes(session: Session, host: str) -> int:
     return sum(max(0, (run.estimated_bytes or 0) - (run.memory_bytes or 0)) for run in runs.on_cpus_of(session, host))
 
 
+def turns(answers: Answerer, whole: InferenceRequest) -> list[tuple[int, InferenceRequest]]:
+    """A request as several, each with the place of its first input, so that other requests are answered between them.
+    Sampled rows keep their seeds, and greedy ones their batches."""
+    new_tokens, batch = answers.new_tokens(whole.decoding), answers.run.spec.training.per_device_eval_batch_size
+    if not new_tokens:
+        return [(0, whole)]
+    size = max(1, TURN_TOKENS // (new_tokens * batch)) * batch
+    parts = []
+    for first in range(0, len(whole.inputs), size):
+        decoding = whole.decoding.model_copy(update={"seed": (whole.decoding.seed + first) % 2**63})
+        inputs = whole.inputs[first : first + size]
+        parts.append((first, whole.model_copy(update={"id": token_hex(16), "inputs": inputs, "decoding": decoding})))
+    return parts
+
+
+def at_place(error: Invalid, first: int) -> Invalid:
+    """An error about one of the `turns`, with the places of its inputs in the whole request."""
+    fields = []
+    for one in error.fields:
+        name, _dot, place = one.path.partition(".")
+        moved = name == "inputs" and place.isdecimal()
+        fields.append(replace(one, path=f"inputs.{int(place) + first}") if moved else one)
+    return Invalid(error.message, fields)
+
+
 def request(kind: str, subjects: Sequence[Subject], inputs: Sequence[Input], **options: Any) -> InferenceRequest:
     """A request with a random id of its own."""
     values = {"id": token_hex(16), "kind": kind, "subjects": list(subjects), "inputs": list(inputs)}
     return InferenceRequest.model_validate(values | options)
 
 
-async def events(reader: Reader, asked: InferenceRequest) -> AsyncGenerator[dict[str, Any]]:
+async def events(reader: Reader, work: InferenceRequest) -> AsyncGenerator[dict[str, Any]]:
     """The events of a request but the last one. The worker stops once the iterator is closed. Raises Unavailable, and
     what the worker refuses the request with."""
-    async for event in reader.ask(asked.id, asked.model_dump_json()):
+    async for event in reader.ask(work.id, work.model_dump_json()):
         if event["type"] == "failed":
             raise raised(event)
         if event["type"] == "end":

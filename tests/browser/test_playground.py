@@ -63,7 +63,7 @@ def test_texts_are_streamed_and_their_first_difference_is_marked(page: Page, wor
     page.goto(f"/playground?model=base&model={writer}")
     page.get_by_label("Prompt").fill("Count")
     page.get_by_role("button", name="Generate").click()
-    expect(page.locator("#answer h2")).to_have_text("The answers part at token 3")
+    expect(page.locator("#answer h2")).to_have_text("First difference at token 3")
     expect(page.locator(".lanes .tok.apart")).to_have_text([" three", " otherwise"])
     expect(page.locator("[data-candidates] tbody tr")).to_have_count(2)
     lane = page.locator("[data-tokens]").first

@@ -64,10 +64,10 @@ async def generate(
     """Have models continue a text, one after the other: `token` with its text, its log-probability and the most
     probable tokens at its place, `finished` for each model, and `end`, or `failed` with a sentence."""
     decoding = Decoding(max_new_tokens=tokens, seed=seed or 0, temperature=0.0 if seed is None else TEMPERATURE)
-    given: Any = [ChatMessage(role="user", content=text)] if chat else text
-    asked = inference.request("compare", chosen, [given], decoding=decoding)
+    prompt: Any = [ChatMessage(role="user", content=text)] if chat else text
+    work = inference.request("compare", chosen, [prompt], decoding=decoding)
     try:
-        async for event in answered(request, exchange, asked):
+        async for event in answered(request, exchange, work):
             yield ServerSentEvent(event=event["type"], data=event)
     except VeznaError as error:
         sentence = " ".join(field.sentence for field in error.fields) or error.message

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.errors import Invalid
 from app.domain.inference import MOST_INPUTS, Decoding, Input, Prediction, Subject
 from app.domain.tasks import Task
 from app.services import inference
@@ -15,6 +16,9 @@ from app.web.http.errors import problems
 from app.web.http.inference import answered
 
 router = APIRouter(prefix="/runs", tags=["runs"])
+
+MOST_BODY_BYTES = 8 << 20
+"""80 texts of the maximum length in ASCII."""
 
 
 class PredictRequest(BaseModel):
@@ -58,7 +62,11 @@ def answerer(db: Db, run_id: RowId) -> Answerer:
 
 
 @router.post(
-    "/{run_id}/predict", operation_id="predict", response_model_exclude_none=True, responses=problems(404, 422, 503)
+    "/{run_id}/predict",
+    operation_id="predict",
+    response_model_exclude_none=True,
+    responses=problems(404, 422, 503),
+    max_body_size=MOST_BODY_BYTES,
 )
 async def predict(
     exchange: Exchange,
@@ -67,16 +75,21 @@ async def predict(
     body: Annotated[PredictRequest, Body(openapi_examples=PREDICT)],
 ) -> PredictionsOut:
     """Predict with a run's model, which a worker loads if it is not loaded yet: class probabilities, or generated
-    texts. 422 for a run without a model, and for inputs that are empty or longer than the run reads."""
-    inference.check_inputs(run, body.inputs)
+    texts. 422 for a run without a model, for inputs that are empty or longer than the run reads, and for more than
+    32,768 tokens to generate (inputs × `max_new_tokens`)."""
+    inference.check_inputs(run, body.inputs, body.decoding)
     subject = Subject(run_id=run.run.id)
     options: dict[str, Any] = {"decoding": body.decoding, "truncate": body.truncate}
-    asked = inference.request("predict", [subject], body.inputs, **options)
-    found: dict[int, PredictionOut] = {}
-    async for event in answered(request, exchange, asked):
-        for one in event.get("predictions", ()):
-            prediction = Prediction.model_validate(one)
-            found[prediction.index] = PredictionOut.model_validate(
-                prediction.model_dump(exclude={"index", "importance"})
-            )
-    return PredictionsOut(run_id=run.run.id, task=run.task, predictions=[found[n] for n in range(len(body.inputs))])
+    whole = inference.request("predict", [subject], body.inputs, **options)
+    predictions: dict[int, PredictionOut] = {}
+    for first, part in inference.turns(run, whole):
+        try:
+            async for event in answered(request, exchange, part):
+                for one in event.get("predictions", ()):
+                    prediction = Prediction.model_validate(one)
+                    shown = prediction.model_dump(exclude={"index", "importance"})
+                    predictions[first + prediction.index] = PredictionOut.model_validate(shown)
+        except Invalid as error:
+            raise inference.at_place(error, first) from error
+    ordered = [predictions[n] for n in range(len(body.inputs))]
+    return PredictionsOut(run_id=run.run.id, task=run.task, predictions=ordered)

@@ -12,10 +12,10 @@ from app.exchange import Reader
 from app.services import inference
 
 
-async def answered(request: Request, reader: Reader, asked: InferenceRequest) -> AsyncGenerator[dict[str, Any]]:
+async def answered(request: Request, reader: Reader, work: InferenceRequest) -> AsyncGenerator[dict[str, Any]]:
     """The events of a request for inference. Raises ClientDisconnect, Unavailable, TooMany, and what the worker refuses
     the request with."""
-    async with aclosing(inference.events(reader, asked)) as events:
+    async with aclosing(inference.events(reader, work)) as events:
         async for event in events:
             if event["type"] != "waiting":
                 yield event

@@ -103,6 +103,34 @@ def test_a_worker_that_fails_is_503(full: TestClient) -> None:
     assert answer.status_code == 503 and answer.json()["detail"] == "Too large."
 
 
+def test_a_long_request_is_answered_in_turns_and_bounded(with_language: TestClient) -> None:
+    def answer(request: Any) -> list[dict[str, Any]]:
+        if "long" in request.inputs:
+            error = too_long(request.inputs.index("long"), 40, 16, Message("the model reads 16"))
+            return [failed(Invalid.of([error]))]
+        texts = [{"index": n, "text": text, "tokens": 2} for n, text in enumerate(request.inputs)]
+        return [{"type": "working"}, {"type": "answers", "subject": 0, "predictions": texts}]
+
+    fake = exchange(with_language, answer)
+    address = f"/api/v1/runs/{run_id(with_language, task='causal-lm')}/predict"
+    inputs = [f"text {n}" for n in range(256)]
+    body: dict[str, Any] = {"inputs": inputs, "decoding": {"max_new_tokens": 128, "temperature": 1.0, "seed": 7}}
+    answered = with_language.post(address, json=body).json()
+    assert [one["text"] for one in answered["predictions"]] == inputs
+    sizes, first = [len(request.inputs) for request in fake.requests], 0
+    assert len(sizes) > 1 and sum(sizes) == 256 and len({request.id for request in fake.requests}) == len(sizes)
+    for request, size in zip(fake.requests, sizes, strict=True):
+        assert request.decoding.seed == 7 + first, "as if it were one request"
+        first += size
+    status, path, _message = problem(with_language.post(address, json=body | {"inputs": [*inputs[:-1], "long"]}))
+    assert (status, path) == (422, "inputs.255")
+    fake.requests.clear()
+    too_many = with_language.post(address, json=body | {"decoding": {"max_new_tokens": 4096}})
+    status, path, message = problem(too_many)
+    assert (status, path) == (422, "inputs") and "1048576 tokens" in message and not fake.requests
+    assert "at most 8 inputs" in too_many.json()["errors"][0]["remedy"]
+
+
 def test_a_language_model_answers_with_texts(with_language: TestClient) -> None:
     def answer(request: Any) -> list[dict[str, Any]]:
         told = [{"index": n, "text": f"answer {n}", "tokens": 2} for n in range(len(request.inputs))]
