@@ -188,7 +188,7 @@ def test_a_drawing_of_the_same_numbers_is_made_once(session: Session) -> None:
 
 
 def test_the_oldest_drawing_goes_first() -> None:
-    kept, made = render.Drawings(most=2), []
+    kept, made = render.Drawings(most_characters=2), []
 
     def draw(name: str) -> str:
         return kept.get(name, lambda: made.append(name) or name)  # type: ignore[func-returns-value]
