@@ -251,7 +251,7 @@ class RunResult(_Value):
     """The step of the checkpoint that this attempt resumed from."""
     trained_together: int = 1
     """Runs of the group that this one trained in, in one process. If there are several, its memory is the group's, and
-    its clocks are computed: its share of the group's time. Nothing compares these."""
+    its clocks are computed: its share of the group's time, and what it then trained alone. Nothing compares these."""
     environment: Environment
     artifacts: list[ArtifactFile] = Field(default_factory=list)
 

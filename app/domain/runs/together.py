@@ -14,8 +14,8 @@ from app.domain.resources.estimate import ResourceEstimate
 from app.domain.runs.spec import RunSpec
 
 TrainTogether = Literal["none", "trials", "trials_and_seeds"]
-"""Which runs of a study may: none; trials of an arm with the same seed; also seeds of an arm, but for its first, whose
-time and memory are the arm's."""
+"""Which runs of a study may: none; trials of an arm with the same seed; also seeds of an arm, but for one, usually
+its first, whose time and memory are the arm's."""
 MOST_MEMBERS = 8
 """Of a group."""
 OWN_TRAINING = {"seed", "learning_rate", "weight_decay", "warmup_steps", "lr_scheduler_type", "max_grad_norm"}

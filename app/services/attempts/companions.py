@@ -36,10 +36,11 @@ def claim_companions(session: Session, leader: Claim, lease_seconds: float) -> l
         for row in waiting[: min(limit, share) - 1]
         if (companion := claim(session, row.id, leader.worker, lease_seconds, beside=leader)) is not None
     ]
-    members = [leader.run_id, *(companion.run_id for companion in claims)]
-    for member in members if claims else ():
-        others = ", ".join(str(other) for other in members if other != member)
-        events.add(session, member, "log", f"trains together with {others} in one process, on one base model")
+    members = [leader, *claims] if claims else []
+    for member in members:
+        others = ", ".join(str(other.run_id) for other in members if other is not member)
+        events.add(session, member.run_id, "log", f"trains together with {others} in one process, on one base model")
+        runs.write(session, member.run_id, member.epoch, shared_seconds=0.0)
     return claims
 
 

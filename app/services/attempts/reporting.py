@@ -139,7 +139,8 @@ def finish(
     shared_seconds: float | None = None,
 ) -> None:
     """Write a result, once. `stored` gives each artifact's place in the files store; `shared_seconds`: its share of a
-    group's time, for a run that trained in one and has neither times nor memory of its own. Raises Fenced."""
+    group's time, for a run that trained in one and has neither times nor memory of its own. A run that left a group and
+    resumed alone has them in its clocks. Raises Fenced."""
     environment = result.environment.model_copy(update={"gpus": list(claimed.gpus)})
     result = result.model_copy(update={"environment": environment})
     test, base = (None if claimed.trial else result.evaluation(subject, "test") for subject in ("adapted", "base"))
@@ -149,6 +150,7 @@ def finish(
         "train_seconds": train,
         "wall_seconds": result.clocks.wall,
         "tokens_per_second": result.tokens / train if train else None,
+        "shared_seconds": None,
     }
     if result.trained_together > 1:
         seconds = result.clocks.wall if shared_seconds is None else shared_seconds  # None: it ended alone

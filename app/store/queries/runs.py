@@ -169,15 +169,17 @@ def queued(session: Session, *, limit: int = 100) -> list[RunRow]:
 
 def lock_companions(session: Session, like: RunRow) -> list[RunRow]:
     """Queued runs that may train together with one, as far as its row says: of the same arm, and never claimed before;
-    trials of the same round and seed, or seeds but for the arm's first. Oldest first, locked until the transaction
-    ends; a row that another transaction holds is left out."""
+    trials of the same round and seed, or seeds once another one has succeeded or is running outside of any group, which
+    gives the arm its time and memory. Oldest first, locked until the transaction ends; a row that another transaction
+    holds is left out."""
     alike: list[Condition]
     of_arm = RunRow.study_id == like.study_id, RunRow.arm == like.arm
     if like.trial_round is None:
-        first = session.scalar(select(func.min(RunRow.id)).where(*of_arm, RunRow.trial_round.is_(None)))
-        if first == like.id:
+        alike = [RunRow.trial_round.is_(None)]
+        alone = select(RunRow.id).where(*of_arm, *alike, RunRow.id != like.id, RunRow.shared_seconds.is_(None))
+        going = RunRow.status.in_((RunStatus.RUNNING.value, RunStatus.SUCCEEDED.value))
+        if session.scalar(alone.where(going).limit(1)) is None:
             return []
-        alike = [RunRow.trial_round.is_(None), RunRow.id != first]
     else:
         alike = [RunRow.trial_round == like.trial_round, RunRow.seed == like.seed]
     query = (

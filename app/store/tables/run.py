@@ -167,7 +167,8 @@ class RunRow(Base):
     peak_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     wall_seconds: Mapped[float | None] = mapped_column(default=None)
     shared_seconds: Mapped[float | None] = mapped_column(default=None)
-    """Its share of the time of the group that it trained in. Such a run has no times and no peak memory of its own."""
+    """Its share of the time of the group that it trains in, 0 until it has ended. Such a run has no times and no peak
+    memory of its own."""
     artifact_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     tokens_per_second: Mapped[float | None] = mapped_column(default=None)
     device_name: Mapped[str | None] = mapped_column(String(200), default=None)
@@ -243,7 +244,7 @@ class RunRow(Base):
         """How long it occupied a device: its share of a group's time, or the wall time of its attempt, or without one
         the time from its start to its end; 0 until it has ended."""
         for seconds in (self.shared_seconds, self.wall_seconds):
-            if seconds is not None:
+            if seconds:
                 return seconds
         return (self.finished_at - self.started_at).total_seconds() if self.started_at and self.finished_at else 0.0
 
