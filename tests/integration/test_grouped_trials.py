@@ -9,22 +9,25 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from app.domain.failures import Failure, FailureCode, RunFailed
+from app.domain.messages import Message
 from app.domain.resources.devices import Gpu
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.services import attempts, datasets, runs, studies
 from app.services import workers as worker_service
-from app.services.attempts import Claim
+from app.services.attempts import Claim, Fenced
 from app.store.queries import base_models, workers
 from app.store.queries import estimates as estimate_queries
 from app.store.queries import runs as run_queries
 from app.store.tables import DeviceRow, EstimateRow, RunRow
 from tests import tiny
 from tests.results import result
-from tests.supervised import messages, row
+from tests.supervised import behaving, messages, row
 from worker.context import Context
 from worker.engine.estimation.estimate import estimate_run
-from worker.training.group import supervise_group
+from worker.training.group import _Group, supervise_group
+from worker.training.supervisor import SupervisedAttempt
 from worker.training.warm_pool import WarmPool
 
 SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -157,6 +160,20 @@ def test_seeds_train_together_but_for_the_first_whose_time_is_the_arms(here: Con
 
 
 @SQLITE
+def test_seeds_train_together_only_beside_one_that_trains_alone(here: Context, model: Path) -> None:
+    """If that one fails, the next one trains alone: the arm needs a time and a memory."""
+    ids = submitted(here, model, together="trials_and_seeds", tuning={"kind": "none"})
+    [first] = claimed(here, ids[0])
+    with here.database.transaction() as session:
+        attempts.fail(session, here.bell, first, Failure(code=FailureCode.DIVERGED, message="loss is not finite"))
+    [second] = claimed(here, ids[1])
+    with here.database.transaction() as session:  # as if it had begun in a group
+        session.get_one(RunRow, second.run_id).shared_seconds = 0.0
+    assert [claim.run_id for claim in claimed(here, ids[2])] == ids[2:3]
+    assert [claim.run_id for claim in claimed(here, ids[3])] == ids[3:]
+
+
+@SQLITE
 def test_seeds_train_alone_where_only_trials_may_train_together(here: Context, model: Path) -> None:
     ids = submitted(here, model, tuning={"kind": "none"})
     assert [claim.run_id for claim in claimed(here, ids[1])] == ids[1:2]
@@ -207,6 +224,44 @@ def test_a_group_has_one_gpu_which_its_last_run_frees(
     supervised(here, claims, "succeeds", "waits", visible={"GPU-a": "0", "GPU-b": "1"})
     assert [run.status for run in rows(here, ids[:2])] == ["succeeded", "cancelled"]
     assert held == [[ids[1], None]] and holders(here) == [None, None]
+
+
+def not_prepared(monkeypatch: pytest.MonkeyPatch, run_ids: Sequence[int], error: Exception) -> None:
+    """These runs fail before their trainer starts."""
+    plain = SupervisedAttempt.prepare
+
+    def prepare(self: SupervisedAttempt) -> Any:
+        if self.claim.run_id in run_ids:
+            raise error
+        return plain(self)
+
+    monkeypatch.setattr(SupervisedAttempt, "prepare", prepare)
+
+
+def test_a_group_that_loses_its_gpu_before_it_begins_is_queued_again(
+    here: Context, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = [Gpu(uuid="GPU-a", name="NVIDIA L4", memory_bytes=24 * GIB)]
+    ids = submitted(here, model, gpus=gpus)[:4]
+    claims = claimed(here, ids[0], gpus=["GPU-a"])
+    not_prepared(monkeypatch, ids[:1], Fenced(Message("another attempt has it")))
+    supervised(here, claims, *["succeeds"] * 3, visible={"GPU-a": "0"})
+    assert [run.status for run in rows(here, ids)] == ["running", *["queued"] * 3]
+
+
+@SQLITE
+def test_a_run_whose_companions_cannot_begin_trains_alone(
+    here: Context, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So its failure is its own, and it has no share of a group's time."""
+    ids = submitted(here, model)[:4]
+    claims = claimed(here, ids[0])
+    not_prepared(monkeypatch, ids[:3], RunFailed(FailureCode.MODEL_UNAVAILABLE, Message("The model is away.")))
+    supervise_group(behaving(here, "crashes"), claims)
+    found = rows(here, ids)
+    codes = ["model_unavailable"] * 3 + ["internal"]
+    assert [(run.status, run.failure_code) for run in found] == [("failed", code) for code in codes]
+    assert found[3].shared_seconds is None
 
 
 def supervised(here: Context, claims: Sequence[Claim], *behaviours: str, visible: dict[str, str] | None = None) -> None:
@@ -268,6 +323,12 @@ def test_a_killed_trainer_queues_the_others_again_and_they_train_alone(here: Con
     ended = row(here, ids[1])
     assert (ended.train_seconds, ended.peak_bytes) == (None, None), "in part the group's"
     assert ended.shared_seconds == resumed.clocks.wall
+    [again] = claimed(here, ids[2])
+    assert row(here, ids[2]).shared_seconds == 0.0, "it was in a group"
+    with here.database.transaction() as session:  # without a checkpoint it begins again
+        attempts.finish(session, here.bell, again, result().model_copy(update={"artifacts": []}), {})
+    ended = row(here, ids[2])
+    assert (ended.shared_seconds, ended.wall_seconds) == (None, resumed.clocks.wall)
 
 
 @SQLITE
@@ -298,20 +359,31 @@ def test_a_group_without_a_trainer_fails(here: Context, model: Path) -> None:
 
 @SQLITE
 def test_a_run_that_another_attempt_has_taken_leaves_the_group(
-    here: Context, model: Path, meanwhile: Callable[..., None]
+    here: Context, model: Path, meanwhile: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first run has the worker: it passes to the next one. The trainer is told to leave the run."""
     ids = submitted(here, model)[:4]
     claims = claimed(here, ids[0])
+    plain, occupied_by = _Group._leave, []
+
+    def leave(self: _Group, member: SupervisedAttempt) -> None:
+        plain(self, member)
+        if member.claim.run_id != ids[0]:
+            return
+        with here.database.transaction() as session:
+            occupied_by.append(workers.get(session, "w1").run_id)  # type: ignore[union-attr]
+            for run_id in ids[1:]:
+                runs.cancel(session, here.bell, run_id)
 
     def taken(session: Any) -> None:
         session.get_one(RunRow, ids[0]).epoch += 1
-        for run_id in ids[1:]:
-            runs.cancel(session, here.bell, run_id)
+        workers.release(session, "w1", ids[0])
 
+    monkeypatch.setattr(_Group, "_leave", leave)
     meanwhile(ids[1], taken)
     supervised(here, claims, "waits", "waits", "waits", "waits")
     assert [run.status for run in rows(here, ids)] == ["running", *["cancelled"] * 3]
+    assert occupied_by == [ids[1]]
 
 
 @pytest.mark.slow

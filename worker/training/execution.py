@@ -192,21 +192,33 @@ def _share_of(job: TrainJob) -> TrainJob:
 def _execute_group(group: GroupJob, channel: Channel, stop: threading.Event, stopped: Collection[int]) -> int:
     channels = [MemberChannel(channel, job.run_id) for job in group.jobs]
     sinks = [Reports(channel, MemberStop(stop, stopped, channel.run_id)) for channel in channels]
+    abandoned = threading.Event()
 
     def ended(place: int, end: RunResult | BaseException, attempt: Attempt | None) -> None:
+        """In the thread of a member, where no exception would reach `run_group`."""
+        report: RunReport
         match end:
+            case BrokenPipeError():
+                abandoned.set()
+                return
             case RunResult():
-                channels[place].send(ResultReport(result=end))
+                report = ResultReport(result=end)
             case Stopped():
-                channels[place].send(StoppedReport())
+                report = StoppedReport()
             case TrainsAlone():
-                channels[place].send(AloneReport(why=str(end)))
+                report = AloneReport(why=str(end))
             case _:
-                channels[place].send(_failed(end, attempt, group.jobs[place]))
+                report = _failed(end, attempt, group.jobs[place])
+        try:
+            channels[place].send(report)
+        except BrokenPipeError:
+            abandoned.set()
 
     try:
         run_group(group.jobs, sinks, ended)
-    except BrokenPipeError:
+    except BrokenPipeError:  # of a line to every log, which the group writes
+        abandoned.set()
+    if abandoned.is_set():
         return EXIT_ABANDONED
     return EXIT_STOPPED if stop.is_set() else 0
 

@@ -45,6 +45,8 @@ class _Group:
         self.progress_at = time.monotonic()
         self._charged_at = time.monotonic()
         self._trainer: TrainerProcess | None = None
+        self._gpus_lost = False
+        """Another worker may use them."""
         for claim in claims:
             own = folder / str(claim.run_id)
             own.mkdir()
@@ -68,8 +70,15 @@ class _Group:
         for member in [*self.live]:
             with self._guarded(member):
                 jobs.append(member.prepare())
+        if self._gpus_lost:
+            for member in [*self.live]:
+                with self._guarded(member):
+                    member.outcome.train_alone("the GPU of its group was given to another run")
+                self._leave(member)
         if not self.live:
             return
+        if len(jobs) == 1:
+            self.live[0].outcome.shared_seconds = None
         job = GroupJob(jobs=jobs) if len(jobs) > 1 else jobs[0]
         gpus = self.live[0].claim.gpus
         trainer = self._trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, gpus)
@@ -123,8 +132,8 @@ class _Group:
         """Divide the time since the last call between the runs that are left."""
         moment = time.monotonic()
         for member in self.live:
-            outcome = member.outcome
-            outcome.shared_seconds = (outcome.shared_seconds or 0.0) + (moment - self._charged_at) / len(self.live)
+            if member.outcome.shared_seconds is not None:
+                member.outcome.shared_seconds += (moment - self._charged_at) / len(self.live)
         self._charged_at = moment
 
     def _end(self, member: SupervisedAttempt, trainer: TrainerProcess) -> None:
@@ -170,9 +179,15 @@ class _Group:
             self.live[1].lease.write(lambda session: attempts.pass_on(session, ended, going_on))
 
     def _lose(self, member: SupervisedAttempt) -> None:
-        """With the run that has the GPUs they are lost as well: another worker may use them already."""
-        if member is self.live[0] and member.claim.gpus and self._trainer is not None:
-            self._trainer.kill()
+        """With the run that has the GPUs they are lost as well: another worker may use them already. A worker without
+        GPUs goes on with the next run."""
+        if member is self.live[0] and member.claim.gpus:
+            self._gpus_lost = True
+            if self._trainer is not None:
+                self._trainer.kill()
+        elif not member.claim.gpus:
+            with suppress(LeaseLost):
+                self._pass_on(member)
 
     def _leave(self, member: SupervisedAttempt) -> None:
         if member in self.live:
