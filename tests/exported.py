@@ -22,7 +22,13 @@ CHANGE = 0.05
 
 
 def run(
-    folder: Path, spec: MethodSpec, name: str, form: ExportFormat, *, stored: torch.dtype = torch.float32
+    folder: Path,
+    spec: MethodSpec,
+    name: str,
+    form: ExportFormat,
+    *,
+    stored: torch.dtype = torch.float32,
+    change: float = CHANGE,
 ) -> tuple[ExportJob, nn.Module]:
     """A run on a tiny model of a kind of `tests.unit.worker.engine.adapted`, whose base model is stored in a dtype."""
     base, task = folder / "base", tried.MODELS[name]
@@ -34,10 +40,10 @@ def run(
         weights = base / "model.safetensors"
         rounded = {key: tensor.to(stored) for key, tensor in load_file(weights).items()}
         save_file(rounded, weights, metadata={"format": "pt"})
-    return trained(folder, job, form)
+    return trained(folder, job, form, change)
 
 
-def trained(folder: Path, job: TrainJob, form: ExportFormat) -> tuple[ExportJob, nn.Module]:
+def trained(folder: Path, job: TrainJob, form: ExportFormat, change: float = CHANGE) -> tuple[ExportJob, nn.Module]:
     """What a run on a base model has saved, and its model."""
     spec, task = job.spec.method, job.spec.task
     loaded = load(job.model_location, "", task, job.labels, job.spec.training.seed)
@@ -48,7 +54,7 @@ def trained(folder: Path, job: TrainJob, form: ExportFormat) -> tuple[ExportJob,
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter += CHANGE * torch.randn(parameter.shape, generator=generator)
+                parameter += change * torch.randn(parameter.shape, generator=generator)
     saved = mechanism.save(model, loaded.tokenizer, job.spec, folder)
     return ExportJob(format=form, job=job, weights=str(saved), whole=saved.name == "model"), model.eval()
 

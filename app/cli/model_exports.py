@@ -13,7 +13,7 @@ from app.cli.shared import LOCAL, Json, Url, errors, say, show
 from app.domain.comparison.export_gate import ExportGate, GateOutcome
 from app.domain.errors import VeznaError
 from app.domain.models.exports import ExportFormat
-from app.web.text.exports import gate_difference, gate_reason
+from app.web.text.exports import gate_difference, gate_reason, gate_unseen
 
 WAIT_SECONDS = 30
 LIVE = ("queued", "running")
@@ -50,7 +50,7 @@ def export_model(
 
 def _gate(gate: ExportGate) -> str:
     """`Gate: fail (−6.0 ± 2.2 points): loses at least 3.8 points.`"""
-    reason = gate_reason(gate)
+    reason = "; ".join(filter(None, [gate_reason(gate), gate_unseen(gate)]))
     return f"Gate: {gate.outcome.value} ({gate_difference(gate)} points){f': {reason}' if reason else ''}."
 
 

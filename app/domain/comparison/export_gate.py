@@ -43,7 +43,10 @@ class WeightCheck(_Value):
     wrong_count: int = 0
     """Number of all of them; 0 in results that were stored without it."""
     largest_error: float
-    """Of all numbers, in units of half an ulp of the export's dtype; 1 is rounding alone."""
+    """Of all numbers, in units of half an ulp of the export's dtype, or of what a quantized type may leave; 1 is
+    rounding alone."""
+    unseen: int = 0
+    """Tensors in which rounding leaves so little of ΔW that their numbers cannot show whether it is in the export."""
 
     @property
     def differing(self) -> int:

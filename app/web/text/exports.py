@@ -61,6 +61,17 @@ def gate_reason(gate: ExportGate) -> str:
     return ""
 
 
+def gate_unseen(gate: ExportGate) -> str:
+    """What the check of weights cannot show; empty where it shows all."""
+    if not gate.weights or not gate.weights.unseen:
+        return ""
+    return ngettext(
+        "the weights cannot show whether the adapter is in %(num)s tensor; the scores decide",
+        "the weights cannot show whether the adapter is in %(num)s tensors; the scores decide",
+        gate.weights.unseen,
+    )
+
+
 def gate_agreement(gate: ExportGate) -> str:
     """`643 of 646`; empty where the run has no predictions."""
     if gate.same is None:
@@ -83,4 +94,13 @@ def gate_first_difference(gate: ExportGate) -> str:
     )
 
 
-FILTERS = (margin_head, format_title, format_note, gate_difference, gate_reason, gate_agreement, gate_first_difference)
+FILTERS = (
+    margin_head,
+    format_title,
+    format_note,
+    gate_difference,
+    gate_reason,
+    gate_unseen,
+    gate_agreement,
+    gate_first_difference,
+)

@@ -158,6 +158,11 @@ def _limitations(facts: CardFacts) -> str:
         sentences.append("Generated text was compared with reference texts; its truth and its harms were not judged.")
     if facts.gate.outcome is GateOutcome.UNDECIDED:
         sentences.append("The check of the exported files is undecided: more test items would decide.")
+    if facts.gate.weights is not None and facts.gate.weights.unseen:
+        sentences.append(
+            f"This format rounds so much of the change away that the weights of {facts.gate.weights.unseen:,} tensors "
+            "cannot show whether they hold it; the scores of the check are measured with them."
+        )
     return "## Limitations\n\n" + "\n".join(f"- {sentence}" for sentence in sentences)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from gguf import GGML_QUANT_VERSION, MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, LlamaFileType
-from gguf.quants import quantize
+from gguf.quants import dequantize, quantize
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.failures import FailureCode, RunFailed
@@ -47,6 +47,13 @@ RELATIVE = 1e-6
 def file_name(form: ExportFormat) -> str:
     """`model-Q8_0.gguf`."""
     return f"model-{form.gguf}.gguf"
+
+
+def rounded(tensor: torch.Tensor, form: ExportFormat) -> torch.Tensor:
+    """Numbers as a file of a format leaves them: float64."""
+    stored = GGMLQuantizationType[stored_as(tensor.shape, form.gguf)]
+    values = dequantize(quantize(tensor.float().numpy(), stored), stored)
+    return torch.from_numpy(values.astype(np.float64)).reshape(tensor.shape)
 
 
 def write(

@@ -95,15 +95,16 @@ def load(folder: Path) -> tuple[OnnxClassifier, PreTrainedTokenizerBase]:
     return OnnxClassifier(folder).eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def stored(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """The graph's tensors of floating-point numbers, dequantized. Matrices that multiply are [in, out], under names
-    of the exporter; the others have the model's names."""
+def stored(folder: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
+    """The graph's tensors of floating-point numbers, dequantized, with their scale, [1, out] or [1, 1]; None where they
+    are not quantized. Matrices that multiply are [in, out], under names of the exporter; the others have the model's
+    names."""
     graph = onnx.load(folder / FILE).graph
     tensors = {tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
     for name, tensor in tensors.items():
         if name.endswith("_quantized"):
             plain = name.removesuffix("_quantized")
-            zero, scale = tensors[f"{plain}_zero_point"], tensors[f"{plain}_scale"]
-            yield plain.removeprefix("model."), (tensor.double() - zero.double()) * scale.double()
+            zero, scale = tensors[f"{plain}_zero_point"].double(), tensors[f"{plain}_scale"].double()
+            yield plain.removeprefix("model."), (tensor.double() - zero) * scale, scale.reshape(1, -1)
         elif tensor.is_floating_point() and not name.endswith("_scale"):
-            yield name.removeprefix("model."), tensor
+            yield name.removeprefix("model."), tensor, None
