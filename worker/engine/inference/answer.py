@@ -1,5 +1,6 @@
 """Answer one request: load its models, then classify or generate."""
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from worker.engine.inference.generate import Token, generate
 from worker.engine.inference.models import Held, Models
 from worker.engine.inference.prompts import Encoder, Tokens
 
+HEARTBEAT_SECONDS = 5.0
+"""Longest time without an event between two tokens, two batches or two files of a download."""
 Emit = Callable[[Mapping[str, Any]], None]
 """Sends an event of `app.domain.inference`."""
 
@@ -25,8 +28,8 @@ class Answering:
     """One request."""
 
     def __init__(self, models: Models, work: WorkRequest, emit: Emit, cancelled: Callable[[], bool]) -> None:
-        self._models, self._work, self._emit, self._cancelled = models, work, emit, cancelled
-        self._request = work.request
+        self._models, self._work, self._send, self._cancelled = models, work, emit, cancelled
+        self._request, self._sent_at = work.request, time.monotonic()
 
     def run(self) -> None:
         """Emit every event but the last one. Raises `Cancelled`, `Invalid`, `Unavailable`, `RunFailed`."""
@@ -37,7 +40,7 @@ class Answering:
         for place, (held, encoder, tokens) in enumerate(zip(ready, encoders, encoded, strict=True)):
             if held.job.job.spec.task not in LANGUAGE:
                 self._classify(place, held, encoder, tokens)
-            elif self._request.kind == "predict" and not self._request.decoding.temperature:
+            elif self._request.kind == "predict" and not self._sampled_or_stopped:
                 self._write(place, held, tokens)
             else:
                 self._generate(place, held, tokens, encoder.limit)
@@ -49,8 +52,23 @@ class Answering:
         self._between()
         self._emit({"type": "loading", "subject": place, "bytes": predicted})
 
+    @property
+    def _sampled_or_stopped(self) -> bool:
+        """The evaluation, which decodes greedily and in batches, has no stop texts."""
+        return bool(self._request.decoding.temperature or self._request.decoding.stop)
+
+    def _emit(self, event: Mapping[str, Any]) -> None:
+        self._send(event)
+        self._sent_at = time.monotonic()
+
+    def _left(self) -> bool:
+        """Whether the reader has left. Emits a heartbeat if it is time."""
+        if time.monotonic() - self._sent_at >= HEARTBEAT_SECONDS:
+            self._emit({"type": "working"})
+        return self._cancelled()
+
     def _between(self) -> None:
-        if self._cancelled():
+        if self._left():
             raise Cancelled
 
     def _classify(self, place: int, held: Held, encoder: Encoder, encoded: list[Tokens]) -> None:
@@ -87,7 +105,7 @@ class Answering:
                                 "logprob": token.logprob, "top": top})  # fmt: skip
 
             seeded = how.model_copy(update={"seed": (how.seed + index) % 2**63})
-            written = generate(held, prompt, seeded, most, self._request.top, emit, self._cancelled)
+            written = generate(held, prompt, seeded, most, self._request.top, emit, self._left)
             self._between()
             if self._request.kind == "compare":
                 self._emit({"type": "finished", "subject": place, "tokens": written.tokens, "finish": written.finish,
@@ -96,8 +114,8 @@ class Answering:
                 self._answers(place, [Prediction(index=index, text="".join(texts), tokens=written.tokens)])
 
     def _answers(self, place: int, predictions: list[Prediction], limit: int | None = None) -> None:
-        told = [prediction.model_dump(exclude_none=True) for prediction in predictions]
-        self._emit({"type": "answers", "subject": place, "predictions": told, "limit": limit})
+        dumped = [prediction.model_dump(exclude_none=True) for prediction in predictions]
+        self._emit({"type": "answers", "subject": place, "predictions": dumped, "limit": limit})
 
 
 def new_tokens(held: Held, how: Decoding) -> int:

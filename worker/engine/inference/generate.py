@@ -7,6 +7,7 @@ Log-probabilities are those of the model, before temperature and nucleus. The te
 text so far, since a tokenizer may write a character with several tokens, or a space only between two words.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,7 +31,8 @@ class Token(NamedTuple):
     text: str
     logprob: float
     top: list[tuple[int, str, float]]
-    """The most probable tokens at its place: id, text, log-probability."""
+    """The most probable tokens at its place: id, text, log-probability. Tokens that generation excludes there (a forced
+    first token excludes all others) are left out."""
 
 
 class Written(NamedTuple):
@@ -124,6 +126,7 @@ class _Watch(StoppingCriteria):
         others = [
             (n, self._decoded([*window, n])[len(self._decoded(window)) :], value)
             for n, value in zip(ids.tolist(), values.tolist(), strict=True)
+            if math.isfinite(value)
         ]
         self.ids.append(token)
         return Token(token, self._added(), float(self.scores.latest[token]), others)

@@ -1,5 +1,6 @@
 """Answers: class probabilities and word importance, texts as the evaluation generates them, tokens one by one."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from app.domain.errors import Invalid
 from app.domain.inference import Decoding, InferenceRequest, Subject, WorkRequest
 from app.domain.methods import FullSpec, LoraSpec
 from tests import inferred, tiny
+from worker.engine.inference import answer as answering
 from worker.engine.inference import generate as generating
 from worker.engine.inference.answer import Answering, Cancelled
 from worker.engine.inference.generate import Token
@@ -121,6 +123,38 @@ def test_a_stop_text_ends_the_answer_and_is_no_part_of_it(writer: Any) -> None:
     stop = next(word for word in words[1:] if word != words[0])[1:]
     *events, last = inferred.asked(inferred.models(), [job], ["count from one"], "compare", decoding={"stop": [stop]})
     assert "".join(e.get("text", "") for e in events) == whole[: whole.index(stop)] and last["finish"] == "stop"
+
+
+def test_a_stop_text_also_ends_a_greedy_prediction(writer: Any) -> None:
+    job, _model = writer
+    [whole] = inferred.predictions(inferred.asked(inferred.models(), [job], ["count from one"]))
+    words = whole["text"].split()
+    stop = next(word for word in words[1:] if word != words[0])[1:]
+    stopped = inferred.asked(inferred.models(), [job], ["count from one"], decoding={"stop": [stop]})
+    [prediction] = inferred.predictions(stopped)
+    assert prediction["text"] == whole["text"][: whole["text"].index(stop)]
+
+
+@pytest.mark.parametrize("decoding", [{}, {"temperature": 1.0}], ids=["greedy", "sampled"])
+def test_a_batch_that_takes_long_sends_heartbeats(
+    writer: Any, decoding: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "HEARTBEAT_SECONDS", 0.0)
+    events = inferred.asked(inferred.models(), [writer[0]], ["count from one"], decoding=decoding)
+    types = [event["type"] for event in events]
+    loaded, answers = types.index("loaded"), types.index("answers")
+    assert "working" in types[:loaded] and types[loaded + 1 : answers].count("working") > 1
+
+
+def test_a_token_that_is_forced_has_no_impossible_alternatives(tmp_path: Path) -> None:
+    job, _model = inferred.trained(tmp_path, FullSpec(), "t5")
+    loaded = inferred.models()
+    held = loaded.ready([job], 0, lambda *_: None, lambda: None)[0]
+    held.model.generation_config.forced_bos_token_id = 5
+    events = inferred.asked(loaded, [job], ["count from one"], "compare")
+    first = next(event for event in events if event["type"] == "token")
+    assert first["id"] == 5 and [other[0] for other in first["top"]] == [5]
+    json.dumps(events, allow_nan=False)
 
 
 def test_a_prompt_may_use_the_whole_context_if_it_leaves_room_for_the_answer(writer: Any) -> None:
