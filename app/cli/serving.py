@@ -11,6 +11,7 @@ from app.cli.shared import say
 from app.domain.errors import Invalid, Unavailable
 from app.domain.inference import Subject
 from app.domain.methods import AnyMethod
+from app.domain.models import vllm
 from app.domain.models.exports import ExportFormat
 from app.services import inference
 from app.services.inference import Answerer
@@ -19,9 +20,6 @@ from app.settings import ROOT, load
 from app.store import migrate
 from app.store.queries import base_models
 from app.store.session import Database
-
-ADAPTERS = ("lora", "qlora")
-"""Kinds of adapters that vLLM and LoRAX load beside a base model."""
 
 
 def serve(
@@ -37,41 +35,42 @@ def serve(
     database = Database(settings.database)
     migrate.require_current(database)
     with database.reading() as session:
-        found = inference.side_by_side(session, [Subject(run_id=run) for run in dict.fromkeys(runs)])
-        if classifier := next((one for one in found if not one.writes), None):
+        answerers = inference.side_by_side(session, [Subject(run_id=run) for run in dict.fromkeys(runs)])
+        if classifier := next((one for one in answerers if not one.writes), None):
             raise Invalid(f"Run {classifier.run.id} classifies texts. Use: vezna predict {classifier.run.id} FILE")
-        model = base_models.by_id(session, found[0].run.base_model_id)
+        model = base_models.by_id(session, answerers[0].run.base_model_id)
     database.dispose()
     source = model.location if model and model.source != "sample" else ""
-    names = [found[0].run.spec.base_model, *(f"run-{one.run.id}" for one in found)]
+    revision = model.pinned if model and model.source == "hub" else ""
+    names = [answerers[0].run.spec.base_model, *(f"run-{one.run.id}" for one in answerers)]
     where = f"[{host}]" if ":" in host else host
     say(f"OpenAI-compatible endpoint: http://{where}:{port}/v1, models {', '.join(names)}", wrap=False)
     if host not in LOOPBACK_ADDRESSES:
         say("Each request needs an API token of Vezna with the scope read, as the API key.")
     say("It answers one request at a time on the CPU: for evaluation and small loads. For more:")
-    for line in larger(found, source):
+    for line in larger(answerers, source, revision):
         say(f"  {line}", wrap=False)
     say("Stop with Ctrl+C.")
     sys.stdout.flush()
     os.chdir(ROOT)
     command = [sys.executable, "-m", "worker.serving", "--host", host, "--port", str(port)]
-    os.execv(sys.executable, [*command, *(str(one.run.id) for one in found)])  # noqa: S606 its own interpreter
+    os.execv(sys.executable, [*command, *(str(one.run.id) for one in answerers)])  # noqa: S606 its own interpreter
 
 
-def larger(found: list[Answerer], base: str) -> list[str]:
+def larger(answerers: list[Answerer], base: str, revision: str) -> list[str]:
     """Commands that serve the same models for larger loads. `base`: hub id or directory of the base model; empty for a
-    packaged one, which no other server finds, so that its runs are merged."""
+    packaged one, which no other server finds, so that its runs are merged. `revision`: its commit on the hub."""
     lines: list[str] = []
-    causal = [one for one in found if one.task == "causal-lm" and base]
-    adapters = [one for one in causal if one.run.spec.method.facts.kind in ADAPTERS]
+    causal = [one for one in answerers if one.task == "causal-lm" and base]
+    adapters = [one for one in causal if vllm.loads(one.run.spec.method)]
     for one in adapters:
         lines += _exported(one, ExportFormat.ADAPTER)
     if adapters:
-        rank = max(int(getattr(one.run.spec.method, "r", 8)) for one in adapters)
-        modules = " ".join(f"run-{one.run.id}=./run-{one.run.id}" for one in adapters)
-        lines.append(f"vllm serve {base} --enable-lora --max-lora-rank {_allowed(rank)} --lora-modules {modules}")
+        rank = max(vllm.saved_rank(one.run.spec.method) for one in adapters)
+        folders = {f"run-{one.run.id}": f"./run-{one.run.id}" for one in adapters}
+        lines.append(vllm.command(base, revision, rank, folders))
         lines.append(f"lorax-launcher --model-id {base} --adapter-source local")
-    for one in found:
+    for one in answerers:
         if one not in adapters:
             lines += _whole(one, one.run.spec.method)
     return lines
@@ -90,8 +89,3 @@ def _exported(one: Answerer, form: ExportFormat) -> list[str]:
     run = one.run.id
     archive = f"run-{run}-{form.value}.tar"
     return [f"vezna export-model {run} --format {form.value} && mkdir run-{run} && tar -xf {archive} -C run-{run}"]
-
-
-def _allowed(rank: int) -> int:
-    """The smallest of vLLM's values for --max-lora-rank that is enough."""
-    return next((allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank), rank)

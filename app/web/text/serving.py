@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from app.domain.methods import LoraSpec
+from app.domain.models import vllm
 from app.web.i18n import gettext as _
 from app.web.text.snippets import Export, loading_code, quantized_code
 
@@ -45,19 +45,13 @@ def _served(export: Export) -> list[Command]:
     if export.form.dtype:
         return [Command("vLLM", f"vllm serve ./{export.folder} --served-model-name {name}", unchecked)]
     method = export.spec.method
-    if not isinstance(method, LoraSpec) or method.use_dora or method.bias != "none":
+    if not vllm.loads(method):
         return []
-    base = export.base + (f" --revision {export.revision}" if export.revision else "")
-    vllm = f"vllm serve {base} --enable-lora --max-lora-rank {_rank(method.r)} --lora-modules {name}=./{export.folder}"
+    serve = vllm.command(export.base, export.revision, vllm.saved_rank(method), {name: f"./{export.folder}"})
     lorax = (
         f'docker run --gpus all --shm-size 1g --publish 8080:80 --volume "$PWD:/data" \\\n'
         f"    ghcr.io/predibase/lorax:main --model-id {export.base}\n"
         'curl 127.0.0.1:8080/generate -H \'Content-Type: application/json\' -d \'{"inputs": "…", "parameters":\n'
         f'    {{"adapter_id": "/data/{export.folder}", "adapter_source": "local"}}}}\''
     )
-    return [Command("vLLM", vllm, unchecked), Command("LoRAX", lorax, unchecked)]
-
-
-def _rank(rank: int) -> int:
-    """The smallest limit that vLLM accepts for a rank."""
-    return next((limit for limit in (8, 16, 32, 64, 128, 256, 320, 512) if limit >= rank), rank)
+    return [Command("vLLM", serve, unchecked), Command("LoRAX", lorax, unchecked)]
