@@ -18,8 +18,8 @@ from worker.serving.queue import Answering
 def served(context: Context, run_ids: list[int]) -> dict[str, Subject]:
     """The models by name: the base model of the first run, and every run. Raises NotFound, Invalid."""
     with context.database.reading() as session:
-        found = inference.side_by_side(session, [Subject(run_id=run_id) for run_id in run_ids])
-    base = {found[0].run.spec.base_model: Subject(run_id=run_ids[0], base=True)}
+        answerers = inference.side_by_side(session, [Subject(run_id=run_id) for run_id in run_ids])
+    base = {answerers[0].run.spec.base_model: Subject(run_id=run_ids[0], base=True)}
     return base | {f"run-{run_id}": Subject(run_id=run_id) for run_id in run_ids}
 
 

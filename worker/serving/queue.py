@@ -14,6 +14,8 @@ from worker.inference.host import Inference
 from worker.serving.schemas import BadRequest
 
 MOST_WAITING = 32
+POLL_SECONDS = 1.0
+"""Longest time without an event, so that the server notices a client who has left."""
 
 
 class Answering:
@@ -25,8 +27,8 @@ class Answering:
         self._waiting = 0
 
     async def events(self, request: InferenceRequest) -> AsyncGenerator[dict[str, Any]]:
-        """The events of a request but the last one. The model stops once the iterator is closed. Raises BadRequest if
-        too many wait, and what the process refuses the request with."""
+        """The events of a request but the last one, and `waiting` about once a second without one. The model stops once
+        the iterator is closed. Raises BadRequest if too many wait, and what the process refuses the request with."""
         if self._waiting >= MOST_WAITING:
             raise BadRequest("Too many requests wait. Try again soon.", code="rate_limit_exceeded", status=429)
         loop, arrived = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any]]()
@@ -45,7 +47,13 @@ class Answering:
         done = loop.run_in_executor(self._thread, answer)
         done.add_done_callback(self._finished)
         try:
-            while (event := await arrived.get())["type"] != "end":
+            while True:
+                try:
+                    event = await asyncio.wait_for(arrived.get(), POLL_SECONDS)
+                except TimeoutError:
+                    event = {"type": "waiting"}
+                if event["type"] == "end":
+                    return
                 if event["type"] == "failed":
                     raise raised(event)
                 yield event

@@ -4,9 +4,9 @@ of the answer (`user`, `metadata`, `store`).
 https://platform.openai.com/docs/api-reference
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, ChatMessage, Decoding
 
@@ -39,7 +39,7 @@ class _Request(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     """OpenAI's default is 1."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: Annotated[list[Stop], Field(max_length=4)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -61,7 +61,7 @@ class _Request(BaseModel):
             max_new_tokens=new_tokens,
             temperature=1.0 if self.temperature is None else self.temperature,
             top_p=self.top_p or 1.0,
-            seed=abs(self.seed) if self.seed is not None else random_seed,
+            seed=abs(self.seed) % 2**63 if self.seed is not None else random_seed,
             stop=self.stop or [],
         )
 
@@ -81,13 +81,23 @@ class Turn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Annotated[str, Field(min_length=1, max_length=40)]
-    content: Annotated[str, Field(max_length=MOST_CHARACTERS)] | list[Part]
+    content: Annotated[str, Field(max_length=MOST_CHARACTERS)] | Annotated[list[Part], Field(max_length=100)]
     name: str | None = None
+
+    @model_validator(mode="after")
+    def _parts_together(self) -> Self:
+        if len(self.text) > MOST_CHARACTERS:
+            raise ValueError(f"The parts of a message have at most {MOST_CHARACTERS} characters together")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The content; of several parts, one after the other."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
 
     def message(self) -> ChatMessage:
         """For the model's chat template."""
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return ChatMessage(role=self.role, content=text)
+        return ChatMessage(role=self.role, content=self.text)
 
 
 class ChatRequest(_Request):

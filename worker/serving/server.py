@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from app.domain.accounts.policy import Scope
 from app.domain.errors import Invalid, TooMany, VeznaError
@@ -29,6 +30,10 @@ from worker.serving.queue import Answering
 from worker.serving.schemas import BadRequest, ChatRequest, CompletionRequest
 
 OWNER = "vezna"
+CLIENT_LEFT = 499
+"""Status of an answer that reaches no client, as nginx logs it."""
+MOST_BODY_BYTES = 16 << 20
+"""100 messages of 100,000 characters."""
 KINDS = {401: "authentication_error", 403: "permission_error", 404: "invalid_request_error", 429: "rate_limit_error",
          503: "server_error", 500: "server_error"}  # fmt: skip
 
@@ -46,6 +51,7 @@ def create(models: Mapping[str, Subject], answering: Answering, database: Databa
         await run_in_threadpool(_local if open_to_all else _with_token, request, database)
 
     app = FastAPI(title="Vezna", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan,
+                  max_body_size=MOST_BODY_BYTES,
                   dependencies=[Depends(admitted)])  # fmt: skip
     _explain_errors(app)
 
@@ -61,9 +67,9 @@ def create(models: Mapping[str, Subject], answering: Answering, database: Databa
     @app.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
         subject = _subject(models, body.model)
-        given: Input = [turn.message() for turn in body.messages]
+        conversation: Input = [turn.message() for turn in body.messages]
         top = body.top_logprobs or 0 if body.logprobs else 0
-        return await answered(request, body, "chat", subject, given, body.logprobs, top)
+        return await answered(request, body, "chat", subject, conversation, body.logprobs, top)
 
     @app.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
@@ -72,31 +78,40 @@ def create(models: Mapping[str, Subject], answering: Answering, database: Databa
         return await answered(request, body, "completion", subject, body.text, shown, body.logprobs or 0)
 
     async def answered(
-        request: Request, body: ChatRequest | CompletionRequest, form: Form, subject: Subject, given: Input,
+        request: Request, body: ChatRequest | CompletionRequest, form: Form, subject: Subject, prompt: Input,
         logprobs: bool, top: int,
     ) -> Response:  # fmt: skip
         decoding = body.decoding(body.new_tokens, randbits(31))
-        asked = inference.request("compare", [subject], [given], decoding=decoding, top=top, whole_context=True)
+        work = inference.request("compare", [subject], [prompt], decoding=decoding, top=top, whole_context=True)
         answer = Answer(form, body.model, logprobs)
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
-            return await _streamed(answering, asked, answer, usage)
-        told, finished = [], {}
-        async with aclosing(answering.events(asked)) as events:
+            return await _streamed(_events(request, answering, work), answer, usage)
+        tokens, finished = [], {}
+        async with aclosing(_events(request, answering, work)) as events:
             async for event in events:
                 if event["type"] == "token":
-                    told.append(event)
-                elif event["type"] == "finished":
+                    tokens.append(event)
+                else:
                     finished = event
-        return JSONResponse(answer.whole(told, finished))
+        return JSONResponse(answer.whole(tokens, finished))
 
     return app
 
 
-async def _streamed(answering: Answering, asked: InferenceRequest, answer: Answer, usage: bool) -> Response:
+async def _events(request: Request, answering: Answering, work: InferenceRequest) -> AsyncGenerator[Json]:
+    """The tokens of an answer and its end. Raises ClientDisconnect soon after the client has left."""
+    async with aclosing(answering.events(work)) as events:
+        async for event in events:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            if event["type"] in ("token", "finished"):
+                yield event
+
+
+async def _streamed(events: AsyncGenerator[Json], answer: Answer, usage: bool) -> Response:
     """A stream, which begins once the model answers, so that an error before has a status of its own."""
-    events = answering.events(asked)
-    first = await _next(events)
+    first = await anext(events, None)
 
     async def lines() -> AsyncGenerator[str]:
         event: Json | None = first
@@ -109,21 +124,15 @@ async def _streamed(answering: Answering, asked: InferenceRequest, answer: Answe
                         yield _line(answer.last(event["finish"]))
                         if usage:
                             yield _line(answer.usage(event))
-                    event = await _next(events)
+                    event = await anext(events, None)
+            except ClientDisconnect:
+                return
             except (VeznaError, BadRequest) as error:
                 yield _line(_body(error.message, 503))
                 return
         yield "data: [DONE]\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-
-
-async def _next(events: AsyncGenerator[Json]) -> Json | None:
-    """The next token or the end of the answer; None after that."""
-    async for event in events:
-        if event["type"] in ("token", "finished"):
-            return event
-    return None
 
 
 def _line(body: Json) -> str:
@@ -175,6 +184,7 @@ def _explain_errors(app: FastAPI) -> None:
 
     on(BadRequest, lambda error: _error(error.message, error.status, error.param, error.code))
     on(VeznaError, _refused)
+    on(ClientDisconnect, lambda _error_: _error("The client has left.", CLIENT_LEFT))
     on(RequestValidationError, _malformed)
     on(HTTPException, lambda error: _error(str(error.detail), error.status_code))
     on(Exception, lambda _error_: _error("The server failed; its log says why.", 500))

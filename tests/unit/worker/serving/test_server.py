@@ -105,9 +105,9 @@ def test_models_are_the_base_model_and_each_run(client: openai.OpenAI) -> None:
 
 
 def test_base_model_and_adapters_answer_differently_and_the_same_when_streamed(client: openai.OpenAI) -> None:
-    texts = []
+    first_logprobs = []
     for name in NAMES:
-        common: Any = {"model": name, "messages": CHAT, "temperature": 0, "max_tokens": 8}
+        common: Any = {"model": name, "messages": CHAT, "temperature": 0, "max_tokens": 8, "logprobs": True}
         whole = client.chat.completions.create(**common)
         pieces = list(client.chat.completions.create(**common, stream=True, stream_options={"include_usage": True}))
         text = whole.choices[0].message.content or ""
@@ -115,8 +115,12 @@ def test_base_model_and_adapters_answer_differently_and_the_same_when_streamed(c
         assert pieces[-2].choices[0].finish_reason == whole.choices[0].finish_reason in ("stop", "length")
         assert whole.usage and pieces[-1].usage == whole.usage and 0 < whole.usage.completion_tokens <= 8
         assert whole.model == name
-        texts.append(text)
-    assert len(set(texts)) > 1, "an adapter that is not applied would answer as the base model"
+        assert whole.choices[0].logprobs and whole.choices[0].logprobs.content
+        first_logprobs.append(whole.choices[0].logprobs.content[0].logprob)
+    base, *adapters = first_logprobs
+    for name, logprob in zip(list(NAMES)[1:], adapters, strict=True):
+        assert abs(logprob - base) > 1e-4, f"{name} is not applied"
+    assert abs(adapters[0] - adapters[1]) > 1e-4
 
 
 def test_completions_have_logprobs_and_offsets(client: openai.OpenAI) -> None:
@@ -156,6 +160,12 @@ def test_a_seed_repeats_a_sampled_answer(client: openai.OpenAI) -> None:
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),
         ({"messages": []}, openai.BadRequestError, "messages"),
         ({"messages": [{"role": "user", "content": "count " * 80}]}, openai.BadRequestError, "reads at most"),
+        ({"seed": 2**63}, openai.BadRequestError, "seed"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a" * 60_000}] * 2}]},
+            openai.BadRequestError,
+            "100000 characters together",
+        ),
         ({"max_tokens": 64}, openai.BadRequestError, "leave no room"),
     ],
 )
@@ -186,7 +196,8 @@ def test_beyond_loopback_a_request_needs_a_token(engine: InThisProcess, installa
         running.should_exit = True
 
 
-def test_a_client_who_leaves_stops_the_model(client: openai.OpenAI, engine: InThisProcess) -> None:
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_a_client_who_leaves_stops_the_model(client: openai.OpenAI, engine: InThisProcess, stream: bool) -> None:
     engine.stopped.clear()
     blocked = threading.Event()
     own = engine.answer
@@ -199,9 +210,13 @@ def test_a_client_who_leaves_stops_the_model(client: openai.OpenAI, engine: InTh
 
     engine.answer = slow  # type: ignore[method-assign]
     try:
-        stream = client.completions.create(model="base", prompt="count", stream=True)
-        assert next(iter(stream)).choices[0].text == "one"
-        stream.close()
+        if stream:
+            pieces = client.completions.create(model="base", prompt="count", stream=True)
+            assert next(iter(pieces)).choices[0].text == "one"
+            pieces.close()
+        else:
+            with pytest.raises(openai.APITimeoutError):
+                client.completions.create(model="base", prompt="count", timeout=0.5)
         assert engine.stopped.wait(20)
     finally:
         engine.answer = own  # type: ignore[method-assign]
