@@ -85,7 +85,7 @@ def enable(email: Email) -> None:
 
 @users.command()
 def revoke(email: Email) -> None:
-    """End every session of a user and revoke every API token. The user can log in again."""
+    """End every session, API token and password link of a user. The user can log in again."""
     with _database().transaction() as session:
         user = user_service.revoke_access(session, user_service.by_email(session, email).id)
     say(f"Ended the sessions and revoked the tokens of {user.email}.")
@@ -98,6 +98,15 @@ def reset_factor(email: Email) -> None:
         user = user_service.by_email(session, email, lock=True)
         removed = second_factor.remove(session, user)
     say(f"{user.email} {'logs in without a second factor now' if removed else 'has no second factor'}.")
+
+
+@users.command()
+def remove_identity(email: Email) -> None:
+    """Remove a user's identity of single sign-on. The next verified login with the user's address joins again."""
+    with _database().transaction() as session:
+        user = user_service.by_email(session, email, lock=True)
+        removed = user_service.remove_identities(session, user)
+    say(f"{user.email} {'has no identity of single sign-on any more' if removed else 'had no identity'}.")
 
 
 @users.command()

@@ -123,11 +123,11 @@ def _entries(db: Database, which: AuditFilter, after: int, last: int, limit: int
     while limit is None or limit > 0:
         most = AT_ONCE if limit is None else min(limit, AT_ONCE)
         with db.reading() as session:
-            found = [AuditEvent.of(row) for row in audit.oldest(session, which, after, last, most)]
-        yield from found
-        if len(found) < most:
+            read = [AuditEvent.of(row) for row in audit.oldest(session, which, after, last, most)]
+        yield from read
+        if len(read) < most:
             return
-        after, limit = found[-1].id, None if limit is None else limit - len(found)
+        after, limit = read[-1].id, None if limit is None else limit - len(read)
 
 
 def forget(db: Database, at: datetime, days: int) -> None:

@@ -36,6 +36,7 @@ RECORDED: dict[Action, list[str]] = {
     Action.CREATE_USER: ["/first-admin/{secret}", "/users"],
     Action.CHANGE_ROLE: ["/users/{user_id}/role"],
     Action.DISABLE_USER: ["/users/{user_id}/disabled"],
+    Action.REMOVE_IDENTITY: ["/users/{user_id}/identity/remove"],
     Action.REVOKE_ACCESS: ["/users/{user_id}/revoke"],
     Action.TURN_FACTOR_ON: ["/account/factor/confirm"],
     Action.TURN_FACTOR_OFF: ["/account/factor/remove", "/users/{user_id}/factor/reset"],

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
@@ -16,9 +17,11 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from app.cli.keys import rotate_key
+from app.domain.accounts.audit import AuditFilter
 from app.domain.accounts.policy import Role
-from app.domain.errors import Invalid, TooMany, Unauthenticated, Unavailable
-from app.services.accounts import links, login, passwords, second_factor, sessions, users
+from app.domain.errors import Conflict, Invalid, NotFound, TooMany, Unauthenticated, Unavailable
+from app.services import audit
+from app.services.accounts import links, login, passwords, second_factor, sessions, throttle, users
 from app.services.accounts.login import CodeNeeded
 from app.services.vault import KEY_FILE, Vault
 from app.settings import Settings
@@ -81,7 +84,8 @@ def test_a_user_sets_it_up_by_qr_code_or_key_and_logs_in_with_a_code(installatio
     assert secret is not None
     key = secret[1].replace(" ", "")
     wrong = posted(browser, "/account/factor/confirm", code="000000" if code(key) != "000000" else "000001")
-    assert wrong.status_code == 422 and "wrong" in wrong.text and key[:4] in wrong.text
+    assert wrong.status_code == 422 and "wrong" in wrong.text
+    assert key[:4] not in wrong.text and "<svg" not in wrong.text  # a session without the password does not get it
     done = posted(browser, "/account/factor/confirm", code=code(key, -1))
     assert len(re.findall(r"(?:[a-z2-7]{4}-){3}[a-z2-7]{4}", done.text)) == 10
 
@@ -96,6 +100,42 @@ def test_a_user_sets_it_up_by_qr_code_or_key_and_logs_in_with_a_code(installatio
     assert SESSION_COOKIE in entered.headers["set-cookie"]
     again = posted(installation.anonymous(), "/login/code", waiting=waiting, code=code(key, 1))
     assert again.status_code == 422 and "expired" in again.text
+
+
+def test_a_secret_that_is_not_confirmed_expires(installation: Installation) -> None:
+    db, vault, own = installation.database, Vault(installation.settings), installation.ids[Role.MEMBER]
+    with db.transaction() as session:
+        user = user_queries.get(session, own, lock=True)
+        second_factor.begin(session, vault, user)
+        setup = second_factor.setup_of(session, vault, user)
+        session.execute(update(SecondFactorRow).values(created_at=now() - timedelta(minutes=11)))
+    assert setup is not None
+    with pytest.raises(Conflict, match="expired"):
+        second_factor.confirm(db, vault, own, code(setup[0]))
+    with db.transaction() as session:
+        login.forget(session, now())
+        assert session.query(SecondFactorRow).count() == 0
+        second_factor.begin(session, vault, user_queries.get(session, own, lock=True))
+        login.forget(session, now())
+        assert session.query(SecondFactorRow).count() == 1
+
+
+def test_the_limit_is_recorded_once_in_its_window(installation: Installation) -> None:
+    turn_on(installation)
+    db, vault, own = installation.database, Vault(installation.settings), installation.ids[Role.MEMBER]
+    for _try in range(13):
+        with pytest.raises((Invalid, TooMany)):
+            second_factor.check(db, vault, own, "no code")
+        for typed in (EMAIL, "my secret password"):
+            with suppress(TooMany):
+                throttle.attempt(db, typed, HERE.address)
+    failed = [
+        (entry.subject, entry.details.get("limit"))
+        for entry in audit.entries(db, AuditFilter(), 0)
+        if entry.action == "session.login_failed"
+    ]
+    assert failed.count((EMAIL, None)) == 10
+    assert [each for each in failed if each[1]] == [(EMAIL, "codes"), (EMAIL, "account"), ("", "account")]
 
 
 def test_a_wrong_password_does_not_say_that_there_is_a_factor(installation: Installation) -> None:
@@ -194,7 +234,7 @@ def test_guessing_is_limited_and_a_right_password_does_not_lift_that(installatio
     assert answer.status_code == 429 and int(answer.headers["retry-after"]) > 0
 
 
-@pytest.mark.parametrize("how", ["time", "password", "disabled", "reset"])
+@pytest.mark.parametrize("how", ["time", "password", "disabled", "enabled again", "revoked", "reset"])
 def test_a_login_does_not_wait_for_ever(installation: Installation, password_hash: str, how: str) -> None:
     secret, _codes = turn_on(installation)
     db, vault, own = installation.database, Vault(installation.settings), installation.ids[Role.MEMBER]
@@ -207,6 +247,14 @@ def test_a_login_does_not_wait_for_ever(installation: Installation, password_has
             users.set_password(session, user_queries.get(session, own, lock=True), password_hash)
         elif how == "disabled":
             users.set_disabled(session, own, True)
+        elif how == "enabled again":
+            users.set_disabled(session, own, True)
+            users.set_disabled(session, own, False)
+        elif how == "revoked":
+            link = links.for_password(session, user_queries.get(session, own, lock=True))
+            users.revoke_access(session, own)
+            with pytest.raises(NotFound):
+                links.user_of(session, link)
         else:
             second_factor.remove(session, user_queries.get(session, own, lock=True))
     with pytest.raises(Unauthenticated):

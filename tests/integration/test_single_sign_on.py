@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
+import pyotp
 import pytest
 from fastapi.testclient import TestClient
 from joserfc import jwt
@@ -19,20 +21,27 @@ from joserfc.jwk import OctKey, RSAKey
 from oidc_provider_mock import app as provider_app
 from pydantic import SecretStr
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
-from app.domain.accounts.openid import role_of
+from app.cli.users import remove_identity
+from app.domain.accounts.audit import AuditFilter
+from app.domain.accounts.openid import Profile, role_of
 from app.domain.accounts.policy import Role
+from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid
-from app.services.accounts import second_factor
+from app.services import audit
+from app.services.accounts import login, openid, second_factor
+from app.services.accounts import users as user_service
 from app.services.accounts.openid_provider import Provider as OpenIdProvider
+from app.services.audit import AuditEvent
 from app.services.vault import Vault
 from app.settings import Settings, load
 from app.store.queries import users
-from app.store.tables import OpenIdLoginRow, SecondFactorRow, now
+from app.store.tables import ExternalIdentityRow, LoginSessionRow, OpenIdLoginRow, SecondFactorRow, UserRow, now
 from app.web.http.csrf import SESSION_COOKIE
 from app.web.pages.account.openid_routes import COOKIE
-from tests.accounts import Installation
+from tests.accounts import HERE, Installation
 
 CLIENT = "vezna"
 Answers = Callable[[dict[str, Any]], dict[str, Any]]
@@ -152,6 +161,10 @@ def is_refused(answer: httpx2.Response, words: str = "") -> bool:
     )
 
 
+def logged(installation: Installation, action: str) -> list[AuditEvent]:
+    return list(audit.entries(installation.database, AuditFilter(action=action), 0))
+
+
 def user_of(installation: Installation, email: str) -> Any:
     with installation.database.reading() as session:
         return users.by_email(session, email)
@@ -235,6 +248,15 @@ def forged(key: Any, algorithm: str, **changes: Any) -> Answers:
     return forge
 
 
+def own_key(provider: Provider) -> RSAKey:
+    """The key with which the server signs."""
+    with provider.app.test_request_context("/"):
+        provider.app.preprocess_request()
+        from flask import g  # noqa: PLC0415 the server's own key is in its context
+
+        return RSAKey.import_key(g.oidc_provider_mock_storage.jwk.as_dict(is_private=True))
+
+
 @pytest.mark.parametrize("attack", ["other key", "none", "client secret", "no token", "changed"])
 def test_a_token_that_the_provider_did_not_sign_is_refused(
     installation: Installation, provider: Provider, attack: str
@@ -259,11 +281,7 @@ def test_a_signed_token_of_another_login_client_issuer_or_time_is_refused(
     installation: Installation, provider: Provider, changes: dict[str, Any]
 ) -> None:
     provider.user("u5", email="lou@example.org", email_verified=True, groups=["science"])
-    with provider.app.test_request_context("/"):
-        provider.app.preprocess_request()
-        from flask import g  # noqa: PLC0415 the server's own key is in its context
-
-        key = RSAKey.import_key(g.oidc_provider_mock_storage.jwk.as_dict(is_private=True))
+    key = own_key(provider)
     provider.forge = forged(key, "RS256", **changes)
     assert is_refused(log_in(installation, "u5"), "did not confirm")
     provider.forge = forged(key, "RS256")
@@ -275,13 +293,161 @@ def test_a_second_factor_of_the_account_is_still_needed(installation: Installati
     with installation.database.transaction() as session:
         user = users.get(session, own, lock=True)
         second_factor.begin(session, vault, user)
-        found = session.get(SecondFactorRow, own)
-        assert found is not None
-        found.confirmed_at = now()
-    provider.user("u6", email="member@example.org", email_verified=True, groups=["science"])
-    answer = log_in(installation, "u6")
-    assert answer.status_code == 200 and 'name="waiting"' in answer.text
+        factor = session.get(SecondFactorRow, own)
+        assert factor is not None
+        factor.confirmed_at, secret = now(), vault.decrypt(factor.secret)
+    provider.user("u6", email="member@example.org", email_verified=True, groups=["vezna-admins"])
+    browser = installation.browser(Role.VIEWER)
+    answer = browser.get(confirmed(browser, "u6"))
+    waiting = re.search(r'name="waiting" value="([^"]+)"', answer.text)
+    assert answer.status_code == 200 and waiting is not None
     assert SESSION_COOKIE not in answer.headers.get("set-cookie", "")
+    with installation.database.reading() as session:  # without the code nothing is joined and no role changes
+        assert session.query(ExternalIdentityRow).count() == 0
+    assert user_of(installation, "member@example.org").role is Role.MEMBER
+    form = {"waiting": waiting[1], "code": pyotp.TOTP(secret).now(), "next": "/runs"}
+    entered = browser.post("/login/code", data=form)
+    assert (entered.status_code, entered.headers["location"]) == (303, "/runs")
+    assert user_of(installation, "member@example.org").role is Role.ADMIN
+    with installation.database.reading() as session:
+        assert [row.user_id for row in session.query(ExternalIdentityRow)] == [own]
+        assert [row.user_id for row in session.query(LoginSessionRow)] == [own]  # the viewer's has ended
+    entry = logged(installation, "session.login")[-1]
+    assert (entry.name, entry.details) == ("member@example.org", {"by": "single sign-on and code"})
+    assert logged(installation, "user.join_identity")[-1].via == "visitor"
+
+
+def test_a_login_ends_the_session_of_the_browser(installation: Installation, provider: Provider) -> None:
+    provider.user("u9", email="member@example.org", email_verified=True, groups=["science"])
+    browser = installation.browser(Role.VIEWER)
+    assert browser.get(confirmed(browser, "u9")).status_code == 303
+    with installation.database.reading() as session:
+        assert [row.user_id for row in session.query(LoginSessionRow)] == [installation.ids[Role.MEMBER]]
+    assert logged(installation, "user.join_identity")[-1].via == "visitor"
+
+
+def test_an_admin_removes_an_identity(
+    installation: Installation,
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for subject in ("old", "new", "newest"):
+        provider.user(subject, email="member@example.org", email_verified=True, groups=["science"])
+    assert log_in(installation, "old").status_code == 303
+    assert is_refused(log_in(installation, "new"), "Ask an admin to remove")
+    own, admin = installation.ids[Role.MEMBER], installation.browser(Role.ADMIN)
+    assert f'id="identity-{own}"' in admin.get("/users").text
+    assert admin.post(f"/users/{own}/identity/remove").status_code == 303
+    assert f'id="identity-{own}"' not in admin.get("/users").text
+    assert log_in(installation, "new").status_code == 303
+    assert is_refused(log_in(installation, "old"))
+    monkeypatch.setenv("VEZNA_HOME", str(installation.settings.home))
+    for name in ("ISSUER", "CLIENT_ID", "CLIENT_SECRET"):
+        monkeypatch.delenv(f"VEZNA_OPENID_{name}", raising=False)
+    remove_identity("member@example.org")
+    remove_identity("member@example.org")
+    out = capsys.readouterr().out
+    assert "no identity of single sign-on any more" in out and "had no identity" in out
+    assert log_in(installation, "newest").status_code == 303
+    assert [entry.via for entry in logged(installation, "user.remove_identity")] == ["session", "command line"]
+
+
+def test_an_issuer_that_ends_in_a_slash(installation: Installation, provider: Provider) -> None:
+    issuer = f"{provider.address}/"
+    provider.forge = lambda answer: answer | {"issuer": issuer}
+    provider.forged_path = "/.well-known/openid-configuration"
+    refused = installation.anonymous().get("/login/openid")
+    assert refused.status_code == 503 and f"{issuer}: set VEZNA_OPENID_ISSUER" in refused.text
+    settings = installation.settings.model_copy(update={"openid_issuer": issuer})
+    installation.app.state.openid = OpenIdProvider(settings)
+    assert installation.anonymous().get("/login/openid").status_code == 303
+    provider.user("u10", email="una@example.org", email_verified=True, groups=["science"])
+    provider.forge, provider.forged_path = forged(own_key(provider), "RS256", iss=issuer), "/oauth2/token"
+    client = installation.anonymous()
+    address = confirmed(client, "u10")
+    assert client.get(re.sub("&iss=[^&]*", "", address) + f"&iss={issuer}").status_code == 303
+
+
+def test_a_refused_login_is_recorded_and_many_of_them_are_counted(
+    installation: Installation, provider: Provider
+) -> None:
+    provider.user("u11", email="tam@example.org", email_verified=True, groups=[])
+    assert is_refused(log_in(installation, "u11"), "no role in Vezna")
+    client = installation.anonymous()
+    for _try in range(52):
+        assert is_refused(client.get("/login/openid/back?state=x"))
+    failed = [(entry.subject, entry.details) for entry in logged(installation, "session.login_failed")]
+    by = {"by": "single sign-on"}
+    assert failed == [("tam@example.org", by), *[("", by)] * 49, ("", {"limit": "address"})]
+
+
+def test_an_address_that_is_not_ascii_joins_no_account(installation: Installation, provider: Provider) -> None:
+    with installation.database.transaction() as session:
+        user_service.create(session, NewUser(email="kim@example.org"))
+    provider.user("thief", email="\u212aim@example.org", email_verified=True, groups=["science"])
+    assert is_refused(log_in(installation, "thief"), "ASCII")
+
+
+@pytest.mark.parametrize("path", ["/%00", "/%1f", "/a%7f", "/a%0Ab"])
+def test_a_path_with_control_characters_leads_home(installation: Installation, path: str) -> None:
+    client = installation.anonymous()
+    assert client.get(f"/login/openid?next={path}").status_code == 303
+    with installation.database.reading() as session:
+        assert [row.back for row in session.query(OpenIdLoginRow)] == ["/studies"]
+
+
+def test_the_cookie_of_a_login_is_of_this_host_alone_over_tls(installation: Installation, provider: Provider) -> None:
+    provider.user("u12", email="ann@example.org", email_verified=True, groups=["science"])
+    client = installation.anonymous()
+    client.base_url = "https://127.0.0.1"  # type: ignore[assignment]
+    cookie = client.get("/login/openid").headers["set-cookie"]
+    assert cookie.startswith("__Host-vezna_openid=") and "Secure" in cookie and "; Path=/;" in cookie
+    assert "domain" not in cookie.lower()
+    assert client.get(confirmed(client, "u12")).status_code == 303
+    client.cookies.clear()
+    address = confirmed(client, "u12")
+    state = parse_qs(urlsplit(address).query)["state"][0]
+    client.cookies.clear()
+    client.cookies.set(COOKIE, state)  # a sibling host can set this one
+    assert is_refused(client.get(address))
+
+
+@pytest.mark.parametrize("subject", ["u13", "with code"])
+def test_admins_are_locked_before_the_user_as_by_a_change_of_role(
+    installation: Installation, provider: Provider, monkeypatch: pytest.MonkeyPatch, subject: str
+) -> None:
+    profile = Profile(provider.address, subject, "member@example.org", True, "", Role.VIEWER)
+    locked: list[str] = []
+    get, admins = users.get, users.lock_active_admins
+
+    def getting(session: Session, user_id: int, *, lock: bool = False) -> UserRow:
+        locked.extend(["user"] * lock)
+        return get(session, user_id, lock=lock)
+
+    def locking(session: Session) -> list[int]:
+        locked.append("admins")
+        return admins(session)
+
+    monkeypatch.setattr(users, "get", getting)
+    monkeypatch.setattr(users, "lock_active_admins", locking)
+    if subject == "u13":
+        with installation.database.transaction() as session:
+            openid.enter(session, installation.settings, profile, HERE, None)
+    else:
+        monkeypatch.setattr(second_factor, "check", lambda *_args: None)
+        with installation.database.transaction() as session:
+            user = get(session, installation.ids[Role.MEMBER])
+            waiting = second_factor.wait_for_code(session, user, "x", openid.PROFILE.dump_python(profile, mode="json"))
+        login.finish(
+            installation.database,
+            Vault(installation.settings),
+            waiting,
+            "",
+            lambda session, user: openid.begin_after_code(session, installation.settings, waiting, user, HERE, None),
+        )
+    assert locked[:2] == ["admins", "user"]
+    assert user_of(installation, "member@example.org").role is Role.VIEWER
 
 
 def test_a_disabled_user_and_another_issuer_get_nowhere(installation: Installation, provider: Provider) -> None:

@@ -32,6 +32,7 @@ class Action(StrEnum):
     RENEW_CODES = "factor.renew_codes"
     USE_CODE = "factor.recovery_code"
     JOIN_IDENTITY = "user.join_identity"
+    REMOVE_IDENTITY = "user.remove_identity"
     CREATE_TOKEN = "token.create"  # noqa: S105
     REVOKE_TOKEN = "token.revoke"  # noqa: S105
     SUBMIT_RUN = "run.submit"

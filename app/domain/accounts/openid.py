@@ -22,13 +22,20 @@ class Profile:
     role: Role | None
     """By the claim; None where no claim is configured, or it has no value that gives a role."""
 
+    @property
+    def has_plain_email(self) -> bool:
+        """Whether the address is ASCII. Others have letters that become those of another address in lower case: the
+        Kelvin sign (U+212A) becomes k."""
+        return self.email.isascii() and self.email.isprintable()
+
 
 def profile_of(claims: Mapping[str, Any], role: Role | None) -> Profile:
     """From the claims of a verified ID token."""
+    email = str(claims.get("email") or "")
     return Profile(
         issuer=str(claims["iss"]),
         subject=str(claims["sub"]),
-        email=str(claims.get("email") or "").strip().lower(),
+        email=email.strip().lower() if email.isascii() else email,
         email_verified=claims.get("email_verified") is True,
         name=str(claims.get("name") or ""),
         role=role,

@@ -89,15 +89,19 @@ def finish(db: Database, vault: Vault, waiting: str, code: str, act: Callable[[S
     """Act for the user of a login that waits for a code. Raises Unauthenticated if it has expired, Invalid for a wrong
     code, and TooMany."""
     with db.reading() as session:
-        user_id = second_factor.user_of_waiting(session, waiting)
+        row = second_factor.pending(session, waiting)
+        user_id, may_change_role = row.user_id, row.profile is not None
     second_factor.check(db, vault, user_id, code)
     with db.transaction() as session:
+        if may_change_role:
+            users.lock_active_admins(session)  # before the user, as every change of a role does
         user = users.get(session, user_id, lock=True)
-        second_factor.user_of_waiting(session, waiting)  # another password has ended it meanwhile
+        second_factor.pending(session, waiting)  # another password has ended it meanwhile
         if user.disabled:
             raise Unauthenticated(WRONG)
+        done = act(session, user)
         second_factors.forget(session, now(), user_id)
-        return act(session, user)
+        return done
 
 
 def begin(
@@ -118,4 +122,5 @@ def forget(session: Session, at: datetime) -> None:
     api_tokens.forget(session, at - tokens.LISTED)
     login_failures.forget(session, at - throttle.WINDOW)
     second_factors.forget(session, at)
+    second_factors.forget_setups(session, at - second_factor.SETUP)
     openid.forget(session, at)

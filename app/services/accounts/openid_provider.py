@@ -46,7 +46,8 @@ class Provider:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.issuer = settings.openid_issuer.rstrip("/")
+        self.issuer = settings.openid_issuer
+        """As the provider writes it: also with a "/" at its end."""
         self._endpoints: tuple[float, Endpoints] | None = None
 
     def address(self, callback: str, state: str, nonce: str, verifier: str) -> str:
@@ -99,15 +100,18 @@ class Provider:
 
     def _described(self) -> Endpoints:
         if self._endpoints is None or time.monotonic() - self._endpoints[0] > KEPT_SECONDS:
-            answer = self._call("GET", self.issuer + DESCRIPTION)
+            answer = self._call("GET", self.issuer.rstrip("/") + DESCRIPTION)
             try:
-                found = Endpoints(answer["authorization_endpoint"], answer["token_endpoint"], answer["jwks_uri"])
-                right = answer["issuer"].rstrip("/") == self.issuer
-            except (KeyError, TypeError, AttributeError):
-                right = False
-            if not right or not all(map(is_safe_url, (found.authorization, found.token, found.keys))):
+                endpoints = Endpoints(answer["authorization_endpoint"], answer["token_endpoint"], answer["jwks_uri"])
+                issuer = str(answer["issuer"])
+            except (KeyError, TypeError):
+                raise self._away("its description is not complete") from None
+            if issuer != self.issuer and issuer.rstrip("/") == self.issuer.rstrip("/"):
+                raise self._away(f"it writes itself {issuer}: set VEZNA_OPENID_ISSUER to exactly that")
+            safe = all(map(is_safe_url, (endpoints.authorization, endpoints.token, endpoints.keys)))
+            if issuer != self.issuer or not safe:
                 raise self._away("its description is not that of this issuer, or names an address without https")
-            self._endpoints = time.monotonic(), found
+            self._endpoints = time.monotonic(), endpoints
         return self._endpoints[1]
 
     def _call(self, method: str, address: str, **options: Any) -> Any:

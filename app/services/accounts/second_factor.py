@@ -1,6 +1,6 @@
 """The second factor: time-based codes of an authenticator app (TOTP, RFC 6238, by pyotp), and recovery codes.
 
-    password right  →  a login that waits (5 minutes)  →  a code  →  a session
+    password right, or single sign-on  →  a login that waits (5 minutes)  →  a code  →  a session
 
 A code is a number of 6 digits for 30 seconds; the one before and the one after are accepted too, since clocks differ. A
 code is accepted once. Wrong codes are limited for each account, apart from wrong passwords: a right password does not
@@ -34,11 +34,13 @@ STEP_SECONDS = 30
 EITHER_SIDE = 1
 """Steps by which the clocks of a phone and of the server may differ (RFC 6238, section 5.2 recommends one)."""
 WAITS = timedelta(minutes=5)
+SETUP = timedelta(minutes=10)
+"""Time in which a new secret has to be confirmed."""
 CODES = 10
 CODE_BYTES = 10
 """80 random bits: with SHA-256 in the database, no list of guesses comes near."""
 ISSUER = "Vezna"
-EXPIRED = _("This login has expired. Begin again with your password.")
+EXPIRED = _("This login has expired. Begin again.")
 
 
 def is_on(session: Session, user_id: int) -> bool:
@@ -56,14 +58,14 @@ def begin(session: Session, vault: Vault, user: UserRow) -> None:
     if row is None:
         session.add(SecondFactorRow(user_id=user.id, secret=secret))
     else:
-        row.secret = secret
+        row.secret, row.created_at = secret, now()
     session.flush()
 
 
 def setup_of(session: Session, vault: Vault, user: UserRow) -> tuple[str, str] | None:
     """The secret that is not confirmed yet, and its address for a QR code (`otpauth://…`)."""
     row = second_factors.of_user(session, user.id)
-    if row is None or row.confirmed_at is not None:
+    if row is None or not _waits(row):
         return None
     totp = _totp(vault, row)
     return totp.secret, totp.provisioning_uri(name=user.email, issuer_name=ISSUER)
@@ -76,8 +78,8 @@ def confirm(db: Database, vault: Vault, user_id: int, code: str) -> list[str]:
     with db.transaction() as session:
         user = users.get(session, user_id, lock=True)
         row = second_factors.of_user(session, user_id)
-        if row is None or row.confirmed_at is not None:
-            raise Conflict(_("There is no second factor to confirm. Set it up first."))
+        if row is None or not _waits(row):
+            raise Conflict(_("There is no second factor to confirm, or its setup has expired. Set it up again."))
         if not _accept(vault, row, code):
             raise _wrong()
         row.confirmed_at = now()
@@ -104,21 +106,30 @@ def remove(session: Session, user: UserRow) -> bool:
     return removed
 
 
-def wait_for_code(session: Session, user: UserRow) -> str:
-    """Have a login of a locked user, whose password was right, wait for its code. Returns its secret."""
+def wait_for_code(session: Session, user: UserRow, by: str = "password", profile: dict[str, Any] | None = None) -> str:
+    """Have a login of a locked user wait for its code. `by`: how it came so far, for the audit log; `profile`: what the
+    provider of single sign-on said, which counts only with the code. Returns its secret."""
     secret = credentials.new_secret()
-    session.add(PendingLoginRow(secret_sha256=credentials.digest(secret), user_id=user.id, expires_at=now() + WAITS))
+    session.add(
+        PendingLoginRow(
+            secret_sha256=credentials.digest(secret),
+            user_id=user.id,
+            by=by,
+            profile=profile,
+            expires_at=now() + WAITS,
+        )
+    )
     session.flush()
     return secret
 
 
-def user_of_waiting(session: Session, waiting: str) -> int:
-    """The user of a login that waits for a code. Raises Unauthenticated if it has expired."""
+def pending(session: Session, waiting: str) -> PendingLoginRow:
+    """A login that waits for a code. Raises Unauthenticated if it has expired."""
     known = credentials.is_secret(waiting)
-    pending = second_factors.waiting(session, credentials.digest(waiting), now()) if known else None
-    if pending is None:
+    row = second_factors.waiting(session, credentials.digest(waiting), now()) if known else None
+    if row is None:
         raise Unauthenticated(EXPIRED)
-    return pending.user_id
+    return row
 
 
 def check(db: Database, vault: Vault, user_id: int, code: str) -> None:
@@ -137,6 +148,11 @@ def check(db: Database, vault: Vault, user_id: int, code: str) -> None:
             audit.record(session, Action.LOGIN_FAILED, user.email, wrong="code")
     if not right:
         raise _wrong()
+
+
+def _waits(row: SecondFactorRow) -> bool:
+    """Whether a secret can be confirmed."""
+    return row.confirmed_at is None and row.created_at > now() - SETUP
 
 
 def _accept(vault: Vault, row: SecondFactorRow, code: str) -> bool:

@@ -2,19 +2,23 @@
 
 A failure is counted before the password is verified, so that attempts at the same time cannot exceed the limit; a
 success takes it back. An account that does not exist is counted like any other, so a refusal does not say which exist.
+The audit log has one entry when a limit is reached, not one for each refused attempt.
 """
 
 import hashlib
 import math
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.audit import Action
 from app.domain.accounts.clients import network_of
 from app.domain.errors import TooMany
 from app.domain.messages import _
-from app.store.queries import login_failures
+from app.services import audit
+from app.store.queries import login_failures, users
 from app.store.session import Database
 from app.store.tables import now
 
@@ -26,13 +30,54 @@ MOST_BY_ADDRESS = 50
 
 def attempt(db: Database, email: str, address: str) -> None:
     """Count an attempt to log in as a failure. Raises TooMany above one of the limits."""
-    _count(db, ((_of_account(email), MOST_BY_ACCOUNT), (_of_address(address), MOST_BY_ADDRESS)))
+
+    def account(session: Session) -> str:
+        user = users.by_email(session, email) if email.isprintable() else None
+        return user.email if user else ""  # of an unknown account not what was typed
+
+    _count(db, (_Limit(_of_account(email), MOST_BY_ACCOUNT, "account", account), _address(address)))
 
 
-def _count(db: Database, limits: Iterable[tuple[str, int]]) -> None:
+def attempt_code(db: Database, user_id: int) -> None:
+    """Count an attempt at a second factor as a failure. Raises TooMany above the limit of an account."""
+    _count(
+        db,
+        [_Limit(_of_code(user_id), MOST_BY_ACCOUNT, "codes", lambda session: users.get(session, user_id).email)],
+    )
+
+
+def count_refusal(session: Session, address: str) -> bool:
+    """Count a refused single sign-on as a failure of its address. Whether the address is within its limit."""
+    failures, _began_at = _add(session, _address(address), now())
+    return failures <= MOST_BY_ADDRESS
+
+
+@dataclass(frozen=True)
+class _Limit:
+    subject: str
+    most: int
+    name: str
+    """In the audit log."""
+    account: Callable[[Session], str] = lambda _session: ""
+    """E-mail address of the account, for the audit log."""
+
+
+def _address(address: str) -> _Limit:
+    return _Limit(_of_address(address), MOST_BY_ADDRESS, "address")
+
+
+def _add(session: Session, limit: _Limit, at: datetime) -> tuple[int, datetime]:
+    """Count a failure. The first one above the limit is recorded, for all further ones of the window."""
+    failures, began_at = login_failures.add(session, limit.subject, at, WINDOW)
+    if failures == limit.most + 1:
+        audit.record(session, Action.LOGIN_FAILED, limit.account(session), limit=limit.name)
+    return failures, began_at
+
+
+def _count(db: Database, limits: Iterable[_Limit]) -> None:
     at = now()
     with db.transaction() as session:
-        counts = [(*login_failures.add(session, subject, at, WINDOW), most) for subject, most in limits]
+        counts = [(*_add(session, limit, at), limit.most) for limit in limits]
     ends = [began_at + WINDOW for failures, began_at, most in counts if failures > most]
     if ends:
         seconds = max(1, math.ceil((max(ends) - at).total_seconds()))
@@ -50,11 +95,6 @@ def unverified(session: Session, email: str, address: str) -> None:
     """Take an attempt back whose password could not be verified."""
     for subject in (_of_account(email), _of_address(address)):
         login_failures.take_back(session, subject)
-
-
-def attempt_code(db: Database, user_id: int) -> None:
-    """Count an attempt at a second factor as a failure. Raises TooMany above the limit of an account."""
-    _count(db, ((_of_code(user_id), MOST_BY_ACCOUNT),))
 
 
 def lift_codes(session: Session, user_id: int) -> None:

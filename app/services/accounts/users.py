@@ -10,7 +10,7 @@ from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
 from app.services import audit
 from app.services.accounts import throttle
-from app.store.queries import api_tokens, login_sessions, one_time_links, second_factors, users
+from app.store.queries import api_tokens, login_sessions, one_time_links, openid, second_factors, users
 from app.store.tables import UserRow, now
 
 DISABLED = _("The user is disabled. Enable the user first.")
@@ -59,15 +59,19 @@ def set_disabled(session: Session, user_id: int, disabled: bool) -> UserRow:
     if disabled:  # a login that waits for the lock finds the user disabled
         login_sessions.end_all(session, user_id)
         one_time_links.drop_of(session, user_id)
+        second_factors.forget(session, now(), user_id)
     session.flush()
     audit.record(session, Action.DISABLE_USER if disabled else Action.ENABLE_USER, user.email)
     return user
 
 
 def revoke_access(session: Session, user_id: int) -> UserRow:
-    """End every session of a user, and revoke every API token. Raises NotFound."""
+    """End every session of a user, and revoke every API token; links that were to set a password and logins that wait
+    for a code end, too. Raises NotFound."""
     user = users.get(session, user_id, lock=True)
     ended, revoked = login_sessions.end_all(session, user_id), api_tokens.revoke_all(session, user_id)
+    one_time_links.drop_of(session, user_id)
+    second_factors.forget(session, now(), user_id)
     audit.record(session, Action.REVOKE_ACCESS, user.email, sessions=ended, tokens=revoked)
     return user
 
@@ -81,6 +85,16 @@ def set_role(session: Session, user_id: int, role: Role) -> UserRow:
     session.flush()
     audit.record(session, Action.CHANGE_ROLE, user.email, role=role.value, before=before)
     return user
+
+
+def remove_identities(session: Session, user: UserRow) -> int:
+    """Remove a locked user's identities at providers of single sign-on: the next login there joins one again. Logins
+    that wait for a code end. Returns their number."""
+    removed = openid.remove_of(session, user.id)
+    second_factors.forget(session, now(), user.id)
+    if removed:
+        audit.record(session, Action.REMOVE_IDENTITY, user.email)
+    return removed
 
 
 def _require_another_admin(session: Session, user_id: int) -> None:

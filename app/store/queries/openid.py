@@ -21,6 +21,16 @@ def has_identity(session: Session, user_id: int, issuer: str) -> bool:
     return session.scalars(query.limit(1)).first() is not None
 
 
+def users_with_identity(session: Session) -> set[int]:
+    """The users that have an identity at a provider."""
+    return set(session.scalars(select(ExternalIdentityRow.user_id)))
+
+
+def remove_of(session: Session, user_id: int) -> int:
+    """Delete the identities of a user. Returns their number."""
+    return affected(session, delete(ExternalIdentityRow).where(ExternalIdentityRow.user_id == user_id))
+
+
 def take(session: Session, state_sha256: str, at: datetime) -> OpenIdLoginRow | None:
     """Take a login that is under way; it is gone then. None if there is none, or it has expired."""
     row = session.get(OpenIdLoginRow, state_sha256)

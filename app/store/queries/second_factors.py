@@ -32,6 +32,12 @@ def remove(session: Session, user_id: int) -> int:
     return affected(session, delete(SecondFactorRow).where(SecondFactorRow.user_id == user_id))
 
 
+def forget_setups(session: Session, before: datetime) -> None:
+    """Delete the factors that were set up before a time and not confirmed."""
+    query = delete(SecondFactorRow).where(SecondFactorRow.confirmed_at.is_(None))
+    affected(session, query.where(SecondFactorRow.created_at < before))
+
+
 def replace_codes(session: Session, user_id: int, hashes: Iterable[str]) -> None:
     """Give a user other recovery codes."""
     affected(session, delete(RecoveryCodeRow).where(RecoveryCodeRow.user_id == user_id))

@@ -1,11 +1,12 @@
 """Second factors of users: the secret of the authenticator app, recovery codes, and logins that wait for a code."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.store.tables.base import Base, now
+from app.store.tables.base import Base, Json, now
 from app.store.tables.user import SHA256
 
 
@@ -34,10 +35,14 @@ class RecoveryCodeRow(Base):
 
 
 class PendingLoginRow(Base):
-    """A login whose password was right, and which waits for a code."""
+    """A login that waits for a code, after a right password or single sign-on."""
 
     __tablename__ = "pending_logins"
 
     secret_sha256: Mapped[str] = mapped_column(SHA256, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    by: Mapped[str] = mapped_column(String(40), default="password", server_default="password")
+    """How the user logged in so far, for the audit log."""
+    profile: Mapped[dict[str, Any] | None] = mapped_column(Json, default=None)
+    """After single sign-on: what the provider said (`app.domain.accounts.openid.Profile`)."""
     expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,6 +1,7 @@
 """The account of a request over REST: its user, and API tokens in exchange for a password."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -75,8 +76,8 @@ def log_in(request: Request, db: Db, settings: Config, credentials: Credentials)
     if not settings.login_required:
         raise Conflict(NO_LOGIN)
 
-    def create(session: Session, user: UserRow) -> TokenCreated:
-        audit.record(session, Action.LOG_IN, user=user, by="password, for a token")
+    def create(session: Session, user: UserRow, by: str = "password") -> TokenCreated:
+        audit.record(session, Action.LOG_IN, user=user, by=f"{by}, for a token")
         row, token = tokens.create(session, user, credentials.token)
         return TokenCreated(
             id=row.id, token=token, name=row.name, scopes=list(map(Scope, row.scope_names)), expires_at=row.expires_at
@@ -91,7 +92,8 @@ def log_in(request: Request, db: Db, settings: Config, credentials: Credentials)
                 _("The account has a second factor"),
                 _("Send the code of the authenticator app, or a recovery code"),
             ) from None
-        return login.finish(db, Vault(settings), login_waits.waiting, credentials.code, create)
+        with_code = partial(create, by="password and code")
+        return login.finish(db, Vault(settings), login_waits.waiting, credentials.code, with_code)
 
 
 @router.get("", operation_id="getAccount")

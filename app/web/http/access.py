@@ -49,6 +49,8 @@ PUBLIC = (
     "/api/v1/login",
     "/api/v1/receipt-key",
 )
+LOGINS = ("/login", "/login/openid/back")
+"""Public pages that are given the browser's session: a login replaces it."""
 LINKS = ("/first-admin", "/password")
 """What precedes the secret of a link that works once."""
 ACCOUNT = ("/logout", "/account", "/api/v1/me")
@@ -99,7 +101,7 @@ def visitor_of(request: Request) -> Visitor:
     return Visitor.of(request.client.host if request.client else "", request.headers.get("user-agent", ""))
 
 
-def _actor(identity: Identity | None, visitor: Visitor) -> Actor:
+def actor_of(identity: Identity | None, visitor: Visitor) -> Actor:
     """Who acts with a request."""
     if identity is None:
         return Actor("visitor", address=visitor.address, user_agent=visitor.user_agent)
@@ -155,7 +157,7 @@ class Access:
             await database_away(request, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["identity"] = identity
-        audit.act_as(_actor(identity, visitor_of(request)))
+        audit.act_as(actor_of(identity, visitor_of(request)))
         if self.required and _is_stream(scope["path"]):
             await _CheckedStream(self, request).run(receive, send)
             return
@@ -168,7 +170,7 @@ class Access:
             return SINGLE_USER
         path = request.scope["path"]
         need = "nothing" if self._is_probe(request.scope) else needed(request.method, path)
-        if need == "nothing" and request.method in SAFE_METHODS and path != "/login":
+        if need == "nothing" and request.method in SAFE_METHODS and path not in LOGINS:
             return None
         used = AUTOMATIC not in request.headers and not _is_stream(path)
         identity = await self.identify(request, used=used)

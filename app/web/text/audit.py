@@ -23,6 +23,7 @@ TITLES: dict[Action, str] = {
     Action.RENEW_CODES: marked("Recovery codes replaced"),
     Action.USE_CODE: marked("Recovery code used"),
     Action.JOIN_IDENTITY: marked("Joined to an identity of single sign-on"),
+    Action.REMOVE_IDENTITY: marked("Identity of single sign-on removed"),
     Action.CREATE_TOKEN: marked("Token created"),
     Action.REVOKE_TOKEN: marked("Token revoked"),
     Action.SUBMIT_RUN: marked("Run submitted"),

@@ -9,13 +9,14 @@ from markupsafe import Markup
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import MIN_PASSWORD_LENGTH
 from app.domain.errors import FieldError
-from app.services.accounts import links, sessions, tokens
+from app.services.accounts import links, second_factor, sessions, tokens
 from app.store.tables import ApiTokenRow, LoginSessionRow, UserRow
 from app.web.forms.errors import HasErrors
 from app.web.i18n import gettext as _
 
 IDLE_HOURS, LONGEST_DAYS = int(sessions.IDLE.total_seconds() // 3600), sessions.LONGEST.days
 LINK_HOURS = int(links.PASSWORD.total_seconds() // 3600)
+SETUP_MINUTES = int(second_factor.SETUP.total_seconds() // 60)
 ROLES = tuple(role.value for role in Role)
 
 
@@ -53,6 +54,9 @@ class FactorPage(HasErrors):
     """QR code of the secret's address, as SVG."""
     codes: tuple[str, ...] = ()
     """Recovery codes, shown once."""
+    confirming: bool = False
+    """Whether a secret waits for its code. It is shown only when it is made."""
+    setup_minutes: int = SETUP_MINUTES
     errors: tuple[FieldError, ...] = ()
 
     @property
@@ -151,6 +155,8 @@ class UsersPage(HasErrors):
     own_id: int | None
     with_factor: frozenset[int] = frozenset()
     """Ids of the users that have a second factor."""
+    with_identity: frozenset[int] = frozenset()
+    """Ids of the users that have an identity at a provider of single sign-on."""
     form: NewUserForm = NewUserForm()
     link: ShownLink | None = None
     refused: str = ""

@@ -44,7 +44,7 @@ def confirm(db: Db, render: Render, vault: Secrets, own_id: OwnId, code: Text = 
     try:
         codes = second_factor.confirm(db, vault, own_id, code)
     except Invalid as error:
-        return _shown(render, _setup(db, vault, own_id, error), 422)
+        return _shown(render, FactorPage(confirming=True, errors=error.fields), 422)
     return _shown(render, FactorPage(codes=tuple(codes)))
 
 
@@ -72,14 +72,14 @@ def remove(request: Request, db: Db, render: Render, own_id: OwnId, user: User, 
     return RedirectResponse("/account?done=factor#factor", 303)
 
 
-def _setup(db: Database, vault: Vault, own_id: int, error: Invalid | None = None) -> FactorPage:
+def _setup(db: Database, vault: Vault, own_id: int) -> FactorPage:
     with db.reading() as session:
         made = second_factor.setup_of(session, vault, users.get(session, own_id))
     if made is None:  # confirmed meanwhile, in another window
-        return FactorPage(errors=error.fields if error else ())
+        return FactorPage()
     secret, address = made
     drawn = segno.make(address, error="m").svg_inline(scale=4, border=4, dark="#000", light="#fff", omitsize=True)
-    return FactorPage(secret, Markup(drawn), errors=error.fields if error else ())  # noqa: S704 segno draws squares only
+    return FactorPage(secret, Markup(drawn), confirming=True)  # noqa: S704 segno draws squares only
 
 
 def _shown(render: Render, page: FactorPage, status: int = 200) -> Response:

@@ -16,14 +16,15 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid, NotFound, TooMany, Unauthenticated
 from app.domain.messages import _
-from app.services.accounts import links, login, passwords, second_factor, sessions
+from app.services import audit
+from app.services.accounts import links, login, openid, passwords, second_factor, sessions
 from app.services.accounts.first_start import PATH as FIRST_ADMIN
 from app.services.accounts.login import CodeNeeded
 from app.settings import Settings
 from app.store.session import Database
 from app.store.tables import UserRow
 from app.web.forms.errors import validated
-from app.web.http.access import drop_cookie, identity_of, set_cookie, visitor_of
+from app.web.http.access import actor_of, drop_cookie, identity_of, set_cookie, visitor_of
 from app.web.http.dependencies import Config, Db, Secrets
 from app.web.pages.account.accounts import OwnId, WithLogin
 from app.web.pages.account.context import CodePage, LoginPage, PasswordPage
@@ -32,16 +33,15 @@ from app.web.templating import RenderSignedOut
 router = APIRouter(include_in_schema=False, dependencies=[WithLogin])
 
 HOME = "/studies"
-FACTORS = "password and code"
-"""How a login with a second factor is recorded."""
 OWN_PATH = re.compile(r"/(?![/\\])[^\\\s]*")
-"""A path of this server. Browsers read `//host` and `/\\host` as another one."""
+"""A path of this server. Browsers read `//host` and `/\\host` as another one. Control characters, which PostgreSQL
+does not store either, are in none (`own_path`)."""
 Text = Annotated[str, Form(max_length=10_000)]
 
 
 def own_path(path: str) -> str:
     """A path that a login may lead to; any other text leads home."""
-    return path if OWN_PATH.fullmatch(path) else HOME
+    return path if OWN_PATH.fullmatch(path) and path.isprintable() else HOME
 
 
 def openid_name(settings: Settings) -> str:
@@ -90,6 +90,7 @@ def finish_login(
     request: Request,
     db: Db,
     render: RenderSignedOut,
+    settings: Config,
     vault: Secrets,
     waiting: Text = "",
     code: Text = "",
@@ -98,12 +99,15 @@ def finish_login(
     """Begin the session of a login that waits for a code, or show its form again."""
     visitor, before = visitor_of(request), identity_of(request.scope)
     page = CodePage(own_path(next), waiting)
+    audit.act_as(actor_of(None, visitor))  # not the user of the session that ends
+
+    def begin(session: Session, user: UserRow) -> str:
+        return openid.begin_after_code(session, settings, waiting, user, visitor, before)
+
     try:
-        secret = login.finish(
-            db, vault, waiting, code, lambda session, user: login.begin(session, user, visitor, before, FACTORS)
-        )
+        secret = login.finish(db, vault, waiting, code, begin)
     except Unauthenticated as error:  # it has expired
-        again = LoginPage(page.next, refused=error.message)
+        again = LoginPage(page.next, refused=error.message, openid=openid_name(settings))
         return _uncached(render.page("account/login.html", again, status=422))
     except Invalid as error:
         return _uncached(render.page("account/code.html", replace(page, errors=error.fields), status=422))

@@ -1,16 +1,18 @@
 """Single sign-on: to the identity provider and back."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
+from app.domain.accounts.openid import Profile
 from app.domain.errors import NotFound, Unauthenticated, Unavailable
 from app.domain.messages import _
-from app.services.accounts import login, openid, second_factor
+from app.services import audit
+from app.services.accounts import openid
 from app.services.accounts.openid_provider import REFUSED, Provider
 from app.settings import Settings
-from app.web.http.access import identity_of, set_cookie, visitor_of
+from app.web.http.access import actor_of, identity_of, set_cookie, visitor_of
 from app.web.http.dependencies import Config, Db
 from app.web.pages.account.accounts import WithLogin
 from app.web.pages.account.context import CodePage, LoginPage
@@ -19,8 +21,9 @@ from app.web.templating import RenderSignedOut
 
 router = APIRouter(prefix="/login/openid", include_in_schema=False, dependencies=[WithLogin])
 
-COOKIE = "vezna_openid"
-"""Has the state of the login that this browser began."""
+COOKIE, SECURE_COOKIE = "vezna_openid", "__Host-vezna_openid"
+"""Has the state of the login that this browser began. Another host of the domain cannot set the second one, which
+browsers accept over TLS alone, and for the path / alone."""
 BACK = "/login/openid/back"
 Text = Annotated[str, Query(max_length=4000)]
 
@@ -32,8 +35,8 @@ def provider(request: Request, settings: Config) -> Provider:
     state = request.app.state
     if not hasattr(state, "openid"):
         state.openid = Provider(settings)
-    found: Provider = state.openid
-    return found
+    kept: Provider = state.openid
+    return kept
 
 
 IdentityProvider = Annotated[Provider, Depends(provider)]
@@ -54,9 +57,8 @@ def begin(
     except Unavailable as error:
         return _refused(render, settings, error.message, 503)
     answer = RedirectResponse(address, 303)
-    secure = request.url.scheme == "https"
     seconds = int(openid.WAITS.total_seconds())
-    answer.set_cookie(COOKIE, state, max_age=seconds, path=BACK, secure=secure, httponly=True, samesite="lax")
+    answer.set_cookie(max_age=seconds, value=state, **_cookie(request))
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
@@ -73,27 +75,35 @@ def finish(
     iss: Text = "",
 ) -> Response:
     """Begin a session of the user that the provider confirms."""
-    kept, visitor, waiting, secret = request.cookies.get(COOKIE, ""), visitor_of(request), "", ""
+    kept, visitor = request.cookies.get(_cookie(request)["key"], ""), visitor_of(request)
+    profile: Profile | None = None
+    audit.act_as(actor_of(None, visitor))  # not the user of the session that ends
     try:
-        if iss and iss.rstrip("/") != provider.issuer:  # RFC 9207
+        if iss and iss != provider.issuer:  # RFC 9207
             raise Unauthenticated(REFUSED)
         profile, back = openid.finish(db, provider, settings, _callback(request), state, kept, code)
         with db.transaction() as session:
-            user = openid.enter(session, settings, profile)
-            if second_factor.is_on(session, user.id):
-                waiting = second_factor.wait_for_code(session, user)
-            else:
-                secret = login.begin(session, user, visitor, identity_of(request.scope), by="single sign-on")
-    except (Unauthenticated, Unavailable) as error:
-        return _refused(render, settings, error.message, 503 if isinstance(error, Unavailable) else 422)
+            secret, waiting = openid.enter(session, settings, profile, visitor, identity_of(request.scope))
+    except Unauthenticated as error:
+        openid.record_refusal(db, profile, visitor)
+        return _refused(render, settings, error.message, 422)
+    except Unavailable as error:
+        return _refused(render, settings, error.message, 503)
     answer: Response = RedirectResponse(back, 303)
     if waiting:
         answer = render.page("account/code.html", CodePage(back, waiting))
     else:
         set_cookie(request, answer, secret)
-    answer.delete_cookie(COOKIE, path=BACK)
+    answer.delete_cookie(**_cookie(request))
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+def _cookie(request: Request) -> dict[str, Any]:
+    """Name and attributes of the cookie."""
+    secure = request.url.scheme == "https"
+    name = SECURE_COOKIE if secure else COOKIE
+    return {"key": name, "path": "/", "secure": secure, "httponly": True, "samesite": "lax"}
 
 
 def _callback(request: Request) -> str:

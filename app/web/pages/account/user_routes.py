@@ -13,7 +13,7 @@ from app.domain.accounts.users import NewUser
 from app.domain.errors import Conflict, Invalid
 from app.services.accounts import links, second_factor
 from app.services.accounts import users as user_service
-from app.store.queries import second_factors, users
+from app.store.queries import openid, second_factors, users
 from app.store.session import Database
 from app.web.forms.errors import validated
 from app.web.http.dependencies import Db, Reading, RowId, User
@@ -30,8 +30,7 @@ Text = Annotated[str, Form(max_length=10_000)]
 @router.get("")
 def show(session: Reading, render: Render, user: User) -> Response:
     """Every user, and the form of a new one."""
-    factors = frozenset(second_factors.confirmed_users(session))
-    return render.page(PAGE, UsersPage(users.all_of_them(session), user.user_id, factors))
+    return render.page(PAGE, _listed(session, UsersPage((), user.user_id)))
 
 
 @router.post("")
@@ -87,6 +86,16 @@ def reset_factor(db: Db, render: Render, user: User, user_id: RowId) -> Response
     )
 
 
+@router.post("/{user_id}/identity/remove")
+def remove_identity(db: Db, render: Render, user: User, user_id: RowId) -> Response:
+    """Remove a user's identity at the provider of single sign-on; the next login there joins one again."""
+
+    def remove(session: Session) -> None:
+        user_service.remove_identities(session, users.get(session, user_id, lock=True))
+
+    return _changed(db, render, user.user_id, remove)
+
+
 def _changed(db: Database, render: Render, own_id: int | None, change: Callable[[Session], object]) -> Response:
     try:
         with db.transaction() as session:
@@ -96,10 +105,20 @@ def _changed(db: Database, render: Render, own_id: int | None, change: Callable[
     return RedirectResponse("/users", 303)
 
 
+def _listed(session: Session, page: UsersPage) -> UsersPage:
+    """A page with every user."""
+    return replace(
+        page,
+        users=users.all_of_them(session),
+        with_factor=frozenset(second_factors.confirmed_users(session)),
+        with_identity=frozenset(openid.users_with_identity(session)),
+    )
+
+
 def _page(db: Database, render: Render, page: UsersPage, status: int = 200) -> Response:
     with db.reading() as session:
-        rows, factors = users.all_of_them(session), frozenset(second_factors.confirmed_users(session))
-    answer = render.page(PAGE, replace(page, users=rows, with_factor=factors), status=status)
+        page = _listed(session, page)
+    answer = render.page(PAGE, page, status=status)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
