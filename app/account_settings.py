@@ -1,5 +1,6 @@
 """Settings of accounts: the first admin, the audit log, stored secrets, and single sign-on with OpenID Connect."""
 
+import re
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ class AccountSettings(BaseSettings):
 
     audit_days: int = Field(default=365, ge=LEAST_DAYS, le=36_500)
     """Days for which the audit log keeps its entries."""
+    hub_namespaces: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
+    """Users and organizations of the hub to whose repositories exports may be pushed (as `model_roots`); empty permits
+    no push where login is required, and every one where it is not."""
     admin_email: str = ""
     """E-mail address of the first admin, created at the first start together with `admin_password`; without them the
     server's log has a link that creates it."""
@@ -40,6 +44,14 @@ class AccountSettings(BaseSettings):
     """Roles by values of the claim: `vezna-admins=admin` (as `model_roots`)."""
     openid_default_role: Literal["", "viewer", "member"] = ""
     """Role of a user to whom no value gives one; empty refuses the login."""
+
+    @field_validator("hub_namespaces")
+    @classmethod
+    def _hub_namespaces_are_names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", name):
+                raise ValueError(f"{name} is no user or organization of the hub: write my-organization, without a /")
+        return names
 
     @field_validator("openid_issuer")
     @classmethod

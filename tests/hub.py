@@ -140,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.hub.repositories[ident][value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile":
                 self.hub.repositories[ident][value["path"]] = self.hub.large[value["oid"]]
+            elif line["key"] == "deletedFile":
+                del self.hub.repositories[ident][value["path"]]
         return self._json({"commitUrl": f"{self.hub.url}/{ident}/commit/{COMMIT}", "commitOid": COMMIT})
 
     def do_PUT(self) -> None:
@@ -174,7 +176,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._refuse(self.hub.broken, "")
         if found and found.re is _API and found["id"] in self.hub.repositories:
             ident = found["id"]
-            answer = {"id": ident, "modelId": ident, "private": ident not in self.hub.public, "siblings": []}
+            answer = {"id": ident, "modelId": ident, "private": ident not in self.hub.public}
+            answer["siblings"] = [{"rfilename": name} for name in self.hub.repositories[ident]]
             return self._json({**answer, "sha": COMMIT})
         if found is None or place is None:
             return self._refuse(404, "RepoNotFound")

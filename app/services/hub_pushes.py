@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-import structlog
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.errors import Conflict, Invalid, Unavailable
+from app.domain.accounts.policy import Identity, Scope
+from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
-from app.domain.models.hub_push import HubPush, missing_reason
+from app.domain.models.hub_push import HubPush, missing_reason, namespace_refusal
 from app.queue import PUSH, Doorbell
 from app.services import audit, receipts
 from app.services.model_exports import silent_since
@@ -26,8 +26,6 @@ from app.store.queries import clock, hub_pushes, model_exports, runs
 from app.store.queries import model_exports as claims
 from app.store.session import after_commit
 from app.store.tables import HubPushRow, now
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,10 @@ class PushClaim:
     files: Sequence[ExportedFile]
     prefix: str
     """Of the files in the files store."""
+    replaced: frozenset[str] | None
+    """Names of the files that earlier pushes have put into the repository; None if there were none."""
+    user_id: int | None
+    """Its user; None without login."""
 
 
 def submit(
@@ -54,19 +56,25 @@ def submit(
     export_id: int,
     new: HubPush,
     card: str,
-    user_id: int | None,
+    user: Identity,
 ) -> HubPushRow:
     """Queue a push of an export with a model card.
 
     Raises NotFound; Conflict for an export that has not succeeded, or is being pushed there; Invalid for one that has
-    not passed its gate, without a reason.
+    not passed its gate, without a reason, for a repository below no namespace of the settings, and for a public one
+    without the scope admin; Unavailable without a key that signs the receipt.
     """
     runs.lock(session, [model_exports.get(session, export_id).run_id])
     export = model_exports.get(session, export_id)
     if export.gate is None:
         raise Conflict(_("Export %(id)s is %(status)s, so it has no files.", id=export_id, status=export.status))
-    if missing := missing_reason(export.gate.outcome, new.reason):
-        raise Invalid.of([missing])
+    refused = [
+        missing_reason(export.gate.outcome, new.reason),
+        namespace_refusal(new.repository, settings.hub_namespaces, login=user.user_id is not None),
+        None if new.private or user.may(Scope.ADMIN) else _public(user),
+    ]
+    if found := [error for error in refused if error]:
+        raise Invalid.of(found)
     for earlier in hub_pushes.of_export(session, export_id):
         if earlier.repository == new.repository and earlier.status in claims.LIVE:
             raise Conflict(_("Export %(id)s is being pushed to %(name)s already.", id=export_id, name=new.repository))
@@ -75,9 +83,9 @@ def submit(
         repository=new.repository,
         private=new.private,
         reason=new.reason,
-        user_id=user_id,
+        user_id=user.user_id,
         card=card,
-        receipt=_receipt(session, settings, export_id),
+        receipt=sign(signing_key(settings), receipts.of_export(session, export_id)).encoded.decode(),
     )
     row.rung_at = clock.now(session)
     session.add(row)
@@ -106,6 +114,8 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
         title=f"Add run {export.run_id} as {export.format}",
         files=export.files,
         prefix=export.prefix,
+        replaced=hub_pushes.files_in(session, row.repository),
+        user_id=row.user_id,
     )
 
 
@@ -154,12 +164,11 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
         after_commit(session, partial(bell.ring, PUSH, row.id))
 
 
-def _receipt(session: Session, settings: Settings, export_id: int) -> str:
-    try:
-        return sign(signing_key(settings), receipts.of_export(session, export_id)).encoded.decode()
-    except Unavailable as error:
-        log.warning("an export is pushed without a receipt", export=export_id, why=error.message)
-        return ""
+def _public(user: Identity) -> FieldError:
+    what = _(
+        "A public repository needs the scope admin, which this request lacks (role %(role)s)", role=user.role.value
+    )
+    return FieldError("private", what, _("Push it as private, or ask an admin to push it"))
 
 
 def _write(session: Session, claim: PushClaim, **values: object) -> bool:

@@ -12,7 +12,9 @@ from huggingface_hub import ModelCard, constants
 from pydantic import SecretStr
 
 from app.cli import receipts as receipts_cli
-from app.domain.errors import Conflict, Invalid
+from app.domain.accounts.policy import SCOPES, SINGLE_USER, Identity, Role
+from app.domain.errors import Conflict, Invalid, Unavailable
+from app.domain.models.exports import ExportFormat
 from app.domain.models.hub_push import HubPush
 from app.main import create_app
 from app.queue import PUSH
@@ -21,7 +23,7 @@ from app.services.sweep import sweep
 from app.settings import Settings
 from app.store.queries import hub_pushes as queries
 from app.store.queries import model_exports
-from app.store.tables import HubPushRow, ModelExportRow
+from app.store.tables import HubPushRow, ModelExportRow, UserRow
 from app.web.text.model_card import model_card
 from tests import hub as small_hub
 from tests.forms import form_headers
@@ -69,11 +71,14 @@ def export_id(worker: Context, run_id: int) -> int:  # noqa: F811
     return export
 
 
-def pushed(pusher: Context, export: int, **changes: object) -> int:
+MEMBER, ADMIN = (Identity(1, "a@example.org", "A", role, SCOPES[role]) for role in (Role.MEMBER, Role.ADMIN))
+
+
+def pushed(pusher: Context, export: int, user: Identity = SINGLE_USER, **changes: object) -> int:
     new = HubPush.model_validate({"repository": REPOSITORY, **changes})
     with pusher.database.transaction() as session:
         card = model_card(model_cards.of_export(session, export), new.repository, new.reason)
-        return hub_pushes.submit(session, pusher.bell, pusher.settings, export, new, card, None).id
+        return hub_pushes.submit(session, pusher.bell, pusher.settings, export, new, card, user).id
 
 
 def row(pusher: Context, push_id: int) -> HubPushRow:
@@ -188,10 +193,72 @@ def test_a_missing_token_a_public_repository_and_no_network_are_named(
     offline = pushed(pusher, export_id)
     push.push(pusher, offline)
     assert "is offline (HF_HUB_OFFLINE)" in row(pusher, offline).message
-    monkeypatch.setattr(push, "_token_of_the_environment", str)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     without = pushed(pusher, export_id)
     push.push(with_token(pusher, ""), without)
     assert "has no token for the hub" in row(pusher, without).message
+
+
+def limited(pusher: Context, *namespaces: str) -> Context:
+    return replace(pusher, settings=pusher.settings.model_copy(update={"hub_namespaces": list(namespaces)}))
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_users_push_only_where_an_operator_permits_it_and_only_admins_publish(
+    pusher: Context, export_id: int, hub: small_hub.Hub
+) -> None:
+    with pusher.database.transaction() as session:
+        session.add(UserRow(id=1, email="a@example.org", name="A", role_name="member"))
+    with pytest.raises(Invalid, match=r"Pushes are off.*VEZNA_HUB_NAMESPACES"):
+        pushed(pusher, export_id, ADMIN)
+    with pytest.raises(Invalid, match=r"does not push to repositories of someone\. Choose one of acme"):
+        pushed(limited(pusher, "acme"), export_id)
+    allowed = limited(pusher, "acme", "Someone")
+    with pytest.raises(Invalid) as refused:
+        pushed(allowed, export_id, MEMBER, private=False)
+    assert [error.path for error in refused.value.fields] == ["private"]
+    of_member = pushed(allowed, export_id, MEMBER)
+    push.push(limited(pusher, "acme"), of_member)
+    assert "does not push to repositories of someone" in row(pusher, of_member).message, "the worker has its own list"
+    assert hub.repositories == {}
+    of_admin = pushed(allowed, export_id, ADMIN, private=False)
+    push.push(allowed, of_admin)
+    assert (row(pusher, of_admin).status, hub.public) == ("succeeded", {REPOSITORY})
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_push_replaces_the_earlier_export_and_leaves_other_repositories_alone(
+    pusher: Context,
+    run_id: int,  # noqa: F811
+    export_id: int,
+    hub: small_hub.Hub,
+) -> None:
+    hub.repositories["someone/other"] = {".gitattributes": b"", "model.gguf": b"theirs"}
+    refused = pushed(pusher, export_id, repository="someone/other")
+    push.push(pusher, refused)
+    assert "has files that Vezna did not push" in row(pusher, refused).message
+    assert hub.repositories["someone/other"]["model.gguf"] == b"theirs"
+    push.push(pusher, pushed(pusher, export_id))
+    hub.repositories[REPOSITORY]["figure.png"] = b"of its owner"
+    adapter = submit(pusher, run_id, ExportFormat.ADAPTER)
+    tasks.export(pusher, adapter)
+    push.push(pusher, pushed(pusher, adapter, reason="smaller"))
+    with pusher.database.reading() as session:
+        files = {file.name for file in model_exports.get(session, adapter).files}
+    assert "model.safetensors" not in files
+    assert hub.repositories[REPOSITORY].keys() == files | {"README.md", "receipt.json", "figure.png"}
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_nothing_is_pushed_without_the_receipt_that_the_card_promises(
+    pusher: Context, export_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusable(_settings: Settings) -> None:
+        raise Unavailable("The key cannot be read.")
+
+    monkeypatch.setattr(hub_pushes, "signing_key", unusable)
+    with pytest.raises(Unavailable, match="key cannot be read"):
+        pushed(pusher, export_id)
 
 
 def test_a_cancelled_push_leaves_the_repository_as_it_was(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import huggingface_hub.errors as errors
-from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 
 from app.domain.errors import VeznaError
 from app.domain.messages import Message, _
@@ -18,6 +18,8 @@ HTTPError: Any = errors.HTTPError  # type: ignore[attr-defined]
 """Of its HTTP client: whatever goes wrong on the way."""
 COMMITTED = 0.95
 """Share of the work that is done when all files are uploaded."""
+OF_THE_HUB = ".gitattributes"
+"""The file with which the hub begins a repository."""
 
 
 class PushFailed(VeznaError):
@@ -32,10 +34,19 @@ class Pushed(NamedTuple):
 
 
 def upload(
-    folder: Path, repository: str, token: str, title: str, report: Callable[[float], None], *, private: bool
+    folder: Path,
+    repository: str,
+    token: str,
+    title: str,
+    report: Callable[[float], None],
+    *,
+    private: bool,
+    replaced: frozenset[str] | None,
 ) -> Pushed:
-    """Create the repository if it is missing, and add all files of a folder in one commit. Raises `PushFailed`, and
-    what `report` raises, before the commit."""
+    """Create the repository if it is missing, and add all files of a folder in one commit, which deletes those of
+    `replaced` that the folder lacks: a library would load an earlier export's weights. `replaced` is None for a
+    repository that no earlier push made, which must be empty. Raises `PushFailed`, and what `report` raises, before
+    the commit."""
     # the protocol that is tested here; hf_xet would start threads of its own, which a forked process must not have
     constants.HF_HUB_DISABLE_XET = True
     if not token:
@@ -43,17 +54,27 @@ def upload(
     api = HfApi(endpoint=constants.ENDPOINT, token=token)
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)
-        if private and not api.model_info(repository).private:
+        found = api.model_info(repository)
+        if private and not found.private:
             text = _("%(name)s is public on the hub. Choose another name, or push it as public.", name=repository)
+            raise PushFailed(text)
+        present = {file.rfilename for file in found.siblings or []} - {OF_THE_HUB}
+        if present and replaced is None:
+            text = _(
+                "%(name)s has files that Vezna did not push. Choose another name, or empty it on the hub.",
+                name=repository,
+            )
             raise PushFailed(text)
         paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
         total, done = sum(path.stat().st_size for path in paths) or 1, 0
         additions = [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in paths]
+        old = sorted((present & (replaced or frozenset())) - {addition.path_in_repo for addition in additions})
         for path, addition in zip(paths, additions, strict=True):
             api.preupload_lfs_files(repository, [addition])
             done += path.stat().st_size
             report(COMMITTED * done / total)
-        commit = api.create_commit(repository, additions, commit_message=title)
+        deletions = [CommitOperationDelete(name) for name in old]
+        commit = api.create_commit(repository, [*additions, *deletions], commit_message=title)
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
         raise PushFailed(_explained(error, repository)) from error
     return Pushed(str(commit.oid), str(url))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from app.domain.errors import VeznaError
+from app.domain.errors import Invalid, VeznaError
 from app.domain.messages import _
-from app.domain.models.hub_push import CARD_FILE
+from app.domain.models.hub_push import CARD_FILE, namespace_refusal
 from app.domain.receipts import RECEIPT_FILE
 from app.services import hub_pushes
 from app.services.hub_pushes import PushClaim
@@ -51,13 +51,16 @@ def push(context: "Context", push_id: int) -> None:
 def _pushed(context: "Context", claim: PushClaim, report: Report) -> Any:
     """Commit and address. Raises WorkCancelled if the claim is no longer valid."""
     hub: Any = importlib.import_module("worker.exports.hub")  # not before it is needed: huggingface_hub takes seconds
+    namespaces = context.settings.hub_namespaces  # the worker has the token, so its own settings decide
+    if refused := namespace_refusal(claim.repository, namespaces, login=claim.user_id is not None):
+        raise Invalid.of([refused])
     with workdir(context.settings.home) as folder:
         files = folder / "repository"
         for file in claim.files:
             get = partial(context.files.get, f"{claim.prefix}/{file.name}", files / file.name)
             while_reporting(get, report, 0.0)
         _write(files / CARD_FILE, claim.card)
-        if claim.receipt:
+        if claim.receipt:  # a push that was queued by an earlier version may lack it
             _write(files / RECEIPT_FILE, claim.receipt)
         shares = [GATHERED]
 
@@ -66,15 +69,17 @@ def _pushed(context: "Context", claim: PushClaim, report: Report) -> Any:
             if not report(shares[-1]):
                 raise WorkCancelled
 
-        token = context.settings.hub_token.get_secret_value() or _token_of_the_environment()
-        upload = partial(hub.upload, files, claim.repository, token, claim.title, arrived, private=claim.private)
+        upload = partial(
+            hub.upload,
+            files,
+            claim.repository,
+            context.settings.hub_token.get_secret_value(),
+            claim.title,
+            arrived,
+            private=claim.private,
+            replaced=claim.replaced,
+        )
         return while_reporting(upload, lambda _share: report(shares[-1]), GATHERED)
-
-
-def _token_of_the_environment() -> str:
-    """`HF_TOKEN`, or the file of a login."""
-    hub: Any = importlib.import_module("huggingface_hub")
-    return hub.get_token() or ""
 
 
 def _write(path: Path, text: str) -> None:

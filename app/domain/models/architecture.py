@@ -92,6 +92,8 @@ class TaskModel(BaseModel):
     key_value_width: int
     """Width of a token's keys in one layer: key-value heads × width of a head."""
     encoder_decoder: bool = False
+    rope_scaling: str = ""
+    """How rotary embeddings are scaled for longer texts, by transformers' name (`llama3`, `yarn`); empty without."""
     default_targets: dict[str, list[str]]
     """PEFT's default target modules for this architecture, by PEFT type in lower case (`lora`, `ia3`, `vera`, …) and
     `ia3_feedforward`; types without a default are missing."""

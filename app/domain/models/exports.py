@@ -149,6 +149,12 @@ def refusal(form: ExportFormat, method: AnyMethod, model: TaskModel, *, whole: b
             architecture=model.architecture,
         )
         return FieldError("format", what, _("Choose merged-bfloat16"))
+    if form.gguf and model.rope_scaling:
+        what = _(
+            "transformers does not read scaled rotary embeddings (%(kind)s) from GGUF, so its scores cannot be checked",
+            kind=model.rope_scaling,
+        )
+        return FieldError("format", what, _("Choose merged-bfloat16"))
     if form is ExportFormat.ONNX_INT8 and model.task != "sequence-classification":
         what = _("Vezna writes ONNX for classifiers, and this is a %(architecture)s", architecture=model.architecture)
         return FieldError("format", what, _("Choose merged-bfloat16"))

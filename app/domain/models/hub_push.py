@@ -1,6 +1,7 @@
 """Pushing an export to the Hugging Face hub: what a request names."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
@@ -45,6 +46,20 @@ class HubPush(BaseModel):
     """Only its owner sees it. A public repository is refused while this is true."""
     reason: Reason = ""
     """Required unless the export has passed its gate; the model card shows it."""
+
+
+def namespace_refusal(repository: str, namespaces: Sequence[str], *, login: bool) -> FieldError | None:
+    """Why nothing may be pushed to a repository, or None. `login`: users differ, and share the worker's token."""
+    if not namespaces and login:
+        what = _("Pushes are off: this installation has not named where its token may write")
+        return FieldError("repository", what, _("Ask an operator to set VEZNA_HUB_NAMESPACES"))
+    owner = repository.partition("/")[0]
+    if namespaces and owner.lower() not in {name.lower() for name in namespaces}:
+        what = _("This installation does not push to repositories of %(owner)s", owner=owner)
+        names = ", ".join(namespaces)
+        remedy = _("Choose one of %(names)s, or ask an operator to add it to VEZNA_HUB_NAMESPACES", names=names)
+        return FieldError("repository", what, remedy)
+    return None
 
 
 def missing_reason(gate: GateOutcome, reason: str) -> FieldError | None:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.queries.rows import get_row
-from app.store.tables import HubPushRow
+from app.store.tables import HubPushRow, ModelExportRow
 
 
 def get(session: Session, push_id: int, export_id: int | None = None) -> HubPushRow:
@@ -29,3 +29,14 @@ def of_exports(session: Session, export_ids: Sequence[int]) -> list[HubPushRow]:
     """The pushes of exports, the oldest first."""
     query = select(HubPushRow).where(HubPushRow.export_id.in_(export_ids)).order_by(HubPushRow.id)
     return list(session.scalars(query))
+
+
+def files_in(session: Session, repository: str) -> frozenset[str] | None:
+    """Names of the files of all exports that were pushed to a repository; None if none was."""
+    query = (
+        select(ModelExportRow)
+        .join(HubPushRow, HubPushRow.export_id == ModelExportRow.id)
+        .where(HubPushRow.repository == repository, HubPushRow.status == "succeeded")
+    )
+    rows = session.scalars(query).all()
+    return frozenset(file.name for row in rows for file in row.files) if rows else None

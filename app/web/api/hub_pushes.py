@@ -76,10 +76,11 @@ def push(
     request: Annotated[HubPush, Body(openapi_examples=PUSH)],
 ) -> HubPushOut:
     """Have a worker push an export with its model card and receipt to a repository of the hub. An export that has not
-    passed its gate needs a reason (422); 409 for one that has not succeeded, or is being pushed there."""
+    passed its gate needs a reason, its owner must be in `VEZNA_HUB_NAMESPACES` where login is required, and a public
+    repository needs the scope admin (422); 409 for one that has not succeeded, or is being pushed there."""
     with db.transaction() as session:
         text = model_card(model_cards.of_export(session, export_id), request.repository, request.reason)
-        row = service.submit(session, bell, settings, export_id, request, text, user.user_id)
+        row = service.submit(session, bell, settings, export_id, request, text, user)
         return once.keep(session, HubPushOut.from_object(row))
 
 

@@ -195,7 +195,7 @@ def download(session: Reading, db: Db, files: Store, settings: Config, export_id
     response_class=StreamingResponse,
     responses={200: {"content": {"application/x-tar": {}}}, **problems(404, 409)},
 )
-def download_all(session: Reading, db: Db, files: Store, settings: Config, run_id: int) -> StreamingResponse:
+def download_all(session: Reading, db: Db, files: Store, settings: Config, run_id: RowId) -> StreamingResponse:
     """All exports of a run that have succeeded, as one tar archive with a folder for each; 409 without any."""
     runs.get(session, run_id)
     rows = [row for row in model_exports.of_run(session, run_id) if row.status == "succeeded"]

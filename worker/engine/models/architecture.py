@@ -64,8 +64,16 @@ def describe(model: PreTrainedModel, task: Task) -> TaskModel:
         key_value_heads=shared,
         key_value_width=shared * width,
         encoder_decoder=bool(model.config.is_encoder_decoder),
+        rope_scaling=_rope_scaling(model.config),
         default_targets=default_targets(model.config.model_type),
     )
+
+
+def _rope_scaling(config: Any) -> str:
+    """The type of scaled rotary embeddings, of which a model may have several by the type of its layers."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    parts = [part for part in rope.values() if isinstance(part, dict)] or [rope]
+    return next((kind for part in parts if (kind := part.get("rope_type", "default")) != "default"), "")
 
 
 def _number(config: Any, name: str) -> int:

@@ -76,7 +76,7 @@ def push(
         if form.get("action") == "card":
             return render.page(TEMPLATE, replace(page, card=card))
         with db.transaction() as writing:
-            service.submit(writing, bell, settings, export_id, new, card, user.user_id)
+            service.submit(writing, bell, settings, export_id, new, card, user)
             address = once.keep(writing, f"/runs/{run_id}/exports/{export_id}/hub#pushes")
     except (Invalid, Conflict) as error:
         once.raise_if_answered()

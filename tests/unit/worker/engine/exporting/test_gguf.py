@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.domain.comparison.export_gate import GateOutcome, gate
 from app.domain.failures import RunFailed
 from app.domain.methods import LoraSpec
-from app.domain.models.exports import ExportFormat, ExportJob, merged_bytes
+from app.domain.models.exports import ExportFormat, ExportJob, merged_bytes, refusal
 from tests import exported, tiny_lm, tiny_tokenizers
 from worker.engine.exporting import check, gguf_file, merge
 from worker.engine.exporting.progress import quiet
@@ -122,6 +122,16 @@ def test_a_setting_that_transformers_does_not_read_from_the_file_is_named(
     job, _model = run(tmp_path, "llama", ExportFormat.GGUF_F16, **changes)
     with pytest.raises(RunFailed, match=why):
         merge.write(job)
+
+
+@pytest.mark.parametrize("kind", ["", "linear"])
+def test_scaled_rotary_embeddings_are_refused_from_the_models_facts(kind: str, tmp_path: Path) -> None:
+    rope = {"rope_parameters": {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}} if kind else {}
+    tiny_lm.save_model(tmp_path, "llama", **rope)
+    facts = describe(AutoModelForCausalLM.from_pretrained(tmp_path), "causal-lm")
+    assert facts.rope_scaling == kind
+    refused = refusal(ExportFormat.GGUF_F16, LoraSpec(), facts, whole=False)
+    assert (refused is not None and "(linear)" in refused.message) == bool(kind)
 
 
 def test_a_tokenizer_that_gguf_cannot_describe_is_refused(tmp_path: Path) -> None:
