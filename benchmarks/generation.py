@@ -30,7 +30,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from worker.engine.data.batches import padded
 from worker.engine.environment import computes_in_bf16, matmul_flops, prepare
 from worker.engine.evaluation.evaluate import Evaluator
-from worker.engine.evaluation.generation import _greedy, _last_together, stop_tokens, write
+from worker.engine.evaluation.generation import _last_together, decoding, stop_tokens, write
 from worker.engine.memory import allocator
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.load import load
@@ -51,7 +51,7 @@ def plain(model: Any, prompts: Prompts, tokenizer: Any, limit: int, batch: int, 
         torch.inference_mode(),
         torch.autocast("cpu", torch.bfloat16, enabled=bf16),
         _last_together(model),
-        _greedy(model, tokenizer, stops, limit) as config,
+        decoding(model, tokenizer, stops, limit) as config,
     ):
         for start in range(0, len(order), batch):
             indices = order[start : start + batch]
