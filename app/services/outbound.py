@@ -1,6 +1,6 @@
 """Requests to addresses that users name, for webhooks. Off by default.
 
-A user who names an address could have Vezna reach what only its own network reaches (server-side request forgery). So
+An address named by a user could make Vezna reach what only its own network reaches (server-side request forgery). So
 
     host        must be in VEZNA_OUTBOUND_HOSTS: `hooks.example.org`, `10.0.0.5:8000`; without a port the scheme's own
     address     each that the name resolves to must be public, or be listed itself (`10.0.0.0/8`)
@@ -16,7 +16,7 @@ Errors name the host and the reason, never a header or a body.
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from queue import Empty, SimpleQueue
@@ -27,6 +27,7 @@ import httpx2
 
 from app.domain.errors import Invalid, Unavailable
 from app.domain.messages import Message, _
+from app.services.pinned import Pinned
 from app.settings import Settings
 
 Address = IPv4Address | IPv6Address
@@ -130,28 +131,18 @@ class Outbound:
         most_bytes: int = MOST_BYTES,
     ) -> Reply:
         """POST JSON. Raises Invalid for an address that may not be reached, and NotReached."""
-        return self._send("POST", text, body, {"content-type": "application/json", **headers}, seconds, most_bytes)
-
-    def get(
-        self, text: str, headers: Mapping[str, str], *, seconds: float = SECONDS, most_bytes: int = MOST_BYTES
-    ) -> Reply:
-        """GET. Raises as `post`."""
-        return self._send("GET", text, b"", headers, seconds, most_bytes)
-
-    def _send(
-        self, method: str, text: str, body: bytes, headers: Mapping[str, str], seconds: float, most_bytes: int
-    ) -> Reply:
         deadline = time.monotonic() + seconds
         target = self.target(text, seconds)
         host = _host(target.url)
-        sent = {**headers, "host": target.url.netloc.decode(), "accept-encoding": "identity", "user-agent": "Vezna"}
-        backend = _Pinned(str(target.address), deadline)
+        sent = {"content-type": "application/json", **headers, "host": target.url.netloc.decode()}
+        sent |= {"accept-encoding": "identity", "user-agent": "Vezna"}
+        backend = Pinned(str(target.address), deadline)
         limits = {"timeout": {"connect": min(CONNECT_SECONDS, seconds), "read": seconds, "write": seconds}}
         try:
             with (
                 httpcore2.ConnectionPool(ssl.create_default_context(), network_backend=backend) as pool,
                 pool.stream(
-                    method, str(target.url), headers=list(sent.items()), content=body, extensions=limits
+                    "POST", str(target.url), headers=list(sent.items()), content=body, extensions=limits
                 ) as answer,
             ):
                 return _read(host, answer, most_bytes)
@@ -263,60 +254,3 @@ def _read(host: str, answer: httpcore2.Response, most_bytes: int) -> Reply:
             raise NotReached(_("The answer of %(host)s is longer than %(most)s bytes.", host=host, most=most_bytes))
     media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     return Reply(answer.status, bytes(read), media_type)
-
-
-class _Pinned(httpcore2.NetworkBackend):
-    """Connects to one address, whatever the host, and reads and writes until a deadline."""
-
-    def __init__(self, address: str, deadline: float) -> None:
-        self._address, self._deadline, self._backend = address, deadline, httpcore2.SyncBackend()
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
-        """Connect to the address, at the port of the URL."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore2.ConnectTimeout
-        timeout = left if timeout is None else min(timeout, left)
-        stream = self._backend.connect_tcp(self._address, port, timeout, local_address, socket_options)
-        return _UntilDeadline(stream, self._deadline)
-
-
-class _UntilDeadline(httpcore2.NetworkStream):
-    """A stream whose reads and writes together end at a deadline: a timeout alone begins anew with each byte."""
-
-    def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
-        self._stream, self._deadline = stream, deadline
-
-    def _left(self) -> float:
-        if (left := self._deadline - time.monotonic()) <= 0:
-            raise httpcore2.ReadTimeout
-        return left
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """As the stream does."""
-        return self._stream.read(max_bytes, self._left())
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """As the stream does."""
-        self._stream.write(buffer, self._left())
-
-    def close(self) -> None:
-        """As the stream does."""
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        """TLS with the name of the URL."""
-        return _UntilDeadline(self._stream.start_tls(ssl_context, server_hostname, self._left()), self._deadline)
-
-    def get_extra_info(self, info: str) -> object:
-        """As the stream does."""
-        return self._stream.get_extra_info(info)

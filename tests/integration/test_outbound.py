@@ -303,7 +303,7 @@ def test_tls_verifies_the_name_and_not_the_address(
         outbound, url = local(server)
         url = url.replace("http:", "https:")
         if name == HOOK and trusted:
-            assert outbound.get(url, {}).status == 200
+            assert outbound.post(url, b"{}", {}).status == 200
         else:
             with pytest.raises(NotReached, match="its certificate is not valid"):
-                outbound.get(url, {})
+                outbound.post(url, b"{}", {})
