@@ -13,22 +13,18 @@ from app.domain.failures import Failure
 from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
 from app.domain.runs.job import (
-    DownloadReport,
-    EvaluationReport,
-    LogReport,
-    PhaseReport,
     Report,
     StepsReport,
-    WeightDeltasReport,
 )
 from app.domain.runs.result import RunResult, to_array
 from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
 from app.services import tuning, webhooks
 from app.services.attempts.claiming import Attempt, Claim
-from app.services.run_log import PHASES, numbers, weight_deltas_summary
+from app.services.attempts.report_rows import changed_columns, keep_rows
+from app.services.run_log import numbers
 from app.store.files import run_folder
-from app.store.queries import clock, devices, evaluations, events, runs, steps, weight_deltas, workers
+from app.store.queries import clock, devices, events, runs, steps, workers
 from app.store.session import after_commit
 from app.store.tables import ArtifactRow, RunRow, now
 
@@ -55,11 +51,11 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
     """
     at = clock.now(session)
     lease = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
-    progress = {name: value for item in reports for name, value in _progress(item).items()}
+    progress = {name: value for item in reports for name, value in changed_columns(item).items()}
     unwritten = RunRow.reported < number
     if runs.write(session, claimed.run_id, claimed.epoch, unwritten, reported=number, **lease, **progress):
         for item in reports:
-            _keep(session, claimed.run_id, item)
+            keep_rows(session, claimed.run_id, item)
         done = [step for item in reports if isinstance(item, StepsReport) for step in item.steps]
         steps.append(session, claimed.run_id, to_array(done))
     elif not runs.write(session, claimed.run_id, claimed.epoch, **lease):
@@ -68,49 +64,6 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
     return Orders(
         cancel=runs.cancel_requested(session, claimed.run_id), drain=workers.draining(session, claimed.worker)
     )
-
-
-def _progress(item: Report) -> dict[str, Any]:
-    """The columns of the run that a report changes."""
-    match item:
-        case PhaseReport(total_steps=None):
-            return {"phase": item.phase.value}
-        case PhaseReport():
-            return {"phase": item.phase.value, "total_steps": item.total_steps}
-        case DownloadReport():
-            return {"downloaded_bytes": item.done_bytes, "download_bytes": item.total_bytes}
-        case StepsReport() if item.steps:
-            last = item.steps[-1]
-            return {
-                "step": last.step,
-                "train_loss": last.loss,
-                "train_seconds": last.seconds,
-                "memory_bytes": last.memory_bytes,
-            }
-        case EvaluationReport(evaluation=evaluation) if evaluation.split == "validation":
-            return {"validation_score": evaluation.score}
-        case _:
-            return {}
-
-
-def _keep(session: Session, run_id: int, item: Report) -> None:
-    """Write a report's rows in other tables, and its line in the log."""
-    match item:
-        case PhaseReport():
-            events.add(session, run_id, "phase", PHASES[item.phase])
-        case EvaluationReport(evaluation=evaluation):
-            evaluations.add(session, run_id, evaluation, item.items, item.scores)
-            model = "base model" if evaluation.subject == "base" else f"step {evaluation.step}"
-            line = f"{model}: {evaluation.split} {numbers(evaluation)}, {evaluation.n} items"
-            events.add(session, run_id, "evaluation", line)
-        case LogReport():
-            events.add(session, run_id, "log", item.message)
-        case WeightDeltasReport():
-            weight_deltas.add(session, run_id, item.weight_deltas)
-            if line := weight_deltas_summary(item.weight_deltas):
-                events.add(session, run_id, "log", line)
-        case _:
-            pass
 
 
 def checkpoint_prefix(run_id: int) -> str:
