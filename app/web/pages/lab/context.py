@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError
-from app.domain.lab.questions import Facts, OpenQuestion, OrderQuestion, Question, Topic
+from app.domain.lab.questions import ChoiceQuestion, Facts, OpenQuestion, OrderQuestion, Question, Topic
 from app.domain.lab.review import Rating, intervals
 from app.services import lab
 from app.services.lab import Queue
@@ -39,11 +39,6 @@ class LabPage:
     topics: tuple[TopicLine, ...]
     at: datetime
 
-    @property
-    def minutes(self) -> int:
-        """For what is to be answered now, at a minute each."""
-        return len(self.queue.questions)
-
 
 @dataclass(frozen=True)
 class QuestionPage:
@@ -51,7 +46,6 @@ class QuestionPage:
 
     question: Question
     facts: Facts | None
-    queue: Queue
     answer: LabAnswerRow | None = None
     ratings: tuple[tuple[Rating, timedelta], ...] = ()
     """With the time until the question comes again; empty once the answer is rated."""
@@ -61,29 +55,19 @@ class QuestionPage:
     number: str = ""
 
     @property
-    def left(self) -> int:
-        """How many questions are to be answered, this one included where it is due."""
-        return len(self.queue.questions)
-
-    @property
     def places(self) -> list[int]:
         """Of choices or items, in the order in which they are shown."""
-        return self.question.shuffled() if hasattr(self.question, "shuffled") else []
+        return self.question.shuffled() if isinstance(self.question, ChoiceQuestion | OrderQuestion) else []
 
     @property
     def right(self) -> set[int]:
         """Places of the right choices."""
-        return self.question.right(self.facts) if hasattr(self.question, "right") else set()
+        return self.question.right(self.facts) if isinstance(self.question, ChoiceQuestion) else set()
 
     @property
     def is_open(self) -> bool:
         """The learner judges the answer."""
         return isinstance(self.question, OpenQuestion)
-
-    @property
-    def is_order(self) -> bool:
-        """Items are to be put in order."""
-        return isinstance(self.question, OrderQuestion)
 
 
 def lab_page(session: Session, learner: str) -> LabPage:
@@ -100,11 +84,10 @@ def lab_page(session: Session, learner: str) -> LabPage:
 def question_page(session: Session, learner: str, question_id: str, answer_id: int | None = None) -> QuestionPage:
     """A question, or what its answer was worth. Raises NotFound."""
     question, at = lab.question(question_id), now()
-    queue = lab.queue(session, learner, at)
     if answer_id is None:
-        return QuestionPage(question, lab.facts(session, question.needs) if question.needs else None, queue)
+        return QuestionPage(question, lab.facts(session, question.needs) if question.needs else None)
     answer = rows.answer(session, learner, answer_id)
     facts = Facts(**answer.facts_json) if answer.facts_json else None
     card = rows.cards(session, learner).get(question_id)
     ratings = intervals(card.card_json if card else None, at).items() if answer.rating is None else ()
-    return QuestionPage(question, facts, queue, answer, tuple(ratings), given=answer.given_json)
+    return QuestionPage(question, facts, answer, tuple(ratings), given=answer.given_json)

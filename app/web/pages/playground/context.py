@@ -135,10 +135,6 @@ class PlaygroundPage:
         assert self.flip is not None  # noqa: S101 the template asks
         return replace(self.query, text="", item=str(self.flip.next)).address()
 
-    def base_address(self) -> str:
-        """With the base model beside the runs."""
-        return replace(self.query, model=(BASE, *self.query.model)).address()
-
     @property
     def has_base(self) -> bool:
         """The base model is shown."""
