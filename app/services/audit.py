@@ -1,6 +1,6 @@
-"""The audit log: who did what, when, from where.
+"""The audit log: each act with its user, time and origin.
 
-An act is recorded in its own transaction: either both are there or neither. Who acts is known from where the act came
+An act is recorded in its own transaction: either both are there or neither. The actor is known from where the act came
 in: `Access` sets it for a request, a command for itself; anything else is an act of the server.
 """
 

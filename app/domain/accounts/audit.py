@@ -1,4 +1,4 @@
-"""What the audit log records: acts, who did them and from where."""
+"""What the audit log records: acts, with their users and origins."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,7 +84,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """Who acts, and from where."""
+    """The user of an act, and its origin."""
 
     via: Via
     user_id: int | None = None

@@ -23,7 +23,7 @@ class HubPushRow(Base):
     reason: Mapped[str] = mapped_column(String(MAX_REASON_LENGTH), default="")
     """Why an export that has not passed its gate is published."""
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
-    """Who pushes; None where Vezna runs for a single user."""
+    """The user that pushes; None where Vezna runs for a single user."""
     card: Mapped[str]
     """The model card, as it was shown."""
     receipt: Mapped[str] = mapped_column(default="")

@@ -1,4 +1,4 @@
-"""Single sign-on: who a user is at the identity provider, and logins that are under way there."""
+"""Single sign-on: the identities of users at the provider, and logins that are under way there."""
 
 from datetime import datetime
 
