@@ -18,6 +18,8 @@ from app.settings import ROOT
 
 LOCALES = ROOT / "app" / "locale"
 DEFAULT = "en"
+LANGUAGES = {"en": "English", "bg": "Български"}
+"""Those in which Vezna is written, by their own names."""
 
 _language: ContextVar[str] = ContextVar("language", default=DEFAULT)
 
@@ -67,7 +69,7 @@ def _localized(values: dict[str, Any]) -> dict[str, Any]:
 
 def looked_up(message: str) -> str:
     """A message in the request's language, nothing filled in: Jinja does that itself."""
-    return translations(language()).ugettext(message)
+    return translations(language()).ugettext(message) if message else ""  # the empty one is the catalogue's header
 
 
 def plural_looked_up(singular: str, plural: str, n: int) -> str:

@@ -28,10 +28,9 @@ from app.web.format import FILTERS
 from app.web.http import csrf
 from app.web.http.dependencies import Config, Reading
 from app.web.http.static import SHEETS, static
-from app.web.i18n import gettext, language, localized, looked_up, plural_looked_up
+from app.web.i18n import LANGUAGES, gettext, language, localized, looked_up, plural_looked_up
 from app.web.paper import on_paper
 from app.web.shell import GO, NAV, Shell
-from app.web.text.lab import LANGUAGES
 
 TEMPLATES = ROOT / "templates"
 TEXT = [import_module(f"{text.__name__}.{module.name}") for module in iter_modules(text.__path__)]

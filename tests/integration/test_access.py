@@ -25,6 +25,7 @@ PUBLIC = {
     ("POST", "/login/code"),
     ("GET", "/login/openid"),
     ("GET", "/login/openid/back"),
+    ("POST", "/language"),
     ("GET", "/first-admin/{secret}"),
     ("POST", "/first-admin/{secret}"),
     ("GET", "/password/{secret}"),

@@ -133,6 +133,7 @@ def test_another_machine_is_refused_everything_without_login_and_works_with_a_to
         "POST /login/code",
         "GET /login/openid",
         "GET /login/openid/back",
+        "POST /language",
         "GET /first-admin/1",
         "POST /first-admin/1",
         "GET /password/1",

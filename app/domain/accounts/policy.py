@@ -54,6 +54,8 @@ class Identity:
     """Of the browser session that authenticated the request."""
     token_id: int | None = None
     """Of the API token that did."""
+    language: str = ""
+    """That the user has chosen for pages; empty without a choice, and with a token."""
 
     @property
     def owner(self) -> str:

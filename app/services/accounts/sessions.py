@@ -71,7 +71,8 @@ def authenticate(db: Database, secret: str, visitor: Visitor, *, used: bool = Tr
     if used and row.seen_at <= at - SEEN_EVERY:
         with db.transaction() as session:
             login_sessions.seen(session, row.id, at, visitor.address, visitor.user_agent)
-    return Identity(user.id, user.email, user.name, user.role, SCOPES[user.role], session_id=row.id)
+    scopes = SCOPES[user.role]
+    return Identity(user.id, user.email, user.name, user.role, scopes, session_id=row.id, language=user.language or "")
 
 
 def of_user(session: Session, user_id: int) -> Sequence[LoginSessionRow]:

@@ -87,6 +87,11 @@ def set_role(session: Session, user_id: int, role: Role) -> UserRow:
     return user
 
 
+def set_language(session: Session, user_id: int, language: str) -> None:
+    """Show a user's pages in a language, wherever the user logs in. Raises NotFound."""
+    users.get(session, user_id, lock=True).language = language
+
+
 def remove_identities(session: Session, user: UserRow) -> int:
     """Remove a locked user's identities at providers of single sign-on: the next login there joins one again. Logins
     that wait for a code end. Returns their number."""

@@ -32,6 +32,8 @@ class UserRow(Base):
     disabled: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_login_at: Mapped[datetime | None] = mapped_column(default=None)
+    language: Mapped[str | None] = mapped_column(String(8), default=None)
+    """Of the pages; None until the user has chosen one."""
 
     @property
     def role(self) -> Role:

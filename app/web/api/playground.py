@@ -9,13 +9,14 @@ from pydantic import Field
 
 from app.domain.errors import Invalid, VeznaError
 from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_SUBJECTS, ChatMessage, Decoding, Subject
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.services import inference
 from app.store.queries.page import LARGEST_ID
 from app.web.api.events import place
 from app.web.http.dependencies import Db, Exchange
 from app.web.http.errors import problems
 from app.web.http.inference import answered
+from app.web.i18n import localized
 
 router = APIRouter(prefix="/playground", tags=["runs"])
 
@@ -70,7 +71,7 @@ async def generate(
         async for event in answered(request, exchange, work):
             yield ServerSentEvent(event=event["type"], data=event)
     except VeznaError as error:
-        sentence = " ".join(field.sentence for field in error.fields) or error.message
+        sentence = localized(Message.joined(field.sentence for field in error.fields) or error.message)
         yield ServerSentEvent(event="failed", data={"type": "failed", "message": sentence})
         return
     yield ServerSentEvent(event="end", data={"type": "end"})

@@ -35,6 +35,7 @@ from app.services import audit
 from app.services.accounts import sessions, tokens
 from app.services.accounts.sessions import Visitor
 from app.store.session import Database
+from app.web.http import language
 from app.web.http.csrf import session_cookie
 from app.web.http.errors import DATABASE_AWAY, answer_to, database_away, wants_json
 from app.web.http.security import SAFE_METHODS
@@ -46,6 +47,7 @@ PUBLIC = (
     "/login/code",
     "/login/openid",
     "/login/openid/back",
+    "/language",
     "/api/v1/login",
     "/api/v1/receipt-key",
 )
@@ -157,6 +159,7 @@ class Access:
             await database_away(request, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["identity"] = identity
+        language.of_user(identity)
         audit.act_as(actor_of(identity, visitor_of(request)))
         if self.required and _is_stream(scope["path"]):
             await _CheckedStream(self, request).run(receive, send)

@@ -1,5 +1,6 @@
 """FastAPI with what has to lie outside of every middleware: the answer to a body above the limit of its route, which
-FastAPI itself gives as plain text, and the headers of every answer, also of an internal error."""
+FastAPI itself gives as plain text, the headers of every answer, also of an internal error, and its
+language."""
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -7,6 +8,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from app.web.http.errors import body_too_large
+from app.web.http.language import Language
 from app.web.http.security import SafeHeaders
 
 TOO_LARGE = 413
@@ -17,7 +19,7 @@ class Application(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        await SafeHeaders(self._explained)(scope, receive, send)
+        await SafeHeaders(Language(self._explained))(scope, receive, send)
 
     async def _explained(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -31,7 +31,7 @@ from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
 from app.store.database_errors import disk_full, undone
-from app.web.i18n import gettext, marked
+from app.web.i18n import gettext, localized, marked
 from app.web.templating import error_page
 
 log = structlog.get_logger()
@@ -53,7 +53,8 @@ CHALLENGE = 'Bearer realm="Vezna"'
 """Of a 401 (RFC 6750)."""
 TOO_LARGE = marked("Content too large")
 INTERNAL = marked("Internal server error")
-"""Titles are English for programs, and in the reader's language on a page."""
+PHRASES = (marked("Not Found"), marked("Method Not Allowed"))
+"""Titles, like every sentence, are said in the language that the client prefers."""
 
 
 class Problem(BaseModel):
@@ -216,7 +217,9 @@ def _malformed(request: Request, error: Exception) -> Response:
 def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     title = STATUS[NotFound][1] if error.status_code == 404 else str(error.detail)
-    answer = _answer(request, error.status_code, "http", title, f"{request.method} {request.url.path}: {error.detail}")
+    where, why = f"{request.method} {request.url.path}", Message(str(error.detail))
+    detail = Message("%(request)s: %(reason)s", request=where, reason=why)
+    answer = _answer(request, error.status_code, "http", title, detail)
     answer.headers.update(error.headers or {})
     if error.status_code == 405:
         answer.headers["Allow"] = ", ".join(_allowed(request))
@@ -255,8 +258,11 @@ def _answer(
 
 def problem(status: int, kind: str, title: str, detail: str, fields: Sequence[FieldError] = ()) -> Response:
     """The answer for a program."""
-    errors = [{"path": f.path, "message": f.message, "remedy": f.remedy} | _place(f) for f in fields]
-    body = {"type": f"urn:vezna:{kind}", "title": title, "status": status, "detail": detail, "errors": errors}
+    errors = [
+        {"path": f.path, "message": localized(f.message), "remedy": localized(f.remedy)} | _place(f) for f in fields
+    ]
+    said = gettext(title), localized(detail)
+    body = {"type": f"urn:vezna:{kind}", "title": said[0], "status": status, "detail": said[1], "errors": errors}
     return JSONResponse(body, status_code=status, media_type="application/problem+json")
 
 

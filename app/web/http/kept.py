@@ -1,10 +1,10 @@
 """Pages that are kept until what they show changes: the lists and the pages of studies, which many people read.
 
-An answer is kept under its address, the identity, and every request header that may change what a viewer sees, with the
-database's version (`Database.version`), which any commit of any process changes. After a commit the queries of a page
-are repeated (`app.store.reads`): if they return the same rows, as they do for a study that has ended, the page is kept.
-One request makes or checks a page; those that arrive meanwhile wait for it without a thread. After `KEPT_SECONDS` a
-page is made again even if nothing has changed, since a worker counts as lost by the clock alone.
+An answer is kept under its address, the identity, the language, and every request header that may change what a
+viewer sees, with the database's version (`Database.version`), which any commit of any process changes. After a commit
+the queries of a page are repeated (`app.store.reads`): if they return the same rows, as they do for a study that has
+ended, the page is kept. One request makes or checks a page; those that arrive meanwhile wait for it without a thread.
+After `KEPT_SECONDS` a page is made again even if nothing has changed, since a worker counts as lost by the clock alone.
 """
 
 import asyncio
@@ -23,11 +23,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.store.reads import Reads, recorded
 from app.store.session import Database
 from app.web.http.access import identity_of
+from app.web.i18n import language
 
 PATHS = re.compile(
     r"/studies|/runs|/studies/\d+(/live|/report\.html)?|/api/v1/(studies|runs)|/api/v1/studies/\d+(/comparison)?"
 )
-VIEWER_HEADERS = re.compile(rb"host|accept|accept-encoding|accept-language|authorization|cookie|hx-.*|x-forwarded-.*")
+VIEWER_HEADERS = re.compile(rb"host|accept|accept-encoding|authorization|cookie|hx-.*|x-forwarded-.*")
 """Headers by which two viewers may get different answers."""
 KEPT_SECONDS = 30.0
 MOST_BYTES = 64 << 20
@@ -153,4 +154,4 @@ class KeptPages:
 
 def _key(scope: Scope) -> Key:
     headers = tuple((name, value) for name, value in scope["headers"] if VIEWER_HEADERS.fullmatch(name))
-    return scope["path"], scope["query_string"], headers, identity_of(scope)
+    return scope["path"], scope["query_string"], headers, identity_of(scope), language()

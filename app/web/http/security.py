@@ -11,8 +11,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.domain.messages import _
 from app.settings import LOOPBACK
 from app.web.http.errors import problem, wants_json
+from app.web.i18n import localized, marked
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY = (
@@ -23,6 +25,7 @@ POLICY = (
 Charts are drawn on the server, so no page evaluates text as a script. `data:` is for pictures in stylesheets."""
 NOTHING = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 """The policy of files that a browser may open beside the pages."""
+BAD_REQUEST = marked("Bad request")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 UNUSED = (
     "accelerometer", "autoplay", "camera", "display-capture", "encrypted-media", "fullscreen", "geolocation",
@@ -59,8 +62,8 @@ class NoControlCharacters:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 400."""
         if scope["type"] == "http" and CONTROL.search(scope["path"]):
-            detail = "The path of the address has control characters (%00 to %1F, %7F). Send it without them."
-            await _refusal(scope, 400, "Bad request", detail)(scope, receive, send)
+            detail = _("The path of the address has control characters (%00 to %1F, %7F). Send it without them.")
+            await _refusal(scope, 400, BAD_REQUEST, detail)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -76,8 +79,11 @@ class KnownHost:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 400."""
         if scope["type"] == "http" and (name := host_name(scope)) not in self.names and not self._by_address(scope):
-            detail = f"The host name {name!r} is not allowed. If it is this server, add it to VEZNA_ALLOWED_HOSTS."
-            await _refusal(scope, 400, "Bad request", detail)(scope, receive, send)
+            detail = _(
+                "The host name %(name)s is not allowed. If it is this server, add it to VEZNA_ALLOWED_HOSTS.",
+                name=repr(name),
+            )
+            await _refusal(scope, 400, BAD_REQUEST, detail)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -104,7 +110,7 @@ class SameOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or answer 403."""
         if scope["type"] == "http" and scope["method"] not in SAFE_METHODS and self._foreign(Headers(scope=scope)):
-            detail = "This request came from another site, so it was refused. Send it from this server's own pages."
+            detail = _("This request came from another site, so it was refused. Send it from this server's own pages.")
             await _refusal(scope, 403, "Forbidden", detail)(scope, receive, send)
             return
         await self.app(scope, receive, send)
@@ -122,7 +128,7 @@ def _refusal(scope: Scope, status: int, title: str, detail: str) -> Response:
     """A problem for programs; plain text for browsers, since a page would link to addresses of another site."""
     if wants_json(Request(scope)):
         return problem(status, "refused", title, detail)
-    return PlainTextResponse(detail, status)
+    return PlainTextResponse(localized(detail), status)
 
 
 class SafeHeaders:

@@ -10,6 +10,7 @@ from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
 from app.web.pages.imports import routes as imports
 from app.web.pages.lab import routes as lab
+from app.web.pages.language import routes as language
 from app.web.pages.models import map_routes
 from app.web.pages.models import routes as models
 from app.web.pages.new_study import routes as new_study
@@ -42,6 +43,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     playground.router,
     imports.router,
     lab.router,
+    language.router,
     compare.router,
     run.router,
     run_exports.router,

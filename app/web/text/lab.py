@@ -35,8 +35,6 @@ RATINGS = {
     Rating.GOOD: marked("Good"),
     Rating.EASY: marked("Easy"),
 }
-LANGUAGES = {"en": "English", "bg": "Български"}
-"""Those in which the Lab can be read."""
 _BYTES = {"lora", "full"}
 _POINTS = {"low", "high", "margin"}
 

@@ -20,6 +20,7 @@ from app.store.tables import EvaluationRow, now
 from app.web.http.errors import CONFLICT_KEY
 from app.web.http.gate import Gate
 from app.web.http.kept import KeptPages
+from app.web.http.language import Language
 from tests.filled import fill
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -193,7 +194,7 @@ class Pages:
         asked = scope(path, **headers)
         if role:
             asked["state"] = {"identity": Identity(1, "", "", role, SCOPES[role])}
-        return bytes((await request(self.kept, asked))[-1]["body"])
+        return bytes((await request(Language(self.kept), asked))[-1]["body"])
 
 
 def sign_on(database: Database, name: str) -> None:
@@ -290,10 +291,11 @@ def test_viewers_who_may_see_different_things_share_no_page(database: Database) 
             await pages.get(cookie="session=1"),
             await pages.get(authorization="Bearer x"),
             await pages.get(hx_request="true"),
-            await pages.get(accept_language="de"),
+            await pages.get(accept_language="bg-BG,bg;q=0.9"),
             await pages.get("/runs"),
         ]
         assert await pages.get(user_agent="another browser") == seen[0]
+        assert await pages.get(accept_language="de, en-GB;q=0.8") == seen[0], "the same language"
         return seen
 
     assert len(set(asyncio.run(check()))) == 6

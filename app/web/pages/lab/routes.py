@@ -1,42 +1,26 @@
-"""The Lab: what is due, questions, ratings, files for Anki and for calendars, and the language in which it is read."""
+"""The Lab: what is due, questions, ratings, and files for Anki and for calendars."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
-from babel import negotiate_locale
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.domain.errors import FieldError, Invalid, NotFound
+from app.domain.errors import FieldError, Invalid
 from app.domain.lab.review import Rating
 from app.domain.messages import _
 from app.services import lab
 from app.store.tables import now
 from app.web.forms.sent import MAX_TEXT, SentForm
 from app.web.http.dependencies import Db, Reading, RowId, User
-from app.web.i18n import DEFAULT, language, speak
+from app.web.i18n import language
 from app.web.numbers import NotANumber, parse_number
 from app.web.pages.lab import files
 from app.web.pages.lab.context import lab_page, question_page
 from app.web.templating import Render
-from app.web.text.lab import LANGUAGES
 
-LANGUAGE_COOKIE = "vezna-language"
-A_YEAR = 365 * 24 * 3600
-OWN_PAGE = re.compile(r"/lab(/[a-z0-9-]+)*(\?answer=\d+)?")
-"""An address to which a form may lead back."""
-
-
-async def in_language(request: Request) -> None:
-    """Answer in the language that was chosen in the footer, else in the one that the browser prefers."""
-    chosen = request.cookies.get(LANGUAGE_COOKIE, "")
-    accepted = [part.partition(";")[0].strip() for part in request.headers.get("accept-language", "").split(",")]
-    speak(chosen if chosen in LANGUAGES else negotiate_locale(accepted, list(LANGUAGES), sep="-") or DEFAULT)
-
-
-router = APIRouter(prefix="/lab", include_in_schema=False, dependencies=[Depends(in_language)])
+router = APIRouter(prefix="/lab", include_in_schema=False)
 Answered = Annotated[RowId | None, Query()]
 """The answer whose result is shown."""
 
@@ -91,18 +75,6 @@ def rate(db: Db, user: User, answer_id: RowId, form: SentForm) -> RedirectRespon
         raise Invalid.field("rating", _("The rating is missing"), _("Choose one of the four"))
     db.write(lambda session: lab.rate(session, user.owner, answer_id, Rating(int(form["rating"])), now()))
     return RedirectResponse("/lab/review", status_code=303)
-
-
-@router.post("/language")
-def choose_language(form: SentForm, request: Request) -> RedirectResponse:
-    """Read the Lab in another language from now on."""
-    if (chosen := form.get("language", "")) not in LANGUAGES:
-        raise NotFound(_("The Lab is not written in %(language)s.", language=chosen[:20]))
-    back = form.get("back", "")
-    answer = RedirectResponse(back if OWN_PAGE.fullmatch(back) else "/lab", status_code=303)
-    secure = request.url.scheme == "https"
-    answer.set_cookie(LANGUAGE_COOKIE, chosen, max_age=A_YEAR, secure=secure, httponly=True, samesite="lax")
-    return answer
 
 
 @router.get("/anki.txt")

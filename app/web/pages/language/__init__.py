@@ -1,0 +1,1 @@
+"""The switch between languages in the footer of every page."""
