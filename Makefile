@@ -51,14 +51,9 @@ format: $(DEV) ## Format code and templates
 	$(BIN)/ruff format .
 	$(BIN)/djlint templates --reformat --quiet
 
-LOCALES := app/locale
-CATALOGUE = $(LOCALES)/$(LANGUAGE)/LC_MESSAGES/messages.po
-translation: $(DEV) ## Bring the catalogue of a language up to date with the sources (LANGUAGE=de)
-	@test -n "$(LANGUAGE)" || { echo "Name a language: make translation LANGUAGE=de" >&2; exit 1; }
-	@mkdir -p $(LOCALES)
-	$(BIN)/pybabel -q extract -F pyproject.toml -k Message -k marked -k marked_plural:1,2 --project Vezna -o $(LOCALES)/messages.pot app templates worker
-	@test -f $(CATALOGUE) || $(BIN)/pybabel -q init -i $(LOCALES)/messages.pot -d $(LOCALES) -l $(LANGUAGE)
-	$(BIN)/pybabel -q update -i $(LOCALES)/messages.pot -d $(LOCALES) -l $(LANGUAGE)
+translation: $(DEV) ## Bring the catalogue of a language up to date with the sources (LANGUAGE=bg), and name what it lacks
+	@test -n "$(LANGUAGE)" || { echo "Name a language: make translation LANGUAGE=bg" >&2; exit 1; }
+	$(BIN)/python -m tests.catalogue $(LANGUAGE)
 
 shots: $(DEV) ## Pictures of every page into shots/ (1280 and 390 px, light and dark)
 	$(BIN)/python -m tests.browser.shots $(ARGS)

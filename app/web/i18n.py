@@ -1,7 +1,7 @@
 """Translation of the pages: gettext with Babel's catalogues in `app/locale`.
 
-A string is its own English text, so a missing catalogue means English. `make translation LANGUAGE=de` writes the
-catalogue of a language from the sources. It is compiled where it is read, so none can be out of date.
+A string is its own English text, so a missing catalogue means English. `make translation LANGUAGE=bg` brings
+the catalogue of a language up to date with the sources. It is compiled where it is read, so none can be out of date.
 """
 
 from contextvars import ContextVar

@@ -139,6 +139,6 @@ def test_without_scripts_there_is_no_button(site: Site, page: Page) -> None:
     context = page.context.browser.new_context(java_script_enabled=False, base_url=site.url)
     plain = context.new_page()
     plain.goto("/studies")
-    expect(plain.locator("footer button")).to_be_hidden()
+    expect(plain.locator("footer [data-keys]")).to_be_hidden()
     expect(plain.locator("#keys")).to_be_hidden()
     context.close()

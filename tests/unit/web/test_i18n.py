@@ -2,11 +2,8 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from babel.messages.frontend import CommandLineInterface
-from babel.messages.pofile import read_po
 from babel.support import Translations
 from fastapi.testclient import TestClient
 
@@ -19,13 +16,13 @@ from app.domain.tasks import METRICS, TASKS
 from app.settings import ROOT
 from app.web import i18n
 from app.web.templating import ENVIRONMENT
+from tests.catalogue import extracted
 from tests.filled_language import register_language
 from tests.unit.web.conftest import database_of
 
 FIELD_ERRORS = {"FieldError", "FilterError", "wrong", "field"}
 """Called with a path, a message and a remedy."""
 ERRORS = {"NotFound", "Conflict", "Invalid", "Unreadable", "WorkFailed", "ChildError", "NoAnswer"}
-ROOMS = ("app", "templates", "worker")
 
 
 class Esperanto(Translations):
@@ -42,19 +39,9 @@ def esperanto(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(i18n, "translations", lambda _code: Esperanto())
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_babel_extracts_the_messages_of_pages_domain_services_and_workers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_babel_extracts_the_messages_of_pages_domain_services_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    catalogue = tmp_path / "messages.pot"
-    options = "-F pyproject.toml -k Message -k marked -k marked_plural:1,2"
-    assert (
-        f"{options} --project Vezna -o $(LOCALES)/messages.pot {' '.join(ROOMS)}\n" in (ROOT / "Makefile").read_text()
-    )
-    CommandLineInterface().run(["pybabel", "extract", *options.split(), "-o", str(catalogue), *ROOMS])
-    with catalogue.open("rb") as stream:
-        found = {message.id for message in read_po(stream)}
+    found = {message.id for message in extracted()}
     facts = [spec for spec in METHODS.values()]
     assert {
         "No studies yet",
