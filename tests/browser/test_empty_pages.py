@@ -27,7 +27,14 @@ EMPTY = {
     "/studies?after=1": Empty("There are no older studies", {"Newest studies": "/studies"}),
     "/runs": Empty("No runs yet", {"Plan a study": "/studies/new", "Import results": "/imports"}),
     "/data": Empty("No data yet", {}, ("Upload", "Fetch")),
-    "/models": Empty("No models yet", {}, ("Register all-MiniLM-L6-v2", "Register SmolLM2-135M-Instruct", "Register")),
+    "/models": Empty(
+        "No models yet",
+        {"Registry": "/registry"},
+        ("Register all-MiniLM-L6-v2", "Register SmolLM2-135M-Instruct", "Register"),
+    ),
+    "/registry": Empty(
+        "No registered models yet", {"Models": "/models", "Webhooks": "/webhooks", "Succeeded runs": "/runs?status=succeeded"}
+    ),
     "/workers": Empty("No worker has reported in the last day", {"New study": "/studies/new"}),
     "/imports": Empty("No imported results yet", {"Runs": "/runs"}, ("Import",)),
     "/compare": Empty(
