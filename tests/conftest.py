@@ -145,11 +145,21 @@ def migrated_template(postgres: str) -> str:
 _databases = count()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+DATABASES = ["sqlite", "postgresql"]
+
+
+@pytest.fixture(params=DATABASES)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty, migrated database: the test runs on SQLite and on PostgreSQL."""
+    with empty_database(request, tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def empty_database(request: pytest.FixtureRequest, folder: Path) -> Iterator[Database]:
+    """An empty, migrated database of the kind that is the fixture's parameter; SQLite's file is in the folder."""
     if request.param == "sqlite":
-        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_file'), tmp_path / 'vezna.sqlite')}"
+        url = f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_file'), folder / 'vezna.sqlite')}"
     else:
         template = request.getfixturevalue("migrated_template")
         url = new_postgres_database(request.getfixturevalue("postgres"), template)

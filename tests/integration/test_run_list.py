@@ -7,21 +7,39 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, String, cast, event, func, insert, text, update
+from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.runs.filters import VISIBLE, Condition, parse
 from app.store.queries import run_groups, runs
 from app.store.queries.run_columns import SHOWN
 from app.store.queries.run_list import NEWEST, Order, RunValues, count, page
+from app.store.files import Files
 from app.store.session import Database
 from app.store.tables import RunRow, RunTagRow, now
+from tests.conftest import DATABASES, empty_database, register_tiny
 
 RUNS = 3000
 
 
+@pytest.fixture(scope="module", params=DATABASES)
+def many(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """Runs enough for a planner to prefer an index; every third has no number, and numbers repeat. Tests share them."""
+    folder = tmp_path_factory.mktemp("many")
+    with empty_database(request, folder) as database:
+        register_tiny(database, Files(str(folder / "files")))
+        _add_runs(database)
+        yield database
+
+
 @pytest.fixture
-def many(registered: Database) -> Database:
-    """Runs enough for a planner to prefer an index; every third has no number, and numbers repeat."""
+def changing(many: Database) -> Iterator[Session]:
+    """A session whose changes are undone after the test."""
+    with Session(many.engine) as session:
+        yield session
+
+
+def _add_runs(database: Database) -> None:
     usual = {
         "arm": "full",
         "seed": 0,
@@ -33,7 +51,7 @@ def many(registered: Database) -> Database:
         "spec_json": {},
         "queued_at": now(),
     }
-    with registered.transaction() as session:
+    with database.transaction() as session:
         numbers = [None if n % 3 == 0 else n * 7919 % 1000 for n in range(1, RUNS + 1)]
         session.execute(
             insert(RunRow),
@@ -48,9 +66,8 @@ def many(registered: Database) -> Database:
                 for place, n in enumerate(numbers)
             ],
         )
-    with registered.engine.connect() as connection:
+    with database.engine.connect() as connection:
         connection.execute(text("ANALYZE"))
-    return registered
 
 
 @contextmanager
@@ -136,21 +153,17 @@ def test_runs_without_the_number_come_last_and_equal_ones_once(many: Database, o
     assert last == sorted(last, reverse=True)
 
 
-def test_groups_reach_every_run_once_page_by_page(many: Database) -> None:
-    with many.transaction() as session:
-        session.execute(update(RunRow).values(group_key=func.substr(cast(RunRow.id * 7919, String), 1, 3)))
+def test_groups_reach_every_run_once_page_by_page(changing: Session) -> None:
+    changing.execute(update(RunRow).values(group_key=func.substr(cast(RunRow.id * 7919, String), 1, 3)))
     for order in (Order("score", True), Order("lower", False), Order("n", True)):
-        with many.reading() as session:
-            seen: list[int] = []
-            after, parts = None, 0
-            while after is not None or not parts:
-                part = run_groups.page(
-                    session, parse("succeeded"), order=order, after=after, limit=50, fields=("score",)
-                )
-                seen += [run for group in part.rows for run in group.runs]
-                after, parts = part.next_after, parts + 1
-            assert len(seen) == len(set(seen)) == count(session, parse("succeeded"))
-            assert parts > 3
+        seen: list[int] = []
+        after, parts = None, 0
+        while after is not None or not parts:
+            part = run_groups.page(changing, parse("succeeded"), order=order, after=after, limit=50, fields=("score",))
+            seen += [run for group in part.rows for run in group.runs]
+            after, parts = part.next_after, parts + 1
+        assert len(seen) == len(set(seen)) == count(changing, parse("succeeded"))
+        assert parts > 3
 
 
 FILTERS = {
@@ -194,14 +207,13 @@ LETTERS = {
 
 
 @pytest.mark.parametrize("text", LETTERS)
-def test_a_text_is_found_in_any_case_in_every_script(many: Database, text: str) -> None:
-    with many.transaction() as session:
-        for number, arm in {7: "Очень длинное имя", 8: "не ОЧЕНЬ ß", 10: "LoRA Zéro [?] ^]*"}.items():
-            session.execute(update(RunRow).where(RunRow.id == number).values(arm=arm))
-        session.execute(update(RunRow).where(RunRow.id == 9).values(note="ÄNDRUNG, Änderung"))
-        session.add(RunTagRow(run_id=8, tag="книга"))
-    with many.reading() as session:
-        assert sorted(run.id for run in page(session, parse(text)).rows) == LETTERS[text]
+def test_a_text_is_found_in_any_case_in_every_script(changing: Session, text: str) -> None:
+    for number, arm in {7: "Очень длинное имя", 8: "не ОЧЕНЬ ß", 10: "LoRA Zéro [?] ^]*"}.items():
+        changing.execute(update(RunRow).where(RunRow.id == number).values(arm=arm))
+    changing.execute(update(RunRow).where(RunRow.id == 9).values(note="ÄNDRUNG, Änderung"))
+    changing.add(RunTagRow(run_id=8, tag="книга"))
+    changing.flush()
+    assert sorted(run.id for run in page(changing, parse(text)).rows) == LETTERS[text]
 
 
 NOTES = {
@@ -219,12 +231,11 @@ NOTES = {
 
 
 @pytest.mark.parametrize("text", NOTES)
-def test_notes_are_searched_in_their_index(many: Database, text: str) -> None:
-    with many.transaction() as session:
-        for number, note in {7: "Mended twice", 8: "nearly 100% the same", 9: "ÄNDRUNG"}.items():
-            session.execute(update(RunRow).where(RunRow.id == number).values(note=note))
-    with many.reading() as session, plans(many) as found:
-        assert sorted(run.id for run in page(session, parse(text)).rows) == NOTES[text]
+def test_notes_are_searched_in_their_index(many: Database, changing: Session, text: str) -> None:
+    for number, note in {7: "Mended twice", 8: "nearly 100% the same", 9: "ÄNDRUNG"}.items():
+        changing.execute(update(RunRow).where(RunRow.id == number).values(note=note))
+    with plans(many) as found:
+        assert sorted(run.id for run in page(changing, parse(text)).rows) == NOTES[text]
     if many.engine.dialect.name == "sqlite":
         assert "ix_runs_noted" in found[0]
 
