@@ -33,7 +33,8 @@ EMPTY = {
         ("Register all-MiniLM-L6-v2", "Register SmolLM2-135M-Instruct", "Register"),
     ),
     "/registry": Empty(
-        "No registered models yet", {"Models": "/models", "Webhooks": "/webhooks", "Succeeded runs": "/runs?status=succeeded"}
+        "No registered models yet",
+        {"Models": "/models", "Webhooks": "/webhooks", "Succeeded runs": "/runs?status=succeeded"},
     ),
     "/workers": Empty("No worker has reported in the last day", {"New study": "/studies/new"}),
     "/imports": Empty("No imported results yet", {"Runs": "/runs"}, ("Import",)),

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.runs.filters import VISIBLE, Condition, parse
+from app.store.files import Files
 from app.store.queries import run_groups, runs
 from app.store.queries.run_columns import SHOWN
 from app.store.queries.run_list import NEWEST, Order, RunValues, count, page
-from app.store.files import Files
 from app.store.session import Database
 from app.store.tables import RunRow, RunTagRow, now
 from tests.conftest import DATABASES, empty_database, register_tiny
