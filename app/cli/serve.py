@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import typer
 import uvicorn
@@ -18,15 +18,14 @@ from app.cli.client import Client
 from app.cli.shared import console
 from app.cli.studies import show_comparison
 from app.cli.terminal import progress
-from app.domain.errors import Conflict, Invalid, Unavailable
-from app.domain.models.base_model import ModelRegistration
+from app.domain.errors import Invalid, Unavailable
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.embedded import Stack, check, stack
 from app.home import locked, private_files
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
-from app.services import models as model_service
+from app.services import samples
 from app.services import studies as study_service
 from app.services.accounts import first_start
 from app.settings import Settings, load
@@ -34,9 +33,7 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.queries import base_models, runs, studies
 from app.store.session import Database
-from app.store.tables import BaseModelRow
 
-T = TypeVar("T")
 SampleTask = Annotated[
     Literal["sequence-classification", "causal-lm"], typer.Option("--task", help="What the sample model learns.")
 ]
@@ -219,25 +216,19 @@ def sample_study(settings: Settings, still_alive: Callable[[], None], part: samp
     part = part or sample.of_task("sequence-classification")
     database, files, bell = Database(settings.database), Files(settings.files), Doorbell(settings)
     with database.transaction() as session:
-        data = partial(dataset_service.register, session, files)
-        rows = partial(data, title=part.title, form=part.format, labels=part.labels, rows=part.rows)
-        dataset = _beside(part.dataset, rows)
-
-        def packaged(name: str) -> BaseModelRow:
-            registration = ModelRegistration(name=name, source="sample", location=part.location)
-            return model_service.register(session, bell, registration, settings.model_roots)
-
-        model = _beside(part.model, packaged).name
+        packaged, dataset = samples.register(session, bell, files, settings.model_roots, part)
+        model = packaged.name
         spec = part.study(dataset_service.shortest_reference(session, dataset), model)
         known = studies.by_name(session, spec.name)
         if known and known.dataset_id == dataset.id and _is_of(session, known.spec, part, model):
             spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
             if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
                 return known.id
+        data = partial(dataset_service.register, session, files)
         pairs = partial(data, title=sample.SUMMARIES_TITLE, form="prompt-completion", rows=sample.summaries())
-        _beside(sample.SUMMARIES, pairs)
+        samples.beside(sample.SUMMARIES, pairs)
         texts = partial(data, title=sample.GENERAL_TEXT_TITLE, form="text", rows=sample.general_text())
-        _beside(sample.GENERAL_TEXT, texts)
+        samples.beside(sample.GENERAL_TEXT, texts)
     with console.status("Inspecting the base model"):
         _wait_for_model(database, model, still_alive)
     with database.transaction() as session:
@@ -248,17 +239,6 @@ def _is_of(session: Session, spec: StudySpec, part: sample.Sample, model: str) -
     """Whether a stored study is that of the sample today, with the default rates for its base model."""
     row = base_models.by_name(session, model)
     return row is not None and spec == study_service.with_default_rates(part.study(spec.dataset, model), row)
-
-
-def _beside(name: str, register: Callable[..., T]) -> T:
-    """Register a part of the sample under its name, with `-sample` appended if a user has taken that name.
-
-    The user's entry stays as it is: a reference to the newest version of that name must not resolve to the sample.
-    """
-    try:
-        return register(name=name)
-    except Conflict:
-        return _beside(f"{name}-sample", register)
 
 
 def _wait_for_model(database: Database, name: str, still_alive: Callable[[], None]) -> None:

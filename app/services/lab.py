@@ -1,6 +1,6 @@
 """The Lab: which question a learner gets next, what an answer was worth, and when the question comes again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import word
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.lab.questions import (
@@ -29,7 +30,7 @@ from app.domain.methods import FullSpec, LoraSpec
 from app.domain.validation import field_error
 from app.services import studies as study_service
 from app.store.queries import lab as rows
-from app.store.tables import LabAnswerRow, LabCardRow
+from app.store.tables import LabAnswerRow, LabCardRow, StudyRow
 
 PACKAGE = "lab"
 SEARCHED = 20
@@ -188,26 +189,37 @@ def _trainable(session: Session) -> Facts | None:
     return None
 
 
-def _compared(session: Session, need: Need) -> Facts | None:
-    for study in rows.newest_studies(session, SEARCHED):
-        shown = study_service.comparison(session, study.id)
+@dataclass(frozen=True)
+class OwnStudy:
+    """A study of the learner's with results of full fine-tuning and of LoRA."""
+
+    row: StudyRow
+    comparison: StudyComparison
+    full: StudyArm
+    lora: StudyArm
+
+
+def own_studies(session: Session) -> Iterator[OwnStudy]:
+    """Studies that have both, the newest first."""
+    for row in rows.newest_studies(session, SEARCHED):
+        shown = study_service.comparison(session, row.id)
         arms = {type(arm.spec.method): arm for arm in reversed(shown.arms) if arm.costs}
         full, lora = arms.get(FullSpec), arms.get(LoraSpec)
-        if full is None or lora is None or full.costs is None or lora.costs is None:
-            continue
-        if need is Need.MEMORY_SHARE:
+        if full and lora:
+            yield OwnStudy(row, shown, full, lora)
+
+
+def _compared(session: Session, need: Need) -> Facts | None:
+    for own in own_studies(session):
+        full, lora, name = own.full, own.lora, own.row.name
+        if need is Need.MEMORY_SHARE and full.costs and lora.costs:
             share = 100 * lora.costs.peak_bytes.mean / full.costs.peak_bytes.mean
             peaks = {"lora": lora.costs.peak_bytes.mean, "full": full.costs.peak_bytes.mean}
-            return Facts(share, {"study": study.name, **peaks})
+            return Facts(share, {"study": name, **peaks})
         verdict = lora.verdict
-        if verdict and verdict.difference and full.is_reference:
+        if need is Need.DIFFERENCE and verdict and verdict.difference and full.is_reference:
             low, high = verdict.difference.low, verdict.difference.high
-            points = shown.spec.margin_points
-            values: dict[str, str | float] = {
-                "study": study.name,
-                "low": 100 * low,
-                "high": 100 * high,
-                "margin": points,
-            }
+            points = own.comparison.spec.margin_points
+            values: dict[str, str | float] = {"study": name, "low": 100 * low, "high": 100 * high, "margin": points}
             return Facts(word(low, high, points / 100), values)
     return None

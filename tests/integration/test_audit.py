@@ -48,7 +48,13 @@ RECORDED: dict[Action, list[str]] = {
     Action.ANNOTATE_RUN: [f"{RUNS}/{{run_id}}", "/{owner}/{owner_id:int}/notes"],
     Action.ARCHIVE_RUN: ["/{owner}/{owner_id:int}/archive"],
     Action.DELETE_RUN: ["/{noun}/{row_id:int}/delete"],
-    Action.SUBMIT_STUDY: ["/studies", STUDIES, "/recipes/{recipe_id}/run", "/api/v1/recipes/{recipe_id}/runs"],
+    Action.SUBMIT_STUDY: [
+        "/studies",
+        STUDIES,
+        "/recipes/{recipe_id}/run",
+        "/api/v1/recipes/{recipe_id}/runs",
+        "/lab/studies/{plan}",
+    ],
     Action.ANNOTATE_STUDY: [f"{STUDIES}/{{study_id}}"],
     Action.ADD_SEEDS: [f"{STUDIES}/{{study_id}}/seeds", "/studies/{study_id:int}/seeds"],
     Action.ADD_ARM: [f"{STUDIES}/{{study_id}}/arms", "/studies/{study_id:int}/arms"],
@@ -65,7 +71,7 @@ RECORDED: dict[Action, list[str]] = {
     Action.DELETE_UPLOAD: ["/api/v1/uploads/{upload_id}", f"{DATA}/delete"],
     Action.CREATE_DATASET: ["/api/v1/datasets", DATA],
     Action.DELETE_DATASET: ["/api/v1/datasets/{name}", "/data/{name}/delete"],
-    Action.REGISTER_MODEL: ["/models", "/api/v1/models"],
+    Action.REGISTER_MODEL: ["/models", "/api/v1/models", "/lab/sample"],
     Action.DELETE_MODEL: ["/models/{name:path}/delete", "/api/v1/models/{name:path}"],
     Action.IMPORT_RESULTS: ["/imports", "/api/v1/imports"],
     Action.DELETE_COLLECTION: ["/api/v1/collections/{collection_id}"],
@@ -91,7 +97,7 @@ RECORDED: dict[Action, list[str]] = {
 SILENT = ["/api/v1/estimates", "/studies/plan", "/studies/new", "/account/factor"]
 SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
 SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
-SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating"]
+SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]
 """Routes that only compute, although they are no GET, prepare what another one does, or concern a learner alone."""
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
-from app.store.tables import LabAnswerRow, LabCardRow, RunRow, StudyRow
+from app.store.tables import LabAnswerRow, LabCardRow, LabProgressRow, RunRow, StudyRow
 
 
 def cards(session: Session, learner: str) -> dict[str, LabCardRow]:
@@ -38,6 +38,11 @@ def answered(session: Session, learner: str) -> dict[str, bool | None]:
     last = select(func.max(LabAnswerRow.id)).where(LabAnswerRow.learner == learner).group_by(LabAnswerRow.question)
     rows = session.execute(select(LabAnswerRow.question, LabAnswerRow.right).where(LabAnswerRow.id.in_(last)))
     return {question: right for question, right in rows}
+
+
+def finished(session: Session, learner: str) -> Sequence[str]:
+    """Topics that a learner has finished."""
+    return session.scalars(select(LabProgressRow.topic).where(LabProgressRow.learner == learner)).all()
 
 
 def newest_runs(session: Session, limit: int) -> Sequence[RunRow]:

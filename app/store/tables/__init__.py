@@ -14,7 +14,7 @@ from app.store.tables.event import RunEventRow
 from app.store.tables.form_key import FormKeyRow
 from app.store.tables.hub_push import HubPushRow
 from app.store.tables.idempotency import IdempotencyKeyRow
-from app.store.tables.lab import LabAnswerRow, LabCardRow
+from app.store.tables.lab import LabAnswerRow, LabCardRow, LabProgressRow
 from app.store.tables.model_export import ModelExportRow
 from app.store.tables.openid import ExternalIdentityRow, OpenIdLoginRow
 from app.store.tables.recipe_run import RecipeRunRow
@@ -49,6 +49,7 @@ __all__ = [
     "IdempotencyKeyRow",
     "LabAnswerRow",
     "LabCardRow",
+    "LabProgressRow",
     "LoginFailuresRow",
     "LoginSessionRow",
     "ModelExportRow",

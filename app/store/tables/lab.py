@@ -41,3 +41,13 @@ class LabAnswerRow(Base):
     """None for an open question, which the learner judges."""
     rating: Mapped[int | None] = mapped_column(default=None)
     answered_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class LabProgressRow(Base):
+    """A step or a pitfall that a learner has finished: its question was answered on its page."""
+
+    __tablename__ = "lab_progress"
+
+    learner: Mapped[str] = mapped_column(String(40), primary_key=True)
+    topic: Mapped[str] = mapped_column(String(20), primary_key=True)
+    finished_at: Mapped[datetime] = mapped_column(default=now)

@@ -62,6 +62,8 @@ AUTOMATIC = "Vezna-Automatic"
 ADMIN = ("/users", "/audit", "/api/v1/audit", "/webhooks")
 PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
 LAB = ("/lab",)
+LAB_RUNS = ("/lab/sample", "/lab/studies")
+"""What learners start there; the rest concerns a learner alone."""
 CHECK_SECONDS = 15.0
 """How often an open event stream is authenticated again."""
 
@@ -77,7 +79,8 @@ def needed(method: str, path: str) -> Need:
         return "account"
     if _is_at(path, ADMIN):
         return policy.Scope.ADMIN
-    read = method in SAFE_METHODS or PREDICT.fullmatch(path) or _is_at(path, LAB)
+    learns = _is_at(path, LAB) and not _is_at(path, LAB_RUNS)
+    read = method in SAFE_METHODS or PREDICT.fullmatch(path) or learns
     return policy.Scope.READ if read else policy.Scope.RUN
 
 

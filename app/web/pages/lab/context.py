@@ -1,43 +1,17 @@
-"""The contexts of the Lab's pages."""
+"""The context of a question."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError
-from app.domain.lab.questions import ChoiceQuestion, Facts, OpenQuestion, OrderQuestion, Question, Topic
+from app.domain.lab.questions import ChoiceQuestion, Facts, OpenQuestion, OrderQuestion, Question
 from app.domain.lab.review import Rating, intervals
 from app.services import lab
-from app.services.lab import Queue
 from app.store.queries import lab as rows
 from app.store.tables import LabAnswerRow, now
-
-
-@dataclass(frozen=True)
-class TopicLine:
-    """A topic and what the learner has answered of it."""
-
-    topic: Topic
-    questions: tuple[Question, ...]
-    answered: int
-    right: int
-    """Of the last answers to its questions."""
-
-    @property
-    def first(self) -> Question:
-        """Where practice begins."""
-        return self.questions[0]
-
-
-@dataclass(frozen=True)
-class LabPage:
-    """The start of the Lab."""
-
-    queue: Queue
-    topics: tuple[TopicLine, ...]
-    at: datetime
 
 
 @dataclass(frozen=True)
@@ -68,17 +42,6 @@ class QuestionPage:
     def is_open(self) -> bool:
         """The learner judges the answer."""
         return isinstance(self.question, OpenQuestion)
-
-
-def lab_page(session: Session, learner: str) -> LabPage:
-    """The start of the Lab for a learner."""
-    at, answered = now(), rows.answered(session, learner)
-    lines = []
-    for topic in Topic:
-        questions = tuple(known for known in lab.library().values() if known.topic is topic)
-        met = [answered[known.id] for known in questions if known.id in answered]
-        lines.append(TopicLine(topic, questions, len(met), sum(right is True for right in met)))
-    return LabPage(lab.queue(session, learner, at), tuple(lines), at)
 
 
 def question_page(session: Session, learner: str, question_id: str, answer_id: int | None = None) -> QuestionPage:

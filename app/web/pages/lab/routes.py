@@ -1,10 +1,8 @@
 """The Lab: what is due, questions, ratings, and files for Anki and for calendars."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from app.domain.errors import FieldError, Invalid
@@ -12,17 +10,18 @@ from app.domain.lab.review import Rating
 from app.domain.messages import _
 from app.services import lab
 from app.store.tables import now
-from app.web.forms.sent import MAX_TEXT, SentForm
+from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Db, Reading, RowId, User
 from app.web.i18n import language
-from app.web.numbers import NotANumber, parse_number
-from app.web.pages.lab import files
-from app.web.pages.lab.context import lab_page, question_page
+from app.web.numbers import NotANumber
+from app.web.pages.lab import files, step_routes
+from app.web.pages.lab.context import question_page
+from app.web.pages.lab.home import lab_page
+from app.web.pages.lab.sent import Answered, chosen_places, read_answer
 from app.web.templating import Render
 
 router = APIRouter(prefix="/lab", include_in_schema=False)
-Answered = Annotated[RowId | None, Query()]
-"""The answer whose result is shown."""
+router.include_router(step_routes.router)
 
 
 @router.get("")
@@ -47,25 +46,15 @@ def question(session: Reading, user: User, render: Render, question_id: str, ans
 @router.post("/questions/{question_id}")
 def answer(db: Db, session: Reading, user: User, render: Render, question_id: str, form: SentForm) -> Response:
     """Store and judge an answer, and show the result; or the question with the reason why it was refused."""
-    given, typed = _given(form), form.get("answer", "").strip()[:MAX_TEXT]
     try:
-        number = parse_number(typed) if typed and lab.question(question_id).kind == "number" else None
-        stored = db.write(lambda s: lab.give(s, user.owner, question_id, given or [typed], number).id)
+        given, number = read_answer(question_id, form)
+        stored = db.write(lambda s: lab.give(s, user.owner, question_id, given, number).id)
     except (Invalid, NotANumber) as error:
         fields = error.fields if isinstance(error, Invalid) else [FieldError("answer", error.message)]
         page = question_page(session, user.owner, question_id)
-        page = replace(page, errors=fields, given=given, number=typed)
+        page = replace(page, errors=fields, given=chosen_places(form), number=form.get("answer", ""))
         return render.page("lab/question.html", page, status=422)
     return RedirectResponse(f"/lab/questions/{question_id}?answer={stored}", status_code=303)
-
-
-def _given(form: Mapping[str, str]) -> list[str]:
-    """Places of the choices that were ticked, or the ranks of the items by their place."""
-    if "choice" in form:
-        return [form["choice"]]
-    ticked = [name.removeprefix("choice-") for name in form if name.startswith("choice-")]
-    ranks = {name.removeprefix("rank-"): value for name, value in form.items() if name.startswith("rank-")}
-    return ticked or [ranks[place] for place in sorted(ranks, key=lambda place: (len(place), place))]
 
 
 @router.post("/answers/{answer_id}/rating")

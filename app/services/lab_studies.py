@@ -1,0 +1,48 @@
+"""Small studies that the Lab starts with one button, on the packaged sample."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Conflict, NotFound
+from app.domain.messages import _
+from app.domain.methods import AnyMethod, FullSpec, LoraSpec
+from app.domain.runs.training import TrainingBudget
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
+from app.services import datasets as dataset_service
+from app.services import samples
+
+FULL_OR_LORA = "full-or-lora"
+BUDGET = TrainingBudget(num_train_epochs=1, per_device_train_batch_size=16, max_length=64)
+"""One epoch of 1,300 headlines: about ten seconds a run on two cores."""
+PLANS: Mapping[str, tuple[str, Callable[[], Sequence[AnyMethod]], int]] = {
+    FULL_OR_LORA: ("Lab: full fine-tuning and LoRA", lambda: (FullSpec(), LoraSpec(r=8, lora_alpha=16)), 2),
+}
+"""By name: the study's name, its methods, and its number of seeds."""
+
+
+def spec(session: Session, plan: str) -> StudySpec:
+    """A study of the Lab. Raises NotFound for an unknown plan, and Conflict while the sample is not ready."""
+    if plan not in PLANS:
+        raise NotFound(_("There is no study %(name)s in the Lab.", name=plan))
+    name, methods, seeds = PLANS[plan]
+    return of_methods(session, name, methods(), seeds)
+
+
+def of_methods(session: Session, name: str, methods: Sequence[AnyMethod], seeds: int) -> StudySpec:
+    """A study of methods on the sample; the first is the reference. Raises Conflict while the sample is not ready."""
+    sample = samples.registered(session)
+    if sample.model is None or sample.dataset is None or not sample.ready:
+        raise Conflict(_("The sample is not ready yet. Prepare it on the page of the step."))
+    arms = [ArmSpec(method=method) for method in methods]
+    return StudySpec(
+        name=name,
+        base_model=sample.model.name,
+        dataset=dataset_service.shortest_reference(session, sample.dataset),
+        arms=arms,
+        seeds=list(range(seeds)),
+        training=BUDGET,
+        reference=arms[0].title,
+        margin_points=2.0,
+    )

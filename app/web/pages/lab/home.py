@@ -1,0 +1,76 @@
+"""The context of the Lab's start: the learning path, the pitfalls, and what is due."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from app.domain.lab.questions import Question, Topic
+from app.services import lab, lessons
+from app.services.lab import Queue
+from app.store.queries import lab as rows
+from app.store.tables import now
+from app.web.pages.lab.steps import PathItem, path_of
+
+
+@dataclass(frozen=True)
+class TopicLine:
+    """A topic and what the learner has answered of it."""
+
+    topic: Topic
+    questions: tuple[Question, ...]
+    answered: int
+    right: int
+    """Of the last answers to its questions."""
+
+    @property
+    def first(self) -> Question:
+        """Where practice begins."""
+        return self.questions[0]
+
+
+@dataclass(frozen=True)
+class LabPage:
+    """The start of the Lab."""
+
+    queue: Queue
+    topics: tuple[TopicLine, ...]
+    path: tuple[PathItem, ...]
+    at: datetime
+
+    @property
+    def steps(self) -> list[tuple[PathItem, TopicLine]]:
+        """The path, each step with its questions."""
+        lines = {line.topic: line for line in self.topics}
+        return [(item, lines[item.topic]) for item in self.path]
+
+    @property
+    def current(self) -> PathItem | None:
+        """Where the learner goes on; None once every step is finished."""
+        return next((item for item in self.path if item.lesson and not item.done), None)
+
+    @property
+    def finished(self) -> int:
+        """Number of finished steps."""
+        return sum(item.done for item in self.path)
+
+    @property
+    def minutes(self) -> int:
+        """What is left of the path."""
+        return sum(item.lesson.minutes for item in self.path if item.lesson and not item.done)
+
+    @property
+    def pitfalls(self) -> list[TopicLine]:
+        """Topics of the five pitfalls."""
+        return [line for line in self.topics if line.topic in lessons.PITFALLS]
+
+
+def lab_page(session: Session, learner: str) -> LabPage:
+    """The start of the Lab for a learner."""
+    at, answered = now(), rows.answered(session, learner)
+    lines = []
+    for topic in Topic:
+        questions = tuple(known for known in lab.library().values() if known.topic is topic)
+        met = [answered[known.id] for known in questions if known.id in answered]
+        lines.append(TopicLine(topic, questions, len(met), sum(right is True for right in met)))
+    return LabPage(lab.queue(session, learner, at), tuple(lines), path_of(session, learner), at)

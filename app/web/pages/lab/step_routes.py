@@ -1,0 +1,83 @@
+"""The steps of the Lab: a page for each, its question, and what it starts."""
+
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
+
+from app import sample
+from app.domain.errors import FieldError, Invalid
+from app.services import lab_studies, lessons, samples, submission
+from app.services import studies as study_service
+from app.services.compatibility import Compatible
+from app.web.forms.once import OnceByForm
+from app.web.forms.sent import SentForm
+from app.web.http.dependencies import Bell, Config, Db, Reading, Store, User
+from app.web.numbers import NotANumber
+from app.web.pages.lab.sent import Answered, chosen_places, read_answer
+from app.web.pages.lab.steps import step_page
+from app.web.templating import Render
+
+router = APIRouter(include_in_schema=False)
+"""Included in that of `/lab`."""
+
+
+@router.get("/steps/{step}")
+def show(
+    session: Reading,
+    settings: Config,
+    user: User,
+    render: Render,
+    request: Request,
+    step: str,
+    answer: Answered = None,
+) -> HTMLResponse:
+    """A step of the learning path."""
+    page = step_page(session, settings, user.owner, step, request.query_params, answer)
+    return render.page(f"lab/steps/{page.topic}.html", page)
+
+
+@router.post("/steps/{step}")
+def answer(
+    db: Db,
+    session: Reading,
+    settings: Config,
+    user: User,
+    render: Render,
+    request: Request,
+    step: str,
+    form: SentForm,
+) -> Response:
+    """Judge the answer to the step's question, and finish the step; or show why the answer was refused."""
+    topic, lesson = lessons.lesson(step, lessons.STEPS)
+    try:
+        given, number = read_answer(lesson.question, form)
+        stored = db.write(lambda s: lessons.answer(s, user.owner, topic, lesson.question, given, number).id)
+    except (Invalid, NotANumber) as error:
+        fields = error.fields if isinstance(error, Invalid) else [FieldError("answer", error.message)]
+        page = step_page(session, settings, user.owner, step, request.query_params)
+        asked = replace(page.asked, errors=fields, given=chosen_places(form), number=form.get("answer", ""))
+        return render.page(f"lab/steps/{topic}.html", replace(page, asked=asked), status=422)
+    return RedirectResponse(f"/lab/steps/{topic}?answer={stored}#question", status_code=303)
+
+
+@router.post("/sample")
+def prepare(db: Db, bell: Bell, settings: Config, files: Store, form: SentForm) -> RedirectResponse:
+    """Register the packaged sample, which a worker then inspects, and go back to the step."""
+    topic, _lesson = lessons.lesson(form.get("step", ""), tuple(lessons.library()))
+    part = sample.of_task("sequence-classification")
+    with db.transaction() as session:
+        samples.register(session, bell, files, settings.model_roots, part)
+    return RedirectResponse(f"{lessons.address(topic)}#run", status_code=303)
+
+
+@router.post("/studies/{plan}")
+def start(db: Db, bell: Bell, settings: Config, session: Reading, once: OnceByForm, plan: str) -> RedirectResponse:
+    """Start a small study on the sample, and lead to it."""
+    spec = lab_studies.spec(session, plan)
+
+    def accept(writing: Session, compatible: Compatible) -> str:
+        return once.keep(writing, f"/studies/{study_service.submit(writing, bell, spec, compatible).id}")
+
+    return RedirectResponse(submission.submit(db, bell, settings, spec, accept, insist=True), status_code=303)

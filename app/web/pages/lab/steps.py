@@ -1,0 +1,114 @@
+"""The contexts of the Lab's steps: the frame that all have, and what each shows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+from starlette.datastructures import QueryParams
+
+from app.domain.lab.lessons import Lesson
+from app.domain.lab.questions import Topic
+from app.domain.messages import Message
+from app.services import lessons, samples
+from app.services.samples import Registered
+from app.settings import Settings
+from app.web.i18n import language
+from app.web.pages.lab.context import QuestionPage, question_page
+from app.web.pages.lab.full_or_peft import FullOrPeft
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What the content of a step is made from."""
+
+    session: Session
+    settings: Settings
+    query: QueryParams
+
+
+BODIES: Mapping[Topic, Callable[[Visit], Any]] = {
+    Topic.STEP_5: lambda visit: FullOrPeft.of(visit.session, visit.settings, visit.query),
+}
+"""By step. A step has a page if it is here and its texts are in `lab/steps/`."""
+
+
+@dataclass(frozen=True)
+class PathItem:
+    """A step in the line above each step."""
+
+    number: int
+    topic: Topic
+    href: str
+    done: bool
+    current: bool
+    lesson: Lesson | None
+    """None while the step has no page."""
+
+
+@dataclass(frozen=True)
+class StepPage:
+    """A step: three sentences, its content, and the question before continuing."""
+
+    topic: Topic
+    lesson: Lesson
+    path: tuple[PathItem, ...]
+    asked: QuestionPage
+    sample: Registered
+    body: Any
+
+    @property
+    def number(self) -> int:
+        """In the course."""
+        return lessons.STEPS.index(self.topic) + 1
+
+    @property
+    def done(self) -> bool:
+        """The learner has answered the question."""
+        return next(item.done for item in self.path if item.current)
+
+    @property
+    def previous(self) -> PathItem | None:
+        """The step before this one that has a page."""
+        return next((item for item in reversed(self.path[: self.number - 1]) if item.lesson), None)
+
+    @property
+    def next(self) -> PathItem | None:
+        """The step after this one that has a page."""
+        return next((item for item in self.path[self.number :] if item.lesson), None)
+
+    def say(self, name: str, /, **values: Any) -> str:
+        """A sentence of this page in the language of the request."""
+        words = self.lesson.texts[name].spoken(language())
+        return str(Message(words, **values)) if values else words
+
+
+def path_of(session: Session, learner: str, current: Topic | None = None) -> tuple[PathItem, ...]:
+    """The steps in the course's order, with what the learner has finished."""
+    finished, known = lessons.finished(session, learner), lessons.library()
+    return tuple(
+        PathItem(
+            number,
+            topic,
+            lessons.address(topic) if topic in known else f"/lab#{topic}",
+            topic in finished,
+            topic is current,
+            known.get(topic),
+        )
+        for number, topic in enumerate(lessons.STEPS, 1)
+    )
+
+
+def step_page(
+    session: Session, settings: Settings, learner: str, step: str, query: QueryParams, answer_id: int | None = None
+) -> StepPage:
+    """A step, with the result of the answer to its question. Raises NotFound."""
+    topic, lesson = lessons.lesson(step, lessons.STEPS)
+    return StepPage(
+        topic=topic,
+        lesson=lesson,
+        path=path_of(session, learner, topic),
+        asked=question_page(session, learner, lesson.question, answer_id),
+        sample=samples.registered(session),
+        body=BODIES[topic](Visit(session, settings, query)),
+    )

@@ -1,0 +1,132 @@
+"""The Lab's steps: their pages, a learner's progress, and what they start."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app import sample
+from app.domain.accounts.policy import Role
+from app.domain.lab.questions import Topic
+from app.services import lab, lessons, samples
+from app.settings import Settings
+from app.store import migrate
+from app.store.queries import lab as rows
+from app.store.queries import runs
+from app.store.session import Database
+from app.web.i18n import LANGUAGES
+from tests.accounts import Installation
+from tests.conftest import TINY_FACTS
+
+STEP = "/lab/steps/step-5"
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
+    """The filled database, which requires a login."""
+    home = tmp_path_factory.mktemp("lab-steps")
+    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    made = Installation(Settings(home=home, login="required"))
+    yield made
+    made.database.dispose()
+
+
+@pytest.fixture(scope="module")
+def viewer(installation: Installation) -> TestClient:
+    return installation.browser(Role.VIEWER)
+
+
+def places(question: str, *, right: bool) -> dict[str, str]:
+    """The form of an answer to a question with several right choices."""
+    asked = lab.question(question)
+    chosen = asked.right() if right else {0}  # type: ignore[union-attr]
+    return {f"choice-{place}": str(place) for place in chosen}
+
+
+@pytest.mark.parametrize("topic", list(lessons.library()))
+@pytest.mark.parametrize("language", list(LANGUAGES))
+def test_every_page_is_there_in_both_languages(viewer: TestClient, topic: Topic, language: str) -> None:
+    answer = viewer.get(lessons.address(topic), headers={"accept-language": language})
+    lesson = lessons.library()[topic]
+    assert answer.status_code == 200
+    for text in (lesson.title, lesson.lead):
+        assert text.spoken(language) in answer.text.replace("&#39;", "'")
+
+
+def test_the_answered_question_finishes_a_step_for_this_learner(installation: Installation, viewer: TestClient) -> None:
+    assert "0 of 5 steps" in viewer.get("/lab").text
+    question = lessons.library()[Topic.STEP_5].question
+    refused = viewer.post(STEP, data={})
+    assert (refused.status_code, "Nothing is chosen" in refused.text) == (422, True)
+    assert "0 of 5 steps" in viewer.get("/lab").text
+    for right, verdict in ((False, "Not right"), (True, "That is right")):
+        sent = viewer.post(STEP, data=places(question, right=right))
+        assert (sent.status_code, sent.headers["location"].startswith(f"{STEP}?answer=")) == (303, True)
+        assert verdict in viewer.get(sent.headers["location"]).text
+    assert "1 of 5 steps" in viewer.get("/lab").text
+    assert "0 of 5 steps" in installation.browser(Role.MEMBER).get("/lab").text
+    with installation.database.reading() as reading:
+        learner = f"user {installation.ids[Role.VIEWER]}"
+        assert rows.finished(reading, learner) == ["step-5"]
+        assert rows.cards(reading, learner)[question].reviews == 2
+
+
+def test_the_calculator_counts_exactly(viewer: TestClient) -> None:
+    def shown(*fields: tuple[str, str]) -> str:
+        page = viewer.get(f"{STEP}?{urlencode(fields)}").text
+        return page[page.index('id="calculator"') : page.index('id="study"')]
+
+    assert ">884,736<" in shown() and "72 × 8 × (768 + 768)" in shown()
+    chosen = [("ticked", "1"), ("model", "known:T5-base"), ("method", "lora"), ("r", "16")]
+    assert ">884,736<" in shown(*chosen, ("target", "q"))
+    assert ">1,769,472<" in shown(*chosen, ("target", "q"), ("target", "v"))
+    assert "Choose at least one" in shown(*chosen)
+    assert "r: " in shown(*chosen[:-1], ("r", "none"), ("target", "q"))
+    assert ">222,903,552<" in shown(*chosen[:2], ("method", "full"))
+    assert 'value="known:T5-base" selected' in shown(("model", "no such model"), ("method", "no such method"))
+
+
+def test_a_registered_model_is_counted_with_its_head(viewer: TestClient) -> None:
+    page = viewer.get(f"{STEP}?model=all-MiniLM-L6-v2&method=head-only").text
+    assert ">770<" in page  # 384 × 2 and two biases
+
+
+def test_the_newest_study_is_explained_or_the_one_that_is_chosen(viewer: TestClient) -> None:
+    page = viewer.get(STEP).text
+    listed = dict(re.findall(r'<option value="(\d+)"(?: selected)?>([^<]+)</option>', page[page.index("own-study") :]))
+    assert len(listed) > 1 and page.count('<figure class="figure">') == 4
+    oldest = min(listed, key=int)
+    assert f'href="/studies/{oldest}"' in viewer.get(f"{STEP}?study={oldest}").text
+
+
+def test_a_member_starts_a_small_study_on_the_sample_and_a_viewer_does_not(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, login="required", database_url=f"sqlite:///{tmp_path / 'vezna.sqlite'}")
+    migrate.upgrade(Database(settings.database))
+    installed = Installation(settings)
+    member, viewer = installed.browser(Role.MEMBER), installed.browser(Role.VIEWER)
+    start = "/lab/studies/full-or-lora"
+    assert viewer.post("/lab/sample", data={"step": "step-5"}).status_code == 403
+    assert viewer.post(start).status_code == 403
+    assert "Your role may read only" in viewer.get(STEP).text
+    assert "Prepare the sample" in member.get(STEP).text
+    assert member.post(start).status_code == 409
+    for _twice in range(2):
+        prepared = member.post("/lab/sample", data={"step": "step-5"})
+        assert (prepared.status_code, prepared.headers["location"]) == (303, f"{STEP}#run")
+    assert 'hx-trigger="every 2s"' in member.get(STEP).text
+    with installed.database.transaction() as session:
+        found = samples.registered(session)
+        assert found.model and found.dataset and found.dataset.name == sample.of_task("sequence-classification").dataset
+        found.model.status, found.model.facts_json = "ready", TINY_FACTS.model_dump(mode="json")
+    assert "Start the study, 4 runs" in member.get(STEP).text
+    assert member.post("/lab/studies/unknown").status_code == 404
+    begun = member.post(start)
+    assert begun.status_code == 303
+    study = int(begun.headers["location"].rpartition("/")[2])
+    with installed.database.reading() as reading:
+        queued = runs.of_study(reading, study)
+        assert [run.spec.method.facts.kind for run in queued] == ["full", "lora"] * 2
+    installed.database.dispose()

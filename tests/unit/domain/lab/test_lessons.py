@@ -1,0 +1,61 @@
+"""Steps and pitfalls of the Lab: their files, and well-known architectures."""
+
+import re
+
+import pytest
+
+from app.domain.errors import Invalid, NotFound
+from app.domain.methods import SPECS, LoraSpec
+from app.domain.models.adaptations import adaptations
+from app.services import lessons
+from app.settings import ROOT
+
+TEXT = "{en: a, bg: b}"
+LESSON = f"title: {TEXT}\nlead: {TEXT}\nabout: {TEXT}\nminutes: 9\nquestion: margin\n"
+
+
+def test_every_sentence_of_a_lesson_is_on_its_page_and_the_other_way_round() -> None:
+    assert lessons.library()
+    for topic, lesson in lessons.library().items():
+        folder = "steps" if topic in lessons.STEPS else "pitfalls"
+        template = (ROOT / "templates" / "lab" / folder / f"{topic}.html").read_text(encoding="utf-8")
+        called = [match for match in re.findall(r'say\(([^()]*?"[^()]*?)[,)]', template)]
+        named = {name for name in lesson.texts if any(f'"{name}"' in call for call in called)}
+        parts = {match for call in called for match in re.findall(r'~ "([^"]+)"', call)}
+        named |= {name for name in lesson.texts if any(name.endswith(part) for part in parts)}
+        assert set(lesson.texts) == named, topic
+        literal = {match[1] for call in called if "~" not in call and (match := re.fullmatch(r'"([^"]+)"', call))}
+        assert literal <= set(lesson.texts), topic
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (LESSON.replace("minutes: 9", "minutes: 0"), "minutes"),
+        (LESSON.replace("lead: {en: a, bg: b}\n", ""), "lead"),
+        (LESSON + "texts: {move: {en: only English}}\n", "bg"),
+        ("title: [", "is not YAML"),
+    ],
+)
+def test_an_invalid_lesson_is_refused_with_its_field(text: str, why: str) -> None:
+    with pytest.raises(Invalid, match=why):
+        lessons.read("step-5.yaml", text)
+
+
+def test_the_question_of_a_lesson_exists() -> None:
+    with pytest.raises(NotFound, match="nothing-known"):
+        lessons.read("step-5.yaml", LESSON.replace("question: margin", "question: nothing-known"))
+
+
+def test_the_courses_examples_are_counted_exactly() -> None:
+    t5 = lessons.architectures()["T5-base"].model
+    assert t5.total == 222_903_552
+    assert LoraSpec(r=8, lora_alpha=32, target_modules=["q", "v"]).trainable(t5) == 884_736
+
+
+@pytest.mark.parametrize("name", list(lessons.architectures()))
+def test_methods_apply_to_every_well_known_architecture(name: str) -> None:
+    model = lessons.architectures()[name].model
+    able = {adapted.facts.kind: adapted.trainable for adapted in adaptations(model) if adapted.incompatibility is None}
+    assert {"full", "lora", "ia3", "bitfit" if model.has_bias else "prompt"} <= set(able) <= set(SPECS)
+    assert able["full"] == model.total
