@@ -1,6 +1,7 @@
 """Numbers as people read them. Bytes, seconds and fractions come in; MiB, minutes and percent go out.
 
-A number stays on one line with its unit, a minus is U+2212, and an unknown number is an en dash.
+A number stays on one line with its unit, a minus is U+2212, and an unknown number is an en dash. Signs and dates are
+those of the language of the page: `22,715,141` and `0.5` are `22 715 141` and `0,5` in Bulgarian.
 """
 
 from collections.abc import Sequence
@@ -8,18 +9,23 @@ from datetime import UTC, datetime
 from math import floor, isfinite, log10
 
 from babel.dates import format_datetime
-from babel.numbers import format_decimal
+from babel.numbers import format_decimal, get_decimal_symbol
 
 from app.web.i18n import gettext as _
 from app.web.i18n import language
 
 NOTHING = "–"
 NBSP = "\N{NO-BREAK SPACE}"
+NNBSP = "\N{NARROW NO-BREAK SPACE}"
 NBHYPHEN = "\N{NON-BREAKING HYPHEN}"
 MINUS = "\N{MINUS SIGN}"
 KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
+GROUPED_FROM = {"bg": 10_000}
+"""The least number whose thousands are grouped, where that is not 1,000 (CLDR's minimumGroupingDigits)."""
+DAYS = {"en": ("d MMM", "d MMM y"), "bg": ("dd.MM.y", "dd.MM.y")}
+"""A day of this year, and one of another."""
 
 
 def decimal(value: float | None, digits: int = 1, *, signed: bool = False) -> str:
@@ -28,7 +34,9 @@ def decimal(value: float | None, digits: int = 1, *, signed: bool = False) -> st
         return NOTHING
     rounded = round(value, digits) + 0.0  # −0.0 becomes 0.0
     pattern = "#,##0" + ("." + "0" * digits if digits else "")
-    text = format_decimal(abs(rounded), pattern, locale=language())
+    size, spoken = abs(rounded), language()
+    grouped = size >= GROUPED_FROM.get(spoken, 1000)
+    text = format_decimal(size, pattern, locale=spoken, group_separator=grouped).replace(NBSP, NNBSP)
     return (MINUS if rounded < 0 else "+" if signed and rounded > 0 else "") + text
 
 
@@ -163,10 +171,24 @@ def rate(value: float | None) -> str:
     """A learning rate: `2e-5`, `1.5e-4`, `0.01`."""
     if value is None:
         return NOTHING
+    return _signed_as_read(typed(value))
+
+
+def typed(value: float) -> str:
+    """A rate as it is typed into a form, in every language: `1.5e-4`, `0.01`."""
     if value == 0 or 0.01 <= value < 10000:
         return f"{value:.6g}"
     mantissa, _e, exponent = f"{value:.6e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def general(value: float, digits: int = 6) -> str:
+    """A number with the digits that it has, up to so many, and without groups: `0.5`, `12`, `1e-05`."""
+    return _signed_as_read(f"{value:.{digits}g}")
+
+
+def _signed_as_read(number: str) -> str:
+    return number.replace(".", get_decimal_symbol(language())) if "." in number else number
 
 
 def factor(value: float) -> str:
@@ -185,13 +207,17 @@ def when(moment: datetime | None) -> str:
     if moment is None:
         return NOTHING
     local = moment.astimezone()
-    same_year = local.year == datetime.now(UTC).astimezone().year
-    return format_datetime(local, "d MMM HH:mm" if same_year else "d MMM y HH:mm", locale=language())
+    other_year = local.year != datetime.now(UTC).astimezone().year
+    return format_datetime(local, f"{_days()[other_year]} HH:mm", locale=language())
 
 
 def dated(moment: datetime) -> str:
     """A point in time that is read anywhere and at any time later: `12 Nov 2026, 14:04 UTC`."""
-    return format_datetime(moment.astimezone(UTC), "d MMM y, HH:mm 'UTC'", locale=language())
+    return format_datetime(moment.astimezone(UTC), f"{_days()[1]}, HH:mm 'UTC'", locale=language())
+
+
+def _days() -> tuple[str, str]:
+    return DAYS.get(language(), DAYS["en"])
 
 
 def clock(moment: datetime) -> str:
@@ -242,6 +268,8 @@ FILTERS = (
     age,
     seconds_since,
     rate,
+    typed,
+    general,
     factor,
     when,
     dated,

@@ -5,8 +5,10 @@
   const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 
+  const two = (number) => String(number).padStart(2, "0");
   const part = (parts, type) => parts.find((p) => p.type === type)?.value ?? "";
   const when = (date) => {
+    if (language === "bg") return `${two(date.getDate())}.${two(date.getMonth() + 1)}.${date.getFullYear()} ${two(date.getHours())}:${two(date.getMinutes())}`;
     const p = day.formatToParts(date);
     const years = date.getFullYear() === year ? "" : ` ${date.getFullYear()}`;
     return `${part(p, "day")} ${part(p, "month")}${years} ${part(p, "hour")}:${part(p, "minute")}`;

@@ -25,7 +25,7 @@ from app.web.figures.drawing.theme import (
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.upkeep import Keeping, money
 from app.web.figures.view import PriceParams
-from app.web.format import GIB, KIB, MIB, NOTHING, capitalized, count, duration, energy, file_size
+from app.web.format import GIB, KIB, MIB, NOTHING, capitalized, count, duration, energy, file_size, general
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.verdict import arm_name
@@ -200,7 +200,7 @@ def _note(keeping: Keeping) -> str:
             parts.append(text % {"price": money(prices.kwh, currency)})
         if prices.gib_month:
             text = _("Price of a GiB-month: %(price)s, kept for %(months)s months.")
-            parts.append(text % {"price": money(prices.gib_month, currency), "months": f"{prices.months:g}"})
+            parts.append(text % {"price": money(prices.gib_month, currency), "months": general(prices.months)})
     return " ".join(parts)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from app.domain.comparison.study import StudyComparison
 from app.domain.runs.smoothing import Floats, still_falling
 from app.domain.tasks import TASKS
-from app.web.format import capitalized, join_names, memory, rate, share
+from app.web.format import capitalized, general, join_names, memory, rate, share
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 
@@ -70,10 +70,10 @@ def _gradient(study: StudyComparison, means: Means) -> str:
         return ""
     shares = {arm: float((mean[np.isfinite(mean)] > limit).mean()) for arm, mean in means.items()}
     if not any(shares.values()):
-        return _("The gradient norm stays below the maximum of %(limit)s in every arm", limit=f"{limit:g}")
+        return _("The gradient norm stays below the maximum of %(limit)s in every arm", limit=general(limit))
     most = max(shares, key=lambda arm: shares[arm])
     text = _("%(arm)s is clipped most: its gradient norm exceeds %(limit)s in %(share)s of the steps")
-    return capitalized(text % {"arm": most, "limit": f"{limit:g}", "share": share(shares[most], 1.0)})
+    return capitalized(text % {"arm": most, "limit": general(limit), "share": share(shares[most], 1.0)})
 
 
 def _rate(_study: StudyComparison, means: Means) -> str:

@@ -27,7 +27,7 @@ from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.references import lines_note, references_near
 from app.web.figures.step_rows import step_table
 from app.web.figures.view import ViewParams
-from app.web.format import capitalized, count, join_names
+from app.web.format import capitalized, count, general, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.failures import failure_label
@@ -229,7 +229,7 @@ def _note(reports: Reports, lines: Sequence[Line]) -> str:
 def smoothing_note(factor: float) -> str:
     """What a smoothed line is; empty without smoothing."""
     text = _("Smoothed by a moving average over about %(steps)s steps (factor %(factor)s); pale: as measured.")
-    return text % {"steps": count(round(1 / (1 - factor))), "factor": f"{factor:.3g}"} if factor else ""
+    return text % {"steps": count(round(1 / (1 - factor))), "factor": general(factor, 3)} if factor else ""
 
 
 def _validated(reports: Reports, lines: Sequence[Line]) -> str:

@@ -13,7 +13,7 @@ from app.web.figures.drawing.references import Reference, down, head_height, nea
 from app.web.figures.drawing.theme import BAND, INK, WIDE_FROM, MarkStyle, frame, markers, own_colour, values
 from app.web.figures.figure import Column, Figure, Table
 from app.web.figures.references import difference_references, lines_note
-from app.web.format import count, join_names, percent, points
+from app.web.format import count, general, join_names, percent, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.metrics import title
@@ -65,7 +65,7 @@ def verdict(study: StudyComparison) -> Figure:
             "%(margin)s points",
             metric=metric,
             reference=reference,
-            margin=f"{study.spec.margin_points:g}",
+            margin=general(study.spec.margin_points),
         ),
         note=_note(study, data.lines, [line for line in lines if line not in drawn]),
         data=data,
@@ -125,7 +125,7 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
         *names,
         width=width,
         height=height,
-        up=_("Band: %(reference)s ± %(margin)s, the margin", reference=data.reference, margin=f"{data.margin:g}"),
+        up=_("Band: %(reference)s ± %(margin)s, the margin", reference=data.reference, margin=general(data.margin)),
     )
     both_sides: alt.LayerChart = drawing.resolve_axis(y="independent")
     return both_sides

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from app.domain.errors import FieldError
 from app.domain.methods.targets import NAMED_TARGETS
 from app.domain.studies.search_space import DimensionSpec
-from app.web.format import rate
+from app.web.format import rate, typed
 from app.web.i18n import gettext as _
 from app.web.numbers import NotANumber, plain_number
 from app.web.text.fields import FieldText, field_text, option
@@ -55,7 +55,10 @@ class Field:
         """The numbers that it takes, where that helps: `[0, 1)`, `[1, 16]`; empty otherwise."""
         if self.low is None or self.high is None or self.high > (100 if self.whole else 1):
             return ""
-        return f"{'(' if self.open_low else '['}{rate(self.low)}, {rate(self.high)}{')' if self.open_high else ']'}"
+        apart = ", " if "," not in rate(0.5) else "; "
+        return (
+            f"{'(' if self.open_low else '['}{rate(self.low)}{apart}{rate(self.high)}{')' if self.open_high else ']'}"
+        )
 
     def read(self, text: str) -> Any:
         """The value to validate: numbers with a decimal point, lists split, everything else as it was typed."""
@@ -86,7 +89,7 @@ class Field:
         if isinstance(value, bool):
             return YES if value else NO
         if isinstance(value, float):
-            return rate(value)
+            return typed(value)
         if self.kind == "modules" and value not in NAMED_TARGETS and not PATTERN.search(str(value)):
             return f"({value})"  # else it would be read as a list of one name
         return str(value)

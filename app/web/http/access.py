@@ -162,7 +162,7 @@ class Access:
             await database_away(request, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["identity"] = identity
-        language.of_user(identity)
+        language.of_user(identity, scope["path"])
         audit.act_as(actor_of(identity, visitor_of(request)))
         if self.required and _is_stream(scope["path"]):
             await _CheckedStream(self, request).run(receive, send)

@@ -17,6 +17,8 @@ from app.web.i18n import DEFAULT, LANGUAGES, language, speak
 COOKIE = "vezna-language"
 UNVARIED = ("/static/", "/livez", "/readyz", "/metrics")
 """Beginnings of paths whose answers are alike in every language."""
+TABLES = (".csv", ".parquet")
+"""Ends of paths whose answers are for programs, so always in English."""
 WORDS = ("text/html", "application/problem+json", "image/svg+xml", "image/png")
 """Types of answers that are written in a language; JSON, tables and downloads have names and numbers alone."""
 
@@ -32,7 +34,7 @@ class Language:
         if scope["type"] != "http" or scope["path"].startswith(UNVARIED):
             await self.app(scope, receive, send)
             return
-        speak(_requested(Headers(scope=scope)))
+        speak(DEFAULT if scope["path"].endswith(TABLES) else _requested(Headers(scope=scope)))
 
         async def labelled(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -46,9 +48,9 @@ class Language:
         await self.app(scope, receive, labelled)
 
 
-def of_user(identity: Identity | None) -> None:
-    """Answer in the language that the user has chosen, if there is one."""
-    if identity is not None and identity.language in LANGUAGES:
+def of_user(identity: Identity | None, path: str) -> None:
+    """Answer a request for a path in the language that the user has chosen, if there is one."""
+    if identity is not None and identity.language in LANGUAGES and not path.endswith(TABLES):
         speak(identity.language)
 
 

@@ -7,7 +7,7 @@ from app.domain.methods.base import LinearMethod
 from app.domain.models.base_model import ModelFacts
 from app.domain.studies.arms import ArmSpec
 from app.domain.tasks import TASKS, Task
-from app.web.format import NBSP, count, rate, share
+from app.web.format import NBSP, count, general, rate, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
@@ -101,7 +101,7 @@ def own_training(arm: ArmSpec) -> list[str]:
     texts = {
         "train_fraction": lambda value: _("%(share)s of the training rows", share=share(value, 1)),
         "num_train_epochs": lambda value: ngettext(
-            "%(epochs)s epoch", "%(epochs)s epochs", 1 if value == 1 else 2, epochs=f"{value:g}"
+            "%(epochs)s epoch", "%(epochs)s epochs", 1 if value == 1 else 2, epochs=general(value)
         ),
         "max_steps": lambda value: ngettext("%(num)s step", "%(num)s steps", value),
         "per_device_train_batch_size": lambda value: _("batch size %(rows)s", rows=count(value)),
@@ -110,7 +110,7 @@ def own_training(arm: ArmSpec) -> list[str]:
         ),
         "devices": lambda value: ngettext("%(num)s device", "%(num)s devices", value),
         "warmup_steps": lambda value: _("warmup %(steps)s", steps=rate(value)),
-        "weight_decay": lambda value: _("weight decay %(decay)s", decay=f"{value:g}"),
+        "weight_decay": lambda value: _("weight decay %(decay)s", decay=general(value)),
     }
     return [texts[name](value) for name, value in arm.overrides.items()]
 

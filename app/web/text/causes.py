@@ -7,7 +7,7 @@ from app.domain.comparison.learning import Progress
 from app.domain.comparison.loss_trend import LossTrend
 from app.domain.comparison.study import StudyComparison
 from app.domain.studies.remedies import MORE
-from app.web.format import count, decimal, percent
+from app.web.format import count, decimal, general, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 
@@ -133,7 +133,7 @@ def remedy_label(cause: Cause, study: StudyComparison) -> str:
         case CauseKind.STEPS if training.max_steps:
             return _("Train for %(steps)s steps", steps=count(MORE * training.max_steps))
         case CauseKind.STEPS:
-            return _("Train for %(epochs)s epochs", epochs=f"{MORE * training.num_train_epochs:g}")
+            return _("Train for %(epochs)s epochs", epochs=general(MORE * training.num_train_epochs))
         case CauseKind.LEARNING_RATE:
             return _("Search learning rates")
         case CauseKind.MAX_LENGTH:

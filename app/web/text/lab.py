@@ -61,7 +61,7 @@ def interval(time: timedelta) -> str:
 
 def day(moment: datetime) -> str:
     """A date of the near future, in this machine's zone: `7 Dec`."""
-    return format_date(moment.astimezone().date(), "d MMM", locale=language())
+    return format_date(moment.astimezone().date(), "d MMM" if language() == "en" else "d MMMM", locale=language())
 
 
 def right_number(number: float) -> str:

@@ -2,7 +2,7 @@
 
 from app.domain.studies.plan import Power, StudyPlan
 from app.domain.studies.power import MetricPrior
-from app.web.format import count, decimal, percent
+from app.web.format import count, decimal, general, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.metrics import title
@@ -23,7 +23,7 @@ def power_warning(plan: StudyPlan) -> str:
         items=count(power.items),
         seeds=ngettext("%(num)s seed", "%(num)s seeds", power.seeds),
         smallest=decimal(100 * power.detectable_difference),
-        margin=f"{100 * power.margin:g}",
+        margin=general(100 * power.margin),
     )
     return f"{detects} {_('~50 %% power: %(options)s would decide.', options=_(' or ').join(_options(power)))}"
 

@@ -11,7 +11,7 @@ from app.domain.studies.search_space import Configuration, DimensionSpec, Parame
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.trials import Trial
 from app.domain.studies.tuning import BudgetUnit, GridTuning, HalvingTuning, RandomTuning, TpeTuning
-from app.web.format import NOTHING, capitalized, count, decimal, duration, join_names, rate
+from app.web.format import NOTHING, capitalized, count, decimal, duration, join_names, rate, typed
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
@@ -170,15 +170,26 @@ def value_text(name: Parameter, value: float | None) -> str:
 def dimension_text(dimension: DimensionSpec) -> str:
     """A dimension as it is typed into a form: `0.001, 0.002`, `1e-4 to 0.01`, `1 to 10 log`."""
     if dimension.values is not None:
-        return ", ".join(map(rate, dimension.values))
+        return ", ".join(map(typed, dimension.values))
     low, high = bounds(dimension)
     scale = {None: "", True: " log", False: " linear"}[dimension.log]
-    return f"{rate(low)} to {rate(high)}{scale}"
+    return f"{typed(low)} to {typed(high)}{scale}"
 
 
 def space_text(space: SearchSpace) -> str:
     """`learning rate 1e-4 to 0.01; rank 4, 8, 16`."""
-    return "; ".join(f"{parameter_label(name)} {dimension_text(d)}" for name, d in space.dimensions.items())
+    return "; ".join(f"{parameter_label(name)} {_dimension(d)}" for name, d in space.dimensions.items())
+
+
+def _dimension(dimension: DimensionSpec) -> str:
+    if dimension.values is not None:
+        return (", " if "," not in rate(0.5) else "; ").join(map(rate, dimension.values))
+    low, high = map(rate, bounds(dimension))
+    if dimension.log is None:
+        return _("%(low)s to %(high)s", low=low, high=high)
+    if dimension.log:
+        return _("%(low)s to %(high)s log", low=low, high=high)
+    return _("%(low)s to %(high)s linear", low=low, high=high)
 
 
 def configuration_text(configuration: Configuration) -> str:

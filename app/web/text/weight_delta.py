@@ -13,7 +13,7 @@ from app.domain.models.weight_delta import (
     WeightDeltas,
     WeightDeltaSummary,
 )
-from app.web.format import capitalized, count, hundred, join_names, percent, significant
+from app.web.format import capitalized, count, general, hundred, join_names, percent, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.verdict import arm_name
@@ -155,7 +155,7 @@ def explained() -> str:
         "Intruders: of the first %(top)s left singular vectors after training, those that resemble none before it "
         "(every cosine below %(epsilon)s).",
         top=TOP,
-        epsilon=f"{EPSILON:g}",
+        epsilon=general(EPSILON),
     )
 
 

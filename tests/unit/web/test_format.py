@@ -1,11 +1,14 @@
 """Numbers as people read them."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
 from app.web import format
 from app.web.format import GIB, MIB
+from app.web.i18n import DEFAULT, speak
+from app.web.numbers import plain_number
 
 SPACE = "\N{NO-BREAK SPACE}"
 
@@ -90,3 +93,33 @@ def test_a_unit_never_parts_from_its_number() -> None:
 def test_a_time_of_another_year_says_its_year() -> None:
     assert " 2001 " in format.when(datetime(2001, 2, 3, 12, tzinfo=UTC))
     assert format.iso(datetime(2001, 2, 3, 12, tzinfo=UTC)) == "2001-02-03T12:00:00+00:00"
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (lambda: format.decimal(-8.64), "−8,6"),
+        (lambda: format.count(9_999), "9999"),
+        (lambda: format.count(22_715_141), "22\N{NARROW NO-BREAK SPACE}715\N{NARROW NO-BREAK SPACE}141"),
+        (lambda: format.percent(0.9012), "90,1 %"),
+        (lambda: format.rate(1.5e-4), "1,5e-4"),
+        (lambda: format.typed(1.5e-4), "1.5e-4"),
+        (lambda: format.general(0.5), "0,5"),
+        (lambda: format.general(12), "12"),
+        (lambda: format.duration(134), f"2{SPACE}мин 14{SPACE}с"),
+        (lambda: format.join_names(["full", "LoRA", "head only"]), "full, LoRA и head only"),
+        (lambda: format.dated(datetime(2026, 11, 30, 14, 4, tzinfo=UTC)), "30.11.2026, 14:04 UTC"),
+        (lambda: format.when(datetime(2020, 11, 30, 14, 4).astimezone()), "30.11.2020 14:04"),
+    ],
+)
+def test_numbers_and_dates_have_the_signs_of_the_language(write: Callable[[], str], expected: str) -> None:
+    speak("bg")
+    try:
+        assert write() == expected.replace(" %", f"{SPACE}%")
+    finally:
+        speak(DEFAULT)
+
+
+@pytest.mark.parametrize("text", ["22 715 141", "0,5", "1,5e-4", "−8,6"])
+def test_numbers_as_bulgarian_pages_write_them_can_be_typed(text: str) -> None:
+    assert plain_number(text) == text.replace(" ", "").replace(",", ".").replace("−", "-")

@@ -19,10 +19,12 @@ from typing import Any, Literal
 
 import numpy as np
 import vl_convert
+from babel.numbers import get_decimal_symbol, get_group_symbol
 
 from app.settings import ROOT
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import CONFIG, FONT
+from app.web.i18n import language
 
 Theme = Literal["light", "dark"]
 CSS = ROOT / "static" / "css"
@@ -95,7 +97,7 @@ def _pieces(value: object) -> Iterator[bytes]:
 
 def svg(chart: alt.LayerChart, label: str, name: str) -> str:
     """Inline SVG named `label`: colours by CSS, size left to the page, ids unique by `name`."""
-    text = vl_convert.vegalite_to_svg(_specification(chart))
+    text = _svg(chart)
     text = _in_tags(r"\bclip(\d+)", rf"{name}-clip\1", text[text.index("<svg") :])
     text = _in_tags(r' (aria-\w+|role)="[^"]*"', "", text)
     text = _in_tags(f' font-family="{re.escape(FONT)}"', "", text)  # the page's own font, by CSS
@@ -105,7 +107,7 @@ def svg(chart: alt.LayerChart, label: str, name: str) -> str:
 
 def svg_file(chart: alt.LayerChart, theme: Theme) -> str:
     """An SVG that stands alone: the colours of one theme, on that theme's surface."""
-    text = vl_convert.vegalite_to_svg(_specification(chart, background="var(--surface)"))
+    text = _svg(chart, background="var(--surface)")
     return resolve(text, theme)
 
 
@@ -131,6 +133,22 @@ def tokens(css: Path = CSS) -> dict[str, dict[Theme, str]]:
     text = "\n".join(file.read_text() for file in sorted(css.glob("*.css")))
     pairs = re.findall(r"--([\w-]+):\s*light-dark\(\s*(#\w+)\s*,\s*(#\w+)\s*\)", text)
     return {name: {"light": light, "dark": dark} for name, light, dark in pairs}
+
+
+def _svg(chart: alt.LayerChart, **config: Any) -> str:
+    """With the signs of numbers of the page's language."""
+    return str(vl_convert.vegalite_to_svg(_specification(chart, **config), format_locale=_signs(language())))
+
+
+@cache
+def _signs(code: str) -> dict[str, object]:
+    """A language's signs of numbers, as d3-format takes them."""
+    return {
+        "decimal": get_decimal_symbol(code),
+        "thousands": get_group_symbol(code).replace("\N{NO-BREAK SPACE}", "\N{NARROW NO-BREAK SPACE}"),
+        "grouping": [3],
+        "currency": ["", ""],
+    }
 
 
 def _specification(chart: alt.LayerChart, **config: Any) -> dict[str, Any]:

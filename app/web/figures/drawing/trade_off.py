@@ -30,6 +30,7 @@ from app.web.figures.drawing.theme import (
     own_colour,
     values,
 )
+from app.web.format import decimal
 from app.web.i18n import gettext as _
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 30, 46
@@ -243,7 +244,7 @@ def _base(data: TradeOff, plot: Plot, *, inside: bool) -> list[alt.Chart]:
     """A line at the base model's value, or a note where that is far away."""
     if data.base is None:
         return []
-    value = f"{data.base:.1f}"
+    value = decimal(data.base)
     if not inside:
         below = data.base < plot.y.low
         text = _("↓ base model %(value)s, below this scale") if below else _("↑ base model %(value)s, above this scale")

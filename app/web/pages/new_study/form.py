@@ -16,7 +16,7 @@ from app.domain.studies.arms import OVERRIDABLE, ArmSpec, arm_names, without_def
 from app.domain.studies.spec import MOST_ARMS, StudySpec
 from app.domain.studies.tuning import AnyTuning, GridTuning, HalvingTuning, RandomTuning, TpeTuning, TuningSpec
 from app.domain.tasks import TASKS, Task
-from app.web.format import rate
+from app.web.format import typed
 from app.web.forms.errors import validated
 from app.web.forms.fields import Field, fields_of, readable
 from app.web.forms.sent import MAX_TEXT
@@ -91,7 +91,7 @@ class StudyForm:
         counted = spec.seeds == list(range(len(spec.seeds)))
         listed = ", ".join(map(str, spec.seeds)) + ("," if len(spec.seeds) == 1 else "")
         values = {name: str(getattr(spec, name) or "") for name in OWN_FIELDS} | {
-            "margin_points": rate(spec.margin_points),
+            "margin_points": typed(spec.margin_points),
             "seeds": str(len(spec.seeds)) if counted else listed,
             "reference": str(titles.index(spec.reference)) if spec.reference else "",
         }

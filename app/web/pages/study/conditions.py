@@ -11,7 +11,7 @@ from app.domain.runs.training import TrainingBudget
 from app.domain.studies.search_space import Parameter
 from app.domain.tasks import TASKS
 from app.store.tables import BaseModelRow, DatasetRow
-from app.web.format import NOTHING, count, rate, share
+from app.web.format import NOTHING, count, general, rate, share
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition_label, condition_value, trains
@@ -151,7 +151,7 @@ def _length(study: StudyComparison) -> str:
     steps, epochs = common
     if steps:
         return ngettext("%(num)s step", "%(num)s steps", steps)
-    return ngettext("%(epochs)s epoch", "%(epochs)s epochs", 1 if epochs == 1 else 2, epochs=f"{epochs:g}")
+    return ngettext("%(epochs)s epoch", "%(epochs)s epochs", 1 if epochs == 1 else 2, epochs=general(epochs))
 
 
 def _common(study: StudyComparison, value: Callable[[TrainingBudget], T], *searched: Parameter) -> T | None:
@@ -194,19 +194,19 @@ def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: Datase
     schedule = _(
         "%(kind)s, warmup %(warmup)s, max gradient norm %(norm)s",
         kind=training.lr_scheduler_type,
-        warmup=_("by arm") if warmup is None else f"{warmup:g}",
-        norm=f"{training.max_grad_norm:g}",
+        warmup=_("by arm") if warmup is None else general(warmup),
+        norm=general(training.max_grad_norm),
     )
-    general = [(_("Forgetting on"), spec.general_text)] if spec.general_text else []
+    others = [(_("Forgetting on"), spec.general_text)] if spec.general_text else []
     if spec.train_together != "none":
-        general.append((_("Train together"), together_text(spec.train_together)))
+        others.append((_("Train together"), together_text(spec.train_together)))
     if fraction is not None and fraction < 1:
         data = _("%(data)s; %(share)s of the training rows", data=data, share=share(fraction, 1))
     return [
         (_("Base model"), base),
         (_("Task"), _("%(task)s, by %(metric)s", task=_(TASKS[spec.task].title), metric=title(study.metric))),
         (_("Data"), data),
-        *general,
+        *others,
         (_("Budget"), budget),
         (_("Schedule"), schedule),
     ]

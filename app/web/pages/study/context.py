@@ -25,7 +25,7 @@ from app.web.figures.figure import Drawn, drawn
 from app.web.figures.study import FIGURES, StudyData, study_figure
 from app.web.figures.time import train_estimates
 from app.web.figures.view import ViewParams
-from app.web.format import capitalized
+from app.web.format import capitalized, general
 from app.web.i18n import gettext as _
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
@@ -152,7 +152,7 @@ class StudyPage:
     def smoothing_factors(self) -> list[Choice]:
         """The usual ones, and the one in use."""
         factors = sorted({*SMOOTHING_FACTORS, self.view.smooth})
-        return [(f"{factor:g}", f"{factor:g}" if factor else _("none")) for factor in factors]
+        return [(f"{factor:g}", general(factor) if factor else _("none")) for factor in factors]
 
     @property
     def train_estimates(self) -> list[tuple[StudyArm, float, EstimateBand]]:
