@@ -24,7 +24,7 @@ MIB = 1024**2
 GIB = 1024**3
 GROUPED_FROM = {"bg": 10_000}
 """The least number whose thousands are grouped, where that is not 1,000 (CLDR's minimumGroupingDigits)."""
-DAYS = {"en": ("d MMM", "d MMM y"), "bg": ("dd.MM.y", "dd.MM.y")}
+DAYS = {"en": ("d MMM", "d MMM y"), "bg": ("dd.MM,", "dd.MM.y,")}
 """A day of this year, and one of another."""
 
 
@@ -213,7 +213,7 @@ def when(moment: datetime | None) -> str:
 
 def dated(moment: datetime) -> str:
     """A point in time that is read anywhere and at any time later: `12 Nov 2026, 14:04 UTC`."""
-    return format_datetime(moment.astimezone(UTC), f"{_days()[1]}, HH:mm 'UTC'", locale=language())
+    return format_datetime(moment.astimezone(UTC), f"{_days()[1].rstrip(',')}, HH:mm 'UTC'", locale=language())
 
 
 def _days() -> tuple[str, str]:

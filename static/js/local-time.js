@@ -8,7 +8,10 @@
   const two = (number) => String(number).padStart(2, "0");
   const part = (parts, type) => parts.find((p) => p.type === type)?.value ?? "";
   const when = (date) => {
-    if (language === "bg") return `${two(date.getDate())}.${two(date.getMonth() + 1)}.${date.getFullYear()} ${two(date.getHours())}:${two(date.getMinutes())}`;
+    if (language === "bg") {
+      const years = date.getFullYear() === year ? "" : `.${date.getFullYear()}`;
+      return `${two(date.getDate())}.${two(date.getMonth() + 1)}${years}, ${two(date.getHours())}:${two(date.getMinutes())}`;
+    }
     const p = day.formatToParts(date);
     const years = date.getFullYear() === year ? "" : ` ${date.getFullYear()}`;
     return `${part(p, "day")} ${part(p, "month")}${years} ${part(p, "hour")}:${part(p, "minute")}`;

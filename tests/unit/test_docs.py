@@ -186,7 +186,7 @@ def test_an_example_shows_the_feature_that_it_is_named_after(name: str) -> None:
     assert name == (spec.task if spec.tuning.kind == "none" else "tuned")
 
 
-@pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize("page", [*sorted(DOCS.rglob("*.md")), *sorted(ROOT.glob("README*.md"))], ids=lambda p: p.name)
 def test_no_link_is_broken(page: Path) -> None:
     links = re.findall(r"\]\((?!https?://|mailto:)([^)#\s]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []

@@ -109,7 +109,7 @@ def test_a_time_of_another_year_says_its_year() -> None:
         (lambda: format.duration(134), f"2{SPACE}мин 14{SPACE}с"),
         (lambda: format.join_names(["full", "LoRA", "head only"]), "full, LoRA и head only"),
         (lambda: format.dated(datetime(2026, 11, 30, 14, 4, tzinfo=UTC)), "30.11.2026, 14:04 UTC"),
-        (lambda: format.when(datetime(2020, 11, 30, 14, 4).astimezone()), "30.11.2020 14:04"),
+        (lambda: format.when(datetime(2020, 11, 30, 14, 4).astimezone()), "30.11.2020, 14:04"),
     ],
 )
 def test_numbers_and_dates_have_the_signs_of_the_language(write: Callable[[], str], expected: str) -> None:

@@ -1,6 +1,7 @@
 """Everything that a person reads can be translated: it is found by Babel, and said in the language of the request."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,7 @@ from app.domain.resources.savings import SAVINGS
 from app.domain.tasks import METRICS, TASKS
 from app.settings import ROOT
 from app.web import i18n
-from app.web.templating import ENVIRONMENT
+from app.web.templating import ENVIRONMENT, TEMPLATES
 from tests.catalogue import extracted
 from tests.filled_language import register_language
 from tests.unit.web.conftest import database_of
@@ -87,6 +88,16 @@ def test_a_missing_catalogue_means_english() -> None:
         assert i18n.ngettext("%(num)s run", "%(num)s runs", 1) == "1 run"
     finally:
         i18n.speak(i18n.DEFAULT)
+
+
+def test_no_template_that_is_imported_translates_at_its_top() -> None:
+    """Jinja evaluates such a template once, so that its words would stay in the language of the first request."""
+    sources = {path.relative_to(TEMPLATES).as_posix(): path.read_text() for path in TEMPLATES.rglob("*.html")}
+    imported = {name for text in sources.values() for name in re.findall(r'{%-? (?:from|import) "([^"]+)"', text)}
+    assert len(imported) > 20
+    for name in imported:
+        outside = re.sub(r"{%-? macro .*?endmacro -?%}", "", sources[name], flags=re.DOTALL)
+        assert not re.search(r"\b(_|ngettext|translate)\(", outside), name
 
 
 @pytest.mark.usefixtures("esperanto")

@@ -8,11 +8,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.web.figures.drawing import grammar as alt
-from app.web.figures.drawing.theme import INK, MUTED, NAME, SURFACE, WIDE_FROM, frame, named_axis, number_axis, values
+from app.web.figures.drawing.theme import (
+    INK,
+    MUTED,
+    NAME,
+    SMALL,
+    SURFACE,
+    WIDE_FROM,
+    frame,
+    named_axis,
+    number_axis,
+    values,
+)
 
 BAR, PALE_BAR = 26, 18
 APART, CLOSE, EDGE = 18, 4, 9
 """Between a bar and the next, between a measured bar and the estimated one below it, and around all of them."""
+LEGEND_GAP = 30
+"""Pixels of an entry of the legend beside its name."""
 PALE = 0.55
 """Opacity of what was estimated."""
 CAP = 5
@@ -129,7 +142,7 @@ def _bars(data: Stacks, axis: alt.Axis, width: int) -> alt.Chart:
             start += part.size
     named = sorted(filter(None, entries), key=lambda name: _times(name, data.bars) > 1)
     look: dict[str, Any] = {"symbolType": "square", "symbolStrokeWidth": 0, "symbolOpacity": 1}
-    columns = 4 if width > WIDE_FROM else 2
+    columns = _columns(named, 4 if width > WIDE_FROM else 2, width)
     legend = alt.Legend(orient="top", title=None, columns=columns, values=named, **look) if named else None
     bars: alt.Chart = (
         values(rows)
@@ -148,6 +161,19 @@ def _bars(data: Stacks, axis: alt.Axis, width: int) -> alt.Chart:
         )
     )
     return bars
+
+
+def _columns(names: Sequence[str], most: int, width: int) -> int:
+    """Into how many columns of the legend the names fit; Cyrillic letters are wider than Latin ones."""
+    for columns in range(most, 1, -1):
+        widest = [max(map(_length, names[place::columns]), default=0.0) for place in range(columns)]
+        if sum(widest) + columns * LEGEND_GAP <= width:
+            return columns
+    return 1
+
+
+def _length(name: str) -> float:
+    return min(160.0, sum(0.63 if c >= "\N{CYRILLIC CAPITAL LETTER IE WITH GRAVE}" else 0.5 for c in name) * SMALL)
 
 
 def _times(name: str, bars: Sequence[Bar]) -> int:
