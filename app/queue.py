@@ -16,12 +16,13 @@ READ = "vezna.read"
 PREPARE = "vezna.prepare"
 EXPORT = "vezna.export"
 PUSH = "vezna.push"
+PARITY = "vezna.parity"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 INFER_QUEUE = "infer"
 """No task comes by it: a node that has it, or the control queue, answers requests for inference (`app.exchange`)."""
-QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, EXPORT, PUSH), CONTROL_QUEUE)
+QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, EXPORT, PUSH, PARITY), CONTROL_QUEUE)
 
 log = structlog.get_logger()
 

@@ -24,6 +24,7 @@ from app.queue import (
     EXPORT,
     INFER_QUEUE,
     INSPECT,
+    PARITY,
     PREPARE,
     PUSH,
     READ,
@@ -54,6 +55,7 @@ app.task(tasks.read, name=READ)
 app.task(tasks.prepare, name=PREPARE)
 app.task(tasks.export, name=EXPORT)
 app.task(tasks.push, name=PUSH)
+app.task(tasks.parity, name=PARITY)
 
 HUNG_SECONDS = 60.0
 _main_process = os.getpid()
@@ -166,6 +168,7 @@ def end_children(**_: Any) -> None:
     process_context().estimator.end()
     process_context().ingest.stop()
     process_context().exporter.stop()
+    process_context().parity.stop()
 
 
 def _trains() -> bool:

@@ -15,6 +15,7 @@ from worker import naming
 from worker.estimation.host import Estimator
 from worker.exports.host import ExportQueue
 from worker.ingest.host import IngestQueue
+from worker.parity.host import ParityQueue
 from worker.training.warm_pool import WarmPool
 
 
@@ -30,6 +31,7 @@ class Context:
     estimator: Estimator = field(default_factory=Estimator)
     ingest: IngestQueue = field(default_factory=IngestQueue)
     exporter: ExportQueue = field(default_factory=ExportQueue)
+    parity: ParityQueue = field(default_factory=ParityQueue)
     clock: ClockWatch = field(default_factory=ClockWatch)
 
     @property

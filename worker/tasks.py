@@ -30,6 +30,7 @@ from worker.exports import push as pushes
 from worker.exports import tasks as exports
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
+from worker.parity import tasks as parity_checks
 from worker.samples.host import load_from, located
 from worker.training import workdir
 from worker.training.group import supervise_group
@@ -135,6 +136,12 @@ def push(push_id: int) -> None:
     """Queue a push to the hub for the export thread."""
     context = process_context()
     context.exporter.add(partial(pushes.push, context, push_id))
+
+
+def parity(check_id: int) -> None:
+    """Queue a parity check for the thread that sends them."""
+    context = process_context()
+    context.parity.add(partial(parity_checks.check, context, check_id))
 
 
 def sweep() -> None:

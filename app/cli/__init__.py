@@ -19,6 +19,7 @@ from app.cli import (
     login,
     model_exports,
     models,
+    parity,
     predict,
     receipts,
     recipes,
@@ -50,6 +51,7 @@ cli.command()(files.report)
 cli.command(name="export-model")(model_exports.export_model)
 cli.command()(predict.predict)
 cli.command()(serving.serve)
+cli.command(name="check-serving")(parity.check_serving)
 cli.command()(receipts.verify)
 cli.command()(reproduce.reproduce)
 cli.command(name="import")(files.import_results)

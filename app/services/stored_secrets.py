@@ -3,7 +3,7 @@
 from app.domain.accounts.audit import Action
 from app.services import audit
 from app.services.vault import Vault
-from app.store.queries import second_factors, webhooks
+from app.store.queries import parity_checks, second_factors, webhooks
 from app.store.session import Database
 from app.store.tables import SecondFactorRow, WebhookRow
 
@@ -18,5 +18,9 @@ def rotate(db: Database, vault: Vault) -> int:
             row.secret = vault.rotate(row.secret)
         for hook in hooks:
             hook.url = vault.rotate(hook.url)
-        audit.record(session, Action.ROTATE_KEY, secrets=len(rows))
-    return len(rows)
+        checks = parity_checks.with_key(session)
+        for check in checks:
+            check.api_key = vault.rotate(check.api_key)
+        number = len(rows) + len(checks)
+        audit.record(session, Action.ROTATE_KEY, secrets=number)
+    return number

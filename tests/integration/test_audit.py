@@ -82,6 +82,11 @@ RECORDED: dict[Action, list[str]] = {
         "/api/v1/pushes/{push_id}/cancel",
         "/runs/{run_id:int}/exports/{export_id:int}/hub/{push_id:int}/cancel",
     ],
+    Action.SUBMIT_PARITY_CHECK: [f"{RUNS}/{{run_id}}/parity-checks", "/runs/{run_id:int}/parity"],
+    Action.CANCEL_PARITY_CHECK: [
+        "/api/v1/parity-checks/{check_id}/cancel",
+        "/runs/{run_id:int}/parity/{check_id:int}/cancel",
+    ],
     Action.REGISTER_VERSION: [
         "/api/v1/registry/{name}/versions",
         "/runs/{run_id:int}/exports/{export_id:int}/register",

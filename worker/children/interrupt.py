@@ -2,6 +2,7 @@
 for all of them, and stays so."""
 
 import os
+import select
 
 
 class Interrupt:
@@ -13,6 +14,11 @@ class Interrupt:
     def fileno(self) -> int:
         """For `select`: readable once it is set."""
         return self._read
+
+    @property
+    def is_set(self) -> bool:
+        """The node shuts down."""
+        return bool(select.select([self], [], [], 0)[0])
 
     def set(self) -> None:
         """Have every wait for a child process end with `ChildInterrupted`."""

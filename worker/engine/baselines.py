@@ -33,10 +33,10 @@ from app.domain.data.dataset import LabelledRow, PairRow, Row, Split, items_hash
 from app.domain.messages import _
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
-from worker.engine.evaluation.generation import exact_match, rouge_l
 from worker.engine.few_shot import few_shot_answers
 from worker.engine.small_model import impossible, load_small
 from worker.engine.tasks.sequence_classification import token_ids
+from worker.text_metrics import exact_match, rouge_l
 
 REGULARIZATIONS = (0.1, 1.0, 10.0, 100.0)
 MOST_FEATURES = 200_000

@@ -63,6 +63,8 @@ class Action(StrEnum):
     CANCEL_EXPORT = "export.cancel"
     PUSH_EXPORT = "export.push"
     CANCEL_PUSH = "push.cancel"
+    SUBMIT_PARITY_CHECK = "parity_check.submit"
+    CANCEL_PARITY_CHECK = "parity_check.cancel"
     DELETE_EXPORT = "export.delete"
     DOWNLOAD_EXPORT = "export.download"
     DOWNLOAD_ARTIFACT = "artifact.download"

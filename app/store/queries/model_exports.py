@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.queries.rows import changed, get_row
-from app.store.tables import HubPushRow, ModelExportRow, RunRow
+from app.store.tables import HubPushRow, ModelExportRow, ParityCheckRow, RunRow
 
 LIVE = ("queued", "running")
 """States of an export that has not ended."""
 MOST_MEASURED = 50
 """Earlier exports from which the time of the next one is predicted."""
-Claimed = TypeVar("Claimed", ModelExportRow, HubPushRow)
-"""Rows that a worker claims: an export, or a push of one."""
+Claimed = TypeVar("Claimed", ModelExportRow, HubPushRow, ParityCheckRow)
+"""Rows that a worker claims: an export, a push of one, or a parity check."""
 
 
 def get(session: Session, export_id: int, run_id: int | None = None, *, lock: bool = False) -> ModelExportRow:

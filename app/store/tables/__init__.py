@@ -17,6 +17,7 @@ from app.store.tables.idempotency import IdempotencyKeyRow
 from app.store.tables.lab import LabAnswerRow, LabCardRow, LabProgressRow
 from app.store.tables.model_export import ModelExportRow
 from app.store.tables.openid import ExternalIdentityRow, OpenIdLoginRow
+from app.store.tables.parity_check import ParityCheckRow
 from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.registry import ModelVersionRow, RegisteredModelRow, StageChangeRow
 from app.store.tables.run import RunRow
@@ -56,6 +57,7 @@ __all__ = [
     "ModelVersionRow",
     "OneTimeLinkRow",
     "OpenIdLoginRow",
+    "ParityCheckRow",
     "PendingLoginRow",
     "RecipeRunRow",
     "RecoveryCodeRow",

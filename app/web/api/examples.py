@@ -95,6 +95,18 @@ PUSH: dict[str, Any] = {
         "value": {"repository": "owner/headlines", "private": False, "reason": "200 more items agreed"},
     },
 }
+PARITY: dict[str, Any] = {
+    "serve": {"summary": "A run of vezna serve", "value": {"url": "http://127.0.0.1:8001/v1"}},
+    "other": {
+        "summary": "An adapter of a server that needs a key; 200 test items",
+        "value": {
+            "url": "https://models.example.org/v1",
+            "model": "headlines",
+            "api_key": "sk-EXAMPLE",
+            "items": 200,
+        },
+    },
+}
 VERSION: dict[str, Any] = {
     "candidate": {"summary": "The next version, for tests", "value": {"export": 3}},
     "champion": {

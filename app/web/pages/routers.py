@@ -20,6 +20,7 @@ from app.web.pages.recipes import routes as recipes
 from app.web.pages.registry import routes as registry
 from app.web.pages.run import exports as run_exports
 from app.web.pages.run import hub as run_hub
+from app.web.pages.run import parity as run_parity
 from app.web.pages.run import routes as run
 from app.web.pages.runs import routes as runs
 from app.web.pages.studies import routes as studies
@@ -48,6 +49,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     run.router,
     run_exports.router,
     run_hub.router,
+    run_parity.router,
     registry.router,
     webhooks.router,
     notes.router,

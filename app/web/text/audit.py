@@ -54,6 +54,8 @@ TITLES: dict[Action, str] = {
     Action.CANCEL_EXPORT: marked("Export cancelled"),
     Action.PUSH_EXPORT: marked("Export pushed to the hub"),
     Action.CANCEL_PUSH: marked("Push to the hub cancelled"),
+    Action.SUBMIT_PARITY_CHECK: marked("Parity check submitted"),
+    Action.CANCEL_PARITY_CHECK: marked("Parity check cancelled"),
     Action.DELETE_EXPORT: marked("Export deleted"),
     Action.DOWNLOAD_EXPORT: marked("Export downloaded"),
     Action.DOWNLOAD_ARTIFACT: marked("Artifact downloaded"),

@@ -1,6 +1,7 @@
 """Export formats and the results of the shipping gate in words."""
 
 from app.domain.comparison.export_gate import ExportGate, GateOutcome
+from app.domain.comparison.parity import Parity
 from app.domain.models.exports import ExportFormat
 from app.web.format import NBSP, count, decimal, plus_minus, points
 from app.web.i18n import gettext as _
@@ -40,7 +41,7 @@ def margin_head(margin: float) -> str:
     return _("Margin ± %(points)s", points=decimal(size, 0 if size.is_integer() else 2))
 
 
-def gate_difference(gate: ExportGate) -> str:
+def gate_difference(gate: ExportGate | Parity) -> str:
     """`−0.2 ± 0.4`, in points."""
     return f"{points(gate.delta)}{NBSP}{plus_minus((gate.high - gate.low) / 2)}"
 

@@ -1,4 +1,4 @@
-"""Greedy decoding after a prompt, and text metrics that compare the output with the reference.
+"""Greedy decoding after a prompt.
 
 The most probable token is chosen each time, until an end-of-text token or `max_new_tokens`. Of the model's own
 generation defaults only the start and end tokens are kept; sampling, beams, penalties and lengths are not, so that arms
@@ -8,7 +8,6 @@ On a CPU the rows of a batch that have ended leave it: when a quarter of them ha
 with the keys and values of the others.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
-from rapidfuzz.distance import Indel
 from torch import nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
@@ -212,23 +210,3 @@ class _Ended(_Between):
         goes_on = super().__call__(input_ids, scores, **options)
         self.rows |= torch.isin(input_ids[:, -1], self._stops)
         return goes_on | (self.rows.float().mean() >= _ENDED_SHARE)
-
-
-def exact_match(written: str, reference: str) -> float:
-    """1.0 if the texts are equal apart from leading and trailing white space."""
-    return float(written.strip() == reference.strip())
-
-
-def rouge_l(written: str, reference: str) -> float:
-    """ROUGE-L: F1 of the longest common subsequence of words (Lin 2004, section 3, with β = 1), from 0 to 1.
-
-        2·LCS / (m + n)        m and n: number of words of the two texts
-
-    Words are runs of letters and digits of any script, case-insensitive, without stemming. Two texts without words
-    score 1. Computed by rapidfuzz as the normalized Indel similarity, which is the same number.
-    """
-    return float(Indel.normalized_similarity(_words(written), _words(reference)))
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.casefold())

@@ -18,8 +18,9 @@ from app.domain.runs.job import TrainJob
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import IGNORED, Batch, Texts, most_tokens
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
-from worker.engine.evaluation.generation import exact_match, rouge_l, write
+from worker.engine.evaluation.generation import write
 from worker.engine.tasks.token_loss import token_losses
+from worker.text_metrics import exact_match, rouge_l
 
 _MOST_LOGITS = 2**26
 """Maximum elements of an evaluation's logits: evaluation must not need more memory than training."""

@@ -22,6 +22,7 @@ from app.web.format import percent
 from app.web.i18n import gettext as _
 from app.web.pages.run.exports import RunExports
 from app.web.pages.run.live import RunLive
+from app.web.pages.run.parity import RunParity
 from app.web.text.failures import failure_label
 from app.web.text.metrics import COUNTED, title
 from app.web.text.phases import CLOCK_LABELS
@@ -117,6 +118,8 @@ class RunPage:
     weight_deltas: WeightDeltas | None
     fit: RunFit
     exports: RunExports
+    parity: RunParity | None = None
+    """Servers that are compared with it; None where none can be."""
     reproductions: Sequence[Repeated] = ()
     """Runs that repeat this one."""
 

@@ -31,6 +31,7 @@ from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
 from app.web.pages.run.exports import RunExports
 from app.web.pages.run.imported import ImportedRunPage
 from app.web.pages.run.live import RunLive
+from app.web.pages.run.parity import RunParity
 from app.web.specs import as_curl, as_json, as_yaml
 from app.web.templating import Render
 
@@ -150,6 +151,7 @@ def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[st
         weight_deltas=deltas,
         fit=fit,
         exports=RunExports.of(at.session, run_id),
+        parity=RunParity.of(at.session, run) if result else None,
         reproductions=_repeated(at.session, run),
     )
 

@@ -36,7 +36,7 @@ from worker.engine.attempt import Attempt
 from worker.engine.data.batches import IGNORED, most_tokens
 from worker.engine.data.packing import check_packing, first_fit
 from worker.engine.evaluation.evaluate import Evaluator
-from worker.engine.evaluation.generation import exact_match, rouge_l, write
+from worker.engine.evaluation.generation import write
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import check_task
@@ -44,6 +44,7 @@ from worker.engine.progress import Stopped
 from worker.engine.tasks import causal_lm
 from worker.engine.tasks.completions import Completions
 from worker.engine.tasks.token_loss import logits_at, token_losses
+from worker.text_metrics import exact_match, rouge_l
 
 PAIR = PairRow("p1", "train", "count from one :", " two three")
 CHAT = ChatRow("c1", "train", [

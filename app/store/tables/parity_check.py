@@ -1,0 +1,46 @@
+"""Parity checks: requests to a worker to compare a server with a run, and their results."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.domain.comparison.parity import Parity
+from app.domain.parity_check import MAX_MODEL_LENGTH, MAX_URL_LENGTH
+from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+
+
+class ParityCheckRow(Base):
+    """A server that is compared with a run. Its claim is that of an export (`ModelExportRow`)."""
+
+    __tablename__ = "parity_checks"
+    __table_args__ = IDS_ARE_NEVER_REUSED
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    url: Mapped[str] = mapped_column(String(MAX_URL_LENGTH))
+    """Base URL of the server."""
+    model: Mapped[str] = mapped_column(String(MAX_MODEL_LENGTH))
+    """The model's name there."""
+    api_key: Mapped[str] = mapped_column(default="")
+    """Encrypted; empty without a key, and once the check has ended."""
+    sample: Mapped[int | None] = mapped_column(default=None)
+    """Test items that are sent; None: all."""
+    status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
+    epoch: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    progress: Mapped[float] = mapped_column(default=0.0)
+    message: Mapped[str] = mapped_column(default="")
+    """Why it failed."""
+    result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    started_at: Mapped[datetime | None] = mapped_column(default=None)
+    ended_at: Mapped[datetime | None] = mapped_column(default=None)
+    seen_at: Mapped[datetime | None] = mapped_column(default=None)
+    rung_at: Mapped[datetime | None] = mapped_column(default=None)
+
+    @property
+    def result(self) -> Parity | None:
+        """None before it has succeeded."""
+        return Parity.model_validate(self.result_json) if self.result_json else None

@@ -1,0 +1,64 @@
+"""Results of parity checks in words."""
+
+from app.domain.comparison.export_gate import GateOutcome
+from app.domain.comparison.parity import Model, Parity
+from app.web.format import count, decimal
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.text.metrics import title
+
+
+def parity_agreement(result: Parity) -> str:
+    """`118 of 120`."""
+    return _("%(same)s of %(items)s", same=count(result.same), items=count(result.items))
+
+
+def parity_reason(result: Parity) -> str:
+    """What the score loses, or may lose; empty where it passes."""
+    if result.high < -result.margin:
+        return _("loses at least %(points)s points", points=decimal(-100 * result.high))
+    if result.outcome is GateOutcome.UNDECIDED:
+        return _("may lose up to %(points)s points; more test items would decide", points=decimal(-100 * result.low))
+    return ""
+
+
+def parity_answers_as(result: Parity) -> str:
+    """As which model the server answers, by the items on which run and base model differ."""
+    values = {"run": count(result.as_run), "base": count(result.as_base), "items": count(result.telling)}
+    match result.answers_as:
+        case Model.BASE:
+            return _(
+                "as the base model, in %(base)s of the %(items)s items on which run and base model differ: the server "
+                "does not use what the run trained",
+                **values,
+            )
+        case Model.RUN:
+            return _("as the run, in %(run)s of the %(items)s items on which run and base model differ", **values)
+    if not result.telling:
+        return _(
+            "unclear: run and base model answer alike, so no answer shows whether the server uses what the run trained"
+        )
+    return _(
+        "unclear: of the %(items)s items on which run and base model differ, %(run)s answers are nearer to the run and "
+        "%(base)s to the base model",
+        **values,
+    )
+
+
+def parity_left_out(result: Parity) -> str:
+    """Items that cannot be compared; empty without any."""
+    if not result.left_out:
+        return ""
+    return ngettext(
+        "%(num)s item left out: the run has not read its whole prompt",
+        "%(num)s items left out: the run has not read their whole prompts",
+        result.left_out,
+    )
+
+
+def parity_metric(result: Parity) -> str:
+    """The metric's title."""
+    return title(result.metric)
+
+
+FILTERS = (parity_agreement, parity_reason, parity_answers_as, parity_left_out, parity_metric)

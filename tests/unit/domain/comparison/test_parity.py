@@ -1,0 +1,62 @@
+"""As which model a server answers, and what is kept of items that differ."""
+
+import pytest
+
+from app.domain.comparison.export_gate import GateOutcome
+from app.domain.comparison.parity import BEFORE, MOST_SHOWN, SHOWN, Model, Parity, ServedItem, parity
+
+
+def items(as_run: int, as_base: int, alike: int = 0, **changes: str) -> list[ServedItem]:
+    """Answers nearer to the run's, to the base model's, and those where both are the same."""
+    one = ServedItem("i", "prompt", "run", "base", "run", 1.0, 0.0, 1.0, Model.RUN)
+    other = one._replace(answer="base", score=0.0, nearer=Model.BASE)
+    same = one._replace(base="run", base_score=1.0, nearer=Model.UNCLEAR)
+    return [item._replace(**changes) for item in [one] * as_run + [other] * as_base + [same] * alike]
+
+
+def result(as_run: int, as_base: int, alike: int = 0) -> Parity:
+    return parity(items(as_run, as_base, alike), 0.02, 3, "exact_match", 1.5)
+
+
+@pytest.mark.parametrize(
+    ("as_run", "as_base", "expected"),
+    [
+        (0, 0, Model.UNCLEAR),
+        (0, 6, Model.UNCLEAR),
+        (0, 7, Model.BASE),
+        (7, 0, Model.RUN),
+        (3, 12, Model.UNCLEAR),
+        (2, 13, Model.BASE),
+        (300, 700, Model.UNCLEAR),
+        (250, 750, Model.BASE),
+    ],
+)
+def test_chance_and_three_quarters_decide_as_which_model_it_answers(as_run: int, as_base: int, expected: Model) -> None:
+    found = result(as_run, as_base, alike=5)
+    assert (found.answers_as, found.as_run, found.as_base) == (expected, as_run, as_base)
+    assert (found.telling, found.items) == (as_run + as_base, as_run + as_base + 5)
+    if expected is Model.BASE:
+        assert found.outcome is GateOutcome.FAIL
+
+
+def test_scores_are_means_and_the_interval_decides_the_rest() -> None:
+    found = result(980, 20)
+    assert (found.score, found.run_score, found.base_score, found.left_out) == (0.98, 1.0, 0.0, 3)
+    assert found.delta == pytest.approx(-0.02) and found.outcome is GateOutcome.UNDECIDED
+    assert result(1000, 0).outcome is GateOutcome.PASS
+    assert result(900, 100).outcome is GateOutcome.FAIL
+
+
+def test_the_first_items_that_differ_are_kept_and_cut_around_the_difference() -> None:
+    start = "a" * 1000
+    found = parity(
+        items(0, SHOWN + 5, run=f"{start}run", base="base", answer=f"{start}other", prompt="p" * 1000),
+        0.02,
+        0,
+        "rouge_l",
+        1.0,
+    )
+    assert len(found.differing) == SHOWN
+    [first, *_] = found.differing
+    assert first.run == f"…{'a' * BEFORE}run" and first.answer == f"…{'a' * BEFORE}other" and first.base == "base"
+    assert first.prompt == f"…{'p' * MOST_SHOWN}"

@@ -1,0 +1,134 @@
+"""Sends prompts to a server, several at a time, and gathers its answers within bounds of time and bytes.
+
+The shortest prompt goes first and alone: a wrong address or model is named after one request. A request that fails
+later is sent again twice. Threads that still wait for the server when a check ends are left behind: each ends with
+its request.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+from app.domain.errors import Unavailable, VeznaError
+from app.domain.messages import _
+from app.services.openai_server import Completion, Conversation, OpenAIServer, ServerRefused
+from app.services.outbound import NotReached
+from worker.children.work import WorkCancelled
+
+AT_ONCE = 4
+MOST_SECONDS = 3600.0
+"""For all answers."""
+MOST_CHARACTERS = 64 << 20
+"""Of all answers together."""
+REPORT_SECONDS = 2.0
+PAUSES = (1.0, 5.0)
+"""Seconds before a request is sent again."""
+BUSY = frozenset({429, 500, 502, 503, 504})
+TOO_LONG = frozenset({400, 413, 422})
+"""Statuses with which servers refuse a prompt that is longer than the model's context."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sent for a test item."""
+
+    text: str | Conversation
+    length: int
+    """Bytes."""
+    may_be_cut: bool
+    """It may be longer than the run has read: then the server may refuse it."""
+
+
+class Answers:
+    """The answers to prompts, in their order; None for one that the server refuses as too long."""
+
+    def __init__(
+        self,
+        server: OpenAIServer,
+        prompts: Sequence[Prompt],
+        max_tokens: int,
+        *,
+        pauses: Sequence[float] = PAUSES,
+        most_seconds: float = MOST_SECONDS,
+    ) -> None:
+        self._server, self._prompts, self._max_tokens = server, prompts, max_tokens
+        self._pauses, self._most_seconds = pauses, most_seconds
+        self._waiting: SimpleQueue[int | None] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[int, Completion | Exception | None]] = SimpleQueue()
+        self._over = threading.Event()
+        self._first = min(range(len(prompts)), key=lambda index: prompts[index].length)
+
+    def gather(self, report: Callable[[float], bool]) -> list[Completion | None]:
+        """All answers. `report` takes the share that is done about every two seconds, and stops by False.
+
+        Raises WorkCancelled; the errors of `OpenAIServer.complete`; Unavailable if it takes too long.
+        """
+        answers: dict[int, Completion | None] = {}
+        began = reported = monotonic()
+        characters = 0
+        for number in range(AT_ONCE):
+            threading.Thread(target=self._work, daemon=True, name=f"parity-{number}").start()
+        self._waiting.put(self._first)
+        try:
+            while len(answers) < len(self._prompts):
+                if monotonic() - reported >= REPORT_SECONDS or not answers:
+                    reported = monotonic()
+                    if not report(len(answers) / len(self._prompts)):
+                        raise WorkCancelled
+                if monotonic() - began > self._most_seconds:
+                    raise self._too_slow(len(answers))
+                try:
+                    index, answer = self._ended.get(timeout=REPORT_SECONDS)
+                except Empty:
+                    continue
+                if isinstance(answer, Exception):
+                    raise answer
+                if not answers:
+                    for other in range(len(self._prompts)):
+                        if other != self._first:
+                            self._waiting.put(other)
+                answers[index] = answer
+                characters += len(answer.text) if answer else 0
+                if characters > MOST_CHARACTERS:
+                    raise Unavailable(_("The answers of the server are too long together. Check fewer items."))
+        finally:
+            self._over.set()
+            for _thread in range(AT_ONCE):
+                self._waiting.put(None)
+        return [answers[index] for index in range(len(self._prompts))]
+
+    def _work(self) -> None:
+        while (index := self._waiting.get()) is not None and not self._over.is_set():
+            try:
+                self._ended.put((index, self._answer(index)))
+            except Exception as error:  # raised by the thread that waits
+                self._ended.put((index, error))
+
+    def _answer(self, index: int) -> Completion | None:
+        prompt, first = self._prompts[index], index == self._first
+        pauses = [] if first else [*self._pauses]
+        while True:
+            try:
+                return self._server.complete(prompt.text, self._max_tokens)
+            except (NotReached, ServerRefused) as error:
+                status = error.status if isinstance(error, ServerRefused) else None
+                if status in TOO_LONG and prompt.may_be_cut and not first:
+                    return None
+                if not pauses or (status is not None and status not in BUSY):
+                    raise
+                self._over.wait(pauses.pop(0))
+                if self._over.is_set():
+                    raise
+
+    def _too_slow(self, done: int) -> VeznaError:
+        values: dict[str, Any] = {"done": done, "all": len(self._prompts), "minutes": round(self._most_seconds / 60)}
+        return Unavailable(
+            _(
+                "The server answered %(done)s of %(all)s items within %(minutes)s minutes, the most time of a check. "
+                "Check fewer items.",
+                **values,
+            )
+        )
