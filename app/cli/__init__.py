@@ -21,6 +21,7 @@ from app.cli import (
     models,
     parity,
     predict,
+    push,
     receipts,
     recipes,
     registry,
@@ -49,6 +50,7 @@ cli.command(name="sample")(serve.submit_sample)
 cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="export-model")(model_exports.export_model)
+cli.command()(push.push)
 cli.command()(predict.predict)
 cli.command()(serving.serve)
 cli.command(name="check-serving")(parity.check_serving)

@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated, Any, Protocol
 
@@ -23,6 +22,8 @@ COLUMNS = ("text", "prompt", "messages")
 """Names of the column with the input, if it is not given: the first that the file has."""
 LABEL, PROBABILITY, TEXT = "predicted_label", "probability_", "generated_text"
 BATCH = 64
+BATCH_BYTES = 4 << 20
+"""Of the inputs of a request: half of what a server takes."""
 NUMBER_LIMIT = 2**31 - 1
 PREDICT_SECONDS = 1800.0
 
@@ -62,17 +63,15 @@ def predict(
     try:
         with _reading(file) as source, part.open("w", encoding="utf-8", newline="") as sink:
             writer: Writer | None = None
-            while several := list(islice(source, batch)):
-                known = column or _column(file, several[0])
-                inputs = [_input(file, rows + n, row, known) for n, row in enumerate(several, 1)]
-                answer = _asked(client, run, {"inputs": inputs, "decoding": decoding, "truncate": truncate}, file, rows)
-                for row, prediction in zip(several, answer["predictions"], strict=True):
-                    told = _columns(prediction, nested=file.suffix == ".jsonl")
-                    if taken := told.keys() & row.keys():
+            for several in _batches(file, source, column, batch):
+                body = {"inputs": [value for _row, value in several], "decoding": decoding, "truncate": truncate}
+                for (row, _value), prediction in zip(several, _predicted(client, run, body, file, rows), strict=True):
+                    added = _columns(prediction, nested=file.suffix == ".jsonl")
+                    if taken := added.keys() & row.keys():
                         raise Invalid(f"{file} already has a column {min(taken)}. Rename it first.")
                     if writer is None:
-                        writer = _writer(file, sink, [*row, *told])
-                    writer.write(row | told)
+                        writer = _writer(file, sink, [*row, *added])
+                    writer.write(row | added)
                 rows += len(several)
                 say(f"{rows:,} rows", to=errors)
             if not rows:
@@ -85,10 +84,27 @@ def predict(
     say(f"Wrote {target}, {rows:,} rows.", wrap=False)
 
 
-def _asked(client: Client, run: int, body: Row, file: Path, before: int) -> Row:
-    """The answer to a batch; an error names the rows of the file. `before`: rows in earlier batches."""
+def _batches(file: Path, rows: Iterator[Row], column: str, most: int) -> Iterator[list[tuple[Row, Any]]]:
+    """Rows with their inputs, as many as a request takes: `most`, and `BATCH_BYTES` unless a single one is longer."""
+    batch: list[tuple[Row, Any]] = []
+    size = 0
+    for number, row in enumerate(rows, 1):
+        column = column or _column(file, row)
+        value = _input(file, number, row, column)
+        length = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        if batch and (len(batch) == most or size + length > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((row, value))
+        size += length
+    if batch:
+        yield batch
+
+
+def _predicted(client: Client, run: int, body: Row, file: Path, before: int) -> list[Row]:
+    """The predictions of a batch; an error names the rows of the file. `before`: rows in earlier batches."""
     try:
-        answer: Row = client.ask(f"/runs/{run}/predict", body, PREDICT_SECONDS)
+        predictions: list[Row] = client.ask(f"/runs/{run}/predict", body, PREDICT_SECONDS)["predictions"]
     except Invalid as error:
         lines = []
         for field in error.fields:
@@ -96,7 +112,7 @@ def _asked(client: Client, run: int, body: Row, file: Path, before: int) -> Row:
             where = f"{file}, row {before + int(place.split('.')[0]) + 1}" if kind == "inputs" and place else field.path
             lines.append(f"{where}: {field.sentence}")
         raise Invalid("\n".join(lines) or error.message) from error
-    return answer
+    return predictions
 
 
 def _columns(prediction: Row, *, nested: bool) -> Row:

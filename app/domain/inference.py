@@ -85,7 +85,7 @@ class Subject(_Part):
 
 
 class InferenceRequest(_Part):
-    """What is asked of the inference process."""
+    """A request to the inference process."""
 
     id: str
     kind: Kind

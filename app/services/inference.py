@@ -73,9 +73,9 @@ def answerer(session: Session, run_id: int, path: str = "run_id") -> Answerer:
 
 def side_by_side(session: Session, subjects: Iterable[Subject], path: str = "model") -> list[Answerer]:
     """The runs of some subjects, in their order. Raises NotFound, and Invalid if they cannot answer one input."""
-    found = [answerer(session, subject.run_id, path) for subject in subjects]
-    first = found[0]
-    for other in found[1:]:
+    answerers = [answerer(session, subject.run_id, path) for subject in subjects]
+    first = answerers[0]
+    for other in answerers[1:]:
         if other.writes != first.writes:
             what = _(
                 "Run %(one)s classifies texts and run %(other)s generates them",
@@ -83,7 +83,7 @@ def side_by_side(session: Session, subjects: Iterable[Subject], path: str = "mod
                 other=(first if first.writes else other).run.id,
             )
             raise Invalid.field(path, what, _("Compare runs of one kind"))
-    return found
+    return answerers
 
 
 def check_inputs(answers: Answerer, inputs: Sequence[Input], decoding: Decoding) -> None:

@@ -90,7 +90,7 @@
     const address = root.dataset.stream;
     root.removeAttribute("data-stream"); // a page that comes back from the history does not ask again
     const status = root.querySelector("[data-status]");
-    const asked = performance.now();
+    const requested = performance.now();
     const lanes = [...root.querySelectorAll("[data-lane]")].map((lane) => ({
       root: lane, box: lane.querySelector("[data-tokens]"), note: lane.querySelector("[data-note]"),
       summary: lane.querySelector("[data-summary]"), tokens: [], began: 0, first: 0,
@@ -127,7 +127,7 @@
     on("finished", ({ subject, tokens, finish }) => {
       const lane = lanes[subject];
       const sum = lane.tokens.reduce((total, token) => total + token.logprob, 0);
-      const since = subject ? lanes[subject - 1].ended : asked;
+      const since = subject ? lanes[subject - 1].ended : requested;
       lane.began ||= performance.now();
       lane.ended = performance.now();
       lane.summary.textContent = say(root.dataset.summary, {

@@ -92,10 +92,10 @@ RECORDED: dict[Action, list[str]] = {
         "/runs/{run_id:int}/exports/{export_id:int}/register",
     ],
     Action.CHANGE_STAGE: ["/api/v1/registry/{name}/versions/{number}/stage", "/registry/{name}"],
-    Action.CREATE_WEBHOOK: ["/webhooks"],
-    Action.TEST_WEBHOOK: ["/webhooks/{webhook_id}/test"],
-    Action.ENABLE_WEBHOOK: ["/webhooks/{webhook_id}/enable"],
-    Action.DELETE_WEBHOOK: ["/webhooks/{webhook_id}/remove"],
+    Action.CREATE_WEBHOOK: ["/webhooks", "/api/v1/webhooks"],
+    Action.TEST_WEBHOOK: ["/webhooks/{webhook_id}/test", "/api/v1/webhooks/{webhook_id}/test"],
+    Action.ENABLE_WEBHOOK: ["/webhooks/{webhook_id}/enable", "/api/v1/webhooks/{webhook_id}/enable"],
+    Action.DELETE_WEBHOOK: ["/webhooks/{webhook_id}/remove", "/api/v1/webhooks/{webhook_id}"],
     Action.DELETE_EXPORT: ["/api/v1/exports/{export_id}", "/runs/{run_id:int}/exports/{export_id:int}/delete"],
 }
 """By the act that it records, each route that changes something."""

@@ -83,6 +83,20 @@ def test_a_csv_file_keeps_its_rows_and_their_order(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in-predictions.csv", "in.csv"]
 
 
+def test_a_request_has_as_many_bytes_as_a_server_takes(
+    predict: Predict, server: tuple[str, int, FakeExchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "BATCH_BYTES", 12)
+    file = tmp_path / "in.csv"
+    file.write_text("text\nxxa\nxxb\nxxxxxxxxxxxxxxxxxxxxb\nxb\nжб\n", encoding="utf-8")
+    before = len(server[2].requests)
+    predict(file, batch=64)
+    sent = [list(request.inputs) for request in server[2].requests[before:]]
+    assert sent == [["xxa", "xxb"], ["x" * 20 + "b"], ["xb", "жб"]]
+    with (tmp_path / "in-predictions.csv").open(newline="") as lines:
+        assert [row["text"] for row in csv.DictReader(lines)] == [text for batch in sent for text in batch]
+
+
 def test_a_jsonl_file_keeps_its_values(predict: Predict, tmp_path: Path) -> None:
     file, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     file.write_text('{"prompt": "é a", "n": [1]}\n\n{"prompt": "b", "n": null}\n')

@@ -11,9 +11,10 @@ from fastapi.testclient import TestClient
 from huggingface_hub import ModelCard, constants
 from pydantic import SecretStr
 
+from app.cli import push as push_cli
 from app.cli import receipts as receipts_cli
 from app.domain.accounts.policy import SCOPES, SINGLE_USER, Identity, Role
-from app.domain.errors import Conflict, Invalid, Unavailable
+from app.domain.errors import Conflict, Invalid, Unavailable, VeznaError
 from app.domain.models.exports import ExportFormat
 from app.domain.models.hub_push import HubPush
 from app.main import create_app
@@ -26,6 +27,7 @@ from app.store.queries import model_exports
 from app.store.tables import HubPushRow, ModelExportRow, UserRow
 from app.web.text.model_card import model_card
 from tests import hub as small_hub
+from tests.fakes import SilentBell
 from tests.forms import form_headers
 from tests.integration.test_model_exports import (  # noqa: F401 fixtures
     MERGED,
@@ -34,6 +36,7 @@ from tests.integration.test_model_exports import (  # noqa: F401 fixtures
     submit,
     worker,
 )
+from tests.served import served
 from worker.context import Context
 from worker.exports import push, tasks
 
@@ -350,3 +353,32 @@ def test_over_rest_and_on_the_page(
         assert client.get(f"/api/v1/pushes/{second['id']}").json()["status"] == "cancelled"
         bad = client.post(address, data={"repository": "x", "action": "push"})
         assert bad.status_code == 422 and "owner/name" in bad.text
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_by_command(
+    pusher: Context,
+    export_id: int,
+    settings: Settings,
+    hub: small_hub.Hub,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Ringing(SilentBell):
+        """Does at once what is rung for."""
+
+        def ring(self, task: str, *args: int) -> bool:
+            if task == PUSH:
+                push.push(pusher, args[0])
+            return super().ring(task, *args)
+
+    app = create_app(settings)
+    app.state.doorbell = Ringing()
+    with served(app) as address:
+        push_cli.push(export_id, REPOSITORY, card=True, url=address)
+        assert f'from_pretrained("{REPOSITORY}"' in capsys.readouterr().out and not hub.repositories
+        push_cli.push(export_id, REPOSITORY, url=address)
+        said = capsys.readouterr().out
+        assert f"Pushed export {export_id} to {hub.url}/{REPOSITORY} (private), commit {small_hub.COMMIT[:12]}." in said
+        hub.writes["commit"] = 500
+        with pytest.raises(VeznaError, match="HTTP 500"):
+            push_cli.push(export_id, REPOSITORY, url=address)

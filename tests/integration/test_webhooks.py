@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import select, text, update
 
 from app.domain.accounts.audit import AuditFilter
+from app.domain.accounts.policy import Role
 from app.domain.comparison.export_gate import GateOutcome
 from app.domain.errors import Conflict, Invalid
 from app.domain.failures import FailureCode
@@ -33,6 +34,7 @@ from app.store.queries import webhooks as queries
 from app.store.session import Database
 from app.store.tables import EndedRunRow, WebhookDeliveryRow, WebhookRow, now
 from tests import filled_exports
+from tests.accounts import Installation
 from tests.factories import LORA, seed_study
 from tests.fakes import SilentBell
 from tests.integration.test_device_locks import until_waiting
@@ -402,3 +404,31 @@ def _migrate(database: Database, revision: str) -> None:
     with database.engine.connect() as connection:
         act = command.upgrade if revision == "head" else command.downgrade
         act(config(connection), revision)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_over_rest_with_an_admins_token(site: Site) -> None:
+    settings = site.settings.model_copy(update={"login": "required"})
+    installation = Installation(settings)
+    admin, member = (installation.program(role).request for role in (Role.ADMIN, Role.MEMBER))
+    path, url = "/api/v1/webhooks", f"http://{site.row.host}/hook"
+    created = admin("POST", path, json={"url": url, "events": ["run.failed"]})
+    assert (created.status_code, created.headers["cache-control"]) == (201, "no-store")
+    new = created.json()
+    assert new["secret"].startswith("whsec_") and new["host"] == site.row.host and new["events"] == ["run.failed"]
+    listed = admin("GET", path)
+    assert [hook["id"] for hook in listed.json()] == [site.id, new["id"]]
+    assert "secret" not in listed.text and "/hook" not in listed.text
+    told = admin("POST", f"{path}/{new['id']}/test")
+    assert told.status_code == 202 and told.json()["message_id"] == site.messages(new["id"])[0].message_id
+    with site.database.transaction() as session:
+        webhooks.disable(session, new["id"], "It was gone.")
+    assert admin("GET", path).json()[1]["disabled"] == "It was gone."
+    assert admin("POST", f"{path}/{new['id']}/enable").json()["disabled"] == ""
+    refused = admin("POST", path, json={"url": "http://127.0.0.9/hook", "events": ["run.failed"]})
+    assert refused.status_code == 422 and refused.json()["errors"][0]["path"] == "url"
+    for method, place in (("GET", path), ("POST", path), ("DELETE", f"{path}/{new['id']}")):
+        assert member(method, place).status_code == 403
+    assert admin("DELETE", f"{path}/{new['id']}").status_code == 204
+    assert admin("DELETE", f"{path}/{new['id']}").status_code == 404
+    assert [hook["id"] for hook in admin("GET", path).json()] == [site.id]

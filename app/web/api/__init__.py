@@ -28,6 +28,7 @@ from app.web.api import (
     runs,
     studies,
     uploads,
+    webhooks,
     weight_deltas,
     workers,
 )
@@ -61,6 +62,7 @@ for part in (
     workers,
     account,
     audit,
+    webhooks,
 ):
     for route in part.router.routes:
         if isinstance(route, APIRoute) and (route.body_field or "requestBody" in (route.openapi_extra or {})):

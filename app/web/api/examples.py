@@ -95,6 +95,12 @@ PUSH: dict[str, Any] = {
         "value": {"repository": "owner/headlines", "private": False, "reason": "200 more items agreed"},
     },
 }
+WEBHOOK: dict[str, Any] = {
+    "promotions": {
+        "summary": "Told of promotions",
+        "value": {"url": "https://hooks.example.org/vezna", "events": ["model.promoted"]},
+    },
+}
 PARITY: dict[str, Any] = {
     "serve": {"summary": "A run of vezna serve", "value": {"url": "http://127.0.0.1:8001/v1"}},
     "other": {

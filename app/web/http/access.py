@@ -7,7 +7,7 @@ header `Authorization: Bearer`, else by the cookie of a browser session; a reque
     PUBLIC, LINKS, /static/  nothing; at the port of the probes, if they have one, no path needs anything
     ACCOUNT                  a session, of any role (only `OF_TOKENS` also take a token)
     LAB                      the scope read, also to answer questions
-    ADMIN                    the scope admin; to change something a session
+    ADMIN                    the scope admin; to change something a session (but for `BY_TOKEN`)
     PREDICT                  the scope read: it changes nothing, and with that scope the weights can be downloaded
     everything else          the scope read for GET and HEAD, otherwise the scope run
 
@@ -59,7 +59,9 @@ ACCOUNT = ("/logout", "/account", "/api/v1/me")
 OF_TOKENS = ("/api/v1/me",)
 AUTOMATIC = "Vezna-Automatic"
 """Header of a request that a page sends by itself, which does not count as use of the session."""
-ADMIN = ("/users", "/audit", "/api/v1/audit", "/webhooks")
+ADMIN = ("/users", "/audit", "/api/v1/audit", "/webhooks", "/api/v1/webhooks")
+BY_TOKEN = ("/api/v1/webhooks",)
+"""Of these, what an admin's token may change too: webhooks reach only hosts that an operator has listed."""
 PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
 LAB = ("/lab",)
 LAB_RUNS = ("/lab/sample", "/lab/studies")
@@ -189,13 +191,16 @@ class Access:
         if need == "account":
             if identity.token_id is not None and not _is_at(path, OF_TOKENS):
                 raise Forbidden(_("An API token cannot change an account. Log in with a browser."))
-        elif need is policy.Scope.ADMIN and identity.token_id is not None and request.method not in SAFE_METHODS:
+        elif need is policy.Scope.ADMIN and identity.token_id is not None and not self._by_token(request):
             raise Forbidden(_("An API token cannot change users. Log in with a browser, or use vezna user."))
         elif not identity.may(need):
             raise Forbidden(identity.refusal(need))
         if identity.session_id is not None and request.method not in SAFE_METHODS and not _is_own_page(request.headers):
             raise Forbidden(_("A cookie is accepted from this server's own pages alone. Send an API token instead."))
         return identity
+
+    def _by_token(self, request: Request) -> bool:
+        return request.method in SAFE_METHODS or _is_at(request.scope["path"], BY_TOKEN)
 
     def _is_probe(self, scope: Scope) -> bool:
         server = scope.get("server")

@@ -187,11 +187,11 @@ def _offers(session: Session, query: PlaygroundQuery, first: Answerer | None) ->
     model = base_models.by_name(session, query.base) if query.base else None
     wanted = [first.writes] if first else [False, True]
     base_id = first.run.base_model_id if first else model.id if model else None
-    found = [run for writes in wanted for run in runs.that_answer(session, writes, base_id, limit=MOST_OFFERED)]
+    offered = [run for writes in wanted for run in runs.that_answer(session, writes, base_id, limit=MOST_OFFERED)]
     return [
         (str(run.id), _("%(run)s: %(arm)s, seed %(seed)s, %(model)s", run=run.id, arm=run.arm, seed=run.seed,
                         model=run.spec.base_model))
-        for run in found
+        for run in offered
         if str(run.id) not in query.model
     ]  # fmt: skip
 

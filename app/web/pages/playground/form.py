@@ -16,11 +16,13 @@ TOKENS = (24, 48, 96, 192)
 TEMPERATURE = 0.8
 """Of sampling."""
 MOST_SEED = 2**31 - 1
+MOST_TYPED = 6_000
+"""Characters that can be typed: the text is in the address, at up to 9 bytes a character, and servers read 64 KiB."""
 
 
 @dataclass(frozen=True)
 class PlaygroundQuery:
-    """What is asked."""
+    """The models, the text and the settings."""
 
     model: tuple[str, ...] = ()
     """Numbers of runs, and `base`."""
@@ -47,6 +49,11 @@ class PlaygroundQuery:
     def without(self, name: str) -> "PlaygroundQuery":
         """Without a model."""
         return replace(self, model=tuple(other for other in self.model if other != name))
+
+    @property
+    def most_typed(self) -> int:
+        """Characters of the text that can be typed."""
+        return MOST_TYPED
 
     @property
     def subjects(self) -> list[Subject]:

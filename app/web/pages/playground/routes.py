@@ -59,22 +59,22 @@ async def show(
 async def _classified(request: Request, exchange: Reader, page: PlaygroundPage) -> PlaygroundPage:
     """With the answers of the classifiers, or why there are none."""
     began = time.monotonic()
-    found: dict[int, tuple[Prediction, int | None]] = {}
+    predictions: dict[int, tuple[Prediction, int | None]] = {}
     loaded: int | None = None
     try:
         text = checked_text(page.query.text)
-        asked = inference.request("compare", [lane.subject for lane in page.lanes], [text], importance=True)
-        async for event in answered(request, exchange, asked):
+        comparison = inference.request("compare", [lane.subject for lane in page.lanes], [text], importance=True)
+        async for event in answered(request, exchange, comparison):
             if event["type"] == "loaded":
                 loaded = event["bytes"]
             for one in event.get("predictions", ()):
-                found[event["subject"]] = Prediction.model_validate(one), event["limit"]
+                predictions[event["subject"]] = Prediction.model_validate(one), event["limit"]
     except Invalid as error:
         return replace(page, errors=error.at("text"))
     except VeznaError as error:
         return replace(page, problem=error.message)
     lanes: list[Any] = [
-        replace(lane, prediction=found[place][0], limit=found[place][1]) if place in found else lane
+        replace(lane, prediction=predictions[place][0], limit=predictions[place][1]) if place in predictions else lane
         for place, lane in enumerate(page.lanes)
     ]
     return replace(page, lanes=lanes, seconds=time.monotonic() - began, bytes=loaded)

@@ -1,0 +1,47 @@
+"""`vezna push`: push an export with its model card and receipt to the Hugging Face hub, over REST."""
+
+import sys
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from app.cli.client import Client
+from app.cli.shared import LOCAL, Json, Url, errors, say, show
+from app.domain.errors import VeznaError
+
+WAIT_SECONDS = 30
+LIVE = ("queued", "running")
+
+
+def push(
+    export: Annotated[int, typer.Argument(metavar="EXPORT", help="Number of the export.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; created if absent.")],
+    public: Annotated[bool, typer.Option("--public", help="For all to see; needs the scope admin.")] = False,
+    reason: Annotated[
+        str, typer.Option(help="Why it is published; required unless its gate is pass. The model card shows it.")
+    ] = "",
+    card: Annotated[bool, typer.Option("--card", help="Print the model card, and push nothing.")] = False,
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Have a worker push an export to a repository of the hub, private unless --public, and wait for it. The worker's
+    own token is used (VEZNA_HUB_TOKEN)."""
+    client = Client(url)
+    if card:
+        query = urlencode({"repository": repository, "reason": reason})
+        client.download(f"/exports/{export}/card?{query}", sys.stdout.buffer)
+        return
+    request = {"repository": repository, "private": not public, "reason": reason}
+    pushed = client.post(f"/exports/{export}/pushes", request)
+    while pushed["status"] in LIVE:
+        say(f"Push {pushed['id']} is {pushed['status']}, {pushed['progress']:.0%} done.", to=errors)
+        pushed = client.get(f"/pushes/{pushed['id']}", wait=WAIT_SECONDS)
+    if pushed["status"] != "succeeded":
+        raise VeznaError(pushed["message"] or f"Push {pushed['id']} was cancelled.")
+    show(pushed, as_json, lambda _: [_done(pushed)], wrap=False)
+
+
+def _done(pushed: dict[str, Any]) -> str:
+    kind = "private" if pushed["private"] else "public"
+    return f"Pushed export {pushed['export_id']} to {pushed['url']} ({kind}), commit {pushed['commit'][:12]}."
