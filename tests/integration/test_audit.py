@@ -103,6 +103,7 @@ SILENT = ["/api/v1/estimates", "/studies/plan", "/studies/new", "/account/factor
 SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
 SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
 SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]
+SILENT += ["/lab/steps/{step}/compute"]
 """Routes that only compute, although they are no GET, prepare what another one does, or concern a learner alone."""
 
 

@@ -7,9 +7,11 @@ from urllib.parse import urlencode
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from app import sample
 from app.domain.accounts.policy import Role
+from app.domain.lab.computations import Equality, LabAnswer
 from app.domain.lab.questions import Topic
 from app.services import lab, lessons, samples
 from app.settings import Settings
@@ -17,6 +19,7 @@ from app.store import migrate
 from app.store.queries import lab as rows
 from app.store.queries import runs
 from app.store.session import Database
+from app.store.tables import EstimateRow
 from app.web.i18n import LANGUAGES
 from tests.accounts import Installation
 from tests.conftest import TINY_FACTS
@@ -130,3 +133,33 @@ def test_a_member_starts_a_small_study_on_the_sample_and_a_viewer_does_not(tmp_p
         queued = runs.of_study(reading, study)
         assert [run.spec.method.facts.kind for run in queued] == ["full", "lora"] * 2
     installed.database.dispose()
+
+
+def answered(installation: Installation, result: LabAnswer) -> None:
+    """Store what a worker would answer to the one request of the Lab that waits."""
+    with installation.database.transaction() as session:
+        row = session.scalars(
+            select(EstimateRow).where(EstimateRow.kind == "lab", EstimateRow.status == "queued")
+        ).one()
+        assert row.lab is None
+        row.status, row.result_json = "ready", result.model_dump(mode="json")
+
+
+def test_a_learner_has_the_equality_check_computed_once(installation: Installation, viewer: TestClient) -> None:
+    step = "/lab/steps/step-3"
+    assert "One adapted layer of T5-base" in viewer.get(step).text
+    fields = "ticked=1&model=all-MiniLM-L6-v2&method=lora&r=16&alpha=16&target=query"
+    before = viewer.get(f"{step}?{fields}").text
+    assert "r=16, α=16" in before and "[b, n, 16]" in before and "Run the check" in before
+    for _twice in range(2):
+        sent = viewer.post(f"{step}/compute", data={"query": fields})
+        assert (sent.status_code, sent.headers["location"]) == (303, f"{step}?{fields}#run")
+    assert 'hx-trigger="every 1s"' in viewer.get(f"{step}?{fields}").text
+    equal = Equality(inputs=(16, 24, 384), steps=20, start=0, trained=0, merged=4.8e-6, learned=2.71)
+    answered(installation, equal)
+    page = viewer.get(f"{step}?{fields}").text
+    assert "4.8\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10⁻⁶" in page and ">2.7<" in page and "rounding" in page
+    assert "16 × 24 × 384" in page and "Run the check" not in page
+    with installation.database.reading() as reading:
+        row = reading.scalars(select(EstimateRow.id).where(EstimateRow.kind == "lab")).one()
+    assert viewer.get(f"/api/v1/estimates/{row}").status_code == 404

@@ -1,11 +1,10 @@
-"""A base model that a baseline reads with: on the CPU, in float32, and only if its weights are small."""
+"""A base model for a baseline or the Lab: on the CPU, in float32, and only if its weights are small."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from app.domain.data.baselines import BaselineRequest
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 from worker.engine.models import hub
@@ -15,7 +14,19 @@ MOST_WEIGHT_BYTES = 3 * 2**30
 """In float32; the process may use twice as much."""
 
 
-def load_small(request: BaselineRequest, auto: Any) -> tuple[Any, Any]:
+class Located(Protocol):
+    """A request that names a base model."""
+
+    @property
+    def location(self) -> str:
+        """Directory or hub id."""
+
+    @property
+    def revision(self) -> str:
+        """The commit."""
+
+
+def load_small(request: Located, auto: Any) -> tuple[Any, Any]:
     """Tokenizer and model, by a class such as `AutoModel`. Raises `RunFailed` if it is too large or cannot be
     loaded."""
     config = load_config(request.location, request.revision)

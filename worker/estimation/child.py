@@ -1,14 +1,16 @@
 """The estimation process: `python -P -m worker.estimation.child`, kept warm by `worker.estimation.host`.
 
     stdin    one request a line: {"run": EstimateRequest, "dataset": path or null}, {"map": MapRequest},
-             {"preview": PreviewRequest, "dataset": path} or {"baseline": BaselineRequest, "dataset": path}
+             {"preview": PreviewRequest, "dataset": path}, {"baseline": BaselineRequest, "dataset": path} or
+             {"lab": LabRequest, "files": paths by field}
     stdout   one answer a line: {"run": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview},
-             {"baseline": Baseline} or {"error": a sentence}
+             {"baseline": Baseline}, {"lab": LabAnswer} or {"error": a sentence}
     stderr   library output, and tracebacks
 
 It imports the ML libraries with its first request. It loads weights only for the baselines of frozen embeddings and of
-few-shot prompts, and trains nothing but logistic regressions. It has a low priority and a memory limit, and ends when
-stdin ends, after an idle time, after a request that exceeded its memory, and with its parent.
+few-shot prompts and for the Lab, and trains nothing but logistic regressions and single layers. It has a low priority
+and a memory limit, and ends when stdin ends, after an idle time, after a request that exceeded its memory, and with its
+parent.
 """
 
 import importlib
@@ -24,6 +26,7 @@ from typing import Any
 from app.domain.data.baselines import BaselineRequest
 from app.domain.data.previews import PreviewRequest
 from app.domain.failures import RunFailed
+from app.domain.lab.computations import REQUESTS
 from app.domain.messages import _
 from app.domain.resources.estimate import EstimateRequest, MapRequest
 from worker.children.child import answer_channel, confine, yield_processor
@@ -57,6 +60,10 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         baselines = importlib.import_module("worker.engine.baselines")
         scored = baselines.baseline(BaselineRequest.model_validate(request["baseline"]), Path(request["dataset"]))
         return {"baseline": scored.model_dump(mode="json")}
+    if "lab" in request:
+        lab = importlib.import_module("worker.engine.lab.answer")
+        files = {field: Path(path) for field, path in request["files"].items()}
+        return {"lab": lab.answer(REQUESTS.validate_python(request["lab"]), files).model_dump(mode="json")}
     engine = importlib.import_module("worker.engine.estimation.estimate")
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}

@@ -7,6 +7,7 @@ a new process.
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from app.domain.data.baselines import Baseline
 from app.domain.data.previews import Preview
 from app.domain.errors import NotFound, VeznaError
+from app.domain.lab.computations import LabAnswer, LabRequest
 from app.domain.messages import Message, _
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
 from app.services.resources.estimates import ESTIMATE_SECONDS, KINDS, LONG_SECONDS, START_SECONDS, Computed, Request
@@ -42,6 +44,7 @@ class _Answer(BaseModel):
     preview: Preview | None = None
     map: MemoryMap | None = None
     baseline: Baseline | None = None
+    lab: LabAnswer | None = None
     error: str | None = None
 
 
@@ -72,11 +75,11 @@ class Estimator:
         """The answer to a request whose location is one of this machine. Raises NoAnswer, ChildInterrupted."""
         body = request.model_dump(mode="json")
         try:
-            file = "" if isinstance(request, MapRequest) else request.dataset_file
-            rows = str(self._rows(files, file)) if file else None
             kind = KINDS[type(request)]
             seconds = self._long_seconds if kind in LONG else self._estimate_seconds
-            result: Computed | None = getattr(self._ask({kind: body, "dataset": rows}, seconds), kind)
+            with ExitStack() as kept:
+                beside = self._beside(request, files, kept)
+                result: Computed | None = getattr(self._ask({kind: body} | beside, seconds), kind)
             if result is None:
                 raise ChildError(_("The estimation process answered another question. Try again."))
         except ChildInterrupted:
@@ -115,6 +118,20 @@ class Estimator:
         if answer.error is not None:
             raise NoAnswer(Message(answer.error))
         return answer
+
+    def _beside(self, request: Request, files: Files, kept: ExitStack) -> dict[str, object]:
+        """Paths of what a request reads, local while `kept` is open. Raises NoAnswer."""
+        if isinstance(request, LabRequest):
+            folder = Path(kept.enter_context(TemporaryDirectory(prefix="vezna-lab-", ignore_cleanup_errors=True)))
+            local = {field: folder / f"{field}{Path(name).suffix}" for field, name in request.files.items()}
+            for field, name in request.files.items():
+                try:
+                    files.get(name, local[field])
+                except (NotFound, OSError) as error:
+                    raise NoAnswer(_("The weights of a run cannot be read: %(why)s", why=error)) from error
+            return {"files": {field: str(path) for field, path in local.items()}}
+        file = "" if isinstance(request, MapRequest) else request.dataset_file
+        return {"dataset": str(self._rows(files, file)) if file else None}
 
     def _rows(self, files: Files, name: str) -> Path:
         """A dataset's rows as a local file; the last file is kept. Raises NoAnswer."""

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
+from app.domain.lab.computations import EqualityRequest, LabAnswer, LabRequest
 from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
 from app.queue import ESTIMATE, Doorbell
 from app.services.resources.devices import kind_of
@@ -23,9 +24,15 @@ from app.store.queries.estimates import GivenUp
 from app.store.session import Database, after_commit
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow
 
-Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest
-Computed = ResourceEstimate | Preview | MemoryMap | Baseline
-KINDS = {EstimateRequest: "run", PreviewRequest: "preview", MapRequest: "map", BaselineRequest: "baseline"}
+Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest
+Computed = ResourceEstimate | Preview | MemoryMap | Baseline | LabAnswer
+KINDS = {
+    EstimateRequest: "run",
+    PreviewRequest: "preview",
+    MapRequest: "map",
+    BaselineRequest: "baseline",
+    EqualityRequest: "lab",
+}
 ESTIMATE_SECONDS = 60.0
 LONG_SECONDS = 300.0
 """Deadlines: of an estimate or a preview, and of a map or a baseline."""

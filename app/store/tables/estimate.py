@@ -8,12 +8,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
+from app.domain.lab.computations import ANSWERS, REQUESTS, LabAnswer, LabRequest
 from app.domain.resources.estimate import EstimateRequest, EstimateState, MapRequest, MemoryMap, ResourceEstimate
 from app.store.tables.base import Base, now
 
 
 class EstimateRow(Base):
-    """A run's resource estimate, a memory map, a preview of rows as a model sees them, or a baseline."""
+    """A run's resource estimate, a memory map, a preview of rows as a model sees them, a baseline, or what a worker
+    computes for the Lab."""
 
     __tablename__ = "estimates"
 
@@ -21,7 +23,7 @@ class EstimateRow(Base):
     key: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 of the request."""
     kind: Mapped[str] = mapped_column(String(10))
-    """`run`, `preview`, `map` or `baseline`."""
+    """`run`, `preview`, `map`, `baseline` or `lab`."""
     request_json: Mapped[dict[str, Any]]
     status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     """`queued`, `working`, `ready` or `failed`."""
@@ -34,11 +36,13 @@ class EstimateRow(Base):
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
-    def request(self) -> EstimateRequest | PreviewRequest | MapRequest | BaselineRequest:
+    def request(self) -> EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest:
         """The request."""
         match self.kind:
             case "baseline":
                 return BaselineRequest.model_validate(self.request_json)
+            case "lab":
+                return REQUESTS.validate_python(self.request_json)
             case "map":
                 return MapRequest.model_validate(self.request_json)
             case "preview":
@@ -74,3 +78,9 @@ class EstimateRow(Base):
         """The baseline's scores, once it is ready."""
         result = self.kind == "baseline" and self.result_json
         return Baseline.model_validate(result) if result else None
+
+    @property
+    def lab(self) -> LabAnswer | None:
+        """The answer to a request of the Lab, once it is ready."""
+        result = self.kind == "lab" and self.result_json
+        return ANSWERS.validate_python(result) if result else None

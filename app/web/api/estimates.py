@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
+from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.resources.calibration import Accuracy
 from app.domain.resources.estimate import (
@@ -97,4 +98,7 @@ def accuracy(session: Reading) -> list[Accuracy]:
 @router.get("/{estimate_id}", operation_id="getEstimate", response_model=EstimateOut, responses=problems(404))
 def get(session: Reading, estimate_id: int) -> EstimateRow:
     """One estimate."""
-    return estimates.get(session, estimate_id)
+    row = estimates.get(session, estimate_id)
+    if row.kind == "lab":
+        raise NotFound(_("Number %(id)s is a computation of the Lab, whose pages show it.", id=estimate_id))
+    return row

@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 
 from babel.dates import format_date, format_timedelta
+from babel.numbers import format_decimal
 
 from app.domain.lab.questions import Facts, Question, Text, Topic, filled
 from app.domain.lab.review import Rating
-from app.web.format import count, decimal, memory
+from app.web.format import NBSP, count, decimal, memory
 from app.web.i18n import gettext as _
 from app.web.i18n import language, marked
 
@@ -69,6 +70,20 @@ def right_number(number: float) -> str:
     return decimal(number, 0 if number == int(number) else 2)
 
 
+def scale_text(scale: float) -> str:
+    """alpha / r: `4`, `0.125`."""
+    return format_decimal(scale, "#,##0.####", locale=language())
+
+
+def difference(value: float) -> str:
+    """Of two outputs: `0`, `4.8 × 10⁻⁶`, `2.7`."""
+    if value == 0 or value >= 0.01:
+        return decimal(value, 1 if value else 0)
+    digits, _e, power = f"{value:.1e}".partition("e")
+    exponent = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{decimal(float(digits), 1)}{NBSP}×{NBSP}10{exponent}"
+
+
 def question_text(question: Question, facts: Facts | None = None) -> str:
     """What a question asks."""
     return spoken(question.text, facts)
@@ -91,4 +106,7 @@ def _value(name: str, value: str | float) -> str:
     return decimal(value, 1) if name in _POINTS else count(int(value)) if name != "run" else str(int(value))
 
 
-FILTERS = (topic_name, question_kind, rating_name, interval, day, right_number, question_text, spoken)
+FILTERS = (
+    *(topic_name, question_kind, rating_name, question_text, spoken),
+    *(interval, day, right_number, scale_text, difference),
+)

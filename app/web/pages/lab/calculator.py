@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
 from app.domain.errors import Invalid
-from app.domain.methods import METHODS, SPECS, AnyMethod, Family, MethodFacts
+from app.domain.methods import METHODS, SPECS, AnyMethod, Family, LoraSpec, MethodFacts
 from app.domain.methods.base import LinearMethod
 from app.domain.methods.lora import LowRank
 from app.domain.models.adaptations import Adaptation, adaptation, usual
@@ -29,6 +29,7 @@ USUAL_MODEL, USUAL_METHOD, USUAL_TARGETS = "T5-base", "lora", ("q", "v")
 """The second example of the course."""
 LEFT_OUT = frozenset({"qlora", "lean-full", "lora-from-scratch"})
 """Methods whose weights or optimizer states have other sizes than four bytes a value, and one that counts like LoRA."""
+FIELDS = frozenset({"model", "method", "r", "alpha", "target", "ticked"})
 LABELS = 2
 """Of the head of a registered classifier."""
 FLOAT, MOMENTS = 4, 2
@@ -72,8 +73,8 @@ class Calculator:
     error: str
 
     @classmethod
-    def of(cls, session: Session, query: QueryParams) -> "Calculator":
-        """From the address, with the second example of the course as the default."""
+    def of(cls, session: Session, query: QueryParams, *, method: str = "") -> "Calculator":
+        """From the address, with the second example of the course as the default; `method` leaves no choice of it."""
         registered = {
             row.name: facts.task_model(next(iter(facts.tasks)), LABELS)
             for row in base_models.everyone(session)
@@ -83,12 +84,12 @@ class Calculator:
         models = registered | known
         chosen = query.get("model", "")
         chosen = chosen if chosen in models else f"{WELL_KNOWN}{USUAL_MODEL}"
-        model, method = models[chosen], query.get("method", "")
+        model, method = models[chosen], method or query.get("method", "")
         method = method if method in _kinds() else USUAL_METHOD
         rank, alpha = query.get("r", "").strip()[:9], query.get("alpha", "").strip()[:9]
         sent = [name for name in query.getlist("target") if name in short_names(model.linear)]
         emptied = "ticked" in query and not query.getlist("target")
-        if not query and chosen.endswith(USUAL_MODEL):
+        if not FIELDS & set(query) and chosen.endswith(USUAL_MODEL):
             sent, alpha = [*USUAL_TARGETS], "32"
         spec, error = _spec(method, model, rank, alpha, sent)
         if emptied and issubclass(SPECS[method], LinearMethod):
@@ -103,6 +104,14 @@ class Calculator:
     def name(self) -> str:
         """Of the model."""
         return self.chosen.removeprefix(WELL_KNOWN)
+
+    @property
+    def fields(self) -> list[tuple[str, str]]:
+        """Names and values of the form."""
+        spec = self.spec
+        values = [("model", self.chosen), ("method", self.method), ("r", self.rank), ("alpha", self.alpha)]
+        targets = [("target", name) for name in self.targets] if isinstance(spec, LinearMethod) else []
+        return [("ticked", "1"), *((name, value) for name, value in values if value), *targets]
 
     @property
     def groups(self) -> list[tuple[str, list[tuple[str, str]]]]:
@@ -212,3 +221,9 @@ def _spec(method: str, model: TaskModel, rank: str, alpha: str, targets: Sequenc
         return validated(SPECS[method], values), ""
     except Invalid as error:
         return None, "; ".join(str(localized(field.located)) for field in error.fields)
+
+
+def course_numbers() -> tuple[int, int]:
+    """T5-base as a whole, and with the course's LoRA: r=8 on q and v."""
+    model: TaskModel = lessons.architectures()[USUAL_MODEL].model
+    return model.total, LoraSpec(r=8, lora_alpha=32, target_modules=list(USUAL_TARGETS)).trainable(model)

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
-from app.domain.methods import LoraSpec
-from app.domain.models.architecture import TaskModel
-from app.services import lab, lessons
+from app.services import lab
 from app.services.lab import OwnStudy
 from app.settings import Settings
 from app.web.figures.figure import Drawn, drawn
 from app.web.figures.study import StudyData, study_figure
 from app.web.figures.view import ViewParams
-from app.web.pages.lab.calculator import USUAL_MODEL, USUAL_TARGETS, Calculator
+from app.web.pages.lab.calculator import Calculator, course_numbers
 
 EXPLAINED = ("verdict", "memory", "time", "trade-off")
 """Figures of a study in the order in which the page explains them."""
@@ -50,9 +48,3 @@ class FullOrPeft:
         if not (self.own and self.own.full.costs and self.own.lora.costs):
             return 0.0
         return self.own.full.costs.trainable_parameters / self.own.lora.costs.trainable_parameters
-
-
-def course_numbers() -> tuple[int, int]:
-    """T5-base as a whole, and with the course's LoRA: r=8 on q and v."""
-    model: TaskModel = lessons.architectures()[USUAL_MODEL].model
-    return model.total, LoraSpec(r=8, lora_alpha=32, target_modules=list(USUAL_TARGETS)).trainable(model)

@@ -5,10 +5,12 @@ from dataclasses import replace
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
+from starlette.datastructures import QueryParams
 
 from app import sample
-from app.domain.errors import FieldError, Invalid
-from app.services import lab_studies, lessons, samples, submission
+from app.domain.errors import Conflict, FieldError, Invalid
+from app.domain.messages import _
+from app.services import lab_computations, lab_studies, lessons, samples, submission
 from app.services import studies as study_service
 from app.services.compatibility import Compatible
 from app.web.forms.once import OnceByForm
@@ -21,6 +23,8 @@ from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
 """Included in that of `/lab`."""
+MOST_QUERY = 4000
+"""Characters of the fields that a computation is requested with."""
 
 
 @router.get("/steps/{step}")
@@ -60,6 +64,21 @@ def answer(
         asked = replace(page.asked, errors=fields, given=chosen_places(form), number=form.get("answer", ""))
         return render.page(f"lab/steps/{topic}.html", replace(page, asked=asked), status=422)
     return RedirectResponse(f"/lab/steps/{topic}?answer={stored}#question", status_code=303)
+
+
+@router.post("/steps/{step}/compute")
+def compute(
+    db: Db, bell: Bell, session: Reading, settings: Config, user: User, step: str, form: SentForm
+) -> RedirectResponse:
+    """Have a worker compute what the step shows for these fields, and go back to it."""
+    topic, _lesson = lessons.lesson(step, lessons.STEPS)
+    query = form.get("query", "")[:MOST_QUERY]
+    page = step_page(session, settings, user.owner, step, QueryParams(query))
+    if page.computation is None:
+        raise Conflict(_("There is nothing to compute yet. Prepare the sample on the page of the step."))
+    request = page.computation.request
+    db.write(lambda writing: lab_computations.start(writing, bell, request))
+    return RedirectResponse(f"{lessons.address(topic)}?{QueryParams(query)}#run", status_code=303)
 
 
 @router.post("/sample")

@@ -11,11 +11,13 @@ from app.domain.lab.lessons import Lesson
 from app.domain.lab.questions import Topic
 from app.domain.messages import Message
 from app.services import lessons, samples
+from app.services.lab_computations import Computation
 from app.services.samples import Registered
 from app.settings import Settings
 from app.web.i18n import language
 from app.web.pages.lab.context import QuestionPage, question_page
 from app.web.pages.lab.full_or_peft import FullOrPeft
+from app.web.pages.lab.inside_layer import InsideLayer
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Visit:
 
 
 BODIES: Mapping[Topic, Callable[[Visit], Any]] = {
+    Topic.STEP_3: lambda visit: InsideLayer.of(visit.session, visit.query),
     Topic.STEP_5: lambda visit: FullOrPeft.of(visit.session, visit.settings, visit.query),
 }
 """By step. A step has a page if it is here and its texts are in `lab/steps/`."""
@@ -56,6 +59,12 @@ class StepPage:
     asked: QuestionPage
     sample: Registered
     body: Any
+
+    @property
+    def computation(self) -> Computation | None:
+        """What a worker computes for the step; None where it computes nothing, or nothing yet."""
+        found = getattr(self.body, "check", None)
+        return found if isinstance(found, Computation) else None
 
     @property
     def number(self) -> int:

@@ -1,0 +1,30 @@
+"""The Lab's equality check: LoRA written out gives what PEFT's LoRA gives."""
+
+from pathlib import Path
+
+import pytest
+
+from app.domain.failures import RunFailed
+from app.domain.lab.computations import EqualityRequest
+from tests import tiny_lm
+from worker.engine.lab.answer import answer
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer"),
+    [("llama", "model.layers.1.self_attn.q_proj"), ("gpt2", "transformer.h.0.attn.c_attn")],
+)
+def test_the_two_are_equal_at_every_stage(tmp_path: Path, kind: str, layer: str) -> None:
+    model = tiny_lm.save_model(tmp_path, kind)
+    asked = EqualityRequest(location=str(model), layer=layer, r=4, lora_alpha=8)
+    found = answer(asked, {})
+    assert found.start == 0  # B is zero
+    assert found.trained < 1e-5 < found.learned
+    assert found.merged < 1e-4
+    assert answer(asked, {}) == found
+
+
+def test_a_layer_that_the_model_lacks_is_named(tmp_path: Path) -> None:
+    model = tiny_lm.save_model(tmp_path, "llama")
+    with pytest.raises(RunFailed, match=r"no linear layer model\.layers\.9"):
+        answer(EqualityRequest(location=str(model), layer="model.layers.9.q_proj", r=4, lora_alpha=8), {})

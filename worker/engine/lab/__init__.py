@@ -1,0 +1,1 @@
+"""What the Lab computes with weights: on the CPU, in float32, of small base models."""
