@@ -55,7 +55,7 @@ translation: $(DEV) ## Bring the catalogue of a language up to date with the sou
 	@test -n "$(LANGUAGE)" || { echo "Name a language: make translation LANGUAGE=bg" >&2; exit 1; }
 	$(BIN)/python -m tests.catalogue $(LANGUAGE)
 
-shots: $(DEV) ## Pictures of every page into shots/ (1280 and 390 px, light and dark)
+shots: $(DEV) ## Pictures of every page into shots/ (both languages, 1280 and 390 px, light and dark)
 	$(BIN)/python -m tests.browser.shots $(ARGS)
 
 bench: $(DEV) ## Run the benchmarks

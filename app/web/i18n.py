@@ -4,11 +4,15 @@ A string is its own English text, so a missing catalogue means English. `make tr
 the catalogue of a language up to date with the sources. It is compiled where it is read, so none can be out of date.
 """
 
+import re
+from collections.abc import Iterator
 from contextvars import ContextVar
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import Any
 
+from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.support import NullTranslations, Translations
@@ -35,14 +39,20 @@ def speak(code: str) -> None:
 
 
 @cache
+def _catalogue(code: str) -> Catalog | None:
+    try:
+        return read_po(BytesIO((LOCALES / code / "LC_MESSAGES" / "messages.po").read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+@cache
 def translations(code: str) -> NullTranslations:
     """The catalogue of a language; the identity where there is none."""
-    try:
-        source = (LOCALES / code / "LC_MESSAGES" / "messages.po").read_bytes()
-    except FileNotFoundError:
+    if (catalogue := _catalogue(code)) is None:
         return NullTranslations()
     compiled = BytesIO()
-    write_mo(compiled, read_po(BytesIO(source)))
+    write_mo(compiled, catalogue)
     compiled.seek(0)
     return Translations(compiled)
 
@@ -61,6 +71,14 @@ def ngettext(singular: str, plural: str, n: int, /, **values: Any) -> str:
 def localized(value: Any) -> Any:
     """A value as a page shows it: a sentence of the domain in the request's language, anything else as it is."""
     return value.translated(looked_up) if isinstance(value, Message) else value
+
+
+def stored(text: str) -> str:
+    """A sentence that was stored in English, in the request's language: its template is found among those of the
+    catalogue. Text that none of them made stays as it is."""
+    if isinstance(text, Message):
+        return text.translated(looked_up)
+    return text if not text or language() == DEFAULT else _recognized(language(), text)
 
 
 def _localized(values: dict[str, Any]) -> dict[str, Any]:
@@ -85,3 +103,73 @@ def marked(message: str) -> str:
 def marked_plural(singular: str, plural: str) -> tuple[str, str]:
     """Mark the two forms of a constant; `ngettext` chooses where it is used."""
     return singular, plural
+
+
+SENTENCE_END = re.compile(r"(?<=[.!?;]) ")
+PLACEHOLDER = re.compile(r"%\((\w+)\)[srd]|%%")
+LEAST_LETTERS = 12
+"""Of a template beside its placeholders: a shorter one could have made many a text."""
+
+
+@dataclass(frozen=True)
+class _Template:
+    """An English template that recognizes its sentences."""
+
+    pattern: re.Pattern[str]
+    letters: int
+    translated: str
+
+
+@lru_cache(4096)
+def _recognized(code: str, text: str) -> str:
+    """The sentences of a text one after the other, each as many words as one template made."""
+    ends = [*(match.start() for match in SENTENCE_END.finditer(text)), len(text)]
+    for end in reversed(ends):
+        if (said := _translated(code, text[:end])) is not None:
+            rest = text[end:].lstrip()
+            return f"{said} {_recognized(code, rest)}" if rest else said
+    return text
+
+
+def _translated(code: str, sentence: str) -> str | None:
+    for text, end in ((sentence, ""), (sentence.removesuffix("."), ".")):
+        known = translations(code).ugettext(text) if len(text) >= LEAST_LETTERS else text
+        if known != text:
+            return str(known) + end
+    for template in _templates(code):
+        if match := template.pattern.fullmatch(sentence):
+            values = {
+                name: _recognized(code, value) if " " in value else value for name, value in match.groupdict().items()
+            }
+            return template.translated % values
+    return None
+
+
+@cache
+def _templates(code: str) -> tuple[_Template, ...]:
+    """Those with most letters first."""
+    found = [template for message in _catalogue(code) or () for template in _of(message.id, message.string)]
+    return tuple(sorted(found, key=lambda template: -template.letters))
+
+
+def _of(source: object, translated: object) -> Iterator[_Template]:
+    if isinstance(source, tuple | list) and isinstance(translated, tuple | list):
+        for form, words in zip(source, translated, strict=False):
+            yield from _of(form, words)
+    elif isinstance(source, str) and isinstance(translated, str) and translated and "%(" in source:
+        letters = sum(map(str.isalpha, PLACEHOLDER.sub("", source)))
+        if letters >= LEAST_LETTERS:
+            yield _Template(
+                re.compile(_pattern(source), re.DOTALL), letters, re.sub(r"(%\(\w+\))[rd]", r"\1s", translated)
+            )
+
+
+def _pattern(source: str) -> str:
+    pattern, place, known = "", 0, set[str]()
+    for match in PLACEHOLDER.finditer(source):
+        pattern += re.escape(source[place : match.start()])
+        name = match[1]
+        pattern += "%" if name is None else f"(?P={name})" if name in known else f"(?P<{name}>.+?)"
+        known |= {name} - {None}
+        place = match.end()
+    return pattern + re.escape(source[place:])

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
 from app.domain.methods import METHODS
 from app.domain.tasks import TASKS
@@ -28,7 +29,7 @@ from app.web.format import FILTERS
 from app.web.http import csrf
 from app.web.http.dependencies import Config, Reading
 from app.web.http.static import SHEETS, static
-from app.web.i18n import LANGUAGES, gettext, language, localized, looked_up, plural_looked_up
+from app.web.i18n import LANGUAGES, gettext, language, localized, looked_up, plural_looked_up, stored
 from app.web.paper import on_paper
 from app.web.shell import GO, NAV, Shell
 
@@ -49,7 +50,7 @@ def _environment() -> Environment:
     )
     functions = (*FILTERS, *(function for module in TEXT for function in getattr(module, "FILTERS", ())))
     env.filters |= {function.__name__: function for function in functions}
-    env.filters |= {"on_paper": on_paper, "localized": localized}
+    env.filters |= {"on_paper": on_paper, "localized": localized, "stored": stored}
     # `translate` is for constants that were marked where they are defined; a `Message` is translated by `finalize`
     env.globals |= {
         "static": static,
@@ -64,7 +65,19 @@ def _environment() -> Environment:
         "new_key": partial(token_urlsafe, 16),
     }
     env.install_gettext_callables(looked_up, plural_looked_up, newstyle=True)  # type: ignore[attr-defined]
+    for name in ("gettext", "ngettext"):
+        env.globals[name] = _with_messages(env.globals[name])
     return env
+
+
+def _with_messages(function: Any) -> Any:
+    """Jinja's function, with the messages among its values in the request's language as well."""
+
+    @pass_context
+    def translated(context: Context, *texts: Any, **values: Any) -> Any:
+        return function(context, *texts, **{name: localized(value) for name, value in values.items()})
+
+    return translated
 
 
 ENVIRONMENT = _environment()

@@ -1,4 +1,4 @@
-"""Pictures of every page, at 1280 and 390 px, light and dark, for people to look at: `make shots`.
+"""Pictures of every page in every language, at 1280 and 390 px, light and dark, for people to look at: `make shots`.
 
 Serves the sample study of VEZNA_HOME (training it first if it is not there) and writes into `shots/`. With
 `--url http://…` it takes the pictures of a server that runs already.
@@ -16,6 +16,8 @@ from pathlib import Path
 
 import httpx2
 from playwright.sync_api import Browser, expect, sync_playwright
+
+from app.web.i18n import DEFAULT, LANGUAGES
 
 OUTPUT = Path("shots")
 WIDTHS = (1280, 390)
@@ -58,18 +60,19 @@ def pages(url: str) -> dict[str, str]:
 
 
 def take(browser: Browser, url: str, output: Path) -> None:
-    """Take every page in every width and theme."""
+    """Take every page in every language, width and theme; those in another language than English end with its code."""
     output.mkdir(exist_ok=True)
-    for width, theme in product(WIDTHS, THEMES):
+    for language, width, theme in product(LANGUAGES, WIDTHS, THEMES):
         context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=theme, device_scale_factor=1
+            viewport={"width": width, "height": 900}, color_scheme=theme, device_scale_factor=1, locale=language
         )
+        suffix = "" if language == DEFAULT else f"-{language}"
         page = context.new_page()
         for name, path in pages(url).items():
             page.goto(url + path, wait_until="load")
             page.wait_for_timeout(150)
             expect(page.locator(WORKING)).to_have_count(0, timeout=WORKING_MILLISECONDS)
-            page.screenshot(path=output / f"{name}-{width}-{theme}.png", full_page=True)
+            page.screenshot(path=output / f"{name}-{width}-{theme}{suffix}.png", full_page=True)
         context.close()
 
 

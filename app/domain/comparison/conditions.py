@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from app.domain.comparison.confounders import ConditionName, RunConditions
 from app.domain.comparison.model import RunOutcome
+from app.domain.messages import _
 from app.domain.runs.result import RunResult
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arm_tuning import ArmTuning
@@ -16,6 +17,8 @@ from app.domain.studies.spec import StudySpec
 
 HASH = 8
 """Characters of a hash that are shown."""
+ALLOCATED = _("allocated on the device")
+RESIDENT = _("resident in the process, above its idle state")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def measured(result: RunResult, items_hash: str | None = None) -> RunConditions:
         "steps": str(result.steps),
         "tokens": str(result.tokens),
         "metric_version": str(result.metrics_version),
-        "memory_measure": "allocated on the device" if on_gpu else "resident in the process, above its idle state",
+        "memory_measure": ALLOCATED if on_gpu else RESIDENT,
         "torch": where.versions.get("torch", ""),
         "transformers": where.versions.get("transformers", ""),
         "peft": where.versions.get("peft", ""),

@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from app.domain.messages import Message, _
 from app.domain.resources.devices import GPU_MODELS, Device, DeviceKind, WorkerDevice
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.services.workers import WorkerView, live
@@ -38,8 +39,10 @@ def kind_of(device: str) -> DeviceKind:
     return "cuda" if device.startswith("cuda") else "cpu"
 
 
-def missing_capabilities(device: Device, required: frozenset[Capability]) -> str:
+def missing_capabilities(device: Device, required: frozenset[Capability]) -> Message:
     """What a worker lacks for a method, as a sentence; empty for a GPU model, whose worker may have anything."""
     missing = sorted(required - set(device.capabilities)) if device.worker else []
     facts = [CAPABILITIES[name] for name in missing]
-    return "; ".join(f"it takes a worker that {capability.lacking}: {capability.remedy}" for capability in facts)
+    return Message.joined(
+        (_("it takes a worker that %(has)s: %(remedy)s", has=fact.lacking, remedy=fact.remedy) for fact in facts), "; "
+    )

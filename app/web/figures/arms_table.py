@@ -14,6 +14,7 @@ from app.web.figures.memory import holders
 from app.web.figures.resource_parts import Holder
 from app.web.format import NOTHING, hundred
 from app.web.i18n import gettext as _
+from app.web.i18n import stored
 from app.web.text.baselines import baseline_remarks
 from app.web.text.verdict import difference_interval, half_width_text, plus_minus_text
 
@@ -114,7 +115,7 @@ def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardst
         row = tuple(cells.get(name, Cell("")) for name in names)
         note = _(baseline.facts.note)
         if baseline.stored.status == "not_applicable":
-            note = _("not applicable: %(why)s", why=baseline.stored.message)
+            note = _("not applicable: %(why)s", why=stored(baseline.stored.message))
         yield Yardstick(_(baseline.title), note, row, dash=place % len(DASHES) + 1)
 
 

@@ -1,5 +1,6 @@
 """An arm in a few words: what it trains, with which settings, and why it has no runs."""
 
+from app.domain.comparison.conditions import ALLOCATED, RESIDENT
 from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.study import StudyArm
 from app.domain.methods import FullSpec, HeadOnlySpec
@@ -63,6 +64,8 @@ def condition_label(name: ConditionName) -> str:
 
 def condition_value(value: str) -> str:
     """A condition's value; whole numbers with grouped thousands."""
+    if value in (ALLOCATED, RESIDENT):
+        return _(value)
     return ", ".join(count(int(part)) if part.isdecimal() else part for part in value.split(", ")) or "–"
 
 

@@ -7,6 +7,7 @@ from app.domain.comparison.model import AnyComparison, ArmResult
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.web.format import NBHYPHEN, capitalized, confidence, count
 from app.web.i18n import gettext as _
+from app.web.i18n import stored as translated
 from app.web.text.verdict import difference_interval
 
 
@@ -31,7 +32,9 @@ def baseline_remarks(study: StudyComparison) -> Iterator[str]:
     for baseline in study.baselines:
         name, stored = _(baseline.title), baseline.stored
         if stored.status == "failed":
-            yield capitalized(_("%(baseline)s could not be computed. %(why)s", baseline=name, why=stored.message))
+            yield capitalized(
+                _("%(baseline)s could not be computed. %(why)s", baseline=name, why=translated(stored.message))
+            )
         answer = stored.baseline
         if answer and answer.trained_rows < answer.train_rows:
             values = {"rows": count(answer.trained_rows), "all": count(answer.train_rows)}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from app.domain.data.findings import Example, Finding, FindingCode
 from app.web.format import count, join_names, percent, share
 from app.web.i18n import gettext as _
-from app.web.i18n import marked, marked_plural, ngettext
+from app.web.i18n import marked, marked_plural, ngettext, stored
 from app.web.text.data import FINDINGS, SPLITS
 
 
@@ -204,7 +204,7 @@ def with_message(finding: Finding) -> Finding:
 
 def why_unavailable(message: str, blocked_by: Finding | None) -> str:
     """Why a dataset version failed or is blocked."""
-    return message or (with_message(blocked_by).message if blocked_by else "")
+    return stored(message) or (with_message(blocked_by).message if blocked_by else "")
 
 
 def finding_title(finding: Finding) -> str:

@@ -9,6 +9,7 @@ from babel.support import Translations
 from fastapi.testclient import TestClient
 
 from app.domain.failures import FAILURES
+from app.domain.messages import Message
 from app.domain.methods import METHODS
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.models.weight_delta import UNCHANGED
@@ -98,6 +99,33 @@ def test_no_template_that_is_imported_translates_at_its_top() -> None:
     for name in imported:
         outside = re.sub(r"{%-? macro .*?endmacro -?%}", "", sources[name], flags=re.DOTALL)
         assert not re.search(r"\b(_|ngettext|translate)\(", outside), name
+
+
+@pytest.mark.usefixtures("esperanto")
+def test_messages_among_the_values_of_a_sentence_are_translated_too() -> None:
+    said = ENVIRONMENT.from_string('{{ _("It is %(what)s", what=what) }}').render(what=Message("empty"))
+    assert said == "It is EMPTY"
+
+
+@pytest.mark.parametrize(
+    ("english", "bulgarian"),
+    [
+        ("The file runs/1/a.parquet is no longer in the store.", "Файлът runs/1/a.parquet вече не е в хранилището."),
+        ("There is no run 7. Not a sentence of the product.", "Няма изпълнение 7. Not a sentence of the product."),
+        ("LoRA r=8", "LoRA r=8"),
+        ("full", "full"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_that_was_stored_in_english_is_said_in_the_language_of_the_page(
+    english: str, bulgarian: str
+) -> None:
+    assert i18n.stored(english) == english
+    i18n.speak("bg")
+    try:
+        assert i18n.stored(english) == bulgarian
+    finally:
+        i18n.speak(i18n.DEFAULT)
 
 
 @pytest.mark.usefixtures("esperanto")

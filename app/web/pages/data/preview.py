@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.previews import MOST_TOKENS, Preview, PreviewRow
 from app.domain.errors import Conflict, FieldError, Invalid
-from app.domain.messages import _ as message
+from app.domain.messages import Message
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.queue import Doorbell
@@ -76,7 +76,7 @@ class PreviewView(HasErrors):
         except NotANumber:
             length = 0
         if not SHORTEST <= length <= LONGEST:
-            range_ = message("Write a whole number from %(least)s to %(most)s", least=SHORTEST, most=LONGEST)
+            range_ = Message("Write a whole number from %(least)s to %(most)s", least=SHORTEST, most=LONGEST)
             raise Invalid.field("max_length", range_)
         return length
 

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
-from app.domain.messages import _ as message
+from app.domain.messages import Message
 from app.domain.methods import METHODS
 from app.domain.studies.arm_tuning import trying
 from app.domain.studies.arms import without_default_names
@@ -285,5 +285,5 @@ def at_checkbox(error: Invalid) -> Invalid:
     if not error.fields or any(field.path.rpartition(".")[2] != "method" for field in error.fields):
         return error
     return Invalid.field(
-        "insist", message("No live worker has enough memory"), message("Apply a memory saving, or tick the box")
+        "insist", Message("No live worker has enough memory"), Message("Apply a memory saving, or tick the box")
     )
