@@ -4,6 +4,7 @@ import os
 import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ["VEZNA_LANGUAGE"] = "en"  # whatever the machine's locale is
 os.environ["VEZNA_LOGIN"] = "single-user"  # as of `vezna up` on loopback; tests of logins require one
 # Before anything imports torch: every test process with threads for all cores, which wait for each other in a spin,
 # takes three times as much of the processors, and on busy ones four times as long.

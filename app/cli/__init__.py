@@ -1,5 +1,6 @@
 """`vezna`: start, submit, watch, compare. Commands that start something use the database, the others REST."""
 
+import os
 import signal
 import sys
 from importlib.metadata import version
@@ -32,8 +33,11 @@ from app.cli import (
     users,
     webhooks,
 )
+from app.cli.language import language_of
 from app.cli.shared import errors, say
 from app.domain.errors import Invalid, VeznaError
+from app.domain.messages import _
+from app.web.i18n import localized, speak
 
 cli = typer.Typer(
     help="Weighs full fine-tuning against LoRA: memory, time, quality, and how sure.",
@@ -92,6 +96,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _leave)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
         signal.signal(signal.SIGHUP, _leave)
+    speak(language_of(os.environ, sys.argv[1:]))
     try:
         cli(standalone_mode=True)
     except Invalid as error:
@@ -100,7 +105,7 @@ def main() -> None:
         _fail(error.message)
     except SQLAlchemyError as error:
         why = " ".join(str(getattr(error, "orig", None) or error).split())
-        _fail(f"The database does not answer: {why}")
+        _fail(_("The database does not answer: %(why)s", why=why))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}")
@@ -110,7 +115,7 @@ def main() -> None:
 
 def _fail(*lines: str) -> NoReturn:
     for line in lines:
-        errors.print(line, style="red", highlight=False, markup=False)
+        errors.print(localized(line), style="red", highlight=False, markup=False)
     sys.exit(1)
 
 

@@ -22,7 +22,8 @@ from app.domain.errors import (
     Unavailable,
     VeznaError,
 )
-from app.domain.messages import Message
+from app.domain.messages import Message, _
+from app.web.i18n import language
 
 PATIENCE_SECONDS = 30.0
 """Time during which the client reconnects to a broken stream: a restart of the server takes some seconds."""
@@ -51,13 +52,16 @@ class Client:
         token = token_for(url) if token is None else token
         if token:
             require_no_user_name(url)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        headers = {"Accept-Language": language()} | ({"Authorization": f"Bearer {token}"} if token else {})
         timeout = httpx2.Timeout(30.0, read=60.0)
         try:
             self._http = httpx2.Client(base_url=f"{url.rstrip('/')}/api/v1", timeout=timeout, headers=headers)
         except httpx2.InvalidURL as error:
             raise Invalid(
-                f"{self.address} is not an address. Write it as http://host:8000, with --url or VEZNA_URL."
+                _(
+                    "%(address)s is not an address. Write it as http://host:8000, with --url or VEZNA_URL.",
+                    address=self.address,
+                )
             ) from error
 
     def get(self, path: str, **query: Any) -> Any:
@@ -133,19 +137,25 @@ class Client:
                                 yield cast(dict[str, Any], event.json())
                             elif event.event == "end":
                                 return
-                        why = "the stream broke off"
+                        why = _("the stream broke off")
                     else:
                         answer.read()
                         if answer.status_code not in AWAY:
                             raise _error(answer)
-                        why = f"it answered {answer.status_code}"
+                        why = _("it answered %(status)s", status=answer.status_code)
             except (httpx2.SSEError, httpx2.InvalidURL, ValueError) as error:
                 raise self._stranger() from error
             except httpx2.TransportError as error:
-                why = str(error)
+                why = Message.joined([str(error)])
             broken_at = broken_at or time.monotonic()
             if time.monotonic() - broken_at > PATIENCE_SECONDS:
-                raise Unavailable(f"The server at {self.address} no longer answers: {why}. Check its log.")
+                raise Unavailable(
+                    _(
+                        "The server at %(address)s no longer answers: %(why)s. Check its log.",
+                        address=self.address,
+                        why=why,
+                    )
+                )
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -189,11 +199,16 @@ class Client:
 
     def _away(self, error: Exception) -> Unavailable:
         return Unavailable(
-            f"No server answers at {self.address} ({error}). Start one with: vezna up, or name another with VEZNA_URL."
+            _(
+                "No server answers at %(address)s (%(error)s). Start one with: vezna up, or name another "
+                "with VEZNA_URL.",
+                address=self.address,
+                error=error,
+            )
         )
 
     def _stranger(self) -> VeznaError:
-        return VeznaError(f"The server at {self.address} is not Vezna. Check the address.")
+        return VeznaError(_("The server at %(address)s is not Vezna. Check the address.", address=self.address))
 
 
 def _error(answer: httpx2.Response) -> VeznaError:
@@ -203,12 +218,20 @@ def _error(answer: httpx2.Response) -> VeznaError:
         detail = problem["detail"]
     except (ValueError, KeyError, TypeError, AttributeError):
         address = answer.url.copy_with(userinfo=b"")
-        return VeznaError(f"{address} answered {answer.status_code}, but not as Vezna does. Check the address.")
+        return VeznaError(
+            _(
+                "%(address)s answered %(status)s, but not as Vezna does. Check the address.",
+                address=address,
+                status=answer.status_code,
+            )
+        )
     if answer.status_code == 422:
         return Invalid(detail, fields)
     if answer.status_code == 401:
-        how = "" if answer.url.path == LOGIN else " Run: vezna login, or set VEZNA_TOKEN to an API token."
-        return Unauthenticated(detail.split(". ")[0].rstrip(".") + "." + how)
+        first = detail.split(". ")[0].rstrip(".")
+        if answer.url.path == LOGIN:
+            return Unauthenticated(first + ".")
+        return Unauthenticated(_("%(detail)s. Run: vezna login, or set VEZNA_TOKEN to an API token.", detail=first))
     if answer.status_code == 409 and "retry-after" in answer.headers:
         return InProgress(detail)
     return KINDS.get(answer.status_code, VeznaError)(detail)

@@ -171,7 +171,7 @@ def rate(value: float | None) -> str:
     """A learning rate: `2e-5`, `1.5e-4`, `0.01`."""
     if value is None:
         return NOTHING
-    return _signed_as_read(typed(value))
+    return as_read(typed(value))
 
 
 def typed(value: float) -> str:
@@ -184,10 +184,11 @@ def typed(value: float) -> str:
 
 def general(value: float, digits: int = 6) -> str:
     """A number with the digits that it has, up to so many, and without groups: `0.5`, `12`, `1e-05`."""
-    return _signed_as_read(f"{value:.{digits}g}")
+    return as_read(f"{value:.{digits}g}")
 
 
-def _signed_as_read(number: str) -> str:
+def as_read(number: str) -> str:
+    """A plain number with the decimal sign of the language."""
     return number.replace(".", get_decimal_symbol(language())) if "." in number else number
 
 

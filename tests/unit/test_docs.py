@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from app import sample
 from app.cli import cli
 from app.cli.credentials import FILE_VARIABLE, VARIABLE
+from app.cli.language import VARIABLE as LANGUAGE_VARIABLE
 from app.domain.comparison.export_gate import GateOutcome
 from app.domain.comparison.reproduction import ReproductionOutcome
 from app.domain.data.findings import FindingCode
@@ -77,7 +78,7 @@ def test_every_setting_is_documented_with_its_default_and_meaning(name: str) -> 
 def test_no_unknown_setting_is_documented() -> None:
     known = {f"VEZNA_{name.upper()}" for name in Settings.model_fields}
     files = {f"VEZNA_{name.upper()}_FILE" for name in Settings.secrets()}
-    elsewhere = compose_variables() | {VARIABLE, FILE_VARIABLE}
+    elsewhere = compose_variables() | {VARIABLE, FILE_VARIABLE, LANGUAGE_VARIABLE}
     for page in [*DOCS.glob("*.md"), ROOT / "README.md"]:
         assert set(re.findall(r"VEZNA_[A-Z_0-9]+", page.read_text())) <= known | files | elsewhere, page.name
 

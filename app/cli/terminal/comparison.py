@@ -11,6 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.domain.tasks import METRICS
+from app.web.format import as_read, general
+from app.web.i18n import gettext as _
+from app.web.i18n import localized, marked, ngettext
 
 MINUS = "−"
 UNKNOWN = "–"
@@ -19,13 +22,12 @@ UNKNOWN = "–"
 def comparison_table(comparison: dict[str, Any]) -> Table:
     """The arms table of the page, for a terminal."""
     margin, metric = comparison["margin"] * 100, comparison["metric"]
-    measure = METRICS[metric].title if metric in METRICS else metric
-    items = f" on {comparison['items'] or 'no'} test items" if "items" in comparison else ""
+    measure = localized(METRICS[metric].title) if metric in METRICS else metric
     title = f"{comparison['name']}: {comparison['phrase']}" if "name" in comparison else comparison["headline"]
     interval = comparison["interval"].rstrip(".")
     table = Table(
         title=escape(title),
-        caption=f"{escape(measure)}{items}; {interval}; margin {margin:g} {'point' if margin == 1 else 'points'}",
+        caption=f"{_measured(comparison, escape(measure))}; {interval}; {_margin(margin)}",
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -34,24 +36,24 @@ def comparison_table(comparison: dict[str, Any]) -> Table:
         padding=(0, 1, 0, 0),
     )
     forgetting = any(arm.get("forgetting") for arm in comparison["arms"])
-    table.add_column("Arm")
+    table.add_column(_("Arm"))
     heads = [
         f"{measure[:1].upper()}{measure[1:]}\n%",
-        "vs. ref.\npoints",
-        "Peak\nMiB",
-        "Train\ns",
-        "Params",
-        "File\nMiB",
+        _("vs. ref.\npoints"),
+        _("Peak\nMiB"),
+        _("Train\ns"),
+        _("Params"),
+        _("File\nMiB"),
     ]
-    for head in [*heads, *(["Forgets\nnats/tok"] if forgetting else [])]:
+    for head in [*heads, *([_("Forgets\nnats/tok")] if forgetting else [])]:
         table.add_column(head, justify="right", no_wrap=True)
     for arm in comparison["arms"]:
         table.add_row(*_row(arm), *([_forgetting(arm)] if forgetting else []))
     if comparison.get("base_score") and all(known["kind"] != "zero-shot" for known in comparison["baselines"]):
-        table.add_row("base model (before training)", _score(comparison["base_score"]), style="dim")
+        table.add_row(_("base model (before training)"), _score(comparison["base_score"]), style="dim")
     for baseline in comparison.get("baselines", ()):
-        score = _score(baseline["score"]) if baseline["score"] else baseline["status"].replace("_", " ")
-        table.add_row(f"{baseline['title']} (baseline)", score, style="dim")
+        score = _score(baseline["score"]) if baseline["score"] else _status(baseline["status"])
+        table.add_row(_("%(baseline)s (baseline)", baseline=baseline["title"]), score, style="dim")
     return table
 
 
@@ -71,20 +73,27 @@ def remarks(comparison: dict[str, Any]) -> Iterator[str]:
             yield f"- {arm['title']}, {verdict['label']}: {verdict['would_decide']}"
     for baseline in comparison.get("baselines", ()):
         if baseline["message"]:
-            yield f"- {baseline['title']}, {baseline['status'].replace('_', ' ')}: {baseline['message']}"
+            yield f"- {baseline['title']}, {_status(baseline['status'])}: {baseline['message']}"
     above = [(arm["title"], arm["above_baseline"]) for arm in comparison["arms"] if arm.get("above_baseline")]
     if above:
         gaps = ", ".join(f"{title} {_score(gap, signed=True)}" for title, gap in above)
-        yield f"- Points above the best baseline, {comparison['best_baseline']}: {gaps}"
+        words = _(
+            "Points above the best baseline, %(baseline)s: %(gaps)s", baseline=comparison["best_baseline"], gaps=gaps
+        )
+        yield f"- {words}"
     if test := comparison.get("mcnemar"):
-        only = f"{test['only_arm']} items only the arm gets right, {test['only_reference']} only the reference"
-        yield f"McNemar's exact test: {only}; p = {test['p_value']:.2g}."
+        yield _(
+            "McNemar's exact test: %(arm)s items only the arm gets right, %(reference)s only the reference; p = %(p)s.",
+            arm=test["only_arm"],
+            reference=test["only_reference"],
+            p=general(test["p_value"], 2),
+        )
 
 
 def _learning(learning: dict[str, Any]) -> Iterator[str]:
     """The first question of a verdict, and why nothing was learned."""
     if learning["label"]:
-        yield f"Does fine-tuning help? {learning['label']}. {learning['sentence']}".rstrip()
+        yield f"{_('Does fine-tuning help?')} {learning['label']}. {learning['sentence']}".rstrip()
     for cause in learning["causes"]:
         yield f"- {cause['title']} ({cause['likelihood']}): {cause['sentence']}"
         if cause["remedy"]:
@@ -107,8 +116,45 @@ def short(number: float) -> str:
     """`134 M`, `75.7 k`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number:g}"
+            return f"{general(number / size, 3)} {unit}"
+    return general(number)
+
+
+STATES = {
+    "not_applicable": marked("not applicable"),
+    "queued": marked("queued"),
+    "running": marked("running"),
+    "failed": marked("failed"),
+    "cancelled": marked("cancelled"),
+    "working": marked("working"),
+}
+
+
+def _status(status: str) -> str:
+    return _(STATES[status]) if status in STATES else status.replace("_", " ")
+
+
+def _measured(comparison: dict[str, Any], measure: str) -> str:
+    if "items" not in comparison:
+        return measure
+    if not comparison["items"]:
+        return _("%(measure)s on no test items", measure=measure)
+    return _("%(measure)s on %(items)s test items", measure=measure, items=comparison["items"])
+
+
+def _margin(margin: float) -> str:
+    return ngettext(
+        "margin %(points)s point", "margin %(points)s points", 1 if margin == 1 else 2, points=general(margin)
+    )
+
+
+def _range(verdict: dict[str, Any]) -> str:
+    low, high = (_signed(verdict[end] * 100, 1) for end in ("low", "high"))
+    return _("%(low)s to %(high)s", low=low, high=high)
+
+
+def _fixed(number: float, digits: int) -> str:
+    return as_read(f"{number:.{digits}f}")
 
 
 def _row(arm: dict[str, Any]) -> list[str]:
@@ -121,25 +167,25 @@ def _row(arm: dict[str, Any]) -> list[str]:
     return [
         escape(_name(arm)),
         arm["failed"] or _score(arm["score"]),
-        "reference" if arm["reference"] else _verdict(arm["verdict"]),
-        cost("peak_bytes", lambda size: f"{size / 2**20:.0f}"),
-        cost("train_seconds", lambda seconds: f"{seconds:.1f}"),
+        _("reference") if arm["reference"] else _verdict(arm["verdict"]),
+        cost("peak_bytes", lambda size: _fixed(size / 2**20, 0)),
+        cost("train_seconds", lambda seconds: _fixed(seconds, 1)),
         cost("trainable_parameters", short),
-        cost("artifact_bytes", lambda size: f"{size / 2**20:.2f}"),
+        cost("artifact_bytes", lambda size: _fixed(size / 2**20, 2)),
     ]
 
 
 def _name(arm: dict[str, Any]) -> str:
     """The arm's title with its missing results; for any runs, with their ids."""
-    marks = ["imported"] if arm.get("imported") else []
+    marks = [_("imported")] if arm.get("imported") else []
     if "imported" in arm:
         marks.append(", ".join(map(str, arm["runs"][:6])) + (", …" if len(arm["runs"]) > 6 else ""))
     if (arm.get("tuning") or {}).get("failed"):
-        marks.append("every trial of a round failed")
+        marks.append(_("every trial of a round failed"))
     elif arm.get("stopped"):
-        marks.append("stopped")
+        marks.append(_("stopped"))
     if "imported" not in arm:
-        marks += [f"{n} {status}" for status, n in arm["statuses"].items() if status != "succeeded"]
+        marks += [f"{n} {_status(status)}" for status, n in arm["statuses"].items() if status != "succeeded"]
     return f"{arm['title']} ({', '.join(marks)})" if marks else arm["title"]
 
 
@@ -147,22 +193,20 @@ def _score(score: dict[str, Any] | None, *, signed: bool = False) -> str:
     """`89.5 ± 2.1`; of a difference `+10.9 ± 2.8`."""
     if score is None:
         return UNKNOWN
-    half = f"{(score['high'] - score['low']) * 50:.1f}" if score["usable"] else "?"
+    half = _fixed((score["high"] - score["low"]) * 50, 1) if score["usable"] else "?"
     mean = score["mean"] * 100
-    return f"{_signed(mean, 1) if signed else f'{mean:.1f}'} ± {half}"
+    return f"{_signed(mean, 1) if signed else _fixed(mean, 1)} ± {half}"
 
 
 def _verdict(verdict: dict[str, Any] | None) -> str:
     if verdict is None or verdict["delta"] is None:
-        return "no verdict"
+        return _("no verdict")
     delta = _signed(verdict["delta"] * 100, 1)
     if not verdict["usable"]:
         return f"{delta} ± ?\n{verdict['label']}"
     if verdict["basis"] == "shares":  # its interval is uneven
-        return (
-            f"{delta} ({_signed(verdict['low'] * 100, 1)} to {_signed(verdict['high'] * 100, 1)})\n{verdict['label']}"
-        )
-    return f"{delta} ± {(verdict['high'] - verdict['low']) * 50:.1f}\n{verdict['label']}"
+        return f"{delta} ({_range(verdict)})\n{verdict['label']}"
+    return f"{delta} ± {_fixed((verdict['high'] - verdict['low']) * 50, 1)}\n{verdict['label']}"
 
 
 def _forgetting(arm: dict[str, Any]) -> str:
@@ -170,4 +214,4 @@ def _forgetting(arm: dict[str, Any]) -> str:
 
 
 def _signed(number: float, digits: int) -> str:
-    return f"{number:+.{digits}f}".replace("-", MINUS)
+    return as_read(f"{number:+.{digits}f}".replace("-", MINUS))

@@ -8,6 +8,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from app.domain.tasks import METRICS, MetricName
+from app.web.format import as_read, general
+from app.web.i18n import gettext as _
+from app.web.i18n import localized
+from app.web.text.states import state_word
 
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -33,7 +37,11 @@ def follow_study(console: Console, snapshots: Iterable[dict[str, Any]]) -> dict[
         for last in snapshots:
             for run in last["runs"]:
                 trial = run["trial_round"] is not None
-                what = f"trial at {run['learning_rate']:g}" if trial else f"seed {run['seed']}"
+                what = (
+                    _("trial at %(rate)s", rate=general(run["learning_rate"]))
+                    if trial
+                    else _("seed %(seed)s", seed=run["seed"])
+                )
                 name = f"{escape(run['arm'])}, {what}"
                 if run["id"] not in tasks:
                     tasks[run["id"]] = progress.add_task(f"{name:<20}", total=1.0, start=False, state="")
@@ -41,7 +49,8 @@ def follow_study(console: Console, snapshots: Iterable[dict[str, Any]]) -> dict[
                 if run["status"] in ENDED and run["id"] not in ended:
                     ended.add(run["id"])
                     if not console.is_terminal:  # a file shows no bars: one line instead
-                        console.print(f"run {run['id']} ({name}): {_state(run)}", highlight=False)
+                        line = _("run %(id)s (%(name)s): %(state)s", id=run["id"], name=name, state=_state(run))
+                        console.print(line, highlight=False)
     return last
 
 
@@ -63,16 +72,21 @@ def _advance(progress: Progress, task: TaskID, run: dict[str, Any]) -> None:
 def _state(run: dict[str, Any]) -> str:
     if run["status"] == "succeeded":
         metric: MetricName = run["metric"]
-        return f"{METRICS[metric].title} {run['score']:.3f}" if run["score"] is not None else "succeeded"
+        score = run["score"]
+        return state_word("succeeded") if score is None else f"{localized(METRICS[metric].title)} {_three(score)}"
     if run["status"] == "failed":
-        return f"failed: {run['failure_code']}"
+        return f"{state_word('failed')}: {run['failure_code']}"
     if run["status"] != "running":
-        return str(run["status"])
-    parts = [run["phase"] or "starting"]
+        return state_word(run["status"])
+    parts = [run["phase"] or _("starting")]
     if run["phase"] == "download" and run.get("download_bytes"):
         parts = [f"download {run['downloaded_bytes'] / run['download_bytes']:.0%}"]
     if run["train_loss"] is not None:
-        parts.append(f"loss {run['train_loss']:.3f}")
+        parts.append(_("loss %(loss)s", loss=_three(run["train_loss"])))
     if run["validation_score"] is not None:
-        parts.append(f"validation {run['validation_score']:.3f}")
+        parts.append(_("validation %(score)s", score=_three(run["validation_score"])))
     return ", ".join(parts)
+
+
+def _three(number: float) -> str:
+    return as_read(f"{number:.3f}")
