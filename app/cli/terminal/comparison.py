@@ -13,7 +13,7 @@ from rich.table import Table
 from app.domain.tasks import METRICS
 from app.web.format import as_read, general
 from app.web.i18n import gettext as _
-from app.web.i18n import localized, marked, ngettext
+from app.web.i18n import marked, ngettext
 
 MINUS = "−"
 UNKNOWN = "–"
@@ -22,7 +22,7 @@ UNKNOWN = "–"
 def comparison_table(comparison: dict[str, Any]) -> Table:
     """The arms table of the page, for a terminal."""
     margin, metric = comparison["margin"] * 100, comparison["metric"]
-    measure = localized(METRICS[metric].title) if metric in METRICS else metric
+    measure = _(METRICS[metric].title) if metric in METRICS else metric
     title = f"{comparison['name']}: {comparison['phrase']}" if "name" in comparison else comparison["headline"]
     interval = comparison["interval"].rstrip(".")
     table = Table(

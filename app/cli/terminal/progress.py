@@ -10,7 +10,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from app.domain.tasks import METRICS, MetricName
 from app.web.format import as_read, general
 from app.web.i18n import gettext as _
-from app.web.i18n import localized
 from app.web.text.states import state_word
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -73,7 +72,7 @@ def _state(run: dict[str, Any]) -> str:
     if run["status"] == "succeeded":
         metric: MetricName = run["metric"]
         score = run["score"]
-        return state_word("succeeded") if score is None else f"{localized(METRICS[metric].title)} {_three(score)}"
+        return state_word("succeeded") if score is None else f"{_(METRICS[metric].title)} {_three(score)}"
     if run["status"] == "failed":
         return f"{state_word('failed')}: {run['failure_code']}"
     if run["status"] != "running":

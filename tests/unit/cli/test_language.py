@@ -52,6 +52,6 @@ def test_the_table_of_a_comparison_is_in_the_language_of_the_command() -> None:
         table = comparison_table(comparison)
     finally:
         speak(DEFAULT)
-    assert str(table.caption) == "Точност върху 646 тестови примера; 95 %; граница 2 пункта"
+    assert str(table.caption) == "точност върху 646 тестови примера; 95 %; граница 2 пункта"
     cells = [next(iter(column.cells)) for column in table.columns]
     assert cells == ["full (1 неуспешно)", "89,4 ± 2,1", "еталон", "1024", "54,2", "75,7 k", "0,50"]
