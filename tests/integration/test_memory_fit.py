@@ -98,15 +98,17 @@ def submit_study(db: Database, bell: SilentBell, settings: Settings) -> int:
     return submission.submit(db, bell, settings, STUDY, accept, insist=False)
 
 
-def test_an_estimate_of_one_device_decides_nothing_for_several(
+def test_an_estimate_for_several_devices_is_of_each_and_says_so(
     registered: Database, ask: Callable[[Any], FitReport]
 ) -> None:
     sign_on(registered, "small", memory_bytes=8 * GIB)
     several = STUDY.arms[0].model_copy(update={"devices": 2, "gradient_accumulation_steps": 2})
     report = ask(STUDY.model_copy(update={"arms": [several, *STUDY.arms[1:]]}))
     on_two, on_one = (arm.workers[0] for arm in report.arms)
-    assert on_two.peak and (on_two.fit, on_two.message) == ("unknown", "Estimated for one device; a run has 2.")
-    assert not on_two.memory_savings
+    says = "Of each of the run's 2 devices. It has not been compared with GPUs yet."
+    assert (on_two.fit, on_two.message) == ("does_not_fit", says)
+    assert "lora" in {saving.name for saving in on_two.memory_savings}
+    assert not {"lean", "adamw-8bit"} & {saving.name for saving in on_two.memory_savings}  # on one device only
     assert (on_one.fit, on_one.message) == ("fits", "")
 
 

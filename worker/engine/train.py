@@ -161,7 +161,7 @@ class Loop:
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["factor"]
-                with self._followed(step, batches, model, optimizer, watched and team.world == 1):
+                with self._followed(step, batches, model, optimizer, watched and not team.sharded):
                     loss, tokens = self._gradients(models.trained, batches)
                     if companion is not None:
                         companion.penalty().backward()  # type: ignore[no-untyped-call]

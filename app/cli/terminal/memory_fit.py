@@ -70,7 +70,7 @@ def _peak_by_owner(arm_estimate: dict[str, Any]) -> list[str]:
     ledger = estimate["ledger"]["owners"]
     peak = max(estimate["phases"].values())
     file = f"{estimate['file_bytes'] / 2**20:.2f}" if estimate["file_bytes"] else ""
-    return [f"{estimate['trainable']:,}", file, size(peak), *(size(ledger[owner]) for owner in OWNERS)]
+    return [f"{estimate['trainable']:,}", file, size(peak), *(size(ledger.get(owner, 0)) for owner in OWNERS)]
 
 
 def _fit(fit: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, MetricName, Task
 from app.domain.validation import invalid_field
 
-ESTIMATE_VERSION = 7
+ESTIMATE_VERSION = 8
 """Raised when the estimate of an unchanged request may differ: old ones are then computed again."""
 LONGEST_CONFIG = 200_000
 """Characters of a config.json; the longest known one has a tenth of that."""

@@ -5,6 +5,7 @@
     optimizer     AdamW's two moments and its counters
     activations   what the forward pass leaves for the backward pass
     temporaries   what lives within one pass only
+    communication what a device gathers from the others and sends to them (a run on several devices)
     other         batches, and what was there before
 
 A ledger is `estimated` (the step on tensors without storage) or `measured` (the step itself); both are taken by the
@@ -16,8 +17,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Owner = Literal["weights", "gradients", "optimizer", "activations", "temporaries", "other"]
-OWNERS: tuple[Owner, ...] = ("weights", "gradients", "optimizer", "activations", "temporaries", "other")
+Owner = Literal["weights", "gradients", "optimizer", "activations", "temporaries", "communication", "other"]
+OWNERS: tuple[Owner, ...] = (
+    "weights",
+    "gradients",
+    "optimizer",
+    "activations",
+    "temporaries",
+    "communication",
+    "other",
+)
 
 Moment = Literal["data", "forward", "backward", "optimizer", "evaluate"]
 """What was being done at the peak."""

@@ -34,7 +34,12 @@ class SavingOption(NamedTuple):
 
 
 def saving_options(request: EstimateRequest) -> Iterator[SavingOption]:
-    """Every option that changes something, unordered."""
+    """Every option that changes something and trains on as many devices, unordered."""
+    alone = request.training.devices == 1
+    return (option for option in _changes(request) if alone or option.request.method.undistributed is None)
+
+
+def _changes(request: EstimateRequest) -> Iterator[SavingOption]:
     method, training = request.method, request.training
     if isinstance(method, EveryWeight):
         yield _method("lora", request, LoraSpec())

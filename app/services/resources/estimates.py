@@ -166,8 +166,6 @@ def given_up(at: datetime) -> GivenUp:
 def _attach(
     session: Session, bell: Doorbell, run: RunRow, model: BaseModelRow, dataset: DatasetRow, worker: WorkerRow
 ) -> None:
-    if run.spec.training.devices > 1:  # estimates are of one device
-        return
     request = run_request(run.spec, model, dataset).on_device(kind_of(worker.device), worker.bf16)
     row = wanted(session, bell, request)
     estimate = row.estimate

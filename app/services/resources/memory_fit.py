@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
-from app.domain.messages import _
+from app.domain.messages import NOTHING, Message, _
 from app.domain.resources.calibration import Fit, memory_fit, peak, relative_error, train_seconds
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateRequest, EstimateSpec
@@ -131,11 +131,11 @@ class _Lookup:
             arm_estimate=arm_estimate,
             estimate_id=arm_estimate.estimate_id,
             state="failed" if missing else arm_estimate.state,
-            message=missing or arm_estimate.message or (_of_one(request.training.devices) if band else ""),
+            message=missing or arm_estimate.message or (_of_each(request.training.devices) if band else ""),
             capable=not missing,
             peak=band,
             train_seconds=train_seconds(estimate.train_flops, calibration) if estimate else None,
-            fit=memory_fit(band, device) if band and not missing and request.training.devices == 1 else "unknown",
+            fit=memory_fit(band, device) if band and not missing else "unknown",
         )
 
     def with_savings(self, fit: DeviceFit, options: Sequence[SavingOption]) -> DeviceFit:
@@ -168,9 +168,11 @@ class _Lookup:
         )
 
 
-def _of_one(devices: int) -> str:
-    """What an estimate leaves out where several devices train a run."""
-    return _("Estimated for one device; a run has %(num)s.", num=devices) if devices > 1 else ""
+def _of_each(devices: int) -> Message:
+    """What an estimate is of where several devices train a run."""
+    if devices == 1:
+        return NOTHING
+    return _("Of each of the run's %(num)s devices. It has not been compared with GPUs yet.", num=devices)
 
 
 def _too_small(fit: DeviceFit) -> bool:

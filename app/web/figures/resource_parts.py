@@ -33,6 +33,7 @@ LEDGER = (
     Holder("optimizer", marked("optimizer state")),
     Holder("activations", marked("activations")),
     Holder("temporaries", marked("temporaries")),
+    Holder("communication", marked("communication")),
     Holder("other", marked("other")),
     Holder("device", marked("device overhead")),
     Holder("phase", marked("another phase")),

@@ -36,6 +36,7 @@ from worker.engine.estimation.shapes import Shapes, rows_of, shapes
 from worker.engine.estimation.unloaded import Unloaded, bare, unloaded
 from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory.measured import tensor_bytes
+from worker.engine.memory.sharing import Sharing
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.saving.artifacts import file_bytes
@@ -44,7 +45,8 @@ from worker.engine.tasks import TASKS
 
 
 def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEstimate:
-    """Estimate one run; `dataset` is a local Parquet file of its rows. Raises `RunFailed` with a sentence."""
+    """Estimate one run, on several devices the first of them; `dataset` is a local Parquet file of its rows. Raises
+    `RunFailed` with a sentence."""
     began = time.perf_counter()
     built = unloaded(request)
     batches = shapes(request, dataset, built.base)
@@ -62,11 +64,12 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
             "load": built.loaded_bytes,
             "baseline": max(0, evaluation - optimizer, writing),
             "train": ledger.total,
-            "evaluate": max(evaluation, writing),
+            # of a model that was shared, when training is over
+            "evaluate": max(evaluation - (optimizer if steps.sharing else 0), writing),
         },
         lengths=batches.lengths,
         step_flops=flops,
-        train_flops=round(epoch_flops * batches.epochs),
+        train_flops=round(epoch_flops * batches.epochs / request.training.devices),
         steps=batches.steps,
         trainable=request.method.trainable(built.facts),
         total=built.facts.total,
@@ -107,6 +110,8 @@ class _Steps:
     stored: list[nn.Module]
     """Blocks whose activations are computed once and read back: no step computes them."""
     apart: RowsApart
+    sharing: Sharing | None
+    """Among several devices; None if each has the whole model."""
     moment: Moment = "data"
     settle: Callable[[], None] | None = None
 
@@ -124,7 +129,7 @@ class _Steps:
                 batch = self._fake(real)
                 with Operations(self.stored) as operations:
                     self._passes(batch)
-                if self.request.training.gradient_accumulation_steps > 1:
+                if self.request.training.gradient_accumulation_steps > self.request.training.devices:
                     self._passes(batch)
                 self._update()
             return journal.ledger("estimated", None, *rows_of(real)), operations.total
@@ -219,7 +224,7 @@ class _Steps:
 
     @contextmanager
     def _followed(self, optimizer: torch.optim.Optimizer) -> Iterator[Journal]:
-        with Journal(self.model, optimizer, lambda: self.moment, self.rounded) as journal:
+        with Journal(self.model, optimizer, lambda: self.moment, self.rounded, sharing=self.sharing) as journal:
             self.settle = journal.settle
             try:
                 yield journal
@@ -261,15 +266,25 @@ def _steps(built: Unloaded, request: EstimateRequest) -> _Steps:
     replace_tensors(built.model, mode := FakeTensorMode())
     built.model.train()
     resting, training = _rest(built.model, built.facts), request.training
-    together = training.packing or training.padding_free
-    stored = resting if training.cache_frozen_prefix and not together else []
+    uncached = training.packing or training.padding_free or training.devices > 1
+    stored = resting if training.cache_frozen_prefix and not uncached else []
     named = {name: p for name, p in built.model.named_parameters() if p.requires_grad}
     with mode:
         optimizer = optimizer_of(method, named, 1e-3, request.training.weight_decay)
         companion = MECHANISMS[method.mechanism].companion(built.model, method, 2)
     rounded = rounded_on_cuda if cuda else rounded_on_host
     apart = RowsApart(built.base, as_one=cuda)
-    return _Steps(request, built.model, optimizer, companion, mode, rounded, stored, apart)
+    sharing = _sharing(built, training.devices)
+    return _Steps(request, built.model, optimizer, companion, mode, rounded, stored, apart, sharing)
+
+
+def _sharing(built: Unloaded, devices: int) -> Sharing | None:
+    """How several devices share the model; None if each has all of it. What replicas exchange are their gradients."""
+    if devices == 1 or not all(p.requires_grad for p in built.model.parameters()):
+        return None
+    blocks = [tensor_bytes(built.model.get_submodule(name).parameters()) for name in built.facts.blocks]
+    others = [p for name, p in built.model.named_parameters() if built.facts.block_of(name) is None]
+    return Sharing(devices, max(blocks, default=0), others)
 
 
 def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:

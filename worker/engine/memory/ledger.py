@@ -23,6 +23,7 @@ constant of the device (`app.domain.resources.calibration`).
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,7 @@ from torch.utils._pytree import tree_leaves
 
 from app.domain.resources.ledger import Ledger, Moment, Owner, owners
 from worker.engine.memory import allocator
+from worker.engine.memory.sharing import Sharing
 from worker.engine.models.quantization import stored
 
 _PAGE = 4096
@@ -56,7 +58,7 @@ def rounded_on_cuda(size: int) -> int:
 class _Entry:
     """One storage."""
 
-    __slots__ = ("again", "born", "died", "moment", "operation", "owner", "size")
+    __slots__ = ("again", "born", "died", "gathered", "moment", "operation", "owner", "size")
 
     def __init__(self, size: int, moment: Moment, born: int, operation: str, again: bool) -> None:
         self.size, self.moment, self.born, self.operation = size, moment, born, operation
@@ -64,6 +66,8 @@ class _Entry:
         """Allocated with gradients enabled: by a forward pass, or by its recomputation within the backward pass."""
         self.died: int | None = None
         self.owner: Owner | None = None
+        self.gathered = False
+        """A gradient of a weight outside of the blocks: several devices hold it whole until the backward pass ends."""
 
     @property
     def held_by(self) -> Owner:
@@ -87,11 +91,13 @@ class Journal(TorchDispatchMode):
         moment: Callable[[], Moment],
         rounded: Callable[[int], int],
         trim: Callable[[], None] = lambda: None,
+        sharing: Sharing | None = None,
     ) -> None:
         """`moment` returns the current pass; `rounded` maps a storage's size to the allocator's; `trim` returns freed
-        memory to the kernel now and then, so that resident memory equals live memory."""
+        memory to the kernel now and then, so that resident memory equals live memory. With `sharing` the ledger is that
+        of one of several devices."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._trim = trim
+        self._trim, self._sharing = trim, sharing
         self._model, self._optimizer, self._moment, self._rounded = model, optimizer, moment, rounded
         self._live: dict[int, _Entry] = {}
         self._lines: list[tuple[_Entry, int]] = []
@@ -105,22 +111,28 @@ class Journal(TorchDispatchMode):
     def settle(self) -> None:
         """Mark the storages that are gradients and optimizer state by now; call before gradients are dropped."""
         self._own((p.grad for p in self._model.parameters() if p.grad is not None), "gradients")
+        for parameter in self._sharing.others if self._sharing else ():
+            if parameter.grad is not None:
+                self._entry(parameter.grad).gathered = True
         states = self._optimizer.state.values()
         self._own((t for state in states for t in state.values() if isinstance(t, torch.Tensor)), "optimizer")
 
     def ledger(self, kind: Literal["estimated", "measured"], step: int | None, rows: int, length: int) -> Ledger:
         """Bytes by owner at the peak so far."""
+        sharing = self._sharing
+        size = attrgetter("size") if sharing is None else sharing.size
+        exchanged = [0] * len(self._lines) if sharing is None else sharing.communication(self._lines)
         total, peak, end = 0, 0, 0
-        for place, (entry, sign) in enumerate(self._lines, start=1):
-            total += sign * entry.size
-            if total > peak:
-                peak, end = total, place
+        for place, (entry, sign) in enumerate(self._lines):
+            total += sign * size(entry)
+            if sign > 0 and total + exchanged[place] > peak:
+                peak, end = total + exchanged[place], place + 1
         present = set[_Entry]()
         for entry, sign in self._lines[:end]:
             (present.add if sign > 0 else present.discard)(entry)
-        bytes_by_owner: dict[Owner, int] = {}
+        bytes_by_owner: dict[Owner, int] = {"communication": exchanged[end - 1]}
         for entry in present:
-            bytes_by_owner[entry.held_by] = bytes_by_owner.get(entry.held_by, 0) + entry.size
+            bytes_by_owner[entry.held_by] = bytes_by_owner.get(entry.held_by, 0) + size(entry)
         last = self._lines[end - 1][0]
         return Ledger(
             kind=kind,

@@ -120,6 +120,17 @@ def test_two_processes_train_as_one_that_accumulates_their_batches(
     assert [f.name for f in got.result.artifacts] == [f.name for f in expected.result.artifacts]
 
 
+def test_rank_0_records_the_memory_of_its_replica_but_not_of_a_shared_model(
+    one: dict[str, Done], two: dict[str, Done]
+) -> None:
+    alone, together, shared = (done.result for done in (one["lora"], two["lora"], two["full"]))
+    assert alone and together and shared
+    assert shared.memory.ledger is None and together.memory.ledger and alone.memory.ledger
+    mine, whole = together.memory.ledger.owners, alone.memory.ledger.owners
+    assert (mine["weights"], mine["optimizer"]) == (whole["weights"], whole["optimizer"])
+    assert 0 < mine["activations"] <= whole["activations"] and mine["communication"] == 0
+
+
 @pytest.fixture(scope="module")
 def resumed(
     tmp_path_factory: pytest.TempPathFactory, models: dict[str, Path], two: dict[str, Done]
