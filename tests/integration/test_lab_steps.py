@@ -1,6 +1,8 @@
 """The Lab's steps: their pages, a learner's progress, and what they start."""
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -11,11 +13,12 @@ from sqlalchemy import select
 
 from app import sample
 from app.domain.accounts.policy import Role
-from app.domain.lab.computations import Equality, LabAnswer
+from app.domain.lab.computations import Equality, LabAnswer, MatricesRequest
 from app.domain.lab.questions import Topic
 from app.services import lab, lessons, samples
 from app.settings import Settings
 from app.store import migrate
+from app.store.files import Files
 from app.store.queries import lab as rows
 from app.store.queries import runs
 from app.store.session import Database
@@ -23,6 +26,8 @@ from app.store.tables import EstimateRow
 from app.web.i18n import LANGUAGES
 from tests.accounts import Installation
 from tests.conftest import TINY_FACTS
+from tests.lab import MATRICES, answered
+from worker.estimation.host import Estimator, NoAnswer
 
 STEP = "/lab/steps/step-5"
 
@@ -135,14 +140,9 @@ def test_a_member_starts_a_small_study_on_the_sample_and_a_viewer_does_not(tmp_p
     installed.database.dispose()
 
 
-def answered(installation: Installation, result: LabAnswer) -> None:
-    """Store what a worker would answer to the one request of the Lab that waits."""
+def store_answer(installation: Installation, result: LabAnswer) -> None:
     with installation.database.transaction() as session:
-        row = session.scalars(
-            select(EstimateRow).where(EstimateRow.kind == "lab", EstimateRow.status == "queued")
-        ).one()
-        assert row.lab is None
-        row.status, row.result_json = "ready", result.model_dump(mode="json")
+        answered(session, result)
 
 
 def test_a_learner_has_the_equality_check_computed_once(installation: Installation, viewer: TestClient) -> None:
@@ -156,10 +156,49 @@ def test_a_learner_has_the_equality_check_computed_once(installation: Installati
         assert (sent.status_code, sent.headers["location"]) == (303, f"{step}?{fields}#run")
     assert 'hx-trigger="every 1s"' in viewer.get(f"{step}?{fields}").text
     equal = Equality(inputs=(16, 24, 384), steps=20, start=0, trained=0, merged=4.8e-6, learned=2.71)
-    answered(installation, equal)
+    store_answer(installation, equal)
     page = viewer.get(f"{step}?{fields}").text
     assert "4.8\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10⁻⁶" in page and ">2.7<" in page and "rounding" in page
     assert "16 × 24 × 384" in page and "Run the check" not in page
     with installation.database.reading() as reading:
         row = reading.scalars(select(EstimateRow.id).where(EstimateRow.kind == "lab")).one()
     assert viewer.get(f"/api/v1/estimates/{row}").status_code == 404
+
+
+def test_the_matrices_of_a_layer_are_decomposed_by_a_worker(installation: Installation, viewer: TestClient) -> None:
+    step, fields = "/lab/steps/step-2", "layer=bert.encoder.layer.1.attention.self.value"
+    assert "Rank 8 keeps" in viewer.get(step).text  # medians of the runs' own analyses
+    assert viewer.post(f"{step}/compute", data={"query": fields}).headers["location"] == f"{step}?{fields}#run"
+    with installation.database.reading() as reading:
+        waiting = select(EstimateRow).where(EstimateRow.kind == "lab", EstimateRow.status == "queued")
+        request = reading.scalars(waiting).one().request
+        assert isinstance(request, MatricesRequest) and request.layer.endswith("1.attention.self.value")
+        assert request.files["full_file"].endswith("model/model.safetensors")
+    store_answer(installation, MATRICES)
+    page = viewer.get(f"{step}?{fields}", headers={"accept-language": "bg"}).text
+    assert ">14,0\N{NO-BREAK SPACE}%</td>" in page and ">6144</td>" in page and "ΔW, пълна настройка" in page
+    data = json.loads(page.partition('<script type="application/json">')[2].partition("</script>")[0])
+    assert (data["language"], data["ranks"], data["of"]["full"]["energy"][1]) == ("bg", [1, 8, 384], 0.7)
+    assert data["words"]["rank"] == "Ранг r"
+
+
+def test_the_weights_of_runs_reach_the_worker_as_local_files(tmp_path: Path) -> None:
+    store = Files(f"file://{tmp_path / 'store'}")
+    (tmp_path / "weights").write_bytes(b"weights")
+    store.put(tmp_path / "weights", "runs/1/model.safetensors")
+    child = tmp_path / "child.py"
+    child.write_text(
+        "import json, sys\n"
+        f"answer = json.loads({MATRICES.model_dump_json()!r})\n"
+        "for line in sys.stdin:\n"
+        "    asked = json.loads(line)\n"
+        "    read = {field: open(path).read() for field, path in asked['files'].items()}\n"
+        "    right = read == {'full_file': 'weights'}\n"
+        "    print(json.dumps({'lab': answer} if right else {'error': str(read)}), flush=True)\n"
+    )
+    estimator = Estimator((sys.executable, str(child)))
+    request = MatricesRequest(location="/model", layer="layer", full_file="runs/1/model.safetensors")
+    assert estimator.estimate(request, store) == MATRICES
+    with pytest.raises(NoAnswer, match="The weights of a run cannot be read"):
+        estimator.estimate(request.model_copy(update={"lora_file": "runs/2/gone.safetensors"}), store)
+    estimator.end()

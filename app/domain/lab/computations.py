@@ -5,7 +5,7 @@ matrices   W of a layer, ΔW of runs, and a random matrix: low-rank approximatio
 attention  what each token of a sentence attends to in one head, before and after fine-tuning
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -13,6 +13,10 @@ from app.domain.resources.estimate import key_of
 
 COMPUTATIONS_VERSION = 1
 """Raised when the answer to an unchanged request may differ."""
+SIDE = 32
+"""Rows and columns of a matrix that its picture shows."""
+MatrixOf = Literal["weight", "full", "lora", "random"]
+"""W of the base model, ΔW of full fine-tuning and of LoRA, and a random matrix of the same shape."""
 
 
 class _Value(BaseModel):
@@ -66,7 +70,59 @@ class Equality(_Value):
     """LoRA after training and the base model."""
 
 
-LabRequest = EqualityRequest
-LabAnswer = Equality
+class MatricesRequest(_OfModel):
+    """Decompose W of a layer, ΔW of runs, and a random matrix of the same shape."""
+
+    kind: Literal["matrices"] = "matrices"
+    layer: str
+    """Full dotted name in the model with a head."""
+    full_file: str = ""
+    """Weights after full fine-tuning, in the files store; empty without such a run."""
+    lora_file: str = ""
+    """An adapter of LoRA; empty without one, or if it has none for this layer."""
+    lora_scale: float = 1.0
+    """By which its B·A is multiplied."""
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files of the runs."""
+        return {field: name for field in ("full_file", "lora_file") if (name := getattr(self, field))}
+
+
+class Spectral(_Value):
+    """Singular values of a matrix M, and its approximations of low rank."""
+
+    norm: float
+    """‖M‖_F."""
+    effective_rank: float
+    rank_90: int
+    """The smallest rank that keeps 90 % of the energy."""
+    energy: list[float]
+    """Kept at each of the ranks, from 0 to 1."""
+    value_ranks: list[int]
+    """Places of the singular values in `values`, from 1."""
+    values: list[float]
+    """Divided by the first."""
+    pictures: list[str]
+    """At each of the ranks: the first `SIDE` rows and columns as signed bytes in base64."""
+
+
+class Matrices(_Value):
+    """The decompositions by what they are of."""
+
+    kind: Literal["matrices"] = "matrices"
+    rows: int
+    columns: int
+    ranks: list[int]
+    of: dict[MatrixOf, Spectral]
+
+
+def stops(side: int) -> list[int]:
+    """Ranks of a slider: powers of two, and the smaller side of the matrix."""
+    return sorted({2**power for power in range(side.bit_length()) if 2**power <= side} | {side})
+
+
+LabRequest = Annotated[EqualityRequest | MatricesRequest, Field(discriminator="kind")]
+LabAnswer = Annotated[Equality | Matrices, Field(discriminator="kind")]
 REQUESTS: TypeAdapter[LabRequest] = TypeAdapter(LabRequest)
 ANSWERS: TypeAdapter[LabAnswer] = TypeAdapter(LabAnswer)

@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.domain.lab.computations import LabAnswer, LabRequest
+from app.domain.lab.computations import LabAnswer, LabRequest, MatricesRequest
 from worker.engine.lab.equality import equality
+from worker.engine.lab.matrices import matrices
 
 
 def answer(request: LabRequest, files: Mapping[str, Path]) -> LabAnswer:
     """The answer; `files` are local copies of the request's files, by field. Raises `RunFailed`."""
+    if isinstance(request, MatricesRequest):
+        return matrices(request, files)
     return equality(request)

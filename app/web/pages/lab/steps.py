@@ -18,6 +18,7 @@ from app.web.i18n import language
 from app.web.pages.lab.context import QuestionPage, question_page
 from app.web.pages.lab.full_or_peft import FullOrPeft
 from app.web.pages.lab.inside_layer import InsideLayer
+from app.web.pages.lab.low_rank import LowRankStep
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Visit:
 
 
 BODIES: Mapping[Topic, Callable[[Visit], Any]] = {
+    Topic.STEP_2: lambda visit: LowRankStep.of(visit.session, visit.query),
     Topic.STEP_3: lambda visit: InsideLayer.of(visit.session, visit.query),
     Topic.STEP_5: lambda visit: FullOrPeft.of(visit.session, visit.settings, visit.query),
 }
@@ -85,6 +87,11 @@ class StepPage:
     def next(self) -> PathItem | None:
         """The step after this one that has a page."""
         return next((item for item in self.path[self.number :] if item.lesson), None)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Every sentence of this page, for its script."""
+        return {name: text.spoken(language()) for name, text in self.lesson.texts.items()}
 
     def say(self, name: str, /, **values: Any) -> str:
         """A sentence of this page in the language of the request."""

@@ -1,0 +1,62 @@
+"""The Lab's learning path in Bulgarian: a slider by keyboard, counts that follow a choice, questions, reviews."""
+
+from datetime import timedelta
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import select
+
+from app.services import lab, lessons
+from app.store.tables import LabProgressRow, now
+from tests.browser.conftest import Site
+from tests.lab import MATRICES, answered
+
+pytestmark = pytest.mark.slow
+
+
+def answer(page: Page) -> None:
+    """Answer the question of a step as it is right."""
+    [topic] = [topic for topic in lessons.library() if page.url.partition("?")[0].endswith(lessons.address(topic))]
+    asked = lab.question(lessons.library()[topic].question)
+    for place in asked.right():  # type: ignore[union-attr]
+        page.locator(f".question [value='{place}']").check()
+    page.get_by_role("button", name="Отговор").click()
+    expect(page.locator("#question [role='status']")).to_be_visible()
+
+
+def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
+    context = chromium.new_context(base_url=site.url, locale="bg-BG", viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    mistakes: list[str] = []
+    page.on("pageerror", lambda error: mistakes.append(str(error)))
+    page.goto("/lab")
+    page.get_by_role("link", name="Нискорангова апроксимация", exact=True).click()
+    page.get_by_role("button", name="Изчислете").click()
+    expect(page.locator("#run [role='status']")).to_be_visible()
+    with site.database.transaction() as session:
+        answered(session, MATRICES)
+    slider = page.get_by_role("slider")  # the page polls until the answer is there
+    page.goto("/lab/steps/step-2")
+    expect(slider).to_have_attribute("aria-valuetext", "ранг 8, запазена енергия 14\u00a0%, грешка 93\u00a0%")
+    slider.press("ArrowLeft")
+    expect(slider).to_have_attribute("aria-valuetext", "ранг 1, запазена енергия 7,0\u00a0%, грешка 96\u00a0%")
+    slider.press("ArrowRight")
+    page.get_by_label("ΔW, пълна настройка").check()
+    expect(page.locator(".says")).to_contain_text("Ранг 8 пази 70\u00a0% от енергията на ΔW, пълна настройка.")
+    answer(page)
+    page.get_by_role("link", name="3 LoRA в слоя").last.click()
+    page.get_by_role("radio", name="16", exact=True).check()
+    expect(page.locator(".big")).to_have_text("1\u00a0769\u00a0472")
+    expect(page.locator(".sum")).to_contain_text("72 × 16")
+    answer(page)
+    page.goto("/lab/steps/step-5")
+    answer(page)
+    page.goto("/lab")
+    expect(page.get_by_text("3 от 5 стъпки")).to_be_visible()
+    with site.database.reading() as session:
+        assert len(session.scalars(select(LabProgressRow.topic)).all()) == 3
+        planned = [item.question.id for item in lab.queue(session, "", now() + timedelta(days=1, hours=1)).plan]
+        due = [question.id for question in lab.queue(session, "", now() + timedelta(days=1, hours=1)).due]
+    assert planned[0] in due and lessons.library()[lessons.STEPS[1]].question in due
+    assert not mistakes
+    context.close()
