@@ -8,6 +8,7 @@ sources no longer have is dropped: a changed sentence takes its translation from
 
 import re
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -17,6 +18,7 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.frontend import CommandLineInterface
 from babel.messages.pofile import read_po, write_po
 
+from app.services import recipes
 from app.settings import ROOT
 from app.web.i18n import LOCALES
 
@@ -43,12 +45,30 @@ def path_of(language: str) -> Path:
 
 
 def extracted() -> Catalog:
-    """Every message of the sources, which `pybabel extract` finds from the root of the repository."""
+    """Every message that `pybabel extract` finds from the root of the repository, and what the recipes say."""
     with TemporaryDirectory() as folder:
         pot = Path(folder) / "messages.pot"
         with redirect_stderr(StringIO()):  # it warns of f-strings among the values of messages
             CommandLineInterface().run(["pybabel", "-q", "extract", *EXTRACT, "-o", str(pot), *ROOMS])
-        return read_po(BytesIO(pot.read_bytes()))
+        found = read_po(BytesIO(pot.read_bytes()))
+    for text in _recipe_texts():
+        found.add(text)
+    return found
+
+
+def _recipe_texts() -> Iterator[str]:
+    for recipe in recipes.library().values():
+        source = recipe.source
+        yield from (
+            recipe.title,
+            recipe.claim,
+            recipe.paper,
+            source.setting,
+            source.checked,
+            recipe.confirmed_by,
+            recipe.rule,
+        )
+        yield from (check.name for check in recipe.checks)
 
 
 def stored(language: str) -> Catalog:

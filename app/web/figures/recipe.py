@@ -57,7 +57,7 @@ def recipe(card: RecipeCard) -> Figure:
     kind = card.recipe.checks[0].statistic.kind
     same = [finding for finding in card.findings if finding.check.statistic.kind == kind]
     rows = [
-        Row(finding.check.name, finding.estimate.value, finding.estimate.low, finding.estimate.high)
+        Row(_(finding.check.name), finding.estimate.value, finding.estimate.low, finding.estimate.high)
         for finding in same
         if finding.estimate
     ]
@@ -80,7 +80,7 @@ def recipe(card: RecipeCard) -> Figure:
 def _takeaway(card: RecipeCard) -> str:
     """What became of the checks."""
     if len(card.findings) == 1:
-        return capitalized(f"{card.findings[0].check.name}: {observed(card.findings[0])}")
+        return capitalized(f"{_(card.findings[0].check.name)}: {observed(card.findings[0])}")
     confirmed = sum(check_state(card, finding) == _("confirmed") for finding in card.findings)
     return ngettext(
         "%(confirmed)s of %(num)s check is confirmed",
@@ -166,7 +166,7 @@ def _table(findings: Iterable[Finding]) -> Table:
     rows: list[tuple[Cell, ...]] = []
     for finding in findings:
         found = finding.estimate
-        rows.append((finding.check.name, *((found.value, found.low, found.high) if found else (None, None, None))))
+        rows.append((_(finding.check.name), *((found.value, found.low, found.high) if found else (None, None, None))))
     columns = (
         Column("check", _("check")),
         Column("value", _("value"), number),

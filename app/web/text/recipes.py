@@ -89,7 +89,7 @@ def differs(card: RecipeCard, facts: ModelFacts | None) -> str:
     size = _("%(count)s parameters", count=short_count(facts.parameters)) if facts else ""
     task = _(TASKS[card.recipe.study.task].title)
     here = ", ".join(part for part in (size, task) if part)
-    return _("%(here)s, instead of: %(there)s", here=here, there=card.recipe.source.setting)
+    return _("%(here)s, instead of: %(there)s", here=here, there=_(card.recipe.source.setting))
 
 
 def used(card: RecipeCard) -> str:
