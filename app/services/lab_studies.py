@@ -4,16 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict, NotFound
+from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.lab.techniques import technique
 from app.domain.messages import _
-from app.domain.methods import AnyMethod, FullSpec, LoraSpec
+from app.domain.methods import SPECS, AnyMethod, FullSpec, LoraSpec
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.services import datasets as dataset_service
 from app.services import samples
 
-FULL_OR_LORA = "full-or-lora"
+FULL_OR_LORA, TECHNIQUES = "full-or-lora", "techniques"
+MOST_METHODS = 6
+"""Of a study of techniques, so that it ends within two minutes."""
 BUDGET = TrainingBudget(num_train_epochs=1, per_device_train_batch_size=16, max_length=64)
 """One epoch of 1,300 headlines: about ten seconds a run on two cores."""
 PLANS: Mapping[str, tuple[str, Callable[[], Sequence[AnyMethod]], int]] = {
@@ -22,12 +25,27 @@ PLANS: Mapping[str, tuple[str, Callable[[], Sequence[AnyMethod]], int]] = {
 """By name: the study's name, its methods, and its number of seeds."""
 
 
-def spec(session: Session, plan: str) -> StudySpec:
-    """A study of the Lab. Raises NotFound for an unknown plan, and Conflict while the sample is not ready."""
+def spec(session: Session, plan: str, kinds: Sequence[str] = ()) -> StudySpec:
+    """A study of the Lab; `kinds` are the methods of the study of techniques. Raises NotFound for an unknown plan,
+    Conflict while the sample is not ready, and Invalid for methods that are none, or too many."""
+    if plan == TECHNIQUES:
+        return of_methods(session, "Lab: techniques of PEFT", _techniques(session, kinds), 1)
     if plan not in PLANS:
         raise NotFound(_("There is no study %(name)s in the Lab.", name=plan))
     name, methods, seeds = PLANS[plan]
     return of_methods(session, name, methods(), seeds)
+
+
+def _techniques(session: Session, kinds: Sequence[str]) -> list[AnyMethod]:
+    """Full fine-tuning as the reference, and the chosen methods."""
+    row = samples.registered(session).model
+    facts = row.facts if row else None
+    model = facts.tasks.get("sequence-classification") if facts else None
+    chosen = [kind for kind in kinds if kind in SPECS and kind != "full"]
+    if not chosen or len(chosen) > MOST_METHODS:
+        what = _("%(count)s techniques are chosen", count=len(chosen))
+        raise Invalid.field("kind", what, _("Choose from 1 to %(most)s", most=MOST_METHODS))
+    return [FullSpec(), *(technique(kind, model) for kind in chosen if model)]
 
 
 def of_methods(session: Session, name: str, methods: Sequence[AnyMethod], seeds: int) -> StudySpec:

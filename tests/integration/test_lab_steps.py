@@ -131,6 +131,11 @@ def test_a_member_starts_a_small_study_on_the_sample_and_a_viewer_does_not(tmp_p
         found.model.status, found.model.facts_json = "ready", TINY_FACTS.model_dump(mode="json")
     assert "Start the study, 4 runs" in member.get(STEP).text
     assert member.post("/lab/studies/unknown").status_code == 404
+    assert member.post("/lab/studies/techniques").status_code == 422
+    offered = re.findall(r'name="method-([^"]+)"', member.get("/lab/steps/step-4").text)
+    assert "lora" in offered and "full" not in offered
+    compared = member.post("/lab/studies/techniques", data={f"method-{kind}": "1" for kind in offered})
+    assert compared.status_code == 303
     begun = member.post(start)
     assert begun.status_code == 303
     study = int(begun.headers["location"].rpartition("/")[2])
@@ -202,3 +207,16 @@ def test_the_weights_of_runs_reach_the_worker_as_local_files(tmp_path: Path) -> 
     with pytest.raises(NoAnswer, match="The weights of a run cannot be read"):
         estimator.estimate(request.model_copy(update={"lora_file": "runs/2/gone.safetensors"}), store)
     estimator.end()
+
+
+def test_a_table_shows_what_each_technique_touches(viewer: TestClient) -> None:
+    page = viewer.get("/lab/steps/step-4?model=known:T5-base&kind=full&kind=lora&kind=ia3&kind=head-only").text
+    rows = {
+        re.sub(r"<[^>]+>", "", name).strip(): re.findall(r"<td[^>]*>([^<]*)", cells)
+        for name, cells in re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', page, re.DOTALL)
+    }
+    assert rows["q"] == ["21,233,664", "21,233,664", "442,368", "–"]
+    assert rows["wo"] == ["56,623,104", "56,623,104", "–", "73,728"]
+    assert rows["embeddings"][1:] == ["24,674,304", "–", "–"]
+    assert rows["Together"][:3] == ["222,903,552", "222,903,552", "884,736"]
+    assert "Does not fit this model" in page  # a language model has no new head

@@ -92,9 +92,12 @@ def prepare(db: Db, bell: Bell, settings: Config, files: Store, form: SentForm) 
 
 
 @router.post("/studies/{plan}")
-def start(db: Db, bell: Bell, settings: Config, session: Reading, once: OnceByForm, plan: str) -> RedirectResponse:
+def start(
+    db: Db, bell: Bell, settings: Config, session: Reading, once: OnceByForm, plan: str, form: SentForm
+) -> RedirectResponse:
     """Start a small study on the sample, and lead to it."""
-    spec = lab_studies.spec(session, plan)
+    kinds = [name.removeprefix("method-") for name in form if name.startswith("method-")]
+    spec = lab_studies.spec(session, plan, kinds)
 
     def accept(writing: Session, compatible: Compatible) -> str:
         return once.keep(writing, f"/studies/{study_service.submit(writing, bell, spec, compatible).id}")

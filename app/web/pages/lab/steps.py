@@ -19,6 +19,7 @@ from app.web.pages.lab.context import QuestionPage, question_page
 from app.web.pages.lab.full_or_peft import FullOrPeft
 from app.web.pages.lab.inside_layer import InsideLayer
 from app.web.pages.lab.low_rank import LowRankStep
+from app.web.pages.lab.techniques import Techniques
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Visit:
 BODIES: Mapping[Topic, Callable[[Visit], Any]] = {
     Topic.STEP_2: lambda visit: LowRankStep.of(visit.session, visit.query),
     Topic.STEP_3: lambda visit: InsideLayer.of(visit.session, visit.query),
+    Topic.STEP_4: lambda visit: Techniques.of(visit.session, visit.query),
     Topic.STEP_5: lambda visit: FullOrPeft.of(visit.session, visit.settings, visit.query),
 }
 """By step. A step has a page if it is here and its texts are in `lab/steps/`."""

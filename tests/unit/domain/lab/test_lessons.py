@@ -7,6 +7,7 @@ import pytest
 
 from app.domain.errors import Invalid, NotFound
 from app.domain.lab.computations import MatrixOf
+from app.domain.lab.techniques import OTHER_PARTS, parts, technique
 from app.domain.methods import SPECS, LoraSpec
 from app.domain.models.adaptations import adaptations
 from app.services import lessons
@@ -27,7 +28,9 @@ def test_every_sentence_of_a_lesson_is_on_its_page_and_the_other_way_round() -> 
         called = set(re.findall(r'say\("([^"]+)"[,)]', own))
         assert called <= set(lesson.texts), topic
         ends = tuple(re.findall(r'say\(\w+ ~ "([^"]+)"\)', own))
-        unused = {name for name in set(lesson.texts) - set(get_args(MatrixOf)) if f'"{name}"' not in own + shared}
+        unused = {
+            name for name in set(lesson.texts) - {*get_args(MatrixOf), *OTHER_PARTS} if f'"{name}"' not in own + shared
+        }
         assert not [name for name in unused if not name.endswith(ends or ("\0",))], topic
 
 
@@ -62,3 +65,14 @@ def test_methods_apply_to_every_well_known_architecture(name: str) -> None:
     able = {adapted.facts.kind: adapted.trainable for adapted in adaptations(model) if adapted.incompatibility is None}
     assert {"full", "lora", "ia3", "bitfit" if model.has_bias else "prompt"} <= set(able) <= set(SPECS)
     assert able["full"] == model.total
+
+
+@pytest.mark.parametrize("name", list(lessons.architectures()))
+def test_the_parts_of_a_model_and_what_trains_in_them_add_up(name: str) -> None:
+    model = lessons.architectures()[name].model
+    methods = [technique(kind, model) for kind in ("full", "lora", "ia3", "bottleneck-adapter", "prompt")]
+    able = [method for method in methods if method.incompatibility(model) is None]
+    found = parts(model, able)
+    assert sum(part.parameters for part in found) == model.total
+    for place, method in enumerate(able):
+        assert sum(part.trains[place] for part in found) == method.trainable(model)
