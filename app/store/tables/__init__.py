@@ -4,6 +4,7 @@ from app.store.tables.artifact import ArtifactRow
 from app.store.tables.audit import AuditEventRow
 from app.store.tables.base import Base, now
 from app.store.tables.base_model import BaseModelRow
+from app.store.tables.blind_rating import BlindRatingRow
 from app.store.tables.clock import ClockRow
 from app.store.tables.collection import CollectionRow
 from app.store.tables.dataset import DatasetRow
@@ -37,6 +38,7 @@ __all__ = [
     "AuditEventRow",
     "Base",
     "BaseModelRow",
+    "BlindRatingRow",
     "ClockRow",
     "CollectionRow",
     "DatasetRow",

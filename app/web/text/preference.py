@@ -1,0 +1,30 @@
+"""Preferences of blind comparisons in words."""
+
+from app.domain.comparison.preference import Preference
+from app.domain.comparison.verdict import VerdictKind
+from app.web.format import NBSP, plus_minus, points
+from app.web.i18n import gettext as _
+
+
+def preference_difference(result: Preference) -> str:
+    """`12.0 ± 8.1`, in points; empty before two items count."""
+    if result.difference is None:
+        return ""
+    return f"{points(result.difference.delta)}{NBSP}{plus_minus(result.difference.half_width)}"
+
+
+def preference_sentence(result: Preference, first: str, second: str) -> str:
+    """What the ratings say. `first`, `second`: names of the runs."""
+    match result.verdict:
+        case VerdictKind.WITHIN:
+            return _("Neither is preferred by more than the margin")
+        case VerdictKind.BETTER:
+            return _("%(name)s is preferred", name=first)
+        case VerdictKind.WORSE:
+            return _("%(name)s is preferred", name=second)
+        case VerdictKind.UNDECIDED:
+            return _("Undecided: more ratings would decide")
+    return _("Too few ratings for an interval")
+
+
+FILTERS = (preference_difference, preference_sentence)

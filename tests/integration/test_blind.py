@@ -1,0 +1,136 @@
+"""Blind comparison of a study's runs, on SQLite and on PostgreSQL."""
+
+import html
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import delete
+
+from app.domain.comparison.preference import BlindItem, Preferred, first_is_left
+from app.domain.errors import Invalid, NotFound
+from app.main import create_app
+from app.services import blind
+from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import blind_ratings
+from app.store.session import Database
+from app.store.tables import RunRow, UserRow
+from tests import prediction_files
+from tests.filled import add_study
+from tests.filled_language import register_language, studies, succeed
+from tests.forms import form_headers
+
+N = 40
+
+
+@dataclass
+class Site:
+    """A study of a language model with two runs, whose answers differ on every other item."""
+
+    database: Database
+    files: Files
+    study: int
+    first: int
+    second: int
+
+    def pair(self, one: int = 0, other: int = 0) -> blind.BlindPair:
+        with self.database.reading() as session:
+            return blind.pair(session, self.files, self.study, one or self.first, other or self.second)
+
+    def next(self, user: int | None = None) -> tuple[BlindItem | None, int]:
+        with self.database.reading() as session:
+            return blind.next_item(session, self.pair(), user)
+
+    def rate(self, item: str, preferred: Preferred, user: int | None = None) -> None:
+        pair = self.pair()
+        with self.database.transaction() as session:
+            blind.rate(session, pair, item, preferred, user)
+
+
+@pytest.fixture
+def site(database: Database, files: Files, settings: Settings) -> Site:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    answers = [np.ones(N), np.where(np.arange(N) % 2, 1.0, 0.5)]
+    with database.transaction() as session:
+        register_language(session)
+        runs = add_study(session, studies()[0], hours_ago=1.0)
+        for run, scores in zip(runs[:2], answers, strict=True):
+            succeed(session, run)
+            session.flush()
+            prediction_files.store(session, files, run, prediction_files.generated(np.zeros(N), scores, "rouge_l"))
+        first, second = (run.id for run in runs[:2])
+        assert runs[0].study_id is not None
+        return Site(database, files, runs[0].study_id, first, second)
+
+
+def test_items_with_two_answers_are_rated_once_by_each_person(site: Site) -> None:
+    with site.database.transaction() as session:
+        session.add(UserRow(id=1, email="a@example.org", name="A", role_name="member"))
+    pair = site.pair(site.second, site.first)
+    assert pair.key == (site.first, site.second) and (len(pair.items), pair.differing) == (N, N // 2)
+    order = []
+    while (found := site.next())[0] is not None:
+        assert found[1] == len(order) and not found[0].alike
+        order.append(found[0].item)
+        site.rate(found[0].item, Preferred.FIRST)
+    assert len(set(order)) == N // 2
+    site.rate(order[0], Preferred.SECOND)
+    assert site.next(1)[1] == 0, "another person rates too"
+    site.rate(order[0], Preferred.TIE, user=1)
+    with site.database.reading() as session:
+        assert len(blind_ratings.of_pair(session, *pair.key)) == N // 2 + 1
+        found = blind.result(session, pair)
+    assert (found.rated, found.first, found.second, found.ratings) == (N // 2, N // 2 - 1, 1, N // 2 + 1)
+    assert found.difference is not None and found.difference.delta > 0
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_cannot_be_compared_is_named_and_a_deleted_run_takes_its_ratings_along(site: Site) -> None:
+    with pytest.raises(Invalid, match="cannot be compared with itself"):
+        site.pair(site.first, site.first)
+    with pytest.raises(NotFound, match="has no run"):
+        site.pair(site.first, site.second + 1)
+    alike = next(item for item in site.pair().items if item.alike)
+    with pytest.raises(NotFound, match="two different answers"):
+        site.rate(alike.item, Preferred.FIRST)
+    item = site.next()[0]
+    assert item is not None
+    site.rate(item.item, Preferred.TIE)
+    with site.database.transaction() as session:
+        session.execute(delete(RunRow).where(RunRow.id == site.first))
+    with site.database.reading() as session:
+        assert blind_ratings.of_pair(session, site.first, site.second) == []
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_on_the_page_the_sides_hide_the_runs(site: Site, settings: Settings) -> None:
+    app = create_app(settings)
+    address = f"/studies/{site.study}/blind"
+    runs = {"first": site.first, "second": site.second}
+    with TestClient(app, base_url="http://127.0.0.1", headers=form_headers(app)) as client:
+        assert f'href="{address}"' in client.get(f"/studies/{site.study}").text
+        assert "Which answer is better" not in client.get(address).text
+        for rated in range(4):
+            page = client.get(address, params=runs).text
+            assert f"Rated by you: {rated} of {N // 2} items" in page
+            item = html.unescape(re.findall(r'name="item" value="([^"]+)"', page)[0])
+            shown = [
+                html.unescape(text) for text in re.findall(r'<pre class="code note" dir="auto">(.*?)</pre>', page, re.S)
+            ]
+            one = next(each for each in site.pair().items if each.item == item)
+            left_first = first_is_left(site.pair().key, item, None)
+            assert shown == ([one.first, one.second] if left_first else [one.second, one.first])
+            sent = runs | {"item": item, "better": ("left", "right", "tie", "left")[rated]}
+            answer = client.post(address, data=sent, follow_redirects=False)
+            assert answer.status_code == 303
+            with site.database.reading() as session:
+                stored = blind_ratings.of_pair(session, site.first, site.second)[-1]
+            left = "first" if left_first else "second"
+            right = "second" if left_first else "first"
+            assert stored.preferred == (left, right, "tie", left)[rated]
+        assert client.post(address, data=sent | {"better": "both"}).status_code == 422
+        assert client.get(address, params=runs | {"second": site.first}).status_code == 422
+        assert client.get(address, params=runs | {"second": 10**6}).status_code == 404
