@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi.routing import iter_route_contexts
 
 from app.web.pages.routers import ROUTERS
 
@@ -45,8 +45,8 @@ def _all(app: FastAPI) -> Iterator[Call]:
         for method in operations:
             yield Call(method.upper(), _address(path), path, page=False)
     for router in ROUTERS:
-        for route in router.routes:
-            assert isinstance(route, APIRoute), route
+        for route in iter_route_contexts(router.routes):  # also those of a router within a router
+            assert route.path is not None and route.methods, route
             if not route.include_in_schema or route.path not in documented:
                 for method in route.methods:
                     yield Call(method, _address(route.path), route.path, page=True)
