@@ -140,7 +140,7 @@ def _differences(message: Message) -> str:
     for place, text in enumerate(_forms(message.string)):
         said, source = sorted(PLACEHOLDER.findall(text)), sources[min(place, len(sources) - 1)]
         silent = {"%(num)s"} if plural else set()
-        if text and said != source and not set(said) ^ set(source) <= silent:
+        if text and said != source and not (set(said) <= set(source) and set(source) - set(said) <= silent):
             return f"{' '.join(source) or 'no placeholder'} became {' '.join(said) or 'none'}"
     return ""
 

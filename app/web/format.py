@@ -6,6 +6,7 @@ those of the language of the page: `22,715,141` and `0.5` are `22 715 141` and `
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from math import floor, isfinite, log10
 
 from babel.dates import format_datetime
@@ -189,7 +190,18 @@ def general(value: float, digits: int = 6) -> str:
 
 def as_read(number: str) -> str:
     """A plain number with the decimal sign of the language."""
-    return number.replace(".", get_decimal_symbol(language())) if "." in number else number
+    return number.replace(".", decimal_sign(language())) if "." in number else number
+
+
+@cache
+def decimal_sign(code: str) -> str:
+    """Of a language: `.` or `,`."""
+    return str(get_decimal_symbol(code))
+
+
+def separator() -> str:
+    """What stands between numbers in a row: a semicolon where a comma is the decimal sign."""
+    return ", " if decimal_sign(language()) == "." else "; "
 
 
 def factor(value: float) -> str:

@@ -106,7 +106,9 @@ def marked_plural(singular: str, plural: str) -> tuple[str, str]:
 
 
 SENTENCE_END = re.compile(r"(?<=[.!?;]) ")
-PLACEHOLDER = re.compile(r"%\((\w+)\)[srd]|%%")
+PLACEHOLDER = re.compile(r"%\((\w+)\)[srd]")
+LONGEST, MOST_SENTENCES = 2000, 12
+"""Characters and sentences of a stored text: a longer one, which quotes a library or the user's data, stays English."""
 LEAST_LETTERS = 12
 """Of a template beside its placeholders: a shorter one could have made many a text."""
 
@@ -115,15 +117,39 @@ LEAST_LETTERS = 12
 class _Template:
     """An English template that recognizes its sentences."""
 
-    pattern: re.Pattern[str]
-    letters: int
+    names: tuple[str, ...]
+    between: tuple[str, ...]
+    """What stands before, between and behind the values; one more than names."""
     translated: str
+
+    @property
+    def letters(self) -> int:
+        """How many it has beside its placeholders."""
+        return sum(map(str.isalpha, "".join(self.between)))
+
+    def values(self, sentence: str) -> dict[str, str] | None:
+        """The values that made the sentence, each as short as can be; None if others did. Linear in its length."""
+        first, *middle, last = self.between
+        end = len(sentence) - len(last)
+        if not sentence.startswith(first) or not sentence.endswith(last) or end <= len(first):
+            return None
+        values: dict[str, str] = {}
+        place = len(first)
+        for name, words in zip(self.names, [*middle, None], strict=True):
+            behind = end if words is None else sentence.find(words, place + 1, end)
+            value = sentence[place:behind]
+            if behind <= place or values.setdefault(name, value) != value:
+                return None
+            place = behind + len(words or "")
+        return values
 
 
 @lru_cache(4096)
 def _recognized(code: str, text: str) -> str:
     """The sentences of a text one after the other, each as many words as one template made."""
     ends = [*(match.start() for match in SENTENCE_END.finditer(text)), len(text)]
+    if len(text) > LONGEST or len(ends) > MOST_SENTENCES:
+        return text
     for end in reversed(ends):
         if (said := _translated(code, text[:end])) is not None:
             rest = text[end:].lstrip()
@@ -137,10 +163,8 @@ def _translated(code: str, sentence: str) -> str | None:
         if known != text:
             return str(known) + end
     for template in _templates(code):
-        if match := template.pattern.fullmatch(sentence):
-            values = {
-                name: _recognized(code, value) if " " in value else value for name, value in match.groupdict().items()
-            }
+        if found := template.values(sentence):
+            values = {name: _recognized(code, value) if " " in value else value for name, value in found.items()}
             return template.translated % values
     return None
 
@@ -157,19 +181,8 @@ def _of(source: object, translated: object) -> Iterator[_Template]:
         for form, words in zip(source, translated, strict=False):
             yield from _of(form, words)
     elif isinstance(source, str) and isinstance(translated, str) and translated and "%(" in source:
-        letters = sum(map(str.isalpha, PLACEHOLDER.sub("", source)))
-        if letters >= LEAST_LETTERS:
-            yield _Template(
-                re.compile(_pattern(source), re.DOTALL), letters, re.sub(r"(%\(\w+\))[rd]", r"\1s", translated)
-            )
-
-
-def _pattern(source: str) -> str:
-    pattern, place, known = "", 0, set[str]()
-    for match in PLACEHOLDER.finditer(source):
-        pattern += re.escape(source[place : match.start()])
-        name = match[1]
-        pattern += "%" if name is None else f"(?P={name})" if name in known else f"(?P<{name}>.+?)"
-        known |= {name} - {None}
-        place = match.end()
-    return pattern + re.escape(source[place:])
+        names = tuple(PLACEHOLDER.findall(source))
+        between = tuple(words.replace("%%", "%") for words in PLACEHOLDER.split(source)[::2])
+        template = _Template(names, between, re.sub(r"(%\(\w+\))[rd]", r"\1s", translated))
+        if names and all(between[1:-1]) and template.letters >= LEAST_LETTERS:
+            yield template

@@ -8,7 +8,7 @@
   let open = null; // the stream of the page that is shown
 
   function probabilities(token) {
-    return token.top.map(([, text, logprob]) => `${JSON.stringify(text)} ${number(Math.exp(logprob), 2)}`).join(", ");
+    return token.top.map(([, text, logprob]) => `${JSON.stringify(text)} ${number(Math.exp(logprob), 2)}`).join("; ");
   }
 
   function common(one, other) {

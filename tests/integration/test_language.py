@@ -35,6 +35,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) ->
         ("de, bg;q=0.5", "bg"),
         ("bg;q=0", "en"),
         ("bg;q=much, *", "en"),
+        ("BG", "bg"),
+        ("Bg-bg, en;q=0.5", "bg"),
+        ("EN-US", "en"),
     ],
 )
 def test_a_client_prefers_a_language_by_the_weights_of_its_header(header: str, chosen: str) -> None:

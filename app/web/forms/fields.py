@@ -15,16 +15,20 @@ from pydantic import BaseModel
 from app.domain.errors import FieldError
 from app.domain.methods.targets import NAMED_TARGETS
 from app.domain.studies.search_space import DimensionSpec
-from app.web.format import rate, typed
+from app.web.format import decimal_sign, rate, separator, typed
 from app.web.i18n import gettext as _
+from app.web.i18n import language
 from app.web.numbers import NotANumber, plain_number
 from app.web.text.fields import FieldText, field_text, option
 from app.web.text.tuning import dimension_text
 
 Kind = Literal["number", "flag", "choice", "modules", "numbers", "dimension", "text"]
 YES, NO = "true", "false"
-RANGE = re.compile(r"(\S+?)\s*(?:\.\.|…|–|\bto\b)\s*(\S+)(?:\s+(log|linear))?")
-"""A range of a search space: `1e-4 to 0.01`, `1..8`, `0.5 to 2 log`."""
+RANGE = re.compile(r"(?:от\s+)?(\S+?)\s*(?:\.\.|…|–|\b(?:to|до)\b)\s*(\S+?)(?:,?\s+(log|логаритмично|linear|линейно))?")
+"""A range of a search space, in the words of every language: `1e-4 to 0.01`, `1..8`, `0.5 to 2 log`."""
+LOGARITHMIC = ("log", "логаритмично")
+APART = re.compile(r"[;\s]+|,(?=\s|$)")
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+),\d+(?:e[+-]?\d+)?", re.IGNORECASE)
 PATTERN = re.compile(r"[\\*+?\[\](){}|^$]")
 """Characters of a regular expression, which no list of module names has."""
 ORDER_OF_KINDS = {"modules": 1, "flag": 2}
@@ -55,10 +59,8 @@ class Field:
         """The numbers that it takes, where that helps: `[0, 1)`, `[1, 16]`; empty otherwise."""
         if self.low is None or self.high is None or self.high > (100 if self.whole else 1):
             return ""
-        apart = ", " if "," not in rate(0.5) else "; "
-        return (
-            f"{'(' if self.open_low else '['}{rate(self.low)}{apart}{rate(self.high)}{')' if self.open_high else ']'}"
-        )
+        ends = separator().join(map(rate, (self.low, self.high)))
+        return f"{'(' if self.open_low else '['}{ends}{')' if self.open_high else ']'}"
 
     def read(self, text: str) -> Any:
         """The value to validate: numbers with a decimal point, lists split, everything else as it was typed."""
@@ -69,9 +71,9 @@ class Field:
                 return text.replace(",", " ").split()
             case "dimension":
                 if match := RANGE.fullmatch(text):
-                    scale = {"log": match[3] == "log"} if match[3] else {}
+                    scale = {"log": match[3] in LOGARITHMIC} if match[3] else {}
                     return {"low": readable(match[1]), "high": readable(match[2])} | scale
-                return text.replace(",", " ").split()
+                return [number for part in APART.split(text) if part for number in _numbers(part)]
             case "modules":
                 names = text.replace(",", " ").split()
                 return text if PATTERN.search(text) or (len(names) == 1 and names[0] in NAMED_TARGETS) else names
@@ -101,6 +103,14 @@ def readable(text: str) -> str:
         return plain_number(text)
     except NotANumber:
         return text
+
+
+def _numbers(text: str) -> list[str]:
+    """Numbers between which commas stand without spaces: `4,8,16`. A single comma between digits is the decimal sign
+    after a zero, and wherever the language's numbers have it."""
+    if (match := DECIMAL_COMMA.fullmatch(text)) and (match[1] == "0" or decimal_sign(language()) == ","):
+        return [readable(text)]
+    return [number for number in text.split(",") if number]
 
 
 @cache

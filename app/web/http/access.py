@@ -164,7 +164,6 @@ class Access:
             await database_away(request, error)(scope, receive, send)
             return
         scope.setdefault("state", {})["identity"] = identity
-        language.of_user(identity, scope["path"])
         audit.act_as(actor_of(identity, visitor_of(request)))
         if self.required and _is_stream(scope["path"]):
             await _CheckedStream(self, request).run(receive, send)
@@ -182,6 +181,7 @@ class Access:
             return None
         used = AUTOMATIC not in request.headers and not _is_stream(path)
         identity = await self.identify(request, used=used)
+        language.of_user(identity, path)
         if need == "nothing":
             return identity
         if identity is None:

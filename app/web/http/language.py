@@ -19,8 +19,8 @@ UNVARIED = ("/static/", "/livez", "/readyz", "/metrics")
 """Beginnings of paths whose answers are alike in every language."""
 TABLES = (".csv", ".parquet")
 """Ends of paths whose answers are for programs, so always in English."""
-WORDS = ("text/html", "application/problem+json", "image/svg+xml", "image/png")
-"""Types of answers that are written in a language; JSON, tables and downloads have names and numbers alone."""
+WORDS = ("text/html", "application/json", "application/problem+json", "image/svg+xml", "image/png")
+"""Types of answers with sentences of a language. Names, states and numbers of JSON are the same in all of them."""
 
 
 class Language:
@@ -32,6 +32,7 @@ class Language:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Choose the language, and add `Content-Language` and `Vary` to the answer."""
         if scope["type"] != "http" or scope["path"].startswith(UNVARIED):
+            speak(DEFAULT)
             await self.app(scope, receive, send)
             return
         speak(DEFAULT if scope["path"].endswith(TABLES) else _requested(Headers(scope=scope)))
@@ -70,6 +71,6 @@ def preferred(header: str) -> str:
         except ValueError:
             continue
         if weight > 0:
-            weighed.append((name.strip(), weight))
+            weighed.append((name.strip().lower(), weight))
     names = [name for name, _weight in sorted(weighed, key=lambda pair: -pair[1])]
     return negotiate_locale(names, list(LANGUAGES), sep="-") or DEFAULT

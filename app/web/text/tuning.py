@@ -11,7 +11,7 @@ from app.domain.studies.search_space import Configuration, DimensionSpec, Parame
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.trials import Trial
 from app.domain.studies.tuning import BudgetUnit, GridTuning, HalvingTuning, RandomTuning, TpeTuning
-from app.web.format import NOTHING, capitalized, count, decimal, duration, join_names, rate, typed
+from app.web.format import NOTHING, capitalized, count, decimal, duration, join_names, rate, separator, typed
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.failures import failure_label
@@ -183,7 +183,7 @@ def space_text(space: SearchSpace) -> str:
 
 def _dimension(dimension: DimensionSpec) -> str:
     if dimension.values is not None:
-        return (", " if "," not in rate(0.5) else "; ").join(map(rate, dimension.values))
+        return separator().join(map(rate, dimension.values))
     low, high = map(rate, bounds(dimension))
     if dimension.log is None:
         return _("%(low)s to %(high)s", low=low, high=high)

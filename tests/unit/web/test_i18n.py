@@ -2,6 +2,7 @@
 
 import ast
 import re
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -124,6 +125,19 @@ def test_a_sentence_that_was_stored_in_english_is_said_in_the_language_of_the_pa
     i18n.speak("bg")
     try:
         assert i18n.stored(english) == bulgarian
+    finally:
+        i18n.speak(i18n.DEFAULT)
+
+
+def test_a_stored_text_made_to_match_many_templates_costs_no_more_than_its_length() -> None:
+    row = "row %s (it begins with %s) has %s of the %s; it is %s, and %s, not %s."
+    text = " ".join([row] * 40) + "; " * 600
+    i18n.speak("bg")
+    try:
+        began = time.process_time()
+        assert i18n.stored(text) == text
+        assert i18n.stored(text[:1900].replace("; ", ", ")) == text[:1900].replace("; ", ", ")
+        assert time.process_time() - began < 2  # 60 s with patterns that go back
     finally:
         i18n.speak(i18n.DEFAULT)
 
