@@ -84,7 +84,8 @@ def updated(language: str, sources: Catalog) -> Catalog:
         if message.id:
             known = before.get(message.id, message.context)
             same = known is not None and known.id == message.id
-            catalogue.add(message.id, known.string if same and known else "", flags=message.flags)
+            string = known.string if same and known else ""
+            catalogue.add(message.id, string, flags=message.flags, context=message.context)
     return catalogue
 
 
@@ -104,12 +105,12 @@ def text_of(language: str, catalogue: Catalog) -> str:
 def faults(language: str, sources: Catalog) -> list[str]:
     """What is wrong with a catalogue: strings without translation, obsolete or fuzzy ones, placeholders that differ."""
     catalogue = stored(language)
-    used = {message.id for message in sources if message.id}
+    used = {(message.id, message.context) for message in sources if message.id}
     found = [f"not translated: {_name(message)}" for message in sources if message.id and not _said(catalogue, message)]
     for message in catalogue:
         if not message.id:
             continue
-        if message.id not in used:
+        if (message.id, message.context) not in used:
             found.append(f"no longer in the sources: {_name(message)}")
         if message.fuzzy:
             found.append(f"fuzzy: {_name(message)}")
@@ -119,7 +120,7 @@ def faults(language: str, sources: Catalog) -> list[str]:
 
 
 def _said(catalogue: Catalog, message: Message) -> bool:
-    known = catalogue.get(message.id)
+    known = catalogue.get(message.id, message.context)
     if known is None or known.id != message.id:
         return False
     return all(_forms(known.string))
@@ -130,7 +131,7 @@ def _forms(text: object) -> tuple[str, ...]:
 
 
 def _name(message: Message) -> str:
-    return _forms(message.id)[0]
+    return _forms(message.id)[0] + (f" ({message.context})" if message.context else "")
 
 
 def _differences(message: Message) -> str:

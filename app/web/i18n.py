@@ -90,6 +90,11 @@ def looked_up(message: str) -> str:
     return translations(language()).ugettext(message) if message else ""  # the empty one is the catalogue's header
 
 
+def looked_up_in(context: str, message: str) -> str:
+    """A message that means something else elsewhere, such as a verb that is a noun there; nothing filled in."""
+    return str(translations(language()).pgettext(context, message))
+
+
 def plural_looked_up(singular: str, plural: str, n: int) -> str:
     """The form that fits the number, nothing filled in."""
     return translations(language()).ungettext(singular, plural, n)

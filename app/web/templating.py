@@ -29,7 +29,7 @@ from app.web.format import FILTERS
 from app.web.http import csrf
 from app.web.http.dependencies import Config, Reading
 from app.web.http.static import SHEETS, static
-from app.web.i18n import LANGUAGES, gettext, language, localized, looked_up, plural_looked_up, stored
+from app.web.i18n import LANGUAGES, gettext, language, localized, looked_up, looked_up_in, plural_looked_up, stored
 from app.web.paper import on_paper
 from app.web.shell import GO, NAV, Shell
 
@@ -64,7 +64,9 @@ def _environment() -> Environment:
         "LANGUAGES": LANGUAGES,
         "new_key": partial(token_urlsafe, 16),
     }
-    env.install_gettext_callables(looked_up, plural_looked_up, newstyle=True)  # type: ignore[attr-defined]
+    env.install_gettext_callables(  # type: ignore[attr-defined]
+        looked_up, plural_looked_up, newstyle=True, pgettext=looked_up_in
+    )
     for name in ("gettext", "ngettext"):
         env.globals[name] = _with_messages(env.globals[name])
     return env

@@ -6,6 +6,7 @@ import pytest
 from babel.messages.catalog import Catalog
 
 from app.settings import ROOT
+from app.web.i18n import DEFAULT, looked_up, looked_up_in, speak
 from tests import catalogue
 
 HOW = """%(number)s messages of app/locale/bg/LC_MESSAGES/messages.po need a translator.
@@ -21,6 +22,15 @@ def test_every_message_is_translated_into_bulgarian(monkeypatch: pytest.MonkeyPa
         pytest.fail(HOW % {"number": len(faults), "faults": "\n".join(faults)}, pytrace=False)
     stored = catalogue.path_of("bg").read_text(encoding="utf-8")
     assert stored == catalogue.text_of("bg", catalogue.updated("bg", sources)), "make translation LANGUAGE=bg sorts it"
+
+
+def test_a_word_is_translated_by_its_context() -> None:
+    speak("bg")
+    try:
+        assert (looked_up_in("button", "Run"), looked_up("Run")) == ("Изпълнете", "Изпълнение")
+    finally:
+        speak(DEFAULT)
+    assert looked_up_in("button", "Run") == "Run"
 
 
 @pytest.mark.parametrize(
