@@ -14,13 +14,16 @@ from app.domain.studies.spec import StudySpec
 from app.services import datasets as dataset_service
 from app.services import samples
 
-FULL_OR_LORA, TECHNIQUES = "full-or-lora", "techniques"
+FULL_OR_LORA, TECHNIQUES, RANKS = "full-or-lora", "techniques", "ranks"
+LADDER = (2, 8, 32, 128)
+"""Ranks of the study of ranks."""
 MOST_METHODS = 6
 """Of a study of techniques, so that it ends within two minutes."""
 BUDGET = TrainingBudget(num_train_epochs=1, per_device_train_batch_size=16, max_length=64)
 """One epoch of 1,300 headlines: about ten seconds a run on two cores."""
 PLANS: Mapping[str, tuple[str, Callable[[], Sequence[AnyMethod]], int]] = {
     FULL_OR_LORA: ("Lab: full fine-tuning and LoRA", lambda: (FullSpec(), LoraSpec(r=8, lora_alpha=16)), 2),
+    RANKS: ("Lab: a ladder of ranks", lambda: [LoraSpec(r=rank, lora_alpha=2 * rank) for rank in LADDER], 1),
 }
 """By name: the study's name, its methods, and its number of seeds."""
 

@@ -104,7 +104,7 @@ SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
 SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
 SILENT += ["/studies/{study_id:int}/blind"]
 SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]
-SILENT += ["/lab/steps/{step}/compute"]
+SILENT += ["/lab/steps/{step}/compute", "/lab/pitfalls/{step}"]
 """Routes that only compute, although they are no GET, prepare what another one does, concern a learner alone,
 or store rows that say who and when themselves."""
 

@@ -15,7 +15,7 @@ from app import sample
 from app.domain.accounts.policy import Role
 from app.domain.lab.computations import Equality, LabAnswer, MatricesRequest
 from app.domain.lab.questions import Topic
-from app.services import lab, lessons, samples
+from app.services import lab, lab_studies, lessons, samples
 from app.settings import Settings
 from app.store import migrate
 from app.store.files import Files
@@ -220,3 +220,32 @@ def test_a_table_shows_what_each_technique_touches(viewer: TestClient) -> None:
     assert rows["embeddings"][1:] == ["24,674,304", "–", "–"]
     assert rows["Together"][:3] == ["222,903,552", "222,903,552", "884,736"]
     assert "Does not fit this model" in page  # a language model has no new head
+
+
+def test_names_that_a_model_lacks_are_refused_with_the_valid_ones(viewer: TestClient) -> None:
+    page = "/lab/pitfalls/modules"
+    trap = viewer.get(page).text
+    assert "no linear module" in trap and "query, key, value, dense" in trap
+    right = viewer.get(f"{page}?{urlencode({'model': 'known:T5-base', 'names': 'q, v'})}").text
+    assert "72 layers of T5-base would be adapted; 884,736 parameters would train." in right
+    assert "Choose from" in viewer.get(f"{page}?{urlencode({'model': 'known:T5-base', 'names': ''})}").text
+
+
+def test_a_pitfall_is_finished_by_its_question(viewer: TestClient) -> None:
+    page, question = "/lab/pitfalls/rank", lab.question(lessons.library()[Topic.RANK].question)
+    assert "/lab/pitfalls/rank" in viewer.get("/lab").text
+    [place] = question.right()  # type: ignore[union-attr]
+    sent = viewer.post(page, data={"choice": str(place)})
+    assert sent.headers["location"].startswith(f"{page}?answer=")
+    assert "That is right" in viewer.get(sent.headers["location"]).text
+    assert viewer.get("/lab/pitfalls/nothing").status_code == 404
+
+
+def test_the_ladder_of_ranks_is_shown_once_it_has_results(installation: Installation, viewer: TestClient) -> None:
+    page = "/lab/pitfalls/rank"
+    assert "Your ladder" not in viewer.get(page).text
+    with installation.database.transaction() as session:
+        row = next(lab.own_studies(session)).row
+        row.name = lab_studies.PLANS[lab_studies.RANKS][0]
+    shown = viewer.get(page).text
+    assert "Your ladder" in shown and '<figure class="figure">' in shown

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from app.domain.lab.lessons import Lesson
 from app.domain.lab.questions import Question, Topic
 from app.services import lab, lessons
 from app.services.lab import Queue
@@ -37,6 +38,8 @@ class LabPage:
     topics: tuple[TopicLine, ...]
     path: tuple[PathItem, ...]
     at: datetime
+    done: frozenset[Topic]
+    """Finished steps and pitfalls."""
 
     @property
     def steps(self) -> list[tuple[PathItem, TopicLine]]:
@@ -60,9 +63,14 @@ class LabPage:
         return sum(item.lesson.minutes for item in self.path if item.lesson and not item.done)
 
     @property
-    def pitfalls(self) -> list[TopicLine]:
-        """Topics of the five pitfalls."""
-        return [line for line in self.topics if line.topic in lessons.PITFALLS]
+    def pitfalls(self) -> list[tuple[TopicLine, Lesson | None, str]]:
+        """Topics of the five pitfalls, with their pages and addresses; None while one has no page."""
+        known = lessons.library()
+        return [
+            (line, known.get(line.topic), lessons.address(line.topic))
+            for line in self.topics
+            if line.topic in lessons.PITFALLS
+        ]
 
 
 def lab_page(session: Session, learner: str) -> LabPage:
@@ -73,4 +81,6 @@ def lab_page(session: Session, learner: str) -> LabPage:
         questions = tuple(known for known in lab.library().values() if known.topic is topic)
         met = [answered[known.id] for known in questions if known.id in answered]
         lines.append(TopicLine(topic, questions, len(met), sum(right is True for right in met)))
-    return LabPage(lab.queue(session, learner, at), tuple(lines), path_of(session, learner), at)
+    return LabPage(
+        lab.queue(session, learner, at), tuple(lines), path_of(session, learner), at, lessons.finished(session, learner)
+    )

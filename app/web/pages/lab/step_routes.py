@@ -28,6 +28,7 @@ MOST_QUERY = 4000
 
 
 @router.get("/steps/{step}")
+@router.get("/pitfalls/{step}")
 def show(
     session: Reading,
     settings: Config,
@@ -37,12 +38,13 @@ def show(
     step: str,
     answer: Answered = None,
 ) -> HTMLResponse:
-    """A step of the learning path."""
+    """A step of the learning path, or a pitfall."""
     page = step_page(session, settings, user.owner, step, request.query_params, answer)
-    return render.page(f"lab/steps/{page.topic}.html", page)
+    return render.page(f"{page.address.removeprefix('/')}.html", page)
 
 
 @router.post("/steps/{step}")
+@router.post("/pitfalls/{step}")
 def answer(
     db: Db,
     session: Reading,
@@ -54,7 +56,7 @@ def answer(
     form: SentForm,
 ) -> Response:
     """Judge the answer to the step's question, and finish the step; or show why the answer was refused."""
-    topic, lesson = lessons.lesson(step, lessons.STEPS)
+    topic, lesson = lessons.lesson(step, tuple(lessons.library()))
     try:
         given, number = read_answer(lesson.question, form)
         stored = db.write(lambda s: lessons.answer(s, user.owner, topic, lesson.question, given, number).id)
@@ -62,8 +64,8 @@ def answer(
         fields = error.fields if isinstance(error, Invalid) else [FieldError("answer", error.message)]
         page = step_page(session, settings, user.owner, step, request.query_params)
         asked = replace(page.asked, errors=fields, given=chosen_places(form), number=form.get("answer", ""))
-        return render.page(f"lab/steps/{topic}.html", replace(page, asked=asked), status=422)
-    return RedirectResponse(f"/lab/steps/{topic}?answer={stored}#question", status_code=303)
+        return render.page(f"{page.address.removeprefix('/')}.html", replace(page, asked=asked), status=422)
+    return RedirectResponse(f"{lessons.address(topic)}?answer={stored}#question", status_code=303)
 
 
 @router.post("/steps/{step}/compute")

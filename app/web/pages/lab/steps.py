@@ -19,6 +19,7 @@ from app.web.pages.lab.context import QuestionPage, question_page
 from app.web.pages.lab.full_or_peft import FullOrPeft
 from app.web.pages.lab.inside_layer import InsideLayer
 from app.web.pages.lab.low_rank import LowRankStep
+from app.web.pages.lab.pitfalls import IncompatibleModules, RankTooHigh
 from app.web.pages.lab.techniques import Techniques
 
 
@@ -32,12 +33,14 @@ class Visit:
 
 
 BODIES: Mapping[Topic, Callable[[Visit], Any]] = {
+    Topic.RANK: lambda visit: RankTooHigh.of(visit.session, visit.settings, visit.query),
+    Topic.MODULES: lambda visit: IncompatibleModules.of(visit.session, visit.query),
     Topic.STEP_2: lambda visit: LowRankStep.of(visit.session, visit.query),
     Topic.STEP_3: lambda visit: InsideLayer.of(visit.session, visit.query),
     Topic.STEP_4: lambda visit: Techniques.of(visit.session, visit.query),
     Topic.STEP_5: lambda visit: FullOrPeft.of(visit.session, visit.settings, visit.query),
 }
-"""By step. A step has a page if it is here and its texts are in `lab/steps/`."""
+"""By step or pitfall: one has a page if it is here and its texts are in `lab/steps/` or `lab/pitfalls/`."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class StepPage:
     asked: QuestionPage
     sample: Registered
     body: Any
+    finished: bool
+    """The learner has answered the question."""
 
     @property
     def computation(self) -> Computation | None:
@@ -72,18 +77,18 @@ class StepPage:
 
     @property
     def number(self) -> int:
-        """In the course."""
-        return lessons.STEPS.index(self.topic) + 1
+        """In the course; 0 for a pitfall."""
+        return lessons.STEPS.index(self.topic) + 1 if self.topic in lessons.STEPS else 0
 
     @property
-    def done(self) -> bool:
-        """The learner has answered the question."""
-        return next(item.done for item in self.path if item.current)
+    def address(self) -> str:
+        """Of the page."""
+        return lessons.address(self.topic)
 
     @property
     def previous(self) -> PathItem | None:
         """The step before this one that has a page."""
-        return next((item for item in reversed(self.path[: self.number - 1]) if item.lesson), None)
+        return next((item for item in reversed(self.path[: max(0, self.number - 1)]) if item.lesson), None)
 
     @property
     def next(self) -> PathItem | None:
@@ -120,8 +125,8 @@ def path_of(session: Session, learner: str, current: Topic | None = None) -> tup
 def step_page(
     session: Session, settings: Settings, learner: str, step: str, query: QueryParams, answer_id: int | None = None
 ) -> StepPage:
-    """A step, with the result of the answer to its question. Raises NotFound."""
-    topic, lesson = lessons.lesson(step, lessons.STEPS)
+    """A step or a pitfall, with the result of the answer to its question. Raises NotFound."""
+    topic, lesson = lessons.lesson(step, tuple(lessons.library()))
     return StepPage(
         topic=topic,
         lesson=lesson,
@@ -129,4 +134,5 @@ def step_page(
         asked=question_page(session, learner, lesson.question, answer_id),
         sample=samples.registered(session),
         body=BODIES[topic](Visit(session, settings, query)),
+        finished=topic in lessons.finished(session, learner),
     )

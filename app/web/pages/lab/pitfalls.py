@@ -1,0 +1,76 @@
+"""What the pitfalls show: names that a model lacks, and a rank that is too high."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+from starlette.datastructures import QueryParams
+
+from app.domain.errors import FieldError
+from app.domain.methods import LoraSpec
+from app.domain.models.adaptations import Adaptation, adaptation
+from app.domain.models.architecture import short_names
+from app.services import lab_studies
+from app.settings import Settings
+from app.store.queries import studies
+from app.web.figures.figure import Drawn, drawn
+from app.web.figures.study import StudyData, study_figure
+from app.web.figures.view import ViewParams
+from app.web.pages.lab.calculator import WELL_KNOWN, Calculator
+
+TRAP, NAMES = f"{WELL_KNOWN}BERT-base", "q, v"
+"""The names of the course's second example, on a model that has other ones."""
+MOST_TEXT = 300
+SIDE = 384
+"""Of a square matrix of the sample model."""
+
+
+@dataclass(frozen=True)
+class IncompatibleModules:
+    """Target modules by name on a model: what would train, or why it is refused."""
+
+    calculator: Calculator
+    names: str
+    adapted: Adaptation
+    valid: tuple[str, ...]
+
+    @classmethod
+    def of(cls, session: Session, query: QueryParams) -> "IncompatibleModules":
+        """From the address: `model` and `names`."""
+        calculator = Calculator.of(session, query if "model" in query else QueryParams({"model": TRAP}))
+        names = query.get("names", NAMES)[:MOST_TEXT]
+        listed = [name for name in names.replace(",", " ").split() if name.isprintable()]
+        spec = LoraSpec(target_modules=listed or ["-"])
+        model = calculator.model
+        return cls(calculator, names, adaptation(spec, model), tuple(short_names(model.linear)))
+
+    @property
+    def refusal(self) -> FieldError | None:
+        """Why it is refused."""
+        return self.adapted.incompatibility
+
+
+@dataclass(frozen=True)
+class RankTooHigh:
+    """A ladder of ranks: what each would train, and what the learner's own ladder measured."""
+
+    calculator: Calculator
+    ladder: tuple[tuple[int, int, float], ...]
+    """Rank, parameters of A and B of one square matrix of the sample, and their share of the matrix itself."""
+    study: int | None
+    """The learner's own ladder; None before it is started."""
+    figure: Drawn | None
+    """Scores by trainable parameters; None until a run has a result."""
+
+    @classmethod
+    def of(cls, session: Session, settings: Settings, query: QueryParams) -> "RankTooHigh":
+        """As it stands."""
+        ladder = tuple((rank, 2 * SIDE * rank, 2 * rank / SIDE) for rank in lab_studies.LADDER)
+        row = studies.by_name(session, lab_studies.PLANS[lab_studies.RANKS][0])
+        figure = None
+        if row is not None:
+            data = StudyData(session, settings, row.id)
+            if any(arm.score for arm in data.comparison.arms):
+                view = ViewParams(x="trainable")
+                found = study_figure(data, view, "trade-off")
+                figure = drawn(found, f"/studies/{row.id}/charts", view.query("trade-off"))
+        return cls(Calculator.of(session, query), ladder, row.id if row else None, figure)
