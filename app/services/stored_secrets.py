@@ -3,7 +3,7 @@
 from app.domain.accounts.audit import Action
 from app.services import audit
 from app.services.vault import Vault
-from app.store.queries import parity_checks, second_factors, webhooks
+from app.store.queries import idempotency, parity_checks, second_factors, webhooks
 from app.store.session import Database
 from app.store.tables import SecondFactorRow, WebhookRow
 
@@ -21,6 +21,10 @@ def rotate(db: Database, vault: Vault) -> int:
         checks = parity_checks.with_key(session)
         for check in checks:
             check.api_key = vault.rotate(check.api_key)
-        number = len(rows) + len(checks)
+        answers = idempotency.encrypted(session)
+        for answer in answers:
+            body = answer.body.removeprefix(idempotency.ENCRYPTED)
+            answer.body = f"{idempotency.ENCRYPTED}{vault.rotate(body)}"
+        number = len(rows) + len(checks) + len(answers)
         audit.record(session, Action.ROTATE_KEY, secrets=number)
     return number

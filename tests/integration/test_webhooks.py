@@ -32,7 +32,7 @@ from app.settings import Settings
 from app.store.queries import runs
 from app.store.queries import webhooks as queries
 from app.store.session import Database
-from app.store.tables import EndedRunRow, WebhookDeliveryRow, WebhookRow, now
+from app.store.tables import EndedRunRow, IdempotencyKeyRow, WebhookDeliveryRow, WebhookRow, now
 from tests import filled_exports
 from tests.accounts import Installation
 from tests.factories import LORA, seed_study
@@ -432,3 +432,27 @@ def test_over_rest_with_an_admins_token(site: Site) -> None:
     assert admin("DELETE", f"{path}/{new['id']}").status_code == 204
     assert admin("DELETE", f"{path}/{new['id']}").status_code == 404
     assert [hook["id"] for hook in admin("GET", path).json()] == [site.id]
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_request_that_is_sent_again_adds_no_second_webhook(site: Site) -> None:
+    """The answer with the secret is stored encrypted, and readable after a change of the key."""
+    admin = Installation(site.settings.model_copy(update={"login": "required"})).program(Role.ADMIN).request
+    body = {"url": f"http://{site.row.host}/hook", "events": ["run.failed"]}
+    sent = {"json": body, "headers": {"Idempotency-Key": "k"}}
+    first = admin("POST", "/api/v1/webhooks", **sent)
+    with site.database.reading() as session:
+        [stored] = session.scalars(select(IdempotencyKeyRow.body))
+        assert first.json()["secret"] not in stored
+    file = site.settings.home / "secrets.key"
+    old, new = file.read_text(), Fernet.generate_key().decode()
+    stored_secrets.rotate(
+        site.database, Vault(site.settings.model_copy(update={"encryption_key": SecretStr(f"{new}\n{old}")}))
+    )
+    file.write_text(new)
+    again = admin("POST", "/api/v1/webhooks", **sent)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert (again.headers["idempotency-replayed"], again.headers["cache-control"]) == ("true", "no-store")
+    assert len(admin("GET", "/api/v1/webhooks").json()) == 2
+    file.write_text(Fernet.generate_key().decode())
+    assert admin("POST", "/api/v1/webhooks", **sent).status_code == 503

@@ -1,5 +1,6 @@
 """The answers to requests with an `Idempotency-Key`, for a day."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
@@ -9,6 +10,8 @@ from sqlalchemy.orm import Session
 from app.store.tables import IdempotencyKeyRow, now
 
 KEPT = timedelta(hours=24)
+ENCRYPTED = "encrypted:"
+"""How the stored body of an answer with a secret begins."""
 
 
 def find(session: Session, owner: str, key: str) -> IdempotencyKeyRow | None:
@@ -28,6 +31,12 @@ def add(session: Session, row: IdempotencyKeyRow) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def encrypted(session: Session) -> Sequence[IdempotencyKeyRow]:
+    """The answers that are stored encrypted, locked."""
+    query = select(IdempotencyKeyRow).where(IdempotencyKeyRow.body.startswith(ENCRYPTED)).with_for_update()
+    return session.scalars(query.execution_options(populate_existing=True)).all()
 
 
 def forget(session: Session, at: datetime) -> None:

@@ -23,5 +23,5 @@ class IdempotencyKeyRow(Base):
     location: Mapped[str] = mapped_column(default="")
     """Of a redirect."""
     body: Mapped[str] = mapped_column(default="")
-    """JSON; empty for a redirect."""
+    """JSON, encrypted if it has a secret; empty for a redirect."""
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)

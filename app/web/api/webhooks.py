@@ -15,6 +15,7 @@ from app.web.api.answer import Answer
 from app.web.api.examples import WEBHOOK
 from app.web.http.dependencies import Config, Db, Reading, RowId
 from app.web.http.errors import problems
+from app.web.http.idempotency import OnceByHeader
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
@@ -52,14 +53,19 @@ def listing(session: Reading) -> list[WebhookOut]:
 
 @router.post("", status_code=201, operation_id="createWebhook", responses=problems(409, 422))
 def create(
-    db: Db, settings: Config, response: Response, request: Annotated[NewWebhook, Body(openapi_examples=WEBHOOK)]
+    db: Db,
+    settings: Config,
+    once: OnceByHeader,
+    response: Response,
+    request: Annotated[NewWebhook, Body(openapi_examples=WEBHOOK)],
 ) -> NewWebhookOut:
     """Add a webhook. Its secret is in this answer alone. 422 for a host that `VEZNA_OUTBOUND_HOSTS` does not list; 409
     if there are too many."""
     response.headers["Cache-Control"] = "no-store"
+    vault = Vault(settings)
     with db.transaction() as session:
-        row, secret = service.create(session, Outbound(settings), Vault(settings), request)
-        return NewWebhookOut.from_object(row, secret=secret)
+        row, secret = service.create(session, Outbound(settings), vault, request)
+        return once.keep(session, NewWebhookOut.from_object(row, secret=secret), vault)
 
 
 @router.post("/{webhook_id}/test", status_code=202, operation_id="testWebhook", responses=problems(404))

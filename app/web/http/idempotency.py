@@ -25,12 +25,14 @@ from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.domain.errors import Conflict, InProgress, Invalid, VeznaError
+from app.domain.errors import Conflict, InProgress, Invalid, Unavailable, VeznaError
 from app.domain.messages import _
+from app.services.vault import Vault
 from app.store.queries import idempotency
 from app.store.session import Database
 from app.store.tables import IdempotencyKeyRow
-from app.web.http.dependencies import Db
+from app.web.http.dependencies import Db, config
+from app.web.http.errors import answer_to
 from app.web.http.uploads import FormFiles
 
 HEADER, FIELD = "Idempotency-Key", "idempotency_key"
@@ -65,17 +67,19 @@ class Once:
     """Of the answer of the route."""
     database: Database | None = None
 
-    def keep(self, session: Session, answer: Answer) -> Answer:
-        """Store the answer, or the address that a form leads to, with what the transaction has created. Raises Conflict
-        if another process has just answered a request with this key."""
+    def keep(self, session: Session, answer: Answer, vault: Vault | None = None) -> Answer:
+        """Store the answer, or the address that a form leads to, with what the transaction has created; with a vault
+        encrypted, for an answer with a secret. Raises Conflict if another process has just answered a request with this
+        key."""
         if self.key:
+            body = "" if isinstance(answer, str) else TypeAdapter(type(answer)).dump_json(answer).decode()
             row = IdempotencyKeyRow(
                 owner=self.owner,
                 key=self.key,
                 fingerprint=self.fingerprint,
                 status=303 if isinstance(answer, str) else self.status,
                 location=answer if isinstance(answer, str) else "",
-                body="" if isinstance(answer, str) else TypeAdapter(type(answer)).dump_json(answer).decode(),
+                body=f"{idempotency.ENCRYPTED}{vault.encrypt(body)}" if vault else body,
             )
             if not idempotency.add(session, row):
                 raise Conflict(_("The same request was accepted at the same time. Send it again for its answer."))
@@ -114,12 +118,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Answered, _again)
 
 
-def _again(_request: Request, error: Exception) -> Response:
+def _again(request: Request, error: Exception) -> Response:
     assert isinstance(error, Answered)  # noqa: S101
     row = error.row
     if row.location:
         return RedirectResponse(row.location, row.status)
-    return Response(row.body, row.status, {REPLAYED: "true"}, media_type="application/json")
+    body, headers = row.body, {REPLAYED: "true"}
+    if body.startswith(idempotency.ENCRYPTED):
+        headers["Cache-Control"] = "no-store"
+        try:
+            body = Vault(config(request)).decrypt(body.removeprefix(idempotency.ENCRYPTED))
+        except Unavailable as unavailable:
+            return answer_to(request, unavailable)
+    return Response(body, row.status, headers, media_type="application/json")
 
 
 async def of_json(request: Request, db: Db, header: KeyHeader = None) -> AsyncIterator[Once]:
