@@ -18,10 +18,14 @@ from app.web.text.parity import (
     parity_left_out,
     parity_metric,
     parity_reason,
+    parity_refused,
+    parity_writes_on,
 )
 
 WAIT_SECONDS = 30
 LIVE = ("queued", "running")
+STATUSES = {GateOutcome.FAIL: 1, GateOutcome.UNDECIDED: 3}
+"""Exit statuses; 2 is a wrong command line."""
 SHOWN = 3
 """Differing items that are printed."""
 
@@ -37,8 +41,9 @@ def check_serving(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Send a run's test items to an OpenAI-compatible server, and compare the answers with the run's. Exit status 1 if
-    the server does not answer as the run did. VEZNA_OUTBOUND_HOSTS must list its host."""
+    """Send a run's test items to an OpenAI-compatible server, and compare the answers with the run's. The exit
+    status is 1 if the server does not answer as the run did, and 3 if that is undecided. VEZNA_OUTBOUND_HOSTS must list
+    its host."""
     client = Client(url)
     key = os.environ.get(key_env, "") if key_env else ""
     if key_env and not key:
@@ -51,8 +56,8 @@ def check_serving(
         raise VeznaError(check["message"] or f"Parity check {check['id']} was cancelled.")
     result = Parity.model_validate(check["result"])
     show(check, as_json, lambda _: lines(check, result), wrap=False)
-    if result.outcome is GateOutcome.FAIL:
-        raise typer.Exit(1)
+    if status := STATUSES.get(result.outcome):
+        raise typer.Exit(status)
 
 
 def lines(check: dict[str, Any], result: Parity) -> list[str]:
@@ -64,7 +69,7 @@ def lines(check: dict[str, Any], result: Parity) -> list[str]:
         f"{percent(result.base_score)}. The same text: {parity_agreement(result)}.",
         f"Parity: {result.outcome.value} ({gate_difference(result)} points){f': {reason}' if reason else ''}.",
     ]
-    text += [f"{left_out}."] if (left_out := parity_left_out(result)) else []
+    text += [f"{said}." for said in (parity_left_out(result), parity_refused(result), parity_writes_on(result)) if said]
     for item in result.differing[:SHOWN]:
         text += [f"Item {item.item}", f"  run:    {item.run!r}", f"  server: {item.answer!r}"]
     return text

@@ -1,4 +1,4 @@
-"""Requests to addresses that users name, for webhooks. Off by default.
+"""Requests to addresses that users name, for webhooks and parity checks. Off by default.
 
 An address named by a user could make Vezna reach what only its own network reaches (server-side request forgery). So
 

@@ -1,7 +1,9 @@
 """Parity checks of servers on this machine, from the request to the result, on SQLite and on PostgreSQL."""
 
 import json
+import random
 import threading
+import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +67,7 @@ class Item:
 ITEMS = [Item(number) for number in range(60)]
 RUN = {item.prompt: item.run for item in ITEMS}
 BASE = {item.prompt: item.base for item in ITEMS}
+PAIRS = {"prompt": [item.prompt for item in ITEMS], "completion": [item.completion for item in ITEMS]}
 
 
 @pytest.fixture
@@ -93,8 +96,7 @@ def worker(database: Database, settings: Settings, files: Files, bell: SilentBel
 @pytest.fixture
 def run_id(worker: Context, tmp_path: Path) -> int:
     """A run that answers every item, right nine times of ten."""
-    columns = {"prompt": [item.prompt for item in ITEMS], "completion": [item.completion for item in ITEMS]}
-    return succeeded(worker, tmp_path, columns)
+    return succeeded(worker, tmp_path, PAIRS)
 
 
 def succeeded(worker: Context, folder: Path, columns: Mapping[str, Sequence[Any]], **changes: Any) -> int:
@@ -234,14 +236,88 @@ def test_chats_are_sent_as_conversations_and_scored_by_rouge_l(
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-def test_prompts_that_the_run_has_cut_are_left_out(worker: Context, run_id: int, stub: Stub) -> None:
-    """The server counts more tokens than max_length, or refuses them."""
+def test_prompts_that_the_run_has_cut_are_left_out(worker: Context, run_id: int, tmp_path: Path, stub: Stub) -> None:
+    """Its predictions file says which; without that, those in which the server counts more tokens than max_length."""
     long = {item.prompt for item in ITEMS[:3]}
     stub.prompt_tokens = lambda prompt: 25 if prompt in long else 24
-    refused = ITEMS[30].prompt
-    stub.raw = lambda request: (400, b"{}", {}) if request["prompt"] == refused else None
     found = checked(worker, run_id, stub)
-    assert (found.items, found.left_out, found.outcome) == (56, 4, GateOutcome.PASS)
+    assert (found.items, found.left_out, found.outcome) == (57, 3, GateOutcome.PASS)
+    stub.seen.clear()
+    stub.prompt_tokens = lambda _prompt: 25
+    run = succeeded(worker, tmp_path, PAIRS | {"cut": [item.prompt in long for item in ITEMS]})
+    found = checked(worker, run, stub)
+    assert (found.items, found.left_out, found.outcome, len(stub.seen)) == (57, 3, GateOutcome.PASS, 57)
+    run = succeeded(worker, tmp_path, PAIRS | {"cut": [True] * len(ITEMS)})
+    assert "has read only the end of every prompt" in failure(worker, run, stub)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_check_with_refused_items_does_not_pass(worker: Context, run_id: int, stub: Stub) -> None:
+    """A smaller context than the run's, or a filter: the rest may hide a fault."""
+    refused = {item.prompt for item in ITEMS[30:34]}
+    body = json.dumps({"error": {"message": "The context has 16 tokens."}}).encode()
+    stub.raw = lambda request: (400, body, {}) if request["prompt"] in refused else None
+    found = checked(worker, run_id, stub)
+    assert (found.items, found.left_out, found.refused) == (56, 0, 4)
+    assert (found.outcome, found.answers_as) == (GateOutcome.UNDECIDED, Model.RUN)
+    text = " ".join(parity_cli.lines({"url": stub.url, "model": "adapter"}, found))
+    assert "4 items refused, the first: " in text and "The context has 16 tokens" in text
+    assert "the score agrees, but not every test item was answered" in text and "has not read" not in text
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_answers_that_write_on_are_the_runs_and_said(worker: Context, run_id: int, stub: Stub) -> None:
+    """The adapter is applied, but the server ignores the run's stop token."""
+    tail = "\nHeadline 7 is about the weather of the day, and that of the days after it"
+    stub.models = {"adapter": {prompt: text + tail for prompt, text in RUN.items()}}
+    found = checked(worker, run_id, stub)
+    assert (found.answers_as, found.as_run, found.as_base, found.writes_on) == (Model.NEARER_RUN, 40, 0, 60)
+    assert found.outcome is GateOutcome.FAIL
+    text = " ".join(parity_cli.lines({"url": stub.url, "model": "adapter"}, found))
+    assert "60 answers write on after the run's text: check the stop token" in text
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_another_adapter_is_nearer_to_the_run_but_not_the_run(worker: Context, run_id: int, stub: Stub) -> None:
+    """It writes in the run's manner, but not its texts."""
+    stub.models = {"adapter": {prompt: f"{text[:-1]}~" for prompt, text in RUN.items()}}
+    found = checked(worker, run_id, stub)
+    assert (found.answers_as, found.same_telling) == (Model.NEARER_RUN, 0)
+    text = " ".join(parity_cli.lines({"url": stub.url, "model": "adapter"}, found))
+    assert "nearer to the run in" in text and "with the run's text in 0 only" in text
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_scoring_reports_and_stops(worker: Context, run_id: int, stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_id, scored = submit(worker, run_id, stub), []
+
+    def cancel(_written: str, _reference: str) -> float:
+        if not scored:
+            monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
+            with worker.database.transaction() as session:
+                parity_checks.cancel(session, check_id)
+        scored.append(1)
+        return 1.0
+
+    monkeypatch.setitem(tasks.METRICS, "exact_match", cancel)
+    tasks.check(worker, check_id)
+    assert (row(worker, check_id).status, len(scored)) == ("cancelled", 3)
+
+
+def test_a_sample_alone_becomes_objects(tmp_path: Path) -> None:
+    file, number = tmp_path / "predictions.parquet", 20_000
+    text = [f"{place} {'x' * 500}" for place in range(number)]
+    pq.write_table(pa.table({"item": text, "prompt": text, "prediction": text, "base_prediction": text}), file)
+    del text
+    tracemalloc.start()
+    try:
+        found = tasks.rows(file, 50)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    places = [int(item["item"].split()[0]) for item in found]
+    assert places == sorted(random.Random(0).sample(range(number), 50))
+    assert peak < 4 << 20, "all rows take 40 MB"
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -469,11 +545,16 @@ def test_over_rest_by_command_and_on_the_pages(
         with pytest.raises(typer.Exit):
             parity_cli.check_serving(stub.url, run_id, "adapter", 40, "SERVER_KEY", address, as_json=True)
         assert json.loads(capsys.readouterr().out)["result"]["answers_as"] == "base"
+        stub.models = {"adapter": RUN | {ITEMS[1].prompt: " other", ITEMS[2].prompt: " other"}}
+        with pytest.raises(typer.Exit) as ended:
+            parity_cli.check_serving(stub.url, run_id, "adapter", None, "SERVER_KEY", address)
+        assert ended.value.exit_code == 3 and "Parity: undecided" in capsys.readouterr().out
+        stub.models = {"adapter": BASE}
         with pytest.raises(Invalid, match="NO_SUCH_KEY is not set"):
             parity_cli.check_serving(stub.url, run_id, "adapter", None, "NO_SUCH_KEY", address)
     app.state.doorbell = SilentBell()
     with TestClient(app, base_url="http://127.0.0.1") as client:
-        first, second = client.get(f"/api/v1/runs/{run_id}/parity-checks").json()
+        first, second, _third = client.get(f"/api/v1/runs/{run_id}/parity-checks").json()
         assert "api_key" not in first and second["sample"] == 40
         assert client.post(f"/api/v1/parity-checks/{first['id']}/cancel").status_code == 409
         client.headers.update(form_headers(app))

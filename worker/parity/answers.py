@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any
+from typing import Any, TypeGuard
 
 from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
@@ -27,8 +27,8 @@ REPORT_SECONDS = 2.0
 PAUSES = (1.0, 5.0)
 """Seconds before a request is sent again."""
 BUSY = frozenset({429, 500, 502, 503, 504})
-TOO_LONG = frozenset({400, 413, 422})
-"""Statuses with which servers refuse a prompt that is longer than the model's context."""
+REFUSED = frozenset({400, 413, 422})
+"""Statuses with which servers refuse a single prompt: it is longer than their context, or a filter stops it."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,13 @@ class Prompt:
     text: str | Conversation
     length: int
     """Bytes."""
-    may_be_cut: bool
-    """It may be longer than the run has read: then the server may refuse it."""
+
+
+Answer = Completion | ServerRefused
 
 
 class Answers:
-    """The answers to prompts, in their order; None for one that the server refuses as too long."""
+    """The answers to prompts, in their order; an error for one that the server refuses while it answers others."""
 
     def __init__(
         self,
@@ -57,16 +58,16 @@ class Answers:
         self._server, self._prompts, self._max_tokens = server, prompts, max_tokens
         self._pauses, self._most_seconds = pauses, most_seconds
         self._waiting: SimpleQueue[int | None] = SimpleQueue()
-        self._ended: SimpleQueue[tuple[int, Completion | Exception | None]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[int, Completion | Exception]] = SimpleQueue()
         self._over = threading.Event()
         self._first = min(range(len(prompts)), key=lambda index: prompts[index].length)
 
-    def gather(self, report: Callable[[float], bool]) -> list[Completion | None]:
+    def gather(self, report: Callable[[float], bool]) -> list[Answer]:
         """All answers. `report` takes the share that is done about every two seconds, and stops by False.
 
         Raises WorkCancelled; the errors of `OpenAIServer.complete`; Unavailable if it takes too long.
         """
-        answers: dict[int, Completion | None] = {}
+        answers: dict[int, Answer] = {}
         began = reported = monotonic()
         characters = 0
         for number in range(AT_ONCE):
@@ -84,14 +85,14 @@ class Answers:
                     index, answer = self._ended.get(timeout=REPORT_SECONDS)
                 except Empty:
                     continue
-                if isinstance(answer, Exception):
+                if isinstance(answer, Exception) and not (answers and _is_refusal(answer)):
                     raise answer
                 if not answers:
                     for other in range(len(self._prompts)):
                         if other != self._first:
                             self._waiting.put(other)
                 answers[index] = answer
-                characters += len(answer.text) if answer else 0
+                characters += len(answer.text) if isinstance(answer, Completion) else 0
                 if characters > MOST_CHARACTERS:
                     raise Unavailable(_("The answers of the server are too long together. Check fewer items."))
         finally:
@@ -107,16 +108,14 @@ class Answers:
             except Exception as error:  # raised by the thread that waits
                 self._ended.put((index, error))
 
-    def _answer(self, index: int) -> Completion | None:
-        prompt, first = self._prompts[index], index == self._first
-        pauses = [] if first else [*self._pauses]
+    def _answer(self, index: int) -> Completion:
+        prompt = self._prompts[index]
+        pauses = [] if index == self._first else [*self._pauses]
         while True:
             try:
                 return self._server.complete(prompt.text, self._max_tokens)
             except (NotReached, ServerRefused) as error:
                 status = error.status if isinstance(error, ServerRefused) else None
-                if status in TOO_LONG and prompt.may_be_cut and not first:
-                    return None
                 if not pauses or (status is not None and status not in BUSY):
                     raise
                 self._over.wait(pauses.pop(0))
@@ -132,3 +131,7 @@ class Answers:
                 **values,
             )
         )
+
+
+def _is_refusal(error: Exception) -> TypeGuard[ServerRefused]:
+    return isinstance(error, ServerRefused) and error.status in REFUSED

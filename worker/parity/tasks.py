@@ -1,6 +1,7 @@
 """Compare a server with a run: claim the check, read the run's predictions, send the test items, write the result."""
 
 import random
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -11,18 +12,20 @@ import pyarrow.parquet as pq
 import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from app.domain.comparison.parity import Model, Parity, ServedItem, parity
+from app.domain.comparison.parity import Parity, ServedItem, parity
 from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
 from app.services import parity_checks
-from app.services.openai_server import Completion, OpenAIServer
+from app.services.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound import Outbound
 from app.services.parity_checks import ParityClaim
 from app.services.vault import Vault
 from app.store.files import StoreUnavailable
 from worker.children.work import WorkCancelled
-from worker.parity.answers import MOST_SECONDS, PAUSES, Answers, Prompt
-from worker.text_metrics import exact_match, likeness, rouge_l
+from worker.parity import answers as parity_answers
+from worker.parity.answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
+from worker.parity.likeness import nearer, writes_on
+from worker.text_metrics import exact_match, rouge_l
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
@@ -33,8 +36,9 @@ log = structlog.get_logger()
 LEFT_TO_THE_SWEEP = (OperationalError, InterfaceError, StoreUnavailable)
 """The database or the files store is unreachable."""
 ASSISTANT = "assistant"
-TEMPLATE_TOKENS = 16
-"""Of a turn in a chat template, at most in usual ones."""
+COLUMNS = ("item", "prompt", "completion", "messages", "prediction", "base_prediction", "cut")
+ROWS_AT_ONCE = 256
+"""Of the predictions file."""
 METRICS = {"exact_match": exact_match, "rouge_l": rouge_l}
 
 Item = dict[str, Any]
@@ -70,25 +74,56 @@ def _compared(context: "Context", claim: ParityClaim, pauses: tuple[float, ...])
     key = Vault(context.settings).decrypt(claim.api_key) if claim.api_key else ""
     server = OpenAIServer(Outbound(context.settings), claim.url, claim.model, key)
     items = _items(context, claim)
-    prompts = {place: prompt for place, item in enumerate(items) if (prompt := _prompt(item, claim.prompt_tokens))}
-    if not prompts:
-        raise Unavailable(_("No test item of the run has a prompt to send."))
-    gathering = Answers(server, list(prompts.values()), claim.max_new_tokens, pauses=pauses, most_seconds=MOST_SECONDS)
-    answers = gathering.gather(report)
-    compared = [
-        _served(items[place], answer.text, claim)
-        for place, answer in zip(prompts, answers, strict=True)
-        if answer is not None and not _was_cut(answer, claim.prompt_tokens)
-    ]
+    whole = [item for item in items if not item.get("cut")]
+    sent = [(item, prompt) for item in whole if (prompt := _prompt(item))]
+    if not sent:
+        raise _nothing_compared(claim) if items and not whole else _no_prompt()
+    requests = Answers(
+        server, [prompt for _item, prompt in sent], claim.max_new_tokens, pauses=pauses, most_seconds=MOST_SECONDS
+    )
+    answers = requests.gather(report)
+    refusals = [answer for answer in answers if isinstance(answer, ServerRefused)]
+    compared = _scored([item for item, _prompt in sent], answers, claim, report)
     if not compared:
-        raise Unavailable(
-            _(
-                "The run has read only the end of every prompt (max_length is %(tokens)s tokens), so no answer can be "
-                "compared. Train it with a larger max_length.",
-                tokens=claim.prompt_tokens,
-            )
+        raise refusals[0] if refusals else _nothing_compared(claim)
+    return parity(
+        compared,
+        claim.margin,
+        claim.metric,
+        monotonic() - began,
+        left_out=len(items) - len(compared) - len(refusals),
+        refused=len(refusals),
+        refusal=refusals[0].message if refusals else "",
+    )
+
+
+def _scored(
+    items: Sequence[Item], answers: Sequence[Answer], claim: ParityClaim, report: Callable[[float], bool]
+) -> list[ServedItem]:
+    """The items with an answer to the prompt that the run has read. Raises WorkCancelled."""
+    compared, reported = [], monotonic()
+    for item, answer in zip(items, answers, strict=True):
+        if monotonic() - reported >= parity_answers.REPORT_SECONDS:
+            reported = monotonic()
+            if not report(1.0):
+                raise WorkCancelled
+        if not isinstance(answer, ServerRefused) and not _was_cut(item, answer.prompt_tokens, claim.prompt_tokens):
+            compared.append(_served(item, answer.text, claim))
+    return compared
+
+
+def _no_prompt() -> Unavailable:
+    return Unavailable(_("No test item of the run has a prompt to send."))
+
+
+def _nothing_compared(claim: ParityClaim) -> Unavailable:
+    return Unavailable(
+        _(
+            "The run has read only the end of every prompt (max_length is %(tokens)s tokens), so no answer can be "
+            "compared. Train it with a larger max_length.",
+            tokens=claim.prompt_tokens,
         )
-    return parity(compared, claim.margin, len(items) - len(compared), claim.metric, monotonic() - began)
+    )
 
 
 def _items(context: "Context", claim: ParityClaim) -> list[Item]:
@@ -96,32 +131,33 @@ def _items(context: "Context", claim: ParityClaim) -> list[Item]:
     with workdir(context.settings.home) as folder:
         file = folder / "predictions.parquet"
         context.files.get(claim.predictions, file)
-        rows = _rows(file)
-    chosen = range(len(rows))
-    if len(rows) > claim.sample:
-        chosen = sorted(random.Random(0).sample(chosen, claim.sample))  # type: ignore[assignment]
-    return [rows[place] for place in chosen]
+        return rows(file, claim.sample)
 
 
-def _rows(file: Path) -> list[Item]:
-    wanted = ("item", "prompt", "completion", "messages", "prediction", "base_prediction")
+def rows(file: Path, most: int) -> list[Item]:
+    """The rows of a predictions file, or a sample of them; the others never become Python objects."""
     try:
-        names = [name for name in pq.read_schema(file).names if name in wanted]
-        rows: list[Item] = pq.read_table(file, columns=names).to_pylist()
+        with pq.ParquetFile(file) as stored:
+            names = [name for name in stored.schema_arrow.names if name in COLUMNS]
+            if not {"prediction", "base_prediction"} <= set(names):
+                raise Unavailable(_("The run's predictions file has no generated texts."))
+            number, found, start = stored.metadata.num_rows, [], 0
+            chosen = set(range(number) if number <= most else random.Random(0).sample(range(number), most))
+            for batch in stored.iter_batches(ROWS_AT_ONCE, columns=names):
+                places = [place for place in range(batch.num_rows) if start + place in chosen]
+                found += batch.take(pa.array(places, pa.int64())).to_pylist()
+                start += batch.num_rows
     except (OSError, pa.ArrowException) as error:
         raise Unavailable(_("The run's predictions file cannot be read.")) from error
-    if not {"prediction", "base_prediction"} <= set(names):
-        raise Unavailable(_("The run's predictions file has no generated texts."))
-    return rows
+    return found
 
 
-def _prompt(item: Item, tokens: int) -> Prompt | None:
+def _prompt(item: Item) -> Prompt | None:
     """What a server is sent: a prompt, or the conversation up to the assistant's last turn. None if that is empty."""
     text: str | list[dict[str, str]] = _turns(item) if "messages" in item else item["prompt"] or ""
     turns = text if isinstance(text, list) else []
     length = sum(len(turn["content"].encode()) for turn in turns) if turns else len(str(text).encode())
-    # a tokenizer makes at most as many tokens as bytes; template and start of text add some
-    return Prompt(text, length, length + TEMPLATE_TOKENS * (1 + len(turns)) > tokens) if text else None
+    return Prompt(text, length) if text else None
 
 
 def _turns(item: Item) -> list[dict[str, str]]:
@@ -133,9 +169,10 @@ def _last_reply(item: Item) -> int:
     return max(place for place, turn in enumerate(item["messages"]) if turn["role"] == ASSISTANT)
 
 
-def _was_cut(answer: Completion, tokens: int) -> bool:
-    """The server has read more of the prompt than the run."""
-    return answer.prompt_tokens is not None and answer.prompt_tokens > tokens
+def _was_cut(item: Item, read: int | None, tokens: int) -> bool:
+    """The server has read more of the prompt than the run. Files of earlier versions do not say what the run has read;
+    there, the server's count decides."""
+    return "cut" not in item and read is not None and read > tokens
 
 
 def _served(item: Item, answer: str, claim: ParityClaim) -> ServedItem:
@@ -153,19 +190,9 @@ def _served(item: Item, answer: str, claim: ParityClaim) -> ServedItem:
         run_score=metric(run, reference),
         base_score=metric(base, reference),
         score=metric(answer, reference),
-        nearer=_nearer(answer.strip(), run.strip(), base.strip()),
+        nearer=nearer(answer.strip(), run.strip(), base.strip()),
+        writes_on=writes_on(answer.strip(), run.strip()),
     )
-
-
-def _nearer(answer: str, run: str, base: str) -> Model:
-    if run == base:
-        return Model.UNCLEAR
-    if answer in (run, base):
-        return Model.RUN if answer == run else Model.BASE
-    to_run, to_base = likeness(answer, run), likeness(answer, base)
-    if to_run == to_base:
-        return Model.UNCLEAR
-    return Model.RUN if to_run > to_base else Model.BASE
 
 
 def _sentence(error: Exception, check_id: int) -> str:

@@ -7,11 +7,13 @@ Scores may agree although the server does not use what the run trained. Of the i
 differently, each answer is therefore nearer to the run's, nearer to the base model's, or neither:
 
     base        more are nearer to the base model's than chance explains, and at least three quarters
-    run         the same for the run
+    run         the same for the run, and at least half of these items have the run's text
+    nearer_run  the same for the run, but fewer have its text: another adapter on like data does that too
     unclear     the rest
 
 Chance is a fair coin (one-sided binomial test at 1 %), so fewer than seven such items never decide. A server that
-answers as the base model does fails, whatever it scores.
+answers as the base model does fails, whatever it scores. One passes only if it answers as the run where there are seven
+such items, and if it refuses no item.
 """
 
 from collections.abc import Sequence
@@ -28,6 +30,11 @@ from app.domain.tasks import MetricName
 
 SIGNIFICANCE = 0.01
 SHARE = 0.75
+TEXT_SHARE = 0.5
+"""Of the items on which run and base model differ: so many have the run's text where the server is the run. Rounding
+otherwise than the run did changes fewer (docs/shipping.md: 31 of 99 by 8-bit weights)."""
+FEWEST_TELLING = 7
+"""Items that can decide: 0.5⁷ is below 1 %."""
 SHOWN = 10
 """Items that are kept of those that differ, the first ones."""
 MOST_SHOWN = 400
@@ -41,6 +48,7 @@ class Model(StrEnum):
 
     RUN = "run"
     BASE = "base"
+    NEARER_RUN = "nearer_run"
     UNCLEAR = "unclear"
 
 
@@ -57,6 +65,8 @@ class ServedItem(NamedTuple):
     score: float
     nearer: Model
     """To which model's answer the server's is nearer, if run and base model differ."""
+    writes_on: bool = False
+    """The answer begins with the run's text and has more."""
 
     @property
     def same(self) -> bool:
@@ -92,6 +102,10 @@ class Parity(_Value):
     items: int
     left_out: int
     """Items that cannot be compared: the run has read only the end of their prompts, or they have none."""
+    refused: int = 0
+    """Items that the server refuses, so that nothing is known of them."""
+    refusal: str = ""
+    """What it says of the first."""
     margin: float
     """In the metric's unit: 0.02 is 2 points."""
     confidence: float
@@ -110,24 +124,40 @@ class Parity(_Value):
     as_run: int
     """Of these, items whose answer is nearer to the run's."""
     as_base: int
+    same_telling: int = 0
+    """Of these, items with the run's text; 0 in results that were stored without it, as below."""
+    writes_on: int = 0
+    """Of all items, those whose answer begins with the run's text and has more."""
     answers_as: Model
     differing: list[DifferingItem]
     """The first items that differ."""
     seconds: float
 
 
-def parity(items: Sequence[ServedItem], margin: float, left_out: int, metric: MetricName, seconds: float) -> Parity:
+def parity(
+    items: Sequence[ServedItem],
+    margin: float,
+    metric: MetricName,
+    seconds: float,
+    *,
+    left_out: int = 0,
+    refused: int = 0,
+    refusal: str = "",
+) -> Parity:
     """The result. ValueError without an item."""
     scores = [np.array([values]) for values in zip(*((i.score, i.run_score, i.base_score) for i in items), strict=True)]
     interval = difference(scores[0], scores[1], CONFIDENCE)
     as_run, as_base = (sum(i.telling and i.nearer is model for i in items) for model in (Model.RUN, Model.BASE))
-    answers_as = _decided(as_run, as_base)
+    telling, same_telling = sum(i.telling for i in items), sum(i.telling and i.same for i in items)
+    answers_as = _decided(as_run, as_base, same_telling >= TEXT_SHARE * telling)
     server, run, base = (float(values.mean()) for values in scores)
     return Parity(
-        outcome=GateOutcome.FAIL if answers_as is Model.BASE else outcome(interval, margin),
+        outcome=_outcome(outcome(interval, margin), answers_as, telling, refused),
         metric=metric,
         items=len(items),
         left_out=left_out,
+        refused=refused,
+        refusal=refusal,
         margin=margin,
         confidence=CONFIDENCE,
         score=server,
@@ -137,22 +167,31 @@ def parity(items: Sequence[ServedItem], margin: float, left_out: int, metric: Me
         low=max(interval.low, -1.0),
         high=min(interval.high, 1.0),
         same=sum(i.same for i in items),
-        telling=sum(i.telling for i in items),
+        telling=telling,
         as_run=as_run,
         as_base=as_base,
+        same_telling=same_telling,
+        writes_on=sum(i.writes_on for i in items),
         answers_as=answers_as,
         differing=[_shown(i) for i in items if not i.same][:SHOWN],
         seconds=seconds,
     )
 
 
-def _decided(as_run: int, as_base: int) -> Model:
+def _outcome(by_score: GateOutcome, answers_as: Model, telling: int, refused: int) -> GateOutcome:
+    if answers_as is Model.BASE:
+        return GateOutcome.FAIL
+    shown = answers_as is Model.RUN or telling < FEWEST_TELLING
+    return GateOutcome.UNDECIDED if by_score is GateOutcome.PASS and (refused or not shown) else by_score
+
+
+def _decided(as_run: int, as_base: int, has_texts: bool) -> Model:
     total = as_run + as_base
     counts: tuple[tuple[Model, int], ...] = ((Model.RUN, as_run), (Model.BASE, as_base))
     greater: Literal["greater"] = "greater"
     for model, count in counts:
         if total and count >= SHARE * total and binomtest(count, total, 0.5, greater).pvalue < SIGNIFICANCE:
-            return model
+            return model if model is Model.BASE or has_texts else Model.NEARER_RUN
     return Model.UNCLEAR
 
 

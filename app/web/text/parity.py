@@ -4,7 +4,7 @@ from app.domain.comparison.export_gate import GateOutcome
 from app.domain.comparison.parity import Model, Parity
 from app.web.format import count, decimal
 from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
+from app.web.i18n import ngettext, stored
 from app.web.text.metrics import title
 
 
@@ -14,11 +14,15 @@ def parity_agreement(result: Parity) -> str:
 
 
 def parity_reason(result: Parity) -> str:
-    """What the score loses, or may lose; empty where it passes."""
+    """Why it does not pass, besides answering as the base model; empty where it passes."""
     if result.high < -result.margin:
         return _("loses at least %(points)s points", points=decimal(-100 * result.high))
-    if result.outcome is GateOutcome.UNDECIDED:
+    if result.outcome is GateOutcome.UNDECIDED and result.low <= -result.margin:
         return _("may lose up to %(points)s points; more test items would decide", points=decimal(-100 * result.low))
+    if result.outcome is GateOutcome.UNDECIDED and result.refused:
+        return _("the score agrees, but not every test item was answered")
+    if result.outcome is GateOutcome.UNDECIDED:
+        return _("the score agrees, but the texts do not show that it is the run")
     return ""
 
 
@@ -34,6 +38,13 @@ def parity_answers_as(result: Parity) -> str:
             )
         case Model.RUN:
             return _("as the run, in %(run)s of the %(items)s items on which run and base model differ", **values)
+        case Model.NEARER_RUN:
+            return _(
+                "nearer to the run in %(run)s of the %(items)s items on which run and base model differ, but with the "
+                "run's text in %(same)s only: it may be another adapter or another checkpoint",
+                same=count(result.same_telling),
+                **values,
+            )
     if not result.telling:
         return _(
             "unclear: run and base model answer alike, so no answer shows whether the server uses what the run trained"
@@ -56,9 +67,40 @@ def parity_left_out(result: Parity) -> str:
     )
 
 
+def parity_refused(result: Parity) -> str:
+    """Items that the server refuses, with its reason; empty without any."""
+    if not result.refused:
+        return ""
+    return ngettext(
+        "%(num)s item refused: %(why)s",
+        "%(num)s items refused, the first: %(why)s",
+        result.refused,
+        why=stored(result.refusal).rstrip("."),
+    )
+
+
+def parity_writes_on(result: Parity) -> str:
+    """Answers that do not end where the run's do; empty without any."""
+    if not result.writes_on:
+        return ""
+    return ngettext(
+        "%(num)s answer writes on after the run's text: check the stop token and the chat template of the server",
+        "%(num)s answers write on after the run's text: check the stop token and the chat template of the server",
+        result.writes_on,
+    )
+
+
 def parity_metric(result: Parity) -> str:
     """The metric's title."""
     return title(result.metric)
 
 
-FILTERS = (parity_agreement, parity_reason, parity_answers_as, parity_left_out, parity_metric)
+FILTERS = (
+    parity_agreement,
+    parity_reason,
+    parity_answers_as,
+    parity_left_out,
+    parity_refused,
+    parity_writes_on,
+    parity_metric,
+)

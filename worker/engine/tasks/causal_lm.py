@@ -82,10 +82,11 @@ def encode(
     for row, target in zip(rows, targets, strict=True):
         if not np.any(target != IGNORED):
             raise unusable(row, _("has no token to predict"), _("Raise max_length, or leave the row out"))
-    prompts = []
+    prompts, cut = [], []
     if any(line.start for line in lines):
         limit = longest_prompt(job, model, tokenizer)
         prompts = [np.asarray(line.tail(limit), dtype=np.int32) for line in complete]
+        cut = [len(line.prompt) > limit for line in complete]
     return Completions(
         rows=rows,
         targets=targets,
@@ -94,6 +95,7 @@ def encode(
         tokenizer=tokenizer,
         prompts=prompts,
         references=[line.reference for line in lines],
+        cut=cut,
         capacity=training.max_length if packs else 0,
         truncated=[len(line.ids) - 1 for line in complete if len(line.ids) > training.max_length],
         masked=masks_padding(model, job.spec.method),

@@ -38,6 +38,8 @@ class Completions(Texts):
     """The prompt for generation, for each row; empty for rows without one."""
     references: Sequence[str]
     """The reference completions, untruncated."""
+    cut: Sequence[bool] = ()
+    """Whether a prompt was longer than what generation reads of it, for each row; empty where that is not known."""
     capacity: int = 0
     """Tokens of a sequence that several rows share; 0: each row has its own."""
 
@@ -67,13 +69,13 @@ def judge(
             del outputs  # otherwise two batches' logits would be in memory at once
     loss = evaluator.finite(total / units.sum())
     per_item: dict[MetricName, NDArray[np.float64]] = {"token_accuracy": right / units}
-    columns: dict[str, Sequence[str]] = {}
+    columns: dict[str, Sequence[Any]] = {}
     if generate and examples.prompts:
         texts = write(model, examples.prompts, examples.tokenizer, evaluator)
         pairs = list(zip(texts, examples.references, strict=True))
         per_item["exact_match"] = np.array([exact_match(*pair) for pair in pairs])
         per_item["rouge_l"] = np.array([rouge_l(*pair) for pair in pairs])
-        columns = {"prediction": texts}
+        columns = {"prediction": texts} | ({"cut": examples.cut} if examples.cut else {})
     metrics = {name: float(values.mean()) for name, values in per_item.items()}
     metrics["perplexity"] = math.exp(min(loss, _BIGGEST_LOSS))
     return Predictions(loss, metrics, per_item, columns)

@@ -15,7 +15,7 @@ def items(as_run: int, as_base: int, alike: int = 0, **changes: str) -> list[Ser
 
 
 def result(as_run: int, as_base: int, alike: int = 0) -> Parity:
-    return parity(items(as_run, as_base, alike), 0.02, 3, "exact_match", 1.5)
+    return parity(items(as_run, as_base, alike), 0.02, "exact_match", 1.5, left_out=3)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,30 @@ def test_chance_and_three_quarters_decide_as_which_model_it_answers(as_run: int,
         assert found.outcome is GateOutcome.FAIL
 
 
+@pytest.mark.parametrize(("same", "expected"), [(49, Model.NEARER_RUN), (50, Model.RUN)])
+def test_the_runs_own_texts_show_that_it_is_the_run(same: int, expected: Model) -> None:
+    """A score as good as the run's, by another model that writes in its manner, is undecided."""
+    found = parity(items(same, 0) + items(100 - same, 0, answer="runs"), 0.02, "exact_match", 1.0)
+    assert (found.answers_as, found.same_telling, found.as_run) == (expected, same, 100)
+    assert found.outcome is (GateOutcome.PASS if expected is Model.RUN else GateOutcome.UNDECIDED)
+
+
+@pytest.mark.parametrize(("telling", "outcome"), [(6, GateOutcome.PASS), (7, GateOutcome.UNDECIDED)])
+def test_a_third_model_of_the_same_score_does_not_pass(telling: int, outcome: GateOutcome) -> None:
+    neither = [item._replace(answer="third", nearer=Model.UNCLEAR) for item in items(telling, 0)]
+    found = parity(neither + items(0, 0, alike=500), 0.02, "exact_match", 1.0)
+    assert (found.delta, found.answers_as, found.outcome) == (0.0, Model.UNCLEAR, outcome)
+
+
+def test_refused_items_leave_it_undecided_and_hide_no_failure() -> None:
+    def refusing(*counts: int) -> Parity:
+        return parity(items(*counts), 0.02, "exact_match", 1.0, refused=2, refusal="It is too long.")
+
+    assert refusing(1000, 0).outcome is GateOutcome.UNDECIDED
+    assert refusing(0, 1000).outcome is GateOutcome.FAIL
+    assert refusing(900, 100).outcome is GateOutcome.FAIL
+
+
 def test_scores_are_means_and_the_interval_decides_the_rest() -> None:
     found = result(980, 20)
     assert (found.score, found.run_score, found.base_score, found.left_out) == (0.98, 1.0, 0.0, 3)
@@ -52,7 +76,6 @@ def test_the_first_items_that_differ_are_kept_and_cut_around_the_difference() ->
     found = parity(
         items(0, SHOWN + 5, run=f"{start}run", base="base", answer=f"{start}other", prompt="p" * 1000),
         0.02,
-        0,
         "rouge_l",
         1.0,
     )

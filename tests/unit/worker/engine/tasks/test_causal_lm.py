@@ -195,6 +195,7 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_completion_its_end(tmp_pat
     assert read(examples, 0) == ("<s> one : two three", "- - two three </s>")
     assert read(examples, 1) == ("<s> one two three four", "one two three four five")
     assert [examples.tokenizer.decode(prompt) for prompt in examples.prompts] == ["<s> count from one :", "<s> count :"]
+    assert not any(examples.cut) and len(examples.cut) == 2
     assert recorder.logs == [
         "2 of 2 rows of the train split are longer than max_length 6: 1 were truncated at the start of their prompt, 1 "
         "at the end of their completion."
@@ -206,6 +207,7 @@ def test_a_prompt_leaves_room_for_what_is_written_after_it(tmp_path: Path) -> No
     row = PairRow("p1", "test", "and " * 9 + "count from one :", " two")
     examples = encode([row], model=model, max_length=12, max_new_tokens=8, directory=tmp_path)
     assert examples.tokenizer.decode(examples.prompts[0]) == "<s> from one :"
+    assert examples.cut[0]
     assert write(model, examples.prompts, examples.tokenizer, evaluator(model))
 
 
@@ -589,6 +591,7 @@ def test_an_attempt_learns_to_count(tmp_path: Path, form: Format) -> None:
         assert after.metrics.keys() == {"token_accuracy", "perplexity"}
     else:
         assert after.metrics["exact_match"] > 0.7
+        assert not any(row["cut"] for row in table), "no prompt is longer than max_length"
         assert all((row["prediction"] == row["completion"].strip()) == bool(row["exact_match"])
                    for row in table if "completion" in row)  # fmt: skip
         assert validations[0].metrics.keys() == {"token_accuracy", "perplexity"}
