@@ -9,20 +9,21 @@ from urllib.parse import urlencode
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from app import sample
 from app.domain.accounts.policy import Role
 from app.domain.lab.computations import Equality, LabAnswer, MatricesRequest
 from app.domain.lab.questions import Topic
-from app.services import lab, lab_studies, lessons, samples
+from app.services import lab, lab_computations, lab_studies, lessons, samples
+from app.services.resources import estimates
 from app.settings import Settings
 from app.store import migrate
 from app.store.files import Files
 from app.store.queries import lab as rows
 from app.store.queries import runs
 from app.store.session import Database
-from app.store.tables import EstimateRow
+from app.store.tables import EstimateRow, now
 from app.web.i18n import LANGUAGES
 from tests.accounts import Installation
 from tests.conftest import TINY_FACTS
@@ -160,14 +161,81 @@ def test_a_learner_has_the_equality_check_computed_once(installation: Installati
         sent = viewer.post(f"{step}/compute", data={"query": fields})
         assert (sent.status_code, sent.headers["location"]) == (303, f"{step}?{fields}#run")
     assert 'hx-trigger="every 1s"' in viewer.get(f"{step}?{fields}").text
-    equal = Equality(inputs=(16, 24, 384), steps=20, start=0, trained=0, merged=4.8e-6, learned=2.71)
+    equal = Equality(inputs=(16, 24, 384), steps=20, start=0, trained=0, merged=4.8e-6, learned=2.71, largest=8.9)
     store_answer(installation, equal)
     page = viewer.get(f"{step}?{fields}").text
+    assert "not equal" not in page
     assert "4.8\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10⁻⁶" in page and ">2.7<" in page and "rounding" in page
     assert "16 × 24 × 384" in page and "Run the check" not in page
     with installation.database.reading() as reading:
         row = reading.scalars(select(EstimateRow.id).where(EstimateRow.kind == "lab")).one()
     assert viewer.get(f"/api/v1/estimates/{row}").status_code == 404
+
+
+def test_rounding_is_relative_to_the_largest_output(installation: Installation, viewer: TestClient) -> None:
+    fields = "ticked=1&model=all-MiniLM-L6-v2&method=lora&r=4&alpha=1024&target=query"
+    step = f"/lab/steps/step-3?{fields}"
+    viewer.post("/lab/steps/step-3/compute", data={"query": fields})
+    answer = Equality(inputs=(16, 24, 384), steps=20, start=0, trained=0.1, merged=2.6e-3, learned=2400, largest=2480)
+    store_answer(installation, answer)
+    page = viewer.get(step).text
+    assert (page.count("rounding"), page.count("not equal")) == (1, 1)  # at 2480 × √384 × 1e-6 = 0.049
+
+
+def test_what_a_viewer_has_computed_is_bounded(
+    installation: Installation, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = "/lab/steps/step-3"
+
+    def sent(client: TestClient, rank: int, alpha: int) -> tuple[int, str]:
+        fields = f"ticked=1&model=all-MiniLM-L6-v2&method=lora&r={rank}&alpha={alpha}&target=value"
+        page = client.get(f"{step}?{fields}").text
+        answer = client.post(f"{step}/compute", data={"query": fields})
+        assert ("Run the check" in page) is (answer.status_code != 403 and answer.status_code != 422)
+        return answer.status_code, answer.text + page
+
+    member = installation.browser(Role.MEMBER)
+    for rank, alpha in ((8, 33), (3, 16)):
+        status, text = sent(viewer, rank, alpha)
+        assert status == 403 and text.count("only for powers of two: r up to 256, alpha up to 1024") == 2
+    assert sent(member, 385, 16)[0] == 422  # the method itself is refused on this model
+    for client in (viewer, member):
+        wide = "model=known:T5-base&target=q&r=512&alpha=512"  # the check is of the sample's layer
+        assert "512 is more than the narrower side of bert.encoder.layer.2" in client.get(f"{step}?{wide}").text
+        refused = client.post(f"{step}/compute", data={"query": wide})
+        assert (refused.status_code, "Choose at most 384" in refused.text) == (422, True)
+    monkeypatch.setattr(lab_computations, "MOST_WAITING", 1)
+    assert sent(member, 3, 33)[0] == 303
+    status, text = sent(member, 5, 33)
+    assert status == 429 and "Too many computations of the Lab wait" in text
+    assert member.post(f"{step}/compute", data={"query": "r=many"}).status_code == 422
+    assert "r: " in member.get(f"{step}?r=many").text.partition('id="run"')[2]
+    with installation.database.transaction() as session:
+        session.execute(delete(EstimateRow).where(EstimateRow.kind == "lab", EstimateRow.status == "queued"))
+
+
+def test_a_failed_computation_says_when_it_can_be_tried_again(installation: Installation, viewer: TestClient) -> None:
+    step, fields = "/lab/steps/step-3", "ticked=1&model=all-MiniLM-L6-v2&method=lora&r=32&alpha=64&target=key"
+
+    def change(**values: object) -> None:
+        with installation.database.transaction() as session:
+            newest = select(EstimateRow).where(EstimateRow.kind == "lab").order_by(EstimateRow.id.desc()).limit(1)
+            row = session.scalars(newest).one()
+            for name, value in values.items():
+                setattr(row, name, value)
+
+    viewer.post(f"{step}/compute", data={"query": fields})
+    failure = "The base model could not be loaded (no such file)."
+    change(status="failed", message=failure, started_at=now() - estimates.AGAIN / 2)
+    page = viewer.get(f"{step}?{fields}").text
+    assert failure in page and "Run the check" not in page
+    assert re.search(r"It can be tried again in [45]\s(min|мин)", page)
+    assert "Базовият модел" in viewer.get(f"{step}?{fields}", headers={"accept-language": "bg"}).text
+    change(started_at=now() - estimates.AGAIN)
+    assert "Run the check" in viewer.get(f"{step}?{fields}").text
+    viewer.post(f"{step}/compute", data={"query": fields})
+    assert "A worker computes this" in viewer.get(f"{step}?{fields}").text
+    change(status="ready", result_json=None)
 
 
 def test_the_matrices_of_a_layer_are_decomposed_by_a_worker(installation: Installation, viewer: TestClient) -> None:
@@ -201,7 +269,7 @@ def test_the_weights_of_runs_reach_the_worker_as_local_files(tmp_path: Path) -> 
         "    right = read == {'full_file': 'weights'}\n"
         "    print(json.dumps({'lab': answer} if right else {'error': str(read)}), flush=True)\n"
     )
-    estimator = Estimator((sys.executable, str(child)))
+    estimator = Estimator((sys.executable, str(child)), estimate_seconds=0, start_seconds=0)  # not its deadline
     request = MatricesRequest(location="/model", layer="layer", full_file="runs/1/model.safetensors")
     assert estimator.estimate(request, store) == MATRICES
     with pytest.raises(NoAnswer, match="The weights of a run cannot be read"):

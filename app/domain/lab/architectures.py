@@ -1,12 +1,12 @@
 """Well-known architectures, as files of `lab/architectures/` have them: names and shapes, no weights.
 
-A name with `*` stands for the same part of every block. `config` is what the published configuration sets; a test
-builds each model from it without weights and compares.
+A name with `*` stands for the same part of every block. A classifier has two labels. `config` is what the published
+configuration sets; a test builds each model from it without weights and compares.
 """
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.tasks import Task
@@ -36,10 +36,10 @@ class Architecture(BaseModel):
     head: list[str]
     behind: list[str] | None
     default_targets: dict[str, list[str]]
-    linear: dict[str, tuple[int, int, int, int]]
+    linear: dict[str, tuple[PositiveInt, PositiveInt, Literal[0, 1], Literal[0, 1]]]
     """Linear layers by name: inputs, outputs, 1 with a bias, 1 if the weight is stored as [in, out]."""
-    parameters: dict[str, tuple[int, ...]]
-    """Shapes by name."""
+    parameters: dict[str, tuple[PositiveInt, ...]]
+    """Shapes by name, with the labels of the head: a placeholder is refused."""
 
     @property
     def model(self) -> TaskModel:

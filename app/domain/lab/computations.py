@@ -9,12 +9,22 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from app.domain.messages import Message, _
 from app.domain.resources.estimate import key_of
 
-COMPUTATIONS_VERSION = 1
+COMPUTATIONS_VERSION = 2
 """Raised when the answer to an unchanged request may differ."""
 SIDE = 32
 """Rows and columns of a matrix that its picture shows."""
+ROUNDING = 1e-6
+"""Largest relative difference that counts as rounding, times the root of a layer's width. With MiniLM-L6 it was 1e-7 at
+most, for r from 1 to 384 and alpha from 1 to 1,000,000."""
+RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""To choose from."""
+ALPHAS = (*RANKS, 512, 1024)
+"""Of these every user may have a check computed: otherwise each r and alpha is another computation."""
+MOST_SIDE = 2048
+"""Of a matrix to decompose: its decomposition takes about ten seconds."""
 MatrixOf = Literal["weight", "full", "lora", "random"]
 """W of the base model, ΔW of full fine-tuning and of LoRA, and a random matrix of the same shape."""
 
@@ -41,6 +51,11 @@ class _OfModel(_Value):
         """What it reads beside the base model: names in the files store, by field."""
         return {}
 
+    @property
+    def members_only(self) -> Message | None:
+        """Why a user who may read only cannot have it computed; None if such a user can."""
+        return None
+
 
 class EqualityRequest(_OfModel):
     """Compare a layer with LoRA written out and by PEFT: at the start, after the same training steps, and merged."""
@@ -50,6 +65,18 @@ class EqualityRequest(_OfModel):
     """Full dotted name in the model with a head."""
     r: int = Field(ge=1, le=4096)
     lora_alpha: int = Field(ge=1, le=1_000_000)
+
+    @property
+    def members_only(self) -> Message | None:
+        """Any r and alpha but powers of two."""
+        if self.r in RANKS and self.lora_alpha in ALPHAS:
+            return None
+        return _(
+            "Your role may compute this only for powers of two: r up to %(rank)s, alpha up to %(alpha)s. Choose such "
+            "values, or ask for the role of a member.",
+            rank=max(RANKS),
+            alpha=max(ALPHAS),
+        )
 
 
 class Equality(_Value):
@@ -68,6 +95,13 @@ class Equality(_Value):
     """W + s·B·A as one matrix, and beside each other."""
     learned: float
     """LoRA after training and the base model."""
+    largest: float
+    """The largest absolute output after training."""
+
+    @property
+    def tolerance(self) -> float:
+        """Differences up to this one are rounding: it grows with the outputs and with the root of the width."""
+        return float(ROUNDING * self.inputs[-1] ** 0.5 * self.largest)
 
 
 class MatricesRequest(_OfModel):

@@ -36,7 +36,7 @@ KINDS = {
 }
 ESTIMATE_SECONDS = 60.0
 LONG_SECONDS = 300.0
-"""Deadlines: of an estimate or a preview, and of a map or a baseline."""
+"""Deadlines: of an estimate or a preview, and of a map, a baseline or a computation of the Lab."""
 START_SECONDS = 120.0
 """Added for a fresh process, which imports the ML libraries while a run may use the cores."""
 SLACK_SECONDS = 30.0
@@ -92,12 +92,17 @@ def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) ->
                 key=key, kind=KINDS[type(request)], request_json=request.model_dump(mode="json"), rung_at=at
             )
             rows[key] = estimates.insert(session, new)
-        elif row.status == "failed" and (row.started_at or row.created_at) < at - AGAIN:
+        elif row.status == "failed" and again_at(row) < at:
             row.status, row.message, row.rung_at = "queued", "", at
         else:
             continue
         _ring(session, bell, rows[key].id)
     return rows
+
+
+def again_at(row: EstimateRow) -> datetime:
+    """When a failed estimate can be requested again."""
+    return (row.started_at or row.created_at) + AGAIN
 
 
 def begin(session: Session, estimate_id: int) -> EstimateRow | None:

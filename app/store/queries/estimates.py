@@ -13,7 +13,7 @@ from app.domain.resources.estimate import ResourceEstimate
 from app.store.queries.rows import changed, get_row
 from app.store.tables import EstimateRow, RunRow
 
-LONG = ("map", "baseline")
+LONG = ("map", "baseline", "lab")
 """Kinds with the longer deadline."""
 CLAIMS = 0x76657A6E61
 """Number of the advisory lock; any that no other lock has."""
@@ -24,7 +24,7 @@ class GivenUp(NamedTuple):
 
     short: datetime
     long: datetime
-    """Of maps and baselines."""
+    """Of `LONG` kinds."""
 
 
 def get(session: Session, estimate_id: int) -> EstimateRow:
@@ -75,7 +75,8 @@ def give_back(session: Session, claimed: EstimateRow) -> bool:
 
 
 def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | None = None) -> EstimateRow | None:
-    """The next estimate to compute: runs, previews, maps, then baselines; the newest first, since its page is open.
+    """The next estimate to compute: runs, previews, maps, the Lab, then baselines; the newest first, since its page is
+    open.
 
     With `rung_before`, only an estimate whose doorbell was not rung since then.
     """
@@ -83,6 +84,12 @@ def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | No
     if rung_before is not None:
         query = query.where(EstimateRow.rung_at.is_(None) | (EstimateRow.rung_at < rung_before))
     return session.scalars(query.order_by(EstimateRow.kind.desc(), EstimateRow.id.desc()).limit(1)).first()
+
+
+def queued(session: Session, kind: str) -> int:
+    """How many of a kind wait for a worker."""
+    waiting = EstimateRow.kind == kind, EstimateRow.status == "queued"
+    return session.scalars(select(func.count()).select_from(EstimateRow).where(*waiting)).one()
 
 
 def fill_in(session: Session, estimate_id: int, estimate: ResourceEstimate) -> None:

@@ -51,7 +51,15 @@ def equality(request: EqualityRequest) -> Equality:
         own.merge()
         merged = _largest(own(x) - apart)
     shape = (ROWS, TOKENS, width)
-    return Equality(inputs=shape, steps=STEPS, start=start, trained=trained, merged=merged, learned=learned)
+    return Equality(
+        inputs=shape,
+        steps=STEPS,
+        start=start,
+        trained=trained,
+        merged=merged,
+        learned=learned,
+        largest=_largest(apart),
+    )
 
 
 def _of_peft(layer: nn.Module, request: EqualityRequest, a: torch.Tensor) -> nn.Module:

@@ -16,14 +16,12 @@ from safetensors import safe_open
 from transformers import AutoModel
 from transformers.pytorch_utils import Conv1D
 
-from app.domain.lab.computations import SIDE, Matrices, MatricesRequest, MatrixOf, Spectral, stops
+from app.domain.lab.computations import MOST_SIDE, SIDE, Matrices, MatricesRequest, MatrixOf, Spectral, stops
 from app.domain.messages import _
 from app.domain.models.spectra import Spectrum, energy_kept
 from worker.engine.lab.layers import linear_layer
 from worker.engine.small_model import impossible, load_small
 
-MOST_SIDE = 2048
-"""Of a matrix: its decomposition takes about ten seconds."""
 SEED = 0
 Matrix = NDArray[np.float32]
 

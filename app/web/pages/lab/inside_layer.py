@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
-from app.domain.lab.computations import Equality, EqualityRequest
+from app.domain.errors import FieldError
+from app.domain.lab.computations import RANKS, Equality, EqualityRequest
+from app.domain.messages import _
 from app.domain.methods import LoraSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.services import lab_computations, samples
@@ -15,10 +17,9 @@ from app.store.queries import base_models
 from app.store.tables import BaseModelRow
 from app.web.pages.lab.calculator import Calculator, course_numbers
 
-STOPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Ranks to choose from."""
-HIGHEST = 32
-"""Half the height of the narrow end of A and B in the drawing at the last rank but one, in pixels."""
+LOWEST, GROWTH, WIDEST = 3, 4, 52
+"""Half the height of the narrow ends of A and B in the drawing, in pixels: at rank 1, added for each doubling of the
+rank, and at most, which is that of the wide ends."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,11 @@ class InsideLayer:
     layer: LinearFacts | None
     """The first target module, in the middle of the model; None where the fields make no method."""
     check: Computation | None
-    """The equality check; None until a model with weights is registered."""
+    """The equality check; None until a model with weights is registered, or if it is refused."""
     checked_model: str
     checked_layer: str
+    refusal: str = ""
+    """Why the layer cannot be checked with these fields."""
 
     @classmethod
     def of(cls, session: Session, query: QueryParams) -> "InsideLayer":
@@ -40,13 +43,18 @@ class InsideLayer:
         row = _model(session, calculator)
         layer = _middle(calculator.spec, calculator.model)
         if row is None or (facts := row.facts) is None:
-            return cls(calculator, layer, None, "", "")
+            return cls(calculator, layer, None, "", "", calculator.error)
         model = calculator.model if row.name == calculator.chosen else facts.task_model(next(iter(facts.tasks)), 2)
         own = calculator.spec if row.name == calculator.chosen else LoraSpec(target_modules=["query"])
         checked = _middle(own, model)
         spec = calculator.spec
         if checked is None or not isinstance(spec, LoraSpec):
-            return cls(calculator, layer, None, "", "")
+            return cls(calculator, layer, None, "", "", calculator.error)
+        narrow = min(checked.in_features, checked.out_features)
+        if spec.r > narrow:
+            text = _("%(rank)s is more than the narrower side of %(layer)s", rank=spec.r, layer=checked.name)
+            refusal = FieldError("r", text, _("Choose at most %(most)s", most=narrow))
+            return cls(calculator, layer, None, row.name, checked.name, refusal.sentence)
         request = EqualityRequest(**model_fields(row), layer=checked.name, r=spec.r, lora_alpha=spec.lora_alpha)
         return cls(calculator, layer, lab_computations.stored(session, request), row.name, checked.name)
 
@@ -58,14 +66,13 @@ class InsideLayer:
     @property
     def stops(self) -> tuple[int, ...]:
         """Ranks to choose from, with the one that was typed."""
-        rank = getattr(self.calculator.spec, "r", STOPS[0])
-        return STOPS if rank in STOPS else tuple(sorted({*STOPS, rank}))
+        return tuple(sorted({*RANKS, getattr(self.calculator.spec, "r", RANKS[0])}))
 
     @property
     def half(self) -> float:
         """Half the height of the narrow ends in the drawing: it grows with the rank, not to scale."""
         rank = getattr(self.calculator.spec, "r", 8)
-        return min(52.0, 3 + HIGHEST * (rank.bit_length() - 1) / 8)
+        return float(min(WIDEST, LOWEST + GROWTH * (rank.bit_length() - 1)))
 
     @property
     def scale(self) -> float:

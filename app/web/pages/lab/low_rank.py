@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
-from app.domain.lab.computations import Matrices, MatricesRequest, Spectral
+from app.domain.lab.computations import MOST_SIDE, Matrices, MatricesRequest, Spectral
 from app.domain.methods import LoraSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.models.weight_delta import WeightDeltaSummary
@@ -35,7 +35,7 @@ class LowRankStep:
     """None until a base model is ready."""
     model: str
     layers: tuple[str, ...]
-    """Linear layers to choose from, by full name."""
+    """Linear layers to choose from, by full name: those that are small enough."""
     own: OwnStudy | None
     """A study of the model whose runs' ΔW are shown; None without one."""
     others: tuple[tuple[str, WeightDeltaSummary], ...]
@@ -49,9 +49,10 @@ class LowRankStep:
         if row is None or row.status != "ready" or (facts := row.facts) is None:
             return cls(None, "", (), None, ())
         model = facts.task_model(next(iter(facts.tasks)), 2)
-        names = tuple(m.name for m in model.linear)
+        small = [m for m in model.linear if max(m.in_features, m.out_features) <= MOST_SIDE]
+        names = tuple(m.name for m in small)
         layer = query.get("layer", "")
-        request = _request(session, row, model, layer if layer in names else _usual(model), own)
+        request = _request(session, row, model, layer if layer in names else _usual(model, small or model.linear), own)
         return cls(lab_computations.stored(session, request), row.name, names, own, _medians(session, own))
 
     @property
@@ -97,12 +98,12 @@ class LowRankStep:
         return content | {"language": language(), "words": words, "methods": METHODS, "symbols": SYMBOLS}
 
 
-def _usual(model: TaskModel) -> str:
-    """The first projection of the attention in the middle of the model."""
+def _usual(model: TaskModel, layers: Sequence[LinearFacts]) -> str:
+    """The first projection of the attention in the middle of the model, of these layers."""
     middle = (len(model.blocks) - 1) // 2
-    inside: Sequence[LinearFacts] = [m for m in model.linear if model.block_of(m.name) == middle]
+    inside = [m for m in layers if model.block_of(m.name) == middle]
     attention = [m for m in inside if model.in_attention(m.name)]
-    return next(iter(attention or inside or model.linear)).name
+    return next(iter(attention or inside or layers)).name
 
 
 def _request(

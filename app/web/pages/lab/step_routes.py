@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
 from app import sample
+from app.domain.accounts.policy import Scope
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.services import lab_computations, lab_studies, lessons, samples, submission
@@ -76,10 +77,12 @@ def compute(
     topic, _lesson = lessons.lesson(step, lessons.STEPS)
     query = form.get("query", "")[:MOST_QUERY]
     page = step_page(session, settings, user.owner, step, QueryParams(query))
+    if refusal := page.refusal:
+        raise Invalid(refusal)
     if page.computation is None:
         raise Conflict(_("There is nothing to compute yet. Prepare the sample on the page of the step."))
     request = page.computation.request
-    db.write(lambda writing: lab_computations.start(writing, bell, request))
+    db.write(lambda writing: lab_computations.start(writing, bell, request, may_run=user.may(Scope.RUN)))
     return RedirectResponse(f"{lessons.address(topic)}?{QueryParams(query)}#run", status_code=303)
 
 

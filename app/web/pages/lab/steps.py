@@ -76,6 +76,12 @@ class StepPage:
         return found if isinstance(found, Computation) else None
 
     @property
+    def refusal(self) -> str:
+        """Why the step's computation is refused for these fields; empty where it is not."""
+        found = getattr(self.body, "refusal", None)
+        return found if isinstance(found, str) else ""
+
+    @property
     def number(self) -> int:
         """In the course; 0 for a pitfall."""
         return lessons.STEPS.index(self.topic) + 1 if self.topic in lessons.STEPS else 0

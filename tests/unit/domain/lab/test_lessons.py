@@ -4,8 +4,10 @@ import re
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
 from app.domain.errors import Invalid, NotFound
+from app.domain.lab.architectures import Architecture
 from app.domain.lab.computations import MatrixOf
 from app.domain.lab.techniques import OTHER_PARTS, parts, technique
 from app.domain.methods import SPECS, LoraSpec
@@ -57,6 +59,25 @@ def test_the_courses_examples_are_counted_exactly() -> None:
     t5 = lessons.architectures()["T5-base"].model
     assert t5.total == 222_903_552
     assert LoraSpec(r=8, lora_alpha=32, target_modules=["q", "v"]).trainable(t5) == 884_736
+
+
+def test_berts_classifier_has_two_labels() -> None:
+    bert = lessons.architectures()["BERT-base"].model
+    assert bert.total == 109_483_778  # as transformers counts BertForSequenceClassification
+    everywhere = sorted({m.name.rpartition(".")[2] for m in bert.linear})
+    assert LoraSpec(r=8, lora_alpha=16, target_modules=everywhere).trainable(bert) == 1_339_392 + 1_538
+    assert {a.facts.kind: a.trainable for a in adaptations(bert)}["head-only"] == 1_538
+    assert all(
+        size > 0 for known in lessons.architectures().values() for p in known.model.parameters for size in p.shape
+    )
+
+
+@pytest.mark.parametrize("part", ["linear", "parameters"])
+def test_a_size_that_is_a_placeholder_is_refused(part: str) -> None:
+    content = lessons.architectures()["BERT-base"].model_dump()
+    content[part]["classifier"] = (-1, 768, 1, 0)
+    with pytest.raises(ValidationError, match=rf"{part}\.classifier\.0\n  Input should be greater than 0"):
+        Architecture.model_validate(content)
 
 
 @pytest.mark.parametrize("name", list(lessons.architectures()))

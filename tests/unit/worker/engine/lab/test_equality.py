@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.failures import RunFailed
-from app.domain.lab.computations import EqualityRequest
+from app.domain.lab.computations import Equality, EqualityRequest
 from tests import tiny_lm
 from worker.engine.lab.answer import answer
 
@@ -18,10 +18,20 @@ def test_the_two_are_equal_at_every_stage(tmp_path: Path, kind: str, layer: str)
     model = tiny_lm.save_model(tmp_path, kind)
     asked = EqualityRequest(location=str(model), layer=layer, r=4, lora_alpha=8)
     found = answer(asked, {})
+    assert isinstance(found, Equality)
     assert found.start == 0  # B is zero
     assert found.trained < 1e-5 < found.learned
     assert found.merged < 1e-4
     assert answer(asked, {}) == found
+
+
+def test_rounding_of_a_large_update_is_no_difference(tmp_path: Path) -> None:
+    model = tiny_lm.save_model(tmp_path, "llama")
+    asked = EqualityRequest(location=str(model), layer="model.layers.1.self_attn.q_proj", r=1, lora_alpha=1_000_000)
+    found = answer(asked, {})
+    assert isinstance(found, Equality)
+    assert found.tolerance < found.largest / 10_000 < found.learned
+    assert max(found.trained, found.merged) <= found.tolerance
 
 
 def test_a_layer_that_the_model_lacks_is_named(tmp_path: Path) -> None:
