@@ -29,7 +29,7 @@ class Computation:
     """Why it failed."""
     answer: LabAnswer | None = None
     again_seconds: float = 0.0
-    """Until a failed one can be requested again."""
+    """Until a failed computation may be requested again."""
 
 
 def stored(session: Session, request: LabRequest) -> Computation:

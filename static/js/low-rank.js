@@ -62,7 +62,7 @@
     }
 
     function sentence(key, rank, energy) {
-      const values = { rank, kept: percent(energy), whose: words[key] };
+      const values = { rank, kept: percent(energy), whose: words[key], times: number((rank * (rows + columns)) / (rows * columns), 2) };
       if (rank === ranks[last]) return say("says-full", values);
       if (rank * (rows + columns) >= rows * columns) return say("says-no-gain", values);
       return say(energy < 0.3 ? "says-little" : energy < 0.9 ? "says-part" : "says-enough", values);

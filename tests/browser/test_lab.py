@@ -43,6 +43,8 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     slider.press("ArrowRight")
     page.get_by_label("ΔW, пълна настройка").check()
     expect(page.locator(".says")).to_contain_text("Ранг 8 пази 70\u00a0% от енергията на ΔW, пълна настройка.")
+    slider.press("End")
+    expect(page.locator(".says")).to_contain_text("но с 2,00 пъти параметрите на матрицата")
     answer(page)
     page.get_by_role("link", name="3 LoRA в слоя").last.click()
     page.get_by_role("radio", name="16", exact=True).check()
