@@ -14,6 +14,7 @@ from app.services.accounts import login, sessions, tokens, users
 from app.services.accounts.sessions import Visitor
 from app.services.accounts.tokens import NewToken
 from app.settings import Settings
+from app.store.queries import ownership
 from app.store.queries import users as user_queries
 from app.store.session import Database
 from app.web.http import csrf
@@ -28,7 +29,7 @@ OWN_PAGE = {"sec-fetch-site": "same-origin"}
 
 @dataclass
 class Installation:
-    """An application that requires a login, with a user of each role."""
+    """An application that requires a login, with a user of each role. What is in its database is the member's."""
 
     settings: Settings
     app: FastAPI = field(init=False)
@@ -41,6 +42,7 @@ class Installation:
             self.ids = {
                 role: users.create(session, NewUser(email=f"{role.value}@example.org", role=role)).id for role in Role
             }
+            ownership.transfer_all(session, self.ids[Role.ADMIN], self.ids[Role.MEMBER])
 
     def anonymous(self) -> TestClient:
         """A visitor without login."""

@@ -19,7 +19,7 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
-from app.services import audit
+from app.services import audit, ownership
 from app.services.accounts import links, passwords, second_factor, tokens
 from app.services.accounts import users as user_service
 from app.services.accounts.tokens import NewToken
@@ -89,6 +89,15 @@ def revoke(email: Email) -> None:
     with _database().transaction() as session:
         user = user_service.revoke_access(session, user_service.by_email(session, email).id)
     say(f"Ended the sessions and revoked the tokens of {user.email}.")
+
+
+@users.command()
+def transfer(email: Email, to: Annotated[str, typer.Argument(help="E-mail address of the new owner.")]) -> None:
+    """Give everything that a user owns to another: before the user is disabled, for example."""
+    with _database().transaction() as session:
+        user, new = (user_service.by_email(session, address) for address in (email, to))
+        objects = ownership.transfer_all(session, user.id, new.id)
+    say(f"{new.email} owns {objects} more objects.")
 
 
 @users.command()

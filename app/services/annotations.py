@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.audit import Action
 from app.domain.runs.annotations import Annotation
 from app.services import audit
+from app.store.ownership import require_change
 from app.store.queries import runs, studies, tags
 from app.store.tables import RunRow, StudyRow
 
@@ -41,6 +42,7 @@ def notes_of(session: Session, owner: Owner, owner_id: int) -> Notes:
 def annotate_run(session: Session, run_id: int, changes: Annotation) -> RunRow:
     """Change a run's note, its tags, or both. Raises NotFound."""
     run = runs.get(session, run_id)
+    require_change(session, run)
     if changes.note is not None:
         run.note = changes.note
     if changes.tags is not None:
@@ -53,6 +55,7 @@ def annotate_run(session: Session, run_id: int, changes: Annotation) -> RunRow:
 def annotate_study(session: Session, study_id: int, changes: Annotation) -> StudyRow:
     """Change a study's note, its tags, or both. Raises NotFound."""
     study = studies.get(session, study_id, lock=True)
+    require_change(session, study)
     if changes.note is not None:
         study.note = changes.note
     if changes.tags is not None:

@@ -9,6 +9,7 @@ from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.services import audit
+from app.store.ownership import require_change
 from app.store.queries import runs, studies
 from app.store.tables import RunRow, StudyRow
 
@@ -16,6 +17,7 @@ from app.store.tables import RunRow, StudyRow
 def archive_run(session: Session, run_id: int, archived: bool) -> RunRow:
     """Archive or unarchive a run. Raises NotFound and Conflict."""
     run = runs.get(session, run_id)
+    require_change(session, run)
     if run.study_id is not None:
         values = {"run": run_id, "study": run.study_id}
         raise Conflict(_("Run %(run)s belongs to study %(study)s and can only be archived with it.", **values))
@@ -29,6 +31,7 @@ def archive_run(session: Session, run_id: int, archived: bool) -> RunRow:
 def archive_study(session: Session, study_id: int, archived: bool) -> StudyRow:
     """Archive or unarchive a study with its runs. Raises NotFound and Conflict."""
     study = studies.get(session, study_id, lock=True)
+    require_change(session, study)
     if study.tuning or runs.any_live(session, study_id):
         raise Conflict(_("Study %(study)s has not ended: cancel it first.", study=study_id))
     study.archived = archived

@@ -5,7 +5,8 @@ in: `Access` sets it for a request, a command for itself; anything else is an ac
 """
 
 import getpass
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ AT_ONCE = 500
 """Entries that an export reads in one transaction."""
 ATTEMPTS = 10
 """To wait for the transactions that write entries, each of `queries.audit.LOCK_MILLISECONDS`."""
+OPENED_SECONDS = 600.0
+"""Time in which a process records once that an admin opens an object: a page that refreshes itself opens it again."""
+MOST_OPENED = 10_000
+_opened: dict[tuple[int | None, str, int], float] = {}
 _acting: ContextVar[Actor] = ContextVar("acting", default=SERVER)
 
 
@@ -75,6 +80,21 @@ def record_now(db: Database, action: Action, subject: str | int = "", **details:
     """Record an act that changes nothing else."""
     with db.transaction() as session:
         record(session, action, subject, **details)
+
+
+def record_opened(db: Database, rows: Iterable[tuple[str, int]]) -> None:
+    """Record that an admin opened private objects of other users (table and id), each at most once in
+    `OPENED_SECONDS`."""
+    at, user = time.monotonic(), _acting.get().user_id
+    new = [row for row in dict.fromkeys(rows) if at - _opened.get((user, *row), -OPENED_SECONDS) >= OPENED_SECONDS]
+    if not new:
+        return
+    with db.transaction() as session:
+        for table, row_id in new:
+            record(session, Action.OPEN_PRIVATE, f"{table} {row_id}")
+    _opened.update({(user, *row): at for row in new})
+    while len(_opened) > MOST_OPENED:
+        del _opened[next(iter(_opened))]
 
 
 @dataclass(frozen=True)

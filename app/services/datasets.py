@@ -16,12 +16,14 @@ from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.tasks import Format
 from app.queue import Doorbell
-from app.services import audit, ingestion
+from app.services import audit, ingestion, ownership
 from app.store.files import Files
+from app.store.ownership import require_change
 from app.store.queries import datasets, uploads
 from app.store.queries import ingestion as claims
 from app.store.rows_file import RowsFile, new_name
 from app.store.tables import DatasetRow, now
+from app.store.tables.owned import inherited
 
 
 def register(
@@ -45,7 +47,7 @@ def register(
         same = (version for version in known if version.file and version.content_hash == facts.content_hash)
         if version := next((version for version in same if version.facts.format == form), None):
             return version
-        if known:
+        if known or datasets.is_taken(session, name):
             raise Conflict(_("The dataset %(name)r already exists with other rows. Choose another name.", name=name))
         file = new_name(facts)
         files.put(local, file)
@@ -68,6 +70,7 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
     Raises NotFound, Conflict while the upload is not read, and Invalid with the fields that do not fit it.
     """
     upload = uploads.get(session, request.upload_id, lock=True)
+    require_change(session, upload)
     if upload.status == "failed":
         raise Conflict(_("Upload %(id)s could not be read: %(message)s", id=upload.id, message=upload.message))
     if (scan := upload.scan) is None:
@@ -79,10 +82,15 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
         if same and row.status in ("preparing", "ready"):
             return row
     newest = known[0] if known else None
+    if newest is not None:
+        require_change(session, newest)
+        ownership.require_same(upload, newest)
+    elif datasets.is_taken(session, request.name):
+        raise Conflict(_("The name %(name)r is taken. Choose another name.", name=request.name))
     if newest is not None and newest.status != "ready":
         row = newest
     else:
-        row = DatasetRow(name=request.name, version=newest.version + 1 if newest else 1)
+        row = DatasetRow(name=request.name, version=newest.version + 1 if newest else 1, **inherited(newest or upload))
     row.title = request.title or (newest.title if newest else "")
     row.upload_id, row.mapping_json = upload.id, request.mapping.model_dump(mode="json")
     row.splitting_json = request.splitting.model_dump(mode="json")

@@ -23,6 +23,7 @@ from app.domain.runs.status import RunStatus
 from app.services import audit
 from app.services.uploads import unused
 from app.store.files import RUNS, Files, run_folder
+from app.store.ownership import require_change
 from app.store.queries import (
     base_models,
     collections,
@@ -91,16 +92,20 @@ def of_collection(session: Session, collection_id: int) -> Deletion:
 
 def of_model(session: Session, name: str) -> Deletion:
     """Whether a base model can be deleted. The workers keep its weights. Raises NotFound."""
-    uses, refused = base_models.used_by(session, base_models.get(session, name).id), ""
+    model_id = base_models.get(session, name).id
+    uses, refused = base_models.used_by(session, model_id), ""
     if uses.runs or uses.studies:
         values = {"name": name, "studies": uses.studies, "runs": uses.runs}
         refused = _("%(name)s is in use (studies: %(studies)s, runs: %(runs)s). Delete them first.", **values)
+    elif base_models.in_use(session, model_id):
+        refused = _("Other users use %(name)s in private. Ask an admin.", name=name)
     return Deletion(0, 0, 0, refused)
 
 
 def delete_run(session: Session, files: Files, run_id: int) -> None:
     """Delete a run that belongs to no study. Raises NotFound, and Conflict while it is queued or running."""
     which = RunRow.id == run_id
+    require_change(session, runs.get(session, run_id))
     rows.lock(session, which)
     of_run(session, run_id).require()
     _delete_runs(session, files, which)
@@ -110,6 +115,7 @@ def delete_run(session: Session, files: Files, run_id: int) -> None:
 def delete_study(session: Session, files: Files, study_id: int) -> None:
     """Delete a study with its runs. Raises NotFound, and Conflict while one of them is queued or running."""
     study = studies.get(session, study_id, lock=True)
+    require_change(session, study)
     which = RunRow.study_id == study_id
     rows.lock(session, which)
     of_study(session, study_id).require()
@@ -121,6 +127,7 @@ def delete_study(session: Session, files: Files, study_id: int) -> None:
 def delete_collection(session: Session, files: Files, collection_id: int) -> None:
     """Delete a collection with its imported runs. Raises NotFound."""
     collection = collections.get(session, collection_id, lock=True)
+    require_change(session, collection)
     _delete_runs(session, files, RunRow.collection_id == collection_id)
     rows.delete_row(session, collection)
     audit.record(session, Action.DELETE_COLLECTION, collection_id, name=collection.name)
@@ -129,6 +136,7 @@ def delete_collection(session: Session, files: Files, collection_id: int) -> Non
 def delete_model(session: Session, name: str) -> None:
     """Delete a base model that is not in use. Raises NotFound and Conflict."""
     row = base_models.get(session, name)
+    require_change(session, row)
     of_model(session, name).require()
     try:
         rows.delete_row(session, row)
@@ -143,8 +151,12 @@ def of_dataset(session: Session, row: DatasetRow) -> Deletion:
     if uses.runs or uses.studies:
         values = {"reference": row.reference, "studies": uses.studies, "runs": uses.runs}
         refused = _("%(reference)s is in use (studies: %(studies)s, runs: %(runs)s). Delete them first.", **values)
+    elif datasets.in_use(session, row.id):
+        refused = _("Other users use %(name)s in private. Ask an admin.", name=row.reference)
     elif row.status == "ready" and (runs_on := datasets.forgetting_on(session, row.name)):
         refused = _("Runs measure forgetting on %(name)s (%(runs)s). Delete them first.", name=row.name, runs=runs_on)
+    elif row.status == "ready" and datasets.is_general_text(session, row.name):
+        refused = _("Other users use %(name)s in private. Ask an admin.", name=row.reference)
     return Deletion(0, 0, 0, refused)
 
 
@@ -160,6 +172,7 @@ def of_upload(session: Session, upload_id: int) -> Deletion:
 def delete_dataset(session: Session, files: Files, dataset_id: int) -> None:
     """Delete a version of a dataset. Raises NotFound, and Conflict while runs or studies use it."""
     row = datasets.get(session, dataset_id)
+    require_change(session, row)
     of_dataset(session, row).require()
     try:
         rows.delete_row(session, row)
@@ -175,6 +188,7 @@ def delete_upload(session: Session, files: Files, upload_id: int) -> None:
     """Delete an upload and its files, unless another upload has them too. Raises NotFound, and Conflict while datasets
     are made of it."""
     row = uploads.get(session, upload_id, lock=True)
+    require_change(session, row)
     of_upload(session, upload_id).require()
     rows.delete_row(session, row)
     audit.record(session, Action.DELETE_UPLOAD, upload_id, name=row.name)

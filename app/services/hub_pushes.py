@@ -19,9 +19,10 @@ from app.domain.models.exports import ExportedFile
 from app.domain.models.hub_push import HubPush, missing_reason, namespace_refusal
 from app.queue import PUSH, Doorbell
 from app.services import audit, receipts
-from app.services.model_exports import silent_since
+from app.services.model_exports import own, silent_since
 from app.services.signing import sign, signing_key
 from app.settings import Settings
+from app.store.ownership import owner_of
 from app.store.queries import clock, hub_pushes, model_exports, runs
 from app.store.queries import model_exports as claims
 from app.store.session import after_commit
@@ -142,9 +143,11 @@ def give_back(session: Session, bell: Doorbell, claim: PushClaim) -> None:
 
 
 def cancel(session: Session, push_id: int) -> HubPushRow:
-    """Cancel a push before its commit; files that were uploaded are in no repository. Raises NotFound, and Conflict if
-    it has ended."""
+    """Cancel a push before its commit; files that were uploaded are in no repository. Raises NotFound, Forbidden for a
+    push of another user, and Conflict if it has ended."""
     row = hub_pushes.get(session, push_id)
+    if row.user_id != owner_of(session):
+        own(session, row.export_id)
     if not claims.cancel(session, HubPushRow, push_id, now()):
         session.refresh(row)
         raise Conflict(_("Push %(id)s has already ended (%(status)s).", id=push_id, status=row.status))

@@ -26,6 +26,7 @@ from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.runs.status import RunStatus
 from app.services import audit
+from app.store.ownership import require_change
 from app.store.queries import collections, evaluations
 from app.store.tables import CollectionRow, now
 
@@ -109,16 +110,21 @@ def add_results(session: Session, files: ReadFiles, collection: str) -> ImportRe
 
 
 def _collection(session: Session, name: str) -> CollectionRow:
-    """Locked, so that concurrent imports of the same results add them once."""
+    """Locked, so that concurrent imports of the same results add them once. Raises Invalid if another user's private
+    collection has the name, and Forbidden if the collection is another user's."""
     row = collections.by_name(session, name, lock=True)
     if row is None:
         try:
             with session.begin_nested():
                 session.add(CollectionRow(name=name))
         except IntegrityError:
-            pass  # created concurrently
+            pass  # created concurrently, or not visible
         row = collections.by_name(session, name, lock=True)
-    assert row is not None  # noqa: S101
+    if row is None:
+        raise Invalid.field(
+            "collection", _("The name %(name)r is taken", name=name), _("Choose another name for the collection")
+        )
+    require_change(session, row)
     return row
 
 

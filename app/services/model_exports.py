@@ -32,6 +32,7 @@ from app.services.export_offers import offers, saved_weights
 from app.services.ingestion import SILENT_SECONDS
 from app.services.trained_models import job_of
 from app.store.files import Files
+from app.store.ownership import owner_of, require_change
 from app.store.queries import (
     artifacts,
     base_models,
@@ -77,7 +78,7 @@ class Claim:
 
 
 def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: ExportFormat) -> ModelExportRow:
-    """Queue an export; one that failed or was cancelled is replaced.
+    """Queue an export; one that failed or was cancelled is replaced, also that of another user.
 
     Raises NotFound; Conflict for a run that has no weights, or has this export already; Invalid for a method that does
     not suit the format, and for a files store without room.
@@ -93,7 +94,7 @@ def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: Ex
     refuse_full_disk(files, offer.weights_bytes)
     for row in model_exports.of_run(session, run_id):
         if row.form == form and row.status in ("failed", "cancelled"):
-            delete(session, files, row.id)
+            _delete(session, files, row)
         elif row.form == form:
             values = {"run": run_id, "format": form.value, "status": row.status}
             raise Conflict(
@@ -197,7 +198,7 @@ def give_back(session: Session, bell: Doorbell, claim: Claim) -> None:
 
 def cancel(session: Session, export_id: int) -> ModelExportRow:
     """Cancel an export; its worker stops within seconds. Raises NotFound, and Conflict if it has ended."""
-    row = model_exports.get(session, export_id)
+    row = own(session, export_id)
     if not model_exports.cancel(session, ModelExportRow, export_id, now()):
         session.refresh(row)
         raise Conflict(_("Export %(id)s has already ended (%(status)s).", id=export_id, status=row.status))
@@ -209,13 +210,25 @@ def cancel(session: Session, export_id: int) -> ModelExportRow:
 def delete(session: Session, files: Files, export_id: int) -> None:
     """Delete an export and its files; a worker that has it stops. Raises NotFound, and Conflict while it is a candidate
     or the champion of a name."""
-    row = model_exports.get(session, export_id)
+    row = own(session, export_id)
     runs.lock(session, [row.run_id])  # as whatever registers it does
     if refused := registry.why_in_use(session, ModelExportRow.id == export_id):
         raise Conflict(refused)
+    _delete(session, files, row)
+
+
+def _delete(session: Session, files: Files, row: ModelExportRow) -> None:
     after_commit(session, partial(files.discard, row.folder))
     delete_row(session, row)
-    audit.record(session, Action.DELETE_EXPORT, export_id, run=row.run_id, format=row.format)
+    audit.record(session, Action.DELETE_EXPORT, row.id, run=row.run_id, format=row.format)
+
+
+def own(session: Session, export_id: int) -> ModelExportRow:
+    """An export of the session's viewer, or of a run that the viewer may change. Raises NotFound and Forbidden."""
+    row = model_exports.get(session, export_id)
+    if row.owner_id != owner_of(session):
+        require_change(session, runs.get(session, row.run_id))
+    return row
 
 
 def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:

@@ -11,7 +11,7 @@ from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelRegistration
 from app.queue import INSPECT, Doorbell
-from app.services import audit
+from app.services import audit, ownership
 from app.services.roots import below_a_root
 from app.store.queries import base_models, clock
 from app.store.session import after_commit
@@ -26,7 +26,8 @@ AGAIN_SECONDS = 3600
 def register(session: Session, bell: Doorbell, registration: ModelRegistration, roots: Sequence[Path]) -> BaseModelRow:
     """Make a base model known and ask a worker to inspect it. The same registration twice is one.
 
-    Raises Invalid for a directory outside the allowed roots, Conflict if the name stands for something else.
+    Raises Invalid for a directory outside the allowed roots, Conflict if the name stands for something else, or for a
+    model that the team sees where it is to be private.
     """
     location = _allowed(registration, roots)
     known = base_models.by_name(session, registration.name)
@@ -48,10 +49,13 @@ def register(session: Session, bell: Doorbell, registration: ModelRegistration, 
                     revision=at,
                 )
             )
+        ownership.refuse_visible(session, known, _("The base model %(name)r already exists", name=known.name))
         if known.status == "failed":
             known.status, known.inspection_started_at = "inspecting", None
             after_commit(session, lambda: bell.ring(INSPECT, known.id))
         return known
+    if base_models.is_taken(session, registration.name):
+        raise Conflict(_("The name %(name)r is taken. Choose another name.", name=registration.name))
     row = BaseModelRow(
         name=registration.name, source=registration.source, location=location, revision=registration.revision
     )

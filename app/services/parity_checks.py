@@ -20,6 +20,7 @@ from app.services.model_exports import margin, silent_since
 from app.services.outbound import Outbound
 from app.services.vault import Vault
 from app.settings import Settings
+from app.store.ownership import owner_of, require_change
 from app.store.queries import artifacts, base_models, clock, datasets, parity_checks, runs
 from app.store.queries import model_exports as claims
 from app.store.session import after_commit
@@ -142,8 +143,13 @@ def give_back(session: Session, bell: Doorbell, claim: ParityClaim) -> None:
 
 
 def cancel(session: Session, check_id: int) -> ParityCheckRow:
-    """Cancel a check; its worker stops within seconds. Raises NotFound, and Conflict if it has ended."""
+    """Cancel a check of the session's viewer, or of a run that the viewer may change; its worker stops within seconds.
+
+    Raises NotFound, Forbidden, and Conflict if it has ended.
+    """
     row = parity_checks.get(session, check_id)
+    if row.owner_id != owner_of(session):
+        require_change(session, runs.get(session, row.run_id))
     if not claims.cancel(session, ParityCheckRow, check_id, now()):
         session.refresh(row)
         raise Conflict(_("Parity check %(id)s has already ended (%(status)s).", id=check_id, status=row.status))

@@ -13,6 +13,7 @@ from app.services.resources import estimates
 from app.store.queries import clock, events
 from app.store.session import after_commit
 from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow
+from app.store.tables.owned import inherited
 
 
 def enqueue_owed(
@@ -26,7 +27,7 @@ def enqueue_owed(
     """Queue runs of a study, in their order."""
     for run in owed:
         trial = (run.trial_round, run.configuration) if run.trial_round is not None and run.configuration else None
-        enqueue(session, bell, run.spec, model, dataset, study_id=study.id, arm=run.arm, trial=trial)
+        enqueue(session, bell, run.spec, model, dataset, study=study, arm=run.arm, trial=trial)
 
 
 def enqueue(
@@ -36,7 +37,7 @@ def enqueue(
     model: BaseModelRow,
     dataset: DatasetRow,
     *,
-    study_id: int | None = None,
+    study: StudyRow | None = None,
     arm: str = "",
     trial: tuple[int, Configuration] | None = None,
 ) -> RunRow:
@@ -44,7 +45,8 @@ def enqueue(
     tuning, and what it is a trial of."""
     spec = spec.with_default_rate(model.facts.width(spec.task) if model.facts else None)
     run = RunRow(
-        study_id=study_id,
+        study_id=study.id if study else None,
+        **(inherited(study) if study else {}),
         arm=arm or spec.method.label,
         seed=spec.training.seed,
         trial_round=trial[0] if trial else None,

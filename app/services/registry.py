@@ -15,7 +15,7 @@ from app.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from app.domain.messages import _
 from app.domain.models.registry import Promotion, Registration, Stage, missing_reason
 from app.domain.webhooks import WebhookEvent
-from app.services import audit, receipts, webhooks
+from app.services import audit, ownership, receipts, webhooks
 from app.services.signing import sign, signing_key
 from app.settings import Settings
 from app.store.queries import model_exports, registry, runs
@@ -29,10 +29,12 @@ def register(
 ) -> ModelVersionRow:
     """Make an export the next version of a name, which is created with its first one.
 
-    Raises Invalid for an export that does not exist, has not succeeded, or has not passed and comes without a reason;
+    Raises Invalid for an export that does not exist, has not succeeded, is that of a private run, or has not passed and
+    comes without a reason;
     Conflict for one that this name already has, and for an outdated revision.
     """
     export = _exported(session, new.export)
+    ownership.require_team(session, export.run_id)
     assert export.gate is not None  # noqa: S101 it has succeeded
     if missing := missing_reason(new.stage, export.gate.outcome, new.reason):
         raise Invalid.of([missing])

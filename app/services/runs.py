@@ -10,9 +10,10 @@ from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import audit, tuning, webhooks
+from app.services import audit, ownership, tuning, webhooks
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue
+from app.store.ownership import require_change
 from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies, tags
 from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow, RunRow, now
 
@@ -20,6 +21,7 @@ from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow
 def submit(session: Session, bell: Doorbell, spec: RunSpec, compatible: Compatible | None = None) -> RunRow:
     """Queue a run that belongs to no study. Raises Invalid, unless it is already checked; then nothing is queued."""
     model, dataset = compatible or check(session, spec)
+    ownership.require_uses(session, spec, model, dataset)
     run = enqueue(session, bell, spec, model, dataset)
     audit.record(session, Action.SUBMIT_RUN, run.id, base_model=model.name, dataset=dataset.reference, method=run.arm)
     return run
@@ -35,6 +37,7 @@ def cancel(session: Session, bell: Doorbell, run_id: int) -> RunRow:
 def stop(session: Session, bell: Doorbell, run_id: int) -> RunRow:
     """Cancel a run, also as part of its study. Raises NotFound, Conflict."""
     run = runs.get(session, run_id)
+    require_change(session, run)
     tuning.hold(session, run)
     at = now()
     for _try in range(2):  # a worker may claim it, or hand it back, between the two updates

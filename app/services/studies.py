@@ -21,10 +21,11 @@ from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
 from app.domain.validation import field_error
 from app.queue import Doorbell
-from app.services import audit, baselines, tuning
+from app.services import audit, baselines, ownership, tuning
 from app.services import runs as run_service
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue_owed
+from app.store.ownership import require_change
 from app.store.queries import base_models, datasets, evaluations, runs, studies
 from app.store.tables import BaseModelRow, RunRow, StudyRow
 
@@ -35,6 +36,7 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compat
     """Queue the runs of a study, or the first trials of its tuning. Raises Invalid, unless it is already checked;
     then nothing is queued."""
     model, dataset = compatible or check(session, spec)
+    ownership.require_uses(session, spec, model, dataset)
     spec = with_default_rates(spec, model)
     study = StudyRow(
         name=spec.name, base_model_id=model.id, dataset_id=dataset.id, spec_json=spec.model_dump(mode="json")
@@ -137,6 +139,7 @@ def add_arm(
 def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> StudyRow:
     """Cancel the remaining runs of an arm; its results stay. Raises NotFound, and Conflict if no run remains."""
     study = studies.get(session, study_id, lock=True)
+    require_change(session, study)
     if title not in [arm.title for arm in study.spec.arms]:
         raise NotFound(
             _(
@@ -163,6 +166,7 @@ def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> Stu
 def _growing(session: Session, study_id: int) -> StudyRow:
     """A study to which runs are added, locked. Raises NotFound, and Conflict while it is archived."""
     study = studies.get(session, study_id, lock=True)
+    require_change(session, study)
     if study.archived:
         raise Conflict(_("Study %(study)s is archived: unarchive it first.", study=study_id))
     return study
@@ -192,6 +196,7 @@ def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
     """Cancel every run of a study that has not ended, and its tuning. Raises NotFound, and Conflict if all have
     ended."""
     study = studies.get(session, study_id, lock=True)
+    require_change(session, study)
     live = _live(session, study_id)
     if not live:
         raise Conflict(_("All runs of study %(study_id)s have already ended.", study_id=study_id))

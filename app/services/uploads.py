@@ -16,9 +16,10 @@ from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceS
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.queue import Doorbell
-from app.services import audit, ingestion
+from app.services import audit, ingestion, ownership
 from app.services.roots import below_a_root
 from app.store.files import Files, Stored
+from app.store.ownership import owner_of, require_change
 from app.store.queries import datasets, uploads
 from app.store.queries import ingestion as claims
 from app.store.session import after_commit
@@ -37,15 +38,19 @@ def add_files(
     options: ReadingOptions = _AUTOMATIC,
 ) -> UploadRow:
     """Make received files one upload (`train.csv` and `test.csv`: two splits), and have a worker read them. The same
-    bytes again are the same upload, unless a dataset was made from it with other reading options."""
-    parts = _once(session, files, _parts(received))
+    bytes again are the same upload, unless a dataset was made from it with other reading options. Raises Conflict if
+    they are to be private and the team sees that upload."""
+    owner_id = owner_of(session)
+    parts = _once(session, files, _parts(received), owner_id)
     hashed = content_hash(parts)
-    same = uploads.with_content(session, hashed)
+    same = uploads.with_content(session, hashed, owner_id)
     for upload in sorted(same, key=lambda row: row.options != options):
         if upload.status == "failed" or upload.options != options:
             if datasets.of_upload(session, upload.id):
                 continue
+            _refuse_visible(session, upload)
             _read_again(session, bell, upload, options)
+        _refuse_visible(session, upload)
         return upload
     row = UploadRow(
         source="files",
@@ -62,12 +67,15 @@ def add_source(session: Session, bell: Doorbell, request: SourceRequest, roots: 
     """Have a worker fetch and read a directory or a hub dataset. Raises Invalid for a directory outside the roots.
 
     A source that is being fetched is not fetched twice. An earlier one is fetched again, since it may have changed.
+    Raises Conflict as `add_files`.
     """
     location = request.location
     if request.source == "directory":
         location = str(below_a_root(request.location, roots, "VEZNA_DATA_ROOTS"))
     key = (request.source, location, request.config, request.revision, request.split)
-    for upload in uploads.from_source(session, *key):
+    for upload in uploads.from_source(session, *key, owner_of(session)):
+        if upload.status in ("reading", "failed") or COMMIT.fullmatch(request.revision):
+            _refuse_visible(session, upload)
         if upload.status == "reading" or (upload.status == "read" and COMMIT.fullmatch(request.revision)):
             return upload
         if upload.status == "failed":
@@ -81,6 +89,7 @@ def add_source(session: Session, bell: Doorbell, request: SourceRequest, roots: 
 def read_again(session: Session, bell: Doorbell, upload_id: int, options: ReadingOptions) -> UploadRow:
     """Read an upload with other options. Raises NotFound, and Conflict once a dataset was made of it."""
     row = uploads.get(session, upload_id, lock=True)
+    require_change(session, row)
     if versions := datasets.of_upload(session, upload_id):
         names = ", ".join(version.reference for version in versions)
         raise Conflict(
@@ -104,7 +113,7 @@ def fetched(
     session: Session, files: Files, claimed: UploadRow, fresh: Sequence[Part], revision: str
 ) -> list[Part] | None:
     """Store the files of a directory or a hub dataset; returns them as stored, or None if the claim has expired."""
-    parts = _once(session, files, fresh)
+    parts = _once(session, files, fresh, claimed.owner_id)
     noted = claims.write(
         session,
         claimed,
@@ -136,6 +145,10 @@ def _add(session: Session, bell: Doorbell, row: UploadRow) -> UploadRow:
     return row
 
 
+def _refuse_visible(session: Session, row: UploadRow) -> None:
+    ownership.refuse_visible(session, row, _("Upload %(id)s has the same content", id=row.id))
+
+
 def _read_again(session: Session, bell: Doorbell, row: UploadRow, options: ReadingOptions) -> None:
     row.options_json = options.model_dump()
     row.status, row.message, row.scan_json, row.progress, row.rows_read = "reading", "", None, 0.0, 0
@@ -143,11 +156,11 @@ def _read_again(session: Session, bell: Doorbell, row: UploadRow, options: Readi
     audit.record(session, Action.READ_UPLOAD, row.id, name=row.name)
 
 
-def _once(session: Session, files: Files, fresh: Sequence[Part]) -> list[Part]:
-    """New files. If another upload has a file with the same bytes, that file is used and the new one is deleted. An
-    upload whose file was lost gets the new one."""
+def _once(session: Session, files: Files, fresh: Sequence[Part], owner_id: int | None) -> list[Part]:
+    """New files. If another upload of the owner has a file with the same bytes, that file is used and the new one is
+    deleted. An upload whose file was lost gets the new one."""
     hashes = {part.sha256 for part in fresh}
-    rows = uploads.with_parts(session, hashes)
+    rows = uploads.with_parts(session, hashes, owner_id)
     existing = {part.file for row in rows for part in row.parts if part.sha256 in hashes and files.exists(part.file)}
     known = {part.sha256: part.file for row in rows for part in row.parts if part.file in existing}
     stored_parts = [part.model_copy(update={"file": known.get(part.sha256, part.file)}) for part in fresh]

@@ -125,10 +125,10 @@ def run_ended(session: Session, run_id: int) -> None:
 
 
 def tell_of_ended_runs(session: Session) -> None:
-    """Make messages of the runs that have ended."""
+    """Make messages of the runs that have ended, but of private ones, which only their owners and admins see."""
     webhooks.kept(session)
     ended = [runs.find(session, run_id) for run_id in webhooks.take_ended_runs(session, limit=_MOST_ENDED)]
-    present = [run for run in ended if run is not None]
+    present = [run for run in ended if run is not None and run.private_to is None]
     for run in present:
         if run.status == RunStatus.FAILED:
             tell(session, WebhookEvent.RUN_FAILED, _failed(run))

@@ -1,6 +1,6 @@
 """Workers: sign on, list the live ones, and find out which can execute a method."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
@@ -12,7 +12,7 @@ from app.domain.messages import _
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.settings import Settings
-from app.store.queries import clock, devices, workers
+from app.store.queries import clock, devices, runs, workers
 from app.store.tables import DeviceRow, WorkerRow, now
 
 REMEMBER = timedelta(hours=24)
@@ -39,6 +39,8 @@ class DeviceView:
     """The run that has it."""
     worker: str | None
     """The worker that executes this run: another one, where two see the same GPU."""
+    in_private: bool
+    """A run has it that the viewer may not see."""
     problem: str
     """Why runs cannot use it any more; empty if they can."""
 
@@ -69,12 +71,14 @@ class WorkerView:
     """The same throughput for the products of a layer, by its width; empty until an attempt has measured it."""
     devices: list[DeviceView] = field(default_factory=list)
     """Its GPUs, each with the run that has it; empty on a CPU."""
+    in_private: bool = False
+    """It executes a run that the viewer may not see."""
 
     @property
     def takes_runs(self) -> bool:
         """It could take another run now."""
-        free = any(gpu.run_id is None and not gpu.problem for gpu in self.devices)
-        return self.state in ("idle", "running") and (free if self.devices else self.run_id is None)
+        free = any(not (gpu.run_id or gpu.in_private or gpu.problem) for gpu in self.devices)
+        return self.state in ("idle", "running") and (free if self.devices else not (self.run_id or self.in_private))
 
 
 def sign_on(
@@ -127,7 +131,8 @@ def live(session: Session, settings: Settings) -> list[WorkerView]:
     at = clock.now(session)
     rows = workers.all_seen(session, at - REMEMBER)
     gpus = devices.some(session, [gpu.uuid for row in rows for gpu in row.devices])
-    views = [_view(row, (at - row.heartbeat_at).total_seconds(), settings, gpus) for row in rows]
+    seen = runs.visible(session, [i for i in {*(row.run_id for row in rows), *(g.run_id for g in gpus.values())} if i])
+    views = [_view(row, (at - row.heartbeat_at).total_seconds(), settings, gpus, seen) for row in rows]
     return [view for view, row in zip(views, rows, strict=True) if not (row.draining and view.state == "lost")]
 
 
@@ -172,7 +177,10 @@ def _names(rows: Iterable[WorkerRow]) -> str:
     return ", ".join(row.name for row in rows)
 
 
-def _view(row: WorkerRow, age: float, settings: Settings, gpus: Mapping[str, DeviceRow]) -> WorkerView:
+def _view(
+    row: WorkerRow, age: float, settings: Settings, gpus: Mapping[str, DeviceRow], seen: Collection[int]
+) -> WorkerView:
+    """`seen`: the runs that the viewer may see; of others only that there is one."""
     state: WorkerState
     if age > settings.lease_seconds:
         state = "lost"
@@ -190,22 +198,24 @@ def _view(row: WorkerRow, age: float, settings: Settings, gpus: Mapping[str, Dev
         matmul_flops=row.matmul_flops,
         capabilities=row.capabilities,
         state=state,
-        run_id=row.run_id,
+        run_id=row.run_id if row.run_id in seen else None,
+        in_private=row.run_id is not None and row.run_id not in seen,
         seconds_since_heartbeat=max(0.0, age),
         context_bytes=row.context_bytes,
         problem=row.problem or "",
         matmul_rates=row.matmul_rates,
-        devices=[_device_view(gpu, gpus[gpu.uuid]) for gpu in row.devices if gpu.uuid in gpus],
+        devices=[_device_view(gpu, gpus[gpu.uuid], seen) for gpu in row.devices if gpu.uuid in gpus],
     )
 
 
-def _device_view(gpu: VisibleGpu, row: DeviceRow) -> DeviceView:
+def _device_view(gpu: VisibleGpu, row: DeviceRow, seen: Collection[int]) -> DeviceView:
     return DeviceView(
         uuid=row.uuid,
         name=row.name,
         memory_bytes=row.memory_bytes,
         free_bytes=gpu.free_bytes,
-        run_id=row.run_id,
+        run_id=row.run_id if row.run_id in seen else None,
         worker=row.worker,
+        in_private=row.run_id is not None and row.run_id not in seen,
         problem=gpu.problem,
     )

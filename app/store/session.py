@@ -2,6 +2,7 @@
 
 `Database.transaction()` is for writing, `Database.reading()` for reading. On SQLite a write begins with
 BEGIN IMMEDIATE, so that it waits at its start instead of failing at its first UPDATE.
+`Database.seen_by(viewer)` gives sessions that see only what a user may (`app.store.ownership`).
 `after_commit(session, call)` registers what must happen after the commit, such as ringing a doorbell.
 """
 
@@ -9,6 +10,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Any, TypeVar
@@ -18,8 +20,10 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Viewer, Visibility
 from app.store import reads
 from app.store.database_errors import undone
+from app.store.ownership import FILTERED, OPENED, VIEWER, guard
 
 Result = TypeVar("Result")
 REPEATS = 3
@@ -52,9 +56,38 @@ class Database:
             self.engine = create_engine(ours, pool_pre_ping=True, **POOL)
             _have_bytes_in_binary(self.engine)
         reads.record(self.engine)
-        self._observer: sqlite3.Connection | None = None
-        self._observing = Lock()
+        guard(self.engine)
+        self._filtered = self.engine.execution_options(**{FILTERED: True})
+        self.viewer: Viewer | None = None
+        """Of the sessions; None: they see everything."""
+        self._opened: Callable[[list[tuple[str, int]]], None] | None = None
+        self._observer = _Observer(parsed.database or "")
         self._between_forks: AbstractContextManager[object] = nullcontext()
+
+    def seen_by(
+        self, viewer: Viewer | None, opened: Callable[[list[tuple[str, int]]], None] | None = None
+    ) -> "Database":
+        """The same database for the requests of a user: its sessions see and change only what the user may. `opened` is
+        told of private objects of others, by table and id, that an admin opened."""
+        theirs = copy(self)
+        theirs.viewer, theirs._opened = viewer, opened or self._opened
+        return theirs
+
+    def creating(self, visibility: Visibility) -> "Database":
+        """The same, with the visibility of what its sessions create."""
+        return self.seen_by(self.viewer.creating(visibility) if self.viewer else None)
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        viewer = self.viewer
+        engine = self.engine if viewer is None or viewer.sees_all else self._filtered
+        session = Session(engine, expire_on_commit=False, info={VIEWER: viewer})
+        try:
+            with session:
+                yield session
+        finally:  # a download that breaks off, or a change that is refused, has opened them too
+            if self._opened is not None and (opened := session.info.get(OPENED)):
+                self._opened(opened)
 
     def close_at_forks(self) -> None:
         """Close every connection whenever this process forks, and fork only between transactions.
@@ -74,7 +107,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """A session for writing: commits at the end, rolls back on an exception, then runs the after-commit calls."""
-        with self._between_forks, Session(self.engine, expire_on_commit=False) as session:
+        with self._between_forks, self._session() as session:
             session.connection(execution_options={"vezna_write": True})
             yield session
             session.commit()
@@ -98,7 +131,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reading; changes are discarded."""
-        with self._between_forks, Session(self.engine, expire_on_commit=False) as session:
+        with self._between_forks, self._session() as session:
             yield session
 
     def version(self) -> str:
@@ -110,18 +143,32 @@ class Database:
         if self.engine.dialect.name != "sqlite":
             with self.engine.connect() as connection:
                 return str(connection.execution_options(isolation_level="AUTOCOMMIT").scalar(SNAPSHOT))
-        with self._observing:
-            if self._observer is None:
-                self._observer = sqlite3.connect(self.url.database or "", check_same_thread=False, isolation_level=None)
-            return str(self._observer.execute("PRAGMA data_version").fetchone()[0])
+        return self._observer.version()
 
     def dispose(self) -> None:
         """Close every connection."""
         self.engine.dispose()
-        with self._observing:
-            if self._observer is not None:
-                self._observer.close()
-                self._observer = None
+        self._observer.close()
+
+
+class _Observer:
+    """A connection to a SQLite file that never writes, opened when it is first needed."""
+
+    def __init__(self, file: str) -> None:
+        self._file, self._lock = file, Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def version(self) -> str:
+        with self._lock:
+            if self._connection is None:
+                self._connection = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
+            return str(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
 
 @contextmanager

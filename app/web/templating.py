@@ -7,7 +7,7 @@ for `Render`:
         return render.page("studies/index.html", StudiesPage(...))
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
@@ -18,11 +18,14 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
+from sqlalchemy.orm import Session
 
 from app.domain.methods import METHODS
 from app.domain.tasks import TASKS
-from app.services import workers
+from app.services import ownership, workers
+from app.services.ownership import Kind, Ownership
 from app.settings import ROOT
+from app.store.queries import users
 from app.web import text
 from app.web.error_page import ErrorPage
 from app.web.format import FILTERS
@@ -87,21 +90,31 @@ ENVIRONMENT = _environment()
 
 def render_text(template: str, **values: Any) -> str:
     """A template as text; `Render` is what an endpoint wants. Without a token its forms cannot be sent."""
-    return ENVIRONMENT.get_template(template).render({"csrf_token": ""} | values)
+    return ENVIRONMENT.get_template(template).render({"csrf_token": "", "owners": {}, "ownership": None} | values)
 
 
 class Renderer:
     """Makes the answers of one request; `shell` is called once the page's context is complete."""
 
-    def __init__(self, request: Request, shell: Callable[[], Shell]) -> None:
+    def __init__(self, request: Request, shell: Callable[[], Shell], session: Session | None = None) -> None:
         self.request = request
         self.shell = shell
+        self.session = session
 
-    def page(self, template: str, page: object, *, status: int = 200) -> HTMLResponse:
-        """A whole page, or a part of one for htmx; the context is the page's own."""
-        shell = self.shell().of_user(getattr(self.request.state, "identity", None))
-        token = csrf.token(self.request)
-        html = render_text(template, page=page, shell=shell, path=self.request.url.path, csrf_token=token)
+    def page(
+        self, template: str, page: object, *, status: int = 200, of: tuple[Kind, object] | None = None
+    ) -> HTMLResponse:
+        """A whole page, or a part of one for htmx; the context is the page's own. `of`: the object whose owner and
+        visibility it shows where there are users."""
+        identity = getattr(self.request.state, "identity", None)
+        owners: Mapping[int, str] = {}
+        owned: Ownership | None = None
+        if self.session is not None and identity is not None and identity.user_id is not None:
+            owners = users.names(self.session)
+            owned = ownership.of(self.session, of[0], str(of[1])) if of else None
+        shell = self.shell().of_user(identity)
+        values = {"page": page, "shell": shell, "path": self.request.url.path, "csrf_token": csrf.token(self.request)}
+        html = render_text(template, **values, owners=owners, ownership=owned)
         # kept pages are asked for again: what htmx swaps in must never be a browser's old copy
         return HTMLResponse(html, status, {"Cache-Control": "no-cache", "Vary": "HX-Request"})
 
@@ -115,7 +128,7 @@ def renderer(request: Request, session: Reading, settings: Config) -> Renderer:
         session.close()
         return now
 
-    return Renderer(request, shell)
+    return Renderer(request, shell, session)
 
 
 Render = Annotated[Renderer, Depends(renderer)]

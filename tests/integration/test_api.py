@@ -350,15 +350,15 @@ def test_a_client_with_an_outdated_status_gets_a_status_event_at_once(api: TestC
         run, _waiting, *_others = (row.id for row in runs.of_study(session, study))
         attempts.claim(session, run, "w1", 45)
     feed = partial(Feed, lambda: registered)  # each stream runs in an event loop of its own
-    assert first_kinds(streams.of_run(feed(), run, LATER, RunStatus.QUEUED), 2) == [
+    assert first_kinds(streams.of_run(feed(), registered, run, LATER, RunStatus.QUEUED), 2) == [
         "progress",
         "status",
     ]
-    assert first_kinds(streams.of_study(feed(), study, StudyStatus.QUEUED, 0), 2) == [
+    assert first_kinds(streams.of_study(feed(), registered, study, StudyStatus.QUEUED, 0), 2) == [
         "progress",
         "status",
     ]
-    assert first_kinds(streams.of_study(feed(), study, StudyStatus.RUNNING, 1), 2) == [
+    assert first_kinds(streams.of_study(feed(), registered, study, StudyStatus.RUNNING, 1), 2) == [
         "progress",
         "status",
     ]
@@ -375,7 +375,7 @@ def test_a_client_with_the_current_status_gets_no_status_event(
         assert mine is not None
 
     async def look() -> list[str | None]:
-        stream = streams.of_run(Feed(lambda: registered), run, LATER, shown)
+        stream = streams.of_run(Feed(lambda: registered), registered, run, LATER, shown)
         kinds = [(await anext(stream)).event]
         with registered.transaction() as session:
             attempts.report(session, mine, 1, [StepsReport(steps=[step(1, 1.0)])], 45)

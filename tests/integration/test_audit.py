@@ -96,6 +96,7 @@ RECORDED: dict[Action, list[str]] = {
     Action.TEST_WEBHOOK: ["/webhooks/{webhook_id}/test", "/api/v1/webhooks/{webhook_id}/test"],
     Action.ENABLE_WEBHOOK: ["/webhooks/{webhook_id}/enable", "/api/v1/webhooks/{webhook_id}/enable"],
     Action.DELETE_WEBHOOK: ["/webhooks/{webhook_id}/remove", "/api/v1/webhooks/{webhook_id}"],
+    Action.CHANGE_OWNERSHIP: ["/ownership/{kind}/{key:path}", "/api/v1/ownership/{kind}/{key:path}"],
     Action.DELETE_EXPORT: ["/api/v1/exports/{export_id}", "/runs/{run_id:int}/exports/{export_id:int}/delete"],
 }
 """By the act that it records, each route that changes something."""

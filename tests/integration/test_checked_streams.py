@@ -6,7 +6,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.accounts.policy import Role
+from app.domain.accounts.users import NewUser
 from app.services.accounts import tokens, users
 from app.settings import Settings
 from app.store.queries import runs
@@ -53,6 +55,40 @@ def test_it_ends_without_an_event_when_its_token_or_session_ends_or_its_user_is_
                 tokens.revoke(session, viewer, row.id)
             elif way == "disabled":
                 users.set_disabled(session, viewer, True)
+        for _line in lines:  # until the server ends it
+            pass
+    assert stream.is_stream_consumed
+
+
+@pytest.mark.parametrize("way", ["admin is demoted", "run becomes private"])
+def test_it_ends_when_its_user_no_longer_sees_the_run(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Otherwise a former admin would go on to receive what is private to others."""
+    monkeypatch.setattr(access, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 3600)
+    database = installation.database
+    run_id = a_live_run(database)
+
+    def make_private() -> None:
+        with database.transaction() as session:
+            runs.get(session, run_id).give(installation.ids[Role.MEMBER], Visibility.PRIVATE)
+
+    if admin := way == "admin is demoted":
+        make_private()
+        with database.transaction() as session:
+            users.create(session, NewUser(email="second@example.org", role=Role.ADMIN), "hash")
+    role = Role.ADMIN if admin else Role.VIEWER
+    headers = {"authorization": f"Bearer {installation.token(role)}"}
+    path = f"/api/v1/runs/{run_id}/events"
+    with served(installation.app) as url, httpx2.stream("GET", url + path, headers=headers, timeout=30) as stream:
+        lines = stream.iter_lines()
+        assert next(line for line in lines if not line.startswith(":")).startswith("event:")
+        if admin:
+            with database.transaction() as session:
+                users.set_role(session, installation.ids[Role.ADMIN], Role.MEMBER)
+        else:
+            make_private()
         for _line in lines:  # until the server ends it
             pass
     assert stream.is_stream_consumed

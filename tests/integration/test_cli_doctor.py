@@ -18,10 +18,12 @@ from app.cli import doctor
 from app.domain.resources.devices import GIB, Gpu, VisibleGpu
 from app.services import workers
 from app.settings import Settings
+from app.store.files import Files
 from app.store.queries import clock, devices
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
-from app.store.tables import WorkerRow
+from app.store.tables import RunRow, WorkerRow
+from tests.conftest import register_tiny
 from tests.integration.test_cli import vezna
 
 Found = dict[str, list[dict[str, Any]]]
@@ -226,11 +228,17 @@ def test_the_version_is_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert capsys.readouterr().out == f"vezna {version('vezna')}\n"
 
 
-def test_each_gpu_of_a_worker_is_named_with_what_has_it_and_one_that_is_lost_is_a_warning(installed: Database) -> None:
+def test_each_gpu_of_a_worker_is_named_with_what_has_it_and_one_that_is_lost_is_a_warning(
+    installed: Database, files: Files
+) -> None:
+    register_tiny(installed, files)
     card = {"device": "cuda", "device_name": "L4", "memory_bytes": 24 * GIB, "cores": 8}
     gpus = [Gpu(uuid=uuid, name="L4", memory_bytes=24 * GIB) for uuid in ("GPU-a", "GPU-b", "GPU-c")]
     with installed.transaction() as session:
         workers.sign_on(session, "w1", gpus=gpus, **card)
+        numbers = {"seed": 0, "learning_rate": 1e-4, "base_model_id": 1, "dataset_id": 1}
+        session.add(RunRow(id=7, arm="full", method_kind="full", metric="accuracy", spec_json={}, **numbers))
+        session.flush()
         devices.take(session, ["GPU-b"], run_id=7, epoch=1, worker="w1")
         seen = [VisibleGpu(uuid="GPU-a"), VisibleGpu(uuid="GPU-b", free_bytes=2 * GIB)]
         lost = VisibleGpu(uuid="GPU-c", problem="The driver no longer lists it.")

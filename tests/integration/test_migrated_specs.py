@@ -3,7 +3,7 @@
 from typing import Any
 
 from alembic import command
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.domain.studies.spec import StudySpec
 from app.services import studies
@@ -33,11 +33,11 @@ def test_a_default_that_a_spec_relied_on_is_written_into_it(registered: Database
         before = {run.id: (run.spec, run.group_key) for run in session.scalars(select(RunRow))}
     _migrate(registered, "0004")
     with registered.transaction() as session:
-        study = session.get_one(StudyRow, 1)
-        arms = study.spec_json["arms"]
+        stored_spec = session.scalars(select(StudyRow.spec_json).where(StudyRow.id == 1)).one()
+        arms = stored_spec["arms"]
         assert arms[1]["method"]["target_modules"] is None
         old: list[dict[str, Any]] = [arm | {"learning_rate": None} for arm in arms]
-        study.spec_json = study.spec_json | {"arms": old}
+        session.execute(update(StudyRow).where(StudyRow.id == 1).values(spec_json=stored_spec | {"arms": old}))
         spec, key = session.execute(select(RunRow.spec_json, RunRow.group_key).where(RunRow.id == 2)).one()
         assert _targets(spec) == {"target_modules": None}
         assert key != before[2][1]

@@ -107,6 +107,7 @@ def test_of_two_requests_for_a_version_at_once_one_is_told_so(here: Context, mon
     row = upload(here, {"a.csv": CSV})
     dataset(here, row)
     monkeypatch.setattr(dataset_rows, "versions", lambda *_: [])  # what the second saw before the first had committed
+    monkeypatch.setattr(dataset_rows, "is_taken", lambda *_: False)
     with pytest.raises(Conflict, match="Another request is creating mine@1"):
         dataset(here, row)
 

@@ -1,7 +1,8 @@
 """The OpenAI-compatible endpoint of `vezna serve`: models, chat completions and completions, whole or streamed.
 
 A model is a run (`run-12`) or the base model of the first run, by its name. On loopback a request needs no token, but a
-page of another site may send none; at any other address it needs an API token of Vezna with the scope `read`.
+page of another site may send none; at any other address it needs an API token of Vezna with the scope `read`, and the
+runs that are private to other users do not exist.
 """
 
 import json
@@ -17,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.domain.accounts.ownership import Viewer, viewer_of
 from app.domain.accounts.policy import Scope
 from app.domain.errors import Invalid, TooMany, VeznaError
 from app.domain.inference import InferenceRequest, Input, Subject
@@ -24,6 +26,7 @@ from app.services import inference
 from app.services.accounts import tokens
 from app.services.accounts.sessions import Visitor
 from app.settings import LOOPBACK
+from app.store.queries import runs
 from app.store.session import Database
 from worker.serving.answers import Answer, Form, Json
 from worker.serving.queue import Answering
@@ -47,8 +50,13 @@ def create(models: Mapping[str, Subject], answering: Answering, database: Databa
         answering.close()
 
     async def admitted(request: Request) -> None:
-        """Raise BadRequest for a client that may not use the server."""
-        await run_in_threadpool(_local if open_to_all else _with_token, request, database)
+        """Note the models of the client. Raise BadRequest for one that may not use the server."""
+        if open_to_all:
+            _local(request)
+            request.state.models = models
+        else:
+            viewer = await run_in_threadpool(_with_token, request, database)
+            request.state.models = await run_in_threadpool(_visible, models, viewer, database)
 
     app = FastAPI(title="Vezna", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan,
                   max_body_size=MOST_BODY_BYTES,
@@ -56,24 +64,24 @@ def create(models: Mapping[str, Subject], answering: Answering, database: Databa
     _explain_errors(app)
 
     @app.get("/v1/models")
-    def list_models() -> Json:
-        return {"object": "list", "data": [_model(name) for name in models]}
+    def list_models(request: Request) -> Json:
+        return {"object": "list", "data": [_model(name) for name in request.state.models]}
 
     @app.get("/v1/models/{name:path}")
-    def get_model(name: str) -> Json:
-        _subject(models, name)
+    def get_model(name: str, request: Request) -> Json:
+        _subject(request.state.models, name)
         return _model(name)
 
     @app.post("/v1/chat/completions")
     async def chat(body: ChatRequest, request: Request) -> Response:
-        subject = _subject(models, body.model)
+        subject = _subject(request.state.models, body.model)
         conversation: Input = [turn.message() for turn in body.messages]
         top = body.top_logprobs or 0 if body.logprobs else 0
         return await answered(request, body, "chat", subject, conversation, body.logprobs, top)
 
     @app.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
-        subject = _subject(models, body.model)
+        subject = _subject(request.state.models, body.model)
         shown = body.logprobs is not None
         return await answered(request, body, "completion", subject, body.text, shown, body.logprobs or 0)
 
@@ -150,7 +158,15 @@ def _subject(models: Mapping[str, Subject], name: str) -> Subject:
     return models[name]
 
 
-def _local(request: Request, _database: Database) -> None:
+def _visible(models: Mapping[str, Subject], viewer: Viewer | None, database: Database) -> Mapping[str, Subject]:
+    """The models of runs that are not private to other users."""
+    with database.reading() as session:
+        found = {subject.run_id: runs.find(session, subject.run_id) for subject in models.values()}
+    hidden = {run_id for run_id, run in found.items() if viewer and run and not viewer.may_see(run.private_to)}
+    return {name: subject for name, subject in models.items() if subject.run_id not in hidden}
+
+
+def _local(request: Request) -> None:
     """Refuse what a page of another site sends through a browser of this machine."""
     host = request.url.hostname or ""
     origin = request.headers.get("origin")
@@ -163,7 +179,7 @@ def _host_of(origin: str) -> str:
     return origin.rpartition("://")[2].rpartition(":")[0] or origin.rpartition("://")[2]
 
 
-def _with_token(request: Request, database: Database) -> None:
+def _with_token(request: Request, database: Database) -> Viewer | None:
     kind, _space, token = request.headers.get("authorization", "").partition(" ")
     visitor = Visitor.of(request.client.host if request.client else "", request.headers.get("user-agent", ""))
     identity = tokens.authenticate(database, token.strip(), visitor) if kind.lower() == "bearer" else None
@@ -171,6 +187,7 @@ def _with_token(request: Request, database: Database) -> None:
         raise BadRequest("Send an API token of Vezna as the API key.", code="invalid_api_key", status=401)
     if not identity.may(Scope.READ):
         raise BadRequest(identity.refusal(Scope.READ), code="insufficient_scope", status=403)
+    return viewer_of(identity)
 
 
 def _explain_errors(app: FastAPI) -> None:

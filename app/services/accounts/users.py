@@ -10,21 +10,23 @@ from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
 from app.services import audit
 from app.services.accounts import throttle
-from app.store.queries import api_tokens, login_sessions, one_time_links, openid, second_factors, users
+from app.store.queries import api_tokens, login_sessions, one_time_links, openid, ownership, second_factors, users
 from app.store.tables import UserRow, now
 
 DISABLED = _("The user is disabled. Enable the user first.")
 
 
 def create(session: Session, new: NewUser, password_hash: str | None = None) -> UserRow:
-    """Create a user; without a hash of a password (`passwords.accepted`) a link has to set one. Raises Conflict if the
-    e-mail address is taken."""
+    """Create a user; without a hash of a password (`passwords.accepted`) a link has to set one. An admin gets all that
+    has no owner. Raises Conflict if the e-mail address is taken."""
     row = UserRow(email=new.email, name=new.name, role_name=new.role.value, password_hash=password_hash)
     try:
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
         raise Conflict(_("There already is a user %(email)s.", email=new.email)) from None
+    if new.role is Role.ADMIN:
+        ownership.adopt(session, row.id)
     audit.record(session, Action.CREATE_USER, row.email, role=row.role_name)
     return row
 
@@ -77,11 +79,14 @@ def revoke_access(session: Session, user_id: int) -> UserRow:
 
 
 def set_role(session: Session, user_id: int, role: Role) -> UserRow:
-    """Change a user's role; it holds from the next request. Raises NotFound, and Conflict for the last admin."""
+    """Change a user's role from the next request on. A new admin gets all that has no owner. Raises NotFound, and
+    Conflict for the last admin."""
     if role is not Role.ADMIN:
         _require_another_admin(session, user_id)
     user = users.get(session, user_id, lock=True)
     before, user.role_name = user.role_name, role.value
+    if role is Role.ADMIN:
+        ownership.adopt(session, user.id)
     session.flush()
     audit.record(session, Action.CHANGE_ROLE, user.email, role=role.value, before=before)
     return user

@@ -6,6 +6,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.domain.messages import _
+from app.store.ownership import note_access_of_run
 from app.store.queries.rows import get_row
 from app.store.tables import ArtifactRow
 
@@ -24,7 +25,9 @@ def predictions_of(session: Session, run_ids: Sequence[int]) -> dict[int, Artifa
 def get(session: Session, artifact_id: int) -> ArtifactRow:
     """An artifact. Raises NotFound."""
     missing = _("There is no artifact %(artifact_id)s.", artifact_id=artifact_id)
-    return get_row(session, ArtifactRow, artifact_id, missing)
+    row = get_row(session, ArtifactRow, artifact_id, missing)
+    note_access_of_run(session, row.run_id)
+    return row
 
 
 def clear(session: Session, run_id: int) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
+from app.store.ownership import EVERY_OWNER, note_access
 from app.store.queries.datasets import Uses
 from app.store.queries.rows import changed
 from app.store.tables import BaseModelRow, RunRow, StudyRow
@@ -28,7 +29,14 @@ def get(session: Session, name: str) -> BaseModelRow:
     row = by_name(session, name)
     if row is None:
         raise NotFound(_("There is no base model %(name)r.", name=name))
+    note_access(session, row)
     return row
+
+
+def is_taken(session: Session, name: str) -> bool:
+    """Whether a base model has a name, visible or not: names are unique."""
+    query = select(BaseModelRow.id).where(BaseModelRow.name == name)
+    return session.scalar(query.execution_options(**EVERY_OWNER)) is not None
 
 
 def by_id(session: Session, model_id: int | None) -> BaseModelRow | None:
@@ -37,10 +45,17 @@ def by_id(session: Session, model_id: int | None) -> BaseModelRow | None:
 
 
 def used_by(session: Session, model_id: int) -> Uses:
-    """How many runs and studies use a base model."""
+    """How many visible runs and studies use a base model."""
     runs = session.scalar(select(func.count()).where(RunRow.base_model_id == model_id))
     studies = session.scalar(select(func.count()).where(StudyRow.base_model_id == model_id))
     return Uses(runs or 0, studies or 0)
+
+
+def in_use(session: Session, model_id: int) -> bool:
+    """Whether a run or a study uses a base model, visible or not."""
+    runs = select(RunRow.id).where(RunRow.base_model_id == model_id).limit(1)
+    studies = select(StudyRow.id).where(StudyRow.base_model_id == model_id).limit(1)
+    return any(session.scalar(query.execution_options(**EVERY_OWNER)) is not None for query in (runs, studies))
 
 
 def names(session: Session) -> dict[int, str]:

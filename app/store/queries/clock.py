@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
+from app.store.ownership import EVERY_OWNER
 from app.store.session import after_commit
 from app.store.tables import (
     BaseModelRow,
@@ -91,7 +92,7 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
         update(ModelExportRow).where(ModelExportRow.status == "running").values(seen_at=LONG_AGO),
         update(ModelExportRow).where(ModelExportRow.rung_at.is_not(None)).values(rung_at=None),
     ):
-        session.execute(query, execution_options={"synchronize_session": False})
+        session.execute(query, execution_options={"synchronize_session": False, **EVERY_OWNER})
 
 
 def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
@@ -111,4 +112,4 @@ def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
         update(ModelExportRow).where(ModelExportRow.status == "running").values(seen_at=at),
         update(ModelExportRow).where(ModelExportRow.rung_at.is_not(None)).values(rung_at=at),
     ):
-        session.execute(query, execution_options={"synchronize_session": False})
+        session.execute(query, execution_options={"synchronize_session": False, **EVERY_OWNER})

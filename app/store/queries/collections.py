@@ -9,8 +9,10 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from app.domain.messages import _
+from app.store.ownership import EVERY_OWNER
 from app.store.queries.rows import get_row
 from app.store.tables import CollectionRow, RunRow
+from app.store.tables.owned import inherited
 
 MOST_VALUES = 5000
 """Of one query; SQLite and PostgreSQL accept some ten thousand."""
@@ -51,8 +53,9 @@ def everyone(session: Session) -> list[CollectionSummary]:
 
 
 def count_runs(session: Session) -> int:
-    """How many runs are in any collection."""
-    return session.scalar(select(func.count()).where(RunRow.collection_id.is_not(None))) or 0
+    """How many runs are in any collection, visible or not."""
+    query = select(func.count()).where(RunRow.collection_id.is_not(None))
+    return session.scalar(query.execution_options(**EVERY_OWNER)) or 0
 
 
 def named(session: Session, run: RunRow) -> str:
@@ -78,15 +81,17 @@ def known(session: Session, collection_id: int, hashes: Sequence[str]) -> dict[s
 
 
 def add(session: Session, collection: CollectionRow, runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Insert runs into a collection and return their ids by `imported_hash`. Every run has the same columns.
+    """Insert runs into a collection, with its owner and visibility, and return their ids by `imported_hash`. Every run
+    has the same columns.
 
     One statement inserts many rows, bypassing the ORM: other writers wait for it, and inserting row by row takes
     four times as long.
     """
     if not runs:
         return {}
+    belongs = {"collection_id": collection.id, **inherited(collection)}
     query = insert(RunRow).returning(RunRow.imported_hash, RunRow.id)
-    rows = session.connection().execute(query, [{**run, "collection_id": collection.id} for run in runs])
+    rows = session.connection().execute(query, [{**run, **belongs} for run in runs])
     return {content: run_id for content, run_id in rows if content is not None}
 
 

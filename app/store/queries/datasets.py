@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.data.versions import reference_in
 from app.domain.errors import NotFound
 from app.domain.messages import _
+from app.store.ownership import EVERY_OWNER, note_access
 from app.store.queries.rows import get_row
 from app.store.tables import DatasetRow, RunRow, StudyRow
 
@@ -71,7 +72,14 @@ def find(session: Session, name: str) -> DatasetRow:
         row = next((row for row in rows if row.version == reference.version), None)
     if row is None:
         raise NotFound(_("There is no dataset %(name)r.", name=name))
+    note_access(session, row)
     return row
+
+
+def is_taken(session: Session, name: str) -> bool:
+    """Whether a dataset has a name, visible or not: names are unique."""
+    query = select(DatasetRow.id).where(DatasetRow.name == name).limit(1)
+    return session.scalar(query.execution_options(**EVERY_OWNER)) is not None
 
 
 def all_versions(session: Session) -> list[DatasetRow]:
@@ -92,21 +100,38 @@ def of_upload(session: Session, upload_id: int) -> list[DatasetRow]:
 
 
 def used_by(session: Session, dataset_id: int) -> Uses:
-    """How many runs and studies use a version."""
+    """How many visible runs and studies use a version."""
     runs = session.scalar(select(func.count()).where(RunRow.dataset_id == dataset_id))
     studies = session.scalar(select(func.count()).where(StudyRow.dataset_id == dataset_id))
     return Uses(runs or 0, studies or 0)
 
 
+def in_use(session: Session, dataset_id: int) -> bool:
+    """Whether a run or a study uses a version, visible or not."""
+    runs = select(RunRow.id).where(RunRow.dataset_id == dataset_id).limit(1)
+    studies = select(StudyRow.id).where(StudyRow.dataset_id == dataset_id).limit(1)
+    return any(session.scalar(query.execution_options(**EVERY_OWNER)) is not None for query in (runs, studies))
+
+
 def forgetting_on(session: Session, name: str) -> int:
-    """How many runs measure forgetting on a name, whichever version."""
+    """How many visible runs measure forgetting on a name, whichever version."""
+    return session.scalar(select(func.count()).select_from(RunRow).where(_on(name))) or 0
+
+
+def is_general_text(session: Session, name: str) -> bool:
+    """Whether a run measures forgetting on a name, in any version, by any run, visible or not."""
+    query = select(RunRow.id).where(_on(name)).limit(1)
+    return session.scalar(query.execution_options(**EVERY_OWNER)) is not None
+
+
+def _on(name: str) -> ColumnElement[bool]:
     general_text = RunRow.spec_json["general_text"].as_string()
-    query = select(func.count()).where((general_text == name) | general_text.startswith(f"{name}@", autoescape=True))
-    return session.scalar(query) or 0
+    on: ColumnElement[bool] = (general_text == name) | general_text.startswith(f"{name}@", autoescape=True)
+    return on
 
 
 def uses(session: Session) -> dict[int, Uses]:
-    """How many runs and studies use each version that any uses."""
+    """How many visible runs and studies use each version that any uses."""
     runs, studies = (
         {dataset: number for dataset, number in session.execute(select(column, func.count()).group_by(column))}
         for column in (RunRow.dataset_id, StudyRow.dataset_id)
@@ -115,8 +140,9 @@ def uses(session: Session) -> dict[int, Uses]:
 
 
 def with_file(session: Session, file: str) -> int:
-    """How many versions have their rows in a file."""
-    return session.scalar(select(func.count()).where(DatasetRow.file == file)) or 0
+    """How many versions have their rows in a file, visible or not."""
+    query = select(func.count()).where(DatasetRow.file == file)
+    return session.scalar(query.execution_options(**EVERY_OWNER)) or 0
 
 
 def named_files(session: Session) -> set[str]:

@@ -1,5 +1,6 @@
 """Estimates: the backlog, and the claims on estimates."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -8,10 +9,13 @@ from sqlalchemy import ColumnElement, Update, case, delete, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
+from app.domain.accounts.ownership import Viewer
+from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.resources.estimate import ResourceEstimate
+from app.store.ownership import EVERY_OWNER, viewer_of
 from app.store.queries.rows import changed, get_row
-from app.store.tables import EstimateRow, RunRow
+from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow
 
 LONG = ("map", "baseline", "lab")
 """Kinds with the longer deadline."""
@@ -28,25 +32,53 @@ class GivenUp(NamedTuple):
 
 
 def get(session: Session, estimate_id: int) -> EstimateRow:
-    """An estimate. Raises NotFound."""
+    """An estimate whose base model and dataset are visible; of a pasted config, one's own. Raises NotFound."""
     missing = _("There is no estimate %(estimate_id)s.", estimate_id=estimate_id)
-    return get_row(session, EstimateRow, estimate_id, missing)
+    row = get_row(session, EstimateRow, estimate_id, missing)
+    viewer = viewer_of(session)
+    if viewer is None or viewer.sees_all or row.owner_id == viewer.user_id:
+        return row
+    asked = row.request_json
+    location, file = asked.get("location", ""), asked.get("dataset_file", "")
+    models = session.scalars(select(BaseModelRow).where(BaseModelRow.location == location.removeprefix("sample:")))
+    known = not location or any(model.pinned == asked.get("fingerprint", "") for model in models)
+    if asked.get("config") or not known:
+        raise NotFound(missing)
+    if file and session.scalar(select(DatasetRow.id).where(DatasetRow.file == file).limit(1)) is None:
+        raise NotFound(missing)
+    return row
 
 
 def by_keys(session: Session, keys: Iterable[str]) -> dict[str, EstimateRow]:
-    """Those that exist, by key."""
-    unique = sorted(set(keys))
-    return {row.key: row for row in session.scalars(select(EstimateRow).where(EstimateRow.key.in_(unique)))}
+    """Those that exist, by key; of a pasted config, those of the session's viewer."""
+    viewer = viewer_of(session)
+    stored = {key: key for key in keys}
+    if viewer is not None:
+        stored |= {_own_key(viewer, key): key for key in stored}
+    rows = session.scalars(select(EstimateRow).where(EstimateRow.key.in_(sorted(stored))))
+    return {stored[row.key]: row for row in rows if viewer is None or not _of_another(row, viewer)}
 
 
 def insert(session: Session, row: EstimateRow) -> EstimateRow:
-    """Add an estimate, or return the same one that another process has just added."""
+    """Add an estimate, or return the same one that another process has just added. That of a pasted config is shared
+    with no other user."""
+    viewer = viewer_of(session)
+    if viewer is not None and row.request_json.get("config"):
+        row.key = _own_key(viewer, row.key)
     try:
         with session.begin_nested():
             session.add(row)
     except IntegrityError:
         return session.scalars(select(EstimateRow).where(EstimateRow.key == row.key)).one()
     return row
+
+
+def _of_another(row: EstimateRow, viewer: Viewer) -> bool:
+    return bool(row.request_json.get("config")) and row.owner_id != viewer.user_id
+
+
+def _own_key(viewer: Viewer, key: str) -> str:
+    return hashlib.sha256(f"{viewer.user_id} {key}".encode()).hexdigest()
 
 
 def begin(session: Session, estimate_id: int, at: datetime, given_up: GivenUp) -> bool:
@@ -96,11 +128,12 @@ def fill_in(session: Session, estimate_id: int, estimate: ResourceEstimate) -> N
     """Copy an estimate to its runs, also to ended ones. The runs are locked in the order of their ids, as at the end of
     a study: otherwise the two could deadlock."""
     of_it = RunRow.estimate_id == estimate_id
-    session.execute(select(RunRow.id).where(of_it).order_by(RunRow.id).with_for_update(key_share=True))
+    locked = select(RunRow.id).where(of_it).order_by(RunRow.id).with_for_update(key_share=True)
+    session.execute(locked, execution_options=EVERY_OWNER)
     query = update(RunRow).where(of_it)
     session.execute(
         query.values(estimated_bytes=estimate.peak_bytes, estimated_flops=float(estimate.train_flops)),
-        execution_options={"synchronize_session": False},
+        execution_options={"synchronize_session": False, **EVERY_OWNER},
     )
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
+from app.store.queries import model_exports
 from app.store.queries.rows import get_row
 from app.store.tables import HubPushRow, ModelExportRow
 
@@ -17,6 +18,7 @@ def get(session: Session, push_id: int, export_id: int | None = None) -> HubPush
     row = get_row(session, HubPushRow, push_id, missing)
     if export_id not in (None, row.export_id):
         raise NotFound(missing)
+    model_exports.get(session, row.export_id)
     return row
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
+from app.store.ownership import note_access_of_run
 from app.store.queries.rows import changed, get_row
 from app.store.tables import HubPushRow, ModelExportRow, ParityCheckRow, RunRow
 
@@ -25,6 +26,7 @@ def get(session: Session, export_id: int, run_id: int | None = None, *, lock: bo
     row = get_row(session, ModelExportRow, export_id, missing, lock=lock)
     if run_id not in (None, row.run_id):
         raise NotFound(_("Run %(run)s has no export %(export_id)s.", run=run_id, export_id=export_id))
+    note_access_of_run(session, row.run_id)
     return row
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
+from app.store.ownership import note_access_of_run
 from app.store.queries.rows import get_row
 from app.store.tables import ParityCheckRow
 
@@ -17,6 +18,7 @@ def get(session: Session, check_id: int, run_id: int | None = None) -> ParityChe
     row = get_row(session, ParityCheckRow, check_id, missing)
     if run_id not in (None, row.run_id):
         raise NotFound(missing)
+    note_access_of_run(session, row.run_id)
     return row
 
 

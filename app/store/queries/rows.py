@@ -9,6 +9,7 @@ from sqlalchemy import CursorResult, Delete, Update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
+from app.store.ownership import note_access
 from app.store.queries.page import LARGEST_ID
 from app.store.tables import Base
 
@@ -27,6 +28,7 @@ def get_row(session: Session, table: type[Row], row_id: int | None, missing: str
     row = find_row(session, table, row_id, lock=lock)
     if row is None:
         raise NotFound(missing)
+    note_access(session, row)
     return row
 
 

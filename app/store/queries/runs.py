@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.inference import LANGUAGE
 from app.domain.messages import _
 from app.domain.runs.status import TRANSITIONS, RunStatus
+from app.store.ownership import EVERY_OWNER, note_access
 from app.store.queries.page import LARGEST_ID
 from app.store.queries.rows import affected, changed, find_row, get_row
 from app.store.tables import ArtifactRow, RunRow, WorkerRow
@@ -36,7 +37,15 @@ def get(session: Session, run_id: int) -> RunRow:
 def some(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
     """Those of some runs that exist, by id."""
     known = [number for number in run_ids if number <= LARGEST_ID]
-    return list(session.scalars(select(RunRow).where(RunRow.id.in_(known)).order_by(RunRow.id)))
+    rows = list(session.scalars(select(RunRow).where(RunRow.id.in_(known)).order_by(RunRow.id)))
+    for row in rows:
+        note_access(session, row)
+    return rows
+
+
+def visible(session: Session, run_ids: Sequence[int]) -> set[int]:
+    """Those of some runs that the session's viewer sees."""
+    return set(session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids)))) if run_ids else set()
 
 
 def may_repeat(session: Session, first: RunRow) -> list[RunRow]:
@@ -150,15 +159,16 @@ def set_archived(session: Session, which: Condition, archived: bool) -> int:
 
 
 def count_by_status(session: Session) -> dict[str, int]:
-    """The number of runs in each status, without imported runs."""
+    """The number of runs in each status, visible or not, without imported runs."""
     query = select(RunRow.status, func.count()).where(RunRow.collection_id.is_(None)).group_by(RunRow.status)
-    return {status.value: 0 for status in RunStatus} | {status: n for status, n in session.execute(query)}
+    rows = session.execute(query.execution_options(**EVERY_OWNER))
+    return {status.value: 0 for status in RunStatus} | {status: n for status, n in rows}
 
 
 def place_in_queue(session: Session, run: RunRow) -> int:
-    """A queued run's position in the queue, from 1."""
+    """A queued run's position in the queue, from 1: all users share it."""
     query = select(func.count()).where(RunRow.status == RunStatus.QUEUED.value, RunRow.id < run.id)
-    return int(session.scalar(query) or 0) + 1
+    return int(session.scalar(query.execution_options(**EVERY_OWNER)) or 0) + 1
 
 
 def queued(session: Session, *, limit: int = 100) -> list[RunRow]:

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part
 from app.domain.messages import _
+from app.store.ownership import EVERY_OWNER
 from app.store.queries.rows import get_row
 from app.store.tables import DatasetRow, UploadRow
 
@@ -31,31 +32,36 @@ def without_dataset(session: Session) -> list[UploadRow]:
     )
 
 
-def with_content(session: Session, content_hash: str) -> list[UploadRow]:
-    """The uploads with some content, locked: one, or one for each set of reading options that a dataset uses."""
+def with_content(session: Session, content_hash: str, owner_id: int | None) -> list[UploadRow]:
+    """The uploads of an owner with some content, locked: one, or one for each set of reading options that a dataset
+    uses."""
     query = select(UploadRow).where(UploadRow.content_hash == content_hash, UploadRow.source == "files")
+    query = query.where(UploadRow.owner_id.is_not_distinct_from(owner_id))
     return list(session.scalars(query.order_by(UploadRow.id).with_for_update()))
 
 
-def with_parts(session: Session, hashes: Set[str]) -> list[UploadRow]:
-    """The uploads that have a file with one of these contents (SHA-256), locked."""
-    parts = session.execute(select(UploadRow.id, UploadRow.parts_json)).all()
+def with_parts(session: Session, hashes: Set[str], owner_id: int | None) -> list[UploadRow]:
+    """The uploads of an owner that have a file with one of these contents (SHA-256), locked. Files are not shared with
+    other owners: who sends a file would learn whether another has it."""
+    own = UploadRow.owner_id.is_not_distinct_from(owner_id)
+    parts = session.execute(select(UploadRow.id, UploadRow.parts_json).where(own)).all()
     ids = [which for which, files in parts if any(file["sha256"] in hashes for file in files)]
     query = select(UploadRow).where(UploadRow.id.in_(ids)).order_by(UploadRow.id)
     return list(session.scalars(query.with_for_update()))
 
 
 def named_files(session: Session) -> set[str]:
-    """The names of all stored files of uploads."""
-    stored = session.scalars(select(UploadRow.parts_json))
+    """The names of all stored files of uploads, visible or not."""
+    stored = session.scalars(select(UploadRow.parts_json).execution_options(**EVERY_OWNER))
     return {Part.model_validate(part).file for parts in stored for part in parts}
 
 
 def from_source(
-    session: Session, source: str, location: str, config: str, revision: str, split: str
+    session: Session, source: str, location: str, config: str, revision: str, split: str, owner_id: int | None
 ) -> Sequence[UploadRow]:
-    """Uploads of a directory or a hub dataset, the newest first."""
+    """An owner's uploads of a directory or a hub dataset, the newest first."""
     query = select(UploadRow).where(
+        UploadRow.owner_id.is_not_distinct_from(owner_id),
         UploadRow.source == source,
         UploadRow.location == location,
         UploadRow.config == config,

@@ -31,6 +31,12 @@ def all_of_them(session: Session) -> Sequence[UserRow]:
     return session.scalars(select(UserRow).order_by(UserRow.email)).all()
 
 
+def names(session: Session) -> dict[int, str]:
+    """The name of every user by id; of one without a name the e-mail address."""
+    rows = session.execute(select(UserRow.id, UserRow.name, UserRow.email))
+    return {user_id: name or email for user_id, name, email in rows}
+
+
 def any_exists(session: Session) -> bool:
     """Whether there is a user, disabled or not."""
     return session.scalar(select(UserRow.id).limit(1)) is not None

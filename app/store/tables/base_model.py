@@ -8,9 +8,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.models.base_model import ModelFacts
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.tables.owned import Owned
 
 
-class BaseModelRow(Base):
+class BaseModelRow(Owned, Base):
     """A pretrained model under a name; `facts` is there once `status` is `ready`."""
 
     __tablename__ = "base_models"

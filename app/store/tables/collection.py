@@ -6,9 +6,10 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.tables.owned import Owned
 
 
-class CollectionRow(Base):
+class CollectionRow(Owned, Base):
     """A name under which imported runs lie together."""
 
     __tablename__ = "collections"

@@ -11,9 +11,10 @@ from app.domain.data.findings import Finding
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.store.tables.base import Base, now
+from app.store.tables.owned import Owned
 
 
-class DatasetRow(Base):
+class DatasetRow(Owned, Base):
     """A version of the rows under a name; the rows themselves are a Parquet file in the files store."""
 
     __tablename__ = "datasets"

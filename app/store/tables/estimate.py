@@ -21,7 +21,7 @@ class EstimateRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(String(64), unique=True)
-    """SHA-256 of the request."""
+    """SHA-256 of the request; of a pasted config, of its user and the request."""
     kind: Mapped[str] = mapped_column(String(10))
     """`run`, `preview`, `map`, `baseline` or `lab`."""
     request_json: Mapped[dict[str, Any]]
@@ -31,6 +31,8 @@ class EstimateRow(Base):
     """Why it failed."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    owner_id: Mapped[int | None] = mapped_column(default=None)
+    """The user who asked for it first; None where there is no login."""
     started_at: Mapped[datetime | None] = mapped_column(default=None)
     """When this attempt began; writing the answer requires it, so that an expired claim writes nothing."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)

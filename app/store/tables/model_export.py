@@ -38,6 +38,8 @@ class ModelExportRow(Base):
     files_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     gate_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    owner_id: Mapped[int | None] = mapped_column(default=None)
+    """The user who asked for it; its run decides who sees it."""
     started_at: Mapped[datetime | None] = mapped_column(default=None)
     """Start of the current claim."""
     ended_at: Mapped[datetime | None] = mapped_column(default=None)

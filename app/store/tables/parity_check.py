@@ -25,6 +25,8 @@ class ParityCheckRow(Base):
     """The model's name there."""
     api_key: Mapped[str] = mapped_column(default="")
     """Encrypted; empty without a key, and once the check has ended."""
+    owner_id: Mapped[int | None] = mapped_column(default=None)
+    """The user who asked for it; its run decides who sees it."""
     sample: Mapped[int | None] = mapped_column(default=None)
     """Test items that are sent; None: all."""
     status: Mapped[str] = mapped_column(String(20), default="queued", index=True)

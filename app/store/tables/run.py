@@ -23,6 +23,7 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.search_space import Configuration
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.tables.owned import Owned
 
 LISTED = (
     "status",
@@ -53,8 +54,8 @@ LISTED = (
     "total_parameters",
     "artifact_bytes",
     "step",
-    "started_at",
     "finished_at",
+    "private_to",
 )
 """Columns of the index of lists, after the group and the id."""
 
@@ -78,7 +79,7 @@ IS_ARCHIVED = text("archived")
 """Conditions of partial indexes, verbatim and without bound values: otherwise SQLite does not use the index."""
 
 
-class RunRow(Base):
+class RunRow(Owned, Base):
     """A run: its spec, its progress, its result."""
 
     __tablename__ = "runs"

@@ -8,9 +8,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.studies.spec import StudySpec
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.tables.owned import Owned
 
 
-class StudyRow(Base):
+class StudyRow(Owned, Base):
     """A study. Its status is not stored, but follows from its runs (`domain.studies.status_of`)."""
 
     __tablename__ = "studies"

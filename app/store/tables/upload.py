@@ -8,9 +8,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.data.uploads import Part, ReadingOptions, SourceScan
 from app.store.tables.base import Base, now
+from app.store.tables.owned import Owned
 
 
-class UploadRow(Base):
+class UploadRow(Owned, Base):
     """Files, a directory or a hub dataset; the bytes themselves are files in the files store."""
 
     __tablename__ = "uploads"

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Query, Response
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.findings import Finding
 from app.domain.data.mapping import ColumnMapping
@@ -51,6 +52,10 @@ class DatasetListed(Answer):
     facts: DatasetFacts | None
     """None unless it is ready."""
     created_at: datetime
+    owner_id: int | None
+    """The user to whom it belongs; null without login."""
+    visibility: Visibility
+    """`private`: its owner and admins see it; `team`: all users."""
 
     @classmethod
     def from_row(cls, row: DatasetRow, **derived: Any) -> Self:

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Viewer
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudyStatus
 from app.services import studies as study_service
@@ -68,7 +69,7 @@ ShownDone = Annotated[int | None, Query(alias="done", ge=0, description="The num
     dependencies=[Depends(place)],
 )
 async def of_run(
-    feed: Streams, run_id: KnownRun, last_event_id: LastEventId = 0, status: ShownRun = None
+    feed: Streams, db: Db, run_id: KnownRun, last_event_id: LastEventId = 0, status: ShownRun = None
 ) -> AsyncIterator[ServerSentEvent]:
     """Watch a run until it ends."""
 
@@ -79,7 +80,7 @@ async def of_run(
         ]
         return lines, _snapshot(runs.get(session, run_id))
 
-    async for event in _watch(feed, ("run", run_id), read, RunStatus, {"status": status}, last_event_id):
+    async for event in _watch(feed, db.viewer, ("run", run_id), read, RunStatus, {"status": status}, last_event_id):
         yield event
 
 
@@ -91,7 +92,7 @@ async def of_run(
     dependencies=[Depends(place)],
 )
 async def of_study(
-    feed: Streams, study_id: KnownStudy, status: ShownStudy = None, done: ShownDone = None
+    feed: Streams, db: Db, study_id: KnownStudy, status: ShownStudy = None, done: ShownDone = None
 ) -> AsyncIterator[ServerSentEvent]:
     """Watch a study until its last run has ended."""
 
@@ -105,12 +106,15 @@ async def of_study(
             runs=[_snapshot(run) for run in progress.runs],
         )
 
-    async for event in _watch(feed, ("study", study_id), read, StudyStatus, {"status": status, "done": done}):
+    async for event in _watch(
+        feed, db.viewer, ("study", study_id), read, StudyStatus, {"status": status, "done": done}
+    ):
         yield event
 
 
 async def _watch(
     feed: Feed,
+    viewer: Viewer | None,
     key: tuple[str, int],
     read: Read,
     statuses: type[RunStatus | StudyStatus],
@@ -120,7 +124,7 @@ async def _watch(
     """Events until the status is terminal, or what is watched has been deleted. `shown` is what a `status` event is
     about, as the client shows it; None where the client does not say."""
     before = {name: value for name, value in shown.items() if value is not None}
-    async with feed.watch(key, read, last_line) as watched:
+    async with feed.watch(key, read, last_line, viewer) as watched:
         while not watched.gone:
             changed = watched.changed
             lines, now = await watched.state(last_line)

@@ -13,7 +13,7 @@ from app.services.imports import DEFAULT_COLLECTION, MOST_IMPORT_BYTES, Collecti
 from app.store.queries import collections
 from app.store.queries.collections import CollectionSummary
 from app.web.api.examples import IMPORT
-from app.web.http.dependencies import Db, Reading, Store
+from app.web.http.dependencies import Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
 
@@ -49,7 +49,7 @@ class ImportIn(BaseModel):
     max_body_size=MOST_IMPORT_BYTES,
 )
 def import_results(
-    db: Db, once: OnceByHeader, body: Annotated[ImportIn, Body(openapi_examples=IMPORT)]
+    db: NewDb, once: OnceByHeader, body: Annotated[ImportIn, Body(openapi_examples=IMPORT)]
 ) -> ImportReport:
     """Import results that were measured elsewhere, as runs marked as imported. A file is imported completely or not at
     all; `refused` says why not. A result that the collection already has is not added again."""

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from fastapi import APIRouter, Body, Query
 from pydantic import AliasPath, BeforeValidator, Field
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.methods import Family, MethodSpec
@@ -21,7 +22,7 @@ from app.store.queries import base_models
 from app.store.tables import BaseModelRow
 from app.web.api.answer import Answer
 from app.web.api.examples import REGISTRATION
-from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading
 from app.web.http.errors import problems
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -42,6 +43,10 @@ class ModelBase(Answer):
     message: str
     """Why the inspection failed."""
     created_at: datetime
+    owner_id: int | None
+    """The user to whom it belongs; null without login."""
+    visibility: Visibility
+    """`private`: its owner and admins see it; `team`: all users."""
 
 
 class ModelListed(ModelBase):
@@ -103,7 +108,7 @@ class MethodOut(Answer):
 
 @router.post("", status_code=202, operation_id="registerModel", responses=problems(409, 422))
 def register_model(
-    db: Db,
+    db: NewDb,
     bell: Bell,
     settings: Config,
     registration: Annotated[ModelRegistration, Body(openapi_examples=REGISTRATION)],

@@ -83,7 +83,7 @@ async def get(db: Db, check_id: RowId, wait: Wait = 0.0) -> ParityCheckOut:
     "/parity-checks/{check_id}/cancel",
     status_code=202,
     operation_id="cancelParityCheck",
-    responses=problems(404, 409),
+    responses=problems(403, 404, 409),
 )
 def cancel(db: Db, check_id: RowId) -> ParityCheckOut:
     """Cancel a parity check; 409 if it has ended."""

@@ -13,7 +13,7 @@ from app.services.recipes import RecipeCard, RecipeRequest
 from app.store.queries import base_models
 from app.store.queries.page import LARGEST_ID
 from app.web.api.runs import Insist
-from app.web.http.dependencies import Bell, Config, Db, Reading
+from app.web.http.dependencies import Bell, Config, NewDb, Reading
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
 from app.web.text.recipes import check_state, differs, observed, outcome_label, published_text, ran_on, used
@@ -112,7 +112,7 @@ def get(recipe_id: str) -> Recipe:
 
 @router.post("/{recipe_id}/runs", status_code=202, operation_id="runRecipe", responses=problems(404, 409, 422))
 def run(
-    db: Db,
+    db: NewDb,
     bell: Bell,
     settings: Config,
     once: OnceByHeader,

@@ -1,14 +1,18 @@
 """Train a run again, and compare the results, over REST."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.comparison.reproduction import Reproduction
 from app.domain.runs.status import RunStatus
 from app.services import reproductions, submission
 from app.services import runs as run_service
 from app.services.compatibility import Compatible
+from app.store.queries import runs
 from app.web.api.runs import Insist, RunOut
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.errors import problems
@@ -28,16 +32,25 @@ class ReproductionOut(BaseModel):
 
 
 @router.post("", status_code=202, operation_id="reproduceRun", responses=problems(404, 409, 422))
-def submit(db: Db, bell: Bell, settings: Config, once: OnceByHeader, run_id: int, insist: Insist = False) -> RunOut:
+def submit(
+    db: Db,
+    bell: Bell,
+    settings: Config,
+    once: OnceByHeader,
+    run_id: int,
+    insist: Insist = False,
+    visibility: Annotated[Visibility | None, Query(description="Without it, that of the run.")] = None,
+) -> RunOut:
     """Train a run again: the same spec, seed, base model and version of the data, as a run of its own. 409 for a run
     without a score on the test split."""
     with db.reading() as session:
         spec = reproductions.spec_of(session, run_id)
+        visibility = visibility or runs.get(session, run_id).visibility
 
     def accept(session: Session, compatible: Compatible) -> RunOut:
         return once.keep(session, RunOut.of(session, run_service.submit(session, bell, spec, compatible)))
 
-    return submission.submit(db, bell, settings, spec, accept, insist=insist)
+    return submission.submit(db.creating(visibility), bell, settings, spec, accept, insist=insist)
 
 
 @router.get("", operation_id="listReproductions", responses=problems(404, 409))

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.failures import Failure
 from app.domain.imports.result import ImportedResult
 from app.domain.resources.memory_fit import RunFit
@@ -28,7 +29,7 @@ from app.store.tables import RunRow
 from app.web.api.examples import RUN
 from app.web.api.learning import RunLearningOut
 from app.web.api.run_list import RunState
-from app.web.http.dependencies import Bell, Config, Db, Reading, Store
+from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
 
@@ -57,6 +58,10 @@ class RunOut(RunState):
     """Estimated remaining seconds of training."""
     memory_bytes: int | None
     cancel_requested: bool
+    owner_id: int | None
+    """The user to whom it belongs; null without login."""
+    visibility: Visibility
+    """`private`: its owner and admins see it; `team`: all users."""
     estimate_id: int | None
     """GET /api/v1/estimates/{id}."""
     failure: Failure | None
@@ -97,7 +102,7 @@ class StepSeries(BaseModel):
 
 @router.post("", status_code=202, operation_id="submitRun", responses=problems(409, 422))
 def submit(
-    db: Db,
+    db: NewDb,
     bell: Bell,
     settings: Config,
     once: OnceByHeader,

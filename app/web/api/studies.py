@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.runs.annotations import Changes
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.plan import StudyPlan
@@ -24,7 +25,7 @@ from app.web.api.comparison import StudyComparisonOut
 from app.web.api.examples import ARM, STUDY
 from app.web.api.run_list import After, Limit
 from app.web.api.runs import Insist
-from app.web.http.dependencies import Bell, Config, Db, Reading, Store
+from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
 from app.web.http.table_file import TYPES, Ending, table_file
@@ -41,6 +42,10 @@ class StudyOut(Answer):
     status: StudyStatus
     spec: StudySpec
     created_at: datetime
+    owner_id: int | None
+    """The user to whom it belongs; null without login."""
+    visibility: Visibility
+    """`private`: its owner and admins see it; `team`: all users."""
     runs: list[int]
     """Ids of the runs that count in the verdict, in the order in which they were queued."""
     trials: list[int]
@@ -98,7 +103,7 @@ class MoreSeeds(BaseModel):
 
 @router.post("", status_code=202, operation_id="submitStudy", responses=problems(409, 422))
 def submit(
-    db: Db,
+    db: NewDb,
     bell: Bell,
     settings: Config,
     once: OnceByHeader,

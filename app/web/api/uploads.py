@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Path, Query
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, UploadSource, UploadState
 from app.domain.errors import Invalid
 from app.services import deletion
@@ -16,7 +17,7 @@ from app.store.queries import datasets, uploads
 from app.store.tables import UploadRow
 from app.web.api.answer import Answer
 from app.web.api.examples import READING, SOURCE
-from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
+from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, RowId, Store
 from app.web.http.errors import field_errors, problems
 from app.web.http.idempotency import Once, OnceByHeader, OnceByUpload
 from app.web.http.uploads import ANY_SIZE, FormFiles, RawFile
@@ -52,6 +53,13 @@ OF_BYTES: dict[str, Any] = {
 """For the documentation: pydantic does not read these bodies."""
 
 
+class FileOptions(ReadingOptions):
+    """Reading options of a file that is sent as a body, and who sees its upload."""
+
+    visibility: Visibility = Visibility.TEAM
+    """Who sees it, beside its owner and the admins."""
+
+
 class UploadListed(Answer):
     """An upload in a list."""
 
@@ -66,6 +74,10 @@ class UploadListed(Answer):
     """Share of the bytes that are read."""
     rows_read: int
     created_at: datetime
+    owner_id: int | None
+    """The user to whom it belongs; null without login."""
+    visibility: Visibility
+    """`private`: its owner and admins see it; `team`: all users."""
 
 
 class UploadOut(UploadListed):
@@ -100,7 +112,7 @@ class UploadOut(UploadListed):
     openapi_extra=OF_FORM,
     max_body_size=ANY_SIZE,
 )
-def upload_files(received: FormFiles, once: OnceByUpload, db: Db, bell: Bell, files: Store) -> UploadOut:
+def upload_files(received: FormFiles, once: OnceByUpload, db: NewDb, bell: Bell, files: Store) -> UploadOut:
     """Upload one file, or several that belong together, as a form: CSV, TSV, JSONL, JSON or Parquet. Bytes are
     streamed to the files store; then a worker reads them. Uploading the same bytes twice gives one upload."""
     return _add(received, once, db, bell, files, _options(received.fields))
@@ -120,15 +132,16 @@ def upload_file(
     bell: Bell,
     files: Store,
     name: Annotated[str, Path(description="Name of the file; folders in it are dropped.")],
-    options: Annotated[ReadingOptions, Query()],
+    options: Annotated[FileOptions, Query()],
 ) -> UploadOut:
     """Upload one file as the request's body: `curl -T reviews.csv …/uploads/files/`."""
-    return _add(received, Once(), db, bell, files, options)
+    reading = ReadingOptions.model_validate(options.model_dump(exclude={"visibility"}))
+    return _add(received, Once(), db.creating(options.visibility), bell, files, reading)
 
 
 @router.post("/sources", status_code=202, operation_id="uploadSource", responses=problems(409, 422))
 def upload_source(
-    db: Db,
+    db: NewDb,
     bell: Bell,
     settings: Config,
     once: OnceByHeader,

@@ -1,11 +1,14 @@
 """Reading a form without files, and the token that every form has."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import Depends, Request
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.errors import Invalid
 from app.domain.messages import _
+from app.store.session import Database
 from app.web.http import csrf
 from app.web.http.gate import UPLOADS
 from app.web.http.security import SAFE_METHODS
@@ -31,6 +34,15 @@ async def from_own_page(request: Request) -> None:
         return
     sent = (await request.form(max_files=0, max_fields=MOST_FIELDS)).get(csrf.FIELD)
     csrf.check(request, sent if isinstance(sent, str) else None)
+
+
+PRIVATE = "private"
+"""The box of a form that creates something: only its owner is to see it."""
+
+
+def creating(db: Database, form: Mapping[str, str]) -> Database:
+    """The database, with the visibility that a form asks for."""
+    return db.creating(Visibility.PRIVATE if form.get(PRIVATE) == "true" else Visibility.TEAM)
 
 
 SentForm = Annotated[dict[str, str], Depends(sent_form)]

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.accounts import policy
 from app.domain.accounts.audit import Actor
+from app.domain.accounts.ownership import viewer_of
 from app.domain.accounts.policy import SINGLE_USER, Identity
 from app.domain.errors import Forbidden, Unauthenticated, VeznaError
 from app.domain.messages import _
@@ -166,7 +167,7 @@ class Access:
         scope.setdefault("state", {})["identity"] = identity
         audit.act_as(actor_of(identity, visitor_of(request)))
         if self.required and _is_stream(scope["path"]):
-            await _CheckedStream(self, request).run(receive, send)
+            await _CheckedStream(self, request, identity).run(receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -252,10 +253,12 @@ def _page_of(request: Request) -> SplitResult | None:
 
 
 class _CheckedStream:
-    """An event stream that ends once its user may no longer read it: after a logout, or when the token is revoked."""
+    """An event stream that ends once its user may no longer read it: after a logout, when the token is revoked, or when
+    the user's role changes what the user sees."""
 
-    def __init__(self, access: Access, request: Request) -> None:
+    def __init__(self, access: Access, request: Request, identity: Identity | None) -> None:
         self.access, self.request = access, request
+        self._viewer = viewer_of(identity) if identity else None
         self._ended = asyncio.Event()
 
     async def run(self, receive: Receive, send: Send) -> None:
@@ -297,4 +300,6 @@ class _CheckedStream:
             identity = await self.access.identify(self.request, used=False)
         except DATABASE_AWAY:
             return True  # nothing can be read then either
-        return identity is not None and identity.may(policy.Scope.READ)
+        if identity is None or not identity.may(policy.Scope.READ):
+            return False
+        return viewer_of(identity) == self._viewer

@@ -1,21 +1,27 @@
 """Dependencies of endpoints: settings, the database, a session for reading, the doorbell, the files."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, cast
 
 from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, Field
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Viewer, Visibility, viewer_of
 from app.domain.accounts.policy import Identity
 from app.exchange import Reader
 from app.queue import Doorbell
+from app.services import audit
 from app.services.vault import Vault
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries.page import LARGEST_ID
 from app.store.session import Database
 from app.web.http.feed import Feed
+
+NO_ONE = Viewer(0)
+"""An anonymous visitor, to whom nothing is private."""
 
 
 def config(request: Request) -> Settings:
@@ -29,8 +35,21 @@ def identity(request: Request) -> Identity:
 
 
 def database(request: Request) -> Database:
-    """The database; a write is `with db.transaction() as session`."""
-    return cast(Database, request.app.state.database)
+    """The database as the user of the request sees it; a write is `with db.transaction() as session`."""
+    whole = cast(Database, request.app.state.database)
+    user = request.state.identity
+    viewer = viewer_of(user) if user is not None else NO_ONE
+    return whole.seen_by(viewer, partial(audit.record_opened, whole) if viewer and viewer.sees_all else None)
+
+
+def creating(
+    db: Annotated[Database, Depends(database)],
+    visibility: Annotated[
+        Visibility, Query(description="Who sees what is created, beside its owner and the admins.")
+    ] = Visibility.TEAM,
+) -> Database:
+    """The database, with the visibility of what the request creates."""
+    return db.creating(visibility)
 
 
 def reading(db: Annotated[Database, Depends(database)]) -> Iterator[Session]:
@@ -67,6 +86,7 @@ def files(request: Request) -> Files:
 Config = Annotated[Settings, Depends(config)]
 User = Annotated[Identity, Depends(identity)]
 Db = Annotated[Database, Depends(database)]
+NewDb = Annotated[Database, Depends(creating)]
 Reading = Annotated[Session, Depends(reading, scope="function")]
 Bell = Annotated[Doorbell, Depends(doorbell)]
 Secrets = Annotated[Vault, Depends(vault)]

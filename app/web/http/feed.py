@@ -4,7 +4,7 @@ commit. Without streams nothing is read."""
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from app.domain.accounts.ownership import Viewer
 from app.domain.errors import NotFound, TooMany, Unavailable
 from app.domain.messages import _
 from app.store.session import Database
@@ -119,9 +120,11 @@ class Feed:
                     del self._streams[name]
 
     @asynccontextmanager
-    async def watch(self, key: object, read: Read, last_line: int) -> AsyncIterator[Watched]:
-        """Follow what `read` reads, shared with every stream of the same key. Raises NotFound."""
-        database = self._database()
+    async def watch(
+        self, key: object, read: Read, last_line: int, viewer: Viewer | None = None
+    ) -> AsyncIterator[Watched]:
+        """Follow what `read` reads, shared with every stream of the same key and viewer. Raises NotFound."""
+        database, key = self._database().seen_by(viewer), (key, viewer)
         watched = self._watched.get(key)
         if watched is None:
             state = await run_in_threadpool(_one, database, read, last_line)
@@ -145,7 +148,7 @@ class Feed:
             try:
                 version = await run_in_threadpool(self._database().version)
                 if (version, names) != last_read:
-                    states = await run_in_threadpool(_all, self._database(), [watched for _key, watched in reading])
+                    states = await run_in_threadpool(_all, [watched for _key, watched in reading])
                     for (_key, watched), state in zip(reading, states, strict=True):
                         watched.update(state)
                     # a read has a limit, so that new lines may be followed by more
@@ -160,12 +163,16 @@ def _one(database: Database, read: Read, last_line: int) -> State:
         return read(session, last_line)
 
 
-def _all(database: Database, watched: list[Watched]) -> list[State | None]:
-    states: list[State | None] = []
-    with database.reading() as session:
-        for one in watched:
-            try:
-                states.append(one.read(session, one.last_line))
-            except NotFound:
-                states.append(None)
-    return states
+def _all(watched: list[Watched]) -> list[State | None]:
+    """The state of each; None of what was deleted, or is no longer visible to its viewer. A session for each viewer,
+    one after the other: a single connection is in use, however many viewers there are."""
+    by_viewer: dict[Viewer | None, list[Watched]] = {}
+    for one in watched:
+        by_viewer.setdefault(one.database.viewer, []).append(one)
+    states: dict[Watched, State] = {}
+    for group in by_viewer.values():
+        with group[0].database.reading() as session:
+            for one in group:
+                with suppress(NotFound):
+                    states[one] = one.read(session, one.last_line)
+    return [states.get(one) for one in watched]

@@ -15,6 +15,7 @@ from app.web.pages.models import map_routes
 from app.web.pages.models import routes as models
 from app.web.pages.new_study import routes as new_study
 from app.web.pages.notes import routes as notes
+from app.web.pages.ownership import routes as ownership
 from app.web.pages.playground import routes as playground
 from app.web.pages.recipes import routes as recipes
 from app.web.pages.registry import routes as registry
@@ -53,6 +54,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     registry.router,
     webhooks.router,
     notes.router,
+    ownership.router,
     deletion.router,  # before the models, whose names may hold slashes
     workers.router,
     data.router,

@@ -2,15 +2,18 @@
 
 import asyncio
 import sqlite3
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Viewer
 from app.domain.errors import NotFound
 from app.services import workers
 from app.store.session import Database
-from app.web.http.feed import Feed, State, Watched
+from app.web.http.feed import Feed, Read, State, Watched
 
 STREAMS = 50
 Line = dict[str, Any]
@@ -93,6 +96,39 @@ def test_streams_of_what_is_deleted_end(database: Database) -> None:
             return watched.gone
 
     assert asyncio.run(check())
+
+
+@pytest.mark.timeout(60)
+def test_streams_of_many_users_are_read_over_one_connection(database: Database) -> None:
+    in_use: list[int] = []
+    elsewhere = Database(database.url.render_as_string(hide_password=False))  # the connections that commit do not count
+    users = [Viewer(number) for number in range(1, 6)]
+    logs = {user: Log() for user in users}
+
+    def reading(user: Viewer) -> Read:
+        def read(session: Session, last_line: int) -> State:
+            session.execute(text("SELECT 1"))
+            in_use.append(database.engine.pool.checkedout())  # type: ignore[attr-defined]
+            return logs[user].read(session, last_line)
+
+        return read
+
+    async def check() -> list[bool]:
+        feed = Feed(lambda: database)
+        async with AsyncExitStack() as stack:
+            watched = [await stack.enter_async_context(feed.watch("run 1", reading(user), 0, user)) for user in users]
+            in_use.clear()
+            waiting = [one.changed.wait() for one in watched]
+            logs[users[1]].deleted = True
+            for user in users:
+                logs[user].lines = 1
+            await asyncio.to_thread(commit, elsewhere)
+            await asyncio.gather(*waiting)
+            return [one.gone for one in watched]
+
+    assert asyncio.run(check()) == [False, True, False, False, False]
+    elsewhere.dispose()
+    assert max(in_use) == 1
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), RuntimeError("odd")])

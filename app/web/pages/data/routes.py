@@ -23,7 +23,7 @@ from app.web.figures.figure import Figure, choose, drawn
 from app.web.figures.labels import labels
 from app.web.figures.lengths import lengths
 from app.web.forms.once import OnceByFiles, OnceByForm
-from app.web.forms.sent import SentForm
+from app.web.forms.sent import SentForm, creating
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.figure_file import Ending, figure_file
 from app.web.http.uploads import ANY_SIZE, FormFiles
@@ -59,7 +59,7 @@ def add_files(
     try:
         options = reading_options(received.fields)
         stored = received.stored()
-        with db.transaction() as writing:
+        with creating(db, received.fields).transaction() as writing:
             upload = upload_service.add_files(writing, bell, files, stored, options)
             return _to(once.keep(writing, upload_address(upload.id)))
     except Invalid as error:
@@ -80,7 +80,7 @@ def add_source(
     """Have a worker fetch a hub dataset or a directory; or the page again with what is wrong."""
     values = typed_source(form)
     try:
-        with db.transaction() as writing:
+        with creating(db, form).transaction() as writing:
             upload = upload_service.add_source(writing, bell, source_request(values), settings.data_roots)
             return _to(once.keep(writing, upload_address(upload.id)))
     except Invalid as error:
@@ -90,7 +90,7 @@ def add_source(
 @router.get("/uploads/{upload_id:int}")
 def show_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLResponse:
     """The progress of reading an upload; then its columns and the mapping to confirm."""
-    return render.page(UPLOAD, _upload(session, upload_id))
+    return render.page(UPLOAD, _upload(session, upload_id), of=("uploads", upload_id))
 
 
 @router.post("/uploads/{upload_id:int}")
@@ -136,13 +136,13 @@ def show_dataset(session: Reading, db: Db, bell: Bell, render: Render, name: str
         upload=uploads.get(session, row.upload_id) if row.upload_id else None,
     )
     if row.status != "ready":
-        return render.page(DATASET, page)
+        return render.page(DATASET, page, of=("datasets", row.name))
     charts, preview = f"{address_of(row)}/charts", preview_of(session, db, bell, row, request.query_params)
     if figure := _lengths(preview):
         preview = replace(preview, figure=drawn(figure, charts, f"?{preview.query}"))
     labels_figure = drawn(labels(row.facts), charts) if row.facts.labels else None
     page = replace(page, figure=labels_figure, preview=preview)
-    return render.page(DATASET, page, status=422 if preview.errors else 200)
+    return render.page(DATASET, page, status=422 if preview.errors else 200, of=("datasets", row.name))
 
 
 @router.get("/{name}/charts/{figure}.{ending}")

@@ -15,7 +15,7 @@ from app.services import models as model_service
 from app.services.resources import memory_maps
 from app.settings import Settings
 from app.store.queries import base_models
-from app.web.forms.sent import SentForm
+from app.web.forms.sent import SentForm, creating
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.pages.models.context import ModelPage, ModelsPage
 from app.web.pages.models.form import registration, typed
@@ -40,7 +40,7 @@ def register(db: Db, bell: Bell, session: Reading, settings: Config, render: Ren
     """Register a model and have a worker inspect it; or the form again with its errors."""
     try:
         request = registration(typed(form))
-        with db.transaction() as writing:
+        with creating(db, form).transaction() as writing:
             model_service.register(writing, bell, request, settings.model_roots)
     except (Invalid, Conflict) as error:
         page = _list(session, settings, form)
@@ -75,10 +75,10 @@ def show(
     """A base model, for a task and a number of labels."""
     row = base_models.get(session, name)
     if (facts := row.facts) is None:
-        return render.page(SHOW, ModelPage(row))
+        return render.page(SHOW, ModelPage(row), of=("models", name))
     chosen = TaskMethods.of(name, facts, task, labels)
     tree = ModuleTree.of(chosen, ModulesForm.of(request.query_params))
-    return render.page(SHOW, ModelPage(row, chosen, tree, _memory(session, settings, chosen)))
+    return render.page(SHOW, ModelPage(row, chosen, tree, _memory(session, settings, chosen)), of=("models", name))
 
 
 def _memory(session: Session, settings: Settings, chosen: TaskMethods) -> MapReport | None:

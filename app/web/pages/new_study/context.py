@@ -123,6 +123,8 @@ class NewStudyPage(PlanningPage):
 
     inputs: StudyInputs
     yaml: str = ""
+    private: bool = False
+    """Only the owner is to see it."""
     whole_study = True
     address = "/studies"
     """The form is sent below it: to be edited to `/new`, for an estimate to `/plan`."""

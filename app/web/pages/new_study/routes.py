@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.errors import FieldError, Invalid
 from app.domain.messages import Message
 from app.domain.methods import METHODS
@@ -22,8 +23,9 @@ from app.services.compatibility import Compatible
 from app.services.learning import remedied_study
 from app.services.study_plan import PlannedStudy, planned
 from app.store.queries import base_models, datasets, runs, studies
+from app.store.tables import RunRow, StudyRow
 from app.web.forms.once import OnceByForm
-from app.web.forms.sent import SentForm
+from app.web.forms.sent import PRIVATE, SentForm, creating
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
@@ -76,6 +78,11 @@ class Planning:
         """Queue it even if it fits no worker."""
         return self.sent.get("insist") == "true"
 
+    @property
+    def private(self) -> bool:
+        """Only the owner is to see it."""
+        return self.sent.get(PRIVATE) == "true"
+
     def shows(self, page: PlanningPage) -> bool:
         """Whether the browser already shows the estimates of a page."""
         return page.memory is not None and page.version == self.sent.get("seen")
@@ -92,6 +99,7 @@ class Planning:
             plan_errors=plan_errors,
             errors=errors,
             insists=self.insists,
+            private=self.private,
             focus=focus,
         )
 
@@ -140,16 +148,20 @@ def blank(
 ) -> HTMLResponse:
     """The form: new, on a dataset or base model; with a method; of an earlier study, with `rates=further` beyond the
     rates of arms whose best was at an end, or with a `remedy` for a cause of learning nothing; or of a run, with a
-    change."""
+    change. A copy of what is private is private, unless its user unticks the box."""
+    source: RunRow | StudyRow | None = None
     if from_run is not None:
-        inputs = StudyInputs.of(at.session, _of_run(at.session, from_run, change))
+        source = runs.get(at.session, from_run)
+        inputs = StudyInputs.of(at.session, _of_run(at.session, source, change))
     elif from_study is not None:
-        spec = _spec_of(at.session, from_study, further=rates == FURTHER, remedy=remedy)
+        source = studies.get(at.session, from_study)
+        spec = _spec_of(at.session, source, further=rates == FURTHER, remedy=remedy)
         inputs = StudyInputs.of(at.session, StudyForm.of(spec))
     else:
         inputs = StudyInputs.first(at.session, dataset, base_model, task)
         inputs = replace(inputs, form=inputs.form.with_arm(change))
-    return render.page(STUDY, at.study_page(inputs))
+    private = source is not None and source.visibility is Visibility.PRIVATE
+    return render.page(STUDY, replace(at.study_page(inputs), private=private))
 
 
 @router.post("/new")
@@ -183,7 +195,7 @@ def submit(at: At, once: OnceByForm, render: Render) -> Response:
         def accept(writing: Session, compatible: Compatible) -> str:
             return once.keep(writing, f"/studies/{study_service.submit(writing, at.bell, spec, compatible).id}")
 
-        address = submission.submit(at.db, at.bell, at.settings, spec, accept, insist=at.insists)
+        address = submission.submit(creating(at.db, at.sent), at.bell, at.settings, spec, accept, insist=at.insists)
     except Invalid as error:
         once.raise_if_answered()
         return render.page(STUDY, at.study_page(inputs, at_checkbox(error).at()), status=422)
@@ -246,21 +258,20 @@ def _distinct(page: AddedArmPage, arm: ArmForm) -> ArmForm:
     return arm.distinct_from(map(ArmForm.of, page.study.spec.arms))
 
 
-def _spec_of(session: Session, study_id: int, *, further: bool, remedy: str) -> StudySpec:
+def _spec_of(session: Session, study: StudyRow, *, further: bool, remedy: str) -> StudySpec:
     """An existing study, to be run again, further, or with what would remove a cause of learning nothing."""
     if known := next((one for one in REMEDIES if one == remedy), None):
-        return remedied_study(session, study_id, known)
+        return remedied_study(session, study.id, known)
     if not further:
-        return studies.get(session, study_id).spec
-    comparison = study_service.comparison(session, study_id)
+        return study.spec
+    comparison = study_service.comparison(session, study.id)
     return trying(comparison.spec, {arm.title: arm.tuning.further for arm in comparison.arms if arm.tuning})
 
 
-def _of_run(session: Session, run_id: int, change: str) -> StudyForm:
+def _of_run(session: Session, run: RunRow, change: str) -> StudyForm:
     """The study of a run, or the run alone, with a change of its arm."""
-    run = runs.get(session, run_id)
     if run.study_id is None:
-        return StudyForm.of_run(run.spec, _("Run %(id)s, changed", id=run_id)).changed(0, change)
+        return StudyForm.of_run(run.spec, _("Run %(id)s, changed", id=run.id)).changed(0, change)
     spec = studies.get(session, run.study_id).spec
     place = next((place for place, arm in enumerate(spec.arms) if arm.title == run.arm), 0)
     return StudyForm.of(spec).changed(place, change)

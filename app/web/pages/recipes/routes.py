@@ -15,7 +15,7 @@ from app.web.figures.drawing.render import Theme
 from app.web.figures.recipe import recipe as recipe_figure
 from app.web.forms.errors import validated
 from app.web.forms.once import OnceByForm
-from app.web.forms.sent import SentForm
+from app.web.forms.sent import SentForm, creating
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.recipes.context import at_button, recipe_page, recipes_page
@@ -76,7 +76,9 @@ def run(
 
     try:
         request = validated(RecipeRequest, {name: value for name, value in values.items() if value})
-        address = recipes.run(db, bell, settings, recipe_id, request, then, insist=form.get("insist") == "true")
+        address = recipes.run(
+            creating(db, form), bell, settings, recipe_id, request, then, insist=form.get("insist") == "true"
+        )
     except Invalid as error:
         once.raise_if_answered()
         model, data, text = values.values()

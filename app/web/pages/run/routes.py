@@ -71,8 +71,10 @@ def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTML
     if result := row.imported_result:
         name, scored = collections.named(at.session, row), bool(evaluations.of_run(at.session, run_id))
         notes = annotations.notes_of(at.session, "runs", run_id)
-        return render.page("run/imported.html", ImportedRunPage(row, result, name, by_item=scored, notes=notes))
-    return render.page("run/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)))
+        return render.page(
+            "run/imported.html", ImportedRunPage(row, result, name, by_item=scored, notes=notes), of=("runs", run_id)
+        )
+    return render.page("run/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)), of=("runs", run_id))
 
 
 @router.get("/live")
@@ -81,7 +83,7 @@ def live(at: At, render: Render, run_id: int) -> HTMLResponse:
     page = _page(at, run_id, "yaml", figures={})
     if page.live is None:
         return HTMLResponse("", headers={"HX-Refresh": "true", "Cache-Control": "no-cache"})
-    return render.page("run/progress_fragment.html", page)
+    return render.page("run/progress_fragment.html", page, of=("runs", run_id))
 
 
 @router.get("/figures")
@@ -115,8 +117,10 @@ def cancel(db: Db, bell: Bell, run_id: int) -> RedirectResponse:
 @router.post("/clone")
 def clone(db: Db, bell: Bell, once: OnceByForm, run_id: int) -> RedirectResponse:
     """Submit the same spec again, as a run of its own."""
-    with db.transaction() as session:
-        run = run_service.submit(session, bell, runs.get(session, run_id).spec)
+    with db.reading() as session:
+        earlier = runs.get(session, run_id)
+    with db.creating(earlier.visibility).transaction() as session:
+        run = run_service.submit(session, bell, earlier.spec)
         address = once.keep(session, f"/runs/{run.id}")
     return RedirectResponse(address, status_code=303)
 

@@ -45,13 +45,13 @@ def show(request: Request, render: Render, page: Page) -> HTMLResponse:
     """The whole page. View parameters and sort order are in its address."""
     # htmx swaps the part with the mistake in it only from a successful response
     wrong = bool(page.view.errors) and "hx-request" not in request.headers
-    return render.page("study/show.html", page, status=422 if wrong else 200)
+    return render.page("study/show.html", page, status=422 if wrong else 200, of=("studies", page.id))
 
 
 @router.get("/live")
 def live(request: Request, render: Render, page: Page) -> HTMLResponse:
     """What changes when a run ends, for htmx; after the last one the browser loads the whole page again."""
-    answer = render.page("study/body.html", page)
+    answer = render.page("study/body.html", page, of=("studies", page.id))
     if not page.live and "hx-request" in request.headers:
         answer.headers["HX-Refresh"] = "true"
     return answer

@@ -22,7 +22,8 @@ class GpuRow:
     @property
     def state(self) -> Literal["idle", "running", "lost"]:
         """Free, in use, or unusable."""
-        return "running" if self.device.run_id is not None else "lost" if self.device.problem else "idle"
+        taken = self.device.run_id is not None or self.device.in_private
+        return "running" if taken else "lost" if self.device.problem else "idle"
 
 
 def gpu_rows(workers: Sequence[WorkerView]) -> list[GpuRow]:

@@ -114,7 +114,7 @@ def test_every_gpu_is_shown_once_with_its_run_its_worker_and_its_free_memory(ful
 
 
 def test_a_gpu_is_shown_as_a_worker_sees_it_that_can_use_it_and_has_looked() -> None:
-    gone = DeviceView("GPU-a", "NVIDIA L4", 24 * GIB, None, None, None, "The driver no longer lists it.")
+    gone = DeviceView("GPU-a", "NVIDIA L4", 24 * GIB, None, None, None, False, "The driver no longer lists it.")
     unseen, seen = replace(gone, problem=""), replace(gone, problem="", free_bytes=GIB)
     facts = {"device_name": "NVIDIA L4", "memory_bytes": 24 * GIB, "cores": 8, "bf16": True, "matmul_flops": None}
 

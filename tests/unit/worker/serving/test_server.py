@@ -11,11 +11,13 @@ import openai
 import pytest
 import uvicorn
 
+from app.domain.accounts.ownership import Visibility
 from app.domain.accounts.policy import Role
 from app.domain.errors import VeznaError
 from app.domain.inference import InferenceRequest, ModelJob, Subject, WorkRequest, failed
 from app.domain.methods import LoraSpec
 from app.settings import Settings
+from app.store.tables import RunRow
 from tests import inferred, tiny_lm
 from tests.accounts import Installation
 from worker.engine.inference.answer import Answering as Engine
@@ -67,10 +69,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> InThisProcess:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Installation]:
-    """Users and tokens."""
+def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
+    """Users, tokens and runs."""
     home = tmp_path_factory.mktemp("home")
-    (home / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
+    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
     found = Installation(Settings(home=home, login="required"))
     yield found
     found.database.dispose()
@@ -192,6 +194,24 @@ def test_beyond_loopback_a_request_needs_a_token(engine: InThisProcess, installa
             openai.OpenAI(base_url=url, api_key="none", max_retries=0).models.list()
         token = installation.token(Role.VIEWER)
         assert openai.OpenAI(base_url=url, api_key=token, max_retries=0).models.list().data
+    finally:
+        running.should_exit = True
+
+
+def test_a_private_run_is_no_model_for_other_users(engine: InThisProcess, installation: Installation) -> None:
+    member = installation.ids[Role.MEMBER]
+    with installation.database.transaction() as session:
+        session.get_one(RunRow, 1).give(member, Visibility.PRIVATE)
+    running, url = started(engine, installation, False)
+    try:
+        for role, names in ((Role.VIEWER, {"run-2"}), (Role.MEMBER, set(NAMES)), (Role.ADMIN, set(NAMES))):
+            theirs = openai.OpenAI(base_url=url, api_key=installation.token(role), max_retries=0)
+            assert {model.id for model in theirs.models.list().data} == names
+        other = openai.OpenAI(base_url=url, api_key=installation.token(Role.VIEWER), max_retries=0)
+        with pytest.raises(openai.NotFoundError):
+            other.chat.completions.create(model="run-1", messages=CHAT, max_tokens=1)
+        with pytest.raises(openai.NotFoundError):
+            other.models.retrieve("run-1")
     finally:
         running.should_exit = True
 

@@ -1,0 +1,153 @@
+"""Private objects of another user: no route shows them, changes them, or tells that they exist."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.accounts.policy import Role
+from app.settings import Settings
+from tests.access_table import routes
+from tests.owners import DATASET, MARK, MODEL, PrivateInstallation, ask
+
+ABSENT = {
+    "run_id",
+    "study_id",
+    "artifact_id",
+    "collection_id",
+    "upload_id",
+    "export_id",
+    "check_id",
+    "estimate_id",
+    "key",
+    "owner_id",
+}
+NOT_OBJECTS = (
+    "/lab",
+    "/webhooks",
+    "/api/v1/webhooks",
+    "/registry",
+    "/api/v1/registry",
+    "/users/",
+    "/account/",
+    "/password/",
+    "/first-admin/",
+    "/static",
+    "/livez",
+    "/readyz",
+)
+"""Beginnings of other routes. The registry is the team's: it takes no exports of private runs."""
+FILES = ("PUT", "/api/v1/uploads/files/{name:path}")
+RECIPES = ("/recipes/{recipe_id}", "/api/v1/recipes/{recipe_id}")
+"""Recipes are packaged; what ran is a study."""
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[PrivateInstallation]:
+    """An installation in which everything is private to its member."""
+    home = tmp_path_factory.mktemp("private")
+    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    found = PrivateInstallation(Settings(home=home, login="required"))
+    yield found
+    found.database.dispose()
+
+
+def _about_objects(private: PrivateInstallation) -> list[tuple[str, str]]:
+    """The routes about a study, run, dataset, model, …"""
+    return [
+        (method, path)
+        for method, path in routes(private.app)
+        if "{" in path
+        and not path.startswith(NOT_OBJECTS)
+        and (method, path) != FILES
+        and not (path.startswith(RECIPES) and "card" not in path and "chart" not in path)
+        and not path.startswith("/compare/")
+    ]
+
+
+def test_no_route_shows_or_changes_a_private_object_of_another_user(private: PrivateInstallation) -> None:
+    """A new route about an object gets a value for its parameter in `PrivateInstallation.keys`."""
+    other, walked = private.of_other(), _about_objects(private)
+    assert len(walked) > 85
+    answers = {route: ask(other, *route, private.keys(route[1])) for route in walked}
+    assert {route: answer.text[:200] for route, answer in answers.items() if answer.status_code != 404} == {}
+    told = [route for route, answer in answers.items() if MARK in answer.text.replace(DATASET, "").replace(MODEL, "")]
+    assert told == []
+
+
+def test_the_answer_is_that_about_an_object_that_does_not_exist(private: PrivateInstallation) -> None:
+    other = private.of_other()
+    for method, path in _about_objects(private):
+        if not path.startswith("/api/"):
+            continue
+        values = private.keys(path)
+        missing = {name: "987654" if name in ABSENT else value for name, value in values.items()}
+        if "{name" in path:
+            missing["name"] = "nosuchname"
+        answers = [ask(other, method, path, chosen).json() for chosen in (values, missing)]
+        details = [re.sub(rf"\d+|{DATASET}|{MODEL}|nosuchname", "…", answer["detail"]) for answer in answers]
+        assert details[0] == details[1], (method, path)
+
+
+DRAWN = re.compile(
+    "chart|live|content|events|flips|report|figures|map|/studies/{study_id:int}$|/runs/{run_id:int}$|preview|recipe|tables"
+)
+"""Routes that draw figures, stream, or read files: the owner's requests leave them out, to save time."""
+
+
+def test_its_owner_and_an_admin_see_each_of_them(private: PrivateInstallation) -> None:
+    """Else the tests above would prove nothing."""
+    walked = [path for method, path in _about_objects(private) if method == "GET" and not DRAWN.search(path)]
+    assert len(walked) > 30
+    for client in (private.program(Role.MEMBER), private.program(Role.ADMIN)):
+        answers = {path: ask(client, "GET", path, private.keys(path)) for path in walked}
+        assert {path: answer.text[:200] for path, answer in answers.items() if answer.status_code in (403, 404)} == {}
+
+
+def test_no_list_count_or_search_tells_of_them(private: PrivateInstallation) -> None:
+    other, owner = private.of_other(), private.program(Role.MEMBER)
+    told = 0
+    for method, path in routes(private.app):
+        if method != "GET" or "{" in path or path.startswith(NOT_OBJECTS) or path == "/metrics":
+            continue
+        answer = other.get(path)
+        if path == "/api/v1/openapi.json" or answer.status_code in (403, 422):
+            continue
+        own = owner.get(path)
+        assert not re.search(rf"{MARK}|distilbert-base|/(runs|studies)/\d", answer.text), path
+        told += MARK in own.text
+    assert told >= 10
+    for query in ("note ~ zephyr", "method = lora", "model ~ zephyr", "collection ~ zephyr"):
+        found = other.get("/api/v1/runs", params={"filter": query})
+        assert found.json().get("items") == [], (query, found.text[:300])
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/compare?runs=1,2",
+        "/compare?study=1",
+        "/api/v1/compare?runs=1,2",
+        "/api/v1/compare?study=1",
+        "/studies/new?from_study=1",
+        "/studies/new?from_run=1",
+        "/recipes/lora-learns-less?study=2",
+        "/playground?model=1&text=x",
+        "/playground?study=1&arm=LoRA&kind=gained",
+        "/api/v1/playground/events?model=1&text=x",
+    ],
+)
+def test_a_query_names_none_of_them(private: PrivateInstallation, address: str) -> None:
+    answer = private.of_other().get(address)
+    assert MARK not in answer.text and "LoRA r=8" not in answer.text
+    assert answer.status_code in ((404, 422) if "/api/" in address or "from" in address else (200, 404, 422))
+
+
+def test_kept_pages_of_an_owner_are_not_given_to_another_user(private: PrivateInstallation) -> None:
+    owner, other = private.program(Role.MEMBER), private.of_other()
+    for path in ("/studies", "/studies/1", "/runs", "/api/v1/studies", "/api/v1/runs", "/api/v1/studies/1/comparison"):
+        assert owner.get(path).status_code == 200
+        answer = other.get(path)
+        assert answer.status_code == (404 if "1" in path[-14:].replace("v1", "") else 200), path
+        assert MARK not in answer.text

@@ -1,0 +1,168 @@
+"""An installation in which everything is private to its member, and what another member gets from each route."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+from fastapi.testclient import TestClient
+from sqlalchemy import select, update
+
+from app.domain.accounts.policy import Role
+from app.domain.accounts.users import NewUser
+from app.domain.models.exports import ExportFormat
+from app.services import imports
+from app.services.accounts import users
+from app.settings import Settings
+from app.store.ownership import OWNED
+from app.store.queries.ownership import ASKED_FOR
+from app.store.tables import (
+    BaseModelRow,
+    DatasetRow,
+    HubPushRow,
+    ParityCheckRow,
+    RecipeRunRow,
+    RunRow,
+    StudyRow,
+    UploadRow,
+)
+from tests import filled_exports
+from tests.access_table import filled_in
+from tests.accounts import Installation
+from tests.imported_results import as_file, result
+
+MARK = "zephyr"
+"""Part of every private name."""
+DATASET, MODEL, COLLECTION = f"{MARK}-data", f"{MARK}-model", f"{MARK}-results"
+RECIPE = "lora-learns-less"
+
+
+@dataclass
+class PrivateInstallation(Installation):
+    """Everything in it is private to its member; `other` is another member."""
+
+    other: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        with self.database.transaction() as session:
+            self.other = users.create(session, NewUser(email="other@example.org", role=Role.MEMBER)).id
+            upload = UploadRow(source="files", name=f"{MARK}.csv", status="failed", message=f"{MARK} is no CSV")
+            session.add(upload)
+            session.flush()
+            data = session.scalars(select(DatasetRow)).one()
+            data.name, data.title, data.upload_id = DATASET, f"{MARK} title", upload.id
+            session.get_one(BaseModelRow, 1).name = MODEL
+            report = imports.add_results(session, imports.read_files([as_file(result())]), COLLECTION)
+            session.add(RecipeRunRow(study_id=2, recipe=RECIPE, recipe_json={}))
+            self.export = filled_exports.add(session, 1, ExportFormat.ADAPTER, "succeeded")
+            for study in session.scalars(select(StudyRow)):
+                study.name = f"{MARK} {study.id}"
+            self.upload, self.collection = upload.id, report.collection_id or 0
+            self.imported = report.added[0]
+            member = self.ids[Role.MEMBER]
+            push = HubPushRow(export_id=self.export, repository=f"{MARK}/model", card=MARK, user_id=member)
+            session.add(push)
+            session.flush()
+            self.push = push.id
+            check = ParityCheckRow(run_id=1, url=f"https://{MARK}.example.org/v1", model=MARK)
+            session.add(check)
+            session.flush()
+            self.check = check.id
+            for table in OWNED:
+                session.execute(update(table).values(owner_id=member, private_to=member))
+            for table in ASKED_FOR:
+                session.execute(update(table).values(owner_id=member))
+            session.execute(update(RunRow).where(RunRow.study_id.is_(None)).values(note=MARK))
+
+    def of_other(self) -> TestClient:
+        """A program of the other member."""
+        return self.program_of(self.other)
+
+    def program_of(self, user_id: int) -> TestClient:
+        """A program of a user that is a member."""
+        member = self.ids[Role.MEMBER]
+        self.ids[Role.MEMBER] = user_id
+        try:
+            return self.program(Role.MEMBER)
+        finally:
+            self.ids[Role.MEMBER] = member
+
+    def keys(self, path: str) -> dict[str, str]:
+        """Values for the parameters of a route that name an object."""
+        values = {
+            "run_id": "1",
+            "study_id": "1",
+            "artifact_id": "1",
+            "collection_id": str(self.collection),
+            "upload_id": str(self.upload),
+            "export_id": str(self.export),
+            "push_id": str(self.push),
+            "check_id": str(self.check),
+            "estimate_id": "3",
+            "kind": "studies",
+            "key": "1",
+            "owner": "studies",
+            "owner_id": "1",
+            "noun": "studies",
+            "row_id": "1",
+            "title": "full",
+            "table": "runs",
+            "ending": "csv" if "tables" in path else "svg",
+            "figure": "labels",
+            "recipe_id": RECIPE,
+            "name": MODEL,
+        }
+        if path.startswith(("/data/", "/api/v1/datasets/")):
+            values["name"] = DATASET
+        elif "charts" in path:
+            values["name"] = "steps" if "runs" in path else "verdict"
+        return values
+
+
+BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/api/v1/studies/{study_id}/seeds"): {"count": 1},
+    ("POST", "/api/v1/studies/{study_id}/arms"): {"method": {"kind": "ia3"}},
+    ("PATCH", "/api/v1/studies/{study_id}"): {"note": "x"},
+    ("PATCH", "/api/v1/runs/{run_id}"): {"note": "x"},
+    ("POST", "/api/v1/runs/{run_id}/exports"): {"format": "adapter"},
+    ("POST", "/api/v1/exports/{export_id}/pushes"): {"repository": "someone/model"},
+    ("POST", "/api/v1/runs/{run_id}/parity-checks"): {"url": "https://example.org/v1"},
+    ("POST", "/api/v1/runs/{run_id}/predict"): {"inputs": ["x"]},
+    ("POST", "/api/v1/uploads/{upload_id}/read"): {},
+    ("PATCH", "/api/v1/ownership/{kind}/{key:path}"): {"visibility": "team"},
+}
+"""Bodies of the API that are valid, so that the object is looked for."""
+QUERIES = {"/api/v1/datasets/{name}/preview": f"?model={MODEL}"}
+"""Parameters that a route requires."""
+FORM = {
+    "count": "1",
+    "arms.0.method.kind": "ia3",
+    "arm": "full",
+    "archived": "true",
+    "format": "adapter",
+    "visibility": "team",
+    "note": "x",
+    "repository": "someone/model",
+    "first": "1",
+    "second": "2",
+    "item": "0",
+    "better": "tie",
+}
+"""Enough for every form of a page about an object."""
+
+
+def ask(client: TestClient, method: str, path: str, values: dict[str, str]) -> httpx2.Response:
+    """Send a request to a route, with values for its parameters and a valid body."""
+    address = path
+    for name, value in values.items():
+        for written in (f"{{{name}}}", f"{{{name}:int}}", f"{{{name}:path}}"):
+            address = address.replace(written, value)
+    address = filled_in(address) + QUERIES.get(path, "")
+    if method == "GET" or path.startswith("/api/"):
+        return client.request(method, address, json=BODIES.get((method, path)))
+    return client.request(method, address, data=FORM)
+
+
+def installed(settings: Settings) -> PrivateInstallation:
+    """The installation on a filled database."""
+    return PrivateInstallation(settings)
