@@ -72,7 +72,7 @@ def test_texts_are_streamed_and_their_first_difference_is_marked(page: Page, wor
     page.keyboard.press("ArrowRight")
     expect(page.locator("[data-note]").first).to_contain_text('" two": 0.90')
     page.keyboard.press("End")
-    expect(page.locator("[data-note]").first).to_contain_text('" three": 0.90 (" three" 0.90, " perhaps" 0.08)')
+    expect(page.locator("[data-note]").first).to_contain_text('" three": 0.90 (" three" 0.90; " perhaps" 0.08)')
 
 
 def test_a_stream_that_fails_says_why(page: Page, worker: Any, writer: int) -> None:
