@@ -42,8 +42,8 @@ def stored(session: Session, request: LabRequest) -> Computation:
 
 
 def start(session: Session, bell: Doorbell, request: LabRequest, *, may_run: bool) -> None:
-    """Have a worker compute an answer that is not stored yet. Raises Forbidden for what a user who may read only cannot
-    have computed, and TooMany if too much waits."""
+    """Have a worker compute an answer that is not stored yet. Raises Forbidden for what a viewer cannot request, and
+    TooMany if too much waits."""
     if not may_run and request.members_only:
         raise Forbidden(request.members_only)
     if not rows.by_keys(session, [request.key]) and rows.queued(session, "lab") >= MOST_WAITING:

@@ -1,5 +1,5 @@
-"""Who may see and change a study, run, collection, dataset, upload, base model or export. Every such decision is made
-here; `app.store.ownership` says the same in SQL.
+"""Which users may see and change a study, run, collection, dataset, upload, base model or export. Every such decision
+is made here; `app.store.ownership` is the same in SQL.
 
                                     sees    uses, downloads, compares    changes, deletes, transfers
     visible to the team             all     all that may submit          its owner, admins
@@ -7,8 +7,8 @@ here; `app.store.ownership` says the same in SQL.
     without an owner                all     all that may submit          all that may submit
 
 A run has the owner and the visibility of its study, an imported run those of its collection, an export the visibility
-of its run. What a study uses is visible to all who see the study, so no page has a hole in it. Without login there is a
-single user: nothing has an owner, and the team sees everything.
+of its run. What a study uses is visible to every user who sees the study, so a page never lacks a part. Without login
+there is a single user: nothing has an owner, and the team sees everything.
 """
 
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from app.domain.messages import _
 
 
 class Visibility(StrEnum):
-    """Who sees an object beside its owner and the admins."""
+    """Which users see an object, beside its owner and the admins."""
 
     TEAM = "team"
     PRIVATE = "private"
@@ -67,5 +67,5 @@ def refusal(owner: str) -> Forbidden:
 
 
 def hides(used: int | None, by: int | None) -> bool:
-    """Whether somebody who sees what uses an object would not see the object. Both are `private_to`."""
+    """Whether a user would see what uses an object, but not the object. Both are `private_to`."""
     return used is not None and used != by

@@ -53,7 +53,7 @@ class _OfModel(_Value):
 
     @property
     def members_only(self) -> Message | None:
-        """Why a user who may read only cannot have it computed; None if such a user can."""
+        """Why a viewer (the role) cannot request it; None if a viewer can."""
         return None
 
 

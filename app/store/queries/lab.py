@@ -25,7 +25,7 @@ def began(session: Session, learner: str) -> datetime | None:
 
 def answer(session: Session, learner: str, answer_id: int, *, lock: bool = False) -> LabAnswerRow:
     """An answer of a learner, locked until the transaction ends if it is to be changed. Raises NotFound, also for one
-    of somebody else."""
+    of another learner."""
     query = select(LabAnswerRow).where(LabAnswerRow.id == answer_id, LabAnswerRow.learner == learner)
     found = session.scalars(query.with_for_update() if lock else query).first()
     if found is None:

@@ -19,7 +19,6 @@ from peft import PeftModel
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from app.domain.models.architecture import TaskModel
 from app.domain.resources.estimate import EstimateRequest, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
 from worker.engine.data.batches import Batch, Places
@@ -33,7 +32,7 @@ from worker.engine.estimation.fake import (
 )
 from worker.engine.estimation.generation import writing_peak
 from worker.engine.estimation.shapes import Shapes, rows_of, shapes
-from worker.engine.estimation.unloaded import Unloaded, bare, unloaded
+from worker.engine.estimation.unloaded import Unloaded, resting_blocks, unloaded
 from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.memory.sharing import Sharing
@@ -265,7 +264,7 @@ def _steps(built: Unloaded, request: EstimateRequest) -> _Steps:
         use_fast_dropout(built.base)
     replace_tensors(built.model, mode := FakeTensorMode())
     built.model.train()
-    resting, training = _rest(built.model, built.facts), request.training
+    resting, training = resting_blocks(built.model, built.facts), request.training
     uncached = training.packing or training.padding_free or training.devices > 1
     stored = resting if training.cache_frozen_prefix and not uncached else []
     named = {name: p for name, p in built.model.named_parameters() if p.requires_grad}
@@ -274,40 +273,5 @@ def _steps(built: Unloaded, request: EstimateRequest) -> _Steps:
         companion = MECHANISMS[method.mechanism].companion(built.model, method, 2)
     rounded = rounded_on_cuda if cuda else rounded_on_host
     apart = RowsApart(built.base, as_one=cuda)
-    sharing = _sharing(built, training.devices)
+    sharing = Sharing.of(built.model, built.facts, training.devices)
     return _Steps(request, built.model, optimizer, companion, mode, rounded, stored, apart, sharing)
-
-
-def _sharing(built: Unloaded, devices: int) -> Sharing | None:
-    """How several devices share the model; None if each has all of it. What replicas exchange are their gradients."""
-    if devices == 1 or not all(p.requires_grad for p in built.model.parameters()):
-        return None
-    blocks = [tensor_bytes(built.model.get_submodule(name).parameters()) for name in built.facts.blocks]
-    others = [p for name, p in built.model.named_parameters() if built.facts.block_of(name) is None]
-    return Sharing(devices, max(blocks, default=0), others)
-
-
-def _rest(model: nn.Module, facts: TaskModel) -> list[nn.Module]:
-    """Disable dropout below everything that trains, as `worker.engine.prefix.frozen_prefix` does; returns those
-    blocks."""
-    if facts.encoder_decoder:
-        return []
-    behind = {f"{p.name.rpartition('.')[0]}." for p in facts.parameters if facts.follows_blocks(p.name)}
-
-    def above(name: str) -> bool:
-        return facts.in_head(name) or f"{name}.".startswith(tuple(behind))
-
-    trains = [bare(name) for name, p in model.named_parameters() if p.requires_grad]
-    within = [block for name in trains if (block := facts.block_of(name)) is not None]
-    if any(facts.block_of(name) is None and not above(name) for name in trains):
-        return []  # something below the blocks trains
-    depth = min(within, default=len(facts.blocks))
-    for name, module in model.named_modules():
-        own = bare(name)
-        block = facts.block_of(f"{own}.")
-        if block is not None:
-            module.training = block >= depth
-        elif not any(module.children()):  # the model itself and the list of its blocks stay in training mode
-            module.training = above(own)
-    resting = set(facts.blocks[:depth])
-    return [module for name, module in model.named_modules() if bare(name) in resting]

@@ -164,3 +164,29 @@ def _first_line(error: Exception) -> str:
     two_lines = " ".join(line.strip() for line in str(error).strip().split("\n")[:2])
     first = str(error).strip().split("\n")[0].strip()
     return (two_lines if first.endswith(":") else first).rstrip(".:") or type(error).__name__
+
+
+def resting_blocks(model: nn.Module, facts: TaskModel) -> list[nn.Module]:
+    """Disable dropout below everything that trains, as `worker.engine.prefix.frozen_prefix` does; returns those
+    blocks."""
+    if facts.encoder_decoder:
+        return []
+    behind = {f"{p.name.rpartition('.')[0]}." for p in facts.parameters if facts.follows_blocks(p.name)}
+
+    def above(name: str) -> bool:
+        return facts.in_head(name) or f"{name}.".startswith(tuple(behind))
+
+    trains = [bare(name) for name, p in model.named_parameters() if p.requires_grad]
+    within = [block for name in trains if (block := facts.block_of(name)) is not None]
+    if any(facts.block_of(name) is None and not above(name) for name in trains):
+        return []  # something below the blocks trains
+    depth = min(within, default=len(facts.blocks))
+    for name, module in model.named_modules():
+        own = bare(name)
+        block = facts.block_of(f"{own}.")
+        if block is not None:
+            module.training = block >= depth
+        elif not any(module.children()):  # the model itself and the list of its blocks stay in training mode
+            module.training = above(own)
+    resting = set(facts.blocks[:depth])
+    return [module for name, module in model.named_modules() if bare(name) in resting]

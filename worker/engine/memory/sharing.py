@@ -18,10 +18,11 @@ activations and temporaries whole. torch's own account of FSDP2 (`FSDPMemTracker
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import nn
 
+from app.domain.models.architecture import TaskModel
 from app.domain.resources.ledger import Moment, Owner
 from worker.engine.memory.measured import tensor_bytes
 
@@ -51,6 +52,15 @@ class Sharing:
     """Bytes of the largest block's weights."""
     others: Sequence[nn.Parameter]
     """The weights outside of the blocks."""
+
+    @classmethod
+    def of(cls, model: nn.Module, facts: TaskModel, devices: int) -> Self | None:
+        """How several devices share a model; None if each has all of it: replicas exchange only their gradients."""
+        if devices == 1 or not all(p.requires_grad for p in model.parameters()):
+            return None
+        blocks = [tensor_bytes(model.get_submodule(name).parameters()) for name in facts.blocks]
+        others = [p for name, p in model.named_parameters() if facts.block_of(name) is None]
+        return cls(devices, max(blocks, default=0), others)
 
     @property
     def rest(self) -> int:
