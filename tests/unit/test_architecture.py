@@ -7,9 +7,11 @@ import sys
 import tomllib
 from collections.abc import Collection
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from app.settings import ROOT
 
@@ -72,6 +74,29 @@ def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> 
     assert {"altair", "alembic", "redis", "argon2", "pwdlib", "zxcvbn"} & set(done.stdout.split()) == set()
 
 
+def test_the_web_server_imports_what_it_installs_and_nothing_else() -> None:
+    """Its image has the dependencies without extras, while the environment of the tests has everything."""
+    installed: set[str] = set()
+    waiting = ["vezna"]
+    while waiting:
+        name = waiting.pop()
+        needed = {
+            _normal(need.name)
+            for need in map(Requirement, requires(name) or [])
+            if need.marker is None or need.marker.evaluate({"extra": ""})
+        }
+        waiting += needed - installed
+        installed |= needed
+    distributions = packages_distributions()
+    foreign = {
+        f"{file.relative_to(ROOT)}: {package}"
+        for file in (ROOT / "app").rglob("*.py")
+        for package in {name.partition(".")[0] for name, _ in _names(file)} - sys.stdlib_module_names - {"app"}
+        if not {_normal(name) for name in distributions.get(package, [])} & installed
+    }
+    assert foreign == set()
+
+
 @pytest.mark.parametrize("package", ["app", "worker"])
 def test_every_root_module_is_in_a_layer(package: str) -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
@@ -105,12 +130,23 @@ def _module(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def _imported(module: str, file: Path, modules: Collection[str]) -> set[str]:
+def _normal(distribution: str) -> str:
+    """As an index compares names (PEP 503)."""
+    return re.sub("[-_.]+", "-", distribution).lower()
+
+
+def _names(file: Path) -> list[tuple[str, str]]:
+    """What a file imports, at any depth: module and name, "" for a whole module."""
     names: list[tuple[str, str]] = []
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             names += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [(node.module, alias.name) for alias in node.names]
+    return names
+
+
+def _imported(module: str, file: Path, modules: Collection[str]) -> set[str]:
+    names = _names(file)
     found = {f"{package}.{name}" if f"{package}.{name}" in modules else package for package, name in names}
     return found & set(modules) - {module}

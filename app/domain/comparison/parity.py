@@ -18,12 +18,12 @@ such items, and if it refuses no item.
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import binomtest
 
+from app.domain.comparison.distributions import binomial_below
 from app.domain.comparison.export_gate import GateOutcome, outcome
 from app.domain.comparison.intervals import CONFIDENCE, difference
 from app.domain.tasks import MetricName
@@ -188,9 +188,9 @@ def _outcome(by_score: GateOutcome, answers_as: Model, telling: int, refused: in
 def _decided(as_run: int, as_base: int, has_texts: bool) -> Model:
     total = as_run + as_base
     counts: tuple[tuple[Model, int], ...] = ((Model.RUN, as_run), (Model.BASE, as_base))
-    greater: Literal["greater"] = "greater"
     for model, count in counts:
-        if total and count >= SHARE * total and binomtest(count, total, 0.5, greater).pvalue < SIGNIFICANCE:
+        by_chance = binomial_below(total - count, total, 0.5)  # so many or more, by symmetry
+        if count >= SHARE * total and by_chance < SIGNIFICANCE:
             return model if model is Model.BASE or has_texts else Model.NEARER_RUN
     return Model.UNCLEAR
 
