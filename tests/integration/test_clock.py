@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy.orm import Session
 
 from app.domain.methods import FullSpec
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.queue import EXPORT
+from app.queue import EXPORT, PARITY, PUSH
 from app.services import attempts, clock_jumps
 from app.services import runs as run_service
 from app.services import workers as worker_service
@@ -19,7 +20,7 @@ from app.services.sweep import sweep
 from app.settings import Settings
 from app.store.queries import clock, runs, workers
 from app.store.session import Database
-from app.store.tables import ModelExportRow, RunRow, UploadRow
+from app.store.tables import HubPushRow, ModelExportRow, ParityCheckRow, RunRow, UploadRow
 from tests.fakes import SilentBell
 
 LEASE = 45.0
@@ -50,17 +51,26 @@ def wall_clock(patch: pytest.MonkeyPatch, off: timedelta) -> None:
     patch.setattr(clock, "wall_clock", lambda: datetime.now(UTC) + off)
 
 
-def exports(at: datetime) -> list[ModelExportRow]:
-    """A running and a queued export of run 1, both just rung for."""
-    running = ModelExportRow(run_id=1, format=ExportFormat.ADAPTER.value, status="running", predicted_bytes=1)
-    queued = ModelExportRow(run_id=1, format=ExportFormat.MERGED_FLOAT32.value, status="queued", predicted_bytes=1)
-    running.seen_at = running.rung_at = queued.rung_at = at
-    return [running, queued]
+def add_exports(session: Session) -> None:
+    """A running and a queued export of run 1, pushes and parity checks likewise, all just rung for."""
+    at = clock.now(session)
+    for status, format_ in (("running", ExportFormat.ADAPTER), ("queued", ExportFormat.MERGED_FLOAT32)):
+        export = ModelExportRow(run_id=1, format=format_.value, predicted_bytes=1)
+        session.add(export)
+        session.flush()
+        push = HubPushRow(export_id=export.id, repository="a/b", card="")
+        check = ParityCheckRow(run_id=1, url="", model="m")
+        for row in (export, push, check):
+            row.status, row.rung_at, row.seen_at = status, at, at if status == "running" else None
+        session.add_all([push, check])
 
 
-def rung_exports(bell: SilentBell) -> list[int]:
-    """Exports for which the doorbell was rung."""
-    return sorted(ident for task, ident in bell.rung if task == EXPORT)
+def rung_exports(bell: SilentBell) -> set[tuple[str, int]]:
+    """Exports, pushes and parity checks for which the doorbell was rung."""
+    return {(task, ident) for task, ident in bell.rung if task in (EXPORT, PUSH, PARITY)}
+
+
+ALL_RUNG = {(task, ident) for task in (EXPORT, PUSH, PARITY) for ident in (1, 2)}
 
 
 def swept(database: Database, bell: SilentBell, settings: Settings, watch: ClockWatch | None = None) -> str:
@@ -137,14 +147,14 @@ def test_a_jump_of_the_databases_clock_ends_no_lease_of_a_live_worker_and_that_o
 ) -> None:
     with registered.transaction() as session:
         session.add(UploadRow(source="files", name="a", seen_at=clocks.database, rung_at=clocks.database))
-        session.add_all(exports(clocks.database))
+        add_exports(session)
     watch = ClockWatch()
     assert swept(registered, bell, settings, watch) == RunStatus.RUNNING
     clocks.pass_by(20, jump)
     bell.rung.clear()
     assert swept(registered, bell, settings, watch) == RunStatus.RUNNING
     assert ("vezna.read", 1) not in bell.rung  # the claim on the upload is not taken over either
-    assert rung_exports(bell) == []
+    assert rung_exports(bell) == set()
     for _ in range(3):
         clocks.pass_by(20)
         with registered.transaction() as session:
@@ -155,7 +165,7 @@ def test_a_jump_of_the_databases_clock_ends_no_lease_of_a_live_worker_and_that_o
         assert swept(registered, bell, settings, watch) == RunStatus.RUNNING
     clocks.pass_by(6)
     assert swept(registered, bell, settings, watch) == RunStatus.QUEUED
-    assert set(rung_exports(bell)) == {1, 2}, "a lost ring and a lost worker are noticed after a jump back too"
+    assert rung_exports(bell) == ALL_RUNG, "a lost ring and a lost worker are noticed after a jump back too"
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -208,7 +218,7 @@ def test_a_reboot_ends_what_ran_before_it_on_sqlite(
         pytest.skip("PostgreSQL has a clock of its own")
     with registered.transaction() as session:
         session.add(UploadRow(source="files", name="a", seen_at=clock.now(session), rung_at=clock.now(session)))
-        session.add_all(exports(clock.now(session)))
+        add_exports(session)
     request.getfixturevalue("boots")
     after = Database(registered.url.render_as_string(hide_password=False))
     with after.reading() as session:  # a page before anything was written
@@ -216,7 +226,7 @@ def test_a_reboot_ends_what_ran_before_it_on_sqlite(
     bell.rung.clear()
     assert swept(after, bell, settings) == RunStatus.QUEUED
     assert ("vezna.read", 1) in bell.rung
-    assert rung_exports(bell) == [1, 2]
+    assert rung_exports(bell) == ALL_RUNG
     with after.reading() as session:
         assert [view.state for view in worker_service.live(session, settings)] == ["lost"]
         assert session.get(RunRow, 1) is not None

@@ -19,6 +19,7 @@ from app.domain.errors import NotFound
 from app.settings import Settings
 from app.store.ownership import CONDITIONED, ELSEWHERE, EVERY_OWNER, OF_EXPORT, OF_RUN, OF_STUDY, OWNED, unfiltered
 from app.store.queries.estimates import GivenUp
+from app.store.queries.ownership import ASKED_FOR
 from app.store.queries.run_list import NEWEST
 from app.store.tables import Base, HubPushRow, RunRow, StudyRow, UploadRow
 from tests.owners import COLLECTION, DATASET, MARK, MODEL, RECIPE, PrivateInstallation
@@ -128,6 +129,11 @@ def _asked(session: Session, function: Callable[..., Any], values: dict[str, Any
         return function(session, **arguments)
     except NotFound:
         return None
+
+
+def test_every_owner_is_transferred_with_the_users_other_rows() -> None:
+    tables = {mapper.class_ for mapper in Base.registry.mappers if "owner_id" in mapper.columns}
+    assert tables == {*OWNED, *ASKED_FOR}
 
 
 def test_no_query_reads_private_rows_of_another_user(private: PrivateInstallation) -> None:

@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, func, select, update
@@ -25,7 +26,9 @@ from app.store.tables import (
     ClockRow,
     DatasetRow,
     EstimateRow,
+    HubPushRow,
     ModelExportRow,
+    ParityCheckRow,
     RunRow,
     UploadRow,
     WorkerRow,
@@ -35,6 +38,8 @@ from app.store.tables.base import UtcDateTime
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+CLAIMED: tuple[type[Any], ...] = (ModelExportRow, HubPushRow, ParityCheckRow)
+"""Tables whose rows a control worker claims, all with the same columns (`model_exports.Claimed`)."""
 _booted: WeakKeyDictionary[Engine | Connection, datetime] = WeakKeyDictionary()
 
 
@@ -89,15 +94,15 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
         update(BaseModelRow).where(BaseModelRow.status == "inspecting").values(inspection_started_at=None),
         update(UploadRow).where(UploadRow.status == "reading").values(seen_at=None, rung_at=None),
         update(DatasetRow).where(DatasetRow.status == "preparing").values(seen_at=None, rung_at=None),
-        update(ModelExportRow).where(ModelExportRow.status == "running").values(seen_at=LONG_AGO),
-        update(ModelExportRow).where(ModelExportRow.rung_at.is_not(None)).values(rung_at=None),
+        *(update(table).where(table.status == "running").values(seen_at=LONG_AGO) for table in CLAIMED),
+        *(update(table).where(table.rung_at.is_not(None)).values(rung_at=None) for table in CLAIMED),
     ):
         session.execute(query, execution_options={"synchronize_session": False, **EVERY_OWNER})
 
 
 def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
-    """Count leases, heartbeats, rings and claims on uploads, datasets and exports anew from a time, after a jump of the
-    clock.
+    """Count leases, heartbeats, rings and claims on uploads, datasets, exports, pushes and parity checks anew from a
+    time, after a jump of the clock.
 
     Claims on estimates and inspections keep their time, which fences their answers: at worst one is computed twice, or
     a lost one is noticed later.
@@ -109,7 +114,7 @@ def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
         update(EstimateRow).where(EstimateRow.rung_at > at).values(rung_at=at),
         update(UploadRow).where(UploadRow.status == "reading", UploadRow.seen_at.is_not(None)).values(seen_at=at),
         update(DatasetRow).where(DatasetRow.status == "preparing", DatasetRow.seen_at.is_not(None)).values(seen_at=at),
-        update(ModelExportRow).where(ModelExportRow.status == "running").values(seen_at=at),
-        update(ModelExportRow).where(ModelExportRow.rung_at.is_not(None)).values(rung_at=at),
+        *(update(table).where(table.status == "running").values(seen_at=at) for table in CLAIMED),
+        *(update(table).where(table.rung_at.is_not(None)).values(rung_at=at) for table in CLAIMED),
     ):
         session.execute(query, execution_options={"synchronize_session": False, **EVERY_OWNER})

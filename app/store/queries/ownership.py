@@ -8,10 +8,19 @@ from sqlalchemy.orm import Session
 
 from app.store.ownership import EVERY_OWNER, OWNED
 from app.store.queries.rows import affected
-from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, ModelExportRow, ModelVersionRow, RunRow, StudyRow
+from app.store.tables import (
+    BaseModelRow,
+    DatasetRow,
+    EstimateRow,
+    ModelExportRow,
+    ModelVersionRow,
+    ParityCheckRow,
+    RunRow,
+    StudyRow,
+)
 from app.store.tables.owned import Owned
 
-ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, ModelExportRow)
+ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, ModelExportRow, ParityCheckRow)
 """Tables that say who asked, but not who may see."""
 
 
