@@ -11,13 +11,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from io import BytesIO, StringIO
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import typer
 from babel.messages.catalog import Catalog, Message
 from babel.messages.frontend import CommandLineInterface
 from babel.messages.pofile import read_po, write_po
 
+from app.cli import cli
+from app.cli.help import help_texts
 from app.services import recipes
 from app.settings import ROOT
 from app.web.i18n import LOCALES
@@ -45,13 +49,14 @@ def path_of(language: str) -> Path:
 
 
 def extracted() -> Catalog:
-    """Every message that `pybabel extract` finds from the root of the repository, and what the recipes say."""
+    """Every message that `pybabel extract` finds from the root of the repository, and what recipes and the help of
+    commands say."""
     with TemporaryDirectory() as folder:
         pot = Path(folder) / "messages.pot"
         with redirect_stderr(StringIO()):  # it warns of f-strings among the values of messages
             CommandLineInterface().run(["pybabel", "-q", "extract", *EXTRACT, "-o", str(pot), *ROOMS])
         found = read_po(BytesIO(pot.read_bytes()))
-    for text in _recipe_texts():
+    for text in chain(_recipe_texts(), help_texts(typer.main.get_command(cli))):
         found.add(text)
     return found
 

@@ -33,6 +33,7 @@ from app.cli import (
     users,
     webhooks,
 )
+from app.cli.help import localize, usage_error
 from app.cli.language import language_of
 from app.cli.shared import errors, say
 from app.domain.errors import Invalid, VeznaError
@@ -97,8 +98,14 @@ def main() -> None:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it stays ignored
         signal.signal(signal.SIGHUP, _leave)
     speak(language_of(os.environ, sys.argv[1:]))
+    command = typer.main.get_command(cli)
+    localize(command)
     try:
-        cli(standalone_mode=True)
+        sys.exit(command(standalone_mode=False))
+    except typer.TyperException as error:
+        _fail(*usage_error(error), status=error.exit_code)
+    except typer.Abort:
+        _fail(_("Aborted."))
     except Invalid as error:
         _fail(*[field.located for field in error.fields] or [error.message])
     except VeznaError as error:
@@ -113,10 +120,10 @@ def main() -> None:
         sys.exit(130)
 
 
-def _fail(*lines: str) -> NoReturn:
+def _fail(*lines: str, status: int = 1) -> NoReturn:
     for line in lines:
         errors.print(localized(line), style="red", highlight=False, markup=False)
-    sys.exit(1)
+    sys.exit(status)
 
 
 def _leave(_number: int, _frame: object) -> None:

@@ -50,7 +50,7 @@ def add(
     validation: Annotated[float, typer.Option(help="Share of the rows in the validation split.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of the rows in the test split.")] = 0.1,
     seed: Annotated[int, typer.Option(help="Seed of random splits.")] = 0,
-    drop_duplicates: Annotated[bool, typer.Option(help="Drop duplicate rows.")] = False,
+    drop_duplicates: Annotated[bool, typer.Option("--drop-duplicates", help="Drop duplicate rows.")] = False,
     delimiter: Annotated[Delimiter | None, typer.Option(help="Default: detected automatically.")] = None,
     encoding: Annotated[str, typer.Option(help="For example utf-8 or latin-1. Default: detected automatically.")] = "",
     header: Annotated[bool | None, typer.Option(help="Whether the first row holds column names.")] = None,

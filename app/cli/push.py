@@ -17,7 +17,7 @@ LIVE = ("queued", "running")
 def push(
     export: Annotated[int, typer.Argument(metavar="EXPORT", help="Number of the export.")],
     repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository on the hub; created if absent.")],
-    public: Annotated[bool, typer.Option("--public", help="For all to see; needs the scope admin.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the repository public (scope admin).")] = False,
     reason: Annotated[
         str, typer.Option(help="Why it is published; required unless its gate is pass. The model card shows it.")
     ] = "",

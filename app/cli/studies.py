@@ -67,7 +67,7 @@ def watch(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Show progress until it has ended. Exit status 1 if a run did not succeed."""
+    """Show the progress of a study or a run until it has ended. Exit status 1 if a run did not succeed."""
     _watch(Client(url), "runs" if run else "studies", ident, as_json)
 
 

@@ -79,7 +79,7 @@ def disable(email: Email) -> None:
 
 @users.command()
 def enable(email: Email) -> None:
-    """Undo `disable`."""
+    """Enable a disabled user again."""
     _set_disabled(email, disabled=False)
 
 

@@ -31,7 +31,7 @@ SHOWN = 50
 def add(
     url: Annotated[str, typer.Argument(metavar="URL", help="Where messages are sent. VEZNA_OUTBOUND_HOSTS lists it.")],
     events: Annotated[
-        list[WebhookEvent] | None, typer.Option("--event", help="What it is told of. Default: every event.")
+        list[WebhookEvent] | None, typer.Option("--event", help="Event that it receives. Default: every event.")
     ] = None,
 ) -> None:
     """Add a webhook and print its secret, with which the receiver verifies messages. It is not shown again."""
@@ -64,7 +64,7 @@ def deliveries(as_json: Json = False) -> None:
 
 @webhooks.command()
 def test(webhook: Id) -> None:
-    """Have the control worker send a message that tells of nothing."""
+    """Have the control worker send a test message."""
     with _installation()[1].transaction() as session:
         row = service.test(session, webhook)
     say(f"Queued {row.message_id}. See: vezna webhook deliveries", wrap=False)
