@@ -124,6 +124,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/v1/studies/{study_id}/arms"): {"method": {"kind": "ia3"}},
     ("PATCH", "/api/v1/studies/{study_id}"): {"note": "x"},
     ("PATCH", "/api/v1/runs/{run_id}"): {"note": "x"},
+    ("POST", "/api/v1/studies/{study_id}/blind/ratings"): {"first": 1, "second": 2, "item": "0", "better": "tie"},
     ("POST", "/api/v1/runs/{run_id}/exports"): {"format": "adapter"},
     ("POST", "/api/v1/exports/{export_id}/pushes"): {"repository": "someone/model"},
     ("POST", "/api/v1/runs/{run_id}/parity-checks"): {"url": "https://example.org/v1"},
@@ -132,7 +133,11 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/api/v1/ownership/{kind}/{key:path}"): {"visibility": "team"},
 }
 """Bodies of the API that are valid, so that the object is looked for."""
-QUERIES = {"/api/v1/datasets/{name}/preview": f"?model={MODEL}"}
+QUERIES = {
+    "/api/v1/datasets/{name}/preview": f"?model={MODEL}",
+    "/api/v1/studies/{study_id}/blind/next": "?first=1&second=2",
+    "/api/v1/studies/{study_id}/blind/preference": "?first=1&second=2",
+}
 """Parameters that a route requires."""
 FORM = {
     "count": "1",

@@ -103,7 +103,7 @@ RECORDED: dict[Action, list[str]] = {
 SILENT = ["/api/v1/estimates", "/studies/plan", "/studies/new", "/account/factor"]
 SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
 SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
-SILENT += ["/studies/{study_id:int}/blind"]
+SILENT += ["/studies/{study_id:int}/blind", "/api/v1/studies/{study_id}/blind/ratings"]
 SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]
 SILENT += ["/lab/steps/{step}/compute", "/lab/pitfalls/{step}"]
 """Routes that only compute, although they are no GET, prepare what another one does, concern a learner alone,

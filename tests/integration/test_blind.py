@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete
 
+from app.domain.accounts.ownership import Viewer, Visibility
 from app.domain.comparison.preference import BlindItem, Preferred, first_is_left
 from app.domain.errors import Invalid, NotFound
 from app.main import create_app
@@ -17,7 +18,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import blind_ratings
 from app.store.session import Database
-from app.store.tables import RunRow, UserRow
+from app.store.tables import RunRow, StudyRow, UserRow
 from tests import prediction_files
 from tests.filled import add_study
 from tests.filled_language import register_language, studies, succeed
@@ -134,3 +135,58 @@ def test_on_the_page_the_sides_hide_the_runs(site: Site, settings: Settings) -> 
         assert client.post(address, data=sent | {"better": "both"}).status_code == 422
         assert client.get(address, params=runs | {"second": site.first}).status_code == 422
         assert client.get(address, params=runs | {"second": 10**6}).status_code == 404
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_private_study_is_compared_by_its_owner_alone(site: Site) -> None:
+    with site.database.transaction() as session:
+        session.add_all([UserRow(id=n, email=f"{n}@example.org", name="", role_name="member") for n in (1, 2)])
+        session.flush()
+        for row in (session.get_one(StudyRow, site.study), *session.query(RunRow)):
+            row.give(1, Visibility.PRIVATE)
+    item = next(item.item for item in site.pair().items if not item.alike)
+    site.rate(item, Preferred.TIE, user=1)
+    for user, seen in ((1, True), (2, False)):
+        with site.database.seen_by(Viewer(user)).reading() as session:
+            assert bool(blind_ratings.of_pair(session, site.first, site.second)) is seen
+            if seen:
+                assert len(blind.candidates(session, site.study)) == 2
+            else:
+                with pytest.raises(NotFound):
+                    blind.pair(session, site.files, site.study, site.first, site.second)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_over_rest_items_hide_the_runs_and_ratings_count_as_on_the_page(site: Site, settings: Settings) -> None:
+    runs = {"first": site.second, "second": site.first}
+    with TestClient(create_app(settings), base_url=f"http://127.0.0.1/api/v1/studies/{site.study}/blind/") as api:
+        assert [run["id"] for run in api.get("runs").json()] == [site.first, site.second]
+        empty = api.get("preference", params=runs).json()
+        assert (empty["verdict"], empty["delta"], empty["ratings"]) == ("none", None, 0)
+        state = api.get("next", params=runs).json()
+        assert (state["rated"], state["differing"], state["items"]) == (0, N // 2, N)
+        for rated in range(1, N // 2 + 1):
+            shown = state["next"]
+            assert shown.keys() == {"item", "prompt", "left", "right"}
+            one = next(each for each in site.pair().items if each.item == shown["item"])
+            assert {shown["left"], shown["right"]} == {one.first, one.second}
+            better = "left" if shown["left"] == one.second else "right"
+            answer = api.post("ratings", json=runs | {"item": shown["item"], "better": better})
+            assert answer.status_code == 200
+            state = answer.json()
+            assert state["rated"] == rated
+        assert state["next"] is None
+        found = api.get("preference", params=runs).json()
+        assert (found["first"], found["second_preferred"], found["ties"]) == (site.first, N // 2, 0)
+        assert found["verdict"] == "worse" and -1 <= found["low"] < found["delta"] < found["high"] < 0
+        tie = runs | {"item": shown["item"], "better": "tie"}
+        assert api.post("ratings", json=tie).json()["rated"] == N // 2, "it replaces the earlier one"
+        assert api.get("preference", params=runs).json()["ties"] == 1
+        for changes, status in (
+            ({"better": "first"}, 422),
+            ({"item": "none such"}, 404),
+            ({"second": site.second}, 422),
+            ({"second": 10**6}, 404),
+        ):
+            assert api.post("ratings", json=tie | changes).status_code == status, changes
+        assert api.get("next", params={"first": site.first}).status_code == 422

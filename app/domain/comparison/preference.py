@@ -33,6 +33,14 @@ class Preferred(StrEnum):
         return {Preferred.FIRST: 1.0, Preferred.SECOND: -1.0, Preferred.TIE: 0.0}[self]
 
 
+class Side(StrEnum):
+    """Where the better answer stands, as a rater sees the two."""
+
+    LEFT = "left"
+    RIGHT = "right"
+    TIE = "tie"
+
+
 @dataclass(frozen=True)
 class Rating:
     """A person's preference on an item."""
@@ -83,6 +91,18 @@ def ordered(items: Iterable[BlindItem], pair: tuple[int, int]) -> list[BlindItem
 def first_is_left(pair: tuple[int, int], item: str, rater: int | None) -> bool:
     """Whether the first run's answer stands on the left."""
     return int(_hash(pair, item, "side", rater)[:8], 16) % 2 == 0
+
+
+def sides(item: BlindItem, pair: tuple[int, int], rater: int | None) -> tuple[str, str]:
+    """The two answers as a rater sees them, left and right."""
+    return (item.first, item.second) if first_is_left(pair, item.item, rater) else (item.second, item.first)
+
+
+def preferred_at(side: Side, pair: tuple[int, int], item: str, rater: int | None) -> Preferred:
+    """The answer that a rater chose by its side."""
+    if side is Side.TIE:
+        return Preferred.TIE
+    return Preferred.FIRST if (side is Side.LEFT) == first_is_left(pair, item, rater) else Preferred.SECOND
 
 
 def preference(items: Sequence[BlindItem], ratings: Iterable[Rating], margin: float) -> Preference:

@@ -101,6 +101,12 @@ WEBHOOK: dict[str, Any] = {
         "value": {"url": "https://hooks.example.org/vezna", "events": ["model.promoted"]},
     },
 }
+RATING: dict[str, Any] = {
+    "left": {
+        "summary": "The left answer is better",
+        "value": {"first": 4, "second": 7, "item": "0c1f5a", "better": "left"},
+    },
+}
 PARITY: dict[str, Any] = {
     "serve": {"summary": "A run of vezna serve", "value": {"url": "http://127.0.0.1:8001/v1"}},
     "other": {

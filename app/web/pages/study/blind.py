@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Identity
-from app.domain.comparison.preference import BlindItem, Preference, Preferred, first_is_left
+from app.domain.comparison.preference import BlindItem, Preference, Side, preferred_at, sides
 from app.domain.errors import FieldError, Invalid
 from app.services import blind
 from app.services.blind import BlindPair
@@ -26,7 +26,6 @@ from app.web.text.preference import preference_difference
 router = APIRouter(prefix="/studies/{study_id:int}/blind", include_in_schema=False)
 TEMPLATE = "blind/show.html"
 RunNumber = Annotated[int, Query(ge=1, le=LARGEST_ID)]
-Side = Annotated[str, Form(pattern="left|right|tie")]
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,12 @@ class BlindPage:
     """None before two runs are chosen, or where they cannot be compared."""
     item: BlindItem | None
     """None once all are rated."""
-    left_first: bool
+    texts: tuple[str, str]
+    """The answers of the item, left and right."""
     rated: int
     """By this person."""
     result: Preference | None
     errors: tuple[FieldError, ...] = ()
-
-    @property
-    def texts(self) -> tuple[str, str]:
-        """The answers of the item, left and right."""
-        assert self.item is not None  # noqa: S101 the template asks for an item first
-        return (self.item.first, self.item.second) if self.left_first else (self.item.second, self.item.first)
 
     @property
     def choices(self) -> list[tuple[str, str]]:
@@ -109,13 +103,11 @@ def rate(
     first: Annotated[int, Form(ge=1, le=LARGEST_ID)],
     second: Annotated[int, Form(ge=1, le=LARGEST_ID)],
     item: Annotated[str, Form(max_length=500)],
-    better: Side,
+    better: Annotated[Side, Form()],
 ) -> RedirectResponse:
     """Store a rating, and show the next item."""
     compared = blind.pair(session, files, study_id, first, second)
-    left = Preferred.FIRST if first_is_left(compared.key, item, user.user_id) else Preferred.SECOND
-    right = Preferred.SECOND if left is Preferred.FIRST else Preferred.FIRST
-    preferred = {"left": left, "right": right, "tie": Preferred.TIE}[better]
+    preferred = preferred_at(better, compared.key, item, user.user_id)
     with db.transaction() as writing:
         blind.rate(writing, compared, item, preferred, user.user_id)
     return RedirectResponse(f"/studies/{study_id}/blind?{urlencode({'first': first, 'second': second})}#item", 303)
@@ -130,7 +122,7 @@ def _page(
 ) -> BlindPage:
     study, candidates = studies.get(session, study_id), blind.candidates(session, study_id)
     if pair is None or user is None:
-        return BlindPage(study, candidates, None, None, left_first=True, rated=0, result=None, errors=errors)
+        return BlindPage(study, candidates, None, None, ("", ""), rated=0, result=None, errors=errors)
     item, rated = blind.next_item(session, pair, user.user_id)
-    left_first = first_is_left(pair.key, item.item, user.user_id) if item else True
-    return BlindPage(study, candidates, pair, item, left_first, rated, blind.result(session, pair))
+    texts = sides(item, pair.key, user.user_id) if item else ("", "")
+    return BlindPage(study, candidates, pair, item, texts, rated, blind.result(session, pair))
