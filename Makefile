@@ -14,7 +14,7 @@ PYTEST := $(ALONE) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reord
 AGAIN = || { test $$? = 1 && test -n "$(RETRY)" && echo "== Once more alone: the tests that failed" && $(ALONE) -v --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow soak containers check format translation shots bench clean
+.PHONY: help demo up test test-slow soak containers check format translation docs shots bench clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -54,6 +54,9 @@ format: $(DEV) ## Format code and templates
 translation: $(DEV) ## Bring the catalogue of a language up to date with the sources (LANGUAGE=bg), and name what it lacks
 	@test -n "$(LANGUAGE)" || { echo "Name a language: make translation LANGUAGE=bg" >&2; exit 1; }
 	$(BIN)/python -m tests.catalogue $(LANGUAGE)
+
+docs: $(DEV) ## Build the documentation site into site/ and serve it (ARGS=--build only builds; PORT=8002)
+	@$(BIN)/python -m tests.docs_site $(ARGS)
 
 shots: $(DEV) ## Pictures of every page into shots/ (both languages, 1280 and 390 px, light and dark)
 	$(BIN)/python -m tests.browser.shots $(ARGS)
