@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, NoDecode
 
 from app.domain.accounts.audit import LEAST_DAYS
 from app.domain.accounts.policy import Role
+from app.domain.messages import _
 from app.setting_values import is_safe_url, listed
 
 
@@ -50,7 +51,9 @@ class AccountSettings(BaseSettings):
     def _hub_namespaces_are_names(cls, names: list[str]) -> list[str]:
         for name in names:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", name):
-                raise ValueError(f"{name} is no user or organization of the hub: write my-organization, without a /")
+                raise ValueError(
+                    _("%(name)s is no user or organization of the hub: write my-organization, without a /", name=name)
+                )
         return names
 
     @field_validator("openid_issuer")
@@ -58,7 +61,9 @@ class AccountSettings(BaseSettings):
     def _issuer_is_safe(cls, issuer: str) -> str:
         parts = urlsplit(issuer)
         if issuer and (not is_safe_url(issuer) or parts.query or parts.fragment or parts.username is not None):
-            raise ValueError("this is not the address of an issuer: write https://id.example.org, as it writes itself")
+            raise ValueError(
+                _("this is not the address of an issuer: write https://id.example.org, as it writes itself")
+            )
         return issuer
 
     @field_validator("openid_roles")
@@ -66,15 +71,19 @@ class AccountSettings(BaseSettings):
     def _roles_are_known(cls, roles: list[str]) -> list[str]:
         for pair in roles:
             if pair.rpartition("=")[2] not in list(Role) or not pair.rpartition("=")[0]:
-                raise ValueError(f"{pair} gives no role: write VALUE=viewer, VALUE=member or VALUE=admin")
+                raise ValueError(
+                    _("%(pair)s gives no role: write VALUE=viewer, VALUE=member or VALUE=admin", pair=pair)
+                )
         return roles
 
     @model_validator(mode="after")
     def _client_is_complete(self) -> Self:
         if self.openid_issuer and not (self.openid_client_id and self.openid_client_secret.get_secret_value()):
-            raise ValueError("VEZNA_OPENID_ISSUER needs VEZNA_OPENID_CLIENT_ID and VEZNA_OPENID_CLIENT_SECRET_FILE")
+            raise ValueError(_("VEZNA_OPENID_ISSUER needs VEZNA_OPENID_CLIENT_ID and VEZNA_OPENID_CLIENT_SECRET_FILE"))
         if self.openid_roles and not self.openid_role_claim:
-            raise ValueError("VEZNA_OPENID_ROLES needs VEZNA_OPENID_ROLE_CLAIM, which names the claim with the values")
+            raise ValueError(
+                _("VEZNA_OPENID_ROLES needs VEZNA_OPENID_ROLE_CLAIM, which names the claim with the values")
+            )
         return self
 
     @property

@@ -29,6 +29,7 @@ import structlog
 from pydantic import SecretStr
 
 from app.domain.errors import Unavailable
+from app.domain.messages import Message, _
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE
 from app.settings import ROOT, Settings
 
@@ -80,7 +81,15 @@ class Child:
         status = self.process.poll()
         if status is not None:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-8:])
-            raise Unavailable(f"{self.name} ended with status {status}; its log is {self.log}:\n{last}")
+            raise Unavailable(
+                _(
+                    "%(process)s ended with status %(status)s; its log is %(log)s:\n%(last)s",
+                    process=self.name,
+                    status=status,
+                    log=self.log,
+                    last=last,
+                )
+            )
 
     def stop(self) -> None:
         """Ask it to end."""
@@ -160,7 +169,13 @@ def check(settings: Settings) -> None:
     missing = {package: extra for package, extra in NEEDED.items() if find_spec(package) is None}
     if missing:
         extras = ",".join(sorted(set(missing.values())))
-        raise Unavailable(f"Missing: {', '.join(missing)}. Install with: pip install 'vezna[{extras}]'")
+        raise Unavailable(
+            _(
+                "Missing: %(packages)s. Install with: %(command)s",
+                packages=", ".join(missing),
+                command=f"pip install 'vezna[{extras}]'",
+            )
+        )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -170,20 +185,25 @@ def check(settings: Settings) -> None:
             raise Unavailable(_cannot_listen(settings, error)) from error
 
 
-def _cannot_listen(settings: Settings, error: OSError) -> str:
+def _cannot_listen(settings: Settings, error: OSError) -> Message:
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"Port {settings.port} on {settings.host} is in use. Stop the program that listens there, "
-            f"or choose another port: --port {settings.port + 1}"
+        return _(
+            "Port %(port)s on %(host)s is in use. Stop the program that listens there, or choose another port: "
+            "--port %(other)s",
+            port=settings.port,
+            host=settings.host,
+            other=settings.port + 1,
         )
     if error.errno == errno.EACCES:
-        return (
-            f"Port {settings.port} on {settings.host} needs the rights of an administrator. "
-            "Choose a port above 1023: --port 8000"
+        return _(
+            "Port %(port)s on %(host)s needs the rights of an administrator. Choose a port above 1023: --port 8000",
+            port=settings.port,
+            host=settings.host,
         )
-    return (
-        f"{settings.host} is not an address of this machine ({error.strerror}). "
-        "Set VEZNA_HOST to one, such as 127.0.0.1."
+    return _(
+        "%(host)s is not an address of this machine (%(why)s). Set VEZNA_HOST to one, such as 127.0.0.1.",
+        host=settings.host,
+        why=error.strerror,
     )
 
 
@@ -262,4 +282,11 @@ def _wait_until_ready(url: str, children: list[Child]) -> None:
         except httpx2.TransportError:
             pass
         time.sleep(0.2)
-    raise Unavailable(f"The server at {url} was not ready after {READY_SECONDS:.0f} s; its log is {children[-1].log}")
+    raise Unavailable(
+        _(
+            "The server at %(url)s was not ready after %(seconds)s s; its log is %(log)s",
+            url=url,
+            seconds=f"{READY_SECONDS:.0f}",
+            log=children[-1].log,
+        )
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from app.domain.errors import Unavailable
+from app.domain.messages import _
 
 log = structlog.get_logger()
 
@@ -24,8 +25,12 @@ def locked(home: Path) -> Iterator[None]:
         file = (home / "lock").open("a+")
     except OSError as error:
         raise Unavailable(
-            f"Vezna cannot write to its home directory {home} ({error.strerror}). "
-            "Change its permissions, or set VEZNA_HOME to another directory."
+            _(
+                "Vezna cannot write to its home directory %(home)s (%(why)s). Change its permissions, or set "
+                "VEZNA_HOME to another directory.",
+                home=home,
+                why=error.strerror,
+            )
         ) from error
     with file:
         try:
@@ -33,8 +38,12 @@ def locked(home: Path) -> Iterator[None]:
         except OSError:
             file.seek(0)
             raise Unavailable(
-                f"Vezna already runs in {home} (process {file.read().strip() or 'of another user'}). "
-                "Stop it, or set VEZNA_HOME to another directory."
+                _(
+                    "Vezna already runs in %(home)s (process %(process)s). Stop it, or set VEZNA_HOME to another "
+                    "directory.",
+                    home=home,
+                    process=file.read().strip() or _("of another user"),
+                )
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

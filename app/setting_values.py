@@ -2,12 +2,14 @@
 
 import json
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
 
+from app.domain.messages import Message, _
 from app.domain.validation import field_error
 
 LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
@@ -53,10 +55,18 @@ def content(variable: str, path: str) -> str:
     try:
         text = Path(path).read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ValueError(f"{variable}={path} cannot be read: {why}") from None  # the error may quote the secret
+        why = error.strerror if isinstance(error, OSError) else _("it is not UTF-8")
+        raise ValueError(
+            _("%(variable)s=%(path)s cannot be read: %(why)s", variable=variable, path=path, why=why)
+        ) from None  # the error may quote the secret
     if not text:
-        raise ValueError(f"{variable}={path} is empty: write the secret into it, or remove the variable")
+        raise ValueError(
+            _(
+                "%(variable)s=%(path)s is empty: write the secret into it, or remove the variable",
+                variable=variable,
+                path=path,
+            )
+        )
     return text
 
 
@@ -81,8 +91,59 @@ def _split(url: str) -> tuple[str, str, str]:
     return scheme, user, rest[len(user) + len(at) :]
 
 
-def sentence(error: Any) -> str:
+def require_proxies(proxies: list[str]) -> list[str]:
+    """The addresses of proxies. Raises ValueError."""
+    for proxy in proxies:
+        try:
+            every = proxy == "*" or ip_network(proxy).prefixlen == 0
+        except ValueError:
+            raise ValueError(
+                _(
+                    "%(proxy)s is not an address or a network: write the proxy's address, such as 10.0.0.5, or its "
+                    "network, such as 10.0.0.0/24",
+                    proxy=proxy,
+                )
+            ) from None
+        if every:
+            raise ValueError(
+                _(
+                    "%(proxy)s would trust every client, which could then claim any address: write the proxy's "
+                    "address, such as 10.0.0.5, or its network, such as 10.0.0.0/24",
+                    proxy=proxy,
+                )
+            )
+    return proxies
+
+
+def require_hosts(hosts: list[str]) -> list[str]:
+    """Hosts and networks. Raises ValueError."""
+    for host in hosts:
+        if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?|[0-9A-Fa-f:.]+(/\d+)?", host):
+            raise ValueError(
+                _(
+                    "%(host)s is neither a host nor a network: write hooks.example.org, 10.0.0.5:8000 or "
+                    "10.0.0.0/8, without a scheme and a path",
+                    host=host,
+                )
+            )
+    return hosts
+
+
+def require_server_address(url: str) -> str:
+    """The address of a server. Raises ValueError."""
+    remedy = _("write http://host:8000, with an IPv6 address in brackets")
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError(_("this is not the address of a server: %(remedy)s", remedy=remedy))  # it may hold a password
+    return url
+
+
+def sentence(error: Any) -> Message:
     """The sentence for a setting that pydantic refuses."""
     message = field_error(error, {}).message
     name = "_".join(str(part) for part in error["loc"][:1]).upper()
-    return f"VEZNA_{name}: {message}" if name else message
+    return Message.joined([f"VEZNA_{name}:", message]) if name else message

@@ -5,7 +5,6 @@ A secret (a `SecretStr`) may also be given as a file: `VEZNA_DATABASE_URL_FILE=/
 
 import os
 import re
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -17,7 +16,19 @@ from sqlalchemy.exc import ArgumentError
 
 from app.account_settings import AccountSettings
 from app.domain.errors import Invalid
-from app.setting_values import LOOPBACK_ADDRESSES, content, has_password, host_and_port, listed, sentence, with_password
+from app.domain.messages import Message, _
+from app.setting_values import (
+    LOOPBACK_ADDRESSES,
+    content,
+    has_password,
+    host_and_port,
+    listed,
+    require_hosts,
+    require_proxies,
+    require_server_address,
+    sentence,
+    with_password,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
@@ -134,7 +145,9 @@ class Settings(AccountSettings):
             variable = f"VEZNA_{name.upper()}"
             path = os.environ.get(f"{variable}_FILE")
             if path and os.environ.get(variable):
-                raise ValueError(f"{variable} and {variable}_FILE are both set: set one of them")
+                raise ValueError(
+                    _("%(variable)s and %(variable)s_FILE are both set: set one of them", variable=variable)
+                )
             if path and not values.get(name):
                 values[name] = content(f"{variable}_FILE", path)
         return values
@@ -150,68 +163,32 @@ class Settings(AccountSettings):
         home = home.expanduser().resolve()
         there = next(place for place in (home, *home.parents) if place.exists())
         if not there.is_dir():
-            raise ValueError(f"{there} is a file, not a directory")
+            raise ValueError(_("%(there)s is a file, not a directory", there=there))
         return home
 
     @field_validator("database_url")
     @classmethod
     def _database_is_one_that_we_speak(cls, url: SecretStr) -> SecretStr:
-        remedy = "say postgresql://user:password@host:5432/name, or leave it empty for SQLite"
+        remedy = _("say postgresql://user:password@host:5432/name, or leave it empty for SQLite")
         try:
             kind = make_url(url.get_secret_value()).get_backend_name() if url.get_secret_value() else "sqlite"
         except (ArgumentError, ValueError):
-            raise ValueError(f"this is not the URL of a database: {remedy}") from None  # it may hold a password
+            raise ValueError(
+                _("this is not the URL of a database: %(remedy)s", remedy=remedy)
+            ) from None  # it may hold a password
         if kind not in ("sqlite", "postgresql"):
-            raise ValueError(f"{kind} is not supported: {remedy}")
+            raise ValueError(_("%(kind)s is not supported: %(remedy)s", kind=kind, remedy=remedy))
         return url
 
-    @field_validator("url")
-    @classmethod
-    def _url_has_a_host(cls, url: str) -> str:
-        remedy = "write http://host:8000, with an IPv6 address in brackets"
-        try:
-            parts = urlsplit(url)
-            complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            complete = False
-        if not complete:
-            raise ValueError(f"this is not the address of a server: {remedy}")  # it may hold a password
-        return url
-
-    @field_validator("forwarded_allow_ips")
-    @classmethod
-    def _proxies_are_addresses(cls, proxies: list[str]) -> list[str]:
-        for proxy in proxies:
-            try:
-                every = proxy == "*" or ip_network(proxy).prefixlen == 0
-            except ValueError:
-                raise ValueError(
-                    f"{proxy} is not an address or a network: write the proxy's address, such as 10.0.0.5, or its "
-                    "network, such as 10.0.0.0/24"
-                ) from None
-            if every:
-                raise ValueError(
-                    f"{proxy} would trust every client, which could then claim any address: write the proxy's "
-                    "address, such as 10.0.0.5, or its network, such as 10.0.0.0/24"
-                )
-        return proxies
-
-    @field_validator("outbound_hosts")
-    @classmethod
-    def _outbound_hosts_are_hosts(cls, hosts: list[str]) -> list[str]:
-        for host in hosts:
-            if not re.fullmatch(r"[A-Za-z0-9._-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?|[0-9A-Fa-f:.]+(/\d+)?", host):
-                raise ValueError(
-                    f"{host} is neither a host nor a network: write hooks.example.org, 10.0.0.5:8000 or 10.0.0.0/8, "
-                    "without a scheme and a path"
-                )
-        return hosts
+    _url_has_a_host = field_validator("url")(require_server_address)
+    _proxies_are_addresses = field_validator("forwarded_allow_ips")(require_proxies)
+    _outbound_hosts_are_hosts = field_validator("outbound_hosts")(require_hosts)
 
     @field_validator("metrics_address")
     @classmethod
     def _metrics_have_a_port(cls, address: str) -> str:
         if address and not host_and_port(address):
-            raise ValueError("this is not HOST:PORT: write 127.0.0.1:9100, with an IPv6 address in brackets")
+            raise ValueError(_("this is not HOST:PORT: write 127.0.0.1:9100, with an IPv6 address in brackets"))
         return address
 
     @model_validator(mode="after")
@@ -219,23 +196,35 @@ class Settings(AccountSettings):
         for name, url in (("DATABASE", self.database_url), ("BROKER", self.broker_url)):
             password = getattr(self, f"{name.lower()}_password").get_secret_value()
             if password and not url.get_secret_value():
-                raise ValueError(f"VEZNA_{name}_PASSWORD is set without VEZNA_{name}_URL: set both, or neither")
+                raise ValueError(
+                    _("VEZNA_%(name)s_PASSWORD is set without VEZNA_%(name)s_URL: set both, or neither", name=name)
+                )
             if password and has_password(url.get_secret_value()):
-                raise ValueError(f"VEZNA_{name}_URL has a password already: remove it there, or VEZNA_{name}_PASSWORD")
+                raise ValueError(
+                    _(
+                        "VEZNA_%(name)s_URL has a password already: remove it there, or VEZNA_%(name)s_PASSWORD",
+                        name=name,
+                    )
+                )
         if self.login == "single-user" and self.host not in LOOPBACK_ADDRESSES:
             raise ValueError(
-                f"VEZNA_LOGIN=single-user would open VEZNA_HOST={self.host} to the network without login. "
-                "Set VEZNA_HOST=127.0.0.1, or VEZNA_LOGIN=required."
+                _(
+                    "VEZNA_LOGIN=single-user would open VEZNA_HOST=%(host)s to the network without login. Set "
+                    "VEZNA_HOST=127.0.0.1, or VEZNA_LOGIN=required.",
+                    host=self.host,
+                )
             )
         if self.metrics and self.metrics[1] == self.port:
-            raise ValueError("VEZNA_METRICS_ADDRESS needs another port than VEZNA_PORT")
+            raise ValueError(_("VEZNA_METRICS_ADDRESS needs another port than VEZNA_PORT"))
         if self.admin_email and not self.admin_password.get_secret_value():
-            raise ValueError("VEZNA_ADMIN_EMAIL creates the first admin only together with VEZNA_ADMIN_PASSWORD_FILE")
+            raise ValueError(
+                _("VEZNA_ADMIN_EMAIL creates the first admin only together with VEZNA_ADMIN_PASSWORD_FILE")
+            )
         if self.heartbeat_seconds * 2 > self.lease_seconds:
-            raise ValueError("VEZNA_LEASE_SECONDS must be at least twice VEZNA_HEARTBEAT_SECONDS")
+            raise ValueError(_("VEZNA_LEASE_SECONDS must be at least twice VEZNA_HEARTBEAT_SECONDS"))
         if self.report_seconds * 2 > self.lease_seconds:
             raise ValueError(
-                "VEZNA_LEASE_SECONDS must be at least twice VEZNA_REPORT_SECONDS: a report renews the lease"
+                _("VEZNA_LEASE_SECONDS must be at least twice VEZNA_REPORT_SECONDS: a report renews the lease")
             )
         return self
 
@@ -290,11 +279,13 @@ def load(**values: Any) -> Settings:
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise Invalid("; ".join(sentence(e) for e in error.errors())) from error
+        raise Invalid(Message.joined(map(sentence, error.errors()), "; ")) from error
     if settings.login == "single-user" and not settings.is_local:
         raise Invalid(
-            "VEZNA_LOGIN=single-user would open the server to other machines without login, since VEZNA_ALLOWED_HOSTS "
-            "or VEZNA_URL has a name that is not loopback's, or VEZNA_FORWARDED_ALLOW_IPS a proxy. Unset them, or set "
-            "VEZNA_LOGIN=required."
+            _(
+                "VEZNA_LOGIN=single-user would open the server to other machines without login, since "
+                "VEZNA_ALLOWED_HOSTS or VEZNA_URL has a name that is not loopback's, or VEZNA_FORWARDED_ALLOW_IPS a "
+                "proxy. Unset them, or set VEZNA_LOGIN=required."
+            )
         )
     return settings

@@ -13,6 +13,8 @@ import typer
 
 from app.domain.errors import Invalid
 from app.setting_values import LOOPBACK_ADDRESSES, content
+from app.web.i18n import gettext as _
+from app.web.i18n import stored as in_language
 
 VARIABLE, FILE_VARIABLE = "VEZNA_TOKEN", "VEZNA_TOKEN_FILE"
 PORTS = {"http": 80, "https": 443}
@@ -32,11 +34,11 @@ def given() -> str:
     """The token of the environment, for every server; empty if there is none. Raises Invalid."""
     token, path = os.environ.get(VARIABLE, ""), os.environ.get(FILE_VARIABLE, "")
     if token and path:
-        raise Invalid(f"{VARIABLE} and {FILE_VARIABLE} are both set: set one of them.")
+        raise Invalid(_("%(one)s and %(other)s are both set: set one of them.", one=VARIABLE, other=FILE_VARIABLE))
     try:
         return content(FILE_VARIABLE, path) if path else token
     except ValueError as error:
-        raise Invalid(f"{error}.") from None
+        raise Invalid(f"{in_language(str(error))}.") from None
 
 
 def stored_for(url: str) -> str:
@@ -49,9 +51,11 @@ def require_no_user_name(url: str) -> None:
     header Authorization."""
     if "@" in url.partition("//")[2].partition("/")[0]:
         raise Invalid(
-            "The address has a user name, and an API token is set or stored for it, but a request can carry only one "
-            "of them. Remove user name and password from the address (--url or VEZNA_URL). A proxy that asks for a "
-            "password has to let /api/v1 through without one."
+            _(
+                "The address has a user name, and an API token is set or stored for it, but a request can carry only "
+                "one of them. Remove user name and password from the address (--url or VEZNA_URL). A proxy that asks "
+                "for a password has to let /api/v1 through without one."
+            )
         )
 
 
@@ -81,7 +85,7 @@ def _stored() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise Invalid(f"{file()} is not JSON. Remove it, then run: vezna login") from error
+        raise Invalid(_("%(file)s is not JSON. Remove it, then run: vezna login", file=file())) from error
     return {str(server): str(token) for server, token in tokens.items()} if isinstance(tokens, dict) else {}
 
 

@@ -15,6 +15,8 @@ from app.domain.data.guesses import dataset_name
 from app.domain.data.mapping import ROLES
 from app.domain.errors import Invalid
 from app.domain.tasks import Format
+from app.web.i18n import gettext as _
+from app.web.i18n import stored
 
 WAIT_SECONDS = 20
 """Of one request; it is repeated until the worker is done."""
@@ -64,7 +66,7 @@ def add(
 ) -> None:
     """Create a dataset from files and print its findings. The exit status is 1 if that fails."""
     if sum(map(bool, (files, hub, directory))) != 1:
-        raise Invalid("No data is given. Give files, --hub ID or --directory DIR.")
+        raise Invalid(_("No data is given. Give files, --hub ID or --directory DIR."))
     client = Client(url)
     if files:
         options = {"delimiter": DELIMITERS.get(delimiter or "", ""), "encoding": encoding}
@@ -75,7 +77,7 @@ def add(
         upload = client.post("/uploads/sources", source if hub else {"source": "directory", "location": directory})
     upload = _finished(client, f"/uploads/{upload['id']}", "reading")
     if upload["status"] == "failed":
-        raise Invalid(upload["message"])
+        raise Invalid(stored(upload["message"]))
     if not as_json:
         say(data.upload_line(upload), to=errors, wrap=False)
     columns = {"text": text, "label": label, "prompt": prompt, "context": context, "completion": completion}
@@ -117,7 +119,7 @@ def delete(
 ) -> None:
     """Delete a version of a dataset; fails while runs or studies use it."""
     Client(url).delete(f"/datasets/{quote(name)}")
-    say(f"Deleted {name}.")
+    say(_("Deleted %(name)s.", name=name))
 
 
 def _uploaded(client: Client, files: list[Path], options: dict[str, str]) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def _uploaded(client: Client, files: list[Path], options: dict[str, str]) -> dic
 
 def _finished(client: Client, path: str, working: str) -> dict[str, Any]:
     """The resource, once a worker has finished it."""
-    with errors.status("Waiting for a worker"):
+    with errors.status(_("Waiting for a worker")):
         while True:
             resource: dict[str, Any] = client.get(path, wait=WAIT_SECONDS)
             if resource["status"] != working:
@@ -144,13 +146,18 @@ def _mapping(scan: dict[str, Any], form: str | None, columns: dict[str, str], na
     guess: dict[str, Any] = scan["mapping"] or {"format": None, "columns": {}}
     chosen = form or _format(columns, guess["format"])
     if chosen is None:
-        raise Invalid(f"{scan['reason']} Give --text and --label, or --prompt and --completion, or --messages.")
+        raise Invalid(
+            _(
+                "%(reason)s Give --text and --label, or --prompt and --completion, or --messages.",
+                reason=stored(scan["reason"]),
+            )
+        )
     known = guess["columns"] if guess["format"] == chosen else {}
     if "messages" in columns:
         known = {}
     pairs = dict(pair.split("=", 1) for pair in names if "=" in pair)
     if len(pairs) != len(names):
-        raise Invalid("A --label-name has the form VALUE=NAME, such as 1=good.")
+        raise Invalid(_("A --label-name has the form VALUE=NAME, such as 1=good."))
     return {"format": chosen, "columns": known | columns, "label_names": pairs}
 
 

@@ -10,6 +10,7 @@ from app.cli import result_files
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, say, show
 from app.domain.errors import Invalid
+from app.web.i18n import gettext as _
 
 Form = Literal["csv", "json", "parquet"]
 Exported = Literal["runs", "items", "steps"]
@@ -31,7 +32,7 @@ def export(
     """Export a study: runs, item scores or step metrics as a table, or the comparison as JSON."""
     if form == "json":
         if what != "runs":
-            raise Invalid(f"The {what} are a table. Choose --format csv or --format parquet.")
+            raise Invalid(_("--what %(what)s is a table. Choose --format csv or --format parquet.", what=what))
         _fetch(url, f"/studies/{study}/comparison", output, f"study-{study}.json")
         return
     _fetch(url, f"/studies/{study}/tables/{what}.{form}", output, f"study-{study}-{what}.{form}")
@@ -62,7 +63,7 @@ def import_results(
     total = result_files.Total(name)
     for batch in result_files.batches(files):
         total.send(client, batch)
-    show(total.as_json, as_json, lambda _: total.lines(client.address), wrap=False)
+    show(total.as_json, as_json, lambda _answer: total.lines(client.address), wrap=False)
     if total.refused:
         raise typer.Exit(1)
 
@@ -75,4 +76,4 @@ def _fetch(url: str, path: str, output: Path | None, name: str) -> None:
     else:
         target = output or Path(name)
         client.save(path, target)
-        say(f"Wrote {target}.", wrap=False)
+        say(_("Wrote %(target)s.", target=target), wrap=False)

@@ -6,6 +6,7 @@ from app.services.vault import Vault
 from app.settings import load
 from app.store import migrate
 from app.store.session import Database
+from app.web.i18n import ngettext
 
 
 def rotate_key() -> None:
@@ -16,4 +17,4 @@ def rotate_key() -> None:
     migrate.require_current(database)
     audit.act_as_command()
     number = stored_secrets.rotate(database, Vault(settings))
-    say(f"Encrypted {number} {'secret' if number == 1 else 'secrets'} by the first key.")
+    say(ngettext("Encrypted %(num)s secret by the first key.", "Encrypted %(num)s secrets by the first key.", number))

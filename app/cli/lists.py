@@ -11,6 +11,10 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, errors, say, show
 from app.domain.errors import Invalid
 from app.domain.runs.status import RunStatus
+from app.web.format import percent
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.text.states import state_word
 
 MOST = 500
 """Rows of a page of the API."""
@@ -34,14 +38,14 @@ def list_all(
     of_runs = {"filter": where, "status": status and status.value, "study": study, "method": method, "sort": sort}
     given = {name: value for name, value in of_runs.items() if value}
     if what == "studies" and given:
-        raise Invalid(f"--{next(iter(given))} is for runs: vezna list runs --{next(iter(given))} …")
+        raise Invalid(_("--%(name)s is for runs: vezna list runs --%(name)s …", name=next(iter(given))))
     if what == "runs" and archived:
-        raise Invalid("--archived is for studies. For archived runs: vezna list runs --filter archived")
+        raise Invalid(_("--archived is for studies. For archived runs: vezna list runs --filter archived"))
     query = given | ({"archived": True} if archived else {})
     answer = Client(url).get(f"/{what}", limit=limit, **query)
     show(answer["items"], as_json, _studies if what == "studies" else _runs)
     if answer["has_more"] and not as_json:
-        say(f"These are the first {limit}. More: --limit {MOST}", to=errors)
+        say(_("These are the first %(limit)s. More: --limit %(most)s", limit=limit, most=MOST), to=errors)
 
 
 def cancel(
@@ -52,25 +56,32 @@ def cancel(
 ) -> None:
     """Cancel every run of a study that has not ended, or a single run. What runs stops within seconds."""
     answer = Client(url).post(f"/{'runs' if run else 'studies'}/{ident}/cancel")
-    noun = "Run" if run else "Study"
-    show(answer, as_json, lambda answer: [f"{noun} {ident} is being cancelled: it is {answer['status']}."])
+    show(answer, as_json, lambda answer: [_cancelled(ident, run, state_word(answer["status"]))])
+
+
+def _cancelled(ident: int, run: bool, state: str) -> str:
+    if run:
+        return _("Run %(id)s is being cancelled: it is %(state)s.", id=ident, state=state)
+    return _("Study %(id)s is being cancelled: it is %(state)s.", id=ident, state=state)
 
 
 def _studies(studies: list[dict[str, Any]]) -> Table:
-    table = Table("Study", "Name", "State", "Ended", "Model", "Dataset", box=box.SIMPLE_HEAD)
+    table = Table(_("Study"), _("Name"), _("State"), _("Ended"), _("Model"), _("Dataset"), box=box.SIMPLE_HEAD)
     for study in studies:
         spec, total = study["spec"], len(study["runs"]) + len(study["trials"])
-        ended = f"{study['done']} of {total} runs"
-        names = (study["name"], study["status"], ended, spec["base_model"], spec["dataset"])
+        ended = ngettext("%(done)s of %(num)s run", "%(done)s of %(num)s runs", total, done=study["done"])
+        names = (study["name"], state_word(study["status"]), ended, spec["base_model"], spec["dataset"])
         table.add_row(str(study["id"]), *map(escape, names))
     return table
 
 
 def _runs(runs: list[dict[str, Any]]) -> Table:
-    table = Table("Run", "Study", "Arm", "Seed", "State", "Score", "Model", "Dataset", box=box.SIMPLE_HEAD)
+    table = Table(
+        _("Run"), _("Study"), _("Arm"), _("Seed"), _("State"), _("Score"), _("Model"), _("Dataset"), box=box.SIMPLE_HEAD
+    )
     for run in runs:
-        score = "" if run["score"] is None else f"{run['score']:.1%}"
-        state = f"{run['status']}: {run['failure_code']}" if run["failure_code"] else run["status"]
+        score = "" if run["score"] is None else percent(run["score"])
+        state = state_word(run["status"]) + (f": {run['failure_code']}" if run["failure_code"] else "")
         study = "" if run["study_id"] is None else str(run["study_id"])
         names = (run["base_model"] or "", run["dataset"] or "")
         cells = (study, run["arm"], str(run["seed"]), state, score, *names)

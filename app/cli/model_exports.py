@@ -10,10 +10,15 @@ from rich.table import Table
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, errors, say, show
+from app.cli.terminal.gate import gate_line
 from app.domain.comparison.export_gate import ExportGate, GateOutcome
 from app.domain.errors import VeznaError
 from app.domain.models.exports import ExportFormat
+from app.web.format import file_size, percent
+from app.web.i18n import gettext as _
+from app.web.i18n import stored
 from app.web.text.exports import gate_difference, gate_reason, gate_unseen
+from app.web.text.states import state_word
 
 WAIT_SECONDS = 30
 LIVE = ("queued", "running")
@@ -38,12 +43,12 @@ def export_model(
         return
     export = _ended(client, _wanted(client, run, form), _progress)
     if export["status"] != "succeeded":
-        raise VeznaError(export["message"] or f"Export {export['id']} was cancelled.")
+        raise VeznaError(stored(export["message"]) or _("Export %(id)s was cancelled.", id=export["id"]))
     target = output or Path(f"run-{run}-{form.value}.tar")
     client.save(f"/exports/{export['id']}/archive", target)
     gate = ExportGate.model_validate(export["gate"])
-    wrote = f"Wrote {target}, {export['bytes'] / 2**20:,.1f} MiB."
-    show(export, as_json, lambda _: [wrote, _gate(gate)], wrap=False)
+    wrote = _("Wrote %(target)s, %(size)s.", target=target, size=file_size(export["bytes"]))
+    show(export, as_json, lambda _export: [wrote, _gate(gate)], wrap=False)
     if gate.outcome is GateOutcome.FAIL:
         raise typer.Exit(1)
 
@@ -51,7 +56,7 @@ def export_model(
 def _gate(gate: ExportGate) -> str:
     """`Gate: fail (−6.0 ± 2.2 points): loses at least 3.8 points.`"""
     reason = "; ".join(filter(None, [gate_reason(gate), gate_unseen(gate)]))
-    return f"Gate: {gate.outcome.value} ({gate_difference(gate)} points){f': {reason}' if reason else ''}."
+    return gate_line(_("Gate"), gate.outcome, gate_difference(gate), reason)
 
 
 def _wanted(client: Client, run: int, form: ExportFormat) -> dict[str, Any]:
@@ -70,14 +75,25 @@ def _ended(client: Client, export: dict[str, Any], report: Callable[[dict[str, A
 
 
 def _progress(export: dict[str, Any]) -> None:
-    say(f"Export {export['id']} is {export['status']}, {export['progress']:.0%} done.", to=errors)
+    say(
+        _(
+            "Export %(id)s: %(state)s, %(share)s done.",
+            id=export["id"],
+            state=state_word(export["status"]),
+            share=percent(export["progress"], 0),
+        ),
+        to=errors,
+    )
 
 
 def _formats(formats: list[dict[str, Any]]) -> Table | list[str]:
     if not formats:
-        return ["This run has saved no weights: it has not succeeded, or is a trial."]
-    table = Table("Format", "Size", box=box.SIMPLE_HEAD)
+        return [_("This run has saved no weights: it has not succeeded, or is a trial.")]
+    table = Table(_("Format"), _("Size"), box=box.SIMPLE_HEAD)
     for form in formats:
         size = form["weights_bytes"]
-        table.add_row(form["format"], form["refused"] if size is None else f"{size / 2**20:,.1f} MiB (computed)")
+        table.add_row(
+            form["format"],
+            stored(form["refused"]) if size is None else _("%(size)s (computed)", size=file_size(size)),
+        )
     return table

@@ -16,12 +16,17 @@ from app.cli.shared import LOCAL, Json, Url, errors
 from app.cli.shared import show as show_answer
 from app.domain.errors import Invalid, Unavailable
 from app.domain.models.base_model import SAMPLE_MODELS, SAMPLE_NOTES
-from app.domain.resources.devices import size
+from app.web.format import count, file_size
+from app.web.i18n import gettext as _
+from app.web.i18n import localized, stored
+from app.web.text.states import state_word
 
 PATIENCE_SECONDS = 180.0
 """How long to wait for an inspection."""
 EVERY_SECONDS = 0.5
 Sample = Literal["minilm", "smollm2"]
+PARAMETERS = 2
+"""Their place among the columns of the list."""
 PATHS = ("/", "~", ".")
 """Beginnings of directories; no hub id begins like this."""
 
@@ -44,7 +49,7 @@ def add(
 ) -> None:
     """Register a base model and print the result of its inspection. The exit status is 1 if it cannot be used."""
     if bool(location) == bool(sample):
-        raise Invalid("Name a model of the hub or a directory, or a packaged one with --sample, but not both.")
+        raise Invalid(_("Name a model of the hub or a directory, or a packaged one with --sample, but not both."))
     if sample:
         source, location = "sample", "" if sample == "minilm" else sample
         default = SAMPLE_MODELS[location]
@@ -56,7 +61,7 @@ def add(
     client = Client(url)
     model = _inspected(client, client.post("/models", registration))
     if model["status"] == "failed":
-        raise Invalid(model["message"])
+        raise Invalid(stored(model["message"]))
     show_answer(model, as_json, _lines, wrap=False)
 
 
@@ -68,11 +73,12 @@ def list_all(url: Url = LOCAL, as_json: Json = False) -> None:
 
 def _table(models: list[dict[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("Model", "Architecture", "Parameters", "Tasks", "State"):
-        table.add_column(title, justify="right" if title == "Parameters" else "left")
+    for place, title in enumerate((_("Model"), _("Architecture"), _("Parameters"), _("Tasks"), _("State"))):
+        table.add_column(title, justify="right" if place == PARAMETERS else "left")
     for model in models:
-        parameters = f"{model['parameters']:,}" if model["parameters"] else ""
-        state = escape(model["message"]) if model["status"] == "failed" else model["status"]
+        parameters = count(model["parameters"]) if model["parameters"] else ""
+        failed = model["status"] == "failed"
+        state = escape(stored(model["message"])) if failed else state_word(model["status"])
         tasks = ", ".join(model["tasks"])
         table.add_row(escape(model["name"]), escape(model["architecture"] or ""), parameters, tasks, state)
     return table
@@ -101,12 +107,15 @@ def delete(
 def _inspected(client: Client, model: dict[str, Any]) -> dict[str, Any]:
     """The model, once a worker has inspected it."""
     until = time.monotonic() + PATIENCE_SECONDS
-    with errors.status("A worker is inspecting the model"):
+    with errors.status(_("A worker is inspecting the model")):
         while model["status"] == "inspecting":
             if time.monotonic() > until:
                 raise Unavailable(
-                    f"No worker has inspected {model['name']} yet. Check that a control worker is running: the "
-                    "inspection then starts by itself."
+                    _(
+                        "No worker has inspected %(name)s yet. Check that a control worker is running: the "
+                        "inspection then starts by itself.",
+                        name=model["name"],
+                    )
                 )
             time.sleep(EVERY_SECONDS)
             model = client.get(f"/models/{quote(model['name'])}")
@@ -114,22 +123,43 @@ def _inspected(client: Client, model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lines(model: dict[str, Any]) -> list[str]:
-    return [f"{name:<13}{text}" for name, text in _facts(model)]
+    facts = _facts(model)
+    width = max(len(name) for name, _text in facts)
+    return [f"{name:<{width}} {text}" for name, text in facts]
 
 
 def _facts(model: dict[str, Any]) -> list[tuple[str, str]]:
     facts = model["facts"]
-    rows = [("model", model["name"]), ("source", f"{model['source']} {model['location']}".strip())]
+    source = f"{model['source']} {model['location']}".strip()
+    rows = [(_("model"), model["name"]), (_("source"), source)]
     if model["source"] == "sample" and (note := SAMPLE_NOTES.get(model["location"])):
-        rows.append(("note", str(note)))
+        rows.append((_("note"), localized(note)))
     if model["revision"]:
-        rows.append(("revision", model["revision"]))
+        rows.append((_("revision"), model["revision"]))
     if facts is None:
-        return [*rows, ("state", model["message"] or model["status"])]
-    rows.append(("architecture", f"{facts['architecture']}, {facts['parameters']:,} parameters"))
+        return [*rows, (_("state"), stored(model["message"]) or state_word(model["status"]))]
+    rows.append(
+        (
+            _("architecture"),
+            _(
+                "%(architecture)s, %(parameters)s parameters",
+                architecture=facts["architecture"],
+                parameters=count(facts["parameters"]),
+            ),
+        )
+    )
     if weights := sum(file["bytes"] for file in facts["files"] if file["name"].endswith(".safetensors")):
-        rows.append(("on disk", ", ".join(filter(None, [size(weights), facts["dtype"]]))))
+        rows.append((_("on disk"), ", ".join(filter(None, [file_size(weights), facts["dtype"]]))))
     if facts["tokenizer"]:
-        rows.append(("tokenizer", f"{facts['tokenizer']['kind']}, {facts['tokenizer']['vocabulary']:,} tokens"))
-    rows += [("task", f"{name}: {task['architecture']}") for name, task in facts["tasks"].items()]
-    return rows + [("unsupported", f"{task}: {why}") for task, why in facts["unable"].items()]
+        rows.append(
+            (
+                _("tokenizer"),
+                _(
+                    "%(kind)s, %(vocabulary)s tokens",
+                    kind=facts["tokenizer"]["kind"],
+                    vocabulary=count(facts["tokenizer"]["vocabulary"]),
+                ),
+            )
+        )
+    rows += [(_("task"), f"{name}: {task['architecture']}") for name, task in facts["tasks"].items()]
+    return rows + [(_("unsupported"), f"{task}: {stored(why)}") for task, why in facts["unable"].items()]

@@ -7,10 +7,13 @@ import typer
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, errors, say, show
+from app.cli.terminal.gate import gate_line
 from app.domain.comparison.export_gate import GateOutcome
 from app.domain.comparison.parity import Parity
 from app.domain.errors import Invalid, VeznaError
 from app.web.format import percent
+from app.web.i18n import gettext as _
+from app.web.i18n import stored
 from app.web.text.exports import gate_difference
 from app.web.text.parity import (
     parity_agreement,
@@ -21,6 +24,7 @@ from app.web.text.parity import (
     parity_refused,
     parity_writes_on,
 )
+from app.web.text.states import state_word
 
 WAIT_SECONDS = 30
 LIVE = ("queued", "running")
@@ -47,15 +51,25 @@ def check_serving(
     client = Client(url)
     key = os.environ.get(key_env, "") if key_env else ""
     if key_env and not key:
-        raise Invalid(f"The environment variable {key_env} is not set. Set it to the server's API key.")
+        raise Invalid(
+            _("The environment variable %(key_env)s is not set. Set it to the server's API key.", key_env=key_env)
+        )
     check = client.post(f"/runs/{run}/parity-checks", {"url": server, "model": model, "items": items, "api_key": key})
     while check["status"] in LIVE:
-        say(f"Parity check {check['id']} is {check['status']}, {check['progress']:.0%} done.", to=errors)
+        say(
+            _(
+                "Parity check %(id)s: %(state)s, %(share)s done.",
+                id=check["id"],
+                state=state_word(check["status"]),
+                share=percent(check["progress"], 0),
+            ),
+            to=errors,
+        )
         check = client.get(f"/parity-checks/{check['id']}", wait=WAIT_SECONDS)
     if check["status"] != "succeeded":
-        raise VeznaError(check["message"] or f"Parity check {check['id']} was cancelled.")
+        raise VeznaError(stored(check["message"]) or _("Parity check %(id)s was cancelled.", id=check["id"]))
     result = Parity.model_validate(check["result"])
-    show(check, as_json, lambda _: lines(check, result), wrap=False)
+    show(check, as_json, lambda _check: lines(check, result), wrap=False)
     if status := STATUSES.get(result.outcome):
         raise typer.Exit(status)
 
@@ -64,12 +78,27 @@ def lines(check: dict[str, Any], result: Parity) -> list[str]:
     """The result in sentences, with the first items that differ."""
     reason = parity_reason(result)
     text = [
-        f"{check['url']}, model {check['model']}, answers {parity_answers_as(result)}.",
-        f"{parity_metric(result)}: {percent(result.score)}, the run {percent(result.run_score)}, the base model "
-        f"{percent(result.base_score)}. The same text: {parity_agreement(result)}.",
-        f"Parity: {result.outcome.value} ({gate_difference(result)} points){f': {reason}' if reason else ''}.",
+        _(
+            "%(url)s, model %(model)s, answers %(whom)s.",
+            url=check["url"],
+            model=check["model"],
+            whom=parity_answers_as(result),
+        ),
+        _(
+            "%(metric)s: %(score)s, the run %(run_score)s, the base model %(base_score)s. The same text: %(same)s.",
+            metric=parity_metric(result),
+            score=percent(result.score),
+            run_score=percent(result.run_score),
+            base_score=percent(result.base_score),
+            same=parity_agreement(result),
+        ),
+        gate_line(_("Parity"), result.outcome, gate_difference(result), reason),
     ]
     text += [f"{said}." for said in (parity_left_out(result), parity_refused(result), parity_writes_on(result)) if said]
     for item in result.differing[:SHOWN]:
-        text += [f"Item {item.item}", f"  run:    {item.run!r}", f"  server: {item.answer!r}"]
+        text += [
+            _("Item %(item)s", item=item.item),
+            "  " + _("run: %(answer)r", answer=item.run),
+            "  " + _("server: %(answer)r", answer=item.answer),
+        ]
     return text

@@ -17,6 +17,9 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Url, errors, say
 from app.domain.errors import Invalid
 from app.domain.inference import MOST_GENERATED, MOST_INPUTS
+from app.web.format import count
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
 
 COLUMNS = ("text", "prompt", "messages")
 """Names of the column with the input, if it is not given: the first that the file has."""
@@ -68,20 +71,27 @@ def predict(
                 for (row, _value), prediction in zip(several, _predicted(client, run, body, file, rows), strict=True):
                     added = _columns(prediction, nested=file.suffix == ".jsonl")
                     if taken := added.keys() & row.keys():
-                        raise Invalid(f"{file} already has a column {min(taken)}. Rename it first.")
+                        raise Invalid(
+                            _("%(file)s already has a column %(taken)s. Rename it first.", file=file, taken=min(taken))
+                        )
                     if writer is None:
                         writer = _writer(file, sink, [*row, *added])
                     writer.write(row | added)
                 rows += len(several)
-                say(f"{rows:,} rows", to=errors)
+                say(counted(rows), to=errors)
             if not rows:
-                raise Invalid(f"{file} has no rows.")
+                raise Invalid(_("%(file)s has no rows.", file=file))
             sink.flush()
             os.fsync(sink.fileno())
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-    say(f"Wrote {target}, {rows:,} rows.", wrap=False)
+    say(_("Wrote %(target)s, %(rows)s.", target=target, rows=counted(rows)), wrap=False)
+
+
+def counted(rows: int) -> str:
+    """`1,200 rows`."""
+    return ngettext("%(count)s row", "%(count)s rows", rows, count=count(rows))
 
 
 def _batches(file: Path, rows: Iterator[Row], column: str, most: int) -> Iterator[list[tuple[Row, Any]]]:
@@ -109,7 +119,11 @@ def _predicted(client: Client, run: int, body: Row, file: Path, before: int) -> 
         lines = []
         for field in error.fields:
             kind, _dot, place = field.path.partition(".")
-            where = f"{file}, row {before + int(place.split('.')[0]) + 1}" if kind == "inputs" and place else field.path
+            where = (
+                _("%(file)s, row %(number)s", file=file, number=before + int(place.split(".")[0]) + 1)
+                if kind == "inputs" and place
+                else field.path
+            )
             lines.append(f"{where}: {field.sentence}")
         raise Invalid("\n".join(lines) or error.message) from error
     return predictions
@@ -129,15 +143,36 @@ def _column(file: Path, row: Row) -> str:
     for name in COLUMNS:
         if name in row:
             return name
-    raise Invalid(f"{file} has no column {' or '.join(COLUMNS)}. Name the one with the input: --column NAME.")
+    raise Invalid(
+        _(
+            "%(file)s has none of the columns %(columns)s. Name the one with the input: --column NAME.",
+            file=file,
+            columns=", ".join(COLUMNS),
+        )
+    )
 
 
 def _input(file: Path, number: int, row: Row, column: str) -> Any:
     value = row.get(column)
     if column not in row:
-        raise Invalid(f"{file}, row {number} has no column {column}. Its columns are {', '.join(row)}.")
+        raise Invalid(
+            _(
+                "%(file)s, row %(number)s has no column %(column)s. Its columns are %(columns)s.",
+                file=file,
+                number=number,
+                column=column,
+                columns=", ".join(row),
+            )
+        )
     if not isinstance(value, str | list):
-        raise Invalid(f"{file}, row {number}: {column} is neither a text nor a list of messages.")
+        raise Invalid(
+            _(
+                "%(file)s, row %(number)s: %(column)s is neither a text nor a list of messages.",
+                file=file,
+                number=number,
+                column=column,
+            )
+        )
     return value
 
 
@@ -145,7 +180,7 @@ def _input(file: Path, number: int, row: Row, column: str) -> Any:
 def _reading(file: Path) -> Iterator[Iterator[Row]]:
     """The rows of a file. Raises Invalid for an unknown kind of file, and for one that is not of its kind."""
     if file.suffix not in (".csv", ".tsv", ".jsonl"):
-        raise Invalid(f"{file} is of an unknown kind. Use .csv, .tsv or .jsonl.")
+        raise Invalid(_("%(file)s is of an unknown kind. Use .csv, .tsv or .jsonl.", file=file))
     with file.open(encoding="utf-8-sig", newline="") as lines:
         yield _jsonl(file, lines) if file.suffix == ".jsonl" else _delimited(file, lines)
 
@@ -157,11 +192,18 @@ def _delimited(file: Path, lines: IO[str]) -> Iterator[Row]:
         for number, row in enumerate(reader, 1):
             if None in row or None in row.values():
                 raise Invalid(
-                    f"{file}, row {number} does not have the {len(reader.fieldnames or ())} columns of its head."
+                    _(
+                        "%(file)s, row %(number)s does not have the %(columns)s columns of its head.",
+                        file=file,
+                        number=number,
+                        columns=len(reader.fieldnames or ()),
+                    )
                 )
             yield dict(row)
     except (csv.Error, UnicodeDecodeError) as error:
-        raise Invalid(f"{file} cannot be read: {error}. Save it as CSV in UTF-8.") from error
+        raise Invalid(
+            _("%(file)s cannot be read: %(error)s. Save it as CSV in UTF-8.", file=file, error=error)
+        ) from error
 
 
 def _jsonl(file: Path, lines: IO[str]) -> Iterator[Row]:
@@ -171,10 +213,12 @@ def _jsonl(file: Path, lines: IO[str]) -> Iterator[Row]:
                 continue
             row = json.loads(line)
             if not isinstance(row, dict):
-                raise Invalid(f"{file}, line {number} is not a JSON object.")
+                raise Invalid(_("%(file)s, line %(number)s is not a JSON object.", file=file, number=number))
             yield row
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise Invalid(f"{file} cannot be read: {error}. Write one JSON object a line, in UTF-8.") from error
+        raise Invalid(
+            _("%(file)s cannot be read: %(error)s. Write one JSON object a line, in UTF-8.", file=file, error=error)
+        ) from error
 
 
 class _Jsonl:

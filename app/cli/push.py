@@ -9,6 +9,10 @@ import typer
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, errors, say, show
 from app.domain.errors import VeznaError
+from app.web.format import percent
+from app.web.i18n import gettext as _
+from app.web.i18n import stored
+from app.web.text.states import state_word
 
 WAIT_SECONDS = 30
 LIVE = ("queued", "running")
@@ -35,13 +39,23 @@ def push(
     request = {"repository": repository, "private": not public, "reason": reason}
     pushed = client.post(f"/exports/{export}/pushes", request)
     while pushed["status"] in LIVE:
-        say(f"Push {pushed['id']} is {pushed['status']}, {pushed['progress']:.0%} done.", to=errors)
+        say(
+            _(
+                "Push %(id)s: %(state)s, %(share)s done.",
+                id=pushed["id"],
+                state=state_word(pushed["status"]),
+                share=percent(pushed["progress"], 0),
+            ),
+            to=errors,
+        )
         pushed = client.get(f"/pushes/{pushed['id']}", wait=WAIT_SECONDS)
     if pushed["status"] != "succeeded":
-        raise VeznaError(pushed["message"] or f"Push {pushed['id']} was cancelled.")
-    show(pushed, as_json, lambda _: [_done(pushed)], wrap=False)
+        raise VeznaError(stored(pushed["message"]) or _("Push %(id)s was cancelled.", id=pushed["id"]))
+    show(pushed, as_json, lambda _push: [_done(pushed)], wrap=False)
 
 
 def _done(pushed: dict[str, Any]) -> str:
-    kind = "private" if pushed["private"] else "public"
-    return f"Pushed export {pushed['export_id']} to {pushed['url']} ({kind}), commit {pushed['commit'][:12]}."
+    values = {"export": pushed["export_id"], "url": pushed["url"], "commit": pushed["commit"][:12]}
+    if pushed["private"]:
+        return _("Pushed export %(export)s to %(url)s (private), commit %(commit)s.", **values)
+    return _("Pushed export %(export)s to %(url)s (public), commit %(commit)s.", **values)

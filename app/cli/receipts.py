@@ -10,11 +10,13 @@ import typer
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, show
+from app.cli.terminal.gate import gate_line
 from app.domain.errors import Invalid
-from app.domain.messages import _
 from app.domain.receipts import RECEIPT_FILE, Envelope, Receipt, Statement, of_the_hub
 from app.services.signing import public_key, verified
 from app.web.format import percent
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
 from app.web.text.exports import format_title, gate_difference, gate_reason
 
 
@@ -40,7 +42,11 @@ def verify(
     statement = verified(Envelope.parse(signed), [public_key(pem) for pem in trusted])
     if hashes is not None and (wrong := statement.differences(hashes)):
         raise Invalid(_("The signature is valid, but the files differ: %(files)s.", files="; ".join(wrong)))
-    show(statement.model_dump(mode="json", by_alias=True), as_json, lambda _: _lines(statement, hashes is not None))
+    show(
+        statement.model_dump(mode="json", by_alias=True),
+        as_json,
+        lambda _statement: _lines(statement, hashes is not None),
+    )
 
 
 def _read(place: Path) -> tuple[bytes, dict[str, str] | None]:
@@ -101,14 +107,27 @@ def _contents(place: Path, files: Iterable[tuple[str, IO[bytes]]]) -> tuple[byte
 def _lines(statement: Statement, with_files: bool) -> list[str]:
     receipt: Receipt = statement.predicate
     gate, versions = receipt.gate, receipt.environment.versions
-    reason = gate_reason(gate)
-    files = f"{len(statement.subject)} files match." if with_files else "Its files were not checked: give the archive."
+    if with_files:
+        files = ngettext("%(num)s file matches.", "%(num)s files match.", len(statement.subject))
+    else:
+        files = _("Its files were not checked: give the archive.")
+    used = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
     return [
-        f"The signature is valid. {files}",
-        f"Run {receipt.run}, {format_title(receipt.format)}: {receipt.base_model.name} on {receipt.dataset.reference}.",
-        f"{gate.metric} {percent(gate.run_score)} (run), {percent(gate.score)} (export), {gate.items} test items.",
-        f"Gate: {gate.outcome.value} ({gate_difference(gate)} points){f': {reason}' if reason else ''}.",
-        f"Trained on {receipt.environment.device_name} with "
-        + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        + ".",
+        " ".join([_("The signature is valid."), files]),
+        _(
+            "Run %(run)s, %(format)s: %(model)s on %(dataset)s.",
+            run=receipt.run,
+            format=format_title(receipt.format),
+            model=receipt.base_model.name,
+            dataset=receipt.dataset.reference,
+        ),
+        _(
+            "%(metric)s %(run_score)s (run), %(score)s (export), %(items)s test items.",
+            metric=gate.metric,
+            run_score=percent(gate.run_score),
+            score=percent(gate.score),
+            items=gate.items,
+        ),
+        gate_line(_("Gate"), gate.outcome, gate_difference(gate), gate_reason(gate)),
+        _("Trained on %(device)s with %(versions)s.", device=receipt.environment.device_name, versions=used),
     ]

@@ -8,10 +8,12 @@ import typer
 from rich.table import Table
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, console, show
+from app.cli.shared import LOCAL, Json, Url, console, queued, show
 from app.cli.terminal import progress
 from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.models.base_model import SAMPLE_MODEL
+from app.web.i18n import gettext as _
+from app.web.i18n import stored
 
 recipes = typer.Typer(help="Recipes: published claims as studies, with the rule that decides.", no_args_is_help=True)
 Recipe = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's id; see vezna recipes list.")]
@@ -50,7 +52,7 @@ def run(
     answer = client.post(f"/recipes/{recipe}/runs", body, insist=insist)
     study = answer["study_id"]
     if not wait:
-        show(answer, as_json, lambda answer: [f"Study {study} is queued: {client.address}/studies/{study}"])
+        show(answer, as_json, lambda _answer: [queued("studies", study, client.address)])
         return
     snapshots = client.events(f"/studies/{study}/events")
     ended: list[dict[str, Any]]
@@ -77,7 +79,7 @@ def card(
 
 
 def _table(answer: list[dict[str, Any]]) -> Table:
-    table = Table("recipe", "claim", "source", "runs", box=None)
+    table = Table(_("Recipe"), _("Claim"), _("Source"), _("Runs"), box=None)
     for recipe in answer:
         runs = len(recipe["study"]["arms"]) * len(recipe["study"]["seeds"])
         table.add_row(recipe["id"], recipe["claim"], recipe["source"]["citation"], str(runs))
@@ -87,27 +89,27 @@ def _table(answer: list[dict[str, Any]]) -> Table:
 def _lines(recipe: dict[str, Any]) -> Iterator[str]:
     yield recipe["title"]
     for name, text in (
-        ("Claim", recipe["claim"]),
-        ("Paper", f"{recipe['paper']} ({recipe['source']['citation']}, {recipe['source']['url']})"),
-        ("Setting", recipe["source"]["setting"]),
-        ("Checked", recipe["source"]["checked"]),
-        ("Confirmed by", recipe["confirmed_by"]),
-        ("Rule", recipe["rule"]),
-        ("Arms", ", ".join(arm["name"] for arm in recipe["study"]["arms"])),
-        ("Seeds", ", ".join(map(str, recipe["study"]["seeds"]))),
+        (_("Claim"), recipe["claim"]),
+        (_("Paper"), f"{recipe['paper']} ({recipe['source']['citation']}, {recipe['source']['url']})"),
+        (_("Setting"), recipe["source"]["setting"]),
+        (_("Checked"), recipe["source"]["checked"]),
+        (_("Confirmed by"), recipe["confirmed_by"]),
+        (_("Rule"), recipe["rule"]),
+        (_("Arms"), ", ".join(arm["name"] for arm in recipe["study"]["arms"])),
+        (_("Seeds"), ", ".join(map(str, recipe["study"]["seeds"]))),
     ):
         yield f"{name}: {text}"
 
 
 def _card(card: dict[str, Any]) -> Iterator[str]:
     yield f"{card['title']}: {card['label']}"
-    yield f"Paper: {card['paper']} ({card['source']})"
-    yield f"Here: {card['here']}"
-    yield f"On: {card['ran_on']}; {card['used']}"
-    yield f"Rule: {card['rule']}"
+    yield _("Paper: %(paper)s (%(source)s)", paper=card["paper"], source=card["source"])
+    yield _("Here: %(here)s", here=card["here"])
+    yield _("On: %(ran_on)s; %(used)s", ran_on=card["ran_on"], used=card["used"])
+    yield _("Rule: %(rule)s", rule=card["rule"])
     for finding in card["findings"]:
         yield f"  {finding['check']}: {finding['text']} ({finding['state']})"
     for line in card["published"]:
-        yield f"Published: {line}"
+        yield _("Published: %(line)s", line=line)
     if card["failure"]:
-        yield f"Failed: {card['failure']}"
+        yield _("Failed: %(failure)s", failure=stored(card["failure"]))

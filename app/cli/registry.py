@@ -1,6 +1,5 @@
 """`vezna registry`: registered models, their versions and champions, over REST."""
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +10,9 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, show
 from app.domain.errors import NotFound
 from app.domain.models.registry import Stage
+from app.web.i18n import gettext as _
+from app.web.text.registry import stage_change, stage_name
+from app.web.text.states import state_word
 
 registry = typer.Typer(help="Registered models: list, register, promote, champion.", no_args_is_help=True)
 
@@ -45,7 +47,8 @@ def register(
     """Make an export the next version of a name. A new name is created."""
     client = Client(url)
     body = {"export": export, "stage": stage.value, "reason": reason, "revision": _revision(client, name)}
-    show(client.post(f"/registry/{name}/versions", body), as_json, _became("Registered"))
+    registered = client.post(f"/registry/{name}/versions", body)
+    show(registered, as_json, lambda version: [_("Registered %(version)s", version=_line(version))])
 
 
 @registry.command()
@@ -61,7 +64,8 @@ def promote(
     that comes in between is not overwritten: the command then fails."""
     client = Client(url)
     body = {"stage": stage.value, "reason": reason, "revision": client.get(f"/registry/{name}")["revision"]}
-    show(client.post(f"/registry/{name}/versions/{version}/stage", body), as_json, _became("Changed"))
+    changed = client.post(f"/registry/{name}/versions/{version}/stage", body)
+    show(changed, as_json, lambda version: [_("Changed %(version)s", version=_line(version))])
 
 
 @registry.command()
@@ -78,36 +82,45 @@ def _revision(client: Client, name: str) -> int:
         return 0
 
 
-def _became(verb: str) -> Callable[[dict[str, Any]], list[str]]:
-    return lambda version: [f"{verb} {_line(version)}"]
-
-
 def _line(version: dict[str, Any]) -> str:
-    """`headlines 3: champion, run 12, merged-bfloat16, gate: pass.`"""
-    where = f"run {version['run_id']}, {version['format']}"
-    export = "export deleted" if version["export_id"] is None else f"export {version['export_id']}"
-    return f"{version['name']} {version['version']}: {version['stage']}, {where}, {export}, gate: {version['gate']}."
+    """`headlines 3: champion, run 12, merged-bfloat16, export 4, gate: pass.`"""
+    facts = [
+        stage_name(version["stage"]),
+        _("run %(id)s", id=version["run_id"]),
+        version["format"],
+        _("export deleted") if version["export_id"] is None else _("export %(id)s", id=version["export_id"]),
+        _("gate: %(gate)s", gate=state_word(version["gate"])),
+    ]
+    return f"{version['name']} {version['version']}: {', '.join(facts)}."
 
 
 def _versions(models: list[dict[str, Any]]) -> Table | list[str]:
     if not models:
-        return ["No registered models. Register an export with: vezna registry register NAME EXPORT"]
-    table = Table("Name", "Version", "Stage", "Format", "Gate", "Run", "Export", box=box.SIMPLE_HEAD)
+        return [_("No registered models. Register an export with: vezna registry register NAME EXPORT")]
+    table = Table(
+        _("Name"), _("Version"), _("Stage"), _("Format"), _("Gate"), _("Run"), _("Export"), box=box.SIMPLE_HEAD
+    )
     for model in models:
         for v in model["versions"]:
-            export = "deleted" if v["export_id"] is None else str(v["export_id"])
+            export = _("deleted") if v["export_id"] is None else str(v["export_id"])
             table.add_row(
-                model["name"], str(v["version"]), v["stage"], v["format"], v["gate"], str(v["run_id"]), export
+                model["name"],
+                str(v["version"]),
+                stage_name(v["stage"]),
+                v["format"],
+                state_word(v["gate"]),
+                str(v["run_id"]),
+                export,
             )
     return table
 
 
 def _history(model: dict[str, Any]) -> Table:
-    table = Table("When", "Version", "Change", "By", "Reason", box=box.SIMPLE_HEAD)
+    table = Table(_("When"), _("Version"), _("Change"), _("By"), _("Reason"), box=box.SIMPLE_HEAD)
     changes = [
         (change["at"], version["version"], change) for version in model["versions"] for change in version["changes"]
     ]
     for at, number, change in sorted(changes, key=lambda entry: entry[0]):
-        what = f"{change['before'] or 'registered'} → {change['after']}"
+        what = stage_change(change["before"], change["after"])
         table.add_row(at[:19].replace("T", " "), str(number), what, change["by"], change["reason"])
     return table

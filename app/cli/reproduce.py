@@ -9,7 +9,10 @@ from app.cli.shared import LOCAL, Json, Url, console, show
 from app.cli.terminal import progress
 from app.domain.comparison.reproduction import Reproduction, ReproductionOutcome
 from app.domain.errors import VeznaError
-from app.web.format import percent, plus_minus, points
+from app.web.format import capitalized, percent
+from app.web.i18n import gettext as _
+from app.web.text.reproductions import reproduction_difference, reproduction_interval, reproduction_outcome
+from app.web.text.states import state_word
 
 
 def reproduce(
@@ -33,32 +36,38 @@ def reproduce(
     found = next(one for one in client.get(f"/runs/{run}/reproductions") if one["run_id"] == again)
     if found["result"] is None:
         raise VeznaError(
-            f"Run {again} ({found['status']}) has no score on the same test items, so there is nothing to compare: "
-            f"{client.address}/runs/{again}"
+            _(
+                "Run %(run)s (%(state)s) has no score on the same test items, so there is nothing to compare: %(url)s",
+                run=again,
+                state=state_word(found["status"]),
+                url=f"{client.address}/runs/{again}",
+            )
         )
     result = Reproduction.model_validate(found["result"])
-    show(found, as_json, lambda _: lines(run, again, result))
+    show(found, as_json, lambda _found: lines(run, again, result))
     if result.outcome is ReproductionOutcome.OUTSIDE:
         raise typer.Exit(1)
 
 
 def lines(run: int, again: int, result: Reproduction) -> list[str]:
     """The result in sentences."""
-    judged = {
-        ReproductionOutcome.IDENTICAL: "Identical: every test item has the same score.",
-        ReproductionOutcome.WITHIN: "Reproduced: the score lies where that of another seed would.",
-        ReproductionOutcome.OUTSIDE: "Not reproduced: the seed alone does not explain the difference.",
-        ReproductionOutcome.UNKNOWN: "Unknown: the arm has one seed only, so nothing says what another would change.",
-    }[result.outcome]
-    interval = (
-        f" {result.seeds} seeds predict {percent(result.low)} to {percent(result.high)}."
-        if result.low is not None
-        else ""
+    scores = _(
+        "Run %(run)s: %(score)s. Again, run %(again)s: %(new_score)s.",
+        run=run,
+        score=percent(result.score),
+        again=again,
+        new_score=percent(result.again),
     )
+    interval = reproduction_interval(result)
+    items = _(
+        "%(same)s of %(items)s test items score the same; the difference is %(difference)s points (items alone).",
+        same=result.same_items,
+        items=result.items,
+        difference=reproduction_difference(result),
+    )
+    weights = _("The weights are equal, byte for byte.") if result.same_weights else _("The weights differ.")
     return [
-        f"Run {run}: {percent(result.score)}. Again, run {again}: {percent(result.again)}.{interval}",
-        f"{result.same_items} of {result.items} test items score the same; the difference is "
-        f"{points(result.delta)} {plus_minus(result.half_width)} points (items alone). "
-        + ("The weights are equal, byte for byte." if result.same_weights else "The weights differ."),
-        judged,
+        f"{scores} {interval}." if interval else scores,
+        f"{items} {weights}",
+        f"{capitalized(reproduction_outcome(result))}.",
     ]

@@ -9,6 +9,8 @@ from app.cli.client import Client
 from app.domain.errors import FieldError, Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILE_BYTES, results_in
 from app.domain.messages import Message
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
 
 BATCH_FILES = 200
 BATCH_BYTES = 8 << 20
@@ -30,12 +32,12 @@ def result_files(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*.json") if p.is_file())
             if not inside:
-                raise Invalid(f"{path} contains no .json file. Name the files, or another directory.")
+                raise Invalid(_("%(path)s contains no .json file. Name the files, or another directory.", path=path))
             files += inside
         elif path.is_file():
             files.append(path)
         else:
-            raise Invalid(f"{path} does not exist. Name a file or a directory of results.")
+            raise Invalid(_("%(path)s does not exist. Name a file or a directory of results.", path=path))
     return list(dict.fromkeys(files))
 
 
@@ -62,7 +64,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             return file.read(MOST_FILE_BYTES + 1).decode("utf-8-sig", errors="replace")
     except OSError as error:
-        raise Invalid(f"{path} cannot be read: {error.strerror}") from error
+        raise Invalid(_("%(path)s cannot be read: %(why)s", path=path, why=error.strerror)) from error
 
 
 @dataclass
@@ -101,16 +103,23 @@ class Total:
     def lines(self, url: str) -> Iterator[str]:
         """As lines of text."""
         for refused_file in self.refused:
-            yield f"{refused_file['file']}: the file was rejected"
+            yield _("%(file)s: the file was rejected", file=refused_file["file"])
             for error in refused_file["errors"]:
                 shown = FieldError(error["path"], Message(error["message"]), Message(error["remedy"]))
                 yield f"  {shown.located}"
-        known = f", {len(self.known)} already imported" if self.known else ""
-        refused = f", {_counted(len(self.refused), 'file')} refused" if self.refused else ""
-        yield f"{_counted(len(self.added), 'result')} imported into {self.collection}{known}{refused}."
+        parts = [
+            ngettext(
+                "%(num)s result imported into %(collection)s",
+                "%(num)s results imported into %(collection)s",
+                len(self.added),
+                collection=self.collection,
+            )
+        ]
+        if self.known:
+            parts.append(_("%(count)s already imported", count=len(self.known)))
+        if self.refused:
+            parts.append(ngettext("%(num)s file refused", "%(num)s files refused", len(self.refused)))
+        yield f"{', '.join(parts)}."
         if self.collection_id is not None:
-            yield f"Compare them: {url}/compare?collection={self.collection_id}&sort=-score"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+            page = f"{url}/compare?collection={self.collection_id}&sort=-score"
+            yield _("Compare them: %(url)s", url=page)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app import sample
 from app.cli.client import Client
-from app.cli.shared import console
+from app.cli.shared import console, queued
 from app.cli.studies import show_comparison
 from app.cli.terminal import progress
 from app.domain.errors import Invalid, Unavailable
@@ -33,6 +33,8 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.queries import base_models, runs, studies
 from app.store.session import Database
+from app.web.i18n import gettext as _
+from app.web.i18n import stored
 
 SampleTask = Annotated[
     Literal["sequence-classification", "causal-lm"], typer.Option("--task", help="What the sample model learns.")
@@ -51,7 +53,7 @@ def up(port: Port = None) -> None:
     """Start everything on this machine: database, broker, worker and web server."""
     with _everything(port) as running:
         _name_first_admin_link(running)
-        console.print("Stop with Ctrl+C.")
+        console.print(_("Stop with Ctrl+C."))
         running.serve_forever()
 
 
@@ -68,20 +70,23 @@ def demo(
     part = sample.of_task(task)
     if _settings(port).for_up().login_required:
         raise Invalid(
-            "vezna demo starts a server without login, which only this machine can reach, but VEZNA_LOGIN, VEZNA_HOST, "
-            "VEZNA_ALLOWED_HOSTS, VEZNA_URL or VEZNA_FORWARDED_ALLOW_IPS says otherwise. Unset it, or use vezna up and "
-            "vezna sample."
+            _(
+                "vezna demo starts a server without login, which only this machine can reach, but VEZNA_LOGIN, "
+                "VEZNA_HOST, VEZNA_ALLOWED_HOSTS, VEZNA_URL or VEZNA_FORWARDED_ALLOW_IPS says otherwise. Unset it, or "
+                "use vezna up and vezna sample."
+            )
         )
     with _everything(port) as running:
         study_id = sample_study(running.settings, running.require_alive, part)
-        console.print(f"Study {study_id}, live: {running.url}/studies/{study_id}")
+        page = f"{running.url}/studies/{study_id}"
+        console.print(_("Study %(id)s, live: %(url)s", id=study_id, url=page))
         client = Client(running.url)
         progress.follow_study(console, running.while_alive(client.events(f"/studies/{study_id}/events")))
         await_baselines(client, study_id, running.require_alive)
         succeeded = show_comparison(client, study_id)
         if exit_after:
             raise typer.Exit(0 if succeeded else 1)
-        console.print(f"The page: [bold]{running.url}/studies/{study_id}[/bold]. Stop with Ctrl+C.")
+        console.print(_("The page: %(url)s. Stop with Ctrl+C.", url=f"[bold]{page}[/bold]"))
         running.serve_forever()
 
 
@@ -92,9 +97,11 @@ def await_baselines(client: Client, study_id: int, still_alive: Callable[[], Non
     with console.status("") as status:
         while waiting := _unfinished_baselines(client, study_id):
             if time.monotonic() > deadline:
-                console.print(f"Not computed yet: {waiting}. Baselines are computed while Vezna runs.")
+                console.print(
+                    _("Not computed yet: %(waiting)s. Baselines are computed while Vezna runs.", waiting=waiting)
+                )
                 return
-            status.update(f"Waiting for baselines: {waiting}")
+            status.update(_("Waiting for baselines: %(waiting)s", waiting=waiting))
             still_alive()
             time.sleep(1)
 
@@ -111,7 +118,14 @@ def _name_first_admin_link(running: Stack) -> None:
         return
     database = Database(running.settings.database)
     if path := first_start.prepare(database, running.settings):
-        console.print(f"Create the first admin, within {first_start.HOURS} hours: {running.url}{path}", soft_wrap=True)
+        console.print(
+            _(
+                "Create the first admin, within %(hours)s hours: %(url)s",
+                hours=first_start.HOURS,
+                url=f"{running.url}{path}",
+            ),
+            soft_wrap=True,
+        )
     database.dispose()
 
 
@@ -155,8 +169,12 @@ def _sockets(config: uvicorn.Config, settings: Settings) -> list[socket.socket] 
         probes = socket.create_server(settings.metrics, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise Unavailable(
-            f"VEZNA_METRICS_ADDRESS={settings.metrics_address} cannot be listened to ({error.strerror}). "
-            "Choose another port, or an address of this machine."
+            _(
+                "VEZNA_METRICS_ADDRESS=%(address)s cannot be listened to (%(why)s). Choose another port, or an address "
+                "of this machine.",
+                address=settings.metrics_address,
+                why=error.strerror,
+            )
         ) from error
     return [config.bind_socket(), probes]
 
@@ -177,14 +195,14 @@ def submit_sample(task: SampleTask = "sequence-classification") -> None:
     Needs its database, broker and files (the same VEZNA_ settings), and the packages of `vezna[sample]`.
     """
     study_id = sample_study(_settings(None), lambda: None, sample.of_task(task))
-    console.print(f"Study {study_id} is queued: /studies/{study_id}")
+    console.print(queued("studies", study_id))
 
 
 def migrate_database() -> None:
     """Bring the database up to date."""
     settings = _settings(None)
     _migrate(settings)
-    console.print("The database is up to date.")
+    console.print(_("The database is up to date."))
 
 
 def _settings(port: int | None) -> Settings:
@@ -200,7 +218,13 @@ def _everything(port: int | None) -> Iterator[Stack]:
     with private_files(settings.home), locked(settings.home):
         _migrate(settings)
         with stack(settings) as running:
-            console.print(f"Vezna is at [bold]{running.url}[/bold], its data in {escape(str(settings.home))}.")
+            console.print(
+                _(
+                    "Vezna is at %(url)s, its data in %(home)s.",
+                    url=f"[bold]{running.url}[/bold]",
+                    home=escape(str(settings.home)),
+                )
+            )
             yield running
 
 
@@ -229,7 +253,7 @@ def sample_study(settings: Settings, still_alive: Callable[[], None], part: samp
         samples.beside(sample.SUMMARIES, pairs)
         texts = partial(data, title=sample.GENERAL_TEXT_TITLE, form="text", rows=sample.general_text())
         samples.beside(sample.GENERAL_TEXT, texts)
-    with console.status("Inspecting the base model"):
+    with console.status(_("Inspecting the base model")):
         _wait_for_model(database, model, still_alive)
     with database.transaction() as session:
         return study_service.submit(session, bell, spec).id
@@ -250,6 +274,7 @@ def _wait_for_model(database: Database, name: str, still_alive: Callable[[], Non
         if model is not None and model.status == "ready":
             return
         if model is None or model.status == "failed" or time.monotonic() > deadline:
-            why = model.message if model and model.message else "no worker answered. Check that a control worker runs"
-            raise Unavailable(f"The base model {name} could not be inspected: {why}")
+            unanswered = _("no worker answered. Check that a control worker runs")
+            why = stored(model.message) if model and model.message else unanswered
+            raise Unavailable(_("The base model %(name)s could not be inspected: %(why)s", name=name, why=why))
         time.sleep(0.3)

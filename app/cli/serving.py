@@ -20,6 +20,7 @@ from app.settings import ROOT, load
 from app.store import migrate
 from app.store.queries import base_models
 from app.store.session import Database
+from app.web.i18n import gettext as _
 
 
 def serve(
@@ -30,27 +31,34 @@ def serve(
     """Serve runs' models by OpenAI's API, for evaluation and small loads: each run by the name run-RUN, and their base
     model by its own name. Beyond loopback a client needs an API token."""
     if find_spec("torch") is None:
-        raise Unavailable("Missing: torch. Install with: pip install 'vezna[worker]'")
+        raise Unavailable(_("Missing: torch. Install with: pip install 'vezna[worker]'"))
     settings = load()
     database = Database(settings.database)
     migrate.require_current(database)
     with database.reading() as session:
         answerers = inference.side_by_side(session, [Subject(run_id=run) for run in dict.fromkeys(runs)])
         if classifier := next((one for one in answerers if not one.writes), None):
-            raise Invalid(f"Run {classifier.run.id} classifies texts. Use: vezna predict {classifier.run.id} FILE")
+            raise Invalid(_("Run %(id)s classifies texts. Use: vezna predict %(id)s FILE", id=classifier.run.id))
         model = base_models.by_id(session, answerers[0].run.base_model_id)
     database.dispose()
     source = model.location if model and model.source != "sample" else ""
     revision = model.pinned if model and model.source == "hub" else ""
     names = [answerers[0].run.spec.base_model, *(f"run-{one.run.id}" for one in answerers)]
     where = f"[{host}]" if ":" in host else host
-    say(f"OpenAI-compatible endpoint: http://{where}:{port}/v1, models {', '.join(names)}", wrap=False)
+    say(
+        _(
+            "OpenAI-compatible endpoint: %(url)s, models %(models)s",
+            url=f"http://{where}:{port}/v1",
+            models=", ".join(names),
+        ),
+        wrap=False,
+    )
     if host not in LOOPBACK_ADDRESSES:
-        say("Each request needs an API token of Vezna with the scope read, as the API key.")
-    say("It answers one request at a time on the CPU: for evaluation and small loads. For more:")
+        say(_("Each request needs an API token of Vezna with the scope read, as the API key."))
+    say(_("It answers one request at a time on the CPU: for evaluation and small loads. For more:"))
     for line in larger(answerers, source, revision):
         say(f"  {line}", wrap=False)
-    say("Stop with Ctrl+C.")
+    say(_("Stop with Ctrl+C."))
     sys.stdout.flush()
     os.chdir(ROOT)
     command = [sys.executable, "-m", "worker.serving", "--host", host, "--port", str(port)]
@@ -79,9 +87,17 @@ def larger(answerers: list[Answerer], base: str, revision: str) -> list[str]:
 def _whole(one: Answerer, method: AnyMethod) -> list[str]:
     """Commands for a run whose model is served as a whole."""
     if one.task != "causal-lm":
-        return [f"run {one.run.id}: vLLM and LoRAX serve no {one.task} models; use transformers"]
+        return [
+            _("run %(id)s: vLLM and LoRAX serve no %(task)s models; use transformers", id=one.run.id, task=one.task)
+        ]
     if method.unmergeable is not None:
-        return [f"run {one.run.id}: vLLM and LoRAX cannot load {method.facts.name}; use transformers and PEFT"]
+        return [
+            _(
+                "run %(id)s: vLLM and LoRAX cannot load %(name)s; use transformers and PEFT",
+                id=one.run.id,
+                name=method.facts.name,
+            )
+        ]
     return [*_exported(one, ExportFormat.MERGED_BFLOAT16), f"vllm serve ./run-{one.run.id}"]
 
 

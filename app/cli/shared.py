@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.domain.errors import Invalid
+from app.web.i18n import gettext as _
 
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)
@@ -25,16 +26,22 @@ def read(path: Path) -> dict[str, Any]:
     try:
         body = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise Invalid(f"{path} cannot be read: {error.strerror}") from error
+        raise Invalid(_("%(path)s cannot be read: %(why)s", path=path, why=error.strerror)) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Invalid(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise Invalid(_("%(path)s is not YAML: %(why)s", path=path, why=" ".join(str(error).split()))) from error
     if not isinstance(body, dict):
-        raise Invalid(f"{path} contains neither a run nor a study. See examples/run.yaml and examples/study.yaml.")
+        raise Invalid(
+            _("%(path)s contains neither a run nor a study. See examples/run.yaml and examples/study.yaml.", path=path)
+        )
     try:
         json.dumps(body, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise Invalid(
-            f"{path} has a value that JSON does not allow ({error}). Put quotes around dates, and use no .nan."
+            _(
+                "%(path)s has a value that JSON does not allow (%(error)s). Put quotes around dates, and use no .nan.",
+                path=path,
+                error=error,
+            )
         ) from error
     return body
 
@@ -56,3 +63,11 @@ def show(answer: Any, as_json: bool, *views: Callable[[Any], Table | Iterable[st
         else:
             for line in text:
                 say(line, wrap=wrap)
+
+
+def queued(kind: str, ident: int, address: str = "") -> str:
+    """That a run or a study is queued (`kind`: `runs`, `studies`), and where its page is."""
+    place = f"{address}/{kind}/{ident}"
+    if kind == "runs":
+        return _("Run %(id)s is queued: %(place)s", id=ident, place=place)
+    return _("Study %(id)s is queued: %(place)s", id=ident, place=place)

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, console, errors, read, say, show
+from app.cli.shared import LOCAL, Json, Url, console, errors, queued, read, say, show
 from app.cli.terminal import memory_fit, progress
 from app.cli.terminal.comparison import comparison_table, remarks, summary
 from app.domain.errors import Invalid
+from app.web.i18n import gettext as _
+from app.web.i18n import stored
 
 WAIT_SECONDS = 20
 """Long-poll time of a request for estimates."""
@@ -36,10 +38,9 @@ def submit(
     client, body = Client(url), read(spec)
     kind = "studies" if "arms" in body else "runs"
     answer = client.post(f"/{kind}", body, insist=insist)
-    noun = "Study" if kind == "studies" else "Run"
-    show(answer, as_json, lambda answer: [f"{noun} {answer['id']} is queued: {client.address}/{kind}/{answer['id']}"])
+    show(answer, as_json, lambda answer: [queued(kind, answer["id"], client.address)])
     if not as_json and (warning := answer.get("warning")):
-        say(f"Warning: {warning}", to=errors, wrap=False)
+        say(_("Warning: %(warning)s", warning=stored(warning)), to=errors, wrap=False)
     if watch:
         _watch(client, kind, answer["id"], as_json)
 
@@ -56,7 +57,7 @@ def estimate(
     client, body = Client(url), read(spec)
     if config is not None:
         body = _on_config(body, read(config))
-    with errors.status("Estimating"):
+    with errors.status(_("Estimating")):
         answer = _settled(client, body)
     show(answer, as_json, memory_fit.estimates_table, memory_fit.fits_table, memory_fit.remarks)
 
@@ -94,7 +95,7 @@ def compare(
         show(answer, as_json, comparison_table, remarks)
         return
     if not studies:
-        raise Invalid("Nothing is given to compare. Give the id of a study, --runs 1,2,3 or --collection 4.")
+        raise Invalid(_("Nothing is given to compare. Give the id of a study, --runs 1,2,3 or --collection 4."))
     comparisons = [client.get(f"/studies/{study}/comparison") for study in studies]
     show(comparisons, as_json)
     if not as_json:

@@ -28,6 +28,9 @@ from app.store import migrate
 from app.store.queries import users as user_queries
 from app.store.session import Database
 from app.store.tables import UserRow
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.text.accounts import role_name
 
 users = typer.Typer(help="Users: create, list, disable, enable, reset the password.", no_args_is_help=True)
 
@@ -56,11 +59,12 @@ def create(
     """Create a user. The password is prompted for."""
     new = _new_user(email, name, role)
     database = _database()
-    stored = None if link else passwords.accepted(_password(password_file), new.email, new.name)
+    password = None if link else passwords.accepted(_password(password_file), new.email, new.name)
     with database.transaction() as session:
-        user = user_service.create(session, new, stored)
-        path = _link(session, user) if link else ""
-    say(f"Created {new.email}, {new.role.value}.{path}", wrap=False)
+        user = user_service.create(session, new, password)
+        link_line = _link(session, user) if link else ""
+    created = _("Created %(email)s, %(role)s.", email=new.email, role=role_name(new.role))
+    say(f"{created} {link_line}" if link else created, wrap=False)
 
 
 @users.command(name="list")
@@ -88,7 +92,7 @@ def revoke(email: Email) -> None:
     """End every session, API token and password link of a user. The user can log in again."""
     with _database().transaction() as session:
         user = user_service.revoke_access(session, user_service.by_email(session, email).id)
-    say(f"Ended the sessions and revoked the tokens of {user.email}.")
+    say(_("Ended the sessions and revoked the tokens of %(email)s.", email=user.email))
 
 
 @users.command()
@@ -97,7 +101,11 @@ def transfer(email: Email, to: Annotated[str, typer.Argument(help="E-mail addres
     with _database().transaction() as session:
         user, new = (user_service.by_email(session, address) for address in (email, to))
         objects = ownership.transfer_all(session, user.id, new.id)
-    say(f"{new.email} owns {objects} more objects.")
+    say(
+        ngettext(
+            "%(email)s owns %(num)s more object.", "%(email)s owns %(num)s more objects.", objects, email=new.email
+        )
+    )
 
 
 @users.command()
@@ -106,7 +114,10 @@ def reset_factor(email: Email) -> None:
     with _database().transaction() as session:
         user = user_service.by_email(session, email, lock=True)
         removed = second_factor.remove(session, user)
-    say(f"{user.email} {'logs in without a second factor now' if removed else 'has no second factor'}.")
+    if removed:
+        say(_("%(email)s logs in without a second factor now.", email=user.email))
+    else:
+        say(_("%(email)s has no second factor.", email=user.email))
 
 
 @users.command()
@@ -115,7 +126,10 @@ def remove_identity(email: Email) -> None:
     with _database().transaction() as session:
         user = user_service.by_email(session, email, lock=True)
         removed = user_service.remove_identities(session, user)
-    say(f"{user.email} {'has no identity of single sign-on any more' if removed else 'had no identity'}.")
+    if removed:
+        say(_("%(email)s has no identity of single sign-on any more.", email=user.email))
+    else:
+        say(_("%(email)s had no identity of single sign-on.", email=user.email))
 
 
 @users.command()
@@ -124,14 +138,14 @@ def reset_password(email: Email, password_file: PasswordFile = None, link: Link 
     database = _database()
     if link:
         with database.transaction() as session:
-            say(_link(session, user_service.by_email(session, email, lock=True)).strip(), wrap=False)
+            say(_link(session, user_service.by_email(session, email, lock=True)), wrap=False)
         return
     with database.reading() as session:
         user = user_service.by_email(session, email)
     stored = passwords.accepted(_password(password_file), user.email, user.name)
     with database.transaction() as session:
         user_service.set_password(session, user_queries.get(session, user.id, lock=True), stored)
-    say(f"The password of {user.email} is set.")
+    say(_("The password of %(email)s is set.", email=user.email))
 
 
 @users.command()
@@ -155,13 +169,17 @@ def token(
 
 def _link(session: Session, user: UserRow) -> str:
     path = f"/password/{links.for_password(session, user)}"
-    return f" This path of the server sets the password, once, within {PASSWORD_HOURS} hours: {path}"
+    return _(
+        "This path of the server sets the password, once, within %(hours)s hours: %(path)s",
+        hours=PASSWORD_HOURS,
+        path=path,
+    )
 
 
 def _set_disabled(email: str, *, disabled: bool) -> None:
     with _database().transaction() as session:
         user = user_service.set_disabled(session, user_service.by_email(session, email).id, disabled)
-    say(f"{'Disabled' if disabled else 'Enabled'} {user.email}.")
+    say(_("Disabled: %(email)s.", email=user.email) if disabled else _("Enabled: %(email)s.", email=user.email))
 
 
 def _database() -> Database:
@@ -182,16 +200,18 @@ def _new_user(email: str, name: str, role: Role) -> NewUser:
 def _password(file: Path | None) -> str:
     """From a file or standard input, whose last line break does not count, or typed twice."""
     if file is None and sys.stdin.isatty():
-        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+        return str(typer.prompt(_("Password"), hide_input=True, confirmation_prompt=True))
     if file is None:
-        raise Invalid("There is no terminal to type a password in. Give a file with --password-file, or - for a pipe.")
+        raise Invalid(
+            _("There is no terminal to type a password in. Give a file with --password-file, or - for a pipe.")
+        )
     try:
         if file == STANDARD_INPUT:
             text = sys.stdin.readline(MAX_PASSWORD_LENGTH + 2)
         else:
             text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise Invalid(f"{file} is not UTF-8 text.") from error
+        raise Invalid(_("%(file)s is not UTF-8 text.", file=file)) from error
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -207,11 +227,11 @@ def _shown(row: UserRow) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("E-mail", "Name", "Role", "State", "Created", "Last login", box=box.SIMPLE)
+    table = Table(_("E-mail"), _("Name"), _("Role"), _("State"), _("Created"), _("Last login"), box=box.SIMPLE)
     for row in rows:
-        state = "disabled" if row["disabled"] else "active"
-        created, last = _day(row["created_at"]), _day(row["last_login_at"]) or "never"
-        table.add_row(row["email"], row["name"], row["role"], state, created, last)
+        state = _("disabled") if row["disabled"] else _("active")
+        created, last = _day(row["created_at"]), _day(row["last_login_at"]) or _("never")
+        table.add_row(row["email"], row["name"], role_name(row["role"]), state, created, last)
     return table
 
 

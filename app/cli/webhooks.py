@@ -20,6 +20,8 @@ from app.store import migrate
 from app.store.queries import webhooks as queries
 from app.store.session import Database
 from app.store.tables import WebhookDeliveryRow, WebhookRow
+from app.web.i18n import gettext as _
+from app.web.i18n import stored
 
 webhooks = typer.Typer(help="Webhooks: add, list, deliveries, test, enable, remove.", no_args_is_help=True)
 
@@ -42,7 +44,7 @@ def add(
         raise Invalid.of([field_error(each, {}) for each in error.errors()]) from None
     with database.transaction() as session:
         row, secret = service.create(session, Outbound(settings), Vault(settings), new)
-    say(f"Added webhook {row.id}. Its secret:", wrap=False)
+    say(_("Added webhook %(webhook)s. Its secret:", webhook=row.id), wrap=False)
     print(secret)
 
 
@@ -67,7 +69,7 @@ def test(webhook: Id) -> None:
     """Have the control worker send a test message."""
     with _installation()[1].transaction() as session:
         row = service.test(session, webhook)
-    say(f"Queued {row.message_id}. See: vezna webhook deliveries", wrap=False)
+    say(_("Queued %(message)s. See: vezna webhook deliveries", message=row.message_id), wrap=False)
 
 
 @webhooks.command()
@@ -75,7 +77,7 @@ def enable(webhook: Id) -> None:
     """Send to a disabled webhook again, also what has waited."""
     with _installation()[1].transaction() as session:
         waiting = service.enable(session, webhook)
-    say(f"Enabled webhook {webhook}; messages that waited: {waiting}.")
+    say(_("Enabled webhook %(webhook)s; messages that waited: %(waiting)s.", webhook=webhook, waiting=waiting))
 
 
 @webhooks.command()
@@ -83,7 +85,7 @@ def remove(webhook: Id) -> None:
     """Remove a webhook with its messages, sent or not."""
     with _installation()[1].transaction() as session:
         service.delete(session, webhook)
-    say(f"Removed webhook {webhook}.")
+    say(_("Removed webhook %(webhook)s.", webhook=webhook))
 
 
 def _installation() -> tuple[Settings, Database]:
@@ -100,9 +102,9 @@ def _shown(row: WebhookRow) -> dict[str, Any]:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("Id", "Host", "Events", "State", box=box.SIMPLE)
+    table = Table(_("Id"), _("Host"), _("Events"), _("State"), box=box.SIMPLE)
     for row in rows:
-        state = f"disabled: {row['disabled']}" if row["disabled"] else "enabled"
+        state = _("disabled: %(why)s", why=stored(row["disabled"])) if row["disabled"] else _("active")
         table.add_row(str(row["id"]), row["host"], ", ".join(row["events"]), state)
     return table
 
@@ -122,10 +124,10 @@ def _delivery(row: WebhookDeliveryRow) -> dict[str, Any]:
 
 
 def _log(rows: list[dict[str, Any]]) -> Table:
-    table = Table("Message", "Webhook", "Event", "Created", "Attempts", "State", box=box.SIMPLE)
+    table = Table(_("Message"), _("Webhook"), _("Event"), _("Created"), _("Attempts"), _("State"), box=box.SIMPLE)
     for row in rows:
         created = row["created_at"][:19].replace("T", " ")
-        waits = row["why"] or "waiting"
-        state = f"delivered ({row['last_status']})" if row["delivered_at"] else waits
+        waits = stored(row["why"]) or _("waiting")
+        state = _("delivered (%(status)s)", status=row["last_status"]) if row["delivered_at"] else waits
         table.add_row(row["message"], str(row["webhook"]), row["event"], created, str(row["attempts"]), state)
     return table

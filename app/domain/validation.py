@@ -63,7 +63,11 @@ def field_error(error: Mapping[str, Any], remedies: Mapping[str, Message]) -> Fi
         return FieldError(path_of([*error["loc"], context["path"]]), context["message"], context["remedy"])
     values = {name: _short(value) for name, value in context.items()}
     template = SENTENCES[kind].template if kind in SENTENCES else ""
-    message = Message(template, **values) if template else Message(str(error["msg"]).removeprefix("Value error, "))
+    raised = getattr(context.get("error"), "args", ())
+    if raised and isinstance(raised[0], Message):
+        message = raised[0]
+    else:
+        message = Message(template, **values) if template else Message(str(error["msg"]).removeprefix("Value error, "))
     return FieldError(path_of(error["loc"]), message, remedies.get(kind, NOTHING))
 
 

@@ -265,9 +265,9 @@ def test_an_estimate_is_a_table_of_owners_and_of_devices(
     with control_worker(registered, bell):
         assert vezna(monkeypatch, "estimate", spec, "--url", server) == 0
         shown = capsys.readouterr().out
-        assert "Activations" in shown and "CUDA, bfloat16" in shown and "10.0 GiB" in shown
+        assert "Activations" in shown and "CUDA, bfloat16" in shown and "10.0\N{NO-BREAK SPACE}GiB" in shown
         assert "worker w1" in shown and "does not fit" in shown and "A100 80 GB, H100" in shown
-        assert "full on w1: LoRA instead of full fine-tuning saves 5.0 GiB (fits)" in shown
+        assert "full on w1: LoRA instead of full fine-tuning saves 5.0\N{NO-BREAK SPACE}GiB (fits)" in shown
         config = tmp_path / "config.json"
         config.write_text(json.dumps({"model_type": "llama"}))
         options = ("--config", str(config), "--json", "--url", server)
@@ -434,7 +434,7 @@ def test_studies_and_runs_are_listed_filtered_and_cancelled(
     assert [run["id"] for run in listed] == [4, 3, 2]
     assert [run["id"] for run in json.loads(said("list", "runs", "--status", "succeeded", "--json"))] == [1]
     assert [run["id"] for run in json.loads(said("list", "runs", "--method", "lora", "--limit", "1", "--json"))] == [4]
-    assert "50.0%" in said("list", "runs", "--sort", "score")
+    assert "50.0\N{NO-BREAK SPACE}%" in said("list", "runs", "--sort", "score")
     assert "vezna list runs --method" in said("list", "--method", "lora", status=1)
     assert "--filter archived" in said("list", "runs", "--archived", status=1)
     assert "nonsense" in said("list", "runs", "--filter", "nonsense = 1", status=1)

@@ -84,7 +84,7 @@ def test_a_file_becomes_a_dataset_named_after_it(vezna: Any, tmp_path: Path) -> 
     assert status == 0
     assert "my reviews-train.csv: 120 rows, 2 columns (review, stars); CSV, utf-8." in read
     assert "my-reviews@1 is ready." in said
-    assert "96 train, 12 validation, 12 test" in said
+    assert "train 96, validation 12, test 12" in said
     assert "labels: 0 60, good 60" in said
     assert "dataset: my-reviews@1" in said
     _status, listed, _err = vezna("list")
@@ -109,7 +109,7 @@ def test_a_blocking_finding_is_printed_with_exit_status_1(vezna: Any, tmp_path: 
     status, said, _err = vezna("add", path)
     assert status == 1
     assert "few@1 is blocked: The dataset has 2 rows" in said
-    assert "Blocks: " in said
+    assert "Blocks the dataset: " in said
 
 
 @pytest.mark.parametrize(

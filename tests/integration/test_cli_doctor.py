@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.cli import doctor
+from app.cli.checks import machine, services
 from app.domain.resources.devices import GIB, Gpu, VisibleGpu
 from app.services import workers
 from app.settings import Settings
@@ -39,9 +40,9 @@ def installed(tmp_path: Path, migrated_file: Path, broker: str, monkeypatch: pyt
     monkeypatch.setenv("VEZNA_HOME", str(home))
     monkeypatch.setenv("VEZNA_BROKER_URL", broker)
     monkeypatch.delenv("VEZNA_DATABASE_URL", raising=False)
-    monkeypatch.setattr(doctor, "LITTLE_DISK", 0)
-    monkeypatch.setattr(doctor, "NO_DISK", 0)
-    monkeypatch.setattr(doctor, "LITTLE_TEMPORARY", 0)
+    monkeypatch.setattr(machine, "LITTLE_DISK", 0)
+    monkeypatch.setattr(machine, "NO_DISK", 0)
+    monkeypatch.setattr(machine, "LITTLE_TEMPORARY", 0)
     answering(monkeypatch, '{"cards": [], "problem": "torch is built for the CPU"}')
     database = Database(f"sqlite:///{home / 'vezna.sqlite'}")
     with database.transaction() as session:
@@ -51,7 +52,7 @@ def installed(tmp_path: Path, migrated_file: Path, broker: str, monkeypatch: pyt
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     """Have the process that lets torch look at the GPUs print something."""
-    monkeypatch.setattr(doctor, "PROBE", (sys.executable, "-c", f"print({answer!r})"))
+    monkeypatch.setattr(machine, "PROBE", (sys.executable, "-c", f"print({answer!r})"))
 
 
 def examined() -> Found:
@@ -152,17 +153,17 @@ def test_a_broken_gpu_and_a_probe_that_fails(installed: Database, monkeypatch: p
 
 
 def test_little_space_warns_and_none_is_a_problem(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LITTLE_DISK", 1 << 60)
+    monkeypatch.setattr(machine, "LITTLE_DISK", 1 << 60)
     assert examined()["disk"][0]["state"] == "warning"
-    monkeypatch.setattr(doctor, "NO_DISK", 1 << 60)
+    monkeypatch.setattr(machine, "NO_DISK", 1 << 60)
     assert examined()["disk"][0]["state"] == "problem"
 
 
 def test_the_temporary_files_of_a_container_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for megabytes, state in ((255, "ok"), (100, "warning"), (20, "problem")):
         usage = SimpleNamespace(free=megabytes << 20)
-        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _place, usage=usage: usage)
-        states = {finding.check: finding.state for finding in doctor.home(Settings(home=tmp_path))}
+        monkeypatch.setattr(machine.shutil, "disk_usage", lambda _place, usage=usage: usage)
+        states = {finding.check: finding.state for finding in machine.home(Settings(home=tmp_path))}
         assert states == {"home": "ok", "disk": "problem", "temporary files": state}
 
 
@@ -178,9 +179,9 @@ def test_the_temporary_files_of_a_container_are_enough(tmp_path: Path, monkeypat
 def test_a_home_that_is_not_writable_is_a_problem_where_it_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: str, files: str, package: str, state: str
 ) -> None:
-    monkeypatch.setattr(doctor.os, "access", lambda _place, _mode: False)
-    monkeypatch.setattr(doctor, "WORKER_PACKAGES", (package,))
-    home, *_temporary = doctor.home(Settings(home=tmp_path, database_url=SecretStr(database), files_url=files))
+    monkeypatch.setattr(machine.os, "access", lambda _place, _mode: False)
+    monkeypatch.setattr(machine, "WORKER_PACKAGES", (package,))
+    home, *_temporary = machine.home(Settings(home=tmp_path, database_url=SecretStr(database), files_url=files))
     assert (home.check, home.state) == ("home", state)
 
 
@@ -200,7 +201,7 @@ def test_no_finding_has_the_password_of_the_files_store(installed: Database, mon
 
 def test_an_old_library_is_named(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        doctor, "requires", lambda _name: ["rich>=9999", "no-such-library>=1", "torch>=9; extra == 'x'"]
+        machine, "requires", lambda _name: ["rich>=9999", "no-such-library>=1", "torch>=9; extra == 'x'"]
     )
     message = only_problem(examined(), "libraries")["message"]
     assert message == f"rich {version('rich')} is not >=9999; no-such-library is missing"
@@ -208,7 +209,7 @@ def test_an_old_library_is_named(installed: Database, monkeypatch: pytest.Monkey
 
 def test_clocks_that_differ_are_a_warning(installed: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "now", lambda _session: datetime.now(UTC) - timedelta(minutes=10))
-    finding = doctor.skew(installed)
+    finding = services.skew(installed)
     assert (finding.state, finding.message) == ("warning", "The database's clock is 600 s behind this machine's")
 
 

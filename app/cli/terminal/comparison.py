@@ -93,7 +93,8 @@ def remarks(comparison: dict[str, Any]) -> Iterator[str]:
 def _learning(learning: dict[str, Any]) -> Iterator[str]:
     """The first question of a verdict, and why nothing was learned."""
     if learning["label"]:
-        yield f"{_('Does fine-tuning help?')} {learning['label']}. {learning['sentence']}".rstrip()
+        question = _("Does fine-tuning help?")
+        yield f"{question} {learning['label']}. {learning['sentence']}".rstrip()
     for cause in learning["causes"]:
         yield f"- {cause['title']} ({cause['likelihood']}): {cause['sentence']}"
         if cause["remedy"]:

@@ -7,7 +7,12 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-SEVERITIES = {"blocks": "Blocks", "warns": "Warning", "notes": "Note"}
+from app.web.format import capitalized, count
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext, stored
+from app.web.text.data import SPLITS, split_name
+from app.web.text.states import state_word
+
 SHOWN_LABELS = 12
 SHOWN_EXAMPLES = 3
 
@@ -18,45 +23,49 @@ def upload_line(upload: dict[str, Any]) -> str:
     columns = ", ".join(column["name"] for column in scan["columns"][:SHOWN_LABELS])
     more = ", …" if len(scan["columns"]) > SHOWN_LABELS else ""
     how = ", ".join(part for part in (scan["kind"].upper(), scan["encoding"]) if part)
-    rows, count = _counted(scan["rows"], "row"), _counted(len(scan["columns"]), "column")
-    return f"{upload['name']}: {rows}, {count} ({columns}{more}); {how}. {scan['reason']}"
+    rows = ngettext("%(count)s row", "%(count)s rows", scan["rows"], count=count(scan["rows"]))
+    width = ngettext("%(num)s column", "%(num)s columns", len(scan["columns"]))
+    return f"{upload['name']}: {rows}, {width} ({columns}{more}); {how}. {stored(scan['reason'])}"
 
 
 def lines(version: dict[str, Any]) -> Iterator[str]:
     """A version of a dataset with its splits, labels and findings."""
     facts = version["facts"]
-    yield f"{version['reference']} is {version['status']}{': ' + version['message'] if version['message'] else '.'}"
+    state = _("%(name)s is %(state)s", name=version["reference"], state=state_word(version["status"]))
+    yield f"{state}: {stored(version['message'])}" if version["message"] else f"{state}."
     if facts:
-        yield "  " + ", ".join(f"{rows:,} {split}" for split, rows in facts["counts"].items())
+        yield "  " + ", ".join(f"{split_name(split)} {count(rows)}" for split, rows in facts["counts"].items())
         if facts["labels"]:
-            shown = ", ".join(f"{name} {facts['label_counts'][name]:,}" for name in facts["labels"][:SHOWN_LABELS])
-            yield f"  labels: {shown}{', …' if len(facts['labels']) > SHOWN_LABELS else ''}"
+            shown = [f"{name} {count(facts['label_counts'][name])}" for name in facts["labels"][:SHOWN_LABELS]]
+            more = ["…"] if len(facts["labels"]) > SHOWN_LABELS else []
+            yield "  " + _("labels: %(labels)s", labels=", ".join([*shown, *more]))
     for finding in version["findings"]:
-        yield f"{SEVERITIES[finding['severity']]}: {' '.join(filter(None, (finding['message'], finding['remedy'])))}"
+        text = " ".join(map(stored, filter(None, (finding["message"], finding["remedy"]))))
+        yield f"{capitalized(state_word(finding['severity']))}: {text}"
         for example in finding["examples"][:SHOWN_EXAMPLES]:
             yield f"  {_place(example)}{example['excerpt']}"
     if facts:
-        yield f"Use it in a spec as  dataset: {version['reference']}"
+        yield _("In a spec: %(line)s", line=f"dataset: {version['reference']}")
 
 
 def table(versions: list[dict[str, Any]]) -> Table:
     """One row per version."""
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for head in ("Dataset", "State", "Format"):
+    for head in (_("Dataset"), _("State"), _("Format")):
         drawn.add_column(head)
-    for head in ("Train", "Validation", "Test"):
-        drawn.add_column(head, justify="right")
+    for split in SPLITS:
+        drawn.add_column(capitalized(split_name(split)), justify="right")
     for row in versions:
         facts = row["facts"]
-        counts = [f"{facts['counts'].get(split, 0):,}" for split in ("train", "validation", "test")] if facts else []
-        drawn.add_row(escape(row["reference"]), row["status"], facts["format"] if facts else "", *counts)
+        counts = [count(facts["counts"].get(split, 0)) for split in SPLITS] if facts else []
+        drawn.add_row(escape(row["reference"]), state_word(row["status"]), facts["format"] if facts else "", *counts)
     return drawn
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _place(example: dict[str, Any]) -> str:
-    where = [example["file"], f"row {example['row']}" if example["row"] is not None else "", example["split"] or ""]
+    where = [
+        example["file"],
+        _("row %(row)s", row=example["row"]) if example["row"] is not None else "",
+        example["split"] or "",
+    ]
     return f"{', '.join(part for part in where if part)}: " if any(where) else ""

@@ -8,8 +8,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from app.domain.tasks import METRICS, MetricName
-from app.web.format import as_read, general
+from app.web.format import as_read, general, percent, separator
 from app.web.i18n import gettext as _
+from app.web.text.phases import PHASE_LABELS
 from app.web.text.states import state_word
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -77,14 +78,14 @@ def _state(run: dict[str, Any]) -> str:
         return f"{state_word('failed')}: {run['failure_code']}"
     if run["status"] != "running":
         return state_word(run["status"])
-    parts = [run["phase"] or _("starting")]
+    parts = [_(PHASE_LABELS.get(run["phase"], run["phase"])) if run["phase"] else _("starting")]
     if run["phase"] == "download" and run.get("download_bytes"):
-        parts = [f"download {run['downloaded_bytes'] / run['download_bytes']:.0%}"]
+        parts = [f"{parts[0]} {percent(run['downloaded_bytes'] / run['download_bytes'], 0)}"]
     if run["train_loss"] is not None:
         parts.append(_("loss %(loss)s", loss=_three(run["train_loss"])))
     if run["validation_score"] is not None:
         parts.append(_("validation %(score)s", score=_three(run["validation_score"])))
-    return ", ".join(parts)
+    return separator().join(parts)
 
 
 def _three(number: float) -> str:

@@ -31,10 +31,14 @@ def stage_note(stage: Stage) -> str:
 
 def change_text(change: StageChangeRow) -> str:
     """`candidate → champion`."""
-    after = stage_name(change.after)
-    if change.before is None:
-        return _("registered as %(stage)s", stage=after)
-    return f"{stage_name(change.before)} → {after}"
+    return stage_change(change.before, change.after)
+
+
+def stage_change(before: Stage | str | None, after: Stage | str) -> str:
+    """`candidate → champion`; without `before` the version is new."""
+    if before is None:
+        return _("registered as %(stage)s", stage=stage_name(after))
+    return f"{stage_name(before)} → {stage_name(after)}"
 
 
 def champion_sentence(versions: Sequence[ModelVersionRow]) -> str:
