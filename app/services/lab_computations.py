@@ -1,21 +1,25 @@
 """What a worker computes for the Lab: request it, and read the stored answer. The same request is computed once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Forbidden, TooMany
 from app.domain.lab.computations import LabAnswer, LabRequest
 from app.domain.messages import _
+from app.domain.methods import AnyMethod, FullSpec, LoraSpec
 from app.queue import Doorbell
 from app.services.resources import estimates
-from app.store.queries import clock
+from app.store.queries import artifacts, clock
 from app.store.queries import estimates as rows
 
 MOST_WAITING = 30
 """Computations of the Lab that wait for a worker at once. Each takes about ten seconds."""
 RETRY_SECONDS = 60
+WEIGHTS, ADAPTER = "model/model.safetensors", "adapter/adapter_model.safetensors"
+"""Files of a run's result: of full fine-tuning, and of an adapter."""
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,21 @@ def start(session: Session, bell: Doorbell, request: LabRequest, *, may_run: boo
     if not rows.by_keys(session, [request.key]) and rows.queued(session, "lab") >= MOST_WAITING:
         raise TooMany(_("Too many computations of the Lab wait for a worker. Try again in a minute."), RETRY_SECONDS)
     estimates.wanted(session, bell, request)
+
+
+def trained(session: Session, runs: Mapping[int, AnyMethod]) -> dict[int, dict[str, Any]]:
+    """The fields of a request that name what runs have trained, by run: of full fine-tuning, and of LoRA whose update
+    is B·A alone. Runs of other methods, and runs without the file, are left out."""
+    full = artifacts.named(session, [run for run, method in runs.items() if isinstance(method, FullSpec)], WEIGHTS)
+    plain = {run: method for run, method in runs.items() if isinstance(method, LoraSpec) and _is_plain(method)}
+    adapters = artifacts.named(session, list(plain), ADAPTER)
+    found: dict[int, dict[str, Any]] = {run: {"full_file": file} for run, file in full.items()}
+    for run, file in adapters.items():
+        method = plain[run]
+        scale = method.lora_alpha / (method.r**0.5 if method.use_rslora else method.r)
+        found[run] = {"lora_file": file, "lora_scale": scale}
+    return found
+
+
+def _is_plain(method: LoraSpec) -> bool:
+    return not method.use_dora and not method.moves_base and method.bias == "none"

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from app.domain.data.baselines import Baseline
 from app.domain.data.previews import Preview
 from app.domain.errors import NotFound, VeznaError
-from app.domain.lab.computations import EqualityRequest, LabAnswer, MatricesRequest
+from app.domain.lab.computations import LabAnswer, OfModel
 from app.domain.messages import Message, _
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
 from app.services.resources.estimates import ESTIMATE_SECONDS, KINDS, LONG_SECONDS, START_SECONDS, Computed, Request
@@ -121,7 +121,7 @@ class Estimator:
 
     def _beside(self, request: Request, files: Files, kept: ExitStack) -> dict[str, object]:
         """Paths of what a request reads, local while `kept` is open. Raises NoAnswer."""
-        if isinstance(request, EqualityRequest | MatricesRequest):
+        if isinstance(request, OfModel):
             folder = Path(kept.enter_context(TemporaryDirectory(prefix="vezna-lab-", ignore_cleanup_errors=True)))
             local = {field: folder / f"{field}{Path(name).suffix}" for field, name in request.files.items()}
             for field, name in request.files.items():

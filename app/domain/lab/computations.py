@@ -5,8 +5,11 @@ matrices   W of a layer, ΔW of runs, and a random matrix: low-rank approximatio
 attention  what each token of a sentence attends to in one head, before and after fine-tuning
 """
 
+import base64
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.domain.messages import Message, _
@@ -25,6 +28,16 @@ ALPHAS = (*RANKS, 512, 1024)
 """Of these every user may have a check computed: otherwise each r and alpha is another computation."""
 MOST_SIDE = 2048
 """Of a matrix to decompose: its decomposition takes about ten seconds."""
+MOST_TOKENS, MOST_SENTENCE = 24, 200
+"""Of a sentence whose attention is computed: tokens, and characters."""
+SENTENCES = (
+    "The bank raised its rates, and the river rose over its bank.",
+    "The band did not win because it was too loud.",
+    "She told her brother that his team had won the cup.",
+)
+"""Of these every user may have the attention computed."""
+PACKED = 65535
+"""Stands for a weight of 1."""
 MatrixOf = Literal["weight", "full", "lora", "random"]
 """W of the base model, ΔW of full fine-tuning and of LoRA, and a random matrix of the same shape."""
 
@@ -33,7 +46,9 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _OfModel(_Value):
+class OfModel(_Value):
+    """A request of the Lab: what all have in common."""
+
     version: int = COMPUTATIONS_VERSION
     location: str
     """Directory or hub id of the base model."""
@@ -57,7 +72,7 @@ class _OfModel(_Value):
         return None
 
 
-class EqualityRequest(_OfModel):
+class EqualityRequest(OfModel):
     """Compare a layer with LoRA written out and by PEFT: at the start, after the same training steps, and merged."""
 
     kind: Literal["equality"] = "equality"
@@ -104,16 +119,11 @@ class Equality(_Value):
         return float(ROUNDING * self.inputs[-1] ** 0.5 * self.largest)
 
 
-class MatricesRequest(_OfModel):
-    """Decompose W of a layer, ΔW of runs, and a random matrix of the same shape."""
-
-    kind: Literal["matrices"] = "matrices"
-    layer: str
-    """Full dotted name in the model with a head."""
+class _OfRuns(OfModel):
     full_file: str = ""
     """Weights after full fine-tuning, in the files store; empty without such a run."""
     lora_file: str = ""
-    """An adapter of LoRA; empty without one, or if it has none for this layer."""
+    """An adapter of LoRA; empty without one, or if it has none for the layer."""
     lora_scale: float = 1.0
     """By which its B·A is multiplied."""
 
@@ -121,6 +131,14 @@ class MatricesRequest(_OfModel):
     def files(self) -> dict[str, str]:
         """The files of the runs."""
         return {field: name for field in ("full_file", "lora_file") if (name := getattr(self, field))}
+
+
+class MatricesRequest(_OfRuns):
+    """Decompose W of a layer, ΔW of runs, and a random matrix of the same shape."""
+
+    kind: Literal["matrices"] = "matrices"
+    layer: str
+    """Full dotted name in the model with a head."""
 
 
 class Spectral(_Value):
@@ -156,7 +174,47 @@ def stops(side: int) -> list[int]:
     return sorted({2**power for power in range(side.bit_length()) if 2**power <= side} | {side})
 
 
-LabRequest = Annotated[EqualityRequest | MatricesRequest, Field(discriminator="kind")]
-LabAnswer = Annotated[Equality | Matrices, Field(discriminator="kind")]
+class AttentionRequest(_OfRuns):
+    """Every attention head on a sentence, with the base model's weights and with those of at most one run."""
+
+    kind: Literal["attention"] = "attention"
+    sentence: str = Field(min_length=1, max_length=MOST_SENTENCE)
+
+    @property
+    def members_only(self) -> Message | None:
+        """Any sentence but those that the page offers."""
+        if self.sentence in SENTENCES:
+            return None
+        return _("Your role may compute this only for sentences that the page offers. Ask for the role of a member.")
+
+
+class Attention(_Value):
+    """Where each token of a sentence looks, by head: p [n, n], p[i, j] is the weight that token i gives to token j, and
+    each row sums to 1."""
+
+    kind: Literal["attention"] = "attention"
+    tokens: list[str]
+    """As texts, with those that the tokenizer adds."""
+    cut: bool
+    """The sentence has more tokens than `MOST_TOKENS`, and the others are left out."""
+    before: list[list[str]]
+    """p of each head of each layer: n² numbers from 0 to 65,535, two bytes each, little-endian, in base64."""
+    after: list[list[str]] = []
+    """The same with the run's weights; empty without a run."""
+
+    def weights(self, layer: int, head: int, *, after: bool = False) -> NDArray[np.float64]:
+        """p [n, n] of a head; both are counted from 0."""
+        packed = base64.b64decode((self.after if after else self.before)[layer][head])
+        side = len(self.tokens)
+        return np.frombuffer(packed, "<u2").reshape(side, side) / PACKED
+
+
+def packed(weights: NDArray[np.float32]) -> str:
+    """p of a head as `Attention` has it."""
+    return base64.b64encode(np.round(weights.astype(np.float64) * PACKED).astype("<u2").tobytes()).decode()
+
+
+LabRequest = Annotated[EqualityRequest | MatricesRequest | AttentionRequest, Field(discriminator="kind")]
+LabAnswer = Annotated[Equality | Matrices | Attention, Field(discriminator="kind")]
 REQUESTS: TypeAdapter[LabRequest] = TypeAdapter(LabRequest)
 ANSWERS: TypeAdapter[LabAnswer] = TypeAdapter(LabAnswer)

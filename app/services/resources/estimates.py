@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
-from app.domain.lab.computations import EqualityRequest, LabAnswer, LabRequest, MatricesRequest
+from app.domain.lab.computations import AttentionRequest, EqualityRequest, LabAnswer, LabRequest, MatricesRequest
 from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
 from app.queue import ESTIMATE, Doorbell
 from app.services.resources.devices import kind_of
@@ -33,6 +33,7 @@ KINDS = {
     BaselineRequest: "baseline",
     EqualityRequest: "lab",
     MatricesRequest: "lab",
+    AttentionRequest: "lab",
 }
 ESTIMATE_SECONDS = 60.0
 LONG_SECONDS = 300.0

@@ -22,6 +22,12 @@ def predictions_of(session: Session, run_ids: Sequence[int]) -> dict[int, Artifa
     return {row.run_id: row for row in session.scalars(query)}
 
 
+def named(session: Session, run_ids: Sequence[int], name: str) -> dict[int, str]:
+    """Places in the files store of the file of that name of each run that has one, by run."""
+    query = select(ArtifactRow).where(ArtifactRow.run_id.in_(run_ids), ArtifactRow.name == name)
+    return {row.run_id: row.file for row in session.scalars(query)}
+
+
 def get(session: Session, artifact_id: int) -> ArtifactRow:
     """An artifact. Raises NotFound."""
     missing = _("There is no artifact %(artifact_id)s.", artifact_id=artifact_id)

@@ -45,9 +45,11 @@ def finished(session: Session, learner: str) -> Sequence[str]:
     return session.scalars(select(LabProgressRow.topic).where(LabProgressRow.learner == learner)).all()
 
 
-def newest_runs(session: Session, limit: int) -> Sequence[RunRow]:
-    """The newest runs that succeeded."""
+def newest_runs(session: Session, limit: int, base_model_id: int | None = None) -> Sequence[RunRow]:
+    """The newest runs that succeeded, of a base model if one is given."""
     query = select(RunRow).where(RunRow.status == RunStatus.SUCCEEDED, RunRow.collection_id.is_(None))
+    if base_model_id is not None:
+        query = query.where(RunRow.base_model_id == base_model_id)
     return session.scalars(query.order_by(RunRow.id.desc()).limit(limit)).all()
 
 

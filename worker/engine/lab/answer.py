@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.domain.lab.computations import LabAnswer, LabRequest, MatricesRequest
+from app.domain.lab.computations import AttentionRequest, LabAnswer, LabRequest, MatricesRequest
+from worker.engine.lab.attention import attention
 from worker.engine.lab.equality import equality
 from worker.engine.lab.matrices import matrices
 
@@ -12,4 +13,6 @@ def answer(request: LabRequest, files: Mapping[str, Path]) -> LabAnswer:
     """The answer; `files` are local copies of the request's files, by field. Raises `RunFailed`."""
     if isinstance(request, MatricesRequest):
         return matrices(request, files)
+    if isinstance(request, AttentionRequest):
+        return attention(request, files)
     return equality(request)

@@ -15,12 +15,10 @@ from app.services import lab, lab_computations, samples
 from app.services.lab import OwnStudy
 from app.services.lab_computations import Computation
 from app.services.resources.requests import model_fields
-from app.store.queries import artifacts, base_models, weight_deltas
+from app.store.queries import base_models, weight_deltas
 from app.store.tables import BaseModelRow
 from app.web.i18n import language
 
-WEIGHTS, ADAPTER = "model/model.safetensors", "adapter/adapter_model.safetensors"
-"""Files of a run's result: of full fine-tuning, and of an adapter."""
 USUAL_RANK = 8
 METHODS: Mapping[str, str] = {"weight": "base", "full": "full", "lora": "lora", "random": "random"}
 """The colour of each matrix."""
@@ -109,20 +107,15 @@ def _usual(model: TaskModel, layers: Sequence[LinearFacts]) -> str:
 def _request(
     session: Session, row: BaseModelRow, model: TaskModel, layer: str, own: OwnStudy | None
 ) -> MatricesRequest:
-    files: dict[str, str] = {}
-    scale = 1.0
+    fields: dict[str, Any] = {}
     if own:
-        files["full_file"] = _file(session, own.full.succeeded[0].run_id, WEIGHTS)
+        full, lora = own.full.succeeded[0].run_id, own.lora.succeeded[0].run_id
         method = own.lora.spec.method
+        trained = lab_computations.trained(session, {full: own.full.spec.method, lora: method})
+        fields = trained.get(full, {})
         if isinstance(method, LoraSpec) and layer in {m.name for m in method.targets(model)}:
-            files["lora_file"] = _file(session, own.lora.succeeded[0].run_id, ADAPTER)
-            scale = method.lora_alpha / (method.r**0.5 if method.use_rslora else method.r)
-    return MatricesRequest(**model_fields(row), layer=layer, lora_scale=scale, **files)
-
-
-def _file(session: Session, run_id: int, name: str) -> str:
-    """The place of a run's file in the files store; empty if it has none of that name."""
-    return next((artifact.file for artifact in artifacts.of_run(session, run_id) if artifact.name == name), "")
+            fields = fields | trained.get(lora, {})
+    return MatricesRequest(**model_fields(row), layer=layer, **fields)
 
 
 def _medians(session: Session, own: OwnStudy | None) -> tuple[tuple[str, WeightDeltaSummary], ...]:

@@ -73,9 +73,10 @@ def answer(
 def compute(
     db: Db, bell: Bell, session: Reading, settings: Config, user: User, step: str, form: SentForm
 ) -> RedirectResponse:
-    """Have a worker compute what the step shows for these fields, and go back to it."""
+    """Have a worker compute what the step shows for these fields, or for those in `query`, and go back to it."""
     topic, _lesson = lessons.lesson(step, lessons.STEPS)
-    query = form.get("query", "")[:MOST_QUERY]
+    sent = {name: value for name, value in form.items() if name != "csrf_token"}
+    query = (form["query"] if "query" in form else str(QueryParams(sent)))[:MOST_QUERY]
     page = step_page(session, settings, user.owner, step, QueryParams(query))
     if refusal := page.refusal:
         raise Invalid(refusal)

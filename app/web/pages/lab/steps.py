@@ -21,6 +21,7 @@ from app.web.pages.lab.inside_layer import InsideLayer
 from app.web.pages.lab.low_rank import LowRankStep
 from app.web.pages.lab.pitfalls import IncompatibleModules, RankTooHigh
 from app.web.pages.lab.techniques import Techniques
+from app.web.pages.lab.transformers import TransformerStep
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Visit:
 BODIES: Mapping[Topic, Callable[[Visit], Any]] = {
     Topic.RANK: lambda visit: RankTooHigh.of(visit.session, visit.settings, visit.query),
     Topic.MODULES: lambda visit: IncompatibleModules.of(visit.session, visit.query),
+    Topic.STEP_1: lambda visit: TransformerStep.of(visit.session, visit.query),
     Topic.STEP_2: lambda visit: LowRankStep.of(visit.session, visit.query),
     Topic.STEP_3: lambda visit: InsideLayer.of(visit.session, visit.query),
     Topic.STEP_4: lambda visit: Techniques.of(visit.session, visit.query),
