@@ -13,7 +13,7 @@ from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
-from app.services import attempts, audit, models, webhooks
+from app.services import attempts, audit, models, quotas, webhooks
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.attempts import Claim
@@ -198,7 +198,7 @@ def _sign_on(context: Context, detected: device.Device) -> None:
             problem=detected.problem,
             gpus=[Gpu(uuid=card.uuid, name=card.name, memory_bytes=card.memory_bytes) for card in detected.cards],
         )
-        waiting = [run.id for run in runs.to_ring_again(session, clock.now(session))][:RING_AT_ONCE]
+        waiting = [run.id for run in quotas.to_ring_again(session, clock.now(session))][:RING_AT_ONCE]
         runs.rung(session, waiting, clock.now(session))
         for run_id in waiting:  # what waits need not wait for the sweep too
             after_commit(session, partial(context.bell.ring, TRAIN, run_id))

@@ -1,9 +1,11 @@
-"""`vezna user`: create, list, disable and enable users and reset their passwords, in this installation's database.
+"""`vezna user`: create, list, limit, disable and enable users and reset their passwords, in this installation's
+database.
 
 A password is typed, or read from a file: arguments of commands are visible to other users of the machine.
 """
 
 import sys
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,10 +18,11 @@ from sqlalchemy.orm import Session
 
 from app.cli.shared import Json, say, show
 from app.domain.accounts.policy import Role
+from app.domain.accounts.quotas import LimitChange
 from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
-from app.services import audit, ownership
+from app.services import audit, ownership, quotas
 from app.services.accounts import links, passwords, second_factor, tokens
 from app.services.accounts import users as user_service
 from app.services.accounts.tokens import NewToken
@@ -42,6 +45,8 @@ PasswordFile = Annotated[
 Link = Annotated[
     bool, typer.Option("--link", help="Print a link by which the user chooses the password, instead of setting one.")
 ]
+LIMIT = "A number, unlimited, or default: of a user the role's limit, of a role none."
+HOUR = 3600
 STANDARD_INPUT = Path("-")
 PASSWORD_HOURS = int(links.PASSWORD.total_seconds() // 3600)
 
@@ -149,6 +154,43 @@ def reset_password(email: Email, password_file: PasswordFile = None, link: Link 
 
 
 @users.command()
+def limits(as_json: Json = False) -> None:
+    """List the limits of roles, and of every user with this month's usage."""
+    with _database().reading() as session:
+        rows = user_queries.all_of_them(session)
+        accounts = quotas.accounts(session, rows)
+        listed = [
+            {"subject": role.value, **asdict(of_role), "running": None, "used_seconds": None, "reserved_seconds": None}
+            for role, of_role in quotas.role_limits(session).items()
+        ]
+        for row in rows:
+            of_user, usage = accounts[row.id]
+            used = {name: getattr(usage, name) for name in ("running", "used_seconds", "reserved_seconds")}
+            listed.append({"subject": row.email, **asdict(of_user), **used})
+    show(listed, as_json, _limits_table)
+
+
+@users.command()
+def limit(
+    who: Annotated[str, typer.Argument(metavar="EMAIL|ROLE", help="A user's e-mail address, or a role.")],
+    concurrent_runs: Annotated[str | None, typer.Option(help=f"Runs at the same time. {LIMIT}")] = None,
+    device_hours: Annotated[str | None, typer.Option(help=f"Device hours per calendar month (UTC). {LIMIT}")] = None,
+) -> None:
+    """Set limits of a user or a role. What is queued or running stays."""
+    try:
+        change = LimitChange.model_validate(
+            {"concurrent_runs": _limit(concurrent_runs, 1), "device_seconds": _limit(device_hours, HOUR)}
+        )
+    except ValidationError as error:
+        raise Invalid.of([field_error(each, {}) for each in error.errors()]) from None
+    if not change.given:
+        raise Invalid("No limit is given. Give --concurrent-runs, --device-hours, or both.")
+    with _database().transaction() as session:
+        quotas.change_limits(session, quotas.subject_of(session, who), change)
+    say(f"Changed the limits of {who}. List them with: vezna user limits")
+
+
+@users.command()
 def token(
     email: Email,
     name: Annotated[str, typer.Option(help="For what or where the token is used.")] = "vezna user token",
@@ -213,6 +255,36 @@ def _password(file: Path | None) -> str:
     except UnicodeDecodeError as error:
         raise Invalid(_("%(file)s is not UTF-8 text.", file=file)) from error
     return text.removesuffix("\n").removesuffix("\r")
+
+
+def _limit(text: str | None, unit: int) -> str | int | None:
+    """A limit as it is typed, in units."""
+    if text is None or text in ("unlimited", "default"):
+        return text
+    try:
+        number = float(text) * unit
+        return round(number)
+    except (ValueError, OverflowError):
+        raise Invalid(f"{text!r} is not a limit. Give a number, unlimited, or default.") from None
+
+
+def _limits_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("Of", "Concurrent runs", "Running", "Device hours", "Used", "Reserved", box=box.SIMPLE)
+    for row in rows:
+        table.add_row(
+            row["subject"],
+            _number(row["concurrent_runs"], "unlimited"),
+            _number(row["running"], ""),
+            *(
+                _number(None if row[name] is None else row[name] / HOUR, otherwise)
+                for name, otherwise in (("device_seconds", "unlimited"), ("used_seconds", ""), ("reserved_seconds", ""))
+            ),
+        )
+    return table
+
+
+def _number(value: float | None, otherwise: str) -> str:
+    return otherwise if value is None else f"{round(value, 2):g}"
 
 
 def _shown(row: UserRow) -> dict[str, Any]:

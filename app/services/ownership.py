@@ -17,7 +17,7 @@ from app.domain.messages import Message, _
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import invalid_field
-from app.services import audit
+from app.services import audit, quotas
 from app.store.ownership import owner_name, require_change, viewer_of
 from app.store.queries import base_models, collections, datasets, ownership, runs, studies, uploads, users
 from app.store.tables import BaseModelRow, CollectionRow, DatasetRow, RunRow, StudyRow, UploadRow
@@ -75,8 +75,8 @@ def of(session: Session, kind: Kind, key: str) -> Ownership:
 
 def change(session: Session, kind: Kind, key: str, changes: OwnershipChange) -> Ownership:
     """Change the owner or the visibility of an object, with what belongs to it. Raises NotFound; Forbidden if it is
-    another user's; Conflict if something that uses it, or that it uses, would be hidden from a user; Invalid for an
-    unknown owner, and for an object without one."""
+    another user's; Conflict if something that uses it, or that it uses, would be hidden from a user, or the new owner
+    has no device time left for it; Invalid for an unknown owner, and for an object without one."""
     rows = _rows(session, kind, key)
     require_change(session, rows[0])
     ownership.hold(session, rows, change=True)
@@ -91,8 +91,10 @@ def change(session: Session, kind: Kind, key: str, changes: OwnershipChange) -> 
         )
     private_to = owner_id if visibility is Visibility.PRIVATE else None
     _require_no_gap(session, rows, private_to)
+    before = quotas.committed(session, owner_id)
     _carry(session, rows, owner_id, visibility)
     session.flush()
+    quotas.require_room_for_transfer(session, owner_id, before)
     subject = f"{kind} {key}"
     audit.record(session, Action.CHANGE_OWNERSHIP, subject, visibility=changes.visibility, owner=changes.owner)
     viewer = viewer_of(session)

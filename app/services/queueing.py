@@ -1,14 +1,17 @@
-"""Queueing checked runs: single ones, and those of a study. Nothing else inserts runs to execute."""
+"""Queueing checked runs: single ones, and those of a study. Nothing else inserts runs to execute, so here each run
+reserves its device time, and its owner's quota is held: an excess raises before the commit, and nothing is queued."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from sqlalchemy.orm import Session
 
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.search_space import Configuration
-from app.domain.studies.spec import OwedRun
+from app.domain.studies.spec import OwedRun, StudySpec
 from app.queue import TRAIN, Doorbell
+from app.services import quotas
+from app.services.reservations import Predictor, owed_later
 from app.services.resources import estimates
 from app.store.queries import clock, events
 from app.store.session import after_commit
@@ -20,17 +23,81 @@ def enqueue_owed(
     session: Session,
     bell: Doorbell,
     study: StudyRow,
-    owed: Iterable[OwedRun],
+    spec: StudySpec,
+    owed: Sequence[OwedRun],
+    model: BaseModelRow,
+    dataset: DatasetRow,
+    *,
+    more_seeds: int = 0,
+) -> None:
+    """Queue runs that a study is asked for, in their order, and reserve what its tuning will queue after them. `spec`:
+    with these runs. `more_seeds`: arms that are still being tuned get as many more. Raises OverQuota."""
+    if study.owner_id is None:
+        _insert_owed(session, bell, study, [(run, 0.0) for run in owed], model, dataset)
+        return
+    predictor = Predictor(session, model, dataset)
+    now = [(run, predictor.of_owed(spec, run)) for run in owed]
+    added = sum(seconds for _run, seconds in now)
+    later = dict(study.reserved_json) if study.tuning else {}
+    if study.tuning:
+        fresh = owed_later(predictor, spec, [pair for pair in now if pair[0].trial_round is not None])
+        more = {title: more_seeds * predictor.of_arm(spec, spec.arm(title)).device_seconds for title in later}
+        added += sum(fresh.values()) + sum(more.values())
+        later = {title: seconds + more[title] for title, seconds in later.items()} | fresh
+    study.reserved_json = later
+    _insert_owed(session, bell, study, now, model, dataset)
+    quotas.require_room(session, study.owner_id, added, predictor.basis)
+
+
+def enqueue_follow_up(
+    session: Session,
+    bell: Doorbell,
+    study: StudyRow,
+    spec: StudySpec,
+    owed: Sequence[OwedRun],
+    model: BaseModelRow,
+    dataset: DatasetRow,
+    settled: Collection[str],
+) -> None:
+    """Queue what follows from the tuning of an accepted study, out of what is reserved for it. It is never refused.
+    `settled`: arms that queue nothing after this."""
+    if study.owner_id is None or not owed:
+        now = [(run, 0.0) for run in owed]
+    else:
+        predictor = Predictor(session, model, dataset)
+        now = [(run, predictor.of_owed(spec, run)) for run in owed]
+    later = dict(study.reserved_json)
+    for run, seconds in now:
+        later[run.arm] = max(0.0, later.get(run.arm, 0.0) - seconds)
+    study.reserved_json = {title: seconds for title, seconds in later.items() if title not in settled and seconds}
+    _insert_owed(session, bell, study, now, model, dataset)
+
+
+def _insert_owed(
+    session: Session,
+    bell: Doorbell,
+    study: StudyRow,
+    owed: Iterable[tuple[OwedRun, float]],
     model: BaseModelRow,
     dataset: DatasetRow,
 ) -> None:
-    """Queue runs of a study, in their order."""
-    for run in owed:
+    for run, seconds in owed:
         trial = (run.trial_round, run.configuration) if run.trial_round is not None and run.configuration else None
-        enqueue(session, bell, run.spec, model, dataset, study=study, arm=run.arm, trial=trial)
+        _insert(session, bell, run.spec, model, dataset, study=study, arm=run.arm, trial=trial, seconds=seconds)
 
 
-def enqueue(
+def enqueue(session: Session, bell: Doorbell, spec: RunSpec, model: BaseModelRow, dataset: DatasetRow) -> RunRow:
+    """Queue a run that belongs to no study. Raises OverQuota."""
+    run = _insert(session, bell, spec, model, dataset)
+    if run.owner_id is not None:
+        predictor = Predictor(session, model, dataset)
+        run.reserved_seconds = predictor.of_run(run.spec).device_seconds
+        session.flush()
+        quotas.require_room(session, run.owner_id, run.reserved_seconds, predictor.basis)
+    return run
+
+
+def _insert(
     session: Session,
     bell: Doorbell,
     spec: RunSpec,
@@ -40,9 +107,10 @@ def enqueue(
     study: StudyRow | None = None,
     arm: str = "",
     trial: tuple[int, Configuration] | None = None,
+    seconds: float = 0.0,
 ) -> RunRow:
     """Insert a checked run as `queued`, request its estimate, and ring once it is committed. `trial`: its round of
-    tuning, and what it is a trial of."""
+    tuning, and what it is a trial of; `seconds`: the device time that it reserves."""
     spec = spec.with_default_rate(model.facts.width(spec.task) if model.facts else None)
     run = RunRow(
         study_id=study.id if study else None,
@@ -59,6 +127,7 @@ def enqueue(
         spec_json=spec.model_dump(mode="json"),
         status=RunStatus.QUEUED.value,
         rung_at=clock.now(session),
+        reserved_seconds=seconds,
     )
     session.add(run)
     session.flush()

@@ -44,7 +44,8 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compat
     study.tuning = bool(spec.tuning.rounds)
     session.add(study)
     session.flush()
-    enqueue_owed(session, bell, study, spec.first_trials() if study.tuning else spec.owed(), model, dataset)
+    owed = spec.first_trials() if study.tuning else spec.owed()
+    enqueue_owed(session, bell, study, spec, owed, model, dataset)
     baselines.request(session, bell, spec, model, dataset)
     arms = [arm.title for arm in spec.arms]
     audit.record(session, Action.SUBMIT_STUDY, study.id, name=spec.name, base_model=model.name, arms=arms)
@@ -77,7 +78,8 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
                 study_id=study_id,
             )
         )
-    enqueue_owed(session, bell, study, more.owed(configurations), model, dataset)
+    owed = more.owed(configurations)
+    enqueue_owed(session, bell, study, more, owed, model, dataset, more_seeds=count)
     baselines.request(session, bell, spec, model, dataset)  # again, where one could not be computed
     extended = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = extended.model_dump(mode="json")
@@ -128,7 +130,7 @@ def add_arm(
         study.tuning = True
     else:
         owed = extended.owed({arm.title: Configuration()})
-    enqueue_owed(session, bell, study, owed, model, dataset)
+    enqueue_owed(session, bell, study, extended, owed, model, dataset)
     baselines.request(session, bell, extended, model, dataset)
     study.spec_json = extended.model_dump(mode="json")
     session.flush()
@@ -203,7 +205,7 @@ def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
     if study.tuning:  # what an arm added later would set going again
         unsettled = {arm.title for arm in study.spec.arms} - runs.arms_with_runs(session, study_id)
         study.stopped_json = [*study.stopped_json, *sorted(unsettled - set(study.stopped_json))]
-        study.tuning = False
+        study.tuning, study.reserved_json = False, {}
     session.flush()
     _cancel(session, bell, live)
     audit.record(session, Action.CANCEL_STUDY, study_id, runs=len(live))

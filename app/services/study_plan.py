@@ -1,7 +1,6 @@
 """Plan a study, or an arm for an existing one: what it would take, what it can show, and whether it fits."""
 
 from collections.abc import Callable, Sequence
-from statistics import fmean
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -9,8 +8,6 @@ from sqlalchemy.orm import Session
 from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import Invalid
 from app.domain.resources.memory_fit import FitReport
-from app.domain.runs.spec import RunSpec
-from app.domain.runs.training import TrainingBudget
 from app.domain.studies.budget_checks import in_seconds, seconds_problem
 from app.domain.studies.plan import ArmPlan, StudyPlan, power_of
 from app.domain.studies.power import GRADED_SCORE, SCORE, MetricPrior, observed_disagreement
@@ -20,6 +17,7 @@ from app.queue import Doorbell
 from app.services.compatibility import Compatible, check
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
+from app.services.resources.similar_runs import similar_train_seconds
 from app.services.studies import with_default_rates
 from app.settings import Settings
 from app.store.queries import evaluations, past_runs
@@ -110,34 +108,6 @@ def plan_of(session: Session, spec: StudySpec, compatible: Compatible, interim_l
     prior = metric_prior(session, spec.verdict_metric, past)
     power = power_of(spec, dataset.facts.counts["test"], prior, confidence_after(interim_looks))
     return StudyPlan(spec=spec, arms=tuple(arms), power=power)
-
-
-def similar_train_seconds(spec: RunSpec, past: Sequence[PastRun]) -> tuple[float | None, str]:
-    """A run's train time and its device, from runs of the same method, batch size and max length on the newest device.
-    Proportional to the epochs and to the share of the training rows."""
-    training = spec.training
-    similar = [
-        run
-        for run in past
-        if run.spec.method.kind == spec.method.kind
-        and run.spec.training.per_device_train_batch_size == training.per_device_train_batch_size
-        and run.spec.training.max_length == training.max_length
-        and run.spec.training.max_steps is None
-    ]
-    if not similar or training.max_steps is not None:
-        return None, ""
-    device = similar[0].device_name
-    seconds = fmean(
-        run.train_seconds * _passes(training) / _passes(run.spec.training)
-        for run in similar
-        if run.device_name == device
-    )
-    return seconds, device
-
-
-def _passes(training: TrainingBudget) -> float:
-    """Passes over the whole training split."""
-    return training.num_train_epochs * training.train_fraction
 
 
 def metric_prior(session: Session, metric: MetricName, past: Sequence[PastRun]) -> MetricPrior:

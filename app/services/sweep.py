@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.domain.failures import FAILURES, FailureCode
 from app.domain.runs.status import RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
-from app.services import hub_pushes, ingestion, model_exports, models, parity_checks, tuning
+from app.services import hub_pushes, ingestion, model_exports, models, parity_checks, quotas, tuning
 from app.services.accounts import login
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
@@ -42,7 +42,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
     waiting: list[RunRow] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):
-        waiting = runs.to_ring_again(session, at - timedelta(seconds=settings.ring_again_seconds))
+        waiting = quotas.to_ring_again(session, at - timedelta(seconds=settings.ring_again_seconds))
         runs.rung(session, [run.id for run in waiting], at)
         for run in waiting:
             after_commit(session, partial(bell.ring, TRAIN, run.id))

@@ -20,7 +20,7 @@ from app.domain.studies.tpe import suggest
 from app.domain.studies.trials import Reached, Trial, Tried, reached, tried
 from app.domain.studies.tuning import NoTuning, TpeTuning
 from app.queue import Doorbell
-from app.services.queueing import enqueue_owed
+from app.services.queueing import enqueue_follow_up
 from app.store.queries import base_models, datasets, runs, studies
 from app.store.session import savepoint
 from app.store.tables import RunRow
@@ -72,8 +72,9 @@ def advance(session: Session, bell: Doorbell, study_id: int) -> int:
             owed += spec.trials(arm, 0, [_suggested(spec.tuning, spec.space(arm), tried(trials[title], 0))])
     model, dataset = base_models.by_id(session, study.base_model_id), datasets.by_id(session, study.dataset_id)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
-    enqueue_owed(session, bell, study, owed, model, dataset)
-    study.tuning = any(isinstance(step, Wait | Try | Suggest) for step in steps.values())
+    going_on = {title for title, step in steps.items() if isinstance(step, Wait | Try | Suggest)}
+    enqueue_follow_up(session, bell, study, spec, owed, model, dataset, {arm.title for arm in spec.arms} - going_on)
+    study.tuning = bool(going_on)
     session.flush()
     return len(owed)
 

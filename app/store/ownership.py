@@ -73,10 +73,11 @@ OF_EXPORT: tuple[type[Any], ...] = (HubPushRow,)
 OF_PAIR: tuple[type[Any], ...] = (BlindRatingRow,)
 """Of two runs of a study, which have the same visibility."""
 ELSEWHERE = {
-    "api_tokens", "audit_events", "clock", "devices", "ended_runs", "estimates", "external_identities", "form_keys",
+    "api_tokens", "audit_events", "clock", "device_usage", "devices", "ended_runs", "estimates", "external_identities",
+    "form_keys",
     "idempotency_keys", "lab_answers", "lab_cards", "lab_progress", "login_failures", "login_sessions",
-    "model_versions", "one_time_links", "openid_logins", "pending_logins", "recovery_codes", "registered_models",
-    "second_factors", "stage_changes", "users", "webhook_deliveries", "webhooks", "workers",
+    "model_versions", "one_time_links", "openid_logins", "pending_logins", "quota_limits", "recovery_codes",
+    "registered_models", "second_factors", "stage_changes", "users", "webhook_deliveries", "webhooks", "workers",
 }  # fmt: skip
 """Tables without a condition: of accounts and of the installation. An estimate has its own rule
 (`app.store.queries.estimates.get`). The registry has exports of runs that the team sees (`app.services.ownership`)."""

@@ -35,6 +35,7 @@ RECORDED: dict[Action, list[str]] = {
     Action.LINK_PASSWORD: ["/users/{user_id}/link"],
     Action.CREATE_USER: ["/first-admin/{secret}", "/users"],
     Action.CHANGE_ROLE: ["/users/{user_id}/role"],
+    Action.CHANGE_LIMITS: ["/users/limits", "/api/v1/quotas/{subject}"],
     Action.DISABLE_USER: ["/users/{user_id}/disabled"],
     Action.REMOVE_IDENTITY: ["/users/{user_id}/identity/remove"],
     Action.REVOKE_ACCESS: ["/users/{user_id}/revoke"],

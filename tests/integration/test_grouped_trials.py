@@ -291,6 +291,10 @@ def test_each_run_ends_in_its_own_way(here: Context, model: Path, meanwhile: Cal
     assert own == [(None, None, None, None)] and found[0].device_seconds == found[0].shared_seconds
     assert 0 < found[1].device_seconds < (found[1].finished_at - found[1].started_at).total_seconds()  # type: ignore[operator]
     assert found[3].device_seconds > 0
+    began = min(run.started_at for run in found if run.started_at)
+    ended = max(run.finished_at for run in found if run.finished_at)
+    charged = [run.charged_seconds for run in found]
+    assert min(charged) > 0 and sum(charged) <= (ended - began).total_seconds(), "the group's time, once"
     with here.database.reading() as session:
         worker = workers.get(session, "w1")
         assert worker and worker.run_id is None

@@ -40,6 +40,14 @@ WHOLE = {
     ("datasets", "with_file"): "a file is kept while a version names it",
     ("runs", "count_by_status"): "totals for /metrics",
     ("runs", "place_in_queue"): "all users share the queue",
+    ("quotas", "limits"): "of accounts",
+    ("quotas", "lock_account"): "of accounts",
+    ("quotas", "running_of"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("quotas", "running_by_owner"): "of workers",
+    ("quotas", "next_queued"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("quotas", "live_runs"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("quotas", "reserved_by_studies"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("quotas", "used_seconds"): "of accounts",
     ("uploads", "named_files"): "a file is kept while an upload names it",
     ("ownership", "users_hidden_from"): "what is in use stays visible to its users",
     ("workers", "all_seen"): "of the installation",
@@ -57,9 +65,10 @@ WHOLE = {
 """Queries whose answer is not empty for another user, and why."""
 CHANGES = {
     "add", "add_imported", "add_once", "adopt", "append", "ask_to_cancel", "beat", "begin", "begin_inspection",
-    "cancel", "clear", "delete_row", "delete_runs", "delete_unseen", "drain", "end", "fill_in", "forget",
-    "forget_baselines", "forget_checkpoints", "give_back", "give_runs", "insert", "lock", "measured", "move", "occupy",
-    "release", "rung", "see", "set_archived", "set_of_run", "set_of_study", "to_ring", "transfer_all", "write",
+    "cancel", "charge", "clear", "delete_row", "delete_runs", "delete_unseen", "drain", "drop_limit", "end", "fill_in",
+    "forget", "forget_baselines", "forget_checkpoints", "forget_rings", "give_back", "give_runs", "insert",
+    "lock", "measured", "move", "occupy", "release", "rung", "see", "set_archived", "set_limit", "set_of_run",
+    "set_of_study", "to_ring", "transfer_all", "write",
 }  # fmt: skip
 """Names of functions that change rows."""
 AT = datetime(2020, 1, 1, tzinfo=UTC)
@@ -100,6 +109,8 @@ def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str,
         "given_up": GivenUp(AT, AT), "hashes": set(), "host": "", "ids": [1], "keys": [], "kind": "lab",
         "learner": "member@example.org", "like": run, "limit": 10, "location": "", "lock": False, "model_id": 1,
         "name": names.get(module, DATASET), "order": NEWEST, "owner_id": private.ids[Role.MEMBER],
+        "owner_ids": [private.ids[Role.MEMBER]], "subjects": ["role member"], "user_id": private.ids[Role.MEMBER],
+        "user_ids": [private.ids[Role.MEMBER]],
         "precision": "fp32", "private_to": 99, "push_id": private.push, "recipe": RECIPE,
         "repository": f"{MARK}/model", "revision": "", "row": run,
         "rows": [], "run": run, "run_id": 1, "run_ids": [1, 2], "rung_before": LATER, "silent_since": LATER,

@@ -301,14 +301,14 @@ def test_a_study_that_cannot_continue_holds_up_neither_its_trial_nor_other_studi
     registered: Database, bell: SilentBell, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken, other = submitted(registered, bell, arms=[FULL]), submitted(registered, bell, arms=[FULL])
-    queue = tuning.enqueue_owed
+    queue = tuning.enqueue_follow_up
 
     def fails(session: Session, bell: SilentBell, study: StudyRow, *rest: Any) -> None:
         queue(session, bell, study, *rest)
         if study.id == broken:
             raise RuntimeError("no next step")
 
-    monkeypatch.setattr(tuning, "enqueue_owed", fails)
+    monkeypatch.setattr(tuning, "enqueue_follow_up", fails)
     *before, last = rows(registered, broken)
     end_all(registered, bell, before, 0.5, 0.6)
     rung = list(bell.rung)

@@ -11,6 +11,7 @@ Device time is shared: while n runs are left, each is charged an nth of it.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -44,6 +45,8 @@ class _Group:
         """Runs without an outcome; the first has the worker and its GPUs."""
         self.progress_at = time.monotonic()
         self._charged_at = time.monotonic()
+        self._shares = dict.fromkeys((claim.run_id for claim in claims), 0.0)
+        """Seconds of the group's time that each run is charged, by id."""
         self._trainer: TrainerProcess | None = None
         self._gpus_lost = False
         """Another worker may use them."""
@@ -51,6 +54,8 @@ class _Group:
             own = folder / str(claim.run_id)
             own.mkdir()
             self.live.append(SupervisedAttempt(context, claim, own))
+            if claim.clock is not None:
+                claim.clock.share = partial(self._share, claim.run_id)
         for member in self.live:
             member.fetched = self.live[0].fetched
             member.outcome.shared_seconds = 0.0
@@ -132,9 +137,17 @@ class _Group:
         """Divide the time since the last call between the runs that are left."""
         moment = time.monotonic()
         for member in self.live:
+            seconds = (moment - self._charged_at) / len(self.live)
+            self._shares[member.claim.run_id] += seconds
             if member.outcome.shared_seconds is not None:
-                member.outcome.shared_seconds += (moment - self._charged_at) / len(self.live)
+                member.outcome.shared_seconds += seconds
         self._charged_at = moment
+
+    def _share(self, run_id: int) -> float:
+        """Seconds that a run is charged so far."""
+        pending = time.monotonic() - self._charged_at
+        left = any(member.claim.run_id == run_id for member in self.live)
+        return self._shares[run_id] + (pending / len(self.live) if left else 0.0)
 
     def _end(self, member: SupervisedAttempt, trainer: TrainerProcess) -> None:
         """Write the outcome of a run, which leaves the group."""
@@ -191,6 +204,7 @@ class _Group:
 
     def _leave(self, member: SupervisedAttempt) -> None:
         if member in self.live:
+            self._charge()
             if self._trainer is not None and not member.over:
                 self._trainer.ask_to_stop(member.claim.run_id)
             self.live.remove(member)

@@ -13,11 +13,12 @@ from app.cli.client import without_credentials
 from app.cli.terminal.workers import gpu_words
 from app.domain.errors import Unavailable
 from app.queue import Doorbell
+from app.services import quotas
 from app.services import workers as worker_service
 from app.settings import Settings
 from app.store import migrate
 from app.store.files import Files
-from app.store.queries import clock, runs
+from app.store.queries import clock
 from app.store.session import Database
 from app.web.format import age, decimal
 from app.web.i18n import gettext as _
@@ -78,7 +79,7 @@ def workers(database: Database, settings: Settings) -> Iterator[Finding]:
     with database.reading() as session:
         known = worker_service.live(session, settings)
         late = clock.now(session) - timedelta(seconds=2 * (settings.ring_again_seconds + settings.sweep_seconds))
-        waiting = len(runs.to_ring_again(session, late, lock=False))
+        waiting = len(quotas.to_ring_again(session, late, lock=False))
     start = _("Start one: vezna up, or celery -A worker.celery worker -Q train")
     if not any(view.state != "lost" for view in known):
         yield Finding("workers", "problem", _("No worker that trains is running"), start)

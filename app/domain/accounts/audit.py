@@ -26,6 +26,7 @@ class Action(StrEnum):
     CHANGE_ROLE = "user.role"
     DISABLE_USER = "user.disable"
     ENABLE_USER = "user.enable"
+    CHANGE_LIMITS = "quota.change"
     REVOKE_ACCESS = "user.revoke_access"
     TURN_FACTOR_ON = "factor.on"
     TURN_FACTOR_OFF = "factor.off"

@@ -1,7 +1,7 @@
 """Claiming: a worker takes a queued run for a new attempt, and receives everything that it needs to execute it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -13,6 +13,8 @@ from app.domain.runs.checkpoint import StoredCheckpoint
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format
+from app.services import quotas
+from app.services.attempts.device_clock import DeviceClock
 from app.services.resources.devices import kind_of
 from app.services.workers import unable
 from app.store.queries import (
@@ -34,6 +36,7 @@ from app.store.tables import DatasetRow, RunRow, WorkerRow, now
 UNASSIGNED = (
     "Not executed by {worker}: it has GPUs, but its pool gives none to a run. Start it without -P, or with -P prefork."
 )
+AT_LIMIT = "Waiting for another run to end: its owner may have no more at the same time."
 PROGRESS = (
     "phase",
     "total_steps",
@@ -54,6 +57,8 @@ class Attempt:
     run_id: int
     epoch: int
     worker: str
+    clock: DeviceClock | None = field(default=None, compare=False, kw_only=True)
+    """Of the worker that executes it; None elsewhere: then its time is that of its last report."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +103,8 @@ def claim(
     worker takes none: it has the other's.
 
     None if there is nothing to claim: the run is running, has ended, or does not exist. Also None if the method needs
-    a capability that this worker lacks, too few of its GPUs are free, or it has GPUs and `gpus` is None; the run stays
-    queued, and its log says why.
+    a capability that this worker lacks, too few of its GPUs are free, or it has GPUs and `gpus` is None, or as many
+    runs of its owner as may are executed; the run stays queued, and its log says why.
     """
     at = now()
     run = runs.find(session, run_id)
@@ -111,6 +116,9 @@ def claim(
         return None
     if beside is None and gpus is None and signed_on and signed_on.devices_json:
         events.add_once(session, run_id, "log", UNASSIGNED.format(worker=worker))
+        return None
+    if not quotas.may_start(session, run.owner_id):
+        events.add_once(session, run_id, "log", AT_LIMIT)
         return None
     count = max(count, run.spec.training.devices)
     broken = {gpu.uuid for gpu in signed_on.devices if gpu.problem} if signed_on else set()
@@ -132,6 +140,7 @@ def claim(
         epoch=RunRow.epoch + 1,
         attempts=RunRow.attempts + 1,
         reported=0,
+        attempt_seconds=0.0,
     )
     if not taken:
         return None
@@ -166,6 +175,7 @@ def claim(
         claimed_at=at,
         device=beside.device if beside else _device(signed_on, gpus),
         gpus=beside.gpus if beside else tuple(taken_gpus),
+        clock=DeviceClock(max(run.spec.training.devices, len(taken_gpus))),
     )
 
 

@@ -19,7 +19,7 @@ from app.domain.runs.job import (
 from app.domain.runs.result import RunResult, to_array
 from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
-from app.services import tuning, webhooks
+from app.services import quotas, tuning, webhooks
 from app.services.attempts.claiming import Attempt, Claim
 from app.services.attempts.report_rows import changed_columns, keep_rows
 from app.services.run_log import numbers
@@ -50,7 +50,9 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
     lease and nothing else.
     """
     at = clock.now(session)
-    lease = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
+    lease: dict[str, Any] = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
+    if claimed.clock is not None:
+        lease["attempt_seconds"] = claimed.clock.device_seconds
     progress = {name: value for item in reports for name, value in changed_columns(item).items()}
     unwritten = RunRow.reported < number
     if runs.write(session, claimed.run_id, claimed.epoch, unwritten, reported=number, **lease, **progress):
@@ -199,6 +201,9 @@ def back_to_queue(
 
     False if the run is no longer in this attempt, was cancelled, or a condition does not hold.
     """
+    run = runs.find(session, attempt.run_id)
+    if run is None:
+        return False
     moved = runs.move(
         session,
         attempt.run_id,
@@ -211,9 +216,11 @@ def back_to_queue(
         lease_expires_at=None,
         rung_at=clock.now(session),
         attempts=RunRow.attempts - (0 if counted else 1),
+        **_device_time(attempt),
     )
     if moved:
         _release(session, bell, attempt)
+        quotas.settle(session, bell, attempt.run_id, run.owner_id)
         events.add(session, attempt.run_id, "status", f"queued again: {why}")
         after_commit(session, lambda: bell.ring(TRAIN, attempt.run_id))
     return moved
@@ -230,15 +237,22 @@ def end(
     if run is None:
         return False
     tuning.hold(session, run)
-    values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **values}
+    values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **_device_time(attempt), **values}
     current = RunRow.epoch == attempt.epoch
     ended = runs.move(session, attempt.run_id, RunStatus.RUNNING, status, current, *conditions, **values)
     if ended:
         _release(session, bell, attempt)
+        quotas.settle(session, bell, attempt.run_id, run.owner_id)
         steps.compact(session, attempt.run_id)
         tuning.trial_ended(session, bell, run)
         webhooks.run_ended(session, attempt.run_id)
     return ended
+
+
+def _device_time(attempt: Attempt) -> dict[str, Any]:
+    """What an attempt has used at its end: by its worker's clock, or up to its last report if the worker was lost."""
+    used = RunRow.attempt_seconds if attempt.clock is None else attempt.clock.device_seconds
+    return {"attempt_seconds": used, "charged_seconds": RunRow.charged_seconds + used}
 
 
 def _release(session: Session, bell: Doorbell, attempt: Attempt) -> None:

@@ -15,6 +15,7 @@ from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.lab.computations import AttentionRequest, EqualityRequest, LabAnswer, LabRequest, MatricesRequest
 from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
+from app.domain.runs.spec import RunSpec
 from app.queue import ESTIMATE, Doorbell
 from app.services.resources.devices import kind_of
 from app.services.resources.requests import run_request
@@ -148,10 +149,15 @@ def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: date
 def for_submitted(session: Session, bell: Doorbell, run: RunRow, model: BaseModelRow, dataset: DatasetRow) -> None:
     """Request a queued run's estimate for the device of the worker that will probably take it; without a worker its
     claim does."""
+    if worker := likely_worker(session, run.spec):
+        _attach(session, bell, run, model, dataset, worker)
+
+
+def likely_worker(session: Session, spec: RunSpec) -> WorkerRow | None:
+    """The worker that will probably take a run: of those that can, the one with the newest heartbeat."""
     recent = workers.all_seen(session, clock.now(session) - REMEMBER_WORKERS)
-    capable = [worker for worker in recent if run.spec.method.needed <= set(worker.capabilities)]
-    if capable:
-        _attach(session, bell, run, model, dataset, max(capable, key=lambda row: row.heartbeat_at))
+    capable = [worker for worker in recent if spec.method.needed <= set(worker.capabilities)]
+    return max(capable, key=lambda row: row.heartbeat_at, default=None)
 
 
 def for_claimed(session: Session, bell: Doorbell, run_id: int, worker: WorkerRow | None) -> None:

@@ -10,6 +10,7 @@ from app.domain.runs.status import RunStatus
 from app.store.tables import RunRow
 
 MOST = 200
+MOST_BESIDE = 20
 
 
 class PastRun(NamedTuple):
@@ -38,3 +39,17 @@ def succeeded(session: Session, base_model_id: int, dataset_id: int) -> list[Pas
         PastRun(run_id, RunSpec.model_validate(spec), train or 0.0, wall or 0.0, score or 0.0, device or "")
         for run_id, spec, train, wall, score, device in session.execute(query)
     ]
+
+
+def beside_training(session: Session, base_model_id: int, dataset_id: int) -> list[float]:
+    """Seconds that the newest succeeded runs of a base model on a dataset took beside their training: to load, evaluate
+    and save."""
+    query = (
+        select(RunRow.wall_seconds - RunRow.train_seconds)
+        .where(RunRow.base_model_id == base_model_id, RunRow.dataset_id == dataset_id)
+        .where(RunRow.status == RunStatus.SUCCEEDED.value, RunRow.trial_round.is_(None))
+        .where(RunRow.wall_seconds.is_not(None), RunRow.train_seconds.is_not(None))
+        .order_by(RunRow.id.desc())
+        .limit(MOST_BESIDE)
+    )
+    return [seconds for seconds in session.scalars(query) if seconds is not None]

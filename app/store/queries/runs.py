@@ -208,15 +208,20 @@ def running(session: Session, *, limit: int) -> list[RunRow]:
     return list(session.scalars(query))
 
 
-def to_ring_again(session: Session, rung_before: datetime, *, lock: bool = True) -> list[RunRow]:
-    """Queued runs whose doorbell was not rung since a time. With `lock` they are locked until the transaction ends,
-    and those that another transaction has locked, which rings for them or claims them, are not among them."""
+def to_ring_again(
+    session: Session, rung_before: datetime, *, lock: bool = True, but_of: Collection[int] = ()
+) -> list[RunRow]:
+    """Queued runs whose doorbell was not rung since a time, but for those of some owners. With `lock` they are locked
+    until the transaction ends, and those that another transaction has locked, which rings for them or claims them, are
+    not among them."""
     query = (
         select(RunRow)
         .where(RunRow.status == RunStatus.QUEUED.value)
         .where(RunRow.rung_at.is_(None) | (RunRow.rung_at < rung_before))
         .order_by(RunRow.id)
     )
+    if but_of:
+        query = query.where(RunRow.owner_id.is_(None) | RunRow.owner_id.not_in(but_of))
     return list(session.scalars(query.with_for_update(skip_locked=True) if lock else query))
 
 

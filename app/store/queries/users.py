@@ -1,6 +1,6 @@
 """Queries of users."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,6 +29,11 @@ def by_email(session: Session, email: str) -> UserRow | None:
 def all_of_them(session: Session) -> Sequence[UserRow]:
     """Every user, by e-mail address; an installation has few."""
     return session.scalars(select(UserRow).order_by(UserRow.email)).all()
+
+
+def some(session: Session, user_ids: Collection[int]) -> Sequence[UserRow]:
+    """Those of some users that exist."""
+    return session.scalars(select(UserRow).where(UserRow.id.in_(user_ids))).all()
 
 
 def names(session: Session) -> dict[int, str]:

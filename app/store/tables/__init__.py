@@ -19,6 +19,7 @@ from app.store.tables.lab import LabAnswerRow, LabCardRow, LabProgressRow
 from app.store.tables.model_export import ModelExportRow
 from app.store.tables.openid import ExternalIdentityRow, OpenIdLoginRow
 from app.store.tables.parity_check import ParityCheckRow
+from app.store.tables.quota import DeviceUsageRow, QuotaLimitRow
 from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.registry import ModelVersionRow, RegisteredModelRow, StageChangeRow
 from app.store.tables.run import RunRow
@@ -43,6 +44,7 @@ __all__ = [
     "CollectionRow",
     "DatasetRow",
     "DeviceRow",
+    "DeviceUsageRow",
     "EndedRunRow",
     "EstimateRow",
     "EvaluationRow",
@@ -61,6 +63,7 @@ __all__ = [
     "OpenIdLoginRow",
     "ParityCheckRow",
     "PendingLoginRow",
+    "QuotaLimitRow",
     "RecipeRunRow",
     "RecoveryCodeRow",
     "RegisteredModelRow",

@@ -139,6 +139,14 @@ class RunRow(Owned, Base):
     started_at: Mapped[datetime | None] = mapped_column(default=None)
     finished_at: Mapped[datetime | None] = mapped_column(default=None)
 
+    # device time, for quotas (app.domain.accounts.quotas)
+    reserved_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    """Device-seconds that were predicted when it was queued; 0 without an owner. They are reserved while it is live."""
+    attempt_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    """Device-seconds of its last attempt, up to its last report."""
+    charged_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    """Device-seconds of all its attempts that have ended."""
+
     # progress
     phase: Mapped[str | None] = mapped_column(String(20), default=None)
     downloaded_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)

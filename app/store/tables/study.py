@@ -26,6 +26,9 @@ class StudyRow(Owned, Base):
     """Learning rates are still being looked for: when a trial ends, more is to be queued."""
     stopped_json: Mapped[list[str]] = mapped_column(default=list)
     """Arms that were stopped, by title."""
+    reserved_json: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """Device-seconds that are predicted for runs that follow from tuning and are not queued yet, by arm. They are
+    reserved while `tuning`."""
     interim_looks: Mapped[int] = mapped_column(default=0)
     """How often seeds were added when results could be seen: `app.domain.comparison.verdict.confidence_after`."""
     note: Mapped[str] = mapped_column(default="")

@@ -23,6 +23,7 @@ from app.web.api import (
     parity_checks,
     playground,
     predictions,
+    quotas,
     recipes,
     registry,
     reproductions,
@@ -65,6 +66,7 @@ for part in (
     workers,
     ownership,
     account,
+    quotas,
     audit,
     webhooks,
 ):

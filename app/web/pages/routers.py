@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from app.web.pages.account import factor_routes, login_routes, openid_routes, token_routes, user_routes
+from app.web.pages.account import factor_routes, limits, login_routes, openid_routes, token_routes, user_routes
 from app.web.pages.account import routes as account
 from app.web.pages.audit import routes as audit
 from app.web.pages.compare import routes as compare
@@ -36,6 +36,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     token_routes.router,
     factor_routes.router,
     openid_routes.router,
+    limits.router,
     user_routes.router,
     audit.router,
     studies.router,

@@ -17,6 +17,7 @@ TITLES: dict[Action, str] = {
     Action.CHANGE_ROLE: marked("Role changed"),
     Action.DISABLE_USER: marked("User disabled"),
     Action.ENABLE_USER: marked("User enabled"),
+    Action.CHANGE_LIMITS: marked("Limits changed"),
     Action.REVOKE_ACCESS: marked("Sessions and tokens revoked"),
     Action.TURN_FACTOR_ON: marked("Second factor turned on"),
     Action.TURN_FACTOR_OFF: marked("Second factor turned off"),

@@ -10,6 +10,7 @@ from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import MIN_PASSWORD_LENGTH
 from app.domain.errors import FieldError
 from app.services.accounts import links, second_factor, sessions, tokens
+from app.services.quotas import Account
 from app.store.tables import ApiTokenRow, LoginSessionRow, UserRow
 from app.web.forms.errors import HasErrors
 from app.web.i18n import gettext as _
@@ -103,6 +104,8 @@ class AccountPage(HasErrors):
     user: UserRow
     sessions: Sequence[LoginSessionRow]
     current_session: int | None
+    quota: Account
+    """Limits and usage."""
     tokens: Sequence[ApiTokenRow]
     scopes: Sequence[Scope]
     """Those that the role has."""

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import SCOPES, Identity, Scope
 from app.domain.errors import Invalid, TooMany, Unauthenticated
 from app.domain.messages import _
+from app.services import quotas
 from app.services.accounts import login, passwords, second_factor, sessions, tokens
 from app.services.accounts import users as user_service
 from app.store.queries import second_factors, users
@@ -40,6 +41,7 @@ def account_page(session: Session, user_id: int, session_id: int | None) -> Acco
         user=user,
         sessions=sessions.of_user(session, user_id),
         current_session=session_id,
+        quota=quotas.account_of(session, user_id),
         tokens=tokens.of_user(session, user_id),
         factor_on=second_factor.is_on(session, user_id),
         codes_left=second_factors.codes_left(session, user_id),

@@ -10,7 +10,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Visibility
-from app.domain.errors import FieldError, Invalid
+from app.domain.accounts.quotas import OverQuota
+from app.domain.errors import FieldError, Invalid, VeznaError
 from app.domain.messages import Message
 from app.domain.methods import METHODS
 from app.domain.studies.arm_tuning import trying
@@ -196,9 +197,10 @@ def submit(at: At, once: OnceByForm, render: Render) -> Response:
             return once.keep(writing, f"/studies/{study_service.submit(writing, at.bell, spec, compatible).id}")
 
         address = submission.submit(creating(at.db, at.sent), at.bell, at.settings, spec, accept, insist=at.insists)
-    except Invalid as error:
+    except (Invalid, OverQuota) as error:
         once.raise_if_answered()
-        return render.page(STUDY, at.study_page(inputs, at_checkbox(error).at()), status=422)
+        status = 409 if isinstance(error, OverQuota) else 422
+        return render.page(STUDY, at.study_page(inputs, at_checkbox(error).at()), status=status)
     return RedirectResponse(address, status_code=303)
 
 
@@ -239,9 +241,10 @@ def submit_arm(at: At, once: OnceByForm, render: Render, study_id: int) -> Respo
 
     try:
         submission.add_arm(at.db, at.bell, at.settings, study_id, at.arm.spec(), then, insist=at.insists)
-    except Invalid as error:
+    except (Invalid, OverQuota) as error:
         once.raise_if_answered()
-        return render.page(ARM, at.arm_page(study_id, at.arm, at_checkbox(error).at()), status=422)
+        status = 409 if isinstance(error, OverQuota) else 422
+        return render.page(ARM, at.arm_page(study_id, at.arm, at_checkbox(error).at()), status=status)
     return RedirectResponse(address, status_code=303)
 
 
@@ -291,7 +294,7 @@ def in_form(error: FieldError) -> FieldError:
     return error if of_study else replace(error, path=f"arms.0.{error.path}")
 
 
-def at_checkbox(error: Invalid) -> Invalid:
+def at_checkbox(error: VeznaError) -> VeznaError:
     """A refusal of what fits no live worker, at the checkbox that queues it anyway. Other errors stay as they are."""
     if not error.fields or any(field.path.rpartition(".")[2] != "method" for field in error.fields):
         return error

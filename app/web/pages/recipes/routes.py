@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from pydantic import BeforeValidator
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.quotas import OverQuota
 from app.domain.errors import Invalid
 from app.domain.studies.recipes import Outcome
 from app.services import recipes
@@ -79,9 +80,9 @@ def run(
         address = recipes.run(
             creating(db, form), bell, settings, recipe_id, request, then, insist=form.get("insist") == "true"
         )
-    except Invalid as error:
+    except (Invalid, OverQuota) as error:
         once.raise_if_answered()
         model, data, text = values.values()
-        page = recipes_page(session, model, data, text, errors=at_button(error.fields), refused=recipe_id)
-        return render.page("recipes/index.html", page, status=422)
+        page = recipes_page(session, model, data, text, errors=at_button(error.at()), refused=recipe_id)
+        return render.page("recipes/index.html", page, status=409 if isinstance(error, OverQuota) else 422)
     return RedirectResponse(address, status_code=303)

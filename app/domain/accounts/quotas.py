@@ -1,0 +1,133 @@
+"""Quotas: what a user's runs may use, and what is left of it.
+
+A quota of a user is the user's own limit, else that of the role; without either there is none. Without login there are
+no quotas.
+
+    used        device-seconds of attempts that have ended in this calendar month (UTC), as measured
+    reserved    of runs that are queued or running, and of runs that accepted studies will queue, as predicted
+
+A run reserves what is predicted for it, less what its earlier attempts have used; while it runs, at least what its
+attempt has used so far. Its end replaces the reservation by the measurement.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.accounts.policy import Role
+from app.domain.errors import Conflict
+from app.domain.messages import Message, _
+
+MOST = 2**53
+"""The largest limit: JSON numbers are exact up to it."""
+ASSUMED_SECONDS = 600.0
+"""Train time of a run of which nothing is known."""
+
+
+class Quota(StrEnum):
+    """What is limited."""
+
+    CONCURRENT_RUNS = "concurrent_runs"
+    """Runs that workers execute at the same time."""
+    DEVICE_SECONDS = "device_seconds"
+    """Per calendar month (UTC): the time in which attempts occupy devices, times the number of devices."""
+
+
+class Basis(StrEnum):
+    """Where a prediction comes from, the best first."""
+
+    ESTIMATE = "estimate"
+    SIMILAR_RUNS = "similar_runs"
+    ASSUMED = "assumed"
+
+    @property
+    def sentence(self) -> Message:
+        """How it was predicted."""
+        match self:
+            case Basis.ESTIMATE:
+                return _("by the resource estimate")
+            case Basis.SIMILAR_RUNS:
+                return _("by similar runs")
+            case _:
+                return _(
+                    "assumed, since there is no estimate yet: %(minutes)s min a run",
+                    minutes=round(ASSUMED_SECONDS / 60),
+                )
+
+
+class OverQuota(Conflict):
+    """A user's quota has no room for a request."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits in effect for a user; None: unlimited."""
+
+    concurrent_runs: int | None = None
+    device_seconds: int | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a user uses of the quotas."""
+
+    running: int
+    """Runs that workers execute."""
+    waiting: int
+    """Queued runs."""
+    used_seconds: float
+    """Device-seconds of ended attempts, this month."""
+    reserved_seconds: float
+    """Device-seconds that are reserved."""
+
+    @property
+    def committed_seconds(self) -> float:
+        """Used or reserved."""
+        return self.used_seconds + self.reserved_seconds
+
+
+Amount = Annotated[int, Field(ge=0, le=MOST)]
+LimitValue = Amount | Literal["unlimited", "default"]
+"""`default`: the limit of the role; of a role: none."""
+
+
+class LimitChange(BaseModel):
+    """Limits to set; those that are not given stay."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_extra={"example": {"concurrent_runs": 2, "device_seconds": 144000}}
+    )
+
+    concurrent_runs: LimitValue | None = None
+    device_seconds: LimitValue | None = None
+    """Per calendar month (UTC)."""
+
+    @property
+    def given(self) -> dict[Quota, LimitValue]:
+        """What is to change."""
+        values = ((quota, getattr(self, quota.value)) for quota in Quota)
+        return {quota: value for quota, value in values if value is not None}
+
+
+def of_role(role: Role) -> str:
+    """How a limit of a role is stored."""
+    return f"role {role.value}"
+
+
+def of_user(user_id: int) -> str:
+    """How a limit of a user is stored."""
+    return f"user {user_id}"
+
+
+def month_of(moment: datetime) -> datetime:
+    """When the calendar month of a time began, in UTC."""
+    return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def reserved(predicted: float, charged: float, attempt: float) -> float:
+    """Device-seconds that a live run still reserves: `predicted` in all, of which its earlier attempts were `charged`
+    for a part, and its present one has used `attempt` so far."""
+    return max(predicted - charged, attempt, 0.0)
