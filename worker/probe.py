@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from app.domain.messages import _
 from worker import nvidia
 from worker.children.child import die_with_parent
 from worker.device import Card, Probe
@@ -23,26 +24,28 @@ def probe() -> Probe:
         return Probe(problem=_reason())
     before = nvidia.memory()
     cards = [_card(index, before) for index in range(torch.cuda.device_count())]
-    return Probe(cards=cards, problem="" if cards else "torch sees no GPU; CUDA_VISIBLE_DEVICES may hide them")
+    return Probe(cards=cards, problem="" if cards else _("torch sees no GPU; CUDA_VISIBLE_DEVICES may hide them"))
 
 
 def _reason() -> str:
     """Why torch sees no GPU at all."""
     if torch.version.cuda is None and torch.version.hip is None:
-        return (
-            f"torch {torch.__version__} is built for the CPU; install the build for your GPU "
-            "(pytorch.org/get-started/locally)"
+        return _(
+            "torch %(version)s is built for the CPU; install the build for your GPU (pytorch.org/get-started/locally)",
+            version=torch.__version__,
         )
-    built = f"torch {torch.__version__} needs {_toolkit()}"
+    built = _("torch %(version)s needs %(toolkit)s", version=torch.__version__, toolkit=_toolkit())
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         return f"{_first_line(error)} ({built})"
-    return f"torch sees no GPU ({built})"
+    return _("torch sees no GPU (%(built)s)", built=built)
 
 
 def _toolkit() -> str:
-    return f"ROCm {torch.version.hip}" if torch.version.hip else f"a driver for CUDA {torch.version.cuda}"
+    if torch.version.hip:
+        return f"ROCm {torch.version.hip}"
+    return _("a driver for CUDA %(version)s", version=torch.version.cuda)
 
 
 def _card(index: int, before: dict[str, nvidia.Memory]) -> Card:

@@ -49,7 +49,9 @@ def predict(
     column: Annotated[
         str, typer.Option(help="Column with the input. Default: text, prompt or messages, whichever there is.")
     ] = "",
-    truncate: Annotated[bool, typer.Option(help="Truncate inputs that are too long, as the evaluation does.")] = False,
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help="Truncate inputs that are too long, as the evaluation does.")
+    ] = False,
     max_new_tokens: Annotated[int | None, typer.Option(help="Default: as the run's evaluation.")] = None,
     temperature: Annotated[float, typer.Option(help="0 is greedy, as the run's evaluation.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of sampling; used with a temperature.")] = 0,

@@ -82,19 +82,19 @@ def _table(answer: list[dict[str, Any]]) -> Table:
     table = Table(_("Recipe"), _("Claim"), _("Source"), _("Runs"), box=None)
     for recipe in answer:
         runs = len(recipe["study"]["arms"]) * len(recipe["study"]["seeds"])
-        table.add_row(recipe["id"], recipe["claim"], recipe["source"]["citation"], str(runs))
+        table.add_row(recipe["id"], stored(recipe["claim"]), recipe["source"]["citation"], str(runs))
     return table
 
 
 def _lines(recipe: dict[str, Any]) -> Iterator[str]:
-    yield recipe["title"]
+    yield stored(recipe["title"])
     for name, text in (
-        (_("Claim"), recipe["claim"]),
-        (_("Paper"), f"{recipe['paper']} ({recipe['source']['citation']}, {recipe['source']['url']})"),
-        (_("Setting"), recipe["source"]["setting"]),
-        (_("Checked"), recipe["source"]["checked"]),
-        (_("Confirmed by"), recipe["confirmed_by"]),
-        (_("Rule"), recipe["rule"]),
+        (_("Claim"), stored(recipe["claim"])),
+        (_("Paper"), f"{stored(recipe['paper'])} ({recipe['source']['citation']}, {recipe['source']['url']})"),
+        (_("Setting"), stored(recipe["source"]["setting"])),
+        (_("Checked"), stored(recipe["source"]["checked"])),
+        (_("Confirmed by"), stored(recipe["confirmed_by"])),
+        (_("Rule"), stored(recipe["rule"])),
         (_("Arms"), ", ".join(arm["name"] for arm in recipe["study"]["arms"])),
         (_("Seeds"), ", ".join(map(str, recipe["study"]["seeds"]))),
     ):
@@ -102,13 +102,13 @@ def _lines(recipe: dict[str, Any]) -> Iterator[str]:
 
 
 def _card(card: dict[str, Any]) -> Iterator[str]:
-    yield f"{card['title']}: {card['label']}"
-    yield _("Paper: %(paper)s (%(source)s)", paper=card["paper"], source=card["source"])
+    yield f"{stored(card['title'])}: {card['label']}"
+    yield _("Paper: %(paper)s (%(source)s)", paper=stored(card["paper"]), source=card["source"])
     yield _("Here: %(here)s", here=card["here"])
     yield _("On: %(ran_on)s; %(used)s", ran_on=card["ran_on"], used=card["used"])
-    yield _("Rule: %(rule)s", rule=card["rule"])
+    yield _("Rule: %(rule)s", rule=stored(card["rule"]))
     for finding in card["findings"]:
-        yield f"  {finding['check']}: {finding['text']} ({finding['state']})"
+        yield f"  {stored(finding['check'])}: {finding['text']} ({finding['state']})"
     for line in card["published"]:
         yield _("Published: %(line)s", line=line)
     if card["failure"]:

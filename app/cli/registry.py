@@ -23,7 +23,7 @@ Why = Annotated[str, typer.Option("--reason", help="Why. Required if the gate of
 
 @registry.command(name="list")
 def list_all(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this name, with its history.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this name, with its history.")] = None,
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:

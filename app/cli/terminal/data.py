@@ -66,6 +66,6 @@ def _place(example: dict[str, Any]) -> str:
     where = [
         example["file"],
         _("row %(row)s", row=example["row"]) if example["row"] is not None else "",
-        example["split"] or "",
+        split_name(example["split"]) if example["split"] else "",
     ]
     return f"{', '.join(part for part in where if part)}: " if any(where) else ""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from app.domain.data.dataset import Split
 from app.domain.data.mapping import MOST_LABELS, Column, ColumnKind, ColumnMapping, Role
 from app.domain.data.splitting import Splitting
+from app.domain.messages import _
 from app.domain.tasks import Format
 
 SPLIT_WORDS: dict[str, Split] = {
@@ -126,7 +127,9 @@ def guess_mapping(columns: Sequence[Column], rows: int) -> Guess:
         if guess := attempt(source):
             return guess
     names = ", ".join(column.name for column in columns)
-    return Guess(None, f"The columns ({names}) could not be assigned automatically: choose what each one is.")
+    return Guess(
+        None, _("The columns (%(names)s) could not be assigned automatically: choose what each one is.", names=names)
+    )
 
 
 class _Source(NamedTuple):
@@ -196,8 +199,12 @@ def _preference(source: _Source) -> Guess | None:
         columns = {"messages" if form == "messages" else "text": chosen.name}
     return Guess(
         ColumnMapping(format=form, columns=columns),
-        f"The columns {chosen.name} and {rejected.name} hold preference pairs. Vezna does not support DPO: it "
-        f"fine-tunes on {chosen.name} and ignores {rejected.name}.",
+        _(
+            "The columns %(chosen)s and %(rejected)s hold preference pairs. Vezna does not support DPO: it fine-tunes "
+            "on %(chosen)s and ignores %(rejected)s.",
+            chosen=chosen.name,
+            rejected=rejected.name,
+        ),
     )
 
 
@@ -247,7 +254,12 @@ def _labelled(source: _Source) -> Guess | None:
     distinct = source.get(label).distinct
     return Guess(
         ColumnMapping(format="labelled", columns={"text": text, "label": label}),
-        f"The column {text} holds the texts; {label}, with {distinct} distinct values, is the label.",
+        _(
+            "The column %(text)s holds the texts; %(label)s, with %(distinct)s distinct values, is the label.",
+            text=text,
+            label=label,
+            distinct=distinct,
+        ),
     )
 
 
@@ -259,8 +271,15 @@ def _plain(source: _Source) -> Guess | None:
     mapping = ColumnMapping(format="text", columns={"text": text})
     if candidates := _label_candidates(source, text):
         names = ", ".join(column.name for column in candidates)
-        return Guess(mapping, f"The column {text} holds the texts. Several columns could be the label: {names}.")
-    return Guess(mapping, f"The column {text} holds the texts; no column looks like a label.")
+        return Guess(
+            mapping,
+            _(
+                "The column %(text)s holds the texts. Several columns could be the label: %(names)s.",
+                text=text,
+                names=names,
+            ),
+        )
+    return Guess(mapping, _("The column %(text)s holds the texts; no column looks like a label.", text=text))
 
 
 def _label_candidates(source: _Source, text: str) -> list[Column]:
@@ -269,4 +288,7 @@ def _label_candidates(source: _Source, text: str) -> list[Column]:
 
 def _by_names(form: Format, columns: Mapping[Role, str]) -> Guess:
     names = ", ".join(columns.values())
-    return Guess(ColumnMapping(format=form, columns=dict(columns)), f"Assigned by the names of the columns: {names}.")
+    return Guess(
+        ColumnMapping(format=form, columns=dict(columns)),
+        _("Assigned by the names of the columns: %(names)s.", names=names),
+    )
