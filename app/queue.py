@@ -17,12 +17,14 @@ PREPARE = "vezna.prepare"
 EXPORT = "vezna.export"
 PUSH = "vezna.push"
 PARITY = "vezna.parity"
+JUDGE = "vezna.judge"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 INFER_QUEUE = "infer"
 """No task comes by it: a node that has it, or the control queue, answers requests for inference (`app.exchange`)."""
-QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys((INSPECT, ESTIMATE, READ, PREPARE, EXPORT, PUSH, PARITY), CONTROL_QUEUE)
+_OF_CONTROL = (INSPECT, ESTIMATE, READ, PREPARE, EXPORT, PUSH, PARITY, JUDGE)
+QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys(_OF_CONTROL, CONTROL_QUEUE)
 
 log = structlog.get_logger()
 

@@ -19,6 +19,8 @@ from app.store.tables import (
     BaseModelRow,
     DatasetRow,
     HubPushRow,
+    JudgementRow,
+    JudgeScoreRow,
     ParityCheckRow,
     RecipeRunRow,
     RunRow,
@@ -68,6 +70,11 @@ class PrivateInstallation(Installation):
             session.add(check)
             session.flush()
             self.check = check.id
+            judgement = JudgementRow(study_id=1, url=check.url, model=MARK, rubric=MARK, sample=2)
+            session.add(judgement)
+            session.flush()
+            session.add(JudgeScoreRow(judgement_id=judgement.id, study_id=1, key=MARK, score=4))
+            self.judgement = judgement.id
             for table in OWNED:
                 session.execute(update(table).values(owner_id=member, private_to=member))
             for table in ASKED_FOR:
@@ -98,6 +105,7 @@ class PrivateInstallation(Installation):
             "export_id": str(self.export),
             "push_id": str(self.push),
             "check_id": str(self.check),
+            "judgement_id": str(self.judgement),
             "estimate_id": "3",
             "kind": "studies",
             "key": "1",
@@ -128,6 +136,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/v1/runs/{run_id}/exports"): {"format": "adapter"},
     ("POST", "/api/v1/exports/{export_id}/pushes"): {"repository": "someone/model"},
     ("POST", "/api/v1/runs/{run_id}/parity-checks"): {"url": "https://example.org/v1"},
+    ("POST", "/api/v1/studies/{study_id}/judgements"): {"url": "https://example.org/v1", "model": "judge"},
     ("POST", "/api/v1/runs/{run_id}/predict"): {"inputs": ["x"]},
     ("POST", "/api/v1/uploads/{upload_id}/read"): {},
     ("PATCH", "/api/v1/ownership/{kind}/{key:path}"): {"visibility": "team"},

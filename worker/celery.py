@@ -24,6 +24,7 @@ from app.queue import (
     EXPORT,
     INFER_QUEUE,
     INSPECT,
+    JUDGE,
     PARITY,
     PREPARE,
     PUSH,
@@ -56,6 +57,7 @@ app.task(tasks.prepare, name=PREPARE)
 app.task(tasks.export, name=EXPORT)
 app.task(tasks.push, name=PUSH)
 app.task(tasks.parity, name=PARITY)
+app.task(tasks.judge, name=JUDGE)
 
 HUNG_SECONDS = 60.0
 _main_process = os.getpid()
@@ -169,6 +171,7 @@ def end_children(**_: Any) -> None:
     process_context().ingest.stop()
     process_context().exporter.stop()
     process_context().parity.stop()
+    process_context().judge.stop()
 
 
 def _trains() -> bool:

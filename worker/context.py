@@ -32,6 +32,8 @@ class Context:
     ingest: IngestQueue = field(default_factory=IngestQueue)
     exporter: ExportQueue = field(default_factory=ExportQueue)
     parity: ParityQueue = field(default_factory=ParityQueue)
+    judge: ParityQueue = field(default_factory=ParityQueue)
+    """For hours at a time; parity checks do not wait for it."""
     clock: ClockWatch = field(default_factory=ClockWatch)
 
     @property

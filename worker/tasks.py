@@ -30,6 +30,7 @@ from worker.exports import push as pushes
 from worker.exports import tasks as exports
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
+from worker.parity import judgements
 from worker.parity import tasks as parity_checks
 from worker.samples.host import load_from, located
 from worker.training import workdir
@@ -142,6 +143,12 @@ def parity(check_id: int) -> None:
     """Queue a parity check for the thread that sends them."""
     context = process_context()
     context.parity.add(partial(parity_checks.check, context, check_id))
+
+
+def judge(judgement_id: int) -> None:
+    """Queue a judgement for the thread that asks judges."""
+    context = process_context()
+    context.judge.add(partial(judgements.judge, context, judgement_id))
 
 
 def sweep() -> None:

@@ -15,6 +15,7 @@ from app.cli import (
     data,
     doctor,
     files,
+    judge,
     keys,
     lists,
     login,
@@ -59,6 +60,7 @@ cli.command()(push.push)
 cli.command()(predict.predict)
 cli.command()(serving.serve)
 cli.command(name="check-serving")(parity.check_serving)
+cli.command()(judge.judge)
 cli.command()(receipts.verify)
 cli.command()(reproduce.reproduce)
 cli.command(name="import")(files.import_results)

@@ -34,5 +34,7 @@ Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), Af
 Verbatim = Annotated[str, AfterValidator(_storable)]
 """A text as it came, with its spaces and breaks, but for what cannot be kept: PostgreSQL has no NUL, UTF-8 no half
 characters."""
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_storable)]
+"""A text of several lines that says something."""
 Key = Annotated[Name, Field(max_length=200)]
 """By what an entry of an object is known."""

@@ -26,19 +26,15 @@ def _base_address(url: str) -> str:
     return url.rstrip("/")
 
 
-class NewParityCheck(BaseModel):
-    """A server to compare with a run."""
+class ServerAddress(BaseModel):
+    """A server that a user names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: Annotated[Name, Field(max_length=MAX_URL_LENGTH), AfterValidator(_base_address)]
     """Base URL of an OpenAI-compatible server: `http://127.0.0.1:8001/v1`."""
-    model: Annotated[Line, Field(max_length=MAX_MODEL_LENGTH)] = ""
-    """The model's name there; empty: `run-RUN`, as `vezna serve` names it."""
     api_key: SecretStr = SecretStr("")
-    """Sent as a bearer token. It is stored encrypted, and removed when the check has ended."""
-    items: Annotated[int, Field(ge=1, le=MOST_ITEMS)] | None = None
-    """Test items that are sent, a sample of the test split; null sends all, and at most 10,000."""
+    """Sent as a bearer token. It is stored encrypted, and removed when the work has ended."""
 
     @model_validator(mode="after")
     def _key_fits_a_header(self) -> Self:
@@ -50,3 +46,12 @@ class NewParityCheck(BaseModel):
                 _("Copy it again, without spaces and line breaks"),
             )
         return self
+
+
+class NewParityCheck(ServerAddress):
+    """A server to compare with a run."""
+
+    model: Annotated[Line, Field(max_length=MAX_MODEL_LENGTH)] = ""
+    """The model's name there; empty: `run-RUN`, as `vezna serve` names it."""
+    items: Annotated[int, Field(ge=1, le=MOST_ITEMS)] | None = None
+    """Test items that are sent, a sample of the test split; null sends all, and at most 10,000."""

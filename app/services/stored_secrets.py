@@ -3,9 +3,9 @@
 from app.domain.accounts.audit import Action
 from app.services import audit
 from app.services.vault import Vault
-from app.store.queries import idempotency, parity_checks, second_factors, webhooks
+from app.store.queries import idempotency, judgements, parity_checks, second_factors, webhooks
 from app.store.session import Database
-from app.store.tables import SecondFactorRow, WebhookRow
+from app.store.tables import JudgementRow, ParityCheckRow, SecondFactorRow, WebhookRow
 
 
 def rotate(db: Database, vault: Vault) -> int:
@@ -18,7 +18,7 @@ def rotate(db: Database, vault: Vault) -> int:
             row.secret = vault.rotate(row.secret)
         for hook in hooks:
             hook.url = vault.rotate(hook.url)
-        checks = parity_checks.with_key(session)
+        checks: list[ParityCheckRow | JudgementRow] = [*parity_checks.with_key(session), *judgements.with_key(session)]
         for check in checks:
             check.api_key = vault.rotate(check.api_key)
         answers = idempotency.encrypted(session)

@@ -33,6 +33,8 @@ from app.store.tables import (
     EstimateRow,
     EvaluationRow,
     HubPushRow,
+    JudgementRow,
+    JudgeScoreRow,
     ModelExportRow,
     ParityCheckRow,
     RecipeRunRow,
@@ -68,7 +70,7 @@ OF_RUN: tuple[type[Any], ...] = (
     StepChunkRow,
     WeightDeltasRow,
 )
-OF_STUDY: tuple[type[Any], ...] = (RecipeRunRow, StudyTagRow)
+OF_STUDY: tuple[type[Any], ...] = (JudgementRow, JudgeScoreRow, RecipeRunRow, StudyTagRow)
 OF_EXPORT: tuple[type[Any], ...] = (HubPushRow,)
 OF_PAIR: tuple[type[Any], ...] = (BlindRatingRow,)
 """Of two runs of a study, which have the same visibility."""
@@ -185,7 +187,7 @@ def _own(session: Session, _context: UOWTransaction, _instances: object) -> None
             continue  # it has the owner of its study
         if isinstance(row, Owned) and row.owner_id is None:
             row.give(viewer.user_id, viewer.creates)
-        elif isinstance(row, EstimateRow | ModelExportRow | ParityCheckRow):
+        elif isinstance(row, EstimateRow | JudgementRow | ModelExportRow | ParityCheckRow):
             row.owner_id = viewer.user_id
     for row in (*session.dirty, *session.deleted):
         if isinstance(row, Owned) and (row in session.deleted or session.is_modified(row)):

@@ -88,6 +88,11 @@ RECORDED: dict[Action, list[str]] = {
         "/api/v1/parity-checks/{check_id}/cancel",
         "/runs/{run_id:int}/parity/{check_id:int}/cancel",
     ],
+    Action.SUBMIT_JUDGEMENT: [f"{STUDIES}/{{study_id}}/judgements", "/studies/{study_id:int}/judge"],
+    Action.CANCEL_JUDGEMENT: [
+        "/api/v1/judgements/{judgement_id}/cancel",
+        "/studies/{study_id:int}/judge/{judgement_id:int}/cancel",
+    ],
     Action.REGISTER_VERSION: [
         "/api/v1/registry/{name}/versions",
         "/runs/{run_id:int}/exports/{export_id:int}/register",

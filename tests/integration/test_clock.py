@@ -10,7 +10,7 @@ from app.domain.methods import FullSpec
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.queue import EXPORT, PARITY, PUSH
+from app.queue import EXPORT, JUDGE, PARITY, PUSH
 from app.services import attempts, clock_jumps
 from app.services import runs as run_service
 from app.services import workers as worker_service
@@ -20,7 +20,7 @@ from app.services.sweep import sweep
 from app.settings import Settings
 from app.store.queries import clock, runs, workers
 from app.store.session import Database
-from app.store.tables import HubPushRow, ModelExportRow, ParityCheckRow, RunRow, UploadRow
+from app.store.tables import HubPushRow, JudgementRow, ModelExportRow, ParityCheckRow, RunRow, StudyRow, UploadRow
 from tests.fakes import SilentBell
 
 LEASE = 45.0
@@ -52,25 +52,28 @@ def wall_clock(patch: pytest.MonkeyPatch, off: timedelta) -> None:
 
 
 def add_exports(session: Session) -> None:
-    """A running and a queued export of run 1, pushes and parity checks likewise, all just rung for."""
+    """A running and a queued export of run 1, pushes, parity checks and judgements likewise, all just rung for."""
     at = clock.now(session)
+    session.add(StudyRow(id=1, name="", spec_json={}, base_model_id=1, dataset_id=1))
+    session.flush()
     for status, format_ in (("running", ExportFormat.ADAPTER), ("queued", ExportFormat.MERGED_FLOAT32)):
         export = ModelExportRow(run_id=1, format=format_.value, predicted_bytes=1)
         session.add(export)
         session.flush()
         push = HubPushRow(export_id=export.id, repository="a/b", card="")
         check = ParityCheckRow(run_id=1, url="", model="m")
-        for row in (export, push, check):
+        judgement = JudgementRow(study_id=1, url="", model="m", rubric="r", sample=2)
+        for row in (export, push, check, judgement):
             row.status, row.rung_at, row.seen_at = status, at, at if status == "running" else None
-        session.add_all([push, check])
+        session.add_all([push, check, judgement])
 
 
 def rung_exports(bell: SilentBell) -> set[tuple[str, int]]:
-    """Exports, pushes and parity checks for which the doorbell was rung."""
-    return {(task, ident) for task, ident in bell.rung if task in (EXPORT, PUSH, PARITY)}
+    """Exports, pushes, parity checks and judgements for which the doorbell was rung."""
+    return {(task, ident) for task, ident in bell.rung if task in (EXPORT, PUSH, PARITY, JUDGE)}
 
 
-ALL_RUNG = {(task, ident) for task in (EXPORT, PUSH, PARITY) for ident in (1, 2)}
+ALL_RUNG = {(task, ident) for task in (EXPORT, PUSH, PARITY, JUDGE) for ident in (1, 2)}
 
 
 def swept(database: Database, bell: SilentBell, settings: Settings, watch: ClockWatch | None = None) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
@@ -62,10 +62,14 @@ class Answers:
         self._over = threading.Event()
         self._first = min(range(len(prompts)), key=lambda index: prompts[index].length)
 
-    def gather(self, report: Callable[[float], bool]) -> list[Answer]:
-        """All answers. `report` takes the share that is done about every two seconds, and stops by False.
+    def gather(
+        self, report: Callable[[float], bool], arrived: Callable[[int, Answer], None] = lambda _index, _answer: None
+    ) -> list[Answer]:
+        """All answers. `report` takes the share that is done about every two seconds, and stops by False; `arrived`
+        takes each answer with its place as it arrives.
 
-        Raises WorkCancelled; the errors of `OpenAIServer.complete`; Unavailable if it takes too long.
+        Raises WorkCancelled; what `arrived` raises; the errors of `OpenAIServer.complete`; Unavailable if it takes too
+        long.
         """
         answers: dict[int, Answer] = {}
         began = reported = monotonic()
@@ -80,7 +84,7 @@ class Answers:
                     if not report(len(answers) / len(self._prompts)):
                         raise WorkCancelled
                 if monotonic() - began > self._most_seconds:
-                    raise self._too_slow(len(answers))
+                    raise self.too_slow(len(answers), round(self._most_seconds / 60))
                 try:
                     index, answer = self._ended.get(timeout=REPORT_SECONDS)
                 except Empty:
@@ -92,6 +96,7 @@ class Answers:
                         if other != self._first:
                             self._waiting.put(other)
                 answers[index] = answer
+                arrived(index, answer)
                 characters += len(answer.text) if isinstance(answer, Completion) else 0
                 if characters > MOST_CHARACTERS:
                     raise Unavailable(_("The answers of the server are too long together. Check fewer items."))
@@ -122,13 +127,15 @@ class Answers:
                 if self._over.is_set():
                     raise
 
-    def _too_slow(self, done: int) -> VeznaError:
-        values: dict[str, Any] = {"done": done, "all": len(self._prompts), "minutes": round(self._most_seconds / 60)}
+    def too_slow(self, done: int, minutes: int) -> VeznaError:
+        """Why the time was too short."""
         return Unavailable(
             _(
                 "The server answered %(done)s of %(all)s items within %(minutes)s minutes, the most time of a check. "
                 "Check fewer items.",
-                **values,
+                done=done,
+                all=len(self._prompts),
+                minutes=minutes,
             )
         )
 

@@ -169,6 +169,16 @@ def _last_reply(item: Item) -> int:
     return max(place for place, turn in enumerate(item["messages"]) if turn["role"] == ASSISTANT)
 
 
+def reference_of(item: Item) -> str:
+    """The completion that the test split has, or the assistant's last turn."""
+    return item["messages"][_last_reply(item)]["content"] if "messages" in item else item["completion"] or ""
+
+
+def prompt_text(item: Item) -> str:
+    """The prompt, or the turns before the assistant's last one."""
+    return item["prompt"] or "" if "messages" not in item else "\n".join(t["content"] for t in _turns(item))
+
+
 def _was_cut(item: Item, read: int | None, tokens: int) -> bool:
     """The server has read more of the prompt than the run. Files of earlier versions do not say what the run has read;
     there, the server's count decides."""
@@ -176,14 +186,13 @@ def _was_cut(item: Item, read: int | None, tokens: int) -> bool:
 
 
 def _served(item: Item, answer: str, claim: ParityClaim) -> ServedItem:
-    reference = item["messages"][_last_reply(item)]["content"] if "messages" in item else item["completion"]
+    reference = reference_of(item)
     answer = answer.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     run, base = item["prediction"] or "", item["base_prediction"] or ""
     metric = METRICS[claim.metric]
-    prompt = item["prompt"] if "messages" not in item else "\n".join(t["content"] for t in _turns(item))
     return ServedItem(
         item=item["item"],
-        prompt=prompt,
+        prompt=prompt_text(item),
         run=run,
         base=base,
         answer=answer,

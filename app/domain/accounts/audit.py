@@ -66,6 +66,8 @@ class Action(StrEnum):
     CANCEL_PUSH = "push.cancel"
     SUBMIT_PARITY_CHECK = "parity_check.submit"
     CANCEL_PARITY_CHECK = "parity_check.cancel"
+    SUBMIT_JUDGEMENT = "judgement.submit"
+    CANCEL_JUDGEMENT = "judgement.cancel"
     DELETE_EXPORT = "export.delete"
     DOWNLOAD_EXPORT = "export.download"
     DOWNLOAD_ARTIFACT = "artifact.download"

@@ -10,7 +10,7 @@ once the items with equal texts among them are counted. The side of each answer 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -107,11 +107,10 @@ def preferred_at(side: Side, pair: tuple[int, int], item: str, rater: int | None
 
 def preference(items: Sequence[BlindItem], ratings: Iterable[Rating], margin: float) -> Preference:
     """The preference, from the items in their random order and all ratings of them."""
-    by_item: dict[str, list[Preferred]] = {}
-    for rating in ratings:
-        by_item.setdefault(rating.item, []).append(rating.preferred)
-    values = _values(items, by_item)
+    given_ratings = list(ratings)
+    by_item = _by_item(given_ratings)
     known = [one for item in items for one in by_item.get(item.item, [])]
+    values = [sum(given) / len(given) for given in counted(items, given_ratings).values()]
     interval = None
     if len(values) > 1:
         v = np.asarray(values)[None, :]
@@ -128,16 +127,25 @@ def preference(items: Sequence[BlindItem], ratings: Iterable[Rating], margin: fl
     )
 
 
-def _values(items: Sequence[BlindItem], by_item: Mapping[str, Sequence[Preferred]]) -> list[float]:
-    """v of the items up to the last that was rated: those rated, and those alike."""
+def counted(items: Sequence[BlindItem], ratings: Iterable[Rating]) -> dict[str, list[float]]:
+    """v of each rating of the items up to the last that was rated, in their random order: of those rated, and 0 for
+    those alike."""
+    by_item = _by_item(ratings)
     last = max((place for place, item in enumerate(items) if item.item in by_item), default=-1)
-    values = []
+    values = {}
     for item in items[: last + 1]:
-        if ratings := by_item.get(item.item):
-            values.append(sum(rating.value_of_first for rating in ratings) / len(ratings))
+        if given := by_item.get(item.item):
+            values[item.item] = [rating.value_of_first for rating in given]
         elif item.alike:
-            values.append(0.0)
+            values[item.item] = [0.0]
     return values
+
+
+def _by_item(ratings: Iterable[Rating]) -> dict[str, list[Preferred]]:
+    by_item: dict[str, list[Preferred]] = {}
+    for rating in ratings:
+        by_item.setdefault(rating.item, []).append(rating.preferred)
+    return by_item
 
 
 def _hash(*parts: object) -> str:

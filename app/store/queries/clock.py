@@ -27,6 +27,7 @@ from app.store.tables import (
     DatasetRow,
     EstimateRow,
     HubPushRow,
+    JudgementRow,
     ModelExportRow,
     ParityCheckRow,
     RunRow,
@@ -38,7 +39,7 @@ from app.store.tables.base import UtcDateTime
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-CLAIMED: tuple[type[Any], ...] = (ModelExportRow, HubPushRow, ParityCheckRow)
+CLAIMED: tuple[type[Any], ...] = (ModelExportRow, HubPushRow, ParityCheckRow, JudgementRow)
 """Tables whose rows a control worker claims, all with the same columns (`model_exports.Claimed`)."""
 _booted: WeakKeyDictionary[Engine | Connection, datetime] = WeakKeyDictionary()
 
@@ -101,8 +102,8 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
 
 
 def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
-    """Count leases, heartbeats, rings and claims on uploads, datasets, exports, pushes and parity checks anew from a
-    time, after a jump of the clock.
+    """Count leases, heartbeats, rings and claims on uploads, datasets, exports, pushes, parity checks and judgements
+    anew from a time, after a jump of the clock.
 
     Claims on estimates and inspections keep their time, which fences their answers: at worst one is computed twice, or
     a lost one is noticed later.

@@ -10,14 +10,14 @@ from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.ownership import note_access_of_run
 from app.store.queries.rows import changed, get_row
-from app.store.tables import HubPushRow, ModelExportRow, ParityCheckRow, RunRow
+from app.store.tables import HubPushRow, JudgementRow, ModelExportRow, ParityCheckRow, RunRow
 
 LIVE = ("queued", "running")
 """States of an export that has not ended."""
 MOST_MEASURED = 50
 """Earlier exports from which the time of the next one is predicted."""
-Claimed = TypeVar("Claimed", ModelExportRow, HubPushRow, ParityCheckRow)
-"""Rows that a worker claims: an export, a push of one, or a parity check."""
+Claimed = TypeVar("Claimed", ModelExportRow, HubPushRow, ParityCheckRow, JudgementRow)
+"""Rows that a worker claims: an export, a push of one, a parity check, or a judgement."""
 
 
 def get(session: Session, export_id: int, run_id: int | None = None, *, lock: bool = False) -> ModelExportRow:

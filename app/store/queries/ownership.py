@@ -12,6 +12,7 @@ from app.store.tables import (
     BaseModelRow,
     DatasetRow,
     EstimateRow,
+    JudgementRow,
     ModelExportRow,
     ModelVersionRow,
     ParityCheckRow,
@@ -20,7 +21,7 @@ from app.store.tables import (
 )
 from app.store.tables.owned import Owned
 
-ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, ModelExportRow, ParityCheckRow)
+ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, ModelExportRow, ParityCheckRow, JudgementRow)
 """Tables that say who asked, but not who may see."""
 
 

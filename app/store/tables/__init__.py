@@ -15,6 +15,7 @@ from app.store.tables.event import RunEventRow
 from app.store.tables.form_key import FormKeyRow
 from app.store.tables.hub_push import HubPushRow
 from app.store.tables.idempotency import IdempotencyKeyRow
+from app.store.tables.judgement import JudgementRow, JudgeScoreRow
 from app.store.tables.lab import LabAnswerRow, LabCardRow, LabProgressRow
 from app.store.tables.model_export import ModelExportRow
 from app.store.tables.openid import ExternalIdentityRow, OpenIdLoginRow
@@ -52,6 +53,8 @@ __all__ = [
     "FormKeyRow",
     "HubPushRow",
     "IdempotencyKeyRow",
+    "JudgeScoreRow",
+    "JudgementRow",
     "LabAnswerRow",
     "LabCardRow",
     "LabProgressRow",

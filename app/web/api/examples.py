@@ -119,6 +119,21 @@ PARITY: dict[str, Any] = {
         },
     },
 }
+JUDGEMENT: dict[str, Any] = {
+    "default": {
+        "summary": "The rubric that comes with Vezna, on 200 test items",
+        "value": {"url": "http://127.0.0.1:8001/v1", "model": "judge", "items": 200},
+    },
+    "rubric": {
+        "summary": "A rubric of your own, and a server that needs a key",
+        "value": {
+            "url": "https://models.example.org/v1",
+            "model": "large-judge",
+            "api_key": "sk-EXAMPLE",
+            "rubric": "5: names person, place and event. 1: names none of them.",
+        },
+    },
+}
 VERSION: dict[str, Any] = {
     "candidate": {"summary": "The next version, for tests", "value": {"export": 3}},
     "champion": {

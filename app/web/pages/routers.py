@@ -25,7 +25,7 @@ from app.web.pages.run import parity as run_parity
 from app.web.pages.run import routes as run
 from app.web.pages.runs import routes as runs
 from app.web.pages.studies import routes as studies
-from app.web.pages.study import blind, flips_routes, report
+from app.web.pages.study import blind, flips_routes, judge, report
 from app.web.pages.study import routes as study
 from app.web.pages.webhooks import routes as webhooks
 from app.web.pages.workers import routes as workers
@@ -64,6 +64,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     study.router,
     flips_routes.router,
     blind.router,
+    judge.router,
     report.router,
 )
 API_ROUTERS: tuple[APIRouter, ...] = (report.api_router,)

@@ -57,6 +57,8 @@ TITLES: dict[Action, str] = {
     Action.CANCEL_PUSH: marked("Push to the hub cancelled"),
     Action.SUBMIT_PARITY_CHECK: marked("Parity check submitted"),
     Action.CANCEL_PARITY_CHECK: marked("Parity check cancelled"),
+    Action.SUBMIT_JUDGEMENT: marked("Judgement submitted"),
+    Action.CANCEL_JUDGEMENT: marked("Judgement cancelled"),
     Action.DELETE_EXPORT: marked("Export deleted"),
     Action.DOWNLOAD_EXPORT: marked("Export downloaded"),
     Action.DOWNLOAD_ARTIFACT: marked("Artifact downloaded"),

@@ -1,0 +1,43 @@
+"""Judgements of studies, and the scores of their judges; claims on them are in `model_exports`."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.domain.messages import _
+from app.store.queries import studies
+from app.store.queries.rows import get_row
+from app.store.tables import JudgementRow, JudgeScoreRow
+
+
+def get(session: Session, judgement_id: int, study_id: int | None = None) -> JudgementRow:
+    """A judgement; with `study_id`, of this study. Raises NotFound."""
+    missing = _("There is no judgement %(id)s.", id=judgement_id)
+    row = get_row(session, JudgementRow, judgement_id, missing)
+    if study_id not in (None, row.study_id):
+        raise NotFound(missing)
+    studies.get(session, row.study_id)  # notes an admin's access to it
+    return row
+
+
+def of_study(session: Session, study_id: int) -> list[JudgementRow]:
+    """The judgements of a study, the oldest first."""
+    query = select(JudgementRow).where(JudgementRow.study_id == study_id).order_by(JudgementRow.id)
+    return list(session.scalars(query))
+
+
+def known(session: Session, study_id: int, judgement_id: int) -> dict[str, tuple[int | None, str, int]]:
+    """By key, what judges of a study have replied: score, what was written instead, judgement. An earlier judgement's
+    answers without a score are left out, which a new one asks for again."""
+    usable = or_(JudgeScoreRow.score.is_not(None), JudgeScoreRow.judgement_id == judgement_id)
+    columns = JudgeScoreRow.key, JudgeScoreRow.score, JudgeScoreRow.said, JudgeScoreRow.judgement_id
+    query = select(*columns).where(JudgeScoreRow.study_id == study_id, usable).order_by(JudgeScoreRow.id)
+    return {key: (score, said, judgement) for key, score, said, judgement in session.execute(query)}
+
+
+def with_key(session: Session) -> Sequence[JudgementRow]:
+    """The judgements with an API key, locked: those that have not ended."""
+    query = select(JudgementRow).where(JudgementRow.api_key != "").order_by(JudgementRow.id).with_for_update()
+    return session.scalars(query.execution_options(populate_existing=True)).all()

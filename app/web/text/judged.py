@@ -1,0 +1,76 @@
+"""Scores of a judge model in words."""
+
+from app.domain.comparison.judged import Judged, JudgedArm
+from app.domain.comparison.verdict import VerdictKind
+from app.web.format import NBSP, count, decimal, plus_minus, points
+from app.web.i18n import gettext as _
+from app.web.i18n import ngettext
+from app.web.text.verdict import VERDICT_LABELS
+
+
+def judged_score(arm: JudgedArm) -> str:
+    """`62.5 ± 4.1 %`; empty without a score."""
+    if arm.score is None:
+        return ""
+    return f"{decimal(arm.score.mean * 100)}{NBSP}{plus_minus(arm.score.half_width)}{NBSP}%"
+
+
+def judged_difference(arm: JudgedArm) -> str:
+    """`−4.2 ± 6.0`, in points, with everything that widens the interval; empty for the reference."""
+    if arm.corrected is None:
+        return ""
+    return f"{points((arm.low + arm.high) / 2)}{NBSP}{plus_minus((arm.high - arm.low) / 2)}"
+
+
+def judged_alone(arm: JudgedArm) -> str:
+    """`−3.0 ± 2.5`: as though the judge never erred."""
+    if arm.alone is None:
+        return ""
+    return f"{points(arm.alone.delta)}{NBSP}{plus_minus(arm.alone.half_width)}"
+
+
+def judged_verdict(arm: JudgedArm) -> str:
+    """`undecided`, `hint: worse`; empty for the reference."""
+    return verdict_words(arm.verdict, arm.implied) if arm.corrected else ""
+
+
+def verdict_words(verdict: VerdictKind, implied: VerdictKind) -> str:
+    """The same, from the words."""
+    if verdict is VerdictKind.HINT:
+        return _("hint: %(word)s", word=_(VERDICT_LABELS[implied]))
+    return _(VERDICT_LABELS[verdict])
+
+
+def judged_error(arm: JudgedArm) -> str:
+    """What is known of the judge's error; empty for the reference."""
+    if arm.corrected is None:
+        return ""
+    error = arm.error
+    return error_words(error.agreed, error.items, error.mean) if error else error_words(0, 0, None)
+
+
+def error_words(agreed: int, items: int, mean: float | None) -> str:
+    """The same, from the numbers. `mean`: None where the error is unknown."""
+    if mean is None:
+        return _("unknown: people have not rated these answers")
+    return _(
+        "agrees with people on %(agreed)s of %(items)s items; corrected by %(points)s points",
+        agreed=count(agreed),
+        items=count(items),
+        points=points(mean),
+    )
+
+
+def judged_left_out(judged: Judged) -> str:
+    """Answers without a score; empty without any."""
+    if not judged.unscored:
+        return ""
+    return ngettext(
+        "%(num)s answer has no score from the judge; its item is left out, and the interval allows any score for it",
+        "%(num)s answers have no score from the judge; their items are left out, and the interval allows any score for "
+        "them",
+        judged.unscored,
+    )
+
+
+FILTERS = (judged_score, judged_difference, judged_alone, judged_verdict, judged_error, judged_left_out)

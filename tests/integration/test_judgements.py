@@ -1,0 +1,451 @@
+"""Judgements by a judge model on this machine, from the request to the arms' verdicts, on SQLite and on PostgreSQL."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import typer
+from fastapi.testclient import TestClient
+
+from app.cli import judge as judge_cli
+from app.domain.accounts.ownership import Viewer, Visibility
+from app.domain.comparison.judged import JudgedArm
+from app.domain.comparison.preference import Preferred
+from app.domain.comparison.verdict import VerdictKind
+from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.judgement import RUBRIC, NewJudgement, key_of
+from app.main import create_app
+from app.queue import JUDGE
+from app.services import deletion, judgements, stored_secrets
+from app.services.sweep import sweep
+from app.services.vault import Vault
+from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import judgements as queries
+from app.store.session import Database
+from app.store.tables import (
+    ArtifactRow,
+    BlindRatingRow,
+    JudgementRow,
+    JudgeScoreRow,
+    RunRow,
+    StudyRow,
+    UserRow,
+)
+from tests.fakes import SilentBell
+from tests.filled import add_study
+from tests.filled_language import register_language, studies, succeed
+from tests.forms import form_headers
+from tests.openai_stub import Stub, stubbed
+from tests.served import served
+from worker.context import Context
+from worker.parity import answers as parity_answers
+from worker.parity import judgements as tasks
+
+KEY = "sk-never-to-be-shown"
+NO_PAUSE = (0.0, 0.0)
+N = 60
+ARMS = ("full", "LoRA r=16")
+
+
+def quality(arm: int, seed: int, item: int) -> int:
+    """The score from 1 to 5 that an answer deserves: LoRA's are worse by about one on two items of five."""
+    return max(1, 4 + (item + seed) % 2 - (item % 5 < 2) * arm)
+
+
+def answer_of(arm: int, seed: int, item: int) -> str:
+    return f"headline {item} of quality {quality(arm, seed, item)}"
+
+
+class Judge:
+    """What a judge replies to an answer of a quality."""
+
+    def __init__(self) -> None:
+        self.of: Callable[[int, int], str] = lambda quality, _item: str(quality)
+
+    def __getitem__(self, asked: str) -> str:
+        given = json.loads(asked[asked.rindex("\n{") :])
+        found = re.fullmatch(r"headline (\d+) of quality (\d)", given["answer"])
+        assert found and given["reference"] == f"headline {found[1]}" and given["prompt"] == f"text {found[1]}"
+        return self.of(int(found[2]), int(found[1]))
+
+
+@dataclass
+class Site:
+    """A study whose first two arms have answered with two seeds each, and a worker that may reach the judge."""
+
+    worker: Context
+    stub: Stub
+    judge: Judge
+    study: int
+    runs: list[list[int]]
+    """By arm, those of its seeds."""
+
+    def submit(self, **changes: Any) -> int:
+        new = NewJudgement.model_validate({"url": self.stub.url, "model": "judge", **changes})
+        with self.worker.database.transaction() as session:
+            return judgements.submit(session, self.worker.bell, self.worker.settings, self.study, new).id
+
+    def row(self, judgement_id: int) -> JudgementRow:
+        with self.worker.database.reading() as session:
+            return queries.get(session, judgement_id)
+
+    def run(self, **changes: Any) -> JudgementRow:
+        """A judgement that has ended."""
+        judgement_id = self.submit(**changes)
+        tasks.judge(self.worker, judgement_id, NO_PAUSE)
+        return self.row(judgement_id)
+
+    def failure(self, **changes: Any) -> str:
+        done = self.run(**changes)
+        assert (done.status, done.result, done.api_key) == ("failed", None, "")
+        return done.message
+
+    def arms(self, row: JudgementRow) -> dict[str, JudgedArm]:
+        with self.worker.database.reading() as session:
+            return {arm.title: arm for arm in judgements.arms_of(session, row)}
+
+    def lora(self, row: JudgementRow) -> JudgedArm:
+        return self.arms(row)[ARMS[1]]
+
+    def rate(self, preferred: Callable[[int], Preferred], seed: int = 0) -> None:
+        """A person's ratings of every item of two runs; the full run is the first."""
+        first, second = (of_arm[seed] for of_arm in self.runs)
+        assert first < second
+        with self.worker.database.transaction() as session:
+            session.add_all(
+                BlindRatingRow(first_id=first, second_id=second, item=f"item-{n}", preferred=preferred(n).value)
+                for n in range(N)
+                if answer_of(0, seed, n) != answer_of(1, seed, n)
+            )
+
+
+@pytest.fixture
+def site(database: Database, settings: Settings, files: Files, bell: SilentBell, tmp_path: Path) -> Iterator[Site]:
+    settings.home.mkdir(parents=True, exist_ok=True)
+    judge = Judge()
+    with stubbed({"judge": judge}) as stub:  # type: ignore[dict-item]
+        hosts = [stub.place, "127.0.0.1"]
+        worker = Context(
+            settings.model_copy(update={"worker_name": "w1", "outbound_hosts": hosts}), database, files, bell
+        )
+        with database.transaction() as session:
+            register_language(session)
+            rows = add_study(session, studies()[0], hours_ago=1.0)
+            chosen = [[run for run in rows if run.arm == arm][:2] for arm in ARMS]
+            assert [len(of_arm) for of_arm in chosen] == [2, 2]
+            for arm, of_arm in enumerate(chosen):
+                for seed, run in enumerate(of_arm):
+                    succeed(session, run)
+                    session.flush()
+                    _store(worker, tmp_path, session.query(ArtifactRow), run, arm, seed)
+            assert rows[0].study_id is not None
+            found = [[run.id for run in of_arm] for of_arm in chosen]
+            study = rows[0].study_id
+        yield Site(worker, stub, judge, study, found)
+
+
+def _store(worker: Context, folder: Path, artifacts: Any, run: RunRow, arm: int, seed: int) -> None:
+    path = folder / f"{run.id}.parquet"
+    columns = {
+        "item": [f"item-{n}" for n in range(N)],
+        "prompt": [f"text {n}" for n in range(N)],
+        "completion": [f" headline {n}" for n in range(N)],
+        "prediction": [f" {answer_of(arm, seed, n)}\n" for n in range(N)],
+        "base_prediction": [""] * N,
+        "rouge_l": [0.5] * N,
+    }
+    pq.write_table(pa.table(columns), path)
+    row = artifacts.filter(ArtifactRow.run_id == run.id, ArtifactRow.kind == "predictions").one()
+    worker.files.put(path, row.file)
+    row.sha256 = f"{run.id:064d}"
+
+
+def test_a_good_judge_scores_each_different_answer_once_and_its_scores_are_compared(site: Site) -> None:
+    judgement_id = site.submit()
+    assert (JUDGE, judgement_id) in site.worker.bell.rung  # type: ignore[attr-defined]
+    tasks.judge(site.worker, judgement_id)
+    done = site.row(judgement_id)
+    assert (done.status, done.message, done.progress) == ("succeeded", "", 1.0)
+    different = {(n, quality(arm, seed, n)) for n in range(N) for arm in (0, 1) for seed in (0, 1)}
+    found = done.result
+    assert found is not None and (found.answers, found.asked, found.unscored) == (len(different), len(different), 0)
+    assert len(site.stub.seen) == len(different)
+    path, request = site.stub.seen[0]
+    assert path == "/v1/chat/completions" and request["temperature"] == 0
+    assert request["messages"][0]["content"].startswith(RUBRIC)
+    arms = site.arms(done)
+    assert list(arms)[:2] == list(ARMS) and arms["full"].corrected is None
+    lora = arms[ARMS[1]]
+    assert lora.alone is not None and lora.alone.delta == pytest.approx(-0.1)
+    assert lora.seeds == 2 and lora.error is None and lora.left_out == 0
+    assert lora.corrected == lora.alone, "without ratings the judge's error is unknown"
+    tasks.judge(site.worker, judgement_id)
+    assert site.row(judgement_id).epoch == 1, "a second delivery finds nothing to claim"
+    again = site.run()
+    assert again.result is not None and (again.result.asked, again.result.answers) == (0, len(different))
+    assert len(site.stub.seen) == len(different), "a judgement with the same judge and rubric asks for nothing again"
+    assert site.run(rubric="Length alone counts.").result.asked == len(different)  # type: ignore[union-attr]
+
+
+def test_people_who_agree_leave_the_difference_and_widen_the_interval_a_little(site: Site) -> None:
+    done = site.run()
+    site.rate(lambda _n: Preferred.FIRST)
+    lora = site.lora(done)
+    assert lora.error is not None and lora.alone is not None and lora.corrected is not None
+    assert lora.error.agreed == lora.error.items > N - 10, "equal answers behind the last rated one do not count"
+    assert lora.error.mean == 0
+    assert lora.corrected.delta == pytest.approx(lora.alone.delta)
+    assert lora.alone.half_width < lora.corrected.half_width < 2 * lora.alone.half_width
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_biased_judge_is_corrected_by_people(site: Site) -> None:
+    """It takes the worse answers for the better ones; people prefer the other ones."""
+    site.judge.of = lambda quality, _item: str(6 - quality)
+    done = site.run()
+    alone = site.lora(done)
+    assert alone.alone is not None and alone.alone.delta > 0
+    site.rate(lambda _n: Preferred.FIRST)
+    site.rate(lambda _n: Preferred.FIRST, seed=1)
+    lora = site.lora(done)
+    assert lora.error is not None and lora.error.mean < 0 and lora.error.agreed < lora.error.items
+    assert lora.corrected is not None and lora.corrected.delta < 0
+    assert lora.high - lora.low > alone.high - alone.low
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_replies_that_are_no_score_are_counted_named_and_widen_the_interval(site: Site) -> None:
+    site.judge.of = lambda quality, item: "Score: 4 out of 5" if item == 7 else "6" if item == 8 else str(quality)
+    done = site.run()
+    found = done.result
+    assert found is not None and found.unscored == sum(
+        len({quality(arm, seed, n) for arm in (0, 1) for seed in (0, 1)}) for n in (7, 8)
+    )
+    assert {(one.item, one.said) for one in found.examples} == {("item-7", "Score: 4 out of 5"), ("item-8", "6")}
+    lora = site.lora(done)
+    assert lora.alone is not None and lora.alone.items == N - 2 and lora.left_out == pytest.approx(2 / N)
+    share = 2 / N
+    assert lora.low == pytest.approx((1 - share) * lora.alone.low - share)
+    assert lora.high == pytest.approx((1 - share) * lora.alone.high + share)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_judge_that_gives_no_score_or_no_answer_ends_the_judgement_with_the_reason(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.judge.of = lambda _quality, _item: "I like it."
+    message = site.failure()
+    assert "no score in its first 10 replies, but: I like it." in message
+    assert len(site.stub.seen) < 20
+    site.stub.raw = lambda _request: (200, b"<html>", {})
+    assert "not that of an OpenAI-compatible server" in site.failure()
+    site.stub.raw = lambda _request: (503, b"{}", {})
+    assert "(HTTP 503)" in site.failure()
+    site.stub.raw = lambda _request: None
+    site.stub.key = KEY
+    assert "does not accept the API key" in site.failure(api_key="sk-other")
+    assert "knows no model other" in site.failure(model="other", api_key=KEY)
+    over = threading.Event()
+    site.stub.raw = lambda _request: over.wait(30) and None
+    monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(tasks, "MOST_SECONDS", 0.3)
+    try:
+        assert "The judge replied to 0 answers within" in site.failure()
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_an_answer_that_the_server_refuses_has_no_score(site: Site) -> None:
+    refusal = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
+    site.stub.raw = lambda asked: (400, refusal, {}) if "headline 9 of" in asked["messages"][0]["content"] else None
+    found = site.run().result
+    assert found is not None and found.unscored > 0
+    assert {one.item for one in found.examples} == {"item-9"} and "blocked by a filter" in found.examples[0].said
+
+
+def test_a_resumed_judgement_asks_nothing_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
+    judgement_id = site.submit()
+
+    def stop(_request: dict[str, Any]) -> None:
+        if len(site.stub.seen) == 20:
+            site.worker.judge.stop()
+
+    site.stub.raw = stop
+    tasks.judge(site.worker, judgement_id)
+    given_back = site.row(judgement_id)
+    assert (given_back.status, given_back.attempts) == ("queued", 0)
+    with site.worker.database.reading() as session:
+        stored = {row.key for row in session.query(JudgeScoreRow)}
+    assert 0 < len(stored) <= 24
+    before = len(site.stub.seen)
+    tasks.judge(replace(site.worker, judge=type(site.worker.judge)()), judgement_id)
+    done = site.row(judgement_id)
+    assert done.status == "succeeded" and done.result is not None
+    later = {request["messages"][0]["content"] for _path, request in site.stub.seen[before:]}
+    assert stored.isdisjoint(key_of(site.stub.url, "judge", text) for text in later)
+    assert len(later) == done.result.answers - len(stored)
+    assert done.result.asked == done.result.answers
+
+
+def test_a_cancelled_judgement_stops_and_keeps_its_scores_for_the_next(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
+    judgement_id = site.submit(api_key=KEY)
+    stored = site.row(judgement_id).api_key
+    assert stored and KEY not in stored and Vault(site.worker.settings).decrypt(stored) == KEY
+    assert stored_secrets.rotate(site.worker.database, Vault(site.worker.settings)) == 1
+    with pytest.raises(Conflict, match="has not ended"):
+        site.submit()
+
+    def cancel(_request: dict[str, Any]) -> None:
+        if len(site.stub.seen) == 20:
+            with site.worker.database.transaction() as session:
+                judgements.cancel(session, judgement_id)
+
+    site.stub.raw = cancel
+    tasks.judge(site.worker, judgement_id)
+    ended = site.row(judgement_id)
+    assert (ended.status, ended.api_key) == ("cancelled", "") and len(site.stub.seen) < N
+    with site.worker.database.reading() as session:
+        kept = session.query(JudgeScoreRow).count()
+    done = site.run()
+    assert done.result is not None and kept > 0 and done.result.asked == done.result.answers - kept
+
+
+def test_a_lost_worker_is_noticed_and_a_deleted_study_takes_its_judgements_along(site: Site) -> None:
+    judgement_id = site.submit(api_key=KEY)
+    database = site.worker.database
+    for _attempt in range(site.worker.settings.max_attempts):
+        with database.transaction() as session:
+            claim = judgements.begin(session, judgement_id)
+            assert claim is not None and judgements.begin(session, judgement_id) is None, "a live worker has it"
+            assert judgements.replied(session, claim, f"{claim.epoch}", 4, "4")
+        with database.transaction() as session:
+            lost = session.get_one(JudgementRow, judgement_id)
+            lost.seen_at = lost.rung_at = lost.created_at.replace(year=2020)
+    with database.transaction() as session:
+        sweep(session, site.worker.bell, site.worker.settings)
+        assert not judgements.replied(session, claim, "late", 4, "4"), "its claim is no longer valid"
+    ended = site.row(judgement_id)
+    assert (ended.status, ended.api_key) == ("failed", "") and "lost in 3 attempts" in ended.message
+    with database.transaction() as session:
+        for run in session.query(RunRow).filter(RunRow.status.in_(("queued", "running"))):
+            run.status = "cancelled"
+        session.flush()
+        deletion.delete_study(session, site.worker.files, site.study)
+    with database.reading() as session:
+        assert session.query(JudgementRow).count() == session.query(JudgeScoreRow).count() == 0
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_studies_without_generated_text_unlisted_hosts_and_bad_input_are_refused(site: Site) -> None:
+    with pytest.raises(Invalid, match="VEZNA_OUTBOUND_HOSTS"):
+        site.submit(url="http://127.0.0.2:1/v1")
+    with site.worker.database.transaction() as session:
+        other = add_study(session, studies()[0], hours_ago=1.0)[0].study_id or 0
+    with pytest.raises(Invalid, match="No run of study"):
+        replace(site, study=other).submit()
+    with pytest.raises(NotFound):
+        replace(site, study=10**6).submit()
+    with TestClient(create_app(site.worker.settings), base_url="http://127.0.0.1/api/v1") as api:
+        good = {"url": site.stub.url, "model": "judge"}
+        for changes, path in (
+            ({"rubric": " "}, "rubric"),
+            ({"rubric": "a\0b"}, "rubric"),
+            ({"items": 1}, "items"),
+            ({"model": ""}, "model"),
+            ({"url": "http://user:password@127.0.0.1:8001/v1"}, "url"),
+            ({"api_key": "sk-a\r\nx: 1"}, "api_key"),
+        ):
+            answer = api.post(f"/studies/{site.study}/judgements", json=good | changes)
+            assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, path), answer.text
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_private_studys_judgements_are_seen_by_its_owner_alone(site: Site) -> None:
+    done = site.run()
+    database = site.worker.database
+    with database.transaction() as session:
+        session.add_all([UserRow(id=n, email=f"{n}@example.org", name="", role_name="member") for n in (1, 2)])
+        session.flush()
+        for row in (session.get_one(StudyRow, site.study), *session.query(RunRow)):
+            row.give(1, Visibility.PRIVATE)
+    with database.seen_by(Viewer(1)).reading() as session:
+        assert len(judgements.arms_of(session, queries.get(session, done.id))) == 4
+    with database.seen_by(Viewer(2)).reading() as session:
+        assert session.query(JudgeScoreRow).count() == 0 and queries.of_study(session, site.study) == []
+        with pytest.raises(NotFound):
+            queries.get(session, done.id)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_over_rest_by_command_and_on_the_page(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    app = create_app(site.worker.settings)
+    site.stub.key = KEY
+
+    class Ringing(SilentBell):
+        """Does at once what is rung for."""
+
+        def ring(self, task: str, *args: Any) -> bool:
+            if task == JUDGE:
+                tasks.judge(site.worker, args[0], NO_PAUSE)
+            return super().ring(task, *args)
+
+    app.state.doorbell = Ringing()
+    monkeypatch.setenv("SERVER_KEY", KEY)
+    rubric = tmp_path / "rubric.txt"
+    rubric.write_text("5: names the event.\n1: does not.")
+    site.judge.of = lambda quality, item: "no" if item % 10 == 7 else str(quality)
+    with served(app) as address:
+        judge_cli.judge(site.stub.url, site.study, "judge", rubric, 40, "SERVER_KEY", address)
+        printed = capsys.readouterr().out
+        assert "LoRA r=16: score" in printed and "have no score" in printed and "judge: unknown" in printed
+        with pytest.raises(Invalid, match="NO_SUCH_KEY is not set"):
+            judge_cli.judge(site.stub.url, site.study, "judge", None, None, "NO_SUCH_KEY", address)
+        with pytest.raises(Invalid, match="cannot be read as text"):
+            judge_cli.judge(site.stub.url, site.study, "judge", tmp_path / "none", None, "", address)
+        with pytest.raises((typer.Exit, Exception), match="does not accept the API key"):
+            judge_cli.judge(site.stub.url, site.study, "judge", None, None, "", address)
+    app.state.doorbell = SilentBell()
+    site.rate(lambda _n: Preferred.FIRST)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        first, failed = client.get(f"/api/v1/studies/{site.study}/judgements").json()
+        assert "api_key" not in first and (first["items"], first["sample"], failed["status"]) == (40, 40, "failed")
+        lora = next(arm for arm in first["arms"] if arm["arm"] == ARMS[1])
+        assert lora["error"]["items"] > 10 and lora["low"] < lora["delta"] < lora["high"]
+        assert lora["verdict"] in set(VerdictKind)
+        assert client.post(f"/api/v1/judgements/{first['id']}/cancel").status_code == 409
+        client.headers.update(form_headers(app))
+        address = f"/studies/{site.study}/judge"
+        assert f'href="{address}"' in client.get(f"/studies/{site.study}").text
+        page = client.get(address).text
+        assert "agrees with people on" in page and "What the judge wrote instead of a score" in page
+        assert "does not accept the API key" in page and KEY not in page
+        sent = {"url": site.stub.url, "model": "judge", "items": "", "rubric": "a\r\nb", "api_key": KEY}
+        for _click in range(2):
+            answer = client.post(address, data=sent | {"idempotency_key": "k"}, follow_redirects=False)
+            assert (answer.status_code, answer.headers["location"]) == (303, f"{address}#results")
+        third = client.get(f"/api/v1/studies/{site.study}/judgements").json()[-1]
+        assert (third["rubric"], third["status"], third["arms"]) == ("a\nb", "queued", [])
+        assert client.post(address, data=sent | {"idempotency_key": "l"}).status_code == 409
+        client.post(f"{address}/{third['id']}/cancel")
+        assert client.get(f"/api/v1/judgements/{third['id']}").json()["status"] == "cancelled"
+        for wrong, why in (
+            ({"url": "nowhere"}, "This is not an address of a web server"),
+            ({"rubric": "x" * 5000}, ""),
+        ):
+            bad = client.post(address, data=sent | wrong)
+            assert bad.status_code == 422 and why in bad.text and KEY not in bad.text

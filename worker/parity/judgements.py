@@ -1,0 +1,196 @@
+"""Have a judge model score the answers of a study's runs: claim the judgement, read the runs' predictions, ask for each
+different answer once, write the result.
+
+What the judge replies is stored at once, so that a judgement that is resumed, or a later one with the same judge and
+rubric, asks for nothing again.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.domain.comparison.judged import Judged, JudgedRun, Unscored
+from app.domain.errors import Unavailable, VeznaError
+from app.domain.judgement import key_of, question, score_in
+from app.domain.messages import _
+from app.services import judgements
+from app.services.judgements import JudgementClaim
+from app.services.openai_server import OpenAIServer, ServerRefused
+from app.services.outbound import Outbound
+from app.services.vault import Vault
+from app.store.queries import judgements as queries
+from worker.children.work import WorkCancelled
+from worker.parity.answers import PAUSES, Answer, Answers, Prompt
+from worker.parity.tasks import LEFT_TO_THE_SWEEP, Item, prompt_text, reference_of, rows
+from worker.training.workdir import workdir
+
+if TYPE_CHECKING:
+    from worker.context import Context
+
+log = structlog.get_logger()
+
+MOST_TOKENS = 1024
+"""Of a reply: a model that reasons apart from its answer needs room for that."""
+MOST_SECONDS = 4 * 3600.0
+FIRST = 10
+"""Replies of a judgement without a single score among them end it."""
+SHOWN = 10
+"""Replies without a score that the result names."""
+MOST_SAID = 200
+
+Reply = tuple[int | None, str]
+"""A score, or None and what was said."""
+
+
+def judge(context: "Context", judgement_id: int, pauses: tuple[float, ...] = PAUSES) -> None:
+    """Run one judgement. `pauses`: seconds before a request is sent again."""
+    write = context.database.write
+    claim = write(lambda session: judgements.begin(session, judgement_id))
+    if claim is None:
+        return
+    try:
+        result = _Judgement(context, claim).judged(pauses)
+        write(partial(judgements.succeeded, claim=claim, result=result))
+    except WorkCancelled:
+        # unless it was cancelled, the worker shuts down
+        write(partial(judgements.give_back, bell=context.bell, claim=claim))
+    except LEFT_TO_THE_SWEEP as error:
+        log.warning("judgement not complete", judgement_id=judgement_id, why=type(error).__name__)
+    except Exception as error:
+        write(partial(judgements.failed, claim=claim, message=_sentence(error, judgement_id)))
+
+
+class _Replies(Answers):
+    def too_slow(self, done: int, minutes: int) -> VeznaError:
+        return Unavailable(
+            _(
+                "The judge replied to %(done)s answers within %(minutes)s minutes, the most time of a judgement. Start "
+                "it again: its scores are kept.",
+                done=done,
+                minutes=minutes,
+            )
+        )
+
+
+class _Judgement:
+    """One judgement in progress."""
+
+    def __init__(self, context: "Context", claim: JudgementClaim) -> None:
+        self._context, self._claim = context, claim
+        self._replies: dict[str, Reply] = {}
+        self._asked = 0
+
+    def judged(self, pauses: tuple[float, ...]) -> Judged:
+        """The result. Raises WorkCancelled, and VeznaError with the reason that there is none."""
+        began = monotonic()
+        items, answers = self._answers()
+        questions = {
+            self._key(row, text): self._question(row, text)
+            for number, row in enumerate(items)
+            for text in {texts[number] for texts in answers.values()}
+        }
+        with self._context.database.reading() as session:
+            known = queries.known(session, self._claim.study_id, self._claim.judgement_id)
+        mine = self._claim.judgement_id
+        self._replies = {key: (score, said) for key, (score, said, _by) in known.items() if key in questions}
+        self._asked = sum(by == mine for key, (_score, _said, by) in known.items() if key in questions)
+        self._ask({key: asked for key, asked in questions.items() if key not in self._replies}, pauses)
+        return self._result(items, answers, len(questions), monotonic() - began)
+
+    def _answers(self) -> tuple[list[Item], dict[int, list[str]]]:
+        """The test items that every run has answered whole, and by run its answers to them."""
+        tables: dict[int, dict[str, Item]] = {}
+        with workdir(self._context.settings.home) as folder:
+            for run, stored in self._claim.predictions.items():
+                file = folder / f"{run}.parquet"
+                self._context.files.get(stored, file)
+                tables[run] = {row["item"]: row for row in rows(file, self._claim.sample)}
+                file.unlink()
+        first = next(iter(tables.values()), {})
+        items = [row for name, row in first.items() if all(name in table for table in tables.values())]
+        if len(items) < 2:
+            raise Unavailable(_("The runs have fewer than two test items in common."))
+        answers = {
+            run: [(table[row["item"]]["prediction"] or "").strip() for row in items] for run, table in tables.items()
+        }
+        return items, answers
+
+    def _question(self, row: Item, text: str) -> str:
+        return question(self._claim.rubric, prompt_text(row), reference_of(row).strip(), text)
+
+    def _key(self, row: Item, text: str) -> str:
+        return key_of(self._claim.url, self._claim.model, self._question(row, text))
+
+    def _ask(self, questions: Mapping[str, str], pauses: tuple[float, ...]) -> None:
+        """Store the judge's replies, each as it arrives."""
+        keys = list(questions)
+        if not keys:
+            return
+        done, total = len(self._replies), len(self._replies) + len(keys)
+
+        def arrived(index: int, answer: Answer) -> None:
+            score, said = _reply(answer)
+            self._replies[keys[index]] = score, said
+            if not self._write(partial(judgements.replied, claim=self._claim, key=keys[index], score=score, said=said)):
+                raise WorkCancelled
+            self._asked += 1
+            if self._asked >= FIRST and not any(score for score, _said in self._replies.values()):
+                raise Unavailable(
+                    _("The judge gave no score in its first %(count)s replies, but: %(said)s", count=FIRST, said=said)
+                )
+
+        def report(share: float) -> bool:
+            at = (done + share * len(keys)) / total
+            return self._write(partial(judgements.progress, claim=self._claim, share=at))
+
+        settings = self._context.settings
+        key = Vault(settings).decrypt(self._claim.api_key) if self._claim.api_key else ""
+        server = OpenAIServer(Outbound(settings), self._claim.url, self._claim.model, key)
+        prompts = [
+            Prompt([{"role": "user", "content": text}], len(text.encode("utf-8", "replace")))
+            for text in questions.values()
+        ]
+        _Replies(server, prompts, MOST_TOKENS, pauses=pauses, most_seconds=MOST_SECONDS).gather(report, arrived)
+
+    def _write(self, work: "partial[bool]") -> bool:
+        return not self._context.judge.stopped and self._context.database.write(work)
+
+    def _result(self, items: list[Item], answers: Mapping[int, list[str]], number: int, seconds: float) -> Judged:
+        runs, without = [], []
+        places = [
+            {text: n for n, text in enumerate(dict.fromkeys(of_item))}
+            for of_item in zip(*answers.values(), strict=True)
+        ]
+        for run, texts in answers.items():
+            replies = [self._replies[self._key(row, text)] for row, text in zip(items, texts, strict=True)]
+            numbers = [place[text] for place, text in zip(places, texts, strict=True)]
+            runs.append(JudgedRun(run=run, scores=[score for score, _said in replies], texts=numbers))
+            for row, (score, said) in zip(items, replies, strict=True):
+                if score is None:
+                    without.append(Unscored(item=row["item"], run=run, said=said))
+        return Judged(
+            items=[row["item"] for row in items],
+            runs=runs,
+            answers=number,
+            asked=self._asked,
+            unscored=sum(score is None for score, _said in self._replies.values()),
+            examples=without[:SHOWN],
+            seconds=seconds,
+        )
+
+
+def _reply(answer: Answer) -> Reply:
+    if isinstance(answer, ServerRefused):
+        return None, answer.message
+    said = answer.text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}").strip()
+    return score_in(said), f"{said[:MOST_SAID]}{'…' if len(said) > MOST_SAID else ''}"
+
+
+def _sentence(error: Exception, judgement_id: int) -> str:
+    if isinstance(error, VeznaError):
+        return error.message
+    log.error("judgement failed", exc_info=error, judgement_id=judgement_id)
+    return _("The judgement failed (%(why)s).", why=f"{type(error).__name__}: {error}")
