@@ -5,6 +5,7 @@ Runs, costs and step metrics are those of `tests.filled`; nothing here was train
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.services import studies as study_service
+from app.store.queries import base_models, datasets
 from app.store.tables import Base, BaseModelRow, EvaluationRow, RunRow
 from tests import filled
+from tests.remembered_rows import remembered_rows
 
 FULL = ArmSpec(method=FullSpec(), learning_rate=1e-4)
 LORA = ArmSpec(method=LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]), learning_rate=2e-3)
@@ -57,10 +60,19 @@ Which = Collection[tuple[str, int]]
 def empty_database() -> Session:
     """A session on an SQLite database in memory, with the sample's model and data."""
     engine = create_engine("sqlite://")
+    engine.raw_connection().driver_connection.deserialize(_registered())  # type: ignore[union-attr]
+    return Session(engine)
+
+
+@cache
+def _registered() -> bytes:
+    """Such a database, made once in a process."""
+    engine = create_engine("sqlite://")
     Base.metadata.create_all(engine)
-    session = Session(engine)
-    filled.register(session)
-    return session
+    with Session(engine) as session:
+        filled.register(session)
+        session.commit()
+    return bytes(engine.raw_connection().driver_connection.serialize())  # type: ignore[union-attr]
 
 
 def seed_study(
@@ -85,6 +97,8 @@ def seed_study(
     """
     if session.scalar(select(BaseModelRow.id).limit(1)) is None:
         filled.register(session)
+    chances: dict[str, Any] = {"accuracy": accuracy, "seed_sd": seed_sd, "luck": luck}
+    states: dict[str, Any] = {"failed": failed, "cancelled": cancelled, "queued": queued, "running": running}
     spec = StudySpec(
         name=sample.STUDY_NAME,
         base_model=sample.SAMPLE_MODEL,
@@ -95,6 +109,27 @@ def seed_study(
         reference=reference,
         training=filled.three_arms().training,
     )
+    if running:  # since a moment ago
+        return _add(session, spec, **chances, **states)
+    model, dataset = base_models.by_name(session, spec.base_model), datasets.by_name(session, spec.dataset)
+    assert model is not None and dataset is not None
+    key = repr((spec, chances, states, model.id, dataset.id))
+    return remembered_rows(session, key, lambda: _add(session, spec, **chances, **states))
+
+
+def _add(
+    session: Session,
+    spec: StudySpec,
+    *,
+    accuracy: Mapping[str, float] | None,
+    seed_sd: float,
+    luck: float,
+    failed: Mapping[tuple[str, int], FailureCode] | None,
+    cancelled: Which,
+    queued: Which,
+    running: Which,
+) -> int:
+    """The rows of such a study; its id."""
     runs = filled.add_study(session, spec, hours_ago=3.0)
     for run in runs:
         which = (run.arm, run.seed)
@@ -108,7 +143,7 @@ def seed_study(
             filled.succeed(session, run)
             _follow_each_other(run, runs[0].id)
             usual = filled.ACCURACY[run.method_kind]
-            swing = seed_sd * (0.0, 1.2, -1.2)[list(seeds).index(run.seed) % 3]
+            swing = seed_sd * (0.0, 1.2, -1.2)[spec.seeds.index(run.seed) % 3]
             _score(session, run, (accuracy or {}).get(run.arm, usual) + swing, luck)
     session.flush()
     assert runs[0].study_id is not None

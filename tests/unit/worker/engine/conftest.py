@@ -1,10 +1,23 @@
 """Fixtures of the engine's tests."""
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests import tiny
+from worker.engine import attempt
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _rates_are_measured_once() -> Iterator[None]:
+    """Every attempt begins by measuring the device, which takes longer here than its training: all share one
+    measurement per precision."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("matmul_flops", "matmul_rates"):
+            patch.setattr(attempt, name, cache(getattr(attempt, name)))
+        yield
 
 
 @pytest.fixture
