@@ -49,7 +49,7 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
     began = time.perf_counter()
     built = unloaded(request)
     batches = shapes(request, dataset, built.base)
-    steps = _steps(built, request)
+    steps = fake_steps(built, request)
     first = [steps.step(batches.first, first=True)] if batches.first else []
     passes = first + [steps.step(batch) for batch in batches.heaviest]
     ledger, flops = max(passes, key=lambda pair: pair[0].total)
@@ -89,7 +89,7 @@ def memory_map(request: MapRequest) -> MemoryMap:
     for place, method in enumerate(request.methods):
         for length in request.lengths:
             built = unloaded(request.cell(method, length, 1))
-            steps = _steps(built, request.cell(method, length, 1))
+            steps = fake_steps(built, request.cell(method, length, 1))
             for rows in request.batch_sizes:
                 batch = shapes(request.cell(method, length, rows), None, built.base).heaviest[0]
                 cells.append(MapCell(method=place, length=length, rows=rows, ledger=steps.step(batch)[0]))
@@ -257,7 +257,7 @@ class _Steps:
         return Batch(inputs, labels, batch.tokens, places, lengths=lengths)
 
 
-def _steps(built: Unloaded, request: EstimateRequest) -> _Steps:
+def fake_steps(built: Unloaded, request: EstimateRequest) -> _Steps:
     """The model with fake tensors, ready for a step."""
     cuda, method = request.device == "cuda", request.method
     if not cuda:

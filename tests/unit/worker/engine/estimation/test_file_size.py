@@ -1,6 +1,8 @@
 """The size of the saved file, estimated and on disk: every method on a base in bfloat16. `test_estimate.py` compares it
-with complete runs, in float32."""
+with complete runs, in float32. No step is computed here: what is saved does not depend on one."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,10 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 from app.domain.methods import AdaLoraSpec, LoraSpec, MethodSpec
+from app.domain.runs.job import TrainJob
 from tests import tiny
 from tests.unit.worker.engine import adapted as tried
 from tests.unit.worker.engine.estimation.test_estimate import TRIES, job, request_of
-from worker.engine.estimation.estimate import estimate_run
+from worker.engine.estimation.estimate import fake_steps
+from worker.engine.estimation.unloaded import unloaded
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.precision import freeze_in_bf16, settle
@@ -57,11 +61,19 @@ def on_disk(spec: MethodSpec, name: str, folder: Path, *, bf16: bool) -> int:
     return file.stat().st_size
 
 
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TrainJob]:
+    """A run on each tiny model."""
+    return cache(lambda name: job(tmp_path_factory.mktemp(name), name, LoraSpec(r=4)))
+
+
 @every_case
-def test_it_is_estimated_to_the_byte(spec: MethodSpec, name: str, bf16: bool, tmp_path: Path) -> None:
-    found = estimate_run(request_of(job(tmp_path, name, spec), bf16=bf16, dataset_file=""), None).file_bytes
-    (tmp_path / "kept").mkdir()
-    assert found == on_disk(spec, name, tmp_path / "kept", bf16=bf16)
+def test_it_is_estimated_to_the_byte(
+    spec: MethodSpec, name: str, bf16: bool, jobs: Callable[[str], TrainJob], tmp_path: Path
+) -> None:
+    request = request_of(jobs(name), method=spec, bf16=bf16)
+    estimated = fake_steps(unloaded(request), request).saved_bytes()
+    assert estimated == on_disk(spec, name, tmp_path, bf16=bf16)
 
 
 def test_what_trains_is_kept_in_float32_whatever_the_base_is_held_in(tmp_path: Path) -> None:
