@@ -2,7 +2,8 @@
 
 equality   LoRA written out beside PEFT's on one layer of a base model
 matrices   W of a layer, ΔW of runs, and a random matrix: low-rank approximations, as numbers and as pictures
-attention  what each token of a sentence attends to in one head, before and after fine-tuning
+attention  what each token of a sentence attends to in every head, before and after fine-tuning
+freezing   LoRA with its base frozen, and with its base left trainable by mistake
 """
 
 import base64
@@ -214,7 +215,54 @@ def packed(weights: NDArray[np.float32]) -> str:
     return base64.b64encode(np.round(weights.astype(np.float64) * PACKED).astype("<u2").tobytes()).decode()
 
 
-LabRequest = Annotated[EqualityRequest | MatricesRequest | AttentionRequest, Field(discriminator="kind")]
-LabAnswer = Annotated[Equality | Matrices | Attention, Field(discriminator="kind")]
+class FreezingRequest(OfModel):
+    """Train LoRA on a classifier's rows for some steps, with the base frozen and with the base left trainable."""
+
+    kind: Literal["freezing"] = "freezing"
+    rows_file: str
+    """Of the dataset, in the files store."""
+    labels: int = Field(ge=2)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The rows."""
+        return {"rows_file": self.rows_file}
+
+
+class FreezingSide(_Value):
+    """One of the two trainings."""
+
+    expected: int
+    """Parameters that the method trains."""
+    trainable: int
+    """Parameters that did train."""
+    caught: str
+    """What the freeze audit says before the first step; empty if it passes."""
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    """Of AdamW's state."""
+    changed: int
+    """Tensors of the base model that training changed, of `base_tensors`."""
+    base_tensors: int
+    other_answers: int
+    """Rows that are answered otherwise once the adapter lies on the base model's own weights."""
+
+
+class Freezing(_Value):
+    """What leaving the base trainable does."""
+
+    kind: Literal["freezing"] = "freezing"
+    steps: int
+    rows: int
+    """Of the validation split, whose answers are compared."""
+    frozen: FreezingSide
+    unfrozen: FreezingSide
+
+
+LabRequest = Annotated[
+    EqualityRequest | MatricesRequest | AttentionRequest | FreezingRequest, Field(discriminator="kind")
+]
+LabAnswer = Annotated[Equality | Matrices | Attention | Freezing, Field(discriminator="kind")]
 REQUESTS: TypeAdapter[LabRequest] = TypeAdapter(LabRequest)
 ANSWERS: TypeAdapter[LabAnswer] = TypeAdapter(LabAnswer)

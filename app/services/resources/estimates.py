@@ -13,7 +13,14 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
-from app.domain.lab.computations import AttentionRequest, EqualityRequest, LabAnswer, LabRequest, MatricesRequest
+from app.domain.lab.computations import (
+    AttentionRequest,
+    EqualityRequest,
+    FreezingRequest,
+    LabAnswer,
+    LabRequest,
+    MatricesRequest,
+)
 from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.runs.spec import RunSpec
 from app.queue import ESTIMATE, Doorbell
@@ -35,6 +42,7 @@ KINDS = {
     EqualityRequest: "lab",
     MatricesRequest: "lab",
     AttentionRequest: "lab",
+    FreezingRequest: "lab",
 }
 ESTIMATE_SECONDS = 60.0
 LONG_SECONDS = 300.0

@@ -2,6 +2,7 @@
 
     fit_report(session, bell, settings, spec, model, dataset)  -> FitReport   of a study, a run, or methods on a model
     run_fit(session, bell, settings, run)                      -> RunFit      of a submitted run
+    device_fits(session, bell, device, requests)               -> DeviceFits  of any requests, on one device
 
 With `bell`, missing estimates are requested, so the session must be a transaction. Without, nothing is written, and
 what is missing is `working` without an `estimate_id`. Request once, then poll until `settled`. Memory savings are
@@ -86,6 +87,22 @@ def run_fit(session: Session, bell: Doorbell | None, settings: Settings, run: Ru
         lookup.add(option.request for option in options)
         fit = lookup.with_savings(fit, options)
     return _run_fit(run, fit)
+
+
+def device_fits(
+    session: Session, bell: Doorbell | None, device: Device, requests: Sequence[EstimateRequest]
+) -> list[DeviceFit]:
+    """Requests on a device, without memory savings."""
+    lookup = _Lookup(session, bell)
+    lookup.add(requests)
+    return [lookup.device_fit(device, request) for request in requests]
+
+
+def with_savings(session: Session, bell: Doorbell | None, device: Device, request: EstimateRequest) -> DeviceFit:
+    """A request on a device, with memory savings whatever it fits."""
+    lookup, options = _Lookup(session, bell), list(saving_options(request))
+    lookup.add([request, *(option.request for option in options)])
+    return lookup.with_savings(lookup.device_fit(device, request), options)
 
 
 class _Lookup:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.domain.lab.computations import AttentionRequest, LabAnswer, LabRequest, MatricesRequest
+from app.domain.lab.computations import AttentionRequest, FreezingRequest, LabAnswer, LabRequest, MatricesRequest
 from worker.engine.lab.attention import attention
 from worker.engine.lab.equality import equality
+from worker.engine.lab.freezing import freezing
 from worker.engine.lab.matrices import matrices
 
 
@@ -15,4 +16,6 @@ def answer(request: LabRequest, files: Mapping[str, Path]) -> LabAnswer:
         return matrices(request, files)
     if isinstance(request, AttentionRequest):
         return attention(request, files)
+    if isinstance(request, FreezingRequest):
+        return freezing(request, files)
     return equality(request)

@@ -1,4 +1,4 @@
-"""What the pitfalls show: names that a model lacks, and a rank that is too high."""
+"""What the pitfalls show: names that a model lacks, a rank that is too high, a base that was left trainable."""
 
 from dataclasses import dataclass
 
@@ -6,10 +6,13 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import QueryParams
 
 from app.domain.errors import FieldError
+from app.domain.lab.computations import Freezing, FreezingRequest, FreezingSide
 from app.domain.methods import LoraSpec
 from app.domain.models.adaptations import Adaptation, adaptation
 from app.domain.models.architecture import short_names
-from app.services import lab_studies
+from app.services import lab_computations, lab_studies, samples
+from app.services.lab_computations import Computation
+from app.services.resources.requests import model_fields
 from app.settings import Settings
 from app.store.queries import studies
 from app.web.figures.figure import Drawn, drawn
@@ -74,3 +77,33 @@ class RankTooHigh:
                 found = study_figure(data, view, "trade-off")
                 figure = drawn(found, f"/studies/{row.id}/charts", view.query("trade-off"))
         return cls(Calculator.of(session, query), ladder, row.id if row else None, figure)
+
+
+@dataclass(frozen=True)
+class WrongFreezing:
+    """LoRA on the sample with its base frozen and with its base left trainable."""
+
+    check: Computation | None
+    """None until the sample is ready."""
+
+    @classmethod
+    def of(cls, session: Session) -> "WrongFreezing":
+        """As it stands."""
+        model, dataset = sample = samples.registered(session)
+        if model is None or dataset is None or not sample.ready:
+            return cls(None)
+        request = FreezingRequest(
+            **model_fields(model), rows_file=dataset.file, labels=max(2, len(dataset.facts.labels))
+        )
+        return cls(lab_computations.stored(session, request))
+
+    @property
+    def result(self) -> Freezing | None:
+        """Once both trainings have ended."""
+        answer = self.check.answer if self.check else None
+        return answer if isinstance(answer, Freezing) else None
+
+    @property
+    def sides(self) -> tuple[FreezingSide, ...]:
+        """Frozen and unfrozen; empty before they have ended."""
+        return (self.result.frozen, self.result.unfrozen) if self.result else ()

@@ -18,6 +18,7 @@ from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store, User
 from app.web.numbers import NotANumber
+from app.web.pages.lab.memory import OutOfMemory
 from app.web.pages.lab.sent import Answered, chosen_places, read_answer
 from app.web.pages.lab.steps import step_page
 from app.web.templating import Render
@@ -70,20 +71,24 @@ def answer(
 
 
 @router.post("/steps/{step}/compute")
+@router.post("/pitfalls/{step}/compute")
 def compute(
     db: Db, bell: Bell, session: Reading, settings: Config, user: User, step: str, form: SentForm
 ) -> RedirectResponse:
     """Have a worker compute what the step shows for these fields, or for those in `query`, and go back to it."""
-    topic, _lesson = lessons.lesson(step, lessons.STEPS)
+    topic, _lesson = lessons.lesson(step, tuple(lessons.library()))
     sent = {name: value for name, value in form.items() if name != "csrf_token"}
     query = (form["query"] if "query" in form else str(QueryParams(sent)))[:MOST_QUERY]
     page = step_page(session, settings, user.owner, step, QueryParams(query))
     if refusal := page.refusal:
         raise Invalid(refusal)
-    if page.computation is None:
+    if isinstance(page.body, OutOfMemory):
+        db.write(lambda writing: OutOfMemory.of(writing, settings, QueryParams(query), bell))
+    elif page.computation is None:
         raise Conflict(_("There is nothing to compute yet. Prepare the sample on the page of the step."))
-    request = page.computation.request
-    db.write(lambda writing: lab_computations.start(writing, bell, request, may_run=user.may(Scope.RUN)))
+    else:
+        request = page.computation.request
+        db.write(lambda writing: lab_computations.start(writing, bell, request, may_run=user.may(Scope.RUN)))
     return RedirectResponse(f"{lessons.address(topic)}?{QueryParams(query)}#run", status_code=303)
 
 

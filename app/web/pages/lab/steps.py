@@ -19,7 +19,8 @@ from app.web.pages.lab.context import QuestionPage, question_page
 from app.web.pages.lab.full_or_peft import FullOrPeft
 from app.web.pages.lab.inside_layer import InsideLayer
 from app.web.pages.lab.low_rank import LowRankStep
-from app.web.pages.lab.pitfalls import IncompatibleModules, RankTooHigh
+from app.web.pages.lab.memory import OutOfMemory
+from app.web.pages.lab.pitfalls import IncompatibleModules, RankTooHigh, WrongFreezing
 from app.web.pages.lab.techniques import Techniques
 from app.web.pages.lab.transformers import TransformerStep
 
@@ -34,6 +35,8 @@ class Visit:
 
 
 BODIES: Mapping[Topic, Callable[[Visit], Any]] = {
+    Topic.MEMORY: lambda visit: OutOfMemory.of(visit.session, visit.settings, visit.query),
+    Topic.FREEZING: lambda visit: WrongFreezing.of(visit.session),
     Topic.RANK: lambda visit: RankTooHigh.of(visit.session, visit.settings, visit.query),
     Topic.MODULES: lambda visit: IncompatibleModules.of(visit.session, visit.query),
     Topic.STEP_1: lambda visit: TransformerStep.of(visit.session, visit.query),
