@@ -94,12 +94,12 @@ def test_an_admin_sets_limits_on_their_page_and_users_see_their_own(team: Instal
     sent = {"subject": MEMBER, "concurrent_runs": "2", "device_hours": "1,5"}
     assert admin.post("/users/limits", data=sent).status_code == 303
     page = admin.get("/users/limits").text
-    assert 'value="2"' in page and 'value="1.5"' in page and "of 1 h 30 min" in page.replace("\N{NO-BREAK SPACE}", " ")
-    assert "of 1 h 30 min" in member.get("/account").text.replace("\N{NO-BREAK SPACE}", " ")
+    assert 'value="2"' in page and 'value="1.5"' in page and "of 1.5 h" in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert "of 1.5 h" in member.get("/account").text.replace("\N{NO-BREAK SPACE}", " ")
     refused = admin.post("/users/limits", data=sent | {"device_hours": "much"})
     assert refused.status_code == 422 and "much is not a limit" in refused.text and 'value="much"' in refused.text
     assert admin.post("/users/limits", data={"subject": MEMBER}).status_code == 303
-    assert "of 1 h 30 min" not in member.get("/account").text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "of 1.5 h" not in member.get("/account").text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_limits_by_command(

@@ -1,7 +1,7 @@
 """Words for quotas: what is used of what is permitted."""
 
 from app.domain.accounts.quotas import Limits, Usage
-from app.web.format import count, duration, typed
+from app.web.format import NBSP, count, duration, typed
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 
@@ -21,11 +21,11 @@ def waiting_runs(usage: Usage) -> str:
 
 
 def device_time_of(usage: Usage, limits: Limits) -> str:
-    """Used and reserved: `2 h 5 min of 10 h`; without a limit only the time."""
+    """Used and reserved: `2 h 5 min of 40 h`; without a limit only the time."""
     used = duration(usage.committed_seconds)
     if limits.device_seconds is None:
         return used
-    return _("%(used)s of %(limit)s", used=used, limit=duration(limits.device_seconds))
+    return _("%(used)s of %(limit)s", used=used, limit=hours(limits.device_seconds))
 
 
 def device_time_parts(usage: Usage) -> str:
@@ -35,6 +35,11 @@ def device_time_parts(usage: Usage) -> str:
         used=duration(usage.used_seconds),
         reserved=duration(usage.reserved_seconds),
     )
+
+
+def hours(seconds: float) -> str:
+    """`40 h`, as limits are set: a day is not their unit."""
+    return f"{typed(seconds / HOUR)}{NBSP}{_('h')}"
 
 
 def limit_or_none(limit: int | None) -> str:
