@@ -13,7 +13,7 @@ from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
-from app.services import attempts, audit, models, quotas, webhooks
+from app.services import attempts, audit, models, quotas, scheduling, webhooks
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.attempts import Claim
@@ -45,7 +45,7 @@ SIGN_ON_AGAIN_SECONDS = 1.0
 
 
 def train(run_id: int) -> None:
-    """Claim a run and supervise it. A second delivery finds nothing to claim."""
+    """Claim a run and supervise it: the one that is rung for, or the one whose turn it is (`services.scheduling`)."""
     context = process_context()
     claims = context.database.write(lambda session: _claim(session, context, run_id))
     try:
@@ -59,13 +59,15 @@ def train(run_id: int) -> None:
 
 
 def _claim(session: Session, context: Context, run_id: int) -> list[Claim]:
-    """The run, and those that train together with it."""
+    """The run whose turn it is, and those that train together with it."""
     if workers.draining(session, context.worker):  # this ring may have been the only one: pass it on
         runs.to_ring(session, run_id)  # and if it is lost, the next sweep rings
         after_commit(session, partial(context.bell.ring, TRAIN, run_id))
         return []
     lease_seconds = context.settings.lease_seconds
-    claim = attempts.claim(session, run_id, context.worker, lease_seconds, context.trainers.gpus)
+    gpus = context.trainers.gpus
+    chosen = scheduling.choose(session, run_id, context.worker, gpus)
+    claim = attempts.claim(session, chosen, context.worker, lease_seconds, gpus)
     claims = [claim, *attempts.claim_companions(session, claim, lease_seconds)] if claim else []
     for each in claims:
         estimates.for_claimed(session, context.bell, each.run_id, workers.get(session, context.worker))

@@ -14,6 +14,7 @@ from app.store.queries.rows import affected
 from app.store.queries.runs import LIVE
 from app.store.tables import DeviceUsageRow, QuotaLimitRow, RunRow, StudyRow, UserRow
 from app.store.tables.base import UtcDateTime
+from app.store.tables.run import IS_QUEUED
 
 
 class LiveRun(NamedTuple):
@@ -62,6 +63,22 @@ def running_by_owner(session: Session) -> dict[int, int]:
     )
     rows = session.execute(query.group_by(RunRow.owner_id).execution_options(**EVERY_OWNER))
     return {owner_id: count for owner_id, count in rows if owner_id is not None}
+
+
+def first_queued(session: Session) -> dict[int, int]:
+    """The oldest queued run of each user that has one, by user: one look into the index of waiting runs for each user,
+    however many wait."""
+    oldest = select(func.min(RunRow.id)).where(IS_QUEUED, RunRow.owner_id == UserRow.id).correlate(UserRow)
+    rows = session.execute(select(UserRow.id, oldest.scalar_subquery()).execution_options(**EVERY_OWNER))
+    return {user_id: run_id for user_id, run_id in rows if run_id is not None}
+
+
+def running_runs(session: Session) -> list[LiveRun]:
+    """The running runs of all users."""
+    columns = RunRow.owner_id, RunRow.status, RunRow.reserved_seconds, RunRow.charged_seconds, RunRow.attempt_seconds
+    query = select(*columns).where(RunRow.status == RunStatus.RUNNING.value, RunRow.owner_id.is_not(None))
+    rows = session.execute(query.execution_options(**EVERY_OWNER))
+    return [LiveRun(owner or 0, status, kept, charged, used) for owner, status, kept, charged, used in rows]
 
 
 def next_queued(session: Session, owner_id: int, *, limit: int) -> list[int]:

@@ -166,8 +166,9 @@ def count_by_status(session: Session) -> dict[str, int]:
 
 
 def place_in_queue(session: Session, run: RunRow) -> int:
-    """A queued run's position in the queue, from 1: all users share it."""
+    """A queued run's position in its owner's queue, from 1; without an owner, in that of all."""
     query = select(func.count()).where(RunRow.status == RunStatus.QUEUED.value, RunRow.id < run.id)
+    query = query.where(RunRow.owner_id.is_(None) if run.owner_id is None else RunRow.owner_id == run.owner_id)
     return int(session.scalar(query.execution_options(**EVERY_OWNER)) or 0) + 1
 
 

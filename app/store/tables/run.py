@@ -76,6 +76,7 @@ def _about(context: Any) -> groups.About:
 
 HAS_NOTE = text("note <> ''")
 IS_ARCHIVED = text("archived")
+IS_QUEUED = text("status = 'queued'")
 """Conditions of partial indexes, verbatim and without bound values: otherwise SQLite does not use the index."""
 
 
@@ -211,6 +212,7 @@ class RunRow(Owned, Base):
         Index("ix_runs_groups", "group_key", "seed", "score", "id"),
         Index("ix_runs_noted", "id", sqlite_where=HAS_NOTE, postgresql_where=HAS_NOTE),
         Index("ix_runs_archived", "id", sqlite_where=IS_ARCHIVED, postgresql_where=IS_ARCHIVED),
+        Index("ix_runs_waiting", "owner_id", "id", sqlite_where=IS_QUEUED, postgresql_where=IS_QUEUED),
         IDS_ARE_NEVER_REUSED,
     )
 
