@@ -84,7 +84,7 @@ def chromium() -> Iterator[Browser]:
 
 def is_of_policy(line: str) -> bool:
     """A breach of the Content-Security-Policy, but for inline styles: axe and the browser's own viewer of images apply
-    some. That no page does is tested by `test_content_security.py`."""
+    some. That no page does is tested by `test_accessibility.py`."""
     return "Content Security Policy" in line and not line.startswith("Applying inline style")
 
 
