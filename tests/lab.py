@@ -2,10 +2,11 @@
 
 import base64
 
+import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.domain.lab.computations import SIDE, LabAnswer, Matrices, Spectral
+from app.domain.lab.computations import SIDE, Attention, LabAnswer, Matrices, Spectral, packed
 from app.store.tables import EstimateRow
 
 
@@ -25,6 +26,11 @@ def spectral(energy: float) -> Spectral:
 
 MATRICES = Matrices(
     rows=384, columns=384, ranks=[1, 8, 384], of={"weight": spectral(0.14), "full": spectral(0.7), "lora": spectral(1)}
+)
+
+_EVEN, _SELF = (packed(weights.astype(np.float32)) for weights in (np.full((4, 4), 0.25), np.eye(4)))
+ATTENTION = Attention(
+    tokens=["[CLS]", "the", "bank", "[SEP]"], cut=False, before=[[_EVEN, _SELF]], after=[[_EVEN, _EVEN]]
 )
 
 

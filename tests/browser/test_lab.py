@@ -9,7 +9,7 @@ from sqlalchemy import select
 from app.services import lab, lessons
 from app.store.tables import LabProgressRow, now
 from tests.browser.conftest import Site
-from tests.lab import MATRICES, answered
+from tests.lab import ATTENTION, MATRICES, answered
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,15 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     page = context.new_page()
     mistakes: list[str] = []
     page.on("pageerror", lambda error: mistakes.append(str(error)))
+    page.goto("/lab/steps/step-1")
+    page.get_by_role("button", name="Изчислете").click()
+    expect(page.locator("#run [role='status']")).to_be_visible()
+    with site.database.transaction() as session:
+        answered(session, ATTENTION)
+    expect(page.locator("#head .says")).to_contain_text("Слой 1, глава 2")  # the one that moved
+    page.get_by_role("slider", name="Глава на вниманието").press("ArrowLeft")
+    expect(page.locator("#head .says")).to_contain_text("Слой 1, глава 1")
+    answer(page)
     page.goto("/lab")
     page.get_by_role("link", name="Нискорангова апроксимация", exact=True).click()
     page.get_by_role("button", name="Изчислете").click()
@@ -54,9 +63,9 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     page.goto("/lab/steps/step-5")
     answer(page)
     page.goto("/lab")
-    expect(page.get_by_text("3 от 5 стъпки")).to_be_visible()
+    expect(page.get_by_text("4 от 5 стъпки")).to_be_visible()
     with site.database.reading() as session:
-        assert len(session.scalars(select(LabProgressRow.topic)).all()) == 3
+        assert len(session.scalars(select(LabProgressRow.topic)).all()) == 4
         planned = [item.question.id for item in lab.queue(session, "", now() + timedelta(days=1, hours=1)).plan]
         due = [question.id for question in lab.queue(session, "", now() + timedelta(days=1, hours=1)).due]
     assert planned[0] in due and lessons.library()[lessons.STEPS[1]].question in due

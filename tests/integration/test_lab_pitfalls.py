@@ -75,6 +75,7 @@ def test_the_estimate_shows_where_full_fine_tuning_ends_and_what_helps(
     page = viewer.get(f"{MEMORY}?{CARD}").text
     assert "On T4, full fine-tuning of all-MiniLM-L6-v2 ends at a batch size of 256." in page
     assert len(re.findall("does not fit", page)) == 3 and "6.4\N{NO-BREAK SPACE}GiB" in page
+    assert "LoRA hardly differs there" not in page  # it takes half as much
     assert "What helps at a batch size of 256" in page and "Estimate what helps" in page
     viewer.post(f"{MEMORY}/compute", data={"query": CARD})
     helps = estimated(installation, GIB / 10, known | {one.key for one in asked})

@@ -26,6 +26,9 @@ BATCH_SIZES = (1, 4, 16, 64, 256, 1024)
 LENGTH = 256
 """Tokens of every row, or as many as the model reads."""
 
+ALIKE = 0.9
+"""From this share on, LoRA's peak counts as that of full fine-tuning."""
+
 
 class Rung(NamedTuple):
     """A batch size, with both methods on the device."""
@@ -82,6 +85,14 @@ class OutOfMemory:
     def end(self) -> int | None:
         """The batch size at which full fine-tuning ends; None if it fits everywhere, or is not estimated yet."""
         return next((rung.rows for rung in self.ladder if rung.full.fit in memory_fit.TOO_SMALL), None)
+
+    @property
+    def activations(self) -> bool:
+        """LoRA takes about as much as full fine-tuning where that ends: activations are nearly all of it."""
+        ends = next((rung for rung in self.ladder if rung.rows == self.end), None)
+        if ends is None or ends.full.peak is None or ends.lora.peak is None:
+            return False
+        return ends.lora.peak.value > ALIKE * ends.full.peak.value
 
     @property
     def missing(self) -> bool:
