@@ -15,6 +15,7 @@ from app.services import datasets as dataset_service
 from app.services import samples
 
 FULL_OR_LORA, TECHNIQUES, RANKS = "full-or-lora", "techniques", "ranks"
+SEEDS = "seeds"
 LADDER = (2, 8, 32, 128)
 """Ranks of the study of ranks."""
 MOST_METHODS = 6
@@ -24,6 +25,7 @@ BUDGET = TrainingBudget(num_train_epochs=1, per_device_train_batch_size=16, max_
 PLANS: Mapping[str, tuple[str, Callable[[], Sequence[AnyMethod]], int]] = {
     FULL_OR_LORA: ("Lab: full fine-tuning and LoRA", lambda: (FullSpec(), LoraSpec(r=8, lora_alpha=16)), 2),
     RANKS: ("Lab: a ladder of ranks", lambda: [LoraSpec(r=rank, lora_alpha=2 * rank) for rank in LADDER], 1),
+    SEEDS: ("Lab: one method, three seeds", lambda: [LoraSpec(r=8, lora_alpha=16)], 3),
 }
 """By name: the study's name, its methods, and its number of seeds."""
 

@@ -23,6 +23,7 @@ from app.web.pages.lab.memory import OutOfMemory
 from app.web.pages.lab.pitfalls import IncompatibleModules, RankTooHigh, WrongFreezing
 from app.web.pages.lab.techniques import Techniques
 from app.web.pages.lab.transformers import TransformerStep
+from app.web.pages.lab.validation import TooLittleValidation
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ BODIES: Mapping[Topic, Callable[[Visit], Any]] = {
     Topic.RANK: lambda visit: RankTooHigh.of(visit.session, visit.settings, visit.query),
     Topic.MODULES: lambda visit: IncompatibleModules.of(visit.session, visit.query),
     Topic.STEP_1: lambda visit: TransformerStep.of(visit.session, visit.query),
+    Topic.VALIDATION: lambda visit: TooLittleValidation.of(visit.session, visit.query),
     Topic.STEP_2: lambda visit: LowRankStep.of(visit.session, visit.query),
     Topic.STEP_3: lambda visit: InsideLayer.of(visit.session, visit.query),
     Topic.STEP_4: lambda visit: Techniques.of(visit.session, visit.query),

@@ -1,0 +1,69 @@
+"""The A/A studies of the Lab: whose item scores they are drawn from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.score_matrices import common_items, matrices
+from app.domain.lab import null_studies
+from app.domain.lab.null_studies import NullStudies
+from app.domain.runs.status import RunStatus
+from app.services.lab import SEARCHED
+from app.store.queries import evaluations, runs
+from app.store.queries import lab as rows
+from app.store.tables import StudyRow
+
+
+@dataclass(frozen=True)
+class ScoreSource:
+    """An arm with two seeds or more whose item scores are stored."""
+
+    study: StudyRow
+    arm: str
+    seeds: int
+    scores: NDArray[np.float64] = field(repr=False)
+    """[S, N]."""
+
+    @property
+    def items(self) -> int:
+        """Test items."""
+        return int(self.scores.shape[1])
+
+    def drawn(self, seed: int) -> Sequence[NullStudies]:
+        """A/A studies by number of items, the smallest first; kept by scores and seed."""
+        return _drawn(self.scores.tobytes(), self.seeds, seed)
+
+
+def sources(session: Session) -> Iterator[ScoreSource]:
+    """One arm of each study that has one, the newest study first: LoRA's, else the arm with the most seeds."""
+    for study in rows.newest_studies(session, SEARCHED):
+        done = [
+            run
+            for run in runs.of_study(session, study.id)
+            if run.trial_round is None and run.status == RunStatus.SUCCEEDED
+        ]
+        stored = evaluations.test_scores(session, [run.id for run in done])
+        outcomes = [
+            RunOutcome(run.id, run.arm, run.seed, RunStatus.SUCCEEDED, scores=test.scores, items_hash=test.items_hash)
+            for run in done
+            if (test := stored.get((run.id, "adapted")))
+        ]
+        arms = study.spec.arms
+        by_arm = {arm.title: [outcome for outcome in outcomes if outcome.arm == arm.title] for arm in arms}
+        found = matrices(by_arm, common_items(outcomes))
+        lora = {arm.title for arm in arms if arm.method.kind == "lora"}
+        enough = [title for title, scores in found.items() if min(scores.shape) > 1]
+        if enough:
+            arm = max(enough, key=lambda title: (title in lora, len(found[title])))
+            yield ScoreSource(study, arm, len(found[arm]), found[arm])
+
+
+@lru_cache(8)
+def _drawn(scores: bytes, seeds: int, seed: int) -> tuple[NullStudies, ...]:
+    matrix = np.frombuffer(scores, dtype=np.float64).reshape(seeds, -1)
+    return tuple(null_studies.null_studies(matrix, size, seed) for size in null_studies.sizes(matrix.shape[1]))
