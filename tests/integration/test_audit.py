@@ -103,6 +103,10 @@ RECORDED: dict[Action, list[str]] = {
     Action.ENABLE_WEBHOOK: ["/webhooks/{webhook_id}/enable", "/api/v1/webhooks/{webhook_id}/enable"],
     Action.DELETE_WEBHOOK: ["/webhooks/{webhook_id}/remove", "/api/v1/webhooks/{webhook_id}"],
     Action.CHANGE_OWNERSHIP: ["/ownership/{kind}/{key:path}", "/api/v1/ownership/{kind}/{key:path}"],
+    Action.CREATE_CLASS: ["/lab/classes", "/api/v1/classes"],
+    Action.DELETE_CLASS: ["/lab/classes/{class_id}/delete", "/api/v1/classes/{class_id}"],
+    Action.JOIN_CLASS: ["/lab/join/{code}"],
+    Action.LEAVE_CLASS: ["/lab/join/{code}/leave"],
     Action.DELETE_EXPORT: ["/api/v1/exports/{export_id}", "/runs/{run_id:int}/exports/{export_id:int}/delete"],
 }
 """By the act that it records, each route that changes something."""
@@ -111,7 +115,7 @@ SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
 SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
 SILENT += ["/studies/{study_id:int}/blind", "/api/v1/studies/{study_id}/blind/ratings"]
 SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]
-SILENT += ["/lab/steps/{step}/compute", "/lab/pitfalls/{step}"]
+SILENT += ["/lab/steps/{step}/compute", "/lab/pitfalls/{step}", "/lab/join/{code}/switch"]
 """Routes that only compute, although they are no GET, prepare what another one does, concern a learner alone,
 or store rows that say who and when themselves."""
 

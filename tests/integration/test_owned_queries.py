@@ -27,7 +27,7 @@ from tests.owners import COLLECTION, DATASET, MARK, MODEL, RECIPE, PrivateInstal
 ACCOUNTS = {
     "api_tokens", "form_key", "idempotency", "login_failures", "login_sessions", "one_time_links", "users", "clock",
     "audit", "devices", "openid", "registry", "rows", "second_factors", "page", "run_columns", "run_conditions",
-    "webhooks",
+    "webhooks", "lab_classes",
 }  # fmt: skip
 """Modules without queries of studies, runs, datasets or models. The registry has none that are private."""
 WHOLE = {

@@ -82,6 +82,11 @@ class Action(StrEnum):
     TEST_WEBHOOK = "webhook.test"
     ENABLE_WEBHOOK = "webhook.enable"
     DELETE_WEBHOOK = "webhook.delete"
+    CREATE_CLASS = "class.create"
+    DELETE_CLASS = "class.delete"
+    JOIN_CLASS = "class.join"
+    SHARE_WITH_CLASS = "class.share"
+    LEAVE_CLASS = "class.leave"
     EXPORT_AUDIT = "audit.export"
 
     @property

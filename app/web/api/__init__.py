@@ -8,6 +8,7 @@ from app.web.api import (
     artifacts,
     audit,
     blind,
+    classes,
     comparison,
     datasets,
     estimates,
@@ -70,6 +71,7 @@ for part in (
     account,
     quotas,
     audit,
+    classes,
     webhooks,
 ):
     for route in part.router.routes:

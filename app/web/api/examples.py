@@ -107,6 +107,7 @@ RATING: dict[str, Any] = {
         "value": {"first": 4, "second": 7, "item": "0c1f5a", "better": "left"},
     },
 }
+CLASS: dict[str, Any] = {"autumn": {"summary": "A class", "value": {"name": "PEFT, autumn term"}}}
 PARITY: dict[str, Any] = {
     "serve": {"summary": "A run of vezna serve", "value": {"url": "http://127.0.0.1:8001/v1"}},
     "other": {

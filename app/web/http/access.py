@@ -66,8 +66,8 @@ BY_TOKEN = ("/api/v1/quotas", "/api/v1/webhooks")
 operator has listed."""
 PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
 LAB = ("/lab",)
-LAB_RUNS = ("/lab/sample", "/lab/studies")
-"""What learners start there; the rest concerns a learner alone."""
+LAB_RUNS = ("/lab/sample", "/lab/studies", "/lab/classes")
+"""What learners start there, and classes that teachers make; the rest concerns a learner alone."""
 CHECK_SECONDS = 15.0
 """How often an open event stream is authenticated again."""
 

@@ -73,6 +73,11 @@ TITLES: dict[Action, str] = {
     Action.TEST_WEBHOOK: marked("Webhook tested"),
     Action.ENABLE_WEBHOOK: marked("Webhook enabled"),
     Action.DELETE_WEBHOOK: marked("Webhook removed"),
+    Action.CREATE_CLASS: marked("Class made"),
+    Action.DELETE_CLASS: marked("Class deleted"),
+    Action.JOIN_CLASS: marked("Joined a class"),
+    Action.SHARE_WITH_CLASS: marked("Sharing with a class changed"),
+    Action.LEAVE_CLASS: marked("Left a class"),
     Action.EXPORT_AUDIT: marked("Audit log exported"),
 }
 VIAS = {

@@ -1,11 +1,12 @@
 """Words for the Lab: topics, ratings, intervals, and the values that questions about the learner's own runs name."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from babel.dates import format_date, format_timedelta
 from babel.numbers import format_decimal
 
-from app.domain.lab.questions import Facts, Question, Text, Topic, filled
+from app.domain.lab.questions import ChoiceQuestion, Facts, OrderQuestion, Question, Text, Topic, filled
 from app.domain.lab.review import Rating
 from app.web.format import NBSP, count, decimal, memory
 from app.web.i18n import gettext as _
@@ -89,6 +90,19 @@ def question_text(question: Question, facts: Facts | None = None) -> str:
     return spoken(question.text, facts)
 
 
+def given_text(question: Question, given: Sequence[str]) -> str:
+    """An answer as it was given: the texts of choices, items in their order, or what was entered."""
+    match question:
+        case ChoiceQuestion():
+            places = [int(place) for place in given if place.isdecimal() and int(place) < len(question.choices)]
+            return "; ".join(spoken(question.choices[place]) for place in places)
+        case OrderQuestion():
+            ranked = sorted(zip(map(int, given), question.items, strict=True), key=lambda pair: pair[0])
+            return " → ".join(spoken(item) for _rank, item in ranked)
+        case _:
+            return ", ".join(given)
+
+
 def spoken(text: Text, facts: Facts | None = None) -> str:
     """A sentence in the language of the page, with the values that it names."""
     return filled(text, language(), Facts(facts.answer, _shown(facts)) if facts else None)
@@ -107,6 +121,6 @@ def _value(name: str, value: str | float) -> str:
 
 
 FILTERS = (
-    *(topic_name, question_kind, rating_name, question_text, spoken),
+    *(topic_name, question_kind, rating_name, question_text, given_text, spoken),
     *(interval, day, right_number, scale_text, difference),
 )

@@ -11,58 +11,62 @@ from app.domain.messages import _
 from app.services import lab
 from app.store.tables import now
 from app.web.forms.sent import SentForm
-from app.web.http.dependencies import Db, Reading, RowId, User
+from app.web.http.dependencies import Db, Reading, RowId
 from app.web.i18n import language
 from app.web.numbers import NotANumber
-from app.web.pages.lab import files, step_routes
+from app.web.pages.lab import class_routes, files, step_routes
 from app.web.pages.lab.context import question_page
 from app.web.pages.lab.home import lab_page
+from app.web.pages.lab.learner import Learner
 from app.web.pages.lab.sent import Answered, chosen_places, read_answer
 from app.web.templating import Render
 
 router = APIRouter(prefix="/lab", include_in_schema=False)
 router.include_router(step_routes.router)
+router.include_router(class_routes.router)
 
 
 @router.get("")
-def home(session: Reading, user: User, render: Render) -> HTMLResponse:
+def home(session: Reading, learner: Learner, render: Render) -> HTMLResponse:
     """What is due, the plan for review, and the topics."""
-    return render.page("lab/home.html", lab_page(session, user.owner))
+    return render.page("lab/home.html", lab_page(session, learner))
 
 
 @router.get("/review")
-def review(session: Reading, user: User) -> RedirectResponse:
+def review(session: Reading, learner: Learner) -> RedirectResponse:
     """The next question that is due; the start of the Lab if none is."""
-    due = lab.queue(session, user.owner, now()).questions
+    due = lab.queue(session, learner, now()).questions
     return RedirectResponse(f"/lab/questions/{due[0].id}" if due else "/lab", status_code=303)
 
 
 @router.get("/questions/{question_id}")
-def question(session: Reading, user: User, render: Render, question_id: str, answer: Answered = None) -> HTMLResponse:
+def question(
+    session: Reading, learner: Learner, render: Render, question_id: str, answer: Answered = None
+) -> HTMLResponse:
     """A question, or the result of an answer to it."""
-    return render.page("lab/question.html", question_page(session, user.owner, question_id, answer))
+    return render.page("lab/question.html", question_page(session, learner, question_id, answer))
 
 
 @router.post("/questions/{question_id}")
-def answer(db: Db, session: Reading, user: User, render: Render, question_id: str, form: SentForm) -> Response:
+def answer(db: Db, session: Reading, learner: Learner, render: Render, question_id: str, form: SentForm) -> Response:
     """Store and judge an answer, and show the result; or the question with the reason why it was refused."""
     try:
         given, number = read_answer(question_id, form)
-        stored = db.write(lambda s: lab.give(s, user.owner, question_id, given, number).id)
+        stored = db.write(lambda s: lab.give(s, learner, question_id, given, number).id)
     except (Invalid, NotANumber) as error:
         fields = error.fields if isinstance(error, Invalid) else [FieldError("answer", error.message)]
-        page = question_page(session, user.owner, question_id)
+        page = question_page(session, learner, question_id)
         page = replace(page, errors=fields, given=chosen_places(form), number=form.get("answer", ""))
         return render.page("lab/question.html", page, status=422)
     return RedirectResponse(f"/lab/questions/{question_id}?answer={stored}", status_code=303)
 
 
 @router.post("/answers/{answer_id}/rating")
-def rate(db: Db, user: User, answer_id: RowId, form: SentForm) -> RedirectResponse:
+def rate(db: Db, learner: Learner, answer_id: RowId, form: SentForm) -> RedirectResponse:
     """Schedule the question by how well the learner remembered, and go on."""
     if form.get("rating") not in {str(int(rating)) for rating in Rating}:
         raise Invalid.field("rating", _("The rating is missing"), _("Choose one of the four"))
-    db.write(lambda session: lab.rate(session, user.owner, answer_id, Rating(int(form["rating"])), now()))
+    db.write(lambda session: lab.rate(session, learner, answer_id, Rating(int(form["rating"])), now()))
     return RedirectResponse("/lab/review", status_code=303)
 
 
@@ -74,8 +78,8 @@ def anki() -> Response:
 
 
 @router.get("/calendar.ics")
-def calendar(session: Reading, user: User) -> Response:
+def calendar(session: Reading, learner: Learner) -> Response:
     """The days on which questions are due, for a calendar."""
-    queue = lab.queue(session, user.owner, now())
+    queue = lab.queue(session, learner, now())
     headers = {"Content-Disposition": 'attachment; filename="vezna-lab.ics"'}
     return Response(files.calendar(queue, now()), media_type="text/calendar; charset=utf-8", headers=headers)

@@ -18,6 +18,7 @@ from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store, User
 from app.web.numbers import NotANumber
+from app.web.pages.lab.learner import Learner
 from app.web.pages.lab.memory import OutOfMemory
 from app.web.pages.lab.sent import Answered, chosen_places, read_answer
 from app.web.pages.lab.steps import step_page
@@ -34,14 +35,14 @@ MOST_QUERY = 4000
 def show(
     session: Reading,
     settings: Config,
-    user: User,
+    learner: Learner,
     render: Render,
     request: Request,
     step: str,
     answer: Answered = None,
 ) -> HTMLResponse:
     """A step of the learning path, or a pitfall."""
-    page = step_page(session, settings, user.owner, step, request.query_params, answer)
+    page = step_page(session, settings, learner, step, request.query_params, answer)
     return render.page(f"{page.address.removeprefix('/')}.html", page)
 
 
@@ -51,7 +52,7 @@ def answer(
     db: Db,
     session: Reading,
     settings: Config,
-    user: User,
+    learner: Learner,
     render: Render,
     request: Request,
     step: str,
@@ -61,10 +62,10 @@ def answer(
     topic, lesson = lessons.lesson(step, tuple(lessons.library()))
     try:
         given, number = read_answer(lesson.question, form)
-        stored = db.write(lambda s: lessons.answer(s, user.owner, topic, lesson.question, given, number).id)
+        stored = db.write(lambda s: lessons.answer(s, learner, topic, lesson.question, given, number).id)
     except (Invalid, NotANumber) as error:
         fields = error.fields if isinstance(error, Invalid) else [FieldError("answer", error.message)]
-        page = step_page(session, settings, user.owner, step, request.query_params)
+        page = step_page(session, settings, learner, step, request.query_params)
         asked = replace(page.asked, errors=fields, given=chosen_places(form), number=form.get("answer", ""))
         return render.page(f"{page.address.removeprefix('/')}.html", replace(page, asked=asked), status=422)
     return RedirectResponse(f"{lessons.address(topic)}?answer={stored}#question", status_code=303)
@@ -73,13 +74,13 @@ def answer(
 @router.post("/steps/{step}/compute")
 @router.post("/pitfalls/{step}/compute")
 def compute(
-    db: Db, bell: Bell, session: Reading, settings: Config, user: User, step: str, form: SentForm
+    db: Db, bell: Bell, session: Reading, settings: Config, user: User, learner: Learner, step: str, form: SentForm
 ) -> RedirectResponse:
     """Have a worker compute what the step shows for these fields, or for those in `query`, and go back to it."""
     topic, _lesson = lessons.lesson(step, tuple(lessons.library()))
     sent = {name: value for name, value in form.items() if name != "csrf_token"}
     query = (form["query"] if "query" in form else str(QueryParams(sent)))[:MOST_QUERY]
-    page = step_page(session, settings, user.owner, step, QueryParams(query))
+    page = step_page(session, settings, learner, step, QueryParams(query))
     if refusal := page.refusal:
         raise Invalid(refusal)
     if isinstance(page.body, OutOfMemory):

@@ -1,0 +1,73 @@
+"""Queries of classes, their learners, and what those share."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.domain.errors import NotFound
+from app.domain.messages import _
+from app.store.tables import LabAnswerRow, LabClassRow, LabMemberRow, LabProgressRow
+
+
+def get(session: Session, class_id: int, *, lock: bool = False) -> LabClassRow | None:
+    """A class, whoever teaches it; None if there is none."""
+    return session.get(LabClassRow, class_id, with_for_update=True if lock else None)
+
+
+def by_code(session: Session, code: str, *, lock: bool = False) -> LabClassRow:
+    """The class of a link, locked until the transaction ends if a learner joins. Raises NotFound."""
+    query = select(LabClassRow).where(LabClassRow.code == code)
+    found = session.scalars(query.with_for_update() if lock else query).first()
+    if found is None:
+        raise NotFound(_("This link leads to no class. Ask your teacher for the present one."))
+    return found
+
+
+def taught(session: Session, teacher_id: int | None, *, every: bool) -> list[tuple[LabClassRow, int]]:
+    """Classes of a teacher, or `every` class, the newest first, with their numbers of learners."""
+    learners = select(func.count()).where(LabMemberRow.class_id == LabClassRow.id).scalar_subquery()
+    query = select(LabClassRow, learners).order_by(LabClassRow.id.desc())
+    query = query if every else query.where(LabClassRow.teacher_id == teacher_id)
+    return [(row, number) for row, number in session.execute(query)]
+
+
+def joined(session: Session, learner: str) -> Sequence[LabClassRow]:
+    """Classes that a learner is in, the newest first."""
+    query = select(LabClassRow).join(LabMemberRow, LabMemberRow.class_id == LabClassRow.id)
+    return session.scalars(query.where(LabMemberRow.learner == learner).order_by(LabClassRow.id.desc())).all()
+
+
+def members(session: Session, class_id: int) -> Sequence[LabMemberRow]:
+    """Learners of a class by name."""
+    query = select(LabMemberRow).where(LabMemberRow.class_id == class_id)
+    return session.scalars(query.order_by(LabMemberRow.name)).all()
+
+
+def member(session: Session, class_id: int, learner: str) -> LabMemberRow | None:
+    """A learner of a class; None for one who has not joined."""
+    return session.get(LabMemberRow, (class_id, learner))
+
+
+def finished(session: Session, learners: Sequence[str]) -> dict[str, set[str]]:
+    """Topics that each learner has finished."""
+    query = select(LabProgressRow.learner, LabProgressRow.topic).where(LabProgressRow.learner.in_(learners))
+    found: dict[str, set[str]] = {learner: set() for learner in learners}
+    for learner, topic in session.execute(query):
+        found[learner].add(topic)
+    return found
+
+
+def last_answers(session: Session, learners: Sequence[str]) -> list[tuple[str, str, bool | None]]:
+    """The last answer of each learner to each question: learner, question, and whether it was right."""
+    last = select(func.max(LabAnswerRow.id)).where(LabAnswerRow.learner.in_(learners))
+    last = last.group_by(LabAnswerRow.learner, LabAnswerRow.question)
+    query = select(LabAnswerRow.learner, LabAnswerRow.question, LabAnswerRow.right).where(LabAnswerRow.id.in_(last))
+    return [(learner, question, right) for learner, question, right in session.execute(query)]
+
+
+def wrong_answers(session: Session, learners: Sequence[str]) -> list[tuple[str, str, list[str]]]:
+    """Wrong answers of some learners, however often each gave it: learner, question, and what was given."""
+    columns = (LabAnswerRow.learner, LabAnswerRow.question, LabAnswerRow.given_json)
+    query = select(*columns).where(LabAnswerRow.learner.in_(learners), LabAnswerRow.right.is_(False))
+    return [(learner, question, given) for learner, question, given in session.execute(query)]
