@@ -137,6 +137,7 @@ def leave(session: Session, code: str, learner: str) -> None:
     row = rows.by_code(session, code, lock=True)
     if (member := rows.member(session, row.id, learner)) is not None:
         session.delete(member)
+        rows.withdraw(session, row.id, learner)
         audit.record(session, Action.LEAVE_CLASS, row.id)
 
 

@@ -255,19 +255,19 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
     for row, (model, dataset), known in zip(rows, used, baselines.stored(session, requested), strict=True):
         by_id[row.id] = compare(
             row.spec,
-            [_outcome(run, scores) for run in runs_by_study[row.id] if run.trial_round is None],
+            [outcome(run, scores) for run in runs_by_study[row.id] if run.trial_round is None],
             trials=[trial for trials in tuning.by_arm(runs_by_study[row.id]).values() for trial in trials],
             stopped=row.stopped_json,
             interim_looks=row.interim_looks,
             test_items=dataset.facts.counts["test"] if dataset else None,
             baselines=[*known, *(baselines.not_applicable(row.spec, dataset) if dataset else ())],
             labels=dataset.facts.labels if dataset else (),
-            attention_only=_attention_only(row.spec, model.facts if model else None),
+            attention_only=attention_only(row.spec, model.facts if model else None),
         )
     return by_id
 
 
-def _attention_only(spec: StudySpec, facts: ModelFacts | None) -> list[str]:
+def attention_only(spec: StudySpec, facts: ModelFacts | None) -> list[str]:
     """Arms with a low-rank update of attention layers alone; none of a model that is not known."""
     model = facts.tasks.get(spec.task) if facts else None
     if model is None:
@@ -275,7 +275,8 @@ def _attention_only(spec: StudySpec, facts: ModelFacts | None) -> list[str]:
     return [a.title for a in spec.arms if isinstance(a.method, Ranked) and a.method.attention_only(model)]
 
 
-def _outcome(run: RunRow, scores: dict[tuple[int, str], evaluations.ItemScores]) -> RunOutcome:
+def outcome(run: RunRow, scores: dict[tuple[int, str], evaluations.ItemScores]) -> RunOutcome:
+    """A run as a comparison sees it; `scores` are those of its test items, by run and subject."""
     succeeded = run.status == RunStatus.SUCCEEDED
     adapted = scores.get((run.id, "adapted")) if succeeded else None
     base = scores.get((run.id, "base")) if succeeded else None

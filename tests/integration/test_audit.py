@@ -55,6 +55,7 @@ RECORDED: dict[Action, list[str]] = {
         "/recipes/{recipe_id}/run",
         "/api/v1/recipes/{recipe_id}/runs",
         "/lab/studies/{plan}",
+        "/lab/classes/{code}/seed",
     ],
     Action.ANNOTATE_STUDY: [f"{STUDIES}/{{study_id}}"],
     Action.ADD_SEEDS: [f"{STUDIES}/{{study_id}}/seeds", "/studies/{study_id:int}/seeds"],
@@ -106,6 +107,7 @@ RECORDED: dict[Action, list[str]] = {
     Action.CREATE_CLASS: ["/lab/classes", "/api/v1/classes"],
     Action.DELETE_CLASS: ["/lab/classes/{class_id}/delete", "/api/v1/classes/{class_id}"],
     Action.JOIN_CLASS: ["/lab/join/{code}"],
+    Action.CHOOSE_CLASS_STUDY: ["/lab/classes/{class_id}/study", "/api/v1/classes/{class_id}/study"],
     Action.LEAVE_CLASS: ["/lab/join/{code}/leave"],
     Action.DELETE_EXPORT: ["/api/v1/exports/{export_id}", "/runs/{run_id:int}/exports/{export_id:int}/delete"],
 }
@@ -115,7 +117,8 @@ SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
 SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
 SILENT += ["/studies/{study_id:int}/blind", "/api/v1/studies/{study_id}/blind/ratings"]
 SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]
-SILENT += ["/lab/steps/{step}/compute", "/lab/pitfalls/{step}", "/lab/join/{code}/switch"]
+SILENT += ["/lab/steps/{step}/compute", "/lab/pitfalls/{step}/compute", "/lab/pitfalls/{step}"]
+SILENT += ["/lab/join/{code}/switch"]
 """Routes that only compute, although they are no GET, prepare what another one does, concern a learner alone,
 or store rows that say who and when themselves."""
 

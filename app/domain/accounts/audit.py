@@ -87,6 +87,7 @@ class Action(StrEnum):
     JOIN_CLASS = "class.join"
     SHARE_WITH_CLASS = "class.share"
     LEAVE_CLASS = "class.leave"
+    CHOOSE_CLASS_STUDY = "class.study"
     EXPORT_AUDIT = "audit.export"
 
     @property

@@ -1,11 +1,13 @@
 """Classes of the Lab: names, and what a teacher may be told of learners."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.lab.pooled import LEAST_SEEDS, MOST_SEEDS
 from app.domain.names import Line
 
+LARGEST_ID = 2**31 - 1
 MAX_NAME = 120
 LEAST_SHARING = 3
 """Learners who share their answers before wrong ones are shown: of fewer, a teacher could tell whose they are."""
@@ -31,3 +33,14 @@ class Joining(BaseModel):
     name: LearnerName
     shares_progress: bool = False
     shares_answers: bool = False
+
+
+class ClassStudy(BaseModel):
+    """The study that every learner of a class runs: a study of the team, or one of the Lab's plans on the sample."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    study_id: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = None
+    plan: Literal["", "full-or-lora", "ranks"] = ""
+    planned_seeds: int = Field(ge=LEAST_SEEDS, le=MOST_SEEDS)
+    """Complete seeds, of as many learners, that give the verdict."""

@@ -2,12 +2,19 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.store.tables import LabAnswerRow, LabClassRow, LabMemberRow, LabProgressRow
+from app.store.tables import (
+    LabAnswerRow,
+    LabClassRow,
+    LabClassSeedRow,
+    LabClassStudyRow,
+    LabMemberRow,
+    LabProgressRow,
+)
 
 
 def get(session: Session, class_id: int, *, lock: bool = False) -> LabClassRow | None:
@@ -71,3 +78,34 @@ def wrong_answers(session: Session, learners: Sequence[str]) -> list[tuple[str, 
     columns = (LabAnswerRow.learner, LabAnswerRow.question, LabAnswerRow.given_json)
     query = select(*columns).where(LabAnswerRow.learner.in_(learners), LabAnswerRow.right.is_(False))
     return [(learner, question, given) for learner, question, given in session.execute(query)]
+
+
+def study(session: Session, class_id: int, *, lock: bool = False) -> LabClassStudyRow | None:
+    """The study of a class; None until its teacher has chosen one."""
+    return session.get(LabClassStudyRow, class_id, with_for_update=True if lock else None)
+
+
+def take_seed(session: Session, class_id: int) -> int | None:
+    """The next seed of a class's study; None without a study. No two learners get the same."""
+    query = update(LabClassStudyRow).where(LabClassStudyRow.class_id == class_id)
+    query = query.values(next_seed=LabClassStudyRow.next_seed + 1).execution_options(synchronize_session=False)
+    following = session.scalar(query.returning(LabClassStudyRow.next_seed))
+    return None if following is None else following - 1
+
+
+def seeds(session: Session, class_id: int) -> Sequence[LabClassSeedRow]:
+    """Seeds that learners have started, in order."""
+    query = select(LabClassSeedRow).where(LabClassSeedRow.class_id == class_id)
+    return session.scalars(query.order_by(LabClassSeedRow.seed)).all()
+
+
+def seed_of(session: Session, class_id: int, learner: str) -> LabClassSeedRow | None:
+    """The seed of a learner; None before it is started."""
+    query = select(LabClassSeedRow).where(LabClassSeedRow.class_id == class_id, LabClassSeedRow.learner == learner)
+    return session.scalars(query).first()
+
+
+def withdraw(session: Session, class_id: int, learner: str) -> None:
+    """Take a learner's seed out of the pool; its number stays used."""
+    query = update(LabClassSeedRow).where(LabClassSeedRow.class_id == class_id, LabClassSeedRow.learner == learner)
+    session.execute(query.values(learner=None, study_id=None).execution_options(synchronize_session=False))

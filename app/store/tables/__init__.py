@@ -17,7 +17,7 @@ from app.store.tables.hub_push import HubPushRow
 from app.store.tables.idempotency import IdempotencyKeyRow
 from app.store.tables.judgement import JudgementRow, JudgeScoreRow
 from app.store.tables.lab import LabAnswerRow, LabCardRow, LabProgressRow
-from app.store.tables.lab_class import LabClassRow, LabMemberRow
+from app.store.tables.lab_class import LabClassRow, LabClassSeedRow, LabClassStudyRow, LabMemberRow
 from app.store.tables.model_export import ModelExportRow
 from app.store.tables.openid import ExternalIdentityRow, OpenIdLoginRow
 from app.store.tables.parity_check import ParityCheckRow
@@ -59,6 +59,8 @@ __all__ = [
     "LabAnswerRow",
     "LabCardRow",
     "LabClassRow",
+    "LabClassSeedRow",
+    "LabClassStudyRow",
     "LabMemberRow",
     "LabProgressRow",
     "LoginFailuresRow",

@@ -1,11 +1,13 @@
 """Classes of the Lab, and the learners who have joined them."""
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.lab.classes import MAX_NAME
+from app.domain.studies.spec import StudySpec
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 
 
@@ -37,3 +39,44 @@ class LabMemberRow(Base):
     shares_progress: Mapped[bool] = mapped_column(default=False)
     shares_answers: Mapped[bool] = mapped_column(default=False)
     joined_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class LabClassStudyRow(Base):
+    """The study that every learner of a class runs with a seed of their own. It is fixed before the first seed."""
+
+    __tablename__ = "lab_class_studies"
+
+    class_id: Mapped[int] = mapped_column(ForeignKey("lab_classes.id", ondelete="CASCADE"), primary_key=True)
+    spec_json: Mapped[dict[str, Any]]
+    """A `StudySpec`; its seeds are not used."""
+    base_model_id: Mapped[int]
+    dataset_id: Mapped[int]
+    """With which it was checked: a seed on others is refused. No foreign keys, so that either can be deleted."""
+    planned_seeds: Mapped[int]
+    """Complete seeds that give the verdict, the first ones by time."""
+    next_seed: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def spec(self) -> StudySpec:
+        """What is run."""
+        return StudySpec.model_validate(self.spec_json)
+
+
+class LabClassSeedRow(Base):
+    """A seed of a class's study, which a learner has started. It stays when it is withdrawn, so that its number is seen
+    and not used again."""
+
+    __tablename__ = "lab_class_seeds"
+    __table_args__ = (UniqueConstraint("class_id", "learner"),)
+
+    class_id: Mapped[int] = mapped_column(
+        ForeignKey("lab_class_studies.class_id", ondelete="CASCADE"), primary_key=True
+    )
+    seed: Mapped[int] = mapped_column(primary_key=True)
+    learner: Mapped[str | None] = mapped_column(String(40), default=None)
+    """None once the learner has left the class."""
+    study_id: Mapped[int | None] = mapped_column(
+        ForeignKey("studies.id", ondelete="SET NULL"), default=None, index=True
+    )
+    """The learner's own study with this one seed; None once it is deleted, or its learner has left."""

@@ -6,12 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from pydantic import BaseModel
 
-from app.domain.lab.classes import NewClass
-from app.services import classes
+from app.domain.comparison.verdict import VerdictKind
+from app.domain.lab.classes import ClassStudy, NewClass
+from app.services import class_studies, classes
+from app.services.class_studies import Pool
 from app.services.classes import ClassReport
 from app.store.tables import LabClassRow
 from app.web.api.answer import Answer
-from app.web.api.examples import CLASS
+from app.web.api.examples import CLASS, CLASS_STUDY
 from app.web.http.dependencies import Db, Reading, RowId
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
@@ -62,6 +64,60 @@ class WrongAnswerOut(BaseModel):
     """How many gave it at least once."""
 
 
+class PooledOut(BaseModel):
+    """An arm's difference from the reference, with the first so many complete seeds; fractions."""
+
+    seeds: int
+    arm: str
+    difference: float
+    low: float
+    high: float
+
+
+class PoolVerdictOut(BaseModel):
+    """The verdict on an arm."""
+
+    arm: str
+    verdict: VerdictKind
+
+
+class PoolOut(BaseModel):
+    """The pooled results of a class's study."""
+
+    study: str
+    planned_seeds: int
+    """Complete seeds that give the verdict."""
+    started: int
+    complete: int
+    """Seeds with a result of every arm."""
+    failed: int
+    withdrawn: int
+    """Deleted, made private, or of learners who have left."""
+    intervals: list[PooledOut]
+    verdicts: list[PoolVerdictOut] | None
+    """Of the first `planned_seeds` complete seeds; null until then."""
+
+    @classmethod
+    def of(cls, pool: Pool) -> "PoolOut":
+        """From the results."""
+        intervals = [
+            PooledOut(seeds=step.seeds, arm=arm, difference=found.delta, low=found.low, high=found.high)
+            for step in pool.steps
+            for arm, found in step.differences.items()
+        ]
+        verdicts = [PoolVerdictOut(arm=arm.title, verdict=arm.verdict_kind) for arm in pool.others]
+        return cls(
+            study=pool.spec.name,
+            planned_seeds=pool.planned,
+            started=pool.started,
+            complete=len(pool.complete),
+            failed=pool.failed,
+            withdrawn=pool.withdrawn,
+            intervals=intervals,
+            verdicts=verdicts or None,
+        )
+
+
 class ClassReportOut(ClassOut):
     """What a teacher sees of a class."""
 
@@ -72,8 +128,11 @@ class ClassReportOut(ClassOut):
     wrong_answers: list[WrongAnswerOut] | None
     """The most frequent first; null while fewer than three learners share their answers."""
 
+    pool: PoolOut | None
+    """Null until a study is chosen."""
+
     @classmethod
-    def of(cls, report: ClassReport) -> "ClassReportOut":
+    def of(cls, report: ClassReport, pool: Pool | None) -> "ClassReportOut":
         """From a report."""
         learners = [
             LearnerOut(
@@ -100,6 +159,7 @@ class ClassReportOut(ClassOut):
             learners=learners,
             sharing_answers=report.sharing_answers,
             wrong_answers=wrong if report.enough_share else None,
+            pool=PoolOut.of(pool) if pool else None,
         )
 
 
@@ -118,8 +178,18 @@ def create(db: Db, once: OnceByHeader, request: Annotated[NewClass, Body(openapi
 
 @router.get("/{class_id}", operation_id="getClass", responses=problems(404))
 def get(session: Reading, class_id: RowId) -> ClassReportOut:
-    """Learners' progress, as far as they share it, and the most frequent wrong answers."""
-    return ClassReportOut.of(classes.report(session, class_id))
+    """Learners' progress, as far as they share it, the most frequent wrong answers, and the pooled results."""
+    return ClassReportOut.of(classes.report(session, class_id), class_studies.pool(session, class_id))
+
+
+@router.post("/{class_id}/study", operation_id="chooseClassStudy", responses=problems(404, 409, 422))
+def choose_study(
+    db: Db, class_id: RowId, request: Annotated[ClassStudy, Body(openapi_examples=CLASS_STUDY)]
+) -> ClassReportOut:
+    """Choose the study that every learner runs with a seed of their own. 409 once a learner has started one."""
+    with db.transaction() as session:
+        class_studies.choose(session, class_id, request)
+        return ClassReportOut.of(classes.report(session, class_id), class_studies.pool(session, class_id))
 
 
 @router.delete("/{class_id}", status_code=204, operation_id="deleteClass", responses=problems(404))

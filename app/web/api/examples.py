@@ -108,6 +108,13 @@ RATING: dict[str, Any] = {
     },
 }
 CLASS: dict[str, Any] = {"autumn": {"summary": "A class", "value": {"name": "PEFT, autumn term"}}}
+CLASS_STUDY: dict[str, Any] = {
+    "plan": {
+        "summary": "Full fine-tuning and LoRA on the sample; ten learners decide",
+        "value": {"plan": "full-or-lora", "planned_seeds": 10},
+    },
+    "study": {"summary": "A study of yours", "value": {"study_id": 12, "planned_seeds": 10}},
+}
 PARITY: dict[str, Any] = {
     "serve": {"summary": "A run of vezna serve", "value": {"url": "http://127.0.0.1:8001/v1"}},
     "other": {

@@ -78,6 +78,7 @@ TITLES: dict[Action, str] = {
     Action.JOIN_CLASS: marked("Joined a class"),
     Action.SHARE_WITH_CLASS: marked("Sharing with a class changed"),
     Action.LEAVE_CLASS: marked("Left a class"),
+    Action.CHOOSE_CLASS_STUDY: marked("Study of a class chosen"),
     Action.EXPORT_AUDIT: marked("Audit log exported"),
 }
 VIAS = {

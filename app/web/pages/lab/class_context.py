@@ -1,6 +1,6 @@
 """What the pages of classes show."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
@@ -8,13 +8,20 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import Identity, Scope
 from app.domain.errors import FieldError
 from app.domain.lab.classes import LEAST_SHARING, MAX_NAME
-from app.services import classes, lessons
+from app.services import class_studies, classes, lab_studies, lessons, samples
+from app.services.class_studies import Pool
 from app.services.classes import ClassReport
 from app.store.ownership import owner_name
 from app.store.queries import lab_classes as rows
-from app.store.tables import LabClassRow, LabMemberRow
+from app.store.tables import LabClassRow, LabClassSeedRow, LabMemberRow
+from app.web.figures.figure import Drawn, drawn
+from app.web.figures.pool import pool_figure
 from app.web.forms.errors import HasErrors
 from app.web.pages.lab.learner import GUEST
+
+PLAN = "plan:"
+"""Before the name of a plan of the Lab, in the form that chooses the study of a class."""
+CLASS_PLANS = (lab_studies.FULL_OR_LORA, lab_studies.RANKS)
 
 
 @dataclass(frozen=True)
@@ -38,15 +45,39 @@ class ClassesPage(HasErrors):
 
 
 @dataclass(frozen=True)
-class ClassPage:
+class ClassPage(HasErrors):
     """A class as its teacher sees it."""
 
     report: ClassReport
     link: str
     """By which learners join."""
+    pool: Pool | None
+    """None until a study is chosen."""
+    figure: Drawn | None
+    sources: Sequence[tuple[str, str]]
+    """Studies to choose from: values of the form, and names."""
+    sent: Mapping[str, str] = field(default_factory=dict)
+    """A form that was refused."""
+    errors: tuple[FieldError, ...] = ()
     least: int = LEAST_SHARING
     steps: int = len(lessons.STEPS)
     pitfalls: int = len(lessons.PITFALLS)
+
+    @classmethod
+    def of(
+        cls,
+        session: Session,
+        class_id: int,
+        link: Callable[[str], str],
+        sent: Mapping[str, str] | None = None,
+        errors: tuple[FieldError, ...] = (),
+    ) -> "ClassPage":
+        """As it stands; `link` makes an address from a code. Raises NotFound."""
+        report = classes.report(session, class_id)
+        pool = class_studies.pool(session, class_id)
+        sources = [] if pool and pool.started else _sources(session)
+        address = link(report.row.code)
+        return cls(report, address, pool, pool_drawn(pool, report.row.code), sources, sent or {}, errors)
 
 
 @dataclass(frozen=True)
@@ -62,6 +93,10 @@ class JoinPage(HasErrors):
     """Name and e-mail address of the user; empty without login, where learners choose a name."""
     others: Sequence[LabMemberRow]
     """Without login: learners who may go on in this browser."""
+    pool: Pool | None
+    figure: Drawn | None
+    seed: LabClassSeedRow | None
+    """That this learner has started."""
     sent: Mapping[str, str] = field(default_factory=dict)
     """A form that was refused."""
     errors: tuple[FieldError, ...] = ()
@@ -81,7 +116,19 @@ class JoinPage(HasErrors):
         member = rows.member(session, row.id, learner) if learner else None
         others = [] if user.user_id is not None else rows.members(session, row.id)
         others = [one for one in others if one.learner != learner and one.learner.startswith(GUEST)]
-        return cls(row, owner_name(session, row.teacher_id), member, account_name(user), others, sent or {}, errors)
+        pool = class_studies.pool(session, row.id) if member else None
+        return cls(
+            row,
+            teacher=owner_name(session, row.teacher_id),
+            member=member,
+            account=account_name(user),
+            others=others,
+            pool=pool,
+            figure=pool_drawn(pool, code),
+            seed=rows.seed_of(session, row.id, learner) if member else None,
+            sent=sent or {},
+            errors=errors,
+        )
 
     @property
     def name(self) -> str:
@@ -91,6 +138,16 @@ class JoinPage(HasErrors):
     def ticked(self, box: str) -> bool:
         """As it was sent, else as it is stored."""
         return box in self.sent if self.sent else bool(self.member and getattr(self.member, box))
+
+
+def pool_drawn(pool: Pool | None, code: str) -> Drawn | None:
+    """The figure of a class's pooled results; None without a study."""
+    return drawn(pool_figure(pool), f"/lab/join/{code}/charts") if pool else None
+
+
+def _sources(session: Session) -> list[tuple[str, str]]:
+    plans = [(f"{PLAN}{plan}", lab_studies.PLANS[plan][0]) for plan in CLASS_PLANS if samples.registered(session).ready]
+    return plans + [(str(row.id), row.name) for row in class_studies.candidates(session)]
 
 
 def account_name(user: Identity) -> str:

@@ -1,17 +1,24 @@
 """Classes: a teacher's pages, and the page behind the link by which learners join."""
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid, NotFound
-from app.domain.lab.classes import Joining, NewClass
+from app.domain.lab.classes import ClassStudy, Joining, NewClass
 from app.domain.messages import _
-from app.services import classes
+from app.services import class_studies, classes
+from app.store.queries import lab_classes as rows
+from app.web.figures.drawing.render import Theme
+from app.web.figures.pool import pool_figure
 from app.web.forms.errors import validated
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
-from app.web.http.dependencies import Db, Reading, RowId, User
-from app.web.pages.lab.class_context import ClassesPage, ClassPage, JoinPage, account_name
+from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, User
+from app.web.http.figure_file import Ending, figure_file
+from app.web.pages.lab.class_context import PLAN, ClassesPage, ClassPage, JoinPage, account_name
 from app.web.pages.lab.learner import Learner, forget, new_guest, remember
 from app.web.templating import Render
 
@@ -46,9 +53,37 @@ def create(
 @router.get("/classes/{class_id}")
 def show(request: Request, session: Reading, render: Render, class_id: RowId) -> HTMLResponse:
     """A class for its teacher."""
-    report = classes.report(session, class_id)
-    link = str(request.url.replace(path=f"/lab/join/{report.row.code}", query="", fragment=""))
-    return render.page("lab/classes/show.html", ClassPage(report, link))
+    return render.page("lab/classes/show.html", ClassPage.of(session, class_id, partial(_link, request)))
+
+
+@router.post("/classes/{class_id}/study")
+def choose_study(
+    request: Request, db: Db, session: Reading, render: Render, class_id: RowId, form: SentForm
+) -> Response:
+    """Choose the study that every learner runs with a seed of their own."""
+    source, planned = form.get("study", ""), form.get("planned_seeds", "").strip()
+    plan = source.removeprefix(PLAN) if source.startswith(PLAN) else ""
+    try:
+        values = {"plan": plan, "study_id": None if plan else source or None, "planned_seeds": planned}
+        chosen = validated(ClassStudy, values)
+        db.write(lambda writing: class_studies.choose(writing, class_id, chosen))
+    except Invalid as error:
+        page = ClassPage.of(session, class_id, partial(_link, request), form, error.fields)
+        return render.page("lab/classes/show.html", page, status=422)
+    return RedirectResponse(f"/lab/classes/{class_id}#study", status_code=303)
+
+
+@router.post("/classes/{code}/seed")
+def start_seed(
+    db: Db, bell: Bell, settings: Config, session: Reading, learner: Learner, once: OnceByForm, code: str
+) -> RedirectResponse:
+    """Start the learner's seed of the class's study, and lead to it."""
+
+    def keep(writing: Session, study_id: int) -> str:
+        return once.keep(writing, f"/studies/{study_id}")
+
+    address = class_studies.start(db, bell, settings, session, code, learner, keep)
+    return RedirectResponse(address, status_code=303)
 
 
 @router.post("/classes/{class_id}/delete")
@@ -82,6 +117,14 @@ def join(
     return answer
 
 
+@router.get("/join/{code}/charts/pool.{ending}")
+def chart(session: Reading, code: str, ending: Ending, theme: Theme = "light") -> Response:
+    """The pooled results of a class as a file. Raises NotFound without a study."""
+    if (pool := class_studies.pool(session, rows.by_code(session, code).id)) is None:
+        raise NotFound(_("The teacher has not chosen a study yet."))
+    return figure_file(pool_figure(pool), ending, theme, "class")
+
+
 @router.post("/join/{code}/leave")
 def leave(db: Db, learner: Learner, code: str) -> RedirectResponse:
     """Leave a class. The learner's progress stays the learner's."""
@@ -101,3 +144,8 @@ def switch(request: Request, session: Reading, user: User, code: str, form: Sent
         raise NotFound(_("The class has no such learner."))
     remember(request, answer, chosen)
     return answer
+
+
+def _link(request: Request, code: str) -> str:
+    """The address by which learners join."""
+    return str(request.url.replace(path=f"/lab/join/{code}", query="", fragment=""))

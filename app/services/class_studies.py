@@ -1,0 +1,207 @@
+"""The study of a class: chosen by its teacher, run by each learner with one seed, and pooled."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from app.domain.accounts.audit import Action
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.study import StudyArm, StudyComparison, compare
+from app.domain.errors import Conflict, Invalid
+from app.domain.lab.classes import ClassStudy
+from app.domain.lab.pooled import PooledStep, complete_seeds, steps
+from app.domain.messages import _
+from app.domain.runs.status import RunStatus
+from app.domain.studies.spec import StudySpec
+from app.queue import Doorbell
+from app.services import audit, baselines, classes, lab_studies, submission
+from app.services import studies as study_service
+from app.services.compatibility import Compatible, check
+from app.settings import Settings
+from app.store.queries import base_models, datasets, evaluations, runs, studies
+from app.store.queries import lab_classes as rows
+from app.store.session import Database
+from app.store.tables import LabClassSeedRow, LabClassStudyRow, RunRow, StudyRow
+
+MOST_STARTED = 500
+"""Seeds of a class, withdrawn ones included."""
+NAME = 100
+"""Characters of the study's name that a learner's study keeps."""
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The results of a class's study so far."""
+
+    study: LabClassStudyRow
+    spec: StudySpec
+    started: int
+    """Seeds that learners have started."""
+    complete: tuple[int, ...]
+    """Seeds with a result of every arm, in the order in which they were complete."""
+    failed: int
+    """Seeds with an arm that has ended without a result."""
+    withdrawn: int
+    """Seeds whose study was deleted or made private, or whose learner has left."""
+    steps: tuple[PooledStep, ...]
+    comparison: StudyComparison | None
+    """Of the first `planned` complete seeds; None until there are so many."""
+
+    @property
+    def others(self) -> tuple[StudyArm, ...]:
+        """Arms with a verdict; none until there is one."""
+        return self.comparison.others if self.comparison else ()
+
+    @property
+    def planned(self) -> int:
+        """Complete seeds that give the verdict."""
+        return self.study.planned_seeds
+
+
+def choose(session: Session, class_id: int, chosen: ClassStudy) -> LabClassStudyRow:
+    """Choose the study of a class. Raises NotFound; Conflict once a learner has started a seed; Invalid for a study
+    that cannot be pooled."""
+    classes.taught(session, class_id, lock=True)
+    if (old := rows.study(session, class_id, lock=True)) is not None and old.next_seed:
+        raise Conflict(_("A learner has already started a seed, so the study of the class is fixed."))
+    if (chosen.study_id is None) == (not chosen.plan):
+        raise Invalid.field("study_id", _("One study is needed"), _("Choose a study or a plan of the Lab"))
+    spec = lab_studies.spec(session, chosen.plan) if chosen.plan else _spec_of(session, chosen.study_id or 0)
+    model, dataset = check(session, spec)
+    spec = study_service.with_default_rates(spec, model)
+    values = {
+        "spec_json": spec.model_dump(mode="json"),
+        "base_model_id": model.id,
+        "dataset_id": dataset.id,
+        "planned_seeds": chosen.planned_seeds,
+    }
+    row = old or LabClassStudyRow(class_id=class_id)
+    for name, value in values.items():
+        setattr(row, name, value)
+    session.add(row)
+    session.flush()
+    audit.record(session, Action.CHOOSE_CLASS_STUDY, class_id, study=spec.name, planned_seeds=chosen.planned_seeds)
+    return row
+
+
+def candidates(session: Session, limit: int = 20) -> list[StudyRow]:
+    """Studies that a class can run, the newest first."""
+    found = studies.page(session, limit=limit).rows
+    return [row for row in found if row.private_to is None and _problem(row.spec) is None]
+
+
+def _spec_of(session: Session, study_id: int) -> StudySpec:
+    row = studies.get(session, study_id)
+    if row.private_to is not None:
+        what = _("Study %(study)s is private", study=study_id)
+        raise Invalid.field("study_id", what, _("Make it visible to the team, or choose another study"))
+    if problem := _problem(row.spec):
+        raise problem
+    return study_service.as_begun(session, row, row.spec)
+
+
+def _problem(spec: StudySpec) -> Invalid | None:
+    """Why the seeds of different learners would not be seeds of one study."""
+    if spec.tuning.rounds:
+        what = _("The study searches hyperparameters, so each learner's runs would have other settings")
+        return Invalid.field("study_id", what, _("Choose a study without tuning"))
+    if len(spec.arms) < 2:
+        return Invalid.field("study_id", _("The study has one arm"), _("Choose a study that compares two or more"))
+    return None
+
+
+def start(
+    db: Database,
+    bell: Doorbell,
+    settings: Settings,
+    session: Session,
+    code: str,
+    learner: str,
+    keep: Callable[[Session, int], Kept],
+) -> Kept:
+    """Queue a learner's seed as a study of the learner's own; `keep` gets its id in the same transaction. Raises
+    NotFound, Conflict for a learner who is not in the class or has a seed, and Invalid."""
+    taught = rows.by_code(session, code)
+    chosen = rows.study(session, taught.id)
+    if chosen is None:
+        raise Conflict(_("The teacher has not chosen a study yet."))
+    spec = chosen.spec
+
+    def accept(writing: Session, compatible: Compatible) -> Kept:
+        seed = rows.take_seed(writing, taught.id)  # locks the study of the class until the transaction ends
+        if seed is None or rows.member(writing, taught.id, learner) is None:
+            raise Conflict(_("You are not in this class. Join it first."))
+        if rows.seed_of(writing, taught.id, learner) is not None:
+            raise Conflict(_("You have already started your seed."))
+        model, dataset = compatible
+        if (model.id, dataset.id) != (chosen.base_model_id, chosen.dataset_id):
+            raise Conflict(_("The base model or the data of the class's study has been replaced. Tell your teacher."))
+        if seed >= MOST_STARTED:
+            raise Conflict(_("The class has started %(most)s seeds, the maximum.", most=MOST_STARTED))
+        own = StudySpec.model_validate(
+            spec.model_dump() | {"seeds": [seed], "name": f"{spec.name[:NAME]}, seed {seed}"}
+        )
+        study_id = study_service.submit(writing, bell, own, compatible).id
+        writing.add(LabClassSeedRow(class_id=taught.id, seed=seed, learner=learner, study_id=study_id))
+        return keep(writing, study_id)
+
+    return submission.submit(db, bell, settings, spec, accept, insist=False)
+
+
+def pool(session: Session, class_id: int) -> Pool | None:
+    """The results so far, of studies that the session's user may see; None without a study."""
+    chosen = rows.study(session, class_id)
+    if chosen is None:
+        return None
+    spec, started = chosen.spec, rows.seeds(session, class_id)
+    seed_of = {row.study_id: row.seed for row in started if row.study_id is not None}
+    counting = [
+        run
+        for run in runs.of_studies(session, list(seed_of))
+        if run.trial_round is None and run.seed == seed_of.get(run.study_id or 0) and _same(run, chosen)
+    ]
+    titles = {arm.title for arm in spec.arms}
+    counting = [run for run in counting if run.arm in titles]
+    scores = evaluations.test_scores(session, [run.id for run in counting])
+    outcomes = [study_service.outcome(run, scores) for run in counting]
+    complete = complete_seeds(spec, outcomes)
+    ended = {run.seed for run in counting if run.status in (RunStatus.FAILED, RunStatus.CANCELLED)}
+    verdict = complete[: chosen.planned_seeds]
+    comparison = None
+    if len(verdict) == chosen.planned_seeds:
+        counted = [outcome for outcome in outcomes if outcome.seed in set(verdict)]
+        comparison = _compared(session, chosen, spec.model_copy(update={"seeds": verdict}), counted)
+    return Pool(
+        study=chosen,
+        spec=spec,
+        started=len(started),
+        complete=tuple(complete),
+        failed=len(ended - set(complete)),
+        withdrawn=len(started) - len({run.seed for run in counting}),
+        steps=tuple(steps(spec, outcomes, complete)),
+        comparison=comparison,
+    )
+
+
+def _same(run: RunRow, chosen: LabClassStudyRow) -> bool:
+    return (run.base_model_id, run.dataset_id) == (chosen.base_model_id, chosen.dataset_id)
+
+
+def _compared(
+    session: Session, chosen: LabClassStudyRow, spec: StudySpec, outcomes: Sequence[RunOutcome]
+) -> StudyComparison:
+    model = base_models.by_id(session, chosen.base_model_id)
+    dataset = datasets.by_id(session, chosen.dataset_id)
+    requested = baselines.requests(spec, model, dataset) if model and dataset else []
+    [known] = baselines.stored(session, [requested])
+    return compare(
+        spec,
+        outcomes,
+        test_items=dataset.facts.counts["test"] if dataset else None,
+        baselines=[*known, *(baselines.not_applicable(spec, dataset) if dataset else ())],
+        labels=dataset.facts.labels if dataset else (),
+        attention_only=study_service.attention_only(spec, model.facts if model else None),
+    )
