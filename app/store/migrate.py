@@ -1,5 +1,6 @@
 """Alembic, from within: bring a database up to date, and tell whether it is."""
 
+import re
 from functools import cache
 
 from sqlalchemy import Connection, inspect, text
@@ -10,6 +11,8 @@ from app.settings import ROOT
 from app.store.session import Database
 
 MIGRATIONS = ROOT / "migrations"
+_NAMED = re.compile(r"""^(?:down_)?revision(?:: [^=]+)? = (?:["'](\w+)["']|None)$""", re.MULTILINE)
+"""The two lines of a migration that name it and the one before it."""
 
 
 def upgrade(database: Database) -> None:
@@ -48,7 +51,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _refuse_newer(current: str | None) -> None:
-    if current is not None and current > head():
+    if current is not None and current not in _revisions():
         raise Unavailable(
             _(
                 "A newer version of Vezna has migrated the database to %(current)s; this version needs %(head)s. Start "
@@ -61,5 +64,15 @@ def _refuse_newer(current: str | None) -> None:
 
 @cache
 def head() -> str:
-    """The latest revision. File names begin with the number of their revision: `0001_initial.py`."""
-    return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+    """The latest revision: the one that no other comes after."""
+    revisions = _revisions()
+    [last] = revisions.keys() - revisions.values()
+    return last
+
+
+@cache
+def _revisions() -> dict[str, str | None]:
+    """What each revision comes after, as the files say it: their numbers need not be in that order."""
+    texts = [path.read_text(encoding="utf-8") for path in (MIGRATIONS / "versions").glob("[0-9]*.py")]
+    named = [_NAMED.findall(text) for text in texts]
+    return {revision: before or None for revision, before in named}

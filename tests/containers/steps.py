@@ -32,7 +32,8 @@ STUDY: dict[str, Any] = {
     "margin_points": 5,
 }
 MIGRATION = """from alembic import op
-revision, down_revision, branch_labels, depends_on = "9999", "{head}", None, None
+revision = "9999"
+down_revision = "{head}"
 def upgrade() -> None:
     op.execute("CREATE TABLE of_the_next_version (id INTEGER)")
 """
