@@ -9,9 +9,10 @@ import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Security
 from fastapi.security import HTTPBearer
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Route
 
 from app import logs
+from app.agents.mounted import METHODS, Agents
 from app.exchange import Reader
 from app.queue import Doorbell
 from app.services import audit
@@ -25,6 +26,7 @@ from app.web.forms.sent import from_own_page
 from app.web.http import csrf, errors, idempotency
 from app.web.http.access import Access
 from app.web.http.body_limit import Application
+from app.web.http.errors import AGENTS
 from app.web.http.feed import Feed
 from app.web.http.forwarded import UntrustedProxyWarning
 from app.web.http.gate import Gate
@@ -102,6 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.files = Files(settings.files)
     app.state.exchange = Reader(settings)
     mount(app)
+    app.router.routes.append(Route(AGENTS, Agents(app), methods=METHODS))
     errors.install(app)
     idempotency.install(app)
     app.add_middleware(Gate)

@@ -10,6 +10,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli import (
+    agents,
     archive,
     audit,
     data,
@@ -72,6 +73,7 @@ cli.add_typer(recipes.recipes, name="recipes")
 cli.add_typer(registry.registry, name="registry")
 cli.add_typer(users.users, name="user")
 cli.command()(audit.audit)
+cli.command()(agents.mcp)
 cli.command(name="rotate-key")(keys.rotate_key)
 cli.add_typer(webhooks.webhooks, name="webhook")
 cli.command()(login.login)

@@ -18,7 +18,7 @@ from app.services import studies as study_service
 from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
 from app.services.exports import TABLES, Table
-from app.services.study_plan import plan_of
+from app.services.study_plan import plan_of, planned
 from app.store.queries import recipes, studies, tags
 from app.web.api.answer import Answer
 from app.web.api.comparison import StudyComparisonOut
@@ -29,6 +29,7 @@ from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
 from app.web.http.table_file import TYPES, Ending, table_file
+from app.web.i18n import localized
 from app.web.text.power import power_warning
 
 router = APIRouter(prefix="/studies", tags=["studies"])
@@ -85,6 +86,18 @@ class SubmittedStudy(StudyOut):
     """If the study probably cannot decide: why, and what would; otherwise empty."""
 
 
+class PlanOut(BaseModel):
+    """The plan of a study that is not queued."""
+
+    plan: StudyPlan
+    warning: str
+    """If the study probably cannot decide: why, and what would; otherwise empty."""
+    refusal: str
+    """If by the estimates an arm needs more memory than any live worker has; otherwise empty."""
+    settled: bool
+    """Every estimate has ended."""
+
+
 class StudyPage(BaseModel):
     """Studies, newest first."""
 
@@ -122,6 +135,22 @@ def submit(
         return once.keep(session, answer)
 
     return submission.submit(db, bell, settings, spec, accept, insist=insist)
+
+
+@router.post("/plan", operation_id="planStudy", responses=problems(422))
+def plan(
+    db: Db, bell: Bell, settings: Config, session: Reading, spec: Annotated[StudySpec, Body(openapi_examples=STUDY)]
+) -> PlanOut:
+    """Plan a study without queueing it: its runs, its train time, and what it can detect. The estimates that it rests
+    on are requested; ask again until the times are there."""
+    found = planned(db, bell, settings, session, spec)
+    refusal = found.memory.refusal(study=True)
+    return PlanOut(
+        plan=found.plan,
+        warning=power_warning(found.plan),
+        refusal=localized(refusal.message) if refusal else "",
+        settled=found.memory.settled,
+    )
 
 
 @router.get("", operation_id="listStudies")

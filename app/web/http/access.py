@@ -9,6 +9,7 @@ header `Authorization: Bearer`, else by the cookie of a browser session; a reque
     LAB                      the scope read, also to answer questions
     ADMIN                    the scope admin; to change something a session (but for `BY_TOKEN`)
     PREDICT                  the scope read: it changes nothing, and with that scope the weights can be downloaded
+    AGENTS                   the scope read; what a tool needs is decided by the requests that it makes
     everything else          the scope read for GET and HEAD, otherwise the scope run
 
 What a scope is, and which role has it, is in `app.domain.accounts.policy`.
@@ -38,7 +39,7 @@ from app.services.accounts.sessions import Visitor
 from app.store.session import Database
 from app.web.http import language
 from app.web.http.csrf import session_cookie
-from app.web.http.errors import DATABASE_AWAY, answer_to, database_away, wants_json
+from app.web.http.errors import AGENTS, DATABASE_AWAY, answer_to, database_away, wants_json
 from app.web.http.security import SAFE_METHODS
 
 PUBLIC = (
@@ -84,7 +85,7 @@ def needed(method: str, path: str) -> Need:
     if _is_at(path, ADMIN):
         return policy.Scope.ADMIN
     learns = _is_at(path, LAB) and not _is_at(path, LAB_RUNS)
-    read = method in SAFE_METHODS or PREDICT.fullmatch(path) or learns
+    read = method in SAFE_METHODS or PREDICT.fullmatch(path) or path == AGENTS or learns
     return policy.Scope.READ if read else policy.Scope.RUN
 
 

@@ -46,6 +46,8 @@ STATUS: dict[type[VeznaError], tuple[int, str]] = {
     Unavailable: (503, marked("Service unavailable")),
 }
 METHODS_OF_HTTP = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+AGENTS = "/mcp"
+"""The agent interface."""
 CONFLICT_KEY = "vezna.conflict"
 """In the scope of a request whose transaction was undone by such a conflict."""
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
@@ -271,5 +273,5 @@ def _place(error: FieldError) -> dict[str, int]:
 
 
 def wants_json(request: Request) -> bool:
-    """Whether a program made the request: all paths below /api, and the probes."""
-    return request.url.path.startswith(("/api/", "/livez", "/readyz", "/metrics"))
+    """Whether a program made the request: all paths below /api, the agent interface, and the probes."""
+    return request.url.path.startswith(("/api/", "/livez", "/readyz", "/metrics")) or request.url.path == AGENTS

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.web.http.errors import CONFLICT_KEY, busy
+from app.web.http.errors import AGENTS, CONFLICT_KEY, busy
 
 AT_ONCE = 16
 """Of anyio's 40 threads, and half of the connections that `Database` opens at most."""
@@ -119,7 +119,7 @@ class Gate:
 
 def _holds_nothing(scope: Scope) -> bool:
     path = scope["path"]
-    if path in PROBES or path.startswith("/static/"):
+    if path in PROBES or path == AGENTS or path.startswith("/static/"):
         return True
     if scope["method"] in ("POST", "PUT") and UPLOADS.fullmatch(path):
         return True
