@@ -184,7 +184,7 @@ def test_a_class_runs_a_study_by_its_pages(tmp_path: Path, filled_file: Path) ->
     for place, study in enumerate(own):
         ended(installation.database, int(study.rpartition("/")[2]), place)
     page = viewer.get(link[0]).text
-    assert "The verdict of the first 2 complete seeds." in page and "The interval narrows" in page
+    assert "The verdict of the first 2 complete seeds." in page and "with 2 seeds" in page
     number = address.rpartition("/")[2]
     pool = installation.program(Role.MEMBER).get(f"/api/v1/classes/{number}").json()["pool"]
     assert (pool["complete"], len(pool["intervals"]), len(pool["verdicts"])) == (2, 2, 2)
