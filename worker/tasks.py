@@ -66,8 +66,10 @@ def _claim(session: Session, context: Context, run_id: int) -> list[Claim]:
         return []
     lease_seconds = context.settings.lease_seconds
     gpus = context.trainers.gpus
-    chosen = scheduling.choose(session, run_id, context.worker, gpus)
-    claim = attempts.claim(session, chosen, context.worker, lease_seconds, gpus)
+    claim, tried = None, set[int]()
+    while claim is None and (chosen := scheduling.choose(session, run_id, context.worker, gpus, tried)) is not None:
+        claim = attempts.claim(session, chosen, context.worker, lease_seconds, gpus)
+        tried.add(chosen)  # another worker may have been faster
     claims = [claim, *attempts.claim_companions(session, claim, lease_seconds)] if claim else []
     for each in claims:
         estimates.for_claimed(session, context.bell, each.run_id, workers.get(session, context.worker))

@@ -91,15 +91,22 @@ def change(session: Session, kind: Kind, key: str, changes: OwnershipChange) -> 
         )
     private_to = owner_id if visibility is Visibility.PRIVATE else None
     _require_no_gap(session, rows, private_to)
+    viewer = viewer_of(session)
+    if owner_id != rows[0].owner_id and viewer is not None and not viewer.sees_all and any(map(_is_live, rows)):
+        raise Conflict(_("Runs of this wait or run, and their owner's limits hold. Give it away when they have ended."))
+    quotas.lock(session, owner_id)
     before = quotas.committed(session, owner_id)
     _carry(session, rows, owner_id, visibility)
     session.flush()
     quotas.require_room_for_transfer(session, owner_id, before)
     subject = f"{kind} {key}"
     audit.record(session, Action.CHANGE_OWNERSHIP, subject, visibility=changes.visibility, owner=changes.owner)
-    viewer = viewer_of(session)
     may_change = viewer is None or viewer.may_change(owner_id)
     return Ownership(kind, key, owner_name(session, owner_id), visibility, may_change)
+
+
+def _is_live(row: Owned) -> bool:
+    return (isinstance(row, RunRow) and row.status in runs.LIVE) or (isinstance(row, StudyRow) and row.tuning)
 
 
 def require_uses(session: Session, spec: RunSpec | StudySpec, model: BaseModelRow, dataset: DatasetRow) -> None:

@@ -69,7 +69,7 @@ def enqueue_follow_up(
     later = dict(study.reserved_json)
     for run, seconds in now:
         later[run.arm] = max(0.0, later.get(run.arm, 0.0) - seconds)
-    study.reserved_json = {title: seconds for title, seconds in later.items() if title not in settled and seconds}
+    study.reserved_json = {title: seconds for title, seconds in later.items() if title not in settled}
     _insert_owed(session, bell, study, now, model, dataset)
 
 

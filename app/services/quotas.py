@@ -115,6 +115,12 @@ def require_room(session: Session, owner_id: int, seconds: float, basis: Basis) 
     )
 
 
+def lock(session: Session, owner_id: int | None) -> None:
+    """Lock a user's account until the transaction ends, so that what it has committed stays."""
+    if owner_id is not None:
+        quotas.lock_account(session, owner_id)
+
+
 def committed(session: Session, owner_id: int | None) -> float:
     """Device-seconds that a user has used and reserved; 0 without a limit."""
     user = users.find(session, owner_id)

@@ -6,7 +6,7 @@ limit of concurrent runs, and a run that this worker cannot execute, are passed 
 waiting. Within a user's queue the oldest run is first. Runs without an owner (no login) start as they are rung for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -16,32 +16,48 @@ from app.domain.runs.status import RunStatus
 from app.services import quotas
 from app.store.queries import devices, runs, users, workers
 from app.store.queries import quotas as queries
-from app.store.tables import RunRow, now
+from app.store.tables import RunRow, WorkerRow, now
 
 RECENT = timedelta(days=7)
+MOST_TRIED = 16
+"""Runs that a worker passes over or loses to other workers before it gives up."""
 
 
-def choose(session: Session, run_id: int, worker: str, gpus: Sequence[str] | None = None) -> int:
-    """The run that a worker claims when it hears a ring for a run; the run itself if there is nothing better. `gpus`:
-    UUIDs of the worker's GPUs; None on a CPU."""
+def choose(
+    session: Session,
+    run_id: int,
+    worker: str,
+    gpus: Sequence[str] | None = None,
+    tried: Collection[int] = (),
+) -> int | None:
+    """The run that a worker is to claim when it hears a ring for a run; the run itself if there is nothing better. None
+    once every candidate was `tried`. `gpus`: UUIDs of the worker's GPUs; None on a CPU."""
     rung = runs.find(session, run_id)
-    if rung is not None and rung.owner_id is None:
-        return run_id
-    signed_on = workers.get(session, worker)
-    capabilities = set(signed_on.capabilities if signed_on else ())
-    free = None if gpus is None else len(devices.free(session) & set(gpus))
-    for candidate in _by_share(session):
-        run = runs.find(session, candidate)
-        if run is not None and run.spec.method.needed <= capabilities and _fits(run, free):
-            return candidate
-    return run_id
+    passed = set(tried)
+    if rung is None or rung.owner_id is not None:
+        signed_on = workers.get(session, worker)
+        capabilities = set(signed_on.capabilities if signed_on else ())
+        free = None if gpus is None else len(_working(signed_on, gpus) & devices.free(session))
+        while len(passed) < MOST_TRIED and (candidate := _least_share(session, passed)) is not None:
+            run = runs.find(session, candidate)
+            if run is not None and run.spec.method.needed <= capabilities and _fits(run, free):
+                return candidate
+            if run is not None and not _fits(run, free):
+                runs.to_ring(session, candidate)  # when GPUs are free, if this worker may have them
+            passed.add(candidate)
+    return None if run_id in tried else run_id
 
 
-def _by_share(session: Session) -> list[int]:
-    """The first waiting run of each user that may start one, the user with the least device time first."""
-    first = queries.first_queued(session)
+def _working(worker: WorkerRow | None, gpus: Sequence[str]) -> set[str]:
+    return set(gpus) - {gpu.uuid for gpu in (worker.devices if worker else ()) if gpu.problem}
+
+
+def _least_share(session: Session, passed: Collection[int]) -> int | None:
+    """Of the users that may start a run, the first waiting one, which is not `passed`, of that with the least device
+    time."""
+    first = queries.first_queued(session, passed)
     if not first:
-        return []
+        return None
     running: dict[int, int] = {}
     shares = queries.used_seconds(session, list(first), now() - RECENT)
     for run in queries.running_runs(session):
@@ -53,7 +69,7 @@ def _by_share(session: Session) -> list[int]:
         for owner_id, run_id in first.items()
         if (limit := limits[owner_id].concurrent_runs) is None or running.get(owner_id, 0) < limit
     ]
-    return [run_id for _share, run_id in sorted(may_start)]
+    return min(may_start)[1] if may_start else None
 
 
 def _fits(run: RunRow, free: int | None) -> bool:

@@ -1,5 +1,7 @@
 """Whose run starts next, on SQLite and on PostgreSQL."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +19,7 @@ from app.services.accounts import users
 from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.queries import users as user_queries
+from app.store.queries import workers as worker_queries
 from app.store.session import Database
 from app.store.tables import DeviceUsageRow, RunRow, now
 from tests.attempted import SPEC, row, submit
@@ -96,14 +99,17 @@ def test_a_run_that_the_worker_cannot_execute_keeps_no_one_waiting(
     small, last = queued(pair[0], bell, 1)[0], queued(pair[1], bell, 1)[0]
     with registered.transaction() as session:
         workers.sign_on(session, "w1", device="cuda", device_name="L4", memory_bytes=1, cores=1, gpus=[GPU])
-    with registered.reading() as session:
-        assert scheduling.choose(session, large, "w1", [GPU.uuid]) == last, "it has one GPU"
+    with registered.transaction() as session:
+        assert scheduling.choose(session, large, "w1", [GPU.uuid]) == small, "it has one GPU"
+        assert scheduling.choose(session, large, "w1", [GPU.uuid], {small}) == last
         assert scheduling.choose(session, large, "w1") == large
     with registered.transaction() as session:
         qlora = {"kind": "qlora", "r": 4, "target_modules": ["query"]}
+        run_queries.get(session, small).spec_json = SPEC.model_dump(mode="json") | {"method": qlora}
         run_queries.get(session, last).spec_json = SPEC.model_dump(mode="json") | {"method": qlora}
-    with registered.reading() as session:
-        assert scheduling.choose(session, small, "w1", [GPU.uuid]) == small, "neither first run: as it was rung"
+    with registered.transaction() as session:
+        assert scheduling.choose(session, small, "w1", [GPU.uuid]) == small, "none fits: as it was rung"
+        assert scheduling.choose(session, small, "w1", [GPU.uuid], {small}) is None
 
 
 def test_without_owners_runs_start_as_they_are_rung_for(
@@ -122,3 +128,43 @@ def test_a_position_counts_the_runs_of_the_owner(pair: list[Database], bell: Sil
     [mine] = queued(pair[1], bell, 1)
     with pair[1].reading() as session:
         assert runs.view(session, mine).queue_position == 1
+
+
+def test_workers_that_hear_their_rings_at_once_take_a_run_each(
+    registered: Database, pair: list[Database], bell: SilentBell, settings: Settings
+) -> None:
+    rings = queued(pair[0], bell, 6)
+    together = Barrier(len(rings))
+
+    def hear(run_id: int) -> int | None:
+        together.wait(30)
+        return claims(registered, settings, bell, run_id)
+
+    with ThreadPoolExecutor(len(rings)) as pool:
+        assert sorted(pool.map(hear, rings), key=str) == sorted(rings, key=str)
+
+
+def test_a_run_that_never_fits_and_a_broken_gpu_keep_no_run_waiting(
+    registered: Database, pair: list[Database], bell: SilentBell, settings: Settings
+) -> None:
+    lost = GPU.model_copy(update={"uuid": "GPU-2"})
+    with registered.transaction() as session:
+        workers.sign_on(session, "w1", device="cuda", device_name="L4", memory_bytes=1, cores=1, gpus=[GPU, lost])
+        signed_on = worker_queries.get(session, "w1")
+        assert signed_on is not None
+        seen = [gpu | ({"problem": "lost"} if gpu["uuid"] == lost.uuid else {}) for gpu in signed_on.devices_json]
+        signed_on.devices_json = seen
+    training = TrainingArguments(devices=2, gradient_accumulation_steps=2)
+    wide = SPEC.model_copy(update={"training": training})
+    first = [submit(pair[0], bell, wide), *queued(pair[0], bell, 1)]
+    second = queued(pair[1], bell, 1)
+    context: Any = SimpleNamespace(
+        worker="w1",
+        settings=settings,
+        bell=bell,
+        database=registered,
+        trainers=SimpleNamespace(gpus=(GPU.uuid, lost.uuid)),
+    )
+    with registered.transaction() as session:
+        assert tasks._claim(session, context, second[0])[0].run_id == first[1]
+    assert row(registered, first[0]).status == "queued"

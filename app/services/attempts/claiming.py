@@ -118,7 +118,9 @@ def claim(
         events.add_once(session, run_id, "log", UNASSIGNED.format(worker=worker))
         return None
     if not quotas.may_start(session, run.owner_id):
-        events.add_once(session, run_id, "log", AT_LIMIT)
+        session.refresh(run)  # meanwhile another worker may have it
+        if run.status == RunStatus.QUEUED:
+            events.add_once(session, run_id, "log", AT_LIMIT)
         return None
     count = max(count, run.spec.training.devices)
     broken = {gpu.uuid for gpu in signed_on.devices if gpu.problem} if signed_on else set()

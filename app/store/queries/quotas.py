@@ -1,6 +1,6 @@
 """Limits, and what users use of them: of all of a user's objects, whoever asks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -65,10 +65,11 @@ def running_by_owner(session: Session) -> dict[int, int]:
     return {owner_id: count for owner_id, count in rows if owner_id is not None}
 
 
-def first_queued(session: Session) -> dict[int, int]:
-    """The oldest queued run of each user that has one, by user: one look into the index of waiting runs for each user,
-    however many wait."""
-    oldest = select(func.min(RunRow.id)).where(IS_QUEUED, RunRow.owner_id == UserRow.id).correlate(UserRow)
+def first_queued(session: Session, but: Collection[int] = ()) -> dict[int, int]:
+    """The oldest queued run of each user that has one, `but` for some, by user: one look into the index of waiting runs
+    for each user, however many wait."""
+    of_user = IS_QUEUED, RunRow.owner_id == UserRow.id, RunRow.id.not_in(but)
+    oldest = select(func.min(RunRow.id)).where(*of_user).correlate(UserRow)
     rows = session.execute(select(UserRow.id, oldest.scalar_subquery()).execution_options(**EVERY_OWNER))
     return {user_id: run_id for user_id, run_id in rows if run_id is not None}
 
@@ -85,7 +86,7 @@ def next_queued(session: Session, owner_id: int, *, limit: int) -> list[int]:
     """The queued runs of a user that are next, locked until the transaction ends; without those that another
     transaction has locked."""
     query = select(RunRow.id).where(RunRow.status == RunStatus.QUEUED.value, RunRow.owner_id == owner_id)
-    query = query.order_by(RunRow.id).limit(limit).with_for_update(skip_locked=True)
+    query = query.order_by(RunRow.id).limit(limit).with_for_update(skip_locked=True, key_share=True)
     return list(session.scalars(query.execution_options(**EVERY_OWNER)))
 
 
