@@ -9,8 +9,10 @@ from sqlalchemy import select, update
 
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
+from app.domain.imports.declared import ExternalStudySpec
+from app.domain.imports.reports import RunOpening
 from app.domain.models.exports import ExportFormat
-from app.services import imports
+from app.services import external, imports
 from app.services.accounts import users
 from app.settings import Settings
 from app.store.ownership import OWNED
@@ -30,6 +32,7 @@ from app.store.tables import (
 from tests import filled_exports
 from tests.access_table import filled_in
 from tests.accounts import Installation
+from tests.external import FULL, SPEC
 from tests.imported_results import as_file, result
 
 MARK = "zephyr"
@@ -57,10 +60,13 @@ class PrivateInstallation(Installation):
             report = imports.add_results(session, imports.read_files([as_file(result())]), COLLECTION)
             session.add(RecipeRunRow(study_id=2, recipe=RECIPE, recipe_json={}))
             self.export = filled_exports.add(session, 1, ExportFormat.ADAPTER, "succeeded")
-            for study in session.scalars(select(StudyRow)):
-                study.name = f"{MARK} {study.id}"
+            for row in session.scalars(select(StudyRow)):
+                row.name = f"{MARK} {row.id}"
             self.upload, self.collection = upload.id, report.collection_id or 0
             self.imported = report.added[0]
+            study = external.declare(session, ExternalStudySpec.model_validate(SPEC | {"name": f"{MARK} elsewhere"}))
+            self.external = study.id
+            self.reported = external.open_run(session, study.id, RunOpening(key=MARK, arm=FULL, seed=0)).run_id
             member = self.ids[Role.MEMBER]
             push = HubPushRow(export_id=self.export, repository=f"{MARK}/model", card=MARK, user_id=member)
             session.add(push)
@@ -122,6 +128,10 @@ class PrivateInstallation(Installation):
         }
         if path.startswith(("/data/", "/api/v1/datasets/")):
             values["name"] = DATASET
+        elif path.endswith(("/reports", "/end")):
+            values["run_id"] = str(self.reported)
+        elif "external-studies" in path:
+            values["collection_id"] = str(self.external)
         elif "charts" in path:
             values["name"] = "steps" if "runs" in path else "verdict"
         return values
@@ -133,6 +143,9 @@ BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/api/v1/studies/{study_id}"): {"note": "x"},
     ("PATCH", "/api/v1/runs/{run_id}"): {"note": "x"},
     ("POST", "/api/v1/studies/{study_id}/blind/ratings"): {"first": 1, "second": 2, "item": "0", "better": "tie"},
+    ("POST", "/api/v1/external-studies/{collection_id}/runs"): {"key": "x", "arm": FULL, "seed": 1},
+    ("POST", "/api/v1/runs/{run_id}/reports"): {"attempt": 1, "number": 1},
+    ("POST", "/api/v1/runs/{run_id}/end"): {"attempt": 1, "outcome": "cancelled"},
     ("POST", "/api/v1/runs/{run_id}/exports"): {"format": "adapter"},
     ("POST", "/api/v1/exports/{export_id}/pushes"): {"repository": "someone/model"},
     ("POST", "/api/v1/runs/{run_id}/parity-checks"): {"url": "https://example.org/v1"},

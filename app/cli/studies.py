@@ -32,10 +32,19 @@ def submit(
             help="Queue it even if the estimates of memory or trial time refuse it.",
         ),
     ] = False,
+    external: Annotated[
+        bool, typer.Option("--external", help="Declare a study whose runs are trained elsewhere, by scripts of yours.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Submit a run or a study."""
     client, body = Client(url), read(spec)
+    if external:
+        answer = client.post("/external-studies", body)
+        address = f"{client.address}/external-studies/{answer['id']}"
+        waits = _("Study %(id)s waits for reports of its runs: %(address)s", id=answer["id"], address=address)
+        show(answer, as_json, lambda _answer: [waits])
+        return
     kind = "studies" if "arms" in body else "runs"
     answer = client.post(f"/{kind}", body, insist=insist)
     show(answer, as_json, lambda answer: [queued(kind, answer["id"], client.address)])

@@ -24,6 +24,7 @@ class FailureCode(StrEnum):
     DISK_FULL = "disk_full"
     STALLED = "stalled"
     LOST = "lost"
+    ELSEWHERE = "elsewhere"
     INTERNAL = "internal"
 
 
@@ -64,6 +65,10 @@ FAILURES: dict[FailureCode, Message] = {
     FailureCode.LOST: _(
         "The run lost its worker in all of its VEZNA_MAX_ATTEMPTS attempts. Check the worker's log, then "
         "submit the run again."
+    ),
+    FailureCode.ELSEWHERE: _(
+        "The script that trained the run elsewhere reported a failure. Its own log has the cause; report the run again "
+        "with another key."
     ),
     FailureCode.INTERNAL: _("An internal error ended the run. This is a bug in Vezna: report it with the run's log."),
 }

@@ -69,7 +69,7 @@ def of_run(session: Session, run_id: int) -> Deletion:
     if run.study_id is not None:
         values = {"run": run_id, "study": run.study_id}
         refused = _("Run %(run)s belongs to study %(study)s and can only be deleted with it.", **values)
-    elif not RunStatus(run.status).terminal:
+    elif not (RunStatus(run.status).terminal or run.imported):
         refused = _("Run %(run)s is %(status)s: cancel it first.", run=run_id, status=run.status)
     which = RunRow.id == run_id
     return _deletion(session, which, refused or registry.why_in_use(session, which))
@@ -103,7 +103,8 @@ def of_model(session: Session, name: str) -> Deletion:
 
 
 def delete_run(session: Session, files: Files, run_id: int) -> None:
-    """Delete a run that belongs to no study. Raises NotFound, and Conflict while it is queued or running."""
+    """Delete a run that belongs to no study. Raises NotFound, and Conflict while it is queued or running here: a script
+    that reports a run from elsewhere is told that it is gone."""
     which = RunRow.id == run_id
     require_change(session, runs.get(session, run_id))
     rows.lock(session, which)

@@ -21,7 +21,7 @@ from app.domain.imports.files import (
     read,
     shown_name,
 )
-from app.domain.imports.result import ImportedResult
+from app.domain.imports.result import ImportedResult, OutsideRun
 from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.runs.status import RunStatus
@@ -125,6 +125,9 @@ def _collection(session: Session, name: str) -> CollectionRow:
             "collection", _("The name %(name)r is taken", name=name), _("Choose another name for the collection")
         )
     require_change(session, row)
+    if row.declared_json is not None:
+        what = _("%(name)r is a study whose runs report their results", name=name)
+        raise Invalid.field("collection", what, _("Choose another name for the collection"))
     return row
 
 
@@ -132,21 +135,28 @@ def _run(imported: HashedResult) -> dict[str, Any]:
     """The columns of a run."""
     result, at = imported.result, now()
     stored = result.model_copy(update={"items": result.n, "item_scores": None})
-    seconds = result.train_seconds
     return {
         "arm": result.label,
         "seed": result.seed,
         "method_kind": result.kind,
-        "learning_rate": result.learning_rate,
         "spec_json": {},
         "imported_json": stored.model_dump(mode="json"),
         "imported_hash": imported.content_hash,
         "status": RunStatus.SUCCEEDED.value,
         "queued_at": at,
         "finished_at": at,
+        "metric": result.metric,
+        **columns_of(result),
+    }
+
+
+def columns_of(result: OutsideRun) -> dict[str, Any]:
+    """The columns of a run that its file or its script states."""
+    seconds = result.train_seconds
+    return {
+        "learning_rate": result.learning_rate,
         "step": _steps(result),
         "train_seconds": seconds,
-        "metric": result.metric,
         "score": result.score,
         "trainable_parameters": result.trainable_parameters,
         "total_parameters": result.total_parameters,
@@ -159,7 +169,7 @@ def _run(imported: HashedResult) -> dict[str, Any]:
     }
 
 
-def _steps(result: ImportedResult) -> int:
+def _steps(result: OutsideRun) -> int:
     return min(result.steps or 0, 2**31 - 1)
 
 

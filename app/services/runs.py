@@ -10,7 +10,7 @@ from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import audit, ownership, tuning, webhooks
+from app.services import audit, external, ownership, tuning, webhooks
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue
 from app.store.ownership import require_change
@@ -28,7 +28,8 @@ def submit(session: Session, bell: Doorbell, spec: RunSpec, compatible: Compatib
 
 
 def cancel(session: Session, bell: Doorbell, run_id: int) -> RunRow:
-    """Cancel a queued run at once, a running one with its worker's next report. Raises NotFound, Conflict."""
+    """Cancel a queued run at once, a running one with its worker's or its script's next report, and one whose script is
+    silent at once. Raises NotFound, Conflict."""
     run = stop(session, bell, run_id)
     audit.record(session, Action.CANCEL_RUN, run_id)
     return run
@@ -45,6 +46,8 @@ def stop(session: Session, bell: Doorbell, run_id: int) -> RunRow:
             events.add(session, run_id, "status", "cancelled while it was queued")
             tuning.trial_ended(session, bell, run)
             webhooks.run_ended(session, run_id)
+            break
+        if external.cancel_silent(session, run, at):
             break
         if runs.ask_to_cancel(session, run_id, at):
             events.add(session, run_id, "status", "asked to cancel")

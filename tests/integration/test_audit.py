@@ -75,6 +75,9 @@ RECORDED: dict[Action, list[str]] = {
     Action.DELETE_DATASET: ["/api/v1/datasets/{name}", "/data/{name}/delete"],
     Action.REGISTER_MODEL: ["/models", "/api/v1/models", "/lab/sample"],
     Action.DELETE_MODEL: ["/models/{name:path}/delete", "/api/v1/models/{name:path}"],
+    Action.DECLARE_STUDY: ["/api/v1/external-studies"],
+    Action.OPEN_RUN: ["/api/v1/external-studies/{collection_id}/runs"],
+    Action.END_RUN: [f"{RUNS}/{{run_id}}/end"],
     Action.IMPORT_RESULTS: ["/imports", "/api/v1/imports"],
     Action.DELETE_COLLECTION: ["/api/v1/collections/{collection_id}"],
     Action.SUBMIT_EXPORT: [f"{RUNS}/{{run_id}}/exports", "/runs/{run_id:int}/exports"],
@@ -116,11 +119,12 @@ SILENT = ["/api/v1/estimates", "/studies/plan", "/studies/new", "/account/factor
 SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
 SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
 SILENT += ["/studies/{study_id:int}/blind", "/api/v1/studies/{study_id}/blind/ratings"]
+SILENT += ["/api/v1/runs/{run_id}/reports"]
 SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]
 SILENT += ["/lab/steps/{step}/compute", "/lab/pitfalls/{step}/compute", "/lab/pitfalls/{step}"]
 SILENT += ["/lab/join/{code}/switch"]
 """Routes that only compute, although they are no GET, prepare what another one does, concern a learner alone,
-or store rows that say who and when themselves."""
+store rows that say who and when themselves, or report how a run goes on, whose opening and end are recorded."""
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Every query as another user: none reads a private row, except those that ask about the installation as a whole."""
 
+import hashlib
 import inspect
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from app.store.queries.estimates import GivenUp
 from app.store.queries.ownership import ASKED_FOR
 from app.store.queries.run_list import NEWEST
 from app.store.tables import Base, HubPushRow, RunRow, StudyRow, UploadRow
+from tests.external import FULL
 from tests.owners import COLLECTION, DATASET, MARK, MODEL, RECIPE, PrivateInstallation
 
 ACCOUNTS = {
@@ -101,7 +103,8 @@ def _queries() -> Iterator[tuple[str, str, Callable[..., Any]]]:
 def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str, Any]:
     names = {"base_models": MODEL, "collections": COLLECTION}
     return {
-        "after": None, "after_step": 0, "answer_id": 1, "archived": False, "artifact_id": 1, "at": LATER,
+        "after": None, "after_step": 0, "answer_id": 1, "arm": FULL, "seed": 0, "besides": 1,
+        "key_hash": hashlib.sha256(MARK.encode()).hexdigest(), "archived": False, "artifact_id": 1, "at": LATER,
         "base_model_id": 1, "bf16": False, "candidates": [1], "check_id": private.check,
         "collection_id": private.collection, "collection_ids": [private.collection],
         "condition": None, "config": "", "content_hash": "", "dataset_id": 1,
@@ -117,7 +120,8 @@ def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str,
         "precision": "fp32", "private_to": 99, "push_id": private.push, "recipe": RECIPE,
         "repository": f"{MARK}/model", "revision": "", "row": run,
         "rows": [], "run": run, "run_id": 1, "run_ids": [1, 2], "rung_before": LATER, "silent_since": LATER,
-        "since": AT, "source": "files", "split": "test", "status": "queued", "study_id": 1, "study_ids": {1, 2},
+        "since": AT, "source": "files", "split": "test", "status": "queued",
+        "study_id": private.external if module == "external" else 1, "study_ids": {1, 2},
         "table": HubPushRow if module == "model_exports" else UploadRow, "upload_id": private.upload, "which": true(),
         "without": None, "writes": False,
     }  # fmt: skip

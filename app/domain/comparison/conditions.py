@@ -5,6 +5,7 @@ All of it is read off the runs, not off what their specs promise.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 from app.domain.comparison.confounders import ConditionName, RunConditions
 from app.domain.comparison.model import RunOutcome
@@ -92,9 +93,9 @@ def measured(result: RunResult, items_hash: str | None = None) -> RunConditions:
         "threads": str(where.threads),
         "precision": where.precision,
         "attention": where.attention,
-        "splits": _shortened(data.splits if data else None),
-        "row_order": _shortened(data.order if data else None),
-        "test_items": _shortened(items_hash),
+        "splits": shortened(data.splits if data else None),
+        "row_order": shortened(data.order if data else None),
+        "test_items": shortened(items_hash),
         "steps": str(result.steps),
         "tokens": str(result.tokens),
         "metric_version": str(result.metrics_version),
@@ -126,7 +127,59 @@ def known(conditions: Mapping[ConditionName, str]) -> RunConditions:
     return {name: value for name, value in conditions.items() if value}
 
 
-def _shortened(digest: str | None) -> str:
+REPORTED: tuple[ConditionName, ...] = (
+    "metric",
+    "metric_version",
+    "test_items",
+    "splits",
+    "dataset",
+    "base_model",
+    "steps",
+    "tokens",
+    "device",
+    "precision",
+    "memory_measure",
+    "torch",
+    "transformers",
+    "peft",
+)
+"""What is said of any runs: what a verdict rests on comes first."""
+
+
+class Knowledge(StrEnum):
+    """What is known of a condition over all arms."""
+
+    EQUAL = "equal"
+    DIFFERS = "differs"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class StatedCondition:
+    """A condition as runs of any origin state it."""
+
+    name: ConditionName
+    knowledge: Knowledge
+    values: dict[str, str]
+    """By arm title; empty where a run of the arm does not state it."""
+
+
+def stated_conditions(arms: Mapping[str, Sequence[RunConditions]]) -> tuple[StatedCondition, ...]:
+    """Of each arm's runs. What one run does not state is unknown, unless the stated values differ already."""
+    stated = []
+    for name in REPORTED:
+        values = {title: sorted({run.get(name, "") for run in runs}) for title, runs in arms.items()}
+        every = {value for arm in values.values() for value in arm}
+        knowledge = Knowledge.EQUAL if len(every) == 1 else Knowledge.DIFFERS
+        if "" in every:
+            knowledge = Knowledge.DIFFERS if len(every) > 2 else Knowledge.UNKNOWN
+        shown = {title: "" if "" in arm else ", ".join(arm) for title, arm in values.items()}
+        stated.append(StatedCondition(name, knowledge, shown))
+    return tuple(stated)
+
+
+def shortened(digest: str | None) -> str:
+    """The first characters of a hash; empty without one."""
     return f"{digest[:HASH]}…" if digest else ""
 
 

@@ -56,6 +56,8 @@ class ConfounderKind(StrEnum):
     METRIC = "metric"
     METRIC_VERSION = "metric_version"
     NO_ITEMS = "no_items"
+    SPLITS = "splits"
+    METRIC_UNPROVEN = "metric_unproven"
     TASK = "task"
     BASE_MODEL = "base_model"
     DATASET = "dataset"
@@ -73,6 +75,9 @@ class ConfounderKind(StrEnum):
     WARMUP = "warmup"
     WEIGHT_DECAY = "weight_decay"
     IMPORTED = "imported"
+    ELSEWHERE = "elsewhere"
+    MIXED_SETTINGS = "mixed_settings"
+    MISSING_SEEDS = "missing_seeds"
     REFERENCE = "reference"
     UNTUNED = "untuned"
     ONE_SEED = "one_seed"
@@ -91,6 +96,8 @@ EFFECTS: dict[ConfounderKind, Effect] = {
     ConfounderKind.METRIC: Effect.VERDICT,
     ConfounderKind.METRIC_VERSION: Effect.VERDICT,
     ConfounderKind.NO_ITEMS: Effect.VERDICT,
+    ConfounderKind.SPLITS: Effect.VERDICT,
+    ConfounderKind.METRIC_UNPROVEN: Effect.VERDICT,
     ConfounderKind.TASK: Effect.DOUBT,
     ConfounderKind.BASE_MODEL: Effect.DOUBT,
     ConfounderKind.DATASET: Effect.DOUBT,
@@ -108,6 +115,9 @@ EFFECTS: dict[ConfounderKind, Effect] = {
     ConfounderKind.WARMUP: Effect.DOUBT,
     ConfounderKind.WEIGHT_DECAY: Effect.DOUBT,
     ConfounderKind.IMPORTED: Effect.DOUBT,
+    ConfounderKind.ELSEWHERE: Effect.DOUBT,
+    ConfounderKind.MIXED_SETTINGS: Effect.DOUBT,
+    ConfounderKind.MISSING_SEEDS: Effect.DOUBT,
     ConfounderKind.REFERENCE: Effect.DOUBT,
     ConfounderKind.UNTUNED: Effect.DOUBT,
     ConfounderKind.ONE_SEED: Effect.DOUBT,

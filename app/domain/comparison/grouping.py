@@ -33,6 +33,10 @@ class ComparedRun(RunOutcome):
     study_id: int | None = None
     collection: str = ""
     """Of an imported run."""
+    reported: bool = False
+    """A script reported it to a declared study: test items, splits and metric have to be proven."""
+    splits: str = ""
+    """Hashes of its splits; empty where they are unknown."""
     tuned: bool = False
     """Its learning rate was searched for."""
     searched: bool = False
@@ -43,6 +47,17 @@ class ComparedRun(RunOutcome):
         """Which items by which metric; empty where that is unknown."""
         items = self.items_hash or (f"{self.test_set}, {self.items}" if self.test_set and self.items else "")
         return f"{self.metric}: {items}" if items else ""
+
+
+def metric_stated(runs: Iterable[ComparedRun]) -> bool:
+    """What computes it."""
+    return all("metric_version" in run.conditions for run in runs)
+
+
+def same_splits(runs: Iterable[ComparedRun]) -> bool:
+    """Provably: all are known, and equal."""
+    splits = {run.splits for run in runs}
+    return len(splits) == 1 and "" not in splits
 
 
 def group_by_seed(runs: Iterable[ComparedRun]) -> list[tuple[ComparedRun, ...]]:

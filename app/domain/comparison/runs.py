@@ -17,6 +17,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.conditions import StatedCondition, stated_conditions
 from app.domain.comparison.confounders import (
     MEMORY,
     TIME,
@@ -26,7 +27,7 @@ from app.domain.comparison.confounders import (
     measured_alike,
 )
 from app.domain.comparison.costs import ArmCosts
-from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed
+from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed, metric_stated, same_splits
 from app.domain.comparison.intervals import CONFIDENCE, ScoreInterval, score_interval
 from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlaps
 from app.domain.comparison.proportions import newcombe, wilson
@@ -63,6 +64,11 @@ class RunArm(ArmResult):
         return bool(self.first.collection)
 
     @property
+    def reported(self) -> bool:
+        """Scripts reported its runs, which are trained elsewhere."""
+        return self.first.reported
+
+    @property
     def scored(self) -> tuple[ComparedRun, ...]:
         """Runs with a score."""
         return _scored(self.runs)
@@ -85,6 +91,11 @@ class RunComparison(Comparison[RunArm]):
         """The settings that are not the same for all."""
         return {name: values for name, values in self.settings.items() if len(set(values)) > 1}
 
+    @property
+    def conditions(self) -> tuple[StatedCondition, ...]:
+        """What is equal over all arms with a score, what differs, and what is unknown."""
+        return stated_conditions({arm.title: [run.conditions for run in arm.scored] for arm in self.arms if arm.scored})
+
     def not_tested(self) -> "RunComparison":
         """The same differences without verdicts."""
         arms = [replace(arm, verdict=arm.verdict.not_tested) if arm.verdict else arm for arm in self.arms]
@@ -97,13 +108,15 @@ def compare_runs(
     reference: int | None = None,
     margin_points: float = 1.0,
     predeclared: AbstractSet[int] | None = None,
+    seeds: AbstractSet[int] = frozenset(),
     confidence: float = CONFIDENCE,
 ) -> RunComparison:
     """Compare any runs.
 
     `reference` is a run of the reference arm; without one it is the first full fine-tuning that has a score, else the
     first arm that has one. `predeclared` are the runs of the arm that a study named as its reference before any of them
-    began: choosing another is a confounder; None where no study named one. `confidence` is that of all verdicts
+    began: choosing another is a confounder; None where no study named one. `seeds` are those that a study of scripts'
+    runs declared. `confidence` is that of all verdicts
     together. ValueError for no runs, a run that occurs twice, or a reference that is not among them.
     """
     if not runs:
@@ -131,7 +144,7 @@ def compare_runs(
         )
     )
     scored = _scored(runs)
-    confounders = _confounders(arms, predeclared if len(arms) > 1 else None)
+    confounders = _confounders(arms, predeclared if len(arms) > 1 else None, seeds)
     conditions = [run.conditions for run in scored]
     overlapped = any(confounder.kind is ConfounderKind.OVERLAP for confounder in confounders)
     return RunComparison(
@@ -198,6 +211,11 @@ def _basis(runs: Sequence[ComparedRun], base: Sequence[ComparedRun]) -> Basis | 
         return ConfounderKind.METRIC
     if len({run.conditions["metric_version"] for run in both if "metric_version" in run.conditions}) > 1:
         return ConfounderKind.METRIC_VERSION
+    if any(run.reported for run in both):
+        if not metric_stated(both):
+            return ConfounderKind.METRIC_UNPROVEN
+        if not same_splits(both):
+            return ConfounderKind.SPLITS
     if len({run.items_hash for run in both}) == 1 and all(run.items_hash and run.scores is not None for run in both):
         several = min(len(run.scores) for run in both if run.scores is not None) > 1
         return Basis.ITEMS if several else ConfounderKind.NO_ITEMS
@@ -228,23 +246,37 @@ def _score(group: Sequence[ComparedRun]) -> ScoreInterval | None:
     return ScoreInterval(mean, interval.low, interval.high, len(runs), n)
 
 
-def _confounders(arms: Sequence[RunArm], predeclared: AbstractSet[int] | None) -> tuple[Confounder, ...]:
+def _confounders(
+    arms: Sequence[RunArm], predeclared: AbstractSet[int] | None, seeds: AbstractSet[int]
+) -> tuple[Confounder, ...]:
     scored = [arm for arm in arms if arm.scored]
+    proven = not any(arm.reported for arm in scored) or same_splits(run for arm in scored for run in arm.scored)
     keys = {run.items_key for arm in scored for run in arm.scored if run.items_key}
     facts: dict[ConfounderKind, Sequence[str]] = {
         ConfounderKind.TEST_ITEMS: [arm.title for arm in scored] if len(keys) > 1 else [],
         ConfounderKind.NO_ITEMS: [arm.title for arm in scored if not all(run.items_key for run in arm.scored)],
         **overlaps({arm.title: arm.scored for arm in scored}),
-        ConfounderKind.IMPORTED: [arm.title for arm in arms if arm.imported],
+        ConfounderKind.SPLITS: [] if proven else [arm.title for arm in scored],
+        ConfounderKind.METRIC_UNPROVEN: [arm.title for arm in scored if arm.reported and not metric_stated(arm.scored)],
+        ConfounderKind.IMPORTED: [arm.title for arm in arms if arm.imported and not arm.reported],
+        ConfounderKind.ELSEWHERE: [arm.title for arm in arms if arm.reported],
+        ConfounderKind.MIXED_SETTINGS: [
+            arm.title for arm in scored if arm.reported and len({_settings(run) for run in arm.scored}) > 1
+        ],
+        ConfounderKind.MISSING_SEEDS: [arm.title for arm in arms if seeds - {run.seed for run in arm.scored}],
         ConfounderKind.REFERENCE: [
             arm.title
             for arm in arms
             if arm.is_reference and predeclared is not None and predeclared.isdisjoint(run.run_id for run in arm.runs)
         ],
-        ConfounderKind.UNTUNED: [arm.title for arm in scored if not arm.first.tuned],
+        ConfounderKind.UNTUNED: [arm.title for arm in scored if not (arm.first.tuned or arm.reported)],
         ConfounderKind.ONE_SEED: [arm.title for arm in scored if len(arm.scored) == 1],
     }
     return find_confounders({arm.title: [run.conditions for run in arm.scored] for arm in scored}, facts)
+
+
+def _settings(run: ComparedRun) -> frozenset[tuple[str, str]]:
+    return frozenset(setting for setting in run.settings.items() if not setting[0].endswith("seed"))
 
 
 def _mcnemar(arms: Sequence[RunArm]) -> McNemar | None:

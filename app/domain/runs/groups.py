@@ -41,10 +41,13 @@ class About:
         """What runs of one group, and of one arm of a comparison, share.
 
         Their spec as JSON without the seed and without empty values, with the ids of the base model and of the version
-        of the data. Trials of a round have groups of their own, and so have the imports of a collection.
+        of the data. Trials of a round have groups of their own, and so have the imports of a collection. In a study
+        that is trained elsewhere they share their declared arm.
         """
-        if self.outside is not None:
-            identity: Mapping[str, Any] = {
+        if self.outside is not None and self.outside.get("reported"):
+            identity: Mapping[str, Any] = {"arm": self.outside["label"], "declared": self.collection_id}
+        elif self.outside is not None:
+            identity = {
                 "outside": {name: self.outside.get(name) for name in OUTSIDE},
                 "collection": self.collection_id,
             }

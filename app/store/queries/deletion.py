@@ -41,8 +41,9 @@ def with_files(session: Session, which: ColumnElement[bool]) -> list[int]:
 
 
 def delete_runs(session: Session, which: ColumnElement[bool]) -> int:
-    """Delete the runs that match a condition, unless they are queued or running. Returns their number."""
-    return affected(session, delete(RunRow).where(which, RunRow.status.not_in(LIVE)))
+    """Delete the runs that match a condition, unless they are queued or running here. Returns their number."""
+    ended = RunRow.status.not_in(LIVE) | RunRow.collection_id.is_not(None)
+    return affected(session, delete(RunRow).where(which, ended))
 
 
 def delete_row(session: Session, row: Base) -> None:

@@ -16,6 +16,9 @@ from app.store.tables import DeviceUsageRow, QuotaLimitRow, RunRow, StudyRow, Us
 from app.store.tables.base import UtcDateTime
 from app.store.tables.run import IS_QUEUED
 
+HERE = RunRow.collection_id.is_(None)
+"""Runs that are trained elsewhere use no device of this installation."""
+
 
 class LiveRun(NamedTuple):
     """What a queued or running run reserves of its owner's device time."""
@@ -52,14 +55,14 @@ def lock_account(session: Session, user_id: int) -> None:
 
 def running_of(session: Session, owner_id: int) -> int:
     """How many runs of a user workers execute."""
-    query = select(func.count()).where(RunRow.status == RunStatus.RUNNING.value, RunRow.owner_id == owner_id)
+    query = select(func.count()).where(RunRow.status == RunStatus.RUNNING.value, RunRow.owner_id == owner_id, HERE)
     return int(session.scalar(query.select_from(RunRow).execution_options(**EVERY_OWNER)) or 0)
 
 
 def running_by_owner(session: Session) -> dict[int, int]:
     """The same of every user that has running runs."""
     query = select(RunRow.owner_id, func.count()).where(
-        RunRow.status == RunStatus.RUNNING.value, RunRow.owner_id.is_not(None)
+        RunRow.status == RunStatus.RUNNING.value, RunRow.owner_id.is_not(None), HERE
     )
     rows = session.execute(query.group_by(RunRow.owner_id).execution_options(**EVERY_OWNER))
     return {owner_id: count for owner_id, count in rows if owner_id is not None}
@@ -101,7 +104,7 @@ def live_runs(session: Session, owner_ids: Sequence[int]) -> list[LiveRun]:
     columns = (
         RunRow.owner_id, RunRow.status, RunRow.reserved_seconds, RunRow.charged_seconds, RunRow.attempt_seconds
     )  # fmt: skip
-    query = select(*columns).where(RunRow.status.in_(LIVE), RunRow.owner_id.in_(owner_ids))
+    query = select(*columns).where(RunRow.status.in_(LIVE), RunRow.owner_id.in_(owner_ids), HERE)
     rows = session.execute(query.execution_options(**EVERY_OWNER))
     return [LiveRun(owner or 0, status, kept, charged, used) for owner, status, kept, charged, used in rows]
 

@@ -151,6 +151,8 @@ SHOWN: dict[str, Expression] = {
     "memory_measure": RunRow.imported_json["memory_measure"].as_string(),
     "trial": RunRow.trial_round.is_not(None),
     "imported": RunRow.collection_id.is_not(None),
+    "heard_at": RunRow.heard_at,
+    "elsewhere": RunRow.heard_at.is_not(None),
     "archived": RunRow.archived,
 }
 """What a list can show; tags are rows of their own."""

@@ -22,7 +22,20 @@ from app.store.tables import RunRow
 
 WALKED = ("id", "score", "peak", "train")
 """Fields with an index (field, id)."""
-ALWAYS = ("id", "study", "arm", "method", "family", "metric", "status", "trial", "imported", "archived")
+ALWAYS = (
+    "id",
+    "study",
+    "arm",
+    "method",
+    "family",
+    "metric",
+    "status",
+    "trial",
+    "imported",
+    "elsewhere",
+    "heard_at",
+    "archived",
+)
 """Read of every run, whatever columns the list shows."""
 
 

@@ -29,9 +29,9 @@ def find(session: Session, run_id: int) -> RunRow | None:
     return find_row(session, RunRow, run_id)
 
 
-def get(session: Session, run_id: int) -> RunRow:
-    """A run. Raises NotFound."""
-    return get_row(session, RunRow, run_id, _("There is no run %(run_id)s.", run_id=run_id))
+def get(session: Session, run_id: int, *, lock: bool = False) -> RunRow:
+    """A run; with `lock`, read anew and locked until the transaction ends. Raises NotFound."""
+    return get_row(session, RunRow, run_id, _("There is no run %(run_id)s.", run_id=run_id), lock=lock)
 
 
 def some(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
@@ -204,8 +204,9 @@ def lock_companions(session: Session, like: RunRow) -> list[RunRow]:
 
 
 def running(session: Session, *, limit: int) -> list[RunRow]:
-    """Running runs, the newest first."""
-    query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value).order_by(RunRow.id.desc()).limit(limit)
+    """Running runs of this installation's workers, the newest first."""
+    here = RunRow.status == RunStatus.RUNNING.value, RunRow.collection_id.is_(None)
+    query = select(RunRow).where(*here).order_by(RunRow.id.desc()).limit(limit)
     return list(session.scalars(query))
 
 
@@ -240,8 +241,10 @@ def unrung(session: Session, *, limit: int) -> list[int]:
 
 
 def expired(session: Session, at: datetime) -> list[RunRow]:
-    """Running runs whose lease has expired."""
-    query = select(RunRow).where(RunRow.status == RunStatus.RUNNING.value, RunRow.lease_expires_at < at)
+    """Running runs whose lease has expired. Runs that are trained elsewhere have none: silence ends no run there."""
+    query = select(RunRow).where(
+        RunRow.status == RunStatus.RUNNING.value, RunRow.lease_expires_at < at, RunRow.collection_id.is_(None)
+    )
     return list(session.scalars(query.order_by(RunRow.id)))
 
 

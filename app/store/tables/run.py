@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.errors import Conflict
 from app.domain.failures import Failure, FailureCode
+from app.domain.imports.reported import ReportedRun
 from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.methods import Family
@@ -106,9 +107,11 @@ class RunRow(Owned, Base):
     collection_id: Mapped[int | None] = mapped_column(ForeignKey("collections.id"), default=None, index=True)
     """Of an imported run; None for a run that was trained here."""
     imported_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    """The contents of the file, an `app.domain.imports.result.ImportedResult`."""
+    """The contents of the file, an `ImportedResult`; of a run that a script reports, a `ReportedRun`."""
     imported_hash: Mapped[str | None] = mapped_column(String(64), default=None)
-    """Of these contents: a collection has each result once."""
+    """Of the contents of a file, or of the key by which a script finds its run: a collection has each once."""
+    heard_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When its script last reported, by the database's clock; None of a run that no script reports."""
 
     # what lists group, filter and sort by, derived from the spec at insertion
     group_key: Mapped[str] = mapped_column(String(groups.DIGITS), default=lambda context: _about(context).key)
@@ -222,9 +225,14 @@ class RunRow(Owned, Base):
         return self.collection_id is not None
 
     @property
-    def imported_result(self) -> ImportedResult | None:
-        """The contents of an imported run's file."""
-        return ImportedResult.model_validate(self.imported_json) if self.imported_json else None
+    def imported_result(self) -> ImportedResult | ReportedRun | None:
+        """The contents of an imported run's file, or what a script has reported."""
+        return self.reported_run or (ImportedResult.model_validate(self.imported_json) if self.imported_json else None)
+
+    @property
+    def reported_run(self) -> ReportedRun | None:
+        """What a script has reported; None of a run that was trained here or imported."""
+        return ReportedRun.model_validate(self.imported_json) if self.heard_at else None
 
     @property
     def spec(self) -> RunSpec:

@@ -129,6 +129,8 @@ class RunArmOut(ArmOut):
     """An arm of any runs."""
 
     imported: bool
+    reported: bool
+    """Its runs were trained elsewhere, and their scripts reported them to a declared study."""
     costs: ArmCosts
     settings: Mapping[str, str]
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from app.domain.comparison.baselines import BaselineResult, strongest
 from app.domain.comparison.causes import NO_CAUSES, Causes
+from app.domain.comparison.conditions import Knowledge
 from app.domain.comparison.confounders import ConditionName, Confounder, ConfounderKind, Effect
 from app.domain.comparison.model import AnyComparison
 from app.domain.comparison.runs import RunComparison
@@ -114,12 +115,24 @@ class ComparisonOut(Answer):
         )
 
 
+class StatedConditionOut(Answer):
+    """A condition of training or measurement, as far as the runs state it."""
+
+    name: ConditionName
+    knowledge: Knowledge
+    """`equal` and `differs` are known; `unknown` if a run does not state it."""
+    values: dict[str, str]
+    """By arm; empty where it is unknown."""
+
+
 class RunComparisonOut(ComparisonOut):
     """Any runs, compared."""
 
     scores_comparable: bool
     arms: list[RunArmOut]
     mcnemar: McNemar | None
+    conditions: list[StatedConditionOut]
+    """What a verdict rests on comes first."""
     differing_settings: dict[str, tuple[str, ...]]
     """Settings that differ between arms, with the value of each arm."""
 
@@ -131,6 +144,7 @@ class RunComparisonOut(ComparisonOut):
             headline=runs_headline(comparison),
             lead=runs_lead(comparison),
             arms=[RunArmOut.of(comparison, arm) for arm in comparison.arms],
+            conditions=[StatedConditionOut.from_object(one) for one in comparison.conditions],
         )
 
 

@@ -211,6 +211,56 @@ IMPORT: dict[str, Any] = {
         },
     },
 }
+EXTERNAL_STUDY: dict[str, Any] = {
+    "two": {
+        "summary": "Full fine-tuning and LoRA, trained elsewhere with three seeds",
+        "value": {
+            "name": "MiniLM elsewhere",
+            "task": "sequence-classification",
+            "metric": "accuracy",
+            "arms": [{"label": "full", "method": "full"}, {"label": "LoRA r=8", "method": "lora"}],
+            "seeds": [0, 1, 2],
+            "margin_points": 1.0,
+        },
+    },
+}
+OPEN_RUN: dict[str, Any] = {
+    "run": {
+        "summary": "The run of an arm and a seed",
+        "value": {"key": "lora-0", "arm": "LoRA r=8", "seed": 0, "total_steps": 300},
+    },
+}
+REPORT: dict[str, Any] = {
+    "batch": {
+        "summary": "Two steps and an evaluation",
+        "value": {
+            "attempt": 1,
+            "number": 1,
+            "steps": [
+                {"step": 1, "loss": 1.61, "learning_rate": 0.0005, "seconds": 0.8},
+                {"step": 2, "loss": 1.52, "learning_rate": 0.0005, "seconds": 1.6},
+            ],
+            "evaluations": [{"step": 2, "split": "validation", "items": 200, "score": 0.61}],
+        },
+    },
+}
+END_RUN: dict[str, Any] = {
+    "succeeded": {
+        "summary": "A run that succeeded",
+        "value": {
+            "attempt": 1,
+            "outcome": "succeeded",
+            "item_scores": {"9f86d081": 1.0, "60303ae2": 0.0},
+            "facts": {
+                "splits": {"train": "a" * 64, "test": "b" * 64},
+                "metric_version": "argmax equals label, 1",
+                "settings": {"learning_rate": 0.0005, "peft": {"r": 8, "target_modules": ["query", "value"]}},
+                "peak_bytes": 1932735283,
+                "clocks": {"train": 240.5, "evaluate": 3.2},
+            },
+        },
+    },
+}
 PREDICT: dict[str, Any] = {
     "texts": {"summary": "Texts", "value": {"inputs": ["Bond game fails to shake or stir"], "truncate": True}},
     "conversation": {

@@ -1,5 +1,6 @@
 """Runs over REST: submit, get, annotate, cancel, step metrics. The list is in run_list.py."""
 
+from datetime import datetime
 from typing import Annotated, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Visibility
 from app.domain.failures import Failure
+from app.domain.imports.reported import ReportedRun
 from app.domain.imports.result import ImportedResult
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.annotations import Changes
@@ -16,7 +18,7 @@ from app.domain.runs.digits import plain
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
 from app.domain.runs.spec import RunSpec
-from app.services import annotations, archive, deletion, submission
+from app.services import annotations, archive, deletion, external, submission
 from app.services import runs as run_service
 from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
@@ -45,10 +47,15 @@ class RunOut(RunState):
     """The tuning round of a trial, from 0; None for a run that counts in a verdict."""
     spec: RunSpec | None
     """None for an imported run."""
-    imported: ImportedResult | None
-    """The contents of an imported run's file; None for a run that was trained here."""
+    imported: ImportedResult | ReportedRun | None
+    """The contents of an imported run's file, or what the script of a run trained elsewhere reported; None for a run
+    that was trained here."""
     collection_id: int | None
-    """Of an imported run."""
+    """Of an imported run: its collection. Of a run trained elsewhere: its study (GET /api/v1/external-studies/{id})."""
+    heard_at: datetime | None
+    """When the script of a run trained elsewhere last reported; None for any other run."""
+    no_news: bool
+    """It goes on elsewhere, and its script has not reported for a day."""
     phase: str | None
     downloaded_bytes: int | None
     """Of the `download_bytes` of the base model, if this attempt's worker lacked it."""
@@ -77,6 +84,7 @@ class RunOut(RunState):
             row,
             spec=None if row.imported else row.spec,
             imported=row.imported_result,
+            no_news=external.is_silent(session, row),
             attempt=row.epoch,
             tags=tags.of_runs(session, [row.id]).get(row.id, []),
             learned=run_learning(session, row),

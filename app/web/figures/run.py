@@ -70,6 +70,8 @@ def run_figures(data: RunData) -> Mapping[str, Callable[[], Figure]]:
         "loss": lambda: run_steps.loss(data.row, data.steps, data.validation),
         "memory": lambda: run_steps.memory(data.row, data.steps, data.fit),
     }
+    if data.row.reported_run:  # trained elsewhere: there is no estimate
+        return {"loss": figures["loss"]}
     result, failure = data.row.result, data.row.failure
     if result:
         figures["owners"] = lambda: run_costs.owners(result.memory, data.fit)

@@ -37,6 +37,7 @@ def loss(run: RunRow, steps: Steps, validation: Sequence[EvaluationRow]) -> Figu
         title = _("%(title)s, %(trend)s", title=title, trend=trend) if trend else title
     checks = [(float(e.step), e.loss) for e in validation if e.loss is not None]
     at, values = np.array(checks, dtype=np.float64).reshape(-1, 2).T
+    unit = _("as reported") if run.reported_run else loss_unit(run.spec.task)
     return Figure(
         name="loss",
         title=title,
@@ -46,7 +47,7 @@ def loss(run: RunRow, steps: Steps, validation: Sequence[EvaluationRow]) -> Figu
             run,
             steps,
             line,
-            up=_("Training loss, %(unit)s", unit=loss_unit(run.spec.task)),
+            up=_("Training loss, %(unit)s", unit=unit),
             raw=losses if factor else None,
             marks=(at, values),
             labels=tuple(_label(x, y, kept=result is not None and x == result.best_step) for x, y in checks),

@@ -8,6 +8,7 @@ from app.web.pages.audit import routes as audit
 from app.web.pages.compare import routes as compare
 from app.web.pages.data import routes as data
 from app.web.pages.deletion import routes as deletion
+from app.web.pages.external import routes as external
 from app.web.pages.imports import routes as imports
 from app.web.pages.lab import routes as lab
 from app.web.pages.language import routes as language
@@ -45,6 +46,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     recipes.router,
     playground.router,
     imports.router,
+    external.router,
     lab.router,
     language.router,
     compare.router,

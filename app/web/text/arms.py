@@ -24,6 +24,11 @@ CONDITION_LABELS: dict[ConditionName, str] = {
     "threads": marked("threads"),
     "precision": marked("precision"),
     "attention": marked("attention"),
+    "metric": marked("metric"),
+    "metric_version": marked("version of the metric"),
+    "dataset": marked("dataset"),
+    "base_model": marked("base model"),
+    "memory_measure": marked("how memory was measured"),
     "splits": marked("split rows"),
     "test_items": marked("test items"),
     "row_order": marked("row order, by seed"),
@@ -153,4 +158,4 @@ def _written(value: object) -> str:
     return rate(value) if isinstance(value, float) else str(value)
 
 
-FILTERS = (arm_settings, arm_state)
+FILTERS = (arm_settings, arm_state, condition_label, condition_value)

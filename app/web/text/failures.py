@@ -17,6 +17,7 @@ FAILURE_LABELS = {
     FailureCode.DISK_FULL: marked("disk full"),
     FailureCode.STALLED: marked("stalled"),
     FailureCode.LOST: marked("worker lost"),
+    FailureCode.ELSEWHERE: marked("failed elsewhere"),
     FailureCode.INTERNAL: marked("internal error"),
 }
 """A failure in a few words, to follow a colon."""

@@ -10,6 +10,7 @@ STATES = {
     "finished": marked("finished"),
     "failed": marked("failed"),
     "cancelled": marked("cancelled"),
+    "no_news": marked("no news"),
     "idle": marked("idle"),
     "draining": marked("stopping"),
     "lost": marked("lost"),

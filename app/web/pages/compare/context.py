@@ -32,11 +32,18 @@ class ComparePage:
     figure: Drawn
     others: Sequence[RunRow]
     """Runs to add."""
+    declared: int | None = None
+    """The study elsewhere that all its runs are of."""
 
     @property
     def axes(self) -> tuple[tuple[str, str], ...]:
         """Values and titles of the axes that the trade-off may have."""
         return axis_options(self.comparison, self.x, self.y)
+
+    @property
+    def reported(self) -> bool:
+        """Runs of it were trained elsewhere."""
+        return any(arm.reported for arm in self.comparison.arms)
 
     @property
     def alone(self) -> bool:

@@ -58,6 +58,7 @@ def show(
         table=ArmsTable.of(comparison, address, sort),
         figure=drawn(trade_off(comparison, x, y, WIDTHS), "/compare/charts", address.words),
         others=runs.beside(session, comparison.runs[0].run_id, limit=OFFERED) if len(comparison.arms) == 1 else (),
+        declared=selection.collection if all(arm.reported for arm in comparison.arms) else None,
     )
     return render.page("compare/show.html", page)
 

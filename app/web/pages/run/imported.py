@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from app.domain.comparison.intervals import ScoreInterval
 from app.domain.comparison.proportions import wilson
-from app.domain.imports.result import ImportedResult
+from app.domain.imports.result import ImportedResult, OutsideRun
 from app.services.annotations import Notes
 from app.store.tables import RunRow
 from app.web.format import NOTHING, count, duration, file_size, memory, percent, rate, share
@@ -42,32 +42,41 @@ class ImportedRunPage:
     @property
     def facts(self) -> list[tuple[str, str]]:
         """What its file says of its training and of what was measured."""
-        r = self.result
-        peak = f"{memory(r.peak_bytes)} ({r.memory_measure})" if r.memory_measure else memory(r.peak_bytes)
-        part = share(r.trainable_parameters, r.total_parameters)
-        trainable = f"{count(r.trainable_parameters)} ({part})" if part != NOTHING else count(r.trainable_parameters)
-        facts: list[tuple[str, object, str | None]] = [
-            (_("Test set"), r.test_set, r.test_set),
-            (_("Base model"), r.base_model, r.base_model),
-            (_("Trained on"), r.dataset, r.dataset),
-            (_("Device"), r.device, r.device),
-            (_("Precision"), r.precision, r.precision),
-            (_("Versions"), r.versions, ", ".join(f"{name} {version}" for name, version in r.versions.items())),
-            (_("Seed"), r.seed, str(r.seed)),
-            (_("Learning rate"), r.learning_rate, rate(r.learning_rate)),
-            (_("Steps"), r.steps, count(r.steps)),
-            (_("Tokens trained on"), r.tokens, count(r.tokens)),
-            (_("Train time"), r.train_seconds, duration(r.train_seconds)),
-            (_("Peak memory"), r.peak_bytes, peak),
-            (_("Trainable parameters"), r.trainable_parameters, trainable),
-            (_("File"), r.file_bytes, file_size(r.file_bytes)),
-        ]
-        return [(name, text) for name, value, text in facts if value is not None and text]
+        return facts_of(self.result)
 
     @property
     def settings(self) -> list[tuple[str, str]]:
         """By name."""
-        return [(name, _written(value)) for name, value in sorted(self.result.settings.items())]
+        return settings_of(self.result)
+
+
+def facts_of(r: OutsideRun) -> list[tuple[str, str]]:
+    """What is stated of a training and of what was measured."""
+    peak = f"{memory(r.peak_bytes)} ({r.memory_measure})" if r.memory_measure else memory(r.peak_bytes)
+    part = share(r.trainable_parameters, r.total_parameters)
+    trainable = f"{count(r.trainable_parameters)} ({part})" if part != NOTHING else count(r.trainable_parameters)
+    facts: list[tuple[str, object, str | None]] = [
+        (_("Test set"), r.test_set, r.test_set),
+        (_("Base model"), r.base_model, r.base_model),
+        (_("Trained on"), r.dataset, r.dataset),
+        (_("Device"), r.device, r.device),
+        (_("Precision"), r.precision, r.precision),
+        (_("Versions"), r.versions, ", ".join(f"{name} {version}" for name, version in r.versions.items())),
+        (_("Seed"), r.seed, str(r.seed)),
+        (_("Learning rate"), r.learning_rate, rate(r.learning_rate)),
+        (_("Steps"), r.steps, count(r.steps)),
+        (_("Tokens trained on"), r.tokens, count(r.tokens)),
+        (_("Train time"), r.train_seconds, duration(r.train_seconds)),
+        (_("Peak memory"), r.peak_bytes, peak),
+        (_("Trainable parameters"), r.trainable_parameters, trainable),
+        (_("File"), r.file_bytes, file_size(r.file_bytes)),
+    ]
+    return [(name, text) for name, value, text in facts if value is not None and text]
+
+
+def settings_of(result: OutsideRun) -> list[tuple[str, str]]:
+    """By name."""
+    return [(name, _written(value)) for name, value in sorted(result.settings.items())]
 
 
 def _written(value: object) -> str:

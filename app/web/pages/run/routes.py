@@ -8,17 +8,19 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.intervals import ScoreInterval, score_interval
 from app.domain.failures import Failure, FailureCode
+from app.domain.imports.reported import ReportedRun
+from app.domain.imports.result import ImportedResult
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import annotations, reproductions
+from app.services import annotations, external, reproductions
 from app.services import runs as run_service
 from app.services.learning import run_learning
 from app.services.reproductions import Repeated
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.settings import Settings
-from app.store.queries import collections, evaluations, runs, weight_deltas
+from app.store.queries import collections, evaluations, events, runs, weight_deltas
 from app.store.session import Database
 from app.store.tables import RunRow
 from app.web.figures.drawing.render import Theme
@@ -29,6 +31,7 @@ from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
 from app.web.pages.run.exports import RunExports
+from app.web.pages.run.external import ExternalRunPage
 from app.web.pages.run.imported import ImportedRunPage
 from app.web.pages.run.live import RunLive
 from app.web.pages.run.parity import RunParity
@@ -68,7 +71,9 @@ At = Annotated[Sources, Depends(sources)]
 def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTMLResponse:
     """The whole page; how the spec is written is in its address. An imported run has a page of its own."""
     row = runs.get(at.session, run_id)
-    if result := row.imported_result:
+    if reported := row.reported_run:
+        return render.page("run/external.html", _external(at, row, reported), of=("runs", run_id))
+    if isinstance(result := row.imported_result, ImportedResult):
         name, scored = collections.named(at.session, row), bool(evaluations.of_run(at.session, run_id))
         notes = annotations.notes_of(at.session, "runs", run_id)
         return render.page(
@@ -157,6 +162,18 @@ def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[st
         exports=RunExports.of(at.session, run_id),
         parity=RunParity.of(at.session, run) if result else None,
         reproductions=_repeated(at.session, run),
+    )
+
+
+def _external(at: Sources, row: RunRow, reported: ReportedRun) -> ExternalRunPage:
+    return ExternalRunPage(
+        row,
+        reported,
+        collections.named(at.session, row),
+        silent=external.is_silent(at.session, row),
+        loss=drawn(run_figure(RunData(at.session, at.settings, row.id), "loss"), f"/runs/{row.id}/charts"),
+        events=events.last(at.session, row.id, limit=200),
+        notes=annotations.notes_of(at.session, "runs", row.id),
     )
 
 

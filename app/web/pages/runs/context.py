@@ -8,10 +8,13 @@ from typing import Any, Literal
 from app.domain.comparison.confounders import RunConditions, field_confounder
 from app.domain.runs.fields import FIELDS, UNITS, Field, Kind
 from app.domain.runs.filters import STATES
+from app.domain.runs.status import RunStatus
 from app.domain.studies.tuning import FIRST_SEED
+from app.services.external import SILENCE
 from app.store.queries.run_columns import SORTABLE
 from app.store.queries.run_groups import OWN, SUMMED, Group, Spread
 from app.store.queries.run_list import Order, RunValues
+from app.store.tables import now
 from app.web.address import Address
 from app.web.format import NBSP, NOTHING, count, hundred
 from app.web.i18n import gettext as _
@@ -221,7 +224,8 @@ def _cell(name: str, run: RunValues, page: RunsPage) -> Cell:
     if name == "study":
         return Cell("study", page.studies.get(value or 0, ""), value=value)
     if name == "status":
-        return Cell("state", str(value))
+        silent = value == RunStatus.RUNNING and (heard := run.values.get("heard_at")) and heard < now() - SILENCE
+        return Cell("state", "no_news" if silent else str(value))
     if name == "tag":
         return Cell("tags", value=page.tags.get(run.id, ()))
     if field.kind == "time":

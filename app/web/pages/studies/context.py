@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.studies.spec import StudyStatus, status_of
-from app.store.tables import StudyRow
+from app.store.tables import CollectionRow, StudyRow
 from app.web.bars import MarginScale
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -70,3 +70,5 @@ class StudiesPage:
     archived: bool
     """The list shows archived studies."""
     any_archived: bool
+    elsewhere: tuple[CollectionRow, ...] = ()
+    """Studies whose runs are trained elsewhere, on the first page."""

@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.services import studies as study_service
-from app.store.queries import base_models, datasets, studies
+from app.store.queries import base_models, datasets, external, studies
 from app.web.figures.drawing import render as render_charts
 from app.web.http.dependencies import After, Reading
 from app.web.pages.studies.context import StudiesPage, StudyLine
@@ -38,5 +38,6 @@ def index(session: Reading, render: Render, after: After = None, archived: bool 
         next_after=listed.next_after,
         archived=archived,
         any_archived=studies.any_archived(session),
+        elsewhere=tuple(external.studies(session)) if after is None and not archived else (),
     )
     return render.page("studies/index.html", page)

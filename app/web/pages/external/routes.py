@@ -1,0 +1,75 @@
+"""A study whose runs are trained elsewhere: where each run stands, its verdict, and how a script reports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from app.domain.comparison.runs import RunComparison
+from app.domain.imports.declared import ExternalStudySpec
+from app.services import compare, external
+from app.services.compare import Selection
+from app.store.queries import external as queries
+from app.store.tables import CollectionRow, RunRow
+from app.web.http.dependencies import Reading
+from app.web.templating import Render
+
+router = APIRouter(prefix="/external-studies", include_in_schema=False)
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A run and the state to show."""
+
+    row: RunRow
+    silent: bool
+
+    @property
+    def state(self) -> str:
+        """Of the run, or that there is no news of it."""
+        return "no_news" if self.silent else self.row.status
+
+
+@dataclass(frozen=True)
+class ExternalStudyPage:
+    """A declared study."""
+
+    study: CollectionRow
+    spec: ExternalStudySpec
+    runs: Mapping[tuple[str, int], ShownRun]
+    """The newest run of each arm and seed."""
+    comparison: RunComparison | None
+    """None until a run was opened."""
+    address: str
+    """Of this server."""
+
+    @property
+    def has_results(self) -> bool:
+        """A run has ended with scores."""
+        return any(run.row.score is not None for run in self.runs.values())
+
+    @property
+    def ended(self) -> int:
+        """Declared runs with a result."""
+        return sum(run.row.score is not None for run in self.runs.values())
+
+    @property
+    def total(self) -> int:
+        """Declared runs."""
+        return len(self.spec.arms) * len(self.spec.seeds)
+
+
+@router.get("/{collection_id:int}")
+def show(request: Request, session: Reading, render: Render, collection_id: int) -> HTMLResponse:
+    """The study."""
+    study, spec = external.declared(session, collection_id)
+    rows = queries.runs_of(session, collection_id)
+    page = ExternalStudyPage(
+        study,
+        spec,
+        {(run.arm, run.seed): ShownRun(run, external.is_silent(session, run)) for run in rows},
+        compare.compare(session, Selection(collection=collection_id)).comparison if rows else None,
+        str(request.base_url).rstrip("/"),
+    )
+    return render.page("external/show.html", page, of=("collections", collection_id))
