@@ -115,7 +115,7 @@ RECORDED: dict[Action, list[str]] = {
     Action.DELETE_EXPORT: ["/api/v1/exports/{export_id}", "/runs/{run_id:int}/exports/{export_id:int}/delete"],
 }
 """By the act that it records, each route that changes something."""
-SILENT = ["/api/v1/estimates", "/studies/plan", "/studies/new", "/account/factor"]
+SILENT = ["/api/v1/estimates", "/api/v1/studies/plan", "/mcp", "/studies/plan", "/studies/new", "/account/factor"]
 SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
 SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
 SILENT += ["/studies/{study_id:int}/blind", "/api/v1/studies/{study_id}/blind/ratings"]
