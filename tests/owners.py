@@ -23,6 +23,7 @@ from app.store.tables import (
     HubPushRow,
     JudgementRow,
     JudgeScoreRow,
+    LabClassRow,
     ParityCheckRow,
     RecipeRunRow,
     RunRow,
@@ -81,6 +82,10 @@ class PrivateInstallation(Installation):
             session.flush()
             session.add(JudgeScoreRow(judgement_id=judgement.id, study_id=1, key=MARK, score=4))
             self.judgement = judgement.id
+            lab_class = LabClassRow(name=MARK, teacher_id=member, code=MARK)
+            session.add(lab_class)
+            session.flush()
+            self.lab_class = lab_class.id
             for table in OWNED:
                 session.execute(update(table).values(owner_id=member, private_to=member))
             for table in ASKED_FOR:
@@ -112,6 +117,7 @@ class PrivateInstallation(Installation):
             "push_id": str(self.push),
             "check_id": str(self.check),
             "judgement_id": str(self.judgement),
+            "class_id": str(self.lab_class),
             "estimate_id": "3",
             "kind": "studies",
             "key": "1",
@@ -151,6 +157,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/v1/runs/{run_id}/parity-checks"): {"url": "https://example.org/v1"},
     ("POST", "/api/v1/studies/{study_id}/judgements"): {"url": "https://example.org/v1", "model": "judge"},
     ("POST", "/api/v1/runs/{run_id}/predict"): {"inputs": ["x"]},
+    ("POST", "/api/v1/classes/{class_id}/study"): {"plan": "ranks", "planned_seeds": 3},
     ("POST", "/api/v1/uploads/{upload_id}/read"): {},
     ("PATCH", "/api/v1/ownership/{kind}/{key:path}"): {"visibility": "team"},
 }
