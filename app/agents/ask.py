@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 import httpx2
 from fastmcp.exceptions import ToolError
@@ -23,10 +22,10 @@ class Ask:
         """The JSON of a resource."""
         return await self._sent("GET", path, params=query)
 
-    async def post(self, path: str, body: Any = None, **query: Any) -> Any:
-        """The answer to a request, which is accepted once however often it is sent."""
-        key = {"Idempotency-Key": f'"{uuid4()}"'}
-        return await self._sent("POST", path, json=body, params=query, headers=key)
+    async def post(self, path: str, body: Any = None, key: str = "", **query: Any) -> Any:
+        """The answer to a request. With a `key` it is accepted once however often it is sent."""
+        headers = {"Idempotency-Key": f'"{key}"'} if key else {}
+        return await self._sent("POST", path, json=body, params=query, headers=headers)
 
     async def _sent(self, method: str, path: str, **options: Any) -> Any:
         try:

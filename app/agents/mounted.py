@@ -46,7 +46,7 @@ class Agents:
             request: Request = get_http_request()
             headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
             client = (request.client.host, request.client.port) if request.client else ("127.0.0.1", 0)
-            transport = httpx2.ASGITransport(app=self._application, client=client)
+            transport = httpx2.ASGITransport(app=self._application, client=client, raise_app_exceptions=False)
             base = f"{request.url.scheme}://{request.url.netloc}/api/v1"
             async with httpx2.AsyncClient(
                 transport=transport, base_url=base, headers=headers, timeout=TIMEOUT

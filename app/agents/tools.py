@@ -28,6 +28,14 @@ PAUSE_SECONDS = 2.0
 READS = ToolAnnotations(readOnlyHint=True)
 CHANGES = ToolAnnotations(readOnlyHint=False, destructiveHint=False)
 
+RequestKey = Annotated[
+    str,
+    Field(
+        description="Of your choice, new for each request; a call that is repeated with it is accepted once.",
+        max_length=100,
+        pattern=r"^[\w-]*$",
+    ),
+]
 StudyNumber = Annotated[int, Field(description="The study's number.", ge=1)]
 Spec = Annotated[
     dict[str, Any],
@@ -51,7 +59,7 @@ Spec = Annotated[
 
 def server(ask: Ask) -> FastMCP:
     """A server with every tool."""
-    mcp: FastMCP = FastMCP("Vezna", instructions=INSTRUCTIONS)
+    mcp: FastMCP = FastMCP("Vezna", instructions=INSTRUCTIONS, mask_error_details=True)
 
     @mcp.tool(annotations=READS)
     async def list_choices() -> ToolResult:
@@ -68,7 +76,7 @@ def server(ask: Ask) -> FastMCP:
         lines = [f"Study {row['id']}, {row['name']}: {row['status']}." for row in page["items"]]
         return _answer(lines or ["There are no studies yet."], page)
 
-    @mcp.tool(annotations=READS)
+    @mcp.tool(annotations=CHANGES)
     async def plan_study(spec: Spec) -> ToolResult:
         """Plan a study without queueing it: its runs, its train time, and the difference that it can detect beside its
         margin."""
@@ -85,7 +93,7 @@ def server(ask: Ask) -> FastMCP:
         ]
         return _answer(lines, answer)
 
-    @mcp.tool(annotations=READS)
+    @mcp.tool(annotations=CHANGES)
     async def predict_memory(spec: Spec) -> ToolResult:
         """Predict the peak memory and the train time of each arm on each worker and on well-known GPUs, with the
         settings that would make it fit."""
@@ -97,9 +105,10 @@ def server(ask: Ask) -> FastMCP:
     async def submit_study(
         spec: Spec,
         insist: Annotated[bool, Field(description="Queue it even if the estimates of memory refuse it.")] = False,
+        request_key: RequestKey = "",
     ) -> ToolResult:
         """Queue every run of a study. The margin, the seeds and the metric are fixed from here on."""
-        answer = await ask.post("/studies", spec, insist=insist)
+        answer = await ask.post("/studies", spec, key=request_key, insist=insist)
         lines = [f"Study {answer['id']} is queued.", answer["warning"]]
         return _answer(lines, answer)
 
@@ -152,10 +161,12 @@ def server(ask: Ask) -> FastMCP:
         return _answer([found["rule"], f"{found['total']} items of kind {found['kind']} in {found['arm']}."], found)
 
     @mcp.tool(annotations=CHANGES)
-    async def add_seeds(study_id: StudyNumber, count: Annotated[int, Field(ge=1, le=100)]) -> ToolResult:
+    async def add_seeds(
+        study_id: StudyNumber, count: Annotated[int, Field(ge=1, le=100)], request_key: RequestKey = ""
+    ) -> ToolResult:
         """Add seeds to every arm. Once results are visible this is an interim look: the next verdicts need a higher
         confidence."""
-        study = await ask.post(f"/studies/{study_id}/seeds", {"count": count})
+        study = await ask.post(f"/studies/{study_id}/seeds", {"count": count}, key=request_key)
         found = await ask.get(f"/studies/{study_id}/comparison")
         return _answer([f"{count} seeds were added to every arm.", _looks(found)], study)
 

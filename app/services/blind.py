@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.preference import BlindItem, Preference, Preferred, Rating, ordered, preference
-from app.domain.errors import Invalid, NotFound
+from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services.predictions import of_artifact
@@ -86,7 +86,7 @@ def next_item(session: Session, compared: BlindPair, user_id: int | None) -> tup
 
 def rate(session: Session, compared: BlindPair, item: str, preferred: Preferred, user_id: int | None) -> None:
     """Store a rating; a person's second one of an item replaces the first. Raises NotFound for an item that has no two
-    answers."""
+    answers, and Conflict for one whose turn it is not: what was rated so far is a random sample only in that order."""
     runs.lock(session, list(compared.key))  # so that two clicks make one rating
     if not any(one.item == item and not one.alike for one in compared.items):
         raise NotFound(_("There is no item %(item)s with two different answers.", item=item))
@@ -94,6 +94,9 @@ def rate(session: Session, compared: BlindPair, item: str, preferred: Preferred,
         if (row.item, row.user_id) == (item, user_id):
             row.preferred = preferred.value
             return
+    turn, _rated = next_item(session, compared, user_id)
+    if turn is None or turn.item != item:
+        raise Conflict(_("Another item is next. Rate the items in the order in which they are shown."))
     first, second = compared.key
     session.add(BlindRatingRow(first_id=first, second_id=second, item=item, preferred=preferred.value, user_id=user_id))
 

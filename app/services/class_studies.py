@@ -131,6 +131,10 @@ def start(
     spec = chosen.spec
 
     def accept(writing: Session, compatible: Compatible) -> Kept:
+        rows.by_code(writing, code, lock=True)  # so that the learner does not leave meanwhile
+        current = rows.study(writing, taught.id)
+        if current is None or current.spec_json != chosen.spec_json:
+            raise Conflict(_("The teacher has just chosen another study. Reload the page."))
         seed = rows.take_seed(writing, taught.id)  # locks the study of the class until the transaction ends
         if seed is None or rows.member(writing, taught.id, learner) is None:
             raise Conflict(_("You are not in this class. Join it first."))
@@ -161,7 +165,10 @@ def pool(session: Session, class_id: int) -> Pool | None:
     counting = [
         run
         for run in runs.of_studies(session, list(seed_of))
-        if run.trial_round is None and run.seed == seed_of.get(run.study_id or 0) and _same(run, chosen)
+        if run.trial_round is None
+        and run.private_to is None
+        and run.seed == seed_of.get(run.study_id or 0)
+        and _same(run, chosen)
     ]
     titles = {arm.title for arm in spec.arms}
     counting = [run for run in counting if run.arm in titles]

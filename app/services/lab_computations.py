@@ -50,9 +50,15 @@ def start(session: Session, bell: Doorbell, request: LabRequest, *, may_run: boo
     TooMany if too much waits."""
     if not may_run and request.members_only:
         raise Forbidden(request.members_only)
-    if not rows.by_keys(session, [request.key]) and rows.queued(session, "lab") >= MOST_WAITING:
-        raise TooMany(_("Too many computations of the Lab wait for a worker. Try again in a minute."), RETRY_SECONDS)
+    if not rows.by_keys(session, [request.key]):
+        require_short_queue(session, "lab")
     estimates.wanted(session, bell, request)
+
+
+def require_short_queue(session: Session, kind: str) -> None:
+    """Raise TooMany if many requests of a kind wait, which viewers may add to."""
+    if rows.queued(session, kind) >= MOST_WAITING:
+        raise TooMany(_("Too many computations of the Lab wait for a worker. Try again in a minute."), RETRY_SECONDS)
 
 
 def trained(session: Session, runs: Mapping[int, AnyMethod]) -> dict[int, dict[str, Any]]:

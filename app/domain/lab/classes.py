@@ -14,7 +14,7 @@ LEAST_SHARING = 3
 MOST_WRONG = 10
 MOST_MEMBERS = 500
 
-LearnerName = Annotated[Line, Field(min_length=1, max_length=60)]
+LearnerName = Annotated[Line, Field(min_length=1, max_length=MAX_NAME)]
 
 
 class NewClass(BaseModel):

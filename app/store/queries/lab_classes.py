@@ -106,6 +106,6 @@ def seed_of(session: Session, class_id: int, learner: str) -> LabClassSeedRow | 
 
 
 def withdraw(session: Session, class_id: int, learner: str) -> None:
-    """Take a learner's seed out of the pool; its number stays used."""
+    """Take a learner's seed out of the pool. It stays the learner's only one, and its number stays used."""
     query = update(LabClassSeedRow).where(LabClassSeedRow.class_id == class_id, LabClassSeedRow.learner == learner)
-    session.execute(query.values(learner=None, study_id=None).execution_options(synchronize_session=False))
+    session.execute(query.values(study_id=None).execution_options(synchronize_session=False))

@@ -13,6 +13,7 @@ from app.store.tables import (
     DatasetRow,
     EstimateRow,
     JudgementRow,
+    LabClassRow,
     ModelExportRow,
     ModelVersionRow,
     ParityCheckRow,
@@ -79,6 +80,7 @@ def transfer_all(session: Session, owner_id: int, to_id: int) -> int:
         values = {"owner_id": to_id, "private_to": case((table.private_to.is_not(None), to_id))}
         query = update(table).where(table.owner_id == owner_id).values(**values)
         changed += affected(session, query.execution_options(**EVERY_OWNER))
+    session.execute(update(LabClassRow).where(LabClassRow.teacher_id == owner_id).values(teacher_id=to_id))
     for table in ASKED_FOR:
         query = update(table).where(table.owner_id == owner_id).values(owner_id=to_id)
         affected(session, query.execution_options(**EVERY_OWNER))

@@ -84,6 +84,7 @@ def compute(
     if refusal := page.refusal:
         raise Invalid(refusal)
     if isinstance(page.body, OutOfMemory):
+        lab_computations.require_short_queue(session, "run")
         db.write(lambda writing: OutOfMemory.of(writing, settings, QueryParams(query), bell))
     elif page.computation is None:
         raise Conflict(_("There is nothing to compute yet. Prepare the sample on the page of the step."))
