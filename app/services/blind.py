@@ -64,9 +64,9 @@ def pair(session: Session, files: Files, study_id: int, one: int, other: int) ->
         what = _("Runs %(one)s and %(other)s have no generated answers", one=first.id, other=second.id)
         raise Invalid.field("second", what, _("Choose runs on prompts and completions, or on messages"))
     answers = dict(zip(tables[1].column("item").to_pylist(), tables[1].column("answer").to_pylist(), strict=True))
-    rows = tables[0].select(["item", "text", "answer"]).to_pylist()
+    rows = tables[0].select(["item", "asked", "answer"]).to_pylist()
     items = [
-        BlindItem(row["item"], row["text"] or "", row["answer"] or "", answers[row["item"]] or "")
+        BlindItem(row["item"], row["asked"] or "", row["answer"] or "", answers[row["item"]] or "")
         for row in rows
         if row["item"] in answers
     ]

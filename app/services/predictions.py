@@ -140,6 +140,7 @@ def _kept_of(batch: pa.RecordBatch) -> pa.Table:
     kept: dict[str, Any] = {"item": columns["item"]}
     if (text := _text(columns)) is not None:
         kept["text"] = text
+        kept["asked"] = _conversations(columns["messages"], replies=False) if "messages" in columns else text
     if "completion" in columns:
         kept["wanted"] = columns["completion"]
     if "label" in columns:
@@ -161,11 +162,19 @@ def _text(columns: dict[str, Any]) -> Any:
     """The input of the model: a text, a prompt, or a conversation with one turn per line; None if it was not
     requested."""
     if "messages" in columns:
-        turns = columns["messages"].to_pylist()
-        return pa.array(
-            ["\n".join(f"{turn['role']}: {turn['content']}" for turn in conversation) for conversation in turns]
-        )
+        return _conversations(columns["messages"], replies=True)
     return columns["prompt"].fill_null("") if "prompt" in columns else columns.get("text")
+
+
+def _conversations(messages: Any, *, replies: bool) -> Any:
+    """Conversations with one turn per line; without `replies` up to the assistant's last turn, which the model is to
+    write."""
+    lines = []
+    for turns in messages.to_pylist():
+        last = max((place for place, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
+        shown = turns if replies else turns[:last]
+        lines.append("\n".join(f"{turn['role']}: {turn['content']}" for turn in shown))
+    return pa.array(lines, pa.string())
 
 
 def _chances(column: Any) -> NDArray[np.float64]:

@@ -49,4 +49,5 @@ def test_conversations_are_written_a_turn_a_line(tmp_path: Path) -> None:
     with file(tmp_path, rows, [], {}, token_accuracy=[0.5]).open("rb") as opened:
         found = read(opened)
     assert found.at("text", 0) == "user: Hello?\nassistant: Yes."
+    assert found.at("asked", 0) == "user: Hello?", "what a rater sees of it"
     assert found.at("answer", 0) is None
