@@ -15,6 +15,7 @@ from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec
 from app.domain.resources.devices import GIB
 from app.domain.resources.estimate import EstimateRequest
 from app.settings import Settings
+from app.store.session import Database
 from app.store.tables import EstimateRow
 from app.web.pages.lab.memory import BATCH_SIZES
 from tests.accounts import Installation
@@ -40,11 +41,11 @@ def viewer(installation: Installation) -> TestClient:
     return installation.browser(Role.VIEWER)
 
 
-def estimated(installation: Installation, peak_of_full_row: float, known: set[str]) -> list[EstimateRequest]:
+def estimated(database: Database, peak_of_full_row: float, known: set[str]) -> list[EstimateRequest]:
     """Answer what waits: full fine-tuning takes so much a row, LoRA half as much, every other setting a tenth."""
     waiting = select(EstimateRow).where(EstimateRow.kind == "run", EstimateRow.key.not_in(known))
     found = []
-    with installation.database.transaction() as session:
+    with database.transaction() as session:
         for row in session.scalars(waiting):
             request = row.request
             assert isinstance(request, EstimateRequest)
@@ -68,7 +69,7 @@ def test_the_estimate_shows_where_full_fine_tuning_ends_and_what_helps(
     sent = viewer.post(f"{MEMORY}/compute", data={"query": CARD})
     assert (sent.status_code, sent.headers["location"]) == (303, f"{MEMORY}?{CARD}#run")
     assert 'hx-trigger="every 2s"' in viewer.get(f"{MEMORY}?{CARD}").text
-    asked = estimated(installation, GIB / 10, known)
+    asked = estimated(installation.database, GIB / 10, known)
     sizes = [(type(one.method), one.training.per_device_train_batch_size) for one in asked]
     assert sorted(size for _method, size in sizes) == sorted([*BATCH_SIZES, *BATCH_SIZES])
     assert {one.device for one in asked} == {"cuda"} and {one.training.max_length for one in asked} == {256}
@@ -78,7 +79,7 @@ def test_the_estimate_shows_where_full_fine_tuning_ends_and_what_helps(
     assert "LoRA hardly differs there" not in page  # it takes half as much
     assert "What helps at a batch size of 256" in page and "Estimate what helps" in page
     viewer.post(f"{MEMORY}/compute", data={"query": CARD})
-    helps = estimated(installation, GIB / 10, known | {one.key for one in asked})
+    helps = estimated(installation.database, GIB / 10, known | {one.key for one in asked})
     assert LeanFullSpec in {type(one.method) for one in helps} and helps
     page = viewer.get(f"{MEMORY}?{CARD}").text
     assert "Gradient checkpointing: about a third more time" in page and "Estimate what helps" not in page
