@@ -7,7 +7,7 @@ from app.cli.shared import LOCAL, Url
 
 
 def mcp(url: Url = LOCAL) -> None:
-    """Give an agent Vezna's tools, by the Model Context Protocol over standard input and output: plan a study, submit
+    """Give an agent Vezna's tools, by MCP over standard input and output: plan a study, submit
     it, wait, read its verdict. A server has the same tools at /mcp."""
     from app.agents.ask import Ask, at_address  # noqa: PLC0415 over a second of imports
     from app.agents.tools import server  # noqa: PLC0415

@@ -45,7 +45,6 @@ PasswordFile = Annotated[
 Link = Annotated[
     bool, typer.Option("--link", help="Print a link by which the user chooses the password, instead of setting one.")
 ]
-LIMIT = "A number, unlimited, or default: of a user the role's limit, of a role none."
 HOUR = 3600
 STANDARD_INPUT = Path("-")
 PASSWORD_HOURS = int(links.PASSWORD.total_seconds() // 3600)
@@ -173,8 +172,13 @@ def limits(as_json: Json = False) -> None:
 @users.command()
 def limit(
     who: Annotated[str, typer.Argument(metavar="EMAIL|ROLE", help="A user's e-mail address, or a role.")],
-    concurrent_runs: Annotated[str | None, typer.Option(help=f"Runs at the same time. {LIMIT}")] = None,
-    device_hours: Annotated[str | None, typer.Option(help=f"Device hours per calendar month (UTC). {LIMIT}")] = None,
+    concurrent_runs: Annotated[
+        str | None,
+        typer.Option(
+            help="Runs at the same time: a number, `unlimited`, or `default` (of a user the role's, of a role none)."
+        ),
+    ] = None,
+    device_hours: Annotated[str | None, typer.Option(help="Device hours per calendar month (UTC), likewise.")] = None,
 ) -> None:
     """Set limits of a user or a role. What is queued or running stays."""
     try:
@@ -184,10 +188,10 @@ def limit(
     except ValidationError as error:
         raise Invalid.of([field_error(each, {}) for each in error.errors()]) from None
     if not change.given:
-        raise Invalid("No limit is given. Give --concurrent-runs, --device-hours, or both.")
+        raise Invalid(_("No limit is given. Give --concurrent-runs, --device-hours, or both."))
     with _database().transaction() as session:
         quotas.change_limits(session, quotas.subject_of(session, who), change)
-    say(f"Changed the limits of {who}. List them with: vezna user limits")
+    say(_("Changed the limits of %(who)s. List them with: vezna user limits", who=who))
 
 
 @users.command()
@@ -265,19 +269,24 @@ def _limit(text: str | None, unit: int) -> str | int | None:
         number = float(text) * unit
         return round(number)
     except (ValueError, OverflowError):
-        raise Invalid(f"{text!r} is not a limit. Give a number, unlimited, or default.") from None
+        raise Invalid(_("%(text)s is not a limit. Give a number, unlimited, or default.", text=text)) from None
 
 
 def _limits_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("Of", "Concurrent runs", "Running", "Device hours", "Used", "Reserved", box=box.SIMPLE)
+    headings = _("Of"), _("Concurrent runs"), _("Running"), _("Device hours"), _("Used"), _("Reserved")
+    table, unlimited = Table(*headings, box=box.SIMPLE), _("unlimited")
     for row in rows:
         table.add_row(
             row["subject"],
-            _number(row["concurrent_runs"], "unlimited"),
+            _number(row["concurrent_runs"], unlimited),
             _number(row["running"], ""),
             *(
                 _number(None if row[name] is None else row[name] / HOUR, otherwise)
-                for name, otherwise in (("device_seconds", "unlimited"), ("used_seconds", ""), ("reserved_seconds", ""))
+                for name, otherwise in (
+                    ("device_seconds", _("unlimited")),
+                    ("used_seconds", ""),
+                    ("reserved_seconds", ""),
+                )
             ),
         )
     return table

@@ -31,12 +31,12 @@
           add("rect", { class: points ? "phantom" : "none", x: x(points) - bar / 2, y: base - tall, width: bar, height: tall });
           add("text", { class: "count", x: x(points), y: base - tall - 5, "text-anchor": "middle" }, number(count));
         }
-        const label = points ? `${points > 0 ? "+" : "−"}${Math.abs(points)}` : chosen.items * lead > 101 ? words.less : "0";
+        const label = points ? `${points > 0 ? "+" : "−"}${Math.abs(points)}` : chosen.items * lead > 101 ? words["less"] : "0";
         if (step > 24 || points % (2 * BIN) === 0) add("text", { x: x(points), y: base + 17, "text-anchor": "middle" }, label);
       }
       add("line", { x1: 0, x2: width, y1: base, y2: base });
       add("text", { x: 0, y: base + 34 }, words["axis-b"]);
-      add("text", { x: width / 2, y: base + 34, "text-anchor": "middle" }, words.axis);
+      add("text", { x: width / 2, y: base + 34, "text-anchor": "middle" }, words["axis"]);
       add("text", { x: width, y: base + 34, "text-anchor": "end" }, words["axis-a"]);
     }
 

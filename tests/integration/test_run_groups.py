@@ -13,7 +13,8 @@ from app.domain.runs.filters import parse
 from app.domain.runs.groups import t_quantile
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
-from app.services import compare, imports, runs
+from app.services import imports, runs
+from app.services.compared_runs import compared_runs
 from app.store.queries import run_groups
 from app.store.queries.run_groups import Group
 from app.store.queries.run_list import Order
@@ -149,6 +150,6 @@ def test_a_group_is_an_arm_of_a_comparison(registered: Database) -> None:
             ]
             imports.add_results(session, imports.read_files([as_file(*told)]), collection)
         rows = list(session.scalars(select(RunRow).order_by(RunRow.id)))
-        arms = [[run.run_id for run in arm] for arm in group_by_seed(compare._compared_runs(session, rows))]
+        arms = [[run.run_id for run in arm] for arm in group_by_seed(compared_runs(session, rows))]
     assert [list(group.runs) for group in sorted(groups(registered), key=lambda group: group.first.id)] == arms
     assert arms == [[1, 3], [2, 4], [5, 6], [7, 8]]

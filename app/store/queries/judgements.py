@@ -29,8 +29,8 @@ def of_study(session: Session, study_id: int) -> list[JudgementRow]:
 
 
 def known(session: Session, study_id: int, judgement_id: int) -> dict[str, tuple[int | None, str, int]]:
-    """By key, what judges of a study have replied: score, what was written instead, judgement. An earlier judgement's
-    answers without a score are left out, which a new one asks for again."""
+    """By key, what judges of a study have replied: score, what was written instead, judgement. Answers that an
+    earlier judgement left without a score are left out, since a new one requests them again."""
     usable = or_(JudgeScoreRow.score.is_not(None), JudgeScoreRow.judgement_id == judgement_id)
     columns = JudgeScoreRow.key, JudgeScoreRow.score, JudgeScoreRow.said, JudgeScoreRow.judgement_id
     query = select(*columns).where(JudgeScoreRow.study_id == study_id, usable).order_by(JudgeScoreRow.id)

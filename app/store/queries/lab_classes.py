@@ -18,7 +18,7 @@ from app.store.tables import (
 
 
 def get(session: Session, class_id: int, *, lock: bool = False) -> LabClassRow | None:
-    """A class, whoever teaches it; None if there is none."""
+    """A class of any teacher; None if there is none."""
     return session.get(LabClassRow, class_id, with_for_update=True if lock else None)
 
 

@@ -1,4 +1,4 @@
-"""Limits, and what users use of them: of all of a user's objects, whoever asks."""
+"""Limits, and what users use of them: of all of a user's objects, for any viewer."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime

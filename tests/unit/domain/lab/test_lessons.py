@@ -20,13 +20,17 @@ TEXT = "{en: a, bg: b}"
 LESSON = f"title: {TEXT}\nlead: {TEXT}\nabout: {TEXT}\nminutes: 9\nquestion: margin\n"
 
 
+SCRIPTS = "low-rank.js", "null-studies.js"
+"""That draw with sentences of a lesson."""
+
+
 def test_every_sentence_of_a_lesson_is_on_its_page_and_the_other_way_round() -> None:
     assert lessons.library()
     for topic, lesson in lessons.library().items():
         folder = "steps" if topic in lessons.STEPS else "pitfalls"
         own = (TEMPLATES / folder / f"{topic}.html").read_text(encoding="utf-8")
         shared = "".join(file.read_text(encoding="utf-8") for file in TEMPLATES.glob("*.html"))
-        shared += (ROOT / "static" / "js" / "low-rank.js").read_text(encoding="utf-8")
+        shared += "".join((ROOT / "static" / "js" / name).read_text(encoding="utf-8") for name in SCRIPTS)
         called = set(re.findall(r'say\("([^"]+)"[,)]', own))
         assert called <= set(lesson.texts), topic
         ends = tuple(re.findall(r'say\(\w+ ~ "([^"]+)"\)', own))
