@@ -21,7 +21,7 @@ from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reported import ReportedRun
-from app.domain.imports.reports import RunOpening, opened
+from app.domain.imports.reports import RunOpening, opened, with_facts
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services import audit, webhooks
@@ -95,6 +95,9 @@ def open_run(session: Session, study_id: int, opening: RunOpening) -> RunState:
             _("This key is that of run %(run)s, arm %(arm)r, seed %(seed)s. Give each run a key of its own.", **values)
         )
     if not RunStatus(run.status).terminal:
+        known = run.reported_run
+        assert known is not None  # noqa: S101 it was found by its key
+        run.imported_json = with_facts(known, opening.facts).model_dump(mode="json")
         run.epoch += 1
         run.heard_at = clock.now(session)
         events.add(session, run.id, "status", f"opened again as attempt {run.epoch}")

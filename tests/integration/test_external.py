@@ -94,6 +94,20 @@ def test_a_resumed_script_finds_its_run_and_goes_on_with_the_next_batch(script: 
     assert (shown["validation_score"], shown["total_steps"], shown["no_news"]) == (0.5, 8, False)
 
 
+def test_what_a_resumed_script_states_is_kept_and_never_contradicts_what_a_verdict_rests_on(
+    script: Script, registered: Database
+) -> None:
+    run = script.open(facts={"splits": FACTS["splits"]}).json()
+    other = FACTS["splits"] | {"train": "e" * 64}
+    refused = script.open(facts={"splits": other})
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["path"] == "facts.splits.train"
+    assert script.open(facts={"device": "NVIDIA T4", "splits": FACTS["splits"]}).json()["attempt"] == 2
+    with registered.reading() as session:
+        known = session.get_one(RunRow, run["run_id"]).reported_run
+    assert known is not None and (known.device, known.splits.train) == ("NVIDIA T4", "a" * 64)
+
+
 def test_a_repeated_batch_counts_once_and_a_gap_names_the_batch_that_is_expected(script: Script) -> None:
     run = script.open().json()
     first = script.report(run, 1, steps=STEPS)

@@ -21,7 +21,7 @@ from app.store.queries import runs as run_queries
 from app.store.queries import users as user_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
-from app.store.tables import DeviceUsageRow, RunRow, now
+from app.store.tables import CollectionRow, DeviceUsageRow, RunRow, now
 from tests.attempted import SPEC, row, submit
 from tests.fakes import SilentBell
 from worker import tasks
@@ -168,3 +168,18 @@ def test_a_run_that_never_fits_and_a_broken_gpu_keep_no_run_waiting(
     with registered.transaction() as session:
         assert tasks._claim(session, context, second[0])[0].run_id == first[1]
     assert row(registered, first[0]).status == "queued"
+
+
+def test_a_run_that_is_trained_elsewhere_takes_no_place_of_its_owner(
+    registered: Database, pair: list[Database], bell: SilentBell, settings: Settings
+) -> None:
+    elsewhere, here = queued(pair[0], bell, 2)
+    with registered.transaction() as session:
+        owner = user_queries.get(session, row(registered, elsewhere).owner_id or 0)
+        quotas.change_limits(session, owner, LimitChange(concurrent_runs=1))
+        collection = CollectionRow(name="elsewhere")
+        session.add(collection)
+        session.flush()
+        values = {"status": "running", "collection_id": collection.id}
+        session.execute(update(RunRow).where(RunRow.id == elsewhere).values(**values))
+    assert claims(registered, settings, bell, here) == here

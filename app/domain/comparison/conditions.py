@@ -171,7 +171,7 @@ def stated_conditions(arms: Mapping[str, Sequence[RunConditions]]) -> tuple[Stat
         values = {title: sorted({run.get(name, "") for run in runs}) for title, runs in arms.items()}
         every = {value for arm in values.values() for value in arm}
         knowledge = Knowledge.EQUAL if len(every) == 1 else Knowledge.DIFFERS
-        if "" in every:
+        if "" in every or not every:
             knowledge = Knowledge.DIFFERS if len(every) > 2 else Knowledge.UNKNOWN
         shown = {title: "" if "" in arm else ", ".join(arm) for title, arm in values.items()}
         stated.append(StatedCondition(name, knowledge, shown))

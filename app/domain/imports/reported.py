@@ -21,8 +21,8 @@ class SplitHashes(BaseModel):
 
     @property
     def text(self) -> str:
-        """One text for all of them; empty unless train and test are known, without which nothing is proven."""
-        return f"{self.train} {self.validation or ''} {self.test}" if self.train and self.test else ""
+        """One text for train and test; empty unless both are known, without which nothing is proven."""
+        return f"{self.train} {self.test}" if self.train and self.test else ""
 
 
 class RunFacts(TrainingFacts):

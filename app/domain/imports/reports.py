@@ -177,8 +177,19 @@ def opened(spec: ExternalStudySpec, opening: RunOpening) -> ReportedRun:
 
 def with_facts(run: ReportedRun, facts: RunFacts, **changes: object) -> ReportedRun:
     """The same with what a script states later: settings, versions, environment and clocks are added by name, anything
-    else replaces what was stated before. Raises Invalid."""
+    else replaces what was stated before. Raises Invalid, also if it contradicts what a verdict rests on."""
     merged = run.model_dump()
+    for path, before, after in (
+        ("metric_version", run.metric_version, facts.metric_version),
+        ("base_model_hash", run.base_model_hash, facts.base_model_hash),
+        ("splits.train", run.splits.train, facts.splits.train),
+        ("splits.test", run.splits.test, facts.splits.test),
+    ):
+        if before and after and before != after:
+            what = _("This contradicts what the run stated before, %(before)s", before=before)
+            raise Invalid.field(
+                f"facts.{path}", what, _("Report what is trained on other data as a run of another study")
+            )
     for name, value in _stated(facts).items():
         merged[name] = {**merged[name], **value} if isinstance(value, dict) else value
     return _reported(merged | changes, "facts")

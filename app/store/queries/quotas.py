@@ -78,9 +78,9 @@ def first_queued(session: Session, but: Collection[int] = ()) -> dict[int, int]:
 
 
 def running_runs(session: Session) -> list[LiveRun]:
-    """The running runs of all users."""
+    """The runs of all users that workers execute."""
     columns = RunRow.owner_id, RunRow.status, RunRow.reserved_seconds, RunRow.charged_seconds, RunRow.attempt_seconds
-    query = select(*columns).where(RunRow.status == RunStatus.RUNNING.value, RunRow.owner_id.is_not(None))
+    query = select(*columns).where(RunRow.status == RunStatus.RUNNING.value, RunRow.owner_id.is_not(None), HERE)
     rows = session.execute(query.execution_options(**EVERY_OWNER))
     return [LiveRun(owner or 0, status, kept, charged, used) for owner, status, kept, charged, used in rows]
 
