@@ -19,8 +19,8 @@ FORWARDED = ("authorization", "accept-language", "user-agent", "host")
 
 
 class Agents:
-    """An ASGI application. Its first request loads the libraries, which takes over a second. Each request has a
-    transport of its own: there are no sessions, and nothing is left to end."""
+    """An ASGI application. The libraries take over a second to import, so the first request loads them. Each request
+    has a transport of its own: there are no sessions, and nothing is left to end."""
 
     def __init__(self, application: ASGIApp) -> None:
         """`application`: the whole web application, to which each tool sends its requests."""

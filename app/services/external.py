@@ -145,7 +145,7 @@ def is_silent(session: Session, run: RunRow) -> bool:
 
 
 def cancel_silent(session: Session, run: RunRow, at: datetime) -> bool:
-    """Cancel a run whose script has not reported for a day: none may be left to hear of it. False for any other."""
+    """Cancel a run whose script has not reported for a day and may have ended. False for any other."""
     silent = RunRow.heard_at < clock.now(session) - SILENCE
     ended = RunStatus.RUNNING, RunStatus.CANCELLED
     if not runs.move(session, run.id, *ended, silent, finished_at=at, cancel_requested_at=at):

@@ -63,8 +63,7 @@ AUTOMATIC = "Vezna-Automatic"
 """Header of a request that a page sends by itself, which does not count as use of the session."""
 ADMIN = ("/users", "/audit", "/api/v1/audit", "/api/v1/quotas", "/webhooks", "/api/v1/webhooks")
 BY_TOKEN = ("/api/v1/quotas", "/api/v1/webhooks")
-"""Of these, what an admin's token may change too: limits give no access, and webhooks reach only hosts that an
-operator has listed."""
+"""Of these, what an admin's token may change too: limits give no access, and webhooks reach listed hosts only."""
 PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
 LAB = ("/lab",)
 LAB_RUNS = ("/lab/sample", "/lab/studies", "/lab/classes")
