@@ -4,7 +4,9 @@ Starting a process that imports the libraries takes longer than these attempts, 
 of them.
 """
 
+import faulthandler
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -42,22 +44,38 @@ class Done(BaseModel):
     logs: list[str]
 
 
+LIMIT_SECONDS = 300.0
+"""For all attempts of a plan, which take some 40 s: ranks that need longer wait for each other."""
+
+
 def execute(directory: Path, plan: Sequence[Planned], world: int = 2) -> dict[str, Done]:
-    """Execute the attempts by so many processes; `directory` is empty."""
+    """Execute the attempts by so many processes; `directory` is empty. Where they hang, the error has their stacks."""
     file = directory / "plan.json"
     file.write_text(json.dumps([planned.model_dump(mode="json") for planned in plan]))
     command: list[Any] = [sys.executable, "-m", "tests.ranks", file]
     ranks = [subprocess.Popen([*command, str(rank), str(world)]) for rank in range(world)]
+    until = time.monotonic() + LIMIT_SECONDS
     try:
         while (ends := [rank.poll() for rank in ranks]) != [0] * world:
             assert set(ends) <= {None, 0}, "a rank has failed, for which the others wait"
+            assert time.monotonic() < until, _stacks(directory, ranks)
             time.sleep(0.05)
     finally:
         for rank in ranks:
             rank.kill()
+            rank.wait()
     return {
         planned.name: Done.model_validate_json((directory / f"{planned.name}.json").read_bytes()) for planned in plan
     }
+
+
+def _stacks(directory: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> str:
+    """What every thread of every rank is doing."""
+    for rank in ranks:
+        rank.send_signal(signal.SIGUSR1)
+    time.sleep(2.0)  # they write them in the meantime
+    files = sorted(directory.glob("stacks-*.txt"))
+    return "\n".join(f"{file.stem}\n{file.read_text()}" for file in files)
 
 
 def alone(planned: Planned) -> Done:
@@ -77,11 +95,15 @@ def _attempt(planned: Planned, team: Team) -> Done:
 
 
 def main(file: Path, rank: int, world: int) -> None:
-    for place, planned in enumerate(json.loads(file.read_text())):
-        team = Team(rank, world, file.with_name(f"meeting-{place}"))
-        done = _attempt(Planned.model_validate(planned), team)
-        if team.leads:
-            file.with_name(f"{planned['name']}.json").write_text(done.model_dump_json())
+    with file.with_name(f"stacks-{rank}.txt").open("w") as stacks:
+        faulthandler.register(signal.SIGUSR1, stacks)
+        for place, planned in enumerate(json.loads(file.read_text())):
+            stacks.write(f"{planned['name']}\n")
+            stacks.flush()
+            team = Team(rank, world, file.with_name(f"meeting-{place}"))
+            done = _attempt(Planned.model_validate(planned), team)
+            if team.leads:
+                file.with_name(f"{planned['name']}.json").write_text(done.model_dump_json())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from app.domain.tasks import Task
 from tests import ranks, tiny, tiny_lm
 from tests.ranks import Done, Planned
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]  # processes of their own, which import the ML libraries
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # processes of their own, which import the ML libraries
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 LORA = LoraSpec(r=4, target_modules=["query", "value"])

@@ -21,7 +21,7 @@ from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.training.followers import visible
 from worker.training.host import TrainerProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]  # pairs of processes that import the ML libraries
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # pairs of processes that import the ML libraries
 
 TRAINING = tiny.FAST.model_copy(
     update={"devices": 2, "max_steps": 300, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
