@@ -91,7 +91,7 @@ def lines(job: dict[str, Any]) -> list[str]:
 def _arm(arm: dict[str, Any]) -> str:
     if arm["delta"] is None:
         return _("%(arm)s: score %(score)s.", arm=arm["arm"], score=percent(arm["score"]))
-    error = arm["error"] or {"agreed": 0, "items": 0, "mean": None}
+    error = arm["error"] or {"agreed": 0, "rated": 0, "mean": None}
     return _(
         "%(arm)s: score %(score)s, %(delta)s points (%(low)s to %(high)s), %(verdict)s; error of the judge: %(error)s.",
         arm=arm["arm"],
@@ -100,5 +100,5 @@ def _arm(arm: dict[str, Any]) -> str:
         low=points(arm["low"]),
         high=points(arm["high"]),
         verdict=verdict_words(VerdictKind(arm["verdict"]), VerdictKind(arm["implied"])),
-        error=error_words(error["agreed"], error["items"], error["mean"]),
+        error=error_words(error["agreed"], error["rated"], error["mean"]),
     )

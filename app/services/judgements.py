@@ -62,18 +62,15 @@ def submit(session: Session, bell: Doorbell, settings: Settings, study_id: int, 
     """Queue a judgement. Raises NotFound; Invalid for a study without generated answers and for an address that may
     not be reached; Conflict while another judgement of the study has not ended; Unavailable without a key of the
     vault."""
-    study = studies.get(session, study_id)
+    study = studies.get(session, study_id, lock=True)  # so that two clicks make one judgement
     if refused := refusal(session, study):
         raise refused
-    candidates = blind.candidates(session, study_id)
-    if not candidates:
+    if not blind.candidates(session, study_id):
         what = _("No run of study %(study)s has answered the test items yet", study=study_id)
         raise Invalid.field("study_id", what, _("Wait until a run has succeeded"))
     Outbound(settings).require_listed(new.url)
-    runs.lock(session, [candidates[0].id])  # so that two clicks make one judgement
-    for earlier in judgements.of_study(session, study_id):
-        if earlier.status in claims.LIVE:
-            raise Conflict(_("Judgement %(id)s of this study has not ended: cancel it first.", id=earlier.id))
+    if earlier := judgements.live(session, study_id):
+        raise Conflict(_("Judgement %(id)s of this study has not ended: cancel it first.", id=earlier.id))
     key = new.api_key.get_secret_value()
     row = JudgementRow(
         study_id=study_id,

@@ -73,6 +73,11 @@ class OpenAIServer:
             raise self._refused(reply)
         return self._read(reply, chat, CHARACTERS_A_TOKEN * max_tokens)
 
+    def on_one_line(self, text: str) -> str:
+        """What the server wrote, to be quoted: without the API key, and without characters that steer a terminal."""
+        shown = text.replace(self._key, "***") if self._key else text
+        return " ".join("".join(c if c.isprintable() else " " for c in shown).split())
+
     def _read(self, reply: Reply, chat: bool, most_characters: int) -> Completion:
         answer = _json(reply.body)
         choices = answer.get("choices") if isinstance(answer, dict) else None
@@ -120,8 +125,7 @@ class OpenAIServer:
         text = error.get("message") if isinstance(error, dict) else error
         if not isinstance(text, str):
             return ""
-        shown = text.replace(self._key, "***") if self._key else text
-        return " ".join("".join(c if c.isprintable() else " " for c in shown).split())[:MOST_QUOTED].rstrip(". ")
+        return self.on_one_line(text)[:MOST_QUOTED].rstrip(". ")
 
 
 def _json(body: bytes) -> Any:

@@ -1,4 +1,5 @@
-"""Requests to addresses that users name, for webhooks and parity checks. Off by default.
+"""Requests to addresses that users name, for webhooks, parity checks and judge models. Off by
+default.
 
 An address named by a user could make Vezna reach what only its own network reaches (server-side request forgery). So
 

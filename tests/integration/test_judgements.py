@@ -1,26 +1,22 @@
 """Judgements by a judge model on this machine, from the request to the arms' verdicts, on SQLite and on PostgreSQL."""
 
 import json
-import re
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import typer
 from fastapi.testclient import TestClient
 
 from app.cli import judge as judge_cli
 from app.domain.accounts.ownership import Viewer, Visibility
-from app.domain.comparison.judged import JudgedArm
 from app.domain.comparison.preference import Preferred
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.judgement import RUBRIC, NewJudgement, key_of
+from app.domain.judgement import RUBRIC, key_of
 from app.main import create_app
 from app.queue import JUDGE
 from app.services import deletion, judgements, stored_secrets
@@ -31,8 +27,6 @@ from app.store.files import Files
 from app.store.queries import judgements as queries
 from app.store.session import Database
 from app.store.tables import (
-    ArtifactRow,
-    BlindRatingRow,
     JudgementRow,
     JudgeScoreRow,
     RunRow,
@@ -41,131 +35,18 @@ from app.store.tables import (
 )
 from tests.fakes import SilentBell
 from tests.filled import add_study
-from tests.filled_language import register_language, studies, succeed
+from tests.filled_language import studies
 from tests.forms import form_headers
-from tests.openai_stub import Stub, stubbed
+from tests.judged_site import ARMS, KEY, NO_PAUSE, N, Site, answer_of, judged_site, quality
 from tests.served import served
-from worker.context import Context
 from worker.parity import answers as parity_answers
 from worker.parity import judgements as tasks
-
-KEY = "sk-never-to-be-shown"
-NO_PAUSE = (0.0, 0.0)
-N = 60
-ARMS = ("full", "LoRA r=16")
-
-
-def quality(arm: int, seed: int, item: int) -> int:
-    """The score from 1 to 5 that an answer deserves: LoRA's are worse by about one on two items of five."""
-    return max(1, 4 + (item + seed) % 2 - (item % 5 < 2) * arm)
-
-
-def answer_of(arm: int, seed: int, item: int) -> str:
-    return f"headline {item} of quality {quality(arm, seed, item)}"
-
-
-class Judge:
-    """What a judge replies to an answer of a quality."""
-
-    def __init__(self) -> None:
-        self.of: Callable[[int, int], str] = lambda quality, _item: str(quality)
-
-    def __getitem__(self, asked: str) -> str:
-        given = json.loads(asked[asked.rindex("\n{") :])
-        found = re.fullmatch(r"headline (\d+) of quality (\d)", given["answer"])
-        assert found and given["reference"] == f"headline {found[1]}" and given["prompt"] == f"text {found[1]}"
-        return self.of(int(found[2]), int(found[1]))
-
-
-@dataclass
-class Site:
-    """A study whose first two arms have answered with two seeds each, and a worker that may reach the judge."""
-
-    worker: Context
-    stub: Stub
-    judge: Judge
-    study: int
-    runs: list[list[int]]
-    """By arm, those of its seeds."""
-
-    def submit(self, **changes: Any) -> int:
-        new = NewJudgement.model_validate({"url": self.stub.url, "model": "judge", **changes})
-        with self.worker.database.transaction() as session:
-            return judgements.submit(session, self.worker.bell, self.worker.settings, self.study, new).id
-
-    def row(self, judgement_id: int) -> JudgementRow:
-        with self.worker.database.reading() as session:
-            return queries.get(session, judgement_id)
-
-    def run(self, **changes: Any) -> JudgementRow:
-        """A judgement that has ended."""
-        judgement_id = self.submit(**changes)
-        tasks.judge(self.worker, judgement_id, NO_PAUSE)
-        return self.row(judgement_id)
-
-    def failure(self, **changes: Any) -> str:
-        done = self.run(**changes)
-        assert (done.status, done.result, done.api_key) == ("failed", None, "")
-        return done.message
-
-    def arms(self, row: JudgementRow) -> dict[str, JudgedArm]:
-        with self.worker.database.reading() as session:
-            return {arm.title: arm for arm in judgements.arms_of(session, row)}
-
-    def lora(self, row: JudgementRow) -> JudgedArm:
-        return self.arms(row)[ARMS[1]]
-
-    def rate(self, preferred: Callable[[int], Preferred], seed: int = 0) -> None:
-        """A person's ratings of every item of two runs; the full run is the first."""
-        first, second = (of_arm[seed] for of_arm in self.runs)
-        assert first < second
-        with self.worker.database.transaction() as session:
-            session.add_all(
-                BlindRatingRow(first_id=first, second_id=second, item=f"item-{n}", preferred=preferred(n).value)
-                for n in range(N)
-                if answer_of(0, seed, n) != answer_of(1, seed, n)
-            )
 
 
 @pytest.fixture
 def site(database: Database, settings: Settings, files: Files, bell: SilentBell, tmp_path: Path) -> Iterator[Site]:
-    settings.home.mkdir(parents=True, exist_ok=True)
-    judge = Judge()
-    with stubbed({"judge": judge}) as stub:  # type: ignore[dict-item]
-        hosts = [stub.place, "127.0.0.1"]
-        worker = Context(
-            settings.model_copy(update={"worker_name": "w1", "outbound_hosts": hosts}), database, files, bell
-        )
-        with database.transaction() as session:
-            register_language(session)
-            rows = add_study(session, studies()[0], hours_ago=1.0)
-            chosen = [[run for run in rows if run.arm == arm][:2] for arm in ARMS]
-            assert [len(of_arm) for of_arm in chosen] == [2, 2]
-            for arm, of_arm in enumerate(chosen):
-                for seed, run in enumerate(of_arm):
-                    succeed(session, run)
-                    session.flush()
-                    _store(worker, tmp_path, session.query(ArtifactRow), run, arm, seed)
-            assert rows[0].study_id is not None
-            found = [[run.id for run in of_arm] for of_arm in chosen]
-            study = rows[0].study_id
-        yield Site(worker, stub, judge, study, found)
-
-
-def _store(worker: Context, folder: Path, artifacts: Any, run: RunRow, arm: int, seed: int) -> None:
-    path = folder / f"{run.id}.parquet"
-    columns = {
-        "item": [f"item-{n}" for n in range(N)],
-        "prompt": [f"text {n}" for n in range(N)],
-        "completion": [f" headline {n}" for n in range(N)],
-        "prediction": [f" {answer_of(arm, seed, n)}\n" for n in range(N)],
-        "base_prediction": [""] * N,
-        "rouge_l": [0.5] * N,
-    }
-    pq.write_table(pa.table(columns), path)
-    row = artifacts.filter(ArtifactRow.run_id == run.id, ArtifactRow.kind == "predictions").one()
-    worker.files.put(path, row.file)
-    row.sha256 = f"{run.id:064d}"
+    with judged_site(database, settings, files, bell, tmp_path) as found:
+        yield found
 
 
 def test_a_good_judge_scores_each_different_answer_once_and_its_scores_are_compared(site: Site) -> None:
@@ -200,7 +81,9 @@ def test_people_who_agree_leave_the_difference_and_widen_the_interval_a_little(s
     site.rate(lambda _n: Preferred.FIRST)
     lora = site.lora(done)
     assert lora.error is not None and lora.alone is not None and lora.corrected is not None
-    assert lora.error.agreed == lora.error.items > N - 10, "equal answers behind the last rated one do not count"
+    rated = sum(answer_of(0, 0, n) != answer_of(1, 0, n) for n in range(N))
+    assert lora.error.agreed == lora.error.rated == rated, "equal answers are not rated"
+    assert rated < lora.error.items <= N and lora.error.items > N - 10
     assert lora.error.mean == 0
     assert lora.corrected.delta == pytest.approx(lora.alone.delta)
     assert lora.alone.half_width < lora.corrected.half_width < 2 * lora.alone.half_width
@@ -216,7 +99,7 @@ def test_a_biased_judge_is_corrected_by_people(site: Site) -> None:
     site.rate(lambda _n: Preferred.FIRST)
     site.rate(lambda _n: Preferred.FIRST, seed=1)
     lora = site.lora(done)
-    assert lora.error is not None and lora.error.mean < 0 and lora.error.agreed < lora.error.items
+    assert lora.error is not None and lora.error.mean < 0 and lora.error.agreed < lora.error.rated
     assert lora.corrected is not None and lora.corrected.delta < 0
     assert lora.high - lora.low > alone.high - alone.low
 
@@ -243,7 +126,7 @@ def test_a_judge_that_gives_no_score_or_no_answer_ends_the_judgement_with_the_re
 ) -> None:
     site.judge.of = lambda _quality, _item: "I like it."
     message = site.failure()
-    assert "no score in its first 10 replies, but: I like it." in message
+    assert "no score in 10 replies" in message and message.endswith("The last reply: I like it.")
     assert len(site.stub.seen) < 20
     site.stub.raw = lambda _request: (200, b"<html>", {})
     assert "not that of an OpenAI-compatible server" in site.failure()
@@ -276,11 +159,7 @@ def test_a_resumed_judgement_asks_nothing_twice(site: Site, monkeypatch: pytest.
     monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
     judgement_id = site.submit()
 
-    def stop(_request: dict[str, Any]) -> None:
-        if len(site.stub.seen) == 20:
-            site.worker.judge.stop()
-
-    site.stub.raw = stop
+    site.after(20, site.worker.judge.stop)
     tasks.judge(site.worker, judgement_id)
     given_back = site.row(judgement_id)
     assert (given_back.status, given_back.attempts) == ("queued", 0)
@@ -308,12 +187,11 @@ def test_a_cancelled_judgement_stops_and_keeps_its_scores_for_the_next(
     with pytest.raises(Conflict, match="has not ended"):
         site.submit()
 
-    def cancel(_request: dict[str, Any]) -> None:
-        if len(site.stub.seen) == 20:
-            with site.worker.database.transaction() as session:
-                judgements.cancel(session, judgement_id)
+    def cancel() -> None:
+        with site.worker.database.transaction() as session:
+            judgements.cancel(session, judgement_id)
 
-    site.stub.raw = cancel
+    site.after(20, cancel)
     tasks.judge(site.worker, judgement_id)
     ended = site.row(judgement_id)
     assert (ended.status, ended.api_key) == ("cancelled", "") and len(site.stub.seen) < N

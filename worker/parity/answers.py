@@ -54,9 +54,11 @@ class Answers:
         *,
         pauses: Sequence[float] = PAUSES,
         most_seconds: float = MOST_SECONDS,
+        answered: bool = False,
     ) -> None:
+        """`answered`: the server has answered other prompts before."""
         self._server, self._prompts, self._max_tokens = server, prompts, max_tokens
-        self._pauses, self._most_seconds = pauses, most_seconds
+        self._pauses, self._most_seconds, self._answered = pauses, most_seconds, answered
         self._waiting: SimpleQueue[int | None] = SimpleQueue()
         self._ended: SimpleQueue[tuple[int, Completion | Exception]] = SimpleQueue()
         self._over = threading.Event()
@@ -89,7 +91,7 @@ class Answers:
                     index, answer = self._ended.get(timeout=REPORT_SECONDS)
                 except Empty:
                     continue
-                if isinstance(answer, Exception) and not (answers and _is_refusal(answer)):
+                if isinstance(answer, Exception) and not ((answers or self._answered) and _is_refusal(answer)):
                     raise answer
                 if not answers:
                     for other in range(len(self._prompts)):

@@ -40,6 +40,8 @@ FIRST = 10
 SHOWN = 10
 """Replies without a score that the result names."""
 MOST_SAID = 200
+MOST_BYTES = 64 << 20
+"""Of all answers, and of all questions: they stay in memory until the judgement has ended."""
 
 Reply = tuple[int | None, str]
 """A score, or None and what was said."""
@@ -87,36 +89,49 @@ class _Judgement:
         """The result. Raises WorkCancelled, and VeznaError with the reason that there is none."""
         began = monotonic()
         items, answers = self._answers()
-        questions = {
-            self._key(row, text): self._question(row, text)
-            for number, row in enumerate(items)
-            for text in {texts[number] for texts in answers.values()}
-        }
+        questions = self._questions(items, answers)
         with self._context.database.reading() as session:
             known = queries.known(session, self._claim.study_id, self._claim.judgement_id)
         mine = self._claim.judgement_id
         self._replies = {key: (score, said) for key, (score, said, _by) in known.items() if key in questions}
         self._asked = sum(by == mine for key, (_score, _said, by) in known.items() if key in questions)
         self._ask({key: asked for key, asked in questions.items() if key not in self._replies}, pauses)
+        self._require_a_score()
         return self._result(items, answers, len(questions), monotonic() - began)
 
     def _answers(self) -> tuple[list[Item], dict[int, list[str]]]:
-        """The test items that every run has answered whole, and by run its answers to them."""
-        tables: dict[int, dict[str, Item]] = {}
+        """The test items that every run has answered, and by run its answers to them."""
+        first: list[Item] = []
+        written: dict[int, dict[str, str]] = {}
+        size = 0
         with workdir(self._context.settings.home) as folder:
             for run, stored in self._claim.predictions.items():
                 file = folder / f"{run}.parquet"
                 self._context.files.get(stored, file)
-                tables[run] = {row["item"]: row for row in rows(file, self._claim.sample)}
+                found = rows(file, self._claim.sample)
                 file.unlink()
-        first = next(iter(tables.values()), {})
-        items = [row for name, row in first.items() if all(name in table for table in tables.values())]
+                first = first or found  # every run has the same prompts
+                written[run] = {row["item"]: (row["prediction"] or "").strip() for row in found}
+                size += sum(map(len, written[run].values()))
+                _require_room(size)
+                if not self._report(0.0):
+                    raise WorkCancelled
+        items = [row for row in first if all(row["item"] in of_run for of_run in written.values())]
         if len(items) < 2:
             raise Unavailable(_("The runs have fewer than two test items in common."))
-        answers = {
-            run: [(table[row["item"]]["prediction"] or "").strip() for row in items] for run, table in tables.items()
-        }
-        return items, answers
+        return items, {run: [of_run[row["item"]] for row in items] for run, of_run in written.items()}
+
+    def _questions(self, items: list[Item], answers: Mapping[int, list[str]]) -> dict[str, str]:
+        """By its key, what the judge is sent for each different answer."""
+        questions: dict[str, str] = {}
+        size = 0
+        for number, row in enumerate(items):
+            for text in {texts[number] for texts in answers.values()}:
+                asked = self._question(row, text)
+                questions[self._key(row, text)] = asked
+                size += len(asked)
+                _require_room(size)
+        return questions
 
     def _question(self, row: Item, text: str) -> str:
         return question(self._claim.rubric, prompt_text(row), reference_of(row).strip(), text)
@@ -131,29 +146,43 @@ class _Judgement:
             return
         done, total = len(self._replies), len(self._replies) + len(keys)
 
+        settings = self._context.settings
+        key = Vault(settings).decrypt(self._claim.api_key) if self._claim.api_key else ""
+        server = OpenAIServer(Outbound(settings), self._claim.url, self._claim.model, key)
+
         def arrived(index: int, answer: Answer) -> None:
-            score, said = _reply(answer)
+            score, said = _reply(answer, server)
             self._replies[keys[index]] = score, said
             if not self._write(partial(judgements.replied, claim=self._claim, key=keys[index], score=score, said=said)):
                 raise WorkCancelled
             self._asked += 1
-            if self._asked >= FIRST and not any(score for score, _said in self._replies.values()):
-                raise Unavailable(
-                    _("The judge gave no score in its first %(count)s replies, but: %(said)s", count=FIRST, said=said)
-                )
+            if self._asked >= FIRST:
+                self._require_a_score()
 
-        def report(share: float) -> bool:
-            at = (done + share * len(keys)) / total
-            return self._write(partial(judgements.progress, claim=self._claim, share=at))
-
-        settings = self._context.settings
-        key = Vault(settings).decrypt(self._claim.api_key) if self._claim.api_key else ""
-        server = OpenAIServer(Outbound(settings), self._claim.url, self._claim.model, key)
         prompts = [
             Prompt([{"role": "user", "content": text}], len(text.encode("utf-8", "replace")))
             for text in questions.values()
         ]
-        _Replies(server, prompts, MOST_TOKENS, pauses=pauses, most_seconds=MOST_SECONDS).gather(report, arrived)
+        scored = any(score for score, _said in self._replies.values())
+        replies = _Replies(server, prompts, MOST_TOKENS, pauses=pauses, most_seconds=MOST_SECONDS, answered=scored)
+        replies.gather(lambda share: self._report((done + share * len(keys)) / total), arrived)
+
+    def _require_a_score(self) -> None:
+        """Raises Unavailable, with the last reply, if none of the replies so far is a score."""
+        if any(score for score, _said in self._replies.values()):
+            return
+        _score, said = list(self._replies.values())[-1]
+        raise Unavailable(
+            _(
+                "The judge gave no score in %(count)s replies. Choose a larger model, or a rubric that asks for one "
+                "whole number from 1 to 5 alone. The last reply: %(said)s",
+                count=len(self._replies),
+                said=said,
+            )
+        )
+
+    def _report(self, share: float) -> bool:
+        return self._write(partial(judgements.progress, claim=self._claim, share=share))
 
     def _write(self, work: "partial[bool]") -> bool:
         return not self._context.judge.stopped and self._context.database.write(work)
@@ -182,11 +211,21 @@ class _Judgement:
         )
 
 
-def _reply(answer: Answer) -> Reply:
+def _reply(answer: Answer, server: OpenAIServer) -> Reply:
     if isinstance(answer, ServerRefused):
         return None, answer.message
-    said = answer.text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}").strip()
-    return score_in(said), f"{said[:MOST_SAID]}{'…' if len(said) > MOST_SAID else ''}"
+    said = server.on_one_line(answer.text)
+    return score_in(answer.text), f"{said[:MOST_SAID]}{'…' if len(said) > MOST_SAID else ''}" or _("(empty)")
+
+
+def _require_room(size: int) -> None:
+    if size > MOST_BYTES:
+        raise Unavailable(
+            _(
+                "The study's answers with their prompts are longer than %(most)s MiB together. Judge fewer items.",
+                most=MOST_BYTES >> 20,
+            )
+        )
 
 
 def _sentence(error: Exception, judgement_id: int) -> str:

@@ -18,11 +18,14 @@ all items, so what people contradict on average is corrected, and the interval i
 fewer items are rated.
 
 An answer without a score leaves its item out. Such items may be anything: with a share q of them the interval becomes
-(1 − q)·low − q to (1 − q)·high + q (Manski 1989, "Anatomy of the selection problem").
+(1 − q)·low − q to (1 − q)·high + q (Manski 1989, "Anatomy of the selection problem"), and that of an arm's own mean
+(1 − q)·low to (1 − q)·high + q. Holm's correction takes D', moved towards 0 by q/(1 − q), which is as far as these
+items could move it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import copysign
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,12 +92,15 @@ class Judged(_Value):
 
 @dataclass(frozen=True)
 class JudgeError:
-    """The judge's error on an arm's difference to the reference, on items that people rated."""
+    """The judge's error on an arm's difference to the reference, on items that people rated or could not: an arm and
+    the reference give them the same answer."""
 
     items: int
     """n."""
+    rated: int
+    """Of these, items that people rated."""
     agreed: int
-    """Of these, items on which the judge's difference agrees with every rating."""
+    """Of the rated ones, items on which the judge's difference agrees with every rating."""
     mean: float
     variance: float
     """var(e)/n, with the covariance's part."""
@@ -107,7 +113,8 @@ class JudgedArm:
     title: str
     seeds: int
     score: ScoreInterval | None
-    """None without a run, or before two items count."""
+    """The mean over items with a score; its interval lies between 0 and 1, whatever the others are. None without a run,
+    or before two items count."""
     alone: Difference | None
     """Of the judge's scores, as though it never erred; None for the reference."""
     error: JudgeError | None
@@ -164,7 +171,10 @@ def compare_judged(
         if both.shape[1] > 1:
             alone[title] = difference(both[: len(of_arm)], both[len(of_arm) :], confidence)
             errors[title] = _error(judged, of_arm, base, ratings, both.shape[1])
-    corrected = holm({title: _corrected(one, errors[title]) for title, one in alone.items()}, confidence=confidence)
+    left_out = {title: 1 - one.items / len(judged.items) for title, one in alone.items()}
+    plain = {title: _corrected(one, errors[title]) for title, one in alone.items()}
+    tested = holm({title: _towards_zero(one, left_out[title]) for title, one in plain.items()}, confidence=confidence)
+    corrected = {title: one.at(tested[title].confidence) for title, one in plain.items()}
     return [
         JudgedArm(
             title=title,
@@ -173,7 +183,7 @@ def compare_judged(
             alone=alone[title].at(corrected[title].confidence) if title in alone else None,
             error=errors.get(title),
             corrected=corrected.get(title),
-            left_out=1 - alone[title].items / len(judged.items) if title in alone else 0.0,
+            left_out=left_out.get(title, 0.0),
             margin=margin,
         )
         for title, of_arm in members.items()
@@ -190,8 +200,17 @@ def _mean(runs: Sequence[JudgedRun]) -> ScoreInterval | None:
     if not runs:
         return None
     x = _scores(runs)
-    x = x[:, np.isfinite(x).all(axis=0)]
-    return score_interval(x) if x.shape[1] > 1 else None
+    scored = np.isfinite(x).all(axis=0)
+    if scored.sum() < 2:
+        return None
+    score, share = score_interval(x[:, scored]), float(scored.mean())
+    return replace(score, low=max(share * score.low, 0.0), high=min(share * score.high + 1 - share, 1.0))
+
+
+def _towards_zero(one: Difference, left_out: float) -> Difference:
+    """Its interval excludes 0 just where that of the arm does, which allows any score for the items left out."""
+    least = max(abs(one.delta) - left_out / (1 - left_out), 0.0)
+    return replace(one, delta=copysign(least, one.delta))
 
 
 def _corrected(alone: Difference, error: JudgeError | None) -> Difference:
@@ -213,28 +232,33 @@ def _error(
 ) -> JudgeError | None:
     """None if fewer than two items with a score were rated. `number`: N."""
     values: dict[str, list[tuple[float, float]]] = {}
+    agrees: dict[str, bool] = {}
     for one in arm:
         for other in reference:
             pair = (min(one.run, other.run), max(one.run, other.run))
             if given := ratings.get(pair):
-                for item, f, e in _errors(judged.items, one, other, pair, given):
-                    values.setdefault(item, []).append((f, e))
-    if len(values) < 2:
+                rated = {rating.item for rating in given}
+                for item, f, nearest in _rated(judged.items, one, other, pair, given):
+                    values.setdefault(item, []).append((f, sum(nearest) / len(nearest) - f))
+                    if item in rated:
+                        agrees[item] = agrees.get(item, True) and all(h == f for h in nearest)
+    if len(agrees) < 2:
         return None
     f, e = np.array([np.mean(of_item, axis=0) for of_item in values.values()]).T
     shared = float(np.cov(f, e)[0, 1])
     return JudgeError(
         items=len(values),
-        agreed=int((np.abs([max(abs(error) for _f, error in of_item) for of_item in values.values()]) == 0).sum()),
+        rated=len(agrees),
+        agreed=sum(agrees.values()),
         mean=float(e.mean()),
         variance=item_variance(e, STEP) + 2 * max(0.0, shared) / number,
     )
 
 
-def _errors(
+def _rated(
     items: Sequence[str], one: JudgedRun, other: JudgedRun, pair: Pair, ratings: Iterable[Rating]
-) -> list[tuple[str, float, float]]:
-    """Item, f and e of a pair of runs; `one` is the arm's."""
+) -> list[tuple[str, float, list[float]]]:
+    """Item, f, and h by each rating, of a pair of runs; `one` is the arm's."""
     first, second = (one, other) if one.run == pair[0] else (other, one)
     texts = zip(items, first.texts, second.texts, strict=True)
     shown = ordered((BlindItem(item, "", str(a), str(b)) for item, a, b in texts), pair)
@@ -244,8 +268,7 @@ def _errors(
         x, y = scores[item]
         if x is not None and y is not None:
             f = (x - y) * STEP
-            towards = values if one is first else [-v for v in values]
-            found.append((item, f, sum(_agreeing(f, v) - f for v in towards) / len(towards)))
+            found.append((item, f, [_agreeing(f, v if one is first else -v) for v in values]))
     return found
 
 

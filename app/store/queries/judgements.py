@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.queries import studies
+from app.store.queries.model_exports import LIVE
 from app.store.queries.rows import get_row
 from app.store.tables import JudgementRow, JudgeScoreRow
 
@@ -26,6 +27,24 @@ def of_study(session: Session, study_id: int) -> list[JudgementRow]:
     """The judgements of a study, the oldest first."""
     query = select(JudgementRow).where(JudgementRow.study_id == study_id).order_by(JudgementRow.id)
     return list(session.scalars(query))
+
+
+def newest(session: Session, study_id: int, limit: int) -> list[JudgementRow]:
+    """So many judgements of a study at most, the newest first."""
+    query = select(JudgementRow).where(JudgementRow.study_id == study_id).order_by(JudgementRow.id.desc())
+    return list(session.scalars(query.limit(limit)))
+
+
+def newest_result(session: Session, study_id: int) -> JudgementRow | None:
+    """The newest judgement of a study that has succeeded."""
+    of_study = JudgementRow.study_id == study_id, JudgementRow.status == "succeeded"
+    return session.scalars(select(JudgementRow).where(*of_study).order_by(JudgementRow.id.desc()).limit(1)).first()
+
+
+def live(session: Session, study_id: int) -> JudgementRow | None:
+    """A judgement of a study that has not ended."""
+    of_study = JudgementRow.study_id == study_id, JudgementRow.status.in_(LIVE)
+    return session.scalars(select(JudgementRow).where(*of_study).limit(1)).first()
 
 
 def known(session: Session, study_id: int, judgement_id: int) -> dict[str, tuple[int | None, str, int]]:

@@ -27,8 +27,10 @@ class JudgeErrorOut(Answer):
     """The judge's error on the difference of an arm to the reference, on items that people rated."""
 
     items: int
+    """Rated ones, and those with equal answers among them, where the judge cannot err."""
+    rated: int
     agreed: int
-    """Of these, items on which the judge agrees with every rating."""
+    """Of the rated ones, items on which the judge agrees with every rating."""
     mean: float
     """Added to the judge's difference."""
 

@@ -46,17 +46,17 @@ def judged_error(arm: JudgedArm) -> str:
     if arm.corrected is None:
         return ""
     error = arm.error
-    return error_words(error.agreed, error.items, error.mean) if error else error_words(0, 0, None)
+    return error_words(error.agreed, error.rated, error.mean) if error else error_words(0, 0, None)
 
 
-def error_words(agreed: int, items: int, mean: float | None) -> str:
+def error_words(agreed: int, rated: int, mean: float | None) -> str:
     """The same, from the numbers. `mean`: None where the error is unknown."""
     if mean is None:
         return _("unknown: people have not rated these answers")
     return _(
-        "agrees with people on %(agreed)s of %(items)s items; corrected by %(points)s points",
+        "agrees with people on %(agreed)s of %(items)s rated items; corrected by %(points)s points",
         agreed=count(agreed),
-        items=count(items),
+        items=count(rated),
         points=points(mean),
     )
 

@@ -68,6 +68,44 @@ def test_an_item_without_a_score_may_be_anything() -> None:
     assert nothing.corrected is None and nothing.verdict is VerdictKind.NONE
 
 
+def test_raters_who_contradict_each_other_do_not_both_agree_with_the_judge() -> None:
+    result = judged({1: [3, 3, 3], 2: [3, 4, 4]})
+    given = [(0, Preferred.FIRST), (0, Preferred.SECOND), (1, Preferred.SECOND), (2, Preferred.SECOND)]
+    arm = compared(result, {(1, 2): [Rating(f"item-{n}", preferred) for n, preferred in given]})
+    assert arm.error is not None and arm.error.mean == 0, "their errors cancel out"
+    assert (arm.error.rated, arm.error.agreed) == (3, 2)
+
+
+def test_people_agree_on_items_that_they_rated_not_on_equal_answers() -> None:
+    result = judged({1: [3] * 9, 2: [3] * 6 + [4] * 3})
+    alike = result.runs[0].model_copy(update={"texts": [2] * 6 + [1] * 3})
+    result = result.model_copy(update={"runs": [alike, result.runs[1]]})
+    ratings = [Rating(f"item-{n}", Preferred.SECOND) for n in (6, 7, 8)]
+    error = compared(result, {(1, 2): ratings}).error
+    assert error is not None and (error.rated, error.agreed) == (3, 3) and error.items > 3
+    assert compared(result, {(1, 2): ratings[:1]}).error is None, "a single rating"
+
+
+def test_an_item_without_a_score_widens_the_score_of_its_arm_too() -> None:
+    arm = compared(judged({1: [3] * 50, 2: [4] * 40 + [None] * 10})).score
+    assert arm is not None and arm.mean == pytest.approx(0.75)
+    assert arm.low <= 0.8 * 0.75 and arm.high >= 0.8 * 0.75 + 0.2, "with 0 and with 1 in the place of the others"
+    few = compared(judged({1: [3] * 4, 2: [1, 5, None, None]})).score
+    assert few is not None and (few.low, few.high) == (0, 1)
+
+
+def test_a_difference_that_items_without_a_score_could_undo_is_no_step_of_holms_procedure() -> None:
+    """The first arm differs on the items with a score alone, so the second one keeps the confidence of two arms."""
+    seeds = {1: [3] * 40, 2: [3] * 40}
+    first: list[int | None] = [4] * 28 + [None] * 12
+    scores = seeds | {3: first, 4: first, 5: [3, 4] * 20, 6: [3, 4] * 20}
+    arms = {"full": [1, 2], "first": [3, 4], "second": [5, 6]}
+    found = {arm.title: arm for arm in compare_judged(judged(scores), arms, "full", MARGIN, {})}
+    assert found["first"].implied is VerdictKind.UNDECIDED
+    assert found["second"].corrected is not None
+    assert found["second"].corrected.confidence == pytest.approx(0.975)
+
+
 def test_one_seed_hints() -> None:
     arm = compared(judged({1: [2, 3] * 40, 2: [4, 5] * 40}))
     assert (arm.verdict, arm.implied) == (VerdictKind.HINT, VerdictKind.BETTER)

@@ -1,0 +1,158 @@
+"""Judges that reply badly, and what happens to a judgement meanwhile: nothing leaks, hangs or is written twice."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from app.domain.errors import NotFound
+from app.services import deletion, judgements
+from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import judgements as queries
+from app.store.session import Database
+from app.store.tables import JudgementRow, RunRow
+from tests.fakes import SilentBell
+from tests.judged_site import KEY, NO_PAUSE, Site, judged_site
+from worker.parity import judgements as tasks
+
+REFUSAL = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
+
+
+@pytest.fixture
+def site(database: Database, settings: Settings, files: Files, bell: SilentBell, tmp_path: Path) -> Iterator[Site]:
+    with judged_site(database, settings, files, bell, tmp_path) as found:
+        yield found
+
+
+def refuse_one_item(asked: dict[str, Any]) -> tuple[int, bytes, dict[str, str]] | None:
+    return (400, REFUSAL, {}) if "headline 9 of" in asked["messages"][0]["content"] else None
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_later_judgement_of_which_the_server_refuses_all_that_is_left_succeeds(site: Site) -> None:
+    site.stub.raw = refuse_one_item
+    first = site.run().result
+    again = site.run()
+    assert (again.status, again.message) == ("succeeded", "")
+    assert first is not None and again.result is not None
+    assert again.result.asked == again.result.unscored == first.unscored > 0
+    assert again.result.runs == first.runs
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_judgement_without_any_score_fails_however_few_answers_there_are(site: Site) -> None:
+    site.judge.of = lambda _quality, _item: "Good!"
+    message = site.failure(items=2)
+    assert "no score" in message and "Good!" in message and "larger model" in message
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_an_empty_reply_is_named_as_such(site: Site) -> None:
+    site.judge.of = lambda _quality, _item: "  "
+    assert "(empty)" in site.failure()
+    site.judge.of = lambda quality, item: "" if item == 7 else str(quality)
+    found = site.run().result
+    assert found is not None and {one.said for one in found.examples} == {"(empty)"}
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_what_a_judge_writes_cannot_steer_a_terminal_and_never_shows_the_key(site: Site) -> None:
+    site.stub.key = KEY
+    long = "x" * (tasks.MOST_SAID - 5)
+    site.judge.of = lambda quality, item: (
+        f"\x1b[31mred\u202e\r\n{KEY}" if item == 7 else f"{long}{KEY}" if item == 8 else str(quality)
+    )
+    found = site.run(api_key=KEY).result
+    assert found is not None
+    said = {one.item: one.said for one in found.examples}
+    assert said["item-7"] == "[31mred ***" and said["item-8"] == f"{long}***"
+    site.judge.of = lambda _quality, _item: f"Bearer {KEY}"
+    message = site.failure(api_key=KEY, rubric="Another.")
+    assert "***" in message and KEY not in message
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_judgement_shows_signs_of_life_while_it_reads_the_runs_files(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judgement_id = site.submit()
+    read, files = tasks.rows, []
+
+    def cancelled(file: Path, most: int) -> list[Any]:
+        files.append(file)
+        with site.worker.database.transaction() as session:
+            judgements.cancel(session, judgement_id)
+        return read(file, most)
+
+    monkeypatch.setattr(tasks, "rows", cancelled)
+    tasks.judge(site.worker, judgement_id, NO_PAUSE)
+    assert site.row(judgement_id).status == "cancelled" and len(files) == 1 and site.stub.seen == []
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_answers_that_are_too_long_together_are_refused_before_anything_is_sent(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks, "MOST_BYTES", 20_000)
+    assert "Judge fewer items" in site.failure()
+    assert site.stub.seen == []
+    monkeypatch.setattr(tasks, "MOST_BYTES", 2_000)
+    assert "Judge fewer items" in site.failure()
+
+
+def test_a_study_that_is_deleted_meanwhile_takes_no_judgement(site: Site) -> None:
+    database = site.worker.database
+    with database.transaction() as session:
+        for run in session.query(RunRow).filter(RunRow.status.in_(("queued", "running"))):
+            run.status = "cancelled"
+    deleted, checked = Event(), Event()
+
+    def delete() -> None:
+        with database.transaction() as session:
+            deletion.delete_study(session, site.worker.files, site.study)
+            session.flush()
+            deleted.set()
+            checked.wait(1)
+
+    with ThreadPoolExecutor(2) as pool:
+        deleting = pool.submit(delete)
+        assert deleted.wait(10)
+        with pytest.raises(NotFound):
+            pool.submit(site.submit).result(30)
+        deleting.result(30)
+    with database.reading() as session:
+        assert session.query(JudgementRow).count() == 0
+
+
+def test_a_study_that_is_deleted_while_a_judge_replies_ends_the_judgement(site: Site) -> None:
+    database = site.worker.database
+    with database.transaction() as session:
+        for run in session.query(RunRow).filter(RunRow.status.in_(("queued", "running"))):
+            run.status = "cancelled"
+    judgement_id = site.submit(api_key=KEY)
+
+    def delete() -> None:
+        with database.transaction() as session:
+            deletion.delete_study(session, site.worker.files, site.study)
+
+    site.after(20, delete)
+    tasks.judge(site.worker, judgement_id, NO_PAUSE)
+    with database.reading() as session, pytest.raises(NotFound):
+        queries.get(session, judgement_id)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_two_workers_at_once_judge_once(site: Site) -> None:
+    judgement_id = site.submit()
+    other = replace(site.worker, judge=type(site.worker.judge)())
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda worker: tasks.judge(worker, judgement_id, NO_PAUSE), (site.worker, other)))
+    done = site.row(judgement_id)
+    assert done.status == "succeeded" and (done.epoch, done.attempts) == (1, 1)
+    assert done.result is not None and len(site.stub.seen) == done.result.answers
