@@ -44,7 +44,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM ${PYTHON_IMAGE} AS code
 WORKDIR /srv/vezna
 COPY . .
-RUN python -m compileall -q app worker migrations && chmod -R u=rwX,go=rX .
+RUN python -m compileall -q app worker vezna migrations && chmod -R u=rwX,go=rX .
 
 # --- runtime: what both images have. No installer, and nothing that its user may write but /data.
 FROM ${PYTHON_IMAGE} AS runtime

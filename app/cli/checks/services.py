@@ -9,7 +9,6 @@ from pathlib import Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.checks.finding import Finding
-from app.cli.client import without_credentials
 from app.cli.terminal.workers import gpu_words
 from app.domain.errors import Unavailable
 from app.queue import Doorbell
@@ -24,6 +23,7 @@ from app.web.format import age, decimal
 from app.web.i18n import gettext as _
 from app.web.i18n import localized, ngettext, stored
 from app.web.text.states import state_word
+from vezna.connection import without_credentials
 
 SKEW_SECONDS = 5.0
 

@@ -1,0 +1,90 @@
+"""What a client raises. Each message says what is wrong, why, and what to do.
+
+ClientError
+├── WrongAddress   the address of the server cannot be read
+├── Unreachable    no answer: the server is away, or the connection broke
+├── NotVezna       something else answers at the address
+    ├── UnknownAnswer  the answer is of another version of Vezna
+└── Refused        the server answered with a problem (RFC 9457), which names fields and remedies
+"""
+
+from dataclasses import dataclass
+
+BROKE_OFF = "the stream broke off"
+
+
+class ClientError(Exception):
+    """Base of the tree."""
+
+
+class WrongAddress(ClientError):
+    """The address of the server cannot be read."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address} is not an address. Write it as http://host:8000, with url=… or VEZNA_URL.")
+        self.address = address
+
+
+class Unreachable(ClientError):
+    """The server gave no answer."""
+
+    def __init__(
+        self, address: str, why: str, *, connected: bool = False, stream: bool = False, status: int | None = None
+    ) -> None:
+        says = "no longer answers" if stream else "does not answer"
+        super().__init__(f"The server at {address} {says} ({why}). Check that it runs, or name another with VEZNA_URL.")
+        self.address = address
+        self.why = why
+        self.connected = connected
+        """The request may have arrived: the connection broke before its answer."""
+        self.stream = stream
+        """A stream of events broke, and the server stayed away."""
+        self.status = status
+        """What a server answered that has the stream no longer."""
+
+
+class NotVezna(ClientError):
+    """Something answers that is not Vezna."""
+
+    def __init__(self, address: str, status: int | None = None) -> None:
+        what = f"answered {status}, but not as Vezna does" if status else "is not Vezna"
+        super().__init__(f"The server at {address} {what}. Check the address.")
+        self.address = address
+        self.status = status
+
+
+class UnknownAnswer(ClientError):
+    """The server's answer is not what this client reads."""
+
+    def __init__(self, template: str, what: str) -> None:
+        super().__init__(f"The answer to {template} is of another version ({what}). Use the client of that version.")
+
+
+@dataclass(frozen=True)
+class WrongField:
+    """A field of a request that the server refused."""
+
+    path: str
+    """As in the request body: `arms.1.method.r`."""
+    message: str
+    remedy: str
+
+
+class Refused(ClientError):
+    """The server refused a request."""
+
+    def __init__(
+        self, status: int, detail: str, fields: tuple[WrongField, ...] = (), *, retry_seconds: float | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        """Of HTTP: 401, 403, 404, 409, 422, 429, 503, …"""
+        self.detail = detail
+        self.fields = fields
+        self.retry_seconds = retry_seconds
+        """After which the server would answer otherwise, if it says so."""
+
+    @property
+    def in_progress(self) -> bool:
+        """The same request is being answered; sent again later, it gets that answer."""
+        return self.status == 409 and self.retry_seconds is not None
