@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.previews import Preview, PreviewRequest, PreviewRow, PreviewToken, SplitLengths
 from app.domain.failures import Failure
+from app.domain.lab.computations import LabAnswer, LabRequest, OfModel
 from app.domain.methods import AnyMethod
 from app.domain.resources.estimate import EstimateRequest, Lengths, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment, owners
@@ -15,6 +16,7 @@ from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow
 from tests.fakes import SilentBell
 from tests.filled import MIB, PEAK, SECONDS, TRAINABLE
+from tests.lab import computed
 
 PARAMETERS = 22_715_141
 TOKEN = 24_000
@@ -41,7 +43,11 @@ def answer_requests(db: Database) -> int:
     return len(queued)
 
 
-def _answer(request: EstimateRequest | PreviewRequest | MapRequest) -> ResourceEstimate | Preview | MemoryMap:
+def _answer(
+    request: EstimateRequest | PreviewRequest | MapRequest | LabRequest,
+) -> ResourceEstimate | Preview | MemoryMap | LabAnswer:
+    if isinstance(request, OfModel):
+        return computed(request)
     if isinstance(request, PreviewRequest):
         return preview(request.max_length, learnt=request.task != "sequence-classification")
     return memory_map(request) if isinstance(request, MapRequest) else estimate(request)

@@ -4,7 +4,7 @@
 
   function begin(root) {
     const { drawn, lead, words, language } = JSON.parse(root.querySelector("script").textContent);
-    const svg = root.querySelector(".leads"), caption = root.querySelector("figcaption");
+    const svg = root.querySelector(".leads");
     const number = (x, digits = 0) => x.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
     const percent = (x) => `${number(100 * x, 1)}\u00a0%`;
     const say = (name, values) => words[name].replace(/\{(\w+)\}/g, (_all, key) => values[key]);
@@ -45,7 +45,7 @@
       const chosen = current(), values = { items: number(chosen.items), share: percent(chosen.leading) };
       for (const name of ["winners", "leading", "excluded"]) shown(name, percent(chosen[name]));
       shown("width", `±\u00a0${number(chosen.width, 1)}`);
-      caption.textContent = say("says", values);
+      shown("says", say("says", values));
       svg.setAttribute("aria-label", say("spoken", values));
       draw(chosen);
     }

@@ -8,6 +8,7 @@ from app.store.queries import runs
 from tests import filled_estimates
 from tests.browser.conftest import Site
 from tests.filled_data import fill_data
+from tests.filled_lab import fill_lab
 from tests.filled_language import fill_language
 from tests.imported_results import peft_files
 from tests.tuned_studies import add_tuned_study
@@ -77,17 +78,22 @@ def everything(site: Site, folder: Path) -> dict[str, str]:
         halving = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.82, 0.85, 0.86, 0.8, None))
         under_way = add_tuned_study(session, halving, how="halving", finals=False)
         trial = runs.trials_of(session, tuned)[0].id
-    return PAGES | {
-        "tuned study": f"/studies/{tuned}",
-        "tuned study under way": f"/studies/{under_way}",
-        "trial": f"/runs/{trial}",
-        "another arm": f"/studies/{tuned}/arms/new",
-        "another arm, filled in": f"/studies/{tuned}/arms/new?method=lora",
-        "dataset": "/data/reviews",
-        "dataset of conversations": "/data/chats",
-        "blocked dataset": "/data/few",
-        "upload that is read": "/data/uploads/1",
-        "upload that cannot be read": "/data/uploads/4",
-        "upload that is being read": "/data/uploads/5",
-        "new study with tuning": f"/studies/new?from_study={tuned}",
-    }
+    lab = fill_lab(site.database, folder, study_id=1)
+    return (
+        PAGES
+        | lab
+        | {
+            "tuned study": f"/studies/{tuned}",
+            "tuned study under way": f"/studies/{under_way}",
+            "trial": f"/runs/{trial}",
+            "another arm": f"/studies/{tuned}/arms/new",
+            "another arm, filled in": f"/studies/{tuned}/arms/new?method=lora",
+            "dataset": "/data/reviews",
+            "dataset of conversations": "/data/chats",
+            "blocked dataset": "/data/few",
+            "upload that is read": "/data/uploads/1",
+            "upload that cannot be read": "/data/uploads/4",
+            "upload that is being read": "/data/uploads/5",
+            "new study with tuning": f"/studies/new?from_study={tuned}",
+        }
+    )

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx2
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from app.services import lessons
 from app.web.i18n import DEFAULT, LANGUAGES
 
 OUTPUT = Path("shots")
@@ -26,13 +27,16 @@ CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 STUDY_SECONDS = 1800
 WORKING = ".waits, #map[hx-get]"
 """What a page shows while something is worked out."""
+COMPUTE, COMPUTING = "#run form[action$='/compute'] button", "#run[hx-trigger^='every'], #run [hx-trigger^='every']"
+"""The button that has a worker compute what a page of the Lab shows, and what the page shows meanwhile."""
 WORKING_MILLISECONDS = 600_000
 """What estimates and maps may take."""
 PORT = 8765
 
 
 def pages(url: str) -> dict[str, str]:
-    """Names and paths of the pages to take: the newest finished study, and one run of each of its arms."""
+    """Names and paths of the pages to take: the newest finished study, one run of each of its arms, the Lab, and its
+    newest class."""
     studies = httpx2.get(f"{url}/api/v1/studies").json()["items"]
     study = next(s for s in studies if s["status"] == "finished")
     runs = {httpx2.get(f"{url}/api/v1/runs/{run}").json()["arm"]: run for run in study["runs"]}
@@ -51,12 +55,35 @@ def pages(url: str) -> dict[str, str]:
         "runs": "/runs",
         "recipes": "/recipes",
         "recipe": "/recipes/seed-noise",
+        "lab": "/lab",
+        "lab-question": "/lab/questions/block-order",
+        "lab-classes": "/lab/classes",
         "workers": "/workers",
         "not-found": "/studies/999999",
     }
+    found |= {f"lab-{topic}": lessons.address(topic) for topic in lessons.library()}
+    found["lab-validation"] += "?seed=7&guess=100"
+    for made in httpx2.get(f"{url}/api/v1/classes").json()[:1]:
+        found |= {"lab-class": f"/lab/classes/{made['id']}", "lab-join": f"/lab/join/{made['code']}"}
     return found | {
         f"run-{arm.lower().replace(' ', '-').replace('=', '')}": f"/runs/{run}" for arm, run in runs.items()
     }
+
+
+def learn(browser: Browser, url: str) -> None:
+    """Have the Lab of the sample compute what its pages show, and make a class that runs the newest finished study."""
+    page = browser.new_page()
+    for topic in [*lessons.library()] * 2:  # memory: what helps is computed second
+        page.goto(url + lessons.address(topic))
+        if page.locator(COMPUTE).count():
+            page.locator(COMPUTE).first.click()
+            expect(page.locator(COMPUTING)).to_have_count(0, timeout=WORKING_MILLISECONDS)
+    page.close()
+    if not httpx2.get(f"{url}/api/v1/classes").json():
+        made = httpx2.post(f"{url}/api/v1/classes", json={"name": "LoRA and PEFT"}).json()["id"]
+        study = next(s["id"] for s in httpx2.get(f"{url}/api/v1/studies").json()["items"] if s["status"] == "finished")
+        chosen = {"study_id": study, "planned_seeds": 10}
+        httpx2.post(f"{url}/api/v1/classes/{made}/study", json=chosen).raise_for_status()
 
 
 def take(browser: Browser, url: str, output: Path) -> None:
@@ -110,6 +137,7 @@ def main() -> None:
             take(browser, options.url.rstrip("/"), options.output)
         else:
             with demo() as url:
+                learn(browser, url)
                 take(browser, url, options.output)
         browser.close()
     print(f"pictures are in {options.output}/")

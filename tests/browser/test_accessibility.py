@@ -12,6 +12,7 @@ from tests.browser.accessibility import SCREENS, Theme, violations
 from tests.browser.complaints import Complaints
 from tests.browser.conftest import Site
 from tests.browser.pages import everything
+from tests.filled_lab import GUEST_COOKIE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # sixty pages, which take minutes on a busy machine
 
@@ -27,6 +28,7 @@ def test_every_page_is_accessible_and_fits(
     pages = everything(site, tmp_path)
     found = []
     context = chromium.new_context(base_url=site.url, viewport={"width": width, "height": 800}, reduced_motion="reduce")
+    context.add_cookies([GUEST_COOKIE | {"url": site.url}])
     context.set_default_navigation_timeout(180_000)  # of a busy machine; the test itself has a limit
     page = context.new_page()
     complaints = Complaints(page)

@@ -10,7 +10,8 @@ from app.domain.resources.devices import GIB
 from app.services import lab, lessons
 from app.store.tables import EstimateRow, LabProgressRow, now
 from tests.browser.conftest import Site
-from tests.integration.test_lab_pitfalls import CARD, estimated
+from tests.filled_lab import CARD
+from tests.integration.test_lab_pitfalls import estimated
 from tests.lab import ATTENTION, MATRICES, answered
 
 pytestmark = pytest.mark.slow
@@ -47,7 +48,6 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     with site.database.transaction() as session:
         answered(session, MATRICES)
     slider = page.get_by_role("slider")  # the page polls until the answer is there
-    page.goto("/lab/steps/step-2")
     expect(slider).to_have_attribute("aria-valuetext", "ранг 8, запазена енергия 14\u00a0%, грешка 93\u00a0%")
     slider.press("ArrowLeft")
     expect(slider).to_have_attribute("aria-valuetext", "ранг 1, запазена енергия 7,0\u00a0%, грешка 96\u00a0%")

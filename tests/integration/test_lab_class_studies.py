@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from threading import Thread
 
@@ -11,19 +10,18 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Role
 from app.domain.errors import Conflict, Invalid
-from app.domain.failures import FailureCode
 from app.domain.lab.classes import ClassStudy, Joining
 from app.services import class_studies, classes, deletion
 from app.services.class_studies import Pool
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import lab_classes as rows
-from app.store.queries import runs
 from app.store.session import Database
-from app.store.tables import LabClassRow, LabClassSeedRow, StudyRow, now
+from app.store.tables import LabClassRow, LabClassSeedRow, StudyRow
+from tests import filled_lab
 from tests.accounts import Installation
 from tests.fakes import SilentBell
-from tests.filled import add_study, fail, register, still_alive, succeed, three_arms
+from tests.filled import add_study, register, still_alive, three_arms
 from tests.tuned_studies import add_tuned_study
 
 
@@ -48,20 +46,13 @@ def started(db: Database, settings: Settings, number: int) -> int:
     with db.transaction() as session:
         code = the_class(session).code
         classes.join(session, code, f"user {number}", Joining(name=f"Learner {number}"))
-    with db.reading() as session:
-        return class_studies.start(
-            db, SilentBell(), settings, session, code, f"user {number}", lambda _session, study_id: study_id
-        )
+    return filled_lab.started(db, settings, code, f"user {number}")
 
 
 def ended(db: Database, study_id: int, minutes: float, *, failed: str = "") -> None:
-    """The runs of a study have ended, so many minutes from now; one arm may have failed."""
+    """The runs of a study have ended."""
     with db.transaction() as session:
-        for run in runs.of_study(session, study_id):
-            succeed(session, run)
-            if run.arm == failed:
-                fail(session, run, FailureCode.OUT_OF_MEMORY)
-            run.finished_at = now() + timedelta(minutes=minutes)
+        filled_lab.ended(session, study_id, minutes, failed=failed)
 
 
 def pooled(db: Database) -> Pool:

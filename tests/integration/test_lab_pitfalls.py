@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.domain.accounts.policy import Role
-from app.domain.lab.computations import Freezing, FreezingRequest, FreezingSide
+from app.domain.lab.computations import FreezingRequest
 from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec
 from app.domain.resources.devices import GIB
 from app.domain.resources.estimate import EstimateRequest
@@ -20,10 +20,11 @@ from app.store.tables import EstimateRow
 from app.web.pages.lab.memory import BATCH_SIZES
 from tests.accounts import Installation
 from tests.estimates import estimate
+from tests.filled_lab import CARD
+from tests.lab import FREEZING as MEASURED
 from tests.lab import answered
 
 MEMORY, FREEZING = "/lab/pitfalls/memory", "/lab/pitfalls/freezing"
-CARD = urlencode({"model": "all-MiniLM-L6-v2", "device": "T4"})
 
 
 @pytest.fixture(scope="module")
@@ -94,21 +95,6 @@ def test_the_end_depends_on_the_device_and_a_wrong_one_is_the_first(
     assert device not in {"T4", "nothing"} and "<option selected>all-MiniLM-L6-v2</option>" in page
 
 
-def side(*, frozen: bool) -> FreezingSide:
-    """What a worker would measure."""
-    return FreezingSide(
-        expected=300_000,
-        trainable=300_000 if frozen else 23_000_000,
-        caught="" if frozen else "The freeze audit failed. base.w is trainable, but the method does not train it.",
-        weight_bytes=92 * 2**20,
-        gradient_bytes=2**20 if frozen else 88 * 2**20,
-        optimizer_bytes=2 * 2**20 if frozen else 176 * 2**20,
-        changed=0 if frozen else 101,
-        base_tensors=101,
-        other_answers=0 if frozen else 64,
-    )
-
-
 def test_what_an_unfrozen_base_does_is_shown_beside_a_frozen_one(
     installation: Installation, viewer: TestClient
 ) -> None:
@@ -119,7 +105,7 @@ def test_what_an_unfrozen_base_does_is_shown_beside_a_frozen_one(
         request = reading.scalars(waiting).one().request
         assert isinstance(request, FreezingRequest) and request.labels == 5 and request.files["rows_file"]
     with installation.database.transaction() as session:
-        answered(session, Freezing(steps=40, rows=150, frozen=side(frozen=True), unfrozen=side(frozen=False)))
+        answered(session, MEASURED)
     page = viewer.get(FREEZING).text
     assert "stops the run" in page and "passed" in page and "base.w is trainable" in page
     assert ">0 of 101<" in page and ">101 of 101<" in page and ">64 of 150<" in page

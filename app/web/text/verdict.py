@@ -269,4 +269,4 @@ def mcnemar_text(test: McNemar, arm: str, reference: str) -> str:
     )
 
 
-FILTERS = (arm_name, margin_text, mcnemar_text)
+FILTERS = (arm_name, margin_text, mcnemar_text, verdict_sentence)
