@@ -3,7 +3,7 @@
   const SIDE = 32, NS = "http://www.w3.org/2000/svg";
 
   function begin(root) {
-    const { ranks, rows, columns, of, words, methods, symbols, language } = JSON.parse(root.querySelector("script").textContent);
+    const { ranks, rows, columns, of, words, methods, symbols, language } = JSON.parse(root.dataset.lowRank);
     const slider = root.querySelector("#rank"), curve = root.querySelector("[data-curve]");
     const shown = (name, text) => root.querySelectorAll(`[data-shown="${name}"]`).forEach((node) => { node.textContent = text; });
     const number = (x, digits = 0) => x.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });

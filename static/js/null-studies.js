@@ -3,7 +3,7 @@
   const NS = "http://www.w3.org/2000/svg", STEP = 12, BIN = 2; // studies a frame, points a bar
 
   function begin(root) {
-    const { drawn, lead, words, language } = JSON.parse(root.querySelector("script").textContent);
+    const { drawn, lead, words, language } = JSON.parse(root.dataset.nullStudies);
     const svg = root.querySelector(".leads");
     const number = (x, digits = 0) => x.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
     const percent = (x) => `${number(100 * x, 1)}\u00a0%`;

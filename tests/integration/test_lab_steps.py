@@ -250,7 +250,7 @@ def test_the_matrices_of_a_layer_are_decomposed_by_a_worker(installation: Instal
     store_answer(installation, MATRICES)
     page = viewer.get(f"{step}?{fields}", headers={"accept-language": "bg"}).text
     assert ">14,0\N{NO-BREAK SPACE}%</td>" in page and ">6144</td>" in page and "ΔW, пълна настройка" in page
-    data = json.loads(page.partition('<script type="application/json">')[2].partition("</script>")[0])
+    data = json.loads(page.partition("data-low-rank='")[2].partition("'")[0])
     assert (data["language"], data["ranks"], data["of"]["full"]["energy"][1]) == ("bg", [1, 8, 384], 0.7)
     assert data["words"]["rank"] == "Ранг r"
 

@@ -29,7 +29,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iter
 
 def drawn(page: str) -> list[dict[str, list[float]]]:
     """What the script draws."""
-    sent = re.search(r'<script type="application/json">(.+?)</script>', page)
+    sent = re.search(r"data-null-studies='(.+?)'", page)
     assert sent
     found: list[dict[str, list[float]]] = json.loads(sent[1])["drawn"]
     return found
