@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 SMOLLM2 := $(VENV)/.installed-smollm2
+# Compiled modules are kept: else every process that a test or `vezna up` starts compiles all of Vezna anew.
+unexport PYTHONDONTWRITEBYTECODE
 GOAL = $(or $(MAKECMDGOALS),demo)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 

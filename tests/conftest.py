@@ -1,6 +1,7 @@
 """Real services for the tests: SQLite and PostgreSQL databases, a Valkey server. Fakes are small and have no I/O."""
 
 import os
+import re
 import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
@@ -68,6 +69,13 @@ LONGEST = (
 )
 """The files that take a minute and more, longest first: one that began last would leave all processors but its own
 idle. A file is one worker's (`--dist loadfile`)."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m "not slow"`, import no file whose tests are all slow: browsers and ML libraries take seconds."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return bool(re.search(r"^pytestmark = .*mark\.slow", collection_path.read_text(), re.MULTILINE)) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
