@@ -181,6 +181,12 @@ def arms_of(session: Session, row: JudgementRow) -> list[JudgedArm]:
     return compare_judged(judged, arms, study.spec.reference_arm, study.spec.margin_points / 100, ratings, confidence)
 
 
+def newest_arms(session: Session, study_id: int) -> list[JudgedArm]:
+    """The same of the newest judgement of a study that has succeeded; empty without any."""
+    row = judgements.newest_result(session, study_id)
+    return arms_of(session, row) if row else []
+
+
 def _ratings(session: Session, run_ids: list[int]) -> dict[Pair, list[Rating]]:
     found: dict[Pair, list[Rating]] = {}
     for row in blind_ratings.of_runs(session, run_ids):

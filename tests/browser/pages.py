@@ -8,6 +8,7 @@ from app.store.queries import runs
 from tests import filled_estimates
 from tests.browser.conftest import Site
 from tests.filled_data import fill_data
+from tests.filled_judged import add_judgements
 from tests.filled_lab import fill_lab
 from tests.filled_language import fill_language
 from tests.imported_results import peft_files
@@ -58,6 +59,7 @@ PAGES = {
     "study of a language model": "/studies/5",
     "running study of a language model": "/studies/6?curve=validation",
     "run of a language model": "/runs/46",
+    "judge model": "/studies/5/judge",
     "playground": "/playground",
     "playground with models": "/playground?model=base&model=2&model=1",
     "playground of language models": "/playground?model=base&model=46",
@@ -71,6 +73,7 @@ def everything(site: Site, folder: Path) -> dict[str, str]:
     fill_data(site, folder)
     with site.database.transaction() as session:
         fill_language(session)
+        add_judgements(session, 5)
         imports.add_results(session, imports.read_files(peft_files()), "MetaMathQA")
         filled_estimates.attach_estimates(session)
         filled_estimates.run_out_of_memory(session, runs.get(session, 25))

@@ -113,8 +113,8 @@ class JudgedArm:
     title: str
     seeds: int
     score: ScoreInterval | None
-    """The mean over items with a score; its interval lies between 0 and 1, whatever the others are. None without a run,
-    or before two items count."""
+    """The mean over items with a score; its interval allows any score for the others. None without a run, or before two
+    items count."""
     alone: Difference | None
     """Of the judge's scores, as though it never erred; None for the reference."""
     error: JudgeError | None
@@ -204,6 +204,8 @@ def _mean(runs: Sequence[JudgedRun]) -> ScoreInterval | None:
     if scored.sum() < 2:
         return None
     score, share = score_interval(x[:, scored]), float(scored.mean())
+    if share == 1:
+        return score
     return replace(score, low=max(share * score.low, 0.0), high=min(share * score.high + 1 - share, 1.0))
 
 

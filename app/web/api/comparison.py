@@ -1,5 +1,6 @@
 """Comparisons as JSON, with the numbers and the sentences of the pages. Fractions, bytes and seconds."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from fastapi import APIRouter
@@ -8,6 +9,7 @@ from app.domain.comparison.baselines import BaselineResult, strongest
 from app.domain.comparison.causes import NO_CAUSES, Causes
 from app.domain.comparison.conditions import Knowledge
 from app.domain.comparison.confounders import ConditionName, Confounder, ConfounderKind, Effect
+from app.domain.comparison.judged import JudgedArm
 from app.domain.comparison.model import AnyComparison
 from app.domain.comparison.runs import RunComparison
 from app.domain.comparison.study import StudyComparison
@@ -16,6 +18,7 @@ from app.domain.data.baselines import BaselineKind
 from app.services import compare as compare_service
 from app.web.api.answer import Answer
 from app.web.api.arms import RunArmOut, ScoreOut, StudyArmOut
+from app.web.api.judgements import JudgedArmOut
 from app.web.api.learning import LearningOut
 from app.web.http.compare_query import SelectedRuns
 from app.web.http.dependencies import Reading
@@ -176,9 +179,17 @@ class StudyComparisonOut(ComparisonOut):
     """The kind and the budget of the search for hyperparameters; empty without tuning."""
     differed: dict[ConditionName, dict[str, str]]
     """Conditions that differ between arms, and their values."""
+    judged: list[JudgedArmOut]
+    """The arms by the newest scores of a judge model, which the verdict does not depend on; empty without any."""
 
     @classmethod
-    def of(cls, study_id: int, study: StudyComparison, causes: Causes = NO_CAUSES) -> Self:
+    def of(
+        cls,
+        study_id: int,
+        study: StudyComparison,
+        causes: Causes = NO_CAUSES,
+        judged: Sequence[JudgedArm] = (),
+    ) -> Self:
         """From the domain; `causes` where nothing was learned."""
         return cls.from_comparison(
             study,
@@ -196,6 +207,7 @@ class StudyComparisonOut(ComparisonOut):
             arms=[StudyArmOut.of(study, arm) for arm in study.arms],
             search=search_text(study.spec),
             differed={condition.name: condition.values for condition in study.conditions if not condition.equal},
+            judged=[JudgedArmOut.of(arm) for arm in judged],
         )
 
 

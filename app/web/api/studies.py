@@ -13,7 +13,7 @@ from app.domain.runs.annotations import Changes
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import StudySpec, StudyStatus
-from app.services import annotations, archive, deletion, learning, submission
+from app.services import annotations, archive, deletion, judgements, learning, submission
 from app.services import studies as study_service
 from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
@@ -196,7 +196,8 @@ def delete(db: Db, files: Store, study_id: int) -> None:
 def comparison(session: Reading, study_id: int) -> StudyComparisonOut:
     """Compare a study's arms by its runs so far: every arm's score, cost and verdict."""
     study = study_service.comparison(session, study_id)
-    return StudyComparisonOut.of(study_id, study, learning.causes_of(session, study_id, study))
+    judged = judgements.newest_arms(session, study_id)
+    return StudyComparisonOut.of(study_id, study, learning.causes_of(session, study_id, study), judged)
 
 
 @router.get(

@@ -9,10 +9,10 @@ from app.web.text.verdict import VERDICT_LABELS
 
 
 def judged_score(arm: JudgedArm) -> str:
-    """`62.5 ± 4.1 %`; empty without a score."""
+    """`62.5 ± 4.1 %`, with items without a score; empty without any score."""
     if arm.score is None:
         return ""
-    return f"{decimal(arm.score.mean * 100)}{NBSP}{plus_minus(arm.score.half_width)}{NBSP}%"
+    return f"{decimal((arm.score.low + arm.score.high) * 50)}{NBSP}{plus_minus(arm.score.half_width)}{NBSP}%"
 
 
 def judged_difference(arm: JudgedArm) -> str:

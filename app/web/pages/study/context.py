@@ -29,6 +29,7 @@ from app.web.format import capitalized, general
 from app.web.i18n import gettext as _
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
+from app.web.pages.study.judged import JudgedArms
 from app.web.pages.study.learning import LearningRun, ReferenceConfusion, learning_runs, reference_confusion
 from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.pages.study.weight_delta import StudyWeightDeltas
@@ -126,6 +127,11 @@ class StudyPage:
     def table(self) -> ArmsTable:
         """The arms, in the order that the address names."""
         return ArmsTable.of(self.study, self.address, self.view.sort)
+
+    @cached_property
+    def judged(self) -> JudgedArms | None:
+        """The arms by the newest scores of a judge model; None without any."""
+        return JudgedArms.newest(self.data.session, self.study.spec, self.id)
 
     @cached_property
     def weight_deltas(self) -> StudyWeightDeltas | None:

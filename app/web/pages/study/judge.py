@@ -7,34 +7,34 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.judged import JudgedArm
 from app.domain.errors import Conflict, FieldError, Invalid, Unavailable
 from app.domain.judgement import RUBRIC, NewJudgement
 from app.services import judgements as service
 from app.services.outbound import Outbound
 from app.settings import Settings
 from app.store.queries import judgements, model_exports, studies
-from app.store.tables import JudgementRow, StudyRow
-from app.web.bars import MarginScale
+from app.store.tables import StudyRow
 from app.web.forms.errors import HasErrors, validated
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
-from app.web.i18n import gettext as _
+from app.web.pages.study.judged import JudgedArms
 from app.web.templating import Render
-from app.web.text.judged import judged_difference
 
 router = APIRouter(prefix="/studies/{study_id:int}/judge", include_in_schema=False)
 TEMPLATE = "judge/show.html"
+MOST_SHOWN = 10
 FIELDS = ("url", "model", "items", "rubric")
 
 
 @dataclass(frozen=True)
 class JudgePage(HasErrors):
-    """The form, and the results, the newest first."""
+    """The form, and the judgements, the newest first."""
 
     study: StudyRow
-    rows: Sequence[tuple[JudgementRow, Sequence[JudgedArm]]]
+    judgements: Sequence[JudgedArms]
+    older: bool
+    """There are more of them."""
     enabled: bool
     """Some host may be reached."""
     url: str
@@ -46,21 +46,7 @@ class JudgePage(HasErrors):
     @property
     def live(self) -> bool:
         """One of them has not ended."""
-        return any(row.status in model_exports.LIVE for row, _arms in self.rows)
-
-    @property
-    def margin(self) -> float:
-        """Of the study, as a fraction."""
-        return self.study.spec.margin_points / 100
-
-    def family(self, title: str) -> str:
-        """The family of an arm's method, for its colour."""
-        return next(arm.method.facts.family for arm in self.study.spec.arms if arm.title == title)
-
-    def scale(self, arm: JudgedArm) -> MarginScale:
-        """An arm's difference to the reference."""
-        label = _("%(by)s points", by=judged_difference(arm))
-        return MarginScale.placed((arm.low + arm.high) / 2, arm.low, arm.high, arm.margin, label)
+        return any(one.row.status in model_exports.LIVE for one in self.judgements)
 
 
 @router.get("")
@@ -109,11 +95,12 @@ def _page(session: Session, settings: Settings, study_id: int) -> JudgePage:
     study = studies.get(session, study_id)
     if refused := service.refusal(session, study):
         raise refused
-    rows = judgements.of_study(session, study_id)[::-1]
+    rows = judgements.newest(session, study_id, MOST_SHOWN + 1)
     last = rows[0] if rows else None
     return JudgePage(
         study,
-        [(row, service.arms_of(session, row)) for row in rows],
+        [JudgedArms.of(session, study.spec, row) for row in rows[:MOST_SHOWN]],
+        older=len(rows) > MOST_SHOWN,
         enabled=Outbound(settings).enabled,
         url=last.url if last else "",
         model=last.model if last else "",

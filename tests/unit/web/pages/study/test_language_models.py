@@ -17,6 +17,7 @@ from app.web.figures.study import FIGURES, StudyData, study_figure
 from app.web.figures.view import USUAL, ViewParams
 from app.web.text.caveats import caveats
 from tests.factories import plain
+from tests.filled_judged import add_judgements
 from tests.unit.web.conftest import database_of
 
 CAUSAL, SEQ2SEQ = 5, 6
@@ -51,6 +52,24 @@ def validation(client: TestClient, study_id: int) -> Figure:
     """A study's curves of validation."""
     with database_of(client).reading() as session:
         return study_figure(StudyData(session, Settings(), study_id), ViewParams(curve="validation"), "curves")
+
+
+def test_the_newest_scores_of_a_judge_stand_beside_the_arms_in_page_report_and_api(with_language: TestClient) -> None:
+    address = f"/studies/{CAUSAL}"
+    assert 'id="judge"' not in with_language.get(address).text
+    assert with_language.get(f"/api/v1{address}/comparison").json()["judged"] == []
+    with database_of(with_language).transaction() as session:
+        add_judgements(session, CAUSAL)
+    full, lora, qlora, prompt = with_language.get(f"/api/v1{address}/comparison").json()["judged"]
+    assert (full["arm"], full["delta"], full["seeds"]) == ("full", None, 3)
+    assert lora["low"] < lora["delta"] < lora["high"] and lora["error"]["rated"] == 58
+    assert qlora["error"] is None and (qlora["verdict"], prompt["verdict"]) == ("undecided", "worse")
+    for page in (address, f"{address}/report.html"):
+        text = read(with_language, page)
+        assert "Scores of the answers by judge" in text and "on 20 of 58 rated items; corrected by +6.9 points" in text
+        assert "The judge's error is unknown for QLoRA r=16, prompt tuning n=20." in text.replace("&#39;", "'")
+    again = read(with_language, f"{address}/judge")
+    assert "Judgement 1 by judge" in again and "knows no model other" in again and "running" in again
 
 
 @pytest.mark.parametrize(("study_id", "title"), [(1, "accuracy"), (CAUSAL, "token accuracy"), (SEQ2SEQ, "ROUGE-L")])
