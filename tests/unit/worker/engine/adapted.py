@@ -44,8 +44,10 @@ UNFIT = {
 }  # fmt: skip
 """Methods that do not fit a kind of model."""
 TRIES = [(spec, name) for spec in EVERY for name in MODELS if (spec.kind, name) not in UNFIT]
-ALWAYS = ("full", "lora")
+ALWAYS = ("lora",)
 """Tried on every kind of model each time; other methods on half of them, and with the long tests on all."""
+RARE = ("gpt2", "t5")
+"""The other half."""
 
 
 def tries_on(tries: Iterable[tuple[MethodSpec, str]]) -> pytest.MarkDecorator:
@@ -57,7 +59,7 @@ def tries_on(tries: Iterable[tuple[MethodSpec, str]]) -> pytest.MarkDecorator:
 
 
 def _marks(spec: MethodSpec, name: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if spec.kind not in ALWAYS and name in ("gpt2", "t5") else []
+    return [pytest.mark.slow] if spec.kind not in ALWAYS and name in RARE else []
 
 
 def model(name: str, seed: int = 0) -> PreTrainedModel:

@@ -84,8 +84,14 @@ def test_an_estimate_equals_what_a_run_holds_and_saves(spec: MethodSpec, name: s
     assert estimated.file_bytes == pytest.approx(result.weights_file_bytes, rel=chosen_in_training, abs=0)
 
 
+def kinds(*names: str) -> pytest.MarkDecorator:
+    """A test for each kind of model, with the long tests for those that are rarely tried."""
+    marked = [pytest.param(name, marks=pytest.mark.slow if name in tried.RARE else []) for name in names]
+    return pytest.mark.parametrize("name", marked)
+
+
 @pytest.mark.parametrize("changes", [{"bf16": True}, {"gradient_checkpointing": True}], ids=lambda c: next(iter(c)))
-@pytest.mark.parametrize("name", tried.MODELS)
+@kinds(*tried.MODELS)
 @pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
 def test_so_it_is_under_other_settings(spec: MethodSpec, name: str, changes: dict[str, Any], tmp_path: Path) -> None:
     estimated, measured = estimated_and_measured(spec, name, tmp_path, TWO_STEPS.model_copy(update=changes))
@@ -119,7 +125,7 @@ def test_packed_rows_are_estimated_packed(tmp_path: Path) -> None:
     alike(estimate_run(request_of(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+@kinds("bert", "gpt2", "llama")
 @pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
 def test_padding_free_batches_are_estimated_without_padding(spec: MethodSpec, name: str, tmp_path: Path) -> None:
     """Of two epochs, so that the heaviest batch has a step other than the first, before which there are no moments."""
@@ -138,7 +144,7 @@ WIDE: dict[str, dict[str, int]] = {
 """Whole blocks of 64 weights in a row."""
 
 
-@pytest.mark.parametrize("name", WIDE)
+@kinds(*WIDE)
 def test_a_base_in_four_bits_is_estimated_from_its_shapes(name: str, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
     spec = QloraSpec(r=4)
