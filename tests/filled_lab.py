@@ -13,7 +13,7 @@ from app.domain.failures import FailureCode
 from app.domain.lab.classes import ClassStudy, Joining
 from app.domain.lab.questions import ChoiceQuestion
 from app.domain.lab.review import Rating
-from app.services import class_studies, classes, lab, lab_computations, lessons
+from app.services import class_pool, class_studies, classes, lab, lab_computations, lessons
 from app.settings import Settings
 from app.store.queries import runs
 from app.store.session import Database
@@ -69,6 +69,7 @@ def fill_lab(db: Database, home: Path, study_id: int) -> dict[str, str]:
         with db.transaction() as session:
             ended(session, own, place, failed="full" if place == 1 else "")
     with db.transaction() as session:
+        class_pool.take_verdicts(session)
         OutOfMemory.of(session, settings, QueryParams(CARD), SilentBell())
     return _pages(answered) | {"class": f"/lab/classes/{class_id}", "class of a learner": f"/lab/join/{code}"}
 

@@ -1,64 +1,30 @@
-"""The study of a class: chosen by its teacher, run by each learner with one seed, and pooled."""
+"""The study of a class: chosen by its teacher, and run by each learner with one seed (`class_pool` pools them)."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.comparison.model import RunOutcome
-from app.domain.comparison.study import StudyArm, StudyComparison, compare
 from app.domain.errors import Conflict, Invalid
 from app.domain.lab.classes import ClassStudy
-from app.domain.lab.pooled import PooledStep, complete_seeds, steps
 from app.domain.messages import _
-from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.queue import Doorbell
-from app.services import audit, baselines, classes, lab_studies, submission
+from app.services import audit, classes, lab_studies, submission
 from app.services import studies as study_service
 from app.services.compatibility import Compatible, check
 from app.settings import Settings
-from app.store.queries import base_models, datasets, evaluations, runs, studies
 from app.store.queries import lab_classes as rows
+from app.store.queries import studies
 from app.store.session import Database
-from app.store.tables import LabClassSeedRow, LabClassStudyRow, RunRow, StudyRow
+from app.store.tables import LabClassSeedRow, LabClassStudyRow, StudyRow
 
 MOST_STARTED = 500
 """Seeds of a class, withdrawn ones included."""
 NAME = 100
 """Characters of the study's name that a learner's study keeps."""
 Kept = TypeVar("Kept")
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The results of a class's study so far."""
-
-    study: LabClassStudyRow
-    spec: StudySpec
-    started: int
-    """Seeds that learners have started."""
-    complete: tuple[int, ...]
-    """Seeds with a result of every arm, in the order in which they were complete."""
-    failed: int
-    """Seeds with an arm that has ended without a result."""
-    withdrawn: int
-    """Seeds whose study was deleted or made private, or whose learner has left."""
-    steps: tuple[PooledStep, ...]
-    comparison: StudyComparison | None
-    """Of the first `planned` complete seeds; None until there are so many."""
-
-    @property
-    def others(self) -> tuple[StudyArm, ...]:
-        """Arms with a verdict; none until there is one."""
-        return self.comparison.others if self.comparison else ()
-
-    @property
-    def planned(self) -> int:
-        """Complete seeds that give the verdict."""
-        return self.study.planned_seeds
 
 
 def choose(session: Session, class_id: int, chosen: ClassStudy) -> LabClassStudyRow:
@@ -72,6 +38,7 @@ def choose(session: Session, class_id: int, chosen: ClassStudy) -> LabClassStudy
     spec = lab_studies.spec(session, chosen.plan) if chosen.plan else _spec_of(session, chosen.study_id or 0)
     model, dataset = check(session, spec)
     spec = study_service.with_default_rates(spec, model)
+    spec = spec.model_copy(update={"dataset": dataset.reference})  # the seeds of a class are of one version of its data
     values = {
         "spec_json": spec.model_dump(mode="json"),
         "base_model_id": model.id,
@@ -153,62 +120,3 @@ def start(
         return keep(writing, study_id)
 
     return submission.submit(db, bell, settings, spec, accept, insist=False)
-
-
-def pool(session: Session, class_id: int) -> Pool | None:
-    """The results so far, of studies that the session's user may see; None without a study."""
-    chosen = rows.study(session, class_id)
-    if chosen is None:
-        return None
-    spec, started = chosen.spec, rows.seeds(session, class_id)
-    seed_of = {row.study_id: row.seed for row in started if row.study_id is not None}
-    counting = [
-        run
-        for run in runs.of_studies(session, list(seed_of))
-        if run.trial_round is None
-        and run.private_to is None
-        and run.seed == seed_of.get(run.study_id or 0)
-        and _same(run, chosen)
-    ]
-    titles = {arm.title for arm in spec.arms}
-    counting = [run for run in counting if run.arm in titles]
-    scores = evaluations.test_scores(session, [run.id for run in counting])
-    outcomes = [study_service.outcome(run, scores) for run in counting]
-    complete = complete_seeds(spec, outcomes)
-    ended = {run.seed for run in counting if run.status in (RunStatus.FAILED, RunStatus.CANCELLED)}
-    verdict = complete[: chosen.planned_seeds]
-    comparison = None
-    if len(verdict) == chosen.planned_seeds:
-        counted = [outcome for outcome in outcomes if outcome.seed in set(verdict)]
-        comparison = _compared(session, chosen, spec.model_copy(update={"seeds": verdict}), counted)
-    return Pool(
-        study=chosen,
-        spec=spec,
-        started=len(started),
-        complete=tuple(complete),
-        failed=len(ended - set(complete)),
-        withdrawn=len(started) - len({run.seed for run in counting}),
-        steps=tuple(steps(spec, outcomes, complete)),
-        comparison=comparison,
-    )
-
-
-def _same(run: RunRow, chosen: LabClassStudyRow) -> bool:
-    return (run.base_model_id, run.dataset_id) == (chosen.base_model_id, chosen.dataset_id)
-
-
-def _compared(
-    session: Session, chosen: LabClassStudyRow, spec: StudySpec, outcomes: Sequence[RunOutcome]
-) -> StudyComparison:
-    model = base_models.by_id(session, chosen.base_model_id)
-    dataset = datasets.by_id(session, chosen.dataset_id)
-    requested = baselines.requests(spec, model, dataset) if model and dataset else []
-    [known] = baselines.stored(session, [requested])
-    return compare(
-        spec,
-        outcomes,
-        test_items=dataset.facts.counts["test"] if dataset else None,
-        baselines=[*known, *(baselines.not_applicable(spec, dataset) if dataset else ())],
-        labels=dataset.facts.labels if dataset else (),
-        attention_only=study_service.attention_only(spec, model.facts if model else None),
-    )

@@ -54,6 +54,8 @@ class WrongAnswer:
     question: Question
     given: tuple[str, ...]
     learners: int
+    answering: int
+    """Of so many learners who have answered the question."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class ClassReport:
     sharing_answers: int
     """Learners whose answers are counted."""
     wrong: tuple[WrongAnswer, ...]
-    """The most frequent first; empty while too few share their answers."""
+    """The most frequent first, of questions that enough learners have answered."""
 
     @property
     def enough_share(self) -> bool:
@@ -90,10 +92,16 @@ def create(session: Session, name: str) -> LabClassRow:
 
 def taught(session: Session, class_id: int, *, lock: bool = False) -> LabClassRow:
     """A class that the session's user teaches; admins see every class. Raises NotFound, also for that of others."""
-    row, viewer = rows.get(session, class_id, lock=lock), viewer_of(session)
-    if row is None or not (viewer is None or viewer.sees_all or row.teacher_id == viewer.user_id):
+    row = rows.get(session, class_id, lock=lock)
+    if row is None or not teaches(session, row):
         raise NotFound(_("There is no class %(class_id)s of yours.", class_id=class_id))
     return row
+
+
+def teaches(session: Session, row: LabClassRow) -> bool:
+    """The session's user sees the class as its teacher does: the teacher, an admin, and everybody without login."""
+    viewer = viewer_of(session)
+    return viewer is None or viewer.sees_all or row.teacher_id == viewer.user_id
 
 
 def of_teacher(session: Session) -> list[tuple[LabClassRow, int]]:
@@ -145,9 +153,8 @@ def report(session: Session, class_id: int) -> ClassReport:
     """What the session's user sees of a class. Raises NotFound."""
     row = taught(session, class_id)
     members = rows.members(session, row.id)
-    answering = [member.learner for member in members if member.shares_answers]
-    wrong = _wrong(session, answering) if len(answering) >= LEAST_SHARING else ()
-    return ClassReport(row, _progress(session, members), len(answering), wrong)
+    sharing = [member.learner for member in members if member.shares_answers]
+    return ClassReport(row, _progress(session, members), len(sharing), _wrong(session, sharing))
 
 
 def _progress(session: Session, members: Sequence[LabMemberRow]) -> tuple[LearnerProgress, ...]:
@@ -173,12 +180,17 @@ def _progress(session: Session, members: Sequence[LabMemberRow]) -> tuple[Learne
 
 
 def _wrong(session: Session, learners: Sequence[str]) -> tuple[WrongAnswer, ...]:
+    answering = rows.answering(session, learners)
     gave: dict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
     for learner, question, given in rows.wrong_answers(session, learners):
-        if question in lab.library() and not lab.question(question).needs:  # which each learner has other runs for
+        if question not in lab.library() or lab.question(question).needs:  # which each learner has other runs for
+            continue
+        if answering[question] >= LEAST_SHARING:
             gave[question, tuple(sorted(given) if _is_set(lab.question(question)) else given)].add(learner)
     most = sorted(gave.items(), key=lambda entry: (-len(entry[1]), entry[0]))[:MOST_WRONG]
-    return tuple(WrongAnswer(lab.question(question), given, len(who)) for (question, given), who in most)
+    return tuple(
+        WrongAnswer(lab.question(question), given, len(who), answering[question]) for (question, given), who in most
+    )
 
 
 def _is_set(question: Question) -> bool:

@@ -9,7 +9,17 @@ from sqlalchemy.orm import Session
 from app.domain.failures import FAILURES, FailureCode
 from app.domain.runs.status import RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
-from app.services import hub_pushes, ingestion, judgements, model_exports, models, parity_checks, quotas, tuning
+from app.services import (
+    class_pool,
+    hub_pushes,
+    ingestion,
+    judgements,
+    model_exports,
+    models,
+    parity_checks,
+    quotas,
+    tuning,
+)
 from app.services.accounts import login
 from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
@@ -55,6 +65,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     hub_pushes.ring_again(session, bell, at, rung_before, settings.max_attempts)
     parity_checks.ring_again(session, bell, at, rung_before, settings.max_attempts)
     judgements.ring_again(session, bell, at, rung_before, settings.max_attempts)
+    class_pool.take_verdicts(session)
     forget(session)
     idempotency.forget(session, now())
     login.forget(session, now())

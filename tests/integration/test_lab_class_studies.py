@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import Role
 from app.domain.errors import Conflict, Invalid
 from app.domain.lab.classes import ClassStudy, Joining
-from app.services import class_studies, classes, deletion
-from app.services.class_studies import Pool
+from app.services import class_pool, class_studies, classes, deletion
+from app.services.class_pool import Pool
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import lab_classes as rows
@@ -56,8 +56,11 @@ def ended(db: Database, study_id: int, minutes: float, *, failed: str = "") -> N
 
 
 def pooled(db: Database) -> Pool:
+    """The results after a sweep."""
+    with db.transaction() as session:
+        class_pool.take_verdicts(session)
     with db.reading() as session:
-        found = class_studies.pool(session, the_class(session).id)
+        found = class_pool.pool(session, the_class(session).id)
     assert found
     return found
 
@@ -91,7 +94,8 @@ def test_failed_and_withdrawn_seeds_are_counted_beside(school: Database, setting
     ended(school, own[0], 1, failed="full")
     for study_id in own[1:]:
         ended(school, study_id, 2)
-    assert (pooled(school).complete, pooled(school).failed, pooled(school).withdrawn) == ((1, 2, 3), 1, 0)
+    pool = pooled(school)
+    assert (pool.complete, pool.failed, pool.withdrawn, pool.interim_looks) == ((1, 2, 3), 1, 0, 0)
     with school.transaction() as session:
         deletion.delete_study(session, files, own[1])
         classes.leave(session, the_class(session).code, "user 3")
@@ -100,6 +104,44 @@ def test_failed_and_withdrawn_seeds_are_counted_beside(school: Database, setting
     for learner in (2, 3):  # nor does leaving and joining again give another seed
         with pytest.raises(Conflict, match="already started"):
             started(school, settings, learner)
+
+
+def test_a_withdrawn_seed_is_not_replaced_unseen(school: Database, settings: Settings) -> None:
+    own = [started(school, settings, number) for number in (1, 2, 3, 4)]
+    for minutes, study_id in enumerate(own[:3]):
+        ended(school, study_id, minutes)
+    with school.reading() as session:  # complete, but no sweep has taken the verdict
+        before = class_pool.pool(session, the_class(session).id)
+    assert before and len(before.complete) == 3 and before.comparison is None
+    first = pooled(school).comparison
+    assert first and (first.spec.seeds, first.confidence) == ([0, 1, 2], 0.95)
+    with school.transaction() as session:
+        classes.leave(session, the_class(session).code, "user 2")
+    pool = pooled(school)
+    assert (pool.complete, pool.comparison, pool.interim_looks) == ((0, 2), None, 1)
+    ended(school, own[3], 9)
+    second = pooled(school).comparison
+    assert second and second.spec.seeds == [0, 2, 3] and second.interim_looks == 1
+    assert second.confidence == pytest.approx(0.99) == pooled(school).confidence
+    with school.reading() as session:
+        chosen = rows.study(session, the_class(session).id)
+        assert chosen and chosen.verdicts_json == [[0, 1, 2], [0, 2, 3]]
+
+
+def test_a_class_that_fails_does_not_stop_the_others(school: Database, settings: Settings) -> None:
+    own = [started(school, settings, number) for number in (1, 2, 3)]
+    with school.transaction() as session:
+        broken = classes.create(session, "Broken")
+        class_studies.choose(session, broken.id, ClassStudy(study_id=1, planned_seeds=2))
+        chosen = rows.study(session, broken.id)
+        assert chosen
+        chosen.spec_json = {}
+        session.add_all(LabClassSeedRow(class_id=broken.id, seed=n, study_id=own[n]) for n in range(2))
+    for study_id in own:
+        ended(school, study_id, 1)
+    with school.transaction() as session:
+        assert class_pool.take_verdicts(session) == 1
+        assert class_pool.take_verdicts(session) == 0
 
 
 def test_two_learners_at_once_get_different_seeds(school: Database, settings: Settings) -> None:
@@ -133,7 +175,7 @@ def test_the_study_is_fixed_once_a_seed_has_started(school: Database, settings: 
 
 
 def pooled_name(session: Session, class_id: int) -> str:
-    found = class_studies.pool(session, class_id)
+    found = class_pool.pool(session, class_id)
     assert found
     return found.spec.name
 
@@ -172,14 +214,25 @@ def test_a_class_runs_a_study_by_its_pages(tmp_path: Path, filled_file: Path) ->
     assert "Your seed is number 0." in member.get(link[0]).text
     for place, study in enumerate(own):
         ended(installation.database, int(study.rpartition("/")[2]), place)
+    assert "2 seeds are complete. The verdict is taken within a minute." in viewer.get(link[0]).text
+    with installation.database.transaction() as session:
+        assert class_pool.take_verdicts(session) == 1
     page = viewer.get(link[0]).text
     assert "The verdict of the first 2 complete seeds." in page and "with 2 seeds" in page
     number = address.rpartition("/")[2]
     pool = installation.program(Role.MEMBER).get(f"/api/v1/classes/{number}").json()["pool"]
     assert (pool["complete"], len(pool["intervals"]), len(pool["verdicts"])) == (2, 2, 2)
-    assert "difference" in viewer.get(f"{link[0]}/charts/pool.csv").text
+    assert pool["verdict_seeds"] == [0, 1]
+    chart = f"{link[0]}/charts/pool.csv"
+    assert "difference" in viewer.get(chart).text
+    viewer.post(f"{link[0]}/leave")
+    refused = viewer.get(chart)
+    assert refused.status_code == 403 and "You are not in this class" in refused.text
+    assert "difference" in member.get(chart).text
     hidden = f"/api/v1/ownership/studies/{own[1].rpartition('/')[2]}"
     assert admin.patch(hidden, json={"visibility": "private"}).status_code in (200, 204), "made private"
     pool = installation.program(Role.MEMBER).get(f"/api/v1/classes/{number}").json()["pool"]
     assert (pool["complete"], pool["withdrawn"], pool["verdicts"]) == (1, 1, None)
+    assert (pool["interim_looks"], pool["confidence"]) == (1, pytest.approx(0.99))
+    assert "The verdict was taken back" in member.get(address).text
     installation.database.dispose()

@@ -72,19 +72,24 @@ def test_a_teacher_sees_what_each_learner_shares_and_no_more(session: Session) -
     assert [one.name for one in classes.report(session, row.id).learners] == ["Learner 2"]
 
 
-def test_wrong_answers_are_counted_once_three_learners_share_theirs(session: Session) -> None:
+def test_wrong_answers_are_counted_once_five_learners_have_answered(session: Session) -> None:
     row = classes.create(session, "PEFT")
-    for number in (1, 2, 3, 4):
-        learner = joined(session, row.code, number, answers=number < 3)
+    right = [str(place) for place in lab.question(WRONG).right()]  # type: ignore[union-attr]
+    for number in range(1, 7):
+        learner = joined(session, row.code, number, answers=number < 6)
         for _again in range(2):
-            lab.give(session, learner, WRONG, [wrong_place(WRONG)], None)
+            lab.give(session, learner, WRONG, right if number == 2 else [wrong_place(WRONG)], None)
+        if number < 5:
+            lab.give(session, learner, OTHER, [wrong_place(OTHER)], None)
+        if number == 4:
+            assert classes.report(session, row.id).wrong == ()
     report = classes.report(session, row.id)
-    assert (report.sharing_answers, report.wrong) == (2, ())
-    third = joined(session, row.code, 3, answers=True)
-    lab.give(session, third, OTHER, [wrong_place(OTHER)], None)
-    report = classes.report(session, row.id)
-    assert [(wrong.question.id, wrong.learners) for wrong in report.wrong] == [(WRONG, 3), (OTHER, 1)]
+    assert report.sharing_answers == 5
+    found = [(wrong.question.id, wrong.learners, wrong.answering) for wrong in report.wrong]
+    assert found == [(WRONG, 4, 5)]  # four have answered the other question, of whom each would be one of four
     assert report.wrong[0].given == (wrong_place(WRONG),)
+    lab.give(session, "user 6", OTHER, [wrong_place(OTHER)], None)  # who does not share
+    assert len(classes.report(session, row.id).wrong) == 1
 
 
 def test_names_differ_and_joining_again_changes_what_is_shared(session: Session) -> None:
@@ -118,6 +123,9 @@ def test_only_the_teacher_and_admins_see_a_class(installation: Installation) -> 
     link = re.search(r"/lab/join/[\w-]+", page)
     assert link and "No learner has joined yet" in page
     assert (viewer.get(address).status_code, admin.get(address).status_code) == (404, 200)
+    assert "Classes you teach" in member.get("/lab/classes").text
+    seen = admin.get("/lab/classes").text
+    assert "Classes of other teachers" in seen and "Classes you teach" not in seen and address in seen
     with installation.database.transaction() as session:
         other = users.create(session, NewUser(email="second@example.org", role=Role.MEMBER)).id
     class_id = int(address.rpartition("/")[2])

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
+from app.domain.runs.status import RunStatus
 from app.store.tables import (
     LabAnswerRow,
     LabClassRow,
@@ -14,6 +15,7 @@ from app.store.tables import (
     LabClassStudyRow,
     LabMemberRow,
     LabProgressRow,
+    RunRow,
 )
 
 
@@ -103,6 +105,31 @@ def seed_of(session: Session, class_id: int, learner: str) -> LabClassSeedRow | 
     """The seed of a learner; None before it is started."""
     query = select(LabClassSeedRow).where(LabClassSeedRow.class_id == class_id, LabClassSeedRow.learner == learner)
     return session.scalars(query).first()
+
+
+def with_enough_seeds(session: Session) -> Sequence[int]:
+    """Classes in which as many seeds as the verdict needs have started and are not known to be withdrawn."""
+    query = select(LabClassStudyRow.class_id).join(
+        LabClassSeedRow, LabClassSeedRow.class_id == LabClassStudyRow.class_id
+    )
+    query = query.where(LabClassSeedRow.study_id.is_not(None)).group_by(LabClassStudyRow.class_id)
+    return session.scalars(query.having(func.count() >= LabClassStudyRow.planned_seeds)).all()
+
+
+def ended_seeds(session: Session, class_id: int, arms: int) -> set[int]:
+    """Seeds of a class that are not withdrawn and have a successful run of every arm."""
+    runs = RunRow.study_id == LabClassSeedRow.study_id, RunRow.seed == LabClassSeedRow.seed
+    query = select(LabClassSeedRow.seed).join(RunRow, and_(*runs)).where(LabClassSeedRow.class_id == class_id)
+    query = query.where(RunRow.status == RunStatus.SUCCEEDED, RunRow.trial_round.is_(None), RunRow.private_to.is_(None))
+    query = query.group_by(LabClassSeedRow.seed).having(func.count(RunRow.arm.distinct()) >= arms)
+    return set(session.scalars(query))
+
+
+def answering(session: Session, learners: Sequence[str]) -> dict[str, int]:
+    """How many of some learners have answered each question."""
+    number = func.count(LabAnswerRow.learner.distinct())
+    query = select(LabAnswerRow.question, number).where(LabAnswerRow.learner.in_(learners))
+    return {question: count for question, count in session.execute(query.group_by(LabAnswerRow.question))}
 
 
 def withdraw(session: Session, class_id: int, learner: str) -> None:

@@ -55,6 +55,9 @@ class LabClassStudyRow(Base):
     planned_seeds: Mapped[int]
     """Complete seeds that give the verdict, the first ones by time."""
     next_seed: Mapped[int] = mapped_column(default=0)
+    verdicts_json: Mapped[list[list[int]]] = mapped_column(default=list)
+    """The seeds of each verdict that was taken, the last one in force. A verdict is taken back when one of its seeds is
+    withdrawn; the next is an interim look."""
     created_at: Mapped[datetime] = mapped_column(default=now)
 
     @property

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.lab.classes import ClassStudy, NewClass
-from app.services import class_studies, classes
-from app.services.class_studies import Pool
+from app.services import class_pool, class_studies, classes
+from app.services.class_pool import Pool
 from app.services.classes import ClassReport
 from app.store.tables import LabClassRow
 from app.web.api.answer import Answer
@@ -62,6 +62,8 @@ class WrongAnswerOut(BaseModel):
     answer: str
     learners: int
     """How many gave it at least once."""
+    answering: int
+    """Of so many who have answered the question."""
 
 
 class PooledOut(BaseModel):
@@ -95,7 +97,13 @@ class PoolOut(BaseModel):
     """Deleted, made private, or of learners who have left."""
     intervals: list[PooledOut]
     verdicts: list[PoolVerdictOut] | None
-    """Of the first `planned_seeds` complete seeds; null until then."""
+    """Null until `planned_seeds` seeds are complete, and after a seed of the verdict is withdrawn."""
+    verdict_seeds: list[int] | None
+    """The seeds that give the verdict; stored when it was taken."""
+    interim_looks: int
+    """Verdicts that were taken back because one of their seeds was withdrawn."""
+    confidence: float
+    """Of the verdict, or of the next one: each interim look raises it."""
 
     @classmethod
     def of(cls, pool: Pool) -> "PoolOut":
@@ -115,6 +123,9 @@ class PoolOut(BaseModel):
             withdrawn=pool.withdrawn,
             intervals=intervals,
             verdicts=verdicts or None,
+            verdict_seeds=pool.comparison.spec.seeds if pool.comparison else None,
+            interim_looks=pool.interim_looks,
+            confidence=pool.confidence,
         )
 
 
@@ -126,7 +137,7 @@ class ClassReportOut(ClassOut):
     sharing_answers: int
     """Learners whose answers are counted."""
     wrong_answers: list[WrongAnswerOut] | None
-    """The most frequent first; null while fewer than three learners share their answers."""
+    """The most frequent first, of questions that at least five have answered; null while fewer share their answers."""
 
     pool: PoolOut | None
     """Null until a study is chosen."""
@@ -151,6 +162,7 @@ class ClassReportOut(ClassOut):
                 text=question_text(one.question),
                 answer=given_text(one.question, one.given),
                 learners=one.learners,
+                answering=one.answering,
             )
             for one in report.wrong
         ]
@@ -179,7 +191,7 @@ def create(db: Db, once: OnceByHeader, request: Annotated[NewClass, Body(openapi
 @router.get("/{class_id}", operation_id="getClass", responses=problems(404))
 def get(session: Reading, class_id: RowId) -> ClassReportOut:
     """Learners' progress, as far as they share it, the most frequent wrong answers, and the pooled results."""
-    return ClassReportOut.of(classes.report(session, class_id), class_studies.pool(session, class_id))
+    return ClassReportOut.of(classes.report(session, class_id), class_pool.pool(session, class_id))
 
 
 @router.post("/{class_id}/study", operation_id="chooseClassStudy", responses=problems(404, 409, 422))
@@ -189,7 +201,7 @@ def choose_study(
     """Choose the study that every learner runs with a seed of their own. 409 once a learner has started one."""
     with db.transaction() as session:
         class_studies.choose(session, class_id, request)
-        return ClassReportOut.of(classes.report(session, class_id), class_studies.pool(session, class_id))
+        return ClassReportOut.of(classes.report(session, class_id), class_pool.pool(session, class_id))
 
 
 @router.delete("/{class_id}", status_code=204, operation_id="deleteClass", responses=problems(404))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
-from app.services.class_studies import Pool
+from app.services.class_pool import Pool
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import (
     BAND,

@@ -1,4 +1,5 @@
-"""Pages that are kept until what they show changes: the lists and the pages of studies, which many people read.
+"""Pages that are kept until what they show changes: the lists and the pages of studies, and the pages of classes, which
+many people read.
 
 An answer is kept under its address, the identity, the language, and every request header that may change what a
 viewer sees, with the database's version (`Database.version`), which any commit of any process changes. After a commit
@@ -27,6 +28,7 @@ from app.web.i18n import language
 
 PATHS = re.compile(
     r"/studies|/runs|/studies/\d+(/live|/report\.html)?|/api/v1/(studies|runs)|/api/v1/studies/\d+(/comparison)?"
+    r"|/lab/classes/\d+|/lab/join/[\w-]+(/charts/pool\.\w+)?|/api/v1/classes/\d+"
 )
 VIEWER_HEADERS = re.compile(rb"host|accept|accept-encoding|authorization|cookie|hx-.*|x-forwarded-.*")
 """Headers by which two viewers may get different answers."""

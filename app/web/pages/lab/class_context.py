@@ -8,8 +8,8 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import Identity, Scope
 from app.domain.errors import FieldError
 from app.domain.lab.classes import LEAST_SHARING, MAX_NAME
-from app.services import class_studies, classes, lab_studies, lessons, samples
-from app.services.class_studies import Pool
+from app.services import class_pool, class_studies, classes, lab_studies, lessons, samples
+from app.services.class_pool import Pool
 from app.services.classes import ClassReport
 from app.store.ownership import owner_name
 from app.store.queries import lab_classes as rows
@@ -30,6 +30,8 @@ class ClassesPage(HasErrors):
 
     taught: Sequence[tuple[LabClassRow, int]]
     """With their numbers of learners."""
+    others: Sequence[tuple[LabClassRow, int]]
+    """Classes of other teachers, which an admin sees."""
     joined: Sequence[LabClassRow]
     may_teach: bool
     name: str = ""
@@ -41,7 +43,10 @@ class ClassesPage(HasErrors):
     ) -> "ClassesPage":
         """As they stand; `name` and `errors` are of a form that was refused."""
         joined = rows.joined(session, learner) if learner else ()
-        return cls(classes.of_teacher(session), joined, user.may(Scope.RUN), name, errors)
+        seen = classes.of_teacher(session)
+        taught = [entry for entry in seen if user.user_id is None or entry[0].teacher_id == user.user_id]
+        others = [entry for entry in seen if entry not in taught]
+        return cls(taught, others, joined, user.may(Scope.RUN), name, errors)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class ClassPage(HasErrors):
     ) -> "ClassPage":
         """As it stands; `link` makes an address from a code. Raises NotFound."""
         report = classes.report(session, class_id)
-        pool = class_studies.pool(session, class_id)
+        pool = class_pool.pool(session, class_id)
         sources = [] if pool and pool.started else _sources(session)
         address = link(report.row.code)
         return cls(report, address, pool, pool_drawn(pool, report.row.code), sources, sent or {}, errors)
@@ -100,6 +105,7 @@ class JoinPage(HasErrors):
     sent: Mapping[str, str] = field(default_factory=dict)
     """A form that was refused."""
     errors: tuple[FieldError, ...] = ()
+    least: int = LEAST_SHARING
 
     @classmethod
     def of(
@@ -116,7 +122,7 @@ class JoinPage(HasErrors):
         member = rows.member(session, row.id, learner) if learner else None
         others = [] if user.user_id is not None else rows.members(session, row.id)
         others = [one for one in others if one.learner != learner and one.learner.startswith(GUEST)]
-        pool = class_studies.pool(session, row.id) if member else None
+        pool = class_pool.pool(session, row.id) if member else None
         return cls(
             row,
             teacher=owner_name(session, row.teacher_id),

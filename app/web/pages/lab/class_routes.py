@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Invalid, NotFound
+from app.domain.errors import Forbidden, Invalid, NotFound
 from app.domain.lab.classes import ClassStudy, Joining, NewClass
 from app.domain.messages import _
-from app.services import class_studies, classes
+from app.services import class_pool, class_studies, classes
 from app.store.queries import lab_classes as rows
 from app.web.figures.drawing.render import Theme
 from app.web.figures.pool import pool_figure
@@ -118,9 +118,13 @@ def join(
 
 
 @router.get("/join/{code}/charts/pool.{ending}")
-def chart(session: Reading, code: str, ending: Ending, theme: Theme = "light") -> Response:
-    """The pooled results of a class as a file. Raises NotFound without a study."""
-    if (pool := class_studies.pool(session, rows.by_code(session, code).id)) is None:
+def chart(session: Reading, learner: Learner, code: str, ending: Ending, theme: Theme = "light") -> Response:
+    """The pooled results of a class as a file, for its learners and its teacher. Raises NotFound without a study, and
+    Forbidden for others, whom the link alone permits only to join."""
+    row = rows.by_code(session, code)
+    if not (classes.teaches(session, row) or (learner and rows.member(session, row.id, learner))):
+        raise Forbidden(_("You are not in this class. Join it first."))
+    if (pool := class_pool.pool(session, row.id)) is None:
         raise NotFound(_("The teacher has not chosen a study yet."))
     return figure_file(pool_figure(pool), ending, theme, "class")
 

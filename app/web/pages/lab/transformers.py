@@ -14,6 +14,7 @@ from app.domain.messages import _, at_most
 from app.services import lab, lab_computations, samples
 from app.services.lab_computations import Computation
 from app.services.resources.requests import model_fields
+from app.store.ownership import owner_of
 from app.store.queries import base_models
 from app.store.queries import lab as rows
 from app.store.tables import BaseModelRow
@@ -25,14 +26,16 @@ BASE_ONLY = "0"
 """The value of the field `run` for no run at all."""
 
 
-class OwnRun(NamedTuple):
-    """A run of the model whose weights the heads are computed with."""
+class TrainedRun(NamedTuple):
+    """A run of the model whose weights the heads can be computed with."""
 
     id: int
     label: str
     family: str
     fields: dict[str, Any]
     """Of the request."""
+    mine: bool
+    """Of the user; without login every run is."""
 
 
 class HeadMap(NamedTuple):
@@ -88,9 +91,9 @@ class TransformerStep:
     model: str
     """Whose attention is computed: the chosen model, or the sample where that has no weights here."""
     sentence: str
-    runs: tuple[OwnRun, ...]
-    """To choose from."""
-    run: OwnRun | None
+    runs: tuple[TrainedRun, ...]
+    """To choose from: the user's own first, then those of the team that the user may see."""
+    run: TrainedRun | None
     view: HeadView | None
     """None until the computation is ready."""
     refusal: str = ""
@@ -126,6 +129,11 @@ class TransformerStep:
         return [("model", self.model), ("sentence", self.sentence), ("run", run)]
 
     @property
+    def trained(self) -> bool:
+        """The user has trained this model."""
+        return any(run.mine for run in self.runs)
+
+    @property
     def offered(self) -> tuple[str, ...]:
         """Sentences to choose from."""
         return SENTENCES
@@ -156,17 +164,19 @@ class TransformerStep:
         return not next(part.parameters for part in self.parts if part.name == HEAD)
 
 
-def _runs(session: Session, row: BaseModelRow) -> tuple[OwnRun, ...]:
+def _runs(session: Session, row: BaseModelRow) -> tuple[TrainedRun, ...]:
     found = {run.id: run for run in rows.newest_runs(session, lab.SEARCHED, row.id)}
     fields = lab_computations.trained(session, {run_id: run.spec.method for run_id, run in found.items()})
-    return tuple(
-        OwnRun(run_id, run.spec.method.label, run.spec.method.facts.family, fields[run_id])
+    user = owner_of(session)
+    seen = [
+        TrainedRun(run_id, run.spec.method.label, run.spec.method.facts.family, fields[run_id], run.owner_id == user)
         for run_id, run in found.items()
         if run_id in fields
-    )
+    ]
+    return tuple(sorted(seen, key=lambda run: not run.mine))
 
 
-def _view(answer: Attention, run: OwnRun | None, query: QueryParams) -> HeadView:
+def _view(answer: Attention, run: TrainedRun | None, query: QueryParams) -> HeadView:
     heads = Heads(answer)
     layer, head = heads.most_moved or heads.clearest
     layer, head = _place(query, "layer", heads.layers, layer), _place(query, "head", heads.heads, head)

@@ -33,7 +33,7 @@ def test_every_sentence_of_a_lesson_is_on_its_page_and_the_other_way_round() -> 
         shared += "".join((ROOT / "static" / "js" / name).read_text(encoding="utf-8") for name in SCRIPTS)
         called = set(re.findall(r'say\("([^"]+)"[,)]', own))
         assert called <= set(lesson.texts), topic
-        ends = tuple(re.findall(r'say\(\w+ ~ "([^"]+)"\)', own))
+        ends = tuple(re.findall(r'say\(\w+ ~ "([^"]+)"\)', own + shared))
         unused = {
             name for name in set(lesson.texts) - {*get_args(MatrixOf), *OTHER_PARTS} if f'"{name}"' not in own + shared
         }

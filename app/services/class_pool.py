@@ -1,0 +1,164 @@
+"""The pooled results of a class's study, and when its verdict is taken.
+
+The sweep takes the verdict once the planned number of seeds is complete: it stores which seeds give it, and no page
+shows one before. A seed of it that is withdrawn later is not replaced by the next one: the verdict is taken back. When
+as many seeds are complete again, another verdict is taken, which counts as an interim look, so that nobody can choose
+seeds by their results and keep the confidence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.study import StudyArm, StudyComparison, compare
+from app.domain.comparison.verdict import confidence_after
+from app.domain.lab.pooled import PooledStep, complete_seeds, steps
+from app.domain.runs.status import RunStatus
+from app.domain.studies.spec import StudySpec
+from app.services import baselines
+from app.services import studies as study_service
+from app.store.queries import base_models, datasets, evaluations, runs
+from app.store.queries import lab_classes as rows
+from app.store.session import savepoint
+from app.store.tables import LabClassStudyRow, RunRow
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The results of a class's study so far."""
+
+    study: LabClassStudyRow
+    spec: StudySpec
+    started: int
+    """Seeds that learners have started."""
+    complete: tuple[int, ...]
+    """Seeds with a result of every arm, in the order in which they were complete."""
+    failed: int
+    """Seeds with an arm that has ended without a result."""
+    withdrawn: int
+    """Seeds whose study was deleted or made private, or whose learner has left."""
+    steps: tuple[PooledStep, ...]
+    comparison: StudyComparison | None
+    """Of the seeds that give the verdict; None before it is taken, and after it was taken back."""
+
+    @property
+    def others(self) -> tuple[StudyArm, ...]:
+        """Arms with a verdict; none until there is one."""
+        return self.comparison.others if self.comparison else ()
+
+    @property
+    def planned(self) -> int:
+        """Complete seeds that give the verdict."""
+        return self.study.planned_seeds
+
+    @property
+    def interim_looks(self) -> int:
+        """Verdicts that were taken back because a seed was withdrawn."""
+        return len(self.study.verdicts_json) - (self.comparison is not None)
+
+    @property
+    def confidence(self) -> float:
+        """Of the verdict, or of the next one; a fraction."""
+        return confidence_after(self.interim_looks)
+
+
+@dataclass(frozen=True)
+class _Results:
+    counting: Sequence[RunRow]
+    outcomes: Sequence[RunOutcome]
+    complete: tuple[int, ...]
+
+
+def pool(session: Session, class_id: int) -> Pool | None:
+    """The results so far, of studies that the session's user may see; None without a study."""
+    chosen = rows.study(session, class_id)
+    if chosen is None:
+        return None
+    spec, started = chosen.spec, rows.seeds(session, class_id)
+    found = _results(session, chosen)
+    ended = {run.seed for run in found.counting if run.status in (RunStatus.FAILED, RunStatus.CANCELLED)}
+    verdict = chosen.verdicts_json[-1] if chosen.verdicts_json else []
+    comparison = None
+    if verdict and set(verdict) <= set(found.complete):
+        counted = [outcome for outcome in found.outcomes if outcome.seed in set(verdict)]
+        comparison = _compared(session, chosen, spec.model_copy(update={"seeds": verdict}), counted)
+    return Pool(
+        study=chosen,
+        spec=spec,
+        started=len(started),
+        complete=found.complete,
+        failed=len(ended - set(found.complete)),
+        withdrawn=len(started) - len({run.seed for run in found.counting}),
+        steps=tuple(steps(spec, found.outcomes, found.complete)),
+        comparison=comparison,
+    )
+
+
+def take_verdicts(session: Session) -> int:
+    """Store the seeds of each verdict that is due, and return how many. One class that fails does not stop the others;
+    of two sweeps at once the second finds the verdict taken."""
+    taken = 0
+    for class_id in rows.with_enough_seeds(session):
+        try:
+            with savepoint(session):
+                taken += _take(session, class_id)
+        except Exception:  # whatever it is, other classes must not wait for this one
+            log.exception("the verdict of a class failed; the next sweep tries again", lab_class=class_id)
+    return taken
+
+
+def _take(session: Session, class_id: int) -> bool:
+    chosen = rows.study(session, class_id, lock=True)
+    if chosen is None:
+        return False
+    ended = rows.ended_seeds(session, class_id, len(chosen.spec.arms))  # without reading scores
+    if len(ended) < chosen.planned_seeds or (chosen.verdicts_json and set(chosen.verdicts_json[-1]) <= ended):
+        return False
+    complete = _results(session, chosen).complete
+    if len(complete) < chosen.planned_seeds:
+        return False
+    chosen.verdicts_json = [*chosen.verdicts_json, list(complete[: chosen.planned_seeds])]
+    session.flush()
+    return True
+
+
+def _results(session: Session, chosen: LabClassStudyRow) -> _Results:
+    """The runs of the seeds that are not withdrawn."""
+    spec = chosen.spec
+    seed_of = {row.study_id: row.seed for row in rows.seeds(session, chosen.class_id) if row.study_id is not None}
+    titles, used = {arm.title for arm in spec.arms}, (chosen.base_model_id, chosen.dataset_id)
+    counting = [
+        run
+        for run in runs.of_studies(session, list(seed_of))
+        if run.trial_round is None
+        and run.private_to is None
+        and run.seed == seed_of.get(run.study_id or 0)
+        and (run.base_model_id, run.dataset_id) == used
+        and run.arm in titles
+    ]
+    scores = evaluations.test_scores(session, [run.id for run in counting])
+    outcomes = [study_service.outcome(run, scores) for run in counting]
+    return _Results(counting, outcomes, tuple(complete_seeds(spec, outcomes)))
+
+
+def _compared(
+    session: Session, chosen: LabClassStudyRow, spec: StudySpec, outcomes: Sequence[RunOutcome]
+) -> StudyComparison:
+    model = base_models.by_id(session, chosen.base_model_id)
+    dataset = datasets.by_id(session, chosen.dataset_id)
+    requested = baselines.requests(spec, model, dataset) if model and dataset else []
+    [known] = baselines.stored(session, [requested])
+    return compare(
+        spec,
+        outcomes,
+        interim_looks=len(chosen.verdicts_json) - 1,
+        test_items=dataset.facts.counts["test"] if dataset else None,
+        baselines=[*known, *(baselines.not_applicable(spec, dataset) if dataset else ())],
+        labels=dataset.facts.labels if dataset else (),
+        attention_only=study_service.attention_only(spec, model.facts if model else None),
+    )
