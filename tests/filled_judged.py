@@ -30,7 +30,6 @@ def add_judgements(session: Session, study_id: int) -> None:
             Unscored(item="item-0", run=runs[0].id, said="I would give this answer a score of 4 out of 5."),
             Unscored(item="item-1", run=runs[0].id, said="(empty)"),
         ],
-        seconds=240.0,
     )
     shared: dict[str, Any] = {
         "study_id": study_id,

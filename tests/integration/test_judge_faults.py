@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Barrier, BrokenBarrierError, Event
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from app.store.session import Database
 from app.store.tables import JudgementRow, RunRow
 from tests.fakes import SilentBell
 from tests.judged_site import KEY, NO_PAUSE, Site, judged_site
+from worker.parity import answers as parity_answers
 from worker.parity import judgements as tasks
 
 REFUSAL = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
@@ -156,3 +157,50 @@ def test_two_workers_at_once_judge_once(site: Site) -> None:
     done = site.row(judgement_id)
     assert done.status == "succeeded" and (done.epoch, done.attempts) == (1, 1)
     assert done.result is not None and len(site.stub.seen) == done.result.answers
+
+
+def break_off(site: Site, after: int) -> None:
+    """Have the judge's server fail once it has got so many requests."""
+    site.stub.raw = lambda _request: (200, b"x" * (1 << 20), {}) if len(site.stub.seen) > after else None
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_server_that_fails_before_any_score_is_named_with_what_it_wrote(site: Site) -> None:
+    site.judge.of = lambda _quality, _item: "I like it."
+    break_off(site, 5)
+    message = site.failure()
+    assert "no score in" in message and message.endswith("The last reply: I like it.")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_server_that_fails_later_is_named_and_its_scores_are_kept(site: Site) -> None:
+    break_off(site, 20)
+    message = site.failure()
+    assert "longer than" in message and "its scores are kept" in message
+    site.stub.raw = lambda _request: None
+    found = site.run().result
+    assert found is not None and found.unscored == 0 and found.asked < found.answers - 10
+    site.stub.raw = lambda _request: (200, b"x" * (1 << 20), {})
+    assert "are kept" not in site.failure(rubric="Another.")
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(300.0, 2), (0.0, 1)])
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_server_that_needs_long_for_the_first_answer_gets_one_request_at_a_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
+) -> None:
+    monkeypatch.setattr(parity_answers, "SECONDS", seconds)
+    together = Barrier(2)
+
+    def meet(_request: dict[str, Any]) -> None:
+        if len(site.stub.seen) > 1 and not met:
+            try:
+                together.wait(0.3)
+                met.append(2)
+            except BrokenBarrierError:
+                met.append(1)
+
+    met: list[int] = []
+    site.stub.raw = meet
+    site.run(items=5)
+    assert max(met) == most

@@ -1,8 +1,8 @@
 """Sends prompts to a server, several at a time, and gathers its answers within bounds of time and bytes.
 
-The shortest prompt goes first and alone: a wrong address or model is named after one request. A request that fails
-later is sent again twice. Threads that still wait for the server when a check ends are left behind: each ends with
-its request.
+The shortest prompt goes first and alone: a wrong address or model is named after one request. If its answer takes long,
+the others go one at a time too, since each would wait for those before it. A request that fails later is sent again
+twice. Threads that still wait for the server when a check ends are left behind: each ends with its request.
 """
 
 import threading
@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
-from app.services.openai_server import Completion, Conversation, OpenAIServer, ServerRefused
+from app.services.openai_server import SECONDS, Completion, Conversation, OpenAIServer, ServerRefused
 from app.services.outbound import NotReached
 from worker.children.work import WorkCancelled
 
@@ -76,8 +76,7 @@ class Answers:
         answers: dict[int, Answer] = {}
         began = reported = monotonic()
         characters = 0
-        for number in range(AT_ONCE):
-            threading.Thread(target=self._work, daemon=True, name=f"parity-{number}").start()
+        self._start()
         self._waiting.put(self._first)
         try:
             while len(answers) < len(self._prompts):
@@ -94,6 +93,9 @@ class Answers:
                 if isinstance(answer, Exception) and not ((answers or self._answered) and _is_refusal(answer)):
                     raise answer
                 if not answers:
+                    if (monotonic() - began) * AT_ONCE <= SECONDS / 2:
+                        for _thread in range(AT_ONCE - 1):
+                            self._start()
                     for other in range(len(self._prompts)):
                         if other != self._first:
                             self._waiting.put(other)
@@ -107,6 +109,9 @@ class Answers:
             for _thread in range(AT_ONCE):
                 self._waiting.put(None)
         return [answers[index] for index in range(len(self._prompts))]
+
+    def _start(self) -> None:
+        threading.Thread(target=self._work, daemon=True, name="parity").start()
 
     def _work(self) -> None:
         while (index := self._waiting.get()) is not None and not self._over.is_set():

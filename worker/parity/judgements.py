@@ -7,7 +7,6 @@ rubric, asks for nothing again.
 
 from collections.abc import Mapping
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +18,7 @@ from app.domain.messages import _
 from app.services import judgements
 from app.services.judgements import JudgementClaim
 from app.services.openai_server import OpenAIServer, ServerRefused
-from app.services.outbound import Outbound
+from app.services.outbound import NotReached, Outbound
 from app.services.vault import Vault
 from app.store.queries import judgements as queries
 from worker.children.work import WorkCancelled
@@ -87,7 +86,6 @@ class _Judgement:
 
     def judged(self, pauses: tuple[float, ...]) -> Judged:
         """The result. Raises WorkCancelled, and VeznaError with the reason that there is none."""
-        began = monotonic()
         items, answers = self._answers()
         questions = self._questions(items, answers)
         with self._context.database.reading() as session:
@@ -97,7 +95,7 @@ class _Judgement:
         self._asked = sum(by == mine for key, (_score, _said, by) in known.items() if key in questions)
         self._ask({key: asked for key, asked in questions.items() if key not in self._replies}, pauses)
         self._require_a_score()
-        return self._result(items, answers, len(questions), monotonic() - began)
+        return self._result(items, answers, len(questions))
 
     def _answers(self) -> tuple[list[Item], dict[int, list[str]]]:
         """The test items that every run has answered, and by run its answers to them."""
@@ -165,7 +163,15 @@ class _Judgement:
         ]
         scored = any(score for score, _said in self._replies.values())
         replies = _Replies(server, prompts, MOST_TOKENS, pauses=pauses, most_seconds=MOST_SECONDS, answered=scored)
-        replies.gather(lambda share: self._report((done + share * len(keys)) / total), arrived)
+        try:
+            replies.gather(lambda share: self._report((done + share * len(keys)) / total), arrived)
+        except NotReached as error:
+            if not self._replies:
+                raise
+            self._require_a_score()
+            raise Unavailable(
+                _("%(why)s Start the judgement again: its scores are kept.", why=error.message)
+            ) from error
 
     def _require_a_score(self) -> None:
         """Raises Unavailable, with the last reply, if none of the replies so far is a score."""
@@ -187,7 +193,7 @@ class _Judgement:
     def _write(self, work: "partial[bool]") -> bool:
         return not self._context.judge.stopped and self._context.database.write(work)
 
-    def _result(self, items: list[Item], answers: Mapping[int, list[str]], number: int, seconds: float) -> Judged:
+    def _result(self, items: list[Item], answers: Mapping[int, list[str]], number: int) -> Judged:
         runs, without = [], []
         places = [
             {text: n for n, text in enumerate(dict.fromkeys(of_item))}
@@ -207,7 +213,6 @@ class _Judgement:
             asked=self._asked,
             unscored=sum(score is None for score, _said in self._replies.values()),
             examples=without[:SHOWN],
-            seconds=seconds,
         )
 
 

@@ -87,7 +87,6 @@ class Judged(_Value):
     """Of these, without a score."""
     examples: list[Unscored]
     """The first of them."""
-    seconds: float
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def judged(scores: dict[int, list[int | None]]) -> Judged:
     """Of runs 1 (reference) and more; every answer is another text."""
     items = [f"item-{n}" for n in range(len(scores[1]))]
     runs = [JudgedRun(run=run, scores=given, texts=[run] * len(items)) for run, given in scores.items()]
-    return Judged(items=items, runs=runs, answers=0, asked=0, unscored=0, examples=[], seconds=0)
+    return Judged(items=items, runs=runs, answers=0, asked=0, unscored=0, examples=[])
 
 
 def compared(
