@@ -1,6 +1,6 @@
-"""Vezna for scripts: a client of its REST API.
+"""Vezna for scripts: a client of its REST API, and the reporter of runs that are trained elsewhere.
 
-Importing it brings neither torch nor anything of the server. docs/client.md describes it.
+Importing it brings neither torch nor anything of the server. docs/client.md and docs/elsewhere.md describe it.
 """
 
 from importlib import import_module
@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vezna.async_client import AsyncClient
     from vezna.client import Client
+    from vezna.run import Run
+    from vezna.tracking import track
+    from vezna.trainer import VeznaCallback
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client", "Run", "VeznaCallback", "track"]
 
 _PLACES = {
     "AsyncClient": "vezna.async_client",
     "Client": "vezna.client",
+    "Run": "vezna.run",
+    "VeznaCallback": "vezna.trainer",
+    "track": "vezna.tracking",
 }
 
 

@@ -61,7 +61,7 @@ def test_the_client_works_where_nothing_of_the_server_is_installed(alone: Path) 
     code = f"""if True:
         import vezna
         assert "httpx2" not in sys.modules and "pydantic" not in sys.modules
-        from vezna import AsyncClient, Client
+        from vezna import AsyncClient, Client, track
         from vezna.errors import Unreachable
         assert not {SERVER | HEAVY} & sys.modules.keys()
         for absent in ("fastapi", "torch", "app"):
@@ -83,14 +83,20 @@ def test_the_client_works_where_nothing_of_the_server_is_installed(alone: Path) 
 def test_it_imports_what_its_distribution_names() -> None:
     named = {Requirement(need).name for need in _project()["dependencies"]}
     assert named == NEEDS
-    imported = {
+    assert imported([file for file in PACKAGE.rglob("*.py") if file.name != "trainer.py"]) == NEEDS
+    assert imported([PACKAGE / "trainer.py"]) == {"transformers"}
+
+
+def imported(files: list[Path]) -> set[str]:
+    """The packages that files import, but for the standard library and this one."""
+    names = {
         (alias.name if isinstance(node, ast.Import) else node.module or "").partition(".")[0]
-        for file in PACKAGE.rglob("*.py")
+        for file in files
         for node in ast.walk(ast.parse(file.read_bytes()))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    assert imported - sys.stdlib_module_names - {"vezna"} == NEEDS
+    return names - sys.stdlib_module_names - {"vezna"}
 
 
 def test_its_distribution_has_the_version_of_the_server_and_is_built(tmp_path: Path) -> None:

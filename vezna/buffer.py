@@ -1,0 +1,163 @@
+"""What a script reports, in a file that is only appended to, until the server has it.
+
+Each line is a JSON object with its `kind`:
+
+    opening     a script began: study, arm, seed, key, facts. One with another key begins another run
+    step, evaluation, message
+    batch       the sender took the oldest `records` of those above as batch `number`, and then sent it
+    end         the outcome, with the score of each test item
+    closed      the server has the end, or will never take it
+
+A line is written by a single call, without waiting for the disk: what a process has written outlives its death, if not
+a power cut.
+"""
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows has none: there nothing keeps two processes from one file
+    fcntl = None  # type: ignore[assignment]
+
+REPORTS = ("step", "evaluation", "message")
+
+
+class InUse(Exception):
+    """Another process, or another run of this one, writes to the file."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of the file."""
+
+    kind: str
+    line: str
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Without its kind."""
+        values = json.loads(self.line)
+        values.pop("kind")
+        return dict(values)
+
+
+class Buffer:
+    """The file of one run. Any thread may append; the sender's thread takes."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create it. Raises OSError, and InUse if it is open already."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            if fcntl is not None:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise InUse(str(path)) from error
+        self._lock = Lock()
+        self.opening: dict[str, Any] | None = None
+        """The last one."""
+        self.end: dict[str, Any] | None = None
+        self.closed = False
+        self._pending: deque[Record] = deque()
+        self._batches: list[tuple[int, int]] = []
+        """Number and length of the batches that were sent and may not have arrived."""
+        self._load()
+        self._earlier = len(self._pending)
+
+    def append(self, kind: str, values: dict[str, Any]) -> None:
+        """Write a line."""
+        record = _record(kind, values)
+        with self._lock:
+            self._write(record)
+            self._read(record)
+
+    def begin(self, opening: dict[str, Any]) -> None:
+        """Write that a run is opened. One with another key leaves behind what was reported with the last key, but for
+        what this process reported."""
+        with self._lock:
+            ours, end = list(islice(self._pending, self._earlier, None)), self.end
+            another = self.opening is not None and self.opening["key"] != opening["key"]
+            again = [_record("opening", opening)]
+            if another:
+                self._earlier = 0
+                again += ours + ([] if end is None else [_record("end", end)])
+            for record in again:
+                self._write(record)
+                self._read(record)
+
+    def arrived(self, next_batch: int) -> None:
+        """Drop what the server has: the batches before the one that it expects."""
+        with self._lock:
+            while self._batches and self._batches[0][0] < next_batch:
+                _number, records = self._batches.pop(0)
+                for _ in range(min(records, len(self._pending))):
+                    self._pending.popleft()
+                self._earlier = max(self._earlier - records, 0)
+            self._batches.clear()
+
+    def oldest(self, most: int) -> list[Record]:
+        """At most so many of the reports that have not arrived."""
+        with self._lock:
+            return list(islice(self._pending, most))
+
+    def seal(self, number: int, records: int) -> None:
+        """Write that so many of the oldest reports are about to be sent as a batch."""
+        self.append("batch", {"number": number, "records": records})
+
+    @property
+    def waiting(self) -> int:
+        """Reports that have not arrived."""
+        return len(self._pending)
+
+    def close(self) -> None:
+        """Let others open the file."""
+        os.close(self._file)
+
+    def _write(self, record: Record) -> None:
+        os.write(self._file, f"{record.line}\n".encode())
+
+    def _load(self) -> None:
+        for record in self._lines():
+            self._read(record)
+
+    def _lines(self) -> Iterator[Record]:
+        """The whole lines; the last one is cut off where the disk was full, or the power went."""
+        text = self.path.read_bytes()
+        if text and not text.endswith(b"\n"):
+            os.write(self._file, b"\n")
+        for line in text.decode(errors="replace").splitlines():
+            try:
+                yield Record(json.loads(line)["kind"], line)
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def _read(self, record: Record) -> None:
+        if record.kind in REPORTS:
+            self._pending.append(record)
+        elif record.kind == "opening":
+            if self.opening is not None and self.opening["key"] != record.values["key"]:
+                self._pending.clear()
+                self._batches, self.end, self.closed = [], None, False
+            self.opening = record.values
+        elif record.kind == "batch":
+            values = record.values
+            self._batches = [one for one in self._batches if one[0] < values["number"]]
+            self._batches.append((values["number"], values["records"]))
+        elif record.kind == "end":
+            self.end = record.values
+        elif record.kind == "closed":
+            self.closed = True
+
+
+def _record(kind: str, values: dict[str, Any]) -> Record:
+    return Record(kind, json.dumps({"kind": kind, **values}, separators=(",", ":")))

@@ -1,0 +1,72 @@
+"""Hashes of rows and splits, which do not depend on how a model's inputs are made of them.
+
+A row is hashed without its lists of numbers (token ids, masks) where it has a text, so that another maximal length or
+padding leaves its hash alone; a row of numbers only is hashed as a whole.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+DIGITS = 32
+"""Of an item's name: 128 bits."""
+
+
+def item_names(rows: Iterable[Any], columns: Sequence[str] | None = None) -> list[str]:
+    """A name for each row: SHA-256 of its contents, shortened; the second of two equal rows ends with `-2`. `columns`
+    are those to hash. Raises ValueError for a row that cannot be hashed, or a column that a row does not have."""
+    names, seen = [], Counter[str]()
+    for row in _plain_rows(rows):
+        name = hashlib.sha256(_bytes(row, columns)).hexdigest()[:DIGITS]
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return names
+
+
+def split_hash(names: Iterable[str]) -> str:
+    """SHA-256 of a split, from the names of its rows in any order: the same rows have the same hash."""
+    return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+
+
+def _plain_rows(rows: Any) -> Iterator[Any]:
+    """Of a dataset of the `datasets` library without its tensors, which are slow to make; of a dataset of torch by its
+    indices."""
+    if hasattr(rows, "with_format"):
+        return iter(rows.with_format(None))
+    if hasattr(rows, "__getitem__") and hasattr(rows, "__len__") and not isinstance(rows, Mapping):
+        return (rows[place] for place in range(len(rows)))
+    return iter(rows)
+
+
+def _bytes(row: Any, columns: Sequence[str] | None) -> bytes:
+    if isinstance(row, Mapping):
+        if columns is not None:
+            if missing := [name for name in columns if name not in row]:
+                raise ValueError(f"a row has no column {missing[0]!r}; it has {', '.join(map(str, row))}")
+            row = {name: row[name] for name in columns}
+        elif any(isinstance(value, str) for value in row.values()):
+            row = {name: value for name, value in row.items() if not _is_numbers(value)}
+    return json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
+        errors="surrogatepass"
+    )
+
+
+def _is_numbers(value: Any) -> bool:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], int | float | list | tuple)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if hasattr(value, "tobytes"):  # an image
+        return hashlib.sha256(value.tobytes()).hexdigest()
+    raise ValueError(f"a row has a value of type {type(value).__name__}, which cannot be hashed")

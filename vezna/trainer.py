@@ -1,0 +1,238 @@
+"""`VeznaCallback`: report a training of transformers' Trainer, or of a trainer that is made of it (TRL,
+sentence-transformers), to a study that was declared before (docs/elsewhere.md).
+
+    from vezna import VeznaCallback
+    trainer.add_callback(VeznaCallback(trainer, study="MiniLM elsewhere", arm="LoRA r=8", test=test_set))
+
+After the training, with the best model if the trainer loads it, the test set is predicted. A score belongs to a test
+item because the trainer reads the set in its order: the callback checks its sampler, the number of predictions, and
+that the labels it returns are those of the rows.
+"""
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from vezna.run import Run
+from vezna.tracking import DIRECTORY, track
+
+log = logging.getLogger("vezna")
+ARGMAX = "argmax equals label, 1"
+"""The metric version of the default score."""
+Scores = Mapping[str, float] | Sequence[float]
+ALWAYS = (
+    "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
+    "lr_scheduler_type", "weight_decay", "warmup_steps", "max_grad_norm", "optim", "seed",
+)  # fmt: skip
+"""Training arguments that are stated even at their defaults."""
+NOT_SETTINGS = (
+    "output", "log", "save", "eval", "push", "hub", "report", "run_name", "project", "trackio", "disable_tqdm",
+    "resume", "do_", "local", "ddp", "debug", "use_cpu", "remove_unused", "label_names", "include", "skip_memory",
+    "dataloader_num_workers", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "ignore_data_skip",
+    "restore", "batch_eval", "past_index", "length_column", "overwrite", "per_device_eval", "prediction", "load_best",
+)  # fmt: skip
+"""Beginnings of the names of training arguments that say nothing of how a model is trained."""
+
+
+def _safely(event: Callable[..., None]) -> Callable[..., None]:
+    """Log what goes wrong in an event, and let the training go on."""
+
+    @wraps(event)
+    def guarded(self: "VeznaCallback", *args: Any, **kwargs: Any) -> None:
+        try:
+            event(self, *args, **kwargs)
+        except Exception as error:  # the training goes on whatever fails here
+            log.error("Vezna: %s failed (%s: %s). The training continues.", event.__name__, type(error).__name__, error)
+
+    return guarded
+
+
+class VeznaCallback(TrainerCallback):
+    """Reports the training of one trainer as the run of an arm and a seed."""
+
+    def __init__(
+        self,
+        trainer: Any,
+        *,
+        study: int | str,
+        arm: str,
+        test: Any,
+        score: Callable[[Any], Scores] | None = None,
+        item_scores: Callable[[Any], Scores] | None = None,
+        metric: str = "accuracy",
+        metric_version: str = "",
+        seed: int | None = None,
+        train: Any = None,
+        columns: Sequence[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        key: str | None = None,
+        url: str | None = None,
+        token: str | None = None,
+        directory: Path | str = DIRECTORY,
+    ) -> None:
+        """`test`: the declared test set. An item's score is whether the argmax of its prediction equals its label, or
+        what `score` makes of `trainer.predict(test)`, or what `item_scores` makes of the trainer, without a prediction
+        here: one score from 0 to 1 for each item, in the order of the set. `metric`: which `eval_…` is reported for
+        validation. `train`: the training rows, if not those of the trainer. `seed`: by default the trainer's. The
+        others are as of `vezna.track`."""
+        self.trainer = trainer
+        self.run: Run | None = None
+        self._test, self._train = test, train
+        self._score, self._item_scores = score, item_scores
+        self._metric = metric
+        self._metric_version = metric_version or _version_of(score or item_scores)
+        self._settings = dict(settings or {})
+        self._seed = seed
+        self._where: dict[str, Any] = {"study": study, "arm": arm, "columns": columns, "key": key}
+        self._where |= {"url": url, "token": token, "directory": directory}
+
+    @_safely
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Open the run."""
+        trainer = self.trainer
+        precision = {"precision": "bf16"} if args.bf16 else {"precision": "fp16"} if args.fp16 else {}
+        if self.run is not None:
+            self.run.leave()
+        self.run = track(
+            seed=args.seed if self._seed is None else self._seed,
+            model=model,
+            train=trainer.train_dataset if self._train is None else self._train,
+            validation=trainer.eval_dataset if hasattr(trainer.eval_dataset, "column_names") else None,
+            test=self._test,
+            metric_version=self._metric_version,
+            settings=training_settings(args) | self._settings,
+            total_steps=state.max_steps,
+            stated={"learning_rate": args.learning_rate, **precision},
+            **self._where,
+        )
+
+    @_safely
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        """Report the step that the trainer logs: the loss since the last one (`logging_steps`)."""
+        if self.run is not None and logs and "loss" in logs:
+            self.run.log_step(
+                state.global_step,
+                loss=logs["loss"],
+                epoch=logs.get("epoch", 0.0),
+                learning_rate=logs.get("learning_rate", 0.0),
+                grad_norm=logs.get("grad_norm"),
+                tokens=int(state.num_input_tokens_seen or 0),
+            )
+
+    @_safely
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop if a person asks for it; processes that train together would wait for each other then."""
+        if self.run is not None and self.run.cancel_requested and args.world_size == 1:
+            control.should_training_stop = True
+
+    @_safely
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Report the metric on the validation split, if it is a fraction."""
+        if self.run is None or not metrics:
+            return
+        self.run.add_seconds("evaluate", float(metrics.get("eval_runtime", 0.0)))
+        score, rows = metrics.get(f"eval_{self._metric}"), self.trainer.eval_dataset
+        if isinstance(score, int | float) and 0 <= score <= 1 and hasattr(rows, "__len__"):
+            self.run.log_evaluation(
+                state.global_step, score=score, items=max(len(rows), 1), loss=metrics.get("eval_loss")
+            )
+
+    @_safely
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score the test items and end the run."""
+        run = self.run
+        if run is None:
+            return
+        if run.cancel_requested and args.world_size == 1:
+            run.cancel()
+            return
+        run.log_facts(steps=state.global_step)
+        if state.num_input_tokens_seen:
+            run.log_facts(tokens=int(state.num_input_tokens_seen))
+        with run.clock("evaluate"):
+            scores = self._scored()
+        if scores is not None:
+            run.log_item_scores(scores)
+        run.finish()
+
+    def _scored(self) -> Scores | None:
+        """The score of each test item; None, with a line in the log, where nothing proves which item a score is of."""
+        if self._item_scores is not None:
+            return self._item_scores(self.trainer)
+        if not _reads_in_order(self.trainer.get_test_dataloader(self._test)):
+            log.error(
+                "Vezna: the trainer reads the test set in an order of its own (group_by_length?), so no score is known "
+                "to be of an item. Give item_scores=…, a function of the trainer that scores each item."
+            )
+            return None
+        output = self.trainer.predict(self._test)
+        if self._score is not None:
+            return self._score(output)
+        predictions = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
+        labels = output.label_ids
+        if labels is None or getattr(labels, "ndim", 0) != 1 or getattr(predictions, "ndim", 0) != 2:
+            log.error(
+                "Vezna: the predictions are not those of a classifier with one label per item. Give score=…, a "
+                "function of trainer.predict(test) that returns a score from 0 to 1 for each item."
+            )
+            return None
+        if (stated := _labels(self._test)) is not None and stated != labels.tolist():
+            log.error(
+                "Vezna: the labels that trainer.predict returned are not those of the test set in its order. Give "
+                "item_scores=…, a function of the trainer that scores each item."
+            )
+            return None
+        return [float(right) for right in (predictions.argmax(axis=-1) == labels).tolist()]
+
+
+def training_settings(args: Any) -> dict[str, Any]:
+    """The training arguments that say how a model is trained: the usual ones, and those that are not at their
+    defaults."""
+    stated = {}
+    for field in fields(args):
+        value = getattr(args, field.name, None)
+        foreign = field.name.startswith(NOT_SETTINGS) or not isinstance(value, bool | int | float | str)
+        if field.name in ALWAYS or not (foreign or value == field.default):
+            stated[field.name] = value
+    return stated
+
+
+def _version_of(function: Callable[..., Any] | None) -> str:
+    """What computes the score: the default by its name, a function by its name and its code."""
+    if function is None:
+        return ARGMAX
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    try:
+        code = inspect.getsource(function)
+    except (OSError, TypeError):
+        return name
+    return f"{name}, SHA-256 {hashlib.sha256(code.encode()).hexdigest()[:16]}"
+
+
+def _reads_in_order(loader: Any) -> bool:
+    """Whether a data loader reads its dataset from the first row to the last."""
+    sampler = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
+    while sampler is not None:
+        if type(sampler).__name__ == "SequentialSampler":
+            return True
+        sampler = getattr(sampler, "batch_sampler", None) or getattr(sampler, "sampler", None)
+    return False
+
+
+def _labels(rows: Any) -> list[Any] | None:
+    """The labels of a dataset with such a column, in its order."""
+    names = getattr(rows, "column_names", None) or ()
+    column = next((name for name in ("label", "labels", "label_ids") if name in names), None)
+    if column is None:
+        return None
+    values = rows.with_format(None)[column] if hasattr(rows, "with_format") else rows[column]
+    return [int(value) for value in values]
