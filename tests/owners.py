@@ -148,6 +148,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/v1/studies/{study_id}/arms"): {"method": {"kind": "ia3"}},
     ("PATCH", "/api/v1/studies/{study_id}"): {"note": "x"},
     ("PATCH", "/api/v1/runs/{run_id}"): {"note": "x"},
+    ("PATCH", "/api/v1/queue/{noun}/{row_id}"): {"paused": True},
     ("POST", "/api/v1/studies/{study_id}/blind/ratings"): {"first": 1, "second": 2, "item": "0", "better": "tie"},
     ("POST", "/api/v1/external-studies/{collection_id}/runs"): {"key": "x", "arm": FULL, "seed": 1},
     ("POST", "/api/v1/runs/{run_id}/reports"): {"attempt": 1, "number": 1},
@@ -181,6 +182,7 @@ FORM = {
     "second": "2",
     "item": "0",
     "better": "tie",
+    "paused": "true",
 }
 """Enough for every form of a page about an object."""
 

@@ -20,7 +20,7 @@ from app.services.attempts import Claim
 from app.services.outbound import Outbound
 from app.services.resources import estimates
 from app.store.database_errors import cause
-from app.store.queries import clock, runs, workers
+from app.store.queries import clock, queue, workers
 from app.store.session import after_commit
 from app.store.tables import now
 from worker import device, removal
@@ -61,15 +61,14 @@ def train(run_id: int) -> None:
 def _claim(session: Session, context: Context, run_id: int) -> list[Claim]:
     """The run whose turn it is, and those that train together with it."""
     if workers.draining(session, context.worker):  # this ring may have been the only one: pass it on
-        runs.to_ring(session, run_id)  # and if it is lost, the next sweep rings
+        queue.to_ring(session, run_id)  # and if it is lost, the next sweep rings
         after_commit(session, partial(context.bell.ring, TRAIN, run_id))
         return []
     lease_seconds = context.settings.lease_seconds
     gpus = context.trainers.gpus
-    claim, tried = None, set[int]()
-    while claim is None and (chosen := scheduling.choose(session, run_id, context.worker, gpus, tried)) is not None:
+    claim, turns = None, scheduling.Turns(session, run_id, context.worker, gpus)
+    while claim is None and (chosen := turns.next()) is not None:  # another worker may have been faster
         claim = attempts.claim(session, chosen, context.worker, lease_seconds, gpus)
-        tried.add(chosen)  # another worker may have been faster
     claims = [claim, *attempts.claim_companions(session, claim, lease_seconds)] if claim else []
     for each in claims:
         estimates.for_claimed(session, context.bell, each.run_id, workers.get(session, context.worker))
@@ -209,8 +208,8 @@ def _sign_on(context: Context, detected: device.Device) -> None:
             problem=detected.problem,
             gpus=[Gpu(uuid=card.uuid, name=card.name, memory_bytes=card.memory_bytes) for card in detected.cards],
         )
-        waiting = [run.id for run in quotas.to_ring_again(session, clock.now(session))][:RING_AT_ONCE]
-        runs.rung(session, waiting, clock.now(session))
+        waiting = quotas.to_ring_again(session, clock.now(session))[:RING_AT_ONCE]
+        queue.rung(session, waiting, clock.now(session))
         for run_id in waiting:  # what waits need not wait for the sweep too
             after_commit(session, partial(context.bell.ring, TRAIN, run_id))
 

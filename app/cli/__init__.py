@@ -25,6 +25,7 @@ from app.cli import (
     parity,
     predict,
     push,
+    queue,
     receipts,
     recipes,
     registry,
@@ -67,6 +68,7 @@ cli.command()(reproduce.reproduce)
 cli.command(name="import")(files.import_results)
 cli.add_typer(archive.runs, name="runs")
 cli.add_typer(archive.studies, name="studies")
+cli.add_typer(queue.queue, name="queue")
 cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
 cli.add_typer(recipes.recipes, name="recipes")

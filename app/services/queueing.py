@@ -17,6 +17,7 @@ from app.store.queries import clock, events
 from app.store.session import after_commit
 from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow
 from app.store.tables.owned import inherited
+from app.store.tables.queued import as_its_study
 
 
 def enqueue_owed(
@@ -115,6 +116,7 @@ def _insert(
     run = RunRow(
         study_id=study.id if study else None,
         **(inherited(study) if study else {}),
+        **as_its_study(study),
         arm=arm or spec.method.label,
         seed=spec.training.seed,
         trial_round=trial[0] if trial else None,
@@ -131,7 +133,9 @@ def _insert(
     )
     session.add(run)
     session.flush()
+    run.place = run.id
     events.add(session, run.id, "status", "queued")
-    after_commit(session, lambda: bell.ring(TRAIN, run.id))
+    if not run.paused:
+        after_commit(session, lambda: bell.ring(TRAIN, run.id))
     estimates.for_submitted(session, bell, run, model, dataset)
     return run

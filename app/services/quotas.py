@@ -9,7 +9,7 @@ reserved is the sum over live runs and studies, not a counter: whatever ends a r
 owner (no login) nothing here is asked.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from math import ceil
@@ -36,9 +36,9 @@ from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
 from app.services import audit
 from app.services.accounts.users import by_email
-from app.store.queries import clock, quotas, runs, users
+from app.store.queries import clock, queue, quotas, users
 from app.store.session import after_commit
-from app.store.tables import RunRow, UserRow, now
+from app.store.tables import UserRow, now
 
 RING_AT_ONCE = 32
 """Waiting runs that a raised limit has the next sweep ring for; the later sweeps ring for the others."""
@@ -159,28 +159,17 @@ def settle(session: Session, bell: Doorbell, run_id: int, owner_id: int | None) 
         return
     quotas.charge(session, run_id, now())
     if _concurrent(session, owner_id) is not None:
-        waiting = quotas.next_queued(session, owner_id, limit=1)
-        runs.rung(session, waiting, clock.now(session))
+        waiting = queue.next_queued(session, owner_id, limit=1)
+        queue.rung(session, waiting, clock.now(session))
         for next_id in waiting:
             after_commit(session, partial(bell.ring, TRAIN, next_id))
 
 
-def to_ring_again(session: Session, rung_before: datetime, *, lock: bool = True) -> list[RunRow]:
-    """Queued runs whose doorbell was not rung since a time, as many of each user as may start."""
-    running = quotas.running_by_owner(session)
-    rooms = _rooms(session, running, running)
-    full = [owner_id for owner_id, room in rooms.items() if room is not None and room <= 0]
-    waiting = runs.to_ring_again(session, rung_before, lock=lock, but_of=full)
-    rooms |= _rooms(session, {run.owner_id for run in waiting if run.owner_id is not None} - rooms.keys(), running)
-    chosen = []
-    for run in waiting:
-        room = rooms.get(run.owner_id) if run.owner_id is not None else None
-        if room is not None and run.owner_id is not None:
-            if room <= 0:
-                continue
-            rooms[run.owner_id] = room - 1
-        chosen.append(run)
-    return chosen
+def to_ring_again(session: Session, rung_before: datetime, *, lock: bool = True) -> list[int]:
+    """Ids of waiting runs for which no worker was rung since a time, as many of each user as may start."""
+    allowed = rooms(session, queue.heads(session), quotas.running_by_owner(session))
+    limited = {owner_id: room for owner_id, room in allowed.items() if room is not None}
+    return queue.to_ring_again(session, rung_before, rooms=limited, lock=lock)
 
 
 def change_limits(session: Session, subject: Role | UserRow, change: LimitChange) -> None:
@@ -193,7 +182,7 @@ def change_limits(session: Session, subject: Role | UserRow, change: LimitChange
             quotas.set_limit(session, stored, quota, None if value == "unlimited" else int(value))
     concerned = [subject] if isinstance(subject, UserRow) else _of_role(session, subject)
     for user in concerned:
-        quotas.forget_rings(session, quotas.next_queued(session, user.id, limit=RING_AT_ONCE))
+        queue.forget_rings(session, queue.next_queued(session, user.id, limit=RING_AT_ONCE))
     name = subject.value if isinstance(subject, Role) else subject.email
     details: dict[str, Any] = {quota.value: value for quota, value in change.given.items()}
     audit.record(session, Action.CHANGE_LIMITS, name, **details)
@@ -230,19 +219,20 @@ def time(seconds: float) -> Message:
     return _("%(hours)s h %(minutes)s min", hours=minutes // 60, minutes=minutes % 60)
 
 
-def _concurrent(session: Session, owner_id: int | None) -> int | None:
-    """A user's limit of concurrent runs; None: unlimited."""
-    user = users.find(session, owner_id)
-    return limits_of(session, [user])[user.id].concurrent_runs if user else None
-
-
-def _rooms(session: Session, owner_ids: Collection[int], running: dict[int, int]) -> dict[int, int | None]:
+def rooms(session: Session, owner_ids: Iterable[int], running: Mapping[int, int]) -> dict[int, int | None]:
     """How many more runs of some users may start; None: any number."""
-    rows = users.some(session, owner_ids) if owner_ids else []
+    chosen = list(owner_ids)
+    rows = users.some(session, chosen) if chosen else []
     return {
         user_id: None if limits.concurrent_runs is None else limits.concurrent_runs - running.get(user_id, 0)
         for user_id, limits in limits_of(session, rows).items()
     }
+
+
+def _concurrent(session: Session, owner_id: int | None) -> int | None:
+    """A user's limit of concurrent runs; None: unlimited."""
+    user = users.find(session, owner_id)
+    return limits_of(session, [user])[user.id].concurrent_runs if user else None
 
 
 def _of_role(session: Session, role: Role) -> Sequence[UserRow]:

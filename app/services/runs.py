@@ -14,7 +14,7 @@ from app.services import audit, external, ownership, tuning, webhooks
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue
 from app.store.ownership import require_change
-from app.store.queries import artifacts, base_models, datasets, evaluations, events, runs, studies, tags
+from app.store.queries import artifacts, base_models, datasets, evaluations, events, queue, runs, studies, tags
 from app.store.tables import ArtifactRow, DatasetRow, EvaluationRow, RunEventRow, RunRow, now
 
 
@@ -72,7 +72,7 @@ class RunView:
     artifacts: list[ArtifactRow]
     tags: list[str]
     queue_position: int | None
-    """From 1; None unless it is queued."""
+    """From 1; None unless it waits for its turn."""
 
 
 def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
@@ -81,6 +81,7 @@ def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
     study = studies.get(session, row.study_id) if row.study_id else None
     model = base_models.by_id(session, row.base_model_id)
     dataset = datasets.by_id(session, row.dataset_id)
+    waits = row.status == RunStatus.QUEUED and not row.paused
     return RunView(
         row=row,
         study_name=study.name if study else None,
@@ -90,7 +91,7 @@ def view(session: Session, run_id: int, *, log_lines: int = 200) -> RunView:
         evaluations=evaluations.of_run(session, run_id),
         artifacts=artifacts.of_run(session, run_id),
         tags=tags.of_runs(session, [run_id]).get(run_id, []),
-        queue_position=runs.place_in_queue(session, row) if row.status == RunStatus.QUEUED else None,
+        queue_position=queue.place_in_queue(session, row) if waits else None,
     )
 
 

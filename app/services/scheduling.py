@@ -1,12 +1,13 @@
-"""Whose run starts next: fair shares of device time among users.
+"""Whose run starts next: by priority, then fair shares of device time among users, then the order of the owner.
 
 A ring says that there is work, not which. The worker that hears it takes, of the first waiting run of each user, that
-of the user with the least device time: used in the last seven days, or reserved by runs that run now. A user at the
-limit of concurrent runs, and a run that this worker cannot execute, are passed over, so that they keep no one else's
-waiting. Within a user's queue the oldest run is first. Runs without an owner (no login) start as they are rung for.
+with the highest priority, and of several that of the user with the least device time: used in the last seven days, or
+reserved by runs that run now. A user at the limit of concurrent runs, and a run that this worker cannot execute, are
+passed over, so that they keep no one else's waiting. Runs without an owner (no login) are one queue, in its own order.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -14,8 +15,9 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.quotas import reserved
 from app.domain.runs.status import RunStatus
 from app.services import quotas
-from app.store.queries import devices, runs, users, workers
+from app.store.queries import devices, queue, runs, workers
 from app.store.queries import quotas as queries
+from app.store.queries.queue import Head
 from app.store.tables import RunRow, WorkerRow, now
 
 RECENT = timedelta(days=7)
@@ -23,53 +25,107 @@ MOST_TRIED = 16
 """Runs that a worker passes over or loses to other workers before it gives up."""
 
 
-def choose(
-    session: Session,
-    run_id: int,
-    worker: str,
-    gpus: Sequence[str] | None = None,
-    tried: Collection[int] = (),
-) -> int | None:
-    """The run that a worker is to claim when it hears a ring for a run; the run itself if there is nothing better. None
-    once every candidate was `tried`. `gpus`: UUIDs of the worker's GPUs; None on a CPU."""
-    rung = runs.find(session, run_id)
-    passed = set(tried)
-    if rung is None or rung.owner_id is not None:
+@dataclass(frozen=True)
+class Shares:
+    """What decides between users."""
+
+    seconds: Mapping[int, float]
+    """Device time that was used recently or is reserved by running runs, by user."""
+    rooms: Mapping[int, int | None]
+    """How many more runs may start, by user; None: any number."""
+
+    @classmethod
+    def of(cls, session: Session, user_ids: Iterable[int]) -> "Shares":
+        """Of some users, as it is now."""
+        chosen = list(user_ids)
+        seconds = queries.used_seconds(session, chosen, now() - RECENT)
+        running = dict.fromkeys(chosen, 0)
+        for run in queries.running_runs(session):
+            if run.owner_id in running:
+                running[run.owner_id] += 1
+                kept = reserved(run.reserved, run.charged, run.attempt)
+                seconds[run.owner_id] = seconds.get(run.owner_id, 0.0) + kept
+        return cls(seconds, quotas.rooms(session, chosen, running))
+
+    def may_start(self, user_id: int) -> bool:
+        """Whether another run of a user may start."""
+        room = self.rooms.get(user_id)
+        return room is None or room > 0
+
+
+class Turns:
+    """The runs that a worker is to claim when it hears a ring, one after another until a claim succeeds.
+
+    What decides is read once, and after each run that is passed over only the queue of its owner is read again.
+    """
+
+    def __init__(self, session: Session, run_id: int, worker: str, gpus: Sequence[str] | None = None) -> None:
+        """`run_id`: what the ring names. `gpus`: UUIDs of the worker's GPUs; None on a CPU."""
+        self._session, self._rung = session, run_id
         signed_on = workers.get(session, worker)
-        capabilities = set(signed_on.capabilities if signed_on else ())
-        free = None if gpus is None else len(_working(signed_on, gpus) & devices.free(session))
-        while len(passed) < MOST_TRIED and (candidate := _least_share(session, passed)) is not None:
-            run = runs.find(session, candidate)
-            if run is not None and run.spec.method.needed <= capabilities and _fits(run, free):
+        self._capabilities = set(signed_on.capabilities if signed_on else ())
+        self._free = None if gpus is None else len(_working(signed_on, gpus) & devices.free(session))
+        self._passed: set[int] = set()
+        rung = runs.find(session, run_id)
+        self._heads: dict[int | None, Head]
+        if rung is not None and rung.owner_id is None:
+            first = queue.head(session, None)
+            self._heads, self._shares = ({None: first} if first else {}), Shares({}, {})
+        else:
+            heads = queue.heads(session)
+            self._heads, self._shares = dict[int | None, Head](heads.items()), Shares.of(session, heads)
+        self._chosen: int | None = None
+
+    def next(self) -> int | None:
+        """The next run to claim: the one that was rung for if there is nothing better. None once every candidate was
+        given."""
+        if self._chosen is not None:  # its claim failed
+            self._pass_over(self._chosen)
+        while len(self._passed) < MOST_TRIED and (candidate := self._first()) is not None:
+            run = runs.find(self._session, candidate)
+            if run is not None and self._can_execute(run):
+                self._chosen = candidate
                 return candidate
-            if run is not None and not _fits(run, free):
-                runs.to_ring(session, candidate)  # when GPUs are free, if this worker may have them
-            passed.add(candidate)
-    return None if run_id in tried else run_id
+            if run is not None and not _fits(run, self._free):
+                queue.to_ring(self._session, candidate)  # when GPUs are free, if this worker may have them
+            self._pass_over(candidate)
+        self._chosen = None if self._rung in self._passed else self._rung
+        return self._chosen
+
+    def _first(self) -> int | None:
+        """Of the owners that may start a run, the first run of that with the highest priority and the least share."""
+        may_start = [
+            (head.precedence, 0.0 if owner is None else self._shares.seconds.get(owner, 0.0), head.run_id)
+            for owner, head in self._heads.items()
+            if owner is None or self._shares.may_start(owner)
+        ]
+        return min(may_start)[2] if may_start else None
+
+    def _pass_over(self, run_id: int) -> None:
+        self._passed.add(run_id)
+        for owner, head in self._heads.items():
+            if head.run_id == run_id:
+                following = queue.head(self._session, owner, self._passed)
+                if following is None or (owner is not None and not self._still_may_start(owner)):
+                    del self._heads[owner]
+                else:
+                    self._heads[owner] = following
+                return
+
+    def _still_may_start(self, owner_id: int) -> bool:
+        """Whether a user may start a run, after another worker may have started one."""
+        if self._shares.rooms.get(owner_id) is None:
+            return True
+        running = {owner_id: queries.running_of(self._session, owner_id)}
+        room = quotas.rooms(self._session, [owner_id], running)[owner_id]
+        return room is None or room > 0
+
+    def _can_execute(self, run: RunRow) -> bool:
+        return run.spec.method.needed <= self._capabilities and _fits(run, self._free)
 
 
 def _working(worker: WorkerRow | None, gpus: Sequence[str]) -> set[str]:
     return set(gpus) - {gpu.uuid for gpu in (worker.devices if worker else ()) if gpu.problem}
-
-
-def _least_share(session: Session, passed: Collection[int]) -> int | None:
-    """Of the users that may start a run, the first waiting one, which is not `passed`, of that with the least device
-    time."""
-    first = queries.first_queued(session, passed)
-    if not first:
-        return None
-    running: dict[int, int] = {}
-    shares = queries.used_seconds(session, list(first), now() - RECENT)
-    for run in queries.running_runs(session):
-        running[run.owner_id] = running.get(run.owner_id, 0) + 1
-        shares[run.owner_id] = shares.get(run.owner_id, 0.0) + reserved(run.reserved, run.charged, run.attempt)
-    limits = quotas.limits_of(session, users.some(session, list(first)))
-    may_start = [
-        (shares.get(owner_id, 0.0), run_id)
-        for owner_id, run_id in first.items()
-        if (limit := limits[owner_id].concurrent_runs) is None or running.get(owner_id, 0) < limit
-    ]
-    return min(may_start)[1] if may_start else None
 
 
 def _fits(run: RunRow, free: int | None) -> bool:

@@ -25,7 +25,7 @@ from app.services.attempts import Attempt, back_to_queue, end
 from app.services.resources import estimates
 from app.services.workers import forget
 from app.settings import Settings
-from app.store.queries import clock, devices, events, idempotency, runs, studies, workers
+from app.store.queries import clock, devices, events, idempotency, queue, runs, studies, workers
 from app.store.session import after_commit
 from app.store.tables import RunRow, now
 
@@ -50,12 +50,12 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     runs.lock(session, [run.id for run in lost])  # before their worker's row, which each report locks last
     devices.lock_of(session, [run.id for run in lost])  # likewise
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
-    waiting: list[RunRow] = []
+    waiting: list[int] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):
         waiting = quotas.to_ring_again(session, at - timedelta(seconds=settings.ring_again_seconds))
-        runs.rung(session, [run.id for run in waiting], at)
-        for run in waiting:
-            after_commit(session, partial(bell.ring, TRAIN, run.id))
+        queue.rung(session, waiting, at)
+        for run_id in waiting:
+            after_commit(session, partial(bell.ring, TRAIN, run_id))
     for model_id in models.to_inspect(session, at):
         after_commit(session, partial(bell.ring, INSPECT, model_id))
     rung_before = at - timedelta(seconds=settings.ring_again_seconds)

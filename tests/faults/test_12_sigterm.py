@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.runs.queue import QueueChange
 from app.queue import TRAIN
-from app.services import attempts
+from app.services import attempts, queue_order
 from app.services.attempts import Claim
-from app.store.queries import workers
+from app.store.queries import queue, workers
 from app.store.session import Database
+from tests.attempted import claim as claim_of
 from tests.attempted import claimed as claimed_run
 from tests.attempted import in_transaction
 from tests.attempted import row as row_of
@@ -52,6 +54,24 @@ def test_an_idle_worker_takes_a_run_that_is_handed_back_without_a_sweep(tmp_path
         vezna.child("worker").stop()
         run = vezna.require_succeeded_once(run_id, attempts=2)  # the next sweep comes in an hour
         assert (run.worker, run.attempts) == ("second", 1)
+
+
+def test_a_run_that_is_paused_while_it_trains_is_handed_back_and_resumed(
+    here: Context, bell: SilentBell, claim: Claim, meanwhile: Callable[..., None]
+) -> None:
+    def change(paused: bool) -> None:
+        in_transaction(
+            here.database, lambda s: queue_order.change_run(s, bell, claim.run_id, QueueChange(paused=paused))
+        )
+
+    meanwhile(claim.run_id, lambda session: queue.set_paused(session, [claim.run_id], True))
+    run = attempt(here, claim, "steps-forever")
+    assert (run.status, run.attempts, run.paused) == ("queued", 0, True)
+    assert "queued again: it was paused" in messages(here, claim.run_id)
+    bell.rung.clear()
+    assert claim_of(here.database, claim.run_id) is None, "no worker takes it"
+    change(False)
+    assert bell.rung == [(TRAIN, claim.run_id)] and claim_of(here.database, claim.run_id) is not None
 
 
 def test_a_drained_worker_hands_its_run_back(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:

@@ -46,6 +46,7 @@ RECORDED: dict[Action, list[str]] = {
     Action.REVOKE_TOKEN: ["/account/tokens/{token_id}/revoke", "/api/v1/me/token"],
     Action.SUBMIT_RUN: [RUNS, "/runs/{run_id:int}/clone", f"{RUNS}/{{run_id}}/reproductions"],
     Action.CANCEL_RUN: ["/runs/{run_id:int}/cancel", f"{RUNS}/{{run_id}}/cancel"],
+    Action.QUEUE_RUN: ["/queue/{noun}/{row_id:int}", "/api/v1/queue/{noun}/{row_id}"],
     Action.ANNOTATE_RUN: [f"{RUNS}/{{run_id}}", "/{owner}/{owner_id:int}/notes"],
     Action.ARCHIVE_RUN: ["/{owner}/{owner_id:int}/archive"],
     Action.DELETE_RUN: ["/{noun}/{row_id:int}/delete"],

@@ -11,7 +11,7 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.services.accounts import tokens, users
 from app.settings import Settings
-from app.store.queries import runs
+from app.store.queries import queue, runs
 from app.store.session import Database
 from app.web.http import access
 from app.web.http.csrf import SESSION_COOKIE
@@ -29,7 +29,7 @@ def installation(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
 
 def a_live_run(database: Database) -> int:
     with database.reading() as session:
-        return runs.queued(session, limit=1)[0].id
+        return queue.first_of_each(session, 1)[0].run_id
 
 
 @pytest.mark.parametrize("way", ["revoked", "disabled", "logged out"])

@@ -14,8 +14,7 @@ from app.queue import TRAIN
 from app.services import attempts, sweep
 from app.settings import Settings
 from app.store.files import Files
-from app.store.queries import clock, devices
-from app.store.queries import runs as run_queries
+from app.store.queries import clock, devices, queue
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
 from tests.attempted import in_transaction, let_lease_expire, row, submit
@@ -94,7 +93,7 @@ def test_the_end_of_an_attempt_and_a_claim_by_the_same_worker_both_succeed(
     sign_on(registered, "w1", *CARDS[:2])
     held = claimed(registered, bell, "w1", A)
     refused = submit(registered, bell)
-    in_transaction(registered, lambda s: run_queries.to_ring(s, refused))
+    in_transaction(registered, lambda s: queue.to_ring(s, refused))
     taken = occupy_after_release(monkeypatch)
     with ThreadPoolExecutor(1) as pool:
         claiming = pool.submit(claim, registered, refused, "w1", B)
@@ -112,7 +111,7 @@ def test_a_sweep_that_ends_a_run_passes_a_claim_by_the_same_worker(
     lost = claimed(registered, bell, "w1", A)
     let_lease_expire(registered, lost.run_id)
     waiting = submit(registered, bell)
-    in_transaction(registered, lambda s: run_queries.to_ring(s, waiting))
+    in_transaction(registered, lambda s: queue.to_ring(s, waiting))
     taken = occupy_after_release(monkeypatch, lambda: until_waiting(registered))
     with ThreadPoolExecutor(1) as pool:
         claiming = pool.submit(claim, registered, waiting, "w1", B)
@@ -130,9 +129,9 @@ def test_two_attempts_that_end_at_once_ring_for_two_runs(
     held = [claimed(registered, bell, "w1", A), claimed(registered, bell, "w2", C)]
     refused = [submit(registered, bell) for _ in range(2)]
     for run_id in refused:
-        in_transaction(registered, lambda s, run_id=run_id: run_queries.to_ring(s, run_id))
+        in_transaction(registered, lambda s, run_id=run_id: queue.to_ring(s, run_id))
     bell.rung.clear()
-    unrung, both = run_queries.unrung, Barrier(2)
+    unrung, both = queue.unrung, Barrier(2)
 
     def together(*arguments: Any, **named: Any) -> list[int]:
         found: list[int] = unrung(*arguments, **named)
@@ -142,7 +141,7 @@ def test_two_attempts_that_end_at_once_ring_for_two_runs(
     def end(place: int) -> None:
         in_transaction(registered, lambda s: attempts.hand_back(s, bell, held[place], "bye"))
 
-    monkeypatch.setattr(run_queries, "unrung", together)
+    monkeypatch.setattr(queue, "unrung", together)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(end, range(2)))
     assert [bell.rung.count((TRAIN, run_id)) for run_id in refused] == [1, 1]

@@ -14,7 +14,7 @@ from app.services import attempts, runs, sweep, workers
 from app.services.attempts import Claim
 from app.services.workers import WorkerView
 from app.settings import Settings
-from app.store.queries import clock, devices
+from app.store.queries import clock, devices, queue
 from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
@@ -300,10 +300,10 @@ def test_the_sweep_rings_while_a_gpu_is_free(registered: Database, bell: SilentB
     sign_on(registered, "w1", *CARDS[:2])
     claimed(registered, bell, "w1", A)
     waiting = submit(registered, bell)
-    in_transaction(registered, lambda s: run_queries.to_ring(s, waiting))
+    in_transaction(registered, lambda s: queue.to_ring(s, waiting))
     assert in_transaction(registered, lambda s: sweep.sweep(s, bell, patient)).rung == 1
     claimed(registered, bell, "w1", B)
-    in_transaction(registered, lambda s: run_queries.to_ring(s, waiting))
+    in_transaction(registered, lambda s: queue.to_ring(s, waiting))
     assert in_transaction(registered, lambda s: sweep.sweep(s, bell, patient)).rung == 0
 
 

@@ -41,14 +41,17 @@ WHOLE = {
     ("datasets", "is_general_text"): "what is in use is not deleted, by any user",
     ("datasets", "with_file"): "a file is kept while a version names it",
     ("runs", "count_by_status"): "totals for /metrics",
-    ("runs", "place_in_queue"): "a position among the runs of the owner, visible or not",
+    ("queue", "place_in_queue"): "a position among the runs of the owner, visible or not",
+    ("queue", "heads"): "of workers",
+    ("queue", "head"): "of workers",
+    ("queue", "first_of_each"): "positions count all runs; `queue_view` names those that the viewer sees",
+    ("queue", "counts"): "as the positions",
+    ("queue", "next_queued"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "limits"): "of accounts",
     ("quotas", "lock_account"): "of accounts",
     ("quotas", "running_of"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "running_by_owner"): "of workers",
-    ("quotas", "first_queued"): "of workers",
     ("quotas", "running_runs"): "of workers",
-    ("quotas", "next_queued"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "live_runs"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "reserved_by_studies"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "used_seconds"): "of accounts",
@@ -72,6 +75,7 @@ CHANGES = {
     "cancel", "charge", "clear", "delete_row", "delete_runs", "delete_unseen", "drain", "drop_limit", "end", "fill_in",
     "forget", "forget_baselines", "forget_checkpoints", "forget_rings", "give_back", "give_runs", "insert",
     "lock", "measured", "move", "occupy", "release", "rung", "see", "set_archived", "set_limit", "set_of_run",
+    "set_paused", "set_places", "set_precedence",
     "set_of_study", "to_ring", "transfer_all", "write",
 }  # fmt: skip
 """Names of functions that change rows."""
@@ -103,6 +107,7 @@ def _queries() -> Iterator[tuple[str, str, Callable[..., Any]]]:
 def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str, Any]:
     names = {"base_models": MODEL, "collections": COLLECTION}
     return {
+        "precedence": 1, "rooms": {},
         "after": None, "after_step": 0, "answer_id": 1, "arm": FULL, "seed": 0, "besides": 1,
         "key_hash": hashlib.sha256(MARK.encode()).hexdigest(), "archived": False, "artifact_id": 1, "at": LATER,
         "base_model_id": 1, "bf16": False, "candidates": [1], "check_id": private.check,

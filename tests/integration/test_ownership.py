@@ -20,7 +20,7 @@ from app.services import audit, deletion
 from app.services.accounts import users
 from app.services.export_offers import offers
 from app.settings import Settings
-from app.store.queries import datasets, runs, studies
+from app.store.queries import datasets, queue, runs, studies
 from app.store.session import Database
 from app.store.tables import (
     ArtifactRow,
@@ -315,7 +315,7 @@ def test_a_session_without_a_user_sees_everything_and_one_of_nobody_only_the_tea
         with database.seen_by(viewer).reading() as session:
             assert {row.name for row in session.query(BaseModelRow)} == names, viewer
     with pytest.raises(NotFound), database.seen_by(Viewer(3)).reading() as session:
-        studies.get(session, runs.place_in_queue(session, RunRow(id=1)))
+        studies.get(session, queue.place_in_queue(session, RunRow(id=1, precedence=1, place=1)))
 
 
 @pytest.mark.parametrize("used", [None, 1, 2])

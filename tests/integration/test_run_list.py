@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.runs.filters import VISIBLE, Condition, parse
 from app.store.files import Files
-from app.store.queries import run_groups, runs
+from app.store.queries import queue, run_groups
 from app.store.queries.run_columns import SHOWN
 from app.store.queries.run_list import NEWEST, Order, RunValues, count, page
 from app.store.session import Database
@@ -129,7 +129,7 @@ def test_groups_by_their_score_read_their_own_index(many: Database, order: str, 
 
 def test_the_queue_is_read_along_its_index(many: Database) -> None:
     with many.reading() as session, plans(many) as found:
-        runs.queued(session)
+        queue.next_queued(session, 1, limit=10)
         page(session, parse("queued"))
     assert all("Seq Scan" not in plan and "TEMP B-TREE" not in plan for plan in found), found
     assert "ix_runs_status_id" in found[0] or "ix_runs_waiting" in found[0]

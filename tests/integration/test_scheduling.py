@@ -100,26 +100,24 @@ def test_a_run_that_the_worker_cannot_execute_keeps_no_one_waiting(
     with registered.transaction() as session:
         workers.sign_on(session, "w1", device="cuda", device_name="L4", memory_bytes=1, cores=1, gpus=[GPU])
     with registered.transaction() as session:
-        assert scheduling.choose(session, large, "w1", [GPU.uuid]) == small, "it has one GPU"
-        assert scheduling.choose(session, large, "w1", [GPU.uuid], {small}) == last
-        assert scheduling.choose(session, large, "w1") == large
+        turns = scheduling.Turns(session, large, "w1", [GPU.uuid])
+        assert [turns.next(), turns.next()] == [small, last], "it has one GPU"
+        assert scheduling.Turns(session, large, "w1").next() == large
     with registered.transaction() as session:
         qlora = {"kind": "qlora", "r": 4, "target_modules": ["query"]}
         run_queries.get(session, small).spec_json = SPEC.model_dump(mode="json") | {"method": qlora}
         run_queries.get(session, last).spec_json = SPEC.model_dump(mode="json") | {"method": qlora}
     with registered.transaction() as session:
-        assert scheduling.choose(session, small, "w1", [GPU.uuid]) == small, "none fits: as it was rung"
-        assert scheduling.choose(session, small, "w1", [GPU.uuid], {small}) is None
+        turns = scheduling.Turns(session, large, "w1", [GPU.uuid])
+        assert turns.next() is None, "none fits"
 
 
-def test_without_owners_runs_start_as_they_are_rung_for(
-    registered: Database, bell: SilentBell, settings: Settings
-) -> None:
+def test_without_owners_there_is_one_queue(registered: Database, bell: SilentBell, settings: Settings) -> None:
     waiting = queued(registered, bell, 3)
-    assert claims(registered, settings, bell, waiting[2]) == waiting[2]
-    assert claims(registered, settings, bell, waiting[2]) is None
+    assert claims(registered, settings, bell, waiting[2]) == waiting[0]
     with registered.transaction() as session:
-        runs.cancel(session, bell, waiting[0])
+        runs.cancel(session, bell, waiting[1])
+    assert claims(registered, settings, bell, waiting[1]) == waiting[2]
     assert claims(registered, settings, bell, waiting[0]) is None
 
 

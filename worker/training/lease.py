@@ -1,8 +1,8 @@
 """The lease of one attempt: every database write goes through it and renews the lease or depends on it.
 
 The trainer does not know the database. Its reports are buffered here and written about once a second, in the same
-transaction that renews the lease and reads the orders (cancel, drain). If the database is unreachable for longer than
-the lease lasts, `LeaseLost` is raised; if another attempt has taken over the run, `attempts` raises `Fenced`.
+transaction that renews the lease and reads the orders (cancel, drain, pause). If the database is unreachable for longer
+than the lease lasts, `LeaseLost` is raised; if another attempt has taken over the run, `attempts` raises `Fenced`.
 """
 
 import time
@@ -51,8 +51,8 @@ class Lease:
 
     @property
     def ordered(self) -> bool:
-        """The run is to be cancelled, or its worker to stop."""
-        return self.orders.cancel or self.orders.drain
+        """The run is to be cancelled or paused, or its worker to stop."""
+        return self.orders.cancel or self.orders.drain or self.orders.pause
 
     def report(self, report: Report) -> None:
         """Write `report` with the next renewal."""

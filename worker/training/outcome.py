@@ -66,9 +66,9 @@ class Outcome:
         elif orders.cancel:
             seconds = self.shared_seconds
             self._lease.write(lambda session: attempts.stop(session, bell, claim, shared_seconds=seconds))
-        elif orders.drain:
+        elif orders.drain or orders.pause:
             self._lease.while_renewing(self._checkpoints.settle)
-            self.hand_back(f"{claim.worker} is shutting down")
+            self.hand_back(f"{claim.worker} is shutting down" if orders.drain else "it was paused")
         elif self.shared_seconds is not None:  # another run of the group may be the cause
             self._log_errors(trainer)
             ended = f"the trainer of its group ended with status {trainer.exit_status(0)}"

@@ -38,6 +38,7 @@ class Action(StrEnum):
     REVOKE_TOKEN = "token.revoke"  # noqa: S105
     SUBMIT_RUN = "run.submit"
     CANCEL_RUN = "run.cancel"
+    QUEUE_RUN = "run.queue"
     ANNOTATE_RUN = "run.annotate"
     OPEN_RUN = "run.open"
     END_RUN = "run.end"
@@ -49,6 +50,7 @@ class Action(StrEnum):
     ADD_ARM = "study.add_arm"
     STOP_ARM = "study.stop_arm"
     CANCEL_STUDY = "study.cancel"
+    QUEUE_STUDY = "study.queue"
     ANNOTATE_STUDY = "study.annotate"
     ARCHIVE_STUDY = "study.archive"
     UNARCHIVE_STUDY = "study.unarchive"

@@ -25,6 +25,7 @@ from app.store.queries import (
     devices,
     evaluations,
     events,
+    queue,
     runs,
     steps,
     studies,
@@ -102,13 +103,13 @@ def claim(
     None on a CPU), which no other attempt has until this one ends. A run that trains `beside` another one of the same
     worker takes none: it has the other's.
 
-    None if there is nothing to claim: the run is running, has ended, or does not exist. Also None if the method needs
-    a capability that this worker lacks, too few of its GPUs are free, or it has GPUs and `gpus` is None, or as many
-    runs of its owner as may are executed; the run stays queued, and its log says why.
+    None if there is nothing to claim: the run is running, is paused, has ended, or does not exist. Also None if the
+    method needs a capability that this worker lacks, too few of its GPUs are free, or it has GPUs and `gpus` is None,
+    or as many runs of its owner as may are executed; the run stays queued, and its log says why.
     """
     at = now()
     run = runs.find(session, run_id)
-    if run is None or run.status != RunStatus.QUEUED:
+    if run is None or run.status != RunStatus.QUEUED or run.paused:
         return None
     signed_on = workers.get(session, worker)
     if missing := unable(session, worker, run.spec.method.needed):
@@ -126,7 +127,7 @@ def claim(
     broken = {gpu.uuid for gpu in signed_on.devices if gpu.problem} if signed_on else set()
     taken_gpus = devices.lock_free(session, [uuid for uuid in gpus or () if uuid not in broken], count)
     if gpus is not None and len(taken_gpus) < count:
-        if runs.to_ring(session, run_id):
+        if queue.to_ring(session, run_id):
             events.add_once(session, run_id, "log", _waiting(worker, len(gpus), count))
         return None
     taken = runs.move(
@@ -134,6 +135,7 @@ def claim(
         run_id,
         RunStatus.QUEUED,
         RunStatus.RUNNING,
+        ~RunRow.paused,
         worker=worker,
         lease_expires_at=clock.now(session) + timedelta(seconds=lease_seconds),
         started_at=at,

@@ -14,7 +14,7 @@ from app.domain.runs.together import MOST_MEMBERS, can_train_together, most_memb
 from app.services.attempts.claiming import Claim, claim
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import of_worker
-from app.store.queries import clock, devices, estimates, events, runs, studies, workers
+from app.store.queries import clock, devices, estimates, events, queue, runs, studies, workers
 from app.store.tables import RunRow, StudyRow
 
 
@@ -28,7 +28,7 @@ def claim_companions(session: Session, leader: Claim, lease_seconds: float) -> l
     limit = min(MOST_MEMBERS, _fitting(session, run, leader.worker))
     if limit < 2:
         return []
-    waiting = [row for row in runs.lock_companions(session, run) if same_shapes(row.spec, run.spec)]
+    waiting = [row for row in queue.lock_companions(session, run) if same_shapes(row.spec, run.spec)]
     idle = workers.idle(session, clock.now(session) - timedelta(seconds=lease_seconds))
     share = -(-(1 + len(waiting)) // (1 + idle))  # the leader has its worker or GPU by now
     claims = [

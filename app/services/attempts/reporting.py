@@ -24,7 +24,7 @@ from app.services.attempts.claiming import Attempt, Claim
 from app.services.attempts.report_rows import changed_columns, keep_rows
 from app.services.run_log import numbers
 from app.store.files import run_folder
-from app.store.queries import clock, devices, events, runs, steps, workers
+from app.store.queries import clock, devices, events, queue, runs, steps, workers
 from app.store.session import after_commit
 from app.store.tables import ArtifactRow, RunRow, now
 
@@ -41,6 +41,8 @@ class Orders:
     """The run was cancelled."""
     drain: bool
     """The worker was told to stop and hands the run back."""
+    pause: bool = False
+    """The run was paused: the worker hands it back, and goes on with another."""
 
 
 def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
@@ -64,7 +66,9 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
         raise _fenced(claimed)
     workers.beat(session, claimed.worker, at)
     return Orders(
-        cancel=runs.cancel_requested(session, claimed.run_id), drain=workers.draining(session, claimed.worker)
+        cancel=runs.cancel_requested(session, claimed.run_id),
+        drain=workers.draining(session, claimed.worker),
+        pause=queue.pause_requested(session, claimed.run_id),
     )
 
 
@@ -172,7 +176,7 @@ def stop(
 
 
 def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> None:
-    """Queue a run again because its worker stops; this attempt does not count. Raises Fenced."""
+    """Queue a run again because its worker stops or it was paused; this attempt does not count. Raises Fenced."""
     if not back_to_queue(session, bell, claimed, why, counted=False):
         stop(session, bell, claimed, runs.CANCEL_REQUESTED)
 
@@ -222,7 +226,8 @@ def back_to_queue(
         _release(session, bell, attempt)
         quotas.settle(session, bell, attempt.run_id, run.owner_id)
         events.add(session, attempt.run_id, "status", f"queued again: {why}")
-        after_commit(session, lambda: bell.ring(TRAIN, attempt.run_id))
+        if not queue.pause_requested(session, attempt.run_id):
+            after_commit(session, lambda: bell.ring(TRAIN, attempt.run_id))
     return moved
 
 
@@ -259,8 +264,8 @@ def _release(session: Session, bell: Doorbell, attempt: Attempt) -> None:
     """Free the attempt's GPUs and its worker, and ring for as many runs that found no free GPU. The worker's row comes
     last, as in a claim, so that neither waits for the other."""
     freed = devices.release(session, attempt.run_id, attempt.epoch)
-    refused = runs.unrung(session, limit=freed) if freed else []
-    runs.rung(session, refused, clock.now(session))
+    refused = queue.unrung(session, limit=freed) if freed else []
+    queue.rung(session, refused, clock.now(session))
     for run_id in refused:
         after_commit(session, partial(bell.ring, TRAIN, run_id))
     workers.release(session, attempt.worker, attempt.run_id)

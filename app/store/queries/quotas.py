@@ -1,20 +1,18 @@
 """Limits, and what users use of them: of all of a user's objects, for any viewer."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, insert, literal, select, update
+from sqlalchemy import delete, func, insert, literal, select
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.quotas import Quota
 from app.domain.runs.status import RunStatus
 from app.store.ownership import EVERY_OWNER
-from app.store.queries.rows import affected
 from app.store.queries.runs import LIVE
 from app.store.tables import DeviceUsageRow, QuotaLimitRow, RunRow, StudyRow, UserRow
 from app.store.tables.base import UtcDateTime
-from app.store.tables.run import IS_QUEUED
 
 HERE = RunRow.collection_id.is_(None)
 """Runs that are trained elsewhere use no device of this installation."""
@@ -68,35 +66,12 @@ def running_by_owner(session: Session) -> dict[int, int]:
     return {owner_id: count for owner_id, count in rows if owner_id is not None}
 
 
-def first_queued(session: Session, but: Collection[int] = ()) -> dict[int, int]:
-    """The oldest queued run of each user that has one, `but` for some, by user: one look into the index of waiting runs
-    for each user, however many wait."""
-    of_user = IS_QUEUED, RunRow.owner_id == UserRow.id, RunRow.id.not_in(but)
-    oldest = select(func.min(RunRow.id)).where(*of_user).correlate(UserRow)
-    rows = session.execute(select(UserRow.id, oldest.scalar_subquery()).execution_options(**EVERY_OWNER))
-    return {user_id: run_id for user_id, run_id in rows if run_id is not None}
-
-
 def running_runs(session: Session) -> list[LiveRun]:
     """The runs of all users that workers execute."""
     columns = RunRow.owner_id, RunRow.status, RunRow.reserved_seconds, RunRow.charged_seconds, RunRow.attempt_seconds
     query = select(*columns).where(RunRow.status == RunStatus.RUNNING.value, RunRow.owner_id.is_not(None), HERE)
     rows = session.execute(query.execution_options(**EVERY_OWNER))
     return [LiveRun(owner or 0, status, kept, charged, used) for owner, status, kept, charged, used in rows]
-
-
-def next_queued(session: Session, owner_id: int, *, limit: int) -> list[int]:
-    """The queued runs of a user that are next, locked until the transaction ends; without those that another
-    transaction has locked."""
-    query = select(RunRow.id).where(RunRow.status == RunStatus.QUEUED.value, RunRow.owner_id == owner_id)
-    query = query.order_by(RunRow.id).limit(limit).with_for_update(skip_locked=True, key_share=True)
-    return list(session.scalars(query.execution_options(**EVERY_OWNER)))
-
-
-def forget_rings(session: Session, run_ids: Sequence[int]) -> None:
-    """Have the next sweep ring for some queued runs."""
-    query = update(RunRow).where(RunRow.id.in_(run_ids), RunRow.status == RunStatus.QUEUED.value)
-    affected(session, query.values(rung_at=None).execution_options(**EVERY_OWNER))
 
 
 def live_runs(session: Session, owner_ids: Sequence[int]) -> list[LiveRun]:

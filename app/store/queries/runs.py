@@ -43,6 +43,11 @@ def some(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
     return rows
 
 
+def listed(session: Session, run_ids: Sequence[int]) -> list[RunRow]:
+    """Those of some runs that the session's viewer sees, as in a list: opening none of them."""
+    return list(session.scalars(select(RunRow).where(RunRow.id.in_(run_ids)))) if run_ids else []
+
+
 def visible(session: Session, run_ids: Sequence[int]) -> set[int]:
     """Those of some runs that the session's viewer sees."""
     return set(session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids)))) if run_ids else set()
@@ -165,79 +170,11 @@ def count_by_status(session: Session) -> dict[str, int]:
     return {status.value: 0 for status in RunStatus} | {status: n for status, n in rows}
 
 
-def place_in_queue(session: Session, run: RunRow) -> int:
-    """A queued run's position in its owner's queue, from 1; without an owner, in that of all."""
-    query = select(func.count()).where(RunRow.status == RunStatus.QUEUED.value, RunRow.id < run.id)
-    query = query.where(RunRow.owner_id.is_(None) if run.owner_id is None else RunRow.owner_id == run.owner_id)
-    return int(session.scalar(query.execution_options(**EVERY_OWNER)) or 0) + 1
-
-
-def queued(session: Session, *, limit: int = 100) -> list[RunRow]:
-    """Queued runs, oldest first."""
-    query = select(RunRow).where(RunRow.status == RunStatus.QUEUED.value).order_by(RunRow.id).limit(limit)
-    return list(session.scalars(query))
-
-
-def lock_companions(session: Session, like: RunRow) -> list[RunRow]:
-    """Queued runs that may train together with one, as far as its row says: of the same arm, and never claimed before;
-    trials of the same round and seed, or seeds once another one has succeeded or is running outside of any group, which
-    gives the arm its time and memory. Oldest first, locked until the transaction ends; a row that another transaction
-    holds is left out."""
-    alike: list[Condition]
-    of_arm = RunRow.study_id == like.study_id, RunRow.arm == like.arm
-    if like.trial_round is None:
-        alike = [RunRow.trial_round.is_(None)]
-        alone = select(RunRow.id).where(*of_arm, *alike, RunRow.id != like.id, RunRow.shared_seconds.is_(None))
-        going = RunRow.status.in_((RunStatus.RUNNING.value, RunStatus.SUCCEEDED.value))
-        if session.scalar(alone.where(going).limit(1)) is None:
-            return []
-    else:
-        alike = [RunRow.trial_round == like.trial_round, RunRow.seed == like.seed]
-    query = (
-        select(RunRow)
-        .where(*of_arm, *alike, RunRow.status == RunStatus.QUEUED.value, RunRow.epoch == 0)
-        .where(RunRow.cancel_requested_at.is_(None))
-        .order_by(RunRow.id)
-        .with_for_update(skip_locked=True)
-    )
-    return list(session.scalars(query))
-
-
 def running(session: Session, *, limit: int) -> list[RunRow]:
     """Running runs of this installation's workers, the newest first."""
     here = RunRow.status == RunStatus.RUNNING.value, RunRow.collection_id.is_(None)
     query = select(RunRow).where(*here).order_by(RunRow.id.desc()).limit(limit)
     return list(session.scalars(query))
-
-
-def to_ring_again(
-    session: Session, rung_before: datetime, *, lock: bool = True, but_of: Collection[int] = ()
-) -> list[RunRow]:
-    """Queued runs whose doorbell was not rung since a time, but for those of some owners. With `lock` they are locked
-    until the transaction ends, and those that another transaction has locked, which rings for them or claims them, are
-    not among them."""
-    query = (
-        select(RunRow)
-        .where(RunRow.status == RunStatus.QUEUED.value)
-        .where(RunRow.rung_at.is_(None) | (RunRow.rung_at < rung_before))
-        .order_by(RunRow.id)
-    )
-    if but_of:
-        query = query.where(RunRow.owner_id.is_(None) | RunRow.owner_id.not_in(but_of))
-    return list(session.scalars(query.with_for_update(skip_locked=True) if lock else query))
-
-
-def to_ring(session: Session, run_id: int) -> bool:
-    """Have the next sweep ring for a queued run, however short a time ago that was done. False if it is not queued."""
-    query = update(RunRow).where(RunRow.id == run_id, RunRow.status == RunStatus.QUEUED.value)
-    return changed(session, query.values(rung_at=None))
-
-
-def unrung(session: Session, *, limit: int) -> list[int]:
-    """Ids of queued runs that were refused since the last ring for them, oldest first, locked until the transaction
-    ends; without those that another transaction has locked, which rings for them or claims them."""
-    query = select(RunRow.id).where(RunRow.status == RunStatus.QUEUED.value, RunRow.rung_at.is_(None))
-    return list(session.scalars(query.order_by(RunRow.id).limit(limit).with_for_update(skip_locked=True)))
 
 
 def expired(session: Session, at: datetime) -> list[RunRow]:
@@ -300,12 +237,3 @@ def ask_to_cancel(session: Session, run_id: int, at: datetime) -> bool:
     """Request the cancellation of a running run; its worker reads the request with its next report."""
     query = update(RunRow).where(RunRow.id == run_id, RunRow.status == RunStatus.RUNNING.value)
     return changed(session, query.values(cancel_requested_at=func.coalesce(RunRow.cancel_requested_at, at)))
-
-
-def rung(session: Session, run_ids: Sequence[int], at: datetime) -> None:
-    """Record when doorbells were rung."""
-    if run_ids:
-        session.execute(
-            update(RunRow).where(RunRow.id.in_(run_ids)).values(rung_at=at),
-            execution_options={"synchronize_session": False},
-        )

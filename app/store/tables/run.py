@@ -25,6 +25,7 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.search_space import Configuration
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 from app.store.tables.owned import Owned
+from app.store.tables.queued import WAITING_RUNS, QueuedRun
 
 LISTED = (
     "status",
@@ -77,11 +78,10 @@ def _about(context: Any) -> groups.About:
 
 HAS_NOTE = text("note <> ''")
 IS_ARCHIVED = text("archived")
-IS_QUEUED = text("status = 'queued'")
 """Conditions of partial indexes, verbatim and without bound values: otherwise SQLite does not use the index."""
 
 
-class RunRow(Owned, Base):
+class RunRow(Owned, QueuedRun, Base):
     """A run: its spec, its progress, its result."""
 
     __tablename__ = "runs"
@@ -137,7 +137,6 @@ class RunRow(Owned, Base):
     """Number of the attempt's last report, so that a repeated report is not written twice."""
     worker: Mapped[str | None] = mapped_column(String(120), default=None)
     lease_expires_at: Mapped[datetime | None] = mapped_column(default=None)
-    rung_at: Mapped[datetime | None] = mapped_column(default=None)
     cancel_requested_at: Mapped[datetime | None] = mapped_column(default=None)
     queued_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None] = mapped_column(default=None)
@@ -215,7 +214,7 @@ class RunRow(Owned, Base):
         Index("ix_runs_groups", "group_key", "seed", "score", "id"),
         Index("ix_runs_noted", "id", sqlite_where=HAS_NOTE, postgresql_where=HAS_NOTE),
         Index("ix_runs_archived", "id", sqlite_where=IS_ARCHIVED, postgresql_where=IS_ARCHIVED),
-        Index("ix_runs_waiting", "owner_id", "id", sqlite_where=IS_QUEUED, postgresql_where=IS_QUEUED),
+        WAITING_RUNS,
         IDS_ARE_NEVER_REUSED,
     )
 

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain.studies.spec import StudySpec
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
 from app.store.tables.owned import Owned
+from app.store.tables.queued import Queued
 
 
-class StudyRow(Owned, Base):
+class StudyRow(Owned, Queued, Base):
     """A study. Its status is not stored, but follows from its runs (`domain.studies.status_of`)."""
 
     __tablename__ = "studies"

@@ -16,6 +16,7 @@ from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.annotations import Changes
 from app.domain.runs.digits import plain
 from app.domain.runs.downsampling import lttb
+from app.domain.runs.queue import Priority
 from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
 from app.domain.runs.spec import RunSpec
 from app.services import annotations, archive, deletion, external, submission
@@ -65,6 +66,10 @@ class RunOut(RunState):
     """Estimated remaining seconds of training."""
     memory_bytes: int | None
     cancel_requested: bool
+    paused: bool
+    """It is not started before it is resumed (PATCH /api/v1/queue/runs/{id})."""
+    priority: Priority
+    """What starts before what: GET /api/v1/queue."""
     owner_id: int | None
     """The user to whom it belongs; null without login."""
     visibility: Visibility

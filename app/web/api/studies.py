@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Visibility
 from app.domain.runs.annotations import Changes
+from app.domain.runs.queue import Priority
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import StudySpec, StudyStatus
@@ -58,6 +59,10 @@ class StudyOut(Answer):
     note: str
     tags: list[str]
     archived: bool
+    paused: bool
+    """Its waiting runs and those that it queues later are not started before they are resumed."""
+    priority: Priority
+    """Of those that it queues later: GET /api/v1/queue."""
     recipe: str | None
     """Id of the recipe that it tests: GET /api/v1/recipes/{id}/card?study={id}."""
 

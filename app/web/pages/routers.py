@@ -18,6 +18,7 @@ from app.web.pages.new_study import routes as new_study
 from app.web.pages.notes import routes as notes
 from app.web.pages.ownership import routes as ownership
 from app.web.pages.playground import routes as playground
+from app.web.pages.queue import routes as queue
 from app.web.pages.recipes import routes as recipes
 from app.web.pages.registry import routes as registry
 from app.web.pages.run import exports as run_exports
@@ -58,6 +59,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     webhooks.router,
     notes.router,
     ownership.router,
+    queue.router,
     deletion.router,  # before the models, whose names may hold slashes
     workers.router,
     data.router,

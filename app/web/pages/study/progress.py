@@ -42,6 +42,17 @@ class RunsProgress:
         return {arm.title: arm.hollow for arm in self.study.arms}
 
     @property
+    def paused(self) -> bool:
+        """Runs that have not ended, or those that it queues later, are paused."""
+        going = (run for run in self.progress.runs if not RunStatus(run.status).terminal)
+        return self.progress.study.paused or any(run.paused for run in going)
+
+    @property
+    def waits(self) -> bool:
+        """A run waits in the queue."""
+        return any(run.status == RunStatus.QUEUED for run in self.progress.runs)
+
+    @property
     def folded(self) -> list[RunRow]:
         """Runs that have ended, where there are too many to list them all."""
         runs = self.progress.runs

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.domain.resources.calibration import Accuracy
+from app.services.queue_view import QueueView
 from app.services.resources.calibration import Assumption
 from app.services.workers import DeviceView, WorkerView
 from app.store.tables import RunRow
@@ -45,12 +46,7 @@ class WorkersPage:
     gpus: Sequence[GpuRow]
     running: Mapping[int, RunRow]
     """By id."""
-    queue: Sequence[RunRow]
-    """First come, first served."""
-    studies: Mapping[int, str]
-    """Names of the runs' studies, by id."""
-    queued: int
-    """All queued runs; `queue` has the first of them."""
+    queue: QueueView
     accuracy: Mapping[tuple[str, str], Sequence[Accuracy]]
     """By device and precision; empty where htmx polls."""
     assumed: Sequence[Assumption]

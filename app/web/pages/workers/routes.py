@@ -4,10 +4,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.domain.resources.calibration import Accuracy
-from app.domain.runs.filters import Is
-from app.services import workers
+from app.services import queue_view, workers
 from app.services.resources.calibration import accuracy, assumed
-from app.store.queries import run_list, runs, studies
+from app.store.queries import runs
 from app.web.http.dependencies import Config, Reading
 from app.web.pages.workers.context import WorkersPage, gpu_rows
 from app.web.templating import Render
@@ -22,7 +21,7 @@ MAX_RUNNING = 200
 def index(request: Request, session: Reading, settings: Config, render: Render) -> HTMLResponse:
     """Workers, the queue, and the accuracy of estimates."""
     polls = "hx-request" in request.headers
-    queue = runs.queued(session, limit=MAX_QUEUED)
+    queue = queue_view.view(session, limit=MAX_QUEUED)
     running = runs.running(session, limit=MAX_RUNNING)
     by_device: dict[tuple[str, str], list[Accuracy]] = {}
     for row in () if polls else accuracy(session):
@@ -33,8 +32,6 @@ def index(request: Request, session: Reading, settings: Config, render: Render) 
         gpus=gpu_rows(live),
         running={run.id: run for run in running},
         queue=queue,
-        studies=studies.names(session, {run.study_id for run in (*queue, *running) if run.study_id}),
-        queued=run_list.count(session, Is("queued")),
         accuracy=by_device,
         assumed=() if polls else assumed(session, settings),
     )
