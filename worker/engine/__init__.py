@@ -1,1 +1,1 @@
-"""The subject itself: one fine-tuning, from a job to a result. Knows `app.domain` and the ML libraries only."""
+"""Fine-tuning itself, from a job to a result. Imports only `app.domain` and the ML libraries."""

@@ -51,7 +51,7 @@ class Attempt:
     """Executes a job. Create it right after the libraries are imported: clocks and memory count from then on."""
 
     def __init__(self, job: TrainJob, sink: ProgressSink, team: Team | None = None) -> None:
-        """`team`: the processes that do. Raises `RunFailed(bad_configuration)` if the job's device is absent."""
+        """`team`: the processes that train together. Raises `RunFailed(bad_configuration)` if the device is absent."""
         prepare(job.threads)
         self.job = job
         self.device = choose_device(job.device)
@@ -64,7 +64,7 @@ class Attempt:
         self.bf16 = natural if bf16 is None else bf16
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
         self.saved_bytes: int | None = None
-        """Of the weights that train, which the attempt writes to its output; None before they are chosen."""
+        """Bytes of the trainable weights, which the attempt writes to its output; None before they are chosen."""
         self.forward_and_back: ForwardAndBack = forward_and_back
         self.caches_prefix = self.team.world == 1  # several ranks would write the same files
 
@@ -234,7 +234,7 @@ class Attempt:
         return load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed, nf4)
 
     def _rates(self) -> tuple[float, dict[int, float]]:
-        """Of matrix products."""
+        """Rates of matrix products in FLOP/s: the device's peak, and by layer width."""
         return matmul_flops(self.device, self.bf16), matmul_rates(self.device, self.bf16)
 
     def _splits(self, rows: Mapping[Split, Sequence[Row]], base: Loaded) -> dict[Split, Examples]:
@@ -247,7 +247,7 @@ class Attempt:
 
     @property
     def _tests(self) -> bool:
-        """The test split is evaluated: not by a trial, and by one rank only."""
+        """Whether this process evaluates the test split: trials never do, and of several ranks only one does."""
         return self.team.leads and not self.job.trial
 
     def _test(

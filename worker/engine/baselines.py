@@ -40,9 +40,9 @@ from worker.text_metrics import exact_match, rouge_l
 
 REGULARIZATIONS = (0.1, 1.0, 10.0, 100.0)
 MOST_FEATURES = 200_000
-"""Of words, and of character n-grams: the most frequent."""
+"""Most features of each kind, words and character n-grams; the most frequent are kept."""
 WORD = r"(?u)\b\w+\b"
-"""Single letters too, which scikit-learn's own pattern leaves out."""
+"""Matches single letters too, unlike scikit-learn's default pattern."""
 BATCH_TOKENS = 8192
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n")
 
@@ -150,7 +150,8 @@ def _written(answer: Callable[[str], str], test: Sequence[Row]) -> tuple[Scores,
 
 
 def _encoder(request: BaselineRequest) -> Callable[[Sequence[str]], NDArray[np.float32]]:
-    """From N texts to the mean of the last hidden states over each text's tokens, [N, H]. Raises `RunFailed`."""
+    """Return a function from N texts to the mean last hidden state of each text's tokens, [N, H]. Raises
+    `RunFailed`."""
     tokenizer, loaded = load_small(request, AutoModel)
     model = loaded.get_encoder() if loaded.config.is_encoder_decoder else loaded
     pad = tokenizer.pad_token_id or 0

@@ -1,5 +1,5 @@
-"""Seconds by phase. Exactly one clock runs at any moment, so they sum to the wall time by construction. The download of
-a base model, which happens once per machine, is in neither."""
+"""Seconds by phase. Exactly one clock runs at any moment, so the clocks sum to the wall time. Neither includes the
+download of a base model, which happens once per machine."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ ClockName = Literal[
 
 _TRAIN: tuple[ClockName, ...] = ("forward", "backward", "optimizer", "data")
 _APART = "|ledger"
-"""Behind a clock's name in a checkpoint: its seconds in the steps that are measured."""
+"""Suffix of a clock's name in a checkpoint, for its seconds in the steps whose memory is recorded."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Stopwatch:
         self._seconds: dict[ClockName, float] = {}
         self._aside = False
         self._apart: dict[ClockName, float] = {}
-        """Of training, in the steps that are measured."""
+        """Seconds of the training clocks in the steps whose memory is recorded."""
         self._settled: Any = None
         """CUDA: an event at the moment of the last `settle`."""
         self._marks: list[tuple[ClockName, Any, Lap]] = []

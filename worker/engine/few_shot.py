@@ -67,7 +67,8 @@ def chosen(train: Sequence[PairRow]) -> list[PairRow]:
 
 
 def encoder(tokenizer: Any) -> Callable[[str], list[int]]:
-    """From a text to its ids with what starts a text (BOS), and without what ends it."""
+    """Return a function from a text to its token ids, with the tokens that start a text (BOS) but not those that end
+    it."""
     lead, _ending = special_tokens(tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"])
     return lambda text: [*lead, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]]
 

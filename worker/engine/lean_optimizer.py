@@ -65,7 +65,7 @@ class LeanOptimizer(torch.optim.Optimizer):
 
     @property
     def in_backward(self) -> bool:
-        """Gradients are gone before `step`."""
+        """Whether weights are updated during the backward pass, so that `step` sees no gradients."""
         return self._spec.step_in_backward
 
     @torch.no_grad()
@@ -78,7 +78,7 @@ class LeanOptimizer(torch.optim.Optimizer):
                     self._update(parameter, parameter.grad, group)
 
     def norm(self) -> torch.Tensor:
-        """With `step_in_backward`: the norm of the gradients since the last call."""
+        """The norm of the gradients since the last call; only with `step_in_backward`."""
         squares, self._squares = self._squares, []
         return torch.stack(squares).sum().sqrt() if squares else torch.zeros(())
 
@@ -158,7 +158,7 @@ class _Stored:
         self._rest = state[REST][part] if REST in state else None
 
     def read(self) -> torch.Tensor:
-        """In float32, a copy, [n]."""
+        """A copy of the weights in float32, [n], including the Kahan compensation."""
         values = self._values.to(torch.float32, copy=True)
         return values if self._rest is None else values.add_(self._rest)
 

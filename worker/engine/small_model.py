@@ -11,7 +11,7 @@ from worker.engine.models import hub
 from worker.engine.models.load import load_config, load_tokenizer
 
 MOST_WEIGHT_BYTES = 3 * 2**30
-"""In float32; the process may use twice as much."""
+"""Largest size of the weights in float32, in bytes; the process may use twice as much."""
 
 
 class Located(Protocol):

@@ -41,8 +41,8 @@ from worker.engine.progress import Stopped
 from worker.engine.sharded import whole
 
 PATIENCE = timedelta(days=7)
-"""How long a collective operation waits for the other ranks: a rank that died ends the group at once, and one that
-hangs is the supervisor's concern."""
+"""How long a collective operation waits for the other ranks. A rank that dies ends the group at once, and the
+supervisor handles one that hangs."""
 
 _SAME_BUFFERS: dict[str, Any] = {
     "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # torch 2.13
@@ -94,7 +94,7 @@ class Team:
 
     @property
     def parts(self) -> int:
-        """How many ranks hold a part of the weights that the others do not hold, and write it to the disk of all."""
+        """Number of ranks that hold a part of the weights of their own, and write it to the shared disk."""
         return self.world if self.sharded else 1
 
     @property
@@ -253,7 +253,7 @@ class Replica(DistributedDataParallel):
         super().__init__(module, find_unused_parameters=True, gradient_as_bucket_view=True, **_SAME_BUFFERS)
 
     def __getattr__(self, name: str) -> Any:
-        """The module's, where it has none of its own."""
+        """Fall back to the attributes of the wrapped module."""
         try:
             return super().__getattr__(name)
         except AttributeError:

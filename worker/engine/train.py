@@ -42,12 +42,12 @@ class Trained:
     best_step: int
     tokens: int
     steady_tokens: int
-    """Of these, in steps that were not measured."""
+    """Those of `tokens` in steps whose memory was not recorded."""
     optimizer_bytes: int
     without_gradient: frozenset[str]
     """Trainable parameters that never received a non-zero gradient."""
     below_rounding: frozenset[str]
-    """Those of whose change Kahan summation remembers a part."""
+    """Trainable parameters whose change is partly in the Kahan compensation, below the weight's rounding."""
 
 
 @dataclass(frozen=True)

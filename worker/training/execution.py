@@ -195,7 +195,7 @@ def _execute_group(group: GroupJob, channel: Channel, stop: threading.Event, sto
     abandoned = threading.Event()
 
     def ended(place: int, end: RunResult | BaseException, attempt: Attempt | None) -> None:
-        """In the thread of a member, where no exception would reach `run_group`."""
+        """Report how a member ended. Runs in the member's thread, from which no exception would reach `run_group`."""
         report: RunReport
         match end:
             case BrokenPipeError():

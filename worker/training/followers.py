@@ -11,9 +11,9 @@ which die with it. A thread follows each:
 A death fails the collective operations of the other ranks, whose reports may arrive before it is noticed. So a failure
 waits until every other follower has ended, at most `GRACE_SECONDS`, and a death in this time wins.
 
-So a death ends the whole group within moments, whatever collective operation the others wait in, and what resumes the
-run is what resumes every run: lease, retry and checkpoint. torch's elastic agent with zero restarts does the same with
-a process more between supervisor and ranks, which would have to pass on reports, stops and the reason of a death.
+So a death ends the whole group within moments, whatever collective operation the others wait in, and the run resumes
+like any other: by lease, retry and checkpoint. torch's elastic agent with zero restarts does the same with one more
+process between supervisor and ranks, which would have to pass on reports, stops and the reason of a death.
 """
 
 import os
@@ -112,7 +112,7 @@ class Followers:
 
 
 def visible(rank: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What has a rank see its own GPU alone: the one at its place of those that rank 0 sees."""
+    """Environment variables that show a rank only its own GPU: the one at its index among those that rank 0 sees."""
     gpus = environment.get("CUDA_VISIBLE_DEVICES")
     if gpus is None:
         return {"CUDA_VISIBLE_DEVICES": str(rank)}

@@ -1,9 +1,9 @@
 """Several attempts, supervised together: one trainer process trains the runs of a group.
 
 Each run has its own claim, lease, checkpoints and outcome, as if it trained alone; a run that is cancelled, fails or is
-taken over leaves the group, and the others go on. What ends the process ends all of them, and they are queued again, as
-is a run whose own work runs out of memory: it may have enough of it alone. No such attempt counts, and a run that was
-claimed before trains alone, so a group costs no run more than a restart.
+taken over leaves the group, and the others continue. If the process ends, all its runs end and are queued again. A run
+that runs out of memory in its own pass is queued again too, because it may have enough memory alone. No such attempt
+counts, and a run that was claimed before trains alone, so a group costs a run at most one restart.
 
 Device time is shared: while n runs are left, each is charged an nth of it.
 """
@@ -163,7 +163,7 @@ class _Group:
 
     @contextmanager
     def _guarded(self, member: SupervisedAttempt) -> Iterator[None]:
-        """What ends a run's attempt from outside, as in `supervise`."""
+        """Handle the errors that end a run's attempt from outside, as `supervise` does."""
         logger = log.bind(run_id=member.claim.run_id, epoch=member.claim.epoch)
         try:
             yield
@@ -192,8 +192,8 @@ class _Group:
             self.live[1].lease.write(lambda session: attempts.pass_on(session, ended, going_on))
 
     def _lose(self, member: SupervisedAttempt) -> None:
-        """With the run that has the GPUs they are lost as well: another worker may use them already. A worker without
-        GPUs goes on with the next run."""
+        """Drop a run whose lease is lost. If it holds the GPUs, they are lost as well, because another worker may use
+        them already. A worker without GPUs continues with the next run."""
         if member is self.live[0] and member.claim.gpus:
             self._gpus_lost = True
             if self._trainer is not None:

@@ -40,7 +40,7 @@ class Lease:
         self._renewed_at = time.monotonic()
         self.orders = Orders(cancel=False, drain=False)
         self.companions: Sequence[Lease] = ()
-        """Of the runs of a group, which wait for a transfer of this one."""
+        """Leases of the other runs of a group, renewed while this one transfers files."""
         self.keep_alive: Callable[[], object] = lambda: None
         """Renews the lease in the group's trainer."""
 

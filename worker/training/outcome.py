@@ -122,7 +122,7 @@ class Outcome:
         self._lease.write(lambda session: attempts.finish(session, bell, self._claim, result, stored, seconds))
 
     def _lost_gpus(self) -> list[str]:
-        """The GPUs of the attempt that the driver has lost; this process uses them no more."""
+        """The GPUs of the attempt that the driver no longer lists; this process stops using them."""
         lost: list[str] = []
         if self._claim.gpus:
             self._lease.while_renewing(lambda: lost.extend(filter(nvidia.is_lost, self._claim.gpus)))
@@ -173,7 +173,7 @@ def failure_of(error: Exception, folder: Path) -> Failure:
 
 
 def _oom_kills() -> int:
-    """How many processes of this container the kernel's OOM killer has ended."""
+    """Number of processes of this container that the kernel's OOM killer has killed."""
     try:
         lines = CGROUP_EVENTS.read_text().splitlines()
     except OSError:

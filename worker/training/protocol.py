@@ -38,7 +38,7 @@ class Position(BaseModel):
 
     job: Path
     rank: int
-    """From 1."""
+    """Rank of this process, from 1."""
     world: int
     """Number of processes."""
     meeting: Path

@@ -91,7 +91,7 @@ class SupervisedAttempt:
 
     @property
     def over(self) -> bool:
-        """A run of a group has ended in its trainer, which goes on with the others."""
+        """Whether this run of a group has ended in its trainer, which continues with the others."""
         return self.final_report is not None or self.stopped or self.alone is not None
 
     def run(self) -> None:

@@ -38,7 +38,7 @@ class WarmPool:
         self._visible = dict(gpus[first:] + gpus[:first])
 
     def lose(self, uuid: str) -> None:
-        """Use a GPU no more."""
+        """Stop using a GPU."""
         if self._visible is not None and self._visible.pop(uuid, None) is not None:
             self.end()  # the spare may be for it
 
@@ -87,7 +87,7 @@ class WarmPool:
             spare.kill()
 
     def _environment(self, gpus: Sequence[str]) -> dict[str, str]:
-        """What a trainer's environment has for these GPUs."""
+        """The environment variables that show a trainer only these GPUs."""
         visible = [(self._visible or {})[uuid] for uuid in gpus]
         return {"CUDA_VISIBLE_DEVICES": ",".join(visible)} if visible else {}
 

@@ -1,4 +1,4 @@
-"""From rows to batches: read once, tokenize once, then group rows of similar length to save padding.
+"""Turn rows into batches: read once, tokenize once, then group rows of similar length to save padding.
 
 The training order depends only on the seed, the epoch, the batch size and the rows: every arm with the same seed sees
 the same rows in the same order.
@@ -126,7 +126,7 @@ class Batch:
     padding: torch.Tensor | None = None
     """[B, T], 1 for a token, where the model gets no such mask; stays on the CPU."""
     lengths: tuple[int, ...] | None = None
-    """Of a padding-free batch: tokens of each row."""
+    """Number of tokens of each row of a padding-free batch."""
 
     @property
     def real(self) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Which rows each optimizer step, and each batch of an evaluation, has: known before anything is loaded.
+"""The rows of each optimizer step and of each evaluation batch, known before anything is loaded.
 
 A step takes `gradient_accumulation_steps` batches; the last step of an epoch takes the remaining ones.
 """

@@ -1,4 +1,4 @@
-"""Whether a causal model needs a mask for rows that are padded on the right.
+"""Test whether a causal model needs a mask for rows that are padded on the right.
 
     row    a b c –        c attends to a, b and c: the padding is to its right, and out of sight with or without a mask
 
@@ -34,7 +34,7 @@ _SIZES = {
 }
 """Upper limits of entries that a configuration may have."""
 _ANSWERS: dict[str, bool] = {}
-"""By the configuration's JSON."""
+"""Cached answers, by the configuration's JSON."""
 
 
 def needs_padding_mask(config: PreTrainedConfig) -> bool:

@@ -1,4 +1,4 @@
-"""Whether rows that share a forward pass have the outputs that each has alone, which packing and padding-free batches
+"""Test whether rows that share a forward pass have the same outputs as alone, which packing and padding-free batches
 need. No architecture is named: each model is probed before training."""
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 
 PROBE_LENGTHS = (5, 3)
-"""Of the rows that probe a model."""
+"""Lengths of the rows that probe a model, in tokens."""
 
 
 class Probe(NamedTuple):
@@ -16,7 +16,7 @@ class Probe(NamedTuple):
 
     option: str
     refusal: Message
-    """What cannot be done."""
+    """Says what the model cannot do."""
     alike: Callable[[Any], bool]
     """Whether rows of `PROBE_LENGTHS` have the same outputs together as alone."""
     raised: Message

@@ -1,10 +1,11 @@
-"""The resource estimate of a run: its train step on fake tensors, and the ledger of that.
+"""The resource estimate of a run: its train step on fake tensors, and the memory ledger of that step.
 
     configuration → model on meta → method applied → fake tensors → two steps → ledger, FLOPs
 
 No weights are loaded and nothing is trained; forward and backward pass, optimizer and loss are those of the run itself.
-The first step has no moments of AdamW until its passes are over, so it is recorded as such, and only if its batch is
-heavier than every later one; else a later step is. Takes seconds at most, for a model of any size.
+AdamW's moments do not exist before the first step's passes are over. That step is therefore recorded without them, and
+only if its batch is heavier than every later one; otherwise a later step is recorded. This takes seconds at most,
+whatever the size of the model.
 """
 
 import time

@@ -31,7 +31,8 @@ _BLOCK, _SCALES = 64, 256
 def replace_tensors(model: nn.Module, mode: FakeTensorMode) -> None:
     """Replace every tensor by a fake one; tied ones stay tied. A module's plain attributes are included."""
     replaced: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    """By id: the original, which stays referenced so that no other tensor gets its id, and the fake tensor."""
+    """The original and its fake tensor, by the original's id; it stays referenced so that no other tensor gets its
+    id."""
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in replaced:

@@ -41,8 +41,8 @@ class Shapes:
     """The heaviest batch of the first step, before which the optimizer has no state; None if a later one is as
     heavy."""
     heaviest: list[Batch]
-    """Of the later steps that the run reaches: the batch with the most tokens, and where another has the most targets,
-    that one too; empty for a run of one step."""
+    """The heaviest batches of the later steps that the run reaches: the one with the most tokens and, if it is another,
+    the one with the most targets; empty for a run of one step."""
     evaluated: Batch
     """The longest rows of the test split, as an evaluation batch."""
     prompts: list[Batch]

@@ -27,7 +27,7 @@ class Unloaded(NamedTuple):
     """A model without memory, with its method."""
 
     base: PreTrainedModel
-    """On `meta`, for the task's encoding."""
+    """The base model on the `meta` device, for the task's encoding."""
     model: nn.Module
     facts: TaskModel
     loaded_bytes: int

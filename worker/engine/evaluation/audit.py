@@ -1,4 +1,4 @@
-"""Freeze audit: the parameters that should train did, and no others.
+"""Freeze audit: check that exactly the parameters that should train have changed.
 
 Two mistakes look like a bad method: a tensor that should train is frozen (the head under PEFT is the classic), or one
 that should be frozen trains, which invalidates the comparison of memory and parameters. Before training, the names with

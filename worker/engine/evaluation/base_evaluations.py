@@ -28,7 +28,7 @@ from worker.engine.tasks import TASKS
 from worker.engine.tasks.completions import Completions
 
 PACKAGES = ("torch", "transformers", "tokenizers", "rapidfuzz", "scikit-learn")
-"""What predictions and their metrics are computed with."""
+"""Packages on which predictions and metrics depend; their versions are part of the cache key."""
 KEPT = 64
 """Evaluations in the cache, of 1 KiB per text or 20 bytes per item and label; the least recently used are removed."""
 ABANDONED_SECONDS = 3600.0

@@ -32,7 +32,7 @@ class Predictions:
     columns: dict[str, Sequence[Any]] = field(default_factory=dict)
     """The prediction for each item, for the predictions file."""
     confusion: Confusion | None = None
-    """Of a classifier."""
+    """The confusion matrix of a classifier."""
 
     def evaluation(
         self, subject: Literal["base", "adapted"], split: Split, metric: MetricName, step: int, epoch: float

@@ -4,7 +4,7 @@ The most probable token is chosen each time, until an end-of-text token or `max_
 generation defaults only the start and end tokens are kept; sampling, beams, penalties and lengths are not, so that arms
 differ by their weights alone.
 
-On a CPU the rows of a batch that have ended leave it: when a quarter of them has, generation is interrupted and goes on
+On a CPU, ended rows leave their batch: when a quarter of the rows have ended, generation is interrupted and continues
 with the keys and values of the others.
 """
 
@@ -29,7 +29,7 @@ from worker.engine.evaluation.evaluate import Evaluator
 _LOG_SECONDS = 60.0
 """Seconds between two progress lines in the log."""
 _ENDED_SHARE = 1 / 4
-"""Of a batch's rows: when they have ended, the others go on without them."""
+"""Share of a batch's rows that must have ended before they are dropped and the others continue."""
 
 
 def write(
@@ -125,8 +125,8 @@ def _cache_name(inner: nn.Module) -> str | None:
 
 
 def _keeps_keys_by_row(model: nn.Module, inner: Any) -> bool:
-    """Whether generation can go on with the keys and values of some rows: that of a decoder whose layers all keep those
-    of every token. Virtual tokens are not in `input_ids`, from which transformers would count."""
+    """Whether generation can continue with the keys and values of some rows: only in a decoder whose layers all keep
+    those of every token. Virtual tokens are not in `input_ids`, from which transformers would count."""
     text = inner.config.get_text_config()
     plain = set(getattr(text, "layer_types", None) or ["full_attention"]) == {"full_attention"}
     virtual = isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning

@@ -30,7 +30,7 @@ from worker.engine.progress import Silence
 from worker.engine.tasks import TASKS
 
 BATCH_SIZE = 4
-"""At most: a batch on the CPU must end long before the worker takes the process for stalled."""
+"""Largest batch size: a batch on the CPU must end long before the worker considers the process stalled."""
 COMPARED = 0.3
 """Share of the check that is done when the weights are compared."""
 MOST_NAMED = 20
@@ -125,7 +125,7 @@ def _named(package: str) -> str:
 
 
 def _named_wrong(weights: WeightCheck, missing: Sequence[str]) -> WeightCheck:
-    """With the tensors that transformers misses; the first are named, all are counted."""
+    """Add the tensors that transformers reports as missing; only the first are named, but all are counted."""
     wrong = list(dict.fromkeys([*weights.wrong, *missing]))
     return weights.model_copy(update={"wrong": wrong[:MOST_NAMED], "wrong_count": len(wrong)})
 
@@ -151,7 +151,7 @@ def _compared(
 
 
 def _first(item: str, run: str, export: str, tokenizer: PreTrainedTokenizerBase) -> TextDifference:
-    """The first token in which two texts differ. A database stores no NUL, so another character stands for it."""
+    """The first token in which two texts differ. Databases cannot store NUL, so another character replaces it."""
     sides: list[list[str]] = []
     for text in (run, export):
         ids: Any = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""An export from its job to its files and its scores."""
+"""Carry out an export job: write the files and score them."""
 
 import torch
 

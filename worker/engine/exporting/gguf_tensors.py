@@ -42,9 +42,9 @@ class Placed(NamedTuple):
     """A tensor of the model and its place in the file."""
 
     name: str
-    """In transformers: `model.layers.0.self_attn.q_proj.weight`."""
+    """The name in transformers, such as `model.layers.0.self_attn.q_proj.weight`."""
     gguf: str
-    """`blk.0.attn_q.weight`."""
+    """The name in the file, such as `blk.0.attn_q.weight`."""
 
 
 def placed(config: Any, names: Iterable[str]) -> list[Placed]:
@@ -65,7 +65,7 @@ def _place(config: Any, name: str) -> str:
 
 
 def values(config: Any, place: Placed, tensor: torch.Tensor) -> torch.Tensor:
-    """What the file holds of a tensor, before it is quantized: float32."""
+    """The tensor as the file holds it before quantization, float32."""
     tensor = tensor.detach().float()
     if gemma(config) and place.gguf.endswith("norm.weight"):
         return tensor + 1

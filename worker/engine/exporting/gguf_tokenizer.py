@@ -1,7 +1,7 @@
 """The tokenizer of a GGUF file: vocabulary, merges, special tokens and chat template.
 
 GGUF names how a text is split before merging instead of describing it (`tokenizer.ggml.pre`), so only tokenizers with
-a name can be stored. A tokenizer in the manner of SentencePiece merges by score; here a token's score is the negative
+a name can be stored. A SentencePiece-style tokenizer merges by score; here a token's score is the negative
 rank of the first merge that makes it, which gives the same order.
 """
 
@@ -20,7 +20,7 @@ SPLITS = {known.GGUF_PRE_TOKENIZER_SPLITS[name]: name for name in ("gpt-4o", "qw
 """Names by the regular expression of a byte-level tokenizer."""
 SPACE = "▁"
 LEAST_SCORE = -1e6
-"""Of tokens that no merge makes."""
+"""Score of tokens that no merge produces."""
 
 
 class Vocabulary(NamedTuple):
@@ -90,7 +90,7 @@ def _vocabulary(
 
 
 def _is_byte(token: str) -> bool:
-    """`<0x0A>`: what a text is spelled with that has no token of its own."""
+    """Whether a token is a byte such as `<0x0A>`, which spells text that has no token."""
     return len(token) == 6 and token.startswith("<0x") and token.endswith(">")
 
 

@@ -25,17 +25,18 @@ from worker.engine.exporting.progress import Report, quiet
 from worker.engine.exporting.weights import Expectation, expectation
 
 SLACK = 2.0**-22
-"""Of numbers in float32 that were added to 1 and subtracted from it again, absolute; of the sum W + ΔW, relative."""
+"""Allowed rounding error: absolute for float32 numbers that were added to 1 and subtracted again, relative for W +
+ΔW."""
 LEVELS = {"Q8_0": 127, "Q5_0": 16, "Q4_0": 8, "Q5_1": 31, "Q4_1": 15}
 """Steps between zero and the largest number of a block (`_0`), or between its smallest and its largest (`_1`)."""
 BLOCK = 32
 ONNX_LEVELS = 63
 DEVIATIONS = 8.0
-"""Standard deviations of sums in float32 that are taken for noise in `a`."""
+"""Standard deviations of float32 sums that count as noise in `a`."""
 TOLERANCE = 0.02
-"""Of `a`, besides."""
+"""Further tolerance of `a`."""
 BLIND = 0.5
-"""A tolerance of `a` that does not tell an export with ΔW from one without."""
+"""Tolerance of `a` from which an export with ΔW cannot be distinguished from one without."""
 
 
 class Stored(NamedTuple):
@@ -43,11 +44,11 @@ class Stored(NamedTuple):
 
     values: torch.Tensor
     scale: torch.Tensor | None = None
-    """Of ONNX: the distance of neighbouring values, one or one per output; None where it is not quantized."""
+    """For ONNX: the quantization step, one value or one per output; None if the tensor is not quantized."""
 
 
 class Evidence(NamedTuple):
-    """What numbers show of ΔW; sums over tensors add up."""
+    """How much of ΔW the stored numbers show; the sums of several tensors can be added."""
 
     missing: float = 0.0
     """⟨T − Q(E), D⟩"""
@@ -59,12 +60,12 @@ class Evidence(NamedTuple):
     """Variance of `missing` by sums in float32."""
 
     def plus(self, other: "Evidence") -> "Evidence":
-        """Of the tensors of both."""
+        """The evidence of both sets of tensors together."""
         return Evidence(*(a + b for a, b in zip(self, other, strict=True)))
 
     @property
     def tolerance(self) -> float:
-        """Of `a`; infinite without a number that ΔW changes."""
+        """Tolerance of `a`; infinite if ΔW changes no number."""
         if not self.energy:
             return math.inf
         noise = DEVIATIONS * math.sqrt(self.noise) / self.energy
@@ -105,7 +106,7 @@ def check_quantized(job: ExportJob, report: Report = quiet) -> WeightCheck:
 
 
 def _of_gguf(job: ExportJob, expected: Expectation) -> Iterator[tuple[str, Stored | None]]:
-    """By transformers' own mapping of names and layouts, not by the one that wrote the file."""
+    """Tensors of a GGUF file, read with transformers' mapping of names and layouts, not the one that wrote the file."""
     model, _tokenizer = library("gguf_file").load(Path(job.job.output), job.format)
     stored = dict(model.named_parameters())
     for name in sorted(expected.names):
@@ -113,7 +114,8 @@ def _of_gguf(job: ExportJob, expected: Expectation) -> Iterator[tuple[str, Store
 
 
 def _of_onnx(job: ExportJob, expected: Expectation) -> Iterator[tuple[str, Stored | None]]:
-    """By name. A matrix that multiplies has lost it, and equal tensors are stored once, so any that equals counts."""
+    """Tensors of an ONNX file by name. Multiplied matrices have lost their names, and equal tensors are stored once, so
+    any tensor that is equal counts."""
     stored = {name: Stored(*found) for name, *found in library("onnx_file").stored(Path(job.job.output))}
     shapes: dict[torch.Size, list[Stored]] = {}
     for tensor in stored.values():
@@ -142,7 +144,7 @@ def _error(stored: Stored, value: torch.Tensor, form: ExportFormat) -> float:
 
 
 def _evidence(stored: Stored, value: torch.Tensor, before: torch.Tensor, form: ExportFormat) -> Evidence | None:
-    """What a tensor shows of ΔW, in units of its own largest D; None where ΔW is 0."""
+    """How much of ΔW a tensor shows, in units of its largest D; None if ΔW is 0."""
     if torch.equal(value, before):
         return None
     rounded = _rounded(value, form, stored.scale)

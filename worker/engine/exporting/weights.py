@@ -94,7 +94,7 @@ def expectation(job: ExportJob) -> Expectation:
 
 
 def _names(model: nn.Module) -> set[str]:
-    """Of its parameters; tied ones once."""
+    """Names of the model's parameters; tied parameters occur once."""
     return {name for name, _ in model.named_parameters()}
 
 

@@ -39,7 +39,7 @@ class Together:
         self.loaded: Loaded | None = None
         """The base model as it was loaded; no method is applied to it."""
         self.seed = 0
-        """Of its random weights."""
+        """Seed of the base model's randomly initialized weights."""
         self.splits: Mapping[Split, Examples] | None = None
         self.rates: tuple[float, dict[int, float]] | None = None
 
@@ -116,7 +116,7 @@ def run_group(
 
 
 class _Meter(MemoryMeter):
-    """Of the process, so all members have the same."""
+    """Measures the memory of the whole process, so all members report the same."""
 
     def __init__(self, device: torch.device) -> None:
         self._begun = False

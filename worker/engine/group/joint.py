@@ -45,7 +45,7 @@ class Layout:
 
     def __init__(self) -> None:
         self.places: list[int] = []
-        """Of the adapters, in the order of the rows."""
+        """Indices of the adapters, in the order of the rows."""
         self.rows: list[int] = []
         self.lengths: list[int] = []
         """Padded length of each member's own batch."""
@@ -80,7 +80,7 @@ class JointDropout(nn.Dropout):
 
     layout: Layout
     own: type[nn.Dropout]
-    """What it is in a member's own model."""
+    """The class of this module in a member's own model."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[R, …] to the same shape; unchanged in evaluation mode."""

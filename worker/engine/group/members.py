@@ -33,7 +33,7 @@ from worker.engine.tasks import TaskFile
 
 
 class Pass(NamedTuple):
-    """What a member waits for: the arguments of `forward_and_back`."""
+    """The pass that a member waits for: the arguments of `forward_and_back`."""
 
     task: TaskFile
     model: nn.Module
@@ -71,7 +71,7 @@ class Member:
         enter: Enter,
         factor: float | None = None,
     ) -> torch.Tensor:
-        """As `worker.engine.step.forward_and_back`, in the next joint pass."""
+        """Like `worker.engine.step.forward_and_back`, but in the next joint pass."""
         enter("forward")
         self.wanted = Pass(task, model, batch, units, device, bf16, enter, factor)
         self._group.returned.release()

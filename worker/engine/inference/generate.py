@@ -36,7 +36,7 @@ class Token(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What was generated."""
+    """The number of generated tokens, and why generation ended."""
 
     tokens: int
     finish: Finish

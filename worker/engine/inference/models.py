@@ -46,7 +46,7 @@ class SpoiltBase(Exception):
 
 @dataclass
 class Held:
-    """A loaded model; of a base model its `base` is its own key."""
+    """A loaded model; the `base` of a base model is its own key."""
 
     job: ModelJob
     model: Any
@@ -67,12 +67,12 @@ class Models:
 
     @property
     def keys(self) -> list[str]:
-        """What is loaded."""
+        """Keys of the loaded models."""
         return sorted(self._held)
 
     @property
     def bytes(self) -> int:
-        """Of all parameters, shared ones once."""
+        """Bytes of all parameters; shared parameters count once."""
         return sum(held.bytes for held in (*self._bases.values(), *self._held.values()))
 
     def ready(
@@ -169,7 +169,7 @@ class _Watched(Silence):
         self._between = between
 
     def raise_if_stopped(self) -> None:
-        """As `between` does."""
+        """Raise what `between` raises."""
         self._between()
 
 
@@ -200,7 +200,8 @@ def _adapted(job: ModelJob, base: PreTrainedModel, dtype: torch.dtype) -> nn.Mod
 
 
 def _ready(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """In evaluation mode, with all parameters in one type: a head beside a base model in bfloat16 is float32."""
+    """Convert all parameters to one dtype, because a new head is float32 beside a bfloat16 base model, and set
+    evaluation mode."""
     convert_parameters(model, dtype)
     return model.train(False)
 

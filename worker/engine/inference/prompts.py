@@ -1,4 +1,4 @@
-"""From an input to the tokens that a model reads, as the evaluation of its run makes them."""
+"""Tokenize an input for a model exactly as the evaluation of its run does."""
 
 from collections.abc import Sequence
 
@@ -77,7 +77,7 @@ class Encoder:
         return line.ids, line.lead
 
     def _cut(self, given: Input, ids: list[int], lead: int) -> list[int]:
-        """As each task truncates what is too long."""
+        """Truncate a long input as its task does."""
         if len(ids) <= self.limit:
             return ids
         if self._task == "sequence-classification":

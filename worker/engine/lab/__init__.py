@@ -1,1 +1,1 @@
-"""What the Lab computes with weights: on the CPU, in float32, of small base models."""
+"""The Lab's computations with the weights of small base models, on the CPU in float32."""

@@ -1,4 +1,4 @@
-"""Where each token of a sentence looks: the attention weights of every head, before and after a run.
+"""The attention weights of every head for a sentence, before and after a run.
 
     P = softmax(Q·Kᵀ / √d)      P [n, n] of a head, each row sums to 1; a decoder masks what follows a token
 
@@ -21,11 +21,12 @@ from worker.engine.small_model import impossible, load_small
 BLANK = "␣"
 """Stands for a token of white space."""
 PARTIAL = "\N{REPLACEMENT CHARACTER}"
-"""In the text of a token with a part of a character's bytes."""
+"""Occurs in the text of a token that holds only some bytes of a character."""
 
 
 def attention(request: AttentionRequest, files: Mapping[str, Path]) -> Attention:
-    """Compute them. Raises `RunFailed` for a model without attention, or weights of a run that do not fit it."""
+    """Compute the attention weights. Raises `RunFailed` if the model has no attention or the run's weights do not fit
+    it."""
     tokenizer, model = load_small(request, AutoModel)
     model.set_attn_implementation("eager")
     reading = model.get_encoder() if model.config.is_encoder_decoder else model

@@ -18,7 +18,8 @@ PEFT_PREFIX, A, B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 
 def take_weights(model: nn.Module, file: Path) -> None:
-    """Replace its weights by those of a file. Raises `RunFailed` if it lacks one that a sentence passes."""
+    """Replace the model's weights by those of a file. Raises `RunFailed` if the file lacks a weight that the forward
+    pass uses."""
     own = dict(model.named_parameters())
     with torch.no_grad(), safe_open(str(file), "pt") as stored:
         for name in stored.keys():  # noqa: SIM118 a file, not a mapping

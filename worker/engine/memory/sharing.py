@@ -1,4 +1,4 @@
-"""What one of several devices holds in a step in which each has a part of every weight, gradient and moment (FSDP2).
+"""The memory of one device in a step if every device has a part of each weight, gradient and moment (FSDP2).
 
     F       bytes of the weights of a transformer block, the largest
     R       bytes of all other weights: embeddings, final norm, head

@@ -1,4 +1,4 @@
-"""How many parameters a model has, and how many of them train."""
+"""Count a model's parameters and its trainable parameters."""
 
 from collections.abc import Mapping
 from math import prod

@@ -8,8 +8,8 @@ from app.domain.messages import _
 
 
 def blamed_on_weights(error: RunFailed, base_model: nn.Module) -> RunFailed:
-    """What to raise for a failure before training: `error`, unless it is `diverged` and the base model's weights are
-    the cause."""
+    """The error to raise for a failure before training: `error`, unless it is `diverged` because the base model's
+    weights are not finite."""
     if error.code is not FailureCode.DIVERGED:
         return error
     for name, parameter in base_model.named_parameters():

@@ -102,7 +102,7 @@ def _widen_buffers(model: nn.Module) -> None:
 
 
 def _frozen_dtype(parameter: nn.Parameter) -> torch.dtype:
-    """Of a frozen tensor with bfloat16 arithmetic."""
+    """The dtype of a frozen tensor with bfloat16 arithmetic."""
     keeps = parameter.ndim <= 1 and parameter.dtype is torch.float32
     return torch.float32 if keeps else torch.bfloat16
 

@@ -14,7 +14,7 @@ from app.domain.messages import Message, _
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""By safetensors' names; weights are loaded in one of these."""
+"""The dtypes in which weights are loaded, by their names in safetensors."""
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5"}
 _SHOWN = 3
 _SAMPLE_BYTES = 65536

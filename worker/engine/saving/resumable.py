@@ -167,7 +167,7 @@ class Resumable:
 
 
 def _rounded_up(seconds: float) -> int:
-    """With a third to spare, in tens."""
+    """Add a third as reserve, and round up to tens of seconds."""
     return math.ceil(seconds * 4 / 3 / 10) * 10
 
 

@@ -15,7 +15,7 @@ devices, resumes on any.
 
 The data order follows from seed and step, and the learning rate from the step, so neither is stored. No pickle: reading
 a checkpoint executes no code. With the same library versions on the same CPU, a run that was interrupted anywhere and
-resumed has bit-identical losses to one that was not; on CUDA they are equal but for rounding
+resumed has bit-identical losses to one that was not; on CUDA they are equal except for rounding
 (`worker.engine.environment.prepare`).
 """
 
@@ -64,7 +64,8 @@ class State(BaseModel):
     """The attempt was stopped during the evaluation that follows this step."""
     tokens: int
     steady_tokens: int | None = None
-    """Of these, in steps that were not measured; None in older checkpoints, whose clocks do not tell them apart."""
+    """Those of `tokens` in steps whose memory was not recorded; None in older checkpoints, whose clocks do not separate
+    them."""
     best: Evaluation | None
     since_best: int
     evaluations: list[Evaluation]
@@ -275,7 +276,7 @@ def _rows(files: Sequence[Any], key: str, like: torch.Tensor) -> torch.Tensor:
 def _moments(
     trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, leads: bool
 ) -> dict[str, torch.Tensor]:
-    """Of a rank that does not lead, only what is sharded."""
+    """The optimizer's state as `NAME|KIND`; a rank that does not lead returns only its sharded tensors."""
     return {
         f"{name}|{kind}": local(value)
         for name, parameter in trainable.items()

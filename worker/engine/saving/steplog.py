@@ -39,7 +39,7 @@ class StepLog:
         self.tokens = 0
         """Real tokens trained on so far."""
         self.steady_tokens = 0
-        """Of these, in steps that were not measured."""
+        """Those of `tokens` in steps whose memory was not recorded."""
 
     def __enter__(self) -> "StepLog":
         return self

@@ -121,7 +121,8 @@ def _check_metric(job: TrainJob) -> None:
 
 
 def _check_direction(model: PreTrainedModel) -> None:
-    """By experiment, since no configuration says it reliably: another last token must not change earlier outputs."""
+    """Test that the model is causal, which no configuration states reliably: a different last token must not change
+    earlier outputs."""
     ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=model.device)
     model.eval()  # type: ignore[no-untyped-call]
     with torch.inference_mode(), computing(model):
