@@ -1,17 +1,22 @@
 """`vezna predict`: the rows of a file with the predictions of a run, over REST."""
 
 import csv
+import html
 import json
+import re
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import uvicorn
 from sqlalchemy import select
 
+from app.cli import cli
 from app.cli import predict as command
 from app.domain.errors import Invalid
 from app.domain.inference import InferenceRequest, failed, too_long
@@ -81,6 +86,23 @@ def test_a_csv_file_keeps_its_rows_and_their_order(
     assert [(row["probability_a"], row["probability_b"]) for row in rows] == [("0.25", "0.75")] * 3
     assert [len(request.inputs) for request in server[2].requests[before:]] == [2, 1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in-predictions.csv", "in.csv"]
+
+
+def test_the_command_on_the_page_of_a_run_does_as_it_stands(
+    server: tuple[str, int, FakeExchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, run_id, _exchange = server
+    page = httpx2.get(f"{url}/runs/{run_id}", timeout=120).text
+    found = re.search(r'<code id="predict-command">(.*?)</code>', page)
+    assert found is not None
+    program, *arguments = shlex.split(html.unescape(found[1]))
+    assert program == "vezna"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VEZNA_URL", url)
+    Path("rows.csv").write_text("text\nxa\nxb\n", encoding="utf-8")
+    cli(arguments, standalone_mode=False)
+    with Path("rows-predictions.csv").open(newline="") as lines:
+        assert [row["predicted_label"] for row in csv.DictReader(lines)] == ["a", "b"]
 
 
 def test_a_request_has_as_many_bytes_as_a_server_takes(
