@@ -62,7 +62,6 @@ def fill_lab(db: Database, home: Path, study_id: int) -> dict[str, str]:
         for place, learner in enumerate(_learners()):
             joining = Joining(name=NAMES[place], shares_progress=place != 1, shares_answers=place != 2)
             classes.join(session, row.code, learner, joining)
-        _compute(session, settings)
         class_id, code = row.id, row.code
     for place, learner in enumerate(_learners()):
         own = started(db, settings, code, learner)
@@ -70,6 +69,7 @@ def fill_lab(db: Database, home: Path, study_id: int) -> dict[str, str]:
             ended(session, own, place, failed="full" if place == 1 else "")
     with db.transaction() as session:
         class_pool.take_verdicts(session)
+        _compute(session, settings)  # of the newest study: the last one that a learner of the class started
         OutOfMemory.of(session, settings, QueryParams(CARD), SilentBell())
     return _pages(answered) | {"class": f"/lab/classes/{class_id}", "class of a learner": f"/lab/join/{code}"}
 
