@@ -11,7 +11,7 @@ from app.domain.errors import Invalid, NotFound
 from app.domain.messages import _
 from app.services.compared_runs import compared_runs, counts
 from app.services.studies import comparisons
-from app.store.queries import collections, runs, studies
+from app.store.queries import collections, external, runs, studies
 from app.store.tables import RunRow
 
 MOST_RUNS = 100
@@ -72,7 +72,7 @@ def compare(session: Session, selection: Selection) -> Selected:
         )
     rows = {row.id: row for row in runs.some(session, ids)}
     missing = tuple(number for number in ids if number not in rows)
-    existing = [rows[number] for number in ids if number in rows]
+    existing = _newest_tries([rows[number] for number in ids if number in rows])
     if not existing:
         return Selected(None, missing)
     replaced = selection.reference if selection.reference not in rows else None
@@ -84,7 +84,8 @@ def compare(session: Session, selection: Selection) -> Selected:
         margin_points=declared.margin_points if selection.margin_points is None else selection.margin_points,
         predeclared=declared.runs,
         seeds=declared.seeds,
-        confidence=confidence_after(studies.most_looks(session, study_ids)),
+        labels=declared.labels,
+        confidence=confidence_after(max(studies.most_looks(session, study_ids), _earlier_looks(session, existing))),
     )
     if declared.closed:
         comparison = comparison.not_tested()
@@ -102,6 +103,8 @@ class _Predeclared:
     """Every run of that arm; None where the runs are not all of one study."""
     seeds: frozenset[int] = frozenset()
     """That a study of runs from elsewhere declared."""
+    labels: tuple[str, ...] = ()
+    """Of the arms that it declared."""
     closed: bool = False
     """Fine-tuning is not shown to help there, so that no arm has a verdict."""
 
@@ -128,7 +131,20 @@ def _declared_elsewhere(session: Session, rows: Sequence[RunRow]) -> _Predeclare
         return _Predeclared()
     arm = [row for row in rows if row.arm == spec.reference_arm]
     done = next((row.id for row in arm if row.score is not None), None)
-    return _Predeclared(spec.margin_points, done, frozenset(row.id for row in arm), frozenset(spec.seeds))
+    labels = tuple(declared.label for declared in spec.arms)
+    return _Predeclared(spec.margin_points, done, frozenset(row.id for row in arm), frozenset(spec.seeds), labels)
+
+
+def _earlier_looks(session: Session, rows: Sequence[RunRow]) -> int:
+    """How many studies of scripts' runs have shown some of these runs before the study that they report to."""
+    collection_ids = {row.collection_id for row in rows if row.collection_id and row.reported_run is not None}
+    return max((external.earlier_studies(session, collection_id) for collection_id in collection_ids), default=0)
+
+
+def _newest_tries(rows: Sequence[RunRow]) -> list[RunRow]:
+    """Without runs from elsewhere that were tried again: a try that failed is no further seed of its arm."""
+    newest = {(row.collection_id, row.arm, row.seed): row.id for row in sorted(rows, key=lambda row: row.id)}
+    return [row for row in rows if row.reported_run is None or newest[row.collection_id, row.arm, row.seed] == row.id]
 
 
 def _ids(session: Session, selection: Selection) -> list[int]:
@@ -138,6 +154,10 @@ def _ids(session: Session, selection: Selection) -> list[int]:
         studies.get(session, study_id)
         ids += [run.id for run in runs.of_study(session, study_id) if run.trial_round is None]
     if selection.collection is not None:
-        collections.get(session, selection.collection)
-        ids += collections.run_ids(session, selection.collection, limit=MOST_RUNS + 1)
+        declared = collections.get(session, selection.collection).declared is not None
+        ids += (
+            external.newest_tries(session, selection.collection)
+            if declared
+            else collections.run_ids(session, selection.collection, limit=MOST_RUNS + 1)
+        )
     return list(dict.fromkeys(ids))

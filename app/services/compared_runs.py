@@ -124,7 +124,7 @@ def _imported(row: RunRow, result: OutsideRun, test: ItemScores | None, collecti
         "tokens": str(result.tokens) if result.tokens is not None else "",
         "device": result.device or "",
         "precision": result.precision or "",
-        "memory_measure": (result.memory_measure or "not said") if result.peak_bytes is not None else "",
+        "memory_measure": (result.memory_measure or "") if result.peak_bytes is not None else "",
         "torch": result.versions.get("torch", ""),
         "transformers": result.versions.get("transformers", ""),
         "peft": result.versions.get("peft", ""),

@@ -25,6 +25,11 @@ from app.store.ownership import require_change
 from app.store.queries import clock, evaluations, events, external, runs, steps
 from app.store.tables import EvaluationRow, RunRow, now
 
+MOST_RUN_STEPS = 1_000_000
+MOST_RUN_EVALUATIONS = 10_000
+MOST_RUN_MESSAGES = 10_000
+"""Of one run."""
+
 
 def report(session: Session, run_id: int, batch: ReportBatch) -> RunState:
     """Write a batch of reports, once. Steps and evaluations that are known stay as they were first reported: training
@@ -36,14 +41,15 @@ def report(session: Session, run_id: int, batch: ReportBatch) -> RunState:
         _require_repeated(session, run, batch)
         return RunState.of(run)
     session.refresh(run)
+    _check_room(session, run_id, batch)
     new = to_array([step.metrics for step in batch.steps if step.step > run.step])
     steps.append(session, run_id, new)
     if len(new):
         last = new[-1]
         run.step = int(last["step"])
         run.train_loss = float(last["loss"]) if np.isfinite(last["loss"]) else None
-        run.train_seconds = float(last["seconds"])
-        run.memory_bytes = int(last["memory_bytes"])
+        run.train_seconds = float(last["seconds"]) or None  # 0 is not stated
+        run.memory_bytes = int(last["memory_bytes"]) or None
     known = external.evaluated(session, run_id)
     for evaluation in batch.evaluations:
         if (evaluation.split, evaluation.step) in known:
@@ -68,6 +74,20 @@ def report(session: Session, run_id: int, batch: ReportBatch) -> RunState:
         events.add(session, run_id, "log", batch.message)
     session.flush()
     return RunState.of(run)
+
+
+def _check_room(session: Session, run_id: int, batch: ReportBatch) -> None:
+    """Raise Invalid if a run has as many reports of a kind as are stored; its end is accepted all the same."""
+    for field, more, most, stored in (
+        ("steps", len(batch.steps), MOST_RUN_STEPS, steps.count),
+        ("evaluations", len(batch.evaluations), MOST_RUN_EVALUATIONS, evaluations.count),
+        ("message", int(bool(batch.message)), MOST_RUN_MESSAGES, events.count_log),
+    ):
+        if more and (there := stored(session, run_id)) + more > most:
+            values = {"run": run_id, "there": there, "most": most}
+            what = _("Run %(run)s has %(there)s of these reports, and at most %(most)s are stored", **values)
+            remedy = _("Report fewer, such as every tenth step; the end of the run is accepted in any case")
+            raise Invalid.field(field, what, remedy)
 
 
 def _require_repeated(session: Session, run: RunRow, batch: ReportBatch) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import func, select, update
 from app.domain.accounts.policy import Role, Scope
 from app.domain.comparison.verdict import judge
 from app.main import create_app
+from app.services import external_reports
 from app.services.external import SILENCE
 from app.services.sweep import sweep
 from app.settings import ROOT, Settings
@@ -258,6 +259,99 @@ def test_settings_that_differ_between_seeds_of_an_arm_are_named(script: Script) 
     answer = script.api.get("/compare", params={"collection": script.study}).json()
     mixed = next(c for c in answer["confounders"] if c["kind"] == "mixed_settings")
     assert mixed["values"] == {"": [LORA]}
+
+
+def compared(script: Script) -> dict[str, Any]:
+    """The comparison of a study."""
+    answer = script.api.get("/compare", params={"collection": script.study})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def kinds(comparison: dict[str, Any]) -> dict[str, list[str]]:
+    """The arms that each confounder names."""
+    return {one["kind"]: [arm for arms in one["values"].values() for arm in arms] for one in comparison["confounders"]}
+
+
+def test_seeds_that_failed_and_were_tried_again_split_no_arm_and_break_no_page(script: Script) -> None:
+    for attempt in range(101):  # as many rows as one comparison takes, and more
+        run = script.open(key=f"try {attempt}").json()
+        assert script.end(run, None, outcome="failed", message="CUDA error").status_code == 200
+    for arm, accuracy in ((FULL, 0.9), (LORA, 0.5)):
+        for seed in (0, 1):
+            script.train(arm, seed, accuracy)
+    comparison = compared(script)
+    assert [(arm["title"], arm["seeds"]) for arm in comparison["arms"]] == [(FULL, 2), (LORA, 2)]
+    page = script.api.get(f"http://127.0.0.1/external-studies/{script.study}")
+    assert (page.status_code, "points worse than" in page.text) == (200, True)
+
+
+def test_an_arm_that_was_never_opened_is_named(script: Script) -> None:
+    for seed in (0, 1):
+        script.train(FULL, seed, 0.9)
+    comparison = compared(script)
+    assert kinds(comparison)["missing_seeds"] == [LORA]
+    assert next(one["sentence"] for one in comparison["confounders"] if one["kind"] == "missing_seeds").endswith(
+        f"({LORA})"
+    )
+
+
+def test_what_is_not_stated_is_not_zero(script: Script) -> None:
+    run = script.open().json()
+    script.report(run, 1, steps=[{"step": 1, "loss": 0.5}])
+    facts = {name: value for name, value in FACTS.items() if name not in ("train_seconds", "peak_bytes")}
+    script.end(run, item_scores(0.5, 0), facts=facts)
+    shown = script.api.get(f"/runs/{run['run_id']}").json()
+    assert shown["memory_bytes"] is None
+    [arm] = compared(script)["arms"]
+    assert (arm["costs"]["train_seconds"], arm["costs"]["peak_bytes"]) == (None, None)
+
+
+def test_peaks_whose_measure_is_not_stated_are_not_compared(script: Script) -> None:
+    unsaid = {name: value for name, value in FACTS.items() if name != "memory_measure"}
+    for arm, accuracy in ((FULL, 0.9), (LORA, 0.5)):
+        script.train(arm, 0, accuracy, facts=unsaid)
+    assert not compared(script)["memory_comparable"]
+
+
+def test_reports_beyond_what_is_stored_are_refused_and_the_end_is_not(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(external_reports, "MOST_RUN_STEPS", 4)
+    monkeypatch.setattr(external_reports, "MOST_RUN_EVALUATIONS", 1)
+    monkeypatch.setattr(external_reports, "MOST_RUN_MESSAGES", 1)
+    run = script.open().json()
+    first = {"step": 4, "split": "validation", "items": 8, "score": 0.5}
+    assert script.report(run, 1, steps=STEPS, evaluations=[first], message="begun").status_code == 200
+    for field, more in (("steps", [{"step": 5}]), ("evaluations", [first | {"step": 5}]), ("message", "more")):
+        refused = script.report(run, 2, **{field: more})
+        assert (refused.status_code, refused.json()["errors"][0]["path"]) == (422, field)
+        assert "at most" in refused.json()["errors"][0]["message"]
+    assert script.report(run, 2).json()["next_batch"] == 3
+    assert script.end(run, item_scores(0.5, 0)).status_code == 200
+
+
+def test_only_arms_that_are_compared_without_proof_are_named(api: TestClient) -> None:
+    arms = [*SPEC["arms"], {"label": "DoRA", "method": "lora"}]
+    script = declare(api, arms=arms)
+    script.train(FULL, 0, 0.9)
+    script.train(LORA, 0, 0.5)
+    script.train("DoRA", 0, 0.5, facts=FACTS | {"splits": {}, "metric_version": ""})
+    named = kinds(compared(script))
+    assert (named["splits"], named["metric_unproven"]) == ([FULL, "DoRA"], ["DoRA"])
+
+
+def test_a_second_study_of_the_same_runs_is_an_interim_look(api: TestClient) -> None:
+    studies = [declare(api, name=f"study {n}", seeds=[0, 1, 2][: n + 2]) for n in range(2)]
+    for script in studies:
+        for arm, accuracy in ((FULL, 0.9), (LORA, 0.5)):
+            for seed in (0, 1):
+                script.train(arm, seed, accuracy)
+    assert [compared(script)["confidence"] for script in studies] == pytest.approx([0.95, 0.99])
+    other = declare(api, name="other runs")
+    for arm in (FULL, LORA):
+        other.train(arm, 0, 0.7)
+    assert compared(other)["confidence"] == pytest.approx(0.95)
 
 
 def test_silence_is_shown_and_never_ended_by_the_sweep(

@@ -9,7 +9,7 @@ difference gets an interval that treats the items as independent (`app.domain.co
 covers the items only, and so its verdict is a hint at best.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from math import inf
@@ -109,6 +109,7 @@ def compare_runs(
     margin_points: float = 1.0,
     predeclared: AbstractSet[int] | None = None,
     seeds: AbstractSet[int] = frozenset(),
+    labels: Sequence[str] = (),
     confidence: float = CONFIDENCE,
 ) -> RunComparison:
     """Compare any runs.
@@ -116,7 +117,7 @@ def compare_runs(
     `reference` is a run of the reference arm; without one it is the first full fine-tuning that has a score, else the
     first arm that has one. `predeclared` are the runs of the arm that a study named as its reference before any of them
     began: choosing another is a confounder; None where no study named one. `seeds` are those that a study of scripts'
-    runs declared. `confidence` is that of all verdicts
+    runs declared, and `labels` those of its arms. `confidence` is that of all verdicts
     together. ValueError for no runs, a run that occurs twice, or a reference that is not among them.
     """
     if not runs:
@@ -144,7 +145,7 @@ def compare_runs(
         )
     )
     scored = _scored(runs)
-    confounders = _confounders(arms, predeclared if len(arms) > 1 else None, seeds)
+    confounders = _confounders(arms, predeclared if len(arms) > 1 else None, seeds, labels)
     conditions = [run.conditions for run in scored]
     overlapped = any(confounder.kind is ConfounderKind.OVERLAP for confounder in confounders)
     return RunComparison(
@@ -247,23 +248,27 @@ def _score(group: Sequence[ComparedRun]) -> ScoreInterval | None:
 
 
 def _confounders(
-    arms: Sequence[RunArm], predeclared: AbstractSet[int] | None, seeds: AbstractSet[int]
+    arms: Sequence[RunArm], predeclared: AbstractSet[int] | None, seeds: AbstractSet[int], labels: Sequence[str]
 ) -> tuple[Confounder, ...]:
     scored = [arm for arm in arms if arm.scored]
-    proven = not any(arm.reported for arm in scored) or same_splits(run for arm in scored for run in arm.scored)
+    unstated = _unproven(scored, metric_stated)
+    opened = {run.arm for arm in arms for run in arm.runs}
     keys = {run.items_key for arm in scored for run in arm.scored if run.items_key}
     facts: dict[ConfounderKind, Sequence[str]] = {
         ConfounderKind.TEST_ITEMS: [arm.title for arm in scored] if len(keys) > 1 else [],
         ConfounderKind.NO_ITEMS: [arm.title for arm in scored if not all(run.items_key for run in arm.scored)],
         **overlaps({arm.title: arm.scored for arm in scored}),
-        ConfounderKind.SPLITS: [] if proven else [arm.title for arm in scored],
-        ConfounderKind.METRIC_UNPROVEN: [arm.title for arm in scored if arm.reported and not metric_stated(arm.scored)],
+        ConfounderKind.SPLITS: [arm.title for arm in _unproven(scored, same_splits)],
+        ConfounderKind.METRIC_UNPROVEN: [arm.title for arm in unstated if not metric_stated(arm.scored)],
         ConfounderKind.IMPORTED: [arm.title for arm in arms if arm.imported and not arm.reported],
         ConfounderKind.ELSEWHERE: [arm.title for arm in arms if arm.reported],
         ConfounderKind.MIXED_SETTINGS: [
             arm.title for arm in scored if arm.reported and len({_settings(run) for run in arm.scored}) > 1
         ],
-        ConfounderKind.MISSING_SEEDS: [arm.title for arm in arms if seeds - {run.seed for run in arm.scored}],
+        ConfounderKind.MISSING_SEEDS: [
+            *(arm.title for arm in arms if seeds - {run.seed for run in arm.scored}),
+            *(label for label in labels if label not in opened),
+        ],
         ConfounderKind.REFERENCE: [
             arm.title
             for arm in arms
@@ -273,6 +278,20 @@ def _confounders(
         ConfounderKind.ONE_SEED: [arm.title for arm in scored if len(arm.scored) == 1],
     }
     return find_confounders({arm.title: [run.conditions for run in arm.scored] for arm in scored}, facts)
+
+
+def _unproven(arms: Sequence[RunArm], proof: Callable[[Iterable[ComparedRun]], bool]) -> list[RunArm]:
+    """The arms that are compared without a proof: each with the reference, where scripts reported one of the two."""
+    base = next((arm for arm in arms if arm.is_reference), None)
+    without = [
+        arm
+        for arm in arms
+        if base is not None
+        and arm is not base
+        and (arm.reported or base.reported)
+        and not proof([*arm.scored, *base.scored])
+    ]
+    return [arm for arm in arms if arm in without or (arm is base and without)]
 
 
 def _settings(run: ComparedRun) -> frozenset[tuple[str, str]]:

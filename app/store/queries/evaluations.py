@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, defer
 
 from app.domain.data.dataset import items_hash
@@ -82,6 +82,11 @@ def test_scores(session: Session, run_ids: Sequence[int]) -> dict[tuple[int, str
         for run_id, subject, items_hash, scores in rows
         if items_hash is not None and scores is not None
     }
+
+
+def count(session: Session, run_id: int) -> int:
+    """How many evaluations a run has."""
+    return session.scalar(select(func.count()).where(EvaluationRow.run_id == run_id)) or 0
 
 
 def clear(session: Session, run_id: int) -> None:

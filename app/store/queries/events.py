@@ -1,6 +1,6 @@
 """The log of a run."""
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.store.tables import RunEventRow
@@ -30,3 +30,9 @@ def last(session: Session, run_id: int, *, limit: int) -> list[RunEventRow]:
     """A run's last lines, in order."""
     query = select(RunEventRow).where(RunEventRow.run_id == run_id).order_by(RunEventRow.id.desc()).limit(limit)
     return list(session.scalars(query))[::-1]
+
+
+def count_log(session: Session, run_id: int) -> int:
+    """How many lines its script has added to the log of a run."""
+    query = select(func.count()).where(RunEventRow.run_id == run_id, RunEventRow.kind == "log")
+    return session.scalar(query) or 0

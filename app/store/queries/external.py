@@ -1,7 +1,7 @@
 """Queries of studies whose runs are trained elsewhere, and of these runs."""
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, aliased
 
 from app.domain.runs.status import RunStatus
 from app.store.queries.evaluations import ItemScores, test_scores
@@ -19,6 +19,29 @@ def studies(session: Session) -> list[CollectionRow]:
 def runs_of(session: Session, study_id: int) -> list[RunRow]:
     """The runs of a study in the order in which they were opened."""
     return list(session.scalars(select(RunRow).where(RunRow.collection_id == study_id).order_by(RunRow.id)))
+
+
+def newest_tries(session: Session, study_id: int) -> list[int]:
+    """The newest run of each arm and seed of a study, in the order in which they were opened: at most as many as it
+    declared, however often scripts failed."""
+    query = select(func.max(RunRow.id)).where(RunRow.collection_id == study_id).group_by(RunRow.arm, RunRow.seed)
+    return sorted(session.scalars(query).all())
+
+
+def earlier_studies(session: Session, study_id: int) -> int:
+    """How many studies that were declared before this one have a run with the same score for each of the same test
+    items, which is the same run reported again."""
+    ours, theirs, run, other = aliased(EvaluationRow), aliased(EvaluationRow), aliased(RunRow), aliased(RunRow)
+    query = (
+        select(func.count(other.collection_id.distinct()))
+        .join_from(run, ours, ours.run_id == run.id)
+        .join(theirs, (theirs.items_hash == ours.items_hash) & (theirs.scores == ours.scores))
+        .join(other, other.id == theirs.run_id)
+        .join(CollectionRow, CollectionRow.id == other.collection_id)
+        .where(run.collection_id == study_id, other.collection_id < study_id, CollectionRow.declared_json.is_not(None))
+        .where(ours.split == "test", theirs.split == "test")
+    )
+    return session.scalar(query) or 0
 
 
 def with_key(session: Session, study_id: int, key_hash: str) -> RunRow | None:
@@ -42,7 +65,8 @@ def scored(session: Session, study_id: int, besides: int) -> tuple[int, ItemScor
         .order_by(EvaluationRow.run_id)
     )
     run_id = session.scalar(query.limit(1))
-    return (run_id, test_scores(session, [run_id])[run_id, "adapted"]) if run_id is not None else None
+    known = test_scores(session, [run_id]).get((run_id, "adapted")) if run_id is not None else None
+    return (run_id, known) if run_id is not None and known is not None else None  # or it was deleted meanwhile
 
 
 def evaluated(session: Session, run_id: int) -> set[tuple[str, int]]:

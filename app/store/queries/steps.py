@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.runs.result import STEP_DTYPE, Steps
@@ -20,6 +20,12 @@ def append(session: Session, run_id: int, steps: Steps) -> None:
     if len(steps):
         first, last = int(steps["step"][0]), int(steps["step"][-1])
         session.add(StepChunkRow(run_id=run_id, first_step=first, last_step=last, data=steps.tobytes()))
+
+
+def count(session: Session, run_id: int) -> int:
+    """How many steps a run has."""
+    query = select(func.sum(func.length(StepChunkRow.data))).where(StepChunkRow.run_id == run_id)
+    return int(session.scalar(query) or 0) // STEP_DTYPE.itemsize
 
 
 def chunks(session: Session, run_id: int, *, after_step: int = 0) -> list[Steps]:

@@ -98,7 +98,8 @@ def affected_arms(confounder: Confounder, comparison: AnyComparison) -> str:
     """`x86: full and LoRA r=8; NVIDIA L4: DoRA`; empty where it applies to all arms alike."""
     values = list(confounder.values.items())
     if [value for value, _arms in values] == [""]:
-        return "" if len(confounder.arms) == len(comparison.arms) else name_arms(confounder.arms)
+        every = set(confounder.arms) == {arm.title for arm in comparison.arms}
+        return "" if every else name_arms(confounder.arms)
     parts = [
         f"{_('unknown') if value == UNKNOWN else value}: {name_arms(arms)}" for value, arms in values[:MOST_VALUES]
     ]

@@ -63,7 +63,7 @@ def conditions_of(run: RunValues) -> RunConditions:
         "dataset_version": "" if values.get("data_version") is None else str(values["data_version"]),
         "device": values.get("device"),
         "precision": values.get("precision"),
-        "memory_measure": (values.get("memory_measure") or "not said") if values["imported"] else "as here",
+        "memory_measure": values.get("memory_measure") if values["imported"] else "as here",
     }
     return {name: value for name, value in conditions.items() if value}
 
