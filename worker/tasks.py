@@ -13,7 +13,7 @@ from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
-from app.services import attempts, audit, models, quotas, scheduling, webhooks
+from app.services import attempts, audit, models, quotas, reservations, scheduling, webhooks
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.attempts import Claim
@@ -113,7 +113,13 @@ def estimate(estimate_id: int) -> None:
         log.exception("estimate failed", estimate_id=estimate_id)
         result, why = None, _("The estimate failed (%(why)s).", why=f"{type(error).__name__}: {error}")
     if result is not None:
-        context.database.write(lambda session: estimates.ready(session, context.bell, row, result))
+        found = result
+
+        def ready(session: Session) -> None:
+            if estimates.ready(session, context.bell, row, found):
+                reservations.revise(session, row.id)
+
+        context.database.write(ready)
     else:
         context.database.write(lambda session: estimates.failed(session, context.bell, row, why))
 

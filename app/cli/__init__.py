@@ -18,6 +18,7 @@ from app.cli import (
     files,
     judge,
     keys,
+    limits,
     lists,
     login,
     model_exports,
@@ -33,7 +34,6 @@ from app.cli import (
     serve,
     serving,
     studies,
-    users,
     webhooks,
 )
 from app.cli.help import localize, usage_error
@@ -73,7 +73,7 @@ cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
 cli.add_typer(recipes.recipes, name="recipes")
 cli.add_typer(registry.registry, name="registry")
-cli.add_typer(users.users, name="user")
+cli.add_typer(limits.users, name="user")
 cli.command()(audit.audit)
 cli.command()(agents.mcp)
 cli.command(name="rotate-key")(keys.rotate_key)

@@ -5,7 +5,6 @@ A password is typed, or read from a file: arguments of commands are visible to o
 """
 
 import sys
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +17,10 @@ from sqlalchemy.orm import Session
 
 from app.cli.shared import Json, say, show
 from app.domain.accounts.policy import Role
-from app.domain.accounts.quotas import LimitChange
 from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
-from app.services import audit, ownership, quotas
+from app.services import audit, ownership
 from app.services.accounts import links, passwords, second_factor, tokens
 from app.services.accounts import users as user_service
 from app.services.accounts.tokens import NewToken
@@ -45,7 +43,6 @@ PasswordFile = Annotated[
 Link = Annotated[
     bool, typer.Option("--link", help="Print a link by which the user chooses the password, instead of setting one.")
 ]
-HOUR = 3600
 STANDARD_INPUT = Path("-")
 PASSWORD_HOURS = int(links.PASSWORD.total_seconds() // 3600)
 
@@ -62,7 +59,7 @@ def create(
 ) -> None:
     """Create a user. The password is prompted for."""
     new = _new_user(email, name, role)
-    database = _database()
+    database = open_database()
     password = None if link else passwords.accepted(_password(password_file), new.email, new.name)
     with database.transaction() as session:
         user = user_service.create(session, new, password)
@@ -74,7 +71,7 @@ def create(
 @users.command(name="list")
 def list_all(as_json: Json = False) -> None:
     """List every user, disabled ones too."""
-    with _database().reading() as session:
+    with open_database().reading() as session:
         rows = [_shown(row) for row in user_queries.all_of_them(session)]
     show(rows, as_json, _table)
 
@@ -94,7 +91,7 @@ def enable(email: Email) -> None:
 @users.command()
 def revoke(email: Email) -> None:
     """End every session, API token and password link of a user. The user can log in again."""
-    with _database().transaction() as session:
+    with open_database().transaction() as session:
         user = user_service.revoke_access(session, user_service.by_email(session, email).id)
     say(_("Ended the sessions and revoked the tokens of %(email)s.", email=user.email))
 
@@ -102,7 +99,7 @@ def revoke(email: Email) -> None:
 @users.command()
 def transfer(email: Email, to: Annotated[str, typer.Argument(help="E-mail address of the new owner.")]) -> None:
     """Give everything that a user owns to another: before the user is disabled, for example."""
-    with _database().transaction() as session:
+    with open_database().transaction() as session:
         user, new = (user_service.by_email(session, address) for address in (email, to))
         objects = ownership.transfer_all(session, user.id, new.id)
     say(
@@ -115,7 +112,7 @@ def transfer(email: Email, to: Annotated[str, typer.Argument(help="E-mail addres
 @users.command()
 def reset_factor(email: Email) -> None:
     """Turn a user's second factor off, after the phone and the recovery codes are lost."""
-    with _database().transaction() as session:
+    with open_database().transaction() as session:
         user = user_service.by_email(session, email, lock=True)
         removed = second_factor.remove(session, user)
     if removed:
@@ -127,7 +124,7 @@ def reset_factor(email: Email) -> None:
 @users.command()
 def remove_identity(email: Email) -> None:
     """Remove a user's identity of single sign-on. The next verified login with the user's address joins again."""
-    with _database().transaction() as session:
+    with open_database().transaction() as session:
         user = user_service.by_email(session, email, lock=True)
         removed = user_service.remove_identities(session, user)
     if removed:
@@ -139,7 +136,7 @@ def remove_identity(email: Email) -> None:
 @users.command()
 def reset_password(email: Email, password_file: PasswordFile = None, link: Link = False) -> None:
     """Set a user's password, which is prompted for. It ends the user's sessions; API tokens stay."""
-    database = _database()
+    database = open_database()
     if link:
         with database.transaction() as session:
             say(_link(session, user_service.by_email(session, email, lock=True)), wrap=False)
@@ -150,48 +147,6 @@ def reset_password(email: Email, password_file: PasswordFile = None, link: Link 
     with database.transaction() as session:
         user_service.set_password(session, user_queries.get(session, user.id, lock=True), stored)
     say(_("The password of %(email)s is set.", email=user.email))
-
-
-@users.command()
-def limits(as_json: Json = False) -> None:
-    """List the limits of roles, and of every user with this month's usage."""
-    with _database().reading() as session:
-        rows = user_queries.all_of_them(session)
-        accounts = quotas.accounts(session, rows)
-        listed = [
-            {"subject": role.value, **asdict(of_role), "running": None, "used_seconds": None, "reserved_seconds": None}
-            for role, of_role in quotas.role_limits(session).items()
-        ]
-        for row in rows:
-            of_user, usage = accounts[row.id]
-            used = {name: getattr(usage, name) for name in ("running", "used_seconds", "reserved_seconds")}
-            listed.append({"subject": row.email, **asdict(of_user), **used})
-    show(listed, as_json, _limits_table)
-
-
-@users.command()
-def limit(
-    who: Annotated[str, typer.Argument(metavar="EMAIL|ROLE", help="A user's e-mail address, or a role.")],
-    concurrent_runs: Annotated[
-        str | None,
-        typer.Option(
-            help="Runs at the same time: a number, `unlimited`, or `default` (of a user the role's, of a role none)."
-        ),
-    ] = None,
-    device_hours: Annotated[str | None, typer.Option(help="Device hours per calendar month (UTC), likewise.")] = None,
-) -> None:
-    """Set limits of a user or a role. What is queued or running stays."""
-    try:
-        change = LimitChange.model_validate(
-            {"concurrent_runs": _limit(concurrent_runs, 1), "device_seconds": _limit(device_hours, HOUR)}
-        )
-    except ValidationError as error:
-        raise Invalid.of([field_error(each, {}) for each in error.errors()]) from None
-    if not change.given:
-        raise Invalid(_("No limit is given. Give --concurrent-runs, --device-hours, or both."))
-    with _database().transaction() as session:
-        quotas.change_limits(session, quotas.subject_of(session, who), change)
-    say(_("Changed the limits of %(who)s. List them with: vezna user limits", who=who))
 
 
 @users.command()
@@ -208,7 +163,7 @@ def token(
         )
     except ValidationError as error:
         raise Invalid.of([field_error(each, {}) for each in error.errors()]) from None
-    with _database().transaction() as session:
+    with open_database().transaction() as session:
         _row, secret = tokens.create(session, user_service.by_email(session, email, lock=True), new)
     print(secret)
 
@@ -223,12 +178,12 @@ def _link(session: Session, user: UserRow) -> str:
 
 
 def _set_disabled(email: str, *, disabled: bool) -> None:
-    with _database().transaction() as session:
+    with open_database().transaction() as session:
         user = user_service.set_disabled(session, user_service.by_email(session, email).id, disabled)
     say(_("Disabled: %(email)s.", email=user.email) if disabled else _("Enabled: %(email)s.", email=user.email))
 
 
-def _database() -> Database:
+def open_database() -> Database:
     """The database of this installation. Raises Unavailable if it is not migrated."""
     database = Database(load().database)
     migrate.require_current(database)
@@ -259,41 +214,6 @@ def _password(file: Path | None) -> str:
     except UnicodeDecodeError as error:
         raise Invalid(_("%(file)s is not UTF-8 text.", file=file)) from error
     return text.removesuffix("\n").removesuffix("\r")
-
-
-def _limit(text: str | None, unit: int) -> str | int | None:
-    """A limit as it is typed, in units."""
-    if text is None or text in ("unlimited", "default"):
-        return text
-    try:
-        number = float(text) * unit
-        return round(number)
-    except (ValueError, OverflowError):
-        raise Invalid(_("%(text)s is not a limit. Give a number, unlimited, or default.", text=text)) from None
-
-
-def _limits_table(rows: list[dict[str, Any]]) -> Table:
-    headings = _("Of"), _("Concurrent runs"), _("Running"), _("Device hours"), _("Used"), _("Reserved")
-    table, unlimited = Table(*headings, box=box.SIMPLE), _("unlimited")
-    for row in rows:
-        table.add_row(
-            row["subject"],
-            _number(row["concurrent_runs"], unlimited),
-            _number(row["running"], ""),
-            *(
-                _number(None if row[name] is None else row[name] / HOUR, otherwise)
-                for name, otherwise in (
-                    ("device_seconds", _("unlimited")),
-                    ("used_seconds", ""),
-                    ("reserved_seconds", ""),
-                )
-            ),
-        )
-    return table
-
-
-def _number(value: float | None, otherwise: str) -> str:
-    return otherwise if value is None else f"{round(value, 2):g}"
 
 
 def _shown(row: UserRow) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.tasks import Format
 from app.queue import Doorbell
-from app.services import audit, ingestion, ownership
+from app.services import audit, ingestion, ownership, storage
 from app.store.files import Files
 from app.store.ownership import require_change
 from app.store.queries import datasets, uploads
@@ -49,9 +49,9 @@ def register(
             return version
         if known or datasets.is_taken(session, name):
             raise Conflict(_("The dataset %(name)r already exists with other rows. Choose another name.", name=name))
-        file = new_name(facts)
+        file, size = new_name(facts), local.stat().st_size
         files.put(local, file)
-    row = DatasetRow(name=name, title=title, **_ready(facts, file, ()))
+    row = DatasetRow(name=name, title=title, **_ready(facts, file, size, ()))
     session.add(row)
     session.flush()
     return row
@@ -81,6 +81,7 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
         same = (row.upload_id, row.mapping, row.splitting) == (upload.id, request.mapping, request.splitting)
         if same and row.status in ("preparing", "ready"):
             return row
+    storage.require_space(session, upload.owner_id)
     newest = known[0] if known else None
     if newest is not None:
         require_change(session, newest)
@@ -106,10 +107,10 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
 
 
 def prepared(
-    session: Session, claimed: DatasetRow, facts: DatasetFacts, file: str, findings: Sequence[Finding]
+    session: Session, claimed: DatasetRow, facts: DatasetFacts, file: str, size: int, findings: Sequence[Finding]
 ) -> bool:
-    """Store that a version is ready; its file is in the store. False if the claim has expired."""
-    return claims.write(session, claimed, **_ready(facts, file, findings))
+    """Store that a version is ready; its file of `size` bytes is in the store. False if the claim has expired."""
+    return claims.write(session, claimed, **_ready(facts, file, size, findings))
 
 
 def blocked(session: Session, claimed: DatasetRow, findings: Sequence[Finding]) -> bool:
@@ -118,7 +119,7 @@ def blocked(session: Session, claimed: DatasetRow, findings: Sequence[Finding]) 
     return claims.write(session, claimed, status="blocked", findings_json=dumped)
 
 
-def _ready(facts: DatasetFacts, file: str, findings: Sequence[Finding]) -> dict[str, object]:
+def _ready(facts: DatasetFacts, file: str, size: int, findings: Sequence[Finding]) -> dict[str, object]:
     return {
         "seen_at": now(),
         "status": "ready",
@@ -126,6 +127,7 @@ def _ready(facts: DatasetFacts, file: str, findings: Sequence[Finding]) -> dict[
         "progress": 1.0,
         "content_hash": facts.content_hash,
         "file": file,
+        "stored_bytes": size,
         "facts_json": facts.model_dump(mode="json"),
         "findings_json": [finding.model_dump(mode="json") for finding in findings],
     }

@@ -27,7 +27,7 @@ from app.domain.models.exports import (
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import RunStatus
 from app.queue import EXPORT, Doorbell
-from app.services import audit
+from app.services import audit, storage
 from app.services.export_offers import offers, saved_weights
 from app.services.ingestion import SILENT_SECONDS
 from app.services.trained_models import job_of
@@ -107,6 +107,7 @@ def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: Ex
         session.flush()
     except IntegrityError:
         raise Conflict(_("Run %(run)s has just been given this export.", run=run_id)) from None
+    storage.require_storage(session, row.owner_id)
     after_commit(session, partial(bell.ring, EXPORT, row.id))
     audit.record(session, Action.SUBMIT_EXPORT, row.id, run=run_id, format=form.value)
     return row
@@ -168,6 +169,7 @@ def succeeded(session: Session, claim: Claim, files: Sequence[ExportedFile], sco
         status="succeeded",
         progress=1.0,
         files_json=[file.model_dump() for file in files],
+        stored_bytes=sum(file.bytes for file in files),
         gate_json=result.model_dump(mode="json"),
         ended_at=now(),
     )

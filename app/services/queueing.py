@@ -10,10 +10,10 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import OwedRun, StudySpec
 from app.queue import TRAIN, Doorbell
-from app.services import quotas
+from app.services import quotas, storage
 from app.services.reservations import Predictor, owed_later
 from app.services.resources import estimates
-from app.store.queries import clock, events
+from app.store.queries import clock, events, runs
 from app.store.session import after_commit
 from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow
 from app.store.tables.owned import inherited
@@ -42,12 +42,20 @@ def enqueue_owed(
     later = dict(study.reserved_json) if study.tuning else {}
     if study.tuning:
         fresh = owed_later(predictor, spec, [pair for pair in now if pair[0].trial_round is not None])
-        more = {title: more_seeds * predictor.of_arm(spec, spec.arm(title)).device_seconds for title in later}
+        tuned = _tuned_arms(session, study, spec) if more_seeds else set()  # also those that reserve nothing yet
+        more = {title: more_seeds * predictor.of_arm(spec, spec.arm(title)).device_seconds for title in tuned}
         added += sum(fresh.values()) + sum(more.values())
-        later = {title: seconds + more[title] for title, seconds in later.items()} | fresh
+        later = {title: later.get(title, 0.0) + more.get(title, 0.0) for title in later | more} | fresh
     study.reserved_json = later
     _insert_owed(session, bell, study, now, model, dataset)
     quotas.require_room(session, study.owner_id, added, predictor.basis)
+    storage.require_storage(session, study.owner_id)
+
+
+def _tuned_arms(session: Session, study: StudyRow, spec: StudySpec) -> set[str]:
+    """The arms that are still being tuned."""
+    done = {*runs.arms_with_runs(session, study.id), *study.stopped_json}
+    return {arm.title for arm in spec.arms} - done
 
 
 def enqueue_follow_up(
@@ -95,6 +103,7 @@ def enqueue(session: Session, bell: Doorbell, spec: RunSpec, model: BaseModelRow
         run.reserved_seconds = predictor.of_run(run.spec).device_seconds
         session.flush()
         quotas.require_room(session, run.owner_id, run.reserved_seconds, predictor.basis)
+        storage.require_storage(session, run.owner_id)
     return run
 
 

@@ -36,7 +36,7 @@ from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
 from app.services import audit
 from app.services.accounts.users import by_email
-from app.store.queries import clock, queue, quotas, users
+from app.store.queries import clock, queue, quotas, storage, users
 from app.store.session import after_commit
 from app.store.tables import UserRow, now
 
@@ -77,8 +77,19 @@ def accounts(session: Session, rows: Iterable[UserRow], at: datetime | None = No
         kept[run.owner_id] += reserved(run.reserved, run.charged, run.attempt if runs_now else 0.0)
     for owner_id, by_arm in quotas.reserved_by_studies(session, ids):
         kept[owner_id] += sum(by_arm.values())
+    stored, expected = storage.stored_bytes(session, ids), storage.expected_bytes(session, ids)
     return {
-        user_id: Account(limits, Usage(running[user_id], waiting[user_id], used.get(user_id, 0.0), kept[user_id]))
+        user_id: Account(
+            limits,
+            Usage(
+                running[user_id],
+                waiting[user_id],
+                used.get(user_id, 0.0),
+                kept[user_id],
+                stored.get(user_id, 0),
+                expected.get(user_id, 0),
+            ),
+        )
         for user_id, limits in limits_of(session, chosen).items()
     }
 

@@ -29,8 +29,8 @@ from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import of_worker
 from app.services.resources.requests import run_request
 from app.services.resources.similar_runs import passes, similar_train_seconds
+from app.store.queries import base_models, datasets, past_runs
 from app.store.queries import estimates as estimate_queries
-from app.store.queries import past_runs
 from app.store.queries.past_runs import PastRun
 from app.store.tables import BaseModelRow, DatasetRow
 
@@ -137,6 +137,21 @@ def owed_later(predictor: Predictor, study: StudySpec, now: Iterable[tuple[OwedR
     for owed, seconds in now:
         queued[owed.arm] = queued.get(owed.arm, 0.0) + seconds
     return {title: max(0.0, predictor.of_tuned(study, study.arm(title)) - seconds) for title, seconds in queued.items()}
+
+
+def revise(session: Session, estimate_id: int) -> None:
+    """Predict queued runs anew whose resource estimate has become known. Their owner's limit is not asked again: they
+    are accepted, and what is submitted next finds the better prediction."""
+    queued = estimate_queries.queued_runs(session, estimate_id)
+    if not queued:
+        return
+    first = queued[0]  # they have the same request, so the same prediction
+    model, dataset = base_models.by_id(session, first.base_model_id), datasets.by_id(session, first.dataset_id)
+    if model is not None and dataset is not None:
+        seconds = Predictor(session, model, dataset).of_run(first.spec).device_seconds
+        for run in queued:
+            run.reserved_seconds = seconds
+        session.flush()
 
 
 def _share(training: TrainingBudget, full: TrainingBudget) -> float:

@@ -195,12 +195,12 @@ def _cancel(session: Session, bell: Doorbell, live: Sequence[RunRow]) -> None:
 
 
 def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
-    """Cancel every run of a study that has not ended, and its tuning. Raises NotFound, and Conflict if all have
-    ended."""
+    """Cancel every run of a study that has not ended, and its tuning, also one that fails again and again. Raises
+    NotFound, and Conflict if there is neither."""
     study = studies.get(session, study_id, lock=True)
     require_change(session, study)
     live = _live(session, study_id)
-    if not live:
+    if not live and not study.tuning:
         raise Conflict(_("All runs of study %(study_id)s have already ended.", study_id=study_id))
     if study.tuning:  # what an arm added later would set going again
         unsettled = {arm.title for arm in study.spec.arms} - runs.arms_with_runs(session, study_id)

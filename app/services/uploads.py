@@ -16,7 +16,7 @@ from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceS
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.queue import Doorbell
-from app.services import audit, ingestion, ownership
+from app.services import audit, ingestion, ownership, storage
 from app.services.roots import below_a_root
 from app.store.files import Files, Stored
 from app.store.ownership import owner_of, require_change
@@ -52,6 +52,7 @@ def add_files(
             _read_again(session, bell, upload, options)
         _refuse_visible(session, upload)
         return upload
+    storage.require_storage(session, owner_id, sum(part.bytes for part in parts))
     row = UploadRow(
         source="files",
         name=", ".join(part.name for part in parts)[:500],
@@ -81,6 +82,7 @@ def add_source(session: Session, bell: Doorbell, request: SourceRequest, roots: 
         if upload.status == "failed":
             _read_again(session, bell, upload, upload.options)
             return upload
+    storage.require_space(session, owner_of(session))
     row = UploadRow(name=location, options_json=_AUTOMATIC.model_dump())
     row.source, row.location, row.config, row.revision, row.split = key
     return _add(session, bell, row)
@@ -112,7 +114,9 @@ def unused(session: Session, parts: Sequence[Part]) -> list[Part]:
 def fetched(
     session: Session, files: Files, claimed: UploadRow, fresh: Sequence[Part], revision: str
 ) -> list[Part] | None:
-    """Store the files of a directory or a hub dataset; returns them as stored, or None if the claim has expired."""
+    """Store the files of a directory or a hub dataset; returns them as stored, or None if the claim has
+    expired. Raises OverQuota if they do not fit the limit of the user."""
+    storage.require_storage(session, claimed.owner_id, sum(part.bytes for part in fresh))
     parts = _once(session, files, fresh, claimed.owner_id)
     noted = claims.write(
         session,

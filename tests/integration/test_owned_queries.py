@@ -54,6 +54,8 @@ WHOLE = {
     ("quotas", "running_runs"): "of workers",
     ("quotas", "live_runs"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "reserved_by_studies"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("storage", "stored_bytes"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("storage", "expected_bytes"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "used_seconds"): "of accounts",
     ("uploads", "named_files"): "a file is kept while an upload names it",
     ("ownership", "users_hidden_from"): "what is in use stays visible to its users",

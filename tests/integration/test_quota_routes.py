@@ -78,10 +78,15 @@ def test_limits_and_usage_over_rest(team: Installation) -> None:
     admin, program = team.program(Role.ADMIN), team.program(Role.MEMBER)
     changed = admin.patch("/api/v1/quotas/member", json={"concurrent_runs": 2, "device_seconds": 3600})
     assert changed.status_code == 200
-    assert changed.json()["roles"]["member"] == {"concurrent_runs": 2, "device_seconds": 3600}
+    assert changed.json()["roles"]["member"] == {
+        "concurrent_runs": 2,
+        "device_seconds": 3600,
+        "stored_bytes": None,
+    }
     admin.patch(f"/api/v1/quotas/{MEMBER}", json={"device_seconds": "unlimited"})
     own = program.get("/api/v1/me/usage").json()
-    assert own["limits"] == {"concurrent_runs": 2, "device_seconds": None} and own["usage"]["used_seconds"] == 0
+    assert own["limits"] == {"concurrent_runs": 2, "device_seconds": None, "stored_bytes": None}
+    assert own["usage"]["used_seconds"] == own["usage"]["expected_bytes"] == 0 < own["usage"]["stored_bytes"]
     by_email = {user["email"]: user for user in admin.get("/api/v1/quotas").json()["users"]}
     assert by_email[MEMBER] == own
     assert admin.patch("/api/v1/quotas/nobody@example.org", json={"concurrent_runs": 1}).status_code == 404
@@ -91,10 +96,11 @@ def test_limits_and_usage_over_rest(team: Installation) -> None:
 
 def test_an_admin_sets_limits_on_their_page_and_users_see_their_own(team: Installation) -> None:
     admin, member = team.browser(Role.ADMIN), team.browser(Role.MEMBER)
-    sent = {"subject": MEMBER, "concurrent_runs": "2", "device_hours": "1,5"}
+    sent = {"subject": MEMBER, "concurrent_runs": "2", "device_hours": "1,5", "stored_gib": "0,5"}
     assert admin.post("/users/limits", data=sent).status_code == 303
     page = admin.get("/users/limits").text
     assert 'value="2"' in page and 'value="1.5"' in page and "of 1.5 h" in page.replace("\N{NO-BREAK SPACE}", " ")
+    assert "of 0.5 GiB" in page.replace("\N{NO-BREAK SPACE}", " ")
     assert "of 1.5 h" in member.get("/account").text.replace("\N{NO-BREAK SPACE}", " ")
     refused = admin.post("/users/limits", data=sent | {"device_hours": "much"})
     assert refused.status_code == 422 and "much is not a limit" in refused.text and 'value="much"' in refused.text
@@ -107,12 +113,14 @@ def test_limits_by_command(
 ) -> None:
     monkeypatch.setenv("VEZNA_DATABASE_URL", team.settings.database)
     assert vezna(monkeypatch, "user", "limit", "member", "--concurrent-runs", "3", "--device-hours", "0.5") == 0
+    assert vezna(monkeypatch, "user", "limit", "member", "--stored-gib", "2") == 0
     assert vezna(monkeypatch, "user", "limit", MEMBER, "--device-hours", "unlimited") == 0
     capsys.readouterr()
     assert vezna(monkeypatch, "user", "limits", "--json") == 0
     listed = {line["subject"]: line for line in json.loads(capsys.readouterr().out)}
     assert (listed["member"]["concurrent_runs"], listed["member"]["device_seconds"]) == (3, 1800)
+    assert listed["member"]["stored_limit"] == listed[MEMBER]["stored_limit"] == 2 * 2**30
     assert (listed[MEMBER]["concurrent_runs"], listed[MEMBER]["device_seconds"]) == (3, None)
-    assert vezna(monkeypatch, "user", "limits") == 0 and "unlimited" in capsys.readouterr().out
+    assert vezna(monkeypatch, "user", "limits") == 0 and "∞" in capsys.readouterr().out
     assert vezna(monkeypatch, "user", "limit", MEMBER) == 1
     assert vezna(monkeypatch, "user", "limit", MEMBER, "--device-hours", "much") == 1

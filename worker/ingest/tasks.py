@@ -92,7 +92,8 @@ def prepare(context: "Context", dataset_id: int) -> None:
             if facts is None:
                 noted = write(lambda session: datasets.blocked(session, claimed, findings))
             else:
-                noted = write(lambda session: datasets.prepared(session, claimed, facts, file, findings))
+                size = target.stat().st_size
+                noted = write(lambda session: datasets.prepared(session, claimed, facts, file, size, findings))
             if file and not noted:
                 context.files.discard(file)
     except LEFT_TO_THE_SWEEP as error:

@@ -34,6 +34,8 @@ class Quota(StrEnum):
     """Runs that workers execute at the same time."""
     DEVICE_SECONDS = "device_seconds"
     """Per calendar month (UTC): the time in which attempts occupy devices, times the number of devices."""
+    STORED_BYTES = "stored_bytes"
+    """Of uploads, datasets, artifacts and exports in the files store."""
 
 
 class Basis(StrEnum):
@@ -68,6 +70,7 @@ class Limits:
 
     concurrent_runs: int | None = None
     device_seconds: int | None = None
+    stored_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,14 @@ class Usage:
     """Device-seconds of ended attempts, this month."""
     reserved_seconds: float
     """Device-seconds that are reserved."""
+    stored_bytes: int = 0
+    expected_bytes: int = 0
+    """That runs and exports in progress are predicted to add, where that is known."""
+
+    @property
+    def committed_bytes(self) -> int:
+        """Stored or expected."""
+        return self.stored_bytes + self.expected_bytes
 
     @property
     def committed_seconds(self) -> float:
@@ -104,6 +115,7 @@ class LimitChange(BaseModel):
     concurrent_runs: LimitValue | None = None
     device_seconds: LimitValue | None = None
     """Per calendar month (UTC)."""
+    stored_bytes: LimitValue | None = None
 
     @property
     def given(self) -> dict[Quota, LimitValue]:

@@ -13,6 +13,7 @@ from app.domain.accounts.ownership import Viewer
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.resources.estimate import ResourceEstimate
+from app.domain.runs.status import RunStatus
 from app.store.ownership import EVERY_OWNER, viewer_of
 from app.store.queries.rows import changed, get_row
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow
@@ -135,6 +136,12 @@ def fill_in(session: Session, estimate_id: int, estimate: ResourceEstimate) -> N
         query.values(estimated_bytes=estimate.peak_bytes, estimated_flops=float(estimate.train_flops)),
         execution_options={"synchronize_session": False, **EVERY_OWNER},
     )
+
+
+def queued_runs(session: Session, estimate_id: int) -> list[RunRow]:
+    """The runs of an estimate that wait and have an owner, which `fill_in` has locked."""
+    query = select(RunRow).where(RunRow.estimate_id == estimate_id, RunRow.status == RunStatus.QUEUED.value)
+    return list(session.scalars(query.where(RunRow.owner_id.is_not(None)).order_by(RunRow.id)))
 
 
 def forget(session: Session, created_before: datetime) -> None:

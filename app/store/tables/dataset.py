@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.data.dataset import DatasetFacts
@@ -37,6 +37,8 @@ class DatasetRow(Owned, Base):
     content_hash: Mapped[str] = mapped_column(String(64), index=True, default="")
     file: Mapped[str] = mapped_column(String(500), default="")
     """Empty until it is ready."""
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Of that file; 0 for versions of before this column."""
     facts_json: Mapped[dict[str, Any]] = mapped_column(default=dict)
     findings_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     created_at: Mapped[datetime] = mapped_column(default=now)

@@ -36,6 +36,8 @@ class ModelExportRow(Base):
     message: Mapped[str] = mapped_column(default="")
     """Why it failed."""
     files_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """Of these files."""
     gate_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
     owner_id: Mapped[int | None] = mapped_column(default=None)

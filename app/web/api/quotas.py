@@ -27,6 +27,7 @@ class LimitsOut(Answer):
     concurrent_runs: int | None
     device_seconds: int | None
     """Per calendar month (UTC)."""
+    stored_bytes: int | None
 
 
 class UsageOut(Answer):
@@ -38,6 +39,10 @@ class UsageOut(Answer):
     """Device-seconds of ended attempts of this month, as measured."""
     reserved_seconds: float
     """Device-seconds reserved for runs that are queued, running, or to be queued by tuning, as predicted."""
+    stored_bytes: int
+    """Of uploads, datasets, artifacts and exports."""
+    expected_bytes: int
+    """That runs and exports in progress are predicted to add, where that is known."""
 
 
 class AccountUsage(BaseModel):

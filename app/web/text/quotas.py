@@ -1,11 +1,11 @@
 """Words for quotas: what is used of what is permitted."""
 
 from app.domain.accounts.quotas import Limits, Usage
-from app.web.format import NBSP, count, duration, typed
+from app.web.format import NBSP, count, duration, file_size, typed
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 
-HOUR = 3600
+HOUR, GIB = 3600, 2**30
 
 
 def running_of(usage: Usage, limits: Limits) -> str:
@@ -37,6 +37,33 @@ def device_time_parts(usage: Usage) -> str:
     )
 
 
+def storage_of(usage: Usage, limits: Limits) -> str:
+    """Stored and expected: `3.1 GiB of 10 GiB`; without a limit only the size."""
+    used = file_size(usage.committed_bytes)
+    if limits.stored_bytes is None:
+        return used
+    return _("%(used)s of %(limit)s", used=used, limit=gibibytes(limits.stored_bytes))
+
+
+def storage_parts(usage: Usage) -> str:
+    """`3 GiB stored, 0.1 GiB expected`."""
+    return _(
+        "%(stored)s stored, %(expected)s expected",
+        stored=file_size(usage.stored_bytes),
+        expected=file_size(usage.expected_bytes),
+    )
+
+
+def gibibytes(size: float) -> str:
+    """`10 GiB`, as limits are set."""
+    return f"{typed(size / GIB)}{NBSP}GiB"
+
+
+def gibibytes_or_none(size: int | None) -> str:
+    """GiB as they are typed, or that there is no limit."""
+    return _("unlimited") if size is None else typed(size / GIB)
+
+
 def hours(seconds: float) -> str:
     """`40 h`, as limits are set: a day is not their unit."""
     return f"{typed(seconds / HOUR)}{NBSP}{_('h')}"
@@ -52,4 +79,14 @@ def hours_or_none(seconds: int | None) -> str:
     return _("unlimited") if seconds is None else typed(seconds / HOUR)
 
 
-FILTERS = (running_of, waiting_runs, device_time_of, device_time_parts, limit_or_none, hours_or_none)
+FILTERS = (
+    running_of,
+    waiting_runs,
+    device_time_of,
+    device_time_parts,
+    storage_of,
+    storage_parts,
+    limit_or_none,
+    hours_or_none,
+    gibibytes_or_none,
+)

@@ -26,10 +26,14 @@ from app.web.templating import Render
 router = APIRouter(prefix="/users/limits", include_in_schema=False, dependencies=[WithLogin])
 
 PAGE = "account/limits.html"
-HOUR = 3600
+HOUR, GIB = 3600, 2**30
 Text = Annotated[str, Form(max_length=300)]
-FIELDS = {Quota.CONCURRENT_RUNS: "concurrent_runs", Quota.DEVICE_SECONDS: "device_hours"}
-UNITS = {Quota.CONCURRENT_RUNS: 1, Quota.DEVICE_SECONDS: HOUR}
+FIELDS = {
+    Quota.CONCURRENT_RUNS: "concurrent_runs",
+    Quota.DEVICE_SECONDS: "device_hours",
+    Quota.STORED_BYTES: "stored_gib",
+}
+UNITS = {Quota.CONCURRENT_RUNS: 1, Quota.DEVICE_SECONDS: HOUR, Quota.STORED_BYTES: GIB}
 """Of the fields of the form."""
 
 
@@ -64,9 +68,16 @@ def show(session: Reading, render: Render) -> Response:
 
 
 @router.post("")
-def change(db: Db, render: Render, subject: Text, concurrent_runs: Text = "", device_hours: Text = "") -> Response:
+def change(
+    db: Db,
+    render: Render,
+    subject: Text,
+    concurrent_runs: Text = "",
+    device_hours: Text = "",
+    stored_gib: Text = "",
+) -> Response:
     """Set the limits of a role or a user: an empty field leaves it to the role, or to none."""
-    sent = {"concurrent_runs": concurrent_runs, "device_hours": device_hours}
+    sent = {"concurrent_runs": concurrent_runs, "device_hours": device_hours, "stored_gib": stored_gib}
     try:
         chosen = validated(LimitChange, {quota.value: _value(quota, sent[name]) for quota, name in FIELDS.items()})
     except Invalid as error:

@@ -1,0 +1,49 @@
+"""Bytes in the files store by user: what is there, and what live work is predicted to add. Of all of a user's objects,
+for any viewer. Checkpoints are not counted, since they go when their run ends."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.store.ownership import EVERY_OWNER
+from app.store.queries.quotas import HERE
+from app.store.queries.runs import LIVE
+from app.store.tables import ArtifactRow, DatasetRow, EstimateRow, ModelExportRow, RunRow, UploadRow
+
+
+def stored_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
+    """Of uploads, datasets' rows and artifacts by their owner, of exports by the user who asked for them."""
+    artifacts = select(RunRow.owner_id, func.sum(ArtifactRow.bytes)).join(RunRow, RunRow.id == ArtifactRow.run_id)
+    return _sums(
+        session,
+        user_ids,
+        (UploadRow.owner_id, select(UploadRow.owner_id, func.sum(UploadRow.bytes))),
+        (DatasetRow.owner_id, select(DatasetRow.owner_id, func.sum(DatasetRow.stored_bytes))),
+        (RunRow.owner_id, artifacts),
+        (ModelExportRow.owner_id, select(ModelExportRow.owner_id, func.sum(ModelExportRow.stored_bytes))),
+    )
+
+
+def expected_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
+    """Of the weights of live runs, where an estimate knows them, and of exports that have not ended."""
+    weights = func.sum(EstimateRow.result_json["file_bytes"].as_float())
+    runs = select(RunRow.owner_id, weights).join(EstimateRow, EstimateRow.id == RunRow.estimate_id)
+    exports = select(ModelExportRow.owner_id, func.sum(ModelExportRow.predicted_bytes))
+    return _sums(
+        session,
+        user_ids,
+        (RunRow.owner_id, runs.where(RunRow.status.in_(LIVE), HERE)),
+        (ModelExportRow.owner_id, exports.where(ModelExportRow.status.in_(("queued", "running")))),
+    )
+
+
+def _sums(session: Session, user_ids: Sequence[int], *parts: tuple[Any, Any]) -> dict[int, int]:
+    """The sum of several sums by user."""
+    sums: dict[int, int] = {}
+    for owner, query in parts:
+        rows = session.execute(query.where(owner.in_(user_ids)).group_by(owner).execution_options(**EVERY_OWNER))
+        for user_id, size in rows:
+            sums[user_id] = sums.get(user_id, 0) + int(size or 0)
+    return sums

@@ -1,0 +1,125 @@
+"""The quota of stored bytes, on SQLite and on PostgreSQL; and what reviews of quotas found."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from app.domain.accounts.quotas import OverQuota
+from app.domain.data.uploads import SourceRequest
+from app.services import quotas, reservations, runs, studies, uploads
+from app.store.files import Files, Stored
+from app.store.queries import runs as run_queries
+from app.store.session import Database
+from app.store.tables import ArtifactRow, DatasetRow, EstimateRow, ModelExportRow, RunRow, StudyRow, UploadRow
+from tests.attempted import row
+from tests.estimates import estimate
+from tests.fakes import SilentBell
+from tests.integration.test_quotas import FULL, RUN, Account, doing, member, submit, submit_study
+
+__all__ = ["member"]
+MIB = 2**20
+
+
+def received(size: int, name: str = "a") -> list[tuple[str, Stored]]:
+    return [(f"{name}.csv", Stored(sha256=name * 64, bytes=size, file=f"uploads/{name}"))]
+
+
+def upload(member: Account, bell: SilentBell, files: Files, size: int, name: str = "a") -> Any:
+    return doing(member.db, lambda s: uploads.add_files(s, bell, files, received(size, name)))
+
+
+def test_what_is_stored_is_counted_by_user_and_a_deletion_makes_room(
+    member: Account, registered: Database, bell: SilentBell, files: Files
+) -> None:
+    upload(member, bell, files, 3 * MIB)
+    run_id = submit(member.db, bell)
+    with registered.transaction() as session:
+        session.add(ArtifactRow(run_id=run_id, name="m", kind="adapter", bytes=5 * MIB, sha256="", file="f"))
+        session.add(ModelExportRow(run_id=run_id, format="adapter", status="succeeded", predicted_bytes=1,
+                                   stored_bytes=7 * MIB, owner_id=member.id))  # fmt: skip
+        session.add(ModelExportRow(run_id=run_id, format="merged-float32", predicted_bytes=11 * MIB,
+                                   owner_id=member.id))  # fmt: skip
+        session.add(DatasetRow(name="d", owner_id=member.id, stored_bytes=13 * MIB))
+        session.add(DatasetRow(name="e", owner_id=member.id + 1, stored_bytes=MIB))
+    assert (member.usage.stored_bytes, member.usage.expected_bytes) == (28 * MIB, 11 * MIB)
+    with registered.transaction() as session:
+        session.query(UploadRow).delete()
+    assert member.usage.stored_bytes == 25 * MIB
+
+
+def test_an_upload_above_the_limit_is_refused_with_the_numbers(
+    member: Account, registered: Database, bell: SilentBell, files: Files
+) -> None:
+    member.limit(stored_bytes=10 * MIB)
+    upload(member, bell, files, 6 * MIB)
+    with pytest.raises(OverQuota) as refused:
+        upload(member, bell, files, 5 * MIB, "b")
+    for words in ("needs 5 MiB of the 10 MiB", "ada@example.org", "6 MiB are stored"):
+        assert words in refused.value.message
+    upload(member, bell, files, 6 * MIB)  # the same bytes again are the same upload
+    upload(member, bell, files, 4 * MIB, "c")
+    source = SourceRequest(source="hub", location="o/d")
+    with pytest.raises(OverQuota):
+        doing(member.db, lambda s: uploads.add_source(s, bell, source, []))
+    doing(registered, lambda s: uploads.add_files(s, bell, files, received(99 * MIB, "d")))
+
+
+def test_runs_are_refused_by_the_predicted_size_of_their_weights(
+    member: Account, registered: Database, bell: SilentBell
+) -> None:
+    first = submit(member.db, bell)
+    with registered.transaction() as session:
+        answer = estimate().model_copy(update={"file_bytes": 4 * MIB}).model_dump(mode="json")
+        known = EstimateRow(key="k", kind="run", request_json={}, status="ready", result_json=answer)
+        session.add(known)
+        session.flush()
+        session.execute(update(RunRow).where(RunRow.id == first).values(estimate_id=known.id))
+    assert member.usage.expected_bytes == 4 * MIB
+    member.limit(stored_bytes=3 * MIB)
+    with pytest.raises(OverQuota, match="in progress will add about 4 MiB"):
+        submit(member.db, bell)
+    doing(member.db, lambda s: runs.cancel(s, bell, first))
+    assert member.usage.expected_bytes == 0
+    submit(member.db, bell)
+
+
+def test_a_better_estimate_replaces_what_queued_runs_reserve(
+    member: Account, registered: Database, bell: SilentBell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = submit(member.db, bell)
+    assert member.numbers == (0, RUN)
+    with registered.transaction() as session:
+        known = EstimateRow(key="k", kind="run", request_json={}, status="ready")
+        session.add(known)
+        session.flush()
+        run_queries.get(session, run_id).estimate_id = known.id
+        estimate_id = known.id
+    monkeypatch.setattr(reservations.Predictor, "_estimated", lambda _self, _spec: (5000.0, None))
+    doing(registered, lambda s: reservations.revise(s, estimate_id))
+    assert row(registered, run_id).reserved_seconds == 5000.0 and member.numbers == (0, 5000)
+
+
+def test_seeds_of_a_study_that_was_tuned_before_there_were_quotas_are_charged(
+    member: Account, registered: Database, bell: SilentBell
+) -> None:
+    study = submit_study(member.db, bell, tuning="grid", arms=[FULL], seeds=[0])
+    doing(registered, lambda s: s.execute(update(StudyRow).values(reserved_json={})))
+    doing(registered, lambda s: s.execute(update(RunRow).values(reserved_seconds=0.0)))
+    assert member.numbers == (0, 0)
+    doing(member.db, lambda s: studies.add_seeds(s, bell, study, 2))
+    assert member.numbers == (0, 2 * RUN)
+
+
+def test_a_study_whose_tuning_fails_again_and_again_can_be_cancelled(
+    member: Account, registered: Database, bell: SilentBell
+) -> None:
+    study = submit_study(member.db, bell, tuning="grid", arms=[FULL], seeds=[0])
+    doing(registered, lambda s: s.execute(update(RunRow).values(status="failed")))
+    with registered.reading() as session:
+        assert session.get_one(StudyRow, study).tuning
+    doing(member.db, lambda s: studies.cancel(s, bell, study))
+    with registered.reading() as session:
+        cancelled = session.get_one(StudyRow, study)
+        assert not cancelled.tuning and cancelled.reserved_json == {}
+        assert quotas.account_of(session, member.id).usage.reserved_seconds == 0
