@@ -45,9 +45,9 @@ UNFIT = {
 """Methods that do not fit a kind of model."""
 TRIES = [(spec, name) for spec in EVERY for name in MODELS if (spec.kind, name) not in UNFIT]
 ALWAYS = ("lora",)
-"""Tried on every kind of model each time; other methods on half of them, and with the long tests on all."""
+"""Tried on every kind of model each time; other methods on one of them, and with the long tests on all."""
 RARE = ("gpt2", "t5")
-"""The other half."""
+"""Kinds that are left to the long tests."""
 
 
 def tries_on(tries: Iterable[tuple[MethodSpec, str]]) -> pytest.MarkDecorator:
@@ -59,7 +59,13 @@ def tries_on(tries: Iterable[tuple[MethodSpec, str]]) -> pytest.MarkDecorator:
 
 
 def _marks(spec: MethodSpec, name: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if spec.kind not in ALWAYS and name in RARE else []
+    return [] if spec.kind in ALWAYS or name == _turn(spec.kind) else [pytest.mark.slow]
+
+
+def _turn(kind: str) -> str:
+    """The kind of model that a method is tried on each time: BERT and Llama take turns."""
+    fit = [name for name in MODELS if name not in RARE and (kind, name) not in UNFIT]
+    return fit[[*SPECS].index(kind) % len(fit)]
 
 
 def model(name: str, seed: int = 0) -> PreTrainedModel:

@@ -187,7 +187,9 @@ def test_a_step_in_backward_is_the_step_after_it(optim: Optim) -> None:
 
 
 @pytest.mark.parametrize("name", [pytest.param("bert", marks=pytest.mark.slow), "llama"])
-@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize(
+    "storage", [pytest.param(s, marks=[] if s == "bf16-kahan" else pytest.mark.slow) for s in STORAGES]
+)
 @pytest.mark.parametrize("optim", OPTIMIZERS)
 def test_its_memory_is_estimated_by_owner(optim: Optim, storage: WeightStorage, name: str, tmp_path: Path) -> None:
     if optim == "adamw_bnb_8bit":

@@ -80,6 +80,7 @@ def counted(model: torch.nn.Module, batch: Batch) -> dict[str, int]:
     return {getattr(kind, "value", kind): size for kind, size in found.items()}
 
 
+@pytest.mark.slow
 def test_each_device_does_a_part_of_the_work_and_holds_a_part_of_the_model(tmp_path: Path) -> None:
     location = tiny_lm.save_model(tmp_path, "llama", **FOUR_BLOCKS)
     alone, shared = (estimate_run(request_of(location, devices, 1), None) for devices in (1, 4))

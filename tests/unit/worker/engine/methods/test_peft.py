@@ -244,7 +244,7 @@ def test_adalora_goes_on_from_a_checkpoint_as_if_nothing_had_been() -> None:
         assert audit.hashes(second) == audit.hashes(whole)
 
 
-@pytest.mark.parametrize("at", [3, 9, 13])
+@pytest.mark.parametrize("at", [*(pytest.param(at, marks=pytest.mark.slow) for at in (3, 13)), 9])
 @pytest.mark.parametrize(
     "spec",
     [AdaLoraSpec(init_r=6, target_r=5), LoraSpec(r=4, init_lora_weights="pissa_niter_16"), PromptSpec()],

@@ -62,7 +62,7 @@ def predictions(result: RunResult) -> list[tuple[str, float]]:
 
 
 @pytest.mark.parametrize("method", [FullSpec(), LORA, LEAN], ids=lambda method: method.kind)
-@pytest.mark.parametrize("at", [2, 3, 8, 11, 15], ids=lambda at: f"before batch {at}")
+@pytest.mark.parametrize("at", [2, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 8, 15)), 11])
 def test_a_run_stopped_at_any_batch_has_the_same_losses_as_one_that_was_not(
     tmp_path: Path, model: Path, method: MethodSpec, at: int
 ) -> None:
