@@ -5,12 +5,18 @@ ClientError
 ├── Unreachable    no answer: the server is away, or the connection broke
 ├── NotVezna       something else answers at the address
     ├── UnknownAnswer  the answer is of another version of Vezna
-└── Refused        the server answered with a problem (RFC 9457), which names fields and remedies
+├── Refused        the server answered with a problem (RFC 9457), which names fields and remedies
+└── TrackerError   an experiment tracker to which a study is exported
+    ├── WrongTracker         its address names no tracker
+    ├── TrackerMissing       its client is not installed
+    ├── TrackerUnreachable   it gives no answer
+    └── TrackerRefused       it answered that it does not take the study
 """
 
 from dataclasses import dataclass
 
 BROKE_OFF = "the stream broke off"
+TRACKERS = "Write http://host:5000 for an MLflow server."
 
 
 class ClientError(Exception):
@@ -88,3 +94,48 @@ class Refused(ClientError):
     def in_progress(self) -> bool:
         """The same request is being answered; sent again later, it gets that answer."""
         return self.status == 409 and self.retry_seconds is not None
+
+
+class TrackerError(ClientError):
+    """A study could not be exported to an experiment tracker. The study is unchanged, and may be exported again."""
+
+
+class WrongTracker(TrackerError):
+    """The address names no tracker."""
+
+    def __init__(self, address: str, *, credentials: bool = False) -> None:
+        what = "contains a password or user name" if credentials else "is not the address of a tracker"
+        do = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead." if credentials else TRACKERS
+        super().__init__(f"{address} {what}. {do}")
+        self.address = address
+        self.credentials = credentials
+        """It contains a user name or a password, which would be shown."""
+
+
+class TrackerMissing(TrackerError):
+    """The tracker's client is not installed."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"The package {package} is not installed here. Run: pip install {package}")
+        self.package = package
+
+
+class TrackerUnreachable(TrackerError):
+    """The tracker gives no answer."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(f"The tracker at {address} does not answer ({why}). Check that it runs, then export again.")
+        self.address = address
+        self.why = why
+
+
+class TrackerRefused(TrackerError):
+    """The tracker does not take the study."""
+
+    def __init__(self, address: str, why: str) -> None:
+        super().__init__(
+            f"The tracker at {address} refused the export ({why}). Check its address and your permissions there, "
+            "then export again."
+        )
+        self.address = address
+        self.why = why

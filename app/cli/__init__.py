@@ -15,6 +15,7 @@ from app.cli import (
     audit,
     data,
     doctor,
+    export_study,
     files,
     judge,
     keys,
@@ -58,6 +59,7 @@ cli.command(name="sample")(serve.submit_sample)
 cli.command()(files.export)
 cli.command()(files.report)
 cli.command(name="export-model")(model_exports.export_model)
+cli.command(name="export-study")(export_study.export_study)
 cli.command()(push.push)
 cli.command()(predict.predict)
 cli.command()(serving.serve)

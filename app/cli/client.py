@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from app.cli.credentials import require_no_user_name, token_for
+from app.cli.tracker_errors import tracker_error
 from app.domain.errors import (
     Conflict,
     FieldError,
@@ -20,9 +21,9 @@ from app.domain.errors import (
 )
 from app.domain.messages import Message, _
 from app.web.i18n import language
-from vezna.client import Connection
+from vezna.client import Client as ScriptsClient
 from vezna.connection import Request, new_key, without_credentials
-from vezna.errors import BROKE_OFF, ClientError, NotVezna, Refused, Unreachable, WrongAddress
+from vezna.errors import BROKE_OFF, ClientError, NotVezna, Refused, TrackerError, Unreachable, WrongAddress
 
 KINDS: dict[int, type[VeznaError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 503: Unavailable}
 LOGIN = "/login"
@@ -39,7 +40,7 @@ class Client:
         if token:
             require_no_user_name(url)
         with _in_words():
-            self._connection = Connection(url, token=token, language=language())
+            self._connection = ScriptsClient(url, token=token, language=language())
 
     def get(self, path: str, **query: Any) -> Any:
         """GET below /api/v1."""
@@ -83,6 +84,12 @@ class Client:
         with _in_words():
             yield from self._connection.events(path)
 
+    @contextmanager
+    def for_scripts(self) -> Iterator[ScriptsClient]:
+        """The client of `vezna.client`, as the same user; what it raises are errors of the domain."""
+        with _in_words():
+            yield self._connection
+
     def _ask(self, request: Request) -> Any:
         with _in_words(login=request.path == LOGIN):
             return self._connection.request(request)
@@ -100,6 +107,8 @@ def _in_words(*, login: bool = False) -> Iterator[None]:
 def _error(error: ClientError, *, login: bool) -> VeznaError:
     if isinstance(error, Refused):
         return _refusal(error, login=login)
+    if isinstance(error, TrackerError):
+        return tracker_error(error)
     if isinstance(error, WrongAddress):
         return Invalid(
             _(

@@ -1,0 +1,178 @@
+"""Studies in a real MLflow server: what is written, that writing again updates, and what is said when it fails."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from app.store.session import Database
+from app.store.tables import ArtifactRow, RunRow
+from tests.filled import fill
+from tests.integration.test_cli import vezna
+from tests.integration.test_client import serving
+from tests.mlflow_server import mlflow_server
+from tests.served import served
+from vezna import mlflow_export
+
+# The command does not know which database is behind the server.
+sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def server(database: Database, settings: Settings) -> Iterator[str]:
+    """A server with studies of every state; the small files of the first have their contents."""
+    with database.transaction() as session:
+        fill(session)
+        for row in session.query(ArtifactRow).where(ArtifactRow.bytes <= mlflow_export.FILE_BYTES):
+            place = settings.home / "files" / row.file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(bytes(row.bytes))
+    with served(create_app(settings)) as address:
+        yield address
+
+
+@pytest.fixture
+def mlflow() -> Any:
+    """MLflow's package, whose import takes seconds."""
+    return pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+
+
+def runs_of(client: Any) -> dict[str, Any]:
+    """The runs of the only experiment, by the run of Vezna."""
+    [experiment] = client.search_experiments(filter_string="tags.`vezna.url` LIKE '%'")
+    found = list(client.search_runs([experiment.experiment_id], max_results=1000))
+    by_tag = {run.data.tags["vezna.run"]: run for run in found}
+    assert len(by_tag) == len(found), "a run was written twice"
+    return by_tag
+
+
+@sqlite
+@pytest.mark.slow
+def test_a_study_is_written_into_mlflow_and_updated(
+    server: str,
+    database: Database,
+    mlflow: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with mlflow_server(tmp_path) as address:
+        client = mlflow.MlflowClient(tracking_uri=address)
+        command = ("export-study", "1", "--to", address, "--url", server)
+        # It breaks off after the steps of a run, and is repeated.
+        with monkeypatch.context() as patched:
+            patched.setattr(mlflow_export, "_link", lambda client, file: client.artifacts(10**9))
+            assert vezna(monkeypatch, *command) == 1
+        broken = runs_of(client)
+        assert set(broken) == {"study", "1"}
+        assert vezna(monkeypatch, *command) == 0
+        assert f"{address}/#/experiments/" in capsys.readouterr().out
+
+        written = runs_of(client)
+        assert set(written) == {"study", *map(str, range(1, 10))}
+        assert written["1"].info.run_id == broken["1"].info.run_id
+        study, lora = written["study"], written["2"]
+        assert study.info.status == lora.info.status == "FINISHED"
+        assert lora.data.tags["mlflow.parentRunId"] == study.info.run_id
+        assert lora.data.tags["vezna.url"] == f"{server}/runs/2"
+        assert lora.info.run_name == "LoRA r=8, seed 0"
+        expected = {"method": "lora", "r": "8", "target_modules": "query, value", "learning_rate": "0.002", "seed": "0"}
+        assert expected.items() <= lora.data.params.items()
+        assert lora.data.params["base_model"] == "all-MiniLM-L6-v2"
+        with database.reading() as session:
+            row = session.get_one(RunRow, 2)
+            result = row.result
+            assert result is not None
+            assert lora.info.start_time == round(row.started_at.timestamp() * 1000)
+        assert lora.data.metrics["score"] == row.score == lora.data.metrics["test/accuracy"]
+        assert lora.data.metrics["memory/peak_bytes"] == result.memory.peak_bytes
+        assert lora.data.metrics["seconds/wall"] == result.clocks.wall
+        for run in ("1", "2"):  # the first was written twice
+            losses = client.get_metric_history(written[run].info.run_id, "train/loss")
+            assert [metric.step for metric in losses] == list(range(1, 247))
+        assert study.data.tags["vezna.verdict/LoRA r_8"] == "undecided"
+        low, mean, high = (study.data.metrics[f"arm/LoRA r_8/score{end}"] for end in ("_low", "", "_high"))
+        assert low < mean < high
+        assert {file.path for file in client.list_artifacts(study.info.run_id)} == {"report.html", "comparison.json"}
+        report = Path(client.download_artifacts(study.info.run_id, "report.html", str(tmp_path)))
+        assert "LoRA r=8" in report.read_text(encoding="utf-8")
+        files = {file.path for file in client.list_artifacts(written["1"].info.run_id)}
+        assert {"files.json", "predictions.parquet"} <= files
+        assert "model" not in files, "90 MB are a link"
+
+        # The study changes: a note on a run, another name of an arm's verdict cannot be; exporting again follows.
+        with database.transaction() as session:
+            session.get_one(RunRow, 2).note = "watch this"
+        assert vezna(monkeypatch, *command) == 0
+        again = runs_of(client)
+        assert {run.info.run_id for run in again.values()} == {run.info.run_id for run in written.values()}
+        assert again["2"].data.tags["mlflow.note.content"] == "watch this"
+        assert again["2"].data.metrics == lora.data.metrics
+        assert len(client.get_metric_history(again["2"].info.run_id, "train/loss")) == 246
+        assert len(client.get_metric_history(again["study"].info.run_id, "arm/full/score")) == 1
+
+        client.delete_experiment(study.info.experiment_id)
+        assert vezna(monkeypatch, *command) == 1
+        assert "mlflow experiments restore" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:5000", "is not the address of a tracker. Write http://host:5000"),
+        ("ftp://host", "is not the address of a tracker"),
+        ("http://host:port", "is not the address of a tracker"),
+        ("http://ann:secret@127.0.0.1:9", "Set MLFLOW_TRACKING_USERNAME"),
+    ],
+)
+def test_a_wrong_address_is_named(
+    address: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vezna(monkeypatch, "export-study", "1", "--to", address, "--url", "http://127.0.0.1:9") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert words in said
+    assert "secret" not in said
+
+
+ANSWERS = [
+    (403, "application/json", '{"error_code": "PERMISSION_DENIED", "message": "Permission denied"}'),
+    (404, "text/html", "<html>Not here</html>"),
+    (200, "text/html", "<html>Welcome</html>"),
+]
+
+
+@sqlite
+@pytest.mark.slow
+def test_a_tracker_that_refuses_or_is_away_is_named(
+    server: str, mlflow: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("export-study", "1", "--url", server, "--to")
+    for answer in ANSWERS:
+        with serving(lambda n, answer=answer: answer) as address:
+            assert vezna(monkeypatch, *command, address) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"The tracker at {address} refused the export" in said, answer
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert vezna(monkeypatch, *command, "http://127.0.0.1:9") == 1
+    assert "The tracker at http://127.0.0.1:9 does not answer" in " ".join(capsys.readouterr().err.split())
+
+
+@sqlite
+def test_a_study_that_is_not_there_is_named_before_the_tracker_is_asked(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vezna(monkeypatch, "export-study", "999", "--to", "http://127.0.0.1:9", "--url", server) == 1
+    assert "999" in capsys.readouterr().err
+
+
+@sqlite
+def test_without_the_client_of_mlflow_its_package_is_named(
+    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    assert vezna(monkeypatch, "export-study", "1", "--to", "http://127.0.0.1:9", "--url", server) == 1
+    assert "pip install mlflow-skinny" in " ".join(capsys.readouterr().err.split())

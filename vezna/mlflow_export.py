@@ -1,0 +1,212 @@
+"""Write a study into MLflow: an experiment with a run for the study itself, and below it a run for each of its runs.
+
+Exporting again finds them by their tags and updates them. What cannot change in an ended run (steps, results, files)
+is written once: its tag `vezna.exported` is set when all of it is there. MLflow stores the same value of the same step
+once, so an export that was interrupted may write them again.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from vezna.client import Client
+from vezna.errors import TrackerMissing, TrackerRefused, TrackerUnreachable
+from vezna.models import Artifact
+from vezna.tracked_study import Point, TrackedRun, TrackedStudy, read_run, read_steps
+
+FILE_BYTES = 10 * 2**20
+"""A larger file is a link."""
+BATCH = 1000
+"""Values in a request: the most that MLflow takes."""
+LIMITS = {"tag": 5000, "parameter": 6000, "name": 250}
+"""Characters that MLflow takes."""
+PARENT = "study"
+"""Tag `vezna.run` of the study's own run."""
+SOURCE = {"mlflow.source.name": "vezna", "mlflow.source.type": "JOB"}
+STATUSES = {"queued": "SCHEDULED", "running": "RUNNING", "failed": "FAILED", "cancelled": "KILLED"}
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+"""Where the user has not set it: MLflow would send usage data to its makers and wait for minutes."""
+
+
+class MlflowExport:
+    """An MLflow server that receives studies."""
+
+    def __init__(self, address: str) -> None:
+        """`address`: http://host:5000; MLflow's own variables (MLFLOW_TRACKING_TOKEN, …) say as whom. Raises
+        TrackerMissing."""
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        try:
+            mlflow, self._entities = import_module("mlflow"), import_module("mlflow.entities")
+            exceptions = import_module("mlflow.exceptions")
+        except ImportError as error:
+            raise TrackerMissing("mlflow-skinny") from error
+        self.address = address.rstrip("/")
+        self._failures = (exceptions.MlflowException, ImportError, OSError)
+        with self._named():
+            self._mlflow = mlflow.MlflowClient(tracking_uri=self.address)
+
+    def write(self, client: Client, study: TrackedStudy) -> str:
+        """Write a study; the address of its experiment. Raises ClientError."""
+        key = f"{study.id} {study.created_at}"
+        with self._named():
+            experiment = self._experiment(study, key)
+            there = {run.data.tags.get("vezna.run"): run for run in self._runs(experiment)}
+            begun = datetime.fromisoformat(study.created_at)
+            parent = there.get(PARENT) or self._run(experiment, study.name, begun, {"vezna.run": PARENT})
+        for run_id in study.runs:
+            known = there.get(str(run_id))
+            if run := read_run(client, run_id):
+                self._write_run(client, experiment, parent.info.run_id, run, known)
+        with TemporaryDirectory() as folder:
+            report = client.save_report(Path(folder) / "report.html", study.id)
+            with self._named():
+                self._mlflow.log_artifact(parent.info.run_id, str(report))
+                self._mlflow.log_dict(parent.info.run_id, dict(study.comparison), "comparison.json")
+        with self._named():
+            latest = parent.data.metrics
+            changed = [point for point in study.points if latest.get(_name(point.name)) != point.value]
+            self._values(parent, changed, datetime.now(UTC))
+            self._tags(parent, dict(study.tags) | {"mlflow.note.content": study.note or study.tags["vezna.summary"]})
+            self._status(parent, study.status, None)
+        return f"{self.address}/#/experiments/{experiment}"
+
+    def _experiment(self, study: TrackedStudy, key: str) -> str:
+        """The experiment of a study; a new one if there is none."""
+        for experiment in self._mlflow.search_experiments(filter_string=f"tags.`vezna.study` = '{key}'"):
+            return str(experiment.experiment_id)
+        name = f"{study.name} (Vezna study {study.id})"
+        if other := self._mlflow.get_experiment_by_name(name):
+            if other.tags.get("vezna.study") == key:
+                raise TrackerRefused(
+                    self.address, f"its experiment {name} was deleted; restore it with: mlflow experiments restore"
+                )
+            name = f"{name} {study.created_at}"
+        return str(self._mlflow.create_experiment(name, tags={"vezna.study": key, "vezna.url": study.url}))
+
+    def _runs(self, experiment: str) -> Iterator[Any]:
+        """Its runs, the oldest last, so that it counts if there are two of the same tag."""
+        token = None
+        while True:
+            page = self._mlflow.search_runs([experiment], max_results=1000, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
+    def _write_run(self, client: Client, experiment: str, parent: str, run: TrackedRun, known: Any) -> None:
+        with self._named():
+            identity = {"vezna.run": str(run.id), "mlflow.parentRunId": parent}
+            there = known or self._run(experiment, run.name, run.started_at, identity)
+            tags = dict(run.tags) | {"mlflow.note.content": run.note}
+        if run.ended and there.data.tags.get("vezna.exported") != "true":
+            self._write_outcome(client, run, there)
+            tags["vezna.exported"] = "true"
+        with self._named():
+            self._parameters(there, run.parameters)
+            self._status(there, run.status, run.finished_at)
+            self._tags(there, tags)
+
+    def _write_outcome(self, client: Client, run: TrackedRun, there: Any) -> None:
+        steps = list(read_steps(client, run.id))
+        links = [_link(client, file) for file in run.files]
+        with self._named():
+            self._values(there, [*steps, *run.points], run.started_at)
+            self._mlflow.log_dict(there.info.run_id, links, "files.json")
+        for file in run.files:
+            place = PurePosixPath(file.name)
+            if file.bytes > FILE_BYTES or place.is_absolute() or ".." in place.parts:
+                continue
+            with TemporaryDirectory() as folder:
+                saved = client.save_artifact(Path(folder) / place.name, file.id)
+                with self._named():
+                    self._mlflow.log_artifact(there.info.run_id, str(saved), str(place.parent).removeprefix("."))
+
+    def _run(self, experiment: str, name: str, begun: datetime, tags: Mapping[str, str]) -> Any:
+        return self._mlflow.create_run(experiment, _milliseconds(begun), dict(tags) | SOURCE, name)
+
+    def _values(self, run: Any, points: Iterable[Point], begun: datetime) -> None:
+        """Log values in batches."""
+        start = _milliseconds(begun)
+        metrics = [
+            self._entities.Metric(_name(point.name), point.value, start + round(1000 * point.seconds), point.step)
+            for point in points
+        ]
+        for batch in _batches(metrics, BATCH):
+            self._mlflow.log_batch(run.info.run_id, metrics=batch)
+
+    def _parameters(self, run: Any, parameters: Mapping[str, str]) -> None:
+        """Log what MLflow does not have: there a parameter never changes, nor does a run's spec."""
+        new = {_name(name): value[: LIMITS["parameter"]] for name, value in parameters.items()}
+        entities = [self._entities.Param(name, value) for name, value in new.items() if name not in run.data.params]
+        for batch in _batches(entities, 100):
+            self._mlflow.log_batch(run.info.run_id, params=batch)
+
+    def _tags(self, run: Any, tags: dict[str, str]) -> None:
+        """Set tags that differ; remove those of Vezna that no longer apply, as the verdict on an arm that has none."""
+        wanted = {_name(name): value[: LIMITS["tag"]] for name, value in tags.items() if value}
+        known = run.data.tags
+        keep = {"vezna.run", "vezna.exported"}
+        for name in known:
+            if name.startswith("vezna.") and name not in wanted and name not in keep:
+                self._mlflow.delete_tag(run.info.run_id, name)
+        changed = [self._entities.RunTag(n, value) for n, value in wanted.items() if known.get(n) != value]
+        for batch in _batches(changed, 100):
+            self._mlflow.log_batch(run.info.run_id, tags=batch)
+
+    def _status(self, run: Any, status: str, finished_at: datetime | None) -> None:
+        wanted = STATUSES.get(status, "FINISHED")
+        if run.info.status == wanted:
+            return
+        if wanted in ("SCHEDULED", "RUNNING"):
+            self._mlflow.update_run(run.info.run_id, status=wanted)
+        else:
+            ended = _milliseconds(finished_at) if finished_at else None
+            self._mlflow.set_terminated(run.info.run_id, wanted, ended)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turn what MLflow's client raises into errors of `vezna.errors`."""
+        try:
+            yield
+        except self._failures as error:
+            why = " ".join(str(error).split())[:300]
+            if _connection_failed(error):
+                raise TrackerUnreachable(self.address, why) from error
+            raise TrackerRefused(self.address, why) from error
+
+
+def _connection_failed(error: BaseException | None) -> bool:
+    """requests got no answer."""
+    while error is not None:
+        if type(error).__module__.startswith("requests.") and getattr(error, "response", None) is None:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _link(client: Client, file: Artifact) -> dict[str, Any]:
+    url = f"{client.server.url}/artifacts/{file.id}/content"
+    return {"name": file.name, "kind": file.kind, "bytes": file.bytes, "sha256": file.sha256, "url": url}
+
+
+def _name(name: str) -> str:
+    """With the characters that MLflow takes."""
+    return re.sub(r"[^\w.\- :/]", "_", name)[: LIMITS["name"]]
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(1000 * moment.timestamp())

@@ -1,0 +1,208 @@
+"""A study as experiment trackers describe one: runs with parameters, metrics, tags and files; read over REST."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from vezna.client import Client
+from vezna.connection import Request
+from vezna.models import Artifact, Run, StudyComparison
+
+STEPS = 10_000
+"""Optimizer steps of a run that are exported; of more, those that keep the shape of the loss curve."""
+STEP_COLUMNS = ("loss", "learning_rate", "grad_norm", "epoch", "tokens", "memory_bytes")
+MEMORY = ("peak_bytes", "train_peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "reserved_bytes")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured value."""
+
+    name: str
+    """`test/accuracy`, `seconds/wall`."""
+    value: float
+    step: int = 0
+    seconds: float = 0.0
+    """Since training began; 0 if it is not known."""
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run that has started."""
+
+    id: int
+    name: str
+    """`LoRA r=8, seed 0`."""
+    status: str
+    ended: bool
+    started_at: datetime
+    finished_at: datetime | None
+    note: str
+    parameters: Mapping[str, str]
+    tags: Mapping[str, str]
+    points: list[Point]
+    """Results and evaluations; the steps are read apart."""
+    files: list[Artifact]
+
+
+@dataclass(frozen=True)
+class TrackedStudy:
+    """A study and its verdict."""
+
+    id: int
+    name: str
+    status: str
+    url: str
+    created_at: str
+    """As the server writes it: with the id it tells the studies of several servers apart."""
+    note: str
+    runs: list[int]
+    """Trials too, which have a tag `vezna.trial_round`."""
+    tags: Mapping[str, str]
+    points: list[Point]
+    """Score of each arm with its 95 % interval, difference from the reference, costs."""
+    comparison: Mapping[str, Any] = field(repr=False)
+
+
+def read_study(client: Client, study_id: int) -> TrackedStudy:
+    """A study with its comparison. Raises ClientError."""
+    study, comparison = client.study(study_id), client.study_comparison(study_id)
+    rest = study.model_extra or {}
+    url = f"{client.server.address}/studies/{study.id}"
+    return TrackedStudy(
+        id=study.id,
+        name=study.name,
+        status=study.status,
+        url=url,
+        created_at=rest["created_at"],
+        note=rest["note"],
+        runs=[*study.runs, *study.trials],
+        tags={"vezna.url": url, "vezna.status": study.status, "vezna.tags": ", ".join(rest["tags"])}
+        | _verdict_tags(comparison),
+        points=_arm_points(comparison),
+        comparison=comparison.model_dump(mode="json"),
+    )
+
+
+def read_run(client: Client, run_id: int) -> TrackedRun | None:
+    """A run; None if it has not started. Raises ClientError."""
+    run = client.run(run_id)
+    rest = run.model_extra or {}
+    if not rest["started_at"]:
+        return None
+    result = rest["result"] or {}
+    seed = rest["spec"]["training"]["seed"]
+    trial = rest["trial_round"]
+    tags = {
+        "vezna.run": str(run.id),
+        "vezna.url": f"{client.server.address}/runs/{run.id}",
+        "vezna.arm": run.arm,
+        "vezna.status": run.status,
+        "vezna.worker": rest["worker"] or "",
+        "vezna.trial_round": "" if trial is None else str(trial),
+        "vezna.failure": f"{run.failure.code}: {run.failure.message}" if run.failure else "",
+        "vezna.tags": ", ".join(rest["tags"]),
+    }
+    return TrackedRun(
+        id=run.id,
+        name=f"{run.arm}, seed {seed}" + ("" if trial is None else f", trial {run.id}"),
+        status=run.status,
+        ended=run.ended,
+        started_at=datetime.fromisoformat(rest["started_at"]),
+        finished_at=datetime.fromisoformat(rest["finished_at"]) if rest["finished_at"] else None,
+        note=rest["note"],
+        parameters=_parameters(rest["spec"], result),
+        tags={name: value for name, value in tags.items() if value},
+        points=_points(run, result),
+        files=client.artifacts(run.id) if run.ended else [],
+    )
+
+
+def read_steps(client: Client, run_id: int) -> Iterator[Point]:
+    """The optimizer steps of a run, each with its values, in order. Raises ClientError."""
+    series = client.request(Request("GET", f"/runs/{run_id}/steps", {"points": STEPS}))
+    for index, step in enumerate(series["step"]):
+        for name in STEP_COLUMNS:
+            value = series[name][index]
+            if value is not None:
+                yield Point(f"train/{name}", value, step, series["seconds"][index])
+
+
+def _parameters(spec: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, str]:
+    """The spec without its levels: `method`, `r`, `learning_rate`, `seed`, `base_model`, `dataset`, …"""
+    method, training = dict(spec["method"]), dict(spec["training"])
+    whole = {"method": method.pop("kind"), **method, **training}
+    whole |= {name: value for name, value in spec.items() if name not in ("method", "training")}
+    if data := result.get("data"):
+        whole["dataset_sha256"] = data["splits"]
+    return {name: _text(value) for name, value in whole.items() if value is not None}
+
+
+def _points(run: Run, result: Mapping[str, Any]) -> list[Point]:
+    scores = {"score": run.score, "base_score": run.base_score, "validation_score": run.validation_score}
+    found = [Point(name, value, run.step) for name, value in scores.items() if value is not None]
+    if not result:
+        return found
+    last = result["steps"]
+    for one in result["evaluations"]:
+        place = one["split"] if one["subject"] == "adapted" else f"base/{one['split']}"
+        values = {"loss": one["loss"], **one["metrics"]}
+        found += [Point(f"{place}/{name}", value, one["step"]) for name, value in values.items() if value is not None]
+    totals = {
+        "tokens": result["tokens"],
+        "parameters/trainable": result["parameters"]["trainable"],
+        "parameters/total": result["parameters"]["total"],
+        "file_bytes": sum(file["bytes"] for file in result["artifacts"] if file["kind"] in ("adapter", "model")),
+        "energy_joules": result["energy_joules"],
+    }
+    if result["forgetting"]:
+        totals["forgetting"] = result["forgetting"]["adapted_loss"] - result["forgetting"]["base_loss"]
+    if result["trained_together"] == 1:  # else memory and times are a group's
+        totals |= {f"memory/{name}": result["memory"][name] for name in MEMORY}
+        totals |= {f"seconds/{name}": value for name, value in result["clocks"].items()}
+    return found + [Point(name, value, last) for name, value in totals.items() if value is not None]
+
+
+def _verdict_tags(comparison: StudyComparison) -> dict[str, str]:
+    tags = {
+        "vezna.headline": comparison.headline,
+        "vezna.summary": comparison.summary,
+        "vezna.metric": comparison.metric,
+        "vezna.margin": str(comparison.margin),
+        "vezna.confidence": str(comparison.confidence),
+        "vezna.complete": str(comparison.complete).lower(),
+        "vezna.interim_looks": str(comparison.interim_looks),
+        "vezna.caveats": "\n".join(comparison.caveats),
+    }
+    for arm in comparison.arms:
+        if arm.reference:
+            tags["vezna.reference"] = arm.title
+        if arm.verdict:
+            tags[f"vezna.verdict/{arm.title}"] = arm.verdict.kind
+            tags[f"vezna.verdict_sentence/{arm.title}"] = arm.verdict.sentence
+    return tags
+
+
+def _arm_points(comparison: StudyComparison) -> list[Point]:
+    found = []
+    for arm in comparison.arms:
+        values: dict[str, Any] = {}
+        if arm.score:
+            score = arm.score
+            values |= {"score": score.mean, "score_low": score.low, "score_high": score.high, "seeds": score.seeds}
+        if arm.verdict:
+            verdict = arm.verdict
+            values |= {"difference": verdict.delta, "difference_low": verdict.low, "difference_high": verdict.high}
+        if costs := (arm.model_extra or {}).get("costs"):
+            means = {name: costs[name] for name in ("peak_bytes", "train_seconds", "wall_seconds")}
+            values |= {name: mean["mean"] for name, mean in means.items() if mean}
+            values["trainable_parameters"] = costs["trainable_parameters"]
+        found += [Point(f"arm/{arm.title}/{name}", value) for name, value in values.items() if value is not None]
+    return found
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
