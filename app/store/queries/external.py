@@ -1,12 +1,14 @@
 """Queries of studies whose runs are trained elsewhere, and of these runs."""
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
 from app.store.queries.evaluations import ItemScores, test_scores
 from app.store.tables import CollectionRow, EvaluationRow, RunRow
 
+COMPARED_WITH_EARLIER = 10
+"""Of a study's runs, those whose scores are looked up in earlier studies: scores of many items are large."""
 GOING = (RunStatus.RUNNING.value, RunStatus.SUCCEEDED.value)
 
 
@@ -31,17 +33,19 @@ def newest_tries(session: Session, study_id: int) -> list[int]:
 def earlier_studies(session: Session, study_id: int) -> int:
     """How many studies that were declared before this one have a run with the same score for each of the same test
     items, which is the same run reported again."""
-    ours, theirs, run, other = aliased(EvaluationRow), aliased(EvaluationRow), aliased(RunRow), aliased(RunRow)
-    query = (
-        select(func.count(other.collection_id.distinct()))
-        .join_from(run, ours, ours.run_id == run.id)
-        .join(theirs, (theirs.items_hash == ours.items_hash) & (theirs.scores == ours.scores))
-        .join(other, other.id == theirs.run_id)
-        .join(CollectionRow, CollectionRow.id == other.collection_id)
-        .where(run.collection_id == study_id, other.collection_id < study_id, CollectionRow.declared_json.is_not(None))
-        .where(ours.split == "test", theirs.split == "test")
+    columns = EvaluationRow.items_hash, EvaluationRow.scores
+    ours = select(*columns).join(RunRow, RunRow.id == EvaluationRow.run_id)
+    ours = ours.where(RunRow.collection_id == study_id, EvaluationRow.split == "test").order_by(RunRow.id)
+    known = list(session.execute(ours.limit(COMPARED_WITH_EARLIER)))
+    earlier = (
+        select(func.count(RunRow.collection_id.distinct()))
+        .join(EvaluationRow, EvaluationRow.run_id == RunRow.id)
+        .join(CollectionRow, CollectionRow.id == RunRow.collection_id)
+        .where(RunRow.collection_id < study_id, CollectionRow.declared_json.is_not(None), EvaluationRow.split == "test")
+        .where(EvaluationRow.items_hash.in_({items for items, _ in known}))
+        .where(EvaluationRow.scores.in_([scores for _, scores in known]))
     )
-    return session.scalar(query) or 0
+    return session.scalar(earlier) or 0 if known else 0
 
 
 def with_key(session: Session, study_id: int, key_hash: str) -> RunRow | None:
