@@ -92,10 +92,10 @@ def config(kind: str, **changes: Any) -> PreTrainedConfig:
                               "initializer_range": 0.2}),
         "llama": (LlamaConfig, rotary),
         "qwen2": (Qwen2Config, rotary),
-        # heads as wide as transformers takes them to be in a GGUF file
+        # heads as wide as transformers and llama.cpp take them to be in a GGUF file
         "qwen3": (Qwen3Config, rotary | {"head_dim": 128}),
-        "gemma2": (Gemma2Config, rotary | {"head_dim": 8, "sliding_window": 16}),
-        "gemma3": (Gemma3TextConfig, rotary | {"head_dim": 8, "sliding_window": 16}),
+        "gemma2": (Gemma2Config, rotary | {"head_dim": 256, "sliding_window": 16}),
+        "gemma3": (Gemma3TextConfig, rotary | {"head_dim": 256, "sliding_window": 16}),
         "t5": (T5Config, {"vocab_size": 32, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4,
                           "decoder_start_token_id": 0, "initializer_factor": 1.0}),
         "bart": (BartConfig, {"vocab_size": 32, "d_model": 32, "max_position_embeddings": 64, "init_std": 0.2,

@@ -119,6 +119,14 @@ def _describe(writer: GGUFWriter, config: Any, form: ExportFormat) -> None:
     writer.add_key_length(width)
     writer.add_value_length(width)
     if gemma(config):
+        if config.query_pre_attn_scalar != width:
+            text = _(
+                "llama.cpp divides Gemma's attention scores by the root of head_dim (%(width)s), and the model by the "
+                "root of query_pre_attn_scalar (%(scalar)s). Choose merged-bfloat16.",
+                width=width,
+                scalar=str(config.query_pre_attn_scalar),
+            )
+            raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
         writer.add_sliding_window(config.sliding_window)
         if "sliding_attention" in rope:
             writer.add_rope_freq_base_swa(rope["sliding_attention"]["rope_theta"])

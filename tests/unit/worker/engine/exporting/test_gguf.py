@@ -124,6 +124,12 @@ def test_a_setting_that_transformers_does_not_read_from_the_file_is_named(
         merge.write(job)
 
 
+def test_a_gemma_whose_attention_llama_cpp_would_scale_otherwise_is_refused(tmp_path: Path) -> None:
+    job, _model = run(tmp_path, "gemma2", ExportFormat.GGUF_F16, head_dim=8)
+    with pytest.raises(RunFailed, match=r"head_dim \(8\).* query_pre_attn_scalar \(256\)"):
+        merge.write(job)
+
+
 @pytest.mark.parametrize("kind", ["", "linear"])
 def test_scaled_rotary_embeddings_are_refused_from_the_models_facts(kind: str, tmp_path: Path) -> None:
     rope = {"rope_parameters": {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}} if kind else {}
