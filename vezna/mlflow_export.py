@@ -34,8 +34,9 @@ ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""Where the user has not set it: MLflow would send usage data to its makers and wait for minutes."""
+"""Where the user has not set it: MLflow would send usage data to its makers, wait for minutes, and print each run."""
 
 
 class MlflowExport:

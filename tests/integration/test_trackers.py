@@ -70,7 +70,9 @@ def test_a_study_is_written_into_mlflow_and_updated(
         broken = runs_of(client)
         assert set(broken) == {"study", "1"}
         assert vezna(monkeypatch, *command) == 0
-        assert f"{address}/#/experiments/" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert f"{address}/#/experiments/" in said
+        assert "View run" not in said, "MLflow prints on standard output"
 
         written = runs_of(client)
         assert set(written) == {"study", *map(str, range(1, 10))}
