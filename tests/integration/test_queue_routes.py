@@ -99,7 +99,7 @@ def test_the_commands_change_the_queue(
     first, second = submitted(team), submitted(team)
     client = team.program(Role.MEMBER)
     client.base_url = "http://127.0.0.1/api/v1/"
-    monkeypatch.setattr("app.cli.client.httpx2.Client", lambda **_options: client)
+    monkeypatch.setattr("vezna.client.httpx2.Client", lambda **_options: client)
     assert vezna(monkeypatch, "queue", "move", str(second), "--run", "--first") == 0
     assert vezna(monkeypatch, "queue", "pause", str(first), "--run") == 0
     assert vezna(monkeypatch, "queue", "priority", str(second), "low", "--run") == 0
