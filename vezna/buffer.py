@@ -12,6 +12,7 @@ A line is written by a single call, without waiting for the disk: what a process
 a power cut.
 """
 
+import errno
 import json
 import os
 from collections import deque
@@ -32,6 +33,10 @@ REPORTS = ("step", "evaluation", "message")
 
 class InUse(Exception):
     """Another process, or another run of this one, writes to the file."""
+
+
+class Closed(OSError):
+    """The buffer was closed: another file may have its number now."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Buffer:
         """Open or create it. Raises OSError, and InUse if it is open already."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file: int | None = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -75,7 +80,7 @@ class Buffer:
         self._earlier = len(self._pending)
 
     def append(self, kind: str, values: dict[str, Any]) -> None:
-        """Write a line."""
+        """Write a line. Raises OSError, and ValueError or TypeError for what JSON has no form for."""
         record = _record(kind, values)
         with self._lock:
             self._write(record)
@@ -103,12 +108,18 @@ class Buffer:
                 for _ in range(min(records, len(self._pending))):
                     self._pending.popleft()
                 self._earlier = max(self._earlier - records, 0)
-            self._batches.clear()
+            self._batches = [one for one in self._batches if one[0] == next_batch]
 
     def oldest(self, most: int) -> list[Record]:
         """At most so many of the reports that have not arrived."""
         with self._lock:
             return list(islice(self._pending, most))
+
+    def sealed(self, number: int) -> int | None:
+        """How many records the batch of that number has, if it was sent: the server may have it, though its answer was
+        lost, so exactly these are sent again."""
+        with self._lock:
+            return next((records for sent, records in self._batches if sent == number), None)
 
     def seal(self, number: int, records: int) -> None:
         """Write that so many of the oldest reports are about to be sent as a batch."""
@@ -120,11 +131,19 @@ class Buffer:
         return len(self._pending)
 
     def close(self) -> None:
-        """Let others open the file."""
-        os.close(self._file)
+        """Let others open the file. A thread that still appends gets Closed."""
+        with self._lock:
+            file, self._file = self._file, None
+            if file is not None:
+                os.close(file)
 
     def _write(self, record: Record) -> None:
-        os.write(self._file, f"{record.line}\n".encode())
+        if self._file is None:
+            raise Closed(errno.EBADF, "the file is closed", str(self.path))
+        line = f"{record.line}\n".encode()
+        if (written := os.write(self._file, line)) < len(line):  # the disk is full
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 
     def _load(self) -> None:
         for record in self._lines():
@@ -133,7 +152,7 @@ class Buffer:
     def _lines(self) -> Iterator[Record]:
         """The whole lines; the last one is cut off where the disk was full, or the power went."""
         text = self.path.read_bytes()
-        if text and not text.endswith(b"\n"):
+        if text and not text.endswith(b"\n") and self._file is not None:
             os.write(self._file, b"\n")
         for line in text.decode(errors="replace").splitlines():
             try:
@@ -160,4 +179,4 @@ class Buffer:
 
 
 def _record(kind: str, values: dict[str, Any]) -> Record:
-    return Record(kind, json.dumps({"kind": kind, **values}, separators=(",", ":")))
+    return Record(kind, json.dumps({"kind": kind, **values}, separators=(",", ":"), allow_nan=False))

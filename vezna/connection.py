@@ -22,6 +22,7 @@ TIMEOUT = httpx2.Timeout(30.0, read=60.0)
 UPLOAD_TIMEOUT = httpx2.Timeout(30.0, read=600.0, write=600.0)
 """A remote store may be slow to finish a large file."""
 AWAY = (502, 503, 504)
+"""What a proxy answers for a server that restarts."""
 API = "/api/v1"
 
 
@@ -159,6 +160,9 @@ def problem_of(answer: httpx2.Response) -> ClientError:
         fields = tuple(WrongField(e["path"], e["message"], e["remedy"]) for e in problem.get("errors", []))
         detail = str(problem["detail"])
     except (ValueError, KeyError, TypeError, AttributeError):
-        return NotVezna(str(answer.url.copy_with(userinfo=b"")), answer.status_code)
+        address = str(answer.url.copy_with(userinfo=b""))
+        if answer.status_code in AWAY:  # a reverse proxy, while the server restarts
+            return Unreachable(address, f"it answered {answer.status_code}", connected=True, status=answer.status_code)
+        return NotVezna(address, answer.status_code)
     after = answer.headers.get("retry-after", "")
     return Refused(answer.status_code, detail, fields, retry_seconds=float(after) if after.isdecimal() else None)

@@ -37,7 +37,7 @@ class Unreachable(ClientError):
     def __init__(
         self, address: str, why: str, *, connected: bool = False, stream: bool = False, status: int | None = None
     ) -> None:
-        says = "no longer answers" if stream else "does not answer"
+        says = "no longer answers" if stream or status else "does not answer"
         super().__init__(f"The server at {address} {says} ({why}). Check that it runs, or name another with VEZNA_URL.")
         self.address = address
         self.why = why
@@ -46,7 +46,7 @@ class Unreachable(ClientError):
         self.stream = stream
         """A stream of events broke, and the server stayed away."""
         self.status = status
-        """What a server answered that has the stream no longer."""
+        """What a server answered that has the stream no longer, or a proxy in its place."""
 
 
 class NotVezna(ClientError):

@@ -96,12 +96,14 @@ def of_model(model: Any) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A configuration as JSON: without empty values, sets in order."""
+    """A configuration as JSON: without empty values, sets in order, numbers that are not finite as text."""
     if isinstance(value, Mapping):
         cleaned = {str(name): plain(inner) for name, inner in value.items()}
         return {name: inner for name, inner in cleaned.items() if inner not in (None, "", [], {})}
     if isinstance(value, Enum):
         return plain(value.value)
+    if hasattr(value, "tolist"):  # of NumPy or torch
+        return plain(value.tolist())
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     if isinstance(value, list | tuple):

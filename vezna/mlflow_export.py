@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vezna.client import Client
+from vezna.connection import API
 from vezna.errors import TrackerMissing, TrackerRefused, TrackerUnreachable
 from vezna.models import Artifact
 from vezna.tracked_study import Point, TrackedRun, TrackedStudy, read_run, read_steps
@@ -200,7 +201,7 @@ def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _link(client: Client, file: Artifact) -> dict[str, Any]:
-    url = f"{client.server.url}/artifacts/{file.id}/content"
+    url = f"{client.server.address}{API}/artifacts/{file.id}/content"
     return {"name": file.name, "kind": file.kind, "bytes": file.bytes, "sha256": file.sha256, "url": url}
 
 

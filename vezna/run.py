@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from vezna.buffer import Buffer
-from vezna.facts import PeakMemory
+from vezna.facts import PeakMemory, plain
 from vezna.sender import Sender
 
 log = logging.getLogger("vezna")
@@ -72,35 +72,45 @@ class Run:
         memory_bytes: int = 0,
     ) -> None:
         """Report an optimizer step, from 1. `tokens` are those trained on so far."""
-        seconds = time.perf_counter() - self._began - sum(self._clocks.values())
-        self._last_seconds, self._last_step = max(seconds, self._last_seconds), int(step)
-        values = {
-            "step": int(step),
-            "loss": _number(loss),
-            "epoch": _number(epoch) or 0.0,
-            "learning_rate": _number(learning_rate) or 0.0,
-            "grad_norm": _number(grad_norm),
-            "tokens": int(tokens),
-            "seconds": round(self._last_seconds, 6),
-            "memory_bytes": int(memory_bytes),
-        }
-        self._write("step", {name: value for name, value in values.items() if value})
+        with _checked("a step"):
+            if int(step) < 1:
+                raise ValueError(f"its number is {step}, and steps begin at 1")
+            seconds = time.perf_counter() - self._began - sum(self._clocks.values())
+            values = {
+                "step": int(step),
+                "loss": _number(loss),
+                "epoch": _number(epoch),
+                "learning_rate": _number(learning_rate),
+                "grad_norm": _number(grad_norm),
+                "tokens": int(tokens),
+                "seconds": round(max(seconds, self._last_seconds), 6),
+                "memory_bytes": int(memory_bytes),
+            }
+            self._last_seconds, self._last_step = max(seconds, self._last_seconds), int(step)
+            self._write("step", {name: value for name, value in values.items() if value})
 
     def log_evaluation(
         self, step: int, *, score: float, items: int, split: str = "validation", loss: float | None = None
     ) -> None:
         """Report the metric on a split other than test, as a fraction of 1."""
-        values = {"step": int(step), "split": split, "items": int(items), "score": float(score), "loss": _number(loss)}
-        self._write("evaluation", values)
+        with _checked("an evaluation"):
+            fraction = _number(score)
+            if fraction is None or not 0 <= fraction <= 1:
+                raise ValueError(f"its score is {score}, and a score is from 0 to 1")
+            values = {"step": int(step), "split": split, "items": int(items), "score": fraction, "loss": _number(loss)}
+            self._write("evaluation", values)
 
     def log_message(self, text: str) -> None:
         """Add a line to the run's log."""
-        self._write("message", {"message": text[:LONGEST_MESSAGE]})
+        self._write("message", {"message": str(text)[:LONGEST_MESSAGE]})
 
     def log_facts(self, **facts: Any) -> None:
         """State more of the training, by the names of `facts` in docs/elsewhere.md: `dataset="…"`, `settings={…}`."""
-        for name, value in facts.items():
-            known = self._facts.get(name)
+        for name, stated in facts.items():
+            value, known = plain(stated), self._facts.get(name)
+            if value in ("nan", "inf", "-inf") and not isinstance(stated, str):
+                log.warning("Vezna: the fact %s is left out: it is %s. Give a finite number.", name, value)
+                continue
             self._facts[name] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
 
     @contextmanager
@@ -119,6 +129,12 @@ class Run:
     def log_item_scores(self, scores: Mapping[str, float] | Sequence[float]) -> None:
         """Give the score of each test item, from 0 to 1: by the item's name or, if `test` was given to `track`, in the
         order of that test set."""
+        try:
+            self._take_scores(scores)
+        except (TypeError, ValueError) as error:
+            self._refuse_scores(f"a score is no number ({error}). Give each test item a score from 0 to 1")
+
+    def _take_scores(self, scores: Mapping[str, float] | Sequence[float]) -> None:
         if isinstance(scores, Mapping):
             named = {str(name): float(score) for name, score in scores.items()}
             if self._test_items is not None and named.keys() != set(self._test_items):
@@ -210,6 +226,15 @@ class Run:
                 "Vezna: reports cannot be written to %s (%s), so the rest of this training is not reported. Make room "
                 "or give another directory=…, and start the script again.", self._buffer.path, error,
             )  # fmt: skip
+
+
+@contextmanager
+def _checked(what: str) -> Iterator[None]:
+    """Leave out a report with a wrong value, with a line in the log."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        log.warning("Vezna: %s is left out: %s.", what, error)
 
 
 def _number(value: Any) -> float | None:

@@ -39,6 +39,10 @@ def _send(file: Path, url: str | None) -> bool:
         logging.error("%s: a script still writes to it. It sends its reports itself.", file)
     except (ClientError, OSError) as error:
         logging.error("%s: %s", file, error)
+    except Exception as error:  # the other files are sent whatever this one contains
+        logging.error(
+            "%s cannot be sent (%s: %s). Delete the lines that are damaged.", file, type(error).__name__, error
+        )
     return False
 
 

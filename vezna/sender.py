@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from vezna.buffer import Buffer, Record
+from vezna.buffer import Buffer, Closed, Record
 from vezna.client import Client
 from vezna.errors import ClientError, Refused, Unreachable
 from vezna.models import ENDED, RunState
@@ -95,6 +95,8 @@ class Sender:
                     self._finishing.wait(max(pause, float(asked or 0)))
                 pause = min(2 * pause, LONGEST_PAUSE)
                 continue
+            except Closed:  # the script ended while a request was sent
+                break
             except Exception as error:  # the training goes on whatever fails here
                 self._stop(f"reporting failed: {error!r}. The training continues without it")
             pause = 1.0
@@ -186,10 +188,12 @@ class Sender:
     def _send(self) -> None:
         assert self.state is not None  # noqa: S101  the run is open
         state, number = self.state, self.state.next_batch
-        records = self.buffer.oldest(MOST_RECORDS)
+        sent = self.buffer.sealed(number)
+        records = self.buffer.oldest(MOST_RECORDS if sent is None else sent)
         if records:
             batch, taken = batch_of(records)
-            self.buffer.seal(number, taken)
+            if sent is None:
+                self.buffer.seal(number, taken)
             self._report(state, {"attempt": state.attempt, "number": number, **batch})
         elif self.buffer.end is not None and not self.buffer.closed:
             self._end(state, self.buffer.end)

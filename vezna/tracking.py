@@ -64,7 +64,7 @@ def track(
     try:
         names, known = _facts(model, {"train": train, "validation": validation, "test": test}, columns)
         known["settings"] = facts.plain(dict(settings or {})) | known.get("settings", {})
-        known |= dict(stated or {}) | ({"metric_version": metric_version} if metric_version else {})
+        known |= facts.plain(dict(stated or {})) | ({"metric_version": metric_version} if metric_version else {})
         if "metric_version" not in known:
             log.warning("Vezna: no verdict without metric_version=…: name what computes the score of an item.")
         opening = {"study": study, "arm": arm, "seed": seed, "facts": known}

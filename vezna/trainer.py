@@ -9,9 +9,8 @@ item because the trainer reads the set in its order: the callback checks its sam
 that the labels it returns are those of the rows.
 """
 
-import hashlib
-import inspect
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import wraps
@@ -20,12 +19,11 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from vezna.metric_version import version_of
 from vezna.run import Run
 from vezna.tracking import DIRECTORY, track
 
 log = logging.getLogger("vezna")
-ARGMAX = "argmax equals label, 1"
-"""The metric version of the default score."""
 Scores = Mapping[str, float] | Sequence[float]
 ALWAYS = (
     "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
@@ -87,7 +85,7 @@ class VeznaCallback(TrainerCallback):
         self._test, self._train = test, train
         self._score, self._item_scores = score, item_scores
         self._metric = metric
-        self._metric_version = metric_version or _version_of(score or item_scores)
+        self._metric_version = metric_version or version_of(item_scores or score)
         self._settings = dict(settings or {})
         self._seed = seed
         self._where: dict[str, Any] = {"study": study, "arm": arm, "columns": columns, "key": key}
@@ -175,22 +173,28 @@ class VeznaCallback(TrainerCallback):
             )
             return None
         output = self.trainer.predict(self._test)
-        if self._score is not None:
-            return self._score(output)
         predictions = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
-        labels = output.label_ids
-        if labels is None or getattr(labels, "ndim", 0) != 1 or getattr(predictions, "ndim", 0) != 2:
+        labels, stated = output.label_ids, _labels(self._test)
+        labels_each = labels is not None and getattr(labels, "ndim", 0) == 1
+        if self._score is None and not (labels_each and getattr(predictions, "ndim", 0) == 2):
             log.error(
                 "Vezna: the predictions are not those of a classifier with one label per item. Give score=…, a "
                 "function of trainer.predict(test) that returns a score from 0 to 1 for each item."
             )
             return None
-        if (stated := _labels(self._test)) is not None and stated != labels.tolist():
+        if stated is None or not labels_each:
+            log.warning(
+                "Vezna: the test set has no labels to compare with those that trainer.predict returned, so only the "
+                "trainer's sampler says which item a score is of. Check that the data collator keeps the order of rows."
+            )
+        elif not _equal(stated, labels.tolist()):
             log.error(
                 "Vezna: the labels that trainer.predict returned are not those of the test set in its order. Give "
                 "item_scores=…, a function of the trainer that scores each item."
             )
             return None
+        if self._score is not None:
+            return self._score(output)
         return [float(right) for right in (predictions.argmax(axis=-1) == labels).tolist()]
 
 
@@ -206,18 +210,6 @@ def training_settings(args: Any) -> dict[str, Any]:
     return stated
 
 
-def _version_of(function: Callable[..., Any] | None) -> str:
-    """What computes the score: the default by its name, a function by its name and its code."""
-    if function is None:
-        return ARGMAX
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    try:
-        code = inspect.getsource(function)
-    except (OSError, TypeError):
-        return name
-    return f"{name}, SHA-256 {hashlib.sha256(code.encode()).hexdigest()[:16]}"
-
-
 def _reads_in_order(loader: Any) -> bool:
     """Whether a data loader reads its dataset from the first row to the last."""
     sampler = getattr(loader, "batch_sampler", None) or getattr(loader, "sampler", None)
@@ -228,11 +220,19 @@ def _reads_in_order(loader: Any) -> bool:
     return False
 
 
-def _labels(rows: Any) -> list[Any] | None:
-    """The labels of a dataset with such a column, in its order."""
+def _labels(rows: Any) -> list[float] | None:
+    """The labels of a dataset with such a column of numbers, in its order."""
     names = getattr(rows, "column_names", None) or ()
     column = next((name for name in ("label", "labels", "label_ids") if name in names), None)
     if column is None:
         return None
-    values = rows.with_format(None)[column] if hasattr(rows, "with_format") else rows[column]
-    return [int(value) for value in values]
+    column_values = rows.with_format(None)[column] if hasattr(rows, "with_format") else rows[column]
+    values = [value.item() if hasattr(value, "item") else value for value in column_values]
+    return values if all(isinstance(value, int | float) for value in values) else None
+
+
+def _equal(stated: Sequence[float], returned: Sequence[float]) -> bool:
+    """Whether labels are equal, in the precision of 32 bits."""
+    return len(stated) == len(returned) and all(
+        math.isclose(one, other, rel_tol=1e-6) for one, other in zip(stated, returned, strict=True)
+    )

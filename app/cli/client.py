@@ -119,7 +119,7 @@ def _error(error: ClientError, *, login: bool) -> VeznaError:
     if isinstance(error, NotVezna) and error.status:
         values = {"address": error.address, "status": error.status}
         return VeznaError(_("%(address)s answered %(status)s, but not as Vezna does. Check the address.", **values))
-    if isinstance(error, Unreachable) and error.stream:
+    if isinstance(error, Unreachable) and (error.stream or error.status):
         why = Message(error.why)
         if error.status:
             why = _("it answered %(status)s", status=error.status)

@@ -254,6 +254,8 @@ def test_a_script_watches_beyond_a_break_and_saves_whole_files_only(
         ((404, "text/html", "<html>"), NotVezna),
         ((200, "application/json", '{"id": 1}'), UnknownAnswer),
         ((0, "", ""), Unreachable),
+        ((503, "text/html", "<html>"), Unreachable),
+        ((502, "text/plain", ""), Unreachable),
     ],
 )
 def test_a_script_is_told_what_answers_instead(kind: str, answer: Answer, error: type[ClientError]) -> None:
@@ -262,6 +264,18 @@ def test_a_script_is_told_what_answers_instead(kind: str, answer: Answer, error:
     assert url in str(raised.value) or error is UnknownAnswer
     with serving(lambda _: (200, "application/json", STATE)) as url:
         assert Both(kind, url).call("open_run", 1, {"key": "a"}).run_id == 7
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_question_is_asked_again_while_a_proxy_has_no_server(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(connection.Patience, "pause_after", quickly(connection.Patience.pause_after))
+    answers: list[Answer] = [
+        (502, "text/html", "<html>"),
+        (504, "text/plain", ""),
+        (404, "application/problem+json", '{"detail": "There is no run 1.", "errors": []}'),
+    ]
+    with serving(lambda n: answers[n]) as url, pytest.raises(Refused, match="no run 1"):
+        Both(kind, url).call("run", 1)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -16,7 +16,8 @@ from tests.integration.test_cli import vezna
 from tests.integration.test_client import serving
 from tests.mlflow_server import mlflow_server
 from tests.served import served
-from vezna import mlflow_export
+from vezna import Client, mlflow_export
+from vezna.models import Artifact
 
 # The command does not know which database is behind the server.
 sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -62,7 +63,7 @@ def test_a_study_is_written_into_mlflow_and_updated(
 ) -> None:
     with mlflow_server(tmp_path) as address:
         client = mlflow.MlflowClient(tracking_uri=address)
-        command = ("export-study", "1", "--to", address, "--url", server)
+        command = ("export-study", "1", "--to", address, "--url", server.replace("://", "://ann:hidden-word@"))
         # It breaks off after the steps of a run, and is repeated.
         with monkeypatch.context() as patched:
             patched.setattr(mlflow_export, "_link", lambda client, file: client.artifacts(10**9))
@@ -105,6 +106,10 @@ def test_a_study_is_written_into_mlflow_and_updated(
         files = {file.path for file in client.list_artifacts(written["1"].info.run_id)}
         assert {"files.json", "predictions.parquet"} <= files
         assert "model" not in files, "90 MB are a link"
+        for run in written.values():
+            everything = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path)))
+            assert "hidden-word" not in str(run.to_dictionary())
+            assert not [one for one in everything.rglob("*") if one.is_file() and b"hidden-word" in one.read_bytes()]
 
         # The study changes: a note on a run, another name of an arm's verdict cannot be; exporting again follows.
         with database.transaction() as session:
@@ -161,6 +166,12 @@ def test_a_tracker_that_refuses_or_is_away_is_named(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert vezna(monkeypatch, *command, "http://127.0.0.1:9") == 1
     assert "The tracker at http://127.0.0.1:9 does not answer" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_link_to_a_file_has_no_password() -> None:
+    file = Artifact(id=7, name="model", kind="weights", bytes=1, sha256="0" * 64)
+    with Client("https://ann:hidden-word@vezna.example") as client:
+        assert mlflow_export._link(client, file)["url"] == "https://vezna.example/api/v1/artifacts/7/content"
 
 
 @sqlite

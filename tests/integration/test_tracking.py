@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import vezna
@@ -19,6 +20,7 @@ from app.settings import ROOT, Settings
 from tests.external import FULL, LORA, SPEC
 from tests.served import served
 from vezna import Client, run, sender
+from vezna.errors import Unreachable
 
 ROWS = [{"text": f"item {n}", "label": n % 2} for n in range(60)]
 TRAIN = [{"text": f"row {n}", "label": n % 2} for n in range(20)]
@@ -320,3 +322,51 @@ def test_what_an_earlier_script_could_not_send_goes_first(
         assert [one.status for one in client.external_study(study).runs] == ["failed", "succeeded"]
     [kept, _other] = sorted(tmp_path.glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
     assert json.loads(kept.read_text().splitlines()[-1])["kind"] == "closed"
+
+
+def test_reports_logged_while_an_answer_was_lost_arrive_too(
+    track: Callable[..., vezna.Run], server: str, study: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, lost = Client.report, []
+
+    def lose_first_answer(self: Client, run_id: int, batch: Any) -> Any:
+        answer = report(self, run_id, batch)
+        if not lost:
+            lost.append(answer)
+            tracked.log_step(2, loss=1.0)
+            tracked.log_step(3, loss=1.0)
+            raise Unreachable(server, "cut off", connected=True)
+        return answer
+
+    monkeypatch.setattr(Client, "report", lose_first_answer)
+    with track() as tracked:
+        tracked.log_step(1, loss=1.0)
+        until(lambda: bool(lost))
+        tracked.log_item_scores(right(0.5))
+    with Client(server) as client:
+        assert [one.step for one in client.external_study(study).runs] == [3]
+
+
+def test_a_wrong_value_costs_its_report_alone(
+    track: Callable[..., vezna.Run], server: str, study: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with track(stated={"tokens": np.int64(4)}) as tracked:
+        tracked.log_step(0, loss=1.0)
+        tracked.log_step(1, loss=np.float32(1.0), tokens=np.int64(4))  # type: ignore[arg-type]
+        tracked.log_evaluation(1, score=float("nan"), items=8)
+        tracked.log_evaluation(1, score=50.0, items=8)
+        tracked.log_evaluation(1, score=0.5, items=8)
+        tracked.log_facts(tokens=np.int64(5), peak_bytes=float("nan"))
+        tracked.log_item_scores(["right"] * len(ROWS))  # type: ignore[list-item]
+        tracked.log_item_scores(right(0.5))
+    said = lines(caplog)
+    assert [line.split(":")[1].strip() for line in said[:4]] == [
+        "a step is left out", "an evaluation is left out", "an evaluation is left out",
+        "the fact peak_bytes is left out",
+    ]  # fmt: skip
+    assert "a score is no number" in said[4] and len(said) == 5
+    with Client(server) as client:
+        [known] = client.external_study(study).runs
+        reported = client.run(known.id)
+    assert (known.status, known.step, reported.validation_score) == ("succeeded", 1, 0.5)
+    assert (reported.model_extra or {})["imported"]["tokens"] == 5

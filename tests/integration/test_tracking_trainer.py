@@ -150,20 +150,37 @@ def test_a_score_that_is_of_no_known_item_is_refused_and_the_training_ends_well(
         assert [one.status for one in client.external_study(study).runs] == ["running"]
 
 
-def test_labels_in_another_order_are_noticed(
-    server: str, study: int, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("changes", [{}, {"score": lambda output: [0.5] * len(output.predictions)}])
+def test_a_collator_that_reorders_rows_is_noticed(
+    server: str, study: int, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
 ) -> None:
     trainer = trainer_of(base, tmp_path, max_steps=1)
-    shown = trainer.predict
-    trainer.predict = lambda rows: shown(rows.select(range(len(rows) - 1, -1, -1)))  # type: ignore[method-assign]
-    callback = VeznaCallback(
-        trainer, study=study, arm=FULL, test=split("test"), url=server, seed=0, directory=tmp_path / "r"
-    )
+    collate = trainer.data_collator
+    trainer.data_collator = lambda rows: collate(rows[::-1])
+    values = {"study": study, "arm": FULL, "test": split("test"), "url": server, "seed": 0, "directory": tmp_path / "r"}
+    callback = VeznaCallback(trainer, **(values | changes))
     trainer.add_callback(callback)
     trainer.train()
-    assert "not those of the test set in its order" in errors(caplog)[0]
+    assert "not those of the test set in its order" in " ".join(errors(caplog))
     assert callback.run is not None
     callback.run.leave()
+
+
+def test_a_test_set_without_labels_is_scored_with_a_warning_about_its_order(
+    server: str, study: int, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def half(output: Any) -> list[float]:
+        return [0.5 for _ in output.predictions]
+
+    trainer = trainer_of(base, tmp_path, max_steps=1)
+    test = split("test").remove_columns("label")
+    trainer.add_callback(
+        VeznaCallback(trainer, study=study, arm=FULL, test=test, score=half, url=server, seed=0, directory=tmp_path)
+    )
+    trainer.train()
+    [warning] = errors(caplog)
+    assert "only the trainer's sampler says which item a score is of" in warning
+    assert set(stored(tmp_path)["item_scores"].values()) == {0.5}
 
 
 def test_a_cancel_ends_the_training_after_its_step(server: str, study: int, base: Path, tmp_path: Path) -> None:

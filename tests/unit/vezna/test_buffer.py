@@ -1,12 +1,16 @@
 """The file between a script and the server: what survives a kill, and what is sent again."""
 
 import json
+import logging
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vezna.buffer import Buffer, InUse, Record
+from vezna import send
+from vezna.buffer import Buffer, Closed, InUse, Record
 from vezna.sender import batch_of
 
 OPENING = {"study": 1, "arm": "full", "seed": 0, "key": "a", "facts": {}}
@@ -107,3 +111,50 @@ def test_a_batch_is_one_that_the_server_takes(kinds: list[tuple[str, int]], take
     batch, count = batch_of([record(*one) for one in kinds])
     assert count == taken
     assert len(batch["steps"]) + len(batch["evaluations"]) + bool(batch["message"]) == taken
+
+
+def test_a_closed_buffer_writes_into_no_file_that_has_its_number_now(buffer: Buffer, tmp_path: Path) -> None:
+    buffer.close()
+    others = [(tmp_path / f"model-{n}").open("wb", buffering=0) for n in range(3)]
+    with pytest.raises(Closed):
+        buffer.append("step", {"step": 6})
+    buffer.close()
+    assert [other.write(b"x") for other in others] == [1, 1, 1]
+    assert [Path(other.name).read_bytes() for other in others] == [b"x"] * 3
+
+
+def test_a_line_that_a_full_disk_cuts_off_is_an_error_and_leaves_whole_lines(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", lambda file, line: write(file, line[:5]))
+        with pytest.raises(OSError, match="No space left"):
+            buffer.append("step", {"step": 6})
+    buffer.append("step", {"step": 7})
+    assert steps(again(buffer)) == [1, 2, 3, 4, 5, 7]
+
+
+def test_what_json_has_no_form_for_is_refused_before_it_is_written(buffer: Buffer) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        buffer.append("evaluation", {"score": float("nan")})
+    assert "NaN" not in buffer.path.read_text()
+
+
+def test_a_batch_whose_answer_may_be_lost_keeps_its_records(buffer: Buffer) -> None:
+    buffer.seal(1, 2)
+    buffer.arrived(2)
+    buffer.seal(2, 1)
+    buffer.arrived(2)  # what a script that is started again hears
+    assert (buffer.sealed(1), buffer.sealed(2), again(buffer).sealed(2)) == (None, 1, 1)
+
+
+def test_a_damaged_file_keeps_no_other_from_being_sent(
+    buffer: Buffer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer.close()
+    (buffer.path.parent / "a.jsonl").write_text('{"kind":"opening"}\n{"kind":"opening"}\n')
+    monkeypatch.setattr(sys, "argv", ["send", str(buffer.path.parent), "--url", "http://127.0.0.1:9"])
+    with caplog.at_level(logging.ERROR):
+        assert send.main() == 1
+    assert "a.jsonl cannot be sent (KeyError" in caplog.text and "full-0.jsonl: The server at" in caplog.text
