@@ -1,8 +1,8 @@
 """Changes of the queue by users: pause, resume, reorder, prioritize, one's own waiting runs and studies.
 
-A change of a study is one of its runs that have not ended, and of those that it queues later. Studies are locked before
-their runs, and runs by id: a move locks the owner's queue first. The claim itself compares: whatever is decided here, a
-worker takes no run that is paused.
+A change of a study is one of its runs that have not ended, and of those that it queues later; a study goes on once the
+last of its paused runs is resumed. Studies are locked before their runs, and runs by id: a move locks the owner's queue
+with them. The claim itself compares: whatever is decided here, a worker takes no run that is paused.
 """
 
 from collections.abc import Collection, Sequence
@@ -29,9 +29,12 @@ def change_run(session: Session, bell: Doorbell, run_id: int, change: QueueChang
     Conflict if it has ended, or is to move and does not wait; Invalid for another run's place that it cannot have."""
     run = runs.get(session, run_id)
     require_change(session, run)
-    require_may_raise(viewer_of(session), change.priority, run.precedence)
+    require_may_raise(viewer_of(session), change.priority, [run.precedence])
+    study = None
+    if change.paused is False and run.study_id is not None:
+        study = studies.get(session, run.study_id, lock=True)
     if change.moves:
-        queue.lock_queued(session, run.owner_id)
+        queue.lock_to_move(session, run.owner_id, run_id=run_id)
     live = queue.live_of(session, run_id=run_id)
     if not live:
         if run.imported:
@@ -40,21 +43,22 @@ def change_run(session: Session, bell: Doorbell, run_id: int, change: QueueChang
     if change.moves and run.status != RunStatus.QUEUED:
         raise Conflict(_("Run %(run)s is running, so it has no place in the queue. You can pause it.", run=run_id))
     _change(session, bell, live, change)
+    if study is not None and study.paused:
+        study.paused = queue.any_paused(session, study.id)
     audit.record(session, Action.QUEUE_RUN, run_id, **_details(change))
     session.refresh(run)
     return run
 
 
 def change_study(session: Session, bell: Doorbell, study_id: int, change: QueueChange) -> StudyRow:
-    """Change when the runs of a study start. Raises as `change_run` does."""
+    """Change when the runs of a study start, also those that are added after all others have ended. Raises as
+    `change_run` does."""
     study = studies.get(session, study_id, lock=True)
     require_change(session, study)
-    require_may_raise(viewer_of(session), change.priority, study.precedence)
     if change.moves:
-        queue.lock_queued(session, study.owner_id)
+        queue.lock_to_move(session, study.owner_id, study_id=study_id)
     live = queue.live_of(session, study_id=study_id)
-    if not live and not study.tuning:
-        raise Conflict(_("All runs of study %(study_id)s have already ended.", study_id=study_id))
+    require_may_raise(viewer_of(session), change.priority, [study.precedence, *(run.precedence for run in live)])
     if change.moves and not any(run.status == RunStatus.QUEUED for run in live):
         raise Conflict(_("No run of study %(study)s waits, so it has no place in the queue.", study=study_id))
     if change.paused is not None:

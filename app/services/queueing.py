@@ -1,10 +1,11 @@
 """Queueing checked runs: single ones, and those of a study. Nothing else inserts runs to execute, so here each run
 reserves its device time, and its owner's quota is held: an excess raises before the commit, and nothing is queued."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
+from app.domain.runs.queue import first_precedence
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.search_space import Configuration
@@ -13,6 +14,7 @@ from app.queue import TRAIN, Doorbell
 from app.services import quotas, storage
 from app.services.reservations import Predictor, owed_later
 from app.services.resources import estimates
+from app.store.ownership import viewer_of
 from app.store.queries import clock, events, runs
 from app.store.session import after_commit
 from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow
@@ -33,8 +35,9 @@ def enqueue_owed(
 ) -> None:
     """Queue runs that a study is asked for, in their order, and reserve what its tuning will queue after them. `spec`:
     with these runs. `more_seeds`: arms that are still being tuned get as many more. Raises OverQuota."""
+    first = first_precedence(viewer_of(session))
     if study.owner_id is None:
-        _insert_owed(session, bell, study, [(run, 0.0) for run in owed], model, dataset)
+        _insert_owed(session, bell, study, [(run, 0.0) for run in owed], model, dataset, first)
         return
     predictor = Predictor(session, model, dataset)
     now = [(run, predictor.of_owed(spec, run)) for run in owed]
@@ -47,7 +50,7 @@ def enqueue_owed(
         added += sum(fresh.values()) + sum(more.values())
         later = {title: later.get(title, 0.0) + more.get(title, 0.0) for title in later | more} | fresh
     study.reserved_json = later
-    _insert_owed(session, bell, study, now, model, dataset)
+    _insert_owed(session, bell, study, now, model, dataset, first)
     quotas.require_room(session, study.owner_id, added, predictor.basis)
     storage.require_storage(session, study.owner_id)
 
@@ -89,15 +92,18 @@ def _insert_owed(
     owed: Iterable[tuple[OwedRun, float]],
     model: BaseModelRow,
     dataset: DatasetRow,
+    first: int = 0,
 ) -> None:
+    """`first`: the earliest precedence that they may have."""
     for run, seconds in owed:
         trial = (run.trial_round, run.configuration) if run.trial_round is not None and run.configuration else None
-        _insert(session, bell, run.spec, model, dataset, study=study, arm=run.arm, trial=trial, seconds=seconds)
+        place = as_its_study(study, first)
+        _insert(session, bell, run.spec, model, dataset, place, study=study, arm=run.arm, trial=trial, seconds=seconds)
 
 
 def enqueue(session: Session, bell: Doorbell, spec: RunSpec, model: BaseModelRow, dataset: DatasetRow) -> RunRow:
     """Queue a run that belongs to no study. Raises OverQuota."""
-    run = _insert(session, bell, spec, model, dataset)
+    run = _insert(session, bell, spec, model, dataset, {})
     if run.owner_id is not None:
         predictor = Predictor(session, model, dataset)
         run.reserved_seconds = predictor.of_run(run.spec).device_seconds
@@ -113,19 +119,21 @@ def _insert(
     spec: RunSpec,
     model: BaseModelRow,
     dataset: DatasetRow,
+    place: Mapping[str, int | bool],
     *,
     study: StudyRow | None = None,
     arm: str = "",
     trial: tuple[int, Configuration] | None = None,
     seconds: float = 0.0,
 ) -> RunRow:
-    """Insert a checked run as `queued`, request its estimate, and ring once it is committed. `trial`: its round of
-    tuning, and what it is a trial of; `seconds`: the device time that it reserves."""
+    """Insert a checked run as `queued`, request its estimate, and ring once it is committed. `place`: its priority and
+    pause, if not the usual ones; `trial`: its round of tuning, and what it is a trial of; `seconds`: the device time
+    that it reserves."""
     spec = spec.with_default_rate(model.facts.width(spec.task) if model.facts else None)
     run = RunRow(
         study_id=study.id if study else None,
         **(inherited(study) if study else {}),
-        **as_its_study(study),
+        **place,
         arm=arm or spec.method.label,
         seed=spec.training.seed,
         trial_round=trial[0] if trial else None,

@@ -206,6 +206,7 @@ def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
         unsettled = {arm.title for arm in study.spec.arms} - runs.arms_with_runs(session, study_id)
         study.stopped_json = [*study.stopped_json, *sorted(unsettled - set(study.stopped_json))]
         study.tuning, study.reserved_json = False, {}
+    study.paused = False  # what is added later is not to wait for what was cancelled
     session.flush()
     _cancel(session, bell, live)
     audit.record(session, Action.CANCEL_STUDY, study_id, runs=len(live))

@@ -116,7 +116,9 @@ def fetched(
 ) -> list[Part] | None:
     """Store the files of a directory or a hub dataset; returns them as stored, or None if the claim has
     expired. Raises OverQuota if they do not fit the limit of the user."""
-    storage.require_storage(session, claimed.owner_id, sum(part.bytes for part in fresh))
+    more = sum(part.bytes for part in fresh) - claimed.bytes  # which count already, if it was fetched before
+    if more > 0:
+        storage.require_storage(session, claimed.owner_id, more)
     parts = _once(session, files, fresh, claimed.owner_id)
     noted = claims.write(
         session,

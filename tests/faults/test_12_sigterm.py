@@ -21,6 +21,7 @@ from tests.faults.installation import Installation, installation
 from tests.running_stack import until
 from tests.supervised import attempt, claimed, drained, left_folders, messages, stored, submitted
 from worker.context import Context
+from worker.training.lease import Lease
 
 
 @pytest.mark.slow
@@ -72,6 +73,17 @@ def test_a_run_that_is_paused_while_it_trains_is_handed_back_and_resumed(
     assert claim_of(here.database, claim.run_id) is None, "no worker takes it"
     change(False)
     assert bell.rung == [(TRAIN, claim.run_id)] and claim_of(here.database, claim.run_id) is not None
+
+
+def test_a_pause_that_is_taken_back_while_the_trainer_stops_hands_the_run_back(
+    registered: Database, bell: SilentBell
+) -> None:
+    mine = claimed_run(registered, bell)
+    lease = Lease(registered, mine, lease_seconds=30, renew_seconds=5)
+    for paused in (True, False):
+        in_transaction(registered, lambda s, p=paused: queue.set_paused(s, [mine.run_id], p))
+        lease.renew()
+        assert lease.ordered and lease.orders.pause, "the trainer is stopping, so its end is not a failure"
 
 
 def test_a_drained_worker_hands_its_run_back(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:

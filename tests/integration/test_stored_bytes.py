@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import update
 
 from app.domain.accounts.quotas import OverQuota
-from app.domain.data.uploads import SourceRequest
-from app.services import quotas, reservations, runs, studies, uploads
+from app.domain.data.uploads import Part, SourceRequest
+from app.services import ingestion, quotas, reservations, runs, studies, uploads
 from app.store.files import Files, Stored
 from app.store.queries import runs as run_queries
 from app.store.session import Database
@@ -65,6 +65,26 @@ def test_an_upload_above_the_limit_is_refused_with_the_numbers(
     doing(registered, lambda s: uploads.add_files(s, bell, files, received(99 * MIB, "d")))
 
 
+def test_a_source_that_is_fetched_again_counts_once(
+    member: Account, registered: Database, bell: SilentBell, files: Files
+) -> None:
+    member.limit(stored_bytes=10 * MIB)
+    source = SourceRequest(source="hub", location="o/d")
+    made = doing(member.db, lambda s: uploads.add_source(s, bell, source, [])).id
+
+    def fetch(size: int) -> Any:
+        part = Part(name="a.csv", sha256="a" * 64, bytes=size, split="", file="uploads/a")
+        claimed = doing(registered, lambda s: ingestion.begin(s, UploadRow, made))
+        return doing(registered, lambda s: uploads.fetched(s, files, claimed, [part], "r"))
+
+    assert fetch(6 * MIB)
+    doing(registered, lambda s: s.execute(update(UploadRow).values(started_at=None, seen_at=None)))
+    assert fetch(6 * MIB) and member.usage.stored_bytes == 6 * MIB
+    doing(registered, lambda s: s.execute(update(UploadRow).values(started_at=None, seen_at=None)))
+    with pytest.raises(OverQuota, match="needs 5 MiB of the 10 MiB"):
+        fetch(11 * MIB)
+
+
 def test_runs_are_refused_by_the_predicted_size_of_their_weights(
     member: Account, registered: Database, bell: SilentBell
 ) -> None:
@@ -76,6 +96,9 @@ def test_runs_are_refused_by_the_predicted_size_of_their_weights(
         session.flush()
         session.execute(update(RunRow).where(RunRow.id == first).values(estimate_id=known.id))
     assert member.usage.expected_bytes == 4 * MIB
+    doing(registered, lambda s: s.execute(update(RunRow).values(trial_round=0)))
+    assert member.usage.expected_bytes == 0, "a trial saves no weights"
+    doing(registered, lambda s: s.execute(update(RunRow).values(trial_round=None)))
     member.limit(stored_bytes=3 * MIB)
     with pytest.raises(OverQuota, match="in progress will add about 4 MiB"):
         submit(member.db, bell)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 
 import structlog
 from sqlalchemy.exc import OperationalError
@@ -64,7 +65,8 @@ class Lease:
             self._sending, self._pending = self._pending, []
             self._number += 1
         with self._database.transaction() as session:
-            self.orders = attempts.report(session, self._claim, self._number, self._sending, self._lease_seconds)
+            orders = attempts.report(session, self._claim, self._number, self._sending, self._lease_seconds)
+        self.orders = replace(orders, pause=orders.pause or self.orders.pause)  # the trainer stops already
         self._sending = None
         self._renewed_at = time.monotonic()
 

@@ -7,6 +7,7 @@
 A paused run keeps its place and is not started. A running one that is paused stops at a checkpoint and resumes there.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
@@ -68,9 +69,15 @@ class QueueChange(BaseModel):
         return self.move is not None or self.before is not None
 
 
-def require_may_raise(viewer: Viewer | None, priority: Priority | None, now: int) -> None:
-    """Raise Forbidden if a viewer may not give this priority to what has the precedence `now`."""
-    if priority is Priority.HIGH and now != priority.precedence and viewer is not None and not viewer.sees_all:
+def first_precedence(viewer: Viewer | None) -> int:
+    """The earliest precedence that a viewer may give."""
+    return Priority.HIGH.precedence if viewer is None or viewer.sees_all else NORMAL
+
+
+def require_may_raise(viewer: Viewer | None, priority: Priority | None, now: Iterable[int]) -> None:
+    """Raise Forbidden if a viewer may not give this priority to all that have the precedences `now`."""
+    wanted = priority.precedence if priority else NORMAL
+    if wanted < first_precedence(viewer) and any(precedence != wanted for precedence in now):
         raise Forbidden(
             _("Only an admin may give a high priority, since it starts before the runs of all others. Ask an admin.")
         )

@@ -126,11 +126,13 @@ def lock_companions(session: Session, like: RunRow) -> list[RunRow]:
     return list(session.scalars(query))
 
 
-def lock_queued(session: Session, owner_id: int | None) -> None:
-    """Lock the queued runs of an owner until the transaction ends, before any of them: by id, so that two transactions
-    that move runs never wait for one another."""
-    query = select(RunRow.id).where(QUEUED, _of(owner_id)).order_by(RunRow.id).with_for_update(key_share=True)
-    session.execute(query)
+def lock_to_move(
+    session: Session, owner_id: int | None, *, run_id: int | None = None, study_id: int | None = None
+) -> None:
+    """Lock the queued runs of an owner, and what `live_of` locks, until the transaction ends: all of them in one order,
+    by id, so that two transactions that move or change runs never wait for one another."""
+    which = or_(and_(QUEUED, _of(owner_id)), _live(run_id, study_id))
+    session.execute(select(RunRow.id).where(which).order_by(RunRow.id).with_for_update(key_share=True))
 
 
 def queued_of(session: Session, owner_id: int | None, precedence: int) -> list[RunRow]:
@@ -149,10 +151,15 @@ def set_places(session: Session, places: Mapping[int, int]) -> None:
 
 def live_of(session: Session, *, run_id: int | None = None, study_id: int | None = None) -> list[RunRow]:
     """A run, or the runs of a study, that are queued or running here; locked by id until the transaction ends."""
-    which = RunRow.id == run_id if run_id is not None else RunRow.study_id == study_id
-    query = select(RunRow).where(which, RunRow.status.in_(LIVE), HERE).order_by(RunRow.id)
+    query = select(RunRow).where(_live(run_id, study_id)).order_by(RunRow.id)
     options = {"populate_existing": True}
     return list(session.scalars(query.with_for_update(key_share=True), execution_options=options))
+
+
+def any_paused(session: Session, study_id: int) -> bool:
+    """Whether a run of a study that is queued or running here is paused."""
+    query = select(RunRow.id).where(_live(None, study_id), RunRow.paused).limit(1)
+    return session.scalar(query) is not None
 
 
 def set_paused(session: Session, run_ids: Sequence[int], paused: bool) -> None:
@@ -214,6 +221,11 @@ def forget_rings(session: Session, run_ids: Iterable[int]) -> None:
     """Have the next sweep ring for some queued runs."""
     query = update(RunRow).where(RunRow.id.in_(list(run_ids)), QUEUED)
     affected(session, query.values(rung_at=None).execution_options(**EVERY_OWNER))
+
+
+def _live(run_id: int | None, study_id: int | None) -> ColumnElement[bool]:
+    which = RunRow.id == run_id if run_id is not None else RunRow.study_id == study_id
+    return and_(which, RunRow.status.in_(LIVE), HERE)
 
 
 def _of(owner_id: int | None) -> ColumnElement[bool]:

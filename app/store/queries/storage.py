@@ -27,14 +27,14 @@ def stored_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
 
 
 def expected_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
-    """Of the weights of live runs, where an estimate knows them, and of exports that have not ended."""
+    """Of the weights of live runs that save them, where an estimate knows them, and of exports that have not ended."""
     weights = func.sum(EstimateRow.result_json["file_bytes"].as_float())
     runs = select(RunRow.owner_id, weights).join(EstimateRow, EstimateRow.id == RunRow.estimate_id)
     exports = select(ModelExportRow.owner_id, func.sum(ModelExportRow.predicted_bytes))
     return _sums(
         session,
         user_ids,
-        (RunRow.owner_id, runs.where(RunRow.status.in_(LIVE), HERE)),
+        (RunRow.owner_id, runs.where(RunRow.status.in_(LIVE), HERE, RunRow.trial_round.is_(None))),
         (ModelExportRow.owner_id, exports.where(ModelExportRow.status.in_(("queued", "running")))),
     )
 

@@ -37,6 +37,6 @@ class QueuedRun(Queued):
     """When a worker was last rung for; None: the next sweep rings."""
 
 
-def as_its_study(study: Queued | None) -> dict[str, int | bool]:
-    """The columns of a run that a study queues."""
-    return {"precedence": study.precedence, "paused": study.paused} if study else {}
+def as_its_study(study: Queued | None, first: int) -> dict[str, int | bool]:
+    """The columns of a run that a study queues, with a precedence of `first` at the earliest."""
+    return {"precedence": max(study.precedence, first), "paused": study.paused} if study else {}

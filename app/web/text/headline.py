@@ -80,7 +80,7 @@ def _so_far(study: StudyComparison, arm: StudyArm, sentence: str) -> str:
 def _under_way(study: StudyComparison) -> str:
     done, total = study.done, study.total
     if all(status is RunStatus.QUEUED for status in study.statuses):
-        return ngettext("Queued: %(num)s run waits for a worker", "Queued: %(num)s runs wait for a worker", total)
+        return ngettext("Queued: %(num)s run waits", "Queued: %(num)s runs wait", total)
     return ngettext("Running: %(done)s of %(num)s run done", "Running: %(done)s of %(num)s runs done", total, done=done)
 
 

@@ -43,9 +43,9 @@ class RunsProgress:
 
     @property
     def paused(self) -> bool:
-        """Runs that have not ended, or those that it queues later, are paused."""
-        going = (run for run in self.progress.runs if not RunStatus(run.status).terminal)
-        return self.progress.study.paused or any(run.paused for run in going)
+        """The study is paused, or all of its runs that wait."""
+        waiting = [run.paused for run in self.progress.runs if run.status == RunStatus.QUEUED]
+        return self.progress.study.paused or (bool(waiting) and all(waiting))
 
     @property
     def waits(self) -> bool:

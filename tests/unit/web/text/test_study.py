@@ -66,7 +66,7 @@ WORDS = {
         "One seed hints that LoRA r=8 is within 2 points of full fine-tuning",
     ),
     "partial": ("Running: 6 of 9 runs done", "So far, LoRA r=8 is within 2 points of full fine-tuning"),
-    "queued": ("Queued: 9 runs wait for a worker", "Queued: 9 runs wait for a worker"),
+    "queued": ("Queued: 9 runs wait", "Queued: 9 runs wait"),
     "no verdict yet": ("Running: 1 of 9 runs done", "Running: 1 of 9 runs done"),
     "all failed": ("All 9 runs failed: out of memory", "All 9 runs failed: out of memory"),
     "cancelled": ("Cancelled before a run had ended", "Cancelled before a run had ended"),
@@ -164,7 +164,7 @@ NEEDS = "it needs 37 % of the memory, 52 % of the train time and a file 290 time
         ("reference failed", "No verdict: the reference full has no result. 3 runs failed: out of memory."),
         ("all failed", "All 9 runs failed: out of memory."),
         ("one arm", "LoRA r=8 reaches 89.1 ± 2.0 %."),
-        ("queued", "Queued: 9 runs wait for a worker."),
+        ("queued", "Queued: 9 runs wait."),
     ],
 )
 def test_the_answer_in_a_sentence(state: str, sentence: str) -> None:
@@ -242,7 +242,7 @@ def test_without_a_verdict_there_is_no_arm_to_speak_of() -> None:
 def test_one_is_one() -> None:
     one = {"arms": (LORA,), "seeds": (0,)}
     alone = [("LoRA r=8", 0)]
-    assert headline(weighed(**one, queued=alone)) == "Queued: 1 run waits for a worker"
+    assert headline(weighed(**one, queued=alone)) == "Queued: 1 run waits"
     assert headline(weighed(**one, failed=dict.fromkeys(alone, FailureCode.DIVERGED))) == "The run failed: diverged"
     assert phrase(weighed(**one, running=alone)) == "Running: 0 of 1 run done"
     assert [seed_range(counts) for counts in ([1, 1], [3, 3], [3, 1])] == ["1 seed", "3 seeds", "1 to 3 seeds"]
