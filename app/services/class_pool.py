@@ -1,9 +1,10 @@
 """The pooled results of a class's study, and when its verdict is taken.
 
-The sweep takes the verdict once the planned number of seeds is complete: it stores which seeds give it, and no page
-shows one before. A seed of it that is withdrawn later is not replaced by the next one: the verdict is taken back. When
-as many seeds are complete again, another verdict is taken, which counts as an interim look, so that nobody can choose
-seeds by their results and keep the confidence.
+The sweep takes the verdict once the planned number of seeds is complete: it stores which seeds give it. Before that no
+page shows the verdict, nor the interval with that many seeds, which would be the verdict's. A seed of it that is
+withdrawn later is not replaced by the next one: the verdict is taken back. When as many seeds are complete again,
+another verdict is taken, which counts as an interim look, so that nobody can choose seeds by their results and keep the
+confidence.
 """
 
 from collections.abc import Sequence
@@ -43,6 +44,7 @@ class Pool:
     withdrawn: int
     """Seeds whose study was deleted or made private, or whose learner has left."""
     steps: tuple[PooledStep, ...]
+    """With fewer seeds than the verdict needs while none is in force."""
     comparison: StudyComparison | None
     """Of the seeds that give the verdict; None before it is taken, and after it was taken back."""
 
@@ -59,12 +61,16 @@ class Pool:
     @property
     def interim_looks(self) -> int:
         """Verdicts that were taken back because a seed was withdrawn."""
-        return len(self.study.verdicts_json) - (self.comparison is not None)
+        return _looks(self.study, self.comparison)
 
     @property
     def confidence(self) -> float:
         """Of the verdict, or of the next one; a fraction."""
         return confidence_after(self.interim_looks)
+
+
+def _looks(chosen: LabClassStudyRow, comparison: StudyComparison | None) -> int:
+    return len(chosen.verdicts_json) - (comparison is not None)
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,8 @@ def pool(session: Session, class_id: int) -> Pool | None:
     if verdict and set(verdict) <= set(found.complete):
         counted = [outcome for outcome in found.outcomes if outcome.seed in set(verdict)]
         comparison = _compared(session, chosen, spec.model_copy(update={"seeds": verdict}), counted)
+    shown = found.complete if comparison else found.complete[: chosen.planned_seeds - 1]
+    confidence = confidence_after(_looks(chosen, comparison))
     return Pool(
         study=chosen,
         spec=spec,
@@ -94,7 +102,7 @@ def pool(session: Session, class_id: int) -> Pool | None:
         complete=found.complete,
         failed=len(ended - set(found.complete)),
         withdrawn=len(started) - len({run.seed for run in found.counting}),
-        steps=tuple(steps(spec, found.outcomes, found.complete)),
+        steps=tuple(steps(spec, found.outcomes, shown, confidence)),
         comparison=comparison,
     )
 

@@ -73,17 +73,23 @@ class OpenAIServer:
             raise self._refused(reply)
         return self._read(reply, chat, CHARACTERS_A_TOKEN * max_tokens)
 
+    def masked(self, text: str) -> str:
+        """What the server wrote, without the API key, which a server may echo."""
+        return text.replace(self._key, "***") if self._key else text
+
     def on_one_line(self, text: str) -> str:
         """What the server wrote, to be quoted: without the API key, and without characters that steer a terminal."""
-        shown = text.replace(self._key, "***") if self._key else text
-        return " ".join("".join(c if c.isprintable() else " " for c in shown).split())
+        return " ".join("".join(c if c.isprintable() else " " for c in self.masked(text)).split())
 
     def _read(self, reply: Reply, chat: bool, most_characters: int) -> Completion:
         answer = _json(reply.body)
         choices = answer.get("choices") if isinstance(answer, dict) else None
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
         message = choice.get("message")
-        text = message.get("content") if chat and isinstance(message, dict) else choice.get("text")
+        text = choice.get("text")
+        if chat and isinstance(message, dict):
+            # null: a model that reasons apart from its answer has used up max_tokens before it
+            text = "" if "content" in message and message["content"] is None else message.get("content")
         if not isinstance(answer, dict) or not isinstance(text, str):
             place = "choices[0].message.content" if chat else "choices[0].text"
             raise GarbledAnswer(

@@ -63,6 +63,17 @@ def test_an_empty_reply_is_named_as_such(site: Site) -> None:
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_reply_without_content_has_no_score(site: Site) -> None:
+    """A server that keeps reasoning apart sends null if it used up max_tokens before the answer."""
+    empty = json.dumps({"choices": [{"message": {"role": "assistant", "content": None}}]}).encode()
+    site.stub.raw = lambda asked: (200, empty, {}) if "headline 9 of" in asked["messages"][0]["content"] else None
+    found = site.run().result
+    assert found is not None and {(one.item, one.said) for one in found.examples} == {("item-9", "(empty)")}
+    site.stub.raw = lambda _asked: (200, json.dumps({"choices": [{"message": {"role": "assistant"}}]}).encode(), {})
+    assert "it has no text at choices[0].message.content" in site.failure(rubric="Another.")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_what_a_judge_writes_cannot_steer_a_terminal_and_never_shows_the_key(site: Site) -> None:
     site.stub.key = KEY
     long = "x" * (tasks.MOST_SAID - 5)

@@ -18,6 +18,7 @@ from app.store.files import Files
 from app.store.queries import lab_classes as rows
 from app.store.session import Database
 from app.store.tables import LabClassRow, LabClassSeedRow, StudyRow
+from app.web.figures.pool import pool_figure
 from tests import filled_lab
 from tests.accounts import Installation
 from tests.fakes import SilentBell
@@ -113,16 +114,20 @@ def test_a_withdrawn_seed_is_not_replaced_unseen(school: Database, settings: Set
     with school.reading() as session:  # complete, but no sweep has taken the verdict
         before = class_pool.pool(session, the_class(session).id)
     assert before and len(before.complete) == 3 and before.comparison is None
+    assert [step.seeds for step in before.steps] == [2], "the interval with three would be the verdict's"
     first = pooled(school).comparison
     assert first and (first.spec.seeds, first.confidence) == ([0, 1, 2], 0.95)
     with school.transaction() as session:
         classes.leave(session, the_class(session).code, "user 2")
     pool = pooled(school)
     assert (pool.complete, pool.comparison, pool.interim_looks) == ((0, 2), None, 1)
+    assert "99" in pool_figure(pool).note and "95" not in pool_figure(pool).note
     ended(school, own[3], 9)
     second = pooled(school).comparison
     assert second and second.spec.seeds == [0, 2, 3] and second.interim_looks == 1
     assert second.confidence == pytest.approx(0.99) == pooled(school).confidence
+    confidences = {found.confidence for step in pooled(school).steps for found in step.differences.values()}
+    assert min(confidences) >= 0.99 - 1e-9, "also with fewer seeds"
     with school.reading() as session:
         chosen = rows.study(session, the_class(session).id)
         assert chosen and chosen.verdicts_json == [[0, 1, 2], [0, 2, 3]]
@@ -214,7 +219,10 @@ def test_a_class_runs_a_study_by_its_pages(tmp_path: Path, filled_file: Path) ->
     assert "Your seed is number 0." in member.get(link[0]).text
     for place, study in enumerate(own):
         ended(installation.database, int(study.rpartition("/")[2]), place)
-    assert "2 seeds are complete. The verdict is taken within a minute." in viewer.get(link[0]).text
+    page = viewer.get(link[0]).text
+    assert "2 seeds are complete. The verdict and its interval appear once" in page
+    assert "The first interval comes with the verdict." in page and "with 2 seeds" not in page
+    assert viewer.get(f"{link[0]}/charts/pool.csv").text.count("\n") == 1, "the names of the columns alone"
     with installation.database.transaction() as session:
         assert class_pool.take_verdicts(session) == 1
     page = viewer.get(link[0]).text
@@ -222,7 +230,7 @@ def test_a_class_runs_a_study_by_its_pages(tmp_path: Path, filled_file: Path) ->
     number = address.rpartition("/")[2]
     pool = installation.program(Role.MEMBER).get(f"/api/v1/classes/{number}").json()["pool"]
     assert (pool["complete"], len(pool["intervals"]), len(pool["verdicts"])) == (2, 2, 2)
-    assert pool["verdict_seeds"] == [0, 1]
+    assert pool["verdict_seeds"] == [0, 1] and min(one["confidence"] for one in pool["intervals"]) >= 0.95
     chart = f"{link[0]}/charts/pool.csv"
     assert "difference" in viewer.get(chart).text
     viewer.post(f"{link[0]}/leave")

@@ -364,6 +364,15 @@ def test_a_wrong_model_and_a_wrong_key_are_named_without_the_key(worker: Context
     assert KEY not in unknown
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_server_that_echoes_the_key_shows_it_to_nobody(worker: Context, run_id: int, stub: Stub) -> None:
+    stub.key = KEY
+    for before in (9, 395):  # the longer text is cut within the key
+        stub.models = {"adapter": {item.prompt: f"{'x' * before} {KEY}" for item in ITEMS}}
+        stored = checked(worker, run_id, stub, api_key=KEY).model_dump_json()
+        assert "x ***" in stored and KEY[:3] not in stored
+
+
 def test_the_key_is_stored_encrypted_and_removed_at_the_end(worker: Context, run_id: int, stub: Stub) -> None:
     stub.key = KEY
     check_id = submit(worker, run_id, stub, api_key=KEY)

@@ -83,7 +83,7 @@ def _compared(context: "Context", claim: ParityClaim, pauses: tuple[float, ...])
     )
     answers = requests.gather(report)
     refusals = [answer for answer in answers if isinstance(answer, ServerRefused)]
-    compared = _scored([item for item, _prompt in sent], answers, claim, report)
+    compared = _scored([item for item, _prompt in sent], answers, claim, server, report)
     if not compared:
         raise refusals[0] if refusals else _nothing_compared(claim)
     return parity(
@@ -98,7 +98,11 @@ def _compared(context: "Context", claim: ParityClaim, pauses: tuple[float, ...])
 
 
 def _scored(
-    items: Sequence[Item], answers: Sequence[Answer], claim: ParityClaim, report: Callable[[float], bool]
+    items: Sequence[Item],
+    answers: Sequence[Answer],
+    claim: ParityClaim,
+    server: OpenAIServer,
+    report: Callable[[float], bool],
 ) -> list[ServedItem]:
     """The items with an answer to the prompt that the run has read. Raises WorkCancelled."""
     compared, reported = [], monotonic()
@@ -108,7 +112,7 @@ def _scored(
             if not report(1.0):
                 raise WorkCancelled
         if not isinstance(answer, ServerRefused) and not _was_cut(item, answer.prompt_tokens, claim.prompt_tokens):
-            compared.append(_served(item, answer.text, claim))
+            compared.append(_served(item, answer.text, claim, server))
     return compared
 
 
@@ -185,7 +189,7 @@ def _was_cut(item: Item, read: int | None, tokens: int) -> bool:
     return "cut" not in item and read is not None and read > tokens
 
 
-def _served(item: Item, answer: str, claim: ParityClaim) -> ServedItem:
+def _served(item: Item, answer: str, claim: ParityClaim, server: OpenAIServer) -> ServedItem:
     reference = reference_of(item)
     answer = answer.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     run, base = item["prediction"] or "", item["base_prediction"] or ""
@@ -195,7 +199,7 @@ def _served(item: Item, answer: str, claim: ParityClaim) -> ServedItem:
         prompt=prompt_text(item),
         run=run,
         base=base,
-        answer=answer,
+        answer=server.masked(answer),
         run_score=metric(run, reference),
         base_score=metric(base, reference),
         score=metric(answer, reference),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from app.domain.comparison.intervals import Difference
+from app.domain.comparison.intervals import CONFIDENCE, Difference
 from app.domain.comparison.model import POINT, RunOutcome
 from app.domain.comparison.proportions import UnpairedDifference
 from app.domain.comparison.score_matrices import common_items, matrices
@@ -45,8 +45,11 @@ def complete_seeds(spec: StudySpec, outcomes: Sequence[RunOutcome]) -> list[int]
     return sorted(ended, key=lambda seed: (ended[seed], seed))
 
 
-def steps(spec: StudySpec, outcomes: Sequence[RunOutcome], seeds: Sequence[int]) -> list[PooledStep]:
-    """The intervals with the first two of the complete `seeds`, the first three, and so on, as the verdict has them."""
+def steps(
+    spec: StudySpec, outcomes: Sequence[RunOutcome], seeds: Sequence[int], confidence: float = CONFIDENCE
+) -> list[PooledStep]:
+    """The intervals with the first two of the complete `seeds`, the first three, and so on, as the verdict has them.
+    `confidence` is that of all arms together."""
     place = {seed: at for at, seed in enumerate(seeds)}
     ordered = sorted((run for run in outcomes if run.seed in place), key=lambda run: place[run.seed])
     by_arm = {arm.title: [run for run in ordered if run.arm == arm.title] for arm in spec.arms}
@@ -56,7 +59,10 @@ def steps(spec: StudySpec, outcomes: Sequence[RunOutcome], seeds: Sequence[int])
     found = []
     for number in range(LEAST_SEEDS, len(seeds) + 1):
         verdicts = judge(
-            {title: rows[:number] for title, rows in scores.items()}, spec.reference_arm, spec.margin_points * POINT
+            {title: rows[:number] for title, rows in scores.items()},
+            spec.reference_arm,
+            spec.margin_points * POINT,
+            confidence=confidence,
         )
         differences = {title: verdict.difference for title, verdict in verdicts.items() if verdict.difference}
         found.append(PooledStep(number, differences))

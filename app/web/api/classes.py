@@ -74,6 +74,8 @@ class PooledOut(BaseModel):
     difference: float
     low: float
     high: float
+    confidence: float
+    """Of this interval: that of the pool, raised by Holm's correction for several arms."""
 
 
 class PoolVerdictOut(BaseModel):
@@ -96,8 +98,10 @@ class PoolOut(BaseModel):
     withdrawn: int
     """Deleted, made private, or of learners who have left."""
     intervals: list[PooledOut]
+    """With fewer than `planned_seeds` seeds while no verdict is in force."""
     verdicts: list[PoolVerdictOut] | None
-    """Null until `planned_seeds` seeds are complete, and after a seed of the verdict is withdrawn."""
+    """Null until a worker has stored which seeds give the verdict, within `VEZNA_SWEEP_SECONDS` of the last of
+    `planned_seeds` complete ones; and again after one of them is withdrawn."""
     verdict_seeds: list[int] | None
     """The seeds that give the verdict; stored when it was taken."""
     interim_looks: int
@@ -109,7 +113,14 @@ class PoolOut(BaseModel):
     def of(cls, pool: Pool) -> "PoolOut":
         """From the results."""
         intervals = [
-            PooledOut(seeds=step.seeds, arm=arm, difference=found.delta, low=found.low, high=found.high)
+            PooledOut(
+                seeds=step.seeds,
+                arm=arm,
+                difference=found.delta,
+                low=found.low,
+                high=found.high,
+                confidence=found.confidence,
+            )
             for step in pool.steps
             for arm, found in step.differences.items()
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import isfinite
 
+from app.domain.lab.pooled import LEAST_SEEDS
 from app.services.class_pool import Pool
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import (
@@ -19,7 +20,7 @@ from app.web.figures.drawing.theme import (
     values,
 )
 from app.web.figures.figure import Cell, Column, Figure, Table
-from app.web.format import count, decimal, general, points
+from app.web.format import confidence, count, decimal, general, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 
@@ -58,25 +59,32 @@ def pool_figure(pool: Pool) -> Figure:
         title=_title(pool),
         label=_("Difference between each arm and %(reference)s by the number of seeds", reference=reference),
         note=_(
-            "Marks: mean differences; lines: 95 %% intervals over seeds and test items, Holm-corrected for several "
-            "arms. Band: the margin of ± %(margin)s points. Looking at every seed and stopping when the result pleases "
-            "finds differences that do not exist, so only the first %(planned)s complete seeds give the verdict.",
+            "Marks: mean differences; lines: %(confidence)s intervals over seeds and test items, Holm-corrected for "
+            "several arms. Band: the margin of ± %(margin)s points. Looking at every seed and stopping when the result "
+            "pleases finds differences that do not exist, so only the first %(planned)s complete seeds give the "
+            "verdict.",
+            confidence=confidence(pool.confidence),
             margin=general(margin),
             planned=pool.planned,
         ),
         data=Intervals(rows, margin, _("points compared with %(reference)s", reference=reference)),
         draw=chart,
         table=_table(pool),
-        empty="" if rows else _("The first interval needs two complete seeds."),
+        empty="" if rows else _empty(pool),
     )
 
 
+def _empty(pool: Pool) -> str:
+    if len(pool.complete) < LEAST_SEEDS:
+        return _("The first interval needs two complete seeds.")
+    return _("The first interval comes with the verdict.")
+
+
 def _title(pool: Pool) -> str:
-    done = len(pool.complete)
-    if done < 2:
-        return ngettext("%(num)s complete seed", "%(num)s complete seeds", done)
+    if not pool.steps:
+        return ngettext("%(num)s complete seed", "%(num)s complete seeds", len(pool.complete))
     first, last = _widest(pool, 0), _widest(pool, -1)
-    values = {"first": decimal(100 * first, 1), "last": decimal(100 * last, 1), "seeds": done}
+    values = {"first": decimal(100 * first, 1), "last": decimal(100 * last, 1), "seeds": pool.steps[-1].seeds}
     if last < first:
         return _("The interval narrows: ± %(first)s points with 2 seeds, ± %(last)s with %(seeds)s", **values)
     return _("The interval is ± %(last)s points with %(seeds)s seeds", **values)
