@@ -109,7 +109,9 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
 def prepared(
     session: Session, claimed: DatasetRow, facts: DatasetFacts, file: str, size: int, findings: Sequence[Finding]
 ) -> bool:
-    """Store that a version is ready; its file of `size` bytes is in the store. False if the claim has expired."""
+    """Store that a version is ready; its file of `size` bytes is in the store. False if the claim has expired.
+    Raises OverQuota if it does not fit the limit of the user."""
+    storage.require_storage(session, claimed.owner_id, size)
     return claims.write(session, claimed, **_ready(facts, file, size, findings))
 
 

@@ -76,7 +76,7 @@ def of(session: Session, kind: Kind, key: str) -> Ownership:
 def change(session: Session, kind: Kind, key: str, changes: OwnershipChange) -> Ownership:
     """Change the owner or the visibility of an object, with what belongs to it. Raises NotFound; Forbidden if it is
     another user's; Conflict if something that uses it, or that it uses, would be hidden from a user, or the new owner
-    has no device time left for it; Invalid for an unknown owner, and for an object without one."""
+    has no device time or room left for it; Invalid for an unknown owner, and for an object without one."""
     rows = _rows(session, kind, key)
     require_change(session, rows[0])
     ownership.hold(session, rows, change=True)
@@ -250,6 +250,8 @@ def _carry(session: Session, rows: Sequence[Owned], owner_id: int | None, visibi
     """Change rows and what belongs to them: what belongs first, since the session may not see it afterwards."""
     private_to = owner_id if visibility is Visibility.PRIVATE else None
     for row in rows:
+        if isinstance(row, RunRow):
+            ownership.give_runs(session, RunRow.id == row.id, owner_id, private_to)
         if isinstance(row, StudyRow):
             ownership.give_runs(session, RunRow.study_id == row.id, owner_id, private_to)
         if isinstance(row, CollectionRow):

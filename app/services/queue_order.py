@@ -119,6 +119,12 @@ def _reordered(order: Sequence[int], moving: Collection[int], change: QueueChang
     others = [run_id for run_id in order if run_id not in moving]
     if change.before is None:
         return [*moved, *others] if change.move == "first" else [*others, *moved]
+    if change.before in moved:
+        raise Invalid.field(
+            "before",
+            _("Run %(run)s is among those that move", run=change.before),
+            _("Choose a waiting run that keeps its place"),
+        )
     if change.before not in others:
         raise _no_place(change.before)
     place = others.index(change.before)

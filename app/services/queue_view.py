@@ -73,12 +73,12 @@ class QueueView:
 
 
 def view(session: Session, *, limit: int) -> QueueView:
-    """The queue, with at most so many entries."""
+    """The queue: at most so many waiting runs, then at most as many paused ones."""
     waiting = queue.first_of_each(session, limit)
     user_ids = {run.owner_id for run in waiting if run.owner_id is not None}
     shares = Shares.of(session, user_ids)
     order = in_order(waiting, shares)[:limit]
-    resting = queue.paused(session, limit - len(order))
+    resting = queue.paused(session, limit)
     shown = {run.id: run for run in (*runs.listed(session, [run.run_id for run, _turn in order]), *resting)}
     names = users.names(session) if user_ids or any(run.owner_id for run in resting) else {}
     titles = studies.names(session, {run.study_id for run in shown.values() if run.study_id})

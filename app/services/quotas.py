@@ -32,6 +32,7 @@ from app.domain.accounts.quotas import (
     reserved,
 )
 from app.domain.messages import Message, _
+from app.domain.resources.devices import size
 from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
 from app.services import audit
@@ -132,25 +133,36 @@ def lock(session: Session, owner_id: int | None) -> None:
         quotas.lock_account(session, owner_id)
 
 
-def committed(session: Session, owner_id: int | None) -> float:
-    """Device-seconds that a user has used and reserved; 0 without a limit."""
+def committed(session: Session, owner_id: int | None) -> Usage | None:
+    """What a user uses and reserves before something is given to the user; None without a user."""
     user = users.find(session, owner_id)
-    account = accounts(session, [user])[user.id] if user else None
-    return account.usage.committed_seconds if account and account.limits.device_seconds is not None else 0.0
+    return accounts(session, [user])[user.id].usage if user else None
 
 
-def require_room_for_transfer(session: Session, owner_id: int | None, before: float) -> None:
-    """Raise OverQuota if a user that had committed `before` now is above the limit, by what was given to the user."""
+def require_room_for_transfer(session: Session, owner_id: int | None, before: Usage | None) -> None:
+    """Raise OverQuota if a user that had committed `before` now is above a limit, by what was given to the user."""
     user = users.find(session, owner_id)
-    if user is None:
+    if user is None or before is None:
         return
     limits, usage = accounts(session, [user])[user.id]
-    if limits.device_seconds is not None and usage.committed_seconds > max(before, limits.device_seconds):
+    name = user.name or user.email
+    seconds, stored = limits.device_seconds, limits.stored_bytes
+    if seconds is not None and usage.committed_seconds > max(before.committed_seconds, seconds):
         raise OverQuota(
             _(
                 "%(name)s has not enough device time left this month for what waits or runs here. Wait until it has"
                 " ended, or ask an admin for a higher limit.",
-                name=user.name or user.email,
+                name=name,
+            )
+        )
+    if stored is not None and usage.committed_bytes > max(before.committed_bytes, stored):
+        raise OverQuota(
+            _(
+                "This adds %(more)s to what %(name)s stores, and %(limit)s are allowed. Delete what is not needed, or"
+                " ask an admin for a higher limit.",
+                more=size(usage.committed_bytes - before.committed_bytes),
+                name=name,
+                limit=size(stored),
             )
         )
 

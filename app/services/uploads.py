@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.audit import Action
 from app.domain.data.guesses import split_in_name
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, content_hash, shown_name
-from app.domain.errors import Conflict
+from app.domain.errors import Conflict, VeznaError
 from app.domain.messages import _
 from app.queue import Doorbell
 from app.services import audit, ingestion, ownership, storage
@@ -39,7 +39,18 @@ def add_files(
 ) -> UploadRow:
     """Make received files one upload (`train.csv` and `test.csv`: two splits), and have a worker read them. The same
     bytes again are the same upload, unless a dataset was made from it with other reading options. Raises Conflict if
-    they are to be private and the team sees that upload."""
+    they are to be private and the team sees that upload, and OverQuota; then the files are removed."""
+    try:
+        return _add_files(session, bell, files, received, options)
+    except VeznaError:
+        for _name, stored in received:
+            files.discard(stored.file)
+        raise
+
+
+def _add_files(
+    session: Session, bell: Doorbell, files: Files, received: Sequence[tuple[str, Stored]], options: ReadingOptions
+) -> UploadRow:
     owner_id = owner_of(session)
     parts = _once(session, files, _parts(received), owner_id)
     hashed = content_hash(parts)

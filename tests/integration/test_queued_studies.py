@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import event, update
 
-from app.domain.errors import Forbidden
+from app.domain.errors import Forbidden, Invalid
 from app.domain.runs.queue import Priority
 from app.domain.studies.arms import ArmSpec
 from app.services import studies
@@ -73,3 +73,14 @@ def test_a_study_moves_while_one_of_its_runs_trains(
     event.remove(registered.engine, "before_cursor_execute", note)
     assert " OR " in locks[0] and "study_id" in locks[0], "the first lock has all that the move touches"
     assert [entry.run.id for entry in entries(pair[0]) if entry.run] == [single, two]
+
+
+def test_a_study_does_not_move_before_its_own_run_and_paused_runs_are_always_listed(
+    pair: list[Database], bell: SilentBell
+) -> None:
+    study, single = submit_study(pair[0], bell, seeds=[0]), submit(pair[0], bell)
+    [one, two] = [run.id for run in of_study(pair[0], study)]
+    with pytest.raises(Invalid, match=f"Run {two} is among those that move"):
+        change_study(pair[0], bell, study, before=two)
+    change(pair[0], bell, single, paused=True)
+    assert [entry.run.id for entry in entries(pair[0], limit=2) if entry.run] == [one, two, single]

@@ -1,13 +1,18 @@
 """The quota of stored bytes, on SQLite and on PostgreSQL; and what reviews of quotas found."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
+from app.domain.accounts.ownership import Viewer
+from app.domain.accounts.policy import Role
 from app.domain.accounts.quotas import OverQuota
+from app.domain.accounts.users import NewUser
 from app.domain.data.uploads import Part, SourceRequest
-from app.services import ingestion, quotas, reservations, runs, studies, uploads
+from app.services import datasets, ingestion, ownership, quotas, reservations, runs, studies, uploads
+from app.services.accounts import users
 from app.store.files import Files, Stored
 from app.store.queries import runs as run_queries
 from app.store.session import Database
@@ -83,6 +88,61 @@ def test_a_source_that_is_fetched_again_counts_once(
     doing(registered, lambda s: s.execute(update(UploadRow).values(started_at=None, seen_at=None)))
     with pytest.raises(OverQuota, match="needs 5 MiB of the 10 MiB"):
         fetch(11 * MIB)
+
+
+def test_a_refused_upload_leaves_no_file(member: Account, bell: SilentBell, files: Files, tmp_path: Path) -> None:
+    member.limit(stored_bytes=MIB)
+    local = tmp_path / "a"
+    local.write_bytes(b"a")
+    files.put(local, "uploads/a")
+    with pytest.raises(OverQuota):
+        upload(member, bell, files, 2 * MIB)
+    assert not files.exists("uploads/a")
+
+
+def test_a_version_whose_rows_do_not_fit_is_refused(member: Account, registered: Database) -> None:
+    member.limit(stored_bytes=MIB)
+    with registered.transaction() as session:
+        facts = session.query(DatasetRow).first().facts  # type: ignore[union-attr]
+        session.add(DatasetRow(name="d", owner_id=member.id, status="preparing"))
+        session.flush()
+        made = session.query(DatasetRow).filter_by(name="d").one().id
+    claimed = doing(registered, lambda s: ingestion.begin(s, DatasetRow, made))
+    with pytest.raises(OverQuota, match="needs 2 MiB of the 1 MiB"):
+        doing(registered, lambda s: datasets.prepared(s, claimed, facts, "datasets/d", 2 * MIB, []))
+    assert doing(registered, lambda s: datasets.prepared(s, claimed, facts, "datasets/d", MIB, []))
+
+
+def test_what_a_user_is_given_counts_and_takes_the_exports_along(
+    member: Account, registered: Database, bell: SilentBell
+) -> None:
+    with registered.transaction() as session:
+        other = users.create(session, NewUser(email="bob@example.org", role=Role.MEMBER)).id
+    run_id = submit(registered.seen_by(Viewer(other)), bell)
+    with registered.transaction() as session:
+        session.execute(update(RunRow).values(status="succeeded"))
+        for form, owner in (("adapter", other), ("merged-float32", member.id)):
+            session.add(ModelExportRow(run_id=run_id, format=form, status="succeeded", predicted_bytes=1,
+                                       stored_bytes=3 * MIB, owner_id=owner))  # fmt: skip
+
+    def change(**values: Any) -> None:
+        wanted = ownership.OwnershipChange.model_validate(values)
+        doing(registered, lambda s: ownership.change(s, "runs", str(run_id), wanted))
+
+    def stored() -> tuple[int, int]:
+        with registered.reading() as session:
+            return tuple(quotas.account_of(session, one).usage.stored_bytes // MIB for one in (member.id, other))  # type: ignore[return-value]
+
+    member.limit(stored_bytes=5 * MIB)
+    assert stored() == (3, 3)
+    with pytest.raises(OverQuota, match=r"adds 3 MiB to what ada@example\.org stores, and 5 MiB are allowed"):
+        change(owner="ada@example.org")
+    assert stored() == (3, 3)
+    change(visibility="private")
+    assert stored() == (0, 6), "who asked for it sees it no longer"
+    member.limit(stored_bytes=6 * MIB)
+    change(owner="ada@example.org", visibility="team")
+    assert stored() == (6, 0)
 
 
 def test_runs_are_refused_by_the_predicted_size_of_their_weights(

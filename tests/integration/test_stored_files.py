@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.quotas import OverQuota
 from app.domain.data.uploads import Part, SourceRequest
 from app.services import datasets, deletion, ingestion, uploads
 from app.settings import Settings
@@ -204,6 +205,16 @@ def test_a_worker_that_lost_its_claim_on_a_version_removes_its_file(
 ) -> None:
     monkeypatch.setattr(datasets, "prepared", lambda *_: False)
     assert dataset(here, upload(here, {"a.csv": CSV})).status == "preparing"
+    assert here.files.names("datasets") == set()
+
+
+def test_a_version_that_its_user_may_not_store_leaves_no_file(here: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> bool:
+        raise OverQuota("above the limit")
+
+    monkeypatch.setattr(datasets, "prepared", refused)
+    row = dataset(here, upload(here, {"a.csv": CSV}))
+    assert (row.status, row.message) == ("failed", "above the limit")
     assert here.files.names("datasets") == set()
 
 

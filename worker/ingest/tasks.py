@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.quotas import OverQuota
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.findings import Finding, gravest_first
 from app.domain.data.mapping import ColumnMapping
@@ -93,7 +94,11 @@ def prepare(context: "Context", dataset_id: int) -> None:
                 noted = write(lambda session: datasets.blocked(session, claimed, findings))
             else:
                 size = target.stat().st_size
-                noted = write(lambda session: datasets.prepared(session, claimed, facts, file, size, findings))
+                try:
+                    noted = write(lambda session: datasets.prepared(session, claimed, facts, file, size, findings))
+                except OverQuota:
+                    context.files.discard(file)
+                    raise
             if file and not noted:
                 context.files.discard(file)
     except LEFT_TO_THE_SWEEP as error:

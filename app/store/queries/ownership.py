@@ -62,7 +62,13 @@ def registered(session: Session, study_ids: Collection[int], run_ids: Collection
 
 
 def give_runs(session: Session, which: ColumnElement[bool], owner_id: int | None, private_to: int | None) -> None:
-    """Change the owner and the visibility of runs."""
+    """Change the owner and the visibility of runs. Their exports are charged to the new owner as they were to the old
+    one, and those that others asked for too once these no longer see them."""
+    asked = ModelExportRow.run_id.in_(select(RunRow.id).where(which))
+    if private_to is None:
+        mine = RunRow.owner_id.is_not_distinct_from(ModelExportRow.owner_id)
+        asked = ModelExportRow.run_id.in_(select(RunRow.id).where(which, mine).correlate(ModelExportRow))
+    affected(session, update(ModelExportRow).where(asked).values(owner_id=owner_id))
     affected(session, update(RunRow).where(which).values(owner_id=owner_id, private_to=private_to))
 
 

@@ -61,7 +61,7 @@ class QueueOut(BaseModel):
 @router.get("", operation_id="getQueue")
 def get(session: Reading, limit: Annotated[int, Query(ge=1, le=500)] = SHOWN) -> QueueOut:
     """Runs that wait, in the order in which they start as things are now: by priority, then by the device time that
-    their owners used, then by the order of the owner."""
+    their owners used, then by the order of the owner. Then paused runs; there are at most `limit` of each."""
     return _queue(session, limit)
 
 

@@ -122,7 +122,7 @@ def upload_files(received: FormFiles, once: OnceByUpload, db: NewDb, bell: Bell,
     "/files/{name:path}",
     status_code=202,
     operation_id="uploadFile",
-    responses=problems(422, 503),
+    responses=problems(409, 422, 503),
     openapi_extra=OF_BYTES,
     max_body_size=ANY_SIZE,
 )
