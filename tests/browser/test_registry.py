@@ -22,7 +22,7 @@ def test_from_the_verdict_to_the_champion_and_its_receipt(page: Page, site: Site
         )
     page.goto("/studies/1")
     expect(page.locator(".verdict h1")).to_be_visible()
-    page.goto("/runs?study=1")
+    page.locator("#to-runs").click()
     page.locator(f'a[href="/runs/{RUN}"]').first.click()
     exports = page.locator("#exports")
     row = exports.get_by_role("row").filter(has_text="Merged, float32")
