@@ -22,6 +22,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 try:
     import fcntl
@@ -29,6 +30,19 @@ except ImportError:  # pragma: no cover - Windows has none: there nothing keeps 
     fcntl = None  # type: ignore[assignment]
 
 REPORTS = ("step", "evaluation", "message")
+
+
+_open: WeakSet["Buffer"] = WeakSet()
+
+
+def _forget() -> None:
+    """A process that is forked off, as a worker of a DataLoader, keeps no file locked."""
+    for buffer in list(_open):
+        buffer.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 class InUse(Exception):
@@ -78,6 +92,7 @@ class Buffer:
         """Number and length of the batches that were sent and may not have arrived."""
         self._load()
         self._earlier = len(self._pending)
+        _open.add(self)
 
     def append(self, kind: str, values: dict[str, Any]) -> None:
         """Write a line. Raises OSError, and ValueError or TypeError for what JSON has no form for."""
@@ -134,8 +149,30 @@ class Buffer:
         """Let others open the file. A thread that still appends gets Closed."""
         with self._lock:
             file, self._file = self._file, None
-            if file is not None:
-                os.close(file)
+            if file is None:
+                return
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_UN)
+            os.close(file)
+
+    def forget(self) -> None:
+        """Close the file in a process that was forked off; the first one keeps its lock."""
+        file, self._file = self._file, None
+        if file is not None:
+            os.close(file)
+
+    def seconds_before(self, step: int) -> float:
+        """Seconds of training at the latest report of this run, by any process, that is of an earlier step; 0 without
+        one. Raises OSError."""
+        latest, seconds, key = 0, 0.0, None
+        with self._lock:
+            for record in self._lines():
+                values = record.values
+                if record.kind == "opening" and values.get("key") != key:
+                    latest, seconds, key = 0, 0.0, values.get("key")
+                elif record.kind == "step" and latest <= values.get("step", step) < step:
+                    latest, seconds = values["step"], values.get("seconds", 0.0)
+        return float(seconds)
 
     def _write(self, record: Record) -> None:
         if self._file is None:
@@ -176,6 +213,13 @@ class Buffer:
             self.end = record.values
         elif record.kind == "closed":
             self.closed = True
+
+
+def has_ended(path: Path) -> bool:
+    """Whether the last run in a file has ended, without opening it for writing."""
+    kinds = [line.partition('","')[0].partition('"}')[0] for line in path.read_text(errors="replace").splitlines()]
+    ended = [kind for kind in kinds if kind in ('{"kind":"opening', '{"kind":"end')]
+    return bool(ended) and ended[-1] == '{"kind":"end'
 
 
 def _record(kind: str, values: dict[str, Any]) -> Record:

@@ -70,15 +70,16 @@ def _resident() -> int:
 
 
 def of_model(model: Any) -> dict[str, Any]:
-    """Name and hash of the base model, numbers of parameters, precision, and PEFT's configuration."""
+    """Name and hash of the base model, numbers of parameters, precision, and PEFT's configuration. Where
+    several processes train, each may hold a part of the weights, so these are not counted or gathered."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = getattr(base, "config", None)
     name = str(getattr(config, "_name_or_path", "") or "")
-    parameters = list(model.parameters())
-    facts: dict[str, Any] = {
-        "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "total_parameters": sum(p.numel() for p in parameters),
-    }
+    parameters, together = list(model.parameters()), _trains_together()
+    facts: dict[str, Any] = {}
+    if not together:
+        facts["trainable_parameters"] = sum(p.numel() for p in parameters if p.requires_grad)
+        facts["total_parameters"] = sum(p.numel() for p in parameters)
     if parameters:
         facts["precision"] = {"bfloat16": "bf16", "float16": "fp16"}.get(
             str(parameters[0].dtype).split(".")[-1], "fp32"
@@ -87,7 +88,10 @@ def of_model(model: Any) -> dict[str, Any]:
         facts["base_model"] = (Path(name).name if Path(name).is_dir() else name)[:200]
     adapters = getattr(model, "peft_config", None)
     adapters = adapters if isinstance(adapters, Mapping) else {}
-    if hashed := _hash_of_files(name) or _hash_of_backbone(base, {*adapters, "modules_to_save"}):
+    hashed = _hash_of_files(name, getattr(config, "_commit_hash", None))
+    if not hashed and not together:
+        hashed = _hash_of_backbone(base, {*adapters, "modules_to_save"})
+    if hashed:
         facts["base_model_hash"] = hashed
     if adapters:
         peft = {adapter: plain(adapter_config.to_dict()) for adapter, adapter_config in adapters.items()}
@@ -115,10 +119,18 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def _hash_of_files(name: str) -> str:
+def _trains_together() -> bool:
+    """Whether this process is one of several that train."""
+    torch = sys.modules.get("torch")
+    together = torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+    processes = torch.distributed.get_world_size() if torch is not None and together else 1
+    return max(processes, int(os.environ.get("WORLD_SIZE") or 1)) > 1
+
+
+def _hash_of_files(name: str, revision: str | None) -> str:
     """Of the weight files of a directory, or of the hub's cache, whose files are named by their SHA-256; empty without
     any."""
-    folder = Path(name) if name and Path(name).is_dir() else _snapshot(name)
+    folder = Path(name) if name and Path(name).is_dir() else _snapshot(name, revision)
     files = [] if folder is None else sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     files = [file for file in files if file.name != "adapter_model.safetensors"]
     if not files:
@@ -126,9 +138,9 @@ def _hash_of_files(name: str) -> str:
     return hashlib.sha256("\n".join(map(_digest, files)).encode()).hexdigest()
 
 
-def _snapshot(name: str) -> Path | None:
+def _snapshot(name: str, revision: str | None) -> Path | None:
     hub = sys.modules.get("huggingface_hub")
-    found = hub.try_to_load_from_cache(name, "config.json") if hub is not None and name else None
+    found = hub.try_to_load_from_cache(name, "config.json", revision=revision) if hub is not None and name else None
     return Path(found).parent if isinstance(found, str) else None
 
 

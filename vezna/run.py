@@ -4,9 +4,11 @@ import atexit
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 from vezna.buffer import Buffer
@@ -35,6 +37,11 @@ class Run:
         self._began, self._last_seconds, self._last_step = time.perf_counter(), 0.0, 0
         self._process = os.getpid()
         self._broken = False
+        self._earlier_seconds: float | None = None
+        """Of training, in processes before this one."""
+        self._resumed_blindly = False
+        self._training: dict[str, Any] | None = None
+        """Time and memory, once the training has ended."""
         if sender:
             sender.start()
             atexit.register(self.leave)
@@ -56,6 +63,11 @@ class Run:
         return self._sender.state.run_id if self._sender and self._sender.state else None
 
     @property
+    def file(self) -> Path | None:
+        """Where its reports are kept; None if it reports nothing."""
+        return self._buffer.path.resolve() if self._buffer else None
+
+    @property
     def cancel_requested(self) -> bool:
         """A person asks the run to stop: end the training and leave the `with` block by `run.cancel()`."""
         return bool(self._sender and self._sender.cancel_requested)
@@ -75,7 +87,9 @@ class Run:
         with _checked("a step"):
             if int(step) < 1:
                 raise ValueError(f"its number is {step}, and steps begin at 1")
-            seconds = time.perf_counter() - self._began - sum(self._clocks.values())
+            if self._earlier_seconds is None:
+                self._earlier_seconds = self._trained_before(int(step))
+            seconds = self._elapsed()
             values = {
                 "step": int(step),
                 "loss": _number(loss),
@@ -125,6 +139,17 @@ class Run:
     def add_seconds(self, phase: str, seconds: float) -> None:
         """Add to the clock of a phase that is no training."""
         self._clocks[phase] = self._clocks.get(phase, 0.0) + seconds
+
+    def continue_from(self, step: int) -> None:
+        """Say that the training continues after an optimizer step. Its time includes that of the steps before, or is
+        left out if these were reported from another directory."""
+        self._earlier_seconds = self._trained_before(step + 1)
+        self._resumed_blindly = not self._earlier_seconds
+
+    def end_training(self) -> None:
+        """Stop the clock of the training and take its peak memory, before the test set is scored."""
+        if self._training is None:
+            self._training = self._measured(self._elapsed())
 
     def log_item_scores(self, scores: Mapping[str, float] | Sequence[float]) -> None:
         """Give the score of each test item, from 0 to 1: by the item's name or, if `test` was given to `track`, in the
@@ -197,26 +222,44 @@ class Run:
                 "by: python -m vezna.send %s",
                 sender.address, sender.buffer.path, sender.buffer.path.parent,
             )  # fmt: skip
-        sender.buffer.close()
+        sender.close()
 
     def _end(self, outcome: str, **values: Any) -> None:
         if self._sender is None or self._buffer is None or self._buffer.end is not None:
             return
-        train = self._last_seconds or time.perf_counter() - self._began - sum(self._clocks.values())
+        training = self._training or self._measured(self._last_seconds or self._elapsed())
+        train = {"train": training["train_seconds"]} if "train_seconds" in training else {}
         measured = {
-            "train_seconds": round(train, 6),
-            "clocks": {"train": round(train, 6)} | {name: round(spent, 6) for name, spent in self._clocks.items()},
-            **(self._memory.facts() if self._memory else {}),
+            **training,
+            "clocks": train | {name: round(spent, 6) for name, spent in self._clocks.items()},
             **({"steps": self._last_step} if self._last_step else {}),
         }
         self._write("end", {"outcome": outcome, **values, "facts": measured | self._facts})
         self.leave()
 
+    def _elapsed(self) -> float:
+        """Seconds of training so far, those of earlier processes too."""
+        if self._earlier_seconds is None and (trained := self._trained_before(sys.maxsize)):
+            return trained  # no step since the start: an earlier process trained
+        return (self._earlier_seconds or 0.0) + time.perf_counter() - self._began - sum(self._clocks.values())
+
+    def _trained_before(self, step: int) -> float:
+        """Seconds of training before a step in earlier processes; 0 if they are not known."""
+        try:
+            return self._buffer.seconds_before(step) if self._buffer else 0.0
+        except OSError:
+            return 0.0
+
+    def _measured(self, seconds: float) -> dict[str, Any]:
+        """Time, unless a part of it is unknown, and memory of the training."""
+        time_facts = {} if self._resumed_blindly else {"train_seconds": round(seconds, 6)}
+        return time_facts | (self._memory.facts() if self._memory else {})
+
     def _refuse_scores(self, why: str) -> None:
         log.error("Vezna: %s. The run stays open until it has them.", why)
 
     def _write(self, kind: str, values: dict[str, Any]) -> None:
-        if self._sender is None or self._broken or self._buffer is None:
+        if self._sender is None or self._broken or self._buffer is None or os.getpid() != self._process:
             return
         try:
             self._buffer.append(kind, values)

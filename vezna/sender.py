@@ -65,6 +65,11 @@ class Sender:
         self._leave.set()
         return self.done and not self.stopped
 
+    def close(self) -> None:
+        """Let others open the files."""
+        for buffer in (self.buffer, *self._earlier):
+            buffer.close()
+
     @property
     def done(self) -> bool:
         """There is nothing to send now."""

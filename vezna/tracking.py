@@ -15,9 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from vezna import facts
-from vezna.buffer import Buffer, InUse
+from vezna.buffer import Buffer, InUse, has_ended
 from vezna.errors import ClientError
 from vezna.items import item_names, split_hash
 from vezna.run import Run
@@ -26,6 +27,8 @@ from vezna.sender import Sender
 log = logging.getLogger("vezna")
 DIRECTORY = "vezna-runs"
 Rows = Iterable[Any]
+_runs: WeakValueDictionary[Path, Run] = WeakValueDictionary()
+"""Of this process, by their files."""
 
 
 def track(
@@ -70,7 +73,10 @@ def track(
         opening = {"study": study, "arm": arm, "seed": seed, "facts": known}
         if total_steps:
             opening["total_steps"] = total_steps
-        return Run(_sender(opening, key, url, token, Path(directory)), known, names)
+        run = Run(_sender(opening, key, url, token, Path(directory)), known, names)
+        if run.file is not None:
+            _runs[run.file] = run
+        return run
     except InUse as error:
         _not_reported(f"another process reports this run ({error})", "Stop it, or give another directory=…")
     except ClientError as error:
@@ -112,17 +118,30 @@ def _facts(
 def _sender(opening: dict[str, Any], key: str | None, url: str | None, token: str | None, directory: Path) -> Sender:
     """With the buffer of the run that goes on in a directory, or of a new one. Raises InUse, OSError, ClientError."""
     study, arm, seed = opening["study"], opening["arm"], opening["seed"]
-    place = hashlib.sha256(f"{url or os.environ.get('VEZNA_URL', '')}\n{study}\n{key or ''}".encode()).hexdigest()[:8]
+    identity = f"{url or os.environ.get('VEZNA_URL', '')}\n{study}\n{key or ''}\n{arm}\n{seed}"
+    place = hashlib.sha256(identity.encode()).hexdigest()[:8]
     stem = f"{re.sub(r'[^A-Za-z0-9]+', '-', f'{arm} {seed}').strip('-')}-{place}"
     going, earlier = None, []
-    for path in sorted(directory.glob(f"{stem}-*.jsonl")):
-        buffer = Buffer(path)
-        if buffer.closed or buffer.opening is None:
+    try:
+        for path in sorted(directory.glob(f"{stem}-*.jsonl")):
+            if before := _runs.get(path.resolve()):  # of this process: a cell of a notebook that was run again
+                before.leave()
+            try:
+                buffer = Buffer(path)
+            except InUse:
+                if has_ended(path):  # another process sends it
+                    continue
+                raise
+            if buffer.closed or buffer.opening is None:
+                buffer.close()
+            elif buffer.end is not None:
+                earlier.append(buffer)
+            else:
+                going = buffer
+    except InUse:
+        for buffer in earlier:
             buffer.close()
-        elif buffer.end is not None:
-            earlier.append(buffer)
-        else:
-            going = buffer
+        raise
     buffer = going or Buffer(directory / f"{stem}-{uuid4().hex[:8]}.jsonl")
     continued = buffer.opening["key"] if buffer.opening else None
     buffer.begin(opening | {"key": key or continued or str(uuid4())})

@@ -110,6 +110,8 @@ class VeznaCallback(TrainerCallback):
             stated={"learning_rate": args.learning_rate, **precision},
             **self._where,
         )
+        if state.global_step:
+            self.run.continue_from(state.global_step)
 
     @_safely
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -150,6 +152,7 @@ class VeznaCallback(TrainerCallback):
         run = self.run
         if run is None:
             return
+        run.end_training()
         if run.cancel_requested and args.world_size == 1:
             run.cancel()
             return

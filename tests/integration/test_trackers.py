@@ -169,7 +169,7 @@ def test_a_tracker_that_refuses_or_is_away_is_named(
 
 
 def test_a_link_to_a_file_has_no_password() -> None:
-    file = Artifact(id=7, name="model", kind="weights", bytes=1, sha256="0" * 64)
+    file = Artifact(id=7, run_id=1, name="model", kind="weights", bytes=1, sha256="0" * 64)
     with Client("https://ann:hidden-word@vezna.example") as client:
         assert mlflow_export._link(client, file)["url"] == "https://vezna.example/api/v1/artifacts/7/content"
 

@@ -279,21 +279,107 @@ def test_what_cannot_be_reported_is_one_line_and_no_exception(
     assert len([line for line in lines(caplog) if "stays open" not in line]) == 1
 
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+from vezna.buffer import Buffer
+buffer = Buffer(Path(sys.argv[1]))
+print("open", flush=True)
+time.sleep(60)
+"""
+
+
 def test_a_study_is_found_by_its_name_and_two_scripts_of_one_run_are_told(
     server: str, study: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Client(server) as client:
         name = client.external_study(study).name
     values: dict[str, Any] = {"seed": 0, "metric_version": "1", "url": server, "directory": tmp_path, "test": ROWS}
+    vezna.track(name, FULL, **values).leave()
+    [file] = tmp_path.glob("*.jsonl")
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, str(file)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "open\n"
+    vezna.track(name, FULL, **values).log_step(1)
+    assert "another process reports this run" in lines(caplog)[-1]
+    with file.open("a") as ended:  # it has ended and is being sent: the next run has a file of its own
+        ended.write('{"kind":"end","outcome":"failed"}\n')
+    vezna.track(name, FULL, **values).leave()
+    assert ["another process" in line for line in lines(caplog)] in ([True], [True, False])
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2
+    other.kill()
+    other.wait(30)
     with vezna.track(name, FULL, **values) as tracked:
-        second = vezna.track(name, FULL, **values)
-        second.log_step(1)
-        assert "another process reports this run" in lines(caplog)[-1]
         tracked.log_item_scores(right(0.5))
     with vezna.track("nothing", FULL, **values) as tracked:
         until(lambda: "no declared study named 'nothing'" in " ".join(lines(caplog)))
     with Client(server) as client:
-        assert [one.status for one in client.external_study(study).runs] == ["succeeded"]
+        assert "succeeded" in [one.status for one in client.external_study(study).runs]
+
+
+def test_a_notebook_that_opens_its_run_again_continues_it(
+    track: Callable[..., vezna.Run], server: str, study: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = track()
+    first.log_step(1, loss=1.0)  # then the cell fails, and is run again
+    with track() as tracked:
+        first.log_step(2, loss=1.0)
+        tracked.log_item_scores(right(0.5))
+    assert lines(caplog) == []
+    with Client(server) as client:
+        assert [(one.status, one.step) for one in client.external_study(study).runs] == [("succeeded", 1)]
+
+
+def test_arms_whose_labels_differ_in_their_letters_only_have_files_of_their_own(
+    server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arms = [{"label": label, "method": "lora"} for label in ("слаб", "силен")]
+    with Client(server) as client:
+        study = client.declare_study(SPEC | {"name": "letters", "arms": arms, "reference": "слаб"}).id
+        for arm in ("слаб", "силен"):
+            values: dict[str, Any] = {"metric_version": "1", "url": server, "directory": tmp_path, "test": ROWS}
+            tracked = vezna.track(study, arm, seed=0, **values)
+            until(lambda tracked=tracked: tracked.run_id is not None)  # type: ignore[misc]
+            tracked.leave()
+        assert len(client.external_study(study).runs) == 2
+    assert lines(caplog) == [] and len(list(tmp_path.glob("*.jsonl"))) == 2
+
+
+def test_the_time_of_training_is_that_of_all_processes_and_ends_before_the_evaluation(
+    track: Callable[..., vezna.Run], server: str, study: int, tmp_path: Path
+) -> None:
+    def seconds() -> float:
+        [end] = [
+            line
+            for file in tmp_path.glob("*.jsonl")
+            for line in map(json.loads, file.read_text().splitlines())
+            if line["kind"] == "end"
+        ]
+        return float(end["facts"]["train_seconds"])
+
+    tracked = track()
+    time.sleep(0.5)
+    tracked.log_step(10, loss=1.0)
+    tracked.log_step(20, loss=1.0)
+    tracked.leave()
+    with track() as tracked:  # from a checkpoint after step 10
+        tracked.log_step(11, loss=1.0)
+        time.sleep(0.2)
+        tracked.end_training()
+        time.sleep(0.6)
+        tracked.log_item_scores(right(0.5))
+    assert 0.7 <= seconds() < 1.3
+
+
+def test_the_time_before_a_checkpoint_of_another_directory_is_not_made_up(
+    track: Callable[..., vezna.Run], tmp_path: Path
+) -> None:
+    with track() as tracked:
+        tracked.continue_from(10)
+        tracked.log_step(11, loss=1.0)
+        tracked.log_item_scores(right(0.5))
+    [file] = tmp_path.glob("*.jsonl")
+    [end] = [line for line in map(json.loads, file.read_text().splitlines()) if line["kind"] == "end"]
+    assert "train_seconds" not in end["facts"] and end["facts"]["clocks"] == {}
 
 
 def test_of_processes_that_train_together_one_reports(

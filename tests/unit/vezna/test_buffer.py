@@ -158,3 +158,24 @@ def test_a_damaged_file_keeps_no_other_from_being_sent(
     with caplog.at_level(logging.ERROR):
         assert send.main() == 1
     assert "a.jsonl cannot be sent (KeyError" in caplog.text and "full-0.jsonl: The server at" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_forked_process_does_not_keep_the_file_locked(buffer: Buffer) -> None:
+    reads, writes = os.pipe()
+    forked, in_child = os.pipe()
+    child = os.fork()
+    if child == 0:  # as a worker of a DataLoader
+        os.close(writes)
+        os.write(in_child, b"x")
+        os.read(reads, 1)
+        os._exit(0)
+    os.read(forked, 1)
+    file, buffer._file = buffer._file, None  # the parent is killed: its file is closed without being unlocked
+    assert file is not None
+    os.close(file)
+    try:
+        Buffer(buffer.path).close()
+    finally:
+        os.close(writes)
+        os.waitpid(child, 0)
