@@ -18,8 +18,8 @@ from typing import Any
 from vezna.client import Client
 from vezna.connection import API
 from vezna.errors import TrackerMissing, TrackerRefused, TrackerUnreachable
+from vezna.exported_study import Point, TrackedRun, TrackedStudy, read_run, read_steps
 from vezna.models import Artifact
-from vezna.tracked_study import Point, TrackedRun, TrackedStudy, read_run, read_steps
 
 FILE_BYTES = 10 * 2**20
 """A larger file is a link."""

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 from vezna.client import Client
 from vezna.connection import without_credentials
 from vezna.errors import WrongTracker
+from vezna.exported_study import read_study
 from vezna.mlflow_export import MlflowExport
-from vezna.tracked_study import read_study
 
 
 @dataclass(frozen=True)
