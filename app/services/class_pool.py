@@ -111,7 +111,7 @@ def take_verdicts(session: Session) -> int:
     """Store the seeds of each verdict that is due, and return how many. One class that fails does not stop the others;
     of two sweeps at once the second finds the verdict taken."""
     taken = 0
-    for class_id in rows.with_enough_seeds(session):
+    for class_id in _due(session):
         try:
             with savepoint(session):
                 taken += _take(session, class_id)
@@ -120,12 +120,23 @@ def take_verdicts(session: Session) -> int:
     return taken
 
 
+def _due(session: Session, class_id: int | None = None) -> list[int]:
+    """Classes that seem to need a verdict, by id, found without a lock and without reading scores; with `class_id`
+    this one at most."""
+    stored = rows.with_enough_seeds(session, class_id)
+    arms = rows.arms_of_seeds(session, [one.class_id for one in stored])
+    due = []
+    for one in stored:
+        ended = {seed for seed, number in arms[one.class_id].items() if number >= one.arms}
+        in_force = one.verdicts and set(one.verdicts[-1]) <= ended
+        if len(ended) >= one.planned_seeds and not in_force:
+            due.append(one.class_id)
+    return due
+
+
 def _take(session: Session, class_id: int) -> bool:
     chosen = rows.study(session, class_id, lock=True)
-    if chosen is None:
-        return False
-    ended = rows.ended_seeds(session, class_id, len(chosen.spec.arms))  # without reading scores
-    if len(ended) < chosen.planned_seeds or (chosen.verdicts_json and set(chosen.verdicts_json[-1]) <= ended):
+    if chosen is None or not _due(session, class_id):  # another sweep may have taken it before the lock
         return False
     complete = _results(session, chosen).complete
     if len(complete) < chosen.planned_seeds:

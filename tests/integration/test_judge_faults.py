@@ -180,7 +180,25 @@ def test_a_server_that_fails_before_any_score_is_named_with_what_it_wrote(site: 
     site.judge.of = lambda _quality, _item: "I like it."
     break_off(site, 5)
     message = site.failure()
-    assert "no score in" in message and message.endswith("The last reply: I like it.")
+    assert "longer than" in message and "no score (replies: " in message
+    assert message.endswith("The last reply: I like it.")
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "FIRST", 1000)
+    site.judge.of = lambda _quality, _item: "I like it."
+    judgement_id = site.submit()
+    site.after(3, site.worker.judge.stop)
+    tasks.judge(site.worker, judgement_id, NO_PAUSE)
+    assert site.row(judgement_id).status == "queued"
+    site.judge.of = lambda quality, _item: str(quality)
+    before = len(site.stub.seen)
+    site.stub.raw = lambda _request: (400, REFUSAL, {}) if len(site.stub.seen) == before + 1 else None
+    tasks.judge(replace(site.worker, judge=type(site.worker.judge)()), judgement_id, NO_PAUSE)
+    done = site.row(judgement_id)
+    assert (done.status, done.message) == ("succeeded", "")
+    assert done.result is not None and done.result.unscored > 1
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -33,6 +33,7 @@ from app.store.tables import (
     StudyRow,
     UserRow,
 )
+from app.web.format import points
 from tests.fakes import SilentBell
 from tests.filled import add_study
 from tests.filled_language import studies
@@ -74,6 +75,11 @@ def test_a_good_judge_scores_each_different_answer_once_and_its_scores_are_compa
     assert again.result is not None and (again.result.asked, again.result.answers) == (0, len(different))
     assert len(site.stub.seen) == len(different), "a judgement with the same judge and rubric asks for nothing again"
     assert site.run(rubric="Length alone counts.").result.asked == len(different)  # type: ignore[union-attr]
+    with TestClient(create_app(site.worker.settings), base_url="http://127.0.0.1") as client:
+        page = client.get(f"/studies/{site.study}").text
+        assert "The newest of 3 judgements with a result (models: 1, rubrics: 2)." in page
+        judged = client.get(f"/api/v1/studies/{site.study}/comparison").json()["judgements"]
+        assert judged == {"number": 3, "models": 1, "rubrics": 2}
 
 
 def test_people_who_agree_leave_the_difference_and_widen_the_interval_a_little(site: Site) -> None:
@@ -126,7 +132,7 @@ def test_a_judge_that_gives_no_score_or_no_answer_ends_the_judgement_with_the_re
 ) -> None:
     site.judge.of = lambda _quality, _item: "I like it."
     message = site.failure()
-    assert "no score in 10 replies" in message and message.endswith("The last reply: I like it.")
+    assert "no score (replies: 10)" in message and message.endswith("The last reply: I like it.")
     assert len(site.stub.seen) < 20
     site.stub.raw = lambda _request: (200, b"<html>", {})
     assert "not that of an OpenAI-compatible server" in site.failure()
@@ -310,6 +316,9 @@ def test_over_rest_by_command_and_on_the_page(
         address = f"/studies/{site.study}/judge"
         assert f'href="{address}"' in client.get(f"/studies/{site.study}").text
         page = client.get(address).text
+        shown = f"{points(lora['delta'])} ({points(lora['low'])} to {points(lora['high'])})"
+        middle = points((lora["low"] + lora["high"]) / 2)
+        assert shown in page and not shown.startswith(middle), "as REST and the command have it"
         assert "agrees with people on" in page and "What the judge wrote instead of a score" in page
         assert "does not accept the API key" in page and KEY not in page
         sent = {"url": site.stub.url, "model": "judge", "items": "", "rubric": "a\r\nb", "api_key": KEY}

@@ -17,7 +17,7 @@ from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import lab_classes as rows
 from app.store.session import Database
-from app.store.tables import LabClassRow, LabClassSeedRow, StudyRow
+from app.store.tables import LabClassRow, LabClassSeedRow, LabClassStudyRow, StudyRow
 from app.web.figures.pool import pool_figure
 from tests import filled_lab
 from tests.accounts import Installation
@@ -147,6 +147,27 @@ def test_a_class_that_fails_does_not_stop_the_others(school: Database, settings:
     with school.transaction() as session:
         assert class_pool.take_verdicts(session) == 1
         assert class_pool.take_verdicts(session) == 0
+
+
+def test_a_class_whose_verdict_is_in_force_is_not_locked(
+    school: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [started(school, settings, number) for number in (1, 2, 3)]
+    study, locked = rows.study, []
+
+    def noted(session: Session, class_id: int, *, lock: bool = False) -> LabClassStudyRow | None:
+        locked.extend([class_id] * lock)
+        return study(session, class_id, lock=lock)
+
+    monkeypatch.setattr(rows, "study", noted)
+    for number, study_id in enumerate(own):
+        with school.transaction() as session:
+            class_pool.take_verdicts(session)
+            assert locked == [], f"{number} of three are complete"
+        ended(school, study_id, number)
+    for _sweep in range(2):
+        pooled(school)
+    assert len(locked) == 1
 
 
 def test_two_learners_at_once_get_different_seeds(school: Database, settings: Settings) -> None:

@@ -161,31 +161,30 @@ class _Judgement:
             Prompt([{"role": "user", "content": text}], len(text.encode("utf-8", "replace")))
             for text in questions.values()
         ]
-        scored = any(score for score, _said in self._replies.values())
-        replies = _Replies(server, prompts, MOST_TOKENS, pauses=pauses, most_seconds=MOST_SECONDS, answered=scored)
+        answered = bool(self._replies)  # those that this judgement has, and earlier scores by the same server
+        replies = _Replies(server, prompts, MOST_TOKENS, pauses=pauses, most_seconds=MOST_SECONDS, answered=answered)
         try:
             replies.gather(lambda share: self._report((done + share * len(keys)) / total), arrived)
         except NotReached as error:
             if not self._replies:
                 raise
-            self._require_a_score()
+            self._require_a_score(error.message)
             raise Unavailable(
                 _("%(why)s Start the judgement again: its scores are kept.", why=error.message)
             ) from error
 
-    def _require_a_score(self) -> None:
-        """Raises Unavailable, with the last reply, if none of the replies so far is a score."""
+    def _require_a_score(self, *ended_by: str) -> None:
+        """Raises Unavailable, with the last reply behind what ended the judgement, if no reply so far is a score."""
         if any(score for score, _said in self._replies.values()):
             return
         _score, said = list(self._replies.values())[-1]
-        raise Unavailable(
-            _(
-                "The judge gave no score in %(count)s replies. Choose a larger model, or a rubric that asks for one "
-                "whole number from 1 to 5 alone. The last reply: %(said)s",
-                count=len(self._replies),
-                said=said,
-            )
+        without = _(
+            "The judge gave no score (replies: %(count)s). Choose a larger model, or a rubric that asks for one whole "
+            "number from 1 to 5 alone. The last reply: %(said)s",
+            count=len(self._replies),
+            said=said,
         )
+        raise Unavailable(_.joined([*ended_by, without]))
 
     def _report(self, share: float) -> bool:
         return self._write(partial(judgements.progress, claim=self._claim, share=share))

@@ -1,6 +1,7 @@
 """Judgements of studies, and the scores of their judges; claims on them are in `model_exports`."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
@@ -39,6 +40,26 @@ def newest_result(session: Session, study_id: int) -> JudgementRow | None:
     """The newest judgement of a study that has succeeded."""
     of_study = JudgementRow.study_id == study_id, JudgementRow.status == "succeeded"
     return session.scalars(select(JudgementRow).where(*of_study).order_by(JudgementRow.id.desc()).limit(1)).first()
+
+
+class Looks(NamedTuple):
+    """How often judges were asked for the scores of a study."""
+
+    judgements: int
+    """With a result."""
+    models: int
+    """Different ones, by address and name."""
+    rubrics: int
+
+
+def looks(session: Session, study_id: int) -> Looks | None:
+    """Of a study; None before a judgement has a result."""
+    columns = JudgementRow.url, JudgementRow.model, JudgementRow.rubric
+    query = select(*columns).where(JudgementRow.study_id == study_id, JudgementRow.status == "succeeded")
+    rows = session.execute(query).all()
+    if not rows:
+        return None
+    return Looks(len(rows), len({(url, model) for url, model, _rubric in rows}), len({row.rubric for row in rows}))
 
 
 def live(session: Session, study_id: int) -> JudgementRow | None:

@@ -1,6 +1,7 @@
 """Queries of classes, their learners, and what those share."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import and_, func, select, update
 from sqlalchemy.orm import Session
@@ -107,22 +108,41 @@ def seed_of(session: Session, class_id: int, learner: str) -> LabClassSeedRow | 
     return session.scalars(query).first()
 
 
-def with_enough_seeds(session: Session) -> Sequence[int]:
-    """Classes in which as many seeds as the verdict needs have started and are not known to be withdrawn."""
-    query = select(LabClassStudyRow.class_id).join(
-        LabClassSeedRow, LabClassSeedRow.class_id == LabClassStudyRow.class_id
-    )
-    query = query.where(LabClassSeedRow.study_id.is_not(None)).group_by(LabClassStudyRow.class_id)
-    return session.scalars(query.having(func.count() >= LabClassStudyRow.planned_seeds)).all()
+class StoredVerdicts(NamedTuple):
+    """What is stored of the verdicts of a class, read without a lock."""
+
+    class_id: int
+    arms: int
+    planned_seeds: int
+    verdicts: list[list[int]]
 
 
-def ended_seeds(session: Session, class_id: int, arms: int) -> set[int]:
-    """Seeds of a class that are not withdrawn and have a successful run of every arm."""
+def with_enough_seeds(session: Session, class_id: int | None = None) -> list[StoredVerdicts]:
+    """Classes in which as many seeds as the verdict needs have started and are not known to be withdrawn, by id; with
+    `class_id` this one at most."""
+    counted = select(LabClassSeedRow.class_id, func.count().label("number"))
+    started = counted.where(LabClassSeedRow.study_id.is_not(None)).group_by(LabClassSeedRow.class_id).subquery()
+    stored = LabClassStudyRow.spec_json, LabClassStudyRow.planned_seeds, LabClassStudyRow.verdicts_json
+    query = select(LabClassStudyRow.class_id, *stored).join(started, started.c.class_id == LabClassStudyRow.class_id)
+    query = query.where(started.c.number >= LabClassStudyRow.planned_seeds).order_by(LabClassStudyRow.class_id)
+    query = query if class_id is None else query.where(LabClassStudyRow.class_id == class_id)
+    return [
+        StoredVerdicts(found, len(spec.get("arms", ())), planned, verdicts)
+        for found, spec, planned, verdicts in session.execute(query)
+    ]
+
+
+def arms_of_seeds(session: Session, class_ids: Sequence[int]) -> dict[int, dict[int, int]]:
+    """By class and seed, the number of arms with a successful run; of seeds that are not withdrawn."""
     runs = RunRow.study_id == LabClassSeedRow.study_id, RunRow.seed == LabClassSeedRow.seed
-    query = select(LabClassSeedRow.seed).join(RunRow, and_(*runs)).where(LabClassSeedRow.class_id == class_id)
-    query = query.where(RunRow.status == RunStatus.SUCCEEDED, RunRow.trial_round.is_(None), RunRow.private_to.is_(None))
-    query = query.group_by(LabClassSeedRow.seed).having(func.count(RunRow.arm.distinct()) >= arms)
-    return set(session.scalars(query))
+    seed = LabClassSeedRow.class_id, LabClassSeedRow.seed
+    query = select(*seed, func.count(RunRow.arm.distinct())).join(RunRow, and_(*runs))
+    query = query.where(LabClassSeedRow.class_id.in_(class_ids), RunRow.status == RunStatus.SUCCEEDED)
+    query = query.where(RunRow.trial_round.is_(None), RunRow.private_to.is_(None)).group_by(*seed)
+    found: dict[int, dict[int, int]] = {class_id: {} for class_id in class_ids}
+    for class_id, number, arms in session.execute(query):
+        found[class_id][number] = arms
+    return found
 
 
 def answering(session: Session, learners: Sequence[str]) -> dict[str, int]:

@@ -78,7 +78,7 @@ class LabClassSeedRow(Base):
     )
     seed: Mapped[int] = mapped_column(primary_key=True)
     learner: Mapped[str | None] = mapped_column(String(40), default=None)
-    """None once the learner has left the class."""
+    """Stays when the learner leaves the class, so that joining again gives no second seed."""
     study_id: Mapped[int | None] = mapped_column(
         ForeignKey("studies.id", ondelete="SET NULL"), default=None, index=True
     )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from app.domain.comparison.baselines import BaselineResult, strongest
 from app.domain.comparison.causes import NO_CAUSES, Causes
@@ -16,6 +17,7 @@ from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import McNemar
 from app.domain.data.baselines import BaselineKind
 from app.services import compare as compare_service
+from app.store.queries.judgements import Looks
 from app.web.api.answer import Answer
 from app.web.api.arms import RunArmOut, ScoreOut, StudyArmOut
 from app.web.api.judgements import JudgedArmOut
@@ -151,6 +153,14 @@ class RunComparisonOut(ComparisonOut):
         )
 
 
+class JudgementsOut(BaseModel):
+    """How many judgements of a study have a result, by how many models and rubrics."""
+
+    number: int
+    models: int
+    rubrics: int
+
+
 class StudyComparisonOut(ComparisonOut):
     """A study, compared by its runs so far."""
 
@@ -181,6 +191,8 @@ class StudyComparisonOut(ComparisonOut):
     """Conditions that differ between arms, and their values."""
     judged: list[JudgedArmOut]
     """The arms by the newest scores of a judge model, which the verdict does not depend on; empty without any."""
+    judgements: JudgementsOut | None
+    """With a result: `judged` is the newest of them; null without any."""
 
     @classmethod
     def of(
@@ -189,6 +201,7 @@ class StudyComparisonOut(ComparisonOut):
         study: StudyComparison,
         causes: Causes = NO_CAUSES,
         judged: Sequence[JudgedArm] = (),
+        looks: Looks | None = None,
     ) -> Self:
         """From the domain; `causes` where nothing was learned."""
         return cls.from_comparison(
@@ -208,6 +221,9 @@ class StudyComparisonOut(ComparisonOut):
             search=search_text(study.spec),
             differed={condition.name: condition.values for condition in study.conditions if not condition.equal},
             judged=[JudgedArmOut.of(arm) for arm in judged],
+            judgements=JudgementsOut(number=looks.judgements, models=looks.models, rubrics=looks.rubrics)
+            if looks
+            else None,
         )
 
 

@@ -20,6 +20,7 @@ from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
 from app.services.exports import TABLES, Table
 from app.services.study_plan import plan_of, planned
+from app.store.queries import judgements as judgement_rows
 from app.store.queries import recipes, studies, tags
 from app.web.api.answer import Answer
 from app.web.api.comparison import StudyComparisonOut
@@ -202,7 +203,8 @@ def comparison(session: Reading, study_id: int) -> StudyComparisonOut:
     """Compare a study's arms by its runs so far: every arm's score, cost and verdict."""
     study = study_service.comparison(session, study_id)
     judged = judgements.newest_arms(session, study_id)
-    return StudyComparisonOut.of(study_id, study, learning.causes_of(session, study_id, study), judged)
+    looks = judgement_rows.looks(session, study_id)
+    return StudyComparisonOut.of(study_id, study, learning.causes_of(session, study_id, study), judged, looks)
 
 
 @router.get(

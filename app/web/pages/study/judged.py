@@ -1,7 +1,7 @@
 """The arms of a study by a judge model's scores, as its page and that of its judgements show them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.orm import Session
 
@@ -9,6 +9,7 @@ from app.domain.comparison.judged import JudgedArm
 from app.domain.studies.spec import StudySpec
 from app.services import judgements as service
 from app.store.queries import judgements
+from app.store.queries.judgements import Looks
 from app.store.tables import JudgementRow
 from app.web.bars import MarginScale
 from app.web.i18n import gettext as _
@@ -22,6 +23,8 @@ class JudgedArms:
     spec: StudySpec
     row: JudgementRow
     arms: Sequence[JudgedArm]
+    looks: Looks | None = None
+    """Of the newest one."""
 
     @classmethod
     def of(cls, session: Session, spec: StudySpec, row: JudgementRow) -> "JudgedArms":
@@ -32,7 +35,7 @@ class JudgedArms:
     def newest(cls, session: Session, spec: StudySpec, study_id: int) -> "JudgedArms | None":
         """Of the newest judgement of a study that has succeeded."""
         row = judgements.newest_result(session, study_id)
-        return cls.of(session, spec, row) if row else None
+        return replace(cls.of(session, spec, row), looks=judgements.looks(session, study_id)) if row else None
 
     @property
     def margin(self) -> float:
@@ -49,6 +52,7 @@ class JudgedArms:
         return next(arm.method.facts.family for arm in self.spec.arms if arm.title == title)
 
     def scale(self, arm: JudgedArm) -> MarginScale:
-        """An arm's difference to the reference."""
+        """An arm's difference to the reference; of one that has none the mark is at 0."""
         label = _("%(by)s points", by=judged_difference(arm))
-        return MarginScale.placed((arm.low + arm.high) / 2, arm.low, arm.high, arm.margin, label)
+        delta = arm.corrected.delta if arm.corrected else 0.0
+        return MarginScale.placed(delta, arm.low, arm.high, arm.margin, label)
