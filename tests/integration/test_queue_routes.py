@@ -91,6 +91,24 @@ def test_the_forms_of_the_pages_change_the_queue(team: Installation) -> None:
         assert studies.get(session, study).paused
         assert all(run.paused for run in runs.of_study(session, study))
     assert team.program(Role.MEMBER).get(f"/api/v1/studies/{study}").json()["paused"] is True
+    assert browser.post(f"/queue/studies/{study}", data={"paused": "false"}).status_code == 303
+    with team.database.reading() as session:
+        one = runs.of_study(session, study)[0].id
+    assert browser.post(f"/queue/runs/{one}", data={"paused": "true"}).status_code == 303
+    page = browser.get(f"/studies/{study}").text
+    assert "Runs of this study are paused" not in page and 'id="pause"' in page, "the others are not paused"
+    assert browser.post(f"/queue/studies/{study}", data={"paused": "true"}).status_code == 303
+    with team.database.transaction() as session:
+        session.query(RunRow).filter(RunRow.study_id == study).update({"status": "cancelled"})
+    assert "Runs that are added wait until the study is resumed." in browser.get(f"/studies/{study}").text
+    assert browser.post(f"/queue/studies/{study}", data={"paused": "false"}).status_code == 303
+    assert "Runs of this study are paused" not in browser.get(f"/studies/{study}").text
+
+
+def test_an_upload_by_put_says_that_it_can_be_above_a_limit(team: Installation) -> None:
+    paths = team.program(Role.MEMBER).get("/api/v1/openapi.json").json()["paths"]
+    [put] = [path["put"] for name, path in paths.items() if name.endswith("/uploads/files/{name}")]
+    assert "409" in put["responses"]
 
 
 def test_the_commands_change_the_queue(
