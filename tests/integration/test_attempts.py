@@ -24,7 +24,7 @@ from app.queue import TRAIN
 from app.services import attempts, models, runs, sweep, workers
 from app.services.attempts import Fenced
 from app.settings import Settings
-from app.store.queries import evaluations, events, steps, weight_deltas
+from app.store.queries import evaluations, events, queue, steps, weight_deltas
 from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import BINARY, Database
@@ -234,7 +234,7 @@ def test_the_sweeper_rings_again_only_while_a_worker_is_idle(
 ) -> None:
     run_id = submit(registered, bell)
     old = now() - timedelta(seconds=settings.ring_again_seconds + 1)
-    in_transaction(registered, lambda s: run_queries.rung(s, [run_id], old))
+    in_transaction(registered, lambda s: queue.rung(s, [run_id], old))
     bell.rung.clear()
     assert in_transaction(registered, lambda s: sweep.sweep(s, bell, settings)).rung == 0
     in_transaction(

@@ -24,6 +24,7 @@ from app.services.resources import estimates
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import estimates as queries
+from app.store.queries import queue as queue_queries
 from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
@@ -274,7 +275,7 @@ def test_an_answer_and_a_study_that_is_called_off_do_not_wait_for_each_other(
     estimate_id = run_row(registered, ids[0]).estimate_id
     assert estimate_id is not None
     with registered.transaction() as session:  # the first lies behind the second now, where PostgreSQL keeps them
-        run_queries.rung(session, ids[:1], now())
+        queue_queries.rung(session, ids[:1], now())
         run_queries.move(session, ids[0], RunStatus.QUEUED, RunStatus.RUNNING)
     begun(registered, estimate_id)
     with ThreadPoolExecutor(1) as pool:
