@@ -3,8 +3,8 @@
 The sweep takes the verdict once the planned number of seeds is complete: it stores which seeds give it. Before that no
 page shows the verdict, nor the interval with that many seeds, which would be the verdict's. A seed of it that is
 withdrawn later is not replaced by the next one: the verdict is taken back. When as many seeds are complete again,
-another verdict is taken, which counts as an interim look, so that nobody can choose seeds by their results and keep the
-confidence.
+another verdict is taken, which counts as an interim look, so that a class cannot choose seeds by their results and
+keep the confidence.
 """
 
 from collections.abc import Sequence

@@ -20,7 +20,7 @@ from app.domain.validation import invalid_field
 
 
 class Priority(StrEnum):
-    """What starts before what, whoever its owner is; the first starts first."""
+    """What starts before what, of all owners; the first starts first."""
 
     HIGH = "high"
     """Of admins alone."""
