@@ -146,21 +146,6 @@ class Condition(Answer):
     """By arm."""
 
 
-class Arm(Answer):
-    """An arm of a comparison of any runs."""
-
-    schema_name = "RunArmOut"
-    title: str
-    method: str
-    reference: bool
-    runs: list[int]
-    statuses: dict[str, int]
-    seeds: int
-    score: Score | None
-    verdict: Verdict | None
-    settings: dict[str, str]
-
-
 class StudyArm(Answer):
     """An arm of a study."""
 
@@ -173,6 +158,13 @@ class StudyArm(Answer):
     seeds: int
     score: Score | None
     verdict: Verdict | None
+
+
+class Arm(StudyArm):
+    """An arm of a comparison of any runs."""
+
+    schema_name = "RunArmOut"
+    settings: dict[str, str]
 
 
 class Comparison(Answer):

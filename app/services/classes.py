@@ -55,7 +55,7 @@ class WrongAnswer:
     given: tuple[str, ...]
     learners: int
     answering: int
-    """Of so many learners who have answered the question."""
+    """Sharing learners who have answered the question."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from app.domain.names import Line
 LARGEST_ID = 2**31 - 1
 MAX_NAME = 120
 LEAST_SHARING = 5
-"""Learners who share their answers and have answered a question, before wrong answers to it are shown: of fewer, a
-teacher could guess whose they are. Statistical offices suppress cells of frequency tables below three to five; a
-teacher knows the people, hence five."""
+"""Sharing learners who must have answered a question before its wrong answers are shown: with fewer, a teacher could
+guess whose they are. Statistical offices suppress cells of frequency tables below three to five; a teacher knows the
+people, hence five."""
 MOST_WRONG = 10
 MOST_MEMBERS = 500
 

@@ -1,5 +1,5 @@
 """Bytes in the files store by user: what is there, and what live work is predicted to add. Of all of a user's objects,
-for any viewer. Checkpoints are not counted, since they go when their run ends."""
+for any viewer. Checkpoints are not counted: they go when their run ends, and those of a paused run stay until then."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,5 +1,7 @@
 """Words for quotas: what is used of what is permitted."""
 
+from collections.abc import Callable
+
 from app.domain.accounts.quotas import Limits, Usage
 from app.web.format import NBSP, count, duration, file_size, typed
 from app.web.i18n import gettext as _
@@ -10,9 +12,7 @@ HOUR, GIB = 3600, 2**30
 
 def running_of(usage: Usage, limits: Limits) -> str:
     """`1 of 2`; `1` without a limit."""
-    if limits.concurrent_runs is None:
-        return count(usage.running)
-    return _("%(used)s of %(limit)s", used=count(usage.running), limit=count(limits.concurrent_runs))
+    return _of(count(usage.running), limits.concurrent_runs, count)
 
 
 def waiting_runs(usage: Usage) -> str:
@@ -22,10 +22,7 @@ def waiting_runs(usage: Usage) -> str:
 
 def device_time_of(usage: Usage, limits: Limits) -> str:
     """Used and reserved: `2 h 5 min of 40 h`; without a limit only the time."""
-    used = duration(usage.committed_seconds)
-    if limits.device_seconds is None:
-        return used
-    return _("%(used)s of %(limit)s", used=used, limit=hours(limits.device_seconds))
+    return _of(duration(usage.committed_seconds), limits.device_seconds, hours)
 
 
 def device_time_parts(usage: Usage) -> str:
@@ -39,10 +36,11 @@ def device_time_parts(usage: Usage) -> str:
 
 def storage_of(usage: Usage, limits: Limits) -> str:
     """Stored and expected: `3.1 GiB of 10 GiB`; without a limit only the size."""
-    used = file_size(usage.committed_bytes)
-    if limits.stored_bytes is None:
-        return used
-    return _("%(used)s of %(limit)s", used=used, limit=gibibytes(limits.stored_bytes))
+    return _of(file_size(usage.committed_bytes), limits.stored_bytes, gibibytes)
+
+
+def _of(used: str, limit: int | None, written: Callable[[int], str]) -> str:
+    return used if limit is None else _("%(used)s of %(limit)s", used=used, limit=written(limit))
 
 
 def storage_parts(usage: Usage) -> str:
