@@ -1,6 +1,8 @@
 """Judges that reply badly, and what happens to a judgement meanwhile: nothing leaks, hangs or is written twice."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -189,16 +191,30 @@ def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monk
     monkeypatch.setattr(tasks, "FIRST", 1000)
     site.judge.of = lambda _quality, _item: "I like it."
     judgement_id = site.submit()
-    site.after(3, site.worker.judge.stop)
+
+    def stored() -> int:
+        with site.worker.database.reading() as session:
+            return len(queries.known(session, site.study, judgement_id))
+
+    def stop() -> None:
+        deadline = time.monotonic() + 30
+        while not stored() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        site.worker.judge.stop()
+
+    site.after(3, stop)
     tasks.judge(site.worker, judgement_id, NO_PAUSE)
-    assert site.row(judgement_id).status == "queued"
+    for left in (thread for thread in threading.enumerate() if thread.name == "parity"):
+        left.join(30)
+    before = stored()
+    assert site.row(judgement_id).status == "queued" and before > 0
     site.judge.of = lambda quality, _item: str(quality)
-    before = len(site.stub.seen)
-    site.stub.raw = lambda _request: (400, REFUSAL, {}) if len(site.stub.seen) == before + 1 else None
+    refusals = iter([(400, REFUSAL, {})])
+    site.stub.raw = lambda _request: next(refusals, None)
     tasks.judge(replace(site.worker, judge=type(site.worker.judge)()), judgement_id, NO_PAUSE)
     done = site.row(judgement_id)
     assert (done.status, done.message) == ("succeeded", "")
-    assert done.result is not None and done.result.unscored > 1
+    assert done.result is not None and done.result.unscored == before + 1
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
