@@ -85,6 +85,7 @@ def _pages(answered: Mapping[str, int]) -> dict[str, str]:
     pages = {name: f"{path}?{query}" if (query := queries.get(name)) else path for name, path in steps.items()}
     return pages | {
         "Lab": "/lab",
+        "recap": "/lab/recap",
         "classes": "/lab/classes",
         "question to order": "/lab/questions/block-order",
         "question with a number": f"/lab/questions/accumulation?answer={answered['accumulation']}",
@@ -104,6 +105,7 @@ def _learn(session: Session) -> dict[str, int]:
             given = [str(wrong)] if topic == topics[1] else [str(place) for place in asked.right()]
             lessons.answer(session, learner, topic, asked.id, given, None)
     kinds = {"accumulation": (["12"], 12.0), "peft-names": (["0"], None), "quiz-1": (["Two small matrices."], None)}
+    kinds |= {"before-1": (["A model learns from another one."], None), "before-2": ([""], None)}
     found = {name: lab.give(session, LEARNER, name, *given).id for name, given in kinds.items()}
     rated = lab.give(session, LEARNER, "quiz-4", ["0"], None)
     lab.rate(session, LEARNER, rated.id, Rating.GOOD, now() - timedelta(days=3))

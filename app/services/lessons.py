@@ -2,14 +2,15 @@
 
 from functools import cache
 from importlib.resources import files
+from typing import TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid, NotFound
 from app.domain.lab.architectures import Architecture
-from app.domain.lab.lessons import Lesson
+from app.domain.lab.lessons import RECAP, Lesson, RecapLine
 from app.domain.lab.questions import Topic
 from app.domain.lab.review import Rating
 from app.domain.messages import _
@@ -18,33 +19,44 @@ from app.services import lab
 from app.store.queries import lab as rows
 from app.store.tables import LabAnswerRow, LabProgressRow, now
 
+T = TypeVar("T")
 STEPS = (Topic.STEP_1, Topic.STEP_2, Topic.STEP_3, Topic.STEP_4, Topic.STEP_5)
-PITFALLS = tuple(topic for topic in Topic if topic not in STEPS)
+PITFALLS = (Topic.MEMORY, Topic.RANK, Topic.FREEZING, Topic.MODULES, Topic.VALIDATION)
 
 
 @cache
 def library() -> dict[Topic, Lesson]:
     """The lessons that have a page, in the order of the course. Raises Invalid for a file that is none."""
     found: dict[Topic, Lesson] = {}
-    for topic in Topic:
+    for topic in (*STEPS, *PITFALLS):
         file = files(lab.PACKAGE) / ("steps" if topic in STEPS else "pitfalls") / f"{topic}.yaml"
         if file.is_file():
             found[topic] = read(file.name, file.read_text(encoding="utf-8"))
     return found
 
 
+@cache
+def recap() -> tuple[RecapLine, ...]:
+    """What the course repeats at its end. Raises Invalid for a file that is none."""
+    return _read("recap.yaml", (files(lab.PACKAGE) / "recap.yaml").read_text(encoding="utf-8"), RECAP)
+
+
 def read(name: str, text: str) -> Lesson:
     """A lesson from its file. Raises Invalid, naming the field."""
+    lesson = _read(name, text, TypeAdapter(Lesson))
+    lab.question(lesson.question)
+    return lesson
+
+
+def _read(name: str, text: str, kind: TypeAdapter[T]) -> T:
     try:
-        lesson = Lesson.model_validate(yaml.safe_load(text))
+        return kind.validate_python(yaml.safe_load(text))
     except yaml.YAMLError as error:
         raise Invalid(_("%(name)s is not YAML: %(why)s", name=name, why=" ".join(str(error).split()))) from error
     except ValidationError as error:
         fields = [field_error(details, {}) for details in error.errors()]
         why = "; ".join(field.located for field in fields)
         raise Invalid(_("The lesson in %(name)s is invalid: %(why)s", name=name, why=why), fields) from error
-    lab.question(lesson.question)
-    return lesson
 
 
 def lesson(topic: str, among: tuple[Topic, ...]) -> tuple[Topic, Lesson]:

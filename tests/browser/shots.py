@@ -56,6 +56,7 @@ def pages(url: str) -> dict[str, str]:
         "recipes": "/recipes",
         "recipe": "/recipes/seed-noise",
         "lab": "/lab",
+        "lab-recap": "/lab/recap",
         "lab-question": "/lab/questions/block-order",
         "lab-classes": "/lab/classes",
         "workers": "/workers",

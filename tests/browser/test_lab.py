@@ -58,6 +58,10 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     page = context.new_page()
     mistakes: list[str] = []
     page.on("pageerror", lambda error: mistakes.append(str(error)))
+    page.goto("/lab")
+    page.get_by_role("link", name="Преди да започнете").click()
+    page.locator("textarea").fill("Нещо за трансфера.")
+    page.get_by_role("button", name="Сравнете").click()
     page.goto("/lab/steps/step-1")
     page.get_by_role("button", name="Изчислете").click()
     expect(page.locator("#run [role='status']")).to_be_visible()
@@ -106,6 +110,10 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     expect(page.locator(".plan [aria-current]")).to_contain_text("днес")
     page.get_by_role("link", name="Започнете").click()
     expect(page.locator(".question h1")).to_contain_text(due[0].text.bg)
+    page.goto("/lab/recap")
+    expect(page.locator("tbody tr").nth(1).get_by_text("готово")).to_have_count(2)
+    expect(page.locator("#before")).to_contain_text("Нещо за трансфера.")
+    expect(page.locator("#before").get_by_role("link", name="Отговорете сега")).to_have_count(2)
     assert not mistakes
     context.close()
 

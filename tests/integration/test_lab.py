@@ -10,9 +10,9 @@ from icalendar import Calendar
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Role
-from app.domain.lab.questions import Need
+from app.domain.lab.questions import Need, Topic
 from app.domain.lab.review import NEW_PER_DAY, Rating
-from app.services import lab
+from app.services import lab, lessons
 from app.settings import ROOT, Settings
 from app.store import migrate
 from app.store.queries import lab as rows
@@ -76,7 +76,8 @@ def test_the_plan_of_the_course_starts_with_the_first_answer(session: Session) -
 
 def test_new_questions_are_limited_by_day_and_those_of_the_plan_are_not(session: Session) -> None:
     first = lab.queue(session, LEARNER, NOON).new
-    assert [found.course for found in first[:7]] == list(range(1, 8))
+    assert [found.id for found in first[:3]] == ["before-1", "before-2", "before-3"]
+    assert [found.course for found in first[3:]] == list(range(1, 8))
     assert len(first) == NEW_PER_DAY
     for found in first[:4]:
         answered(session, found.id, Rating.EASY, NOON)
@@ -120,7 +121,7 @@ def test_files_for_anki_and_calendars_can_be_read(session: Session) -> None:
 def test_a_learner_answers_rates_and_goes_on(installation: Installation) -> None:
     member, viewer = installation.browser(Role.MEMBER), installation.browser(Role.VIEWER)
     begun = viewer.get("/lab/review")
-    assert (begun.status_code, begun.headers["location"]) == (303, "/lab/questions/quiz-1")
+    assert (begun.status_code, begun.headers["location"]) == (303, "/lab/questions/before-1")
     shown = viewer.post("/lab/questions/quiz-4", data={"choice": "0"})
     assert shown.status_code == 303
     result = viewer.get(shown.headers["location"]).text
@@ -134,6 +135,26 @@ def test_a_learner_answers_rates_and_goes_on(installation: Installation) -> None
     with installation.database.reading() as reading:
         assert list(rows.cards(reading, f"user {installation.ids[Role.VIEWER]}")) == ["quiz-4"]
     assert installation.anonymous().get("/lab").status_code == 303
+
+
+def test_the_recap_shows_what_a_learner_wrote_before_and_what_is_done(installation: Installation) -> None:
+    learner, other = installation.browser(Role.ADMIN), installation.browser(Role.MEMBER)
+    for words in ("At first.", "Later."):
+        assert learner.post("/lab/questions/before-1", data={"answer": words}).status_code == 303
+    learner.post("/lab/questions/before-2", data={"answer": ""})
+    with installation.database.transaction() as writing:
+        name = f"user {installation.ids[Role.ADMIN]}"
+        lessons.answer(writing, name, Topic.RANK, lessons.library()[Topic.RANK].question, ["0"], None)
+    page = learner.get("/lab/recap").text
+    assert "At first." in page and "Later." not in page and "You answered in your head." in page
+    assert re.findall(r'href="/lab/questions/(before-\d)"', page) == ["before-3"]
+    assert len(lessons.recap()) == 7 and {*lessons.STEPS, *lessons.PITFALLS} == {
+        topic for line in lessons.recap() for topic in line.topics
+    }
+    blank = other.get("/lab/recap").text
+    assert page.count('href="/lab/pitfalls/rank"') == page.count("s-succeeded") - blank.count("s-succeeded") == 2
+    assert "2 of 3 questions answered" in learner.get("/lab").text
+    assert "At first." not in blank
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ Its sentences are in English and Bulgarian, so that a teacher can change them wi
 those of `texts`; `docs/lab.md` says so.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from app.domain.lab.questions import Text
+from app.domain.lab.questions import Text, Topic
 
 
 class Lesson(BaseModel):
@@ -26,3 +26,16 @@ class Lesson(BaseModel):
     """Id of the question before continuing."""
     texts: dict[str, Text] = {}
     """Sentences of its page by name; they may hold values as `%(name)s`."""
+
+
+class RecapLine(BaseModel):
+    """A sentence of the recap, with what shows it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    text: Text
+    topics: tuple[Topic, ...] = Field(min_length=1)
+    """Steps and pitfalls."""
+
+
+RECAP = TypeAdapter(tuple[RecapLine, ...])

@@ -20,8 +20,9 @@ ID = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
 
 class Topic(StrEnum):
-    """What a question is about: a step of the learning path, or a pitfall."""
+    """What a question is about: what a learner knew before, a step of the learning path, or a pitfall."""
 
+    BEFORE = "before"
     STEP_1 = "step-1"
     STEP_2 = "step-2"
     STEP_3 = "step-3"

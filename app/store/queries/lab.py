@@ -40,6 +40,13 @@ def answered(session: Session, learner: str) -> dict[str, bool | None]:
     return {question: right for question, right in rows}
 
 
+def first_answers(session: Session, learner: str, questions: Sequence[str]) -> dict[str, LabAnswerRow]:
+    """By question, the first answer that a learner gave to it."""
+    own = LabAnswerRow.learner == learner, LabAnswerRow.question.in_(questions)
+    first = select(func.min(LabAnswerRow.id)).where(*own).group_by(LabAnswerRow.question)
+    return {row.question: row for row in session.scalars(select(LabAnswerRow).where(LabAnswerRow.id.in_(first)))}
+
+
 def finished(session: Session, learner: str) -> Sequence[str]:
     """Topics that a learner has finished."""
     return session.scalars(select(LabProgressRow.topic).where(LabProgressRow.learner == learner)).all()

@@ -13,6 +13,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import language, marked
 
 TOPICS: dict[Topic, str] = {
+    Topic.BEFORE: marked("Before you begin"),
     Topic.STEP_1: marked("Transformers and fine-tuning"),
     Topic.STEP_2: marked("Low-rank approximation"),
     Topic.STEP_3: marked("LoRA inside a layer"),
@@ -42,7 +43,7 @@ _POINTS = {"low", "high", "margin"}
 
 
 def topic_name(topic: Topic) -> str:
-    """A step or a pitfall."""
+    """Of a question, a step or a pitfall."""
     return _(TOPICS[topic])
 
 

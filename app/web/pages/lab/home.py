@@ -1,4 +1,4 @@
-"""The context of the Lab's start: the learning path, the pitfalls, and what is due."""
+"""The contexts of the Lab's start (the learning path, the pitfalls, what is due) and of its recap."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,11 +6,11 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.domain.lab.lessons import Lesson
-from app.domain.lab.questions import Question, Topic
+from app.domain.lab.questions import OpenQuestion, Question, Text, Topic
 from app.services import lab, lessons
 from app.services.lab import Queue
 from app.store.queries import lab as rows
-from app.store.tables import now
+from app.store.tables import LabAnswerRow, now
 from app.web.pages.lab.steps import PathItem, path_of
 
 
@@ -23,6 +23,8 @@ class TopicLine:
     answered: int
     right: int
     """Of the last answers to its questions."""
+    unanswered: Question | None
+    """The first that waits for an answer."""
 
     @property
     def first(self) -> Question:
@@ -40,6 +42,11 @@ class LabPage:
     at: datetime
     done: frozenset[Topic]
     """Finished steps and pitfalls."""
+
+    @property
+    def before(self) -> TopicLine:
+        """What the course asks before it begins."""
+        return next(line for line in self.topics if line.topic is Topic.BEFORE)
 
     @property
     def steps(self) -> list[tuple[PathItem, TopicLine]]:
@@ -73,6 +80,38 @@ class LabPage:
         ]
 
 
+@dataclass(frozen=True)
+class Place:
+    """A step or a pitfall that shows a sentence of the recap."""
+
+    topic: Topic
+    href: str
+    done: bool
+
+
+@dataclass(frozen=True)
+class RecapPage:
+    """The recap of the course, and what the learner wrote before it."""
+
+    lines: tuple[tuple[Text, tuple[Place, ...]], ...]
+    before: tuple[tuple[OpenQuestion, LabAnswerRow | None], ...]
+    """The questions with the learner's first answers; None where there is none yet."""
+
+
+def recap_page(session: Session, learner: str) -> RecapPage:
+    """The recap for a learner."""
+    done = lessons.finished(session, learner)
+    questions = [known for known in lab.library().values() if known.topic is Topic.BEFORE]
+    first = rows.first_answers(session, learner, [known.id for known in questions])
+    return RecapPage(
+        tuple(
+            (line.text, tuple(Place(topic, lessons.address(topic), topic in done) for topic in line.topics))
+            for line in lessons.recap()
+        ),
+        tuple((known, first.get(known.id)) for known in questions if isinstance(known, OpenQuestion)),
+    )
+
+
 def lab_page(session: Session, learner: str) -> LabPage:
     """The start of the Lab for a learner."""
     at, answered = now(), rows.answered(session, learner)
@@ -80,7 +119,8 @@ def lab_page(session: Session, learner: str) -> LabPage:
     for topic in Topic:
         questions = tuple(known for known in lab.library().values() if known.topic is topic)
         met = [answered[known.id] for known in questions if known.id in answered]
-        lines.append(TopicLine(topic, questions, len(met), sum(right is True for right in met)))
+        waits = next((known for known in questions if known.id not in answered), None)
+        lines.append(TopicLine(topic, questions, len(met), sum(right is True for right in met), waits))
     return LabPage(
         lab.queue(session, learner, at), tuple(lines), path_of(session, learner), at, lessons.finished(session, learner)
     )

@@ -16,7 +16,7 @@ from app.web.i18n import language
 from app.web.numbers import NotANumber
 from app.web.pages.lab import class_routes, files, step_routes
 from app.web.pages.lab.context import question_page
-from app.web.pages.lab.home import lab_page
+from app.web.pages.lab.home import lab_page, recap_page
 from app.web.pages.lab.learner import Learner
 from app.web.pages.lab.sent import Answered, chosen_places, read_answer
 from app.web.templating import Render
@@ -30,6 +30,12 @@ router.include_router(class_routes.router)
 def home(session: Reading, learner: Learner, render: Render) -> HTMLResponse:
     """What is due, the plan for review, and the topics."""
     return render.page("lab/home.html", lab_page(session, learner))
+
+
+@router.get("/recap")
+def recap(session: Reading, learner: Learner, render: Render) -> HTMLResponse:
+    """The recap of the course, with what shows each sentence and what the learner wrote before."""
+    return render.page("lab/recap.html", recap_page(session, learner))
 
 
 @router.get("/review")
