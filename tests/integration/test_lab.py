@@ -9,12 +9,14 @@ from babel.messages.pofile import read_po
 from icalendar import Calendar
 from sqlalchemy.orm import Session
 
+from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.lab.questions import Need, Topic
 from app.domain.lab.review import NEW_PER_DAY, Rating
 from app.services import lab, lessons
 from app.settings import ROOT, Settings
 from app.store import migrate
+from app.store.ownership import VIEWER
 from app.store.queries import lab as rows
 from app.store.session import Database
 from app.web.i18n import LOCALES, gettext, speak
@@ -106,6 +108,20 @@ def test_questions_about_own_runs_are_asked_where_runs_fit(session: Session) -> 
     assert difference.answer in ("within", "better", "worse", "undecided")
     answer = lab.give(session, LEARNER, "own-memory", [str(memory.answer)], float(memory.answer))
     assert (answer.right, answer.facts_json["values"]) == (True, dict(memory.values))
+
+
+def test_a_learners_own_runs_and_studies_come_before_newer_ones_of_others(database: Database) -> None:
+    with database.transaction() as session:
+        fill(session)
+        first, *_between, last = sorted(rows.newest_studies(session, 100), key=lambda study: study.id)
+        oldest, *_between, newest = sorted(rows.newest_runs(session, 1000), key=lambda run: run.id)
+        for row, owner in ((first, 7), (last, 8), (oldest, 7), (newest, 8)):
+            row.owner_id = owner
+        found = [(first.id, oldest.id), (last.id, newest.id)]
+        for user, (study, run) in zip((7, 8, 9), (*found, found[1]), strict=True):
+            session.info[VIEWER] = Viewer(user)
+            studies, runs = rows.newest_studies(session, 100), rows.newest_runs(session, 1000)
+            assert (studies[0].id, runs[0].id) == (study, run)
 
 
 def test_files_for_anki_and_calendars_can_be_read(session: Session) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
+from app.store.ownership import owner_of
 from app.store.tables import LabAnswerRow, LabCardRow, LabProgressRow, RunRow, StudyRow
 
 
@@ -53,15 +54,19 @@ def finished(session: Session, learner: str) -> Sequence[str]:
 
 
 def newest_runs(session: Session, limit: int, base_model_id: int | None = None) -> Sequence[RunRow]:
-    """The newest runs that succeeded, of a base model if one is given."""
+    """Runs that succeeded, of a base model if one is given: the visitor's own first, each time the newest first."""
     query = select(RunRow).where(RunRow.status == RunStatus.SUCCEEDED, RunRow.collection_id.is_(None))
     if base_model_id is not None:
         query = query.where(RunRow.base_model_id == base_model_id)
-    return session.scalars(query.order_by(RunRow.id.desc()).limit(limit)).all()
+    return session.scalars(query.order_by(*_own_first(session, RunRow), RunRow.id.desc()).limit(limit)).all()
 
 
 def newest_studies(session: Session, limit: int) -> Sequence[StudyRow]:
-    """The newest studies that are not archived."""
-    return session.scalars(
-        select(StudyRow).where(StudyRow.archived.is_(False)).order_by(StudyRow.id.desc()).limit(limit)
-    ).all()
+    """Studies that are not archived: the visitor's own first, each time the newest first."""
+    query = select(StudyRow).where(StudyRow.archived.is_(False))
+    return session.scalars(query.order_by(*_own_first(session, StudyRow), StudyRow.id.desc()).limit(limit)).all()
+
+
+def _own_first(session: Session, table: type[RunRow | StudyRow]) -> list[ColumnElement[bool]]:
+    owner = owner_of(session)
+    return [] if owner is None else [table.owner_id.is_distinct_from(owner)]
