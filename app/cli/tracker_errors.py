@@ -18,7 +18,8 @@ def tracker_error(error: TrackerError) -> VeznaError:
     if isinstance(error, WrongTracker):
         return Invalid(
             _(
-                "%(address)s is not the address of a tracker. Write http://host:5000 for an MLflow server.",
+                "%(address)s is not the address of a tracker. Write http://host:5000 for an MLflow server, or "
+                "tensorboard:DIR for event files.",
                 address=error.address,
             )
         )

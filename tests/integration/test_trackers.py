@@ -16,8 +16,9 @@ from tests.integration.test_cli import vezna
 from tests.integration.test_client import serving
 from tests.mlflow_server import mlflow_server
 from tests.served import served
-from vezna import Client, mlflow_export
+from vezna import Client
 from vezna.models import Artifact
+from vezna.trackers import export_study, writing
 
 # The command does not know which database is behind the server.
 sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -28,7 +29,7 @@ def server(database: Database, settings: Settings) -> Iterator[str]:
     """A server with studies of every state; the small files of the first have their contents."""
     with database.transaction() as session:
         fill(session)
-        for row in session.query(ArtifactRow).where(ArtifactRow.bytes <= mlflow_export.FILE_BYTES):
+        for row in session.query(ArtifactRow).where(ArtifactRow.bytes <= writing.FILE_BYTES):
             place = settings.home / "files" / row.file
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(bytes(row.bytes))
@@ -40,6 +41,13 @@ def server(database: Database, settings: Settings) -> Iterator[str]:
 def mlflow() -> Any:
     """MLflow's package, whose import takes seconds."""
     return pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+
+
+def holding(folder: Path, *words: str) -> list[Path]:
+    """The files below a folder that contain one of some words."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert files
+    return [file for file in files if any(word.encode() in file.read_bytes() for word in words)]
 
 
 def runs_of(client: Any) -> dict[str, Any]:
@@ -66,7 +74,7 @@ def test_a_study_is_written_into_mlflow_and_updated(
         command = ("export-study", "1", "--to", address, "--url", server)
         # It breaks off after the steps of a run, and is repeated.
         with monkeypatch.context() as patched:
-            patched.setattr(mlflow_export, "_link", lambda client, file: client.artifacts(10**9))
+            patched.setattr(writing, "_link", lambda client, file: client.artifacts(10**9))
             assert vezna(monkeypatch, *command) == 1
         broken = runs_of(client)
         assert set(broken) == {"study", "1"}
@@ -118,6 +126,12 @@ def test_a_study_is_written_into_mlflow_and_updated(
         assert len(client.get_metric_history(again["2"].info.run_id, "train/loss")) == 246
         assert len(client.get_metric_history(again["study"].info.run_id, "arm/full/score")) == 1
 
+        # Neither the password of a server's address nor the token is written anywhere.
+        with Client(server.replace("://", "://ann:hidden-word@"), token="hidden-token") as api:
+            export_study(api, 2, address)
+            assert len(client.search_experiments(filter_string="tags.`vezna.url` LIKE '%'")) == 2
+        assert not holding(tmp_path, "hidden-word", "hidden-token")
+
         client.delete_experiment(study.info.experiment_id)
         assert vezna(monkeypatch, *command) == 1
         assert "mlflow experiments restore" in " ".join(capsys.readouterr().err.split())
@@ -127,6 +141,8 @@ def test_a_study_is_written_into_mlflow_and_updated(
     ("address", "words"),
     [
         ("127.0.0.1:5000", "is not the address of a tracker. Write http://host:5000"),
+        ("tensorboard:", "or tensorboard:DIR"),
+        ("neptune:project", "is not the address of a tracker"),
         ("ftp://host", "is not the address of a tracker"),
         ("http://host:port", "is not the address of a tracker"),
         ("http://ann:secret@127.0.0.1:9", "Set MLFLOW_TRACKING_USERNAME"),
@@ -167,7 +183,7 @@ def test_a_tracker_that_refuses_or_is_away_is_named(
 def test_a_link_to_a_file_has_no_password() -> None:
     file = Artifact(id=7, run_id=1, name="model", kind="weights", bytes=1, sha256="0" * 64)
     with Client("https://ann:hidden-word@vezna.example") as client:
-        assert mlflow_export._link(client, file)["url"] == "https://vezna.example/api/v1/artifacts/7/content"
+        assert writing._link(client, file)["url"] == "https://vezna.example/api/v1/artifacts/7/content"
 
 
 @sqlite
@@ -179,9 +195,18 @@ def test_a_study_that_is_not_there_is_named_before_the_tracker_is_asked(
 
 
 @sqlite
-def test_without_the_client_of_mlflow_its_package_is_named(
-    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("address", "module", "package"),
+    [("http://127.0.0.1:9", "mlflow", "mlflow-skinny"), ("tensorboard:runs", "tensorboardX.summary", "tensorboardX")],
+)
+def test_without_the_package_of_a_tracker_it_is_named(
+    address: str,
+    module: str,
+    package: str,
+    server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", None)
-    assert vezna(monkeypatch, "export-study", "1", "--to", "http://127.0.0.1:9", "--url", server) == 1
-    assert "pip install mlflow-skinny" in " ".join(capsys.readouterr().err.split())
+    monkeypatch.setitem(sys.modules, module, None)
+    assert vezna(monkeypatch, "export-study", "1", "--to", address, "--url", server) == 1
+    assert f"pip install {package}" in " ".join(capsys.readouterr().err.split())

@@ -7,11 +7,18 @@ from typing import Any
 
 from vezna.client import Client
 from vezna.connection import Request
-from vezna.models import Artifact, Run, StudyComparison
+from vezna.models import Artifact, Comparison, Run, StudyComparison
+
+AnyComparison = Comparison | StudyComparison
 
 STEPS = 10_000
 """Optimizer steps of a run that are exported; of more, those that keep the shape of the loss curve."""
 STEP_COLUMNS = ("loss", "learning_rate", "grad_norm", "epoch", "tokens", "memory_bytes")
+STATED = (
+    "method", "seed", "base_model", "base_model_hash", "dataset", "learning_rate", "device", "precision", "metric",
+    "metric_version", "memory_measure",
+)  # fmt: skip
+"""Of a run that is trained elsewhere, beside its settings."""
 MEMORY = ("peak_bytes", "train_peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "reserved_bytes")
 
 
@@ -51,12 +58,16 @@ class TrackedStudy:
     """A study and its verdict."""
 
     id: int
+    external: bool
+    """Its runs are trained elsewhere."""
     name: str
     status: str
     url: str
     created_at: str
     """As the server writes it: with the id it tells the studies of several servers apart."""
     note: str
+    summary: str
+    """The verdict in a sentence or two."""
     runs: list[int]
     """Trials too, which have a tag `vezna.trial_round`."""
     tags: Mapping[str, str]
@@ -64,22 +75,74 @@ class TrackedStudy:
     """Score of each arm with its 95 % interval, difference from the reference, costs."""
     comparison: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def key(self) -> str:
+        """The same at every address of its server, and another at every other server."""
+        return f"{'elsewhere ' if self.external else ''}{self.id} {self.created_at}"
+
+    @property
+    def title(self) -> str:
+        """Its name for people: `BBC headlines (Vezna study 12)`."""
+        return f"{self.name} (Vezna {'external ' if self.external else ''}study {self.id})"
+
 
 def read_study(client: Client, study_id: int) -> TrackedStudy:
     """A study with its comparison. Raises ClientError."""
     study, comparison = client.study(study_id), client.study_comparison(study_id)
     rest = study.model_extra or {}
     url = f"{client.server.address}/studies/{study.id}"
+    tags = {
+        "vezna.url": url,
+        "vezna.status": study.status,
+        "vezna.tags": ", ".join(rest["tags"]),
+        "vezna.summary": comparison.summary,
+        "vezna.complete": str(comparison.complete).lower(),
+        "vezna.interim_looks": str(comparison.interim_looks),
+        "vezna.caveats": "\n".join(comparison.caveats),
+    }
     return TrackedStudy(
         id=study.id,
+        external=False,
         name=study.name,
         status=study.status,
         url=url,
         created_at=rest["created_at"],
         note=rest["note"],
+        summary=comparison.summary,
         runs=[*study.runs, *study.trials],
-        tags={"vezna.url": url, "vezna.status": study.status, "vezna.tags": ", ".join(rest["tags"])}
-        | _verdict_tags(comparison),
+        tags=tags | _verdict_tags(comparison),
+        points=_arm_points(comparison),
+        comparison=comparison.model_dump(mode="json"),
+    )
+
+
+def read_external_study(client: Client, study_id: int) -> TrackedStudy:
+    """A study whose runs are trained elsewhere, with its comparison. Raises ClientError, also if no run was opened."""
+    study, comparison = client.external_study(study_id), client.compare(collection=study_id)
+    url = f"{client.server.address}/external-studies/{study.id}"
+    lead = (comparison.model_extra or {})["lead"]
+    complete = len(study.spec["arms"]) * len(study.spec["seeds"])
+    scored = sum(run.score is not None for run in study.runs)
+    status = "finished" if scored == complete else "running"
+    tags = {
+        "vezna.url": url,
+        "vezna.status": status,
+        "vezna.summary": f"{comparison.headline} {lead}".strip(),
+        "vezna.complete": str(scored == complete).lower(),
+        "vezna.caveats": "\n".join(confounder.sentence for confounder in comparison.confounders),
+        "vezna.trained_elsewhere": "true",
+    }
+    return TrackedStudy(
+        id=study.id,
+        external=True,
+        name=study.name,
+        status=status,
+        url=url,
+        created_at=(study.model_extra or {})["created_at"],
+        note="",
+        summary=tags["vezna.summary"],
+        runs=[run.id for run in study.runs],
+        tags=tags | _verdict_tags(comparison),
         points=_arm_points(comparison),
         comparison=comparison.model_dump(mode="json"),
     )
@@ -91,8 +154,8 @@ def read_run(client: Client, run_id: int) -> TrackedRun | None:
     rest = run.model_extra or {}
     if not rest["started_at"]:
         return None
-    result = rest["result"] or {}
-    seed = rest["spec"]["training"]["seed"]
+    result, reported = rest["result"] or {}, rest["imported"]
+    seed = reported["seed"] if reported else rest["spec"]["training"]["seed"]
     trial = rest["trial_round"]
     tags = {
         "vezna.run": str(run.id),
@@ -112,9 +175,9 @@ def read_run(client: Client, run_id: int) -> TrackedRun | None:
         started_at=datetime.fromisoformat(rest["started_at"]),
         finished_at=datetime.fromisoformat(rest["finished_at"]) if rest["finished_at"] else None,
         note=rest["note"],
-        parameters=_parameters(rest["spec"], result),
+        parameters=_reported_parameters(reported) if reported else _parameters(rest["spec"], result),
         tags={name: value for name, value in tags.items() if value},
-        points=_points(run, result),
+        points=_points(run, result) + (_reported_points(reported, run.step) if reported else []),
         files=client.artifacts(run.id) if run.ended else [],
     )
 
@@ -137,6 +200,27 @@ def _parameters(spec: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
     if data := result.get("data"):
         whole["dataset_sha256"] = data["splits"]
     return {name: _text(value) for name, value in whole.items() if value is not None}
+
+
+def _reported_parameters(reported: Mapping[str, Any]) -> dict[str, str]:
+    """What the script of a run stated of it, with its settings by their own names."""
+    whole = dict(reported["settings"]) | {name: reported[name] for name in STATED}
+    whole |= {f"versions.{name}": value for name, value in reported["versions"].items()}
+    whole |= {f"{split}_sha256": value for split, value in reported["splits"].items()}
+    return {name: _text(value) for name, value in whole.items() if value not in (None, "")}
+
+
+def _reported_points(reported: Mapping[str, Any], step: int) -> list[Point]:
+    values = {
+        "tokens": reported["tokens"],
+        "parameters/trainable": reported["trainable_parameters"],
+        "parameters/total": reported["total_parameters"],
+        "file_bytes": reported["file_bytes"],
+        "memory/peak_bytes": reported["peak_bytes"],
+        "seconds/train": reported["train_seconds"],
+    }
+    values |= {f"seconds/{name}": seconds for name, seconds in reported["clocks"].items()}
+    return [Point(name, value, step) for name, value in values.items() if value is not None]
 
 
 def _points(run: Run, result: Mapping[str, Any]) -> list[Point]:
@@ -164,16 +248,12 @@ def _points(run: Run, result: Mapping[str, Any]) -> list[Point]:
     return found + [Point(name, value, last) for name, value in totals.items() if value is not None]
 
 
-def _verdict_tags(comparison: StudyComparison) -> dict[str, str]:
+def _verdict_tags(comparison: AnyComparison) -> dict[str, str]:
     tags = {
         "vezna.headline": comparison.headline,
-        "vezna.summary": comparison.summary,
         "vezna.metric": comparison.metric,
         "vezna.margin": str(comparison.margin),
         "vezna.confidence": str(comparison.confidence),
-        "vezna.complete": str(comparison.complete).lower(),
-        "vezna.interim_looks": str(comparison.interim_looks),
-        "vezna.caveats": "\n".join(comparison.caveats),
     }
     for arm in comparison.arms:
         if arm.reference:
@@ -184,7 +264,7 @@ def _verdict_tags(comparison: StudyComparison) -> dict[str, str]:
     return tags
 
 
-def _arm_points(comparison: StudyComparison) -> list[Point]:
+def _arm_points(comparison: AnyComparison) -> list[Point]:
     found = []
     for arm in comparison.arms:
         values: dict[str, Any] = {}
@@ -195,7 +275,7 @@ def _arm_points(comparison: StudyComparison) -> list[Point]:
             verdict = arm.verdict
             values |= {"difference": verdict.delta, "difference_low": verdict.low, "difference_high": verdict.high}
         if costs := (arm.model_extra or {}).get("costs"):
-            means = {name: costs[name] for name in ("peak_bytes", "train_seconds", "wall_seconds")}
+            means = {name: costs.get(name) for name in ("peak_bytes", "train_seconds", "wall_seconds")}
             values |= {name: mean["mean"] for name, mean in means.items() if mean}
             values["trainable_parameters"] = costs["trainable_parameters"]
         found += [Point(f"arm/{arm.title}/{name}", value) for name, value in values.items() if value is not None]

@@ -11,18 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from vezna.client import Client
-from vezna.connection import API
-from vezna.errors import TrackerMissing, TrackerRefused, TrackerUnreachable
-from vezna.exported_study import Point, TrackedRun, TrackedStudy, read_run, read_steps
-from vezna.models import Artifact
+from vezna.connection import without_credentials
+from vezna.errors import TrackerMissing, TrackerRefused, TrackerUnreachable, WrongTracker
+from vezna.trackers.study import Point, TrackedRun, TrackedStudy
+from vezna.trackers.writing import Outcome
 
-FILE_BYTES = 10 * 2**20
-"""A larger file is a link."""
 BATCH = 1000
 """Values in a request: the most that MLflow takes."""
 LIMITS = {"tag": 5000, "parameter": 6000, "name": 250}
@@ -40,61 +37,123 @@ ENVIRONMENT = {
 """Where the user has not set it: MLflow would send usage data to its makers, wait for minutes, and print each run."""
 
 
-class MlflowExport:
+def connect(address: str) -> "MlflowServer":
+    """The server at http://host:5000. Raises WrongTracker and TrackerMissing."""
+    try:
+        parts = urlsplit(address)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        known = False
+    if not known:
+        raise WrongTracker(without_credentials(address))
+    if parts.username or parts.password:
+        raise WrongTracker(without_credentials(address), credentials=True)
+    return MlflowServer(address)
+
+
+class MlflowServer:
     """An MLflow server that receives studies."""
 
     def __init__(self, address: str) -> None:
-        """`address`: http://host:5000; MLflow's own variables (MLFLOW_TRACKING_TOKEN, …) say as whom. Raises
-        TrackerMissing."""
+        """MLflow's own variables (MLFLOW_TRACKING_TOKEN, …) say as whom. Raises TrackerMissing."""
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         try:
-            mlflow, self._entities = import_module("mlflow"), import_module("mlflow.entities")
+            mlflow, self.entities = import_module("mlflow"), import_module("mlflow.entities")
             exceptions = import_module("mlflow.exceptions")
         except ImportError as error:
             raise TrackerMissing("mlflow-skinny") from error
         self.address = address.rstrip("/")
         self._failures = (exceptions.MlflowException, ImportError, OSError)
-        with self._named():
-            self._mlflow = mlflow.MlflowClient(tracking_uri=self.address)
+        with self.named():
+            self.client = mlflow.MlflowClient(tracking_uri=self.address)
 
-    def write(self, client: Client, study: TrackedStudy) -> str:
-        """Write a study; the address of its experiment. Raises ClientError."""
-        key = f"{study.id} {study.created_at}"
-        with self._named():
-            experiment = self._experiment(study, key)
-            there = {run.data.tags.get("vezna.run"): run for run in self._runs(experiment)}
-            begun = datetime.fromisoformat(study.created_at)
-            parent = there.get(PARENT) or self._run(experiment, study.name, begun, {"vezna.run": PARENT})
-        for run_id in study.runs:
-            known = there.get(str(run_id))
-            if run := read_run(client, run_id):
-                self._write_run(client, experiment, parent.info.run_id, run, known)
-        with TemporaryDirectory() as folder:
-            report = client.save_report(Path(folder) / "report.html", study.id)
-            with self._named():
-                self._mlflow.log_artifact(parent.info.run_id, str(report))
-                self._mlflow.log_dict(parent.info.run_id, dict(study.comparison), "comparison.json")
-        with self._named():
-            latest = parent.data.metrics
-            changed = [point for point in study.points if latest.get(_name(point.name)) != point.value]
-            self._values(parent, changed, datetime.now(UTC))
-            self._tags(parent, dict(study.tags) | {"mlflow.note.content": study.note or study.tags["vezna.summary"]})
-            self._status(parent, study.status, None)
-        return f"{self.address}/#/experiments/{experiment}"
-
-    def _experiment(self, study: TrackedStudy, key: str) -> str:
+    def open(self, study: TrackedStudy) -> "MlflowExperiment":
         """The experiment of a study; a new one if there is none."""
-        for experiment in self._mlflow.search_experiments(filter_string=f"tags.`vezna.study` = '{key}'"):
+        with self.named():
+            return MlflowExperiment(self, self._experiment(study), study)
+
+    def _experiment(self, study: TrackedStudy) -> str:
+        for experiment in self.client.search_experiments(filter_string=f"tags.`vezna.study` = '{study.key}'"):
             return str(experiment.experiment_id)
-        name = f"{study.name} (Vezna study {study.id})"
-        if other := self._mlflow.get_experiment_by_name(name):
-            if other.tags.get("vezna.study") == key:
+        name = study.title
+        if other := self.client.get_experiment_by_name(name):
+            if other.tags.get("vezna.study") == study.key:
                 raise TrackerRefused(
                     self.address, f"its experiment {name} was deleted; restore it with: mlflow experiments restore"
                 )
             name = f"{name} {study.created_at}"
-        return str(self._mlflow.create_experiment(name, tags={"vezna.study": key, "vezna.url": study.url}))
+        return str(self.client.create_experiment(name, tags={"vezna.study": study.key, "vezna.url": study.url}))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Turn what MLflow's client raises into errors of `vezna.errors`."""
+        try:
+            yield
+        except self._failures as error:
+            why = " ".join(str(error).split())[:300]
+            if _connection_failed(error):
+                raise TrackerUnreachable(self.address, why) from error
+            raise TrackerRefused(self.address, why) from error
+
+
+class MlflowExperiment:
+    """A study there."""
+
+    def __init__(self, server: MlflowServer, experiment: str, study: TrackedStudy) -> None:
+        self._server, self._mlflow, self._entities = server, server.client, server.entities
+        self._id = experiment
+        self._there = {run.data.tags.get("vezna.run"): run for run in self._runs(experiment)}
+        begun = datetime.fromisoformat(study.created_at)
+        self._parent = self._there.get(PARENT) or self._run(study.name, begun, {"vezna.run": PARENT})
+
+    @property
+    def url(self) -> str:
+        """Of its page."""
+        return f"{self._server.address}/#/experiments/{self._id}"
+
+    def has_outcome(self, run: TrackedRun) -> bool:
+        """The tag that an export sets last."""
+        there = self._there.get(str(run.id))
+        return there is not None and there.data.tags.get("vezna.exported") == "true"
+
+    def write_run(self, run: TrackedRun, outcome: Outcome | None) -> None:
+        """A run below that of the study."""
+        with self._server.named():
+            identity = {"vezna.run": str(run.id), "mlflow.parentRunId": self._parent.info.run_id}
+            there = self._there.get(str(run.id)) or self._run(run.name, run.started_at, identity)
+            tags = dict(run.tags) | {"mlflow.note.content": run.note}
+        if outcome is not None:
+            self._write_outcome(run, outcome, there)
+            tags["vezna.exported"] = "true"
+        with self._server.named():
+            self._parameters(there, run.parameters)
+            self._status(there, run.status, run.finished_at)
+            self._tags(there, tags)
+
+    def _write_outcome(self, run: TrackedRun, outcome: Outcome, there: Any) -> None:
+        steps = outcome.steps()
+        with self._server.named():
+            self._values(there, [*steps, *run.points], run.started_at)
+        links = outcome.links()
+        with self._server.named():
+            self._mlflow.log_dict(there.info.run_id, links, "files.json")
+        for place, file in outcome.files():
+            with self._server.named():
+                self._mlflow.log_artifact(there.info.run_id, str(file), str(place.parent).removeprefix("."))
+
+    def write_verdict(self, study: TrackedStudy, report: Path | None) -> None:
+        """Tags and metrics of the study's own run."""
+        parent = self._parent
+        with self._server.named():
+            if report is not None:
+                self._mlflow.log_artifact(parent.info.run_id, str(report))
+            self._mlflow.log_dict(parent.info.run_id, dict(study.comparison), "comparison.json")
+            latest = parent.data.metrics
+            changed = [point for point in study.points if latest.get(_name(point.name)) != point.value]
+            self._values(parent, changed, datetime.now(UTC))
+            self._tags(parent, dict(study.tags) | {"mlflow.note.content": study.note or study.summary})
+            self._status(parent, study.status, None)
 
     def _runs(self, experiment: str) -> Iterator[Any]:
         """Its runs, the oldest last, so that it counts if there are two of the same tag."""
@@ -105,36 +164,8 @@ class MlflowExport:
             if not (token := page.token):
                 return
 
-    def _write_run(self, client: Client, experiment: str, parent: str, run: TrackedRun, known: Any) -> None:
-        with self._named():
-            identity = {"vezna.run": str(run.id), "mlflow.parentRunId": parent}
-            there = known or self._run(experiment, run.name, run.started_at, identity)
-            tags = dict(run.tags) | {"mlflow.note.content": run.note}
-        if run.ended and there.data.tags.get("vezna.exported") != "true":
-            self._write_outcome(client, run, there)
-            tags["vezna.exported"] = "true"
-        with self._named():
-            self._parameters(there, run.parameters)
-            self._status(there, run.status, run.finished_at)
-            self._tags(there, tags)
-
-    def _write_outcome(self, client: Client, run: TrackedRun, there: Any) -> None:
-        steps = list(read_steps(client, run.id))
-        links = [_link(client, file) for file in run.files]
-        with self._named():
-            self._values(there, [*steps, *run.points], run.started_at)
-            self._mlflow.log_dict(there.info.run_id, links, "files.json")
-        for file in run.files:
-            place = PurePosixPath(file.name)
-            if file.bytes > FILE_BYTES or place.is_absolute() or ".." in place.parts:
-                continue
-            with TemporaryDirectory() as folder:
-                saved = client.save_artifact(Path(folder) / place.name, file.id)
-                with self._named():
-                    self._mlflow.log_artifact(there.info.run_id, str(saved), str(place.parent).removeprefix("."))
-
-    def _run(self, experiment: str, name: str, begun: datetime, tags: Mapping[str, str]) -> Any:
-        return self._mlflow.create_run(experiment, _milliseconds(begun), dict(tags) | SOURCE, name)
+    def _run(self, name: str, begun: datetime, tags: Mapping[str, str]) -> Any:
+        return self._mlflow.create_run(self._id, _milliseconds(begun), dict(tags) | SOURCE, name)
 
     def _values(self, run: Any, points: Iterable[Point], begun: datetime) -> None:
         """Log values in batches."""
@@ -175,17 +206,6 @@ class MlflowExport:
             ended = _milliseconds(finished_at) if finished_at else None
             self._mlflow.set_terminated(run.info.run_id, wanted, ended)
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Turn what MLflow's client raises into errors of `vezna.errors`."""
-        try:
-            yield
-        except self._failures as error:
-            why = " ".join(str(error).split())[:300]
-            if _connection_failed(error):
-                raise TrackerUnreachable(self.address, why) from error
-            raise TrackerRefused(self.address, why) from error
-
 
 def _connection_failed(error: BaseException | None) -> bool:
     """requests got no answer."""
@@ -198,11 +218,6 @@ def _connection_failed(error: BaseException | None) -> bool:
 
 def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-def _link(client: Client, file: Artifact) -> dict[str, Any]:
-    url = f"{client.server.address}{API}/artifacts/{file.id}/content"
-    return {"name": file.name, "kind": file.kind, "bytes": file.bytes, "sha256": file.sha256, "url": url}
 
 
 def _name(name: str) -> str:

@@ -1,0 +1,167 @@
+"""Studies as event files, read back by TensorBoard's own reader."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.main import create_app
+from app.settings import Settings
+from app.store.session import Database
+from app.store.tables import RunRow
+from tests.external import FACTS, FULL, LORA, SPEC, item_scores
+from tests.filled import fill
+from tests.integration.test_cli import vezna
+from tests.integration.test_trackers import holding, sqlite
+from tests.served import served
+from vezna import Client
+from vezna.errors import Refused, TrackerRefused
+from vezna.trackers import export_study, writing
+
+
+@pytest.fixture
+def server(database: Database, settings: Settings) -> Iterator[str]:
+    """A server with studies of every state."""
+    with database.transaction() as session:
+        fill(session)
+    with served(create_app(settings)) as address:
+        yield address
+
+
+def read(folder: Path) -> Any:
+    """What TensorBoard reads of a run's folder."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(folder), size_guidance={accumulator.SCALARS: 0})
+    events.Reload()
+    return events
+
+
+def text(events: Any, tag: str) -> str:
+    """A text that TensorBoard shows."""
+    return str(events.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val[0].decode())
+
+
+def hyperparameters(events: Any) -> tuple[dict[str, Any], list[str]]:
+    """The parameters of a run by name, and the metrics beside them."""
+    plugin = pytest.importorskip("tensorboard.plugins.hparams.plugin_data_pb2")
+    content = events.PluginTagToContent("hparams")
+    begin = plugin.HParamsPluginData.FromString(content["_hparams_/session_start_info"]).session_start_info
+    experiment = plugin.HParamsPluginData.FromString(content["_hparams_/experiment"]).experiment
+    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in begin.hparams.items()}
+    return values, [metric.name.tag for metric in experiment.metric_infos]
+
+
+@sqlite
+@pytest.mark.slow
+def test_a_study_is_written_into_event_files_and_updated(
+    server: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "exported"
+    command = ("export-study", "1", "--to", f"tensorboard:{place}", "--url", server)
+    # It breaks off while a run is read, and is repeated.
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "_link", lambda client, file: client.artifacts(10**9))
+        assert vezna(monkeypatch, *command) == 1
+    assert not list(place.rglob("*tfevents*")), "an incomplete run was written"
+    assert vezna(monkeypatch, *command) == 0
+    [folder] = place.iterdir()
+    assert str(folder) in capsys.readouterr().out.replace("\n", "")
+    runs = sorted(place.name for place in folder.iterdir() if place.is_dir())
+    assert len(runs) == 10 and "LoRA r=8, seed 0 (run 2)" in runs and runs[-1] == "study"
+
+    lora = read(folder / "LoRA r=8, seed 0 (run 2)")
+    with database.reading() as session:
+        row = session.get_one(RunRow, 2)
+        result = row.result
+        assert result is not None and row.started_at is not None
+        began = row.started_at.timestamp()
+    losses = lora.Scalars("train/loss")
+    assert [point.step for point in losses] == list(range(1, 247))
+    assert losses[0].wall_time >= began and losses[-1].wall_time > losses[0].wall_time
+    assert lora.Scalars("score")[0].value == pytest.approx(row.score)
+    assert lora.Scalars("memory/peak_bytes")[0].value == pytest.approx(result.memory.peak_bytes, rel=1e-6)
+    parameters, metrics = hyperparameters(lora)
+    assert parameters.items() >= {"method": "lora", "r": 8, "learning_rate": 0.002, "seed": 0}.items()
+    assert {"score", "memory/peak_bytes", "seconds/wall"} <= set(metrics)
+    assert f"{server}/runs/2" in text(lora, "vezna/run")
+    assert "predictions.parquet" in text(lora, "vezna/files")
+
+    with Client(server) as client:
+        comparison = client.study_comparison(1)
+    verdict = read(folder / "study")
+    assert comparison.headline in text(verdict, "vezna/verdict")
+    assert comparison.summary in text(verdict, "vezna/verdict")
+    score = next(arm for arm in comparison.arms if arm.title == "LoRA r=8").score
+    assert score is not None and score.low is not None and score.high is not None
+    shown = f"| LoRA r=8 | {score.mean:.4f} ({score.low:.4f} to {score.high:.4f}) |"
+    assert shown in text(verdict, "vezna/arms")
+
+    # What cannot change stays; what may change follows, and files of others stay.
+    outcome = next((folder / "LoRA r=8, seed 0 (run 2)").glob("*.outcome.vezna"))
+    (folder / "study" / "mine.txt").write_text("kept")
+    with database.transaction() as session:
+        session.get_one(RunRow, 2).note = "watch this"
+    assert vezna(monkeypatch, *command) == 0
+    assert list(outcome.parent.glob("*.outcome.vezna")) == [outcome]
+    again = read(outcome.parent)
+    assert "watch this" in text(again, "vezna/run")
+    assert len(again.Scalars("train/loss")) == 246
+    assert len(list((folder / "study").glob("*tfevents*"))) == 1
+    assert (folder / "study" / "mine.txt").read_text() == "kept"
+
+    # Neither the password of a server's address nor the token is written anywhere.
+    with Client(server.replace("://", "://ann:hidden-word@"), token="hidden-token") as client:
+        export_study(client, 2, f"tensorboard:{place}")
+    assert len(list(place.iterdir())) == 2
+    assert not holding(place, "hidden-word", "hidden-token")
+
+
+@sqlite
+def test_a_study_that_is_trained_elsewhere_is_exported(database: Database, settings: Settings, tmp_path: Path) -> None:
+    with served(create_app(settings)) as address, Client(address) as client:
+        study = client.declare_study(SPEC)
+        for arm, seed in ((FULL, 0), (LORA, 0), (LORA, 1)):
+            run = client.open_run(study.id, {"key": f"{arm} {seed}", "arm": arm, "seed": seed})
+            steps = [{"step": n, "loss": 1 / n, "seconds": n} for n in range(1, 5)]
+            client.report(run.run_id, {"attempt": 1, "number": 1, "steps": steps})
+            if (arm, seed) != (LORA, 1):
+                facts = FACTS | {"settings": {"lora": {"r": 8}}}
+                scores = item_scores(0.75, seed)
+                client.end_run(
+                    run.run_id, {"attempt": 1, "outcome": "succeeded", "item_scores": scores, "facts": facts}
+                )
+        target = f"tensorboard:{tmp_path}/exported"
+        exported = export_study(client, study.id, target, external=True)
+        comparison = client.compare(collection=study.id)
+        # The folder turns out to be of another study of this name and number, and then the next one too.
+        folder = Path(exported.url)
+        (folder / "vezna.json").write_text(json.dumps({"study": "1 of another server"}))
+        second = Path(export_study(client, study.id, target, external=True).url)
+        assert second.name.startswith(folder.name) and second != folder
+        (second / "vezna.json").write_text("{")
+        with pytest.raises(TrackerRefused, match="is of another study; name another folder"):
+            export_study(client, study.id, target, external=True)
+        (tmp_path / "file").write_text("no folder")
+        with pytest.raises(TrackerRefused, match=f"The tracker at {tmp_path}/file"):
+            export_study(client, study.id, f"tensorboard:{tmp_path}/file", external=True)
+        # One without runs has nothing to show.
+        empty = client.declare_study(SPEC | {"name": "empty"})
+        with pytest.raises(Refused, match="No run is given"):
+            export_study(client, empty.id, f"tensorboard:{tmp_path}/empty", external=True)
+        assert not (tmp_path / "empty").exists()
+    assert folder.name == f"MiniLM elsewhere (Vezna external study {study.id})"
+    lora = read(next(folder.glob("LoRA r=8, seed 0 (run *)")))
+    assert [point.value for point in lora.Scalars("train/loss")] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4])
+    assert lora.Scalars("score")[0].value == pytest.approx(0.75)
+    parameters, metrics = hyperparameters(lora)
+    expected = {"method": "lora", "lora.r": 8, "base_model": "tiny", "precision": "bf16", "test_sha256": "c" * 64}
+    assert parameters.items() >= expected.items()
+    assert set(metrics) == {"score", "memory/peak_bytes", "seconds/train"}
+    going = read(next(folder.glob("LoRA r=8, seed 1 (run *)")))
+    assert "running" in text(going, "vezna/run") and not going.Tags()["scalars"]
+    verdict = read(folder / "study")
+    assert comparison.headline in text(verdict, "vezna/verdict")
+    assert "| vezna.trained_elsewhere | true |" in text(verdict, "vezna/study")
+    assert "| vezna.verdict/LoRA r=8 |" in text(verdict, "vezna/study")

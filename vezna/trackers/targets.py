@@ -1,0 +1,23 @@
+"""Which tracker an address means: `http://host:5000` or `mlflow:http://host:5000`, `tensorboard:DIR`.
+
+Each tracker is a module with a function `connect`, which imports its package.
+"""
+
+from importlib import import_module
+
+from vezna.connection import without_credentials
+from vezna.errors import WrongTracker
+from vezna.trackers.writing import Tracker
+
+KINDS = ("mlflow", "tensorboard")
+
+
+def tracker_at(address: str) -> Tracker:
+    """Raises WrongTracker, and TrackerMissing without its package."""
+    kind, colon, place = address.partition(":")
+    if kind in ("http", "https"):
+        kind, place = "mlflow", address
+    if kind not in KINDS or not colon or not place:
+        raise WrongTracker(without_credentials(address))
+    tracker: Tracker = import_module(f"vezna.trackers.{kind}").connect(place)
+    return tracker

@@ -1,0 +1,210 @@
+"""Write a study into event files, which TensorBoard shows: a folder for the study, in it one for each run.
+
+A run's folder has two files. `outcome` has steps, results and hyperparameters of a run that has ended, and is written
+once; `about` has its tags as a text, and follows every export. A file is written whole under another name and then
+renamed, so it is complete or absent. Files of others in these folders stay as they are.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from vezna.errors import TrackerMissing, TrackerRefused
+from vezna.trackers.study import Point, TrackedRun, TrackedStudy
+from vezna.trackers.writing import Outcome
+
+IDENTITY = "vezna.json"
+"""In the folder of a study: which study it is."""
+COMPARED = (
+    "score", "base_score", "validation_score", "forgetting", "parameters/trainable", "file_bytes", "energy_joules",
+    "memory/peak_bytes", "seconds/train", "seconds/wall",
+)  # fmt: skip
+"""Results that are beside the hyperparameters."""
+COSTS = ("seeds", "trainable_parameters", "peak_bytes", "train_seconds", "wall_seconds")
+"""Of an arm, beside its score and its difference from the reference."""
+
+
+def connect(folder: str) -> "EventFolder":
+    """A folder that `tensorboard --logdir` is given. Raises TrackerMissing."""
+    return EventFolder(Path(folder))
+
+
+class EventFolder:
+    """A folder of event files."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            self.events = import_module("tensorboardX.proto.event_pb2")
+            self.summary = import_module("tensorboardX.summary")
+            self.writer = import_module("tensorboardX.event_file_writer").EventsWriter
+        except ImportError as error:
+            raise TrackerMissing("tensorboardX") from error
+        self.folder = folder
+
+    def open(self, study: TrackedStudy) -> "EventExperiment":
+        """The folder of a study."""
+        with self.named():
+            names = _file_name(study.title), _file_name(f"{study.title} {study.created_at}")
+            for place in (self.folder / name for name in names):
+                if self._is_free(place, study.key):
+                    place.mkdir(parents=True, exist_ok=True)
+                    (place / IDENTITY).write_text(json.dumps({"study": study.key, "url": study.url}), encoding="utf-8")
+                    return EventExperiment(self, place)
+        raise TrackerRefused(str(self.folder), f"{names[0]} is there, and is of another study; name another folder")
+
+    def _is_free(self, place: Path, key: str) -> bool:
+        """It is of this study, or there is nothing."""
+        if not (place / IDENTITY).is_file():
+            return not place.exists() or not any(place.iterdir())
+        try:
+            return bool(json.loads((place / IDENTITY).read_text(encoding="utf-8"))["study"] == key)
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Turn what the file system refuses into an error of `vezna.errors`."""
+        try:
+            yield
+        except OSError as error:
+            raise TrackerRefused(str(error.filename or self.folder), error.strerror or str(error)) from error
+
+
+class EventExperiment:
+    """A study in a folder."""
+
+    def __init__(self, tracker: EventFolder, folder: Path) -> None:
+        self._tracker, self._folder = tracker, folder
+        self._summary = tracker.summary
+
+    @property
+    def url(self) -> str:
+        """What TensorBoard is given."""
+        return str(self._folder.resolve())
+
+    def has_outcome(self, run: TrackedRun) -> bool:
+        """Its file is there, which is written whole."""
+        return any(self._run_folder(run).glob(_pattern("outcome")))
+
+    def write_run(self, run: TrackedRun, outcome: Outcome | None) -> None:
+        """Two files of a run."""
+        began = run.started_at.timestamp()
+        if outcome is not None:
+            points, links = [*outcome.steps(), *run.points], outcome.links()
+            events = [self._scalar(point, began) for point in points]
+            events += self._hyperparameters(run, began)
+            events.append(self._text("vezna/files", _table(["file", "bytes", "address"], map(_file_row, links)), began))
+            self._write(self._run_folder(run), "outcome", events)
+        about = dict(run.tags) | ({"note": run.note} if run.note else {})
+        texts = {"vezna/run": about, "vezna/parameters": run.parameters}
+        rows = [self._text(tag, _table(["name", "value"], values.items()), began) for tag, values in texts.items()]
+        self._write(self._run_folder(run), "about", rows)
+
+    def write_verdict(self, study: TrackedStudy, report: Path | None) -> None:
+        """Texts of the study's own folder; TensorBoard has no place for the report, which the server has at the study's
+        address."""
+        now = time.time()
+        tags = {name: value for name, value in study.tags.items() if value}
+        verdict = f"**{tags['vezna.headline']}**\n\n{study.summary}\n\n[{study.title}]({study.url})"
+        verdict += f"\n\n{study.note}" if study.note else ""
+        events = [
+            self._text("vezna/verdict", verdict, now),
+            self._text("vezna/arms", _arms_table(study.points), now),
+            self._text("vezna/study", _table(["name", "value"], tags.items()), now),
+        ]
+        self._write(self._folder / "study", "about", events)
+
+    def _run_folder(self, run: TrackedRun) -> Path:
+        return self._folder / _file_name(f"{run.name} (run {run.id})")
+
+    def _scalar(self, point: Point, began: float) -> Any:
+        summary = self._summary.Summary(value=[{"tag": point.name, "simple_value": point.value}])
+        return self._event(summary, began + point.seconds, point.step)
+
+    def _text(self, tag: str, markdown: str, at: float) -> Any:
+        return self._event(self._summary.text(tag, markdown), at)
+
+    def _hyperparameters(self, run: TrackedRun, began: float) -> list[Any]:
+        names = {point.name: point.value for point in run.points if point.name in COMPARED}
+        start = self._summary.hparams({name: _value(text) for name, text in run.parameters.items()}, names)
+        experiment, begin, end = (self._event(summary, began) for summary in start)
+        return [experiment, begin, end] if run.status == "succeeded" else [experiment, begin]
+
+    def _event(self, summary: Any, at: float, step: int = 0) -> Any:
+        return self._tracker.events.Event(wall_time=at, step=step, summary=summary)
+
+    def _write(self, folder: Path, part: str, events: Sequence[Any]) -> None:
+        """A whole file of a part, instead of the one that an earlier export wrote. The writer adds time and host to
+        the name; the host is nothing to export."""
+        with self._tracker.named():
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in folder.glob(f".{part}.*"):
+                left.unlink(missing_ok=True)
+            writer = self._tracker.writer(str(folder / f".{part}"))
+            for event in events:
+                writer.write_event(event)
+            writer.close()
+            earlier = list(folder.glob(_pattern(part)))
+            [whole] = folder.glob(f".{part}.*")
+            whole.replace(folder / f"events.out.tfevents.{time.time_ns()}.{part}.vezna")
+            for file in earlier:
+                file.unlink(missing_ok=True)
+
+
+def _pattern(part: str) -> str:
+    return f"events.out.tfevents.*.{part}.vezna"
+
+
+def _file_name(name: str) -> str:
+    """With characters that every file system takes."""
+    return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name).strip(" .")[:150] or "_"
+
+
+def _value(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _file_row(link: Mapping[str, Any]) -> tuple[str, str, str]:
+    return link["name"], f"{link['bytes']:,}", link["url"]
+
+
+def _arms_table(points: Sequence[Point]) -> str:
+    """Arms as rows, from points that are named `arm/LoRA r=8/score`."""
+    arms: dict[str, dict[str, float]] = {}
+    for point in points:
+        arm, _slash, name = point.name.removeprefix("arm/").rpartition("/")
+        arms.setdefault(arm, {})[name] = point.value
+    head = ["arm", "score", "difference", *COSTS]
+    rows = ((arm, *(_interval(v, n) for n in head[1:3]), *(_number(v, n) for n in COSTS)) for arm, v in arms.items())
+    return _table(head, rows)
+
+
+def _interval(values: Mapping[str, float], name: str) -> str:
+    """`0.8854 (0.8647 to 0.9062)`"""
+    if name not in values:
+        return ""
+    ends = [values.get(f"{name}{end}") for end in ("_low", "_high")]
+    interval = " to ".join(f"{end:.4f}" for end in ends if end is not None)
+    return f"{values[name]:.4f}" + (f" ({interval})" if interval else "")
+
+
+def _number(values: Mapping[str, float], name: str) -> str:
+    return f"{values[name]:,.{1 if name.endswith('seconds') else 0}f}" if name in values else ""
+
+
+def _table(head: Sequence[str], rows: Any) -> str:
+    """In Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(str(value)) for value in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,95 @@
+"""The export itself, which is the same for every tracker, and what a tracker has to do for it.
+
+A tracker opens the experiment of a study: the one of an earlier export, or a new one. Then each run that has started is
+written, and last the verdict. What cannot change in an ended run (steps, results, files) is read from the server only
+if the tracker does not have it yet.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+from vezna.client import Client
+from vezna.connection import API
+from vezna.models import Artifact
+from vezna.trackers.study import Point, TrackedRun, TrackedStudy, read_external_study, read_run, read_steps, read_study
+
+FILE_BYTES = 10 * 2**20
+"""A larger file is a link."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What cannot change in an ended run, each part read from the server when it is asked for."""
+
+    client: Client
+    run: TrackedRun
+
+    def steps(self) -> list[Point]:
+        """The optimizer steps, in order. Raises ClientError."""
+        return list(read_steps(self.client, self.run.id))
+
+    def links(self) -> list[dict[str, Any]]:
+        """Every file: name, kind, size, SHA-256 and address."""
+        return [_link(self.client, file) for file in self.run.files]
+
+    def files(self) -> Iterator[tuple[PurePosixPath, Path]]:
+        """The small files, by name; each is there until the next one is asked for. Raises ClientError."""
+        for file in self.run.files:
+            place = PurePosixPath(file.name)
+            if file.bytes > FILE_BYTES or place.is_absolute() or ".." in place.parts:
+                continue
+            with TemporaryDirectory() as folder:
+                yield place, self.client.save_artifact(Path(folder) / place.name, file.id)
+
+
+class Experiment(Protocol):
+    """A study in a tracker. Every method may be called again, and then updates. Each raises TrackerError."""
+
+    @property
+    def url(self) -> str:
+        """Where a person finds it."""
+
+    def has_outcome(self, run: TrackedRun) -> bool:
+        """An earlier export wrote the outcome of a run completely."""
+
+    def write_run(self, run: TrackedRun, outcome: Outcome | None) -> None:
+        """Write parameters, state and tags of a run, and its outcome, which is None if the run goes on or if the
+        outcome is there. Raises ClientError too, from reading the outcome."""
+
+    def write_verdict(self, study: TrackedStudy, report: Path | None) -> None:
+        """Write verdict, arms and the report; there is none of a study whose runs are trained elsewhere."""
+
+
+class Tracker(Protocol):
+    """Where studies are written."""
+
+    def open(self, study: TrackedStudy) -> Experiment:
+        """The experiment of a study, known by its key; a new one if there is none. Raises TrackerError."""
+
+
+def read_whole(client: Client, study_id: int, *, external: bool) -> TrackedStudy:
+    """A study with its comparison. Raises ClientError."""
+    return read_external_study(client, study_id) if external else read_study(client, study_id)
+
+
+def write_study(client: Client, study: TrackedStudy, tracker: Tracker) -> str:
+    """Write a study; the address of its experiment. Raises ClientError."""
+    experiment = tracker.open(study)
+    for run_id in study.runs:
+        if run := read_run(client, run_id):
+            new = run.ended and not experiment.has_outcome(run)
+            experiment.write_run(run, Outcome(client, run) if new else None)
+    if study.external:
+        experiment.write_verdict(study, None)
+        return experiment.url
+    with TemporaryDirectory() as folder:
+        experiment.write_verdict(study, client.save_report(Path(folder) / "report.html", study.id))
+    return experiment.url
+
+
+def _link(client: Client, file: Artifact) -> dict[str, Any]:
+    url = f"{client.server.address}{API}/artifacts/{file.id}/content"
+    return {"name": file.name, "kind": file.kind, "bytes": file.bytes, "sha256": file.sha256, "url": url}
