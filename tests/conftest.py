@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 
+from tests.garbage import pytest_collection
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ["VEZNA_LANGUAGE"] = "en"  # whatever the machine's locale is
 os.environ["VEZNA_LOGIN"] = "single-user"  # as of `vezna up` on loopback; tests of logins require one
@@ -36,6 +38,8 @@ from app.store.session import Database
 from app.store.tables import BaseModelRow
 from tests.fakes import SilentBell
 from tests.filled import bert, fill
+
+__all__ = ["pytest_collection"]
 
 structlog.configure(  # else rich lists every local variable of an error, for minutes
     processors=[

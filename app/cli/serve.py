@@ -23,6 +23,7 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.embedded import Stack, check, stack
 from app.home import locked, private_files
+from app.imports import import_large
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
 from app.services import samples
@@ -136,6 +137,7 @@ def web() -> None:
     migrate.require_current(database)
     database.dispose()
     _allow_many_files()
+    import_large("app.main")
     server = uvicorn.Server(uvicorn.Config(**server_options(settings)))
     with suppress(KeyboardInterrupt):
         server.run(_sockets(server.config, settings))

@@ -13,7 +13,6 @@ and a memory limit, and ends when stdin ends, after an idle time, after a reques
 parent.
 """
 
-import importlib
 import json
 import os
 import select
@@ -29,6 +28,7 @@ from app.domain.failures import RunFailed
 from app.domain.lab.computations import REQUESTS
 from app.domain.messages import _
 from app.domain.resources.estimate import EstimateRequest, MapRequest
+from app.imports import import_large
 from worker.children.child import answer_channel, confine, yield_processor
 
 MAX_BYTES = 6 * 2**30
@@ -53,18 +53,18 @@ def answer(line: bytes) -> dict[str, Any]:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     # Imported by name and late: it takes seconds, and library output must not be parsed as an answer.
     if "preview" in request:
-        previews = importlib.import_module("worker.engine.data.previews")
+        previews = import_large("worker.engine.data.previews")
         preview = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
         return {"preview": preview.model_dump(mode="json")}
     if "baseline" in request:
-        baselines = importlib.import_module("worker.engine.baselines")
+        baselines = import_large("worker.engine.baselines")
         scored = baselines.baseline(BaselineRequest.model_validate(request["baseline"]), Path(request["dataset"]))
         return {"baseline": scored.model_dump(mode="json")}
     if "lab" in request:
-        lab = importlib.import_module("worker.engine.lab.answer")
+        lab = import_large("worker.engine.lab.answer")
         files = {field: Path(path) for field, path in request["files"].items()}
         return {"lab": lab.answer(REQUESTS.validate_python(request["lab"]), files).model_dump(mode="json")}
-    engine = importlib.import_module("worker.engine.estimation.estimate")
+    engine = import_large("worker.engine.estimation.estimate")
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
     dataset = Path(request["dataset"]) if request["dataset"] else None

@@ -9,7 +9,6 @@ It has a low priority and ends with its parent. Without a memory limit, since a 
 the kernel ends it before the worker.
 """
 
-import importlib
 import os
 import sys
 import traceback
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.models.exports import ExportJob
+from app.imports import import_large
 from worker import disk
 from worker.children.child import answer_channel, die_with_parent, yield_processor
 from worker.ingest.child import ProgressWriter
@@ -30,8 +30,8 @@ def answer(line: str, progress: ProgressWriter) -> dict[str, Any]:
     """Answer a request."""
     failures, output = None, Path()
     try:
-        failures = importlib.import_module("worker.engine.failures")  # after stdout is reserved for the answer
-        engine = importlib.import_module("worker.engine.exporting.export")
+        failures = import_large("worker.engine.failures")  # after stdout is reserved for the answer
+        engine = import_large("worker.engine.exporting.export")
         job = ExportJob.model_validate_json(line)
         output = Path(job.job.output)
         files, scores = engine.export(job, lambda share: progress(share, 0))

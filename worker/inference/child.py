@@ -8,7 +8,6 @@ It sees no CUDA device. Models that no request used for the idle time are unload
 process ends. It ends with its parent, and the kernel ends it first when memory runs out.
 """
 
-import importlib
 import json
 import os
 import queue
@@ -25,6 +24,7 @@ from app.domain.errors import Invalid, Unavailable, VeznaError
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.inference import WorkRequest, failed
 from app.domain.messages import Message, _
+from app.imports import import_large
 from worker.children.child import answer_channel, die_with_parent
 
 OUT_OF_MEMORY_SCORE = 1000
@@ -58,7 +58,7 @@ def error_of(error: Exception) -> VeznaError:
     if isinstance(error, VeznaError):
         return error
     traceback.print_exc()
-    failures = importlib.import_module("worker.engine.failures")
+    failures = import_large("worker.engine.failures")
     failure = failures.failure(error)
     if failure.code is FailureCode.OUT_OF_MEMORY:
         return Unavailable(_("The inference process ran out of memory. Choose fewer or smaller models."))
@@ -82,10 +82,10 @@ def serve(reader: Reader, answers: TextIO, idle_seconds: float) -> None:
             return
         try:
             work = WorkRequest.model_validate_json(line)
-            answer = importlib.import_module("worker.engine.inference.answer")  # it takes seconds
+            answer = import_large("worker.engine.inference.answer")  # it takes seconds
             if models is None:
-                importlib.import_module("worker.engine.environment").prepare(work.jobs[0].job.threads)
-                models = importlib.import_module("worker.engine.inference.models").Models()
+                import_large("worker.engine.environment").prepare(work.jobs[0].job.threads)
+                models = import_large("worker.engine.inference.models").Models()
             models.unload(time.monotonic() - idle_seconds)
             try:
                 answer.Answering(models, work, emit, reader.cancelled.is_set).run()

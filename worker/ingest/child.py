@@ -8,7 +8,6 @@ A user's file is untrusted: whatever it does to this process, nothing else is af
 and a low priority, and ends with its parent.
 """
 
-import importlib
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest
 from app.domain.errors import VeznaError
 from app.domain.messages import _
+from app.imports import import_large
 from worker.children.child import answer_channel, confine, yield_processor
 from worker.ingest.prepare import prepare
 from worker.ingest.readers.batches import LocalPart, Unreadable, internal_error
@@ -114,7 +114,7 @@ def answer(request: dict[str, Any], progress: ProgressWriter) -> dict[str, Any]:
 
 def _fetch(request: FetchRequest, progress: ProgressWriter) -> dict[str, Any]:
     try:
-        hub = importlib.import_module("worker.ingest.readers.hub")
+        hub = import_large("worker.ingest.readers.hub")
     except ModuleNotFoundError as error:
         text = _(
             "Hub datasets need the package %(package)s on the workers. Install it with: pip install 'vezna[hub]'",

@@ -8,12 +8,12 @@ A model's configuration is untrusted: one that describes a million layers exhaus
 affects nothing else.
 """
 
-import importlib
 import json
 import traceback
 
 from app.domain.failures import RunFailed
 from app.domain.messages import _
+from app.imports import import_large
 from worker.children.child import answer_one_request
 
 MAX_BYTES = 4 * 2**30
@@ -26,7 +26,7 @@ def answer(request: str) -> str:
     """The line to print."""
     try:
         message = json.loads(request)
-        engine = importlib.import_module("worker.engine.models.inspect")  # after stdout is reserved for the answer
+        engine = import_large("worker.engine.models.inspect")  # after stdout is reserved for the answer
         return str(engine.inspect(message["location"], message["revision"]).model_dump_json())
     except RunFailed as error:
         return json.dumps({"error": error.message})

@@ -5,12 +5,12 @@ stdout   {} when the directory is complete, or {"error": a sentence}
 stderr   library output, and tracebacks
 """
 
-import importlib
 import json
 import traceback
 from pathlib import Path
 
 from app.domain.messages import _
+from app.imports import import_large
 from worker.children.child import answer_one_request
 
 MAX_BYTES = 4 * 2**30
@@ -23,7 +23,7 @@ def answer(request: str) -> str:
     """The line to print."""
     try:
         message = json.loads(request)
-        engine = importlib.import_module("worker.engine.models.gguf")
+        engine = import_large("worker.engine.models.gguf")
         engine.convert(Path(message["file"]), Path(message["directory"]))
     except ImportError as error:
         text = _(

@@ -15,7 +15,6 @@ stdin ends, when no `alive` arrives within its lease, and, on Linux, by a signal
 SIGTERM has the same effect as `stop`.
 """
 
-import importlib
 import os
 import queue
 import select
@@ -29,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType, ModuleType
 
+from app.imports import import_large
 from worker.children.child import BACKGROUND_NICENESS, EXIT_ABANDONED, EXIT_STOPPED, die_with_parent
 from worker.training.protocol import Channel, Handover
 
@@ -134,7 +134,7 @@ class Import:
 
 def import_execution() -> ModuleType:
     """Import the libraries, which takes seconds."""
-    return importlib.import_module("worker.training.execution")
+    return import_large("worker.training.execution")
 
 
 def main() -> int:

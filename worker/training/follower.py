@@ -6,11 +6,11 @@ stderr   that of rank 0
 exit     0 when its part is done or its failure is reported, 75 after stopping together with the others
 """
 
-import importlib
 import os
 import signal
 import sys
 
+from app.imports import import_large
 from worker.children.child import die_with_parent
 from worker.training.protocol import Channel, Position
 
@@ -22,7 +22,7 @@ def main() -> int:
     channel = Channel()
     position = Position.model_validate_json(sys.stdin.readline())
     # late: the imports take seconds, and library output must not be parsed as reports
-    status: int = importlib.import_module("worker.training.execution").follow(position, channel)
+    status: int = import_large("worker.training.execution").follow(position, channel)
     return status
 
 

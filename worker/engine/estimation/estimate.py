@@ -114,6 +114,8 @@ class _Steps:
     """Among several devices; None if each has the whole model."""
     moment: Moment = "data"
     settle: Callable[[], None] | None = None
+    flops_of_half: int | None = None
+    """FLOPs of a pass over the first half of each row of the first batch that was executed."""
 
     def step(self, real: Batch, first: bool = False) -> tuple[Ledger, int]:
         """An optimizer step over a batch: its ledger and its FLOPs, without those of the optimizer. `first`: the
@@ -123,7 +125,7 @@ class _Steps:
         """
         with self._computing():
             if not self.optimizer.state and not first:
-                self._passes(self._fake(real, rows=1))
+                self.flops_of_half = self._half(real)
                 self._update()
             with self._followed(self.optimizer) as journal:
                 batch = self._fake(real)
@@ -162,21 +164,28 @@ class _Steps:
         `trained`."""
         heaviest = batches.trained[0]
         rows, length = rows_of(heaviest)
-        half = max(1, length // 2)
+        half = _half_of(length)
         if heaviest.lengths is not None:
             heaviest = replace(heaviest, lengths=None)
             with self._computing(), Operations(self.stored) as operations:
                 self._passes(self._fake(heaviest))
             of_heaviest = operations.total
-        short = self._fake(heaviest, length=half)
-        with self._computing(), Operations(self.stored) as operations:
-            self._passes(short)
-        self.optimizer.zero_grad(set_to_none=True)
-        of_row, part = of_heaviest / rows, operations.total / rows
+        if self.flops_of_half is None:
+            with self._computing():
+                self.flops_of_half = self._half(heaviest)
+            self.optimizer.zero_grad(set_to_none=True)
+        of_row, part = of_heaviest / rows, self.flops_of_half / rows
         quadratic = (of_row / length - part / half) / (length - half) if length > half else 0.0
         linear = of_row / length - quadratic * length
         scale = length / batches.longest  # an encoder-decoder's lengths add both texts
         return sum(n * (linear * scale * size + quadratic * (scale * size) ** 2) for n, size in batches.padded)
+
+    def _half(self, real: Batch) -> int:
+        """Execute the passes over the first half of each row, padded; returns their FLOPs."""
+        batch = self._fake(replace(real, lengths=None), length=_half_of(rows_of(real)[1]))
+        with Operations(self.stored) as operations:
+            self._passes(batch)
+        return operations.total
 
     def _passes(self, batch: Batch) -> None:
         units = max(1, batch.labels.numel())
@@ -256,6 +265,10 @@ class _Steps:
         lengths = batch.lengths and tuple(min(n, length or n) for n in batch.lengths[: rows or None])
         inputs = {name: fake(t) for name, t in batch.inputs.items()}
         return Batch(inputs, labels, batch.tokens, places, lengths=lengths)
+
+
+def _half_of(length: int) -> int:
+    return max(1, length // 2)
 
 
 def fake_steps(built: Unloaded, request: EstimateRequest) -> _Steps:
