@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -134,13 +135,23 @@ def _probe(command: Sequence[str]) -> Probe:
         return Probe(problem=f"the probe ended with status {done.returncode} ({last})")
 
 
-def capabilities() -> list[Capability]:
+def capabilities(kind: Literal["cpu", "cuda"] = "cpu") -> list[Capability]:
     """The optional capabilities of this machine."""
+    compiles: list[Capability] = ["compile"] if _has_compiler(kind) else []
     try:
         major, minor = re.findall(r"\d+", version("bitsandbytes"))[:2]
     except (PackageNotFoundError, ValueError):
-        return []
-    return ["qlora", "adamw-8bit"] if (int(major), int(minor)) >= BITSANDBYTES else []
+        return compiles
+    return ["qlora", "adamw-8bit", *compiles] if (int(major), int(minor)) >= BITSANDBYTES else compiles
+
+
+def _has_compiler(kind: Literal["cpu", "cuda"]) -> bool:
+    """Whether torch.compile finds the compiler that it calls: for a CPU `CXX`, g++ or Apple's clang++, for a GPU triton
+    and the C compiler of triton's launcher. An attempt tries it before it loads a model."""
+    if kind == "cuda":
+        names = [os.environ.get("CC"), "gcc", "clang", "cc"]
+        return find_spec("triton") is not None and any(name and shutil.which(name) for name in names)
+    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")) is not None
 
 
 def _processor() -> tuple[str, frozenset[str]]:

@@ -209,7 +209,7 @@ def _sign_on(context: Context, detected: device.Device) -> None:
             memory_bytes=detected.memory_bytes,
             cores=detected.cores,
             bf16=detected.bf16,
-            capabilities=device.capabilities(),
+            capabilities=device.capabilities(detected.kind),
             context_bytes=detected.context_bytes,
             problem=detected.problem,
             gpus=[Gpu(uuid=card.uuid, name=card.name, memory_bytes=card.memory_bytes) for card in detected.cards],

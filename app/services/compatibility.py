@@ -81,6 +81,8 @@ def _check(
         problems += [*_task_problems(model.name, facts, spec), *too_long(facts, spec.training, writes=writes)]
     if dataset and rows:
         problems += _data_problems(dataset.name, rows, facts, spec)
+    if queueing and (error := workers.lacking(session, spec.training.needed)):
+        problems.append(FieldError("training.compile_blocks", error.message, error.remedy))
     for path, method in _methods(spec)[since:]:
         errors = [workers.lacking(session, method.needed) if queueing else None]
         if facts:
@@ -198,6 +200,13 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
         elif spec.training.packing:
             what = _("Packed rows have no batches of their own to free from padding")
             yield FieldError("training.padding_free", what, _("Set packing or padding_free to false"))
+    if spec.training.compile_blocks:
+        if spec.task == "seq2seq-lm":
+            what = _("Blocks of %(task)s are not compiled: encoder and decoder differ", task=spec.task)
+            yield FieldError("training.compile_blocks", what, _("Set it to false"))
+        elif spec.training.packing or spec.training.padding_free:
+            what = _("Compiled blocks were not tested with packed rows or padding-free batches")
+            yield FieldError("training.compile_blocks", what, _("Set it to false, or packing and padding_free"))
 
 
 def _general_text_problems(session: Session, name: str | None, trained_on: str | None) -> Iterator[FieldError]:

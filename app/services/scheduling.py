@@ -121,7 +121,7 @@ class Turns:
         return room is None or room > 0
 
     def _can_execute(self, run: RunRow) -> bool:
-        return run.spec.method.needed <= self._capabilities and _fits(run, self._free)
+        return run.spec.needed <= self._capabilities and _fits(run, self._free)
 
 
 def _working(worker: WorkerRow | None, gpus: Sequence[str]) -> set[str]:

@@ -11,6 +11,7 @@ from app.domain.errors import Invalid
 from app.domain.methods import SPECS, FullSpec, LoraSpec, QloraSpec
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.services import attempts, compatibility, runs, studies, workers
@@ -184,6 +185,7 @@ def test_four_bits_need_a_bitsandbytes_that_is_right_on_a_cpu(
     monkeypatch: pytest.MonkeyPatch, installed: str, found: list[str]
 ) -> None:
     monkeypatch.setattr(device, "version", lambda _: installed)
+    monkeypatch.setenv("CXX", "absent")
     assert device.capabilities() == found
 
 
@@ -192,8 +194,39 @@ def test_without_bitsandbytes_a_machine_has_no_four_bits(monkeypatch: pytest.Mon
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr(device, "version", absent)
+    monkeypatch.setenv("CXX", "absent")
     assert device.capabilities() == []
 
 
-def test_whatever_a_method_needs_has_a_reason_and_a_remedy() -> None:
-    assert {need for spec in SPECS.values() for need in spec.needs} == set(CAPABILITIES)
+def test_blocks_are_compiled_where_there_is_the_compiler_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"g++": "/usr/bin/g++", "gcc": "/usr/bin/gcc"}
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.setattr(device, "version", lambda _: "0.1")
+    monkeypatch.setattr(device.shutil, "which", found.get)
+    monkeypatch.setattr(device, "find_spec", lambda _: None)
+    assert device.capabilities("cpu") == ["compile"]
+    assert device.capabilities("cuda") == [], "without triton"
+    monkeypatch.setattr(device, "find_spec", lambda _: "triton")
+    assert device.capabilities("cuda") == ["compile"]
+    found.clear()
+    assert device.capabilities("cpu") == device.capabilities("cuda") == []
+
+
+def test_a_run_with_compiled_blocks_goes_to_a_worker_with_a_compiler(registered: Database, bell: SilentBell) -> None:
+    compiled = LORA.model_copy(update={"training": LORA.training.model_copy(update={"compile_blocks": True})})
+    _sign_on(registered, "plain")
+    with pytest.raises(Invalid) as refused:
+        _submit(registered, bell, compiled)
+    assert [error.path for error in refused.value.fields] == ["training.compile_blocks"]
+    assert "g++" in refused.value.fields[0].message and "compile_blocks to false" in refused.value.fields[0].remedy
+    _sign_on(registered, "compiling", ["compile"])
+    run = _submit(registered, bell, compiled)
+    assert not _claims(registered, run, "plain")
+    assert _claims(registered, run, "compiling")
+
+
+def test_whatever_is_needed_has_a_reason_and_a_remedy() -> None:
+    of_training = TrainingArguments(compile_blocks=True).needed
+    assert {need for spec in SPECS.values() for need in spec.needs} | of_training == set(CAPABILITIES)

@@ -25,6 +25,8 @@ ML_ENVIRONMENT: dict[str, str] = {
     # the second name only.
     "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    # torch.compile compiles in the process itself: processes of its pool would have no supervisor.
+    "TORCHINDUCTOR_COMPILE_THREADS": "1",
     # transformers would download and execute kernels from the hub. Progress bars are of no use in a log.
     # See also `worker.engine.models.load.harmless`.
     "USE_HUB_KERNELS": "NO",

@@ -18,6 +18,7 @@ from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Memory, RunResult
 from app.domain.runs.status import Phase
 from worker.engine.clocks import Stopwatch
+from worker.engine.compiled import CompiledBlocks, keep_caches_in, try_compiler
 from worker.engine.data.batches import Examples, check_length, describe_data, read
 from worker.engine.data.padding_free import RowsApart, check_padding_free
 from worker.engine.energy import EnergyMeter
@@ -40,7 +41,7 @@ from worker.engine.models.quantization import NF4
 from worker.engine.prefix.stored_prefix import stored_prefix
 from worker.engine.progress import Instruments, ProgressSink
 from worker.engine.saving.artifacts import collect, write_predictions
-from worker.engine.saving.resume import Checkpoint
+from worker.engine.saving.resume import usable_checkpoint
 from worker.engine.step import ForwardAndBack, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
 from worker.engine.team import Team
@@ -82,6 +83,9 @@ class Attempt:
             job = self.job = fetch_model(self.job, instruments)
         instruments.enter(Phase.LOAD)
         rate, rates = self._rates()
+        if training.compile_blocks:
+            keep_caches_in(Path(job.cache or self.output).with_name("compiled"))
+            try_compiler(self.device, clocks)
         memory.begin()
         nf4 = None
         if isinstance(self.method, QloraSpec):
@@ -140,13 +144,7 @@ class Attempt:
         memory.loaded()
         cached = job if self.caches_prefix else job.model_copy(update={"cache": None})
         prefix = stored_prefix(model, before, cached, splits["train"], evaluate, instruments)
-        resume = Checkpoint(Path(job.resume)) if job.resume else None
-        if resume is not None and resume.state.order != data.order:
-            sink.log(
-                f"The checkpoint of step {resume.state.step} is unusable: this version of Vezna trains on the rows in "
-                "another order. The run starts again."
-            )
-            resume = None
+        resume = usable_checkpoint(job.resume, data.order, sink.log)
 
         loop = Loop(
             task=spec.task,
@@ -161,6 +159,7 @@ class Attempt:
             companion=lambda model, steps: self.mechanism.companion(model, self.method, steps),
             prefix=prefix,
             apart=RowsApart(base.model),
+            compiled=CompiledBlocks(base.model, instruments) if training.compile_blocks else None,
             instruments=instruments,
             forward_and_back=self.forward_and_back,
             output=self.output,

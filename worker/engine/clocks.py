@@ -23,6 +23,7 @@ ClockName = Literal[
     "save",
     "audit",
     "cache",
+    "compile",
     "weight_delta",
 ]
 
@@ -129,7 +130,9 @@ class Stopwatch:
     def of_training(self) -> dict[str, float]:
         """Seconds that training and its evaluations have taken, for a checkpoint."""
         self.settle()
-        seconds: dict[str, float] = {clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save")}
+        seconds: dict[str, float] = {
+            clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save", "compile")
+        }
         return seconds | {f"{clock}{_APART}": self._apart.get(clock, 0.0) for clock in _TRAIN}
 
     def carry(self, seconds: Mapping[str, float]) -> None:

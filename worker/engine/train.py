@@ -15,6 +15,7 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import MetricName, Task
 from worker.engine.clocks import ClockName
+from worker.engine.compiled import CompiledBlocks
 from worker.engine.data.batches import Examples
 from worker.engine.data.order import Order
 from worker.engine.data.padding_free import RowsApart, without_padding
@@ -42,7 +43,7 @@ class Trained:
     best_step: int
     tokens: int
     steady_tokens: int
-    """Those of `tokens` in steps whose memory was not recorded."""
+    """Those of `tokens` in steps whose memory was not recorded, and that compiled nothing."""
     optimizer_bytes: int
     without_gradient: frozenset[str]
     """Trainable parameters that never received a non-zero gradient."""
@@ -83,6 +84,8 @@ class Loop:
     """Seconds between checkpoints; None writes one only when stopped."""
     stop_seconds: float | None = None
     """Seconds that a checkpoint may take when the run is told to stop; None: as long as it takes."""
+    compiled: CompiledBlocks | None = None
+    """Compiles the blocks; None: they stay plain."""
     order_hash: str = ""
     """`DataSeen.order`."""
     resume: Checkpoint | None = None
@@ -161,8 +164,11 @@ class Loop:
                 rate = self.learning_rate * factor(step, total, warmup_steps, arguments.lr_scheduler_type)
                 for group in optimizer.param_groups:
                     group["lr"] = rate * group["factor"]
+                # the ledger sees no allocation of compiled code, so the steps that it records are plain ones
+                compiled = None if watched or self.compiled is None else self.compiled
                 with self._followed(step, batches, model, optimizer, watched and not team.sharded):
-                    loss, tokens = self._gradients(models.trained, batches)
+                    with nullcontext() if compiled is None else compiled.computing():
+                        loss, tokens = self._gradients(models.trained, batches)
                     if companion is not None:
                         companion.penalty().backward()  # type: ignore[no-untyped-call]
                     clocks.enter("optimizer")
@@ -171,7 +177,8 @@ class Loop:
                     if companion is not None:
                         companion.after_step(step)
                     clocks.enter("data")
-                log.add(step, loss, rate, norm, tokens, steady=not watched)
+                new = compiled is not None and compiled.compiled_in_step
+                log.add(step, loss, rate, norm, tokens, steady=not watched and not new)
                 optimizer.zero_grad(set_to_none=True)
                 state.end_step(evaluation_due=self._evaluates(step))
                 if state.evaluation_due:

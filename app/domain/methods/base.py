@@ -74,6 +74,9 @@ class Method(BaseModel):
     undistributed: ClassVar[Message | None] = None
     """Why several devices cannot train it together, as a clause; None if they can."""
 
+    uncompiled: ClassVar[Message | None] = _("its modules were not tested in compiled blocks")
+    """Why `compile_blocks` is refused, as a clause; None where a test shows equal losses."""
+
     @property
     def needed(self) -> frozenset[Capability]:
         """Capabilities that a worker needs, with these settings."""
@@ -143,7 +146,14 @@ class Method(BaseModel):
                 why=self.undistributed,
             )
             return FieldError("training.devices", what, _("Set it to 1, or choose another method"))
+        if self.uncompiled and getattr(training, "compile_blocks", False):
+            return self.not_compiled(self.uncompiled)
         return None
+
+    def not_compiled(self, why: Message) -> FieldError:
+        """The error about compiled blocks; `why` is a clause."""
+        what = _("The method %(method)s does not work with compiled blocks: %(why)s", method=self.facts.name, why=why)
+        return FieldError("training.compile_blocks", what, _("Set it to false, or choose another method"))
 
     def advice(self, model: TaskModel) -> list[FieldError]:
         """Warnings about settings that work but are questionable, such as a rank that is too high."""

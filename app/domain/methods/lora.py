@@ -15,10 +15,10 @@ training starts at the base model. Variants, which can be combined:
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from app.domain.errors import FieldError
-from app.domain.messages import _, at_most
+from app.domain.messages import Message, _, at_most
 from app.domain.methods.base import WRAPPED, LinearMethod, MethodFacts, Targeted, layer, short
 from app.domain.methods.targets import ALL_LINEAR
 from app.domain.models.architecture import LinearFacts, TaskModel, Tensor
@@ -150,6 +150,7 @@ class LoraSpec(LowRank, Targeted):
         formula=_("Σ r·(in + out) over the target modules; DoRA adds Σ out"),
     )
     peft_type: ClassVar[str] = "LORA"
+    uncompiled: ClassVar[Message | None] = None
     kind: Literal["lora"] = "lora"
     layers_to_transform: list[int] | None = Field(default=None, min_length=1)
     """Indices of the blocks to adapt; None adapts all."""
@@ -167,6 +168,12 @@ class LoraSpec(LowRank, Targeted):
     are saved as a LoRA of twice the rank, which fits the original base model."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which bias vectors train too."""
+
+    def clash(self, training: BaseModel) -> FieldError | None:
+        """DoRA in compiled blocks."""
+        if self.use_dora and getattr(training, "compile_blocks", False):
+            return self.not_compiled(_("DoRA was not tested in compiled blocks"))
+        return super().clash(training)
 
     @model_validator(mode="after")
     def _halves(self) -> Self:

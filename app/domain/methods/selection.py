@@ -27,6 +27,7 @@ class Selection(Method):
     """A rule that selects trainable parameters."""
 
     mechanism: ClassVar[Mechanism] = "selection"
+    uncompiled: ClassVar[Message | None] = None
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
         """Whether a parameter of the base model trains."""
@@ -140,6 +141,8 @@ class LeanFullSpec(EveryWeight):
         if self.step_in_backward and settings.max_grad_norm > 0:
             what = _("step_in_backward frees each gradient at once, so their common norm cannot be clipped")
             return FieldError("training.max_grad_norm", what, _("Set it to 0, or leave step_in_backward out"))
+        if self.step_in_backward and settings.compile_blocks:
+            return self.not_compiled(_("step_in_backward frees each gradient at once, a compiled block all of its own"))
         return super().clash(training)
 
 

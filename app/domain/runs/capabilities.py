@@ -1,10 +1,11 @@
-"""Capabilities that not every worker has. A method names those it needs; a worker reports its own when it starts."""
+"""Capabilities that not every worker has. A method and training arguments name those they need; a worker reports its
+own when it starts."""
 
 from typing import Literal, NamedTuple
 
 from app.domain.messages import Message, _
 
-Capability = Literal["qlora", "adamw-8bit"]
+Capability = Literal["qlora", "adamw-8bit", "compile"]
 
 
 class CapabilityFacts(NamedTuple):
@@ -23,5 +24,9 @@ CAPABILITIES: dict[Capability, CapabilityFacts] = {
     "adamw-8bit": CapabilityFacts(
         _("has bitsandbytes, which adamw_bnb_8bit needs for moments in eight bits"),
         _('Install it on a worker with pip install "vezna[qlora]" and restart the worker, or choose another optim'),
+    ),
+    "compile": CapabilityFacts(
+        _("has a compiler, which compile_blocks needs: g++, and triton for a GPU"),
+        _("Install it on a worker and restart the worker, or set compile_blocks to false"),
     ),
 }

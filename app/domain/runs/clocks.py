@@ -22,7 +22,8 @@ class Clocks(BaseModel):
     data: float = 0.0
     """Within training: building batches, logging, and everything that is not one of the three above."""
     ledger: float = 0.0
-    """Training in the first step, in which CUDA loads its kernels, and in those whose memory is recorded; the four
+    """Training in the first step, in which CUDA loads its kernels, in those whose memory is recorded and, without the
+    compilation itself, in those that compile blocks; the four
     above are of the other steps, unless there are none."""
     ledger_steady: float = 0.0
     """Computed: what the steps in `ledger` would take at the other steps' seconds per token; no part of `wall`."""
@@ -30,6 +31,8 @@ class Clocks(BaseModel):
     save: float = 0.0
     audit: float = 0.0
     """Hashing tensors before and after."""
+    compile: float = 0.0
+    """Compiling blocks (`compile_blocks`), during training and in no step's time."""
     cache: float = 0.0
     """Computing the activations of the frozen prefix, where another run has not left them."""
     weight_delta: float = 0.0

@@ -5,6 +5,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.domain.messages import _, choose_from
 from app.domain.methods import MethodSpec
 from app.domain.names import Name
+from app.domain.runs.capabilities import Capability
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import METRICS, TASKS, MetricName, Task
 from app.domain.validation import invalid_field
@@ -31,6 +32,11 @@ class RunSpec(BaseModel):
     def _metric_is_the_tasks(self) -> "RunSpec":
         check_metric(self.task, self.metric, self.general_text)
         return self
+
+    @property
+    def needed(self) -> frozenset[Capability]:
+        """Capabilities that a worker needs."""
+        return self.method.needed | self.training.needed
 
     @property
     def learning_rate(self) -> float:

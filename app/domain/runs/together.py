@@ -36,6 +36,7 @@ def can_train_together(spec: RunSpec) -> bool:
         and method.init_lora_weights not in ("pissa", "pissa_niter_16", "olora")
         and not spec.training.packing
         and not spec.training.padding_free
+        and not spec.training.compile_blocks
         and spec.training.devices == 1
     )
 

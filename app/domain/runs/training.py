@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from app.domain.errors import FieldError
 from app.domain.messages import _
+from app.domain.runs.capabilities import Capability
 from app.domain.validation import invalid_field
 
 MAX_STEPS = 10_000_000
@@ -63,6 +64,9 @@ class TrainingBudget(BaseModel):
     padding_free: bool = False
     """sequence-classification and causal-lm: blocks compute a batch's rows one after another, without padding, and rows
     are not sorted by length. The same loss, with less work where lengths differ."""
+    compile_blocks: bool = False
+    """sequence-classification and causal-lm: `torch.compile` for the blocks in training. The same loss within rounding;
+    compiling takes a minute or more, which is not train time."""
     max_new_tokens: int = Field(default=64, ge=1, le=8192)
     """Tokens generated at most after a prompt of the test split, whichever metric a verdict rests on. A decoder keeps
     this many of its positions free for them."""
@@ -89,12 +93,20 @@ class TrainingBudget(BaseModel):
         return self
 
     @property
+    def needed(self) -> frozenset[Capability]:
+        """Capabilities that a worker needs, with these settings."""
+        return frozenset({"compile"}) if self.compile_blocks else frozenset()
+
+    @property
     def devices_problem(self) -> FieldError | None:
         """Why this number of devices cannot train a run together, or None."""
         devices, batches = self.devices, self.gradient_accumulation_steps
         if devices > 1 and self.padding_free:
             what = _("Padding-free batches train on one device only")
             return FieldError("devices", what, _("Set it to 1, or leave padding_free out"))
+        if devices > 1 and self.compile_blocks:
+            what = _("Compiled blocks train on one device only")
+            return FieldError("devices", what, _("Set it to 1, or leave compile_blocks out"))
         if batches % devices == 0:
             return None
         rows = batches * self.per_device_train_batch_size

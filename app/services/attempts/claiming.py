@@ -112,7 +112,7 @@ def claim(
     if run is None or run.status != RunStatus.QUEUED or run.paused:
         return None
     signed_on = workers.get(session, worker)
-    if missing := unable(session, worker, run.spec.method.needed):
+    if missing := unable(session, worker, run.spec.needed):
         events.add_once(session, run_id, "log", missing)
         return None
     if beside is None and gpus is None and signed_on and signed_on.devices_json:

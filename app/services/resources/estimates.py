@@ -164,7 +164,7 @@ def for_submitted(session: Session, bell: Doorbell, run: RunRow, model: BaseMode
 def likely_worker(session: Session, spec: RunSpec) -> WorkerRow | None:
     """The worker that will probably take a run: of those that can, the one with the newest heartbeat."""
     recent = workers.all_seen(session, clock.now(session) - REMEMBER_WORKERS)
-    capable = [worker for worker in recent if spec.method.needed <= set(worker.capabilities)]
+    capable = [worker for worker in recent if spec.needed <= set(worker.capabilities)]
     return max(capable, key=lambda row: row.heartbeat_at, default=None)
 
 

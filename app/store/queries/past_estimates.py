@@ -30,6 +30,8 @@ _MEASURED = (
         RunRow.trial_round.is_(None),
         *(RunRow.estimated_bytes == _peak_in(phase) for phase in (Phase.TRAIN, Phase.LOAD)),
     ),
+    # Estimates are those of plain blocks, to whose speed that of compiled ones says nothing.
+    RunRow.spec_json["training"]["compile_blocks"].as_boolean().is_not(True),
     RunRow.estimated_bytes.is_not(None),
     RunRow.peak_bytes > 0,
 )

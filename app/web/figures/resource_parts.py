@@ -59,7 +59,11 @@ class Phase(NamedTuple):
 _REST = marked("everything else")
 PHASES = (
     Phase(
-        "setup", marked("setup"), _REST, "var(--p-idle)", ("start", "load", "tokenize", "baseline", "cache", "ledger")
+        "setup",
+        marked("setup"),
+        _REST,
+        "var(--p-idle)",
+        ("start", "load", "tokenize", "baseline", "cache", "compile", "ledger"),
     ),
     Phase("forward", marked("forward"), marked("forward"), "var(--p-forward)", ("forward",)),
     Phase("backward", marked("backward"), marked("backward"), "var(--p-backward)", ("backward",)),

@@ -82,7 +82,7 @@ def clocks(clocks: Clocks, fit: RunFit) -> Figure:
     rows: list[tuple[Cell, ...]] = [
         (name, value, "" if name in ("download", "ledger_steady") else share(value, clocks.wall))
         for name, value in clocks
-        if name not in ("download", "ledger_steady") or value
+        if name not in ("download", "ledger_steady", "compile") or value
     ]
     note, train = _(REST_NOTE), fit.train_seconds
     if train:

@@ -186,6 +186,9 @@ TRAINING_FIELDS: dict[str, FieldText] = {
     "cache_frozen_prefix": FieldText(
         marked("Cache frozen-layer activations"), marked("Frozen layers at the bottom of the model run only once.")
     ),
+    "compile_blocks": FieldText(
+        marked("Compile blocks"), marked("torch.compile: minutes to compile once, then fewer passes over memory.")
+    ),
     "per_device_eval_batch_size": FieldText(marked("Eval batch size"), marked("Rows in one pass of an evaluation.")),
     # rows
     "completion_only_loss": FieldText(marked("Completion-only loss"), marked("Off: the loss includes the prompt.")),

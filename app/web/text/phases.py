@@ -32,6 +32,7 @@ CLOCK_LABELS = {
     "tokenize": marked("tokenize"),
     "baseline": marked("evaluate the base model"),
     "cache": marked("cache frozen-layer activations"),
+    "compile": marked("compile the blocks"),
     "forward": marked("train: forward"),
     "backward": marked("train: backward"),
     "optimizer": marked("train: optimizer"),

@@ -136,9 +136,19 @@ class MemoryMeter:
             self._exact = False
             allocator.fast()
 
+    def leave_out(self, since: int) -> None:
+        """Exclude what the process has taken since it held so many bytes: it belongs to a library, not to training. On
+        CUDA nothing, whose allocator counts tensors only."""
+        if not self._cuda:
+            self.before += max(0, self.held() - since)
+
+    def held(self) -> int:
+        """Bytes of the process now, of which none is free; on CUDA of its tensors."""
+        return self._now() - (0 if self._exact or self._cuda else allocator.free_bytes())
+
     def used(self) -> int:
         """Bytes now, above `before`."""
-        return self._now() - self.before - (0 if self._exact else allocator.free_bytes())
+        return self.held() - self.before
 
     def peaks(self) -> dict[str, int]:
         """Peak bytes by phase so far, for a checkpoint."""

@@ -48,14 +48,26 @@ def drawn_by(drawn: Drawn) -> Iterator[None]:
 def drop(x: torch.Tensor, p: float) -> torch.Tensor:
     """x · m / (1 − p), on the CPU."""
     dropped = round(p * _LEVELS)
-    return (x * _kept(x.shape, dropped, x.dtype)).mul_(_LEVELS / (_LEVELS - dropped))
+    return (x * _kept(x, dropped)).mul_(_LEVELS / (_LEVELS - dropped))
 
 
-def _kept(shape: torch.Size, dropped: int, dtype: torch.dtype) -> torch.Tensor:
-    """m, of a shape; the draws are freed before it is used."""
-    draws = torch.empty((shape.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    decisions = draws.view(torch.int16)[: shape.numel()].view(shape) >= dropped - _LEVELS // 2
-    return decisions.to(dtype)
+def _kept(x: torch.Tensor, dropped: int) -> torch.Tensor:
+    """m, of the shape and dtype of x; the draws are freed before it is used."""
+    # torch.compile cannot trace the draws: in a graph they are one operation.
+    return _kept_in_graph(x.detach(), dropped) if torch.compiler.is_compiling() else _draw(x, dropped)
+
+
+def _draw(x: torch.Tensor, dropped: int) -> torch.Tensor:
+    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    decisions = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - _LEVELS // 2
+    return decisions.to(x.dtype)
+
+
+# Its argument is x itself and not the shape: torch takes two operations with equal arguments for one.
+_kept_in_graph = torch.library.custom_op(
+    "vezna::kept", _draw, mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
+)
+_kept_in_graph.register_fake(lambda x, dropped: torch.empty_like(x, memory_format=torch.contiguous_format))
 
 
 class Dropout(nn.Dropout):

@@ -287,3 +287,13 @@ def _moments(
 
 def _save(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+
+
+def usable_checkpoint(folder: str | None, order: str, log: Callable[[str], None]) -> Checkpoint | None:
+    """The checkpoint in a folder, if it was trained on the rows in this order (`DataSeen.order`)."""
+    checkpoint = Checkpoint(Path(folder)) if folder else None
+    if checkpoint is None or checkpoint.state.order == order:
+        return checkpoint
+    why = "this version of Vezna trains on the rows in another order"
+    log(f"The checkpoint of step {checkpoint.state.step} is unusable: {why}. The run starts again.")
+    return None

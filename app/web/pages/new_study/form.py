@@ -41,6 +41,7 @@ BUDGET = {f"{TRAINING}{field.name}": field for field in fields_of(TrainingBudget
 TASKS_OF: Mapping[str, tuple[Task, ...]] = {
     "packing": ("causal-lm",),
     "padding_free": ("sequence-classification", "causal-lm"),
+    "compile_blocks": ("sequence-classification", "causal-lm"),
     "completion_only_loss": ("causal-lm", "seq2seq-lm"),
     "max_new_tokens": ("causal-lm", "seq2seq-lm"),
 }

@@ -29,7 +29,7 @@ from app.web.text.phases import CLOCK_LABELS
 from app.web.text.weight_delta import explained
 
 SpecFormat = Literal["yaml", "json", "curl"]
-OPTIONAL_CLOCKS = ("download", "cache", "ledger", "weight_delta")
+OPTIONAL_CLOCKS = ("download", "cache", "compile", "ledger", "weight_delta")
 """Shown only where they took time."""
 
 

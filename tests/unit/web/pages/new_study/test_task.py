@@ -87,7 +87,7 @@ def test_what_the_task_has_no_use_for_is_not_asked_and_not_sent(language: TestCl
         language.post("/studies/new", data=FORM | {"base_model": SAMPLE_MODEL, "dataset": SAMPLE_DATASET}).text
     )
     assert {"training.packing", "training.completion_only_loss", "metric", "general_text"} <= causal
-    assert causal - pairs == {"training.packing", "training.padding_free"}
+    assert causal - pairs == {"training.packing", "training.padding_free", "training.compile_blocks"}
     assert not {"training.packing", "training.completion_only_loss", "metric", "general_text"} & classes
     assert "training.padding_free" in classes
     answer = language.post("/studies", data=FORM | {"base_model": SEQ2SEQ, "training.packing": "true"})
