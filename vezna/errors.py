@@ -16,7 +16,7 @@ ClientError
 from dataclasses import dataclass
 
 BROKE_OFF = "the stream broke off"
-TRACKERS = "Write http://host:5000 for an MLflow server, or tensorboard:DIR for event files."
+TRACKERS = "Write http://host:5000 for an MLflow server, or tensorboard:DIR, trackio:PROJECT or wandb:PROJECT."
 
 
 class ClientError(Exception):

@@ -15,7 +15,11 @@ def export_study(
     study: Annotated[int, typer.Argument(metavar="ID", help="Number of the study.")],
     to: Annotated[
         str,
-        typer.Option("--to", metavar="ADDRESS", help="An MLflow server, http://127.0.0.1:5000, or tensorboard:DIR."),
+        typer.Option(
+            "--to",
+            metavar="ADDRESS",
+            help="An MLflow server, http://127.0.0.1:5000, or tensorboard:DIR, trackio:PROJECT, wandb:PROJECT.",
+        ),
     ],
     external: Annotated[
         bool, typer.Option("--external", help="The number is that of a study whose runs are trained elsewhere.")

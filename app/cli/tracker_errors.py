@@ -19,7 +19,7 @@ def tracker_error(error: TrackerError) -> VeznaError:
         return Invalid(
             _(
                 "%(address)s is not the address of a tracker. Write http://host:5000 for an MLflow server, or "
-                "tensorboard:DIR for event files.",
+                "tensorboard:DIR, trackio:PROJECT or wandb:PROJECT.",
                 address=error.address,
             )
         )

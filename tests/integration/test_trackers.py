@@ -141,7 +141,7 @@ def test_a_study_is_written_into_mlflow_and_updated(
     ("address", "words"),
     [
         ("127.0.0.1:5000", "is not the address of a tracker. Write http://host:5000"),
-        ("tensorboard:", "or tensorboard:DIR"),
+        ("tensorboard:", "or tensorboard:DIR, trackio:PROJECT"),
         ("neptune:project", "is not the address of a tracker"),
         ("ftp://host", "is not the address of a tracker"),
         ("http://host:port", "is not the address of a tracker"),

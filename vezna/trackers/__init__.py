@@ -23,7 +23,7 @@ class ExportedStudy:
 
 def export_study(client: Client, study_id: int, to: str, *, external: bool = False) -> ExportedStudy:
     """Write a study into a tracker, or bring up to date what an earlier export wrote. `to`: the address of an MLflow
-    server, or `tensorboard:DIR`. `external`: the number is that of a study whose runs are trained elsewhere. The study
-    itself is only read. Raises ClientError."""
+    server, `tensorboard:DIR`, `trackio:PROJECT` or `wandb:PROJECT`. `external`: the number is that of a study whose
+    runs are trained elsewhere. The study itself is only read. Raises ClientError."""
     tracker, study = tracker_at(to), read_whole(client, study_id, external=external)
     return ExportedStudy(study.id, write_study(client, study, tracker))

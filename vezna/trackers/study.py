@@ -1,8 +1,9 @@
 """A study as experiment trackers describe one: runs with parameters, metrics, tags and files; read over REST."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from vezna.client import Client
@@ -200,6 +201,31 @@ def _parameters(spec: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
     if data := result.get("data"):
         whole["dataset_sha256"] = data["splits"]
     return {name: _text(value) for name, value in whole.items() if value is not None}
+
+
+def numbered(parameters: Mapping[str, str]) -> dict[str, float | str]:
+    """Parameters with numbers as such, for trackers that draw them."""
+    return {name: _number(text) for name, text in parameters.items()}
+
+
+def _number(text: str) -> float | str:
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        return value if isfinite(value) else text
+    return text
+
+
+def by_step(points: Iterable[Point]) -> list[tuple[int, float, dict[str, float]]]:
+    """Values by name of each step, with the seconds since training began, in ascending order."""
+    steps: dict[int, dict[str, float]] = {}
+    seconds: dict[int, float] = {}
+    for point in points:
+        steps.setdefault(point.step, {})[point.name] = point.value
+        seconds[point.step] = max(point.seconds, seconds.get(point.step, 0.0))
+    return [(step, seconds[step], steps[step]) for step in sorted(steps)]
 
 
 def _reported_parameters(reported: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""Which tracker an address means: `http://host:5000` or `mlflow:http://host:5000`, `tensorboard:DIR`.
+"""Which tracker an address means: `http://host:5000` or `mlflow:http://host:5000`, `tensorboard:DIR`,
+`trackio:PROJECT`, `wandb:PROJECT`.
 
 Each tracker is a module with a function `connect`, which imports its package.
 """
@@ -9,7 +10,7 @@ from vezna.connection import without_credentials
 from vezna.errors import WrongTracker
 from vezna.trackers.writing import Tracker
 
-KINDS = ("mlflow", "tensorboard")
+KINDS = ("mlflow", "tensorboard", "trackio", "wandb")
 
 
 def tracker_at(address: str) -> Tracker:

@@ -8,14 +8,15 @@ renamed, so it is complete or absent. Files of others in these folders stay as t
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from vezna.errors import TrackerMissing, TrackerRefused
-from vezna.trackers.study import Point, TrackedRun, TrackedStudy
+from vezna.trackers.markdown import arms_table, files_table, table, verdict_text
+from vezna.trackers.study import Point, TrackedRun, TrackedStudy, numbered
 from vezna.trackers.writing import Outcome
 
 IDENTITY = "vezna.json"
@@ -25,8 +26,6 @@ COMPARED = (
     "memory/peak_bytes", "seconds/train", "seconds/wall",
 )  # fmt: skip
 """Results that are beside the hyperparameters."""
-COSTS = ("seeds", "trainable_parameters", "peak_bytes", "train_seconds", "wall_seconds")
-"""Of an arm, beside its score and its difference from the reference."""
 
 
 def connect(folder: str) -> "EventFolder":
@@ -98,11 +97,11 @@ class EventExperiment:
             points, links = [*outcome.steps(), *run.points], outcome.links()
             events = [self._scalar(point, began) for point in points]
             events += self._hyperparameters(run, began)
-            events.append(self._text("vezna/files", _table(["file", "bytes", "address"], map(_file_row, links)), began))
+            events.append(self._text("vezna/files", files_table(links), began))
             self._write(self._run_folder(run), "outcome", events)
         about = dict(run.tags) | ({"note": run.note} if run.note else {})
         texts = {"vezna/run": about, "vezna/parameters": run.parameters}
-        rows = [self._text(tag, _table(["name", "value"], values.items()), began) for tag, values in texts.items()]
+        rows = [self._text(tag, table(["name", "value"], values.items()), began) for tag, values in texts.items()]
         self._write(self._run_folder(run), "about", rows)
 
     def write_verdict(self, study: TrackedStudy, report: Path | None) -> None:
@@ -110,12 +109,10 @@ class EventExperiment:
         address."""
         now = time.time()
         tags = {name: value for name, value in study.tags.items() if value}
-        verdict = f"**{tags['vezna.headline']}**\n\n{study.summary}\n\n[{study.title}]({study.url})"
-        verdict += f"\n\n{study.note}" if study.note else ""
         events = [
-            self._text("vezna/verdict", verdict, now),
-            self._text("vezna/arms", _arms_table(study.points), now),
-            self._text("vezna/study", _table(["name", "value"], tags.items()), now),
+            self._text("vezna/verdict", verdict_text(study), now),
+            self._text("vezna/arms", arms_table(study.points), now),
+            self._text("vezna/study", table(["name", "value"], tags.items()), now),
         ]
         self._write(self._folder / "study", "about", events)
 
@@ -131,7 +128,7 @@ class EventExperiment:
 
     def _hyperparameters(self, run: TrackedRun, began: float) -> list[Any]:
         names = {point.name: point.value for point in run.points if point.name in COMPARED}
-        start = self._summary.hparams({name: _value(text) for name, text in run.parameters.items()}, names)
+        start = self._summary.hparams(numbered(run.parameters), names)
         experiment, begin, end = (self._event(summary, began) for summary in start)
         return [experiment, begin, end] if run.status == "succeeded" else [experiment, begin]
 
@@ -163,48 +160,3 @@ def _pattern(part: str) -> str:
 def _file_name(name: str) -> str:
     """With characters that every file system takes."""
     return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name).strip(" .")[:150] or "_"
-
-
-def _value(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _file_row(link: Mapping[str, Any]) -> tuple[str, str, str]:
-    return link["name"], f"{link['bytes']:,}", link["url"]
-
-
-def _arms_table(points: Sequence[Point]) -> str:
-    """Arms as rows, from points that are named `arm/LoRA r=8/score`."""
-    arms: dict[str, dict[str, float]] = {}
-    for point in points:
-        arm, _slash, name = point.name.removeprefix("arm/").rpartition("/")
-        arms.setdefault(arm, {})[name] = point.value
-    head = ["arm", "score", "difference", *COSTS]
-    rows = ((arm, *(_interval(v, n) for n in head[1:3]), *(_number(v, n) for n in COSTS)) for arm, v in arms.items())
-    return _table(head, rows)
-
-
-def _interval(values: Mapping[str, float], name: str) -> str:
-    """`0.8854 (0.8647 to 0.9062)`"""
-    if name not in values:
-        return ""
-    ends = [values.get(f"{name}{end}") for end in ("_low", "_high")]
-    interval = " to ".join(f"{end:.4f}" for end in ends if end is not None)
-    return f"{values[name]:.4f}" + (f" ({interval})" if interval else "")
-
-
-def _number(values: Mapping[str, float], name: str) -> str:
-    return f"{values[name]:,.{1 if name.endswith('seconds') else 0}f}" if name in values else ""
-
-
-def _table(head: Sequence[str], rows: Any) -> str:
-    """In Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(str(value)) for value in line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
