@@ -5,6 +5,10 @@ python -m tests.access_table      writes the file anew; read the difference befo
 pass      the request reaches the route
 login     401, or the login page
 refuse    403
+absent    404, as if the object did not exist: what another member gets for what is private to a member
+
+A column is the answer of the gate before the routes, which `tests/integration/test_access.py` compares with the file.
+Of another member, `tests/integration/test_owners.py` compares the column with a server in which everything is private.
 """
 
 import csv
@@ -42,6 +46,42 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     ]
 
 
+OTHER = "other member"
+NOT_OBJECTS = (
+    "/lab",
+    "/webhooks",
+    "/api/v1/webhooks",
+    "/registry",
+    "/api/v1/registry",
+    "/users/",
+    "/api/v1/quotas/",
+    "/account/",
+    "/password/",
+    "/first-admin/",
+    "/static",
+    "/livez",
+    "/readyz",
+    "/compare/",
+)
+"""Beginnings of routes about no object with an owner. The registry is the team's: it takes no exports of private
+runs."""
+FILES = ("PUT", "/api/v1/uploads/files/{name:path}")
+RECIPES = ("/recipes/{recipe_id}", "/api/v1/recipes/{recipe_id}")
+"""Recipes are packaged; what ran is a study."""
+
+
+def about_object(method: str, path: str) -> bool:
+    """Whether a route is about a study, run, dataset, model, …, which may be private."""
+    recipe = path.startswith(RECIPES) and "card" not in path and "chart" not in path
+    return "{" in path and not path.startswith(NOT_OBJECTS) and (method, path) != FILES and not recipe
+
+
+def expected() -> list[dict[str, str]]:
+    """The lines of the file."""
+    with FILE.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
 def filled_in(path: str, value: str = "1") -> str:
     """A path with a value for its parameters."""
     return re.sub(r"\{(\w+)(:\w+)?\}", value, path)
@@ -75,10 +115,14 @@ def table(installation: Installation) -> str:
     columns = dict(clients(installation))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "path", *columns])
+    names = list(columns)
+    names.insert(names.index(Role.MEMBER.value) + 1, OTHER)
+    writer.writerow(["method", "path", *names])
     for method, path in sorted(set(routes(installation.app)), key=lambda route: (route[1], route[0])):
-        answers = (client.request(method, filled_in(path)).status_code for client in columns.values())
-        writer.writerow([method, path, *(RESULTS[status] for status in answers)])
+        address = filled_in(path)
+        answers = {name: RESULTS[client.request(method, address).status_code] for name, client in columns.items()}
+        answers[OTHER] = "absent" if about_object(method, path) else answers[Role.MEMBER.value]
+        writer.writerow([method, path, *(answers[name] for name in names)])
     return text.getvalue()
 
 

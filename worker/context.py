@@ -6,8 +6,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from app.domain.errors import Invalid
+from app.domain.models.hub_access import HubAccess
 from app.queue import Doorbell
+from app.services.accounts import hub_tokens
 from app.services.clock_jumps import ClockWatch
+from app.services.vault import Vault
 from app.settings import Settings, load
 from app.store.files import Files
 from app.store.session import Database
@@ -40,6 +43,14 @@ class Context:
     def worker(self) -> str:
         """The name under which this worker claims runs."""
         return self.settings.worker_name or naming.name()
+
+    def hub_access(self, user_id: int | None) -> HubAccess | None:
+        """A user's access to the hub, for a child process; None for a user without a token. Raises Unavailable without
+        the key of stored secrets."""
+        if user_id is None:
+            return None
+        with self.database.reading() as session:
+            return hub_tokens.access_of(session, Vault(self.settings), user_id)
 
 
 def process_context() -> Context:

@@ -83,7 +83,9 @@ def inspect(model_id: int) -> None:
         return
     try:
         location = load_from(row.source, row.location, context.settings.home)
-        inspected = inspect_model(location, row.pinned if row.source == "hub" else "")
+        on_hub = row.source == "hub"
+        hub = context.hub_access(row.owner_id) if on_hub else None
+        inspected = inspect_model(location, row.pinned if on_hub else "", hub)
     except ChildInterrupted:
         context.database.write(lambda session: models.give_back_inspection(session, model_id))
         return
@@ -103,7 +105,8 @@ def estimate(estimate_id: int) -> None:
         return
     try:
         location = located(row.request.location, context.settings.home)
-        result = context.estimator.estimate(row.request.model_copy(update={"location": location}), context.files)
+        request = row.request.model_copy(update={"location": location})
+        result = context.estimator.estimate(request, context.files, context.hub_access(request.hub_user))
     except ChildInterrupted:
         context.database.write(lambda session: estimates.give_back(session, row))
         return

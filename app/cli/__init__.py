@@ -17,6 +17,7 @@ from app.cli import (
     doctor,
     export_study,
     files,
+    hub_token,
     judge,
     keys,
     limits,
@@ -71,6 +72,7 @@ cli.command(name="import")(files.import_results)
 cli.add_typer(archive.runs, name="runs")
 cli.add_typer(archive.studies, name="studies")
 cli.add_typer(queue.queue, name="queue")
+cli.add_typer(hub_token.hub_token, name="hub-token")
 cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
 cli.add_typer(recipes.recipes, name="recipes")

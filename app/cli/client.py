@@ -58,6 +58,10 @@ class Client:
         """PATCH below /api/v1."""
         return self._ask(Request("PATCH", path, body=body))
 
+    def put(self, path: str, body: Any) -> Any:
+        """PUT below /api/v1."""
+        return self._ask(Request("PUT", path, body=body))
+
     def delete(self, path: str) -> None:
         """DELETE below /api/v1."""
         self._ask(Request("DELETE", path))

@@ -29,8 +29,8 @@ def push(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Have a worker push an export to a repository of the hub, private unless --public, and wait for it. The worker's
-    own token is used (VEZNA_HUB_TOKEN)."""
+    """Have a worker push an export to a repository of the hub, private unless --public, and wait for it. Your hub
+    token is used (vezna hub-token), without one the worker's own (VEZNA_HUB_TOKEN)."""
     client = Client(url)
     if card:
         query = urlencode({"repository": repository, "reason": reason})

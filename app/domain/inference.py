@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.domain.errors import FieldError, Invalid, NotFound, Unavailable, VeznaError
 from app.domain.messages import Message, _
+from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import Task
 
@@ -119,6 +120,8 @@ class ModelJob(_Part):
     """Of the base model, or of the whole model of the run."""
     own_bytes: int = 0
     """Of what is loaded beside a base model that is there already."""
+    hub: HubAccess | None = Field(default=None, repr=False)
+    """Opens the base model, if that needs the token of the run's owner."""
 
 
 class WorkRequest(_Part):

@@ -12,12 +12,14 @@ from app.queue import Doorbell
 from app.services.resources import estimates
 from app.services.resources.requests import model_fields
 from app.store.queries import estimates as estimate_rows
-from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
+from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, StudyRow
 
 
-def requests(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow) -> list[BaselineRequest]:
-    """The baselines of a study, in the order in which they are shown. Studies on the same rows share them. They learn
-    from the rows that the reference arm trains on."""
+def requests(
+    spec: StudySpec, model: BaseModelRow, dataset: DatasetRow, owner_id: int | None = None
+) -> list[BaselineRequest]:
+    """The baselines of a user's study, in the order in which they are shown. Studies on the same rows share them. They
+    learn from the rows that the reference arm trains on."""
     facts = dataset.facts
     fraction = spec.training_of(spec.arm(spec.reference_arm)).train_fraction
     return [
@@ -30,15 +32,17 @@ def requests(spec: StudySpec, model: BaseModelRow, dataset: DatasetRow) -> list[
             train_fraction=fraction,
             max_length=spec.training.max_length if BASELINES[kind].uses_model else 0,
             max_new_tokens=spec.training.max_new_tokens if kind == "few-shot" else 0,
-            **(model_fields(model) if BASELINES[kind].uses_model else {}),
+            **(model_fields(model, owner_id) if BASELINES[kind].uses_model else {}),
         )
         for kind in baselines_of(spec.task, facts.format, spec.verdict_metric)
     ]
 
 
-def request(session: Session, bell: Doorbell, spec: StudySpec, model: BaseModelRow, dataset: DatasetRow) -> None:
+def request(
+    session: Session, bell: Doorbell, study: StudyRow, spec: StudySpec, model: BaseModelRow, dataset: DatasetRow
+) -> None:
     """Have a worker compute the baselines that are not known yet."""
-    estimates.all_wanted(session, bell, requests(spec, model, dataset))
+    estimates.all_wanted(session, bell, requests(spec, model, dataset, study.owner_id))
 
 
 def stored(session: Session, requested: Sequence[Sequence[BaselineRequest]]) -> list[list[StoredBaseline]]:

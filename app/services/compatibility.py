@@ -23,7 +23,8 @@ from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import TASKS, generates
 from app.services import workers
-from app.store.queries import base_models, datasets
+from app.store.ownership import owner_of
+from app.store.queries import base_models, datasets, hub_tokens
 from app.store.tables import BaseModelRow, DatasetRow
 
 REQUIRED_SPLITS: tuple[Split, ...] = ("train", "test")
@@ -148,6 +149,9 @@ def _missing(
     elif model and model.status != "ready":
         what = _("The base model %(name)r cannot be used: %(why)s", name=model.name, why=model.message)
         yield FieldError("base_model", what, _("Register it again under another name"))
+    elif model and model.restricted and (user := owner_of(session)) and hub_tokens.of_user(session, user) is None:
+        what = _("The hub opens %(name)s to some accounts only, and you have stored no token of one", name=model.name)
+        yield FieldError("base_model", what, _("Store a hub token with access on the page Account"))
     if spec.dataset and dataset is None:
         names = ", ".join(d.name for d in datasets.everyone(session)) or "none yet"
         what = _("There is no dataset %(name)r", name=spec.dataset)

@@ -59,6 +59,8 @@ class Loadable:
 
     job: ModelJob
     files: Mapping[str, str] = field(default_factory=dict)
+    hub_user: int | None = None
+    """The run's owner, if the base model opens to a user's hub token only."""
 
 
 def answerer(session: Session, run_id: int, path: str = "run_id") -> Answerer:
@@ -131,7 +133,8 @@ def of_subject(session: Session, subject: Subject) -> Loadable:
         base_bytes=merged_bytes(model.facts.task_model(run.spec.task, len(dataset.facts.labels)), form),
         own_bytes=0 if whole or subject.base else sum(file.bytes for file in weights),
     )
-    return Loadable(job, {} if subject.base else {file.file: file.name.partition("/")[2] for file in weights})
+    files = {} if subject.base else {file.file: file.name.partition("/")[2] for file in weights}
+    return Loadable(job, files, run.owner_id if model.restricted else None)
 
 
 def reserved_bytes(session: Session, host: str) -> int:

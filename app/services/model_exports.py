@@ -70,6 +70,8 @@ class Claim:
     """In the files store, of every attempt."""
     prefix: str
     """In the files store, of this attempt."""
+    hub_user: int | None
+    """The run's owner, if the base model opens to a user's hub token only."""
 
     @property
     def whole(self) -> bool:
@@ -140,6 +142,7 @@ def begin(session: Session, export_id: int) -> Claim | None:
         predictions=predicted.file if predicted else "",
         folder=row.folder,
         prefix=row.prefix,
+        hub_user=run.owner_id if model.restricted else None,
     )
 
 

@@ -3,7 +3,7 @@
 from app.domain.accounts.audit import Action
 from app.services import audit
 from app.services.vault import Vault
-from app.store.queries import idempotency, judgements, parity_checks, second_factors, webhooks
+from app.store.queries import hub_tokens, idempotency, judgements, parity_checks, second_factors, webhooks
 from app.store.session import Database
 from app.store.tables import JudgementRow, ParityCheckRow, SecondFactorRow, WebhookRow
 
@@ -21,10 +21,13 @@ def rotate(db: Database, vault: Vault) -> int:
         checks: list[ParityCheckRow | JudgementRow] = [*parity_checks.with_key(session), *judgements.with_key(session)]
         for check in checks:
             check.api_key = vault.rotate(check.api_key)
+        held = hub_tokens.all_of_them(session)
+        for token in held:
+            token.token = vault.rotate(token.token)
         answers = idempotency.encrypted(session)
         for answer in answers:
             body = answer.body.removeprefix(idempotency.ENCRYPTED)
             answer.body = f"{idempotency.ENCRYPTED}{vault.rotate(body)}"
-        number = len(rows) + len(checks) + len(answers)
+        number = len(rows) + len(checks) + len(held) + len(answers)
         audit.record(session, Action.ROTATE_KEY, secrets=number)
     return number

@@ -46,7 +46,7 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compat
     session.flush()
     owed = spec.first_trials() if study.tuning else spec.owed()
     enqueue_owed(session, bell, study, spec, owed, model, dataset)
-    baselines.request(session, bell, spec, model, dataset)
+    baselines.request(session, bell, study, spec, model, dataset)
     arms = [arm.title for arm in spec.arms]
     audit.record(session, Action.SUBMIT_STUDY, study.id, name=spec.name, base_model=model.name, arms=arms)
     return study
@@ -80,7 +80,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
         )
     owed = more.owed(configurations)
     enqueue_owed(session, bell, study, more, owed, model, dataset, more_seeds=count)
-    baselines.request(session, bell, spec, model, dataset)  # again, where one could not be computed
+    baselines.request(session, bell, study, spec, model, dataset)  # again, where one could not be computed
     extended = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = extended.model_dump(mode="json")
     if any(run.status == RunStatus.SUCCEEDED and run.trial_round is None for run in runs.of_study(session, study_id)):
@@ -131,7 +131,7 @@ def add_arm(
     else:
         owed = extended.owed({arm.title: Configuration()})
     enqueue_owed(session, bell, study, extended, owed, model, dataset)
-    baselines.request(session, bell, extended, model, dataset)
+    baselines.request(session, bell, study, extended, model, dataset)
     study.spec_json = extended.model_dump(mode="json")
     session.flush()
     audit.record(session, Action.ADD_ARM, study_id, arm=arm.title)
@@ -249,7 +249,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
     scores = evaluations.test_scores(session, counting)
     used = [(base_models.by_id(session, row.base_model_id), datasets.by_id(session, row.dataset_id)) for row in rows]
     requested = [
-        baselines.requests(row.spec, model, dataset) if model and dataset else []
+        baselines.requests(row.spec, model, dataset, row.owner_id) if model and dataset else []
         for row, (model, dataset) in zip(rows, used, strict=True)
     ]
     by_id = {}

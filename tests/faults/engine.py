@@ -42,7 +42,9 @@ FINISH = "finish"
 """A folder in the installation's home: a run whose id is a file there may finish."""
 
 
-def execute(file: Path, channel: Channel, stop: threading.Event, stopped: Collection[int] = ()) -> int:
+def execute(
+    file: Path, channel: Channel, stop: threading.Event, stopped: Collection[int] = (), *, hub: object = None
+) -> int:
     """Behave as the seed says; returns the exit status."""
     job = TrainJob.model_validate_json(file.read_bytes())
     behaviour = BEHAVIOURS[job.spec.training.seed]

@@ -44,6 +44,8 @@ RECORDED: dict[Action, list[str]] = {
     Action.RENEW_CODES: ["/account/factor/codes"],
     Action.CREATE_TOKEN: ["/account/tokens"],
     Action.REVOKE_TOKEN: ["/account/tokens/{token_id}/revoke", "/api/v1/me/token"],
+    Action.SET_HUB_TOKEN: ["/account/hub-token", "/api/v1/hub-token"],
+    Action.REMOVE_HUB_TOKEN: ["/account/hub-token/remove", "/api/v1/hub-token"],
     Action.SUBMIT_RUN: [RUNS, "/runs/{run_id:int}/clone", f"{RUNS}/{{run_id}}/reproductions"],
     Action.CANCEL_RUN: ["/runs/{run_id:int}/cancel", f"{RUNS}/{{run_id}}/cancel"],
     Action.QUEUE_RUN: ["/queue/{noun}/{row_id:int}", "/api/v1/queue/{noun}/{row_id}"],

@@ -25,7 +25,7 @@ from worker.training.supervisor import LINGER_SECONDS
 
 PASSWORDS = {"postgres_password", "redis_password"}
 KEY = "encryption_key"
-HAVE_KEY = {"migrate", "web", "control"}
+HAVE_KEY = {"migrate", "web", "control", "worker-cpu", "sample"}
 """What encrypts stored secrets, and what decrypts them."""
 OURS = {"migrate", "web", "worker-cpu", "control", "sample"}
 SERVERS = {"postgres", "redis"}
@@ -129,7 +129,7 @@ def test_passwords_are_files_and_no_environment_nor_command_has_one(file: str) -
 
 
 def test_what_decrypts_stored_secrets_has_the_key_that_encrypts_them(services: dict[str, Any]) -> None:
-    """Workers, which train what users bring, have none."""
+    """Workers, for the hub tokens of the users whose runs they train; their trainers have none."""
     keys = {name: services[name]["environment"].get("VEZNA_ENCRYPTION_KEY_FILE") for name in OURS}
     assert {name: key for name, key in keys.items() if key} == dict.fromkeys(HAVE_KEY, f"/run/secrets/{KEY}")
     assert {name for name in OURS if KEY in services[name]["secrets"]} == HAVE_KEY

@@ -96,11 +96,11 @@ def test_pods_are_unprivileged_bounded_and_read_the_secret_by_reference(built: l
     assert not [one for one in built if one["kind"] == "Secret"]
 
 
-def test_web_and_control_have_the_same_key_of_stored_secrets(built: list[dict[str, Any]]) -> None:
+def test_all_have_the_same_key_of_stored_secrets(built: list[dict[str, Any]]) -> None:
     reference = {"secretRef": {"name": "vezna-encryption", "optional": True}}
     sources = {name: spec["template"]["spec"]["containers"][0]["envFrom"] for name, spec in workloads(built).items()}
     have = {name for name, given in sources.items() if reference in given}
-    assert have == {"vezna-migrate", "vezna-web", "vezna-control"}
+    assert have == {"vezna-migrate", "vezna-web", "vezna-control", "vezna-worker"}
 
 
 def test_control_is_one_workers_have_a_gpu_each_and_time_to_hand_back(built: list[dict[str, Any]]) -> None:

@@ -337,7 +337,7 @@ class Told(Estimator):
         super().__init__()
         self.answer = answer
 
-    def estimate(self, request: EstimateRequest | MapRequest, files: Files) -> Any:
+    def estimate(self, request: EstimateRequest | MapRequest, files: Files, hub: object = None) -> Any:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

@@ -4,12 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import datasets as hub_datasets
+import httpx
 import pytest
+from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError
 
+from app.domain.accounts.ownership import Viewer
+from app.domain.accounts.policy import Role
+from app.domain.accounts.users import NewUser
 from app.domain.data.uploads import SourceRequest
 from app.domain.errors import Invalid
 from app.queue import READ
 from app.services import uploads
+from app.services.accounts import hub_tokens, users
+from app.services.accounts.hub_tokens import NewHubToken
+from app.services.vault import Vault
 from app.settings import Settings
 from app.store.files import Files, StoreUnavailable
 from app.store.queries import uploads as upload_rows
@@ -43,7 +52,7 @@ def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(hub_datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setattr(hub_datasets, "load_dataset", from_here)
-    monkeypatch.setattr(hub, "commit_of", lambda location, revision: COMMIT)
+    monkeypatch.setattr(hub, "commit_of", lambda *_: COMMIT)
 
 
 def add(here: Context, wanted: SourceRequest, roots: list[Path] | None = None) -> UploadRow:
@@ -157,6 +166,37 @@ def test_a_dataset_of_the_hub_is_kept_with_its_commit_and_its_names_of_labels(he
     assert [(part.name, part.split) for part in row.parts] == [("test.parquet", "test"), ("train.parquet", "train")]
     assert row.scan and row.scan.columns[1].values == {"World": 60, "Sports": 60}
     assert dataset(here, row).facts.labels == ["Sports", "World"]
+
+
+@pytest.mark.usefixtures("hub_cache")
+def test_a_gated_dataset_opens_to_its_owners_token_and_stays_in_no_shared_cache(
+    here: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, token = tmp_path / "builder", "hf_" + "a" * 34
+    folder.mkdir()
+    hub_datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]}).to_parquet(str(folder / "train.parquet"))
+    load, shared, asked = hub_datasets.load_dataset, constants.HF_HUB_CACHE, []
+
+    def gated(location: str, config: str | None, **options: Any) -> Any:
+        asked.append((options["token"], options["cache_dir"], constants.HF_HUB_CACHE))
+        if options["token"] != token:
+            raise GatedRepoError("gated", response=httpx.Response(403, request=httpx.Request("GET", "http://hub")))
+        return load(location, config, **options)
+
+    monkeypatch.setattr(hub_datasets, "load_dataset", gated)
+    assert "is gated on the hub" in add(here, HUB).message
+    with here.database.transaction() as session:
+        user = users.create(session, NewUser(email="ada@example.org", role=Role.MEMBER))
+        hub_tokens.store(session, Vault(here.settings), user, NewHubToken(token=token))
+    with here.database.seen_by(Viewer(user.id, sees_all=False)).transaction() as session:
+        row = uploads.add_source(session, here.bell, HUB, [])
+    tasks.read(here, row.id)
+    with here.database.reading() as session:
+        assert upload_rows.get(session, row.id).status == "read"
+    (_none, own) = asked[-2:]
+    assert asked[:2] == [(None, None, shared)] * 2 and own[0] == token
+    assert own[1] == own[2] != shared and not Path(own[1]).exists() and shared == constants.HF_HUB_CACHE
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.usefixtures("hub_cache")

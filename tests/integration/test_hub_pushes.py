@@ -20,7 +20,10 @@ from app.domain.models.hub_push import HubPush
 from app.main import create_app
 from app.queue import PUSH
 from app.services import hub_pushes, model_cards
+from app.services.accounts import hub_tokens
+from app.services.accounts.hub_tokens import NewHubToken
 from app.services.sweep import sweep
+from app.services.vault import Vault
 from app.settings import Settings
 from app.store.queries import hub_pushes as queries
 from app.store.queries import model_exports
@@ -87,6 +90,19 @@ def pushed(pusher: Context, export: int, user: Identity = SINGLE_USER, **changes
 def row(pusher: Context, push_id: int) -> HubPushRow:
     with pusher.database.reading() as session:
         return queries.get(session, push_id)
+
+
+def test_a_push_uses_the_token_of_its_user(pusher: Context, export_id: int, hub: small_hub.Hub) -> None:
+    own = "hf_" + "b" * 34
+    settings = pusher.settings.model_copy(update={"hub_namespaces": ("someone",)})
+    pusher = replace(pusher, settings=settings)
+    with pusher.database.transaction() as session:
+        session.add(UserRow(id=1, email="a@example.org", role_name="member"))
+        session.flush()
+        hub_tokens.store(session, Vault(settings), session.get_one(UserRow, 1), NewHubToken(token=own))
+    push_id = pushed(pusher, export_id, MEMBER)
+    push.push(pusher, push_id)
+    assert row(pusher, push_id).status == "succeeded" and own in hub.tokens <= {own, ""}
 
 
 def test_a_push_takes_files_card_and_receipt_to_a_private_repository(

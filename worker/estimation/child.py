@@ -2,7 +2,7 @@
 
     stdin    one request a line: {"run": EstimateRequest, "dataset": path or null}, {"map": MapRequest},
              {"preview": PreviewRequest, "dataset": path}, {"baseline": BaselineRequest, "dataset": path} or
-             {"lab": LabRequest, "files": paths by field}
+             {"lab": LabRequest, "files": paths by field}; each with "hub": HubAccess or null
     stdout   one answer a line: {"run": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview},
              {"baseline": Baseline}, {"lab": LabAnswer} or {"error": a sentence}
     stderr   library output, and tracebacks
@@ -27,6 +27,7 @@ from app.domain.data.previews import PreviewRequest
 from app.domain.failures import RunFailed
 from app.domain.lab.computations import REQUESTS
 from app.domain.messages import _
+from app.domain.models.hub_access import HubAccess
 from app.domain.resources.estimate import EstimateRequest, MapRequest
 from app.imports import import_large
 from worker.children.child import answer_channel, confine, yield_processor
@@ -40,7 +41,10 @@ IDLE_SECONDS = 600.0
 def answer(line: bytes) -> dict[str, Any]:
     """The answer to a request. Raises MemoryError only."""
     try:
-        return _answer(json.loads(line))
+        request = json.loads(line)
+        access = HubAccess.model_validate(request["hub"]) if request.get("hub") else None
+        with import_large("worker.engine.models.hub_access").acting_for(access):
+            return _answer(request)
     except RunFailed as error:
         return {"error": error.message}
     except MemoryError:

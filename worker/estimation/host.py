@@ -19,6 +19,7 @@ from app.domain.data.previews import Preview
 from app.domain.errors import NotFound, VeznaError
 from app.domain.lab.computations import LabAnswer, OfModel
 from app.domain.messages import Message, _
+from app.domain.models.hub_access import HubAccess
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
 from app.services.resources.estimates import ESTIMATE_SECONDS, KINDS, LONG_SECONDS, START_SECONDS, Computed, Request
 from app.store.files import Files
@@ -71,14 +72,15 @@ class Estimator:
         """Process id of the warm process, if it waits for a request."""
         return self._child.pid if self._child and self._child.waiting else None
 
-    def estimate(self, request: Request, files: Files) -> Computed:
-        """The answer to a request whose location is one of this machine. Raises NoAnswer, ChildInterrupted."""
+    def estimate(self, request: Request, files: Files, hub: HubAccess | None = None) -> Computed:
+        """The answer to a request whose location is one of this machine; `hub` opens its base model. Raises NoAnswer,
+        ChildInterrupted."""
         body = request.model_dump(mode="json")
         try:
             kind = KINDS[type(request)]
             seconds = self._long_seconds if kind in LONG else self._estimate_seconds
             with ExitStack() as kept:
-                beside = self._beside(request, files, kept)
+                beside = self._beside(request, files, kept) | {"hub": hub.model_dump() if hub else None}
                 result: Computed | None = getattr(self._ask({kind: body} | beside, seconds), kind)
             if result is None:
                 raise ChildError(_("The estimation process answered another question. Try again."))

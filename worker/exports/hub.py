@@ -42,15 +42,21 @@ def upload(
     *,
     private: bool,
     replaced: frozenset[str] | None,
+    own: bool = False,
 ) -> Pushed:
     """Create the repository if it is missing, and add all files of a folder in one commit, which deletes those of
     `replaced` that the folder lacks: a library would load an earlier export's weights. `replaced` is None for a
-    repository that no earlier push made, which must be empty. Raises `PushFailed`, and what `report` raises, before
-    the commit."""
+    repository that no earlier push made, which must be empty. `own`: the token is the user's. Raises `PushFailed`, and
+    what `report` raises, before the commit."""
     # the protocol that is tested here; hf_xet would start threads of its own, which a forked process must not have
     constants.HF_HUB_DISABLE_XET = True
     if not token:
-        raise PushFailed(_("The worker has no token for the hub. Set VEZNA_HUB_TOKEN to one that may write."))
+        raise PushFailed(
+            _(
+                "There is no token for the hub. Store yours on the page Account, or set VEZNA_HUB_TOKEN of the worker "
+                "to one that may write."
+            )
+        )
     api = HfApi(endpoint=constants.ENDPOINT, token=token)
     try:
         url = api.create_repo(repository, private=private, exist_ok=True)
@@ -76,11 +82,11 @@ def upload(
         deletions = [CommitOperationDelete(name) for name in old]
         commit = api.create_commit(repository, [*additions, *deletions], commit_message=title)
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise PushFailed(_explained(error, repository)) from error
+        raise PushFailed(_explained(error, repository, own=own)) from error
     return Pushed(str(commit.oid), str(url))
 
 
-def _explained(error: Exception, repository: str) -> Message:
+def _explained(error: Exception, repository: str, *, own: bool) -> Message:
     chain = _chain(error)
     if any(isinstance(cause, errors.OfflineModeIsEnabled) for cause in chain):
         return _("This worker is offline (HF_HUB_OFFLINE), so it pushes nothing.")
@@ -94,6 +100,8 @@ def _explained(error: Exception, repository: str) -> Message:
             error=type(error).__name__,
         )
     values = {"name": repository, "status": statuses[0]}
+    if statuses[0] == 401 and own:
+        return _("The hub does not accept your hub token (HTTP 401). Store a valid one on the page Account.")
     if statuses[0] == 401:
         return _("The hub does not accept the worker's token (HTTP 401). Set VEZNA_HUB_TOKEN to a valid one.")
     if statuses[0] in (403, 404):

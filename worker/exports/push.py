@@ -69,15 +69,17 @@ def _pushed(context: "Context", claim: PushClaim, report: Report) -> Any:
             if not report(shares[-1]):
                 raise WorkCancelled
 
+        own = context.hub_access(claim.user_id)
         upload = partial(
             hub.upload,
             files,
             claim.repository,
-            context.settings.hub_token.get_secret_value(),
+            own.token if own else context.settings.hub_token.get_secret_value(),
             claim.title,
             arrived,
             private=claim.private,
             replaced=claim.replaced,
+            own=own is not None,
         )
         return while_reporting(upload, lambda _share: report(shares[-1]), GATHERED)
 

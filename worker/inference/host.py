@@ -18,7 +18,9 @@ from typing import Any
 from app.domain.errors import NotFound, Unavailable, VeznaError
 from app.domain.inference import InferenceRequest, ModelJob, WorkRequest, failed
 from app.domain.messages import _
+from app.services.accounts import hub_tokens
 from app.services.inference import Loadable, of_subject, reserved_bytes
+from app.services.vault import Vault
 from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
@@ -204,7 +206,9 @@ class Inference:
         weights = ""
         if subject.files:
             weights = str(self._local(subject, left))
-        return subject.job.model_copy(update={"job": local, "weights": weights})
+        with self._database.reading() as session:
+            hub = hub_tokens.access_of(session, Vault(self._settings), subject.hub_user)
+        return subject.job.model_copy(update={"job": local, "weights": weights, "hub": hub})
 
     def _local(self, subject: Loadable, left: Flag) -> Path:
         """A directory with the files that a run saved: links into a store of this machine, or copies."""

@@ -16,13 +16,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest
 from app.domain.errors import VeznaError
 from app.domain.messages import _
+from app.domain.models.hub_access import HubAccess
 from app.imports import import_large
 from worker.children.child import answer_channel, confine, yield_processor
 from worker.ingest.prepare import prepare
@@ -53,6 +54,8 @@ class FetchRequest(SourceRequest):
 
     folder: Path
     """The folder for its files."""
+    hub: HubAccess | None = Field(default=None, repr=False)
+    """Of the upload's owner."""
 
 
 class ReadRequest(_Request):
@@ -121,7 +124,7 @@ def _fetch(request: FetchRequest, progress: ProgressWriter) -> dict[str, Any]:
             package=error.name,
         )
         raise Unreadable(text) from error
-    fetched = hub.fetch(request, request.folder, progress)
+    fetched = hub.fetch(request, request.folder, progress, request.hub)
     return {"commit": fetched.commit, "splits": {split: str(path) for split, path in fetched.splits.items()}}
 
 

@@ -128,6 +128,7 @@ def _fetched(context: "Context", claimed: UploadRow, folder: Path, report: Repor
             from_directory(context.files, Path(claimed.location), report, stored)
         else:
             request = {name: getattr(claimed, name) for name in ("source", "location", "config", "revision", "split")}
+            request["hub"] = hub.model_dump() if (hub := context.hub_access(claimed.owner_id)) else None
             revision = from_hub(context.files, context.ingest, request, folder, report, stored)
         noted = context.database.write(
             lambda session: uploads.fetched(session, context.files, claimed, stored, revision)

@@ -1,6 +1,6 @@
 """The inspection process, for one base model: `python -P -m worker.inspection.child`.
 
-    stdin    {"location": path or hub id, "revision": commit or ""}
+    stdin    {"location": path or hub id, "revision": commit or "", "hub": HubAccess or null}
     stdout   `app.domain.models.base_model.ModelFacts`, or {"error": a sentence}
     stderr   library output, and tracebacks
 
@@ -13,6 +13,7 @@ import traceback
 
 from app.domain.failures import RunFailed
 from app.domain.messages import _
+from app.domain.models.hub_access import HubAccess
 from app.imports import import_large
 from worker.children.child import answer_one_request
 
@@ -27,7 +28,10 @@ def answer(request: str) -> str:
     try:
         message = json.loads(request)
         engine = import_large("worker.engine.models.inspect")  # after stdout is reserved for the answer
-        return str(engine.inspect(message["location"], message["revision"]).model_dump_json())
+        hub = import_large("worker.engine.models.hub_access")
+        access = HubAccess.model_validate(message["hub"]) if message.get("hub") else None
+        with hub.acting_for(access):
+            return str(engine.inspect(message["location"], message["revision"]).model_dump_json())
     except RunFailed as error:
         return json.dumps({"error": error.message})
     except MemoryError:

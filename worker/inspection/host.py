@@ -6,6 +6,7 @@ import sys
 import structlog
 
 from app.domain.models.base_model import ModelFacts
+from app.domain.models.hub_access import HubAccess
 from app.services.models import INSPECTION_SECONDS
 from worker.children.host import Child, ChildError, ChildInterrupted
 
@@ -14,9 +15,11 @@ log = structlog.get_logger()
 COMMAND = (sys.executable, "-P", "-m", "worker.inspection.child")
 
 
-def inspect_model(location: str, revision: str, *, command: tuple[str, ...] = COMMAND) -> ModelFacts | str:
+def inspect_model(
+    location: str, revision: str, hub: HubAccess | None = None, *, command: tuple[str, ...] = COMMAND
+) -> ModelFacts | str:
     """The facts of a model, or a sentence that says why there are none. Raises ChildInterrupted."""
-    request = {"location": location, "revision": revision}
+    request = {"location": location, "revision": revision, "hub": hub.model_dump() if hub else None}
     try:
         return Child.ask_once("inspection", command, request, INSPECTION_SECONDS, _parsed)
     except ChildInterrupted:

@@ -147,7 +147,8 @@ def main() -> int:
     # must not be parsed as reports. In a thread with its own low priority: the run keeps the normal one.
     with ThreadPoolExecutor(1) as pool:
         execution = pool.submit(imported).result()
-    status: int = execution.execute(supervisor.job().job, channel, supervisor.stop, supervisor.stopped)
+    handover = supervisor.job()
+    status: int = execution.execute(handover.job, channel, supervisor.stop, supervisor.stopped, hub=handover.hub)
     return status
 
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.domain.failures import Failure, FailureCode
 from app.domain.messages import _
+from app.domain.models.hub_access import HubAccess
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.job import (
     AloneReport,
@@ -37,6 +38,7 @@ from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
 from worker.engine.group.attempt import TrainsAlone, run_group
+from worker.engine.models.hub_access import acting_for
 from worker.engine.progress import Silence, Stopped
 from worker.engine.team import Followed, Team
 from worker.training.followers import Followers
@@ -125,9 +127,23 @@ class Reports:
             raise Stopped
 
 
-def execute(file: Path, channel: Channel, stop: threading.Event, stopped: Collection[int] = ()) -> int:
+def execute(
+    file: Path,
+    channel: Channel,
+    stop: threading.Event,
+    stopped: Collection[int] = (),
+    *,
+    hub: HubAccess | None = None,
+) -> int:
     """Run the job in a file and report how it ended; returns the exit status. `stopped`: runs of a group that are to
     stop."""
+    with acting_for(hub):
+        return _executed(file, channel, stop, stopped, hub)
+
+
+def _executed(
+    file: Path, channel: Channel, stop: threading.Event, stopped: Collection[int], hub: HubAccess | None
+) -> int:
     job = _read(file, channel)
     if job is None:
         return 0
@@ -137,7 +153,7 @@ def execute(file: Path, channel: Channel, stop: threading.Event, stopped: Collec
     followers: Followers | None = None
     try:
         if job.spec.training.devices > 1:
-            followers = Followers(file, job.spec.training.devices, channel)
+            followers = Followers(file, job.spec.training.devices, channel, hub)
         attempt = Attempt(_share_of(job), Reports(channel, stop), followers.team if followers else None)
         channel.send(ResultReport(result=attempt.run()))
     except Stopped:
@@ -159,7 +175,8 @@ def follow(position: Position, channel: Channel) -> int:
     attempt: Attempt | None = None
     try:
         attempt = Attempt(_share_of(job), Silence(), Team(position.rank, position.world, position.meeting))
-        attempt.run()
+        with acting_for(position.hub):
+            attempt.run()
     except Followed:
         return 0
     except Stopped:

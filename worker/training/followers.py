@@ -25,6 +25,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import FailureReport
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.children.host import Child
@@ -45,7 +46,7 @@ class Followers:
     """Ranks 1 to `world` − 1 of a job. Start them from the main thread: the kernel kills a child when the thread that
     started it ends."""
 
-    def __init__(self, job: Path, world: int, channel: Channel) -> None:
+    def __init__(self, job: Path, world: int, channel: Channel, hub: HubAccess | None = None) -> None:
         """Raises ChildError if a process cannot be started."""
         self._channel = channel
         meeting = job.with_name("meeting")
@@ -58,7 +59,7 @@ class Followers:
         self._reporting: threading.Thread | None = None
         """Follows the rank that was the first to report a failure, and ends this process."""
         for rank in range(1, world):
-            position = Position(job=job, rank=rank, world=world, meeting=meeting)
+            position = Position(job=job, rank=rank, world=world, meeting=meeting, hub=hub)
             # In rank 0's own empty directory, which the supervisor removes: this process may end at any moment.
             child = Child(f"rank {rank}", COMMAND, environment=visible(rank), directory=Path.cwd(), own_session=False)
             child.send(position.model_dump_json().encode(), SEND_SECONDS)

@@ -85,8 +85,8 @@ class _Group:
         if len(jobs) == 1:
             self.live[0].outcome.shared_seconds = None
         job = GroupJob(jobs=jobs) if len(jobs) > 1 else jobs[0]
-        gpus = self.live[0].claim.gpus
-        trainer = self._trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, gpus)
+        gpus, hub = self.live[0].claim.gpus, self.live[0].hub  # they have one owner, that of their study
+        trainer = self._trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, gpus, hub)
         for member in self.live:
             member.lease.keep_alive = trainer.renew_lease
         log.info("trainer started", run_ids=[member.claim.run_id for member in self.live], pid=trainer.pid)

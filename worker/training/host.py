@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import GroupJob, LogReport, Report, TrainJob
 from worker.children.host import Child, ChildError
 from worker.training.protocol import Handover
@@ -50,13 +51,17 @@ class TrainerProcess:
         """Its process id."""
         return self._child.pid
 
-    def hand_over(self, job: TrainJob | GroupJob, folder: Path, lease_seconds: float) -> bool:
-        """Hand over the job; `folder` receives the job file and stderr. False if the process has already ended."""
+    def hand_over(
+        self, job: TrainJob | GroupJob, folder: Path, lease_seconds: float, hub: HubAccess | None = None
+    ) -> bool:
+        """Hand over the job; `folder` receives the job file and stderr, and `hub` goes by stdin. False if the
+        process has already ended."""
         handover = Handover(
             job=folder / "job.json",
             directory=folder / "empty",
             stderr=folder / "stderr.txt",
             lease_seconds=lease_seconds,
+            hub=hub,
         )
         handover.job.write_text(job.model_dump_json())
         handover.directory.mkdir(exist_ok=True)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.models.hub_access import HubAccess
+
 
 class Handover(BaseModel):
     """The first line on a trainer's stdin: the paths of its attempt.
@@ -29,6 +31,8 @@ class Handover(BaseModel):
     """Receives the output of libraries, and tracebacks."""
     lease_seconds: float
     """The trainer exits if no `alive` arrives within this time."""
+    hub: HubAccess | None = None
+    """For a base model that opens to the owner's token only. The job file has no secret."""
 
 
 class Position(BaseModel):
@@ -43,6 +47,7 @@ class Position(BaseModel):
     """Number of processes."""
     meeting: Path
     """The file by which they meet (torch's `FileStore`)."""
+    hub: HubAccess | None = None
 
 
 class Channel:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from app.domain.errors import Unavailable
 from app.domain.failures import FAILURES, FailureCode, RunFailed
 from app.domain.messages import _
+from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import (
     AloneReport,
     CheckpointReport,
@@ -25,7 +27,9 @@ from app.domain.runs.job import (
     StoppedReport,
     TrainJob,
 )
+from app.services.accounts import hub_tokens
 from app.services.attempts import Claim, Fenced
+from app.services.vault import Vault
 from app.store.files import StoreUnavailable
 from worker import disk
 from worker.context import Context
@@ -88,6 +92,7 @@ class SupervisedAttempt:
         self.fetched: dict[str, str] = {}
         """Local copies of files in the store; the runs of a group share them."""
         self.final_report: ResultReport | FailureReport | None = None
+        self.hub: HubAccess | None = None
 
     @property
     def over(self) -> bool:
@@ -101,7 +106,7 @@ class SupervisedAttempt:
         except StoreUnavailable as error:
             self.outcome.hand_back(error.message)
             return
-        trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, self.claim.gpus)
+        trainer = self.context.trainers.start(job, self.folder, self.settings.lease_seconds, self.claim.gpus, self.hub)
         log.info("trainer started", run_id=self.claim.run_id, epoch=self.claim.epoch, pid=trainer.pid)
         try:
             while not trainer.finished_reporting:
@@ -123,6 +128,8 @@ class SupervisedAttempt:
         source, home = (self.claim.model_source, self.claim.model_location), self.settings.home
         try:  # a packaged model may have to be converted first
             self.lease.while_renewing(lambda: locations.append(load_from(*source, home)))
+            if self.claim.hub_user is not None:
+                self.lease.write(self._read_hub_token)
         except Unavailable as error:
             raise RunFailed(FailureCode.MODEL_UNAVAILABLE, error.message) from error
         [location] = locations
@@ -157,6 +164,9 @@ class SupervisedAttempt:
             threads=self.settings.threads,
             claimed_at=self.claim.claimed_at.timestamp(),
         )
+
+    def _read_hub_token(self, session: Session) -> None:
+        self.hub = hub_tokens.access_of(session, Vault(self.settings), self.claim.hub_user)
 
     def _fetch(self, file: str, name: str) -> str:
         """Copy a dataset's file from the store into the attempt's folder and return its path.

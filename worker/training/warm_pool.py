@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import GroupJob, TrainJob
 from worker.children.environment import child_environment
 from worker.children.host import ChildError
@@ -62,21 +63,26 @@ class WarmPool:
             log.warning("no spare trainer could be started; the next run waits for a fresh one", error=error.message)
 
     def start(
-        self, job: TrainJob | GroupJob, folder: Path, lease_seconds: float, gpus: Sequence[str] = ()
+        self,
+        job: TrainJob | GroupJob,
+        folder: Path,
+        lease_seconds: float,
+        gpus: Sequence[str] = (),
+        hub: HubAccess | None = None,
     ) -> TrainerProcess:
         """Give a job to the spare, or to a new trainer if there is none, and start the next spare.
 
         The trainer sees these `gpus` (UUIDs) and no other; all of the machine if none is named. `folder` receives the
-        attempt's files. Raises ChildError if no process can be started.
+        attempt's files, and `hub` opens the base model. Raises ChildError if no process can be started.
         """
         environment = self._environment(gpus)
         trainer = self._take(environment)
-        if trainer is not None and not trainer.hand_over(job, folder, lease_seconds):
+        if trainer is not None and not trainer.hand_over(job, folder, lease_seconds, hub):
             trainer.kill()
             trainer = None
         if trainer is None:
             trainer = TrainerProcess(self._command, environment)
-            trainer.hand_over(job, folder, lease_seconds)
+            trainer.hand_over(job, folder, lease_seconds, hub)
         self.warm_up()
         return trainer
 

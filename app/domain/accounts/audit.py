@@ -36,6 +36,8 @@ class Action(StrEnum):
     REMOVE_IDENTITY = "user.remove_identity"
     CREATE_TOKEN = "token.create"  # noqa: S105
     REVOKE_TOKEN = "token.revoke"  # noqa: S105
+    SET_HUB_TOKEN = "hub_token.set"  # noqa: S105
+    REMOVE_HUB_TOKEN = "hub_token.remove"  # noqa: S105
     SUBMIT_RUN = "run.submit"
     CANCEL_RUN = "run.cancel"
     QUEUE_RUN = "run.queue"

@@ -175,6 +175,8 @@ class BaselineRequest(_Value):
     revision: str = ""
     fingerprint: str = ""
     """The commit, or the hash of the files, at that location."""
+    hub_user: int | None = None
+    """The user whose hub token opens the base model; None where it needs none."""
     max_length: int = Field(default=0, ge=0, le=131072)
     """Of a baseline that uses the base model: tokens of a text that it reads."""
     max_new_tokens: int = Field(default=0, ge=0, le=131072)

@@ -31,6 +31,8 @@ class PreviewRequest(_Value):
     revision: str = ""
     fingerprint: str = ""
     """The commit, or the hash of the files, that the location stood for."""
+    hub_user: int | None = None
+    """The user whose hub token opens the base model; None where it needs none."""
     task: Task
     dataset_file: str
     dataset_format: Format

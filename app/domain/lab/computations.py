@@ -56,6 +56,8 @@ class OfModel(_Value):
     revision: str = ""
     fingerprint: str = ""
     """The commit, or the hash of the files, at that location."""
+    hub_user: int | None = None
+    """The user whose hub token opens the base model; None where it needs none."""
 
     @property
     def key(self) -> str:

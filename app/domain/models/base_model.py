@@ -86,6 +86,8 @@ class ModelFacts(BaseModel):
     """Type of the stored weights by the configuration: `float32`, `bfloat16`; empty if it has none."""
     files: list[ModelFile] = Field(default_factory=list)
     """Files that a run needs: weights, configuration, tokenizer."""
+    restricted: bool = False
+    """The hub gave it to a user's token only, so everyone else who uses it needs a token with access."""
     tokenizer: TokenizerFacts | None = None
     """None if it has none, or an unreadable one."""
 

@@ -6,13 +6,14 @@ from json import dumps
 from math import prod
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.errors import FieldError
 from app.domain.messages import Message, _
 from app.domain.methods import AnyMethod
 from app.domain.models.architecture import TaskModel
 from app.domain.models.gguf import FAMILIES, gguf_bytes
+from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 
 ExportStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -83,6 +84,8 @@ class ExportJob(BaseModel):
     """The run saved the whole model."""
     predictions: str = ""
     """A local copy of the run's predictions file; empty if it has none."""
+    hub: HubAccess | None = Field(default=None, repr=False)
+    """Opens the base model, if that needs the token of the run's owner."""
 
 
 class StoredTensor(NamedTuple):

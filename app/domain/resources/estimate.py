@@ -99,6 +99,8 @@ class _ModelOnDevice(_Value):
     revision: str = ""
     fingerprint: str = ""
     """The commit, or the hash of the files, at that location."""
+    hub_user: int | None = None
+    """The user whose hub token opens the base model; None where it needs none."""
     config: dict[str, Any] | None = None
     """A model's config.json instead."""
     task: Task
@@ -137,6 +139,8 @@ class EstimateRequest(_ModelOnDevice):
 def key_of(request: BaseModel, without: Collection[str] = ()) -> str:
     """SHA-256 of a request's fields by name, so that their order in the source does not matter."""
     content = request.model_dump(mode="json", exclude=set(without))
+    if content.get("hub_user") is None:  # stored answers of earlier versions stay valid
+        content.pop("hub_user", None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -72,6 +72,8 @@ class Claim(Attempt):
     model_revision: str
     model_files: list[ModelFile]
     """The files that a run needs of a model on the hub."""
+    hub_user: int | None
+    """The run's owner, if the model opens to a user's hub token only."""
     dataset_file: str
     """Name in the files store."""
     dataset_format: Format
@@ -170,6 +172,7 @@ def claim(
         model_location=model.location,
         model_revision=model.pinned,
         model_files=model.facts.files if model.source == "hub" and model.facts else [],
+        hub_user=run.owner_id if model.restricted else None,
         dataset_file=dataset.file,
         dataset_format=dataset.facts.format,
         labels=dataset.facts.labels,

@@ -187,7 +187,7 @@ def given_up(at: datetime) -> GivenUp:
 def _attach(
     session: Session, bell: Doorbell, run: RunRow, model: BaseModelRow, dataset: DatasetRow, worker: WorkerRow
 ) -> None:
-    request = run_request(run.spec, model, dataset).on_device(kind_of(worker.device), worker.bf16)
+    request = run_request(run.spec, model, dataset, run.owner_id).on_device(kind_of(worker.device), worker.bf16)
     row = wanted(session, bell, request)
     estimate = row.estimate
     run.estimate_id = row.id

@@ -5,12 +5,15 @@ All three become a name and everything that an estimate depends on.
 
 from typing import Any, NamedTuple
 
+from sqlalchemy.orm import object_session
+
 from app.domain.methods import AnyMethod
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateRequest, EstimateSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.services.models import reference_of
+from app.store.ownership import owner_of
 from app.store.tables import BaseModelRow, DatasetRow
 
 
@@ -40,10 +43,10 @@ def arm_requests(
     return [ArmRequest(run.arm, run_request(run.spec, model, dataset)) for run in owed]
 
 
-def run_request(spec: RunSpec, model: BaseModelRow, dataset: DatasetRow) -> EstimateRequest:
-    """What a run's estimate depends on, for any device."""
+def run_request(spec: RunSpec, model: BaseModelRow, dataset: DatasetRow, user_id: int | None = None) -> EstimateRequest:
+    """What the estimate of a user's run depends on, for any device. `user_id` as for `model_fields`."""
     return EstimateRequest(
-        **model_fields(model),
+        **model_fields(model, user_id),
         **_rows(dataset),
         task=spec.task,
         labels=max(1, len(dataset.facts.labels)),
@@ -54,12 +57,16 @@ def run_request(spec: RunSpec, model: BaseModelRow, dataset: DatasetRow) -> Esti
     )
 
 
-def model_fields(model: BaseModelRow) -> dict[str, str]:
-    """How a request names a registered base model."""
+def model_fields(model: BaseModelRow, user_id: int | None = None) -> dict[str, Any]:
+    """How a request names a registered base model. `user_id`: the user that it is for, by default the one of the
+    model's session; it matters for a model that opens to a user's hub token only."""
+    session = object_session(model)
+    acting = user_id or (owner_of(session) if session else None)
     return {
         "location": reference_of(model.source, model.location),
         "revision": model.pinned if model.source == "hub" else "",
         "fingerprint": model.pinned,
+        "hub_user": acting if model.restricted else None,
     }
 
 

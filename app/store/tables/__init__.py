@@ -14,6 +14,7 @@ from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
 from app.store.tables.form_key import FormKeyRow
 from app.store.tables.hub_push import HubPushRow
+from app.store.tables.hub_token import HubTokenRow
 from app.store.tables.idempotency import IdempotencyKeyRow
 from app.store.tables.judgement import JudgementRow, JudgeScoreRow
 from app.store.tables.lab import LabAnswerRow, LabCardRow, LabProgressRow
@@ -53,6 +54,7 @@ __all__ = [
     "ExternalIdentityRow",
     "FormKeyRow",
     "HubPushRow",
+    "HubTokenRow",
     "IdempotencyKeyRow",
     "JudgeScoreRow",
     "JudgementRow",

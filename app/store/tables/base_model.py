@@ -35,6 +35,11 @@ class BaseModelRow(Owned, Base):
         return ModelFacts.model_validate(self.facts_json) if self.facts_json else None
 
     @property
+    def restricted(self) -> bool:
+        """The hub gave it to its owner's token only."""
+        return bool((self.facts_json or {}).get("restricted"))
+
+    @property
     def pinned(self) -> str:
         """The commit, or the hash of a directory's files, that was inspected and that every run loads. Until then what
         was registered."""

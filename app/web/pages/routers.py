@@ -2,7 +2,15 @@
 
 from fastapi import APIRouter
 
-from app.web.pages.account import factor_routes, limits, login_routes, openid_routes, token_routes, user_routes
+from app.web.pages.account import (
+    factor_routes,
+    hub_token_routes,
+    limits,
+    login_routes,
+    openid_routes,
+    token_routes,
+    user_routes,
+)
 from app.web.pages.account import routes as account
 from app.web.pages.audit import routes as audit
 from app.web.pages.compare import routes as compare
@@ -36,6 +44,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     login_routes.router,
     account.router,
     token_routes.router,
+    hub_token_routes.router,
     factor_routes.router,
     openid_routes.router,
     limits.router,

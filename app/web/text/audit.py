@@ -27,6 +27,8 @@ TITLES: dict[Action, str] = {
     Action.REMOVE_IDENTITY: marked("Identity of single sign-on removed"),
     Action.CREATE_TOKEN: marked("Token created"),
     Action.REVOKE_TOKEN: marked("Token revoked"),
+    Action.SET_HUB_TOKEN: marked("Hub token stored"),
+    Action.REMOVE_HUB_TOKEN: marked("Hub token removed"),
     Action.SUBMIT_RUN: marked("Run submitted"),
     Action.OPEN_RUN: marked("Run elsewhere opened"),
     Action.END_RUN: marked("Run elsewhere ended"),
@@ -89,6 +91,7 @@ TITLES: dict[Action, str] = {
 VIAS = {
     "session": marked("browser"),
     "token": marked("API token"),
+    "hub_token": marked("Hub token"),
     "visitor": marked("without login"),
     "single user": marked("single user"),
     "command line": marked("command line"),

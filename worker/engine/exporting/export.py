@@ -11,6 +11,7 @@ from worker.engine.exporting.merge import write
 from worker.engine.exporting.progress import Report, part
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.hub import fetch_model
+from worker.engine.models.hub_access import acting_for
 from worker.engine.progress import Instruments, Silence
 
 FETCHED = 0.2
@@ -38,6 +39,7 @@ def export(job: ExportJob, report: Report) -> tuple[list[ExportedFile], ExportSc
         cpu = torch.device("cpu")
         sink = _Download(part(report, 0.0, FETCHED))
         instruments = Instruments(sink, Stopwatch(job.job.claimed_at, cpu), MemoryMeter(cpu))
-        job = job.model_copy(update={"job": fetch_model(job.job, instruments)})
+        with acting_for(job.hub):
+            job = job.model_copy(update={"job": fetch_model(job.job, instruments)})
     files = write(job, part(report, FETCHED, WRITTEN))
     return files, check(job, part(report, WRITTEN, 1.0))

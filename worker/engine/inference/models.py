@@ -29,6 +29,7 @@ from worker.engine.inference.memory import WORKING_BYTES, available_bytes
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.architecture import head_names
 from worker.engine.models.hub import fetch_model
+from worker.engine.models.hub_access import acting_for
 from worker.engine.models.load import load_tokenizer, new_head
 from worker.engine.models.precision import convert_parameters
 from worker.engine.progress import Instruments, Silence
@@ -158,7 +159,9 @@ class Models:
     def _base(self, job: ModelJob, between: Callable[[], None]) -> Held:
         cpu = torch.device("cpu")
         instruments = Instruments(_Watched(between), Stopwatch(job.job.claimed_at, cpu), MemoryMeter(cpu))
-        model, tokenizer = merge.base_model(fetch_model(job.job, instruments), DTYPES[job.dtype])
+        with acting_for(job.hub):
+            fetched = fetch_model(job.job, instruments)
+        model, tokenizer = merge.base_model(fetched, DTYPES[job.dtype])
         return Held(job, model.requires_grad_(False), tokenizer, job.base_bytes, _base_key(job))
 
 
@@ -176,7 +179,8 @@ class _Watched(Silence):
 def _base_key(job: ModelJob) -> BaseKey:
     """The same for runs whose base model has the same tensors, but for the head."""
     j = job.job
-    return j.model_location, j.model_revision, j.model_fingerprint, j.spec.task, tuple(j.labels), job.dtype
+    user = job.hub.user_id if job.hub else None  # a model that opens to one user's token is shared with no other
+    return j.model_location, j.model_revision, j.model_fingerprint, j.spec.task, tuple(j.labels), job.dtype, user
 
 
 def _as_export(job: ModelJob) -> ExportJob:

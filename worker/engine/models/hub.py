@@ -2,7 +2,8 @@
 
 A model is resolved once, when it is inspected: its branch or tag becomes a commit, and the files that a run needs are
 selected: configuration, tokenizer, safetensors weights. Nothing else is ever downloaded, neither pickles nor Python.
-From then on the model is a folder of the cache, and a run with complete files makes no request.
+From then on the model is a folder of the cache, and a run with complete files makes no request. A model that the hub
+gives only to a user's token is in a cache of that user (`worker.engine.models.hub_access`).
 """
 
 import glob
@@ -10,6 +11,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +24,7 @@ from app.domain.models.base_model import ModelFile
 from app.domain.resources.devices import size
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import Phase
+from worker.engine.models.hub_access import Place, first_allowed, places
 from worker.engine.models.hub_errors import Unreachable, errors_explained
 from worker.engine.models.weights import chosen_weights, fingerprint, refuse_unusable
 from worker.engine.progress import Instruments
@@ -48,6 +51,8 @@ class CachedModel(NamedTuple):
     commit: str
     files: list[ModelFile]
     """The files that a run needs, downloaded or not."""
+    restricted: bool = False
+    """The hub gave it to the user's token only."""
 
 
 def resolve(location: str, revision: str) -> CachedModel:
@@ -56,21 +61,26 @@ def resolve(location: str, revision: str) -> CachedModel:
     If the hub is unreachable, the cache is used. Raises `RunFailed(model_unavailable)`, or `Unreachable` where the
     cache does not have the answer.
     """
+    return first_allowed(lambda place: _resolved(location, revision, place))
+
+
+def _resolved(location: str, revision: str, place: Place) -> CachedModel:
     try:
-        with errors_explained(location, revision):
-            info = HfApi().model_info(location, revision=revision or None, files_metadata=True, timeout=_SECONDS)
+        with errors_explained(location, revision, own=place.own):
+            api = HfApi(token=place.token)
+            info = api.model_info(location, revision=revision or None, files_metadata=True, timeout=_SECONDS)
     except Unreachable as error:
-        return _from_cache(location, revision, error)
+        return _from_cache(location, revision, place, error)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     refuse_unusable(location, sizes)
     texts = _describing(sizes)
-    folder = _fetched(location, str(info.sha), texts)
-    return _listed(folder, texts, chosen_weights(location, folder, sizes), sizes)
+    folder = _fetched(location, str(info.sha), texts, place)
+    return _listed(folder, texts, chosen_weights(location, folder, sizes), sizes, place)
 
 
-def _from_cache(location: str, revision: str, unreachable: Unreachable) -> CachedModel:
+def _from_cache(location: str, revision: str, place: Place, unreachable: Unreachable) -> CachedModel:
     """The model in the cache, if it is complete. Raises `unreachable` otherwise."""
-    folder = cached(location, revision)
+    folder = _cached(location, revision, place)
     if folder is None:
         raise unreachable
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
@@ -78,11 +88,14 @@ def _from_cache(location: str, revision: str, unreachable: Unreachable) -> Cache
         weights = chosen_weights(location, folder, sizes)
     except RunFailed:
         raise unreachable from None
-    return _listed(folder, _describing(sizes), weights, sizes)
+    return _listed(folder, _describing(sizes), weights, sizes, place)
 
 
-def _listed(folder: Path, texts: Sequence[str], weights: Sequence[str], sizes: Mapping[str, int]) -> CachedModel:
-    return CachedModel(folder, folder.name, [ModelFile(name=name, bytes=sizes[name]) for name in (*texts, *weights)])
+def _listed(
+    folder: Path, texts: Sequence[str], weights: Sequence[str], sizes: Mapping[str, int], place: Place
+) -> CachedModel:
+    files = [ModelFile(name=name, bytes=sizes[name]) for name in (*texts, *weights)]
+    return CachedModel(folder, folder.name, files, place.own)
 
 
 def description_folder(location: str, revision: str) -> Path:
@@ -90,14 +103,16 @@ def description_folder(location: str, revision: str) -> Path:
     as `resolve` does."""
     if Path(location).is_absolute():
         return Path(location)
-    if COMMIT.fullmatch(revision) and (folder := cached(location, revision)) and any(folder.glob("tokenizer*")):
-        return folder
+    for place in places() if COMMIT.fullmatch(revision) else ():
+        if (folder := _cached(location, revision, place)) and any(folder.glob("tokenizer*")):
+            return folder
     return resolve(location, revision).folder
 
 
-def missing(location: str, commit: str, files: Sequence[ModelFile]) -> list[ModelFile]:
-    """The files that the cache lacks."""
-    return [file for file in files if not isinstance(try_to_load_from_cache(location, file.name, revision=commit), str)]
+def missing(location: str, commit: str, files: Sequence[ModelFile], place: Place | None = None) -> list[ModelFile]:
+    """The files that a cache lacks; without a `place` the shared one."""
+    look = partial(try_to_load_from_cache, location, cache_dir=place.cache if place else None, revision=commit)
+    return [file for file in files if not isinstance(look(filename=file.name), str)]
 
 
 def download(location: str, commit: str, files: Sequence[ModelFile], report: ReportDownload) -> Path:
@@ -106,14 +121,18 @@ def download(location: str, commit: str, files: Sequence[ModelFile], report: Rep
 
     Raises `RunFailed` with `disk_full` before the download starts, or `model_unavailable`; and what `report` raises.
     """
-    lacking, cache = missing(location, commit, files), _Cache(location)
+    return first_allowed(lambda place: _downloaded(location, commit, files, report, place))
+
+
+def _downloaded(location: str, commit: str, files: Sequence[ModelFile], report: ReportDownload, place: Place) -> Path:
+    lacking, cache = missing(location, commit, files, place), _Cache(location, place.cache)
     total = sum(file.bytes for file in lacking)
     _refuse_full_disk(total - cache.begun_bytes)
     ended: list[Path | Exception] = []
 
     def fetch() -> None:
         try:
-            ended.append(_fetched(location, commit, [file.name for file in files]))
+            ended.append(_fetched(location, commit, [file.name for file in files], place))
         except Exception as error:  # raised in the thread that waits for it
             ended.append(error)
 
@@ -122,7 +141,7 @@ def download(location: str, commit: str, files: Sequence[ModelFile], report: Rep
     thread.start()
     done_bytes = 0
     while thread.is_alive():
-        still = sum(file.bytes for file in missing(location, commit, lacking))
+        still = sum(file.bytes for file in missing(location, commit, lacking, place))
         # max: while a file is moved, it is in neither folder
         done_bytes = max(done_bytes, total - still + min(still, cache.begun_bytes))
         report(done_bytes, total)
@@ -137,11 +156,12 @@ class _Cache(NamedTuple):
     """A model's own folder in the cache."""
 
     location: str
+    root: Path
 
     @property
     def begun_bytes(self) -> int:
         """Bytes of partly downloaded files."""
-        blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=self.location, repo_type="model") / "blobs"
+        blobs = self.root / repo_folder_name(repo_id=self.location, repo_type="model") / "blobs"
         total = 0
         for path in blobs.glob("*.incomplete"):
             try:
@@ -151,9 +171,9 @@ class _Cache(NamedTuple):
         return total
 
 
-def cached(location: str, revision: str) -> Path | None:
-    """The folder of a revision in the cache, if it holds a configuration."""
-    path = try_to_load_from_cache(location, "config.json", revision=revision or None)
+def _cached(location: str, revision: str, place: Place) -> Path | None:
+    """The folder of a revision in a cache, if it holds a configuration."""
+    path = try_to_load_from_cache(location, "config.json", cache_dir=place.cache, revision=revision or None)
     return Path(path).parent if isinstance(path, str) else None
 
 
@@ -176,11 +196,12 @@ def _describing(sizes: Mapping[str, int]) -> list[str]:
     return sorted(names)
 
 
-def _fetched(location: str, commit: str, names: Collection[str]) -> Path:
+def _fetched(location: str, commit: str, names: Collection[str], place: Place) -> Path:
     """The folder of a commit with these files."""
-    with errors_explained(location, commit):
+    with errors_explained(location, commit, own=place.own):
         patterns = [glob.escape(name) for name in names]
-        folder = Path(snapshot_download(location, revision=commit, allow_patterns=patterns))
+        fetch = partial(snapshot_download, location, revision=commit, allow_patterns=patterns)
+        folder = Path(fetch(cache_dir=place.cache, token=place.token))
     if lacking := [name for name in names if not (folder / name).exists()]:
         raise Unreachable(
             FailureCode.MODEL_UNAVAILABLE,
@@ -217,16 +238,18 @@ def fetch_model(job: TrainJob, instruments: Instruments) -> TrainJob:
         return job
     commit, files = job.model_revision, job.model_files
     if not files:
-        _folder, commit, files = resolve(location, commit)
-    if missing(location, commit, files):
+        found = resolve(location, commit)
+        commit, files = found.commit, found.files
+    complete = (place for place in places() if not missing(location, commit, files, place))
+    folder = next((_cached(location, commit, place) for place in complete), None)
+    if folder is None:
         instruments.enter(Phase.DOWNLOAD)
 
         def report(done_bytes: int, total_bytes: int) -> None:
             instruments.sink.download(done_bytes, total_bytes)
             instruments.sink.raise_if_stopped()
 
-        download(location, commit, files, report)
-    folder = cached(location, commit)
+        folder = download(location, commit, files, report)
     return job.model_copy(update={"model_location": str(folder), "model_revision": ""})
 
 

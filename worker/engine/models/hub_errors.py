@@ -19,31 +19,42 @@ class Unreachable(RunFailed):
     """The hub does not answer, or this worker is offline."""
 
 
+class Refused(RunFailed):
+    """The hub does not show it to the token, or has it not."""
+
+
 @contextmanager
-def errors_explained(location: str, revision: str, kind: Kind = "model") -> Iterator[None]:
-    """Raise `RunFailed(model_unavailable)` for an error of the hub, `Unreachable` if it did not answer. Other errors,
-    such as a full disk, pass through."""
+def errors_explained(location: str, revision: str, kind: Kind = "model", *, own: bool = False) -> Iterator[None]:
+    """Raise `RunFailed(model_unavailable)` for an error of the hub: `Refused`, `Unreachable` if it did not answer.
+    Other errors, such as a full disk, pass through. `own`: the token is a user's, not the workers'."""
     try:
         yield
     except Exception as error:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        failed = None if full else _sentence(error, location, revision, kind)
+        failed = None if full else _sentence(error, location, revision, kind, own=own)
         if failed is None:
             raise
         raise failed from error
 
 
-def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFailed | None:
+def _sentence(error: Exception, name: str, revision: str, kind: Kind, *, own: bool) -> RunFailed | None:
     causes = _causes(error)
     for cause in causes:
         match cause:
+            case errors.GatedRepoError() if own:
+                return _refused(
+                    _(
+                        "%(name)s is gated on the hub, and the hub token of the owner has no access. Accept its "
+                        "conditions there with the account of the token.",
+                        name=name,
+                    )
+                )
             case errors.GatedRepoError():
                 why = _("the workers' token has no access") if get_token() else _("the workers have no token")
                 return _refused(
                     _(
-                        "%(name)s is gated on the hub, and %(why)s. Accept its conditions there, and set HF_TOKEN of "
-                        "the "
-                        "workers to a token of that account.",
+                        "%(name)s is gated on the hub, and %(why)s. Accept its conditions there, then store a token of "
+                        "that account on the page Account, or set HF_TOKEN of the workers to it.",
                         name=name,
                         why=why,
                     )
@@ -59,7 +70,7 @@ def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFail
                     )
                 )
             case errors.RepositoryNotFoundError() | errors.DisabledRepoError():
-                also = NOTHING if get_token() else _(", or set HF_TOKEN of the workers if it is private")
+                also = NOTHING if own else _(", or store your hub token on the page Account if it is private")
                 return _refused(
                     _(
                         "The hub has no %(kind)s %(name)s, or hides it. Check the id%(also)s.",
@@ -79,6 +90,15 @@ def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFail
                 )
             case errors.HfHubHTTPError():
                 status = cause.response.status_code
+                if status in (401, 403) and own:
+                    return _refused(
+                        _(
+                            "The hub refuses the hub token of the owner for %(name)s (HTTP %(status)s). Store a valid "
+                            "one on the page Account.",
+                            name=name,
+                            status=status,
+                        )
+                    )
                 if status in (401, 403):
                     text = _(
                         "The hub refuses the workers' token for %(name)s (HTTP %(status)s). Check HF_TOKEN.",
@@ -114,8 +134,8 @@ def _sentence(error: Exception, name: str, revision: str, kind: Kind) -> RunFail
     return None
 
 
-def _refused(text: Message) -> RunFailed:
-    return RunFailed(FailureCode.MODEL_UNAVAILABLE, text)
+def _refused(text: Message) -> Refused:
+    return Refused(FailureCode.MODEL_UNAVAILABLE, text)
 
 
 def _unreachable(text: Message) -> Unreachable:

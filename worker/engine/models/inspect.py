@@ -25,12 +25,12 @@ def inspect(location: str, revision: str = "") -> ModelFacts:
     downloaded. Raises `RunFailed` as `load_config` does, and for a model without loadable weights."""
     if Path(location).is_absolute():
         config = load_config(location, revision)
-        folder, files = Path(location), _files(Path(location))
+        folder, files, restricted = Path(location), _files(Path(location)), False
         pinned = fingerprint(folder)
     else:
-        folder, pinned, files = hub.resolve(location, revision)
+        folder, pinned, files, restricted = hub.resolve(location, revision)
         config = load_config(location, pinned)
-    update: dict[str, object] = {"revision": pinned, "files": files}
+    update: dict[str, object] = {"revision": pinned, "files": files, "restricted": restricted}
     if tokenizer := _tokenizer(folder):
         update |= {
             "chat_template": bool(tokenizer.chat_template),

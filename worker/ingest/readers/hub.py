@@ -9,14 +9,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import datasets
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 
 from app.domain.data.uploads import SourceRequest
 from app.domain.failures import RunFailed
 from app.domain.messages import Message, _
+from app.domain.models.hub_access import HubAccess
+from worker.engine.models.hub_access import Place, acting_for, first_allowed
 from worker.engine.models.hub_errors import errors_explained
 from worker.ingest.readers.batches import Unreadable
 from worker.ingest.readers.files import Progress
@@ -35,40 +38,65 @@ class Fetched(NamedTuple):
     """The file of each split."""
 
 
-def fetch(request: SourceRequest, folder: Path, progress: Progress) -> Fetched:
+def fetch(request: SourceRequest, folder: Path, progress: Progress, access: HubAccess | None = None) -> Fetched:
     """Resolve the revision to a commit, download the dataset at that commit, and write each split into the folder.
-    Raises Unreadable."""
+    What opens to a user's token only is cached in the folder, so that it reaches no other user. Raises Unreadable."""
     datasets.disable_progress_bars()
-    commit = commit_of(request.location, request.revision)
-    with _signs(progress):
-        return Fetched(commit, _written(request, commit, folder))
+    try:
+        with _signs(progress), acting_for(access):
+            return first_allowed(lambda place: _fetched(request, folder, place))
+    except RunFailed as error:
+        raise Unreadable(error.message) from error
 
 
-def commit_of(location: str, revision: str) -> str:
+def _fetched(request: SourceRequest, folder: Path, place: Place) -> Fetched:
+    commit = commit_of(request.location, request.revision, place)
+    if not place.own:
+        return Fetched(commit, _written(request, commit, folder, place))
+    with TemporaryDirectory(dir=folder) as cache, _caching_in(cache):
+        return Fetched(commit, _written(request, commit, folder, place, cache))
+
+
+def commit_of(location: str, revision: str, place: Place) -> str:
     """The commit that a branch or tag points to now."""
-    try:
-        with errors_explained(location, revision, "dataset"):
-            return str(HfApi().dataset_info(location, revision=revision or None, timeout=_SECONDS).sha)
-    except RunFailed as error:
-        raise Unreadable(error.message) from error
+    with errors_explained(location, revision, "dataset", own=place.own):
+        api = HfApi(token=place.token)
+        return str(api.dataset_info(location, revision=revision or None, timeout=_SECONDS).sha)
 
 
-def _written(request: SourceRequest, commit: str, folder: Path) -> dict[str, Path]:
+def _written(
+    request: SourceRequest, commit: str, folder: Path, place: Place, cache: str | None = None
+) -> dict[str, Path]:
     try:
-        with errors_explained(request.location, commit, "dataset"):
+        with errors_explained(request.location, commit, "dataset", own=place.own):
             loaded = datasets.load_dataset(
-                request.location, request.config or None, revision=commit, split=request.split or None
+                request.location,
+                request.config or None,
+                revision=commit,
+                split=request.split or None,
+                cache_dir=cache,
+                token=place.token,
             )
-    except RunFailed as error:
-        raise Unreadable(error.message) from error
+    except RunFailed:
+        raise
     except Exception as error:  # dataset builders raise any exception on bad files
         raise Unreadable(_unloadable(request.location, error)) from error
     by_split = dict(loaded) if isinstance(loaded, dict) else {request.split: loaded}
     files = {}
-    for place, (split, rows) in enumerate(by_split.items()):
-        files[str(split)] = folder / f"split-{place}.parquet"
+    for number, (split, rows) in enumerate(by_split.items()):
+        files[str(split)] = folder / f"split-{number}.parquet"
         rows.to_parquet(str(files[str(split)]))
     return files
+
+
+@contextmanager
+def _caching_in(folder: str) -> Iterator[None]:
+    """Have the datasets library, which names no cache to huggingface_hub, use this one."""
+    before, constants.HF_HUB_CACHE = constants.HF_HUB_CACHE, folder
+    try:
+        yield
+    finally:
+        constants.HF_HUB_CACHE = before
 
 
 def _unloadable(location: str, error: Exception) -> Message:

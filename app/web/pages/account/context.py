@@ -11,7 +11,7 @@ from app.domain.accounts.users import MIN_PASSWORD_LENGTH
 from app.domain.errors import FieldError
 from app.services.accounts import links, second_factor, sessions, tokens
 from app.services.quotas import Account
-from app.store.tables import ApiTokenRow, LoginSessionRow, UserRow
+from app.store.tables import ApiTokenRow, HubTokenRow, LoginSessionRow, UserRow
 from app.web.forms.errors import HasErrors
 from app.web.i18n import gettext as _
 
@@ -107,6 +107,8 @@ class AccountPage(HasErrors):
     quota: Account
     """Limits and usage."""
     tokens: Sequence[ApiTokenRow]
+    hub_token: HubTokenRow | None
+    """Of the Hugging Face hub."""
     scopes: Sequence[Scope]
     """Those that the role has."""
     now: datetime
@@ -121,6 +123,11 @@ class AccountPage(HasErrors):
     min_length: int = MIN_PASSWORD_LENGTH
     idle_hours: int = IDLE_HOURS
     longest_days: int = LONGEST_DAYS
+
+    @property
+    def may_run(self) -> bool:
+        """The role starts runs."""
+        return Scope.RUN in self.scopes
 
     def expired(self, token: ApiTokenRow) -> bool:
         """Whether a token no longer works."""

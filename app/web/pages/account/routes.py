@@ -13,7 +13,7 @@ from app.domain.messages import _
 from app.services import quotas
 from app.services.accounts import login, passwords, second_factor, sessions, tokens
 from app.services.accounts import users as user_service
-from app.store.queries import second_factors, users
+from app.store.queries import hub_tokens, second_factors, users
 from app.store.session import Database
 from app.store.tables import now
 from app.web.http.access import visitor_of
@@ -30,6 +30,8 @@ DONE = {
     "password": marked("The password is changed. Every other session has ended."),
     "sessions": marked("Every other session has ended."),
     "factor": marked("The second factor is off."),
+    "hub-token": marked("The hub token is stored."),
+    "no-hub-token": marked("The hub token is removed."),
 }
 Text = Annotated[str, Form(max_length=10_000)]
 
@@ -43,6 +45,7 @@ def account_page(session: Session, user_id: int, session_id: int | None) -> Acco
         current_session=session_id,
         quota=quotas.account_of(session, user_id),
         tokens=tokens.of_user(session, user_id),
+        hub_token=hub_tokens.of_user(session, user_id),
         factor_on=second_factor.is_on(session, user_id),
         codes_left=second_factors.codes_left(session, user_id),
         scopes=[scope for scope in Scope if scope in SCOPES[user.role]],

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.models.base_model import ModelFacts, ModelFile
+from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import Phase
 from tests import hub as small_hub
@@ -21,6 +22,7 @@ from tests import tiny
 from worker.engine.attempt import Attempt
 from worker.engine.models import hub
 from worker.engine.models.hub import fetch_model
+from worker.engine.models.hub_access import acting_for, user_cache
 from worker.engine.models.inspect import inspect
 from worker.engine.progress import Stopped
 
@@ -216,7 +218,7 @@ def test_shards_are_those_of_the_index(served: small_hub.Hub, model: Path) -> No
 @pytest.mark.parametrize(
     ("location", "revision", "words"),
     [
-        ("someone/none", "", "The hub has no model someone/none.*Check the id, or set HF_TOKEN"),
+        ("someone/none", "", "The hub has no model someone/none.*Check the id, or store your hub token"),
         (BERT, "v9", r"has no revision 'v9' on the hub\. Name a branch, a tag or a commit"),
         ("a--b", "", "is not the id of a model on the hub"),
     ],
@@ -240,6 +242,44 @@ def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
     monkeypatch.setenv("HF_TOKEN", "hf_opens")
     assert hub.resolve(BERT, "").commit == small_hub.COMMIT
     assert "hf_opens" in served.tokens
+
+
+def test_a_users_token_opens_a_gated_model_to_that_user_alone(
+    served: small_hub.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cache too: what Ada has downloaded is neither Bob's nor anyone's."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    served.gated[BERT] = "hf_ada"
+    ada, bob = HubAccess(user_id=1, token="hf_ada"), HubAccess(user_id=2, token="hf_bob")
+    with acting_for(ada):
+        facts = inspect(BERT)
+        job = Attempt(_job(tmp_path / "run", facts), tiny.Recorder())
+        folder = Path(fetch_model(job.job, job.instruments).model_location)
+        served.asked.clear()
+        assert fetch_model(job.job, job.instruments).model_location == str(folder) and served.asked == []
+    assert facts.restricted and folder.is_relative_to(user_cache(1)) and (folder / "model.safetensors").exists()
+    assert served.tokens == {"", "hf_ada"}
+    served.tokens.clear()
+    for access, words in ((bob, "hub token of the owner has no access"), (None, "the workers have no token")):
+        with acting_for(access):
+            for attempt in (
+                lambda: hub.description_folder(BERT, small_hub.COMMIT),
+                lambda: fetch_model(job.job, job.instruments),
+                lambda: inspect(BERT),
+            ):
+                with pytest.raises(RunFailed, match=words) as failed:
+                    attempt()
+                assert "hf_" not in failed.value.message
+    assert served.tokens == {"", "hf_bob"}
+    assert not list(user_cache(2).rglob("*.safetensors"))
+
+
+def test_an_open_model_is_fetched_without_a_users_token(served: small_hub.Hub) -> None:
+    with acting_for(HubAccess(user_id=1, token="hf_ada")):
+        facts = inspect(BERT)
+        folder = hub.download(BERT, facts.revision, facts.files, lambda *_: None)
+    assert not facts.restricted and not folder.is_relative_to(user_cache(1))
+    assert "hf_ada" not in served.tokens
 
 
 @pytest.mark.parametrize(("status", "words"), [(503, "cannot serve .* Try again later"), (401, "Check HF_TOKEN")])
