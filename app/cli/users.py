@@ -98,7 +98,8 @@ def revoke(email: Email) -> None:
 
 @users.command()
 def transfer(email: Email, to: Annotated[str, typer.Argument(help="E-mail address of the new owner.")]) -> None:
-    """Give everything that a user owns to another: before the user is disabled, for example."""
+    """Give everything that a user owns to another: before the user is disabled, for example. It has to
+    fit the limits of the other."""
     with open_database().transaction() as session:
         user, new = (user_service.by_email(session, address) for address in (email, to))
         objects = ownership.transfer_all(session, user.id, new.id)

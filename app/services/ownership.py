@@ -162,13 +162,17 @@ def require_team(session: Session, run_id: int) -> None:
 
 
 def transfer_all(session: Session, owner_id: int, to_id: int) -> int:
-    """Give all that a user owns to another. Returns the number of objects. Raises NotFound and Conflict."""
+    """Give all that a user owns to another. Returns the number of objects. Raises NotFound, Conflict, and OverQuota if
+    the other has no device time or room left for it."""
     if owner_id == to_id:
         raise Conflict(_("Choose another user."))
     users.get(session, owner_id)
     if users.get(session, to_id).disabled:
         raise Conflict(_("The user is disabled. Choose another one."))
+    before = quotas.committed(session, to_id)
     changed = ownership.transfer_all(session, owner_id, to_id)
+    quotas.lock(session, to_id)
+    quotas.require_room_for_transfer(session, to_id, before)
     audit.record(session, Action.TRANSFER_ALL, owner_id, to=to_id, objects=changed)
     return changed
 

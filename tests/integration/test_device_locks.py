@@ -11,16 +11,20 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from app.queue import TRAIN
-from app.services import attempts, sweep
+from app.services import attempts, studies, sweep
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import clock, devices, queue
+from app.store.queries import quotas as quota_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
 from tests.attempted import in_transaction, let_lease_expire, row, submit
 from tests.fakes import SilentBell
 from tests.ingested import context
 from tests.integration.test_devices import CARDS, A, B, C, claim, claimed, holders, sign_on
+from tests.integration.test_quotas import Account, live, member, submit_study  # noqa: F401 fixtures
+from tests.integration.test_quotas import claim as claim_for
+from tests.results import result
 from worker import tasks
 from worker.device import Card, Device
 
@@ -145,6 +149,36 @@ def test_two_attempts_that_end_at_once_ring_for_two_runs(
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(end, range(2)))
     assert [bell.rung.count((TRAIN, run_id)) for run_id in refused] == [1, 1]
+
+
+def test_the_end_of_a_run_and_the_cancel_of_its_study_both_succeed(
+    member: Account,  # noqa: F811
+    registered: Database,
+    bell: SilentBell,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cancel has locked earlier runs of the study and waits for the one that ends; the end rings for the owner's
+    next run, and passes over those that are locked."""
+    member.limit(concurrent_runs=1)
+    study = submit_study(member.db, bell)
+    waiting = live(registered)
+    ending = waiting.pop(2)
+    mine = claim_for(registered, ending, 1.0)
+    charge, holds = quota_queries.charge, Event()
+
+    def let_the_cancel_wait(*arguments: Any) -> None:
+        charge(*arguments)
+        holds.set()
+        until_waiting(registered)
+
+    monkeypatch.setattr(quota_queries, "charge", let_the_cancel_wait)
+    with ThreadPoolExecutor(1) as pool:
+        finished = pool.submit(in_transaction, registered, lambda s: attempts.finish(s, bell, mine, result(), {}))
+        assert holds.wait(SECONDS)
+        in_transaction(member.db, lambda s: studies.cancel(s, bell, study))
+        finished.result()
+    assert row(registered, ending).status == "succeeded"
+    assert {row(registered, run_id).status for run_id in waiting} == {"cancelled"}
 
 
 def test_a_worker_signs_on_again_when_its_transaction_fails(

@@ -11,6 +11,7 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.quotas import OverQuota
 from app.domain.accounts.users import NewUser
 from app.domain.data.uploads import Part, SourceRequest
+from app.domain.runs.checkpoint import StoredCheckpoint
 from app.services import datasets, ingestion, ownership, quotas, reservations, runs, studies, uploads
 from app.services.accounts import users
 from app.store.files import Files, Stored
@@ -51,6 +52,19 @@ def test_what_is_stored_is_counted_by_user_and_a_deletion_makes_room(
     with registered.transaction() as session:
         session.query(UploadRow).delete()
     assert member.usage.stored_bytes == 25 * MIB
+
+
+def test_the_checkpoints_of_a_run_count_while_it_is_paused(
+    member: Account, registered: Database, bell: SilentBell
+) -> None:
+    run_id = submit(member.db, bell)
+    kept = [StoredCheckpoint(step=step, prefix=f"c/{step}", files={}, bytes=2 * MIB).model_dump() for step in (1, 2)]
+    with registered.transaction() as session:
+        session.execute(update(RunRow).values(epoch=1, checkpoints_json=[*kept, {**kept[0], "bytes": 0}]))
+    assert member.usage.stored_bytes == 0
+    with registered.transaction() as session:
+        session.execute(update(RunRow).where(RunRow.id == run_id).values(paused=True))
+    assert member.usage.stored_bytes == 4 * MIB
 
 
 def test_an_upload_above_the_limit_is_refused_with_the_numbers(
@@ -143,6 +157,29 @@ def test_what_a_user_is_given_counts_and_takes_the_exports_along(
     member.limit(stored_bytes=6 * MIB)
     change(owner="ada@example.org", visibility="team")
     assert stored() == (6, 0)
+
+
+def test_all_of_a_user_is_given_to_one_who_has_room_for_it(
+    member: Account, registered: Database, bell: SilentBell, files: Files
+) -> None:
+    with registered.transaction() as session:
+        other = users.create(session, NewUser(email="bob@example.org", role=Role.MEMBER)).id
+    bob = Account(other, registered.seen_by(Viewer(other)))
+    upload(member, bell, files, 3 * MIB)
+    submit(member.db, bell)
+
+    def transfer() -> Any:
+        return doing(registered, lambda s: ownership.transfer_all(s, member.id, other))
+
+    bob.limit(stored_bytes=2 * MIB)
+    with pytest.raises(OverQuota, match=r"adds 3 MiB to what bob@example\.org stores"):
+        transfer()
+    bob.limit(stored_bytes="default", device_seconds=RUN - 1)
+    with pytest.raises(OverQuota, match=r"bob@example\.org has not enough device time"):
+        transfer()
+    assert member.usage.stored_bytes == 3 * MIB and bob.usage.stored_bytes == 0
+    bob.limit(device_seconds=RUN)
+    assert transfer() == 2 and bob.usage.stored_bytes == 3 * MIB
 
 
 def test_runs_are_refused_by_the_predicted_size_of_their_weights(

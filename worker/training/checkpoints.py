@@ -109,6 +109,7 @@ class Checkpoints:
         prefix = f"{attempts.checkpoint_prefix(self._claim.run_id)}/{self._claim.epoch}-{step}"
         names = {STATE_FILE: sha256(folder / STATE_FILE)}
         names |= _Names.model_validate_json((folder / STATE_FILE).read_bytes()).files
+        size = sum((folder / name).stat().st_size for name in names)
         try:
             for name in names:
                 if self._closed:
@@ -119,7 +120,7 @@ class Checkpoints:
                 self._files.remove(prefix)
             raise
         shutil.rmtree(folder, ignore_errors=True)
-        return StoredCheckpoint(step=step, prefix=prefix, files=names)
+        return StoredCheckpoint(step=step, prefix=prefix, files=names, bytes=size)
 
     def _note(self, storing: Future[StoredCheckpoint]) -> None:
         try:

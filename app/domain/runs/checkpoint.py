@@ -19,3 +19,5 @@ class StoredCheckpoint(BaseModel):
     """Its folder in the files store."""
     files: dict[str, str]
     """SHA-256 by name, the state file's too."""
+    bytes: int = 0
+    """Of its files; 0 where an earlier version stored it."""

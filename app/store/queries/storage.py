@@ -1,5 +1,5 @@
 """Bytes in the files store by user: what is there, and what live work is predicted to add. Of all of a user's objects,
-for any viewer. Checkpoints are not counted: they go when their run ends, and those of a paused run stay until then."""
+for any viewer. Checkpoints count while their run is paused; those of other runs go soon."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.domain.runs.status import RunStatus
 from app.store.ownership import EVERY_OWNER
 from app.store.queries.quotas import HERE
 from app.store.queries.runs import LIVE
@@ -14,9 +15,10 @@ from app.store.tables import ArtifactRow, DatasetRow, EstimateRow, ModelExportRo
 
 
 def stored_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
-    """Of uploads, datasets' rows and artifacts by their owner, of exports by the user who asked for them."""
+    """Of uploads, datasets' rows, artifacts and checkpoints of paused runs by their owner, of exports by the user who
+    asked for them."""
     artifacts = select(RunRow.owner_id, func.sum(ArtifactRow.bytes)).join(RunRow, RunRow.id == ArtifactRow.run_id)
-    return _sums(
+    sums = _sums(
         session,
         user_ids,
         (UploadRow.owner_id, select(UploadRow.owner_id, func.sum(UploadRow.bytes))),
@@ -24,6 +26,12 @@ def stored_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
         (RunRow.owner_id, artifacts),
         (ModelExportRow.owner_id, select(ModelExportRow.owner_id, func.sum(ModelExportRow.stored_bytes))),
     )
+    paused = select(RunRow.owner_id, RunRow.checkpoints_json).where(
+        RunRow.status == RunStatus.QUEUED.value, RunRow.paused, RunRow.epoch > 0, RunRow.owner_id.in_(user_ids)
+    )
+    for owner, checkpoints in session.execute(paused, execution_options=EVERY_OWNER):
+        sums[owner or 0] = sums.get(owner or 0, 0) + sum(checkpoint.get("bytes", 0) for checkpoint in checkpoints or ())
+    return sums
 
 
 def expected_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:

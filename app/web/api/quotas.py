@@ -40,7 +40,7 @@ class UsageOut(Answer):
     reserved_seconds: float
     """Device-seconds reserved for runs that are queued, running, or to be queued by tuning, as predicted."""
     stored_bytes: int
-    """Of uploads, datasets, artifacts and exports."""
+    """Of uploads, datasets, artifacts, exports and checkpoints of paused runs."""
     expected_bytes: int
     """That runs and exports in progress are predicted to add, where that is known."""
 
