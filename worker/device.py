@@ -137,12 +137,16 @@ def _probe(command: Sequence[str]) -> Probe:
 
 def capabilities(kind: Literal["cpu", "cuda"] = "cpu") -> list[Capability]:
     """The optional capabilities of this machine."""
-    compiles: list[Capability] = ["compile"] if _has_compiler(kind) else []
+    others: list[Capability] = []
+    if kind == "cuda":
+        others.append("gpu")
+    if _has_compiler(kind):
+        others.append("compile")
     try:
         major, minor = re.findall(r"\d+", version("bitsandbytes"))[:2]
     except (PackageNotFoundError, ValueError):
-        return compiles
-    return ["qlora", "adamw-8bit", *compiles] if (int(major), int(minor)) >= BITSANDBYTES else compiles
+        return others
+    return ["qlora", "adamw-8bit", *others] if (int(major), int(minor)) >= BITSANDBYTES else others
 
 
 def _has_compiler(kind: Literal["cpu", "cuda"]) -> bool:

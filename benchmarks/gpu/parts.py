@@ -50,10 +50,12 @@ OPTIONS: dict[str, dict[str, object]] = {
     "packing": {"packing": True},
     "padding-free batches": {"padding_free": True},
     "gradient checkpointing": CHECKPOINTING,
+    "compiled blocks": {"compile_blocks": True},
 }
 """Training arguments whose speed is compared."""
 RECIPES: list[MethodSpec] = [
     LeanFullSpec(),
+    LeanFullSpec(offload_activations=True),
     LeanFullSpec(optim="adafactor"),
     LeanFullSpec(weight_storage="bf16-kahan"),
     LeanFullSpec(optim="adamw_torch"),
@@ -132,6 +134,9 @@ def speed(session: Session, part: Part) -> None:
         prepare(session, size)
         sides: dict[str, Callable[[], float]] = {}
         for name, more in OPTIONS.items():
+            if session.rehearsal and "compile_blocks" in more:
+                part.notes.append("compiled blocks: a rehearsal compiles nothing, which would take a minute.")
+                continue
             run = Run(size, LORA, rows, steps((len(rows) - 1) // batch, batch, length, bf16=True, **more))
             sides.setdefault("padded Trainer", partial(tokens_per_second, session, run))
             sides[f"Vezna, {name}"] = partial(_steady, session, run)
@@ -184,7 +189,11 @@ def full(session: Session, part: Part) -> None:
     prepare(session, size)
     for method in [*RECIPES, LORA, QloraSpec(r=16)]:
         in_backward = isinstance(method, LeanFullSpec) and method.step_in_backward
-        arguments = steps(5, batch, length, max_grad_norm=0 if in_backward else 1)
+        offloads = isinstance(method, LeanFullSpec) and method.offload_activations
+        if session.rehearsal and offloads:
+            part.notes.append("offloaded activations: a CPU, on which a rehearsal runs, has nowhere to move them.")
+            continue
+        arguments = steps(5, batch, length, max_grad_norm=0 if in_backward else 1, gradient_checkpointing=offloads)
         run = Run(size, method, texts(5 * batch, length), arguments)
         session.measure(part, {"model": size.name, "method": method.label}, partial(peaks, session, run))
 

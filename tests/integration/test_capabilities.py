@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from app.domain.errors import Invalid
-from app.domain.methods import SPECS, FullSpec, LoraSpec, QloraSpec
+from app.domain.methods import SPECS, FullSpec, LeanFullSpec, LoraSpec, QloraSpec
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
@@ -207,11 +207,12 @@ def test_blocks_are_compiled_where_there_is_the_compiler_of_the_device(monkeypat
     monkeypatch.setattr(device.shutil, "which", found.get)
     monkeypatch.setattr(device, "find_spec", lambda _: None)
     assert device.capabilities("cpu") == ["compile"]
-    assert device.capabilities("cuda") == [], "without triton"
+    assert device.capabilities("cuda") == ["gpu"], "without triton"
     monkeypatch.setattr(device, "find_spec", lambda _: "triton")
-    assert device.capabilities("cuda") == ["compile"]
+    assert device.capabilities("cuda") == ["gpu", "compile"]
     found.clear()
-    assert device.capabilities("cpu") == device.capabilities("cuda") == []
+    assert device.capabilities("cpu") == []
+    assert device.capabilities("cuda") == ["gpu"]
 
 
 def test_a_run_with_compiled_blocks_goes_to_a_worker_with_a_compiler(registered: Database, bell: SilentBell) -> None:
@@ -229,4 +230,5 @@ def test_a_run_with_compiled_blocks_goes_to_a_worker_with_a_compiler(registered:
 
 def test_whatever_is_needed_has_a_reason_and_a_remedy() -> None:
     of_training = TrainingArguments(compile_blocks=True).needed
+    of_training |= LeanFullSpec(offload_activations=True).needed
     assert {need for spec in SPECS.values() for need in spec.needs} | of_training == set(CAPABILITIES)

@@ -35,7 +35,7 @@ from worker.engine.models.counting import count
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub import fetch_model
-from worker.engine.models.load import Loaded, checkpoint_blocks, load
+from worker.engine.models.load import Loaded, load, recompute, refuse_offload
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
 from worker.engine.models.quantization import NF4
 from worker.engine.prefix.stored_prefix import stored_prefix
@@ -63,6 +63,7 @@ class Attempt:
         self.output = self.team.folder(Path(job.output))
         bf16, natural = job.spec.training.bf16, computes_in_bf16(self.device) or self.method.computes_in_bf16
         self.bf16 = natural if bf16 is None else bf16
+        refuse_offload(self.method, self.device.type)
         self.instruments = Instruments(sink, Stopwatch(job.claimed_at, self.device), MemoryMeter(self.device))
         self.saved_bytes: int | None = None
         """Bytes of the trainable weights, which the attempt writes to its output; None before they are chosen."""
@@ -136,7 +137,7 @@ class Attempt:
         torch.manual_seed(training.seed)  # the method's own weights, such as LoRA's A
         model = self.mechanism.apply(base.model, self.method, facts).to(self.device)
         if training.gradient_checkpointing:
-            checkpoint_blocks(base.model)
+            recompute(base.model, self.method)
         frozen_dtype = freeze_in_bf16(model) if self.bf16 else "float32"
         audit.check_trainable(model, expected)
         self.saved_bytes = tensor_bytes(p for p in model.parameters() if p.requires_grad)

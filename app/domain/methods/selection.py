@@ -108,6 +108,8 @@ class LeanFullSpec(EveryWeight):
     optim: Optim = "adamw_bnb_8bit"
     weight_storage: WeightStorage = "bf16-stochastic"
     step_in_backward: bool = False
+    offload_activations: bool = False
+    """CUDA: block inputs, which gradient checkpointing keeps, wait in the host's memory for the backward pass."""
 
     @property
     def label(self) -> str:
@@ -117,12 +119,15 @@ class LeanFullSpec(EveryWeight):
             parts.append(self.weight_storage.replace("-", " "))
         if self.step_in_backward:
             parts.append("step in backward")
+        if self.offload_activations:
+            parts.append("offloaded activations")
         return ", ".join(["full", *parts])
 
     @property
     def needed(self) -> frozenset[Capability]:
-        """bitsandbytes quantizes the moments."""
-        return self.needs if self.optim == "adamw_bnb_8bit" else frozenset()
+        """bitsandbytes quantizes the moments; activations leave a GPU."""
+        gpu: frozenset[Capability] = frozenset({"gpu"}) if self.offload_activations else frozenset()
+        return gpu | (self.needs if self.optim == "adamw_bnb_8bit" else frozenset())
 
     @property
     def computes_in_bf16(self) -> bool:
@@ -141,6 +146,13 @@ class LeanFullSpec(EveryWeight):
         if self.step_in_backward and settings.max_grad_norm > 0:
             what = _("step_in_backward frees each gradient at once, so their common norm cannot be clipped")
             return FieldError("training.max_grad_norm", what, _("Set it to 0, or leave step_in_backward out"))
+        if self.offload_activations and not settings.gradient_checkpointing:
+            what = _("offload_activations moves what gradient checkpointing keeps to the host's memory")
+            return FieldError(
+                "training.gradient_checkpointing", what, _("Set it to true, or leave offload_activations out")
+            )
+        if self.offload_activations and settings.compile_blocks:
+            return self.not_compiled(_("offload_activations was not tested with them"))
         if self.step_in_backward and settings.compile_blocks:
             return self.not_compiled(_("step_in_backward frees each gradient at once, a compiled block all of its own"))
         return super().clash(training)

@@ -49,6 +49,8 @@ class Ledger(BaseModel):
     """Of the batch."""
     length: int
     """Tokens that its longest row has, with padding."""
+    host: int = 0
+    """The most bytes of activations that were in the host's memory (`offload_activations`); not in `total`."""
 
     @property
     def total(self) -> int:

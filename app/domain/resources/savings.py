@@ -11,11 +11,14 @@ from app.domain.methods import AnyMethod, LeanFullSpec, LoraSpec, QloraSpec
 from app.domain.methods.selection import EveryWeight
 from app.domain.resources.estimate import EstimateRequest
 
-SavingName = Literal["lora", "adamw-8bit", "lean", "bf16", "checkpointing", "accumulation", "shorter", "qlora"]
+SavingName = Literal[
+    "lora", "adamw-8bit", "lean", "offload", "bf16", "checkpointing", "accumulation", "shorter", "qlora"
+]
 SAVINGS: dict[SavingName, str] = {
     "lora": _("LoRA instead of full fine-tuning"),
     "adamw-8bit": _("full fine-tuning with 8-bit AdamW"),
     "lean": _("full fine-tuning with 8-bit AdamW and bfloat16 weights, rounded stochastically"),
+    "offload": _("activations in the host's memory, with gradient checkpointing: more time"),
     "bf16": _("bfloat16 precision, frozen weights included"),
     "checkpointing": _("gradient checkpointing: about a third more time"),
     "accumulation": _("a smaller batch size with gradient accumulation: the same steps"),
@@ -47,6 +50,10 @@ def _changes(request: EstimateRequest) -> Iterator[SavingOption]:
             yield _method("adamw-8bit", request, LeanFullSpec(weight_storage="float32"))
         if training.bf16 is not False and method != LeanFullSpec():
             yield _method("lean", request, LeanFullSpec())
+    on_card = request.device == "cuda" and not training.compile_blocks
+    if on_card and isinstance(method, LeanFullSpec) and not method.offload_activations:
+        offloaded = _method("offload", request, method.model_copy(update={"offload_activations": True}))
+        yield _with_training(offloaded, {"gradient_checkpointing": True})
     if not request.bf16:
         yield SavingOption("bf16", {"training.bf16": True}, request.model_copy(update={"bf16": True}))
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:
@@ -67,6 +74,11 @@ def _method(name: SavingName, request: EstimateRequest, method: AnyMethod) -> Sa
     fields = {"kind": method.kind, **method.model_dump(mode="json", exclude_defaults=True)}
     changed = request.model_copy(update={"method": method, "bf16": request.bf16 or method.computes_in_bf16})
     return SavingOption(name, {"method": fields}, changed)
+
+
+def _with_training(option: SavingOption, fields: dict[str, int]) -> SavingOption:
+    changed = _training(option.name, option.request, fields)
+    return changed._replace(fields=option.fields | changed.fields)
 
 
 def _training(name: SavingName, request: EstimateRequest, fields: dict[str, int]) -> SavingOption:

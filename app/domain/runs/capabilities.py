@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 from app.domain.messages import Message, _
 
-Capability = Literal["qlora", "adamw-8bit", "compile"]
+Capability = Literal["qlora", "adamw-8bit", "compile", "gpu"]
 
 
 class CapabilityFacts(NamedTuple):
@@ -28,5 +28,9 @@ CAPABILITIES: dict[Capability, CapabilityFacts] = {
     "compile": CapabilityFacts(
         _("has a compiler, which compile_blocks needs: g++, and triton for a GPU"),
         _("Install it on a worker and restart the worker, or set compile_blocks to false"),
+    ),
+    "gpu": CapabilityFacts(
+        _("has a GPU, and on a CPU offload_activations saves nothing: its memory is the host's"),
+        _("Leave offload_activations out, or start a worker with a GPU"),
     ),
 }

@@ -64,6 +64,9 @@ METHOD_FIELDS: dict[str, FieldText] = {
         marked("Target modules that are scaled at their input instead of their output. peft-default: PEFT's choice."),
     ),
     "layers_to_transform": FieldText(marked("Layers to transform"), marked("Block numbers from 0. Empty: all blocks.")),
+    "offload_activations": FieldText(
+        marked("Offload activations"), marked("The inputs of recomputed blocks wait in the host's memory; GPUs only.")
+    ),
     "step_in_backward": FieldText(
         marked("Step in backward"),
         marked("Updates each weight once its gradient is there, and frees it: no clipping, no accumulation."),

@@ -25,6 +25,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.result import DataSeen
 from app.domain.tasks import Format
+from worker.engine.data.pinned import copied
 
 IGNORED = -100
 """A target without a loss: padding, and the tokens of a prompt."""
@@ -68,8 +69,7 @@ class Examples:
         return len(self.rows)
 
     def weight(self, indices: Sequence[int]) -> tuple[int, int]:
-        """The order of batches by their memory: tokens with padding, then padding, since a mask without any is omitted;
-        without padding: tokens."""
+        """The order of batches by their memory: tokens with padding, then padding (a mask); without padding: tokens."""
         padded, tokens = len(indices) * max(self.lengths[i] for i in indices), sum(self.lengths[i] for i in indices)
         return (tokens, 0) if self.padding_free else (padded, padded - tokens)
 
@@ -143,9 +143,9 @@ class Batch:
         """The batch on a device."""
         if device.type == "cpu":
             return self
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
-        places = self.places and Places(*(p.to(device, non_blocking=True) for p in self.places))
-        return replace(self, inputs=moved, labels=self.labels.to(device, non_blocking=True), places=places)
+        moved = {name: copied(tensor, device) for name, tensor in self.inputs.items()}
+        places = self.places and Places(*(copied(place, device) for place in self.places))
+        return replace(self, inputs=moved, labels=copied(self.labels, device), places=places)
 
 
 def read(

@@ -17,7 +17,7 @@ from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe
-from worker.engine.models.load import attention, check_task, checkpoint_blocks, harmless, load_config
+from worker.engine.models.load import attention, check_task, harmless, load_config, recompute, refuse_offload
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
 from worker.engine.models.weights import stored_dtype
 from worker.engine.tasks import TASKS
@@ -87,12 +87,13 @@ def unloaded(request: EstimateRequest) -> Unloaded:
             FailureCode.BAD_CONFIGURATION,
             error.located,
         )
+    refuse_offload(method, request.device)
     stored_bytes = _bytes(base)
     settle(base, kept_in_float32(method, facts), torch.device("meta"), bf16=request.bf16)
     with torch.device("meta"):
         model = MECHANISMS[method.mechanism].apply(base, method, facts)
     if request.training.gradient_checkpointing:
-        checkpoint_blocks(base)
+        recompute(base, method)
     packed = _packed(model, base, facts) if isinstance(method, QloraSpec) else {}
     pack(model, list(packed), torch.bfloat16 if request.bf16 else torch.float32)
     if request.bf16:

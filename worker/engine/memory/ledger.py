@@ -55,6 +55,20 @@ def rounded_on_cuda(size: int) -> int:
     return -(-size // _CUDA_BLOCK) * _CUDA_BLOCK
 
 
+_elsewhere = False
+
+
+@contextmanager
+def on_the_host() -> Iterator[None]:
+    """What is allocated here is in the host's memory and not in the device's, also where a CPU stands in for one."""
+    global _elsewhere
+    _elsewhere = True
+    try:
+        yield
+    finally:
+        _elsewhere = False
+
+
 class _Entry:
     """One storage."""
 
@@ -104,6 +118,8 @@ class Journal(TorchDispatchMode):
         self._finalizers: list[weakref.finalize[..., torch.UntypedStorage]] = []
         self._pass, self._last = 0, moment()
         self._freed = 0
+        self._host, self.most_on_host = 0, 0
+        self._kind = next((p.device.type for p in model.parameters()), "cpu")
         self._own((t for p in model.parameters() for t in stored(p)), "weights")
         self._own(model.buffers(), "weights")
         self.settle()
@@ -142,6 +158,7 @@ class Journal(TorchDispatchMode):
             step=step,
             rows=rows,
             length=length,
+            host=self.most_on_host,
         )
 
     def __exit__(self, *error: Any) -> None:
@@ -164,7 +181,9 @@ class Journal(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         copied = _copies_weight(func, args, self._live)
         for tensor in tree_leaves(output):
-            if isinstance(tensor, torch.Tensor):
+            if _elsewhere and isinstance(tensor, torch.Tensor):
+                self._left(tensor)
+            elif isinstance(tensor, torch.Tensor) and tensor.device.type in (self._kind, "meta"):
                 entry = self._entry(tensor, func)
                 if copied and entry.owner is None and moment == "forward":
                     entry.owner = "weights"
@@ -186,6 +205,21 @@ class Journal(TorchDispatchMode):
             self._lines.append((entry, 1))
             self._finalizers.append(weakref.finalize(storage, self._gone, key, entry))
         return entry
+
+    def _left(self, tensor: torch.Tensor) -> None:
+        """Count a storage in the host's memory: of no bytes here."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._live:
+            self._live[key] = entry = _Entry(0, self._moment(), self._pass, "", again=False)
+            self._host += size
+            self.most_on_host = max(self.most_on_host, self._host)
+            self._finalizers.append(weakref.finalize(storage, self._left_host, key, entry, size))
+
+    def _left_host(self, key: int, entry: _Entry, size: int) -> None:
+        if self._live.get(key) is entry:
+            del self._live[key]
+        self._host -= size
 
     def _gone(self, key: int, entry: _Entry) -> None:
         if self._live.get(key) is entry:

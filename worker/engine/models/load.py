@@ -23,9 +23,11 @@ from transformers.pytorch_utils import Conv1D
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
+from app.domain.methods import AnyMethod, LeanFullSpec
 from app.domain.tasks import Task
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe, head_names
+from worker.engine.models.offload import offload_blocks
 from worker.engine.models.quantization import NF4
 from worker.engine.models.weights import refuse_unusable, stored_dtype, weight_files, without_weights
 from worker.engine.tasks import TASKS
@@ -109,6 +111,20 @@ def checkpoint_blocks(model: PreTrainedModel) -> None:
     # It has the embeddings' output require a gradient, which only re-entrant checkpointing needs: backward would run
     # through frozen blocks too.
     model.disable_input_require_grads()  # type: ignore[no-untyped-call]
+
+
+def refuse_offload(method: AnyMethod, device: str) -> None:
+    """Raise `RunFailed(bad_configuration)` if activations would leave a CPU."""
+    if device == "cpu" and isinstance(method, LeanFullSpec) and method.offload_activations:
+        text = _("On a CPU offload_activations saves nothing: its memory is the host's. Leave it out.")
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
+
+
+def recompute(model: PreTrainedModel, method: AnyMethod) -> None:
+    """`checkpoint_blocks`, with the blocks' inputs where the method keeps them."""
+    checkpoint_blocks(model)
+    if isinstance(method, LeanFullSpec) and method.offload_activations:
+        offload_blocks(model)
 
 
 def load_config(location: str, revision: str) -> PreTrainedConfig:

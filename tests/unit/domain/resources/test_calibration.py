@@ -174,7 +174,7 @@ def test_a_cards_context_and_what_its_allocator_holds_are_taken_off() -> None:
 def test_each_way_out_changes_one_thing_and_says_which() -> None:
     asked = request(training=TrainingArguments(max_length=128))
     found = {way.name: way for way in saving_options(asked)}
-    assert set(found) == set(SAVINGS) - {"qlora"}  # QLoRA holds its base on a card
+    assert set(found) == set(SAVINGS) - {"qlora", "offload"}  # on a card only
     assert found["accumulation"].fields == {
         "training.per_device_train_batch_size": 4,
         "training.gradient_accumulation_steps": 4,
@@ -197,10 +197,17 @@ def test_lora_as_a_way_out_adapts_every_linear_layer() -> None:
 
 def test_lean_full_fine_tuning_that_does_not_fit_is_offered_what_is_leaner() -> None:
     def names(**changes: object) -> set[str]:
-        methods = {"lora", "qlora", "adamw-8bit", "lean"}
+        methods = {"lora", "qlora", "adamw-8bit", "lean", "offload"}
         return {option.name for option in saving_options(request(device="cuda", **changes)) if option.name in methods}
 
-    assert names(method=LeanFullSpec()) == {"lora", "qlora"}
-    assert names(method=LeanFullSpec(weight_storage="float32")) == {"lora", "qlora", "lean"}
+    assert names(method=LeanFullSpec()) == {"lora", "qlora", "offload"}
+    assert names(method=LeanFullSpec(weight_storage="float32")) == {"lora", "qlora", "lean", "offload"}
+    assert names(method=LeanFullSpec(offload_activations=True)) == {"lora", "qlora", "lean"}
+    [way] = [way for way in saving_options(request(device="cuda", method=LeanFullSpec())) if way.name == "offload"]
+    assert way.fields == {
+        "method": {"kind": "lean-full", "offload_activations": True},
+        "training.gradient_checkpointing": True,
+    }
+    assert way.request.method.clash(way.request.training) is None
     exact = TrainingArguments(bf16=False)
     assert names(method=FullSpec(), training=exact) == {"lora", "qlora", "adamw-8bit"}

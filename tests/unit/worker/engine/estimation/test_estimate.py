@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from app.domain.failures import FailureCode, RunFailed
-from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec, QloraSpec
+from app.domain.methods import FullSpec, HeadOnlySpec, LeanFullSpec, LoraSpec, MethodSpec, QloraSpec
 from app.domain.resources.estimate import EstimateRequest, MapRequest
 from app.domain.resources.ledger import OWNERS, Ledger
 from app.domain.runs.job import TrainJob
@@ -16,7 +16,9 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format
 from tests import tiny, tiny_lm
 from tests.unit.worker.engine import adapted as tried
+from worker.engine import attempt
 from worker.engine.attempt import Attempt
+from worker.engine.estimation import unloaded as unloading
 from worker.engine.estimation.estimate import estimate_run, memory_map
 from worker.engine.estimation.shapes import shapes
 from worker.engine.estimation.unloaded import unloaded
@@ -96,6 +98,20 @@ def kinds(*names: str) -> pytest.MarkDecorator:
 def test_so_it_is_under_other_settings(spec: MethodSpec, name: str, changes: dict[str, Any], tmp_path: Path) -> None:
     estimated, measured = estimated_and_measured(spec, name, tmp_path, TWO_STEPS.model_copy(update=changes))
     alike(estimated, measured)
+
+
+def test_offloaded_activations_are_estimated_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (attempt, unloading):  # a CPU stands in for the card
+        monkeypatch.setattr(module, "refuse_offload", lambda method, device: None)
+    kept = LeanFullSpec(optim="adamw_torch", weight_storage="float32")
+    training = TWO_STEPS.model_copy(update={"gradient_checkpointing": True})
+    estimated, measured = estimated_and_measured(
+        kept.model_copy(update={"offload_activations": True}), "llama", tmp_path / "offloaded", training
+    )
+    alike(estimated, measured)
+    assert estimated.host == measured.host == 2 * measured.rows * measured.length * 32 * 4, "two blocks' inputs"
+    plain, _measured = estimated_and_measured(kept, "llama", tmp_path / "kept", training)
+    assert plain.host == 0 and estimated.total <= plain.total
 
 
 def test_a_second_batch_of_a_step_finds_gradients_there(tmp_path: Path) -> None:
