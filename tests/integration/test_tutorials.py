@@ -1,0 +1,93 @@
+"""The commands of the tutorials, executed as they are written, on small files and with a tiny language model."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL
+from app.settings import ROOT
+from tests import tiny, tiny_lm
+from tests.running_stack import await_model, prepare, start
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SERVER = "http://127.0.0.1:8000"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The blocks of a page in a language, in their order."""
+    return [
+        text for kind, text in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")) if kind == language
+    ]
+
+
+def shell(folder: Path, commands: str, url: str) -> str:
+    """What commands print, executed in a folder; they must all succeed."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "VEZNA_URL": url}
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", commands.replace(SERVER, url)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "urn:vezna:" not in done.stdout, "a request was refused"
+    return done.stdout
+
+
+def test_a_file_goes_to_a_verdict_by_curl_and_by_vezna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not shutil.which("curl"):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("The tutorial's commands need curl.")
+    rows = [f"{row.text} {n},{row.label}" for n, row in enumerate(tiny.rows())]
+    (tmp_path / "headlines.csv").write_text("\n".join(["headline,topic", *rows]), encoding="utf-8")
+    [study] = blocks("tutorial.md", "yaml")
+    (tmp_path / "study.yaml").write_text(study, encoding="utf-8")
+    register, by_curl, by_vezna = blocks("tutorial.md", "sh")
+    with start(prepare(tmp_path, monkeypatch), models=()) as running:
+        url = running.stack.url
+        shell(tmp_path, register, url)
+        await_model(running.api, "all-MiniLM-L6-v2")
+        said = shell(tmp_path, by_curl, url)
+        arms = json.loads(said.splitlines()[-1])["arms"]
+        assert [arm["title"] for arm in arms] == ["full", "LoRA r=8", "head only"]
+        assert all(arm["score"] and arm["verdict"]["sentence"] for arm in arms[1:])
+        said = shell(tmp_path, by_vezna, url)
+        assert "headlines@1 is ready." in said and "LoRA r=8" in said
+        assert running.api.get("/studies/2").json()["status"] == "finished"
+
+
+def test_a_language_model_learns_the_replies_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"prompt": f"{row.prompt} {n}", "completion": row.completion} for n, row in enumerate(tiny_lm.pairs())]
+    (tmp_path / "replies.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    [study] = blocks("language-model.md", "yaml")
+    (tmp_path / "replies.yaml").write_text(study, encoding="utf-8")
+    model_and_data, estimate, submit, use = blocks("language-model.md", "sh")
+    settings = prepare(tmp_path, monkeypatch)
+    tiny_lm.save_model(tmp_path / SAMPLE_LANGUAGE_MODEL, "llama")
+    with start(settings, models=(SAMPLE_LANGUAGE_MODEL,)) as running:
+        url = running.stack.url
+        register, data = model_and_data.splitlines()
+        assert register == "vezna models add --sample smollm2"  # a tiny one has its name here
+        assert "replies@1 is ready." in shell(tmp_path, data, url)
+        assert "LoRA r=16" in shell(tmp_path, estimate, url)
+        assert "LoRA r=16" in shell(tmp_path, submit, url)
+        assert len((tmp_path / "items.csv").read_text(encoding="utf-8").splitlines()) > 4 * 15
+        shell(tmp_path, use, url)
+        answers = (tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines()
+        assert len(answers) == len(rows)
+
+
+@pytest.mark.parametrize("language", ["sh", "yaml"])
+def test_the_bulgarian_tutorial_has_the_same_commands(language: str) -> None:
+    def commands(page: str) -> list[str]:
+        return [re.sub(r"\s*#.*", "", block) for block in blocks(page, language)]
+
+    assert commands("tutorial.md") == commands("bg/tutorial.md")
