@@ -10,6 +10,7 @@ ClientError
     ├── WrongTracker         its address names no tracker
     ├── TrackerMissing       its client is not installed
     ├── TrackerUnreachable   it gives no answer
+    ├── NotImported          a run in it cannot be imported
     └── TrackerRefused       it answered that it does not take the study
 """
 
@@ -110,6 +111,18 @@ class WrongTracker(TrackerError):
         self.address = address
         self.credentials = credentials
         """It contains a user name or a password, which would be shown."""
+
+
+class NotImported(TrackerError):
+    """A run cannot be imported from a tracker. Nothing of the import was written."""
+
+    def __init__(self, source: str, what: str, remedy: str, **values: object) -> None:
+        """`what` and `remedy` are templates, which the command line translates: `it has no metric %(metric)s`."""
+        super().__init__(f"{source} cannot be imported: {what % values}. {remedy % values}.")
+        self.source = source
+        self.what = what
+        self.remedy = remedy
+        self.values = values
 
 
 class TrackerMissing(TrackerError):

@@ -18,6 +18,7 @@ from app.cli import (
     export_study,
     files,
     hub_token,
+    import_runs,
     judge,
     keys,
     limits,
@@ -69,6 +70,7 @@ cli.command()(judge.judge)
 cli.command()(receipts.verify)
 cli.command()(reproduce.reproduce)
 cli.command(name="import")(files.import_results)
+cli.command(name="import-runs")(import_runs.import_runs)
 cli.add_typer(archive.runs, name="runs")
 cli.add_typer(archive.studies, name="studies")
 cli.add_typer(queue.queue, name="queue")

@@ -2,7 +2,30 @@
 
 from app.domain.errors import Conflict, Invalid, Unavailable, VeznaError
 from app.domain.messages import _
-from vezna.errors import TrackerError, TrackerMissing, TrackerRefused, TrackerUnreachable, WrongTracker
+from app.web.i18n import gettext, marked
+from vezna.errors import NotImported, TrackerError, TrackerMissing, TrackerRefused, TrackerUnreachable, WrongTracker
+
+NOT_IMPORTED = (
+    marked("no run there has this name"),
+    marked("%(count)s runs cannot have one seed"),
+    marked("%(first)s and %(second)s both have the seed %(seed)s"),
+    marked("its parameters state several seeds"),
+    marked("its parameters state no seed"),
+    marked("it has no metric %(metric)s"),
+    marked("its %(metric)s ends at %(score)g, and a score is a fraction from 0 to 1"),
+    marked("it has no event files"),
+    marked("it is broken at byte %(place)s"),
+    marked("Choose from the runs there: %(there)s"),
+    marked("Select one of them by its name"),
+    marked("Select the run that counts by its name"),
+    marked("Select it by its name and give its seed"),
+    marked("Choose from its metrics: %(there)s"),
+    marked("Choose another metric"),
+    marked("Name the folder that TensorBoard is given"),
+    marked("Check the file"),
+    marked("Remove the file, or copy it again from where it was written"),
+)
+"""What `vezna.trackers` says of a run or a source, for the catalogue."""
 
 
 def tracker_error(error: TrackerError) -> VeznaError:
@@ -22,6 +45,11 @@ def tracker_error(error: TrackerError) -> VeznaError:
                 "tensorboard:DIR, trackio:PROJECT or wandb:PROJECT.",
                 address=error.address,
             )
+        )
+    if isinstance(error, NotImported):
+        what, remedy = gettext(error.what, **error.values), gettext(error.remedy, **error.values)
+        return Invalid(
+            _("%(source)s cannot be imported: %(what)s. %(remedy)s.", source=error.source, what=what, remedy=remedy)
         )
     if isinstance(error, TrackerMissing):
         return VeznaError(

@@ -125,15 +125,15 @@ def end(session: Session, run_id: int, ending: RunEnd) -> RunState:
     _require_attempt(session, run_id, ending.attempt)
     scores = dict(sorted((ending.item_scores or {}).items())) if ending.outcome == "succeeded" else {}
     if RunStatus(run.status).terminal:
-        if run.status != ending.outcome or not _same_scores(session, run_id, scores):
+        if run.status != ending.outcome or not _same_scores(session, run, ending, scores):
             raise Conflict(_("Run %(run_id)s has already ended: it is %(status)s.", run_id=run_id, status=run.status))
         return RunState.of(run)
     if ending.outcome == "succeeded":
         _check_scores(session, study.id, spec, run_id, ending, scores)
     reported = run.reported_run
     assert reported is not None  # noqa: S101  `_reported` has checked it
-    mean = sum(scores.values()) / len(scores) if scores else None
-    final = with_facts(reported, ending.facts, score=mean, items=len(scores) or None)
+    mean, items = _score(ending, scores)
+    final = with_facts(reported, ending.facts, score=mean, items=items)
     values: dict[str, Any] = columns_of(final) | {"imported_json": final.model_dump(mode="json")}
     if final.steps is None:
         values["step"] = run.step
@@ -143,7 +143,7 @@ def end(session: Session, run_id: int, ending: RunEnd) -> RunState:
         values |= {"failure_code": FailureCode.ELSEWHERE.value, "failure_message": ending.message}
     outcome = RunStatus(ending.outcome)
     runs.move(session, run_id, RunStatus.RUNNING, outcome, finished_at=now(), **values)  # the row is locked
-    if mean is not None:
+    if mean is not None and scores:
         evaluations.add_imported(session, run_id, spec.metric, mean, scores, values["step"])
     steps.compact(session, run_id)
     events.add(session, run_id, "status", f"{outcome.value}, reported by its script")
@@ -154,10 +154,19 @@ def end(session: Session, run_id: int, ending: RunEnd) -> RunState:
     return RunState.of(run)
 
 
-def _same_scores(session: Session, run_id: int, scores: dict[str, float]) -> bool:
-    stored = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
+def _score(ending: RunEnd, scores: dict[str, float]) -> tuple[float | None, int | None]:
+    """The score and the number of test items, as far as they are known."""
+    if scores:
+        return sum(scores.values()) / len(scores), len(scores)
+    if ending.outcome == "succeeded" and ending.recorded is not None:
+        return ending.recorded.score, ending.recorded.items
+    return None, None
+
+
+def _same_scores(session: Session, run: RunRow, ending: RunEnd, scores: dict[str, float]) -> bool:
+    stored = evaluations.test_scores(session, [run.id]).get((run.id, "adapted"))
     if stored is None:
-        return not scores
+        return not scores and _score(ending, scores)[0] == run.score
     sent = np.asarray(list(scores.values()), dtype="<f4").astype(np.float64)
     return stored.items_hash == items_hash(list(scores)) and np.array_equal(stored.scores, sent)
 
@@ -173,7 +182,7 @@ def _check_scores(
     if ending.metric not in (None, spec.metric):
         what = _("The study compares %(metric)s, not %(other)s", metric=spec.metric, other=ending.metric)
         raise Invalid.field("metric", what, _("Score every test item by %(metric)s", metric=spec.metric))
-    other = external.scored(session, study_id, run_id)
+    other = external.scored(session, study_id, run_id) if scores else None
     if other is None or other[1].items_hash == items_hash(list(scores)):
         return
     first, items = other

@@ -8,9 +8,23 @@ from importlib import import_module
 
 from vezna.connection import without_credentials
 from vezna.errors import WrongTracker
+from vezna.trackers.reading import RecordedRun
 from vezna.trackers.writing import Tracker
 
 KINDS = ("mlflow", "tensorboard", "trackio", "wandb")
+
+
+READABLE = ("tensorboard",)
+"""Those from which runs are imported: their modules have a function `read`."""
+
+
+def recorded_at(address: str) -> list[RecordedRun]:
+    """The runs that are recorded there. Raises WrongTracker, TrackerMissing, and NotImported."""
+    kind, colon, place = address.partition(":")
+    if kind not in READABLE or not colon or not place:
+        raise WrongTracker(without_credentials(address))
+    recorded: list[RecordedRun] = import_module(f"vezna.trackers.{kind}").read(place)
+    return recorded
 
 
 def tracker_at(address: str) -> Tracker:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from vezna.errors import TrackerMissing, TrackerRefused
+from vezna.trackers.event_files import recorded_below
 from vezna.trackers.markdown import arms_table, files_table, table, verdict_text
+from vezna.trackers.reading import RecordedRun
 from vezna.trackers.study import Point, TrackedRun, TrackedStudy, numbered
 from vezna.trackers.writing import Outcome
 
@@ -31,6 +33,11 @@ COMPARED = (
 def connect(folder: str) -> "EventFolder":
     """A folder that `tensorboard --logdir` is given. Raises TrackerMissing."""
     return EventFolder(Path(folder))
+
+
+def read(folder: str) -> list[RecordedRun]:
+    """The runs of a folder. Raises TrackerMissing and NotImported."""
+    return recorded_below(Path(folder))
 
 
 class EventFolder:

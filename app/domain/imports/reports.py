@@ -120,6 +120,17 @@ class ReportBatch(BaseModel):
         return steps
 
 
+class RecordedScore(BaseModel):
+    """The score of a run that is imported from a tracker, which keeps none of each test item. Without these there is no
+    verdict."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    score: Fraction
+    items: int | None = Field(default=None, ge=1, le=MOST_ITEMS)
+    """Test items, where the tracker says how many."""
+
+
 class RunEnd(BaseModel):
     """Ends a run."""
 
@@ -134,6 +145,8 @@ class RunEnd(BaseModel):
     """What the item scores are; it has to be the study's metric."""
     item_scores: dict[str, Fraction] | None = None
     """Score by hash of the test item, from 0 to 1; required of a run that succeeded."""
+    recorded: RecordedScore | None = None
+    """Instead of item_scores, of a run that is imported from a tracker."""
     facts: RunFacts = RunFacts()
 
     @field_validator("item_scores")
@@ -150,7 +163,10 @@ class RunEnd(BaseModel):
 
     @model_validator(mode="after")
     def _success_has_scores(self) -> "RunEnd":
-        if self.outcome == "succeeded" and not self.item_scores:
+        if self.item_scores and self.recorded:
+            what = _("The run has item_scores and a recorded score")
+            raise invalid_field("recorded", what, _("Leave recorded out: the score is the mean of item_scores"))
+        if self.outcome == "succeeded" and not self.item_scores and self.recorded is None:
             raise invalid_field(
                 "item_scores",
                 _("The run has no score for each test item, so it cannot be compared item by item"),
