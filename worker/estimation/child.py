@@ -31,6 +31,7 @@ from app.domain.models.hub_access import HubAccess
 from app.domain.resources.estimate import EstimateRequest, MapRequest
 from app.imports import import_large
 from worker.children.child import answer_channel, confine, yield_processor
+from worker.children.engine import import_engine
 
 MAX_BYTES = 6 * 2**30
 """Limit of writable memory. The largest models take less than 1 GiB: their tensors have no storage."""
@@ -57,18 +58,18 @@ def answer(line: bytes) -> dict[str, Any]:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     # Imported by name and late: it takes seconds, and library output must not be parsed as an answer.
     if "preview" in request:
-        previews = import_large("worker.engine.data.previews")
+        previews = import_engine("worker.engine.data.previews")
         preview = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
         return {"preview": preview.model_dump(mode="json")}
     if "baseline" in request:
-        baselines = import_large("worker.engine.baselines")
+        baselines = import_engine("worker.engine.baselines")
         scored = baselines.baseline(BaselineRequest.model_validate(request["baseline"]), Path(request["dataset"]))
         return {"baseline": scored.model_dump(mode="json")}
     if "lab" in request:
-        lab = import_large("worker.engine.lab.answer")
+        lab = import_engine("worker.engine.lab.answer")
         files = {field: Path(path) for field, path in request["files"].items()}
         return {"lab": lab.answer(REQUESTS.validate_python(request["lab"]), files).model_dump(mode="json")}
-    engine = import_large("worker.engine.estimation.estimate")
+    engine = import_engine("worker.engine.estimation.estimate")
     if "map" in request:
         return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
     dataset = Path(request["dataset"]) if request["dataset"] else None

@@ -20,6 +20,7 @@ from app.domain.models.exports import ExportJob
 from app.imports import import_large
 from worker import disk
 from worker.children.child import answer_channel, die_with_parent, yield_processor
+from worker.children.engine import import_engine
 from worker.ingest.child import ProgressWriter
 
 OUT_OF_MEMORY_SCORE = 1000
@@ -31,7 +32,7 @@ def answer(line: str, progress: ProgressWriter) -> dict[str, Any]:
     failures, output = None, Path()
     try:
         failures = import_large("worker.engine.failures")  # after stdout is reserved for the answer
-        engine = import_large("worker.engine.exporting.export")
+        engine = import_engine("worker.engine.exporting.export")
         job = ExportJob.model_validate_json(line)
         output = Path(job.job.output)
         files, scores = engine.export(job, lambda share: progress(share, 0))

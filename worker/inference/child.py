@@ -26,6 +26,7 @@ from app.domain.inference import WorkRequest, failed
 from app.domain.messages import Message, _
 from app.imports import import_large
 from worker.children.child import answer_channel, die_with_parent
+from worker.children.engine import import_engine
 
 OUT_OF_MEMORY_SCORE = 1000
 """The kernel ends this process first (man 5 proc, oom_score_adj)."""
@@ -82,7 +83,7 @@ def serve(reader: Reader, answers: TextIO, idle_seconds: float) -> None:
             return
         try:
             work = WorkRequest.model_validate_json(line)
-            answer = import_large("worker.engine.inference.answer")  # it takes seconds
+            answer = import_engine("worker.engine.inference.answer")  # it takes seconds
             if models is None:
                 import_large("worker.engine.environment").prepare(work.jobs[0].job.threads)
                 models = import_large("worker.engine.inference.models").Models()

@@ -16,6 +16,7 @@ from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
 from app.imports import import_large
 from worker.children.child import answer_one_request
+from worker.children.engine import import_engine
 
 MAX_BYTES = 4 * 2**30
 """Limit of writable memory. The largest models take a fraction of it: no weights are loaded."""
@@ -27,7 +28,7 @@ def answer(request: str) -> str:
     """The line to print."""
     try:
         message = json.loads(request)
-        engine = import_large("worker.engine.models.inspect")  # after stdout is reserved for the answer
+        engine = import_engine("worker.engine.models.inspect")  # after stdout is reserved for the answer
         hub = import_large("worker.engine.models.hub_access")
         access = HubAccess.model_validate(message["hub"]) if message.get("hub") else None
         with hub.acting_for(access):

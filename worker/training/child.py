@@ -28,8 +28,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import FrameType, ModuleType
 
-from app.imports import import_large
 from worker.children.child import BACKGROUND_NICENESS, EXIT_ABANDONED, EXIT_STOPPED, die_with_parent
+from worker.children.engine import import_engine
 from worker.training.protocol import Channel, Handover
 
 
@@ -134,7 +134,7 @@ class Import:
 
 def import_execution() -> ModuleType:
     """Import the libraries, which takes seconds."""
-    return import_large("worker.training.execution")
+    return import_engine("worker.training.execution")
 
 
 def main() -> int:

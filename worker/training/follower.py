@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 
-from app.imports import import_large
 from worker.children.child import die_with_parent
+from worker.children.engine import import_engine
 from worker.training.protocol import Channel, Position
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     channel = Channel()
     position = Position.model_validate_json(sys.stdin.readline())
     # late: the imports take seconds, and library output must not be parsed as reports
-    status: int = import_large("worker.training.execution").follow(position, channel)
+    status: int = import_engine("worker.training.execution").follow(position, channel)
     return status
 
 

@@ -31,7 +31,8 @@ def test_a_cancel_that_arrives_before_its_request_is_taken_is_not_lost(monkeypat
 
     fake = SimpleNamespace(Answering=Answering, Cancelled=Cancelled, Models=Models, prepare=lambda _threads: None)
     work = SimpleNamespace(jobs=[SimpleNamespace(job=SimpleNamespace(threads=1))])
-    monkeypatch.setattr(child, "import_large", lambda _name: fake)
+    for name in ("import_engine", "import_large"):
+        monkeypatch.setattr(child, name, lambda _name: fake)
     monkeypatch.setattr(child, "WorkRequest", SimpleNamespace(model_validate_json=lambda _line: work))
     reading, writing = os.pipe()
     with os.fdopen(reading) as source, os.fdopen(writing, "w", buffering=1) as parent:
