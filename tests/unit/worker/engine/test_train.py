@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 from typing import Literal
@@ -37,11 +38,26 @@ def attempt(
     return Attempt(tiny.job(directory, base, method, training), sink).run()
 
 
+Trained = Callable[[MethodSpec], tuple[RunResult, tiny.Recorder, Path]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Trained:
+    """A method's run, what it told, and its folder; each is trained once."""
+    done: dict[str, tuple[RunResult, tiny.Recorder, Path]] = {}
+
+    def run(method: MethodSpec) -> tuple[RunResult, tiny.Recorder, Path]:
+        if method.kind not in done:
+            folder, recorder = tmp_path_factory.mktemp(method.kind), tiny.Recorder()
+            done[method.kind] = attempt(folder, base, recorder, method), recorder, folder
+        return done[method.kind]
+
+    return run
+
+
 @pytest.mark.parametrize("method", tiny.METHODS, ids=lambda m: m.kind)
-def test_an_attempt_learns_and_tells_everything(
-    base: Path, tmp_path: Path, recorder: tiny.Recorder, method: MethodSpec
-) -> None:
-    result = attempt(tmp_path, base, recorder, method)
+def test_an_attempt_learns_and_tells_everything(trained: Trained, method: MethodSpec) -> None:
+    result, recorder, folder = trained(method)
     assert recorder.total_steps == result.steps == 24
     assert [s.step for s in recorder.seen] == list(range(1, 25))
     assert recorder.seen[-1].epoch == 3
@@ -56,7 +72,7 @@ def test_an_attempt_learns_and_tells_everything(
             assert sum(scores) / len(scores) == pytest.approx(evaluation.score)
     assert list(dict.fromkeys(recorder.phases)) == [phase for phase in Phase if phase is not Phase.DOWNLOAD]
     assert result.audit.passed
-    lines = (tmp_path / "output" / "metrics.jsonl").read_text().splitlines()
+    lines = (folder / "output" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 25))
 
 
@@ -84,8 +100,9 @@ def test_the_same_seed_gives_the_same_numbers_to_the_last_digit(base: Path, tmp_
         result = attempt(tmp_path / name, base, recorder, LORA, arguments(seed=seed))
         return [[(s.loss, s.grad_norm) for s in recorder.seen], result.evaluations]
 
-    assert numbers("first", 7) == numbers("again", 7)
-    assert numbers("other", 8) != numbers("first-again", 7)
+    first = numbers("first", 7)
+    assert numbers("again", 7) == first
+    assert numbers("other", 8) != first
 
 
 @pytest.mark.parametrize("rows", [60, 57])
@@ -253,10 +270,9 @@ def test_what_was_read_and_in_which_order_is_the_same_for_every_arm_of_a_seed(ba
 
 
 @pytest.mark.parametrize("method", tiny.METHODS, ids=lambda m: m.kind)
-def test_the_clocks_sum_to_the_wall_time(
-    base: Path, tmp_path: Path, recorder: tiny.Recorder, method: MethodSpec
-) -> None:
-    clocks = attempt(tmp_path, base, recorder, method).clocks
+def test_the_clocks_sum_to_the_wall_time(trained: Trained, method: MethodSpec) -> None:
+    result, recorder, _ = trained(method)
+    clocks = result.clocks
     assert clocks.accounted == pytest.approx(clocks.wall, rel=0.01)
     steady = clocks.train - clocks.ledger_steady
     assert recorder.seen[-1].seconds == pytest.approx(steady + clocks.ledger, abs=0.05)

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from worker.engine.saving.resume import Checkpoint, Checkpoints
 TRAINING = tiny.FAST.model_copy(update={"num_train_epochs": 2, "gradient_accumulation_steps": 2})
 LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
 LEAN = LeanFullSpec(optim="adamw_bnb_8bit", weight_storage="bf16-stochastic")
+METHODS: list[MethodSpec] = [FullSpec(), LORA, LEAN]
 STEPS = 8
 
 
@@ -38,6 +41,22 @@ def whole(directory: Path, model: Path, method: MethodSpec, training: TrainingAr
     result = Attempt(tiny.job(directory, model, method, training), recorder).run()
     assert len(recorder.seen) == result.steps
     return result
+
+
+Undisturbed = Callable[..., tuple[RunResult, Path]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Undisturbed:
+    """A method's run from beginning to end, and its folder; each is trained once."""
+
+    @cache
+    def run(kind: str, bf16: bool) -> tuple[RunResult, Path]:
+        folder = tmp_path_factory.mktemp(kind) / "whole"
+        method = next(method for method in METHODS if method.kind == kind)
+        return whole(folder, model, method, TRAINING.model_copy(update={"bf16": bf16})), folder
+
+    return lambda method, bf16=False: run(method.kind, bf16)
 
 
 def stopped(directory: Path, model: Path, method: MethodSpec, at: int, training: TrainingArguments = TRAINING) -> Path:
@@ -61,13 +80,13 @@ def predictions(result: RunResult) -> list[tuple[str, float]]:
     return [(e.split, e.loss) for e in result.evaluations]
 
 
-@pytest.mark.parametrize("method", [FullSpec(), LORA, LEAN], ids=lambda method: method.kind)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
 @pytest.mark.parametrize("at", [2, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 8, 15)), 11])
 def test_a_run_stopped_at_any_batch_has_the_same_losses_as_one_that_was_not(
-    tmp_path: Path, model: Path, method: MethodSpec, at: int
+    tmp_path: Path, model: Path, undisturbed: Undisturbed, method: MethodSpec, at: int
 ) -> None:
     training = TRAINING.model_copy(update={"bf16": method.computes_in_bf16})
-    expected = whole(tmp_path / "whole", model, method, training)
+    expected, folder = undisturbed(method, method.computes_in_bf16)
     kept = stopped(tmp_path / "first", model, method, at, training)
 
     recorder = tiny.Recorder()
@@ -75,7 +94,7 @@ def test_a_run_stopped_at_any_batch_has_the_same_losses_as_one_that_was_not(
     result = Attempt(job, recorder).run()
 
     assert result.resumed_from == at // 2
-    assert losses(tmp_path / "second") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "second") == losses(folder)
     assert [step.step for step in recorder.seen] == list(range(1, STEPS + 1))  # reported again: the record is whole
     assert predictions(result) == predictions(expected)
     assert (result.tokens, result.best_step) == (expected.tokens, expected.best_step)
@@ -85,9 +104,9 @@ def test_a_run_stopped_at_any_batch_has_the_same_losses_as_one_that_was_not(
 
 
 def test_a_stop_in_the_evaluation_does_not_lose_it(
-    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: Path, undisturbed: Undisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = whole(tmp_path / "whole", model, LORA)
+    expected, _ = undisturbed(LORA)
     recorder = tiny.Recorder()
     attempt = Attempt(tiny.job(tmp_path / "first", model, LORA, TRAINING), recorder)
 
@@ -164,9 +183,9 @@ def test_peaks_of_another_device_are_left_out_and_that_is_said(tmp_path: Path, m
 
 @pytest.mark.parametrize("order", ["0" * 64, None], ids=["another", "unknown"])
 def test_a_run_whose_rows_have_another_order_than_its_checkpoints_starts_again(
-    tmp_path: Path, model: Path, order: str | None
+    tmp_path: Path, model: Path, undisturbed: Undisturbed, order: str | None
 ) -> None:
-    expected = whole(tmp_path / "whole", model, LORA)
+    expected, _ = undisturbed(LORA)
     kept = stopped(tmp_path / "first", model, LORA, at=6)
     file = kept / STATE_FILE
     state = json.loads(file.read_text())
