@@ -8,6 +8,7 @@ It sees no CUDA device. Models that no request used for the idle time are unload
 process ends. It ends with its parent, and the kernel ends it first when memory runs out.
 """
 
+import importlib
 import json
 import os
 import queue
@@ -59,7 +60,7 @@ def error_of(error: Exception) -> VeznaError:
     if isinstance(error, VeznaError):
         return error
     traceback.print_exc()
-    failures = import_large("worker.engine.failures")
+    failures = importlib.import_module("worker.engine.failures")  # models are loaded, and must not be frozen
     failure = failures.failure(error)
     if failure.code is FailureCode.OUT_OF_MEMORY:
         return Unavailable(_("The inference process ran out of memory. Choose fewer or smaller models."))

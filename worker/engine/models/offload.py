@@ -65,8 +65,9 @@ def _recomputed(name: str, run: Callable[..., Any], *args: Any) -> Any:
     if not args or not isinstance(args[0], torch.Tensor):
         raise _unsupported(name)
     kept, others = _Kept(args[0]), args[1:]
+    place = args[0].new_empty(0)  # by it, torch knows the device whose random state the recomputation restores
     del args
-    output = checkpoint(lambda *rest: run(kept.take(), *rest), *others, use_reentrant=False)
+    output = checkpoint(lambda _place, *rest: run(kept.take(), *rest), place, *others, use_reentrant=False)
     kept.leave()
     return output
 

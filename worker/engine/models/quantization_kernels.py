@@ -19,7 +19,10 @@ def compiled_when_called() -> Iterator[None]:
     """Within it, `torch.compile(function, …)` returns a function that compiles when it is first called."""
     compile_now = torch.compile
 
-    def later(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    def later(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+        if function is None:  # called as `@torch.compile(…)`
+            return lambda given: later(given, **options)
+
         @cache
         def compiled() -> Callable[..., Any]:
             return compile_now(function, **options)

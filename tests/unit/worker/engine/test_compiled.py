@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,19 @@ def instruments(sink: tiny.Recorder) -> Instruments:
     return Instruments(sink, Stopwatch(0.0, CPU), MemoryMeter(CPU))
 
 
+TRAINS = {"full": "", "bitfit": "bias|classifier", "last-layers": r"layer\.1\.|classifier", "head-only": "classifier"}
+"""What trains of a BERT with dropout, as an expression for names, by method; `lean-full` trains bfloat16 weights."""
+
+
 def model_of(kind: str) -> tuple[Any, Any]:
-    """The base model, and what trains: all of a BERT with dropout, or a checkpointed Llama's LoRA."""
-    if kind == "bert":
+    """The base model, and what trains: a BERT by a method, or a checkpointed Llama's LoRA."""
+    if kind != "llama":
         torch.manual_seed(1)
         base = BertForSequenceClassification._from_config(tiny.config(num_labels=3), attn_implementation="sdpa")
         use_fast_dropout(base)
-        return base, base.train()
+        for name, parameter in base.named_parameters():
+            parameter.requires_grad = re.search(TRAINS.get(kind, ""), name) is not None
+        return base, (base.to(torch.bfloat16) if kind == "lean-full" else base).train()
     base = tiny_lm.model(kind)
     use_fast_dropout(base)
     adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.1))
@@ -75,7 +82,10 @@ def loss_and_gradients(model: Any, rows: int, length: int) -> tuple[float, torch
     return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize(
+    "kind",
+    ["full", "llama", *(pytest.param(kind, marks=pytest.mark.slow) for kind in [*TRAINS, "lean-full"][1:])],
+)
 def test_loss_gradients_and_dropout_are_those_of_plain_blocks_at_any_length(kind: str) -> None:
     base, model = model_of(kind)
     names = list(model.state_dict())

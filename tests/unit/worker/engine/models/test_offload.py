@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import BertForSequenceClassification
 
 from app.domain.failures import FailureCode, RunFailed
@@ -12,6 +13,7 @@ from app.domain.resources.ledger import Ledger, Moment
 from app.domain.runs.training import TrainingArguments
 from tests import tiny, tiny_lm
 from worker.engine.memory.ledger import Journal
+from worker.engine.models import offload
 from worker.engine.models.load import checkpoint_blocks, recompute, refuse_offload
 from worker.engine.models.offload import offload_blocks
 
@@ -93,3 +95,15 @@ def test_on_a_cpu_it_is_refused_since_nothing_would_be_saved() -> None:
 def test_it_needs_gradient_checkpointing_and_plain_blocks(training: dict[str, bool], path: str | None) -> None:
     clash = OFFLOADED.clash(TrainingArguments(**training))  # type: ignore[arg-type]
     assert (clash.path if clash else None) == path
+
+
+def test_a_recomputation_has_the_random_state_of_the_blocks_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices: list[set[torch.device]] = []
+
+    def recorded(run: Any, *args: Any, **options: Any) -> Any:
+        devices.append({value.device for value in args if isinstance(value, torch.Tensor)})
+        return checkpoint(run, *args, **options)
+
+    monkeypatch.setattr(offload, "checkpoint", recorded)
+    step(model_of("bert", offloaded=True))  # without padding, so that no mask brings its device
+    assert devices == [{torch.device("cpu")}] * LAYERS

@@ -28,9 +28,10 @@ def test_a_function_is_compiled_once_and_not_before_it_is_called(monkeypatch: py
     monkeypatch.setattr(torch, "compile", compile_now)
     with compiled_when_called():
         added = torch.compile(lambda a, b: a + b, dynamic=False)
+        doubled = torch.compile(fullgraph=True)(lambda a: 2 * a)
     assert torch.compile is compile_now and compiled == []
     assert (added(1, b=2), added(3, 4)) == (30, 70)
-    assert compiled == [{"dynamic": False}]
+    assert doubled(1) == 20 and compiled == [{"dynamic": False}, {"fullgraph": True}]
 
 
 @pytest.mark.slow
