@@ -92,7 +92,7 @@ def change(session: Session, kind: Kind, key: str, changes: OwnershipChange) -> 
     private_to = owner_id if visibility is Visibility.PRIVATE else None
     _require_no_gap(session, rows, private_to)
     viewer = viewer_of(session)
-    if owner_id != rows[0].owner_id and viewer is not None and not viewer.sees_all and any(map(_is_live, rows)):
+    if owner_id != rows[0].owner_id and viewer is not None and not viewer.sees_all and _any_live(session, rows):
         raise Conflict(_("Runs of this wait or run, and their owner's limits hold. Give it away when they have ended."))
     quotas.lock(session, owner_id)
     before = quotas.committed(session, owner_id)
@@ -105,8 +105,15 @@ def change(session: Session, kind: Kind, key: str, changes: OwnershipChange) -> 
     return Ownership(kind, key, owner_name(session, owner_id), visibility, may_change)
 
 
-def _is_live(row: Owned) -> bool:
-    return (isinstance(row, RunRow) and row.status in runs.LIVE) or (isinstance(row, StudyRow) and row.tuning)
+def _any_live(session: Session, rows: Sequence[Owned]) -> bool:
+    """Whether runs, or runs of studies, wait or run, or will be queued by tuning; the rows are held."""
+
+    def live(row: Owned) -> bool:
+        if isinstance(row, StudyRow):
+            return bool(row.tuning) or runs.any_live(session, row.id)
+        return isinstance(row, RunRow) and row.status in runs.LIVE
+
+    return any(map(live, rows))
 
 
 def require_uses(session: Session, spec: RunSpec | StudySpec, model: BaseModelRow, dataset: DatasetRow) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from app.domain.accounts.policy import Role
 from app.domain.accounts.quotas import LimitChange
 from app.services import quotas
 from app.settings import Settings
 from app.store.queries import users
-from app.store.tables import RunRow
+from app.store.tables import RunRow, StudyRow
 from tests.accounts import Installation
 from tests.integration.test_cli import vezna
 from tests.unit.web.pages.new_study.test_new_study import FORM
@@ -69,9 +70,23 @@ def test_a_study_is_not_given_to_a_user_without_room_for_what_waits_of_it(team: 
         for run in session.query(RunRow).where(RunRow.study_id == 2, RunRow.status.in_(("queued", "running"))):
             run.reserved_seconds = 50.0
     owner = team.program(Role.MEMBER)
-    refused = owner.patch("/api/v1/ownership/studies/2", json={"owner": "admin@example.org"})
+    refused = team.program(Role.ADMIN).patch("/api/v1/ownership/studies/2", json={"owner": "admin@example.org"})
     assert refused.status_code == 409 and "not enough device time left" in refused.json()["detail"]
     assert owner.patch("/api/v1/ownership/studies/1", json={"owner": "admin@example.org"}).status_code == 200
+
+
+def test_a_plain_study_whose_runs_wait_is_not_given_away_by_its_owner(team: Installation) -> None:
+    """Its runs would use the new owner's device time, and hub token."""
+    with team.database.transaction() as session:
+        assert not session.get_one(StudyRow, 2).tuning
+        waiting = session.query(RunRow).where(RunRow.study_id == 2, RunRow.status.in_(("queued", "running"))).all()
+        assert waiting
+    owner = team.program(Role.MEMBER)
+    refused = owner.patch("/api/v1/ownership/studies/2", json={"owner": "admin@example.org"})
+    assert refused.status_code == 409 and "wait or run" in refused.json()["detail"]
+    with team.database.transaction() as session:
+        session.execute(update(RunRow).where(RunRow.study_id == 2).values(status="cancelled"))
+    assert owner.patch("/api/v1/ownership/studies/2", json={"owner": "admin@example.org"}).status_code == 200
 
 
 def test_limits_and_usage_over_rest(team: Installation) -> None:

@@ -20,6 +20,7 @@ from app.domain.comparison.export_gate import ExportScores
 from app.domain.errors import Invalid, VeznaError
 from app.domain.messages import _
 from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportJob, disk_bytes, too_large
+from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 from app.services import model_exports
 from app.services.model_exports import Claim
@@ -128,20 +129,20 @@ def _check_disk(context: "Context", claim: Claim) -> None:
     here = disk_bytes(claim.format, claim.weights_bytes, sum(file.bytes for file in claim.weights))
     here += needed if store is not None and _same_disk(store, home) else 0
     if not claim.whole and claim.job.model_files:
-        here += _to_download(claim.job, home, claim.hub_user)
+        here += _to_download(claim.job, home, context.hub_access(claim.hub_user))
     if here > (free := shutil.disk_usage(home).free):
         raise Invalid.of([too_large(here, free, _("the worker (VEZNA_HOME)"))])
     model_exports.refuse_full_disk(context.files, claim.weights_bytes)
 
 
-def _to_download(job: TrainJob, home: Path, hub_user: int | None) -> int:
-    """Bytes of the base model's files that the hub's cache, or that of the user, lacks, if it is on the disk of
+def _to_download(job: TrainJob, home: Path, access: HubAccess | None) -> int:
+    """Bytes of the base model's files that the hub's cache, or that of the user's token, lacks, if it is on the disk of
     `home`. On a disk of its own the export process checks it (`worker.engine.models.hub`)."""
     hub: Any = importlib.import_module("huggingface_hub")  # not before it is needed: it takes seconds
     if not _same_disk(Path(hub.constants.HF_HUB_CACHE), home):
         return 0
-    access: Any = importlib.import_module("worker.engine.models.hub_access")
-    cache = None if hub_user is None else access.user_cache(hub_user)
+    caches: Any = importlib.import_module("worker.engine.models.hub_access")
+    cache = caches.user_cache(access) if access else None
     cached = partial(hub.try_to_load_from_cache, job.model_location, cache_dir=cache, revision=job.model_revision)
     return sum(file.bytes for file in job.model_files if not isinstance(cached(filename=file.name), str))
 

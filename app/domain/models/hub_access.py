@@ -9,5 +9,5 @@ class HubAccess(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     user_id: int
-    """What the token opens is cached below this number, apart from what all users share."""
+    """What the token opens is cached for this user and token, apart from what all users share."""
     token: str = Field(repr=False)

@@ -87,6 +87,7 @@ class Models:
 
         Raises `Unavailable` with the numbers if they do not fit beside `reserved_bytes`, and `RunFailed`.
         """
+        self._drop_changed(jobs)
         self._make_room(jobs, reserved_bytes)
         while lacking := [job for job in jobs if job.key not in self._held]:  # loading one unloads others (`_load`)
             loading(jobs.index(lacking[0]), self.predicted(lacking[:1]))
@@ -117,6 +118,15 @@ class Models:
         for key in [key for key, held in self._held.items() if held.used_at < unused_since]:
             del self._held[key]
         self._drop_bases(())
+
+    def _drop_changed(self, jobs: Sequence[ModelJob]) -> None:
+        """Unload what was loaded with another access to the hub: the token was removed or replaced, or the run has
+        another owner. A model that a run saved as a whole needs none."""
+        for job in jobs:
+            held = self._held.get(job.key)
+            if held is not None and not job.whole and held.job.hub != job.hub:
+                del self._held[job.key]
+                self._drop_bases(())
 
     def _make_room(self, jobs: Sequence[ModelJob], reserved: int) -> None:
         needed = self.predicted(jobs)
@@ -179,8 +189,8 @@ class _Watched(Silence):
 def _base_key(job: ModelJob) -> BaseKey:
     """The same for runs whose base model has the same tensors, but for the head."""
     j = job.job
-    user = job.hub.user_id if job.hub else None  # a model that opens to one user's token is shared with no other
-    return j.model_location, j.model_revision, j.model_fingerprint, j.spec.task, tuple(j.labels), job.dtype, user
+    # job.hub: a model that opens to one user's token is shared with no other token
+    return j.model_location, j.model_revision, j.model_fingerprint, j.spec.task, tuple(j.labels), job.dtype, job.hub
 
 
 def _as_export(job: ModelJob) -> ExportJob:

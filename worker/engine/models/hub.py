@@ -61,7 +61,9 @@ def resolve(location: str, revision: str) -> CachedModel:
     If the hub is unreachable, the cache is used. Raises `RunFailed(model_unavailable)`, or `Unreachable` where the
     cache does not have the answer.
     """
-    return first_allowed(lambda place: _resolved(location, revision, place))
+    return first_allowed(
+        lambda place: _resolved(location, revision, place), lambda place: _from_cache(location, revision, place)
+    )
 
 
 def _resolved(location: str, revision: str, place: Place) -> CachedModel:
@@ -70,7 +72,9 @@ def _resolved(location: str, revision: str, place: Place) -> CachedModel:
             api = HfApi(token=place.token)
             info = api.model_info(location, revision=revision or None, files_metadata=True, timeout=_SECONDS)
     except Unreachable as error:
-        return _from_cache(location, revision, place, error)
+        if (found := _from_cache(location, revision, place)) is None:
+            raise error
+        return found
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
     refuse_unusable(location, sizes)
     texts = _describing(sizes)
@@ -78,16 +82,16 @@ def _resolved(location: str, revision: str, place: Place) -> CachedModel:
     return _listed(folder, texts, chosen_weights(location, folder, sizes), sizes, place)
 
 
-def _from_cache(location: str, revision: str, place: Place, unreachable: Unreachable) -> CachedModel:
-    """The model in the cache, if it is complete. Raises `unreachable` otherwise."""
+def _from_cache(location: str, revision: str, place: Place) -> CachedModel | None:
+    """The model in the cache, if it is complete. A user's cache has only what the hub refused without the token."""
     folder = _cached(location, revision, place)
     if folder is None:
-        raise unreachable
+        return None
     sizes = {path.name: path.stat().st_size for path in folder.iterdir() if path.is_file()}
     try:
         weights = chosen_weights(location, folder, sizes)
     except RunFailed:
-        raise unreachable from None
+        return None
     return _listed(folder, _describing(sizes), weights, sizes, place)
 
 
@@ -121,7 +125,11 @@ def download(location: str, commit: str, files: Sequence[ModelFile], report: Rep
 
     Raises `RunFailed` with `disk_full` before the download starts, or `model_unavailable`; and what `report` raises.
     """
-    return first_allowed(lambda place: _downloaded(location, commit, files, report, place))
+
+    def on_disk(place: Place) -> Path | None:
+        return None if missing(location, commit, files, place) else _cached(location, commit, place)
+
+    return first_allowed(lambda place: _downloaded(location, commit, files, report, place), on_disk)
 
 
 def _downloaded(location: str, commit: str, files: Sequence[ModelFile], report: ReportDownload, place: Place) -> Path:

@@ -19,6 +19,7 @@ from app.domain.methods import (
     PromptSpec,
     PTuningSpec,
 )
+from app.domain.models.hub_access import HubAccess
 from tests import inferred
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.inference import models as inference_models
@@ -49,6 +50,18 @@ def test_runs_of_one_base_model_share_its_tensors_and_answer_as_trained(name: st
     for loaded in (*adapters, untrained):
         assert len(storages(loaded.model) & shared) > 10, loaded.job.job.spec.method.kind
     assert not storages(full.model) & shared and full.base is None
+
+
+def test_a_loaded_model_does_not_serve_with_another_access_to_the_hub(tmp_path: Path) -> None:
+    """The token was removed or replaced, or the run has another owner; what a run saved as a whole needs none."""
+    runs = [inferred.trained(tmp_path, spec, "bert", number)[0] for number, spec in enumerate((LoraSpec(), FullSpec()))]
+    models, loading = inferred.models(), list[int]()
+    ada, new = HubAccess(user_id=1, token="hf_ada"), HubAccess(user_id=1, token="hf_new")
+    for access in (ada, ada, new, HubAccess(user_id=2, token="hf_new"), None, None):
+        jobs = [job.model_copy(update={"hub": access}) for job in runs]
+        held = models.ready(jobs, 0, lambda place, _bytes: loading.append(place), lambda: None)
+        assert held[0].job.hub == access and len(models._bases) == 1
+    assert loading == [0, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize("kind", [PromptSpec, PrefixSpec, PTuningSpec])

@@ -257,7 +257,7 @@ def test_a_users_token_opens_a_gated_model_to_that_user_alone(
         folder = Path(fetch_model(job.job, job.instruments).model_location)
         served.asked.clear()
         assert fetch_model(job.job, job.instruments).model_location == str(folder) and served.asked == []
-    assert facts.restricted and folder.is_relative_to(user_cache(1)) and (folder / "model.safetensors").exists()
+    assert facts.restricted and folder.is_relative_to(user_cache(ada)) and (folder / "model.safetensors").exists()
     assert served.tokens == {"", "hf_ada"}
     served.tokens.clear()
     for access, words in ((bob, "hub token of the owner has no access"), (None, "the workers have no token")):
@@ -271,15 +271,46 @@ def test_a_users_token_opens_a_gated_model_to_that_user_alone(
                     attempt()
                 assert "hf_" not in failed.value.message
     assert served.tokens == {"", "hf_bob"}
-    assert not list(user_cache(2).rglob("*.safetensors"))
+    assert not list(user_cache(bob).rglob("*.safetensors"))
 
 
 def test_an_open_model_is_fetched_without_a_users_token(served: small_hub.Hub) -> None:
+    ada = HubAccess(user_id=1, token="hf_ada")
+    with acting_for(ada):
+        facts = inspect(BERT)
+        folder = hub.download(BERT, facts.revision, facts.files, lambda *_: None)
+    assert not facts.restricted and not folder.is_relative_to(user_cache(ada))
+    assert "hf_ada" not in served.tokens
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_in_trouble_gets_no_users_token_and_restricts_no_model(served: small_hub.Hub, status: int) -> None:
+    """Its silence says nothing about access."""
+    with acting_for(HubAccess(user_id=1, token="hf_ada")):
+        served.broken = status
+        with pytest.raises(hub.Unreachable):
+            inspect(BERT)
+        assert served.tokens and "hf_ada" not in served.tokens
+        served.broken = 0
+        assert not inspect(BERT).restricted
+        assert "hf_ada" not in served.tokens
+
+
+def test_what_a_token_has_downloaded_serves_while_the_hub_is_silent_and_not_with_another_token(
+    served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    served.gated[BERT] = "hf_ada"
     with acting_for(HubAccess(user_id=1, token="hf_ada")):
         facts = inspect(BERT)
         folder = hub.download(BERT, facts.revision, facts.files, lambda *_: None)
-    assert not facts.restricted and not folder.is_relative_to(user_cache(1))
-    assert "hf_ada" not in served.tokens
+        served.broken = 503
+        served.tokens.clear()
+        assert inspect(BERT, facts.revision).restricted
+        assert hub.download(BERT, facts.revision, facts.files, lambda *_: None) == folder
+        assert "hf_ada" not in served.tokens
+    with acting_for(HubAccess(user_id=1, token="x" * 20)), pytest.raises(hub.Unreachable):
+        hub.description_folder(BERT, facts.revision)
 
 
 @pytest.mark.parametrize(("status", "words"), [(503, "cannot serve .* Try again later"), (401, "Check HF_TOKEN")])
