@@ -11,6 +11,7 @@ ClientError
     ├── TrackerMissing       its client is not installed
     ├── TrackerUnreachable   it gives no answer
     ├── NotImported          a run in it cannot be imported
+    ├── TrackioElsewhere     a variable makes Trackio write to another machine
     └── TrackerRefused       it answered that it does not take the study
 """
 
@@ -152,3 +153,16 @@ class TrackerRefused(TrackerError):
         )
         self.address = address
         self.why = why
+
+
+class TrackioElsewhere(TrackerError):
+    """A variable makes Trackio write to another machine, where an earlier export could not be found."""
+
+    def __init__(self, variable: str, project: str) -> None:
+        super().__init__(
+            f"{variable} is set, so Trackio would write to another machine, where an export cannot find what an "
+            "earlier one wrote and would write it twice, perhaps in public. Unset it, export, and publish the project "
+            f"with: trackio sync --project {project}"
+        )
+        self.variable = variable
+        self.project = project

@@ -3,7 +3,15 @@
 from app.domain.errors import Conflict, Invalid, Unavailable, VeznaError
 from app.domain.messages import _
 from app.web.i18n import gettext, marked
-from vezna.errors import NotImported, TrackerError, TrackerMissing, TrackerRefused, TrackerUnreachable, WrongTracker
+from vezna.errors import (
+    NotImported,
+    TrackerError,
+    TrackerMissing,
+    TrackerRefused,
+    TrackerUnreachable,
+    TrackioElsewhere,
+    WrongTracker,
+)
 
 NOT_IMPORTED = (
     marked("no run there has this name"),
@@ -56,6 +64,16 @@ def tracker_error(error: TrackerError) -> VeznaError:
             _(
                 "The package %(package)s is not installed here. Run: pip install %(package)s",
                 package=error.package,
+            )
+        )
+    if isinstance(error, TrackioElsewhere):
+        return Invalid(
+            _(
+                "%(variable)s is set, so Trackio would write to another machine, where an export cannot find what an "
+                "earlier one wrote and would write it twice, perhaps in public. Unset it, export, and publish the "
+                "project with: trackio sync --project %(project)s",
+                variable=error.variable,
+                project=error.project,
             )
         )
     if isinstance(error, TrackerUnreachable):

@@ -3,6 +3,7 @@ functions take their place. docs/trackers.md says with which versions an export 
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.cli.tracker_errors import tracker_error
 from app.main import create_app
 from app.settings import Settings
 from app.store.session import Database
@@ -17,7 +19,7 @@ from tests.external import FACTS, FULL, LORA, SPEC, item_scores
 from tests.integration.test_trackers import holding, sqlite
 from tests.served import served
 from vezna import Client
-from vezna.errors import TrackerMissing, TrackerRefused
+from vezna.errors import TrackerMissing, TrackerRefused, TrackioElsewhere
 from vezna.trackers import export_study
 
 
@@ -28,8 +30,8 @@ def report(client: Client, study: int, arm: str, seed: int, *, ended: bool = Tru
     if run.step == 0:
         client.report(run.run_id, {"attempt": run.attempt, "number": 1, "steps": steps})
     if ended:
-        scores = item_scores(0.75, seed)
-        end = {"attempt": run.attempt, "outcome": "succeeded", "item_scores": scores, "facts": FACTS}
+        scores, facts = item_scores(0.75, seed), FACTS | {"settings": {"_name": "tiny"}}
+        end = {"attempt": run.attempt, "outcome": "succeeded", "item_scores": scores, "facts": facts}
         client.end_run(run.run_id, end)
 
 
@@ -52,16 +54,27 @@ class Trackio:
     def __init__(self) -> None:
         self.runs: list[SimpleNamespace] = []
         self.fails = False
+        self.warns = ""
+        self.breaks_at = ""
+        """A loss whose value ends the process."""
 
     def init(self, **given: Any) -> SimpleNamespace:
         """Begin a run."""
         if self.fails:
             raise RuntimeError("disk is full")
+        if self.warns:
+            warnings.warn(self.warns, stacklevel=1)
         assert not [name for name in given["config"] if name.startswith("_")], "Trackio refuses such names"
         print("* Trackio project initialized")
         run = SimpleNamespace(**given, rows=[], finished=False)
         run.delete = lambda: self.runs.remove(run)
-        run.log = lambda values, step: run.rows.append((step, values))
+
+        def log(values: dict[str, Any], step: int) -> None:
+            if self.breaks_at == run.name and step == 3:
+                raise KeyboardInterrupt
+            run.rows.append((step, values))
+
+        run.log = log
         self.runs.append(run)
         return run
 
@@ -95,8 +108,9 @@ def test_a_study_is_written_into_trackio_and_updated(
     losses = [(step, values["train/loss"]) for step, values in lora.rows]
     assert losses == [(1, 1), (2, 1 / 2), (3, pytest.approx(1 / 3)), (4, 1 / 4)]
     assert lora.rows[-1][1]["score"] == pytest.approx(0.75)
-    assert {"method": "lora", "seed": 0, "vezna.exported": True}.items() <= lora.config.items()
-    assert "score" not in trackio.runs[2].rows[0][1] and "vezna.exported" not in trackio.runs[2].config
+    assert {"method": "lora", "seed": 0, "setting_name": "tiny"}.items() <= lora.config.items()
+    assert "score" not in trackio.runs[2].rows[0][1]
+    assert trackio.runs[3].config["vezna.done"] == ["1", "2"]
     [(_step, verdict)] = trackio.runs[3].rows
     assert verdict["verdict"].startswith("markdown: **") and "| LoRA r=8 |" in verdict["verdict"]
     assert verdict[f"arm/{FULL}/score"] == pytest.approx(0.75)
@@ -109,9 +123,39 @@ def test_a_study_is_written_into_trackio_and_updated(
     assert len(trackio.runs) == 4
     assert [name for name in again if again[name] is not first[name]] == ["3", "study"]
     assert again["3"].rows[-1][1]["score"] == pytest.approx(0.75)
+    assert again["study"].config["vezna.done"] == ["1", "2", "3"]
+    trackio.warns = "failed to flush metric logs: disk I/O error. This batch could not be persisted."
+    with pytest.raises(TrackerRefused, match="could not be persisted"):
+        export_study(client, 1, "trackio:mine", external=True)
     trackio.fails = True
     with pytest.raises(TrackerRefused, match="trackio:mine refused the export"):
         export_study(client, 1, "trackio:mine", external=True)
+
+
+@sqlite
+def test_an_export_to_trackio_that_broke_off_is_repaired(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    trackio = Trackio()
+    monkeypatch.setitem(sys.modules, "trackio", trackio)  # type: ignore[arg-type]
+    trackio.breaks_at = f"{LORA}, seed 0"
+    for _export in range(2):
+        trackio.runs += [SimpleNamespace(**vars(run)) for run in trackio.runs]  # as if two had run at once
+        for run in trackio.runs:
+            run.delete = lambda run=run: trackio.runs.remove(run)
+        with pytest.raises(KeyboardInterrupt):
+            export_study(client, 1, "trackio:mine", external=True)
+        assert len(trackio.runs[-1].rows) == 2, "a part of the run is there"
+    trackio.breaks_at = ""
+    export_study(client, 1, "trackio:mine", external=True)
+    assert sorted(run.config["vezna.run"] for run in trackio.runs) == ["1", "2", "3", "study"]
+    assert all(len(run.rows) == 4 for run in trackio.runs if run.config["vezna.run"] in ("1", "2"))
+
+
+@pytest.mark.parametrize("variable", ["TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"])
+def test_trackio_on_another_machine_is_refused(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "ann/headlines")
+    with Client("http://127.0.0.1:9") as client, pytest.raises(TrackioElsewhere, match=f"{variable} is set") as caught:
+        export_study(client, 1, "trackio:mine")
+    assert str(tracker_error(caught.value)) == str(caught.value)
 
 
 class Wandb:

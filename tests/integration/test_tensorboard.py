@@ -102,11 +102,13 @@ def test_a_study_is_written_into_event_files_and_updated(
     outcome = next((folder / "LoRA r=8, seed 0 (run 2)").glob("*.outcome.vezna"))
     (folder / "study" / "mine.txt").write_text("kept")
     with database.transaction() as session:
-        session.get_one(RunRow, 2).note = "watch this"
+        row = session.get_one(RunRow, 2)
+        row.note, row.worker = "watch this", "host-of-the-team"
     assert vezna(monkeypatch, *command) == 0
     assert list(outcome.parent.glob("*.outcome.vezna")) == [outcome]
     again = read(outcome.parent)
     assert "watch this" in text(again, "vezna/run")
+    assert not holding(place, "host-of-the-team")
     assert len(again.Scalars("train/loss")) == 246
     assert len(list((folder / "study").glob("*tfevents*"))) == 1
     assert (folder / "study" / "mine.txt").read_text() == "kept"

@@ -117,11 +117,13 @@ def test_a_study_is_written_into_mlflow_and_updated(
 
         # The study changes: a note on a run, another name of an arm's verdict cannot be; exporting again follows.
         with database.transaction() as session:
-            session.get_one(RunRow, 2).note = "watch this"
+            row = session.get_one(RunRow, 2)
+            row.note, row.worker = "watch this", "host-of-the-team"
         assert vezna(monkeypatch, *command) == 0
         again = runs_of(client)
         assert {run.info.run_id for run in again.values()} == {run.info.run_id for run in written.values()}
         assert again["2"].data.tags["mlflow.note.content"] == "watch this"
+        assert again["2"].data.tags["vezna.worker"] == "host-of-the-team"
         assert again["2"].data.metrics == lora.data.metrics
         assert len(client.get_metric_history(again["2"].info.run_id, "train/loss")) == 246
         assert len(client.get_metric_history(again["study"].info.run_id, "arm/full/score")) == 1

@@ -122,7 +122,7 @@ class MlflowExperiment:
         with self._server.named():
             identity = {"vezna.run": str(run.id), "mlflow.parentRunId": self._parent.info.run_id}
             there = self._there.get(str(run.id)) or self._run(run.name, run.started_at, identity)
-            tags = dict(run.tags) | {"mlflow.note.content": run.note}
+            tags = dict(run.tags) | {"vezna.worker": run.worker, "mlflow.note.content": run.note}
         if outcome is not None:
             self._write_outcome(run, outcome, there)
             tags["vezna.exported"] = "true"

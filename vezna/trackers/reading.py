@@ -14,7 +14,8 @@ from typing import Any
 from vezna.client import Client
 from vezna.errors import NotImported
 from vezna.models import ENDED
-from vezna.trackers.study import Point, numbered
+from vezna.trackers.study import Point
+from vezna.trackers.values import numbered
 
 BATCH = 1000
 """Steps of a request."""

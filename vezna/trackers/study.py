@@ -1,9 +1,8 @@
 """A study as experiment trackers describe one: runs with parameters, metrics, tags and files; read over REST."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from math import isfinite
 from typing import Any
 
 from vezna.client import Client
@@ -47,6 +46,8 @@ class TrackedRun:
     started_at: datetime
     finished_at: datetime | None
     note: str
+    worker: str
+    """Which machine trained it: only for trackers that the team runs itself."""
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
     points: list[Point]
@@ -163,7 +164,6 @@ def read_run(client: Client, run_id: int) -> TrackedRun | None:
         "vezna.url": f"{client.server.address}/runs/{run.id}",
         "vezna.arm": run.arm,
         "vezna.status": run.status,
-        "vezna.worker": rest["worker"] or "",
         "vezna.trial_round": "" if trial is None else str(trial),
         "vezna.failure": f"{run.failure.code}: {run.failure.message}" if run.failure else "",
         "vezna.tags": ", ".join(rest["tags"]),
@@ -176,6 +176,7 @@ def read_run(client: Client, run_id: int) -> TrackedRun | None:
         started_at=datetime.fromisoformat(rest["started_at"]),
         finished_at=datetime.fromisoformat(rest["finished_at"]) if rest["finished_at"] else None,
         note=rest["note"],
+        worker=rest["worker"] or "",
         parameters=_reported_parameters(reported) if reported else _parameters(rest["spec"], result),
         tags={name: value for name, value in tags.items() if value},
         points=_points(run, result) + (_reported_points(reported, run.step) if reported else []),
@@ -201,31 +202,6 @@ def _parameters(spec: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
     if data := result.get("data"):
         whole["dataset_sha256"] = data["splits"]
     return {name: _text(value) for name, value in whole.items() if value is not None}
-
-
-def numbered(parameters: Mapping[str, str]) -> dict[str, float | str]:
-    """Parameters with numbers as such, for trackers that draw them."""
-    return {name: _number(text) for name, text in parameters.items()}
-
-
-def _number(text: str) -> float | str:
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if isfinite(value) else text
-    return text
-
-
-def by_step(points: Iterable[Point]) -> list[tuple[int, float, dict[str, float]]]:
-    """Values by name of each step, with the seconds since training began, in ascending order."""
-    steps: dict[int, dict[str, float]] = {}
-    seconds: dict[int, float] = {}
-    for point in points:
-        steps.setdefault(point.step, {})[point.name] = point.value
-        seconds[point.step] = max(point.seconds, seconds.get(point.step, 0.0))
-    return [(step, seconds[step], steps[step]) for step in sorted(steps)]
 
 
 def _reported_parameters(reported: Mapping[str, Any]) -> dict[str, str]:

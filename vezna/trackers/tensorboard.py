@@ -18,7 +18,8 @@ from vezna.errors import TrackerMissing, TrackerRefused
 from vezna.trackers.event_files import recorded_below
 from vezna.trackers.markdown import arms_table, files_table, table, verdict_text
 from vezna.trackers.reading import RecordedRun
-from vezna.trackers.study import Point, TrackedRun, TrackedStudy, numbered
+from vezna.trackers.study import Point, TrackedRun, TrackedStudy
+from vezna.trackers.values import numbered
 from vezna.trackers.writing import Outcome
 
 IDENTITY = "vezna.json"

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vezna.errors import TrackerMissing, TrackerRefused
-from vezna.trackers.study import TrackedRun, TrackedStudy, by_step, numbered
+from vezna.trackers.study import TrackedRun, TrackedStudy
+from vezna.trackers.values import by_step, numbered
 from vezna.trackers.writing import Outcome
 
 MARK = "vezna.json"
