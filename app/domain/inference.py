@@ -107,6 +107,8 @@ class InferenceRequest(_Part):
 class ModelJob(_Part):
     """A subject for the inference process, which reads neither settings nor the database."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     key: str
     """The same for the same model: `run 12/1`."""
     job: TrainJob
@@ -126,6 +128,8 @@ class ModelJob(_Part):
 
 class WorkRequest(_Part):
     """A request as the inference process gets it."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     request: InferenceRequest
     jobs: list[ModelJob]

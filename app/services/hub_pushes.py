@@ -12,18 +12,21 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.accounts.policy import Identity, Scope
+from app.domain.accounts.policy import SCOPES, Identity, Scope
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
+from app.domain.models.hub_access import HubAccess
 from app.domain.models.hub_push import HubPush, missing_reason, namespace_refusal
 from app.queue import PUSH, Doorbell
 from app.services import audit, receipts
+from app.services.accounts import hub_tokens as token_service
 from app.services.model_exports import own, silent_since
 from app.services.signing import sign, signing_key
+from app.services.vault import Vault
 from app.settings import Settings
 from app.store.ownership import owner_of
-from app.store.queries import clock, hub_pushes, model_exports, runs
+from app.store.queries import clock, hub_pushes, hub_tokens, model_exports, runs, users
 from app.store.queries import model_exports as claims
 from app.store.session import after_commit
 from app.store.tables import HubPushRow, now
@@ -48,6 +51,8 @@ class PushClaim:
     """Names of the files that earlier pushes have put into the repository; None if there were none."""
     user_id: int | None
     """Its user; None without login."""
+    own_token: bool
+    """Only the user's own hub token may push it."""
 
 
 def submit(
@@ -85,6 +90,7 @@ def submit(
         private=new.private,
         reason=new.reason,
         user_id=user.user_id,
+        own_token=user.user_id is not None and hub_tokens.of_user(session, user.user_id) is not None,
         card=card,
         receipt=sign(signing_key(settings), receipts.of_export(session, export_id)).encoded.decode(),
     )
@@ -117,7 +123,22 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
         prefix=export.prefix,
         replaced=hub_pushes.files_in(session, row.repository),
         user_id=row.user_id,
+        own_token=row.own_token,
     )
+
+
+def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | None:
+    """The access of the push's user to the hub; None: the worker's. Raises Conflict for a user who may push no more,
+    and if the token is gone that the user had; Unavailable without the key of stored secrets."""
+    if claim.user_id is None:
+        return None
+    user = users.find(session, claim.user_id)
+    if user is None or user.disabled or Scope.RUN not in SCOPES[user.role]:
+        raise Conflict(_("The user who pushed this is disabled, or may push nothing any more."))
+    access = token_service.access_of(session, vault, user.id)
+    if access is None and claim.own_token:
+        raise Conflict(_("The hub token of the user who pushed this was removed. Store one, and push it again."))
+    return access
 
 
 def progress(session: Session, claim: PushClaim, share: float) -> bool:

@@ -1,6 +1,7 @@
 """Model cards, and pushes of exports to a hub on this machine, on SQLite and on PostgreSQL."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,35 @@ def test_a_push_uses_the_token_of_its_user(pusher: Context, export_id: int, hub:
     push_id = pushed(pusher, export_id, MEMBER)
     push.push(pusher, push_id)
     assert row(pusher, push_id).status == "succeeded" and own in hub.tokens <= {own, ""}
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(
+    ("lost", "why"), [("token", "hub token .* was removed"), ("access", "is disabled"), ("role", "may push nothing")]
+)
+def test_a_push_of_a_user_who_has_lost_the_token_uses_no_other(
+    lost: str, why: str, pusher: Context, export_id: int, hub: small_hub.Hub
+) -> None:
+    settings = pusher.settings.model_copy(update={"hub_namespaces": ("someone",)})
+    pusher = replace(pusher, settings=settings)
+    with pusher.database.transaction() as session:
+        session.add(UserRow(id=1, email="a@example.org", role_name="member"))
+        session.flush()
+        new = NewHubToken(token="hf_" + "b" * 34)
+        hub_tokens.store(session, Vault(settings), session.get_one(UserRow, 1), new)
+    push_id = pushed(pusher, export_id, MEMBER)
+    with pusher.database.transaction() as session:
+        user = session.get_one(UserRow, 1)
+        if lost == "token":
+            hub_tokens.remove(session, 1)
+        elif lost == "access":
+            user.disabled = True
+        else:
+            user.role_name = "viewer"
+    push.push(pusher, push_id)
+    failed = row(pusher, push_id)
+    assert failed.status == "failed" and re.search(why, failed.message), failed.message
+    assert hub.asked == []
 
 
 def test_a_push_takes_files_card_and_receipt_to_a_private_repository(
@@ -215,7 +245,7 @@ def test_a_missing_token_a_public_repository_and_no_network_are_named(
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     without = pushed(pusher, export_id)
     push.push(with_token(pusher, ""), without)
-    assert "has no token for the hub" in row(pusher, without).message
+    assert "There is no token for the hub" in row(pusher, without).message
 
 
 def limited(pusher: Context, *namespaces: str) -> Context:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -17,7 +18,9 @@ from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid, Unavailable
+from app.domain.inference import ModelJob, WorkRequest
 from app.domain.methods import FullSpec
+from app.domain.models.exports import ExportJob
 from app.domain.runs.spec import RunSpec
 from app.services import runs, stored_secrets
 from app.services.accounts import hub_tokens, users
@@ -34,6 +37,8 @@ from tests.accounts import Installation
 from tests.served import served
 from tests.supervised import claimed, here, messages, submitted  # noqa: F401 `here` is a fixture
 from worker.context import Context
+from worker.ingest.child import FetchRequest
+from worker.training.protocol import Handover, Position
 from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool
 
@@ -128,6 +133,10 @@ def test_a_key_is_replaced_and_a_missing_one_is_said(installation: Installation)
         file.write_bytes(new)
         users.set_disabled(session, ada, True)
         assert hub_tokens.access_of(session, Vault(settings), ada) is None
+        users.set_disabled(session, ada, False)
+        assert hub_tokens.access_of(session, Vault(settings), ada)
+        user_queries.get(session, ada, lock=True).role_name = Role.VIEWER.value
+        assert hub_tokens.access_of(session, Vault(settings), ada) is None
 
 
 def owners(context: Context) -> tuple[int, int]:
@@ -219,3 +228,13 @@ def test_an_estimate_of_such_a_model_is_of_one_user(here: Context) -> None:  # n
         assert request(session) == of_nobody
     assert [user for user, _key in (of_ada, of_bob, of_nobody)] == [ada, bob, None]
     assert len({key for _user, key in (of_ada, of_bob, of_nobody)}) == 3
+
+
+@pytest.mark.parametrize("message", [Handover, Position, FetchRequest, ExportJob, ModelJob, WorkRequest])
+def test_an_error_in_what_a_child_process_gets_does_not_show_the_token(message: type[BaseModel]) -> None:
+    """The part with the token is wrong itself."""
+    hub = {"token": ADA, "unknown": ADA}
+    sent = {"jobs": [{"hub": hub}]} if message is WorkRequest else {"hub": hub}
+    with pytest.raises(ValidationError) as wrong:
+        message.model_validate(sent)
+    assert "hub.user_id" in str(wrong.value) and ADA not in str(wrong.value)

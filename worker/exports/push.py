@@ -13,6 +13,7 @@ from app.domain.models.hub_push import CARD_FILE, namespace_refusal
 from app.domain.receipts import RECEIPT_FILE
 from app.services import hub_pushes
 from app.services.hub_pushes import PushClaim
+from app.services.vault import Vault
 from worker import disk
 from worker.children.work import WorkCancelled
 from worker.exports.tasks import LEFT_TO_THE_SWEEP, Report, while_reporting
@@ -69,7 +70,8 @@ def _pushed(context: "Context", claim: PushClaim, report: Report) -> Any:
             if not report(shares[-1]):
                 raise WorkCancelled
 
-        own = context.hub_access(claim.user_id)
+        with context.database.reading() as session:
+            own = hub_pushes.access_of(session, Vault(context.settings), claim)
         upload = partial(
             hub.upload,
             files,

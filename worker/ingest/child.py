@@ -52,6 +52,8 @@ class _Request(BaseModel):
 class FetchRequest(SourceRequest):
     """Download a dataset from the hub."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     folder: Path
     """The folder for its files."""
     hub: HubAccess | None = Field(default=None, repr=False)

@@ -21,7 +21,7 @@ class Handover(BaseModel):
     Paths are absolute: a trainer that waits for a job has no directory of its own.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     job: Path
     """A JSON file: `app.domain.runs.job.TrainJob`."""
@@ -38,7 +38,7 @@ class Handover(BaseModel):
 class Position(BaseModel):
     """The line on the stdin of a further process of a run on several devices."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     job: Path
     rank: int

@@ -73,7 +73,7 @@ class ExportedFile(BaseModel):
 class ExportJob(BaseModel):
     """Everything that an export process needs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     format: ExportFormat
     job: TrainJob

@@ -79,8 +79,9 @@ def remove(session: Session, user_id: int) -> None:
 
 
 def access_of(session: Session, vault: Vault, user_id: int | None) -> HubAccess | None:
-    """A user's access to the hub, for a worker; None without a token, without login, and for a disabled user. Raises
-    Unavailable without the key."""
+    """A user's access to the hub, for a worker; None without a token, without login, and for a user who is disabled or
+    whose role may not run. Raises Unavailable without the key."""
     user = users.find(session, user_id)
-    row = hub_tokens.of_user(session, user.id) if user and not user.disabled else None
+    may_run = user is not None and not user.disabled and Scope.RUN in SCOPES[user.role]
+    row = hub_tokens.of_user(session, user.id) if user and may_run else None
     return HubAccess(user_id=row.user_id, token=vault.decrypt(row.token)) if row else None

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.models.hub_push import MAX_REPOSITORY_LENGTH
@@ -24,6 +24,8 @@ class HubPushRow(Base):
     """Why an export that has not passed its gate is published."""
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id"), default=None)
     """The user that pushes; None where Vezna runs for a single user."""
+    own_token: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """The user had a hub token when it was submitted, so no other token pushes it."""
     card: Mapped[str]
     """The model card, as it was shown."""
     receipt: Mapped[str] = mapped_column(default="")
