@@ -38,7 +38,13 @@ def import_runs(
 def _lines(imported: Sequence[ImportedRun]) -> Iterator[str]:
     for one in imported:
         values = {"id": one.run_id, "seed": one.seed, "score": f"{one.score:.4f}", "name": one.name}
-        if one.known:
+        if one.changed:
+            yield _(
+                "Run %(id)s was imported before, and %(name)s has changed since: its score is now %(score)s. An ended "
+                "run stays as it is; import %(name)s into another study.",
+                **values,
+            )
+        elif one.known:
             yield _("Run %(id)s was imported before: seed %(seed)s, from %(name)s.", **values)
         else:
             yield _("Run %(id)s is imported: seed %(seed)s, score %(score)s, from %(name)s.", **values)

@@ -23,6 +23,7 @@ NOT_IMPORTED = (
     marked("its %(metric)s ends at %(score)g, and a score is a fraction from 0 to 1"),
     marked("it has no event files"),
     marked("it is broken at byte %(place)s"),
+    marked("its hyperparameters are broken"),
     marked("Choose from the runs there: %(there)s"),
     marked("Select one of them by its name"),
     marked("Select the run that counts by its name"),

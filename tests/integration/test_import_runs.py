@@ -118,11 +118,39 @@ def test_what_does_not_suit_is_named_before_anything_is_written(server: str, tmp
         broken.write_bytes(whole[:-3])  # its writer was killed
         assert [len(run.series["train/loss"]) for run in recorded_below(logs / "b")] == [5]
         broken.write_bytes(whole[:60] + b"x" + whole[61:])
-        assert f"{broken} cannot be imported: it is broken at byte" in refusal(names=["a"])
+        assert f"{broken} cannot be imported: it is broken at byte" in refusal(names=["a", "b"])
+        assert [run.name for run in recorded_below(logs, ["a"])] == ["a"], "a broken run that is not chosen was read"
+        bad = SummaryWriter(str(logs / "e"))
+        _experiment, begin, _end = summary.hparams({"seed": 0}, {})
+        begin.value[0].metadata.plugin_data.content = b"\xff\xff"
+        bad.file_writer.add_summary(begin)
+        bad.close()
+        assert "e cannot be imported: its hyperparameters are broken. Remove the file" in refusal(names=["e"])
         broken.unlink()
         assert client.external_study(1).runs == []
         refusal(Refused, names=["d"])  # the study does not declare the seed
         assert client.external_study(1).runs == []
+
+
+@sqlite
+@pytest.mark.parametrize(("steps", "score"), [(7, 0.75), (5, 0.5)])
+def test_importing_a_run_that_went_on_says_so(
+    steps: int, score: float, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    logs = tmp_path / "logs"
+    record(logs / "a", score=0.75)
+    given = ("import-runs", f"tensorboard:{logs}", "--study", "1", "--metric", "eval/accuracy", "--url", server)
+    for _import in range(2):
+        assert vezna(monkeypatch, *given, "--arm", LORA) == 0
+    assert "has changed since" not in capsys.readouterr().out
+    next((logs / "a").glob("*tfevents*")).unlink()
+    record(logs / "a", score=score, steps=steps)
+    assert vezna(monkeypatch, *given, "--arm", LORA) == 0
+    assert f"a has changed since: its score is now {score:.4f}" in " ".join(capsys.readouterr().out.split())
+    with Client(server) as client:
+        [run] = client.external_study(1).runs
+        assert (run.step, run.score) == (5, pytest.approx(0.75))
 
 
 @sqlite

@@ -18,7 +18,7 @@ from tests.integration.test_trackers import holding, sqlite
 from tests.served import served
 from vezna import Client
 from vezna.errors import Refused, TrackerRefused
-from vezna.trackers import export_study, writing
+from vezna.trackers import export_study, tensorboard, writing
 
 
 @pytest.fixture
@@ -167,3 +167,11 @@ def test_a_study_that_is_trained_elsewhere_is_exported(database: Database, setti
     assert comparison.headline in text(verdict, "vezna/verdict")
     assert "| vezna.trained_elsewhere | true |" in text(verdict, "vezna/study")
     assert "| vezna.verdict/LoRA r=8 |" in text(verdict, "vezna/study")
+
+
+@pytest.mark.parametrize("name", ["Д" * 120, "LoRA/" * 50, "", "short"])
+def test_names_of_folders_fit_and_keep_their_numbers(name: str) -> None:
+    for suffix in (" (run 12)", " (Vezna study 12)"):
+        folder = tensorboard._file_name(name, suffix)
+        assert folder.endswith(suffix.strip()) and len(folder.encode()) <= 200 and "/" not in folder
+        assert name[:30].replace("/", "_") in folder

@@ -6,21 +6,23 @@ writes.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from vezna.errors import NotImported, TrackerMissing
-from vezna.trackers.reading import RecordedRun
+from vezna.trackers.reading import RecordedRun, selected
 from vezna.trackers.study import Point
 
 LARGEST = 64 * 2**20
 """Bytes of a record; a longer one is no record."""
+REMEDY = "Remove the file, or copy it again from where it was written"
 
 
-def recorded_below(folder: Path) -> list[RecordedRun]:
-    """A run for each folder with event files. Raises TrackerMissing and NotImported."""
+def recorded_below(folder: Path, names: Sequence[str] = ()) -> list[RecordedRun]:
+    """A run for each folder with event files, or for those whose names match one of some patterns. Raises
+    TrackerMissing and NotImported."""
     try:
         events = import_module("tensorboardX.proto.event_pb2")
         plugin = import_module("tensorboardX.proto.plugin_hparams_pb2").HParamsPluginData
@@ -30,11 +32,12 @@ def recorded_below(folder: Path) -> list[RecordedRun]:
     places = sorted({file.parent for file in folder.rglob("*tfevents*") if file.is_file()})
     if not places:
         raise NotImported(str(folder), "it has no event files", "Name the folder that TensorBoard is given")
+    named = {str(place.relative_to(folder)) if place != folder else folder.resolve().name: place for place in places}
     runs = []
-    for place in places:
+    for name in selected(str(folder), list(named), names):
+        place = named[name]
         files = sorted(place.glob("*tfevents*"))
         read = [event for file in files for event in _events(file, events.Event, checksum)]
-        name = str(place.relative_to(folder)) if place != folder else folder.resolve().name
         runs.append(_run(f"tensorboard {place.resolve()}", name, read, plugin))
     return runs
 
@@ -71,7 +74,7 @@ def _broken(file: Path, place: int) -> NotImported:
     return NotImported(
         str(file),
         "it is broken at byte %(place)s",
-        "Remove the file, or copy it again from where it was written",
+        REMEDY,
         place=place,
     )
 
@@ -84,7 +87,10 @@ def _run(key: str, name: str, events: list[Any], plugin: Any) -> RecordedRun:
         for value in event.summary.value:
             content = value.metadata.plugin_data
             if content.plugin_name == "hparams":
-                parameters |= _parameters(plugin.FromString(content.content))
+                try:
+                    parameters |= _parameters(plugin.FromString(content.content))
+                except Exception as error:  # of protobuf, as above
+                    raise NotImported(name, "its hyperparameters are broken", REMEDY) from error
             elif (number := _number(value)) is not None:
                 series.setdefault(value.tag, {})[event.step] = Point(
                     value.tag, number, event.step, event.wall_time - began

@@ -55,6 +55,8 @@ class ImportedRun:
     score: float
     known: bool
     """An earlier import added it."""
+    changed: bool
+    """The tracker has more steps or another score than then; the run in the study stays as it was imported."""
     lacking: tuple[str, ...]
     """What the tracker does not have, by the names of docs/elsewhere.md."""
 
@@ -66,6 +68,16 @@ class _Checked:
     score: float
 
 
+def selected(source: str, there: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Of the names of the runs there those that match one of some patterns, or all: a tracker reads no other run, which
+    may be broken. Raises NotImported if there is none."""
+    chosen = [run for run in there if not names or any(fnmatchcase(run, name) for name in names)]
+    if not chosen:
+        first = ", ".join(there[:10]) or "none"
+        raise NotImported(source, "no run there has this name", "Choose from the runs there: %(there)s", there=first)
+    return chosen
+
+
 def import_recorded(
     client: Client,
     source: str,
@@ -74,20 +86,15 @@ def import_recorded(
     arm: str,
     *,
     metric: str,
-    names: Sequence[str] = (),
     seed: int | None = None,
 ) -> list[ImportedRun]:
-    """Import the runs whose names match one of some patterns, or all. `metric` names the score. `seed` is that of a
-    single run that does not state it. Raises NotImported, and ClientError."""
-    chosen = [run for run in recorded if not names or any(fnmatchcase(run.name, name) for name in names)]
-    if not chosen:
-        there = ", ".join(run.name for run in recorded[:10]) or "none"
-        raise NotImported(source, "no run there has this name", "Choose from the runs there: %(there)s", there=there)
-    if seed is not None and len(chosen) > 1:
+    """Import runs. `metric` names the score. `seed` is that of a single run that does not state it. Raises NotImported,
+    and ClientError."""
+    if seed is not None and len(recorded) > 1:
         what = "%(count)s runs cannot have one seed"
-        raise NotImported(source, what, "Select one of them by its name", count=len(chosen))
+        raise NotImported(source, what, "Select one of them by its name", count=len(recorded))
     checked: dict[int, _Checked] = {}
-    for run in chosen:
+    for run in recorded:
         one = _Checked(run, _seed_of(run) if seed is None else seed, _score_of(run, metric))
         if other := checked.get(one.seed):
             what = "%(first)s and %(second)s both have the seed %(seed)s"
@@ -136,14 +143,18 @@ def _add(client: Client, source: str, study_id: int, arm: str, checked: _Checked
     opening = {"key": run.key[-LONGEST_KEY:], "arm": arm, "seed": checked.seed, "facts": facts}
     state = client.open_run(study_id, opening)
     known = state.status in ENDED
-    if not known:
+    if known:
+        gone_on = bool(steps) and steps[-1]["step"] > state.step
+        changed = gone_on or client.run(state.run_id).score != checked.score
+    else:
+        changed = False
         batches = [steps[start : start + BATCH] for start in range(0, len(steps), BATCH)]
         for number, batch in enumerate(batches, start=1):
             if number >= state.next_batch:  # the earlier ones arrived before an import broke off
                 client.report(state.run_id, {"attempt": state.attempt, "number": number, "steps": batch})
         ending = {"attempt": state.attempt, "outcome": "succeeded", "recorded": {"score": checked.score}}
         client.end_run(state.run_id, ending)
-    return ImportedRun(state.run_id, run.name, checked.seed, checked.score, known, lacking)
+    return ImportedRun(state.run_id, run.name, checked.seed, checked.score, known, changed, lacking)
 
 
 def _steps(run: RecordedRun) -> Iterator[dict[str, Any]]:

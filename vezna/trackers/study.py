@@ -85,7 +85,12 @@ class TrackedStudy:
     @property
     def title(self) -> str:
         """Its name for people: `BBC headlines (Vezna study 12)`."""
-        return f"{self.name} (Vezna {'external ' if self.external else ''}study {self.id})"
+        return self.name + self.suffix
+
+    @property
+    def suffix(self) -> str:
+        """What tells it from studies of the same name: ` (Vezna study 12)`."""
+        return f" (Vezna {'external ' if self.external else ''}study {self.id})"
 
 
 def read_study(client: Client, study_id: int) -> TrackedStudy:

@@ -4,6 +4,7 @@
 Each tracker is a module with a function `connect`, which imports its package.
 """
 
+from collections.abc import Sequence
 from importlib import import_module
 
 from vezna.connection import without_credentials
@@ -18,12 +19,13 @@ READABLE = ("tensorboard",)
 """Those from which runs are imported: their modules have a function `read`."""
 
 
-def recorded_at(address: str) -> list[RecordedRun]:
-    """The runs that are recorded there. Raises WrongTracker, TrackerMissing, and NotImported."""
+def recorded_at(address: str, names: Sequence[str]) -> list[RecordedRun]:
+    """The runs that are recorded there under names that match one of some patterns, or all. Raises
+    WrongTracker, TrackerMissing, and NotImported."""
     kind, colon, place = address.partition(":")
     if kind not in READABLE or not colon or not place:
         raise WrongTracker(without_credentials(address))
-    recorded: list[RecordedRun] = import_module(f"vezna.trackers.{kind}").read(place)
+    recorded: list[RecordedRun] = import_module(f"vezna.trackers.{kind}").read(place, names)
     return recorded
 
 

@@ -24,6 +24,8 @@ from vezna.trackers.writing import Outcome
 
 IDENTITY = "vezna.json"
 """In the folder of a study: which study it is."""
+LONGEST_NAME = 200
+"""Bytes of a folder's name in UTF-8; file systems take 255, encrypted ones fewer."""
 COMPARED = (
     "score", "base_score", "validation_score", "forgetting", "parameters/trainable", "file_bytes", "energy_joules",
     "memory/peak_bytes", "seconds/train", "seconds/wall",
@@ -36,9 +38,9 @@ def connect(folder: str) -> "EventFolder":
     return EventFolder(Path(folder))
 
 
-def read(folder: str) -> list[RecordedRun]:
-    """The runs of a folder. Raises TrackerMissing and NotImported."""
-    return recorded_below(Path(folder))
+def read(folder: str, names: Sequence[str]) -> list[RecordedRun]:
+    """The runs of a folder whose names match one of some patterns, or all. Raises TrackerMissing and NotImported."""
+    return recorded_below(Path(folder), names)
 
 
 class EventFolder:
@@ -56,7 +58,7 @@ class EventFolder:
     def open(self, study: TrackedStudy) -> "EventExperiment":
         """The folder of a study."""
         with self.named():
-            names = _file_name(study.title), _file_name(f"{study.title} {study.created_at}")
+            names = [_file_name(study.name, study.suffix + end) for end in ("", f" {study.created_at}")]
             for place in (self.folder / name for name in names):
                 if self._is_free(place, study.key):
                     place.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ class EventExperiment:
         self._write(self._folder / "study", "about", events)
 
     def _run_folder(self, run: TrackedRun) -> Path:
-        return self._folder / _file_name(f"{run.name} (run {run.id})")
+        return self._folder / _file_name(run.name, f" (run {run.id})")
 
     def _scalar(self, point: Point, began: float) -> Any:
         summary = self._summary.Summary(value=[{"tag": point.name, "simple_value": point.value}])
@@ -165,6 +167,8 @@ def _pattern(part: str) -> str:
     return f"events.out.tfevents.*.{part}.vezna"
 
 
-def _file_name(name: str) -> str:
-    """With characters that every file system takes."""
-    return re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", name).strip(" .")[:150] or "_"
+def _file_name(name: str, suffix: str) -> str:
+    """With characters that every file system takes, and cut where it gets too long; what tells it apart stays whole."""
+    name, suffix = (re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", part) for part in (name, suffix))
+    room = LONGEST_NAME - len(suffix.encode())
+    return (name.encode()[:room].decode(errors="ignore").rstrip() + suffix).strip(" .")
