@@ -20,7 +20,8 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
-from app.services import audit, ownership
+from app.queue import Doorbell
+from app.services import audit, baselines, ownership
 from app.services.accounts import links, passwords, second_factor, tokens
 from app.services.accounts import users as user_service
 from app.services.accounts.tokens import NewToken
@@ -103,6 +104,7 @@ def transfer(email: Email, to: Annotated[str, typer.Argument(help="E-mail addres
     with open_database().transaction() as session:
         user, new = (user_service.by_email(session, address) for address in (email, to))
         objects = ownership.transfer_all(session, user.id, new.id)
+        baselines.of_new_owner(session, Doorbell(load()), new.email)
     say(
         ngettext(
             "%(email)s owns %(num)s more object.", "%(email)s owns %(num)s more objects.", objects, email=new.email

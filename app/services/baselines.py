@@ -12,6 +12,7 @@ from app.queue import Doorbell
 from app.services.resources import estimates
 from app.services.resources.requests import model_fields
 from app.store.queries import estimates as estimate_rows
+from app.store.queries import studies, users
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, StudyRow
 
 
@@ -43,6 +44,15 @@ def request(
 ) -> None:
     """Have a worker compute the baselines that are not known yet."""
     estimates.all_wanted(session, bell, requests(spec, model, dataset, study.owner_id))
+
+
+def of_new_owner(session: Session, bell: Doorbell, email: str | None) -> None:
+    """After studies were given to a user: have those baselines computed anew that are one user's, since the base model
+    opens to a hub token only."""
+    user = users.by_email(session, email) if email else None
+    for study, model, dataset in studies.with_what_they_use(session, user.id) if user else ():
+        if model.restricted:
+            request(session, bell, study, study.spec, model, dataset)
 
 
 def stored(session: Session, requested: Sequence[Sequence[BaselineRequest]]) -> list[list[StoredBaseline]]:

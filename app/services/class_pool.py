@@ -79,6 +79,11 @@ class _Results:
     outcomes: Sequence[RunOutcome]
     complete: tuple[int, ...]
 
+    @property
+    def owner_ids(self) -> list[int | None]:
+        """Of the runs."""
+        return list(dict.fromkeys(run.owner_id for run in self.counting))
+
 
 def pool(session: Session, class_id: int) -> Pool | None:
     """The results so far, of studies that the session's user may see; None without a study."""
@@ -92,7 +97,7 @@ def pool(session: Session, class_id: int) -> Pool | None:
     comparison = None
     if verdict and set(verdict) <= set(found.complete):
         counted = [outcome for outcome in found.outcomes if outcome.seed in set(verdict)]
-        comparison = _compared(session, chosen, spec.model_copy(update={"seeds": verdict}), counted)
+        comparison = _compared(session, chosen, spec.model_copy(update={"seeds": verdict}), counted, found.owner_ids)
     shown = found.complete if comparison else found.complete[: chosen.planned_seeds - 1]
     confidence = confidence_after(_looks(chosen, comparison))
     return Pool(
@@ -166,12 +171,19 @@ def _results(session: Session, chosen: LabClassStudyRow) -> _Results:
 
 
 def _compared(
-    session: Session, chosen: LabClassStudyRow, spec: StudySpec, outcomes: Sequence[RunOutcome]
+    session: Session,
+    chosen: LabClassStudyRow,
+    spec: StudySpec,
+    outcomes: Sequence[RunOutcome],
+    owner_ids: Sequence[int | None],
 ) -> StudyComparison:
+    """The baselines are those of one learner: where the base model needs a hub token, each learner has their own."""
     model = base_models.by_id(session, chosen.base_model_id)
     dataset = datasets.by_id(session, chosen.dataset_id)
-    requested = baselines.requests(spec, model, dataset) if model and dataset else []
-    [known] = baselines.stored(session, [requested])
+    asking = owner_ids if model and model.restricted else owner_ids[:1]
+    requested = [baselines.requests(spec, model, dataset, owner) for owner in asking] if model and dataset else []
+    of_each = baselines.stored(session, requested)
+    known = max(of_each, key=lambda found: sum(one.status == "ready" for one in found), default=[])
     return compare(
         spec,
         outcomes,

@@ -39,7 +39,7 @@ def enqueue_owed(
     if study.owner_id is None:
         _insert_owed(session, bell, study, [(run, 0.0) for run in owed], model, dataset, first)
         return
-    predictor = Predictor(session, model, dataset)
+    predictor = Predictor(session, model, dataset, study.owner_id)
     now = [(run, predictor.of_owed(spec, run)) for run in owed]
     added = sum(seconds for _run, seconds in now)
     later = dict(study.reserved_json) if study.tuning else {}
@@ -76,7 +76,7 @@ def enqueue_follow_up(
     if study.owner_id is None or not owed:
         now = [(run, 0.0) for run in owed]
     else:
-        predictor = Predictor(session, model, dataset)
+        predictor = Predictor(session, model, dataset, study.owner_id)
         now = [(run, predictor.of_owed(spec, run)) for run in owed]
     later = dict(study.reserved_json)
     for run, seconds in now:
@@ -105,7 +105,7 @@ def enqueue(session: Session, bell: Doorbell, spec: RunSpec, model: BaseModelRow
     """Queue a run that belongs to no study. Raises OverQuota."""
     run = _insert(session, bell, spec, model, dataset, {})
     if run.owner_id is not None:
-        predictor = Predictor(session, model, dataset)
+        predictor = Predictor(session, model, dataset, run.owner_id)
         run.reserved_seconds = predictor.of_run(run.spec).device_seconds
         session.flush()
         quotas.require_room(session, run.owner_id, run.reserved_seconds, predictor.basis)

@@ -62,8 +62,9 @@ class Prediction:
 class Predictor:
     """Predictions for runs of a base model on data. What they rest on is read once."""
 
-    def __init__(self, session: Session, model: BaseModelRow, dataset: DatasetRow) -> None:
-        self._session, self._model, self._dataset = session, model, dataset
+    def __init__(self, session: Session, model: BaseModelRow, dataset: DatasetRow, owner_id: int | None) -> None:
+        """`owner_id`: the owner of the runs, whose estimates count where the base model needs a hub token."""
+        self._session, self._model, self._dataset, self._owner_id = session, model, dataset, owner_id
         self._calibrations = Calibrations(session)
         self._past: list[PastRun] | None = None
         beside = past_runs.beside_training(session, model.id, dataset.id)
@@ -121,7 +122,7 @@ class Predictor:
         if worker is None:
             return None, None
         device = of_worker(worker)
-        request = run_request(spec, self._model, self._dataset).on_device(device.kind, device.bf16)
+        request = run_request(spec, self._model, self._dataset, self._owner_id).on_device(device.kind, device.bf16)
         row = estimate_queries.by_keys(self._session, [request.key]).get(request.key)
         estimate = row.estimate if row else None
         if estimate is None:
@@ -148,7 +149,7 @@ def revise(session: Session, estimate_id: int) -> None:
     first = queued[0]  # they have the same request, so the same prediction
     model, dataset = base_models.by_id(session, first.base_model_id), datasets.by_id(session, first.dataset_id)
     if model is not None and dataset is not None:
-        seconds = Predictor(session, model, dataset).of_run(first.spec).device_seconds
+        seconds = Predictor(session, model, dataset, first.owner_id).of_run(first.spec).device_seconds
         for run in queued:
             run.reserved_seconds = seconds
         session.flush()

@@ -22,16 +22,18 @@ from app.domain.inference import ModelJob, WorkRequest
 from app.domain.methods import FullSpec
 from app.domain.models.exports import ExportJob
 from app.domain.runs.spec import RunSpec
-from app.services import runs, stored_secrets
+from app.domain.studies.spec import StudySpec
+from app.services import baselines, ownership, reservations, runs, stored_secrets, studies
+from app.services import workers as worker_service
 from app.services.accounts import hub_tokens, users
 from app.services.accounts.hub_tokens import NewHubToken
 from app.services.resources.requests import run_request
 from app.services.vault import KEY_FILE, Vault
 from app.settings import Settings
-from app.store.queries import base_models, datasets
+from app.store.queries import base_models, datasets, estimates
 from app.store.queries import users as user_queries
 from app.store.session import Database
-from app.store.tables import AuditEventRow, BaseModelRow, RunRow
+from app.store.tables import AuditEventRow, BaseModelRow, EstimateRow, RunRow
 from tests.access_table import routes
 from tests.accounts import Installation
 from tests.served import served
@@ -238,3 +240,43 @@ def test_an_error_in_what_a_child_process_gets_does_not_show_the_token(message: 
     with pytest.raises(ValidationError) as wrong:
         message.model_validate(sent)
     assert "hub.user_id" in str(wrong.value) and ADA not in str(wrong.value)
+
+
+def test_what_is_reserved_for_a_run_rests_on_the_estimate_of_its_owner(
+    here: Context,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also in the sweep, which has no user."""
+    ada, _bob = owners(here)
+    spec = RunSpec(base_model="tiny", dataset="small", method=FullSpec())
+    with here.database.transaction() as session:
+        worker_service.sign_on(session, "w1", device="cpu", device_name="CPU", memory_bytes=None, cores=1)
+    with _seen_by(here.database, ada).transaction() as session:
+        estimate_id = runs.submit(session, here.bell, spec).estimate_id
+    asked: list[str] = []
+    known = estimates.by_keys
+    monkeypatch.setattr(estimates, "by_keys", lambda session, keys: asked.extend(keys) or known(session, keys))
+    with here.database.transaction() as session:
+        assert estimate_id is not None
+        reservations.revise(session, estimate_id)
+        assert asked == [session.get_one(EstimateRow, estimate_id).key]
+
+
+def test_a_new_owner_gets_baselines_of_their_own(here: Context) -> None:  # noqa: F811
+    ada, bob = owners(here)
+    spec = StudySpec.model_validate(
+        {"name": "s", "base_model": "tiny", "dataset": "small", "seeds": [0], "arms": [{"method": {"kind": "full"}}]}
+    )
+    with _seen_by(here.database, ada).transaction() as session:
+        study = studies.submit(session, here.bell, spec).id
+
+    def users_of_baselines() -> set[int]:
+        with here.database.reading() as session:
+            rows = session.scalars(select(EstimateRow).where(EstimateRow.kind == "baseline"))
+            return {row.request_json["hub_user"] for row in rows} - {None}
+
+    assert users_of_baselines() == {ada}
+    with here.database.transaction() as session:
+        ownership.change(session, "studies", str(study), ownership.OwnershipChange(owner="bob@example.org"))
+        baselines.of_new_owner(session, here.bell, "bob@example.org")
+    assert users_of_baselines() == {ada, bob}

@@ -5,9 +5,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
+from app.store.ownership import EVERY_OWNER
 from app.store.queries.page import Page, cut
 from app.store.queries.rows import get_row
-from app.store.tables import RunRow, StudyRow
+from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow
 
 
 def get(session: Session, study_id: int, *, lock: bool = False) -> StudyRow:
@@ -28,6 +29,19 @@ def page(session: Session, *, archived: bool = False, after: int | None = None, 
         query = query.where(StudyRow.id < after)
     rows = list(session.scalars(query))
     return cut(rows, [r.id for r in rows], limit)
+
+
+def with_what_they_use(session: Session, owner_id: int) -> list[tuple[StudyRow, BaseModelRow, DatasetRow]]:
+    """All studies of a user, with their base models and datasets."""
+    query = (
+        select(StudyRow, BaseModelRow, DatasetRow)
+        .join(BaseModelRow, BaseModelRow.id == StudyRow.base_model_id)
+        .join(DatasetRow, DatasetRow.id == StudyRow.dataset_id)
+        .where(StudyRow.owner_id == owner_id)
+        .order_by(StudyRow.id)
+    )
+    rows = session.execute(query.execution_options(**EVERY_OWNER))
+    return [(study, model, dataset) for study, model, dataset in rows]
 
 
 def any_archived(session: Session) -> bool:

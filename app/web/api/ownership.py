@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path
 
-from app.services import ownership
+from app.services import baselines, ownership
 from app.services.ownership import Kind, Ownership, OwnershipChange
-from app.web.http.dependencies import Db, Reading
+from app.web.http.dependencies import Bell, Db, Reading
 from app.web.http.errors import problems
 
 router = APIRouter(prefix="/ownership/{kind}/{key:path}", tags=["ownership"])
@@ -20,9 +20,11 @@ def get(session: Reading, kind: Kind, key: Key) -> Ownership:
 
 
 @router.patch("", operation_id="changeOwnership", responses=problems(404, 409, 422))
-def change(db: Db, kind: Kind, key: Key, changes: Annotated[OwnershipChange, Body()]) -> Ownership:
+def change(db: Db, bell: Bell, kind: Kind, key: Key, changes: Annotated[OwnershipChange, Body()]) -> Ownership:
     """Change the visibility of an object or transfer it to another user, with what belongs to it: a study with its
     runs, a dataset with its versions and uploads. Only its owner and admins may. 409 if something that others see uses
     it, or if it uses something private."""
     with db.transaction() as session:
-        return ownership.change(session, kind, key, changes)
+        changed = ownership.change(session, kind, key, changes)
+        baselines.of_new_owner(session, bell, changes.owner)
+        return changed

@@ -5,11 +5,11 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
-from app.services import ownership
+from app.services import baselines, ownership
 from app.services.ownership import Kind, OwnershipChange
 from app.web.forms.errors import validated
 from app.web.forms.sent import SentForm
-from app.web.http.dependencies import Db
+from app.web.http.dependencies import Bell, Db
 
 router = APIRouter(include_in_schema=False)
 
@@ -18,11 +18,13 @@ PAGES: dict[Kind, str] = {"models": "/models/", "datasets": "/data/", "uploads":
 
 
 @router.post("/ownership/{kind}/{key:path}")
-def change(db: Db, kind: Kind, key: str, form: SentForm) -> RedirectResponse:
+def change(db: Db, bell: Bell, kind: Kind, key: str, form: SentForm) -> RedirectResponse:
     """Change it, and show the object again; or the lists, if it was given away and is no longer visible."""
     sent = {name: form[name].strip() for name in ("visibility", "owner") if form.get(name, "").strip()}
     with db.transaction() as session:
-        changed = ownership.change(session, kind, key, validated(OwnershipChange, sent))
+        changes = validated(OwnershipChange, sent)
+        changed = ownership.change(session, kind, key, changes)
+        baselines.of_new_owner(session, bell, changes.owner)
     page = "/imports" if kind == "collections" else PAGES.get(kind, f"/{kind}/") + quote(key)
     hidden = changed.visibility == "private" and not changed.may_change
     return RedirectResponse("/studies" if hidden else page, 303)
