@@ -40,10 +40,17 @@ class Compatible(NamedTuple):
     dataset: DatasetRow
 
 
-def check(session: Session, spec: RunSpec | StudySpec, *, queueing: bool = True, since: int = 0) -> Compatible:
+def check(
+    session: Session,
+    spec: RunSpec | StudySpec,
+    *,
+    queueing: bool = True,
+    since: int = 0,
+    owner_id: int | None = None,
+) -> Compatible:
     """Check a run, or a study's arms from the place `since` on. Raises Invalid. `queueing`: a worker must have the
-    capabilities that the methods require."""
-    model, dataset, problems = _check(session, spec, queueing=queueing, since=since)
+    capabilities that the methods require. `owner_id`: the owner of the study, if that is not the session's user."""
+    model, dataset, problems = _check(session, spec, queueing=queueing, since=since, owner_id=owner_id)
     if isinstance(spec, StudySpec) and spec.tuning.rounds and dataset and not dataset.facts.counts.get("validation"):
         what = _(
             "%(name)s has no rows in its validation split, which tuning needs to choose a configuration",
@@ -68,7 +75,7 @@ def check_estimate(session: Session, spec: EstimateSpec) -> tuple[BaseModelRow |
 
 
 def _check(
-    session: Session, spec: Spec, *, queueing: bool, since: int
+    session: Session, spec: Spec, *, queueing: bool, since: int, owner_id: int | None = None
 ) -> tuple[BaseModelRow | None, DatasetRow | None, list[FieldError]]:
     model = base_models.by_name(session, spec.base_model) if spec.base_model else None
     dataset = datasets.by_name(session, spec.dataset) if spec.dataset else None
@@ -76,7 +83,7 @@ def _check(
     writes = rows is not None and TASKS[spec.task].writes(rows.format)
     problems = [
         *_general_text_problems(session, spec.general_text, spec.dataset),
-        *_missing(session, spec, model, dataset),
+        *_missing(session, spec, model, dataset, owner_id or owner_of(session)),
     ]
     if model and facts:
         problems += [*_task_problems(model.name, facts, spec), *too_long(facts, spec.training, writes=writes)]
@@ -136,9 +143,9 @@ def _methods(spec: Spec) -> list[tuple[str, AnyMethod]]:
 
 
 def _missing(
-    session: Session, spec: Spec, model: BaseModelRow | None, dataset: DatasetRow | None
+    session: Session, spec: Spec, model: BaseModelRow | None, dataset: DatasetRow | None, owner_id: int | None
 ) -> Iterator[FieldError]:
-    """A base model or a dataset that does not exist, or a base model that is not ready."""
+    """A base model or a dataset that does not exist, or a base model that is not ready, or not for the owner."""
     if spec.base_model and model is None:
         names = ", ".join(m.name for m in base_models.everyone(session)) or "none yet"
         remedy = _("Choose from: %(names)s; or register it with POST /api/v1/models", names=names)
@@ -149,7 +156,11 @@ def _missing(
     elif model and model.status != "ready":
         what = _("The base model %(name)r cannot be used: %(why)s", name=model.name, why=model.message)
         yield FieldError("base_model", what, _("Register it again under another name"))
-    elif model and model.restricted and (user := owner_of(session)) and hub_tokens.of_user(session, user) is None:
+    elif model and model.restricted and owner_id is not None and hub_tokens.of_user(session, owner_id) is None:
+        if owner_id != owner_of(session):
+            what = _("The hub opens %(name)s to some accounts only, and the owner has no token of one", name=model.name)
+            yield FieldError("base_model", what, _("Ask the owner to store one on the page Account"))
+            return
         what = _("The hub opens %(name)s to some accounts only, and you have stored no token of one", name=model.name)
         yield FieldError("base_model", what, _("Store a hub token with access on the page Account"))
     if spec.dataset and dataset is None:

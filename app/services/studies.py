@@ -69,7 +69,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
         )
     seeds = list(islice((seed for seed in naturals() if seed not in spec.seeds), count))
     more = StudySpec.model_validate(spec.model_dump() | {"seeds": seeds})
-    model, dataset = check(session, as_begun(session, study, more))
+    model, dataset = check(session, as_begun(session, study, more), owner_id=study.owner_id)
     configurations = _configurations_in_use(session, study)
     if not configurations and not study.tuning:
         raise Conflict(
@@ -123,7 +123,8 @@ def add_arm(
     study = _growing(session, study_id)
     extended = with_arm(session, study.spec, arm)
     arm = extended.arms[-1]  # which has a name
-    model, dataset = compatible or check(session, as_begun(session, study, extended), since=len(extended.arms) - 1)
+    since, begun = len(extended.arms) - 1, as_begun(session, study, extended)
+    model, dataset = compatible or check(session, begun, since=since, owner_id=study.owner_id)
     owed: list[OwedRun]
     if extended.tuning.rounds:
         owed = [trial for trial in extended.first_trials() if trial.arm == arm.title]

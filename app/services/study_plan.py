@@ -47,10 +47,11 @@ def planned(
     *,
     interim_looks: int = 0,
     since: int = 0,
+    owner_id: int | None = None,
 ) -> PlannedStudy:
     """Plan a study, and estimate its memory and train times. Raises Invalid where an arm from the place `since` on
     could not be queued; then only the last arm is planned."""
-    compatible = check(session, spec, since=since)
+    compatible = check(session, spec, since=since, owner_id=owner_id)
     spec = with_default_rates(spec, compatible.model)
     plan = plan_of(session, spec, compatible, interim_looks)
     if since:
@@ -58,7 +59,7 @@ def planned(
 
     def estimated(spec: StudySpec) -> FitReport:
         return read_or_request(
-            db, bell, lambda reading, b: memory_fit.fit_report(reading, b, settings, spec, *compatible)
+            db, bell, lambda reading, b: memory_fit.fit_report(reading, b, settings, spec, *compatible, owner_id)
         )
 
     report = estimated(plan.spec.largest)

@@ -41,19 +41,20 @@ def submit(
     *,
     insist: bool,
     since: int = 0,
+    owner_id: int | None = None,
 ) -> Accepted:
     """Check a spec and queue it with `accept`, in one transaction. Raises Invalid; then nothing is queued. Without
     `insist` it must fit a live worker, and a tuning budget in seconds two trials of each arm, as far as is known. For
-    a refusal the memory savings are requested."""
+    a refusal the memory savings are requested. `owner_id`: the owner of the study, if not the session's user."""
     needs_memory: RunSpec | StudySpec = spec
     if isinstance(spec, StudySpec):
         needs_memory = (_last_arm(spec) if since else spec).largest
     study = isinstance(spec, StudySpec)
     with db.transaction() as session:
-        compatible = check(session, spec, since=since)
+        compatible = check(session, spec, since=since, owner_id=owner_id)
 
         def known(spec: RunSpec | StudySpec) -> FitReport:
-            return memory_fit.fit_report(session, None, settings, spec, *compatible)
+            return memory_fit.fit_report(session, None, settings, spec, *compatible, owner_id)
 
         report = known(needs_memory)
         if isinstance(spec, StudySpec) and not since and not insist:
@@ -62,7 +63,7 @@ def submit(
         if refusal is None:
             return accept(session, compatible)
     with db.transaction() as session:
-        report = memory_fit.fit_report(session, bell, settings, needs_memory, *compatible)
+        report = memory_fit.fit_report(session, bell, settings, needs_memory, *compatible, owner_id)
     raise report.refusal(study=study) or refusal
 
 
@@ -72,8 +73,9 @@ def plan_arm(
     """The cost of an additional arm, and the power of the study with it. Raises NotFound, and Invalid with paths as
     in an `ArmSpec`."""
     with _paths_of_an_arm():
-        spec, looks = _with_arm(session, study_id, arm), studies.get(session, study_id).interim_looks
-        return planned(db, bell, settings, session, spec, interim_looks=looks, since=len(spec.arms) - 1)
+        spec, study = _with_arm(session, study_id, arm), studies.get(session, study_id)
+        looks, since = study.interim_looks, len(spec.arms) - 1
+        return planned(db, bell, settings, session, spec, interim_looks=looks, since=since, owner_id=study.owner_id)
 
 
 def add_arm(
@@ -95,8 +97,9 @@ def add_arm(
 
     with _paths_of_an_arm():
         with db.reading() as session:
-            spec = _with_arm(session, study_id, arm)
-        return submit(db, bell, settings, spec, accept, insist=insist, since=len(spec.arms) - 1)
+            spec, owner_id = _with_arm(session, study_id, arm), studies.get(session, study_id).owner_id
+        since = len(spec.arms) - 1
+        return submit(db, bell, settings, spec, accept, insist=insist, since=since, owner_id=owner_id)
 
 
 def _with_arm(session: Session, study_id: int, arm: ArmSpec) -> StudySpec:

@@ -19,11 +19,12 @@ from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid, Unavailable
 from app.domain.inference import ModelJob, WorkRequest
-from app.domain.methods import FullSpec
+from app.domain.methods import FullSpec, LoraSpec
 from app.domain.models.exports import ExportJob
 from app.domain.runs.spec import RunSpec
+from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.services import baselines, ownership, reservations, runs, stored_secrets, studies
+from app.services import baselines, ownership, reservations, runs, stored_secrets, studies, submission
 from app.services import workers as worker_service
 from app.services.accounts import hub_tokens, users
 from app.services.accounts.hub_tokens import NewHubToken
@@ -100,6 +101,25 @@ def test_it_is_replaced_removed_and_refused(installation: Installation) -> None:
     assert member.delete("/api/v1/hub-token").status_code == 204
     assert member.delete("/api/v1/hub-token").status_code == 404
     assert member.get("/api/v1/hub-token").json() == {"stored": False, "ends_with": "", "stored_at": None}
+
+
+def test_who_starts_no_runs_any_more_still_removes_the_token(installation: Installation) -> None:
+    member, ada = installation.browser(Role.MEMBER), installation.ids[Role.MEMBER]
+    for remove in (
+        lambda: member.post("/account/hub-token/remove").status_code == 303,
+        lambda: member.delete("/api/v1/hub-token").status_code == 204,
+    ):
+        assert installation.program(Role.MEMBER).put("/api/v1/hub-token", json=NEW).status_code == 200
+        _set_role(installation, ada, Role.VIEWER)
+        page = member.get("/account").text
+        assert 'id="remove-hub-token"' in page and 'id="save-hub-token"' not in page
+        assert remove() and 'id="hub-token"' not in member.get("/account").text
+        _set_role(installation, ada, Role.MEMBER)
+
+
+def _set_role(installation: Installation, user_id: int, role: Role) -> None:
+    with installation.database.transaction() as session:
+        user_queries.get(session, user_id, lock=True).role_name = role.value
 
 
 def test_the_command_reads_it_from_standard_input(
@@ -208,6 +228,31 @@ def test_users_without_a_token_cannot_submit_runs_of_a_model_that_needs_one(here
     assert error.path == "base_model" and "Store a hub token with access" in error.remedy
     with _seen_by(here.database, ada).transaction() as session:
         assert runs.submit(session, here.bell, spec).owner_id == ada
+
+
+def test_who_adds_to_a_study_of_another_needs_no_token_but_its_owner_does(here: Context) -> None:  # noqa: F811
+    ada, bob = owners(here)
+    spec = StudySpec.model_validate(
+        {"name": "s", "base_model": "tiny", "dataset": "small", "seeds": [0], "arms": [{"method": {"kind": "full"}}]}
+    )
+    with _seen_by(here.database, ada).transaction() as session:
+        study = studies.submit(session, here.bell, spec).id
+    admin = here.database.seen_by(Viewer(bob, sees_all=True))
+    arm = ArmSpec.model_validate({"method": {"kind": "bitfit"}})
+    with here.database.transaction() as session:
+        hub_tokens.remove(session, bob)
+    with admin.transaction() as session:
+        studies.add_seeds(session, here.bell, study, 1)
+        studies.add_arm(session, here.bell, study, arm)
+    with here.database.transaction() as session:
+        hub_tokens.remove(session, ada)
+    with admin.transaction() as session, pytest.raises(Invalid) as refused:
+        studies.add_seeds(session, here.bell, study, 1)
+    assert "the owner has no token" in refused.value.fields[0].message
+    with pytest.raises(Invalid, match="the owner has no token"):
+        submission.add_arm(
+            admin, here.bell, here.settings, study, ArmSpec(method=LoraSpec()), lambda _session: None, insist=True
+        )
 
 
 def test_an_estimate_of_such_a_model_is_of_one_user(here: Context) -> None:  # noqa: F811

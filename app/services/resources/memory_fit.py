@@ -44,9 +44,11 @@ def fit_report(
     spec: StudySpec | RunSpec | EstimateSpec,
     model: BaseModelRow | None,
     dataset: DatasetRow | None,
+    owner_id: int | None = None,
 ) -> FitReport:
-    """Every arm on every device. The spec has been checked against the model and the dataset."""
-    arms, devices = arm_requests(spec, model, dataset), available(session, settings)
+    """Every arm on every device. The spec has been checked against the model and the dataset. `owner_id`: the owner of
+    the study, if that is not the session's user."""
+    arms, devices = arm_requests(spec, model, dataset, owner_id), available(session, settings)
     lookup = _Lookup(session, bell)
     lookup.add(arm.on(device) for arm in arms for device in devices)
     fits = [[lookup.device_fit(device, arm.on(device)) for device in devices] for arm in arms]

@@ -30,17 +30,20 @@ class ArmRequest(NamedTuple):
 
 
 def arm_requests(
-    spec: StudySpec | RunSpec | EstimateSpec, model: BaseModelRow | None, dataset: DatasetRow | None
+    spec: StudySpec | RunSpec | EstimateSpec,
+    model: BaseModelRow | None,
+    dataset: DatasetRow | None,
+    owner_id: int | None = None,
 ) -> list[ArmRequest]:
-    """The arms of a study, one for a run, or one for each method."""
+    """The arms of a study, one for a run, or one for each method. `owner_id` as `user_id` for `model_fields`."""
     if isinstance(spec, EstimateSpec):
         return [ArmRequest(method.label, _method_request(spec, method, model, dataset)) for method in spec.methods]
     if model is None or dataset is None:
         raise ValueError("a run has a base model and a dataset")
     if isinstance(spec, RunSpec):
-        return [ArmRequest(spec.method.label, run_request(spec, model, dataset))]
+        return [ArmRequest(spec.method.label, run_request(spec, model, dataset, owner_id))]
     owed = spec.owed()[: len(spec.arms)]
-    return [ArmRequest(run.arm, run_request(run.spec, model, dataset)) for run in owed]
+    return [ArmRequest(run.arm, run_request(run.spec, model, dataset, owner_id)) for run in owed]
 
 
 def run_request(spec: RunSpec, model: BaseModelRow, dataset: DatasetRow, user_id: int | None = None) -> EstimateRequest:

@@ -8,6 +8,7 @@ header `Authorization: Bearer`, else by the cookie of a browser session; a reque
     ACCOUNT                  a session, of any role (only `OF_TOKENS` also take a token)
     LAB                      the scope read, also to answer questions
     ADMIN                    the scope admin; to change something a session (but for `BY_TOKEN`)
+    REMOVABLE                to delete: a session of any role, or the scope run of a token
     PREDICT                  the scope read: it changes nothing, and with that scope the weights can be downloaded
     AGENTS                   the scope read; what a tool needs is decided by the requests that it makes
     everything else          the scope read for GET and HEAD, otherwise the scope run
@@ -64,6 +65,8 @@ AUTOMATIC = "Vezna-Automatic"
 ADMIN = ("/users", "/audit", "/api/v1/audit", "/api/v1/quotas", "/webhooks", "/api/v1/webhooks")
 BY_TOKEN = ("/api/v1/quotas", "/api/v1/webhooks")
 """Of these, what an admin's token may change too: limits give no access, and webhooks reach listed hosts only."""
+REMOVABLE = "/api/v1/hub-token"
+"""What users delete whatever their role has become."""
 PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
 LAB = ("/lab",)
 LAB_RUNS = ("/lab/sample", "/lab/studies", "/lab/classes")
@@ -71,7 +74,7 @@ LAB_RUNS = ("/lab/sample", "/lab/studies", "/lab/classes")
 CHECK_SECONDS = 15.0
 """How often an open event stream is authenticated again."""
 
-Need = Literal["nothing", "account"] | policy.Scope
+Need = Literal["nothing", "account", "removal"] | policy.Scope
 
 
 def needed(method: str, path: str) -> Need:
@@ -83,6 +86,8 @@ def needed(method: str, path: str) -> Need:
         return "account"
     if _is_at(path, ADMIN):
         return policy.Scope.ADMIN
+    if method == "DELETE" and path == REMOVABLE:
+        return "removal"
     learns = _is_at(path, LAB) and not _is_at(path, LAB_RUNS)
     read = method in SAFE_METHODS or PREDICT.fullmatch(path) or path == AGENTS or learns
     return policy.Scope.READ if read else policy.Scope.RUN
@@ -193,6 +198,9 @@ class Access:
         if need == "account":
             if identity.token_id is not None and not _is_at(path, OF_TOKENS):
                 raise Forbidden(_("An API token cannot change an account. Log in with a browser."))
+        elif need == "removal":
+            if identity.token_id is not None and not identity.may(policy.Scope.RUN):
+                raise Forbidden(identity.refusal(policy.Scope.RUN))
         elif need is policy.Scope.ADMIN and identity.token_id is not None and not self._by_token(request):
             raise Forbidden(_("An API token cannot change users. Log in with a browser, or use vezna user."))
         elif not identity.may(need):
