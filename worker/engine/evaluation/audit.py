@@ -12,7 +12,7 @@ notes, not errors, as long as most of the trainable parameters changed.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import prod
 
 import torch
@@ -37,10 +37,19 @@ def check_trainable(model: nn.Module, expected: Collection[Tensor]) -> None:
     require a gradient."""
     actual = {name: tuple(p.shape) for name, p in model.named_parameters() if p.requires_grad}
     shapes = {tensor.name: tensor.shape for tensor in expected}
-    problems = _sentences(actual.keys() - shapes.keys(), _("is trainable, but the method does not train it"))
-    problems += _sentences(shapes.keys() - actual.keys(), _("is frozen or absent, but the method trains it"))
+    problems = _sentences(
+        actual.keys() - shapes.keys(),
+        lambda name: _("%(name)s is trainable, but the method does not train it.", name=name),
+    )
+    problems += _sentences(
+        shapes.keys() - actual.keys(),
+        lambda name: _("%(name)s is frozen or absent, but the method trains it.", name=name),
+    )
     differing = {name for name in actual.keys() & shapes.keys() if actual[name] != shapes[name]}
-    _fail(problems + _sentences(differing, _("does not have the shape that the method expects")))
+    _fail(
+        problems
+        + _sentences(differing, lambda name: _("%(name)s does not have the shape that the method expects.", name=name))
+    )
 
 
 def hashes(model: nn.Module) -> dict[str, bytes]:
@@ -72,10 +81,12 @@ def compare(
     remembered = (trainable - changed).intersection(below_rounding)
     still = trainable - changed - remembered
     returned = still.intersection(may_return) - set(without_gradient)
-    problems = _sentences(changed - trainable, _("is frozen, but it changed"))
+    problems = _sentences(changed - trainable, lambda name: _("%(name)s is frozen, but it changed.", name=name))
     problems += _sentences(
         still - set(without_gradient) - returned,
-        _("had a gradient and did not change (or the learning rate is below its precision)"),
+        lambda name: _(
+            "%(name)s had a gradient and did not change (or the learning rate is below its precision).", name=name
+        ),
     )
     if _count(parameters, trainable & changed | remembered) * 2 < _count(parameters, trainable):
         problems.append(_("Less than half of the trainable parameters changed."))
@@ -96,11 +107,21 @@ def compare(
             for name, names in members.items()
         ],
         notes=[
-            *_sentences(remembered, _("changed by less than bfloat16 holds: Kahan summation remembers the change")),
-            *_sentences(returned, _("trained, and the method reset it to its initial value")),
+            *_sentences(
+                remembered,
+                lambda name: _(
+                    "%(name)s changed by less than bfloat16 holds: Kahan summation remembers the change.", name=name
+                ),
+            ),
+            *_sentences(
+                returned, lambda name: _("%(name)s trained, and the method reset it to its initial value.", name=name)
+            ),
             *_sentences(
                 still - returned,
-                _("trains, but never had a gradient: the forward pass does not use it, or it was zero"),
+                lambda name: _(
+                    "%(name)s trains, but never had a gradient: the forward pass does not use it, or it was zero.",
+                    name=name,
+                ),
             ),
         ],
     )
@@ -142,8 +163,8 @@ def _count(parameters: dict[str, nn.Parameter], names: Iterable[str]) -> int:
     return sum(prod(shape(parameters[name])) for name in names)
 
 
-def _sentences(names: Collection[str], what: Message) -> list[Message]:
-    shown = [_("%(name)s %(what)s.", name=name, what=what) for name in sorted(names)[:_SHOWN]]
+def _sentences(names: Collection[str], about: Callable[[str], Message]) -> list[Message]:
+    shown = [about(name) for name in sorted(names)[:_SHOWN]]
     return shown + ([_("The same holds for %(count)s more.", count=len(names) - _SHOWN)] if len(names) > _SHOWN else [])
 
 
