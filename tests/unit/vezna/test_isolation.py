@@ -103,14 +103,16 @@ def test_its_distribution_has_the_version_of_the_server_and_is_built(tmp_path: P
     assert _project()["version"] == _project(ROOT)["version"]
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     copy = tmp_path / "vezna"
-    copy.mkdir()
-    for file in [*PACKAGE.glob("*.py"), PACKAGE / "py.typed", PACKAGE / "pyproject.toml"]:
-        (copy / file.name).write_bytes(file.read_bytes())
+    modules = [*PACKAGE.rglob("*.py"), PACKAGE / "py.typed"]
+    for file in [*modules, PACKAGE / "pyproject.toml"]:
+        there = copy / file.relative_to(PACKAGE)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_bytes(file.read_bytes())
     subprocess.run([*command, "--wheel-dir", str(tmp_path), str(copy)], check=True, timeout=120)
     [wheel] = tmp_path.glob("vezna_client-*.whl")
     with ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if name.startswith("vezna/")}
-    assert packed == {f"vezna/{file.name}" for file in [*PACKAGE.glob("*.py"), PACKAGE / "py.typed"]}
+    assert packed == {f"vezna/{file.relative_to(PACKAGE)}" for file in modules}
 
 
 def _project(folder: Path = PACKAGE) -> dict[str, Any]:
