@@ -84,7 +84,7 @@ def loss_and_gradients(model: Any, rows: int, length: int) -> tuple[float, torch
 
 @pytest.mark.parametrize(
     "kind",
-    ["full", "llama", *(pytest.param(kind, marks=pytest.mark.slow) for kind in [*TRAINS, "lean-full"][1:])],
+    ["full", *(pytest.param(kind, marks=pytest.mark.slow) for kind in [*TRAINS, "lean-full", "llama"][1:])],
 )
 def test_loss_gradients_and_dropout_are_those_of_plain_blocks_at_any_length(kind: str) -> None:
     base, model = model_of(kind)
@@ -135,6 +135,7 @@ def test_an_attempt_has_the_plain_losses_a_clock_and_clean_files(base: Path, tmp
 
 
 @pytest.mark.usefixtures("traced_only")
+@pytest.mark.slow
 def test_a_run_resumes(base: Path, tmp_path: Path) -> None:
     sink = tiny.Recorder(stop_at=10)
     with pytest.raises(Stopped):

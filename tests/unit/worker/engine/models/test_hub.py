@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -305,6 +306,7 @@ def test_what_a_token_has_downloaded_serves_while_the_hub_is_silent_and_not_with
         facts = inspect(BERT)
         folder = hub.download(BERT, facts.revision, facts.files, lambda *_: None)
         served.broken = 503
+        monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # between the library's repetitions
         served.tokens.clear()
         assert inspect(BERT, facts.revision).restricted
         assert hub.download(BERT, facts.revision, facts.files, lambda *_: None) == folder
