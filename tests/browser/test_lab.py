@@ -108,7 +108,7 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     assert planned in due and lab.question(lessons.library()[lessons.STEPS[1]].question) in due
     expect(page.locator(".due")).to_contain_text(due[0].text.bg)
     expect(page.locator(".plan [aria-current]")).to_contain_text("днес")
-    page.get_by_role("link", name="Започнете").click()
+    page.get_by_role("link", name="Започнете", exact=True).click()
     expect(page.locator(".question h1")).to_contain_text(due[0].text.bg)
     page.goto("/lab/recap")
     expect(page.locator("tbody tr").nth(1).get_by_text("готово")).to_have_count(2)
