@@ -12,8 +12,6 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 
 ALONE := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 PYTEST := $(ALONE) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-# Short tests often wait for a process or a server, so one more process than there are cores keeps these busy.
-ONE_MORE = $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 # With RETRY=1, tests that failed (status 1; above it pytest itself did) run once more, one at a time and without ARGS.
 AGAIN = || { test $$? = 1 && test -n "$(RETRY)" && echo "== Once more alone: the tests that failed" && $(ALONE) -v --last-failed --last-failed-no-failures none
 
@@ -31,7 +29,7 @@ up: $(STAMP) ## Start everything, without the sample study
 	@$(BIN)/vezna up $(ARGS)
 
 test: $(DEV) ## Run the tests but for the long ones (ARGS are pytest's)
-	@PYTEST_XDIST_AUTO_NUM_WORKERS=$(ONE_MORE) $(PYTEST) -m "not slow" $(ARGS) $(AGAIN) -m "not slow"; }
+	@$(PYTEST) -m "not slow" $(ARGS) $(AGAIN) -m "not slow"; }
 
 test-slow: $(DEV) ## Run the long tests: whole studies, real models, browsers, deployments
 	@$(PYTEST) -m slow $(ARGS) $(AGAIN) -m slow; }
