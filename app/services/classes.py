@@ -55,7 +55,7 @@ class WrongAnswer:
     given: tuple[str, ...]
     learners: int
     answering: int
-    """Sharing learners who have answered the question."""
+    """Sharing learners with an answer to the question."""
 
 
 @dataclass(frozen=True)

@@ -134,10 +134,10 @@ def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | N
         return None
     user = users.find(session, claim.user_id)
     if user is None or user.disabled or Scope.RUN not in SCOPES[user.role]:
-        raise Conflict(_("The user who pushed this is disabled, or may push nothing any more."))
+        raise Conflict(_("The owner of this push is disabled or no longer has permission to push."))
     access = token_service.access_of(session, vault, user.id)
     if access is None and claim.own_token:
-        raise Conflict(_("The hub token of the user who pushed this was removed. Store one, and push it again."))
+        raise Conflict(_("The hub token for this push was removed. Store one, and push again."))
     return access
 
 

@@ -108,7 +108,7 @@ def test_a_push_uses_the_token_of_its_user(pusher: Context, export_id: int, hub:
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
-    ("lost", "why"), [("token", "hub token .* was removed"), ("access", "is disabled"), ("role", "may push nothing")]
+    ("lost", "why"), [("token", "hub token .* was removed"), ("access", "is disabled"), ("role", "no longer has")]
 )
 def test_a_push_of_a_user_who_has_lost_the_token_uses_no_other(
     lost: str, why: str, pusher: Context, export_id: int, hub: small_hub.Hub

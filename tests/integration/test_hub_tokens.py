@@ -230,13 +230,18 @@ def test_users_without_a_token_cannot_submit_runs_of_a_model_that_needs_one(here
         assert runs.submit(session, here.bell, spec).owner_id == ada
 
 
-def test_who_adds_to_a_study_of_another_needs_no_token_but_its_owner_does(here: Context) -> None:  # noqa: F811
-    ada, bob = owners(here)
+def study_of(here: Context, owner: int) -> int:  # noqa: F811
+    """A study on the restricted model."""
     spec = StudySpec.model_validate(
         {"name": "s", "base_model": "tiny", "dataset": "small", "seeds": [0], "arms": [{"method": {"kind": "full"}}]}
     )
-    with _seen_by(here.database, ada).transaction() as session:
-        study = studies.submit(session, here.bell, spec).id
+    with _seen_by(here.database, owner).transaction() as session:
+        return studies.submit(session, here.bell, spec).id
+
+
+def test_an_admin_that_adds_to_a_study_needs_no_token_but_its_owner_does(here: Context) -> None:  # noqa: F811
+    ada, bob = owners(here)
+    study = study_of(here, ada)
     admin = here.database.seen_by(Viewer(bob, sees_all=True))
     arm = ArmSpec.model_validate({"method": {"kind": "bitfit"}})
     with here.database.transaction() as session:
@@ -309,11 +314,7 @@ def test_what_is_reserved_for_a_run_rests_on_the_estimate_of_its_owner(
 
 def test_a_new_owner_gets_baselines_of_their_own(here: Context) -> None:  # noqa: F811
     ada, bob = owners(here)
-    spec = StudySpec.model_validate(
-        {"name": "s", "base_model": "tiny", "dataset": "small", "seeds": [0], "arms": [{"method": {"kind": "full"}}]}
-    )
-    with _seen_by(here.database, ada).transaction() as session:
-        study = studies.submit(session, here.bell, spec).id
+    study = study_of(here, ada)
 
     def users_of_baselines() -> set[int]:
         with here.database.reading() as session:

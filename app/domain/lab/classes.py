@@ -10,7 +10,7 @@ from app.domain.names import Line
 LARGEST_ID = 2**31 - 1
 MAX_NAME = 120
 LEAST_SHARING = 5
-"""Sharing learners who must have answered a question before its wrong answers are shown: with fewer, a teacher could
+"""Sharing learners that must answer a question before a teacher sees its wrong answers: with fewer, the teacher could
 guess whose they are. Statistical offices suppress cells of frequency tables below three to five; a teacher knows the
 people, hence five."""
 MOST_WRONG = 10

@@ -87,7 +87,7 @@ class ModelFacts(BaseModel):
     files: list[ModelFile] = Field(default_factory=list)
     """Files that a run needs: weights, configuration, tokenizer."""
     restricted: bool = False
-    """The hub gave it to a user's token only, so everyone else who uses it needs a token with access."""
+    """The hub refused it without a user's token, so each user needs a token with access."""
     tokenizer: TokenizerFacts | None = None
     """None if it has none, or an unreadable one."""
 

@@ -3,7 +3,7 @@
     runs, their exports, and inference with them     the token of the run's owner
     inspecting a base model, fetching an upload      the token of its owner
     estimates, previews, baselines                   the token of the user they are for
-    pushes                                           the token of the user who pushes
+    pushes                                           the token of the push's owner
 
 Workers send it where the hub refuses without it (`worker.engine.models.hub_access`). Pushes use it always.
 """
@@ -79,8 +79,8 @@ def remove(session: Session, user_id: int) -> None:
 
 
 def access_of(session: Session, vault: Vault, user_id: int | None) -> HubAccess | None:
-    """A user's access to the hub, for a worker; None without a token, without login, and for a user who is disabled or
-    whose role may not run. Raises Unavailable without the key."""
+    """A user's access to the hub, for a worker; None without a token, without login, for a disabled user, and for a
+    role that may not run. Raises Unavailable without the key."""
     user = users.find(session, user_id)
     may_run = user is not None and not user.disabled and Scope.RUN in SCOPES[user.role]
     row = hub_tokens.of_user(session, user.id) if user and may_run else None

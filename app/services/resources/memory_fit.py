@@ -139,10 +139,8 @@ class _Lookup:
 
     def device_fit(self, device: Device, request: EstimateRequest) -> DeviceFit:
         """An arm on a device, without memory savings."""
-        arm_estimate, missing = (
-            self.arm_estimate(request),
-            missing_capabilities(device, request.method.needed | request.training.needed),
-        )
+        arm_estimate = self.arm_estimate(request)
+        missing = missing_capabilities(device, request.method.needed | request.training.needed)
         estimate = arm_estimate.estimate
         width = estimate.width if estimate else 0
         workload = (request.task, request.method.kind, request.fingerprint, width)
