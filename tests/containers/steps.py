@@ -1,11 +1,13 @@
 """What an operator does with the compose file: start, submit, lose a worker, stop, scale, back up, restore. The
-commands of backup and restore are those of docs/deployment.md."""
+commands of backup and restore are those of docs/deployment.md, those of users and a study of docs/team-server.md."""
 
 import base64
 import hashlib
+import os
 import re
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,15 +24,6 @@ from app.store import migrate
 from tests import tiny
 from tests.containers.engine import Failed, run
 
-STUDY: dict[str, Any] = {
-    "name": "Tiny",
-    "base_model": "tiny",
-    "dataset": "words",
-    "arms": [{"method": {"kind": "full"}}, {"method": {"kind": "lora", "r": 4, "target_modules": ["query", "value"]}}],
-    "seeds": [0, 1],
-    "training": {"num_train_epochs": 30, "per_device_train_batch_size": 4, "max_length": 16},
-    "margin_points": 5,
-}
 MIGRATION = """from alembic import op
 revision = "9999"
 down_revision = "{head}"
@@ -78,27 +71,26 @@ class Installation:
         """A command of `docker compose`; its output."""
         return run("docker", "compose", *words, environment=self.environment, cwd=ROOT, seconds=seconds).stdout
 
-    def documented(self, chapter: str) -> None:
-        """Run the commands of a chapter of docs/deployment.md, in a folder that has the compose file."""
-        page = (ROOT / "docs" / "deployment.md").read_text()
-        [text] = re.findall(rf"^## {chapter}\n(.+?)^## ", page, re.MULTILINE | re.DOTALL)
-        for commands in re.findall(r"^ *```sh\n(.+?)```", text, re.MULTILINE | re.DOTALL):
-            environment = self.environment | {"COMPOSE_FILE": str(ROOT / "docker-compose.yml")}
-            run("bash", "-euo", "pipefail", "-c", commands, environment=environment, cwd=self.folder)
+    def documented(self, page: str, chapter: str, seconds: float = 300) -> str:
+        """Run the commands of a page's chapter, in a folder that has the compose file; what the last of them print."""
+        environment = self.environment | {
+            "COMPOSE_FILE": str(ROOT / "docker-compose.yml"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "VEZNA_URL": self.url,
+        }
+        printed = ""
+        for commands in blocks(page, chapter, "sh"):
+            words = ("bash", "-euo", "pipefail", "-c", commands)
+            printed = run(*words, environment=environment, cwd=self.folder, seconds=seconds).stdout
+        return printed
 
     def up(self, *words: str) -> None:
         """Start what the file starts, and wait until everything is healthy."""
         self.compose("up", "--detach", "--no-build", "--wait", *words, seconds=400)
 
     def log_in(self) -> None:
-        """Create an admin, and use an API token of it from here on."""
-        admin = "admin@example.org"
-        self.compose("exec", "-T", "web", "vezna", "user", "create", admin, "--role", "admin", "--link")
-        token = self.compose("exec", "-T", "web", "vezna", "user", "token", admin).split()[-1]
-        self.use(token)
-
-    def use(self, token: str) -> None:
-        """Send a token, also from commands in containers."""
+        """Create an admin and a member, and use the member's API token from here on, also in containers."""
+        token = self.documented("team-server.md", "Users and limits").split()[-1]
         self.environment["VEZNA_TOKEN"] = token
         self.api = Client(self.url, token)
 
@@ -120,6 +112,13 @@ class Installation:
         return self.compose("ps", "--all") + self.compose("logs", "--no-color", "--tail", "25")
 
 
+def blocks(page: str, chapter: str, language: str) -> list[str]:
+    """A documentation page's blocks in a language, of one chapter."""
+    text = (ROOT / "docs" / page).read_text()
+    [found] = re.findall(rf"^## {chapter}\n(.+?)^## ", text, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^ *```{language}\n(.+?)```", found, re.MULTILINE | re.DOTALL)
+
+
 def until(what: str, condition: Callable[[], Any], seconds: float) -> Any:
     """Wait for a condition that is true at last; its value. Raises Failed."""
     deadline = time.monotonic() + seconds
@@ -137,7 +136,7 @@ def installation(name: str, tag: str) -> Iterator[Installation]:
     folder.chmod(0o755)
     for part in ("models", "data"):
         (folder / part).mkdir(mode=0o755)
-    tiny.save_model(folder / "models" / "tiny")
+    tiny.save_model(folder / "models" / "all-MiniLM-L6-v2")
     run("chmod", "--recursive", "a+rX", str(folder / "models"))
     found = Installation(name, folder, tag)
     try:
@@ -159,7 +158,7 @@ def started(here: Installation) -> None:
     here.log_in()
     assert httpx2.get(f"{here.url}/livez", headers={"Host": "vezna.example"}).status_code == 200
     assert httpx2.get(f"{here.url}/livez", headers={"Host": "rebound.example"}).status_code == 400
-    assert "tiny" not in here.vezna("models", "list")
+    assert "MiniLM" not in here.vezna("models", "list")
     kept = here.compose("exec", "-T", "worker-cpu", "sh", "-c", "id -u; ls -d $VEZNA_HOME; gcc --version; env")
     assert kept.startswith("10001\n/data/home\ngcc") and "HF_HUB_OFFLINE=1" in kept
     names = run(
@@ -175,16 +174,16 @@ def _name(here: Installation) -> str:
 
 
 def submitted(here: Installation) -> list[int]:
-    """A base model by directory, a dataset by upload, a study by REST; its runs."""
-    here.api.post("/models", {"name": "tiny", "source": "directory", "location": "/models/tiny"})
-    until("the base model is inspected", lambda: here.api.get("/models/tiny")["status"] == "ready", 240)
-    table = here.folder / "data" / "words.csv"
+    """A base model by directory, a dataset by upload, a study, all by a member's command line; its runs."""
     lines = [f"{row.text} {number},{tiny.LABELS[row.label]}" for number, row in enumerate(tiny.rows())]
-    table.write_text("\n".join(["text,label", *lines, ""]))
-    run("chmod", "--recursive", "a+rX", str(here.folder / "data"))
-    here.vezna("datasets", "add", "/datasets/words.csv", "--name", "words", "--test", "0.2")
-    study: dict[str, Any] = here.api.post("/studies", STUDY)
-    return list(study["runs"])
+    (here.folder / "tickets.csv").write_text("\n".join(["text,label", *lines, ""]))
+    chapter = "A colleague's first study"
+    [study] = blocks("team-server.md", chapter, "yaml")
+    longer = study.replace("num_train_epochs: 3", "num_train_epochs: 30")  # long enough to be killed meanwhile
+    (here.folder / "tickets.yaml").write_text(longer)
+    printed = here.documented("team-server.md", chapter)
+    assert "Study 1 is queued" in printed, printed
+    return [run["id"] for run in here.api.get("/runs?filter=study:1")["items"]]
 
 
 def killed(here: Installation, runs: list[int]) -> int:
@@ -233,6 +232,7 @@ def decided(here: Installation, runs: list[int]) -> tuple[Any, dict[str, str]]:
     until("the runs end", lambda: {here.api.get(f"/runs/{i}")["status"] for i in runs} <= ENDED, 900)
     study = here.api.get("/studies/1")
     assert study["status"] == "finished", study
+    assert "LoRA r=4" in here.documented("team-server.md", "The verdict")
     verdicts = [arm["verdict"] for arm in here.api.get("/studies/1/comparison")["arms"]]
     artifacts = {}
     for run_id in runs:
@@ -247,7 +247,7 @@ def decided(here: Installation, runs: list[int]) -> tuple[Any, dict[str, str]]:
 
 def upgraded(here: Installation, runs: list[int], before: tuple[Any, dict[str, str]]) -> None:
     """After a backup, a version that migrates the database says the same; the version before refuses that database."""
-    here.documented("Backup")
+    here.documented("deployment.md", "Backup")
     old, new = here.environment["VEZNA_TAG"], f"{here.environment['VEZNA_TAG']}-next"
     migration = here.folder / "next" / "9999_next.py"
     migration.parent.mkdir()
@@ -272,6 +272,6 @@ def upgraded(here: Installation, runs: list[int], before: tuple[Any, dict[str, s
 def restored(here: Installation, runs: list[int], before: tuple[Any, dict[str, str]]) -> None:
     """The backup is restored into an empty installation, and says the same."""
     here.down()
-    here.documented("Restore")
+    here.documented("deployment.md", "Restore")
     here.up()
     assert decided(here, runs) == before
