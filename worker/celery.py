@@ -116,10 +116,13 @@ def find_device(most: int | None) -> None:
 @signals.worker_ready.connect
 def sign_on(sender: Any, **_: Any) -> None:
     """Register a worker that trains, and send heartbeats from its main process; sweep from that of a control node,
-    which no estimate and no inspection keeps busy; remove files and send webhooks in other threads, for which no sweep
-    waits."""
+    which no estimate and no inspection keeps busy; remove files, send webhooks and export studies in other threads, for
+    which no sweep waits."""
     if _consumes(CONTROL_QUEUE):
-        for name, work in (("sweep", _sweep), ("removal", tasks.remove_files), ("webhooks", tasks.send_webhooks)):
+        jobs = {"sweep": _sweep, "removal": tasks.remove_files, "webhooks": tasks.send_webhooks}
+        if process_context().settings.tracker:
+            jobs["export to the tracker"] = tasks.export_studies
+        for name, work in jobs.items():
             threading.Thread(target=_repeat, args=(name, work), daemon=True, name=name).start()
     if _infers():
         threading.Thread(target=_infer, daemon=True, name="inference").start()

@@ -13,7 +13,7 @@ from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
-from app.services import attempts, audit, models, quotas, reservations, scheduling, webhooks
+from app.services import attempts, audit, ended_runs, models, quotas, reservations, scheduling, webhooks
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.attempts import Claim
@@ -33,6 +33,7 @@ from worker.inspection.host import inspect_model
 from worker.parity import judgements
 from worker.parity import tasks as parity_checks
 from worker.samples.host import load_from, located
+from worker.trackers import host as trackers
 from worker.training import workdir
 from worker.training.group import supervise_group
 from worker.training.supervisor import supervise
@@ -175,9 +176,15 @@ def sweep() -> None:
 
 
 def send_webhooks() -> None:
-    """Make messages of the runs that have ended, and send what is due."""
+    """Take note of the runs that have ended, and send the messages that are due."""
     context = process_context()
+    ended_runs.process(context.database, context.settings)
     webhooks.send_due(context.database, Outbound(context.settings), context.settings)
+
+
+def export_studies() -> None:
+    """Export the studies that have ended to the tracker."""
+    trackers.export_due(process_context())
 
 
 def remove_files() -> None:

@@ -39,7 +39,7 @@ class Client:
         token = token_for(url) if token is None else token
         if token:
             require_no_user_name(url)
-        with _in_words():
+        with in_words():
             self._connection = ScriptsClient(url, token=token, language=language())
 
     def get(self, path: str, **query: Any) -> Any:
@@ -70,37 +70,37 @@ class Client:
         self, path: str, files: Sequence[Path], fields: Mapping[str, str], opened: Callable[[Path], BinaryIO]
     ) -> Any:
         """POST files below /api/v1 as a form, each as it is `opened`; they are read as they are sent."""
-        with _in_words():
+        with in_words():
             return self._connection.upload(path, files, fields, opened)
 
     def download(self, path: str, target: IO[bytes]) -> None:
         """GET a file below /api/v1 in pieces."""
-        with _in_words():
+        with in_words():
             self._connection.download(path, target)
 
     def save(self, path: str, target: Path) -> None:
         """Download to a file, which is either complete or absent."""
-        with _in_words():
+        with in_words():
             self._connection.save(path, target)
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
         """The `progress` snapshots of a stream of events until its `end`; reconnects after a break."""
-        with _in_words():
+        with in_words():
             yield from self._connection.events(path)
 
     @contextmanager
     def for_scripts(self) -> Iterator[ScriptsClient]:
         """The client of `vezna.client`, as the same user; what it raises are errors of the domain."""
-        with _in_words():
+        with in_words():
             yield self._connection
 
     def _ask(self, request: Request) -> Any:
-        with _in_words(login=request.path == LOGIN):
+        with in_words(login=request.path == LOGIN):
             return self._connection.request(request)
 
 
 @contextmanager
-def _in_words(*, login: bool = False) -> Iterator[None]:
+def in_words(*, login: bool = False) -> Iterator[None]:
     """Turn the errors of the client into those of the domain."""
     try:
         yield

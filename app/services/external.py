@@ -24,7 +24,7 @@ from app.domain.imports.reported import ReportedRun
 from app.domain.imports.reports import RunOpening, opened, with_facts
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
-from app.services import audit, webhooks
+from app.services import audit, ended_runs
 from app.services.imports import columns_of
 from app.store.ownership import require_change
 from app.store.queries import clock, collections, events, external, runs
@@ -151,5 +151,5 @@ def cancel_silent(session: Session, run: RunRow, at: datetime) -> bool:
     if not runs.move(session, run.id, *ended, silent, finished_at=at, cancel_requested_at=at):
         return False
     events.add(session, run.id, "status", "cancelled; its script had been silent for a day")
-    webhooks.run_ended(session, run.id)
+    ended_runs.note(session, run.id)
     return True

@@ -18,7 +18,7 @@ from app.domain.imports.reports import ReportBatch, RunEnd, with_facts
 from app.domain.messages import _
 from app.domain.runs.result import to_array
 from app.domain.runs.status import RunStatus
-from app.services import audit, webhooks
+from app.services import audit, ended_runs
 from app.services.external import RunState, declared
 from app.services.imports import columns_of
 from app.store.ownership import require_change
@@ -148,7 +148,7 @@ def end(session: Session, run_id: int, ending: RunEnd) -> RunState:
     steps.compact(session, run_id)
     events.add(session, run_id, "status", f"{outcome.value}, reported by its script")
     audit.record(session, Action.END_RUN, run_id, outcome=outcome.value)
-    webhooks.run_ended(session, run_id)
+    ended_runs.note(session, run_id)
     session.flush()
     session.refresh(run)
     return RunState.of(run)

@@ -10,7 +10,7 @@ from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import audit, external, ownership, tuning, webhooks
+from app.services import audit, ended_runs, external, ownership, tuning
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue
 from app.store.ownership import require_change
@@ -45,7 +45,7 @@ def stop(session: Session, bell: Doorbell, run_id: int) -> RunRow:
         if runs.move(session, run_id, RunStatus.QUEUED, RunStatus.CANCELLED, finished_at=at, cancel_requested_at=at):
             events.add(session, run_id, "status", "cancelled while it was queued")
             tuning.trial_ended(session, bell, run)
-            webhooks.run_ended(session, run_id)
+            ended_runs.note(session, run_id)
             break
         if external.cancel_silent(session, run, at):
             break

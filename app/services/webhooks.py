@@ -18,15 +18,14 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, VeznaError
 from app.domain.messages import _
-from app.domain.runs.status import RunStatus
 from app.domain.webhooks import RETRY_SECONDS, NewWebhook, WebhookEvent, new_message_id, new_secret, signed_headers
 from app.services import audit
 from app.services.outbound import Outbound
 from app.services.vault import Vault
 from app.settings import Settings
-from app.store.queries import runs, studies, webhooks
+from app.store.queries import webhooks
 from app.store.session import Database
-from app.store.tables import EndedRunRow, RunRow, WebhookDeliveryRow, WebhookRow, now
+from app.store.tables import WebhookDeliveryRow, WebhookRow, now
 
 log = structlog.get_logger()
 
@@ -43,7 +42,6 @@ MOST_WEBHOOKS = 50
 GONE = 410
 TEST = "webhook.test"
 """What a test tells of."""
-_MOST_ENDED = 500
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,8 @@ def create(session: Session, outbound: Outbound, vault: Vault, new: NewWebhook) 
     there are too many, and Unavailable without a key. Of the address only the host is shown and recorded: what follows
     is often a secret itself."""
     url = outbound.require_listed(new.url)
-    if (number := len(webhooks.all_of_them(session))) >= MOST_WEBHOOKS:
+    if len(webhooks.all_of_them(session)) >= MOST_WEBHOOKS:
         raise Conflict(_("There are %(most)s webhooks, the maximum. Remove one first.", most=MOST_WEBHOOKS))
-    if not number:
-        webhooks.forget_ended_runs(session)
     secret = new_secret()
     names = [event.value for event in WebhookEvent if event in new.events]
     row = WebhookRow(
@@ -86,8 +82,6 @@ def delete(session: Session, webhook_id: int) -> None:
     audit.record(session, Action.DELETE_WEBHOOK, row.id, host=row.host)
     session.delete(row)
     session.flush()
-    if not webhooks.any_exists(session):
-        webhooks.forget_ended_runs(session)
 
 
 def enable(session: Session, webhook_id: int) -> int:
@@ -110,33 +104,12 @@ def test(session: Session, webhook_id: int) -> WebhookDeliveryRow:
     return _add(session, row, TEST, {"webhook": row.id})
 
 
-def tell(session: Session, event: WebhookEvent, data: dict[str, Any]) -> None:
-    """Write a message to each webhook that wants to know of an event; it waits while the webhook is disabled."""
+def tell(session: Session, event: WebhookEvent, data: dict[str, Any], *, at: datetime | None = None) -> None:
+    """Write a message to each webhook that wants to know of an event, and was there `at` that time; it waits while the
+    webhook is disabled."""
     for row in webhooks.kept(session):
-        if event.value in row.event_names:
+        if event.value in row.event_names and (at is None or row.created_at <= at):
             _add(session, row, event.value, data)
-
-
-def run_ended(session: Session, run_id: int) -> None:
-    """Note that a run has ended. Messages are made of it later (`tell_of_ended_runs`), when it is known whether the
-    other runs of its study have ended too."""
-    if webhooks.any_exists(session):
-        session.add(EndedRunRow(run_id=run_id))
-
-
-def tell_of_ended_runs(session: Session) -> None:
-    """Make messages of the runs that have ended, but of private ones, which only their owners and admins see."""
-    webhooks.kept(session)
-    ended = [runs.find(session, run_id) for run_id in webhooks.take_ended_runs(session, limit=_MOST_ENDED)]
-    present = [run for run in ended if run is not None and run.private_to is None]
-    for run in present:
-        if run.status == RunStatus.FAILED:
-            tell(session, WebhookEvent.RUN_FAILED, _failed(run))
-    for study_id in sorted({run.study_id for run in present if run.study_id is not None}):
-        study = studies.get(session, study_id)
-        if not study.tuning and not runs.any_live(session, study_id):
-            counts = runs.statuses(session, study_id)
-            tell(session, WebhookEvent.STUDY_FINISHED, {"study": study_id, "name": study.name, "runs": counts})
 
 
 def send_due(db: Database, outbound: Outbound, settings: Settings) -> int:
@@ -144,7 +117,6 @@ def send_due(db: Database, outbound: Outbound, settings: Settings) -> int:
     with db.reading() as session:
         if not webhooks.any_exists(session):
             return 0
-    db.write(tell_of_ended_runs)
     db.write(lambda session: webhooks.forget(session, now() - KEPT))
     started, sent = now(), 0
     while outbound.enabled and (attempts := db.write(lambda session: _begin(session, started))):
@@ -166,10 +138,6 @@ def _add(session: Session, row: WebhookRow, event: str, data: dict[str, Any]) ->
     session.add(delivery)
     session.flush()
     return delivery
-
-
-def _failed(run: RunRow) -> dict[str, Any]:
-    return {"run": run.id, "study": run.study_id, "arm": run.arm, "seed": run.seed, "failure": run.failure_code}
 
 
 def _begin(session: Session, started: datetime) -> list[Attempt]:

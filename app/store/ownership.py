@@ -44,6 +44,7 @@ from app.store.tables import (
     StepChunkRow,
     StudyRow,
     StudyTagRow,
+    TrackerExportRow,
     UploadRow,
     UserRow,
     WeightDeltasRow,
@@ -70,7 +71,7 @@ OF_RUN: tuple[type[Any], ...] = (
     StepChunkRow,
     WeightDeltasRow,
 )
-OF_STUDY: tuple[type[Any], ...] = (JudgementRow, JudgeScoreRow, RecipeRunRow, StudyTagRow)
+OF_STUDY: tuple[type[Any], ...] = (JudgementRow, JudgeScoreRow, RecipeRunRow, StudyTagRow, TrackerExportRow)
 OF_EXPORT: tuple[type[Any], ...] = (HubPushRow,)
 OF_PAIR: tuple[type[Any], ...] = (BlindRatingRow,)
 """Of two runs of a study, which have the same visibility."""

@@ -68,7 +68,9 @@ def test_the_worker_image_has_the_ml_libraries_the_sample_the_hubs_data_and_all_
     [extras] = re.findall(r'"\.\[(.+?)\]"', installed[-1])
     of_methods = {extra for facts in CAPABILITIES.values() for extra in re.findall(r"vezna\[(\w+)\]", facts.remedy)}
     assert of_methods
-    assert {"s3", "worker", "hub", "sample", "energy", "export"} | of_methods == set(extras.split(","))
+    assert {"s3", "worker", "hub", "sample", "energy", "export", "trackers", "tensorboard"} | of_methods == set(
+        extras.split(",")
+    )
 
 
 def test_the_images_environment_is_one_that_the_settings_know() -> None:
@@ -261,7 +263,12 @@ def test_every_documented_setting_reaches_the_processes_that_have_it() -> None:
     chapters = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     fixed = {"VEZNA_HOME", "VEZNA_DATABASE_URL", "VEZNA_BROKER_URL", "VEZNA_MODEL_ROOTS", "VEZNA_HOST", "VEZNA_PORT"}
     fixed |= {"VEZNA_DATABASE_PASSWORD", "VEZNA_BROKER_PASSWORD", "VEZNA_ADMIN_PASSWORD"}
-    fixed |= {"VEZNA_ENCRYPTION_KEY", "VEZNA_OPENID_CLIENT_SECRET", "VEZNA_HUB_TOKEN"}  # as files
+    fixed |= {
+        "VEZNA_ENCRYPTION_KEY",
+        "VEZNA_OPENID_CLIENT_SECRET",
+        "VEZNA_HUB_TOKEN",
+        "VEZNA_TRACKER_TOKEN",
+    }  # as files
     fixed |= {"VEZNA_LOGIN", "VEZNA_URL", "VEZNA_DEVICE", "VEZNA_HEARTBEAT_FILE", "VEZNA_WORKER_NAME"}
     given = dict.fromkeys(re.findall(r"[A-Z][A-Z_]+", page), "given")
     reached = {name: service["environment"] for name, service in compose(given)["services"].items()}

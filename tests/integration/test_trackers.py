@@ -5,12 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from sqlalchemy import update
 
 from app.main import create_app
+from app.services import ended_runs
 from app.settings import Settings
+from app.store.files import Files
 from app.store.session import Database
-from app.store.tables import ArtifactRow, RunRow
+from app.store.tables import ArtifactRow, RunRow, TrackerExportRow, now
+from tests.fakes import SilentBell
 from tests.filled import fill
 from tests.integration.test_cli import vezna
 from tests.integration.test_client import serving
@@ -19,6 +24,8 @@ from tests.served import served
 from vezna import Client
 from vezna.models import Artifact
 from vezna.trackers import export_study, writing
+from worker.context import Context
+from worker.trackers.host import export_due
 
 # The command does not know which database is behind the server.
 sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -43,6 +50,20 @@ def mlflow() -> Any:
     return pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
 
 
+@pytest.fixture(scope="module")
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the MLflow server keeps everything."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="module")
+def tracker(mlflow_folder: Path) -> Iterator[str]:
+    """The address of a real MLflow server, which takes seconds to start."""
+    pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
+    with mlflow_server(mlflow_folder) as address:
+        yield address
+
+
 def holding(folder: Path, *words: str) -> list[Path]:
     """The files below a folder that contain one of some words."""
     files = [file for file in folder.rglob("*") if file.is_file()]
@@ -50,9 +71,14 @@ def holding(folder: Path, *words: str) -> list[Path]:
     return [file for file in files if any(word.encode() in file.read_bytes() for word in words)]
 
 
-def runs_of(client: Any) -> dict[str, Any]:
-    """The runs of the only experiment, by the run of Vezna."""
-    [experiment] = client.search_experiments(filter_string="tags.`vezna.url` LIKE '%'")
+def experiments(client: Any, server: str) -> list[Any]:
+    """Those of a Vezna server."""
+    return list(client.search_experiments(filter_string=f"tags.`vezna.url` LIKE '{server}/%'"))
+
+
+def runs_of(client: Any, server: str) -> dict[str, Any]:
+    """The runs of its only experiment, by the run of Vezna."""
+    [experiment] = experiments(client, server)
     found = list(client.search_runs([experiment.experiment_id], max_results=1000))
     by_tag = {run.data.tags["vezna.run"]: run for run in found}
     assert len(by_tag) == len(found), "a run was written twice"
@@ -65,78 +91,118 @@ def test_a_study_is_written_into_mlflow_and_updated(
     server: str,
     database: Database,
     mlflow: Any,
+    tracker: str,
+    mlflow_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with mlflow_server(tmp_path) as address:
-        client = mlflow.MlflowClient(tracking_uri=address)
-        command = ("export-study", "1", "--to", address, "--url", server)
-        # It breaks off after the steps of a run, and is repeated.
-        with monkeypatch.context() as patched:
-            patched.setattr(writing, "_link", lambda client, file: client.artifacts(10**9))
-            assert vezna(monkeypatch, *command) == 1
-        broken = runs_of(client)
-        assert set(broken) == {"study", "1"}
-        assert vezna(monkeypatch, *command) == 0
-        said = capsys.readouterr().out
-        assert f"{address}/#/experiments/" in said
-        assert "View run" not in said, "MLflow prints on standard output"
-
-        written = runs_of(client)
-        assert set(written) == {"study", *map(str, range(1, 10))}
-        assert written["1"].info.run_id == broken["1"].info.run_id
-        study, lora = written["study"], written["2"]
-        assert study.info.status == lora.info.status == "FINISHED"
-        assert lora.data.tags["mlflow.parentRunId"] == study.info.run_id
-        assert lora.data.tags["vezna.url"] == f"{server}/runs/2"
-        assert lora.info.run_name == "LoRA r=8, seed 0"
-        expected = {"method": "lora", "r": "8", "target_modules": "query, value", "learning_rate": "0.002", "seed": "0"}
-        assert expected.items() <= lora.data.params.items()
-        assert lora.data.params["base_model"] == "all-MiniLM-L6-v2"
-        with database.reading() as session:
-            row = session.get_one(RunRow, 2)
-            result = row.result
-            assert result is not None
-            assert lora.info.start_time == round(row.started_at.timestamp() * 1000)
-        assert lora.data.metrics["score"] == row.score == lora.data.metrics["test/accuracy"]
-        assert lora.data.metrics["memory/peak_bytes"] == result.memory.peak_bytes
-        assert lora.data.metrics["seconds/wall"] == result.clocks.wall
-        for run in ("1", "2"):  # the first was written twice
-            losses = client.get_metric_history(written[run].info.run_id, "train/loss")
-            assert [metric.step for metric in losses] == list(range(1, 247))
-        assert study.data.tags["vezna.verdict/LoRA r_8"] == "undecided"
-        low, mean, high = (study.data.metrics[f"arm/LoRA r_8/score{end}"] for end in ("_low", "", "_high"))
-        assert low < mean < high
-        assert {file.path for file in client.list_artifacts(study.info.run_id)} == {"report.html", "comparison.json"}
-        report = Path(client.download_artifacts(study.info.run_id, "report.html", str(tmp_path)))
-        assert "LoRA r=8" in report.read_text(encoding="utf-8")
-        files = {file.path for file in client.list_artifacts(written["1"].info.run_id)}
-        assert {"files.json", "predictions.parquet"} <= files
-        assert "model" not in files, "90 MB are a link"
-
-        # The study changes: a note on a run, another name of an arm's verdict cannot be; exporting again follows.
-        with database.transaction() as session:
-            row = session.get_one(RunRow, 2)
-            row.note, row.worker = "watch this", "host-of-the-team"
-        assert vezna(monkeypatch, *command) == 0
-        again = runs_of(client)
-        assert {run.info.run_id for run in again.values()} == {run.info.run_id for run in written.values()}
-        assert again["2"].data.tags["mlflow.note.content"] == "watch this"
-        assert again["2"].data.tags["vezna.worker"] == "host-of-the-team"
-        assert again["2"].data.metrics == lora.data.metrics
-        assert len(client.get_metric_history(again["2"].info.run_id, "train/loss")) == 246
-        assert len(client.get_metric_history(again["study"].info.run_id, "arm/full/score")) == 1
-
-        # Neither the password of a server's address nor the token is written anywhere.
-        with Client(server.replace("://", "://ann:hidden-word@"), token="hidden-token") as api:
-            export_study(api, 2, address)
-            assert len(client.search_experiments(filter_string="tags.`vezna.url` LIKE '%'")) == 2
-        assert not holding(tmp_path, "hidden-word", "hidden-token")
-
-        client.delete_experiment(study.info.experiment_id)
+    address = tracker
+    client = mlflow.MlflowClient(tracking_uri=address)
+    command = ("export-study", "1", "--to", address, "--url", server)
+    # It breaks off after the steps of a run, and is repeated.
+    with monkeypatch.context() as patched:
+        patched.setattr(writing, "_link", lambda client, file: client.artifacts(10**9))
         assert vezna(monkeypatch, *command) == 1
-        assert "mlflow experiments restore" in " ".join(capsys.readouterr().err.split())
+    broken = runs_of(client, server)
+    assert set(broken) == {"study", "1"}
+    assert vezna(monkeypatch, *command) == 0
+    said = capsys.readouterr().out
+    assert f"{address}/#/experiments/" in said
+    assert "View run" not in said, "MLflow prints on standard output"
+
+    written = runs_of(client, server)
+    assert set(written) == {"study", *map(str, range(1, 10))}
+    assert written["1"].info.run_id == broken["1"].info.run_id
+    study, lora = written["study"], written["2"]
+    assert study.info.status == lora.info.status == "FINISHED"
+    assert lora.data.tags["mlflow.parentRunId"] == study.info.run_id
+    assert lora.data.tags["vezna.url"] == f"{server}/runs/2"
+    assert lora.info.run_name == "LoRA r=8, seed 0"
+    expected = {"method": "lora", "r": "8", "target_modules": "query, value", "learning_rate": "0.002", "seed": "0"}
+    assert expected.items() <= lora.data.params.items()
+    assert lora.data.params["base_model"] == "all-MiniLM-L6-v2"
+    with database.reading() as session:
+        row = session.get_one(RunRow, 2)
+        result = row.result
+        assert result is not None
+        assert lora.info.start_time == round(row.started_at.timestamp() * 1000)
+    assert lora.data.metrics["score"] == row.score == lora.data.metrics["test/accuracy"]
+    assert lora.data.metrics["memory/peak_bytes"] == result.memory.peak_bytes
+    assert lora.data.metrics["seconds/wall"] == result.clocks.wall
+    for run in ("1", "2"):  # the first was written twice
+        losses = client.get_metric_history(written[run].info.run_id, "train/loss")
+        assert [metric.step for metric in losses] == list(range(1, 247))
+    assert study.data.tags["vezna.verdict/LoRA r_8"] == "undecided"
+    low, mean, high = (study.data.metrics[f"arm/LoRA r_8/score{end}"] for end in ("_low", "", "_high"))
+    assert low < mean < high
+    assert {file.path for file in client.list_artifacts(study.info.run_id)} == {"report.html", "comparison.json"}
+    report = Path(client.download_artifacts(study.info.run_id, "report.html", str(tmp_path)))
+    assert "LoRA r=8" in report.read_text(encoding="utf-8")
+    files = {file.path for file in client.list_artifacts(written["1"].info.run_id)}
+    assert {"files.json", "predictions.parquet"} <= files
+    assert "model" not in files, "90 MB are a link"
+
+    # The study changes: a note on a run, another name of an arm's verdict cannot be; exporting again follows.
+    with database.transaction() as session:
+        row = session.get_one(RunRow, 2)
+        row.note, row.worker = "watch this", "host-of-the-team"
+    assert vezna(monkeypatch, *command) == 0
+    again = runs_of(client, server)
+    assert {run.info.run_id for run in again.values()} == {run.info.run_id for run in written.values()}
+    assert again["2"].data.tags["mlflow.note.content"] == "watch this"
+    assert again["2"].data.tags["vezna.worker"] == "host-of-the-team"
+    assert again["2"].data.metrics == lora.data.metrics
+    assert len(client.get_metric_history(again["2"].info.run_id, "train/loss")) == 246
+    assert len(client.get_metric_history(again["study"].info.run_id, "arm/full/score")) == 1
+
+    # Neither the password of a server's address nor the token is written anywhere.
+    with Client(server.replace("://", "://ann:hidden-word@"), token="hidden-token") as api:
+        export_study(api, 2, address)
+        assert len(experiments(client, server)) == 2
+    assert not holding(mlflow_folder, "hidden-word", "hidden-token")
+
+    client.delete_experiment(study.info.experiment_id)
+    assert vezna(monkeypatch, *command) == 1
+    assert "mlflow experiments restore" in " ".join(capsys.readouterr().err.split())
+
+
+@sqlite
+@pytest.mark.slow
+def test_a_study_that_has_ended_is_exported_by_the_control_node_after_an_outage(
+    server: str, database: Database, settings: Settings, files: Files, mlflow: Any, tracker: str
+) -> None:
+    away = settings.model_copy(update={"url": server, "tracker": "http://127.0.0.1:9"})
+    there = away.model_copy(update={"tracker": tracker})
+    with database.transaction() as session:
+        before = session.get_one(RunRow, 26).finished_at
+        ended_runs.note(session, 26)
+    ended_runs.process(database, away)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        assert export_due(Context(away, database, files, SilentBell())) == 1
+    page = httpx2.get(f"{server}/studies/3", timeout=60).text
+    assert "The tracker at http://127.0.0.1:9 does not answer" in page
+    assert "attempt 2 of 8" in page
+    assert export_due(Context(there, database, files, SilentBell())) == 0, "its time has not come"
+    with database.transaction() as session:
+        session.execute(update(TrackerExportRow).values(next_at=now()))
+    assert export_due(Context(there, database, files, SilentBell())) == 1
+    study = httpx2.get(f"{server}/api/v1/studies/3", timeout=60).json()
+    assert study["tracker_export"] | {"exported_at": None} == {
+        "state": "exported",
+        "attempts": 2,
+        "next_at": None,
+        "exported_at": None,
+        "url": f"{tracker}/#/experiments/{experiments(mlflow.MlflowClient(tracker), server)[0].experiment_id}",
+        "message": "",
+    }
+    written = runs_of(mlflow.MlflowClient(tracker), server)
+    assert set(written) == {"study", "25", "26", "27", "28"}
+    assert written["study"].data.tags["vezna.headline"]
+    with database.reading() as session:
+        assert session.get_one(RunRow, 26).finished_at == before
+        assert session.get_one(RunRow, 26).status == "succeeded"
 
 
 @pytest.mark.parametrize(

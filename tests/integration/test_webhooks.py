@@ -24,7 +24,7 @@ from app.domain.models.exports import ExportFormat
 from app.domain.models.registry import Registration
 from app.domain.runs.status import RunStatus
 from app.domain.webhooks import RETRY_SECONDS, NewWebhook, WebhookEvent, signed_headers
-from app.services import attempts, audit, registry, stored_secrets, webhooks
+from app.services import attempts, audit, ended_runs, registry, stored_secrets, webhooks
 from app.services import runs as run_service
 from app.services.outbound import NotReached, Outbound, Reply
 from app.services.vault import Vault
@@ -88,6 +88,7 @@ class Site:
             assert row.host == url.split("/")[2]
 
     def send(self) -> int:
+        ended_runs.process(self.database, self.settings)
         return webhooks.send_due(self.database, self.outbound, self.settings)
 
     def later(self) -> None:
@@ -350,12 +351,13 @@ def test_there_are_at_most_so_many_webhooks(site: Site, monkeypatch: pytest.Monk
 def test_a_new_webhook_is_not_told_of_runs_that_ended_before_it(site: Site) -> None:
     with site.database.transaction() as session:
         [run] = runs.of_study(session, seed_study(session, arms=(LORA,), seeds=(0,)))
-        webhooks.run_ended(session, run.id)
-        webhooks.delete(session, site.id)
-        assert session.scalars(select(EndedRunRow)).all() == []
-        session.add(EndedRunRow(run_id=run.id))  # of a transaction that ended after the last webhook was removed
+        run.finished_at = now()
+        ended_runs.note(session, run.id)
     later = site.add("http://127.0.0.1/later")
-    assert site.send() == 0 and site.messages(later) == []
+    assert site.send() == 1
+    assert site.messages(later) == [] and len(site.messages(site.id)) == 1
+    with site.database.reading() as session:
+        assert session.scalars(select(EndedRunRow)).all() == []
 
 
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)

@@ -149,11 +149,18 @@ class Child:
 
     @classmethod
     def ask_once(
-        cls, name: str, command: Sequence[str], request: object, seconds: float, parse: Callable[[bytes], Answer]
+        cls,
+        name: str,
+        command: Sequence[str],
+        request: object,
+        seconds: float,
+        parse: Callable[[bytes], Answer],
+        *,
+        directory: Path | None = None,
     ) -> Answer:
         """Start a child without a GPU for one request, and return its answer. Raises ChildError, also if `parse` raises
         ValueError."""
-        child = cls(name, command, environment={"CUDA_VISIBLE_DEVICES": ""})
+        child = cls(name, command, environment={"CUDA_VISIBLE_DEVICES": ""}, directory=directory)
         try:
             child.send(json.dumps(request).encode(), seconds)
             return parse(child.receive(seconds))

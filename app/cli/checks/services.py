@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cli.checks import tracker
 from app.cli.checks.finding import Finding
 from app.cli.terminal.workers import gpu_words
 from app.domain.errors import Unavailable
@@ -60,6 +61,7 @@ def database(settings: Settings) -> Iterator[Finding]:
                 ),
             )
             yield from workers(opened, settings)
+            yield from tracker.check(opened, settings)
             if not sqlite:  # its clock is this machine's: the time since boot
                 yield skew(opened)
         except Unavailable as error:

@@ -19,7 +19,7 @@ from app.domain.runs.job import (
 from app.domain.runs.result import RunResult, to_array
 from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
-from app.services import quotas, tuning, webhooks
+from app.services import ended_runs, quotas, tuning
 from app.services.attempts.claiming import Attempt, Claim
 from app.services.attempts.report_rows import changed_columns, keep_rows
 from app.services.run_log import numbers
@@ -250,7 +250,7 @@ def end(
         quotas.settle(session, bell, attempt.run_id, run.owner_id)
         steps.compact(session, attempt.run_id)
         tuning.trial_ended(session, bell, run)
-        webhooks.run_ended(session, attempt.run_id)
+        ended_runs.note(session, attempt.run_id)
     return ended
 
 

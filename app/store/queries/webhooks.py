@@ -76,16 +76,16 @@ def retry_at_once(session: Session, webhook_id: int, at: datetime) -> int:
     return affected(session, update(WebhookDeliveryRow).where(waiting).values(next_at=at, attempts=0))
 
 
+def any_ended_run(session: Session) -> bool:
+    """Whether a run has ended of which no message was made yet."""
+    return bool(session.scalar(select(exists().where(EndedRunRow.id > 0))))
+
+
 def take_ended_runs(session: Session, *, limit: int) -> list[int]:
     """Ids of runs that have ended, the oldest first; they are taken out."""
     rows = list(session.scalars(select(EndedRunRow).order_by(EndedRunRow.id).limit(limit).with_for_update()))
     session.execute(delete(EndedRunRow).where(EndedRunRow.id.in_([row.id for row in rows])))
     return list(dict.fromkeys(row.run_id for row in rows))
-
-
-def forget_ended_runs(session: Session) -> None:
-    """Delete the notes of runs that have ended: no webhook wants to know."""
-    session.execute(delete(EndedRunRow))
 
 
 def forget(session: Session, before: datetime) -> None:

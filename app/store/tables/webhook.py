@@ -57,7 +57,7 @@ class WebhookDeliveryRow(Base):
 
 
 class EndedRunRow(Base):
-    """A run that has ended while a webhook wants to know: the control node makes messages of it."""
+    """A run that has ended, of which the control node has not taken note (`app.services.ended_runs`)."""
 
     __tablename__ = "ended_runs"
     __table_args__ = IDS_ARE_NEVER_REUSED

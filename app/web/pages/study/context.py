@@ -15,8 +15,10 @@ from app.services import studies as study_service
 from app.services.annotations import Notes
 from app.services.learning import causes_of
 from app.services.recipes import RecipeCard
+from app.services.tracker_exports import MOST_ATTEMPTS
 from app.store.files import Files
-from app.store.queries import base_models, datasets
+from app.store.queries import base_models, datasets, tracker_exports
+from app.store.tables import TrackerExportRow
 from app.web.address import Address
 from app.web.figures.arms_table import ArmsTable
 from app.web.figures.axes import axis_options
@@ -54,6 +56,8 @@ class StudyPage:
     """None until an arm has a result."""
     figures: Mapping[str, Drawn]
     notes: Notes
+    tracker_export: TrackerExportRow | None
+    """None unless the study has ended since the installation has an experiment tracker."""
     recipe: RecipeCard | None
     """The published claim that the study tests; None for most studies."""
 
@@ -75,6 +79,7 @@ class StudyPage:
             flips=StudyFlips.of(session, files, study_id, data.comparison),
             figures={name: drawn(study_figure(data, view, name), charts, view.query(name)) for name in FIGURES},
             notes=annotations.notes_of(session, "studies", study_id),
+            tracker_export=tracker_exports.of_study(session, study_id),
             recipe=recipes.of_study(session, study_id, data.comparison),
         )
 
@@ -82,6 +87,11 @@ class StudyPage:
     def study(self) -> StudyComparison:
         """The comparison of its arms."""
         return self.data.comparison
+
+    @property
+    def most_tracker_exports(self) -> int:
+        """The most attempts to export it."""
+        return MOST_ATTEMPTS
 
     @property
     def live(self) -> bool:

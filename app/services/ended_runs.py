@@ -1,0 +1,59 @@
+"""What follows when a run has ended: webhooks are told, and a study that has ended with it is exported.
+
+The transaction that ends a run notes it. The control node takes the notes later, when it is known whether the other
+runs of its study have ended too.
+"""
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain.runs.status import RunStatus
+from app.domain.webhooks import WebhookEvent
+from app.services import tracker_exports, webhooks
+from app.settings import Settings
+from app.store.queries import runs, studies
+from app.store.queries import webhooks as queries
+from app.store.session import Database
+from app.store.tables import EndedRunRow, RunRow, now
+
+MOST = 500
+"""Notes of a transaction."""
+
+
+def note(session: Session, run_id: int) -> None:
+    """Note that a run has ended."""
+    session.add(EndedRunRow(run_id=run_id))
+
+
+def process(db: Database, settings: Settings) -> None:
+    """Take the notes, if there are any."""
+    with db.reading() as session:
+        if not queries.any_ended_run(session):
+            return
+    db.write(lambda session: take(session, export=bool(settings.tracker)))
+
+
+def take(session: Session, *, export: bool) -> None:
+    """Tell webhooks of the runs that have ended, but not of private ones, which only their owners and admins see; and
+    have the studies exported that have ended with them."""
+    queries.kept(session)
+    noted = [runs.find(session, run_id) for run_id in queries.take_ended_runs(session, limit=MOST)]
+    ended = [run for run in noted if run is not None and run.private_to is None]
+    for run in ended:
+        if run.status == RunStatus.FAILED:
+            webhooks.tell(session, WebhookEvent.RUN_FAILED, _failed(run), at=run.finished_at)
+    for study_id in sorted({run.study_id for run in ended if run.study_id is not None}):
+        study = studies.get(session, study_id)
+        if study.tuning or runs.any_live(session, study_id):
+            continue
+        last = max((run.finished_at or now() for run in ended if run.study_id == study_id), default=None)
+        counts = runs.statuses(session, study_id)
+        told = {"study": study_id, "name": study.name, "runs": counts}
+        webhooks.tell(session, WebhookEvent.STUDY_FINISHED, told, at=last)
+        if export:
+            tracker_exports.study_ended(session, study)
+
+
+def _failed(run: RunRow) -> dict[str, Any]:
+    return {"run": run.id, "study": run.study_id, "arm": run.arm, "seed": run.seed, "failure": run.failure_code}

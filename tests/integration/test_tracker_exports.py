@@ -1,0 +1,191 @@
+"""Studies that have ended wait for their export, which is tried again, and fails in the end; no run notices."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from app.cli.checks import tracker as tracker_check
+from app.services import ended_runs, tracker_exports
+from app.services.tracker_exports import MOST_ATTEMPTS, RETRY_SECONDS
+from app.settings import Settings, load
+from app.store.files import Files
+from app.store.queries import studies
+from app.store.queries import tracker_exports as queries
+from app.store.session import Database
+from app.store.tables import EstimateRow, RunRow, StudyRow, TrackerExportRow, now
+from tests.factories import FULL, LORA, seed_study
+from tests.fakes import SilentBell
+from tests.filled import add_baselines
+from tests.integration.test_client import serving
+from worker.children.host import ChildError, ChildInterrupted
+from worker.context import Context
+from worker.trackers import child, host
+
+TRACKER = "http://127.0.0.1:9"
+
+
+class Site:
+    """An installation with a tracker and a study of two runs that have ended."""
+
+    def __init__(self, database: Database, settings: Settings, files: Files) -> None:
+        self.database, self.outcomes = database, ["http://tracker/1"]
+        self.settings = settings.model_copy(update={"tracker": TRACKER})
+        self.context = Context(self.settings, database, files, SilentBell())
+        with database.transaction() as session:
+            self.study = seed_study(session, arms=(FULL, LORA), seeds=(0,))
+
+    def end(self, settings: Settings | None = None) -> None:
+        """Its runs have just ended."""
+        with self.database.transaction() as session:
+            for run_id in session.query(RunRow.id).where(RunRow.study_id == self.study):
+                ended_runs.note(session, run_id[0])
+        ended_runs.process(self.database, settings or self.settings)
+
+    def due(self) -> None:
+        """Let the time of the next attempt come."""
+        with self.database.transaction() as session:
+            session.execute(update(TrackerExportRow).values(next_at=now() - timedelta(seconds=1)))
+
+    def change(self, **values: Any) -> None:
+        with self.database.transaction() as session:
+            session.execute(update(StudyRow).values(**values))
+
+    @property
+    def row(self) -> TrackerExportRow | None:
+        with self.database.reading() as session:
+            return queries.of_study(session, self.study)
+
+
+@pytest.fixture
+def site(database: Database, settings: Settings, files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    found = Site(database, settings, files)
+
+    def exported(_settings: Settings, study_id: int) -> str:
+        outcome = found.outcomes.pop(0)
+        assert study_id == found.study
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(host, "_exported", exported)
+    return found
+
+
+def test_a_study_is_exported_once_when_it_has_ended(site: Site) -> None:
+    site.end()
+    assert host.export_due(site.context) == 1
+    assert site.row is not None
+    assert (site.row.url, site.row.message, site.row.next_at) == ("http://tracker/1", "", None)
+    assert tracker_exports.state(site.row) == "exported"
+    assert host.export_due(site.context) == 0
+    site.outcomes = ["http://tracker/1"]
+    site.end()  # with seeds that were added
+    assert host.export_due(site.context) == 1
+
+
+def test_nothing_is_exported_without_a_tracker_while_runs_go_on_or_of_a_private_study(site: Site) -> None:
+    site.end(site.settings.model_copy(update={"tracker": ""}))
+    assert site.row is None
+    with site.database.transaction() as session:
+        session.execute(update(RunRow).where(RunRow.seed == 0, RunRow.arm == "full").values(status="running"))
+    site.end()
+    assert site.row is None
+    with site.database.transaction() as session:
+        session.execute(update(RunRow).values(status="succeeded"))
+    site.end()
+    site.change(private_to=1)
+    assert host.export_due(site.context) == 0
+    assert site.row is not None and site.row.next_at is None
+    with site.database.transaction() as session:
+        tracker_exports.study_ended(session, studies.get(session, site.study))
+    assert site.row.next_at is None
+
+
+def test_a_failed_export_is_tried_again_and_fails_for_good_in_the_end(site: Site) -> None:
+    site.end()
+    for number, seconds in enumerate((*RETRY_SECONDS, None), start=1):
+        site.outcomes = [ChildError("The tracker does not answer.")]
+        before = now()
+        assert host.export_due(site.context) == 1
+        row = site.row
+        assert row is not None and row.attempts == number and row.message == "The tracker does not answer."
+        if seconds is None:
+            assert row.next_at is None and tracker_exports.state(row) == "failed"
+        else:
+            assert row.next_at is not None and tracker_exports.state(row) == "waiting"
+            assert timedelta(0) <= row.next_at - before - timedelta(seconds=seconds) < timedelta(seconds=30)
+            assert host.export_due(site.context) == 0
+            site.due()
+    assert number == MOST_ATTEMPTS
+    [finding] = [found for found in tracker_check.check(site.database, site.settings) if found.state == "warning"]
+    assert f"Study {site.study}: The tracker does not answer" in finding.message
+    site.end()
+    site.outcomes = ["http://tracker/2"]
+    assert host.export_due(site.context) == 1
+    [finding] = tracker_check.check(site.database, site.settings)
+    assert finding.state == "ok" and TRACKER in finding.message
+
+
+def test_a_shutdown_gives_the_study_back_and_a_killed_attempt_counts(site: Site) -> None:
+    site.end()
+    site.outcomes = [ChildInterrupted("The worker shuts down.")]
+    host.export_due(site.context)
+    assert site.row is not None and site.row.attempts == 0
+    for _attempt in range(MOST_ATTEMPTS):
+        assert site.database.write(tracker_exports.begin) is not None
+        assert site.database.write(tracker_exports.begin) is None, "it is being exported"
+        site.due()  # the process was killed, and its claim expires
+    assert site.database.write(tracker_exports.begin) is None
+    assert tracker_exports.state(site.row) == "failed" and "ended during the last attempt" in site.row.message
+
+
+def test_an_attempt_writes_nothing_once_another_one_has_the_study(site: Site) -> None:
+    site.end()
+    old = site.database.write(tracker_exports.begin)
+    assert old is not None
+    site.end()  # again, with seeds that were added meanwhile
+    site.database.write(lambda session: tracker_exports.succeeded(session, old, "http://tracker/old"))
+    assert site.row is not None and site.row.url == "" and tracker_exports.state(site.row) == "waiting"
+    new = site.database.write(tracker_exports.begin)
+    assert new is not None and new.number == old.number
+    site.database.write(lambda session: tracker_exports.failed(session, old, "late"))
+    assert site.row.message == ""
+
+
+def test_a_study_waits_for_its_baselines_and_a_deleted_one_is_forgotten(site: Site) -> None:
+    with site.database.transaction() as session:
+        add_baselines(session, studies.get(session, site.study).spec)
+        session.execute(update(EstimateRow).values(status="queued"))
+    site.end()
+    assert host.export_due(site.context) == 0
+    with site.database.transaction() as session:
+        session.execute(update(EstimateRow).values(status="ready"))
+    claim = site.database.write(tracker_exports.begin)
+    assert claim is not None
+    with site.database.transaction() as session:
+        session.query(RunRow).delete()
+        session.query(StudyRow).delete()
+    assert site.row is None
+    site.database.write(lambda session: tracker_exports.failed(session, claim, "late"))
+    assert site.row is None
+
+
+@pytest.mark.parametrize("address", ["mlflow", "tensorboard:", "ftp://host", "http://ann:secret@host", "http://"])
+def test_a_setting_that_names_no_tracker_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEZNA_TRACKER", address)
+    with pytest.raises(Exception, match="VEZNA_TRACKER") as refused:
+        load()
+    assert "secret" not in str(refused.value)
+
+
+def test_the_child_says_in_a_sentence_what_went_wrong() -> None:
+    request = '{"study": 1, "to": "tensorboard:runs", "server": "%s", "token": ""}'
+    assert "is not the address of a tracker" in child.answer(
+        request.replace("tensorboard:runs", "elsewhere") % "http://127.0.0.1:9"
+    )
+    refusal = (401, "application/problem+json", '{"title": "Unauthorized", "detail": "Log in."}')
+    with serving(lambda _number: refusal) as address:
+        assert "Set VEZNA_TRACKER_TOKEN of the control node" in child.answer(request % address)

@@ -1,0 +1,1 @@
+"""Exports of ended studies to the experiment tracker of the installation."""
