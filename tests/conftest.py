@@ -36,6 +36,7 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.session import Database
 from app.store.tables import BaseModelRow
+from tests.compiled_sql import share_compiled_sql
 from tests.fakes import SilentBell
 from tests.filled import bert, fill
 
@@ -47,6 +48,8 @@ structlog.configure(  # else rich lists every local variable of an error, for mi
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+share_compiled_sql()
 
 _TINY = bert(layers=1, width=32, inner=64, words=100, positions=512, heads=2)
 TINY_FACTS = ModelFacts(

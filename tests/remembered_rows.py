@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.store.tables import Base
 
 TABLES = Base.metadata.sorted_tables
+OCCUPIED = select(*(exists().select_from(table).label(table.name) for table in TABLES))
 
 
 class _Rows(NamedTuple):
@@ -48,5 +49,5 @@ def remembered_rows(session: Session, key: str, make: Callable[[], int]) -> int:
 
 def _occupied(session: Session) -> list[str]:
     """Names of the tables that have rows."""
-    found = session.execute(select(*(exists().select_from(table).label(table.name) for table in TABLES))).one()
+    found = session.execute(OCCUPIED).one()
     return [table.name for table, full in zip(TABLES, found, strict=True) if full]
