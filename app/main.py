@@ -64,7 +64,7 @@ def _routes(*, login_required: bool) -> tuple[BaseRoute, ...]:
     for router in api.public:
         together.include_router(router, prefix=api.PREFIX)
     together.include_router(api.probes)
-    for router in (api.router, api.metrics, *API_ROUTERS):
+    for router in (api.router, api.openai, api.metrics, *API_ROUTERS):
         together.include_router(router, dependencies=closed)
     for router in ROUTERS:
         together.include_router(router, dependencies=[Depends(from_own_page)])

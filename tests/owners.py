@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
+from app.domain.data.uploads import Part
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reports import RunOpening
 from app.domain.models.exports import ExportFormat
@@ -20,6 +21,7 @@ from app.store.queries.ownership import ASKED_FOR
 from app.store.tables import (
     BaseModelRow,
     DatasetRow,
+    FineTuningJobRow,
     HubPushRow,
     JudgementRow,
     JudgeScoreRow,
@@ -59,6 +61,12 @@ class PrivateInstallation(Installation):
             data.name, data.title, data.upload_id = DATASET, f"{MARK} title", upload.id
             session.get_one(BaseModelRow, 1).name = MODEL
             report = imports.add_results(session, imports.read_files([as_file(result())]), COLLECTION)
+            upload.parts_json = [Part(name="x.csv", sha256="0" * 64, bytes=1, file="uploads/x.csv").model_dump()]
+            job = FineTuningJobRow(request_json={"model": MODEL, "training_file": "file-1"}, upload_id=upload.id)
+            job.run_id, job.status, job.owner_id = 1, "submitted", self.ids[Role.MEMBER]
+            session.add(job)
+            session.flush()
+            self.job = job.id
             session.add(RecipeRunRow(study_id=2, recipe=RECIPE, recipe_json={}))
             self.export = filled_exports.add(session, 1, ExportFormat.ADAPTER, "succeeded")
             for row in session.scalars(select(StudyRow)):
@@ -117,6 +125,8 @@ class PrivateInstallation(Installation):
             "push_id": str(self.push),
             "check_id": str(self.check),
             "judgement_id": str(self.judgement),
+            "job_id": f"ftjob-{self.job}",
+            "file_id": f"file-{self.upload}",
             "class_id": str(self.lab_class),
             "estimate_id": "3",
             "kind": "studies",

@@ -13,7 +13,7 @@ from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
 from app.queue import TRAIN
-from app.services import attempts, audit, ended_runs, models, quotas, reservations, scheduling, webhooks
+from app.services import attempts, audit, ended_runs, fine_tuning, models, quotas, reservations, scheduling, webhooks
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
 from app.services.attempts import Claim
@@ -173,6 +173,7 @@ def sweep() -> None:
     say = log.info if swept.rung or swept.requeued or swept.ended else log.debug
     say("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
     audit.forget(context.database, now(), context.settings.audit_days)
+    fine_tuning.advance_waiting(context.database, context.bell, context.settings)
 
 
 def send_webhooks() -> None:

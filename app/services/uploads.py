@@ -4,7 +4,7 @@ The web process never opens a file: it stores bytes, and a worker reads them in 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -72,6 +72,21 @@ def _add_files(
         parts_json=[part.model_dump() for part in parts],
         options_json=options.model_dump(),
     )
+    return _add(session, bell, row)
+
+
+def together(session: Session, bell: Doorbell, splits: Mapping[str, Part]) -> UploadRow:
+    """One upload of files that are in the store, by the split that each is. The same files again are the same upload.
+    Raises OverQuota."""
+    parts = [part.model_copy(update={"split": split}) for split, part in splits.items()]
+    hashed, owner_id, size = content_hash(parts), owner_of(session), sum(part.bytes for part in parts)
+    for upload in uploads.with_content(session, hashed, owner_id):
+        if upload.status == "failed":
+            _read_again(session, bell, upload, _AUTOMATIC)
+        return upload
+    storage.require_storage(session, owner_id, size)
+    row = UploadRow(source="files", name=", ".join(part.name for part in parts)[:500], content_hash=hashed, bytes=size)
+    row.parts_json, row.options_json = [part.model_dump() for part in parts], _AUTOMATIC.model_dump()
     return _add(session, bell, row)
 
 

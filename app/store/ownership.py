@@ -77,14 +77,14 @@ OF_PAIR: tuple[type[Any], ...] = (BlindRatingRow,)
 """Of two runs of a study, which have the same visibility."""
 ELSEWHERE = {
     "api_tokens", "audit_events", "clock", "device_usage", "devices", "ended_runs", "estimates", "external_identities",
-    "form_keys", "hub_tokens", "idempotency_keys", "lab_answers", "lab_cards", "lab_class_seeds", "lab_class_studies",
-    "lab_classes", "lab_members", "lab_progress", "login_failures", "login_sessions", "model_versions",
-    "one_time_links", "openid_logins", "pending_logins", "quota_limits", "recovery_codes", "registered_models",
-    "second_factors", "stage_changes", "users", "webhook_deliveries", "webhooks", "workers",
+    "fine_tuning_jobs", "form_keys", "hub_tokens", "idempotency_keys", "lab_answers", "lab_cards", "lab_class_seeds",
+    "lab_class_studies", "lab_classes", "lab_members", "lab_progress", "login_failures", "login_sessions",
+    "model_versions", "one_time_links", "openid_logins", "pending_logins", "quota_limits", "recovery_codes",
+    "registered_models", "second_factors", "stage_changes", "users", "webhook_deliveries", "webhooks", "workers",
 }  # fmt: skip
-"""Tables without a condition: of accounts and of the installation. Estimates and classes of the Lab have rules of their
-own (`app.store.queries.estimates.get`, `app.services.classes.taught`). The registry has exports of runs that the team
-sees (`app.services.ownership`)."""
+"""Tables without a condition: of accounts and of the installation. Estimates, fine-tuning jobs and classes of the Lab
+have rules of their own (`app.store.queries.estimates.get`, `app.store.queries.fine_tuning_jobs`,
+`app.services.classes.taught`). The registry has exports of runs that the team sees (`app.services.ownership`)."""
 
 
 def viewer_of(session: Session) -> Viewer | None:

@@ -66,6 +66,7 @@ RECORDED: dict[Action, list[str]] = {
     Action.STOP_ARM: [f"{STUDIES}/{{study_id}}/arms/{{title:path}}/stop", "/studies/{study_id:int}/arms/stop"],
     Action.CANCEL_STUDY: [f"{STUDIES}/{{study_id}}/cancel", "/studies/{study_id:int}/cancel"],
     Action.ADD_UPLOAD: [
+        "/v1/files",
         "/api/v1/uploads",
         "/api/v1/uploads/sources",
         "/api/v1/uploads/files/{name:path}",
@@ -73,7 +74,7 @@ RECORDED: dict[Action, list[str]] = {
         "/data/sources",
     ],
     Action.READ_UPLOAD: ["/api/v1/uploads/{upload_id}/read", f"{DATA}/read"],
-    Action.DELETE_UPLOAD: ["/api/v1/uploads/{upload_id}", f"{DATA}/delete"],
+    Action.DELETE_UPLOAD: ["/api/v1/uploads/{upload_id}", f"{DATA}/delete", "/v1/files/{file_id}"],
     Action.CREATE_DATASET: ["/api/v1/datasets", DATA],
     Action.DELETE_DATASET: ["/api/v1/datasets/{name}", "/data/{name}/delete"],
     Action.REGISTER_MODEL: ["/models", "/api/v1/models", "/lab/sample"],
@@ -90,6 +91,8 @@ RECORDED: dict[Action, list[str]] = {
         "/api/v1/pushes/{push_id}/cancel",
         "/runs/{run_id:int}/exports/{export_id:int}/hub/{push_id:int}/cancel",
     ],
+    Action.SUBMIT_FINE_TUNING: ["/v1/fine_tuning/jobs"],
+    Action.CANCEL_FINE_TUNING: ["/v1/fine_tuning/jobs/{job_id}/cancel"],
     Action.SUBMIT_PARITY_CHECK: [f"{RUNS}/{{run_id}}/parity-checks", "/runs/{run_id:int}/parity"],
     Action.CANCEL_PARITY_CHECK: [
         "/api/v1/parity-checks/{check_id}/cancel",

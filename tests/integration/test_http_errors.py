@@ -124,7 +124,8 @@ def test_a_body_above_the_limit_is_not_read_completely(api: TestClient) -> None:
 
 def test_every_route_with_a_body_documents_that_it_may_be_too_large(api: TestClient) -> None:
     described = api.get("openapi.json").json()["paths"]
-    operations = [operation for path in described.values() for operation in path.values()]
+    ours = [methods for path, methods in described.items() if not path.startswith("/v1/")]  # there it is a 400
+    operations = [operation for methods in ours for operation in methods.values()]
     with_body = [operation for operation in operations if "requestBody" in operation]
     assert len(with_body) > 12
     for operation in with_body:

@@ -19,7 +19,7 @@ from app.domain.data.mapping import ColumnMapping
 from app.domain.data.uploads import Part, SourceScan
 from app.domain.errors import NotFound, VeznaError
 from app.domain.messages import _
-from app.services import datasets, ingestion, uploads
+from app.services import datasets, fine_tuning, ingestion, uploads
 from app.store.files import StoreUnavailable
 from app.store.queries import uploads as upload_rows
 from app.store.rows_file import new_name
@@ -61,6 +61,7 @@ def read(context: "Context", upload_id: int) -> None:
     except Exception as error:
         why = _sentence(context, error, upload_id=upload_id)
         write(lambda session: ingestion.failed(session, claimed, why))
+    _go_on(context)
 
 
 def prepare(context: "Context", dataset_id: int) -> None:
@@ -106,6 +107,15 @@ def prepare(context: "Context", dataset_id: int) -> None:
     except Exception as error:
         why = _sentence(context, error, dataset_id=dataset_id)
         write(lambda session: ingestion.failed(session, claimed, why))
+    _go_on(context)
+
+
+def _go_on(context: "Context") -> None:
+    """Fine-tuning jobs may have waited for this."""
+    try:
+        fine_tuning.advance_waiting(context.database, context.bell, context.settings)
+    except LEFT_TO_THE_SWEEP as error:
+        log.warning("fine-tuning jobs wait", why=type(error).__name__)
 
 
 def _begin_preparing(session: Session, dataset_id: int) -> tuple[DatasetRow | None, UploadRow | None]:

@@ -67,6 +67,8 @@ class Action(StrEnum):
     IMPORT_RESULTS = "collection.import"
     DECLARE_STUDY = "collection.declare"
     DELETE_COLLECTION = "collection.delete"
+    SUBMIT_FINE_TUNING = "fine_tuning.submit"
+    CANCEL_FINE_TUNING = "fine_tuning.cancel"
     SUBMIT_EXPORT = "export.submit"
     CANCEL_EXPORT = "export.cancel"
     PUSH_EXPORT = "export.push"

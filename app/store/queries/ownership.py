@@ -12,6 +12,7 @@ from app.store.tables import (
     BaseModelRow,
     DatasetRow,
     EstimateRow,
+    FineTuningJobRow,
     JudgementRow,
     LabClassRow,
     ModelExportRow,
@@ -22,8 +23,8 @@ from app.store.tables import (
 )
 from app.store.tables.owned import Owned
 
-ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, ModelExportRow, ParityCheckRow, JudgementRow)
-"""Tables that say who asked, but not who may see."""
+ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, FineTuningJobRow, ModelExportRow, ParityCheckRow, JudgementRow)
+"""Tables that say who asked. Who may see them is not said there, but for fine-tuning jobs."""
 
 
 def hold(session: Session, rows: Iterable[Owned | None], *, change: bool = False) -> None:

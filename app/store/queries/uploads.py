@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.domain.data.uploads import Part
 from app.domain.messages import _
 from app.store.ownership import EVERY_OWNER
-from app.store.queries.rows import get_row
+from app.store.queries.rows import find_row, get_row
 from app.store.tables import DatasetRow, UploadRow
 
 
@@ -17,6 +17,11 @@ def get(session: Session, upload_id: int, *, lock: bool = False) -> UploadRow:
     return get_row(
         session, UploadRow, upload_id, _("There is no upload %(upload_id)s.", upload_id=upload_id), lock=lock
     )
+
+
+def find(session: Session, upload_id: int) -> UploadRow | None:
+    """An upload, if there is one."""
+    return find_row(session, UploadRow, upload_id)
 
 
 def newest(session: Session) -> list[UploadRow]:

@@ -12,6 +12,7 @@ from app.store.tables.device import DeviceRow
 from app.store.tables.estimate import EstimateRow
 from app.store.tables.evaluation import EvaluationRow
 from app.store.tables.event import RunEventRow
+from app.store.tables.fine_tuning_job import FineTuningJobRow
 from app.store.tables.form_key import FormKeyRow
 from app.store.tables.hub_push import HubPushRow
 from app.store.tables.hub_token import HubTokenRow
@@ -53,6 +54,7 @@ __all__ = [
     "EstimateRow",
     "EvaluationRow",
     "ExternalIdentityRow",
+    "FineTuningJobRow",
     "FormKeyRow",
     "HubPushRow",
     "HubTokenRow",

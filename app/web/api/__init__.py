@@ -14,6 +14,7 @@ from app.web.api import (
     estimates,
     events,
     external,
+    fine_tuning,
     flips,
     health,
     hub_pushes,
@@ -23,6 +24,7 @@ from app.web.api import (
     memory_maps,
     model_exports,
     models,
+    openai_files,
     ownership,
     parity_checks,
     playground,
@@ -41,6 +43,8 @@ from app.web.api import (
     workers,
 )
 from app.web.http.errors import problems
+from app.web.http.openai_errors import PREFIX as OPENAI_PREFIX
+from app.web.http.openai_errors import openai_problems
 
 PREFIX = "/api/v1"
 router = APIRouter(prefix=PREFIX)
@@ -84,6 +88,11 @@ for part in (
         if isinstance(route, APIRoute) and (route.body_field or "requestBody" in (route.openapi_extra or {})):
             route.responses |= problems(413)  # a body may be above its limit
     router.include_router(part.router, responses=problems(400, 401, 403, 422, 429, 503))
+
+openai = APIRouter(prefix=OPENAI_PREFIX)
+"""The routes in OpenAI's form."""
+for part in (openai_files, fine_tuning):
+    openai.include_router(part.router, responses=openai_problems(400, 401, 403, 429, 503))
 
 public = (account.login_router, model_exports.public_router)
 """The routes of the API that need no authentication."""

@@ -11,6 +11,7 @@ header `Authorization: Bearer`, else by the cookie of a browser session; a reque
     REMOVABLE                to delete: a session of any role, or the scope run of a token
     PREDICT                  the scope read: it changes nothing, and with that scope the weights can be downloaded
     AGENTS                   the scope read; what a tool needs is decided by the requests that it makes
+    /v1/                     as everything else: OpenAI's client sends its key as an API token
     everything else          the scope read for GET and HEAD, otherwise the scope run
 
 What a scope is, and which role has it, is in `app.domain.accounts.policy`.

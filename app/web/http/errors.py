@@ -31,6 +31,7 @@ from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
 from app.store.database_errors import disk_full, undone
+from app.web.http.openai_errors import is_openai, openai_error
 from app.web.i18n import gettext, localized, marked
 from app.web.templating import error_page
 
@@ -253,6 +254,8 @@ def _internal(request: Request, error: Exception) -> Response:
 def _answer(
     request: Request, status: int, kind: str, title: str, detail: str, fields: Sequence[FieldError] = ()
 ) -> Response:
+    if is_openai(request.url.path):
+        return openai_error(status, kind, detail, fields)
     if not wants_json(request):
         return error_page(request, status=status, title=gettext(title), message=detail)
     return problem(status, kind, title, detail, fields)
@@ -273,5 +276,6 @@ def _place(error: FieldError) -> dict[str, int]:
 
 
 def wants_json(request: Request) -> bool:
-    """Whether a program made the request: all paths below /api, the agent interface, and the probes."""
-    return request.url.path.startswith(("/api/", "/livez", "/readyz", "/metrics")) or request.url.path == AGENTS
+    """Whether a program made the request: all paths below /api and /v1, the agent interface, and the probes."""
+    path = request.url.path
+    return path.startswith(("/api/", "/livez", "/readyz", "/metrics")) or path == AGENTS or is_openai(path)

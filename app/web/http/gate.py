@@ -24,11 +24,11 @@ MOST_REPEATS = 3
 READ_BEFORE_BYTES = 1 << 19
 """Of a request's body, so that a slow client waits outside. Half of the limit that holds before a route is chosen."""
 PROBES = ("/livez", "/readyz", "/metrics")
-UPLOADS = re.compile(r"/data/files|/api/v1/uploads(/files/.+)?")
+UPLOADS = re.compile(r"/data/files|/api/v1/uploads(/files/.+)?|/v1/files")
 LARGE_FORMS = ("/imports", "/api/v1/imports")
 """Their routes have a larger limit of their own, so their bodies are read inside, by few at a time."""
 MOST_LARGE = 2
-DOWNLOADS = re.compile(r"/api/v1/(artifacts|exports)/\d+/(content|archive|files/.+)")
+DOWNLOADS = re.compile(r"/api/v1/(artifacts|exports)/\d+/(content|archive|files/.+)|/v1/files/[^/]+/content")
 """Routes that read the files store, which may answer late or not at all."""
 MOST_DOWNLOADS = 8
 MOST_SENDING = 1000

@@ -58,6 +58,8 @@ TITLES: dict[Action, str] = {
     Action.DECLARE_STUDY: marked("Study of runs elsewhere declared"),
     Action.IMPORT_RESULTS: marked("Results imported"),
     Action.DELETE_COLLECTION: marked("Collection deleted"),
+    Action.SUBMIT_FINE_TUNING: marked("Fine-tuning job submitted"),
+    Action.CANCEL_FINE_TUNING: marked("Fine-tuning job cancelled"),
     Action.SUBMIT_EXPORT: marked("Export submitted"),
     Action.CANCEL_EXPORT: marked("Export cancelled"),
     Action.PUSH_EXPORT: marked("Export pushed to the hub"),
