@@ -12,7 +12,7 @@ ClientError
     ├── TrackerUnreachable   it gives no answer
     ├── NotImported          a run in it cannot be imported
     ├── TrackioElsewhere     a variable makes Trackio write to another machine
-    └── TrackerRefused       it answered that it does not take the study
+    └── TrackerRefused       it refused a request
 """
 
 from dataclasses import dataclass
@@ -138,18 +138,17 @@ class TrackerUnreachable(TrackerError):
     """The tracker gives no answer."""
 
     def __init__(self, address: str, why: str) -> None:
-        super().__init__(f"The tracker at {address} does not answer ({why}). Check that it runs, then export again.")
+        super().__init__(f"The tracker at {address} does not answer ({why}). Check that it runs, then try again.")
         self.address = address
         self.why = why
 
 
 class TrackerRefused(TrackerError):
-    """The tracker does not take the study."""
+    """The tracker refused a request."""
 
     def __init__(self, address: str, why: str) -> None:
         super().__init__(
-            f"The tracker at {address} refused the export ({why}). Check its address and your permissions there, "
-            "then export again."
+            f"The tracker at {address} refused ({why}). Check its address and your permissions there, then try again."
         )
         self.address = address
         self.why = why

@@ -16,7 +16,10 @@ from vezna.trackers.reading import ImportedRun
 def import_runs(
     source: Annotated[
         str,
-        typer.Argument(metavar="FROM", help="tensorboard:DIR, a folder of event files."),
+        typer.Argument(
+            metavar="FROM",
+            help="mlflow:ADDRESS#EXPERIMENT, trackio:PROJECT, or tensorboard:DIR, a folder of event files.",
+        ),
     ],
     study: Annotated[int, typer.Option("--study", help="Number of the declared study.")],
     arm: Annotated[str, typer.Option("--arm", help="Label of the arm that the runs are of.")],
@@ -28,8 +31,8 @@ def import_runs(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Import runs from TensorBoard into a study whose runs are trained elsewhere. Trackers have no score of
-    each test item, so these runs are compared without a verdict."""
+    """Import runs from MLflow, TensorBoard or Trackio into a study whose runs are trained elsewhere. Trackers have no
+    score of each test item, so these runs are compared without a verdict."""
     with errors.status(_("Importing from %(source)s", source=source)), Client(url).for_scripts() as client:
         imported = import_from(client, source, study, arm, metric=metric, names=run or (), seed=seed)
     show([asdict(one) for one in imported], as_json, lambda _answer: _lines(imported), wrap=False)

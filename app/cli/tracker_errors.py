@@ -24,7 +24,20 @@ NOT_IMPORTED = (
     marked("it has no event files"),
     marked("it is broken at byte %(place)s"),
     marked("its hyperparameters are broken"),
+    marked("its status is %(status)s"),
+    marked("it is no folder of MLflow's file store"),
+    marked("it has no experiment %(name)s"),
+    marked("it has several experiments, or none"),
+    marked("there is no %(file)s"),
+    marked("it is broken (%(why)s)"),
+    marked("runs of Weights & Biases cannot be read"),
     marked("Choose from the runs there: %(there)s"),
+    marked("Select runs that have finished"),
+    marked("Name a server, or the folder mlruns"),
+    marked("Write the name of one after #; there are: %(there)s"),
+    marked("Set TRACKIO_DIR, or name the file"),
+    marked("Copy it again from where Trackio wrote it"),
+    marked("Report them from the script, or import them from another tracker"),
     marked("Select one of them by its name"),
     marked("Select the run that counts by its name"),
     marked("Select it by its name and give its seed"),
@@ -80,7 +93,7 @@ def tracker_error(error: TrackerError) -> VeznaError:
     if isinstance(error, TrackerUnreachable):
         return Unavailable(
             _(
-                "The tracker at %(address)s does not answer (%(why)s). Check that it runs, then export again.",
+                "The tracker at %(address)s does not answer (%(why)s). Check that it runs, then try again.",
                 address=error.address,
                 why=error.why,
             )
@@ -88,8 +101,8 @@ def tracker_error(error: TrackerError) -> VeznaError:
     if isinstance(error, TrackerRefused):
         return Conflict(
             _(
-                "The tracker at %(address)s refused the export (%(why)s). Check its address and your permissions "
-                "there, then export again.",
+                "The tracker at %(address)s refused (%(why)s). Check its address and your permissions there, then try "
+                "again.",
                 address=error.address,
                 why=error.why,
             )

@@ -113,7 +113,7 @@ def test_what_does_not_suit_is_named_before_anything_is_written(server: str, tmp
         with pytest.raises(NotImported, match="no event files"):
             import_runs(client, f"tensorboard:{tmp_path}/empty", 1, LORA, metric="x")
         with pytest.raises(WrongTracker):
-            import_runs(client, "trackio:mine", 1, LORA, metric="x")
+            import_runs(client, "neptune:mine", 1, LORA, metric="x")
         whole = broken.read_bytes()
         broken.write_bytes(whole[:-3])  # its writer was killed
         assert [len(run.series["train/loss"]) for run in recorded_below(logs / "b")] == [5]

@@ -128,7 +128,7 @@ def test_a_study_is_written_into_trackio_and_updated(
     with pytest.raises(TrackerRefused, match="could not be persisted"):
         export_study(client, 1, "trackio:mine", external=True)
     trackio.fails = True
-    with pytest.raises(TrackerRefused, match="trackio:mine refused the export"):
+    with pytest.raises(TrackerRefused, match=r"trackio:mine refused \("):
         export_study(client, 1, "trackio:mine", external=True)
 
 
@@ -232,7 +232,7 @@ def test_a_study_is_written_for_wandb_and_updated(
     assert {run["id"] for run in again.values()} == {run["id"] for run in first.values()}
     assert again[f"{LORA}, seed 1"]["rows"][-1][1]["score"] == pytest.approx(0.75)
     wandb.fails = True
-    with pytest.raises(TrackerRefused, match="wandb:mine refused the export"):
+    with pytest.raises(TrackerRefused, match=r"wandb:mine refused \("):
         export_study(client, 1, "wandb:mine", external=True)
 
 

@@ -22,8 +22,10 @@ from tests.integration.test_client import serving
 from tests.mlflow_server import mlflow_server
 from tests.served import served
 from vezna import Client
+from vezna.errors import NotImported
 from vezna.models import Artifact
 from vezna.trackers import export_study, writing
+from vezna.trackers.targets import recorded_at
 from worker.context import Context
 from worker.trackers.host import export_due
 
@@ -200,6 +202,11 @@ def test_a_study_that_has_ended_is_exported_by_the_control_node_after_an_outage(
     written = runs_of(mlflow.MlflowClient(tracker), server)
     assert set(written) == {"study", "25", "26", "27", "28"}
     assert written["study"].data.tags["vezna.headline"]
+    [recorded] = recorded_at(study["tracker_export"]["url"], ["LoRA r=4*"])  # the address of the experiment's page
+    assert recorded.parameters["seed"] == "7" and recorded.series["score"][-1].value > 0
+    assert [point.step for point in recorded.series["train/loss"]] == list(range(1, 247))
+    with pytest.raises(NotImported, match="its status is FAILED"):
+        recorded_at(study["tracker_export"]["url"], ["full*"])
     with database.reading() as session:
         assert session.get_one(RunRow, 26).finished_at == before
         assert session.get_one(RunRow, 26).status == "succeeded"
@@ -242,7 +249,7 @@ def test_a_tracker_that_refuses_or_is_away_is_named(
         with serving(lambda n, answer=answer: answer) as address:
             assert vezna(monkeypatch, *command, address) == 1
         said = " ".join(capsys.readouterr().err.split())
-        assert f"The tracker at {address} refused the export" in said, answer
+        assert f"The tracker at {address} refused (" in said, answer
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     assert vezna(monkeypatch, *command, "http://127.0.0.1:9") == 1
     assert "The tracker at http://127.0.0.1:9 does not answer" in " ".join(capsys.readouterr().err.split())

@@ -37,6 +37,11 @@ ENVIRONMENT = {
 """Where the user has not set it: MLflow would send usage data to its makers, wait for minutes, and print each run."""
 
 
+def is_server(address: str) -> bool:
+    """Whether an address begins as that of a server."""
+    return address.startswith(("http://", "https://"))
+
+
 def connect(address: str) -> "MlflowServer":
     """The server at http://host:5000. Raises WrongTracker and TrackerMissing."""
     try:
@@ -52,7 +57,7 @@ def connect(address: str) -> "MlflowServer":
 
 
 class MlflowServer:
-    """An MLflow server that receives studies."""
+    """An MLflow server, or a folder of its file store by a file: address."""
 
     def __init__(self, address: str) -> None:
         """MLflow's own variables (MLFLOW_TRACKING_TOKEN, …) say as whom. Raises TrackerMissing."""
@@ -72,6 +77,15 @@ class MlflowServer:
         """The experiment of a study; a new one if there is none."""
         with self.named():
             return MlflowExperiment(self, self._experiment(study), study)
+
+    def runs(self, experiment: str) -> Iterator[Any]:
+        """The runs of an experiment, the oldest last."""
+        token = None
+        while True:
+            page = self.client.search_runs([experiment], max_results=1000, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
 
     def _experiment(self, study: TrackedStudy) -> str:
         for experiment in self.client.search_experiments(filter_string=f"tags.`vezna.study` = '{study.key}'"):
@@ -103,7 +117,8 @@ class MlflowExperiment:
     def __init__(self, server: MlflowServer, experiment: str, study: TrackedStudy) -> None:
         self._server, self._mlflow, self._entities = server, server.client, server.entities
         self._id = experiment
-        self._there = {run.data.tags.get("vezna.run"): run for run in self._runs(experiment)}
+        # The oldest come last, so that they count if there are two of the same tag.
+        self._there = {run.data.tags.get("vezna.run"): run for run in server.runs(experiment)}
         begun = datetime.fromisoformat(study.created_at)
         self._parent = self._there.get(PARENT) or self._run(study.name, begun, {"vezna.run": PARENT})
 
@@ -154,15 +169,6 @@ class MlflowExperiment:
             self._values(parent, changed, datetime.now(UTC))
             self._tags(parent, dict(study.tags) | {"mlflow.note.content": study.note or study.summary})
             self._status(parent, study.status, None)
-
-    def _runs(self, experiment: str) -> Iterator[Any]:
-        """Its runs, the oldest last, so that it counts if there are two of the same tag."""
-        token = None
-        while True:
-            page = self._mlflow.search_runs([experiment], max_results=1000, page_token=token)
-            yield from page
-            if not (token := page.token):
-                return
 
     def _run(self, name: str, begun: datetime, tags: Mapping[str, str]) -> Any:
         return self._mlflow.create_run(self._id, _milliseconds(begun), dict(tags) | SOURCE, name)

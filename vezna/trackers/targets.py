@@ -8,33 +8,38 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from vezna.connection import without_credentials
-from vezna.errors import WrongTracker
+from vezna.errors import NotImported, WrongTracker
 from vezna.trackers.reading import RecordedRun
 from vezna.trackers.writing import Tracker
 
 KINDS = ("mlflow", "tensorboard", "trackio", "wandb")
-
-
-READABLE = ("tensorboard",)
-"""Those from which runs are imported: their modules have a function `read`."""
+READERS = {"mlflow": "mlflow_runs", "tensorboard": "tensorboard", "trackio": "trackio_runs"}
+"""Those from which runs are imported, with the modules that have a function `read`."""
 
 
 def recorded_at(address: str, names: Sequence[str]) -> list[RecordedRun]:
     """The runs that are recorded there under names that match one of some patterns, or all. Raises
     WrongTracker, TrackerMissing, and NotImported."""
-    kind, colon, place = address.partition(":")
-    if kind not in READABLE or not colon or not place:
-        raise WrongTracker(without_credentials(address))
-    recorded: list[RecordedRun] = import_module(f"vezna.trackers.{kind}").read(place, names)
+    kind, place = _parts(address)
+    if kind not in READERS:
+        what = "runs of Weights & Biases cannot be read"
+        raise NotImported(address, what, "Report them from the script, or import them from another tracker")
+    recorded: list[RecordedRun] = import_module(f"vezna.trackers.{READERS[kind]}").read(place, names)
     return recorded
 
 
 def tracker_at(address: str) -> Tracker:
     """Raises WrongTracker, and TrackerMissing without its package."""
+    kind, place = _parts(address)
+    tracker: Tracker = import_module(f"vezna.trackers.{kind}").connect(place)
+    return tracker
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Kind and place. Raises WrongTracker."""
     kind, colon, place = address.partition(":")
     if kind in ("http", "https"):
         kind, place = "mlflow", address
     if kind not in KINDS or not colon or not place:
         raise WrongTracker(without_credentials(address))
-    tracker: Tracker = import_module(f"vezna.trackers.{kind}").connect(place)
-    return tracker
+    return kind, place
