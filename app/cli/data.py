@@ -11,7 +11,7 @@ from app.cli.client import Client
 from app.cli.shared import LOCAL, Json, Url, errors, say
 from app.cli.shared import show as show_answer
 from app.cli.terminal import data
-from app.domain.data.guesses import dataset_name
+from app.domain.data.guessed_names import dataset_name
 from app.domain.data.mapping import ROLES
 from app.domain.errors import Invalid
 from app.domain.tasks import Format
@@ -42,6 +42,8 @@ def add(
     context: Column = "",
     completion: Column = "",
     messages: Column = "",
+    query: Column = "",
+    passage: Column = "",
     label_name: Annotated[
         list[str] | None, typer.Option(metavar="VALUE=NAME", help="Rename a label, for example 1=good.")
     ] = None,
@@ -81,7 +83,8 @@ def add(
     if not as_json:
         say(data.upload_line(upload), to=errors, wrap=False)
     columns = {"text": text, "label": label, "prompt": prompt, "context": context, "completion": completion}
-    chosen = {role: column for role, column in (columns | {"messages": messages}).items() if column}
+    columns |= {"messages": messages, "query": query, "passage": passage}
+    chosen = {role: column for role, column in columns.items() if column}
     request = {
         "name": name or dataset_name(files[0].name if files else (hub or directory)),
         "title": title,
@@ -148,7 +151,8 @@ def _mapping(scan: dict[str, Any], form: str | None, columns: dict[str, str], na
     if chosen is None:
         raise Invalid(
             _(
-                "%(reason)s Give --text and --label, or --prompt and --completion, or --messages.",
+                "%(reason)s Give --text and --label, or --prompt and --completion, or --messages, or --query and "
+                "--passage.",
                 reason=stored(scan["reason"]),
             )
         )

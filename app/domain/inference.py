@@ -38,6 +38,8 @@ MOST_IMPORTANCE_WORDS = 200
 """Words whose importance is computed; each takes a forward pass."""
 LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm"})
 """Tasks whose answer is a text."""
+ANSWERING: frozenset[Task] = LANGUAGE | {"sequence-classification"}
+"""Tasks whose models answer requests, with a text or a label."""
 
 Kind = Literal["predict", "compare"]
 Finish = Literal["stop", "length", "cancelled"]

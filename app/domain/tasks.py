@@ -9,12 +9,22 @@ from pydantic import BaseModel, ConfigDict
 
 from app.domain.messages import _
 
-Task = Literal["sequence-classification", "causal-lm", "seq2seq-lm"]
-Format = Literal["labelled", "text", "prompt-completion", "messages"]
+Task = Literal["sequence-classification", "causal-lm", "seq2seq-lm", "sentence-embeddings"]
+Format = Literal["labelled", "text", "prompt-completion", "messages", "query-passage"]
 """The columns of a dataset; see `app.domain.data.dataset`."""
 Unit = Literal["item", "completion token"]
 """What a loss is averaged over: items, or the tokens of completions."""
-MetricName = Literal["accuracy", "macro_f1", "token_accuracy", "exact_match", "rouge_l", "perplexity"]
+MetricName = Literal[
+    "accuracy",
+    "macro_f1",
+    "token_accuracy",
+    "exact_match",
+    "rouge_l",
+    "perplexity",
+    "recall_at_1",
+    "recall_at_5",
+    "mrr_at_10",
+]
 
 
 class MetricFacts(BaseModel):
@@ -80,6 +90,28 @@ METRICS: dict[MetricName, MetricFacts] = {
             higher_is_better=False,
             definition=_("e to the mean loss over completion tokens"),
         ),
+        MetricFacts(
+            name="recall_at_1",
+            title=_("recall@1"),
+            per_item=True,
+            definition=_("share of queries whose most similar passage of the split is a right one"),
+        ),
+        MetricFacts(
+            name="recall_at_5",
+            title=_("recall@5"),
+            per_item=True,
+            definition=_("share of queries with a right passage among the 5 most similar passages of the split"),
+        ),
+        MetricFacts(
+            name="mrr_at_10",
+            title=_("MRR@10"),
+            per_item=True,
+            graded=True,
+            definition=_(
+                "reciprocal rank of the first right passage among the 10 most similar passages of the split, else 0; "
+                "mean over queries"
+            ),
+        ),
     )
 }
 
@@ -101,7 +133,14 @@ class TaskFacts(BaseModel):
     best_by: Literal["metric", "loss"]
     """What chooses the best checkpoint, on the validation split."""
     adds_head: bool
-    """It adds a new head. Otherwise the base model already has one: it can be evaluated before training, and forget."""
+    """It adds a new head. Otherwise the base model can be evaluated before training."""
+    in_batch: bool = False
+    """The loss of a row depends on the other rows of its batch, so a batch cannot be divided."""
+
+    @property
+    def forgets(self) -> bool:
+        """Forgetting can be measured: its model has a loss on plain texts."""
+        return self.unit == "completion token"
 
     def writes(self, rows: Format) -> bool:
         """Whether the model is also evaluated on generated text, which needs prompts: plain texts have none."""
@@ -142,6 +181,17 @@ TASKS: dict[Task, TaskFacts] = {
             unit="completion token",
             best_by="loss",
             adds_head=False,
+        ),
+        TaskFacts(
+            name="sentence-embeddings",
+            title=_("sentence embeddings"),
+            metric="recall_at_1",
+            metrics=("recall_at_1", "recall_at_5", "mrr_at_10"),
+            formats=("query-passage",),
+            unit="item",
+            best_by="metric",
+            adds_head=False,
+            in_batch=True,
         ),
     )
 }

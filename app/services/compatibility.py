@@ -17,6 +17,7 @@ from app.domain.methods import AnyMethod
 from app.domain.models.base_model import ModelFacts
 from app.domain.models.positions import crowded, too_long
 from app.domain.resources.estimate import EstimateSpec
+from app.domain.runs.in_batch import clash_of
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.budget_checks import budget_problem
 from app.domain.studies.search_space import Configuration
@@ -106,10 +107,10 @@ def _check(
 def _clashes(spec: Spec, since: int) -> Iterator[FieldError]:
     """Training arguments that do not work with a method: those of the budget, or that an arm sets or searches."""
     if not isinstance(spec, StudySpec):
-        yield from (clash for _path, method in _methods(spec)[since:] if (clash := method.clash(spec.training)))
+        yield from (clash for _path, m in _methods(spec)[since:] if (clash := clash_of(m, spec.task, spec.training)))
         return
     for place, arm in enumerate(spec.arms[since:], since):
-        if clash := arm.method.clash(spec.training_of(arm)):
+        if clash := clash_of(arm.method, spec.task, spec.training_of(arm)):
             name = clash.path.removeprefix("training.")
             own = getattr(arm, name, None) is not None
             yield replace(clash, path=f"arms.{place}.{name}") if own else clash
@@ -117,7 +118,7 @@ def _clashes(spec: Spec, since: int) -> Iterator[FieldError]:
         sizes = [value for name, value in arm.search.extremes() if name == "batch_size"] if arm.search else []
         if sizes:
             largest = arm.at(Configuration(batch_size=int(max(sizes))), spec.training)
-            if clash := arm.method.clash(largest.training(spec.training)):
+            if clash := clash_of(arm.method, spec.task, largest.training(spec.training)):
                 yield replace(
                     clash, path=f"arms.{place}.search.batch_size", remedy=_("Search none above the batch size")
                 )
@@ -209,7 +210,7 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
         what = _("Rows of %(task)s cannot be packed", task=spec.task)
         yield FieldError("training.packing", what, _("Set it to false"))
     if spec.training.padding_free:
-        if spec.task == "seq2seq-lm":
+        if spec.task in ("seq2seq-lm", "sentence-embeddings"):
             what = _("Batches of %(task)s need padding", task=spec.task)
             yield FieldError("training.padding_free", what, _("Set it to false"))
         elif spec.training.packing:
@@ -218,6 +219,9 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
     if spec.training.compile_blocks:
         if spec.task == "seq2seq-lm":
             what = _("Blocks of %(task)s are not compiled: encoder and decoder differ", task=spec.task)
+            yield FieldError("training.compile_blocks", what, _("Set it to false"))
+        elif spec.task == "sentence-embeddings":
+            what = _("Compiled blocks were not tested with %(task)s", task=spec.task)
             yield FieldError("training.compile_blocks", what, _("Set it to false"))
         elif spec.training.packing or spec.training.padding_free:
             what = _("Compiled blocks were not tested with packed rows or padding-free batches")

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import FieldError, Invalid
 from app.domain.inference import (
+    ANSWERING,
     LANGUAGE,
     MOST_GENERATED,
     TURN_TOKENS,
@@ -68,6 +69,9 @@ def answerer(session: Session, run_id: int, path: str = "run_id") -> Answerer:
     run = runs.get(session, run_id)
     if refused := _refusal(session, run):
         raise Invalid.field(path, refused, _("Choose a run that has succeeded and is no trial"))
+    if run.spec.task not in ANSWERING:
+        what = _("A model for %(task)s answers with neither a label nor a text", task=run.spec.task)
+        raise Invalid.field(path, what, _("Export the model and load it with transformers"))
     dataset = datasets.by_id(session, run.dataset_id)
     assert dataset is not None  # noqa: S101 a foreign key holds it
     return Answerer(run, run.spec.task, dataset.facts.format, dataset.facts.labels)

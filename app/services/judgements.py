@@ -13,6 +13,7 @@ from app.domain.comparison.judged import Judged, JudgedArm, Pair, compare_judged
 from app.domain.comparison.preference import Preferred, Rating
 from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import Conflict, Invalid
+from app.domain.inference import LANGUAGE
 from app.domain.judgement import NewJudgement
 from app.domain.messages import _
 from app.queue import JUDGE, Doorbell
@@ -50,6 +51,9 @@ def refusal(session: Session, study: StudyRow) -> Invalid | None:
     """Why no judge can score the answers of a study, or None."""
     if study.spec.task == "sequence-classification":
         what = _("Study %(study)s classifies texts: its answers are labels", study=study.id)
+        return Invalid.field("study_id", what, _("Choose a study whose runs generate text"))
+    if study.spec.task not in LANGUAGE:
+        what = _("The runs of study %(study)s generate no text", study=study.id)
         return Invalid.field("study_id", what, _("Choose a study whose runs generate text"))
     dataset = datasets.by_id(session, study.dataset_id)
     if dataset is None or dataset.facts.format == "text":

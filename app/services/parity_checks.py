@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.audit import Action
 from app.domain.comparison.parity import Parity
 from app.domain.errors import Conflict, Invalid
+from app.domain.inference import LANGUAGE
 from app.domain.messages import _
 from app.domain.parity_check import MOST_ITEMS, NewParityCheck
 from app.domain.runs.status import RunStatus
@@ -56,6 +57,9 @@ def refusal(session: Session, run: RunRow) -> Invalid | None:
     task = run.spec.task
     if task == "sequence-classification":
         what = _("Run %(run)s classifies texts with a head, which OpenAI's API has no request for", run=run.id)
+        return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
+    if task not in LANGUAGE:
+        what = _("Run %(run)s generates no text that a server could generate too", run=run.id)
         return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
     if task != "causal-lm":
         what = _("Run %(run)s is an encoder-decoder, which OpenAI-compatible servers do not serve", run=run.id)

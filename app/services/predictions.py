@@ -28,7 +28,7 @@ MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
 """Of one file in the cache."""
 CACHE_BYTES = 128 << 20
-TEXTS = ("text", "prompt", "completion", "messages")
+TEXTS = ("text", "prompt", "completion", "messages", "query", "passage")
 """Inputs of the model, and expected outputs."""
 BATCH = 256
 """Rows read at once."""
@@ -38,9 +38,10 @@ BATCH = 256
 class Predictions:
     """A run's answers on the first R items of the test split, in their order.
 
-    `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion that is wanted; `label`, an
-    index of `labels`; `answer`, an index or a text, with the probabilities `sure` (of the answer) and `of_label` (of
-    the true label); every per-item metric. Columns with the prefix `base_` belong to the base model (before training).
+    `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion or passage that is wanted;
+    `label`, an index of `labels`; `answer`, an index or a text, with the probabilities `sure` (of the answer) and
+    `of_label` (of the true label); every per-item metric. Columns with the prefix `base_` belong to the base model
+    (before training).
     """
 
     table: pa.Table
@@ -141,8 +142,8 @@ def _kept_of(batch: pa.RecordBatch) -> pa.Table:
     if (text := _text(columns)) is not None:
         kept["text"] = text
         kept["asked"] = _conversations(columns["messages"], replies=False) if "messages" in columns else text
-    if "completion" in columns:
-        kept["wanted"] = columns["completion"]
+    if (wanted := columns.get("completion", columns.get("passage"))) is not None:
+        kept["wanted"] = wanted
     if "label" in columns:
         kept["label"] = columns["label"].cast(pa.int32())
     for side in ("", "base_"):
@@ -163,7 +164,7 @@ def _text(columns: dict[str, Any]) -> Any:
     requested."""
     if "messages" in columns:
         return _conversations(columns["messages"], replies=True)
-    return columns["prompt"].fill_null("") if "prompt" in columns else columns.get("text")
+    return columns["prompt"].fill_null("") if "prompt" in columns else columns.get("text", columns.get("query"))
 
 
 def _conversations(messages: Any, *, replies: bool) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.data.guesses import split_in_name
+from app.domain.data.guessed_names import split_in_name
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, content_hash, shown_name
 from app.domain.errors import Conflict, VeznaError
 from app.domain.messages import _

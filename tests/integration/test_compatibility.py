@@ -225,3 +225,48 @@ def test_rates_are_not_tuned_without_rows_to_choose_them_by(
     assert error["remedy"] == "Choose another dataset, or set tuning to none"
     assert bell.rung == []
     assert language.post("studies", json=study | {"arms": arms}).status_code == 202
+
+
+EMBEDDED: dict[str, Any] = RUN | {"base_model": "encoder", "dataset": "queries", "task": "sentence-embeddings"}
+
+
+@pytest.fixture
+def embedding(registered: Database, language: TestClient) -> TestClient:
+    """The same with an encoder and queries."""
+    with registered.transaction() as session:
+        _model(session, "encoder", llama().model_copy(update={"task": "sentence-embeddings", "architecture": "Bert"}))
+        _data(session, "queries", "query-passage")
+    return language
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "says"),
+    [
+        (training(gradient_accumulation_steps=2), "training.gradient_accumulation_steps", "not one large batch"),
+        (training(gradient_accumulation_steps=2, devices=2), "training.devices", "not one large batch"),
+        (training(per_device_train_batch_size=1), "training.per_device_train_batch_size", "a batch of one row"),
+        (training(packing=True), "training.packing", "cannot be packed"),
+        (training(padding_free=True), "training.padding_free", "need padding"),
+        ({"dataset": "pairs"}, "task", "trains on rows of query-passage, but pairs has rows of prompt-completion"),
+        ({"base_model": "decoder"}, "task", "decoder was not inspected for sentence-embeddings"),
+        ({"method": {"kind": "head-only"}}, "method.kind", "does not support the task sentence-embeddings"),
+    ],
+)
+def test_what_a_comparison_within_a_batch_rules_out_is_refused(
+    embedding: TestClient, bell: SilentBell, change: dict[str, Any], path: str, says: str
+) -> None:
+    [(found, message, _remedy)] = refused(embedding, bell, EMBEDDED | change)
+    assert found == path and says in message
+
+
+def test_an_arm_searches_no_batch_that_would_be_accumulated(embedding: TestClient) -> None:
+    """A larger batch than the arm's own would be made of several."""
+    study = {name: value for name, value in EMBEDDED.items() if name != "method"} | {"name": "study"} | training()
+
+    def paths(sizes: list[int]) -> list[str]:
+        arms = [{"method": {"kind": "lora"}, "search": {"batch_size": sizes}}]
+        answer = embedding.post("studies", json=study | {"arms": arms, "tuning": {"kind": "grid"}})
+        return [error["path"] for error in answer.json().get("errors", [])]
+
+    assert paths([8, 16]) == []
+    assert paths([16, 64]) == ["arms.0.search.batch_size"]

@@ -4,7 +4,7 @@ import pytest
 
 from app import sample
 from app.cli import serve
-from app.domain.data.dataset import SAMPLE_DATASET
+from app.domain.data.dataset import SAMPLE_DATASET, QueryRow
 from app.domain.errors import Invalid
 from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
 from app.domain.studies.power import detectable_difference
@@ -130,6 +130,20 @@ def test_the_language_study_is_of_smollm2_on_titles(registered: Database, settin
     assert [arm.learning_rate for arm in spec.arms] == [1.3e-4, 1.3e-3], "the default rates for a width of 576"
     detectable = detectable_difference(320, len(spec.seeds), 0.35, graded=True)
     assert detectable < spec.margin_points / 100, "the study can find that LoRA is within the margin, if seldom"
+
+
+def test_the_embeddings_study_is_of_minilm_on_headlines_and_articles() -> None:
+    part = sample.of_task("sentence-embeddings")
+    assert (part.dataset, part.format, part.model) == ("bbc-articles", "query-passage", SAMPLE_MODEL)
+    counts = {split: sum(row.split == split for row in part.rows) for split in ("train", "validation", "test")}
+    assert counts == {"train": 480, "validation": 60, "test": 320}
+    assert len({row.query for row in part.rows if isinstance(row, QueryRow)}) == 860
+    spec = part.study("bbc-articles", SAMPLE_MODEL)
+    assert (spec.task, spec.verdict_metric, [arm.title for arm in spec.arms]) == (
+        "sentence-embeddings",
+        "mrr_at_10",
+        ["full", "LoRA r=8"],
+    )
 
 
 def test_a_task_without_a_packaged_model_says_so() -> None:

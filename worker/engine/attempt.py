@@ -14,6 +14,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import QloraSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.models.weight_delta import WeightDeltas
+from app.domain.runs.in_batch import clash_of
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Memory, RunResult
 from app.domain.runs.status import Phase
@@ -96,7 +97,7 @@ class Attempt:
         if base.missing:
             sink.log(f"The checkpoint lacks {', '.join(base.missing)}: they start from random weights.")
         facts = describe_model(base.model, spec.task)
-        if incompatibility := self.method.incompatibility(facts) or self.method.clash(training):
+        if incompatibility := self.method.incompatibility(facts) or clash_of(self.method, spec.task, training):
             raise RunFailed(FailureCode.BAD_CONFIGURATION, incompatibility.located)
         expected = self.method.trains(facts)
         settle(base.model, kept_in_float32(self.method, facts), self.device, bf16=self.bf16)

@@ -3,6 +3,7 @@
     most frequent label      argmax over labels of the number of training rows
     TF-IDF                   logistic regression on L2-normalized tf-idf, tf = 1 + ln(count): words (1- and 2-grams) and
                              characters within words (3- to 5-grams)
+    BM25                     passages by the words that they share with a query (`worker.engine.retrieval`)
     frozen embeddings        logistic regression on the mean of the last hidden states over a text's tokens,
                              standardized by the training rows
 
@@ -29,11 +30,13 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from app.domain.data.baselines import BASELINES, MOST_TRAINED_ROWS, Baseline, BaselineRequest
-from app.domain.data.dataset import LabelledRow, PairRow, Row, Split, items_hash
+from app.domain.data.dataset import LabelledRow, PairRow, QueryRow, Row, Split, items_hash
 from app.domain.messages import _
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
 from worker.engine.few_shot import few_shot_answers
+from worker.engine.retrieval import WORD, Corpus, bm25
+from worker.engine.retrieval import scores as query_scores
 from worker.engine.small_model import impossible, load_small
 from worker.engine.tasks.sequence_classification import token_ids
 from worker.text_metrics import exact_match, rouge_l
@@ -41,9 +44,9 @@ from worker.text_metrics import exact_match, rouge_l
 REGULARIZATIONS = (0.1, 1.0, 10.0, 100.0)
 MOST_FEATURES = 200_000
 """Most features of each kind, words and character n-grams; the most frequent are kept."""
-WORD = r"(?u)\b\w+\b"
-"""Matches single letters too, unlike scikit-learn's default pattern."""
 BATCH_TOKENS = 8192
+MOST_SIMILARITIES = 2**22
+"""Similarities of queries and passages that are in memory at a time."""
 SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|\n")
 
 Features = Any
@@ -149,6 +152,28 @@ def _written(answer: Callable[[str], str], test: Sequence[Row]) -> tuple[Scores,
     }, {}
 
 
+def _random_passage(_request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    generator = np.random.default_rng(0)
+    return _retrieved(rows["test"], lambda corpus, queries: generator.random((len(queries), len(corpus.passages))))
+
+
+def _bm25(_request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    return _retrieved(rows["test"], lambda corpus, queries: bm25(corpus.passages, queries))
+
+
+def _retrieved(
+    test: Sequence[Row], similarities: Callable[[Corpus, Sequence[str]], NDArray[Any]]
+) -> tuple[Scores, dict[MetricName, float]]:
+    """`similarities`: from the corpus and some queries, [n, C]."""
+    pairs = [row for row in test if isinstance(row, QueryRow)]
+    corpus, ranks = Corpus(pairs), []
+    at_once = max(1, MOST_SIMILARITIES // len(corpus.passages))
+    for start in range(0, len(pairs), at_once):
+        some = range(start, min(start + at_once, len(pairs)))
+        ranks.append(corpus.ranks(similarities(corpus, [pairs[i].query for i in some]), some))
+    return query_scores(np.concatenate(ranks)), {}
+
+
 def _encoder(request: BaselineRequest) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """Return a function from N texts to the mean last hidden state of each text's tokens, [N, H]. Raises
     `RunFailed`."""
@@ -198,4 +223,6 @@ _KINDS: dict[str, Callable[[BaselineRequest, dict[Split, list[Row]]], tuple[Scor
     "most-frequent-answer": _most_frequent_answer,
     "first-sentence": _first_sentence,
     "few-shot": _few_shot,
+    "random-passage": _random_passage,
+    "bm25": _bm25,
 }

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.domain.data.guesses import split_in_name
+from app.domain.data.guessed_names import split_in_name
 from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name
 from app.domain.messages import _
 from app.store.files import CHUNK, Files, StoreUnavailable

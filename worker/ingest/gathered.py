@@ -35,6 +35,7 @@ _SHOWN: dict[Format, str] = {
     "text": "text",
     "prompt-completion": "prompt",
     "messages": "messages",
+    "query-passage": "query",
 }
 """The column shown in excerpts."""
 

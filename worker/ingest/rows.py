@@ -49,6 +49,8 @@ def drafts(batch: Batch, mapping: ColumnMapping) -> Iterator[Draft | Unusable]:
             return _texts(mapping, column("text"))
         case "prompt-completion":
             return _pairs(mapping, column("prompt"), column("context"), column("completion"))
+        case "query-passage":
+            return _queries(mapping, column("query"), column("passage"))
         case "messages" if "messages" in mapping.columns:
             return (_conversation(mapping.columns["messages"], _turns(turns)) for turns in column("messages"))
         case "messages":
@@ -86,6 +88,16 @@ def _pairs(
         else:
             full_prompt = prompt if _blank(context) else f"{prompt}\n\n{context}"
             yield Draft(full_prompt, completion, (full_prompt, completion))
+
+
+def _queries(mapping: ColumnMapping, queries: Sequence[Value], passages: Sequence[Value]) -> Iterator[Draft | Unusable]:
+    for query, passage in zip(map(shown, queries), map(shown, passages), strict=True):
+        if _blank(query):
+            yield Unusable("empty-rows", mapping.columns["query"], passage)
+        elif _blank(passage):
+            yield Unusable("empty-rows", mapping.columns["passage"], query)
+        else:
+            yield Draft(query, passage, (query, passage))
 
 
 def _conversation(column: str, turns: list[Message] | str) -> Draft | Unusable:

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from app.domain.data.guesses import guess_mapping, guess_splitting
+from app.domain.data.guessed_names import guess_splitting
+from app.domain.data.guesses import guess_mapping
 from app.domain.data.uploads import ReadingOptions, SourceScan
 from app.domain.messages import _
 from worker.ingest.columns import ColumnScan

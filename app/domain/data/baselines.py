@@ -23,7 +23,15 @@ FEW_SHOT_EXAMPLES, FEW_SHOT_SEED = 4, 0
 """Training examples in a few-shot prompt, and what draws them."""
 
 BaselineKind = Literal[
-    "most-frequent", "tfidf", "embeddings", "most-frequent-answer", "first-sentence", "zero-shot", "few-shot"
+    "most-frequent",
+    "tfidf",
+    "embeddings",
+    "most-frequent-answer",
+    "first-sentence",
+    "zero-shot",
+    "few-shot",
+    "random-passage",
+    "bm25",
 ]
 
 
@@ -37,7 +45,7 @@ class BaselineFacts(BaseModel):
     note: Message
     """A few words beside the title."""
     definition: Message
-    task: Literal["classification", "generation"]
+    task: Literal["classification", "generation", "retrieval"]
     metrics: tuple[MetricName, ...]
     """Metrics of a verdict that it is scored by."""
     uses_model: bool = False
@@ -50,6 +58,8 @@ class BaselineFacts(BaseModel):
     learns: bool = False
     """It is trained, on at most `MOST_TRAINED_ROWS` rows."""
 
+
+_RETRIEVAL: tuple[MetricName, ...] = ("recall_at_1", "recall_at_5", "mrr_at_10")
 
 BASELINES: dict[BaselineKind, BaselineFacts] = {
     facts.kind: facts
@@ -123,8 +133,31 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             uses_model=True,
             tasks=("causal-lm",),
         ),
+        BaselineFacts(
+            kind="random-passage",
+            title=_("random order"),
+            note=_("of the passages"),
+            definition=_("the passages in an order that is drawn at random for each query"),
+            task="retrieval",
+            metrics=_RETRIEVAL,
+            trivial=True,
+            tasks=("sentence-embeddings",),
+        ),
+        BaselineFacts(
+            kind="bm25",
+            title=_("BM25"),
+            note=_("word overlap"),
+            definition=_("the passages by BM25 of the query's words (k1 = 1.2, b = 0.75)"),
+            task="retrieval",
+            metrics=_RETRIEVAL,
+            tasks=("sentence-embeddings",),
+        ),
     )
 }
+
+
+_WORK: dict[Task, str] = {"sequence-classification": "classification", "sentence-embeddings": "retrieval"}
+"""`BaselineFacts.task` of the tasks that do not generate text."""
 
 
 def baselines_of(task: Task, rows: Format, metric: MetricName) -> list[BaselineKind]:
@@ -139,7 +172,7 @@ def not_applicable(task: Task, rows: Format, metric: MetricName) -> dict[Baselin
 
 def _expected(task: Task, rows: Format, metric: MetricName) -> Iterator[tuple[BaselineKind, Message | None]]:
     """The baselines of a metric, and few-shot for every language model, each with the reason why it does not apply."""
-    work = "classification" if task == "sequence-classification" else "generation"
+    work = _WORK.get(task, "generation")
     for facts in BASELINES.values():
         if not facts.requested or facts.task != work or not (metric in facts.metrics or facts.kind == "few-shot"):
             continue

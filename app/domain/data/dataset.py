@@ -5,6 +5,7 @@ labelled            text, label                           sequence-classificatio
 text                text                                  causal-lm
 prompt-completion   prompt, completion                    causal-lm, seq2seq-lm
 messages            messages: [{role, content}, …]        causal-lm, by the tokenizer's chat template
+query-passage       query, passage                        sentence-embeddings
 """
 
 import hashlib
@@ -63,12 +64,22 @@ class ChatRow(NamedTuple):
     messages: list[Message]
 
 
-Row = LabelledRow | TextRow | PairRow | ChatRow
+class QueryRow(NamedTuple):
+    """A query and a passage that answers it."""
+
+    item: str
+    split: Split
+    query: str
+    passage: str
+
+
+Row = LabelledRow | TextRow | PairRow | ChatRow | QueryRow
 ROWS: dict[Format, type[Row]] = {
     "labelled": LabelledRow,
     "text": TextRow,
     "prompt-completion": PairRow,
     "messages": ChatRow,
+    "query-passage": QueryRow,
 }
 
 
@@ -190,3 +201,5 @@ def _content(row: Row, labels: Sequence[str]) -> str:
             return f"{row.prompt}\x1f{row.completion}"
         case ChatRow():
             return json.dumps(row.messages, ensure_ascii=False)
+        case QueryRow():
+            return f"{row.query}\x1f{row.passage}"

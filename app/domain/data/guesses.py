@@ -1,4 +1,4 @@
-"""Guesses about a source, made from names and values alone: the column mapping, the predefined splits, a name.
+"""Guesses about the column mapping of a source, made from the names and values of its columns alone.
 
 A guess is shown for confirmation, so a doubtful one is worse than none: where two columns could play a role and neither
 has a telling name, the role stays open and `Guess.reason` names the candidates.
@@ -6,32 +6,13 @@ has a telling name, the role stays open and `Guess.reason` names the candidates.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from app.domain.data.dataset import Split
+from app.domain.data.guessed_names import SPLIT_COLUMNS, words_of
 from app.domain.data.mapping import MOST_LABELS, Column, ColumnKind, ColumnMapping, Role
-from app.domain.data.splitting import Splitting
 from app.domain.messages import _
 from app.domain.tasks import Format
 
-SPLIT_WORDS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "trainset": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "validset": "validation",
-    "devset": "validation",
-    "test": "test",
-    "testing": "test",
-    "testset": "test",
-    "eval": "test",
-    "evaluation": "test",
-}
-SPLIT_COLUMNS = ("split", "set", "subset", "fold", "partition")
 ROLE_NAMES: dict[Role, tuple[str, ...]] = {
     "text": ("text", "sentence", "review", "headline", "content", "document", "article", "comment", "tweet", "body"),
     "label": (
@@ -42,6 +23,8 @@ ROLE_NAMES: dict[Role, tuple[str, ...]] = {
     "context": ("context", "input", "passage"),
     "completion": ("completion", "output", "response", "answer", "target", "summary"),
     "messages": ("messages", "conversations", "conversation", "dialog"),
+    "query": ("query", "anchor", "question"),
+    "passage": ("passage", "positive", "document", "context"),
 }
 """Usual names of columns, the likeliest first."""
 METADATA_WORDS = {
@@ -61,7 +44,6 @@ SHORTEST_LONG_TEXT = 40
 FEW_ROWS = 20
 """With fewer rows, how often a value repeats says nothing."""
 
-_CAMEL_CASE = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _DATE = re.compile(r"(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ].*)?|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4})")
 
 
@@ -73,56 +55,12 @@ class Guess(NamedTuple):
     """A sentence."""
 
 
-def words_of(name: str) -> list[str]:
-    """`drugsComTrain-v2` → drugs, com, train, v, 2."""
-    return [word.lower() for word in re.findall(r"[^\W_]+", _CAMEL_CASE.sub(" ", name))]
-
-
-def split_in_name(name: str) -> Split | None:
-    """The split that a file's name, or a split's own, denotes: `drugsComTrain.tsv` is train, `latest.csv` none."""
-    splits = {SPLIT_WORDS[word] for word in words_of(name) if word in SPLIT_WORDS}
-    return splits.pop() if len(splits) == 1 else None
-
-
-def dataset_name(file_name: str) -> str:
-    """A dataset's name from a file's: `my reviews-train.csv` → `my-reviews`, `drugsComTrain.tsv` → `drugsCom`."""
-    stem = PurePosixPath(file_name).name.partition(".")[0]
-    parts = re.split(r"([\W_]+)", _CAMEL_CASE.sub("\0", stem))  # words and what separates them, in turn
-    kept = ""
-    after_split = False
-    for word, separator in zip(parts[::2], [*parts[1::2], ""], strict=True):
-        after_split = word.lower() in SPLIT_WORDS or (after_split and word.lower() in ("set", "split"))
-        kept += separator if after_split else word + separator
-    plain = kept if re.search(r"[^\W_]", kept) else stem
-    plain = re.sub(r"_+", "_", re.sub(r"[^\w]+", "-", plain.replace("\0", "")))
-    return plain.strip("-_" if plain != stem else "-")[:120]
-
-
-def guess_splitting(splits: Sequence[str], columns: Sequence[Column]) -> Splitting:
-    """The source's predefined splits, or those of a column that names them; else the splits are made here."""
-    if names := _named_splits(splits):
-        return Splitting(kind="predefined", names=names)
-    for column in columns:
-        all_listed = column.distinct == len(column.values)
-        if column.name.strip().lower() in SPLIT_COLUMNS and all_listed and (names := _named_splits(column.values)):
-            return Splitting(kind="predefined", column=column.name, names=names)
-    return Splitting()
-
-
-def _named_splits(splits: Iterable[str]) -> dict[Split, list[str]]:
-    """Names by split; empty unless all are known and one is train."""
-    names: dict[Split, list[str]] = {}
-    for name in splits:
-        if (split := split_in_name(name)) is None:
-            return {}
-        names.setdefault(split, []).append(name)
-    return names if len(names) > 1 and "train" in names else {}
-
-
 def guess_mapping(columns: Sequence[Column], rows: int) -> Guess:
     """By names, kinds and values of columns; the most specific format first."""
     source = _Source(columns, rows)
-    attempts: tuple[Callable[[_Source], Guess | None], ...] = (_preference, _conversation, _pair, _labelled, _plain)
+    attempts: tuple[Callable[[_Source], Guess | None], ...] = (
+        *(_preference, _conversation, _pair, _retrieval, _labelled, _plain),
+    )
     for attempt in attempts:
         if guess := attempt(source):
             return guess
@@ -226,6 +164,24 @@ def _pair(source: _Source) -> Guess | None:
     if (context := source.named("context", ("text",), exclude=prompt)) and context != completion:
         columns["context"] = context
     return _by_names("prompt-completion", columns)
+
+
+def _retrieval(source: _Source) -> Guess | None:
+    """Queries and passages. With a label, a passage may be one that its query should not find."""
+    query, passage = source.named("query", ("text",)), source.named("passage", ("text",))
+    if not query or not passage or source.named("label", LABEL_KINDS):
+        return None
+    guess = _by_names("query-passage", {"query": query, "passage": passage})
+    negative = next((c.name for c in source.columns if c.name.strip().lower().startswith("negative")), "")
+    if not negative:
+        return guess
+    reason = _(
+        "The column %(passage)s holds the passages that the queries should find. Negatives are the passages of other "
+        "rows: Vezna ignores %(negative)s.",
+        passage=passage,
+        negative=negative,
+    )
+    return guess._replace(reason=reason)
 
 
 def _labelled(source: _Source) -> Guess | None:

@@ -6,6 +6,7 @@ text                text                                   text, content, …
 prompt-completion   prompt, completion; context            prompt, instruction, question, …; completion, answer, …
 messages            messages, or prompt and completion     messages, conversations; lists of {role, content}
                     that are lists of turns                or of {from, value}
+query-passage       query, passage                         query, anchor, question, …; passage, positive, …
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from app.domain.messages import _
 from app.domain.names import Line, Verbatim
 from app.domain.tasks import Format
 
-Role = Literal["text", "label", "prompt", "context", "completion", "messages"]
+Role = Literal["text", "label", "prompt", "context", "completion", "messages", "query", "passage"]
 ColumnKind = Literal["text", "integer", "number", "boolean", "list", "object", "mixed", "empty"]
 MOST_LABELS = 1000
 """A column with more distinct values holds no labels."""
@@ -36,6 +37,7 @@ ROLES: dict[Format, Roles] = {
     "text": Roles(("text",)),
     "prompt-completion": Roles(("prompt", "completion"), ("context",)),
     "messages": Roles((), ("messages", "prompt", "completion")),
+    "query-passage": Roles(("query", "passage")),
 }
 """Of `messages`: either messages, or prompt and completion. A context is appended to its prompt after a blank line."""
 

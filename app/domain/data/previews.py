@@ -64,7 +64,8 @@ class PreviewRow(_Value):
     label: int | None = None
     """Place in the dataset's labels, of labelled rows."""
     tokens: list[PreviewToken]
-    """Of a text-to-text model the prompt's and then the completion's; at most `MOST_TOKENS`."""
+    """Of a text-to-text model the prompt's and then the completion's, of a pair the query's and then the passage's; at
+    most `MOST_TOKENS`."""
     length: int
     """Tokens of the whole row."""
     kept: int
@@ -79,7 +80,7 @@ class SplitLengths(_Value):
     looked_at: int
     counts: list[tuple[int, int]]
     """Lengths and their numbers of rows, in order of length. For a text-to-text model, the longer one of prompt and
-    completion counts, since each is truncated separately."""
+    completion counts, of a pair the longer one of query and passage, since each is truncated separately."""
 
     def percentile(self, share: float) -> int:
         """The length that `share` percent of the rows do not exceed."""

@@ -10,6 +10,7 @@ from app.domain.messages import _
 from app.domain.methods import AnyMethod, LeanFullSpec, LoraSpec, QloraSpec
 from app.domain.methods.selection import EveryWeight
 from app.domain.resources.estimate import EstimateRequest
+from app.domain.tasks import TASKS
 
 SavingName = Literal[
     "lora", "adamw-8bit", "lean", "offload", "bf16", "checkpointing", "accumulation", "shorter", "qlora"
@@ -59,7 +60,7 @@ def _changes(request: EstimateRequest) -> Iterator[SavingOption]:
     if not training.gradient_checkpointing and "gradient_checkpointing" not in method.without:
         yield _training("checkpointing", request, {"gradient_checkpointing": True})
     size = training.per_device_train_batch_size
-    if size > 1:
+    if size > 1 and not TASKS[request.task].in_batch:
         parts = next(n for n in (4, 2, size) if size % n == 0)
         steps = training.gradient_accumulation_steps * parts
         fields = {"per_device_train_batch_size": size // parts, "gradient_accumulation_steps": steps}

@@ -65,7 +65,7 @@ def check_metric(task: Task, metric: MetricName | None, general_text: str | None
             _("The metric %(metric)s cannot decide a verdict on %(task)s", task=task, metric=metric),
             choose_from(able),
         )
-    if general_text is not None and TASKS[task].adds_head:
+    if general_text is not None and not TASKS[task].forgets:
         raise invalid_field(
             "general_text",
             _("Forgetting is measured on language models, not on %(task)s", task=task),

@@ -12,6 +12,7 @@ from typing import Literal
 from app.domain.methods import LoraSpec
 from app.domain.resources.estimate import ResourceEstimate
 from app.domain.runs.spec import RunSpec
+from app.domain.tasks import TASKS
 
 TrainTogether = Literal["none", "trials", "trials_and_seeds"]
 """Which runs of a study may: none; trials of an arm with the same seed; also seeds of an arm, but for one, usually
@@ -31,6 +32,7 @@ def can_train_together(spec: RunSpec) -> bool:
     method = spec.method
     return (
         isinstance(method, LoraSpec)
+        and not TASKS[spec.task].in_batch
         and not method.use_dora
         and method.bias == "none"
         and method.init_lora_weights not in ("pissa", "pissa_niter_16", "olora")

@@ -31,6 +31,10 @@ STUDY: dict[str, Any] = {
         "summary": "An encoder-decoder, evaluated on generated text",
         "value": _body(_example("seq2seq-lm")),
     },
+    "sentence-embeddings": {
+        "summary": "An encoder that finds passages for queries",
+        "value": _body(_example("sentence-embeddings")),
+    },
     "tuned": {
         "summary": "Learning rates tuned on the validation split: three per arm, set for LoRA",
         "value": _body(_example("tuned")),

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from app.domain.data.dataset import Split
 from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnKind, Role
+from app.domain.inference import ANSWERING, LANGUAGE
 from app.domain.tasks import TASKS, Format, Task
 from app.store.queries.datasets import Uses
 from app.web.format import capitalized, count
@@ -16,6 +17,7 @@ FORMATS: dict[Format, str] = {
     "text": marked("plain texts"),
     "prompt-completion": marked("prompts and completions"),
     "messages": marked("conversations"),
+    "query-passage": marked("queries and passages"),
 }
 ROLES: dict[Role, tuple[str, str]] = {
     "text": (marked("Text"), marked("The model's input.")),
@@ -24,6 +26,8 @@ ROLES: dict[Role, tuple[str, str]] = {
     "context": (marked("Context"), marked("Appended to the prompt after a blank line.")),
     "completion": (marked("Completion"), marked("The output to learn.")),
     "messages": (marked("Messages"), marked("Lists of objects with role and content.")),
+    "query": (marked("Query"), marked("The text to search with.")),
+    "passage": (marked("Passage"), marked("A text that the query should find.")),
 }
 """Label and hint of each role's field."""
 KINDS: dict[ColumnKind, str] = {
@@ -74,6 +78,16 @@ DELIMITED = ("csv", "tsv")
 SOURCES = {"files": marked("files"), "directory": marked("directory"), "hub": marked("hub")}
 
 
+def writes_text(task: Task) -> bool:
+    """Whether models of a task answer with a text."""
+    return task in LANGUAGE
+
+
+def answers(task: Task) -> bool:
+    """Whether models of a task answer in the playground."""
+    return task in ANSWERING
+
+
 def format_of(form: Format) -> str:
     """What rows of a format are."""
     return _(FORMATS[form])
@@ -115,5 +129,5 @@ def used_by(uses: Uses | None) -> str:
     return ", ".join(part for part in parts if part)
 
 
-FILTERS = (format_of, kind_of, split_name, source_name, tasks_of, used_by)
+FILTERS = (format_of, kind_of, split_name, source_name, tasks_of, used_by, writes_text, answers)
 """What templates may use, under their own names."""

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from app.domain.comparison.export_gate import GateOutcome
+from app.domain.inference import LANGUAGE
 from app.domain.models.exports import ExportFormat
 from app.domain.tasks import METRICS, TASKS, Task
 from app.services.model_cards import CardFacts
@@ -18,6 +19,7 @@ PIPELINES: dict[Task, str] = {
     "sequence-classification": "text-classification",
     "causal-lm": "text-generation",
     "seq2seq-lm": "text2text-generation",
+    "sentence-embeddings": "sentence-similarity",
 }
 ARGUMENTS = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
                   "gradient_accumulation_steps", "max_length", "weight_decay", "lr_scheduler_type", "bf16")  # fmt: skip
@@ -154,7 +156,7 @@ def _limitations(facts: CardFacts) -> str:
     ]
     if facts.score.seeds == 1:
         sentences.append("It was trained with one seed, so the interval does not say what another seed would change.")
-    if facts.run.spec.task != "sequence-classification":
+    if facts.run.spec.task in LANGUAGE:
         sentences.append("Generated text was compared with reference texts; its truth and its harms were not judged.")
     if facts.gate.outcome is GateOutcome.UNDECIDED:
         sentences.append("The check of the exported files is undecided: more test items would decide.")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from app.domain.inference import LANGUAGE
 from app.domain.methods import BottleneckAdapterSpec, PrefixSpec
 from app.domain.methods.selection import Selection
 from app.domain.models.exports import ExportFormat
@@ -14,8 +15,9 @@ AUTO: dict[Task, str] = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq-lm": "AutoModelForSeq2SeqLM",
+    "sentence-embeddings": "AutoModel",
 }
-EXAMPLE = "A text of yours."
+EXAMPLE, OTHER_EXAMPLE = "A text of yours.", "Another text."
 
 
 class Export(NamedTuple):
@@ -66,7 +68,7 @@ def quantized_code(export: Export, bits: Literal[4, 8]) -> str:
         return ""
     options = 'load_in_4bit=True, bnb_4bit_quant_type="nf4"' if bits == 4 else "load_in_8bit=True"
     imports, loaded = _imports(export), _loaded(export)
-    imports[0] = imports[0].removesuffix(", AutoTokenizer") + ", AutoTokenizer, BitsAndBytesConfig"
+    imports[-1] = imports[-1].removesuffix(", AutoTokenizer") + ", AutoTokenizer, BitsAndBytesConfig"
     model = f"model = {AUTO[export.spec.task]}.from_pretrained("
     place = _literal(export.folder)
     loaded[-1:] = [
@@ -79,10 +81,12 @@ def quantized_code(export: Export, bits: Literal[4, 8]) -> str:
 def _imports(export: Export) -> list[str]:
     if export.form is ExportFormat.ONNX_INT8:
         return ["import onnxruntime", "from transformers import AutoConfig, AutoTokenizer"]
+    torch = ["import torch"] if export.spec.task == "sentence-embeddings" else []
     imports = [f"from transformers import {AUTO[export.spec.task]}, AutoTokenizer"]
     if export.form.merged:
-        return imports
-    return ["from safetensors.torch import load_file" if export.bare else "from peft import PeftModel", *imports]
+        return [*torch, *imports]
+    library = "from safetensors.torch import load_file" if export.bare else "from peft import PeftModel"
+    return [*torch, library, *imports]
 
 
 def _loaded(export: Export) -> list[str]:
@@ -99,7 +103,7 @@ def _loaded(export: Export) -> list[str]:
     if not export.form.merged:
         place = _literal(export.base) + (f", revision={_literal(export.revision)}" if export.revision else "")
     # A run truncates a prompt from its start, and a text to classify from its end.
-    side = "" if export.spec.task == "sequence-classification" else ', truncation_side="left"'
+    side = "" if export.spec.task not in LANGUAGE else ', truncation_side="left"'
     tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({place}{side})"
     if export.form.merged:
         return [tokenizer, f'model = {auto}.from_pretrained({place}, dtype="auto").eval()']
@@ -127,6 +131,17 @@ def _used(export: Export) -> list[str]:
             *known,
             f'inputs = tokenizer({text}, truncation=True, max_length={training.max_length}, return_tensors="pt")',
             f"print({labels}[model(**inputs).logits.argmax().item()])",
+        ]
+    if export.spec.task == "sentence-embeddings":
+        behind = f"[:, {export.spec.method.virtual_tokens} :]" if export.spec.method.virtual_tokens else ""
+        return [
+            f"texts = [{text}, {_literal(OTHER_EXAMPLE)}]",
+            f"length = {training.max_length}",
+            'inputs = tokenizer(texts, padding=True, truncation=True, max_length=length, return_tensors="pt")',
+            f"hidden = model(**inputs).last_hidden_state{behind}",
+            'mask = inputs["attention_mask"].unsqueeze(-1)',
+            "embeddings = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)",
+            "print(float(embeddings[0] @ embeddings[1]))",
         ]
     cut = f"truncation=True, max_length={export.prompt_tokens}"
     if export.data == "messages":

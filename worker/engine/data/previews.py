@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ROWS, SPLITS, LabelledRow, PairRow, Row, Split
+from app.domain.data.dataset import ROWS, SPLITS, LabelledRow, PairRow, QueryRow, Row, Split
 from app.domain.data.previews import (
     LOOKED_AT,
     MOST_TOKENS,
@@ -195,8 +195,26 @@ def _translated(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> 
     return tokenize
 
 
+def _embedded(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
+    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
+        pairs = [row for row in rows if isinstance(row, QueryRow)]
+        if not pairs:
+            return []
+        texts = [text for row in pairs for text in (row.query, row.passage)]
+        whole = sequence_classification.token_ids(tokenizer, texts)
+        cut = sequence_classification.token_ids(tokenizer, texts, truncation=True, max_length=request.max_length)
+        tokenized = []
+        for place in range(0, len(texts), 2):
+            ids, lengths = cut[place] + cut[place + 1], [len(whole[place]), len(whole[place + 1])]
+            tokenized.append(TokenizedRow(ids, [False] * len(ids), sum(lengths), max(lengths)))
+        return tokenized
+
+    return tokenize
+
+
 _TOKENIZERS: dict[str, Callable[[PreTrainedTokenizerBase, PreviewRequest], Tokenize]] = {
     "sequence-classification": _classified,
     "causal-lm": _continued,
     "seq2seq-lm": _translated,
+    "sentence-embeddings": _embedded,
 }

@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from app.domain.resources.estimate import EstimateRequest, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
+from app.domain.tasks import TASKS as FACTS
 from worker.engine.data.batches import Batch, Places
 from worker.engine.data.padding_free import RowsApart
 from worker.engine.estimation.fake import (
@@ -279,7 +280,7 @@ def fake_steps(built: Unloaded, request: EstimateRequest) -> _Steps:
     replace_tensors(built.model, mode := FakeTensorMode())
     built.model.train()
     resting, training = resting_blocks(built.model, built.facts), request.training
-    uncached = training.packing or training.padding_free or training.devices > 1
+    uncached = training.packing or training.padding_free or training.devices > 1 or FACTS[request.task].in_batch
     stored = resting if training.cache_frozen_prefix and not uncached else []
     named = {name: p for name, p in built.model.named_parameters() if p.requires_grad}
     with mode:

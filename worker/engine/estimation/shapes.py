@@ -30,6 +30,7 @@ from worker.engine.tasks.causal_lm import masks_padding
 from worker.engine.tasks.completions import Completions, most_rows
 
 PAD = 0
+_MASKS = ("attention_mask", "query_mask")
 _SPLITS: tuple[Split, ...] = ("train", "test")
 
 
@@ -79,10 +80,8 @@ def shapes(request: EstimateRequest, dataset: Path | None, model: PreTrainedMode
 
 def _without_full_mask(batch: Batch) -> Batch:
     """Drop an attention mask without padding, as transformers does once it has checked the values."""
-    mask = batch.inputs.get("attention_mask")
-    if mask is None or mask.ndim != 2 or not bool(mask.all()):
-        return batch
-    return replace(batch, inputs={name: t for name, t in batch.inputs.items() if name != "attention_mask"})
+    full = {name for name, t in batch.inputs.items() if name in _MASKS and t.ndim == 2 and bool(t.all())}
+    return replace(batch, inputs={name: t for name, t in batch.inputs.items() if name not in full})
 
 
 def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) -> Shapes:
@@ -159,7 +158,7 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
     training = request.training
     length = training.max_length
     check_length(length, request.method.virtual_tokens, model, None)
-    encoder_decoder = bool(model.config.is_encoder_decoder) and request.task == "seq2seq-lm"
+    two_texts = request.task == "seq2seq-lm" or FACTS[request.task].in_batch
     masked = request.task != "causal-lm" or masks_padding(model, request.method)
 
     def batch(rows: int, masked: bool = True) -> Batch:
@@ -168,6 +167,9 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
         if rows > 1:
             mask[0, -1] = 0
         inputs = {"input_ids": ids} | ({"attention_mask": mask} if masked else {})
+        if FACTS[request.task].in_batch:
+            inputs |= {"query_ids": ids, "query_mask": mask}
+            return Batch(inputs, torch.arange(2 * rows), 2 * rows * length)
         if FACTS[request.task].unit == "item":
             return Batch(inputs, torch.zeros(rows, dtype=torch.int64), rows * length)
         labels = torch.zeros((rows, length), dtype=torch.int64)
@@ -182,7 +184,7 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
         heaviest=[without_padding(widest) if training.padding_free else widest],
         evaluated=batch(at_once, masked),
         prompts=[] if FACTS[request.task].unit == "item" else [batch(training.per_device_eval_batch_size)],
-        lengths=Lengths(source="max_length", rows=0, longest=length * (2 if encoder_decoder else 1), mean=length),
+        lengths=Lengths(source="max_length", rows=0, longest=length * (2 if two_texts else 1), mean=length),
         padded=[],
     )
 

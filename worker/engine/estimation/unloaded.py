@@ -12,6 +12,7 @@ from app.domain.messages import _
 from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.resources.estimate import EstimateRequest
+from app.domain.runs.in_batch import clash_of
 from worker.engine.estimation.fake import pack
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
@@ -82,7 +83,7 @@ def unloaded(request: EstimateRequest) -> Unloaded:
     dtype = stored_dtype(folder, config_dtype(config)) if folder else config_dtype(config)
     base = on_meta(config, task.AUTO, attn_implementation=attention(config, request.task), dtype=dtype)
     facts = describe(base, request.task)
-    if error := method.incompatibility(facts) or method.clash(request.training):
+    if error := method.incompatibility(facts) or clash_of(method, request.task, request.training):
         raise RunFailed(
             FailureCode.BAD_CONFIGURATION,
             error.located,

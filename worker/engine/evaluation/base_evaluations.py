@@ -26,6 +26,7 @@ from worker.engine.models.architecture import head_names
 from worker.engine.models.load import Loaded
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.completions import Completions
+from worker.engine.tasks.sentence_embeddings import Pairs
 
 PACKAGES = ("torch", "transformers", "tokenizers", "rapidfuzz", "scikit-learn")
 """Packages on which predictions and metrics depend; their versions are part of the cache key."""
@@ -66,10 +67,12 @@ class BaseEvaluations:
         """A hash of everything that the predictions depend on."""
         model, evaluator, rows = self._loaded.model, self._evaluator, hashlib.sha256()
         completions = examples if isinstance(examples, Completions) else None
-        for sequences in (examples.tokens, examples.targets, completions.prompts if completions else ()):
+        pairs = examples if isinstance(examples, Pairs) else None
+        more = completions.prompts if completions else pairs.queries if pairs else ()
+        for sequences in (examples.tokens, examples.targets, more):
             for sequence in sequences:
                 rows.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
-        rows.update(json.dumps([*completions.references] if completions else []).encode())
+        rows.update(json.dumps([*(completions.references if completions else examples.rows if pairs else ())]).encode())
         has_new_head = bool(head_names(model, self._job.spec.task))
         parts = {
             "model": [self._job.model_location, self._job.model_fingerprint, type(model).__name__, str(model.config)],

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from app.domain.runs.job import TrainJob
+from app.domain.tasks import TASKS
 from worker.engine.data.batches import Batch, Examples
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.prefix.activations import Activations, NotCached, PrefixCache
@@ -65,7 +66,7 @@ def stored_prefix(
     """
     prefix = frozen_prefix(model, bf16=evaluator.bf16, log=instruments.sink.log)
     training = job.spec.training
-    together = training.packing or training.padding_free
+    together = training.packing or training.padding_free or TASKS[job.spec.task].in_batch  # two passes for a batch
     if not prefix.depth or not training.cache_frozen_prefix or together or job.cache is None:
         return StoredPrefix(prefix)
     instruments.clocks.enter("cache")

@@ -13,7 +13,7 @@ from app.domain.runs.job import TrainJob
 from app.domain.tasks import Task
 from worker.engine.data.batches import Batch, Examples, Listener
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
-from worker.engine.tasks import causal_lm, seq2seq_lm, sequence_classification
+from worker.engine.tasks import causal_lm, sentence_embeddings, seq2seq_lm, sequence_classification
 
 
 class TaskFile(Protocol):
@@ -59,5 +59,6 @@ TASKS: dict[Task, TaskFile] = {
     "sequence-classification": sequence_classification,
     "causal-lm": causal_lm,
     "seq2seq-lm": seq2seq_lm,
+    "sentence-embeddings": sentence_embeddings,
 }
 """By the same keys as `app.domain.tasks.TASKS`."""

@@ -128,8 +128,8 @@ class StudyInputs:
 
     @property
     def general_texts(self) -> dict[str, DatasetRow]:
-        """Datasets of plain text on which forgetting can be measured; none for a task with a new head."""
-        if TASKS[self.form.task].adds_head:
+        """Datasets of plain text on which forgetting can be measured; none for a task that is no language model's."""
+        if not TASKS[self.form.task].forgets:
             return {}
         chosen = self.dataset.name if self.dataset else ""
         return {name: row for name, row in self.newest.items() if row.facts.format == "text" and name != chosen}

@@ -12,6 +12,7 @@ def test_each_metric_of_a_verdict_has_its_baselines() -> None:
     assert baselines_of("sequence-classification", "labelled", "accuracy") == ["most-frequent", "tfidf", "embeddings"]
     assert baselines_of("causal-lm", "prompt-completion", "exact_match") == ["most-frequent-answer", "few-shot"]
     assert baselines_of("seq2seq-lm", "prompt-completion", "rouge_l") == ["first-sentence"]
+    assert baselines_of("sentence-embeddings", "query-passage", "mrr_at_10") == ["random-passage", "bm25"]
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,7 @@ def test_each_metric_of_a_verdict_has_its_baselines() -> None:
         ("seq2seq-lm", "prompt-completion", "rouge_l", {"few-shot": "only causal language models have it"}),
         ("causal-lm", "prompt-completion", "rouge_l", {}),
         ("sequence-classification", "labelled", "accuracy", {}),
+        ("sentence-embeddings", "query-passage", "recall_at_1", {}),
     ],
 )
 def test_a_baseline_of_the_task_that_cannot_be_scored_has_a_reason(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.data.guesses import dataset_name, guess_mapping, guess_splitting, split_in_name
+from app.domain.data.guessed_names import dataset_name, guess_splitting, split_in_name
+from app.domain.data.guesses import guess_mapping
 from app.domain.data.mapping import Column
 from app.domain.data.uploads import SourceScan
 from tests.ingested import scanned
@@ -216,3 +217,32 @@ def test_splits_come_from_files_or_a_column() -> None:
 def test_a_column_says_nothing_where_its_values_are_unknown() -> None:
     columns = [Column(name="x", kind="text"), Column(name="y", kind="text")]
     assert guess_mapping(columns, 10).mapping is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "mapped", "reason"),
+    [
+        ({"query": short_text, "passage": text}, ("query", "passage"), "Assigned by the names of the columns"),
+        ({"anchor": short_text, "positive": text, "negative": text}, ("anchor", "positive"), "Vezna ignores negative"),
+        ({"question": short_text, "document": text}, ("question", "document"), "Assigned by the names"),
+    ],
+)
+def test_a_query_beside_a_passage_is_for_retrieval(
+    tmp_path: Path, columns: Mapping[str, Values], mapped: tuple[str, str], reason: str
+) -> None:
+    scan = scan_of(tmp_path, columns)
+    assert scan.mapping is not None
+    assert (scan.mapping.format, scan.mapping.columns) == (
+        "query-passage",
+        dict(zip(("query", "passage"), mapped, strict=True)),
+    )
+    assert reason in scan.reason
+
+
+def test_with_an_answer_or_a_label_a_passage_is_not_what_a_query_should_find(tmp_path: Path) -> None:
+    for name in ("answered", "judged"):
+        (tmp_path / name).mkdir()
+    answered = scan_of(tmp_path / "answered", {"question": short_text, "context": text, "answer": short_text})
+    judged = scan_of(tmp_path / "judged", {"query": short_text, "passage": text, "label": number(0, 1)})
+    assert answered.mapping is not None and answered.mapping.format == "prompt-completion"
+    assert judged.mapping is None or judged.mapping.format != "query-passage"

@@ -35,6 +35,10 @@ def test_plain_lora_can_train_together(one: RunSpec, possible: bool) -> None:
     assert can_train_together(one) is possible
 
 
+def test_a_loss_that_compares_the_rows_of_a_batch_is_not_shared() -> None:
+    assert not can_train_together(spec().model_copy(update={"task": "sentence-embeddings"}))
+
+
 def test_members_differ_in_seed_rate_schedule_and_scaling_only() -> None:
     one = spec(LoraSpec(r=8, lora_alpha=16), learning_rate=1e-4)
     assert same_shapes(one, spec(LoraSpec(r=8, lora_alpha=32), learning_rate=1e-3, warmup_steps=5, weight_decay=0.1))

@@ -10,11 +10,12 @@ import pytest
 
 from app import sample
 from app.domain.data.baselines import BaselineKind, BaselineRequest, baselines_of
-from app.domain.data.dataset import LabelledRow, PairRow, Row, items_hash
+from app.domain.data.dataset import LabelledRow, PairRow, QueryRow, Row, items_hash
 from app.domain.failures import RunFailed
 from tests import tiny
 from worker.engine import baselines, small_model
 from worker.engine.baselines import baseline
+from worker.engine.retrieval import bm25
 
 TRAIN = [
     LabelledRow(f"t{i}", "train", f"a {'good' if i % 3 else 'bad'} thing {i % 7}", int(i % 3 > 0)) for i in range(30)
@@ -133,6 +134,37 @@ def test_the_most_frequent_answer_counts_completions(tmp_path: Path) -> None:
 def test_the_first_sentence_of_the_prompt_is_an_answer(tmp_path: Path) -> None:
     found = baseline(request("first-sentence"), stored(tmp_path, PAIRS))
     assert found.scores["rouge_l"] == [0.0, pytest.approx(2 * 2 / (2 + 3))]  # "One line" in "the one line"
+
+
+QUERIES: list[Row] = [
+    QueryRow("t0", "train", "a", "b"),
+    QueryRow("e0", "test", "cat", "the cat sat on the cat"),
+    QueryRow("e1", "test", "Dog!", "a dog and a cat and a bird"),
+    QueryRow("e2", "test", "fish", "nothing of that"),
+]
+
+
+def test_passages_are_ranked_by_bm25(tmp_path: Path) -> None:
+    """By hand: C = 3, mean length 5.67; "cat" is in 2 passages, twice in the first of length 6."""
+    passages = [row.passage for row in QUERIES[1:] if isinstance(row, QueryRow)]
+    found = bm25(passages, ["the cat cat", "ünknown"])
+    cat, the = np.log(1 + 1.5 / 2.5), np.log(1 + 2.5 / 1.5)
+    spread = 1.2 * (0.25 + 0.75 * 6 / (17 / 3))
+    assert found[0, 0] == pytest.approx((2 * cat + the) * 2 * 2.2 / (2 + spread), rel=1e-6)
+    assert found[0, 2] == 0 and not found[1].any()
+    ranked = baseline(request("bm25", dataset_format="query-passage"), stored(tmp_path, QUERIES))
+    assert ranked.scores["recall_at_1"] == [1.0, 1.0, 0.0]
+    assert ranked.scores["mrr_at_10"] == [1.0, 1.0, pytest.approx(1 / 3)], "the fish is in no passage: the worst rank"
+
+
+def test_a_random_order_is_the_same_every_time(tmp_path: Path) -> None:
+    rows: list[Row] = [QueryRow(f"e{n}", "test", f"q{n}", f"p{n}") for n in range(200)]
+    found = [
+        baseline(request("random-passage", dataset_format="query-passage"), stored(tmp_path, [QUERIES[0], *rows]))
+        for _again in range(2)
+    ]
+    assert found[0].scores == found[1].scores
+    assert 0 < found[0].metrics["recall_at_5"] < 0.1, "5 of 200 by chance"
 
 
 @pytest.mark.parametrize(

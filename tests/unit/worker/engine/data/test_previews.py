@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from app.domain.data.dataset import ChatRow, LabelledRow, Message, PairRow, Row, TextRow, item_name
+from app.domain.data.dataset import ChatRow, LabelledRow, Message, PairRow, QueryRow, Row, TextRow, item_name
 from app.domain.data.previews import LOOKED_AT, Preview, PreviewRequest, SplitLengths
 from app.domain.tasks import Format, Task
 from app.store.rows_file import RowsFile
@@ -77,6 +77,16 @@ def test_of_a_text_to_text_model_prompt_and_completion_are_cut_each_by_itself(tm
     assert "".join(token.text for token in row.tokens if token.learnt).split() == ["one", "and", "</s>"]
     assert (row.length, row.kept) == (11, 8)
     assert found.lengths[0].counts == [(8, 1)]
+
+
+def test_of_a_pair_the_query_stands_before_the_passage_and_each_is_cut_by_itself(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    rows = [QueryRow("0" * 16, "train", "the cat", "the cat the cat the cat the cat")]
+    found = shown(tmp_path, rows, "query-passage", "sentence-embeddings", model, 5)
+    [row] = found.rows
+    assert [token.special for token in row.tokens] == [True, False, False, True, True, False, False, False, True]
+    assert (row.length, row.kept, found.lengths[0].counts) == (14, 9, [(10, 1)])
+    assert not any(token.learnt for token in row.tokens)
 
 
 def test_plain_texts_are_learnt_whole_and_a_split_without_rows_has_no_length(tmp_path: Path) -> None:

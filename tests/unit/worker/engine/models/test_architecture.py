@@ -126,11 +126,12 @@ def test_an_inspection_sees_what_a_run_sees(kind: str) -> None:
 def test_an_encoder_is_described_as_it_is(kind: str) -> None:
     sizes, head, blocks = ENCODERS[kind]
     facts = facts_of(config(kind, sizes))
-    assert facts.tasks.keys() == {"sequence-classification"}
+    assert facts.tasks.keys() == {"sequence-classification", "sentence-embeddings"}
     described = facts.tasks["sequence-classification"]
     assert (described.head, described.blocks) == (head, blocks)
     assert (facts.layers, facts.hidden_size, described.attention_heads) == (2, 48, 3)
     assert facts.unable.keys() == {"causal-lm", "seq2seq-lm"}
+    assert facts.tasks["sentence-embeddings"].head == []
 
 
 MPNET = {**WIDE, "relative_attention_num_buckets": 8}
@@ -178,7 +179,7 @@ def test_t5_and_bart_classify_and_write() -> None:
     for kind in ("t5", "bart"):
         facts = facts_of(config(kind, DECODERS[kind][0]))
         assert facts.tasks.keys() == {"sequence-classification", "seq2seq-lm"}
-        assert facts.unable.keys() == {"causal-lm"}
+        assert facts.unable.keys() == {"causal-lm", "sentence-embeddings"}
         assert facts.tasks["sequence-classification"].head == ["classification_head"]
 
 

@@ -1,0 +1,53 @@
+"""An exported encoder of sentences scores as its run did, and the code that a page offers computes its embeddings."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PromptSpec
+from app.domain.models.exports import ExportFormat
+from app.web.text import snippets
+from tests import exported, tiny, tiny_pairs
+from worker.engine.exporting import check, merge
+from worker.engine.exporting.progress import quiet
+from worker.engine.tasks import sentence_embeddings
+
+
+@pytest.mark.parametrize(
+    ("method", "form"),
+    [
+        (FullSpec(), ExportFormat.MERGED_FLOAT32),
+        (LoraSpec(r=4, target_modules="all-linear"), ExportFormat.MERGED_FLOAT32),
+        (PromptSpec(num_virtual_tokens=4), ExportFormat.ADAPTER),
+    ],
+    ids=["full", "lora", "prompt"],
+)
+def test_it_scores_as_its_run_and_its_code_gives_the_same_similarity(
+    method: MethodSpec, form: ExportFormat, tmp_path: Path
+) -> None:
+    run = tiny_pairs.job(tmp_path / "job", tiny.save_model(tmp_path / "base"), method)
+    job, model = exported.trained(tmp_path, run, form)
+    job, scores = exported.predicted(job, model, tmp_path)
+    merge.write(job)
+    found = check.check(job, quiet)
+    assert found.scores == scores and found.same == 12
+    assert found.weights is None or found.weights.wrong == []
+
+    spec = job.job.spec.model_copy(update={"training": job.job.spec.training.model_copy(update={"max_length": 8})})
+    folder = job.job.output
+    code = snippets.loading_code(
+        snippets.Export(form, spec, folder, job.job.model_location, "", [], "query-passage", 32)
+    )
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(code, "snippet", "exec"), {})
+    tokenizer = AutoTokenizer.from_pretrained(job.job.model_location)
+    inputs = tokenizer(
+        [snippets.EXAMPLE, snippets.OTHER_EXAMPLE], padding=True, truncation=True, max_length=8, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        one, other = sentence_embeddings.embeddings(model, inputs["input_ids"], inputs["attention_mask"])
+    assert float(out.getvalue()) == pytest.approx(float(one @ other), abs=1e-5)
