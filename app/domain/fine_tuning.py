@@ -4,6 +4,7 @@ Source: https://platform.openai.com/docs/api-reference/fine-tuning
 """
 
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -22,8 +23,17 @@ MAX_LENGTH: Final = 1024
 """Tokens of a conversation that are read, unless `metadata` says otherwise or the base model has fewer positions."""
 EPOCHS, BATCH_SIZE = 3, 8
 """What `auto` means."""
+NEW_TOKENS = 64
+"""Of an answer to a test row, unless the base model has few positions."""
 METHOD, LENGTH = "vezna_method", "vezna_max_length"
 """Keys of `metadata` that choose what OpenAI's form has no field for."""
+PARAMS = {
+    "base_model": "model",
+    "dataset": "training_file",
+    "method": f"metadata.{METHOD}",
+    "training.max_length": f"metadata.{LENGTH}",
+}
+"""Fields of a run, and those of a job that decide them."""
 Auto = Literal["auto"]
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
@@ -156,6 +166,7 @@ def run_spec(request: JobRequest, dataset: str, facts: ModelFacts | None) -> Run
         "num_train_epochs": EPOCHS if chosen.n_epochs == "auto" else chosen.n_epochs,
         "per_device_train_batch_size": BATCH_SIZE if chosen.batch_size == "auto" else chosen.batch_size,
         "max_length": int(length) if length else min(MAX_LENGTH, positions),
+        "max_new_tokens": max(1, min(NEW_TOKENS, positions // 4)),
         "seed": request.seed or 0,
     }
     try:
@@ -178,13 +189,13 @@ def run_spec(request: JobRequest, dataset: str, facts: ModelFacts | None) -> Run
 
 
 def _named(details: Any) -> Any:
-    """A wrong field of the run as that of the job which decides it."""
-    place = ".".join(map(str, details["loc"]))
-    if place.startswith("method"):
-        return field_error({**details, "loc": ("metadata", METHOD)}, {})
-    if place.endswith("max_length"):
-        return field_error({**details, "loc": ("metadata", LENGTH)}, {})
-    return field_error(details, {})
+    error = field_error(details, {})
+    return replace(error, path=param_of(error.path))
+
+
+def param_of(path: str) -> str:
+    """The field of a job that decides a field of its run."""
+    return next((param for run, param in PARAMS.items() if path == run or path.startswith(f"{run}.")), path)
 
 
 def mapping_of(scan: SourceScan) -> ColumnMapping:

@@ -19,7 +19,7 @@ from app.domain.accounts.policy import SCOPES, Scope
 from app.domain.accounts.quotas import OverQuota
 from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable, VeznaError
-from app.domain.fine_tuning import JobError, JobRequest, mapping_of, run_spec
+from app.domain.fine_tuning import JobError, JobRequest, mapping_of, param_of, run_spec
 from app.domain.messages import _, choose_from
 from app.domain.runs.spec import RunSpec
 from app.queue import Doorbell
@@ -192,7 +192,7 @@ def _locked(session: Session, job_id: int) -> FineTuningJobRow:
 
 def _error(error: VeznaError) -> JobError:
     fields = error.fields if isinstance(error, Invalid) else ()
-    param = fields[0].path if fields else None
+    param = (param_of(fields[0].path) or None) if fields else None
     if isinstance(error, OverQuota):
         return JobError(code="insufficient_quota", message=error.message)
     code = f"invalid_{param}" if param in ("training_file", "validation_file") else "invalid_request"

@@ -15,8 +15,9 @@ from app.main import create_app
 from app.services import fine_tuning
 from app.settings import Settings
 from app.store.files import Files
+from app.store.queries import events as event_rows
 from app.store.session import Database
-from app.store.tables import DatasetRow, FineTuningJobRow, RunRow, UploadRow, UserRow
+from app.store.tables import BaseModelRow, DatasetRow, FineTuningJobRow, RunRow, UploadRow, UserRow
 from tests import filled_language, ingested
 from tests.accounts import Installation
 from tests.fakes import SilentBell
@@ -136,7 +137,11 @@ def test_a_job_becomes_a_run_and_its_model_has_the_name_that_vezna_serve_gives(s
         + len([event for event in events if event.type == "message" and event.id != "ftevent-job-1"])
     )
     assert events[-1].message == "Created fine-tuning job: ftjob-1"
+    with site.database.reading() as session:
+        log = [line.message for line in event_rows.last(session, run.id, limit=500)]
+    assert [event.message for event in events if event.type == "message"][:-1] == log[::-1], "the newest first"
     metrics = next(event for event in events if event.type == "metrics")
+    assert metrics.message.startswith(f"Step {len(content) - 1}: training loss=")
     assert isinstance(metrics.data, dict) and metrics.data["train_loss"] > 0
     assert [one.id for one in site.client.fine_tuning.jobs.list()] == ["ftjob-1"]
     with pytest.raises(openai.BadRequestError, match="has already ended"):
@@ -182,6 +187,22 @@ def test_a_job_that_cannot_be_trained_fails_with_the_reason(site: Site) -> None:
     assert site.client.fine_tuning.jobs.retrieve(waiting.id).status == "cancelled"
     with site.database.reading() as session:
         assert session.scalars(select(RunRow)).all() == []
+
+
+@sqlite
+def test_a_run_that_the_base_model_cannot_take_is_named_by_the_fields_of_the_job(site: Site) -> None:
+    with site.database.transaction() as session:
+        row = session.scalars(select(BaseModelRow).where(BaseModelRow.name == MODEL)).one()
+        row.facts_json = {**row.facts_json, "max_positions": 40}
+    wanted: dict[str, Any] = {"model": MODEL, "training_file": site.upload(chats())}
+    fitting = site.client.fine_tuning.jobs.create(**wanted)
+    long = site.client.fine_tuning.jobs.create(**wanted, metadata={"vezna_max_length": "41"})
+    site.work()
+    run = site.run(site.client.fine_tuning.jobs.retrieve(fitting.id))
+    assert (run.spec.training.max_length, run.spec.training.max_new_tokens) == (40, 10)
+    error = site.client.fine_tuning.jobs.retrieve(long.id).error
+    assert error is not None and error.param == "metadata.vezna_max_length"
+    assert "has 40 positions" in (error.message or "")
 
 
 @sqlite

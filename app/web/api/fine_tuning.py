@@ -1,7 +1,6 @@
 """Fine-tuning jobs in OpenAI's form: create, list, get, cancel; events and checkpoints."""
 
 import re
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -14,9 +13,10 @@ from app.domain.fine_tuning import JobError, JobRequest
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services import fine_tuning
-from app.store.queries import datasets, events, runs, steps
+from app.store.queries import datasets, runs
 from app.store.queries import fine_tuning_jobs as jobs
 from app.store.tables import FineTuningJobRow, RunRow
+from app.web.api.fine_tuning_events import EventList, events_of
 from app.web.api.openai_files import result_file
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.idempotency import OnceByHeader
@@ -26,7 +26,6 @@ from app.web.text.findings import why_unavailable
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["openai"])
 
 JOB = re.compile(r"ftjob-([0-9]{1,9})")
-LOG_LINES = 500
 JobId = Annotated[str, "Such as ftjob-3."]
 After = Annotated[str, Query(description="The id of the last one of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=100)]
@@ -129,26 +128,6 @@ class JobList(BaseModel):
     has_more: bool
 
 
-class JobEvent(BaseModel):
-    """A line of the log, or the metrics of a step."""
-
-    id: str
-    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
-    created_at: int
-    level: Literal["info", "warn", "error"]
-    message: str
-    type: Literal["message", "metrics"]
-    data: dict[str, float | None] | None = None
-
-
-class EventList(BaseModel):
-    """Events, the newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[JobEvent]
-    has_more: bool
-
-
 class CheckpointMetrics(BaseModel):
     """Of the model that was kept."""
 
@@ -217,7 +196,7 @@ def list_events(session: Reading, job_id: JobId, after: After = "", limit: Limit
     """What happened: the run's log, and the metrics of each step."""
     job = jobs.get(session, _number(job_id))
     run = runs.find(session, job.run_id) if job.run_id is not None else None
-    found = _events(session, job, run)
+    found = events_of(session, job, run)
     names = [event.id for event in found]
     begin = names.index(after) + 1 if after in names else 0
     return EventList(data=found[begin : begin + limit], has_more=len(found) > begin + limit)
@@ -284,34 +263,3 @@ def _hyperparameters(sent: JobRequest, run: RunRow | None) -> JobHyperparameters
         batch_size=training.per_device_train_batch_size,
         learning_rate_multiplier=1.0 if multiplier == "auto" else multiplier,
     )
-
-
-def _events(session: Session, job: FineTuningJobRow, run: RunRow | None) -> Sequence[JobEvent]:
-    created = JobEvent(
-        id=f"ftevent-job-{job.id}",
-        created_at=_seconds(job.created_at),
-        level="info",
-        message=f"Created fine-tuning job: ftjob-{job.id}",
-        type="message",
-    )
-    if run is None:
-        return [created]
-    found = [
-        JobEvent(id=f"ftevent-{row.id}", created_at=_seconds(row.at), level="info", message=row.message, type="message")
-        for row in events.last(session, run.id, limit=LOG_LINES)
-    ]
-    begun = (run.started_at or run.queued_at).timestamp()
-    array = steps.read(session, run.id)
-    columns = zip(*(array[name].tolist() for name in ("step", "loss", "learning_rate", "seconds")), strict=True)
-    for step, loss, rate, seconds in columns:
-        found.append(
-            JobEvent(
-                id=f"ftevent-step-{step}",
-                created_at=int(begun + seconds),
-                level="info",
-                message=f"Step {step}: training loss={loss:.4f}",
-                type="metrics",
-                data={"step": step, "train_loss": loss, "learning_rate": rate},
-            )
-        )
-    return [*sorted(found, key=lambda event: event.created_at, reverse=True), created]
