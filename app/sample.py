@@ -30,6 +30,7 @@ from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import Format, Task
+from app.sample_tags import TAGS, sentences
 
 TRAIN_ROWS, VALIDATION_ROWS = 1300, 150
 TITLE = "BBC headlines"
@@ -42,6 +43,8 @@ TITLES_TRAIN, TITLES_VALIDATION, TITLES_TEST = 480, 60, 320
 margin of 4 (`power.detectable_difference`). The power of "within", where the arms truly do not differ, is 33 %, and
 20 % at the 22 % that the study reaches (`power.power_within`). More items would take more than a quarter of an hour on
 two cores."""
+TAGGED, TAGGED_TITLE = "made-up-names", "Synthetic sentences with names of people, places and organisations"
+TAGGED_STUDY_NAME = "Names tagged by MiniLM-L6"
 LANGUAGE_STUDY_NAME = "BBC headlines written by SmolLM2-135M"
 ARTICLES, ARTICLES_TITLE = "bbc-articles", "BBC headlines and their articles without the first paragraph, 860 of them"
 EMBEDDINGS_STUDY_NAME = "BBC articles found by their headlines with MiniLM-L6"
@@ -68,6 +71,9 @@ def of_task(task: Task) -> Sample:
         case "sequence-classification":
             labels, rows = headlines()
             return Sample(SAMPLE_DATASET, TITLE, "labelled", labels, rows, SAMPLE_MODEL, "", study)
+        case "token-classification":
+            model_directory()  # Unavailable before anything is registered
+            return Sample(TAGGED, TAGGED_TITLE, "tagged", TAGS, sentences(), SAMPLE_MODEL, "", tagged_study)
         case "causal-lm":
             language_model_file()  # Unavailable before anything is registered
             return Sample(
@@ -112,6 +118,25 @@ def study(dataset: str = SAMPLE_DATASET, base_model: str = SAMPLE_MODEL) -> Stud
         ],
         seeds=[0, 1, 2, 3],
         training=TrainingBudget(num_train_epochs=2, per_device_train_batch_size=16, max_length=64),
+        reference="full",
+        margin_points=2.0,
+    )
+
+
+def tagged_study(dataset: str = TAGGED, base_model: str = SAMPLE_MODEL) -> StudySpec:
+    """The sample study of token classification: full fine-tuning, LoRA on all linear layers, and a linear probe."""
+    return StudySpec(
+        name=TAGGED_STUDY_NAME,
+        base_model=base_model,
+        dataset=dataset,
+        task="token-classification",
+        arms=[
+            ArmSpec(method=FullSpec()),
+            ArmSpec(method=LoraSpec(r=8, lora_alpha=16)),
+            ArmSpec(method=HeadOnlySpec()),
+        ],
+        seeds=[0, 1, 2],
+        training=TrainingBudget(num_train_epochs=3, per_device_train_batch_size=16, max_length=64),
         reference="full",
         margin_points=2.0,
     )

@@ -38,6 +38,8 @@ def add(
     form: Annotated[Format | None, typer.Option("--format", help="Format of the rows. Default: guessed.")] = None,
     text: Column = "",
     label: Column = "",
+    tokens: Column = "",
+    tags: Column = "",
     prompt: Column = "",
     context: Column = "",
     completion: Column = "",
@@ -82,8 +84,8 @@ def add(
         raise Invalid(stored(upload["message"]))
     if not as_json:
         say(data.upload_line(upload), to=errors, wrap=False)
-    columns = {"text": text, "label": label, "prompt": prompt, "context": context, "completion": completion}
-    columns |= {"messages": messages, "query": query, "passage": passage}
+    columns = {"text": text, "label": label, "tokens": tokens, "tags": tags, "messages": messages}
+    columns |= {"prompt": prompt, "context": context, "completion": completion, "query": query, "passage": passage}
     chosen = {role: column for role, column in columns.items() if column}
     request = {
         "name": name or dataset_name(files[0].name if files else (hub or directory)),
@@ -151,8 +153,8 @@ def _mapping(scan: dict[str, Any], form: str | None, columns: dict[str, str], na
     if chosen is None:
         raise Invalid(
             _(
-                "%(reason)s Give --text and --label, or --prompt and --completion, or --messages, or --query and "
-                "--passage.",
+                "%(reason)s Give --text and --label, --tokens and --tags, --prompt and --completion, --messages, or "
+                "--query and --passage.",
                 reason=stored(scan["reason"]),
             )
         )

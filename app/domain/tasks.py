@@ -9,14 +9,17 @@ from pydantic import BaseModel, ConfigDict
 
 from app.domain.messages import _
 
-Task = Literal["sequence-classification", "causal-lm", "seq2seq-lm", "sentence-embeddings"]
-Format = Literal["labelled", "text", "prompt-completion", "messages", "query-passage"]
+Task = Literal["sequence-classification", "token-classification", "causal-lm", "seq2seq-lm", "sentence-embeddings"]
+Format = Literal["labelled", "tagged", "text", "prompt-completion", "messages", "query-passage"]
 """The columns of a dataset; see `app.domain.data.dataset`."""
-Unit = Literal["item", "completion token"]
-"""What a loss is averaged over: items, or the tokens of completions."""
+Unit = Literal["item", "word", "completion token"]
+"""What a loss is averaged over: items, their words, or the tokens of completions."""
 MetricName = Literal[
     "accuracy",
     "macro_f1",
+    "item_entity_f1",
+    "tag_accuracy",
+    "entity_f1",
     "token_accuracy",
     "exact_match",
     "rouge_l",
@@ -56,6 +59,32 @@ METRICS: dict[MetricName, MetricFacts] = {
             title=_("macro-F1"),
             per_item=False,
             definition=_("plain mean over all labels of F1; a label that never occurs nor is predicted counts 0"),
+        ),
+        MetricFacts(
+            name="item_entity_f1",
+            title=_("entity F1 per item"),
+            per_item=True,
+            graded=True,
+            definition=_(
+                "F1 of the entities of an item, each right if its type and all its words are; 1 where an item has none "
+                "and none is predicted; then the mean over items"
+            ),
+        ),
+        MetricFacts(
+            name="tag_accuracy",
+            title=_("tag accuracy"),
+            per_item=True,
+            graded=True,
+            definition=_("share of words with the right tag; first within an item, then over items"),
+        ),
+        MetricFacts(
+            name="entity_f1",
+            title=_("entity F1"),
+            per_item=False,
+            definition=_(
+                "F1 of the entities of all items together, each right if its type and all its words are "
+                "(seqeval's strict mode)"
+            ),
         ),
         MetricFacts(
             name="token_accuracy",
@@ -159,6 +188,16 @@ TASKS: dict[Task, TaskFacts] = {
             metrics=("accuracy", "macro_f1"),
             formats=("labelled",),
             unit="item",
+            best_by="metric",
+            adds_head=True,
+        ),
+        TaskFacts(
+            name="token-classification",
+            title=_("token classification"),
+            metric="item_entity_f1",
+            metrics=("item_entity_f1", "tag_accuracy", "entity_f1"),
+            formats=("tagged",),
+            unit="word",
             best_by="metric",
             adds_head=True,
         ),

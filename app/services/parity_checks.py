@@ -55,8 +55,8 @@ def refusal(session: Session, run: RunRow) -> Invalid | None:
         what = _("Run %(run)s has no predictions on the test split", run=run.id)
         return Invalid.field("run_id", what, _("Choose a run that has succeeded and is no trial"))
     task = run.spec.task
-    if task == "sequence-classification":
-        what = _("Run %(run)s classifies texts with a head, which OpenAI's API has no request for", run=run.id)
+    if task not in LANGUAGE:
+        what = _("Run %(run)s classifies with a head, which OpenAI's API has no request for", run=run.id)
         return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
     if task not in LANGUAGE:
         what = _("Run %(run)s generates no text that a server could generate too", run=run.id)

@@ -6,7 +6,7 @@ answer and of the true label. The files that were read last stay in memory, by S
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import IO, Any, TypeVar
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from app.domain.data.tagging import in_brackets
 from app.domain.errors import Invalid
 from app.domain.messages import _
 from app.domain.tasks import METRICS
@@ -29,7 +30,8 @@ MOST_BYTES = 32 << 20
 """Of one file in the cache."""
 CACHE_BYTES = 128 << 20
 TEXTS = ("text", "prompt", "completion", "messages", "query", "passage")
-"""Inputs of the model, and expected outputs."""
+"""Inputs of the model, and expected outputs. The words of tagged rows are always read: they are part of an
+answer."""
 BATCH = 256
 """Rows read at once."""
 
@@ -39,9 +41,9 @@ class Predictions:
     """A run's answers on the first R items of the test split, in their order.
 
     `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion or passage that is wanted;
-    `label`, an index of `labels`; `answer`, an index or a text, with the probabilities `sure` (of the answer) and
-    `of_label` (of the true label); every per-item metric. Columns with the prefix `base_` belong to the base model
-    (before training).
+    `label`, an index of `labels`; `answer`, an index or a text (of words: their entities in brackets), with the
+    probabilities `sure` (of the answer) and `of_label` (of the true label); every per-item metric. Columns with the
+    prefix `base_` belong to the base model (before training).
     """
 
     table: pa.Table
@@ -117,7 +119,7 @@ def read(file: IO[bytes], *, texts: bool = True) -> Predictions:
     parts: list[pa.Table] = []
     rows = size = 0
     for batch in parquet.iter_batches(BATCH, columns=columns):
-        part = _kept_of(batch)
+        part = _kept_of(batch, labels.split("\n"))
         rows, size = rows + part.num_rows, size + part.nbytes
         if parts and (rows > MOST_ROWS or size > MOST_BYTES):
             break
@@ -136,7 +138,7 @@ def _items_hash(parquet: Any) -> str:
     return digest.hexdigest()
 
 
-def _kept_of(batch: pa.RecordBatch) -> pa.Table:
+def _kept_of(batch: pa.RecordBatch, labels: Sequence[str]) -> pa.Table:
     columns = {name: batch.column(name) for name in batch.schema.names}
     kept: dict[str, Any] = {"item": columns["item"]}
     if (text := _text(columns)) is not None:
@@ -144,11 +146,16 @@ def _kept_of(batch: pa.RecordBatch) -> pa.Table:
         kept["asked"] = _conversations(columns["messages"], replies=False) if "messages" in columns else text
     if (wanted := columns.get("completion", columns.get("passage"))) is not None:
         kept["wanted"] = wanted
+    if "tags" in columns:
+        kept["wanted"] = _tagged(columns["tokens"], columns["tags"], labels)
     if "label" in columns:
         kept["label"] = columns["label"].cast(pa.int32())
     for side in ("", "base_"):
         kept |= {f"{side}{name}": columns[f"{side}{name}"] for name in METRICS if f"{side}{name}" in columns}
         if (answer := columns.get(f"{side}prediction")) is None:
+            continue
+        if "tags" in columns:
+            kept[f"{side}answer"] = _tagged(columns["tokens"], answer, labels)
             continue
         labelled = pa.types.is_integer(answer.type)
         kept[f"{side}answer"] = answer.cast(pa.int32()) if labelled else answer
@@ -159,11 +166,20 @@ def _kept_of(batch: pa.RecordBatch) -> pa.Table:
     return pa.table(kept)
 
 
+def _tagged(words: Any, tags: Any, labels: Sequence[str]) -> Any:
+    """Words with their entities in brackets; a word that the model did not read has no tag."""
+    names = [*labels, ""]  # the last place is that of UNREAD, -1
+    pairs = zip(words.to_pylist(), tags.to_pylist(), strict=True)
+    return pa.array([in_brackets(row, [names[tag] for tag in own]) for row, own in pairs], pa.string())
+
+
 def _text(columns: dict[str, Any]) -> Any:
-    """The input of the model: a text, a prompt, or a conversation with one turn per line; None if it was not
+    """The input of the model: a text, words, a prompt, or a conversation with one turn per line; None if it was not
     requested."""
     if "messages" in columns:
         return _conversations(columns["messages"], replies=True)
+    if "tokens" in columns:
+        return pa.array([" ".join(words) for words in columns["tokens"].to_pylist()], pa.string())
     return columns["prompt"].fill_null("") if "prompt" in columns else columns.get("text", columns.get("query"))
 
 

@@ -17,7 +17,12 @@ from app.domain.tasks import Format
 from app.store.files import DATASETS
 
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
-_TYPES = {"label": pa.int32(), "messages": pa.list_(_TURN)}
+_TYPES = {
+    "label": pa.int32(),
+    "tokens": pa.list_(pa.string()),
+    "tags": pa.list_(pa.int32()),
+    "messages": pa.list_(_TURN),
+}
 """Of the columns that are not plain text."""
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from app import sample
 from app.cli import serve
-from app.domain.data.dataset import SAMPLE_DATASET, QueryRow
+from app.domain.data.dataset import SAMPLE_DATASET, QueryRow, Tally
 from app.domain.errors import Invalid
 from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
 from app.domain.studies.power import detectable_difference
@@ -149,3 +149,16 @@ def test_the_embeddings_study_is_of_minilm_on_headlines_and_articles() -> None:
 def test_a_task_without_a_packaged_model_says_so() -> None:
     with pytest.raises(Invalid, match="no sample of the task seq2seq-lm"):
         sample.of_task("seq2seq-lm")
+
+
+def test_the_sample_of_tags_is_the_same_everywhere_and_has_unseen_names() -> None:
+    part = sample.of_task("token-classification")
+    tally = Tally("tagged", part.labels)
+    tally.add(part.rows)
+    assert tally.facts.counts == {"train": 800, "validation": 150, "test": 600}
+    assert tally.facts.content_hash.startswith("42a554be40df")
+    words = {split: {w for row in part.rows if row.split == split for w in row.tokens} for split in ("train", "test")}  # type: ignore[union-attr]
+    assert len(words["test"] - words["train"]) > 40
+    spec = part.study(part.dataset, part.model)
+    assert (spec.task, spec.verdict_metric, spec.margin_points) == ("token-classification", "item_entity_f1", 2.0)
+    assert detectable_difference(600, len(spec.seeds), 0.84, graded=True) < spec.margin_points / 100

@@ -7,6 +7,10 @@
     frozen embeddings        logistic regression on the mean of the last hidden states over a text's tokens,
                              standardized by the training rows
 
+    most frequent tag        argmax over tags of the number of training words
+    random tags              each word's tag drawn with the shares of the training words
+    tag of the word          of each word its most frequent training tag; of an unseen one the most frequent tag
+
 The regularization C is chosen on the validation split, never on the test split (0.1, 1, 10 or 100; without a validation
 split, 1). Everything is deterministic: the same rows give the same scores.
 """
@@ -30,10 +34,11 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from app.domain.data.baselines import BASELINES, MOST_TRAINED_ROWS, Baseline, BaselineRequest
-from app.domain.data.dataset import LabelledRow, PairRow, QueryRow, Row, Split, items_hash
+from app.domain.data.dataset import LabelledRow, PairRow, QueryRow, Row, Split, TaggedRow, items_hash
 from app.domain.messages import _
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
+from worker.engine.evaluation.tags import tag_scores
 from worker.engine.few_shot import few_shot_answers
 from worker.engine.retrieval import WORD, Corpus, bm25
 from worker.engine.retrieval import scores as query_scores
@@ -174,6 +179,38 @@ def _retrieved(
     return query_scores(np.concatenate(ranks)), {}
 
 
+def _most_frequent_tag(
+    request: BaselineRequest, rows: dict[Split, list[Row]]
+) -> tuple[Scores, dict[MetricName, float]]:
+    most_frequent = int(np.bincount(_tags(rows["train"])).argmax())
+    return _tagged(lambda _word: most_frequent, rows["test"], request.labels)
+
+
+def _random_tags(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    counts = np.bincount(_tags(rows["train"]))
+    draw = np.random.default_rng(0)
+    return _tagged(lambda _word: int(draw.choice(len(counts), p=counts / counts.sum())), rows["test"], request.labels)
+
+
+def _word_tag(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    of_word: dict[str, Counter[int]] = {}
+    for row in _tagged_rows(rows["train"]):
+        for word, tag in zip(row.tokens, row.tags, strict=True):
+            of_word.setdefault(word, Counter())[tag] += 1
+    # of equally frequent tags the first label's, whatever the order of the rows
+    usual = {word: min(tags, key=lambda tag: (-tags[tag], tag)) for word, tags in of_word.items()}
+    most_frequent = int(np.bincount(_tags(rows["train"])).argmax())
+    return _tagged(lambda word: usual.get(word, most_frequent), rows["test"], request.labels)
+
+
+def _tagged(
+    tag: Callable[[str], int], test: Sequence[Row], labels: Sequence[str]
+) -> tuple[Scores, dict[MetricName, float]]:
+    sentences = _tagged_rows(test)
+    predicted = [[tag(word) for word in row.tokens] for row in sentences]
+    return tag_scores([row.tags for row in sentences], predicted, labels)
+
+
 def _encoder(request: BaselineRequest) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """Return a function from N texts to the mean last hidden state of each text's tokens, [N, H]. Raises
     `RunFailed`."""
@@ -212,6 +249,14 @@ def _labels(rows: Sequence[Row]) -> NDArray[np.int64]:
     return np.array([row.label for row in rows if isinstance(row, LabelledRow)], dtype=np.int64)
 
 
+def _tagged_rows(rows: Sequence[Row]) -> list[TaggedRow]:
+    return [row for row in rows if isinstance(row, TaggedRow)]
+
+
+def _tags(rows: Sequence[Row]) -> NDArray[np.int64]:
+    return np.array([tag for row in _tagged_rows(rows) for tag in row.tags], dtype=np.int64)
+
+
 def _pairs(rows: Sequence[Row]) -> list[PairRow]:
     return [row for row in rows if isinstance(row, PairRow)]
 
@@ -220,6 +265,9 @@ _KINDS: dict[str, Callable[[BaselineRequest, dict[Split, list[Row]]], tuple[Scor
     "most-frequent": _most_frequent,
     "tfidf": _tfidf,
     "embeddings": _embeddings,
+    "most-frequent-tag": _most_frequent_tag,
+    "random-tags": _random_tags,
+    "word-tag": _word_tag,
     "most-frequent-answer": _most_frequent_answer,
     "first-sentence": _first_sentence,
     "few-shot": _few_shot,

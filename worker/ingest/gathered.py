@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,12 +32,22 @@ _MOST_CODES = 100_000
 """Limit of labels held in memory, far above that of a dataset."""
 _SHOWN: dict[Format, str] = {
     "labelled": "text",
+    "tagged": "tokens",
     "text": "text",
     "prompt-completion": "prompt",
     "messages": "messages",
     "query-passage": "query",
 }
 """The column shown in excerpts."""
+
+
+class Tags(NamedTuple):
+    """The tags of all words, [W] each."""
+
+    codes: NDArray[np.int32]
+    """Indices into `Gathered.names`."""
+    rows: NDArray[np.int64]
+    """The row of each word."""
 
 
 class Gathered:
@@ -47,6 +57,7 @@ class Gathered:
         self._path, self._form = path, form
         self._asks, self._same = array("Q"), array("Q")
         self._labels, self._splits = array("i"), array("b")
+        self._words = array("i")
         self._files, self._numbers = array("h"), array("q")
         self._codes: dict[str, int] = {}
         self._starts = [0]
@@ -62,7 +73,9 @@ class Gathered:
             self._asks.append(int.from_bytes(asks.digest()[:8], "big"))
             asks.update(b"\x1f" + _plain(draft.answers))
             self._same.append(int.from_bytes(asks.digest()[:8], "big"))
-            self._labels.append(self._codes.setdefault(draft.answers, len(self._codes)) if self._labelled else 0)
+            answers = draft.columns[1] if self._tagged else [draft.answers] if self._labelled else []
+            self._labels.extend(self._codes.setdefault(answer, len(self._codes)) for answer in answers)
+            self._words.append(len(answers))
         if len(self._codes) > _MOST_CODES:
             text = _(
                 "There are more than %(limit)s different labels up to row %(row)s. Choose another label column.",
@@ -76,7 +89,9 @@ class Gathered:
         self._starts.append(self._starts[-1] + len(drafts))
         columns = [list(values) for values in zip(*(draft.columns for draft in drafts), strict=True)]
         if self._labelled:
-            columns[1] = self._labels[-len(drafts) :].tolist()
+            columns[1] = [self._codes[label] for label in columns[1]]
+        elif self._tagged:
+            columns[1] = [[self._codes[tag] for tag in tags] for tags in columns[1]]
         self._writer.write_table(pa.table(dict(zip(self._schema.names, columns, strict=True)), schema=self._schema))
 
     def __enter__(self) -> Self:
@@ -133,6 +148,21 @@ class Gathered:
             return None
         return self._ranks[_view(self._labels, np.int32)]
 
+    @property
+    def tags(self) -> Tags | None:
+        """The tags of words; None for a format without them."""
+        if not self._tagged:
+            return None
+        rows = np.repeat(np.arange(len(self)), _view(self._words, np.int32))
+        return Tags(self._ranks[_view(self._labels, np.int32)], rows)
+
+    def labels_of(self, kept: NDArray[np.bool_]) -> NDArray[np.int32] | None:
+        """The labels, or tags, of the rows that are kept ([n]), as indices into `names`; None for a format without
+        them."""
+        if (tags := self.tags) is not None:
+            return tags.codes[kept[tags.rows]]
+        return None if self.labels is None else self.labels[kept]
+
     def where(self, place: int) -> tuple[int, int]:
         """The file of a row, and its number there."""
         return self._files[place], self._numbers[place]
@@ -155,11 +185,17 @@ class Gathered:
                 columns = [column.to_pylist() for column in file.read_row_group(group).columns]
                 if self._labelled:
                     columns[1] = [ranks[code] for code in columns[1]]
+                elif self._tagged:
+                    columns[1] = [[ranks[code] for code in codes] for codes in columns[1]]
                 yield start, list(zip(*columns, strict=True))
 
     @property
     def _labelled(self) -> bool:
         return self._form == "labelled"
+
+    @property
+    def _tagged(self) -> bool:
+        return self._form == "tagged"
 
     @property
     def _ranks(self) -> NDArray[np.int32]:
@@ -190,5 +226,7 @@ def _is_integer(text: str) -> bool:
 
 def _text(value: Any) -> str:
     if isinstance(value, list):
+        if all(isinstance(word, str) for word in value):
+            return " ".join(value)
         return " ".join(f"{turn['role']}: {turn['content']}" for turn in value)
     return str(value)

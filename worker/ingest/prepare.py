@@ -177,7 +177,9 @@ def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) 
         for start, rows in gathered.batches():
             asks = gathered.asks[start : start + len(rows)].tolist()
             written: list[Row] = [
-                row_type(names.name(ask), SPLITS[split], *(row if places is None else (row[0], places[row[1]])))
+                row_type(
+                    names.name(ask), SPLITS[split], *(row if places is None else (row[0], _placed(row[1], places)))
+                )
                 for ask, split, row in zip(asks, splits[start : start + len(rows)].tolist(), rows, strict=True)
                 if split != LEFT_OUT
             ]
@@ -189,12 +191,18 @@ def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) 
 def _labels(gathered: Gathered, splits: Codes) -> tuple[list[str], dict[int, int] | None]:
     """The labels that occur in the written rows, and their new indices by their old ones; None for rows without labels.
     So the same rows always give the same file."""
-    if gathered.labels is None:
+    kept = gathered.labels_of(splits != LEFT_OUT)
+    if kept is None:
         return [], None
-    names, used = gathered.names, np.unique(gathered.labels[splits != LEFT_OUT]).tolist()
+    names, used = gathered.names, np.unique(kept).tolist()
     labels = in_order(names[place] for place in used)
     index = {name: place for place, name in enumerate(labels)}
     return labels, {place: index[names[place]] for place in used}
+
+
+def _placed(codes: int | list[int], places: dict[int, int]) -> int | list[int]:
+    """A row's label, or the tags of its words, by their new indices."""
+    return [places[code] for code in codes] if isinstance(codes, list) else places[codes]
 
 
 class _Names:

@@ -1,5 +1,6 @@
 """Maps the columns of a batch to the rows of a dataset format; a row without anything to learn is marked unusable."""
 
+import ast
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 from app.domain.data.dataset import Message
 from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnMapping
+from app.domain.data.tagging import continues_nothing
 from worker.ingest.columns import shown
 from worker.ingest.readers.batches import Batch, Value
 
@@ -45,6 +47,8 @@ def drafts(batch: Batch, mapping: ColumnMapping) -> Iterator[Draft | Unusable]:
     match mapping.format:
         case "labelled":
             return _labelled(mapping, column("text"), column("label"))
+        case "tagged":
+            return (_tagged(mapping, *pair) for pair in zip(column("tokens"), column("tags"), strict=True))
         case "text":
             return _texts(mapping, column("text"))
         case "prompt-completion":
@@ -68,6 +72,56 @@ def _labelled(mapping: ColumnMapping, texts: Sequence[Value], labels: Sequence[V
         else:
             named = mapping.label_names.get(label, label)
             yield Draft(text, named, (text, named))
+
+
+def _tagged(mapping: ColumnMapping, tokens: Value, tags: Value) -> Draft | Unusable:
+    words, names = _words(tokens), _words(tags)
+    if not words or not names:
+        empty = mapping.columns["tags" if words else "tokens"]
+        return Unusable("empty-rows", empty, shown(tokens if words else tags)[:1000])
+    for column, listed in ((mapping.columns["tokens"], words), (mapping.columns["tags"], names)):
+        if isinstance(listed, Broken):
+            return Unusable("broken-words", column, listed.shown)
+    assert not isinstance(words, Broken) and not isinstance(names, Broken)  # noqa: S101 both were checked
+    if len(words) != len(names):
+        counted = f"{len(words)} ≠ {len(names)}: {' '.join(words)}"
+        return Unusable("tags-mismatch", mapping.columns["tags"], counted[:1000])
+    named = [mapping.label_names.get(name, name) for name in names]
+    if continues_nothing(named):
+        return Unusable("broken-tags", mapping.columns["tags"], " ".join(named)[:1000])
+    return Draft(" ".join(words), " ".join(named), (words, named))
+
+
+class Broken(NamedTuple):
+    """A value that is no list of words."""
+
+    shown: str
+
+
+def _words(value: Value) -> list[str] | Broken:
+    """The words in a list, in a list written as JSON or as Python writes it, or in a text between its white space."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        listed = _read_list(value)
+        value = value.split() if listed is None else listed
+    if not isinstance(value, list) or any(isinstance(word, list | dict) for word in value):
+        return Broken(shown(value)[:1000])
+    words = [shown(word) for word in value]
+    return Broken(shown(value)[:1000]) if any(map(_blank, words)) else words
+
+
+def _read_list(text: str) -> list[Any] | None:
+    """None if it is no list."""
+    if not text.strip().startswith("[") or not text.strip().endswith("]"):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return found if isinstance(found, list) else None
+    return None
 
 
 def _texts(mapping: ColumnMapping, texts: Sequence[Value]) -> Iterator[Draft | Unusable]:

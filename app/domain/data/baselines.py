@@ -26,6 +26,9 @@ BaselineKind = Literal[
     "most-frequent",
     "tfidf",
     "embeddings",
+    "most-frequent-tag",
+    "random-tags",
+    "word-tag",
     "most-frequent-answer",
     "first-sentence",
     "zero-shot",
@@ -45,14 +48,14 @@ class BaselineFacts(BaseModel):
     note: Message
     """A few words beside the title."""
     definition: Message
-    task: Literal["classification", "generation", "retrieval"]
+    task: Literal["classification", "tagging", "generation", "retrieval"]
     metrics: tuple[MetricName, ...]
     """Metrics of a verdict that it is scored by."""
     uses_model: bool = False
     """It depends on the base model, not on the rows alone."""
     trivial: bool = False
     """It reads nothing of an item, or is the model without training: a model that learned anything beats it."""
-    tasks: tuple[Task, ...] = ("sequence-classification", "causal-lm", "seq2seq-lm")
+    tasks: tuple[Task, ...] = ("sequence-classification", "token-classification", "causal-lm", "seq2seq-lm")
     requested: bool = True
     """It is computed for itself; else its scores come with the runs."""
     learns: bool = False
@@ -91,6 +94,34 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             metrics=("accuracy",),
             uses_model=True,
             learns=True,
+        ),
+        BaselineFacts(
+            kind="most-frequent-tag",
+            title=_("most frequent tag"),
+            note=_("for every word"),
+            definition=_("the most frequent tag of the training words, for every word"),
+            task="tagging",
+            metrics=("item_entity_f1", "tag_accuracy"),
+            trivial=True,
+        ),
+        BaselineFacts(
+            kind="random-tags",
+            title=_("random tags"),
+            note=_("as frequent as in training"),
+            definition=_("each word's tag drawn at random, with the shares of the tags in the training rows"),
+            task="tagging",
+            metrics=("item_entity_f1", "tag_accuracy"),
+            trivial=True,
+        ),
+        BaselineFacts(
+            kind="word-tag",
+            title=_("tag of the word"),
+            note=_("without its context"),
+            definition=_(
+                "the most frequent tag of each word in the training rows; of an unseen word the most frequent tag"
+            ),
+            task="tagging",
+            metrics=("item_entity_f1", "tag_accuracy"),
         ),
         BaselineFacts(
             kind="most-frequent-answer",
@@ -156,7 +187,11 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
 }
 
 
-_WORK: dict[Task, str] = {"sequence-classification": "classification", "sentence-embeddings": "retrieval"}
+_WORK: dict[Task, str] = {
+    "sequence-classification": "classification",
+    "token-classification": "tagging",
+    "sentence-embeddings": "retrieval",
+}
 """`BaselineFacts.task` of the tasks that do not generate text."""
 
 

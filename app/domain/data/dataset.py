@@ -2,6 +2,7 @@
 
 format              columns beside `item` and `split`     tasks
 labelled            text, label                           sequence-classification
+tagged              tokens (words), tags                  token-classification
 text                text                                  causal-lm
 prompt-completion   prompt, completion                    causal-lm, seq2seq-lm
 messages            messages: [{role, content}, …]        causal-lm, by the tokenizer's chat template
@@ -30,6 +31,16 @@ class LabelledRow(NamedTuple):
     text: str
     label: int
     """Index into the dataset's labels."""
+
+
+class TaggedRow(NamedTuple):
+    """A text as words, with a tag for each of them."""
+
+    item: str
+    split: Split
+    tokens: list[str]
+    tags: list[int]
+    """Indices into the dataset's labels, one for each word."""
 
 
 class TextRow(NamedTuple):
@@ -73,9 +84,10 @@ class QueryRow(NamedTuple):
     passage: str
 
 
-Row = LabelledRow | TextRow | PairRow | ChatRow | QueryRow
+Row = LabelledRow | TaggedRow | TextRow | PairRow | ChatRow | QueryRow
 ROWS: dict[Format, type[Row]] = {
     "labelled": LabelledRow,
+    "tagged": TaggedRow,
     "text": TextRow,
     "prompt-completion": PairRow,
     "messages": ChatRow,
@@ -115,9 +127,10 @@ class DatasetFacts(BaseModel):
 
     format: Format = "labelled"
     labels: list[str] = Field(default_factory=list)
-    """Of labelled rows."""
+    """Of labelled rows, or the tags of words."""
     counts: dict[Split, int]
     label_counts: dict[str, int] = Field(default_factory=dict)
+    """Rows with each label, or words with each tag."""
     content_hash: str
     """SHA-256 over every row in order."""
 
@@ -177,6 +190,9 @@ class Tally:
             self._counts[row.split] += 1
             if isinstance(row, LabelledRow):
                 self._of_label[row.label] += 1
+            elif isinstance(row, TaggedRow):
+                for tag in row.tags:
+                    self._of_label[tag] += 1
             self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}\x1e".encode())
 
     @property
@@ -195,6 +211,8 @@ def _content(row: Row, labels: Sequence[str]) -> str:
     match row:
         case LabelledRow():
             return f"{row.text}\x1f{labels[row.label]}"
+        case TaggedRow():
+            return json.dumps([row.tokens, [labels[tag] for tag in row.tags]], ensure_ascii=False)
         case TextRow():
             return row.text
         case PairRow():

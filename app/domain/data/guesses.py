@@ -8,32 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from app.domain.data.guessed_names import SPLIT_COLUMNS, words_of
+from app.domain.data.column_names import METADATA_WORDS, ROLE_NAMES
+from app.domain.data.guessed_names import words_of
 from app.domain.data.mapping import MOST_LABELS, Column, ColumnKind, ColumnMapping, Role
 from app.domain.messages import _
 from app.domain.tasks import Format
 
-ROLE_NAMES: dict[Role, tuple[str, ...]] = {
-    "text": ("text", "sentence", "review", "headline", "content", "document", "article", "comment", "tweet", "body"),
-    "label": (
-        *("label", "labels", "class", "category", "topic", "target", "sentiment", "intent", "label_text"),
-        *("rating", "stars", "polarity", "emotion", "stance"),
-    ),
-    "prompt": ("prompt", "instruction", "question", "query", "source", "input"),
-    "context": ("context", "input", "passage"),
-    "completion": ("completion", "output", "response", "answer", "target", "summary"),
-    "messages": ("messages", "conversations", "conversation", "dialog"),
-    "query": ("query", "anchor", "question"),
-    "passage": ("passage", "positive", "document", "context"),
-}
-"""Usual names of columns, the likeliest first."""
-METADATA_WORDS = {
-    *("id", "ids", "uid", "uuid", "guid", "index", "idx", "key", "hash", "url", "uri", "link", "path", "file"),
-    *("date", "datetime", "day", "month", "year", "time", "timestamp", "created", "updated", "posted"),
-    *("lang", "language", "source", "domain", "license", "author", "user", "username"),
-    *SPLIT_COLUMNS,
-}
-"""A column with one of these words in its name is no label, however few values it has."""
 LABEL_KINDS: tuple[ColumnKind, ...] = ("text", "integer", "number", "boolean", "mixed")
 MOST_UNNAMED_LABELS = 200
 """Distinct values of a label column that its name does not reveal."""
@@ -59,7 +39,7 @@ def guess_mapping(columns: Sequence[Column], rows: int) -> Guess:
     """By names, kinds and values of columns; the most specific format first."""
     source = _Source(columns, rows)
     attempts: tuple[Callable[[_Source], Guess | None], ...] = (
-        *(_preference, _conversation, _pair, _retrieval, _labelled, _plain),
+        *(_preference, _conversation, _tagged, _pair, _retrieval, _labelled, _plain),
     )
     for attempt in attempts:
         if guess := attempt(source):
@@ -153,6 +133,17 @@ def _conversation(source: _Source) -> Guess | None:
     if not all(columns.values()):
         return None
     return _by_names("messages", columns)
+
+
+def _tagged(source: _Source) -> Guess | None:
+    """Words and their tags: lists, or texts of words with white space between them."""
+    tokens = source.named("tokens", ("list", "text"))
+    tags = source.named("tags", ("list", "text"), exclude=tokens)
+    if not tokens or not tags:
+        return None
+    if source.get(tokens).kind != "list" and tags.strip().lower() in ("labels", "pos", "tag"):  # words of a text, maybe
+        return None
+    return _by_names("tagged", {"tokens": tokens, "tags": tags})
 
 
 def _pair(source: _Source) -> Guess | None:

@@ -2,6 +2,7 @@
 
 format              roles                                  known names of columns
 labelled            text, label                            text, sentence, review, …; label, class, topic, …
+tagged              tokens, tags                           tokens, words; tags, ner_tags, …: lists of one length
 text                text                                   text, content, …
 prompt-completion   prompt, completion; context            prompt, instruction, question, …; completion, answer, …
 messages            messages, or prompt and completion     messages, conversations; lists of {role, content}
@@ -19,7 +20,7 @@ from app.domain.messages import _
 from app.domain.names import Line, Verbatim
 from app.domain.tasks import Format
 
-Role = Literal["text", "label", "prompt", "context", "completion", "messages", "query", "passage"]
+Role = Literal["text", "label", "tokens", "tags", "prompt", "context", "completion", "messages", "query", "passage"]
 ColumnKind = Literal["text", "integer", "number", "boolean", "list", "object", "mixed", "empty"]
 MOST_LABELS = 1000
 """A column with more distinct values holds no labels."""
@@ -34,6 +35,7 @@ class Roles(NamedTuple):
 
 ROLES: dict[Format, Roles] = {
     "labelled": Roles(("text", "label")),
+    "tagged": Roles(("tokens", "tags")),
     "text": Roles(("text",)),
     "prompt-completion": Roles(("prompt", "completion"), ("context",)),
     "messages": Roles((), ("messages", "prompt", "completion")),
@@ -69,7 +71,7 @@ class ColumnMapping(BaseModel):
     format: Format
     columns: dict[Role, Verbatim] = Field(default_factory=dict)
     label_names: dict[Verbatim, Line] = Field(default_factory=dict, max_length=MOST_LABELS)
-    """Names of the label column's values: `{"0": "no", "1": "yes"}`; other values keep their own."""
+    """Names of the label column's values, or of tags: `{"0": "no", "1": "yes"}`; other values keep their own."""
 
     def problems(self, columns: Sequence[str]) -> Iterator[FieldError]:
         """Errors for a source with these columns."""
@@ -106,7 +108,7 @@ class ColumnMapping(BaseModel):
         if self.format == "messages" and "messages" in self.columns and len(self.columns) > 1:
             what = _("Messages hold the whole conversation, including prompts and completions")
             yield FieldError("mapping.columns", what, _("Choose either messages, or prompt and completion"))
-        if self.label_names and self.format != "labelled":
+        if self.label_names and self.format not in ("labelled", "tagged"):
             yield FieldError(
                 "mapping.label_names",
                 _("Rows of format %(format)s have no labels", format=self.format),

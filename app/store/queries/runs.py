@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from app.domain.inference import LANGUAGE
+from app.domain.inference import ANSWERING, LANGUAGE
 from app.domain.messages import _
 from app.domain.runs.status import TRANSITIONS, RunStatus
 from app.store.ownership import EVERY_OWNER, note_access
@@ -143,7 +143,7 @@ def that_answer(session: Session, writes: bool, base_model_id: int | None = None
         RunRow.status == RunStatus.SUCCEEDED.value,
         RunRow.trial_round.is_(None),
         RunRow.archived.is_(False),
-        RunRow.task.in_(LANGUAGE) if writes else RunRow.task.not_in((*LANGUAGE, "")),
+        RunRow.task.in_(LANGUAGE if writes else ANSWERING - LANGUAGE),
         has_weights.exists(),
     )
     if base_model_id is not None:

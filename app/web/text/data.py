@@ -14,6 +14,7 @@ from app.web.i18n import marked, ngettext
 
 FORMATS: dict[Format, str] = {
     "labelled": marked("labelled texts"),
+    "tagged": marked("tagged words"),
     "text": marked("plain texts"),
     "prompt-completion": marked("prompts and completions"),
     "messages": marked("conversations"),
@@ -22,6 +23,8 @@ FORMATS: dict[Format, str] = {
 ROLES: dict[Role, tuple[str, str]] = {
     "text": (marked("Text"), marked("The model's input.")),
     "label": (marked("Label"), marked("The class to predict: strings or numbers.")),
+    "tokens": (marked("Tokens"), marked("Lists of words, or words between white space.")),
+    "tags": (marked("Tags"), marked("Lists with a tag for each word: IOB2 or plain tags.")),
     "prompt": (marked("Prompt"), marked("The model's input.")),
     "context": (marked("Context"), marked("Appended to the prompt after a blank line.")),
     "completion": (marked("Completion"), marked("The output to learn.")),
@@ -53,6 +56,11 @@ FINDINGS: dict[FindingCode, str] = {
     "empty-rows": marked("Empty rows"),
     "broken-messages": marked("Malformed conversations"),
     "no-assistant-turn": marked("Conversations without an answer"),
+    "broken-words": marked("Malformed lists of words"),
+    "tags-mismatch": marked("Tags that do not match the words"),
+    "broken-tags": marked("Tags that are not IOB2"),
+    "tag-scheme": marked("Another tag scheme"),
+    "tags-are-numbers": marked("Numbers as tags"),
     "duplicates": marked("Duplicates"),
     "contradictions": marked("Contradictory labels"),
     "leak": marked("Rows in two splits"),

@@ -1,20 +1,11 @@
 """The sentences of findings, for pages, the API and, through it, the command line: one table of templates."""
 
-from typing import NamedTuple
-
 from app.domain.data.findings import Example, Finding, FindingCode
 from app.web.format import count, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext, stored
 from app.web.text.data import FINDINGS, SPLITS
-
-
-class _Template(NamedTuple):
-    """A sentence, in the singular and the plural where it counts something, and what to do."""
-
-    message: str | tuple[str, str]
-    remedy: str
-
+from app.web.text.tag_findings import TAG_FINDINGS, Template
 
 _DROP_DUPLICATES = marked(
     "Drop duplicates when creating the dataset; the copy in test stays, else the one in validation."
@@ -25,8 +16,9 @@ _COMPARE_NEAR_DUPLICATES = marked(
 _MERGE_LABELS = marked(
     "Correct the spelling in the file, or give both the same name in the mapping; if they differ in meaning, keep them."
 )
-_TEMPLATES: dict[FindingCode, _Template] = {
-    "encoding": _Template(
+_TEMPLATES: dict[FindingCode, Template] = {
+    **TAG_FINDINGS,
+    "encoding": Template(
         marked_plural(
             "The file is not UTF-8 and was read as %(encoding)s, a guess from its bytes: %(num)s row of the column "
             "%(column)s has non-ASCII characters (row %(row)s).",
@@ -35,7 +27,7 @@ _TEMPLATES: dict[FindingCode, _Template] = {
         ),
         marked("Check the rows below: if characters are wrong, choose another encoding or save the file as UTF-8."),
     ),
-    "control-characters": _Template(
+    "control-characters": Template(
         marked_plural(
             "%(num)s row of the column %(column)s has invisible control characters, which become tokens (row %(row)s).",
             "%(num)s rows of the column %(column)s have invisible control characters, which become tokens (first: row "
@@ -43,28 +35,28 @@ _TEMPLATES: dict[FindingCode, _Template] = {
         ),
         marked("Remove them from the file unless they carry meaning."),
     ),
-    "formulas": _Template(
+    "formulas": Template(
         marked_plural(
             "%(num)s row of the column %(column)s starts like a spreadsheet formula (row %(row)s).",
             "%(num)s rows of the column %(column)s start like a spreadsheet formula (first: row %(row)s).",
         ),
         marked("Vezna treats them as text, but a spreadsheet that opens an export would execute them."),
     ),
-    "very-long-field": _Template(
+    "very-long-field": Template(
         marked_plural(
             "%(num)s row has more than %(limit)s characters in the column %(column)s (row %(row)s).",
             "%(num)s rows have more than %(limit)s characters in the column %(column)s (first: row %(row)s).",
         ),
         marked("Check for a missing quotation mark. A model reads only the first max_length tokens."),
     ),
-    "empty-rows": _Template(
+    "empty-rows": Template(
         marked_plural(
             "%(num)s row was left out: its column %(column)s is empty (row %(row)s).",
             "%(num)s rows were left out: their column %(column)s is empty (first: row %(row)s).",
         ),
         marked("Fill them in or choose another column if these rows matter."),
     ),
-    "broken-messages": _Template(
+    "broken-messages": Template(
         marked_plural(
             "%(num)s row was left out: its column %(column)s is not a list of messages with role and content (row "
             "%(row)s).",
@@ -73,7 +65,7 @@ _TEMPLATES: dict[FindingCode, _Template] = {
         ),
         marked("Write each conversation as a list of objects with role and content."),
     ),
-    "no-assistant-turn": _Template(
+    "no-assistant-turn": Template(
         marked_plural(
             "%(num)s row was left out: its column %(column)s has no assistant message to learn from, or an empty one "
             "(row %(row)s).",
@@ -82,18 +74,18 @@ _TEMPLATES: dict[FindingCode, _Template] = {
         ),
         marked("Add the assistant's answers, with the role assistant."),
     ),
-    "duplicates": _Template(
+    "duplicates": Template(
         marked_plural(
             "%(num)s row duplicates an earlier row of its split (white space is ignored).",
             "%(num)s rows duplicate an earlier row of their split (white space is ignored).",
         ),
         marked("Drop duplicates when creating the dataset, unless their frequency is meant."),
     ),
-    "contradictions": _Template(
+    "contradictions": Template(
         marked_plural("%(num)s text occurs with different labels.", "%(num)s texts occur with different labels."),
         marked("Correct the labels in the file: no model can predict both."),
     ),
-    "leak": _Template(
+    "leak": Template(
         marked_plural(
             "Test leakage: %(num)s of %(rows)s of the test split (%(share)s) also occurs in train or validation; the "
             "score is inflated.",
@@ -102,7 +94,7 @@ _TEMPLATES: dict[FindingCode, _Template] = {
         ),
         _DROP_DUPLICATES,
     ),
-    "near-leak": _Template(
+    "near-leak": Template(
         marked_plural(
             "%(num)s row of test or validation is a near-duplicate of a train row (they share at least %(shared)s of "
             "their word trigrams).",
@@ -111,76 +103,76 @@ _TEMPLATES: dict[FindingCode, _Template] = {
         ),
         _COMPARE_NEAR_DUPLICATES,
     ),
-    "too-few-rows": _Template(
+    "too-few-rows": Template(
         marked_plural(
             "The dataset has %(num)s row; it needs at least %(limit)s.",
             "The dataset has %(num)s rows; it needs at least %(limit)s.",
         ),
         marked("Add rows."),
     ),
-    "empty-split": _Template(
+    "empty-split": Template(
         marked("The %(split)s split is empty."), marked("Choose other splits, or a larger share for this one.")
     ),
-    "one-class": _Template(
+    "one-class": Template(
         marked("All rows have the label %(labels)s, so there is nothing to classify."),
         marked("Choose another label column, or add rows with other labels."),
     ),
-    "too-many-labels": _Template(
+    "too-many-labels": Template(
         marked_plural(
             "There is %(num)s distinct label; the limit is %(limit)s.",
             "There are %(num)s distinct labels; the limit is %(limit)s.",
         ),
         marked("Check whether this is the label column."),
     ),
-    "label-once": _Template(
+    "label-once": Template(
         marked_plural(
             "The label %(labels)s occurs in one row only, so it cannot be both trained and tested.",
             "%(num)s labels (%(labels)s) occur in one row only, so they cannot be both trained and tested.",
         ),
         marked("Add rows with these labels, or remove them."),
     ),
-    "label-not-trained": _Template(
+    "label-not-trained": Template(
         marked_plural(
             "The label %(labels)s does not occur in train, so the model cannot learn it.",
             "%(num)s labels (%(labels)s) do not occur in train, so the model cannot learn them.",
         ),
         marked("Choose other splits."),
     ),
-    "label-not-tested": _Template(
+    "label-not-tested": Template(
         marked_plural(
             "The label %(labels)s does not occur in test, so the score says nothing about it.",
             "%(num)s labels (%(labels)s) do not occur in test, so the score says nothing about them.",
         ),
         marked("Add rows with these labels, or choose other splits."),
     ),
-    "labels-alike": _Template(marked("Some labels differ in white space only: %(alike)s."), _MERGE_LABELS),
-    "imbalance": _Template(
+    "labels-alike": Template(marked("Some labels differ in white space only: %(alike)s."), _MERGE_LABELS),
+    "imbalance": Template(
         marked("Imbalanced labels: %(common)s has %(common_rows)s (%(share)s), %(rare)s has %(rare_rows)s."),
         marked("Always predicting %(common)s would be right in %(share)s: judge by macro-F1 beside accuracy."),
     ),
 }
-_INVISIBLE_LABELS = _Template(
+_INVISIBLE_LABELS = Template(
     marked_plural(
         "%(num)s label contains invisible control characters: %(labels)s.",
         "%(num)s labels contain invisible control characters: %(labels)s.",
     ),
     marked("Give them other names in the mapping, or correct the file."),
 )
-_SMALL_TEST_SPLIT = _Template(
+_SMALL_TEST_SPLIT = Template(
     marked_plural(
         "The test split has %(num)s row: only large differences will be significant.",
         "The test split has %(num)s rows: only large differences will be significant.",
     ),
     marked("Add rows, or give the test split a larger share."),
 )
-_VALIDATION_LEAKAGE = _Template(
+_VALIDATION_LEAKAGE = Template(
     marked_plural(
         "Validation leakage: %(num)s row of the validation split also occurs in train.",
         "Validation leakage: %(num)s rows of the validation split also occur in train.",
     ),
     _DROP_DUPLICATES,
 )
-_NEAR_LEAK_IN_SAMPLE = _Template(
+_NEAR_LEAK_IN_SAMPLE = Template(
     marked_plural(
         "%(num)s of %(held_out)s sampled rows of test or validation is a near-duplicate of one of %(trained)s sampled "
         "train rows (they share at least %(shared)s of their word trigrams).",
@@ -189,7 +181,7 @@ _NEAR_LEAK_IN_SAMPLE = _Template(
     ),
     _COMPARE_NEAR_DUPLICATES,
 )
-_DIFFER_IN_CASE = _Template(marked("Some labels differ in upper and lower case only: %(alike)s."), _MERGE_LABELS)
+_DIFFER_IN_CASE = Template(marked("Some labels differ in upper and lower case only: %(alike)s."), _MERGE_LABELS)
 
 
 def with_message(finding: Finding) -> Finding:
@@ -222,7 +214,7 @@ def place_of(example: Example) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _template(finding: Finding) -> _Template:
+def _template(finding: Finding) -> Template:
     details = finding.details
     match finding.code:
         case "control-characters" if details.labels:

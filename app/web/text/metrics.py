@@ -9,7 +9,7 @@ from app.web.format import NOTHING, capitalized, percent, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked
 
-UNITS = {"item": marked("nats per item"), "completion token": marked("nats per token")}
+UNITS = {"item": marked("nats per item"), "word": marked("nats per word"), "completion token": marked("nats per token")}
 """Of a loss, by what the task takes its mean over."""
 COUNTED: tuple[MetricName, ...] = ("accuracy", "exact_match", "recall_at_1", "recall_at_5")
 """An item is right or wrong, and the score says how many are right."""

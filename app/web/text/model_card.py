@@ -17,6 +17,7 @@ from app.web.text.snippets import Export, loading_code
 
 PIPELINES: dict[Task, str] = {
     "sequence-classification": "text-classification",
+    "token-classification": "token-classification",
     "causal-lm": "text-generation",
     "seq2seq-lm": "text2text-generation",
     "sentence-embeddings": "sentence-similarity",

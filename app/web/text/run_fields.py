@@ -22,6 +22,8 @@ TITLES = {
     "metric": marked("Metric"),
     "score": marked("Score"),
     "accuracy": marked("Accuracy"),
+    "item_entity_f1": marked("Entity F1 per item"),
+    "tag_accuracy": marked("Tag accuracy"),
     "token_accuracy": marked("Token accuracy"),
     "exact_match": marked("Exact match"),
     "rouge_l": marked("ROUGE-L"),

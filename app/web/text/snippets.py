@@ -13,6 +13,7 @@ from app.domain.tasks import Format, Task
 
 AUTO: dict[Task, str] = {
     "sequence-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq-lm": "AutoModelForSeq2SeqLM",
     "sentence-embeddings": "AutoModel",
@@ -124,12 +125,20 @@ def _used(export: Export) -> list[str]:
             'inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}',
             "print(labels[int(session.run(None, inputs)[0].argmax())])",
         ]
-    if export.spec.task == "sequence-classification":
+    if export.spec.task not in LANGUAGE:
         labels = "model.config.id2label" if export.form.merged else "labels"
         known = [] if export.form.merged else [f"labels = {_literal(list(export.labels))}"]
+        known += [f'inputs = tokenizer({text}, truncation=True, max_length={training.max_length}, return_tensors="pt")']
+        if export.spec.task == "token-classification":
+            return [
+                *known,
+                'ids = inputs["input_ids"][0]',
+                "logits = model(**inputs).logits[0, -len(ids) :]  # a word's tag is that of its first token",
+                "for token, tag in zip(tokenizer.convert_ids_to_tokens(ids), logits.argmax(1).tolist()):",
+                f"    print(token, {labels}[tag])",
+            ]
         return [
             *known,
-            f'inputs = tokenizer({text}, truncation=True, max_length={training.max_length}, return_tensors="pt")',
             f"print({labels}[model(**inputs).logits.argmax().item()])",
         ]
     if export.spec.task == "sentence-embeddings":

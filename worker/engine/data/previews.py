@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ROWS, SPLITS, LabelledRow, PairRow, QueryRow, Row, Split
+from app.domain.data.dataset import ROWS, SPLITS, LabelledRow, PairRow, QueryRow, Row, Split, TaggedRow
 from app.domain.data.previews import (
     LOOKED_AT,
     MOST_TOKENS,
@@ -28,7 +28,7 @@ from worker.engine.data.batches import unreadable_dataset
 from worker.engine.data.lines import LineWriter
 from worker.engine.models import hub
 from worker.engine.models.load import load_tokenizer
-from worker.engine.tasks import seq2seq_lm, sequence_classification
+from worker.engine.tasks import seq2seq_lm, sequence_classification, token_classification
 from worker.engine.tasks.completions import special_tokens
 
 _BATCH = 5000
@@ -157,6 +157,22 @@ def _classified(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> 
     return tokenize
 
 
+def _tagged(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
+    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
+        sentences = [row.tokens for row in rows if isinstance(row, TaggedRow)]
+        if not sentences:
+            return []
+        complete = token_classification.tokenize(tokenizer, sentences)
+        cut = token_classification.tokenize(tokenizer, sentences, request.max_length)
+        lengths = [len(words.ids) for words in complete]
+        return [
+            TokenizedRow(words.ids, [place in {*words.starts} for place in range(len(words.ids))], length, length)
+            for words, length in zip(cut, lengths, strict=True)
+        ]
+
+    return tokenize
+
+
 def _continued(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
     ending = tokenizer.eos_token_id
     writer = LineWriter(tokenizer, {ending} if isinstance(ending, int) else set(), request.completion_only_loss)
@@ -214,6 +230,7 @@ def _embedded(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> To
 
 _TOKENIZERS: dict[str, Callable[[PreTrainedTokenizerBase, PreviewRequest], Tokenize]] = {
     "sequence-classification": _classified,
+    "token-classification": _tagged,
     "causal-lm": _continued,
     "seq2seq-lm": _translated,
     "sentence-embeddings": _embedded,

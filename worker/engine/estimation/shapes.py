@@ -100,7 +100,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     first, later = max(epoch[0], key=train.weight), [batch for _step, batch in order.heaviest()]
     counts = _heavier(train, first, later)
     at_once = training.per_device_eval_batch_size
-    if FACTS[request.task].unit != "item":
+    if FACTS[request.task].unit == "completion token":
         at_once = min(at_once, most_rows(model, max(map(test.units, ([i] for i in range(len(test)))))))
     longest = evaluation_order(test.lengths, at_once)[0]
 
@@ -177,13 +177,14 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
 
     widest = batch(training.per_device_train_batch_size, masked or training.padding_free)
     at_once = training.per_device_eval_batch_size
-    if FACTS[request.task].unit != "item":
+    writes = FACTS[request.task].unit == "completion token"
+    if writes:
         at_once = min(at_once, most_rows(model, length))
     return Shapes(
         first=None,
         heaviest=[without_padding(widest) if training.padding_free else widest],
         evaluated=batch(at_once, masked),
-        prompts=[] if FACTS[request.task].unit == "item" else [batch(training.per_device_eval_batch_size)],
+        prompts=[batch(training.per_device_eval_batch_size)] if writes else [],
         lengths=Lengths(source="max_length", rows=0, longest=length * (2 if two_texts else 1), mean=length),
         padded=[],
     )

@@ -27,6 +27,7 @@ from worker.engine.models.load import Loaded
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.completions import Completions
 from worker.engine.tasks.sentence_embeddings import Pairs
+from worker.engine.tasks.token_classification import Tagged
 
 PACKAGES = ("torch", "transformers", "tokenizers", "rapidfuzz", "scikit-learn")
 """Packages on which predictions and metrics depend; their versions are part of the cache key."""
@@ -73,6 +74,8 @@ class BaseEvaluations:
             for sequence in sequences:
                 rows.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
         rows.update(json.dumps([*(completions.references if completions else examples.rows if pairs else ())]).encode())
+        if isinstance(examples, Tagged):  # words without a token are scored too
+            rows.update(json.dumps([examples.labels, [row[3:] for row in examples.rows]]).encode())
         has_new_head = bool(head_names(model, self._job.spec.task))
         parts = {
             "model": [self._job.model_location, self._job.model_fingerprint, type(model).__name__, str(model.config)],

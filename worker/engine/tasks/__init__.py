@@ -13,7 +13,13 @@ from app.domain.runs.job import TrainJob
 from app.domain.tasks import Task
 from worker.engine.data.batches import Batch, Examples, Listener
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
-from worker.engine.tasks import causal_lm, sentence_embeddings, seq2seq_lm, sequence_classification
+from worker.engine.tasks import (
+    causal_lm,
+    sentence_embeddings,
+    seq2seq_lm,
+    sequence_classification,
+    token_classification,
+)
 
 
 class TaskFile(Protocol):
@@ -46,10 +52,10 @@ class TaskFile(Protocol):
         """Collate some of the rows that `encode` returned into one padded batch."""
 
     def losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """The loss of each of the batch's units (items, or completion tokens), row by row: float32 [units]."""
+        """The loss of each of the batch's units (items, words, or completion tokens), row by row: float32 [units]."""
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
-        """The sum of the losses over the batch's units (items, or completion tokens), a float32 scalar."""
+        """The sum of the losses over the batch's units (items, words, or completion tokens), a float32 scalar."""
 
     def evaluate(self, model: nn.Module, examples: Any, evaluator: Evaluator, *, generate: bool) -> Predictions:
         """Evaluate a model on a split, without dropout; `generate`: also on the text that it generates."""
@@ -57,6 +63,7 @@ class TaskFile(Protocol):
 
 TASKS: dict[Task, TaskFile] = {
     "sequence-classification": sequence_classification,
+    "token-classification": token_classification,
     "causal-lm": causal_lm,
     "seq2seq-lm": seq2seq_lm,
     "sentence-embeddings": sentence_embeddings,

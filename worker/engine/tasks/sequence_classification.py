@@ -52,7 +52,7 @@ def encode(
         tokens += [np.asarray(ids, dtype=np.int32) for ids in encoded]
         targets += [np.asarray([row.label], dtype=np.int64) for row in labelled]
     if long:
-        sink.log(_cut(split, len(rows), long, job, most_tokens(model.config, tokenizer)))
+        sink.log(truncation(split, len(rows), long, job, most_tokens(model.config, tokenizer)))
     return Texts(rows, targets, [len(t) for t in tokens], tokens, truncated=long)
 
 
@@ -63,7 +63,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: A
     return ids
 
 
-def _cut(split: Split, rows: int, long: list[int], job: TrainJob, model_limit: int | None) -> str:
+def truncation(split: Split, rows: int, long: list[int], job: TrainJob, model_limit: int | None) -> str:
     """A log line on truncation. `long`: token counts of the truncated rows; `model_limit`: the model's maximum."""
     limit, longest = job.spec.training.max_length, max(long)
     possible = min(longest, model_limit - job.spec.method.virtual_tokens) if model_limit else longest

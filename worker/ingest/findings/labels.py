@@ -1,4 +1,4 @@
-"""Findings about labels: too few or too many, similar, rare, missing from a split, contradictory."""
+"""Findings about labels, or tags of words: too few or too many, similar, rare, missing from a split, contradictory."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from app.domain.data.findings import MOST_NAMED, Details, DifferBy, Severity, excerpt
 from app.domain.data.mapping import MOST_LABELS
 from app.domain.data.splitting import TEST, TRAIN, Codes
+from app.domain.data.tagging import other_scheme
 from worker.ingest.findings.oddities import CONTROL
 from worker.ingest.findings.rows import LEAST_ROWS, Judged, Places, judged
 from worker.ingest.gathered import Gathered
@@ -18,26 +19,35 @@ UNEVEN = 20
 
 
 class _Rows(NamedTuple):
-    """Labels and splits of all rows, [n] each."""
+    """Labels and splits of all rows, [n] each; of tagged rows each tag once, with the place of its row."""
 
     labels: NDArray[np.int32]
     splits: Codes
+    at: Places | None = None
+
+    @classmethod
+    def of(cls, gathered: Gathered, splits: Codes) -> "_Rows | None":
+        """None for rows without labels."""
+        if (tags := gathered.tags) is None:
+            return None if gathered.labels is None else cls(gathered.labels, splits)
+        different = len(gathered.names) or 1
+        rows, codes = np.divmod(np.unique(tags.rows * different + tags.codes), different)
+        return cls(codes.astype(np.int32), splits[rows], rows)
 
     def first(self, which: Places) -> Places:
         """The first row of each of some labels."""
         used = np.flatnonzero(self.splits >= 0)
         labels, first = np.unique(self.labels[used], return_index=True)
         places: Places = np.sort(used[first[np.isin(labels, which)]])
-        return places
+        return places if self.at is None else self.at[places]
 
 
 def judge_labels(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
-    """The findings of labelled rows."""
-    labels, names = gathered.labels, gathered.names
-    if labels is None or np.count_nonzero(splits >= 0) < LEAST_ROWS:
+    """The findings of labelled rows, or of the tags of words."""
+    rows, names = _Rows.of(gathered, splits), gathered.names
+    if rows is None or np.count_nonzero(splits >= 0) < LEAST_ROWS:
         return
-    rows = _Rows(labels, splits)
-    counts = np.bincount(labels[splits >= 0], minlength=len(names))
+    counts = np.bincount(rows.labels[rows.splits >= 0], minlength=len(names))
     used = np.flatnonzero(counts)
     if len(used) < 2:
         yield judged("one-class", "blocks", len(used), details=_named(names, used))
@@ -47,12 +57,16 @@ def judge_labels(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
         return
     yield from _unprintable(names, rows, used)
     yield from _alike(names, rows, used)
-    yield from _contradictions(gathered.asks, rows, gathered.again[splits[gathered.again] >= 0])
+    answers = rows.labels if rows.at is None else np.unique(gathered.same, return_inverse=True)[1]
+    yield from _contradictions(gathered.asks, answers, gathered.again[splits[gathered.again] >= 0])
     once = used[counts[used] == 1]
     if len(once):
         yield judged("label-once", "warns", len(once), rows.first(once), _named(names, once))
     yield from _by_split(names, rows, used[counts[used] > 1])
-    yield from _imbalance(names, counts, used)
+    if rows.at is None:
+        yield from _imbalance(names, counts, used)
+    else:
+        yield from _schemes(names, rows, used)
 
 
 def _unprintable(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
@@ -82,8 +96,7 @@ def _alike(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
             yield judged("labels-alike", severity, len(alike), rows.first(alike), details)
 
 
-def _contradictions(asks: NDArray[np.uint64], rows: _Rows, repeated: Places) -> Iterator[Judged]:
-    labels = rows.labels
+def _contradictions(asks: NDArray[np.uint64], labels: NDArray[np.int32] | Places, repeated: Places) -> Iterator[Judged]:
     order = repeated[np.lexsort((labels[repeated], asks[repeated]))]
     same = asks[order][1:] == asks[order][:-1]
     differ = same & (labels[order][1:] != labels[order][:-1])
@@ -116,6 +129,16 @@ def _imbalance(names: Sequence[str], counts: NDArray[np.int64], used: Places) ->
         of_rows=int(counts.sum()),
     )
     yield judged("imbalance", "notes", len(used), details=details)
+
+
+def _schemes(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged]:
+    """Tags that name no entities: of another scheme than IOB2, or numbers."""
+    others = set(other_scheme(names[tag] for tag in used))
+    if others:
+        odd = np.array([tag for tag in used if names[tag] in others])
+        yield judged("tag-scheme", "blocks", len(odd), rows.first(odd), _named(names, odd))
+    elif all(names[tag].lstrip("-").isdigit() for tag in used):
+        yield judged("tags-are-numbers", "warns", len(used), rows.first(used), _named(names, used))
 
 
 def _named(names: Sequence[str], which: Places) -> Details:

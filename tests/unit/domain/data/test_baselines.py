@@ -10,6 +10,11 @@ NO_PAIRS = "the data have no prompts with completions"
 
 def test_each_metric_of_a_verdict_has_its_baselines() -> None:
     assert baselines_of("sequence-classification", "labelled", "accuracy") == ["most-frequent", "tfidf", "embeddings"]
+    assert baselines_of("token-classification", "tagged", "item_entity_f1") == [
+        "most-frequent-tag",
+        "random-tags",
+        "word-tag",
+    ]
     assert baselines_of("causal-lm", "prompt-completion", "exact_match") == ["most-frequent-answer", "few-shot"]
     assert baselines_of("seq2seq-lm", "prompt-completion", "rouge_l") == ["first-sentence"]
     assert baselines_of("sentence-embeddings", "query-passage", "mrr_at_10") == ["random-passage", "bm25"]

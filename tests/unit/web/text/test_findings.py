@@ -17,7 +17,7 @@ from app.web.text.findings import with_message
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
 
-SENTENCES = ROOT / "app" / "web" / "text" / "findings.py"
+SENTENCES = [ROOT / "app" / "web" / "text" / name for name in ("findings.py", "tag_findings.py")]
 SCAN: dict[str, Any] = {"kind": "csv", "encoding": "utf-8", "delimiter": ",", "rows": 4, "splits": {"": 4}}
 COLUMNS = [{"name": name, "kind": "text", "examples": [], "empty": 0, "distinct": 2} for name in ("text", "label")]
 
@@ -72,6 +72,23 @@ FOUND: list[tuple[Finding, str]] = [
     (
         found("broken-messages", 2, "chat", 7),
         "2 rows were left out: their column chat is not a list of messages with role and content (first: row 7).",
+    ),
+    (
+        found("broken-words", 1, "tokens", 7),
+        "1 row was left out: its column tokens is not a list of words, or has an empty word (row 7).",
+    ),
+    (
+        found("tags-mismatch", 2, "tags", 7),
+        "2 rows were left out: they do not have one tag in the column tags for each word (first: row 7).",
+    ),
+    (
+        found("broken-tags", 1, "tags", 7),
+        "1 row was left out: a tag I-TYPE in its column tags follows neither B-TYPE nor I-TYPE (row 7).",
+    ),
+    (found("tag-scheme", 2, labels=["E-PER", "S-PER"]), "2 tags are of another scheme than IOB2: E-PER, S-PER."),
+    (
+        found("tags-are-numbers", 2, labels=["0", "1"]),
+        "The 2 tags are numbers (0, 1), so every word counts as an entity of its own.",
     ),
     (
         found("no-assistant-turn", 1, "chat", 7),
@@ -179,7 +196,8 @@ class Bracketed(Translations):
     def __init__(self) -> None:
         super().__init__()
         keywords: Any = {"_": None, "marked": None, "ngettext": (1, 2), "marked_plural": (1, 2)}
-        self.known = {message for _line, message, *_rest in extract_from_file("python", SENTENCES, keywords)}
+        extracted = [found for file in SENTENCES for found in extract_from_file("python", file, keywords)]
+        self.known = {message for _line, message, *_rest in extracted}
 
     def ugettext(self, message: object) -> str:
         """A message."""

@@ -10,7 +10,7 @@ import pytest
 
 from app import sample
 from app.domain.data.baselines import BaselineKind, BaselineRequest, baselines_of
-from app.domain.data.dataset import LabelledRow, PairRow, QueryRow, Row, items_hash
+from app.domain.data.dataset import LabelledRow, PairRow, QueryRow, Row, TaggedRow, items_hash
 from app.domain.failures import RunFailed
 from tests import tiny
 from worker.engine import baselines, small_model
@@ -196,3 +196,30 @@ def test_the_sample_has_baselines_that_a_fine_tuned_model_must_beat(tmp_path: Pa
     }
     assert scores["most-frequent"] == pytest.approx(0.231, abs=0.001)
     assert 0.75 < scores["tfidf"] < scores["embeddings"] < 0.88
+
+
+TAGGED = [
+    TaggedRow("a", "train", ["Ada", "saw", "Rome"], [1, 2, 0]),
+    TaggedRow("b", "train", ["Rome", "saw", "me"], [1, 2, 2]),
+    TaggedRow("c", "train", ["in", "Rome"], [2, 0]),
+    TaggedRow("d", "test", ["Ada", "in", "Rome"], [1, 2, 0]),
+    TaggedRow("e", "test", ["Bo", "in", "Rome"], [1, 2, 1]),
+    TaggedRow("f", "test", ["saw", "me"], [2, 2]),
+]
+
+
+def tagged(kind: BaselineKind, folder: Path) -> dict[str, list[float]]:
+    labels = ["B-LOC", "B-PER", "O"]
+    found = baseline(request(kind, dataset_format="tagged", labels=labels), stored(folder, TAGGED))
+    assert 0 <= found.metrics["entity_f1"] <= 1
+    return {name: [round(score, 3) for score in scores] for name, scores in found.scores.items()}
+
+
+def test_baselines_of_tags(tmp_path: Path) -> None:
+    assert tagged("most-frequent-tag", tmp_path) == {
+        "item_entity_f1": [0, 0, 1],
+        "tag_accuracy": [0.333, 0.333, 1],
+    }
+    # Rome is twice a place, once a person; Bo was never seen.
+    assert tagged("word-tag", tmp_path) == {"item_entity_f1": [1, 0, 1], "tag_accuracy": [1, 0.333, 1]}
+    assert tagged("random-tags", tmp_path) == tagged("random-tags", tmp_path)

@@ -8,7 +8,17 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from app.domain.data.dataset import ChatRow, LabelledRow, Message, PairRow, QueryRow, Row, TextRow, item_name
+from app.domain.data.dataset import (
+    ChatRow,
+    LabelledRow,
+    Message,
+    PairRow,
+    QueryRow,
+    Row,
+    TaggedRow,
+    TextRow,
+    item_name,
+)
 from app.domain.data.previews import LOOKED_AT, Preview, PreviewRequest, SplitLengths
 from app.domain.tasks import Format, Task
 from app.store.rows_file import RowsFile
@@ -20,7 +30,7 @@ def shown(
     folder: Path, rows: Sequence[Row], form: Format, task: Task, model: Path, max_length: int = 16, **more: bool
 ) -> Preview:
     file = folder / "rows.parquet"
-    with RowsFile(file, form, ["a", "b"] if form == "labelled" else []) as written:
+    with RowsFile(file, form, ["a", "b"] if form in ("labelled", "tagged") else []) as written:
         written.write(rows)
     request = PreviewRequest(
         location=str(model),
@@ -52,6 +62,17 @@ def test_a_classifiers_rows_have_special_tokens_and_lengths_before_they_are_cut(
     assert (train.percentile(50), train.percentile(100), train.cut_share(16)) == (10, 18, 1 / 8)
     long = [row for row in found.rows if row.length > 16]
     assert all(row.kept == 16 for row in long)
+
+
+def test_the_first_token_of_each_word_is_learnt(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "model")
+    rows = [TaggedRow(item_name(str(i)), "train", ["cat", "dog-cat", *["the"] * i], [0] * (i + 2)) for i in range(4)]
+    found = shown(tmp_path, rows, "tagged", "token-classification", model, 8)
+    row = next(row for row in found.rows if row.item == item_name("0"))
+    assert [(token.text.strip(), token.learnt) for token in row.tokens] == [
+        ("[CLS]", False), ("cat", True), ("dog", True), ("[UNK]", False), ("cat", False), ("[SEP]", False),
+    ]  # fmt: skip
+    assert max(row.length for row in found.rows) == 9 and max(row.kept for row in found.rows) == 8
 
 
 def test_the_completion_and_its_end_are_learnt_and_nothing_else(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_an_inspection_sees_what_a_run_sees(kind: str) -> None:
 def test_an_encoder_is_described_as_it_is(kind: str) -> None:
     sizes, head, blocks = ENCODERS[kind]
     facts = facts_of(config(kind, sizes))
-    assert facts.tasks.keys() == {"sequence-classification", "sentence-embeddings"}
+    assert facts.tasks.keys() == {"sequence-classification", "token-classification", "sentence-embeddings"}
     described = facts.tasks["sequence-classification"]
     assert (described.head, described.blocks) == (head, blocks)
     assert (facts.layers, facts.hidden_size, described.attention_heads) == (2, 48, 3)
@@ -179,7 +179,7 @@ def test_t5_and_bart_classify_and_write() -> None:
     for kind in ("t5", "bart"):
         facts = facts_of(config(kind, DECODERS[kind][0]))
         assert facts.tasks.keys() == {"sequence-classification", "seq2seq-lm"}
-        assert facts.unable.keys() == {"causal-lm", "sentence-embeddings"}
+        assert facts.unable.keys() == {"causal-lm", "token-classification", "sentence-embeddings"}
         assert facts.tasks["sequence-classification"].head == ["classification_head"]
 
 
@@ -194,7 +194,9 @@ def test_what_is_no_transformer_of_texts_is_refused_in_a_sentence() -> None:
         facts_of(MambaConfig(hidden_size=32, num_hidden_layers=2, vocab_size=64))
     with pytest.raises(RunFailed, match=r"'gemma3' has parts beside its text model \(vision_config\)"):
         facts_of(Gemma3Config())
-    with pytest.raises(RunFailed, match="'vit' supports none of sequence-classification, causal-lm, seq2seq-lm"):
+    with pytest.raises(
+        RunFailed, match="'vit' supports none of sequence-classification, token-classification, causal-lm, seq2seq-lm"
+    ):
         facts_of(config("vit", {}))
     with pytest.raises(RunFailed, match="transformers cannot build this model of type 'bert'"):
         facts_of(config("bert", {**WIDE, "hidden_act": "none of them"}))

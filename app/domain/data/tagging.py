@@ -1,0 +1,99 @@
+"""Tags of words, and the entities that they mark.
+
+    words   Ada    Lovelace  lives  in  New    York   .
+    IOB2    B-PER  I-PER     O      O   B-LOC  I-LOC  O       Ada Lovelace (PER), New York (LOC)
+
+B-TYPE begins an entity, I-TYPE continues one of that type, O is outside of any (IOB2: Tjong Kim Sang & Veenstra 1999,
+arXiv cs/9907006). An I- tag that continues nothing marks no entity, as in the strict mode of seqeval. A tag without a
+prefix (a part of speech) is an entity of one word, so with such tags the F1 of entities is the share of right words.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+OUTSIDE = "O"
+UNREAD = -1
+"""The tag of a word that a model did not read, because the text was truncated: it counts as wrong."""
+_OTHER_SCHEMES = re.compile(r"[ESLU]-.")
+"""Prefixes of IOBES and BILOU."""
+
+
+class Entity(NamedTuple):
+    """An entity of the words from `start` to before `end`."""
+
+    kind: str
+    start: int
+    end: int
+
+
+def entities(tags: Sequence[str]) -> list[Entity]:
+    """The entities that tags mark, in order; an empty tag is outside of any."""
+    found: list[Entity] = []
+    kind, start = "", -1  # of the entity that is open, if `start` is not negative
+    for place, tag in enumerate((*tags, OUTSIDE)):
+        prefix, dash, name = tag.partition("-")
+        if start >= 0 and dash and prefix == "I" and name == kind:
+            continue
+        if start >= 0:
+            found.append(Entity(kind, start, place))
+            start = -1
+        if dash and prefix == "B":
+            kind, start = name, place
+        elif tag not in ("", OUTSIDE) and not (dash and prefix == "I"):
+            found.append(Entity(tag, place, place + 1))
+    return found
+
+
+def continues_nothing(tags: Sequence[str]) -> bool:
+    """Whether an I- tag follows neither B- nor I- of its type: no IOB2."""
+    before = ["", *tags]
+    return any(
+        tag.startswith("I-") and last not in (tag, f"B-{tag[2:]}") for last, tag in zip(before, tags, strict=False)
+    )
+
+
+def other_scheme(tags: Iterable[str]) -> list[str]:
+    """The tags of IOBES or BILOU among those of a dataset, which also has tags of IOB2; empty for IOB2 and plain
+    tags."""
+    names = sorted(tags)
+    begins = any(tag.startswith(("B-", "I-")) for tag in names)
+    return [tag for tag in names if _OTHER_SCHEMES.match(tag)] if begins else []
+
+
+class Hits(NamedTuple):
+    """Entities of some items: those predicted rightly, the true ones, and the predicted ones."""
+
+    right: int
+    true: int
+    predicted: int
+
+    @classmethod
+    def of(cls, true: Sequence[str], predicted: Sequence[str]) -> "Hits":
+        """Of one item."""
+        own, others = set(entities(true)), set(entities(predicted))
+        return cls(len(own & others), len(own), len(others))
+
+    def f1(self, of_none: float) -> float:
+        """2·right / (true + predicted); `of_none` if there are neither true nor predicted ones."""
+        both = self.true + self.predicted
+        return 2 * self.right / both if both else of_none
+
+
+def in_brackets(words: Sequence[str], tags: Sequence[str]) -> str:
+    """Words with their entities in one line: `[PER Ada Lovelace] lives in [LOC New York] .`; with plain tags
+    `Ada/PROPN lives/VERB`."""
+    starts = {entity.start: entity for entity in entities(tags)}
+    parts, place = [], 0
+    while place < len(words):
+        entity = starts.get(place)
+        if entity is None:
+            parts.append(words[place])
+            place += 1
+        elif tags[place] == entity.kind:
+            parts.append(f"{words[place]}/{entity.kind}")
+            place += 1
+        else:
+            parts.append(f"[{entity.kind} {' '.join(words[entity.start : entity.end])}]")
+            place = entity.end
+    return " ".join(parts)

@@ -1,0 +1,57 @@
+"""The sentences of findings about words and their tags."""
+
+from typing import NamedTuple
+
+from app.domain.data.findings import FindingCode
+from app.web.i18n import marked, marked_plural
+
+
+class Template(NamedTuple):
+    """A sentence, in the singular and the plural where it counts something, and what to do."""
+
+    message: str | tuple[str, str]
+    remedy: str
+
+
+TAG_FINDINGS: dict[FindingCode, Template] = {
+    "broken-words": Template(
+        marked_plural(
+            "%(num)s row was left out: its column %(column)s is not a list of words, or has an empty word (row "
+            "%(row)s).",
+            "%(num)s rows were left out: their column %(column)s is not a list of words, or has an empty word (first: "
+            "row %(row)s).",
+        ),
+        marked('Write each as a list, ["Ada", "lives"], or as words with spaces between them.'),
+    ),
+    "tags-mismatch": Template(
+        marked_plural(
+            "%(num)s row was left out: it does not have one tag in the column %(column)s for each word (row %(row)s).",
+            "%(num)s rows were left out: they do not have one tag in the column %(column)s for each word (first: row "
+            "%(row)s).",
+        ),
+        marked("Correct the words or the tags of these rows; the examples show both numbers."),
+    ),
+    "broken-tags": Template(
+        marked_plural(
+            "%(num)s row was left out: a tag I-TYPE in its column %(column)s follows neither B-TYPE nor I-TYPE (row "
+            "%(row)s).",
+            "%(num)s rows were left out: a tag I-TYPE in their column %(column)s follows neither B-TYPE nor I-TYPE "
+            "(first: row %(row)s).",
+        ),
+        marked("Convert the tags to IOB2, where the first word of every entity has the tag B-TYPE."),
+    ),
+    "tag-scheme": Template(
+        marked_plural(
+            "%(num)s tag is of another scheme than IOB2: %(labels)s.",
+            "%(num)s tags are of another scheme than IOB2: %(labels)s.",
+        ),
+        marked("Convert the tags to IOB2: the prefixes S and U become B, and E and L become I."),
+    ),
+    "tags-are-numbers": Template(
+        marked_plural(
+            "The tag is a number (%(labels)s), so every word counts as an entity of its own.",
+            "The %(num)s tags are numbers (%(labels)s), so every word counts as an entity of its own.",
+        ),
+        marked("Name them with label_names (--label-name 1=B-PER), or write the names into the file."),
+    ),
+}

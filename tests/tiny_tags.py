@@ -1,0 +1,82 @@
+"""Tagged words for tiny models: words that tell a tag, and others outside of any entity."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForTokenClassification, PreTrainedModel
+
+from app.domain.data.dataset import TaggedRow
+from app.domain.methods import FullSpec, MethodSpec
+from app.domain.runs.job import TrainJob
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.training import TrainingArguments
+from app.store.rows_file import RowsFile
+from tests import tiny
+
+TAGS = ["B-animal", "B-number", "I-animal", "O"]
+WORD_TAGS = {
+    **dict.fromkeys(tiny.WORDS["animal"], 0),
+    **dict.fromkeys(tiny.WORDS["number"], 1),
+    **dict.fromkeys(tiny.WORDS["colour"], 2),
+}
+"""A colour is part of an animal's name behind it: `cat red`; elsewhere it is outside."""
+
+
+def rows(train: int = 96, validation: int = 24, test: int = 24) -> list[TaggedRow]:
+    """The texts of the tiny dataset, with the colour of some animals."""
+    found = []
+    for place, row in enumerate(tiny.rows(train, validation, test)):
+        words = row.text.split()
+        if place % 2 and (animals := [i for i, word in enumerate(words) if word in tiny.WORDS["animal"]]):
+            words.insert(animals[0] + 1, tiny.WORDS["colour"][place // 2 % 5])
+        tags: list[int] = []
+        for word in words:
+            tag = WORD_TAGS.get(word, 3)
+            tags.append(3 if tag == 2 and (not tags or tags[-1] not in (0, 2)) else tag)
+        found.append(TaggedRow(row.item, row.split, words, tags))
+    return found
+
+
+def model(**changes: Any) -> PreTrainedModel:
+    """Tiny BERT with a head over the tags, the same every time."""
+    torch.manual_seed(0)
+    settings = {"num_labels": len(TAGS), "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} | changes
+    found: PreTrainedModel = AutoModelForTokenClassification.from_config(
+        tiny.config(**settings), attn_implementation="sdpa"
+    )
+    return found.eval()
+
+
+def job(
+    directory: Path,
+    base: Path,
+    method: MethodSpec | None = None,
+    training: TrainingArguments = tiny.FAST,
+    table: list[TaggedRow] | None = None,
+    labels: list[str] = TAGS,
+) -> TrainJob:
+    """A job in a directory of its own."""
+    (directory / "output").mkdir(parents=True)
+    with RowsFile(directory / "rows.parquet", "tagged", labels) as file:
+        file.write(rows() if table is None else table)
+    return TrainJob(
+        run_id=1,
+        epoch=1,
+        spec=RunSpec(
+            base_model="tiny",
+            dataset="tags",
+            task="token-classification",
+            method=method or FullSpec(),
+            training=training,
+        ),
+        model_location=str(base),
+        dataset_file=str(directory / "rows.parquet"),
+        dataset_format="tagged",
+        labels=labels,
+        output=str(directory / "output"),
+        device="cpu",
+        threads=1,
+        claimed_at=time.time(),
+    )

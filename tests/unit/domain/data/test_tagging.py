@@ -1,0 +1,86 @@
+"""Entities in tags, and their F1 beside that of seqeval."""
+
+import random
+
+import pytest
+
+from app.domain.data.tagging import Entity, Hits, continues_nothing, entities, in_brackets, other_scheme
+
+
+def test_b_begins_an_entity_and_i_continues_one_of_its_type() -> None:
+    tags = ["B-PER", "I-PER", "O", "B-LOC", "B-LOC", "I-PER", "", "I-LOC"]
+    assert entities(tags) == [Entity("PER", 0, 2), Entity("LOC", 3, 4), Entity("LOC", 4, 5)]
+
+
+def test_a_plain_tag_is_an_entity_of_one_word_so_that_f1_is_the_share_of_right_words() -> None:
+    true, predicted = ["NOUN", "VERB", "NOUN", "DET"], ["NOUN", "NOUN", "NOUN", "DET"]
+    assert entities(["NOUN", "NOUN"]) == [Entity("NOUN", 0, 1), Entity("NOUN", 1, 2)]
+    assert Hits.of(true, predicted).f1(of_none=1.0) == 0.75
+
+
+# What seqeval 1.2.2 gives: f1_score(true, predicted, mode="strict", scheme=IOB2)
+SEQEVAL = [
+    ([["B-PER", "I-PER", "O", "O", "B-LOC", "I-LOC", "O"]], [["B-PER", "I-PER", "O", "O", "B-LOC", "O", "O"]], 0.5),
+    ([["B-PER", "O", "B-LOC"], ["O", "O"]], [["B-PER", "I-PER", "B-LOC"], ["B-LOC", "O"]], 0.4),
+    ([["B-PER", "B-PER", "I-PER"]], [["B-PER", "I-PER", "I-PER"]], 0.0),
+    ([["B-PER", "I-PER", "O"]], [["I-PER", "I-PER", "O"]], 0.0),
+    ([["B-PER", "I-LOC", "O"]], [["B-PER", "O", "O"]], 1.0),
+    (
+        [["O", "B-ORG", "I-ORG", "I-ORG"], ["B-LOC", "O", "B-PER", "I-PER"], ["O", "O", "O", "O"]],
+        [["O", "B-ORG", "I-ORG", "I-ORG"], ["B-PER", "O", "B-PER", "I-PER"], ["O", "I-PER", "O", "O"]],
+        2 / 3,
+    ),
+    ([["O", "O"]], [["O", "O"]], 0.0),
+]
+
+
+def together(true: list[list[str]], predicted: list[list[str]]) -> float:
+    counts = [Hits.of(own, others) for own, others in zip(true, predicted, strict=True)]
+    return Hits(*(sum(each) for each in zip(*counts, strict=True))).f1(of_none=0.0)
+
+
+@pytest.mark.parametrize(("true", "predicted", "f1"), SEQEVAL)
+def test_the_f1_of_all_items_is_that_of_seqeval(true: list[list[str]], predicted: list[list[str]], f1: float) -> None:
+    assert together(true, predicted) == pytest.approx(f1)
+
+
+def test_the_f1_of_two_hundred_random_items_is_that_of_seqeval() -> None:
+    draw, tags = random.Random(7), ["O", "O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    true, predicted = [], []
+    for _place in range(200):
+        true.append([draw.choice(tags) for _word in range(draw.randint(1, 12))])
+        predicted.append([tag if draw.random() < 0.7 else draw.choice(tags) for tag in true[-1]])
+    assert together(true, predicted) == pytest.approx(0.7090069284064664)
+
+
+def test_an_item_without_entities_is_right_if_none_is_predicted() -> None:
+    assert Hits.of(["O", "O"], ["O", "O"]).f1(of_none=1.0) == 1
+    assert Hits.of(["O", "O"], ["O", "B-PER"]).f1(of_none=1.0) == 0
+    assert Hits.of(["B-PER", "O"], ["", ""]).f1(of_none=1.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("tags", "broken"),
+    [
+        (["B-PER", "I-PER", "I-PER"], False),
+        (["NOUN", "VERB"], False),
+        (["I-PER"], True),
+        (["B-PER", "O", "I-PER"], True),
+        (["B-LOC", "I-PER"], True),
+    ],
+)
+def test_an_i_that_continues_nothing_is_no_iob2(tags: list[str], broken: bool) -> None:
+    assert continues_nothing(tags) is broken
+
+
+def test_other_schemes_are_told_by_their_prefixes_beside_b_and_i() -> None:
+    assert other_scheme(["B-PER", "I-PER", "E-PER", "S-PER", "O"]) == ["E-PER", "S-PER"]
+    assert other_scheme(["B-PER", "I-PER", "O"]) == other_scheme(["E-mail", "U-turn", "NOUN"]) == []
+
+
+def test_entities_are_shown_in_brackets_and_plain_tags_behind_their_word() -> None:
+    words = ["Ada", "Lovelace", "saw", "New", "York", "."]
+    assert (
+        in_brackets(words, ["B-PER", "I-PER", "O", "B-LOC", "I-LOC", "O"]) == "[PER Ada Lovelace] saw [LOC New York] ."
+    )
+    assert in_brackets(["cats", "sleep"], ["NOUN", ""]) == "cats/NOUN sleep"
