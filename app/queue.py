@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 from celery import Celery
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from app.settings import Settings
@@ -18,12 +19,15 @@ EXPORT = "vezna.export"
 PUSH = "vezna.push"
 PARITY = "vezna.parity"
 JUDGE = "vezna.judge"
+JOIN = "vezna.join"
 
 TRAIN_QUEUE = "train"
 CONTROL_QUEUE = "control"
 INFER_QUEUE = "infer"
 """No task comes by it: a node that has it, or the control queue, answers requests for inference (`app.exchange`)."""
 _OF_CONTROL = (INSPECT, ESTIMATE, READ, PREPARE, EXPORT, PUSH, PARITY, JUDGE)
+JOIN_SECONDS = 60.0
+"""Age at which a ring for a worker's part in a run is dropped: its first host has rung again."""
 QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys(_OF_CONTROL, CONTROL_QUEUE)
 
 log = structlog.get_logger()
@@ -62,6 +66,13 @@ def celery_app(settings: Settings) -> Celery:
     return app
 
 
+def join_queue(worker: str) -> Queue:
+    """The queue of one worker, for its parts in runs on several hosts."""
+    name = f"join.{worker}"
+    exchange = Exchange(name)  # type: ignore[no-untyped-call]
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
+
+
 def broker_errors() -> tuple[type[Exception], ...]:
     """The exceptions of an unavailable broker. They are imported when needed: Celery loads the Redis client with the
     first ring, so a start does without it."""
@@ -89,15 +100,22 @@ class Doorbell:
 
     def ring(self, task: str, *args: Any) -> bool:
         """Ring for a task. False if the broker is away: nothing is lost, the sweeper rings again."""
+        return self._send(task, args)
+
+    def _send(self, task: str, args: tuple[Any, ...], **options: Any) -> bool:
         if time.monotonic() < self._quiet_until:
             return False
         try:
-            self._app.send_task(task, args=args, retry=False)
+            self._app.send_task(task, args=args, retry=False, **options)
         except broker_errors() as error:
             self._quiet_until = time.monotonic() + QUIET_SECONDS
             log.warning("the broker is away; the sweeper will ring again", task=task, error=str(error))
             return False
         return True
+
+    def ring_worker(self, worker: str, run_id: int) -> bool:
+        """Ring for a worker's part in a run on several hosts. False if the broker is away."""
+        return self._send(JOIN, (run_id,), queue=join_queue(worker), expires=JOIN_SECONDS)
 
     def answers(self) -> bool:
         """Whether the broker answers."""

@@ -24,6 +24,7 @@ from app.queue import (
     EXPORT,
     INFER_QUEUE,
     INSPECT,
+    JOIN,
     JUDGE,
     PARITY,
     PREPARE,
@@ -32,6 +33,7 @@ from app.queue import (
     TRAIN,
     TRAIN_QUEUE,
     celery_app,
+    join_queue,
 )
 from app.store import migrate
 from app.store.database_errors import cause
@@ -43,6 +45,7 @@ from worker.context import process_context
 from worker.gpu_watch import GpuWatch
 from worker.inference import service as inference
 from worker.inference.host import Inference
+from worker.network import shared_address
 from worker.training import workdir
 
 log = structlog.get_logger()
@@ -58,6 +61,7 @@ app.task(tasks.export, name=EXPORT)
 app.task(tasks.push, name=PUSH)
 app.task(tasks.parity, name=PARITY)
 app.task(tasks.judge, name=JUDGE)
+app.task(tasks.join, name=JOIN)
 
 HUNG_SECONDS = 60.0
 _main_process = os.getpid()
@@ -81,6 +85,7 @@ def begin(sender: Any, **_: Any) -> None:
     processes = sender.options.get("concurrency")  # None, a number or `auto`, which counts processors
     if _trains():
         find_device(processes if isinstance(processes, int) else None)
+        app.amqp.queues.select_add(join_queue(process_context().worker))
     if processes is None or (_device is not None and not isinstance(processes, int)):
         sender.concurrency = max(1, len(_device.cards) if _device is not None else 1)
 
@@ -101,12 +106,14 @@ def check_database() -> None:
 
 
 def find_device(most: int | None) -> None:
-    """Refuse to start a worker that trains if no requested GPU works; reserve its name. At most `most` GPUs are used: a
-    worker with more GPUs than pool children would be rung for without end."""
+    """Refuse to start a worker that trains if no requested GPU works, or if VEZNA_RENDEZVOUS_HOST is another host;
+    reserve its name. At most `most` GPUs are used: a worker with more GPUs than pool children would be rung for without
+    end."""
     global _device
     settings = process_context().settings
     try:
         _device = device.find(settings.device, most=most)
+        shared_address(settings.rendezvous_host)
     except Unavailable as error:
         sys.exit(error.message)
     if not settings.worker_name:

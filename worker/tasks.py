@@ -16,7 +16,7 @@ from app.queue import TRAIN
 from app.services import attempts, audit, ended_runs, fine_tuning, models, quotas, reservations, scheduling, webhooks
 from app.services import sweep as sweeping
 from app.services import workers as worker_service
-from app.services.attempts import Claim
+from app.services.attempts import Claim, hosts
 from app.services.outbound import Outbound
 from app.services.resources import estimates
 from app.store.database_errors import cause
@@ -30,12 +30,14 @@ from worker.exports import push as pushes
 from worker.exports import tasks as exports
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
+from worker.network import shared_address
 from worker.parity import judgements
 from worker.parity import tasks as parity_checks
 from worker.samples.host import load_from, located
 from worker.trackers import host as trackers
 from worker.training import workdir
 from worker.training.group import supervise_group
+from worker.training.part import supervise_part
 from worker.training.supervisor import supervise
 
 log = structlog.get_logger()
@@ -59,6 +61,19 @@ def train(run_id: int) -> None:
             _release(context, claim.run_id)
 
 
+def join(run_id: int) -> None:
+    """Take this worker's part in a run on several hosts, and supervise it."""
+    context = process_context()
+    lease_seconds = context.settings.lease_seconds
+    joined = context.database.write(lambda session: hosts.join(session, run_id, context.worker, lease_seconds))
+    if joined is None:
+        return
+    try:
+        supervise_part(context, joined)
+    finally:
+        _release(context, run_id)
+
+
 def _claim(session: Session, context: Context, run_id: int) -> list[Claim]:
     """The run whose turn it is, and those that train together with it."""
     if workers.draining(session, context.worker):  # this ring may have been the only one: pass it on
@@ -67,10 +82,12 @@ def _claim(session: Session, context: Context, run_id: int) -> list[Claim]:
         return []
     lease_seconds = context.settings.lease_seconds
     gpus = context.trainers.gpus
-    claim, turns = None, scheduling.Turns(session, run_id, context.worker, gpus)
+    claim, turns = None, scheduling.Turns(session, run_id, context.worker, gpus, lease_seconds)
     while claim is None and (chosen := turns.next()) is not None:  # another worker may have been faster
         claim = attempts.claim(session, chosen, context.worker, lease_seconds, gpus)
     claims = [claim, *attempts.claim_companions(session, claim, lease_seconds)] if claim else []
+    for host in claim.hosts[1:] if claim else ():
+        after_commit(session, partial(context.bell.ring_worker, host.worker, claims[0].run_id))
     for each in claims:
         estimates.for_claimed(session, context.bell, each.run_id, workers.get(session, context.worker))
     return claims
@@ -211,6 +228,8 @@ def sign_on(context: Context, detected: device.Device, stopping: threading.Event
 
 
 def _sign_on(context: Context, detected: device.Device) -> None:
+    settings = context.settings
+    address = shared_address(settings.rendezvous_host, settings.database, settings.broker)
     with context.database.transaction() as session:
         worker_service.sign_on(
             session,
@@ -223,6 +242,7 @@ def _sign_on(context: Context, detected: device.Device) -> None:
             capabilities=device.capabilities(detected.kind),
             context_bytes=detected.context_bytes,
             problem=detected.problem,
+            address=address if detected.cards else None,
             gpus=[Gpu(uuid=card.uuid, name=card.name, memory_bytes=card.memory_bytes) for card in detected.cards],
         )
         waiting = quotas.to_ring_again(session, clock.now(session))[:RING_AT_ONCE]

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.quotas import reserved
 from app.domain.runs.status import RunStatus
 from app.services import quotas
+from app.services.attempts.spanning import installation
 from app.store.queries import devices, queue, runs, workers
 from app.store.queries import quotas as queries
 from app.store.queries.queue import Head
@@ -59,9 +60,18 @@ class Turns:
     What decides is read once, and after each run that is passed over only the queue of its owner is read again.
     """
 
-    def __init__(self, session: Session, run_id: int, worker: str, gpus: Sequence[str] | None = None) -> None:
-        """`run_id`: what the ring names. `gpus`: UUIDs of the worker's GPUs; None on a CPU."""
+    def __init__(
+        self,
+        session: Session,
+        run_id: int,
+        worker: str,
+        gpus: Sequence[str] | None = None,
+        lease_seconds: float = 0.0,
+    ) -> None:
+        """`run_id`: what the ring names. `gpus`: UUIDs of the worker's GPUs; None on a CPU. `lease_seconds`: how old a
+        live worker's heartbeat may be."""
         self._session, self._rung = session, run_id
+        self._worker, self._gpus, self._lease_seconds = worker, gpus, lease_seconds
         signed_on = workers.get(session, worker)
         self._capabilities = set(signed_on.capabilities if signed_on else ())
         self._free = None if gpus is None else len(_working(signed_on, gpus) & devices.free(session))
@@ -86,7 +96,7 @@ class Turns:
             if run is not None and self._can_execute(run):
                 self._chosen = candidate
                 return candidate
-            if run is not None and not _fits(run, self._free):
+            if run is not None and not self._fits(run):
                 queue.to_ring(self._session, candidate)  # when GPUs are free, if this worker may have them
             self._pass_over(candidate)
         self._chosen = None if self._rung in self._passed else self._rung
@@ -121,12 +131,18 @@ class Turns:
         return room is None or room > 0
 
     def _can_execute(self, run: RunRow) -> bool:
-        return run.spec.needed <= self._capabilities and _fits(run, self._free)
+        return run.spec.needed <= self._capabilities and self._fits(run)
+
+    def _fits(self, run: RunRow) -> bool:
+        """Whether enough GPUs are free, on this worker or, for a run with more than it has, on several."""
+        count = run.spec.training.devices
+        if run.status != RunStatus.QUEUED or self._free is None or count <= self._free:
+            return run.status == RunStatus.QUEUED
+        if self._gpus is None or count <= len(self._gpus):
+            return False
+        several = installation(self._session, run.spec, self._worker, self._gpus, self._lease_seconds)
+        return several is not None and several.choose(count) is not None
 
 
 def _working(worker: WorkerRow | None, gpus: Sequence[str]) -> set[str]:
     return set(gpus) - {gpu.uuid for gpu in (worker.devices if worker else ()) if gpu.problem}
-
-
-def _fits(run: RunRow, free: int | None) -> bool:
-    return run.status == RunStatus.QUEUED and (free is None or run.spec.training.devices <= free)

@@ -21,7 +21,7 @@ from app.services import (
     tuning,
 )
 from app.services.accounts import login
-from app.services.attempts import Attempt, back_to_queue, end
+from app.services.attempts import Attempt, back_to_queue, end, hosts
 from app.services.resources import estimates
 from app.services.workers import forget
 from app.settings import Settings
@@ -49,6 +49,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
         tuning.hold(session, run)
     runs.lock(session, [run.id for run in lost])  # before their worker's row, which each report locks last
     devices.lock_of(session, [run.id for run in lost])  # likewise
+    hosts.expire(session, bell, at)
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
     waiting: list[int] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):

@@ -224,7 +224,7 @@ class Attempt:
                 rate,
                 rates,
                 splits["train"].masked,
-                team.world,
+                team.hosts,
             ),
             artifacts=artifacts,
             clocks=clocks.read(trained.steady_tokens / trained.tokens),

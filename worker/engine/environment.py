@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -107,13 +107,14 @@ def describe(
     rate: float | None = None,
     rates: dict[int, float] | None = None,
     padding_mask: bool = True,
-    devices: int = 1,
+    hosts: Sequence[int] = (1,),
 ) -> Environment:
     """The environment of an attempt; `attention` is transformers' name of it, `rate` and `rates` the results of
-    `matmul_flops` and `matmul_rates`, `devices` the number of its processes."""
+    `matmul_flops` and `matmul_rates`, `hosts` the number of its processes on each host."""
     return Environment(
         device=str(device),
-        device_name=device_name(device, devices),
+        device_name=device_name(device, hosts),
+        hosts=len(hosts),
         threads=torch.get_num_threads(),
         precision="bf16" if bf16 else "fp32",
         frozen_dtype=frozen_dtype,
@@ -141,13 +142,14 @@ def source_hash() -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def device_name(device: torch.device, count: int = 1) -> str:
-    """The GPU's name, or the processor's; of several it says how many, so that no time or memory of theirs is taken for
-    that of one."""
+def device_name(device: torch.device, hosts: Sequence[int] = (1,)) -> str:
+    """The GPU's name, or the processor's; of several it says how many, on each host, so that no time or memory of
+    theirs is taken for that of one, or of others: `2 × NVIDIA L4`, `(2 + 2) × NVIDIA L4`."""
+    count = str(sum(hosts)) if len(hosts) == 1 else f"({' + '.join(map(str, hosts))})"
     if device.type == "cuda":
         name: str = torch.cuda.get_device_name(device)
-        return name if count == 1 else f"{count} × {name}"
-    return _processor() if count == 1 else f"{count} processes on {_processor()}"
+        return name if count == "1" else f"{count} × {name}"
+    return _processor() if count == "1" else f"{count} processes on {_processor()}"
 
 
 def _processor() -> str:

@@ -23,7 +23,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,24 +30,21 @@ import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import nn
+from torch._C._distributed_c10d import FileStore, Store
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.nn.parallel import DistributedDataParallel
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
+from app.domain.runs.job import Place
+from worker.engine import hosts
 from worker.engine.progress import Stopped
+from worker.engine.replica import Replica
 from worker.engine.sharded import whole
 
 PATIENCE = timedelta(days=7)
 """How long a collective operation waits for the other ranks. A rank that dies ends the group at once, and the
 supervisor handles one that hangs."""
-
-_SAME_BUFFERS: dict[str, Any] = {
-    "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # torch 2.13
-    else "broadcast_buffers": False
-}  # fmt: skip
-"""Buffers are constants, which need not be sent for every batch."""
 
 
 class Followed(Exception):
@@ -76,16 +72,35 @@ class Models(NamedTuple):
 class Team:
     """The ranks of an attempt; without arguments a single process, for which every operation returns its argument."""
 
-    def __init__(self, rank: int = 0, world: int = 1, meeting: Path | None = None) -> None:
-        """`meeting`: a file that does not exist yet, in a directory that all ranks share."""
+    def __init__(
+        self,
+        rank: int = 0,
+        world: int = 1,
+        meeting: Path | None = None,
+        place: Place | None = None,
+        name: str = "",
+        met: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`meeting`: a file that does not exist yet, in a directory that all ranks share. On several hosts their
+        `place` instead, and the attempt's `name`; `met` is called once all ranks are there."""
         self.rank, self.world = rank, world
-        self._meeting = meeting
+        self._meeting, self._place, self._name, self._met = meeting, place, name, met
         self._whole: nn.Module | None = None
 
     @property
     def leads(self) -> bool:
         """This is rank 0."""
         return self.rank == 0
+
+    @property
+    def leads_host(self) -> bool:
+        """This is the first rank of its host."""
+        return self.rank == (self._place.first if self._place else 0)
+
+    @property
+    def hosts(self) -> Sequence[int]:
+        """Processes on each host."""
+        return self._place.counts if self._place else (self.world,)
 
     @property
     def sharded(self) -> bool:
@@ -103,41 +118,60 @@ class Team:
         return self.leads or self.sharded
 
     def folder(self, shared: Path) -> Path:
-        """This rank's own directory, in that of all; rank 0 has that itself."""
-        own = shared if self.leads else shared / f".rank-{self.rank}"
+        """This rank's own directory, in that of all ranks of this host; the first of them has that itself."""
+        own = shared if self.leads_host else shared / f".rank-{self.rank}"
         own.mkdir(exist_ok=True)
         return own
 
     @contextmanager
     def joining(self, device: torch.device) -> Iterator[None]:
-        """Join after what the code inside does on rank 0, and before it on the others, which find its files."""
-        if not self.leads:
+        """Join after what the code inside does on rank 0, and before it on the others, which find its files.
+
+        On several hosts join first, since each host has files of its own: so a download delays no meeting.
+        """
+        if self._place is not None:
             self.join(device)
+        if not self.leads_host:
+            self._wait_for_files(device)
         yield
-        if self.leads:
+        if self.leads_host:
+            self._wait_for_files(device)
+
+    def _wait_for_files(self, device: torch.device) -> None:
+        if self._place is None:
             self.join(device)
+        else:
+            self.agree(False)
 
     def join(self, device: torch.device) -> None:
-        """Wait until all ranks are here. Their traffic stays on this machine.
+        """Wait until all ranks are here. Those of one host keep their traffic there.
 
-        Raises `RunFailed(bad_configuration)` if rank 0 sees fewer GPUs than there are ranks.
+        Raises `RunFailed(bad_configuration)` if the first rank of a host sees fewer GPUs than the host has ranks.
         """
         if self.world == 1:
             return
-        if device.type == "cuda" and self.leads and torch.cuda.device_count() < self.world:
+        needed = self._place.count if self._place else self.world
+        if device.type == "cuda" and self.leads_host and torch.cuda.device_count() < needed:
             text = _(
                 "The run needs %(needed)s GPUs, and its worker has given it %(given)s. Set devices to %(given)s, or "
                 "start a worker that has more.",
-                needed=self.world,
+                needed=needed,
                 given=torch.cuda.device_count(),
             )
             raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(
-            backend, init_method=f"file://{self._meeting}", rank=self.rank, world_size=self.world, timeout=PATIENCE
-        )
+        if self._place is None:
+            names = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+            store: Store = FileStore(str(self._meeting), self.world)
+        else:
+            names = hosts.interfaces(self._place.address)
+            store = hosts.meet(self._place, self.rank, self._name)
+        for name, value in names.items():
+            os.environ.setdefault(name, value)
+        dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=PATIENCE)
+        if self._place is not None:  # NCCL connects with its first operation
+            self.sum(torch.ones(1, device=device))
+            self._met()
 
     def share(self, batches: Sequence[Sequence[int]]) -> Iterator[Share]:
         """The batches of a step for this rank: as many as for every other."""
@@ -233,6 +267,11 @@ class Team:
 
         return together
 
+    def bring(self, folder: Path) -> None:
+        """Copy what the ranks of other hosts have written into a folder of this name to that of rank 0."""
+        if self._place is not None:
+            hosts.bring(folder, self.rank, self._place.remote)
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Raise OSError on every rank if writing to the disk fails on one."""
@@ -243,18 +282,3 @@ class Team:
             failed = error
         if self.agree(failed is not None):
             raise failed or OSError("another process of this run could not write its part")
-
-
-class Replica(DistributedDataParallel):
-    """`DistributedDataParallel` with the attributes of its module, which the losses use."""
-
-    def __init__(self, module: nn.Module) -> None:
-        # Some parameters have no part in the loss (an unused pooler), which torch has to look for.
-        super().__init__(module, find_unused_parameters=True, gradient_as_bucket_view=True, **_SAME_BUFFERS)
-
-    def __getattr__(self, name: str) -> Any:
-        """Fall back to the attributes of the wrapped module."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("module"), name)

@@ -45,6 +45,8 @@ class Checkpoints:
         self._waiting: tuple[int, Path] | None = None
         """Step and folder of the checkpoint that waits to be stored."""
         self._storing: Future[StoredCheckpoint] | None = None
+        self.resumed: StoredCheckpoint | None = None
+        """The one that was fetched."""
         self._closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
 
@@ -61,6 +63,7 @@ class Checkpoints:
                     self._files.get(f"{stored.prefix}/{name}", target / name)
                     if sha256(target / name) != digest:
                         raise ValueError(f"the checksum of {name} is wrong")
+                self.resumed = stored
                 return target, notes
             except StoreUnavailable:
                 raise

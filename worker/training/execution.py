@@ -3,7 +3,7 @@
 import os
 import threading
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,9 +22,12 @@ from app.domain.runs.job import (
     EvaluationReport,
     FailureReport,
     GroupJob,
+    ListeningReport,
     LogReport,
     MemberReport,
+    MetReport,
     PhaseReport,
+    Place,
     ResultReport,
     RunReport,
     StepsReport,
@@ -38,10 +41,11 @@ from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.engine.attempt import Attempt
 from worker.engine.failures import failure
 from worker.engine.group.attempt import TrainsAlone, run_group
+from worker.engine.hosts import listen
 from worker.engine.models.hub_access import acting_for
 from worker.engine.progress import Silence, Stopped
 from worker.engine.team import Followed, Team
-from worker.training.followers import Followers
+from worker.training.followers import Followers, meeting_of
 from worker.training.protocol import Channel, Position
 
 _job: TypeAdapter[TrainJob | GroupJob] = TypeAdapter(TrainJob | GroupJob)
@@ -152,10 +156,19 @@ def _executed(
     attempt: Attempt | None = None
     followers: Followers | None = None
     try:
-        if job.spec.training.devices > 1:
-            followers = Followers(file, job.spec.training.devices, channel, hub)
-        attempt = Attempt(_share_of(job), Reports(channel, stop), followers.team if followers else None)
+        world, place, team = job.spec.training.devices, job.place, None
+        if place is not None and not place.endpoint:
+            endpoint, _served = listen(place.address)  # for as long as this process lives
+            place = place.model_copy(update={"endpoint": endpoint})
+            channel.send(ListeningReport(endpoint=endpoint))
+        if world > 1:
+            followers = Followers(file, world, channel, hub, place)
+            team = _team(job, place.first if place else 0, place, file, lambda: channel.send(MetReport()))
+        sink = Reports(channel, stop) if team is None or team.leads else Silence()
+        attempt = Attempt(_share_of(job), sink, team)
         channel.send(ResultReport(result=attempt.run()))
+    except Followed:
+        return 0
     except Stopped:
         return EXIT_STOPPED
     except BrokenPipeError:
@@ -174,7 +187,7 @@ def follow(position: Position, channel: Channel) -> int:
         return 0
     attempt: Attempt | None = None
     try:
-        attempt = Attempt(_share_of(job), Silence(), Team(position.rank, position.world, position.meeting))
+        attempt = Attempt(_share_of(job), Silence(), _team(job, position.rank, position.place, position.job))
         with acting_for(position.hub):
             attempt.run()
     except Followed:
@@ -184,6 +197,12 @@ def follow(position: Position, channel: Channel) -> int:
     except Exception as error:
         channel.send(_failed(error, attempt, job))
     return 0
+
+
+def _team(job: TrainJob, rank: int, place: Place | None, file: Path, met: Callable[[], None] = lambda: None) -> Team:
+    """The team of a job in a file, as one rank sees it."""
+    name = f"run-{job.run_id}-{job.epoch}"
+    return Team(rank, job.spec.training.devices, meeting_of(file), place, name, met)
 
 
 def _read(file: Path, channel: Channel) -> TrainJob | GroupJob | None:
@@ -199,11 +218,11 @@ def _read(file: Path, channel: Channel) -> TrainJob | GroupJob | None:
 
 def _share_of(job: TrainJob) -> TrainJob:
     """The job with this process's share of the processors."""
-    world = job.spec.training.devices
-    if world == 1:
+    here = job.place.count if job.place else job.spec.training.devices
+    if here == 1:
         return job
     threads = job.threads or os.cpu_count() or 1
-    return job.model_copy(update={"threads": max(1, threads // world)})
+    return job.model_copy(update={"threads": max(1, threads // here)})
 
 
 def _execute_group(group: GroupJob, channel: Channel, stop: threading.Event, stopped: Collection[int]) -> int:

@@ -1,10 +1,11 @@
-"""The other processes of a run on several devices, from rank 0's side: start them, and end with the first that ends.
+"""The other processes of a run on several devices, from the trainer's side: start them, and end with the first that
+ends.
 
-Rank 0 is the trainer that the supervisor started; it starts ranks 1, 2, … as children (`worker.training.follower`),
-which die with it. A thread follows each:
+The trainer that the supervisor started is the first rank of its host, on one host rank 0; it starts the host's other
+ranks as children (`worker.training.follower`), which die with it. A thread follows each:
 
-    a follower fails                rank 0 reports its failure and ends, unless another follower has died
-    a follower is killed            rank 0 ends as if it had been killed itself, and the supervisor queues the run again
+    a follower fails                the trainer reports its failure and ends, unless another follower has died
+    a follower is killed            the trainer ends as if it had been killed itself, and the run is queued again
     a follower reports nonsense     the same
     a follower's part is done       nothing
 
@@ -26,10 +27,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.domain.models.hub_access import HubAccess
-from app.domain.runs.job import FailureReport
+from app.domain.runs.job import FailureReport, Place
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.children.host import Child
-from worker.engine.team import Team
 from worker.training.host import FOREVER
 from worker.training.protocol import Channel, Position
 
@@ -43,31 +43,33 @@ GRACE_SECONDS = 8.0
 
 
 class Followers:
-    """Ranks 1 to `world` − 1 of a job. Start them from the main thread: the kernel kills a child when the thread that
+    """The ranks of a host but its first. Start them from the main thread: the kernel kills a child when the thread that
     started it ends."""
 
-    def __init__(self, job: Path, world: int, channel: Channel, hub: HubAccess | None = None) -> None:
-        """Raises ChildError if a process cannot be started."""
+    def __init__(
+        self, job: Path, world: int, channel: Channel, hub: HubAccess | None = None, place: Place | None = None
+    ) -> None:
+        """`place`: of this host among several, with an endpoint. Raises ChildError if a process cannot be started."""
         self._channel = channel
-        meeting = job.with_name("meeting")
-        self.team = Team(0, world, meeting)
+        first, count = (place.first, place.count) if place else (0, world)
+        ranks = range(first + 1, first + count)
         self._changed = threading.Condition()
-        self._open = set(range(1, world))
+        self._open = set(ranks)
         """Ranks whose output has not ended, and which have not reported."""
         self._ending: set[int] = set()
         """Ranks whose output has ended without a report, and whose exit status is unknown: dead or done."""
         self._reporting: threading.Thread | None = None
         """Follows the rank that was the first to report a failure, and ends this process."""
-        for rank in range(1, world):
-            position = Position(job=job, rank=rank, world=world, meeting=meeting, hub=hub)
+        for index, rank in enumerate(ranks, start=1):
+            position = Position(job=job, rank=rank, world=world, place=place, hub=hub)
             # In rank 0's own empty directory, which the supervisor removes: this process may end at any moment.
-            child = Child(f"rank {rank}", COMMAND, environment=visible(rank), directory=Path.cwd(), own_session=False)
+            child = Child(f"rank {rank}", COMMAND, environment=visible(index), directory=Path.cwd(), own_session=False)
             child.send(position.model_dump_json().encode(), SEND_SECONDS)
             threading.Thread(target=self._follow, args=(rank, child), daemon=True, name=f"rank-{rank}").start()
 
     def settle(self) -> None:
-        """After an error of rank 0, wait for what may have caused it: the death or the earlier failure of a follower
-        ends this process."""
+        """After an error of the trainer, wait for what may have caused it: the death or the earlier failure of a
+        follower ends this process."""
         self._wait_for_deaths()
         with self._changed:
             reporting = self._reporting
@@ -112,9 +114,15 @@ class Followers:
             self._changed.wait_for(lambda: not self._ending)
 
 
-def visible(rank: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Environment variables that show a rank only its own GPU: the one at its index among those that rank 0 sees."""
+def meeting_of(job: Path) -> Path:
+    """The file by which the processes of a job on one host meet (torch's `FileStore`)."""
+    return job.with_name("meeting")
+
+
+def visible(index: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Environment variables that show a follower only its own GPU: the one at its index among those that the trainer
+    sees."""
     gpus = environment.get("CUDA_VISIBLE_DEVICES")
     if gpus is None:
-        return {"CUDA_VISIBLE_DEVICES": str(rank)}
-    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus.split(",")[rank : rank + 1])}
+        return {"CUDA_VISIBLE_DEVICES": str(index)}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus.split(",")[index : index + 1])}

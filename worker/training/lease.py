@@ -74,6 +74,10 @@ class Lease:
         """Why the database did not write, for a log."""
         return cause(error, self._database.url)
 
+    def refresh(self) -> None:
+        """Renew, and wait for the database if need be. Raises Fenced, LeaseLost."""
+        self._persist(self.renew)
+
     def raise_if_lost(self, error: Exception) -> None:
         """Raise LeaseLost, because of an error, if the lease has run out since it was last renewed."""
         if time.monotonic() - self._renewed_at > self._lease_seconds:

@@ -27,6 +27,7 @@ from worker.gpu_watch import LOST
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost
+from worker.training.other_hosts import Again, Failed, Later, OtherEnd, OtherHosts
 
 log = structlog.get_logger()
 
@@ -45,9 +46,16 @@ class Outcome:
         """Its share of the time of its group so far; None for a run that trains alone."""
 
     def write(
-        self, report: ResultReport | FailureReport | None, trainer: TrainerProcess, output: Path, *, stalled: bool
+        self,
+        report: ResultReport | FailureReport | None,
+        trainer: TrainerProcess,
+        output: Path,
+        *,
+        stalled: bool,
+        others: OtherHosts | None = None,
     ) -> None:
-        """Write the outcome of a trainer that has ended; `report` is its final report, if it sent one.
+        """Write the outcome of a trainer that has ended; `report` is its final report, if it sent one; `others`: the
+        further hosts of its run.
 
         Raises Fenced, LeaseLost.
         """
@@ -57,6 +65,9 @@ class Outcome:
         elif (isinstance(report, FailureReport) or not self._lease.ordered) and (lost := self._lost_gpus()):
             self._log_errors(trainer)
             self._retry(FailureCode.DEVICE_LOST, lost)
+        elif others is not None and (end := others.end(report)) is not None:
+            self._log_errors(trainer)
+            self._end_with(end)
         elif isinstance(report, FailureReport):
             self._log_errors(trainer)
             if report.failure.out_of_memory and self.shared_seconds is not None:
@@ -68,7 +79,8 @@ class Outcome:
             self._lease.write(lambda session: attempts.stop(session, bell, claim, shared_seconds=seconds))
         elif orders.drain or orders.pause:
             self._lease.while_renewing(self._checkpoints.settle)
-            self.hand_back(f"{claim.worker} is shutting down" if orders.drain else "it was paused")
+            leaving = [other.worker for other in orders.others if other.draining] or [claim.worker]
+            self.hand_back(f"{leaving[0]} is shutting down" if orders.drain else "it was paused")
         elif self.shared_seconds is not None:  # another run of the group may be the cause
             self._log_errors(trainer)
             ended = f"the trainer of its group ended with status {trainer.exit_status(0)}"
@@ -83,6 +95,16 @@ class Outcome:
                 "The trainer ended with status %(status)s. %(why)s", status=status, why=FAILURES[FailureCode.INTERNAL]
             )
             self.fail(Failure(code=FailureCode.INTERNAL, message=message))
+
+    def _end_with(self, end: OtherEnd) -> None:
+        """End as another host has made it end."""
+        match end:
+            case Again(failure):
+                self._retry_after(failure)
+            case Later(why):
+                self.hand_back(why)
+            case Failed(failure):
+                self.fail(failure)
 
     def fail(self, failure: Failure) -> None:
         """Write why the run failed. Raises Fenced, LeaseLost."""
@@ -132,7 +154,10 @@ class Outcome:
 
     def _retry(self, code: FailureCode, lost: Sequence[str] = ()) -> None:
         """Queue the run again, from its last checkpoint, unless it has had all its attempts."""
-        failure, limit = Failure(code=code, message=FAILURES[code]), self._context.settings.max_attempts
+        self._retry_after(Failure(code=code, message=FAILURES[code]), lost)
+
+    def _retry_after(self, failure: Failure, lost: Sequence[str] = ()) -> None:
+        limit = self._context.settings.max_attempts
         self._lease.while_renewing(self._checkpoints.settle)
         bell, gone = self._context.bell, [VisibleGpu(uuid=uuid, problem=LOST) for uuid in lost]
         self._lease.write(lambda session: attempts.retry(session, bell, self._claim, failure, limit, gone))

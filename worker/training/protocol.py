@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from app.domain.models.hub_access import HubAccess
+from app.domain.runs.job import Place
 
 
 class Handover(BaseModel):
@@ -42,11 +43,11 @@ class Position(BaseModel):
 
     job: Path
     rank: int
-    """Rank of this process, from 1."""
+    """Rank of this process, of the whole run."""
     world: int
     """Number of processes."""
-    meeting: Path
-    """The file by which they meet (torch's `FileStore`)."""
+    place: Place | None = None
+    """Of this host among several, with the endpoint at which they meet instead; None: there is only one."""
     hub: HubAccess | None = None
 
 

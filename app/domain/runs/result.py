@@ -175,6 +175,8 @@ class Environment(_Value):
     device_name: str
     gpus: list[str] = Field(default_factory=list)
     """UUIDs of the GPUs that the attempt had; empty on a CPU, and for runs before Vezna recorded them."""
+    hosts: int = 1
+    """Hosts whose devices trained it together."""
     threads: int
     precision: Literal["fp32", "bf16"]
     """What is computed in; what trains is float32 always."""

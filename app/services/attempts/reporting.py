@@ -1,8 +1,8 @@
 """Reporting and ending: what a worker writes about its attempt until the run has ended or is queued again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from app.domain.errors import VeznaError
 from app.domain.failures import Failure
 from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
+from app.domain.runs.hosts import HostEnd, HostState
 from app.domain.runs.job import (
     Report,
     StepsReport,
@@ -24,9 +25,9 @@ from app.services.attempts.claiming import Attempt, Claim
 from app.services.attempts.report_rows import changed_columns, keep_rows
 from app.services.run_log import numbers
 from app.store.files import run_folder
-from app.store.queries import clock, devices, events, queue, runs, steps, workers
+from app.store.queries import clock, devices, events, queue, run_hosts, runs, steps, workers
 from app.store.session import after_commit
-from app.store.tables import ArtifactRow, RunRow, now
+from app.store.tables import ArtifactRow, RunHostRow, RunRow, now
 
 
 class Fenced(VeznaError):
@@ -40,9 +41,11 @@ class Orders:
     cancel: bool
     """The run was cancelled."""
     drain: bool
-    """The worker was told to stop and hands the run back."""
+    """The worker was told to stop and hands the run back; of a run on several hosts, one of their workers."""
     pause: bool = False
     """The run was paused: the worker hands it back, and goes on with another."""
+    others: tuple[HostState, ...] = ()
+    """The further hosts of an attempt on several."""
 
 
 def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
@@ -63,12 +66,14 @@ def report(session: Session, claimed: Claim, number: int, reports: Sequence[Repo
         done = [step for item in reports if isinstance(item, StepsReport) for step in item.steps]
         steps.append(session, claimed.run_id, to_array(done))
     elif not runs.write(session, claimed.run_id, claimed.epoch, **lease):
-        raise _fenced(claimed)
+        raise fenced(claimed)
     workers.beat(session, claimed.worker, at)
+    others = _others(session, claimed, at) if claimed.hosts else ()
     return Orders(
         cancel=runs.cancel_requested(session, claimed.run_id),
-        drain=workers.draining(session, claimed.worker),
+        drain=workers.draining(session, claimed.worker) or any(other.draining for other in others),
         pause=queue.pause_requested(session, claimed.run_id),
+        others=others,
     )
 
 
@@ -84,7 +89,7 @@ def checkpointed(session: Session, claimed: Claim, stored: StoredCheckpoint) -> 
     every = [*(c for c in known if c.prefix != stored.prefix), stored]
     kept = [c.model_dump() for c in every[-KEPT:]]
     if not runs.write(session, claimed.run_id, claimed.epoch, checkpoints_json=kept):
-        raise _fenced(claimed)
+        raise fenced(claimed)
     events.add(session, claimed.run_id, "log", f"checkpoint of step {stored.step} stored")
     return every[:-KEPT]
 
@@ -100,7 +105,7 @@ def finish(
     """Write a result, once. `stored` gives each artifact's place in the files store; `shared_seconds`: its share of a
     group's time, for a run that trained in one and has neither times nor memory of its own. A run that left a group and
     resumed alone has them in its clocks. Raises Fenced."""
-    environment = result.environment.model_copy(update={"gpus": list(claimed.gpus)})
+    environment = result.environment.model_copy(update={"gpus": claimed.all_gpus})
     result = result.model_copy(update={"environment": environment})
     test, base = (None if claimed.trial else result.evaluation(subject, "test") for subject in ("adapted", "base"))
     train = result.clocks.train
@@ -133,7 +138,7 @@ def finish(
         **own,
     )
     if not ended:
-        raise _fenced(claimed)
+        raise fenced(claimed)
     bf16 = environment.precision == "bf16"
     gpu_name = environment.device_name if claimed.gpus else None
     flops, rates = environment.matmul_flops, environment.matmul_rates
@@ -157,7 +162,7 @@ def fail(
         "shared_seconds": shared_seconds,
     }
     if not end(session, bell, claimed, RunStatus.FAILED, **values):
-        raise _fenced(claimed)
+        raise fenced(claimed)
     events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {message}")
 
 
@@ -171,7 +176,7 @@ def stop(
     """End a run that was cancelled while it was running; `shared_seconds`: its share of a group's time. Raises Fenced,
     also if a condition does not hold."""
     if not end(session, bell, claimed, RunStatus.CANCELLED, *conditions, shared_seconds=shared_seconds):
-        raise _fenced(claimed)
+        raise fenced(claimed)
     events.add(session, claimed.run_id, "status", "cancelled")
 
 
@@ -260,22 +265,53 @@ def _device_time(attempt: Attempt) -> dict[str, Any]:
     return {"attempt_seconds": used, "charged_seconds": RunRow.charged_seconds + used}
 
 
-def _release(session: Session, bell: Doorbell, attempt: Attempt) -> None:
-    """Free the attempt's GPUs and its worker, and ring for as many runs that found no free GPU. The worker's row comes
-    last, as in a claim, so that neither waits for the other."""
-    freed = devices.release(session, attempt.run_id, attempt.epoch)
+def free_workers(session: Session, bell: Doorbell, run_id: int, epoch: int, names: Iterable[str]) -> None:
+    """Free an attempt's GPUs on some workers and these workers, and ring for as many runs that found no free GPU. The
+    workers' rows come last, as in a claim, so that neither waits for the other."""
+    freed = sum(devices.release(session, run_id, epoch, name) for name in names)
     refused = queue.unrung(session, limit=freed) if freed else []
     queue.rung(session, refused, clock.now(session))
-    for run_id in refused:
-        after_commit(session, partial(bell.ring, TRAIN, run_id))
-    workers.release(session, attempt.worker, attempt.run_id)
+    for refused_id in refused:
+        after_commit(session, partial(bell.ring, TRAIN, refused_id))
+    for name in names:
+        workers.release(session, name, run_id)
+
+
+def _release(session: Session, bell: Doorbell, attempt: Attempt) -> None:
+    """Free the GPUs and the worker of an attempt, and of its further hosts those that have not joined. One that has
+    frees its own when its processes are gone (`hosts.leave`), or the sweep does (`hosts.expire`)."""
+    freed = [attempt.worker]
+    for row in run_hosts.of_attempt(session, attempt.run_id, attempt.epoch):
+        here = row.worker == attempt.worker
+        unjoined = RunHostRow.lease_expires_at.is_(None)
+        ended: HostEnd = "done" if here else "released"
+        if run_hosts.end(session, attempt.run_id, attempt.epoch, row.worker, ended, unjoined) and not here:
+            freed.append(row.worker)
+    free_workers(session, bell, attempt.run_id, attempt.epoch, sorted(freed))
+
+
+def _others(session: Session, claimed: Claim, at: datetime) -> tuple[HostState, ...]:
+    return tuple(
+        HostState(
+            worker=row.worker,
+            joined=row.lease_expires_at is not None,
+            ready=row.ready,
+            expired=row.lease_expires_at is not None and row.lease_expires_at < at,
+            draining=row.draining,
+            ended=row.ended,
+            failure=Failure.model_validate(row.failure_json) if row.failure_json else None,
+        )
+        for row in run_hosts.of_attempt(session, claimed.run_id, claimed.epoch)
+        if row.host > 0
+    )
 
 
 def _run(session: Session, claimed: Claim) -> RunRow:
     if (run := runs.find(session, claimed.run_id)) is None:
-        raise _fenced(claimed)
+        raise fenced(claimed)
     return run
 
 
-def _fenced(claimed: Claim) -> Fenced:
+def fenced(claimed: Claim) -> Fenced:
+    """The error of a call for an attempt that is no longer the run's."""
     return Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")

@@ -27,6 +27,7 @@ from app.store.tables.quota import DeviceUsageRow, QuotaLimitRow
 from app.store.tables.recipe_run import RecipeRunRow
 from app.store.tables.registry import ModelVersionRow, RegisteredModelRow, StageChangeRow
 from app.store.tables.run import RunRow
+from app.store.tables.run_host import RunHostRow
 from app.store.tables.second_factor import PendingLoginRow, RecoveryCodeRow, SecondFactorRow
 from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
@@ -81,6 +82,7 @@ __all__ = [
     "RecoveryCodeRow",
     "RegisteredModelRow",
     "RunEventRow",
+    "RunHostRow",
     "RunRow",
     "RunTagRow",
     "SecondFactorRow",

@@ -92,7 +92,7 @@ class Checkpoints:
     """Writes an attempt's checkpoints into folders `STEP/`, and removes old ones."""
 
     def __init__(self, directory: Path, team: Team | None = None) -> None:
-        """The directory is that of all ranks."""
+        """The directory is that of all ranks of this host."""
         self._directory, self._team = directory, team or Team()
 
     def save(
@@ -113,7 +113,7 @@ class Checkpoints:
         team = self._team
         try:
             with team.writing():
-                if team.leads:
+                if team.leads_host:
                     fresh.mkdir(parents=True)
             with team.writing():
                 _save(fresh / part("random", team.rank), random)
@@ -125,6 +125,8 @@ class Checkpoints:
                         shutil.copyfile(path, fresh / name)
                 if companion and team.leads:
                     _save(fresh / "companion.safetensors", companion)
+            with team.writing():
+                team.bring(fresh)
             if not team.leads:
                 return complete
             hashes = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
@@ -133,7 +135,7 @@ class Checkpoints:
             shutil.rmtree(complete, ignore_errors=True)
             fresh.rename(complete)
         finally:
-            if team.leads:
+            if team.leads_host:
                 shutil.rmtree(fresh, ignore_errors=True)
         left = [folder for folder in self._directory.iterdir() if folder.name.isdigit()]
         for old in sorted(left, key=lambda folder: int(folder.name))[:-KEPT]:

@@ -1,0 +1,75 @@
+"""A trainer of one host of several that trains nothing: `python fake_host_trainer.py BEHAVIOUR`.
+
+trains     meets the others if it has rank 0, and goes on until it is told to stop
+succeeds   the same, and ends with a result
+breaks     the same, and then its connection to the others breaks
+dies       is killed once its part has begun
+fails      runs out of memory
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+
+from app.domain.failures import Failure, FailureCode
+from app.domain.runs.job import (
+    FailureReport,
+    ListeningReport,
+    MetReport,
+    PhaseReport,
+    ResultReport,
+    StepsReport,
+    TrainJob,
+)
+from app.domain.runs.status import Phase
+from tests.results import result, step
+from worker.children.child import EXIT_STOPPED
+from worker.training.protocol import Handover
+
+BROKEN = Failure(code=FailureCode.INTERNAL, message="RuntimeError: [gloo] Connection closed by peer [10.0.0.2]:1")
+MEMORY = Failure(code=FailureCode.OUT_OF_MEMORY, message="The device ran out of memory.")
+
+behaviour = sys.argv[1]
+handover = Handover.model_validate_json(sys.stdin.readline() or sys.exit(76))
+os.dup2(os.open(handover.stderr, os.O_WRONLY | os.O_CREAT), 2)
+job = TrainJob.model_validate_json(handover.job.read_text())
+stop = threading.Event()
+assert job.place is not None
+
+
+def listen() -> None:
+    for line in sys.stdin:
+        if line == "stop\n":
+            stop.set()
+    os._exit(76)
+
+
+def say(report: object) -> None:
+    sys.stdout.write(report.model_dump_json() + "\n")  # type: ignore[attr-defined]
+    sys.stdout.flush()
+
+
+threading.Thread(target=listen, daemon=True).start()
+if job.place.host == 0:
+    say(ListeningReport(endpoint="10.0.0.1:29500"))
+    if behaviour != "meets nobody":
+        say(MetReport())
+    say(PhaseReport(phase=Phase.TRAIN, total_steps=10))
+    say(StepsReport(steps=[step(1)]))
+else:
+    assert job.place.endpoint == "10.0.0.1:29500"
+if behaviour == "dies":
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGKILL)
+if behaviour in ("breaks", "fails"):
+    time.sleep(0.3)
+    say(FailureReport(failure=BROKEN if behaviour == "breaks" else MEMORY))
+    os._exit(0)
+if behaviour == "succeeds":
+    say(ResultReport(result=result().model_copy(update={"artifacts": []})))
+    os._exit(0)
+while not stop.wait(0.05):
+    pass
+sys.exit(EXIT_STOPPED)

@@ -1,0 +1,28 @@
+"""A replica of a model, whose gradients torch sums over the ranks."""
+
+from inspect import signature
+from typing import Any
+
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+_SAME_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters  # torch 2.13
+    else "broadcast_buffers": False
+}  # fmt: skip
+"""Buffers are constants, which need not be sent for every batch."""
+
+
+class Replica(DistributedDataParallel):
+    """`DistributedDataParallel` with the attributes of its module, which the losses use."""
+
+    def __init__(self, module: nn.Module) -> None:
+        # Some parameters have no part in the loss (an unused pooler), which torch has to look for.
+        super().__init__(module, find_unused_parameters=True, gradient_as_bucket_view=True, **_SAME_BUFFERS)
+
+    def __getattr__(self, name: str) -> Any:
+        """Fall back to the attributes of the wrapped module."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("module"), name)
