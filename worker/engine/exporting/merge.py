@@ -23,7 +23,7 @@ from app.domain.messages import _
 from app.domain.methods import BottleneckAdapterSpec
 from app.domain.models.exports import CHECKSUMS, ExportedFile, ExportJob
 from app.domain.runs.job import TrainJob
-from worker.engine.exporting import formats
+from worker.engine.exporting import formats, sentence_transformers_files
 from worker.engine.exporting.progress import Report, part, quiet
 from worker.engine.methods import bottleneck
 from worker.engine.methods.virtual_tokens import generate
@@ -48,6 +48,8 @@ def write(job: ExportJob, report: Report = quiet) -> list[ExportedFile]:
         # otherwise config.json would contain a path of this machine
         model.config._name_or_path = job.job.spec.base_model
         formats.write(model, tokenizer, folder, job.format, part(report, MERGED, SAVED))
+        if job.job.spec.task == "sentence-embeddings":
+            sentence_transformers_files.write(folder, model.config.hidden_size, job.job.spec.training.max_length)
     else:
         shutil.copytree(job.weights, folder, dirs_exist_ok=True)
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]

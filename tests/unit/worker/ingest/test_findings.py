@@ -174,3 +174,20 @@ def test_conversations_without_an_answer_are_left_out(tmp_path: Path) -> None:
     assert rows_of(told["no-assistant-turn"]) == [5]
     assert rows_of(told["broken-messages"]) == [7]
     assert found.facts is not None and sum(found.facts.counts.values()) == 58
+
+
+def test_queries_and_passages_become_rows_and_what_lacks_one_is_named(tmp_path: Path) -> None:
+    """A query's rows are all in one split: another passage of it is no leak, and no contradiction."""
+    pairs = [(f"query {n}", f"a passage about {n}, which is long enough") for n in range(60)]
+    pairs[3], pairs[7] = (" ", pairs[3][1]), (pairs[7][0], "")
+    pairs += [(query, "another passage of it") for query, _passage in pairs[20:40]]
+    lines = ["query,passage", *(f'"{query}","{passage}"' for query, passage in pairs)]
+    found = prepared(tmp_path, "\n".join(lines).encode())
+    assert found.facts is not None and found.facts.format == "query-passage"
+    assert sum(found.facts.counts.values()) == 78
+    empty = [(f.column, rows_of(f)) for f in found.findings if f.code == "empty-rows"]
+    assert sorted(empty) == [("passage", [9]), ("query", [5])]
+    assert {f.code for f in found.findings} == {"empty-rows", "too-few-rows"}
+    rows = read(str(tmp_path / "rows.parquet"), "query-passage")
+    queries = {split: {row.query for row in of_split} for split, of_split in rows.items()}  # type: ignore[union-attr]
+    assert not queries["train"] & queries["test"] and queries["test"]

@@ -7,11 +7,12 @@ from fastapi.testclient import TestClient
 from starlette.datastructures import FormData
 
 from app import sample
-from app.domain.data.dataset import SAMPLE_DATASET
+from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts
 from app.domain.models.base_model import SAMPLE_MODEL
-from app.store.queries import studies
+from app.store.queries import base_models, studies
+from app.store.tables import DatasetRow
 from app.web.pages.new_study.form import StudyForm
-from tests.filled_language import CAUSAL, SEQ2SEQ, register_language
+from tests.filled_language import CAUSAL, SEQ2SEQ, llama, register_language
 from tests.unit.web.conftest import database_of
 
 FORM: dict[str, str] = {
@@ -51,6 +52,27 @@ def fields(text: str) -> set[str]:
 def test_model_and_data_decide_the_task(language: TestClient, model: str, data: str, task: str) -> None:
     text = language.post("/studies/new", data=FORM | {"base_model": model, "dataset": data}).text
     assert f'<input type="hidden" name="task" value="{task}">' in text
+
+
+def test_a_loss_within_a_batch_has_no_settings_that_divide_or_share_it(language: TestClient) -> None:
+    with database_of(language).transaction() as session:
+        facts = DatasetFacts(
+            format="query-passage", counts={"train": 8, "validation": 4, "test": 8}, content_hash="queries"
+        )
+        row = DatasetRow(name="queries", title="queries", content_hash="queries", file="datasets/none.parquet")
+        row.facts_json = facts.model_dump(mode="json")
+        session.add(row)
+        model = base_models.by_name(session, SAMPLE_MODEL)
+        assert model is not None and model.facts is not None
+        embeds = llama().model_copy(update={"task": "sentence-embeddings", "architecture": "BertModel"})
+        known = model.facts.model_copy(update={"tasks": {**model.facts.tasks, "sentence-embeddings": embeds}})
+        model.facts_json = known.model_dump(mode="json")
+    text = language.post("/studies/new", data=FORM | {"base_model": SAMPLE_MODEL, "dataset": "queries"}).text
+    assert '<input type="hidden" name="task" value="sentence-embeddings">' in text
+    assert {"metric", "training.per_device_train_batch_size", "training.max_length"} <= fields(text)
+    divided = {"training.gradient_accumulation_steps", "training.devices", "training.packing", "training.padding_free"}
+    assert not fields(text) & (divided | {"train_together", "general_text", "training.compile_blocks"})
+    assert re.findall(r'<option value="(recall_at_1|recall_at_5|mrr_at_10)"', text) == ["recall_at_5", "mrr_at_10"]
 
 
 def test_a_task_is_chosen_where_several_are_possible(language: TestClient) -> None:

@@ -51,3 +51,20 @@ def test_it_scores_as_its_run_and_its_code_gives_the_same_similarity(
     with torch.inference_mode():
         one, other = sentence_embeddings.embeddings(model, inputs["input_ids"], inputs["attention_mask"])
     assert float(out.getvalue()) == pytest.approx(float(one @ other), abs=1e-5)
+
+
+@pytest.mark.slow  # importing sentence-transformers takes seconds
+def test_sentence_transformers_loads_a_merged_export(tmp_path: Path) -> None:
+    """Without the pooler, with mean pooling over unpadded tokens, and cut where the run cut."""
+    package = pytest.importorskip("sentence_transformers")
+    run = tiny_pairs.job(tmp_path / "job", tiny.save_model(tmp_path / "base"), FullSpec())
+    job, model = exported.trained(tmp_path, run, ExportFormat.MERGED_FLOAT32)
+    files = {file.name for file in merge.write(job)}
+    assert {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json"} <= files
+    loaded = package.SentenceTransformer(job.job.output, device="cpu")
+    texts = ["the cat sat", "a day"]
+    inputs = AutoTokenizer.from_pretrained(job.job.model_location)(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        expected = sentence_embeddings.embeddings(model, inputs["input_ids"], inputs["attention_mask"])
+    assert loaded.max_seq_length == job.job.spec.training.max_length
+    assert torch.allclose(torch.from_numpy(loaded.encode(texts)), expected, atol=1e-6)
