@@ -184,9 +184,26 @@ def behind_blocks(model: PreTrainedModel, blocks: Sequence[str]) -> list[str] | 
 
     None if the copy fails earlier. A failure behind the blocks is harmless: BART's head selects rows by token values,
     which `meta` does not have.
+
+    Models of one class and configuration have the same ones: a map of estimates and a group of runs ask repeatedly.
     """
     if not blocks:
         return None
+    config = model.config
+    key = (type(model), config._attn_implementation, config.to_json_string(use_diff=False), *blocks)
+    if key not in _behind:
+        if len(_behind) == _MOST_KEPT:
+            _behind.clear()
+        _behind[key] = _behind_blocks(model, blocks)
+    found = _behind[key]
+    return None if found is None else list(found)
+
+
+_behind: dict[tuple[object, ...], list[str] | None] = {}
+_MOST_KEPT = 64
+
+
+def _behind_blocks(model: PreTrainedModel, blocks: Sequence[str]) -> list[str] | None:
     try:
         with torch.device("meta"):
             twin: Any = type(model)(copy.deepcopy(model.config))

@@ -1,6 +1,7 @@
 """Every method of the union, in a size that fits tiny models, and tiny models of every kind to put it on."""
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 import pytest
@@ -9,9 +10,11 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from app.domain.methods import SPECS, MethodSpec
+from app.domain.models.architecture import TaskModel
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
 from worker.engine.methods import MECHANISMS
+from worker.engine.models.architecture import describe
 
 SIZES: dict[str, dict[str, Any]] = {
     "lean-full": {"weight_storage": "float32"},
@@ -76,6 +79,12 @@ def model(name: str, seed: int = 0) -> PreTrainedModel:
     config = tiny.config(num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     found: PreTrainedModel = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
     return found.eval()
+
+
+@cache
+def facts(name: str) -> TaskModel:
+    """The structure of a tiny model."""
+    return describe(model(name), MODELS[name])
 
 
 class Inputs(NamedTuple):

@@ -92,11 +92,24 @@ def kinds(*names: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("name", marked)
 
 
-@pytest.mark.parametrize("changes", [{"bf16": True}, {"gradient_checkpointing": True}], ids=lambda c: next(iter(c)))
-@kinds(*tried.MODELS)
-@pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
-def test_so_it_is_under_other_settings(spec: MethodSpec, name: str, changes: dict[str, Any], tmp_path: Path) -> None:
-    estimated, measured = estimated_and_measured(spec, name, tmp_path, TWO_STEPS.model_copy(update=changes))
+SETTINGS = {"bf16": {"full": ("bert", "t5"), "lora": ("llama", "gpt2")},
+            "gradient_checkpointing": {"full": ("llama", "gpt2"), "lora": ("bert", "t5")}}  # fmt: skip
+"""By setting and method, kinds of models: each setting meets each method and each kind."""
+other_settings = pytest.mark.parametrize(
+    ("setting", "spec", "name"),
+    [
+        pytest.param(setting, spec, name, marks=pytest.mark.slow if name in tried.RARE else [])
+        for setting, tries in SETTINGS.items()
+        for spec in (FullSpec(), LoraSpec(r=4))
+        for name in tries[spec.kind]
+    ],
+    ids=lambda value: getattr(value, "kind", value),
+)
+
+
+@other_settings
+def test_so_it_is_under_other_settings(setting: str, spec: MethodSpec, name: str, tmp_path: Path) -> None:
+    estimated, measured = estimated_and_measured(spec, name, tmp_path, TWO_STEPS.model_copy(update={setting: True}))
     alike(estimated, measured)
 
 
@@ -141,8 +154,11 @@ def test_packed_rows_are_estimated_packed(tmp_path: Path) -> None:
     alike(estimate_run(request_of(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
-@kinds("bert", "gpt2", "llama")
-@pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4)], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [(LoraSpec(r=4), "bert"), (FullSpec(), "llama"), pytest.param(LoraSpec(r=4), "gpt2", marks=pytest.mark.slow)],
+    ids=["lora-bert", "full-llama", "lora-gpt2"],
+)
 def test_padding_free_batches_are_estimated_without_padding(spec: MethodSpec, name: str, tmp_path: Path) -> None:
     """Of two epochs, so that the heaviest batch has a step other than the first, before which there are no moments."""
     training = TWO_STEPS.model_copy(update={"padding_free": True, "num_train_epochs": 2})

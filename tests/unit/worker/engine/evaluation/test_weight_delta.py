@@ -20,10 +20,9 @@ from worker.engine.evaluation import weight_delta
 from worker.engine.evaluation.change import Change, Product
 from worker.engine.evaluation.weight_delta import analyse, cosines, dense_values, eigen, product_values
 from worker.engine.methods import MECHANISMS
-from worker.engine.models.architecture import describe
 from worker.engine.models.precision import freeze_in_bf16, settle
 
-FACTS = describe(tried.model("bert"), "sequence-classification")
+FACTS = tried.facts("bert")
 CPU = torch.device("cpu")
 
 
@@ -107,7 +106,7 @@ def base_model(name: str) -> nn.Module:
 
 
 def changes(adapted: nn.Module, spec: MethodSpec, name: str) -> list[tuple[LinearFacts, Change]]:
-    facts = describe(tried.model(name), tried.MODELS[name])
+    facts = tried.facts(name)
     mechanism = MECHANISMS[spec.mechanism]
     return [(m, mechanism.change(adapted, spec, m, lambda: base_model(name))) for m in spec.changed_layers(facts)]
 

@@ -22,7 +22,6 @@ from tests.unit.worker.engine import adapted as tried
 from worker.engine.attempt import Attempt
 from worker.engine.evaluation import audit
 from worker.engine.methods import MECHANISMS, bottleneck
-from worker.engine.models.architecture import describe
 from worker.engine.models.inspect import on_task
 from worker.engine.models.load import checkpoint_blocks
 from worker.engine.models.precision import freeze_in_bf16, settle
@@ -44,13 +43,13 @@ def put(spec: MethodSpec, name: str) -> nn.Module:
     """A method on a tiny model."""
     model = tried.model(name)
     torch.manual_seed(0)
-    return MECHANISMS[spec.mechanism].apply(model, spec, describe(model, tried.MODELS[name]))
+    return MECHANISMS[spec.mechanism].apply(model, spec, tried.facts(name))
 
 
 def test_a_method_fits_every_kind_of_model_but_those_that_are_known_not_to() -> None:
     for spec in tried.EVERY:
-        for name, task in tried.MODELS.items():
-            fault = spec.incompatibility(describe(tried.model(name), task))
+        for name in tried.MODELS:
+            fault = spec.incompatibility(tried.facts(name))
             assert (fault is not None) == ((spec.kind, name) in tried.UNFIT), (spec.kind, name, fault)
             assert fault is None or (fault.message and fault.remedy and fault.path)
 
@@ -61,7 +60,7 @@ def test_what_trains_is_what_the_method_says_and_what_is_counted_before_queueing
     model = tried.model(name)
     counted = on_task(model.config, task).with_labels(3)
     expected = spec.trains(counted)
-    assert expected == spec.trains(describe(tried.model(name), task))
+    assert expected == spec.trains(tried.facts(name))
     adapted = put(spec, name)
     audit.check_trainable(adapted, expected)
     assert spec.trainable(counted) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
@@ -75,7 +74,7 @@ def test_it_learns_and_leaves_the_rest_as_it_was(spec: MethodSpec, name: str) ->
     before = audit.hashes(adapted)
     losses = list(tried.steps(adapted, spec, name, 4))
     assert losses[-1] < losses[0]
-    expected = spec.trains(describe(tried.model(name), tried.MODELS[name]))
+    expected = spec.trains(tried.facts(name))
     returned = [t.name for t in expected if t.may_return]
     audit.compare(before, adapted, {t.name: t.group for t in expected}, (), returned)
 
@@ -83,7 +82,7 @@ def test_it_learns_and_leaves_the_rest_as_it_was(spec: MethodSpec, name: str) ->
 @tries_on("bert", "t5")
 def test_it_learns_with_a_frozen_base_in_bfloat16(spec: MethodSpec, name: str) -> None:
     model = tried.model(name)
-    facts = describe(model, tried.MODELS[name])
+    facts = tried.facts(name)
     settle(
         model,
         {t.name for t in spec.trains(facts)} | {p.name for p in facts.head_parameters},
@@ -109,7 +108,7 @@ def test_gradient_checkpointing_runs_blocks_again_and_changes_no_number(spec: Me
     inner = next(m for m in again.modules() if isinstance(m, PreTrainedModel))
     checkpoint_blocks(inner)
     calls: list[nn.Module] = []
-    last = inner.get_submodule(describe(tried.model(name), tried.MODELS[name]).blocks[-1])
+    last = inner.get_submodule(tried.facts(name).blocks[-1])
     next(last.children()).register_forward_pre_hook(lambda module, _: calls.append(module))
     assert list(tried.steps(again, spec, name, 3)) == pytest.approx(list(tried.steps(plain, spec, name, 3)), rel=1e-5)
     # Nothing is computed again where no gradient goes.

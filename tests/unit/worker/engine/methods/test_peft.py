@@ -33,7 +33,6 @@ from worker.engine.attempt import Attempt
 from worker.engine.evaluation import audit
 from worker.engine.methods import peft
 from worker.engine.methods.adalora import RankBudget
-from worker.engine.models.architecture import describe
 
 VARIANTS: list[PeftMethod] = [
     LoraSpec(r=2, target_modules="all-linear"),
@@ -85,7 +84,7 @@ def some_fields(spec: MethodSpec) -> str:
 def test_a_variant_trains_what_it_says_learns_and_loads_on_the_unchanged_base_model(
     spec: PeftMethod, name: str, tmp_path: Path
 ) -> None:
-    expected = spec.trains(describe(tried.model(name), tried.MODELS[name]))
+    expected = spec.trains(tried.facts(name))
     adapted = put(spec, name)
     audit.check_trainable(adapted, expected)
     before = audit.hashes(adapted)
@@ -115,7 +114,7 @@ def test_before_the_first_step_it_answers_as_the_base_model(spec: PeftMethod) ->
 def test_all_linear_layers_are_those_that_peft_selects_without_the_head(name: str, task: TaskType) -> None:
     config = LoraConfig(task_type=task, r=4, target_modules="all-linear")
     by_hand: Any = get_peft_model(tried.model(name), config)
-    adapted = {m.name for m in LoraSpec().targets(describe(tried.model(name), tried.MODELS[name]))}
+    adapted = {m.name for m in LoraSpec().targets(tried.facts(name))}
     assert adapted == {
         n.removesuffix(".lora_A").partition("base_model.model.")[2]
         for n, _m in by_hand.named_modules()
@@ -149,7 +148,7 @@ def test_pissa_starts_from_the_largest_singular_directions_and_is_kept_as_plain_
 
 def test_lora_plus_gives_b_a_faster_rate() -> None:
     spec = LoraSpec(loraplus_lr_ratio=16)
-    trained = spec.trains(describe(tried.model("bert"), "sequence-classification"))
+    trained = spec.trains(tried.facts("bert"))
     factors = {t.name.split(".")[-3]: spec.rate_factor(t.name) for t in trained}
     assert (factors["lora_A"], factors["lora_B"], factors["modules_to_save"]) == (1, 16, 1)
 
@@ -161,7 +160,7 @@ def test_what_peft_refuses_is_said_in_its_words() -> None:
 
     model = tried.model("bert")
     with pytest.raises(RunFailed, match=r"PEFT cannot apply LoRA r=8 to Bert.*No modules were targeted") as failed:
-        peft.apply(model, Odd(), describe(model, "sequence-classification"))
+        peft.apply(model, Odd(), tried.facts("bert"))
     assert failed.value.code is FailureCode.BAD_CONFIGURATION
 
 
@@ -267,7 +266,7 @@ def test_a_run_that_was_stopped_has_the_losses_and_keeps_the_adapter_of_one_that
 def test_a_layer_that_adalora_dropped_whole_is_noted_by_the_audit() -> None:
     spec = AdaLoraSpec(init_r=2, target_r=1, tinit=0, target_modules="all-linear")
     adapted = put(spec, "bert")
-    expected = spec.trains(describe(tried.model("bert"), "sequence-classification"))
+    expected = spec.trains(tried.facts("bert"))
     before = audit.hashes(adapted)
     list(tried.steps(adapted, spec, "bert", 6))
     assert 0 in ranks(adapted)

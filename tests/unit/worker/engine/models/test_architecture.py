@@ -168,6 +168,7 @@ def test_behind_the_last_block_is_what_the_forward_pass_reaches_after_it(
 
 
 def test_where_no_forward_pass_tells_the_order_of_declaration_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.engine.models.architecture._behind", {})
     monkeypatch.setattr("worker.engine.models.architecture._inputs", lambda model: {"no_such_argument": 1})
     facts = on_task(config("bert", WIDE), "sequence-classification")
     assert facts.behind is None
