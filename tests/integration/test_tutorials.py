@@ -1,4 +1,5 @@
-"""The commands of the tutorials, executed as they are written, on small files and with a tiny language model."""
+"""The commands of the tutorials, executed as they are written, on small files, with two seeds and with a tiny language
+model."""
 
 import json
 import os
@@ -27,6 +28,12 @@ def blocks(page: str, language: str) -> list[str]:
     ]
 
 
+def with_seeds(seeds: str, text: str) -> str:
+    """A block with fewer seeds than its three: each is a run per arm, in a process of its own."""
+    assert text.count("[0, 1, 2]") == 1
+    return text.replace("[0, 1, 2]", seeds)
+
+
 def shell(folder: Path, commands: str, url: str) -> str:
     """What commands print, executed in a folder; they must all succeed."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "VEZNA_URL": url}
@@ -49,8 +56,9 @@ def test_a_file_goes_to_a_verdict_by_curl_and_by_vezna(tmp_path: Path, monkeypat
     rows = [f"{row.text} {n},{row.label}" for n, row in enumerate(tiny.rows())]
     (tmp_path / "headlines.csv").write_text("\n".join(["headline,topic", *rows]), encoding="utf-8")
     [study] = blocks("tutorial.md", "yaml")
-    (tmp_path / "study.yaml").write_text(study, encoding="utf-8")
+    (tmp_path / "study.yaml").write_text(with_seeds("[0]", study), encoding="utf-8")
     register, by_curl, by_vezna = blocks("tutorial.md", "sh")
+    by_curl = with_seeds("[0, 1]", by_curl)
     with start(prepare(tmp_path, monkeypatch), models=()) as running:
         url = running.stack.url
         shell(tmp_path, register, url)

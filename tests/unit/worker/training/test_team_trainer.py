@@ -2,9 +2,7 @@
 
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +14,7 @@ from pydantic import TypeAdapter
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.runs.job import CheckpointReport, FailureReport, Report, ResultReport, StepsReport, TrainJob
+from tests import led as leaders
 from tests import tiny
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.training.followers import visible
@@ -24,7 +23,7 @@ from worker.training.host import TrainerProcess
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # pairs of processes that import the ML libraries
 
 TRAINING = tiny.FAST.model_copy(
-    update={"devices": 2, "max_steps": 300, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    update={"devices": 2, "max_steps": 100, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
 )
 LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
 EXIT_SECONDS = 60.0
@@ -122,22 +121,6 @@ def test_both_stop_at_the_same_step_and_leave_a_checkpoint(tmp_path: Path, model
     assert checkpoint.step == losses(reports)[-1][0]
 
 
-LEADER = """
-import sys, threading
-from pathlib import Path
-from worker.training import followers
-from worker.training.protocol import Channel
-followers.COMMAND = (sys.executable, "-c", sys.argv[1])
-followers.GRACE_SECONDS = float(sys.argv[3])
-ranks = followers.Followers(Path("job.json"), int(sys.argv[2]), Channel())
-if sys.argv[4] == "settles":
-    ranks.settle()
-    print("settled", file=sys.stderr)
-    sys.exit(3)
-threading.Event().wait(300)
-"""
-
-
 LONG = 200.0
 """A grace period that no test waits for."""
 REPORT = FailureReport(failure=Failure(code=FailureCode.INTERNAL, message="connection closed by peer"))
@@ -161,14 +144,11 @@ class Led(Protocol):
 
 
 @pytest.fixture
-def led(tmp_path: Path) -> Iterator[Led]:
+def led(tmp_path: Path) -> Led:
     def run(code: str, world: int = 2, grace: float = LONG, settles: bool = False) -> tuple[int, str]:
-        command = [sys.executable, "-c", LEADER, code, str(world), str(grace), "settles" if settles else "waits"]
-        done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=300, env=environment)
-        return done.returncode, done.stdout
+        return leaders.led(tmp_path, code, world, grace, settles)
 
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
-    yield run
+    return run
 
 
 def test_the_failure_of_a_follower_is_that_of_the_run(led: Led) -> None:
@@ -211,7 +191,7 @@ def test_a_failure_is_reported_after_the_grace_period_if_no_rank_dies(led: Led) 
 
 def test_a_failure_of_the_leader_waits_for_the_death_that_has_caused_it(led: Led) -> None:
     assert led(f"{RANKS}\nos.kill(os.getpid(), 9)", settles=True) == (EXIT_ABANDONED, "")
-    assert led(RANKS, world=3, settles=True) == (3, ""), "both have done their part"
+    assert led(RANKS, world=3, settles=True) == (leaders.SETTLED, ""), "both have done their part"
 
 
 def test_each_process_sees_a_gpu_of_its_own() -> None:
