@@ -66,8 +66,12 @@ TINY_FACTS = ModelFacts(
 
 LONGEST = (
     "test_accessibility.py",
+    "test_demo.py",
+    "test_team.py",
     "test_study_from_form.py",
+    "test_team_trainer.py",
     "test_nine_methods.py",
+    "test_tutorials.py",
     "test_estimate.py",
     "test_soak.py",
     "test_gpus.py",
