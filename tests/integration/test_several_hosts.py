@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Barrier
 
 import pytest
@@ -196,6 +196,25 @@ def test_the_sweep_ends_the_part_of_a_lost_worker_and_the_first_host_hears_of_it
     assert [holders(registered)[uuid] for uuid in (B, C)] == [FREE, FREE]
     with pytest.raises(Fenced):
         in_transaction(registered, lambda s: hosts.renew(s, second, LEASE, ready=True))
+
+
+def test_a_jump_of_the_clock_renews_the_lease_of_a_host_and_a_reboot_ends_it(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    first, _second = both(registered, bell)
+
+    def lease() -> datetime | None:
+        with registered.reading() as session:
+            return session.query(RunHostRow).filter(RunHostRow.worker == "w2").one().lease_expires_at
+
+    later = in_transaction(registered, clock.now) + timedelta(days=1)
+    in_transaction(registered, lambda s: clock.renew_everything(s, later, timedelta(seconds=LEASE)))
+    assert lease() == later + timedelta(seconds=LEASE)
+    in_transaction(registered, lambda s: clock._expire_everything(s, clock.now(s)))
+    assert lease() == clock.LONG_AGO
+    in_transaction(registered, lambda s: sweep.sweep(s, bell, settings))
+    assert row(registered, first.run_id).status == "queued"
+    assert set(holders(registered).values()) == {FREE}
 
 
 def test_a_worker_that_is_told_to_stop_makes_the_first_host_hand_the_run_back(

@@ -30,6 +30,7 @@ from app.store.tables import (
     JudgementRow,
     ModelExportRow,
     ParityCheckRow,
+    RunHostRow,
     RunRow,
     UploadRow,
     WorkerRow,
@@ -41,6 +42,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 CLAIMED: tuple[type[Any], ...] = (ModelExportRow, HubPushRow, ParityCheckRow, JudgementRow)
 """Tables whose rows a control worker claims, all with the same columns (`model_exports.Claimed`)."""
+_HELD = RunHostRow.ended.is_(None), RunHostRow.lease_expires_at.is_not(None)
 _booted: WeakKeyDictionary[Engine | Connection, datetime] = WeakKeyDictionary()
 
 
@@ -88,6 +90,7 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
     """End what began before the boot: leases, heartbeats, rings and claims."""
     for query in (
         update(RunRow).where(RunRow.status == RunStatus.RUNNING.value).values(lease_expires_at=LONG_AGO),
+        update(RunHostRow).where(*_HELD).values(lease_expires_at=LONG_AGO),
         update(RunRow).where(RunRow.rung_at.is_not(None)).values(rung_at=None),
         update(WorkerRow).values(heartbeat_at=booted_at - timedelta(hours=1)),
         update(EstimateRow).where(EstimateRow.status == "working").values(started_at=LONG_AGO),
@@ -110,6 +113,7 @@ def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
     """
     for query in (
         update(RunRow).where(RunRow.status == RunStatus.RUNNING.value).values(lease_expires_at=at + lease),
+        update(RunHostRow).where(*_HELD).values(lease_expires_at=at + lease),
         update(RunRow).where(RunRow.status == RunStatus.QUEUED.value, RunRow.rung_at.is_not(None)).values(rung_at=at),
         update(WorkerRow).where(WorkerRow.heartbeat_at > at).values(heartbeat_at=at),
         update(EstimateRow).where(EstimateRow.rung_at > at).values(rung_at=at),
