@@ -27,9 +27,12 @@ from worker.estimation.host import Estimator, NoAnswer
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.parametrize("database", ["sqlite"], indirect=True),
     pytest.mark.usefixtures("database"),
 ]
+PATIENCE = 400.0
+"""Seconds. The process yields to every other one, so on a busy machine it takes minutes to import the libraries."""
 SHORT = TrainingArguments(max_length=32, per_device_train_batch_size=4)
 
 
@@ -38,7 +41,7 @@ def estimator() -> Iterator[Estimator]:
     """One for all, as in a worker."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        found = Estimator()
+        found = Estimator(estimate_seconds=PATIENCE, long_seconds=PATIENCE, start_seconds=PATIENCE)
         yield found
         found.end()
 
