@@ -65,6 +65,17 @@ def test_a_throughput_names_the_steps_that_it_leaves_out_if_there_are_any(full: 
     assert "<dt>Wall time</dt>" in environment
 
 
+@pytest.mark.parametrize(("language", "words"), [("en", "trained on 2 hosts"), ("bg", "обучено на 2 хоста")])
+def test_a_run_of_several_hosts_says_on_how_many(full: TestClient, language: str, words: str) -> None:
+    headers = {"Accept-Language": language}
+    assert words not in full.get(f"/runs/{SUCCEEDED}", headers=headers).text
+    with database_of(full).transaction() as session:
+        run = runs.get(session, SUCCEEDED)
+        stored = run.result_json or {}
+        run.result_json = stored | {"environment": stored["environment"] | {"hosts": 2, "device_name": "(1 + 1) × L4"}}
+    assert f"(1 + 1) × L4, cpu; {words}" in full.get(f"/runs/{SUCCEEDED}", headers=headers).text
+
+
 def test_a_run_without_a_confusion_matrix_has_a_page(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         run = runs.get(session, SUCCEEDED)
