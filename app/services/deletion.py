@@ -29,6 +29,7 @@ from app.store.queries import (
     collections,
     datasets,
     estimates,
+    fine_tuning_jobs,
     model_exports,
     registry,
     runs,
@@ -167,6 +168,11 @@ def of_upload(session: Session, upload_id: int) -> Deletion:
     if versions := datasets.of_upload(session, upload_id):
         names = ", ".join(version.reference for version in versions)
         refused = _("%(names)s was made from this upload. Delete that first.", names=names)
+    elif waiting := fine_tuning_jobs.waiting_for(session, upload_id):
+        refused = _(
+            "Fine-tuning job %(job)s is about to train on this upload. Cancel the job, or wait until it has a dataset.",
+            job=waiting[0],
+        )
     return Deletion(0, len(row.parts), row.bytes, refused)
 
 
@@ -187,7 +193,7 @@ def delete_dataset(session: Session, files: Files, dataset_id: int) -> None:
 
 def delete_upload(session: Session, files: Files, upload_id: int) -> None:
     """Delete an upload and its files, unless another upload has them too. Raises NotFound, and Conflict while datasets
-    are made of it."""
+    are made of it or a fine-tuning job waits for it."""
     row = uploads.get(session, upload_id, lock=True)
     require_change(session, row)
     of_upload(session, upload_id).require()

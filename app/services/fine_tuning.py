@@ -8,14 +8,17 @@ A job goes on (`advance`) when it is created, when a worker has read or prepared
 time in a transaction that looks at what is there, so it may be repeated at any time.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from itertools import count
 
 import structlog
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.accounts.ownership import Viewer
-from app.domain.accounts.policy import SCOPES, Scope
+from app.domain.accounts.ownership import Viewer, Visibility, hides
+from app.domain.accounts.policy import SCOPES, Role, Scope
 from app.domain.accounts.quotas import OverQuota
 from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable, VeznaError
@@ -23,22 +26,25 @@ from app.domain.fine_tuning import JobError, JobRequest, mapping_of, param_of, r
 from app.domain.messages import _, choose_from
 from app.domain.runs.spec import RunSpec
 from app.queue import Doorbell
-from app.services import audit, datasets, submission, uploads
+from app.services import audit, datasets, quotas, storage, submission, uploads
 from app.services import runs as run_service
 from app.services.compatibility import Compatible
 from app.settings import Settings
-from app.store.ownership import owner_of, require_change
+from app.store.database_errors import cause
+from app.store.ownership import owner_of, require_change, viewer_of
 from app.store.queries import base_models, tags, users
 from app.store.queries import datasets as dataset_rows
 from app.store.queries import fine_tuning_jobs as jobs
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
-from app.store.tables import DatasetRow, FineTuningJobRow, UploadRow, now
+from app.store.tables import BaseModelRow, DatasetRow, FineTuningJobRow, UploadRow, now
 
 log = structlog.get_logger()
 
 FILE = "file-"
 """Before the number of an upload."""
+AWAY = (Unavailable, OperationalError, InterfaceError)
+"""What a job waits for, until the next sweep."""
 
 
 class _MovedOn(Exception):
@@ -46,7 +52,8 @@ class _MovedOn(Exception):
 
 
 def create(session: Session, bell: Doorbell, request: JobRequest) -> FineTuningJobRow:
-    """A job, of which `advance` makes a run. Raises Invalid, and Forbidden for files of another user."""
+    """A job, of which `advance` makes a run. Raises Invalid, Forbidden for files of another user, and OverQuota if the
+    user has no device time or room left."""
     model = base_models.by_name(session, request.model)
     if model is None:
         names = [row.name for row in base_models.everyone(session)]
@@ -54,11 +61,17 @@ def create(session: Session, bell: Doorbell, request: JobRequest) -> FineTuningJ
             "model", _("There is no base model %(name)s", name=request.model), choose_from(names or [_("none yet")])
         )
     run_spec(request, "unknown", model.facts)
-    upload = _file(session, "training_file", request.training_file)
+    files = {"train": _file(session, "training_file", request.training_file)}
     if request.validation_file is not None:
-        validation = _file(session, "validation_file", request.validation_file)
-        splits = {"train": upload.parts[0], "validation": validation.parts[0]}
-        upload = uploads.together(session, bell, splits)
+        files["validation"] = _file(session, "validation_file", request.validation_file)
+    _require_shared(session, {"model": model, "training_file": files["train"]})
+    if "validation" in files:
+        _require_shared(session, {"validation_file": files["validation"]})
+    for upload_id in sorted(row.id for row in files.values()):  # a deletion waits, and then sees the job
+        upload_rows.get(session, upload_id, lock=True)
+    quotas.require_device_time(session, owner_of(session))
+    storage.require_space(session, owner_of(session))
+    upload = uploads.together(session, bell, files) if "validation" in files else files["train"]
     job = FineTuningJobRow(
         owner_id=owner_of(session), request_json=request.model_dump(mode="json"), upload_id=upload.id
     )
@@ -71,26 +84,25 @@ def create(session: Session, bell: Doorbell, request: JobRequest) -> FineTuningJ
 def advance(db: Database, bell: Doorbell, settings: Settings, job_id: int) -> None:
     """Take a job as far as it goes now, in the name of its user. What makes it impossible ends it as failed."""
     everything = db.seen_by(None)
-    with everything.reading() as session:
-        job = jobs.find(session, job_id)
-        viewer = _viewer(session, job) if job is not None else None
-    if job is None or job.status != "validating_files":
-        return
     try:
-        if job.owner_id is not None and viewer is None:
-            raise Forbidden(_("The user of this job may not start runs any more."))
-        _advance(everything.seen_by(viewer), bell, settings, job)
+        try:
+            _advance(everything, bell, settings, job_id)
+        except (*AWAY, _MovedOn):
+            raise
+        except Exception as error:
+            if not isinstance(error, VeznaError):
+                log.exception("a fine-tuning job failed", job=job_id)
+            failure = _error(error).model_dump()
+            everything.write(lambda session: jobs.end(session, job_id, "failed", now(), failure))
     except _MovedOn:
         return
-    except Unavailable as error:
-        log.warning("a fine-tuning job waits", job=job_id, why=str(error))
-    except VeznaError as error:
-        failure = _error(error).model_dump()
-        everything.write(lambda session: jobs.end(session, job_id, "failed", now(), failure))
+    except AWAY as error:
+        why = str(error) if isinstance(error, Unavailable) else cause(error, db.url)
+        log.warning("a fine-tuning job waits", job=job_id, why=why)
 
 
 def advance_waiting(db: Database, bell: Doorbell, settings: Settings) -> None:
-    """Every job whose files were being read."""
+    """Every job whose files were being read; what fails with one of them does not keep the others."""
     with db.reading() as session:
         waiting = jobs.waiting(session)
     for job_id in waiting:
@@ -127,14 +139,36 @@ def _file(session: Session, field: str, name: str) -> UploadRow:
     return row
 
 
+def _require_shared(session: Session, used: Mapping[str, BaseModelRow | UploadRow]) -> None:
+    """Raise Invalid for what is private to another user than the job's, who is an admin: the run would show it."""
+    viewer = viewer_of(session)
+    for field, row in used.items():
+        if viewer is not None and hides(row.private_to, viewer.user_id):
+            what = _("%(name)s is private to another user", name=row.name)
+            raise Invalid.field(field, what, _("Make it visible to the team, or let that user create the job"))
+
+
 def _viewer(session: Session, job: FineTuningJobRow) -> Viewer | None:
-    """The job's user, who may still start runs; None without one."""
+    """The job's user, who may still start runs; None without login. What is private makes the run private.
+    Raises Forbidden."""
+    if job.owner_id is None:
+        return None
     user = users.find(session, job.owner_id)
-    may_run = user is not None and not user.disabled and Scope.RUN in SCOPES[user.role]
-    return Viewer(user.id) if user is not None and may_run else None
+    if user is None or user.disabled or Scope.RUN not in SCOPES[user.role]:
+        raise Forbidden(_("The user of this job may not start runs any more."))
+    used = (upload_rows.find(session, job.upload_id), base_models.by_name(session, job.request.model))
+    private = any(row is not None and row.private_to is not None for row in used)
+    creates = Visibility.PRIVATE if private else Visibility.TEAM
+    return Viewer(user.id, sees_all=user.role is Role.ADMIN, creates=creates)
 
 
-def _advance(db: Database, bell: Doorbell, settings: Settings, job: FineTuningJobRow) -> None:
+def _advance(everything: Database, bell: Doorbell, settings: Settings, job_id: int) -> None:
+    with everything.reading() as session:
+        job = jobs.find(session, job_id)
+        if job is None or job.status != "validating_files":
+            return
+        viewer = _viewer(session, job)
+    db = everything.seen_by(viewer)
     with db.transaction() as session:
         dataset = _dataset(session, bell, job.id)
         model = base_models.by_name(session, job.request.model)
@@ -148,13 +182,17 @@ def _dataset(session: Session, bell: Doorbell, job_id: int) -> DatasetRow | None
     """The dataset of a job once it is ready; None while a worker reads or prepares. Raises Invalid if it never is."""
     job = _locked(session, job_id)
     if job.dataset_id is None:
-        upload = upload_rows.get(session, job.upload_id)
+        upload = upload_rows.find(session, job.upload_id, lock=True)
+        if upload is None:
+            raise Invalid.field(
+                "training_file", _("The file was deleted"), _("Upload it again and create the job again")
+            )
         if upload.status == "failed":
             raise Invalid.field("training_file", _("It could not be read: %(why)s", why=upload.message))
         if (scan := upload.scan) is None:
             return None
         names = DatasetRequest(
-            name=f"finetune-{upload.id}",
+            name=_dataset_name(session, upload),
             title=upload.name[:200],
             upload_id=upload.id,
             mapping=mapping_of(scan),
@@ -174,6 +212,14 @@ def _dataset(session: Session, bell: Doorbell, job_id: int) -> DatasetRow | None
     return row if row.status == "ready" else None
 
 
+def _dataset_name(session: Session, upload: UploadRow) -> str:
+    """`finetune-UPLOAD`, or with a number behind it where another dataset has that name. Jobs on the same files get the
+    same dataset. The upload is locked."""
+    made = {row.name for row in dataset_rows.of_upload(session, upload.id)}
+    names = (f"finetune-{upload.id}" + (f"-{number}" if number > 1 else "") for number in count(1))
+    return next(name for name in names if name in made or not dataset_rows.is_taken(session, name))
+
+
 def _accept(session: Session, compatible: Compatible, *, bell: Doorbell, job_id: int, spec: RunSpec) -> None:
     job = _locked(session, job_id)
     run = run_service.submit(session, bell, spec, compatible)
@@ -190,7 +236,10 @@ def _locked(session: Session, job_id: int) -> FineTuningJobRow:
     return job
 
 
-def _error(error: VeznaError) -> JobError:
+def _error(error: Exception) -> JobError:
+    if not isinstance(error, VeznaError):
+        why = _("Vezna failed (%(error)s). Its log has the details; tell an admin.", error=type(error).__name__)
+        return JobError(code="server_error", message=why)
     fields = error.fields if isinstance(error, Invalid) else ()
     param = (param_of(fields[0].path) or None) if fields else None
     if isinstance(error, OverQuota):

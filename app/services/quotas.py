@@ -127,6 +127,26 @@ def require_room(session: Session, owner_id: int, seconds: float, basis: Basis) 
     )
 
 
+def require_device_time(session: Session, owner_id: int | None) -> None:
+    """Raise OverQuota if a user has no device time left, before something is accepted that will queue runs."""
+    user = users.find(session, owner_id)
+    if user is None or limits_of(session, [user])[user.id].device_seconds is None:
+        return
+    limits, usage = accounts(session, [user])[user.id]
+    if limits.device_seconds is None or usage.committed_seconds < limits.device_seconds:
+        return
+    raise OverQuota(
+        _(
+            "Of the %(limit)s of device time that %(name)s may use this month, %(used)s are used and %(reserved)s"
+            " reserved. Cancel runs that wait, or ask an admin for a higher limit.",
+            limit=time(limits.device_seconds),
+            name=user.name or user.email,
+            used=time(usage.used_seconds),
+            reserved=time(usage.reserved_seconds),
+        )
+    )
+
+
 def lock(session: Session, owner_id: int | None) -> None:
     """Lock a user's account until the transaction ends, so that what it has committed stays."""
     if owner_id is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
+from app.domain.accounts.ownership import Visibility
 from app.domain.data.guessed_names import split_in_name
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, content_hash, shown_name
 from app.domain.errors import Conflict, VeznaError
@@ -75,18 +76,23 @@ def _add_files(
     return _add(session, bell, row)
 
 
-def together(session: Session, bell: Doorbell, splits: Mapping[str, Part]) -> UploadRow:
-    """One upload of files that are in the store, by the split that each is. The same files again are the same upload.
-    Raises OverQuota."""
-    parts = [part.model_copy(update={"split": split}) for split, part in splits.items()]
+def together(session: Session, bell: Doorbell, splits: Mapping[str, UploadRow]) -> UploadRow:
+    """One upload of others with one file each, by the split that each is; private if one of them is. The same files
+    again are the same upload, unless the team sees it and they are private. Raises OverQuota."""
+    parts = [row.parts[0].model_copy(update={"split": split}) for split, row in splits.items()]
     hashed, owner_id, size = content_hash(parts), owner_of(session), sum(part.bytes for part in parts)
+    private = any(row.private_to is not None for row in splits.values())
+    visibility = Visibility.PRIVATE if private else Visibility.TEAM
     for upload in uploads.with_content(session, hashed, owner_id):
+        if upload.visibility is not visibility:
+            continue
         if upload.status == "failed":
             _read_again(session, bell, upload, _AUTOMATIC)
         return upload
     storage.require_storage(session, owner_id, size)
     row = UploadRow(source="files", name=", ".join(part.name for part in parts)[:500], content_hash=hashed, bytes=size)
     row.parts_json, row.options_json = [part.model_dump() for part in parts], _AUTOMATIC.model_dump()
+    row.give(owner_id, visibility)
     return _add(session, bell, row)
 
 

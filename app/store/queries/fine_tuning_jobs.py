@@ -45,6 +45,14 @@ def waiting(session: Session) -> Sequence[int]:
     return session.scalars(query.order_by(FineTuningJobRow.id)).all()
 
 
+def waiting_for(session: Session, upload_id: int) -> Sequence[int]:
+    """Ids of jobs of any user that have no run yet and train on an upload, the oldest first."""
+    query = select(FineTuningJobRow.id).where(
+        FineTuningJobRow.upload_id == upload_id, FineTuningJobRow.status == "validating_files"
+    )
+    return session.scalars(query.order_by(FineTuningJobRow.id)).all()
+
+
 def end(session: Session, job_id: int, status: str, at: datetime, error: dict[str, Any] | None = None) -> bool:
     """End a job that has no run yet. False if it has one, or has ended."""
     query = update(FineTuningJobRow).where(

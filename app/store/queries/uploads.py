@@ -19,9 +19,9 @@ def get(session: Session, upload_id: int, *, lock: bool = False) -> UploadRow:
     )
 
 
-def find(session: Session, upload_id: int) -> UploadRow | None:
-    """An upload, if there is one."""
-    return find_row(session, UploadRow, upload_id)
+def find(session: Session, upload_id: int, *, lock: bool = False) -> UploadRow | None:
+    """An upload, if there is one; with `lock`, locked until the transaction ends."""
+    return find_row(session, UploadRow, upload_id, lock=lock)
 
 
 def newest(session: Session) -> list[UploadRow]:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from app.domain.accounts.quotas import OverQuota
 from app.domain.errors import (
     Conflict,
     FieldError,
@@ -31,7 +32,7 @@ from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
 from app.store.database_errors import disk_full, undone
-from app.web.http.openai_errors import is_openai, openai_error
+from app.web.http.openai_errors import QUOTA, is_openai, openai_error
 from app.web.i18n import gettext, localized, marked
 from app.web.templating import error_page
 
@@ -158,7 +159,10 @@ def answer_to(request: Request, error: Exception) -> Response:
     kind = next((k for k in STATUS if isinstance(error, k)), None)
     status, title = STATUS[kind] if kind else (500, INTERNAL)
     fields = error.fields if isinstance(error, Invalid) else ()
-    answer = _answer(request, status, kind.__name__.lower() if kind else "internal", title, error.message, fields)
+    name = kind.__name__.lower() if kind else "internal"
+    if isinstance(error, OverQuota) and is_openai(request.url.path):
+        name = QUOTA
+    answer = _answer(request, status, name, title, error.message, fields)
     if isinstance(error, Unauthenticated):
         answer.headers["WWW-Authenticate"] = CHALLENGE
     if isinstance(error, TooMany):

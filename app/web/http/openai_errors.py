@@ -20,6 +20,8 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+QUOTA: Final = "insufficient_quota"
+"""Code where a user has no device time or room left."""
 CODES = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded"}
 AS_400 = (409, 413, 422)
 """What that client would otherwise send again, or report without its field."""
