@@ -26,8 +26,6 @@ CONTROL_QUEUE = "control"
 INFER_QUEUE = "infer"
 """No task comes by it: a node that has it, or the control queue, answers requests for inference (`app.exchange`)."""
 _OF_CONTROL = (INSPECT, ESTIMATE, READ, PREPARE, EXPORT, PUSH, PARITY, JUDGE)
-JOIN_SECONDS = 60.0
-"""Age at which a ring for a worker's part in a run is dropped: its first host has rung again."""
 QUEUES = {TRAIN: TRAIN_QUEUE} | dict.fromkeys(_OF_CONTROL, CONTROL_QUEUE)
 
 log = structlog.get_logger()
@@ -114,8 +112,9 @@ class Doorbell:
         return True
 
     def ring_worker(self, worker: str, run_id: int) -> bool:
-        """Ring for a worker's part in a run on several hosts. False if the broker is away."""
-        return self._send(JOIN, (run_id,), queue=join_queue(worker), expires=JOIN_SECONDS)
+        """Ring for a worker's part in a run on several hosts. False if the broker is away. A late ring does nothing; it
+        has no expiry, which would compare the clocks of two hosts."""
+        return self._send(JOIN, (run_id,), queue=join_queue(worker))
 
     def answers(self) -> bool:
         """Whether the broker answers."""

@@ -223,7 +223,9 @@ def sign_on(context: Context, detected: device.Device, stopping: threading.Event
             return True
         except OperationalError as error:
             log.warning(f"not signed on: {cause(error, context.database.url)}; retrying", error=str(error))
-            stopping.wait(SIGN_ON_AGAIN_SECONDS)
+        except Unavailable as error:  # the resolver does not answer any more
+            log.warning(f"not signed on: {error.message} Retrying.")
+        stopping.wait(SIGN_ON_AGAIN_SECONDS)
     return False
 
 

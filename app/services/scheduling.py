@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.quotas import reserved
 from app.domain.runs.status import RunStatus
 from app.services import quotas
-from app.services.attempts.spanning import installation
-from app.store.queries import devices, queue, runs, workers
+from app.services.attempts.spanning import Installation, installation, waiting
+from app.store.queries import devices, events, queue, runs, workers
 from app.store.queries import quotas as queries
 from app.store.queries.queue import Head
 from app.store.tables import RunRow, WorkerRow, now
@@ -71,10 +71,11 @@ class Turns:
         """`run_id`: what the ring names. `gpus`: UUIDs of the worker's GPUs; None on a CPU. `lease_seconds`: how old a
         live worker's heartbeat may be."""
         self._session, self._rung = session, run_id
-        self._worker, self._gpus, self._lease_seconds = worker, gpus, lease_seconds
+        self._worker, self._lease_seconds = worker, lease_seconds
         signed_on = workers.get(session, worker)
         self._capabilities = set(signed_on.capabilities if signed_on else ())
-        self._free = None if gpus is None else len(_working(signed_on, gpus) & devices.free(session))
+        self._gpus = _working(signed_on, gpus or ())
+        self._free = None if gpus is None else len(devices.free(session).intersection(self._gpus))
         self._passed: set[int] = set()
         rung = runs.find(session, run_id)
         self._heads: dict[int | None, Head]
@@ -97,7 +98,7 @@ class Turns:
                 self._chosen = candidate
                 return candidate
             if run is not None and not self._fits(run):
-                queue.to_ring(self._session, candidate)  # when GPUs are free, if this worker may have them
+                self._refuse(run)
             self._pass_over(candidate)
         self._chosen = None if self._rung in self._passed else self._rung
         return self._chosen
@@ -138,11 +139,23 @@ class Turns:
         count = run.spec.training.devices
         if run.status != RunStatus.QUEUED or self._free is None or count <= self._free:
             return run.status == RunStatus.QUEUED
-        if self._gpus is None or count <= len(self._gpus):
-            return False
-        several = installation(self._session, run.spec, self._worker, self._gpus, self._lease_seconds)
+        several = self._several(run)
         return several is not None and several.choose(count) is not None
 
+    def _refuse(self, run: RunRow) -> None:
+        """Have the sweep ring for a run with too few free GPUs, if it is queued, and say in its log what it waits
+        for."""
+        if queue.to_ring(self._session, run.id):
+            line = waiting(self._worker, len(self._gpus), run.spec.training.devices, self._several(run))
+            events.add_once(self._session, run.id, "log", line)
 
-def _working(worker: WorkerRow | None, gpus: Sequence[str]) -> set[str]:
-    return set(gpus) - {gpu.uuid for gpu in (worker.devices if worker else ()) if gpu.problem}
+    def _several(self, run: RunRow) -> Installation | None:
+        """What this worker has together with others; None for a run for which it has enough GPUs itself."""
+        if run.spec.training.devices <= len(self._gpus):
+            return None
+        return installation(self._session, run.spec, self._worker, self._gpus, self._lease_seconds)
+
+
+def _working(worker: WorkerRow | None, gpus: Sequence[str]) -> list[str]:
+    broken = {gpu.uuid for gpu in (worker.devices if worker else ()) if gpu.problem}
+    return [uuid for uuid in gpus if uuid not in broken]

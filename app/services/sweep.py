@@ -25,7 +25,7 @@ from app.services.attempts import Attempt, back_to_queue, end, hosts
 from app.services.resources import estimates
 from app.services.workers import forget
 from app.settings import Settings
-from app.store.queries import clock, devices, events, idempotency, queue, runs, studies, workers
+from app.store.queries import clock, devices, events, idempotency, queue, run_hosts, runs, studies, workers
 from app.store.session import after_commit
 from app.store.tables import RunRow, now
 
@@ -48,8 +48,9 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     for run in lost:
         tuning.hold(session, run)
     runs.lock(session, [run.id for run in lost])  # before their worker's row, which each report locks last
-    devices.lock_of(session, [run.id for run in lost])  # likewise
-    hosts.expire(session, bell, at)
+    parts = run_hosts.expired(session, at)  # after their runs' rows, before those of GPUs
+    devices.lock_of(session, [*(run.id for run in lost), *(part.run_id for part in parts)])  # before any worker's row
+    hosts.expire(session, bell, parts, at)
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
     waiting: list[int] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):
@@ -68,6 +69,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     judgements.ring_again(session, bell, at, rung_before, settings.max_attempts)
     class_pool.take_verdicts(session)
     forget(session)
+    run_hosts.delete_orphaned(session)
     idempotency.forget(session, now())
     login.forget(session, now())
     return Swept(

@@ -18,11 +18,10 @@ def upgrade() -> None:
     op.add_column("workers", sa.Column("address", sa.String(length=60), nullable=True))
     op.create_table(
         "run_hosts",
-        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("worker", sa.String(length=120), nullable=False),
         sa.Column("host", sa.Integer(), nullable=False),
-        sa.Column("processes", sa.Integer(), nullable=False),
         sa.Column("address", sa.String(length=60), nullable=False),
         sa.Column("endpoint", sa.String(length=80), nullable=True),
         sa.Column("resumes_from", sa.String(length=200), nullable=True),
@@ -31,7 +30,6 @@ def upgrade() -> None:
         sa.Column("draining", sa.Boolean(), nullable=False),
         sa.Column("ended", sa.String(length=20), nullable=True),
         sa.Column("failure_json", sa.JSON().with_variant(JSONB(), "postgresql"), nullable=True),
-        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_run_hosts_run_id_runs"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("run_id", "epoch", "worker", name=op.f("pk_run_hosts")),
     )
     op.create_index(

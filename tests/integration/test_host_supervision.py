@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec
 from app.domain.resources.devices import Gpu
 from app.domain.runs.spec import RunSpec
@@ -18,7 +19,7 @@ from app.services import attempts, runs, workers
 from app.services.attempts import Claim, hosts
 from app.settings import ROOT, Settings
 from app.store.files import Files
-from app.store.queries import events
+from app.store.queries import events, run_hosts
 from app.store.queries import runs as run_queries
 from app.store.queries import workers as worker_queries
 from app.store.session import Database
@@ -67,11 +68,14 @@ class Pair:
 
     def train(self, first: str, second: str | None, meanwhile: Callable[[], object] | None = None) -> RunRow:
         """The run after an attempt, for which the second worker joins with a trainer that behaves like that, if any;
-        `meanwhile` happens once both train."""
+        `meanwhile` happens once both train, or before the attempt if none joins."""
         context = self.context("first", first)
         with self.database.transaction() as session:
             claim = attempts.claim(session, self.run_id, "first", context.settings.lease_seconds, [FIRST])
         assert claim is not None
+        if second is None and meanwhile is not None:
+            meanwhile()
+            meanwhile = None
         if second is not None:
             self.parts.append(threading.Thread(target=self._take_part, args=(second,)))
         if meanwhile is not None:
@@ -198,12 +202,54 @@ def test_a_worker_of_the_second_host_that_is_told_to_stop_hands_the_run_back(pai
     assert pair.said() == "queued again: second is shutting down"
 
 
+def test_a_worker_that_is_told_to_stop_before_it_joins_does_not_keep_the_first_waiting(pair: Pair) -> None:
+    def drain() -> None:
+        with pair.database.transaction() as session:
+            worker_queries.drain(session, "second")
+
+    began = time.monotonic()
+    run = pair.train("meets nobody", None, drain)
+    assert time.monotonic() - began < pair.context("first", "").settings.join_seconds
+    assert (run.status, run.attempts) == ("queued", 0) and pair.free()
+    assert pair.said() == "queued again: second is shutting down"
+
+
+def test_a_stop_that_breaks_the_connection_of_the_other_host_is_a_stop(pair: Pair) -> None:
+    """While models load, ranks do not agree on a stop: rank 0 is gone before the others know."""
+    broken = Failure(code=FailureCode.INTERNAL, message="RuntimeError: [gloo] Connection closed by peer")
+
+    def stop() -> None:
+        with pair.database.transaction() as session:
+            worker_queries.drain(session, "first")
+            failure = {"failure_json": broken.model_dump(mode="json")}
+            assert run_hosts.end(session, pair.run_id, 1, "second", "failed", **failure)
+
+    run = pair.train("trains", "trains", stop)
+    assert (run.status, run.attempts) == ("queued", 0) and pair.free()
+    assert pair.said() == "queued again: first is shutting down"
+
+
+def test_a_broken_connection_that_nothing_explains_is_named(pair: Pair) -> None:
+    run = pair.train("breaks", "trains")
+    assert (run.status, run.attempts) == ("queued", 1) and pair.free()
+    assert "was lost (RuntimeError: [gloo] Connection closed by peer [10.0.0.2]:1). The trainer was" in pair.said()
+
+
+def test_a_lost_gpu_of_the_second_host_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.nvidia.is_lost", lambda uuid: uuid == SECOND)
+    run = pair.train("breaks", "dies")
+    assert (run.status, run.attempts) == ("queued", 1) and pair.free()
+    assert pair.said().startswith("queued again: second: The driver lost the GPU on which the run trained.")
+    assert pair.part().ended == "killed"
+
+
 def test_a_lease_that_the_sweep_takes_ends_the_group(pair: Pair) -> None:
     """The second host's is of the past, as of a frozen worker; then it finds that its part was taken from it."""
 
     def expire() -> None:
         with pair.database.transaction() as session:
-            assert hosts.expire(session, pair.bell, pair.part().lease_expires_at.replace(year=2999)) == 1
+            at = pair.part().lease_expires_at.replace(year=2999)
+            assert hosts.expire(session, pair.bell, run_hosts.expired(session, at), at) == 1
 
     run = pair.train("trains", "trains", expire)
     assert (run.status, run.attempts) == ("queued", 1) and pair.free()

@@ -109,7 +109,7 @@ class Team:
 
     @property
     def parts(self) -> int:
-        """Number of ranks that hold a part of the weights of their own, and write it to the shared disk."""
+        """Number of ranks that hold a part of the weights of their own, and write it to the disk of their host."""
         return self.world if self.sharded else 1
 
     @property

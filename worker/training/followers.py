@@ -62,7 +62,7 @@ class Followers:
         """Follows the rank that was the first to report a failure, and ends this process."""
         for index, rank in enumerate(ranks, start=1):
             position = Position(job=job, rank=rank, world=world, place=place, hub=hub)
-            # In rank 0's own empty directory, which the supervisor removes: this process may end at any moment.
+            # In the empty directory of the host's first rank, which the supervisor removes: this may end any time.
             child = Child(f"rank {rank}", COMMAND, environment=visible(index), directory=Path.cwd(), own_session=False)
             child.send(position.model_dump_json().encode(), SEND_SECONDS)
             threading.Thread(target=self._follow, args=(rank, child), daemon=True, name=f"rank-{rank}").start()

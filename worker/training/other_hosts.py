@@ -81,7 +81,8 @@ class OtherHosts:
             self._ring()
             self._advance()
         gone = any(other.lost or other.ended in ("failed", "unable") for other in self._others)
-        return gone or self._late
+        leaving = any(other.draining and not other.joined for other in self._others)  # it will not join
+        return gone or leaving or self._late
 
     def end(self, report: ResultReport | FailureReport | None) -> OtherEnd | None:
         """How the attempt ends if another host is the reason, after rank 0 has ended with a failure or without a
@@ -90,12 +91,15 @@ class OtherHosts:
         if own is not None:
             self._settle()
         for other in self._others:
+            if other.lost and other.failure is not None:
+                text = f"{other.worker}: {other.failure.message}"
+                return Again(other.failure.model_copy(update={"message": text}))
             if other.lost:
                 text = _("A process of the run on %(worker)s was lost. %(what)s", worker=other.worker, what=KILLED)
                 return Again(Failure(code=FailureCode.KILLED, message=text))
             if other.ended == "unable" and other.failure is not None:
                 return Later(f"{other.worker}: {other.failure.message}")
-        if self._late:
+        if own is None and self._late:
             return Again(self._not_joined())
         failure = blamed(own, self._others)
         if failure is None:
@@ -103,7 +107,11 @@ class OtherHosts:
         if failure.code == FailureCode.NOT_JOINED:
             return Again(failure)
         if of_connection(failure):
-            text = _("Another host of the run, or the connection to it, was lost. %(what)s", what=KILLED)
+            text = _(
+                "Another host of the run, or the connection to it, was lost (%(why)s). %(what)s",
+                why=failure.message.rstrip("."),
+                what=KILLED,
+            )
             return Again(Failure(code=FailureCode.KILLED, message=text))
         return None if failure is own else Failed(failure)
 

@@ -65,7 +65,7 @@ class Outcome:
         elif (isinstance(report, FailureReport) or not self._lease.ordered) and (lost := self._lost_gpus()):
             self._log_errors(trainer)
             self._retry(FailureCode.DEVICE_LOST, lost)
-        elif others is not None and (end := others.end(report)) is not None:
+        elif others is not None and (report or not self._lease.ordered) and (end := others.end(report)) is not None:
             self._log_errors(trainer)
             self._end_with(end)
         elif isinstance(report, FailureReport):

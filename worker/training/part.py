@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from app.domain.failures import Failure, FailureCode, RunFailed
+from app.domain.failures import FAILURES, Failure, FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.hosts import HostEnd
@@ -125,7 +125,8 @@ class _Part(SupervisedAttempt):
         """Write how it ended, and free the GPUs, unless the lease is lost: then the sweep does."""
         lost: Sequence[str] = []
         if ended in ("failed", "killed") and (lost := [uuid for uuid in self.claim.gpus if nvidia.is_lost(uuid)]):
-            ended, failure = "killed", None
+            code = FailureCode.DEVICE_LOST
+            ended, failure = "killed", Failure(code=code, message=FAILURES[code])
         for uuid in lost:
             self.context.trainers.lose(uuid)
         gone = tuple(VisibleGpu(uuid=uuid, problem=LOST) for uuid in lost)

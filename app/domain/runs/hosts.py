@@ -25,7 +25,7 @@ class HostState(BaseModel):
     expired: bool
     """It has joined, and has not renewed its lease since."""
     draining: bool
-    """Its worker was told to stop."""
+    """Its worker was told to stop before its part was done, or before it joined."""
     ended: HostEnd | None
     failure: Failure | None
 

@@ -16,7 +16,7 @@ from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format
 from app.services import quotas
 from app.services.attempts.device_clock import DeviceClock
-from app.services.attempts.spanning import HostShare, Installation, installation, take_gpus
+from app.services.attempts.spanning import HostShare, installation, take_gpus, waiting
 from app.services.resources.devices import kind_of
 from app.services.workers import unable
 from app.store.queries import (
@@ -158,7 +158,7 @@ def claim(
         hosts = (take_gpus(session, several, count) if several else None) or []
         if not hosts:
             if queue.to_ring(session, run_id):
-                events.add_once(session, run_id, "log", _waiting(worker, len(gpus), count, several))
+                events.add_once(session, run_id, "log", waiting(worker, len(working), count, several))
             return None
         taken_gpus = list(hosts[0].gpus)
     taken = runs.move(
@@ -183,7 +183,7 @@ def claim(
     for host in hosts or [HostShare(worker, "", tuple(taken_gpus))]:
         given = devices.take(session, host.gpus, run_id=run_id, epoch=run.epoch, worker=host.worker)
         assert given == len(host.gpus)  # noqa: S101 their rows are locked
-    run_hosts.add(session, run_id, run.epoch, [(host.worker, host.address, len(host.gpus)) for host in hosts])
+    run_hosts.add(session, run_id, run.epoch, [(host.worker, host.address) for host in hosts])
     for table in (steps, evaluations, artifacts, weight_deltas):
         table.clear(session, run_id)
     if beside is None:
@@ -253,21 +253,6 @@ def _device(worker: WorkerRow | None, gpus: Sequence[str] | None) -> DeviceKind 
     if gpus is not None:
         return "cuda"
     return kind_of(worker.device) if worker else "auto"
-
-
-def _waiting(worker: str, has: int, count: int, several: Installation | None) -> str:
-    """What a run on `count` GPUs waits for, after a worker with `has` of them has refused it; `several`: what it has
-    together with others that it reaches."""
-    if several is not None and several.most < count and len(several.gpus) > 1:
-        names = ", ".join(several.gpus)
-        if several.total >= count:
-            return f"Waiting for {count} GPUs of one model: {names} have fewer that are free."
-        return f"Waiting for workers with {count} GPUs of one model: {names} have {several.total}."
-    if count > has > 0:
-        return f"Waiting for a worker with {count} GPUs: {worker} has {has}."
-    if count > 1:
-        return f"Waiting for {count} GPUs: {worker} has fewer that are free."
-    return f"Waiting for a GPU: {worker} has none that is free."
 
 
 def _general_text(session: Session, run: RunRow) -> DatasetRow | None:

@@ -5,6 +5,7 @@ run; each other one has a lease of its own on its row, which ends with the attem
 the run is still in this attempt. It frees its own GPUs once its processes are gone.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -69,20 +70,19 @@ def leave(
     failure: Failure | None = None,
     lost: tuple[VisibleGpu, ...] = (),
 ) -> None:
-    """Record how the part of a further host has ended, and free its GPUs: its processes are gone. No later run takes a
-    GPU that is `lost`."""
+    """Record how the part of a further host has ended, and free its GPUs: its processes are gone, also if its run is.
+    No later run takes a GPU that is `lost`."""
     values = {"failure_json": failure.model_dump(mode="json") if failure else None}
-    if run_hosts.end(session, joined.run_id, joined.epoch, joined.worker, ended, **values):
-        free_workers(session, bell, joined.run_id, joined.epoch, [joined.worker])
+    run_hosts.end(session, joined.run_id, joined.epoch, joined.worker, ended, **values)
+    free_workers(session, bell, joined.run_id, joined.epoch, [joined.worker])
     workers.see(session, joined.worker, lost)
 
 
-def expire(session: Session, bell: Doorbell, at: datetime) -> int:
-    """End the parts of lost workers. Returns their number."""
-    ended = 0
-    for row in run_hosts.expired(session, at):
-        late = RunHostRow.lease_expires_at < at
-        if run_hosts.end(session, row.run_id, row.epoch, row.worker, "lost", late):
-            free_workers(session, bell, row.run_id, row.epoch, [row.worker])
-            ended += 1
-    return ended
+def expire(session: Session, bell: Doorbell, expired: Sequence[RunHostRow], at: datetime) -> int:
+    """End the parts of lost workers, whose rows are locked (`run_hosts.expired`), as their GPUs are. Returns their
+    number."""
+    late = RunHostRow.lease_expires_at < at
+    ended = [row for row in expired if run_hosts.end(session, row.run_id, row.epoch, row.worker, "lost", late)]
+    for row in ended:
+        free_workers(session, bell, row.run_id, row.epoch, [row.worker])
+    return len(ended)

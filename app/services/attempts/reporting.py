@@ -297,7 +297,8 @@ def _others(session: Session, claimed: Claim, at: datetime) -> tuple[HostState, 
             joined=row.lease_expires_at is not None,
             ready=row.ready,
             expired=row.lease_expires_at is not None and row.lease_expires_at < at,
-            draining=row.draining,
+            draining=row.ended != "done"
+            and (row.draining or (row.lease_expires_at is None and workers.draining(session, row.worker))),
             ended=row.ended,
             failure=Failure.model_validate(row.failure_json) if row.failure_json else None,
         )

@@ -100,6 +100,21 @@ def take_gpus(session: Session, found: Installation, count: int) -> list[HostSha
     return shares
 
 
+def waiting(worker: str, has: int, count: int, several: Installation | None) -> str:
+    """A line for the log of a run on `count` GPUs: what it waits for, after a worker with `has` working ones has
+    refused it; `several`: what that worker has together with others that it reaches."""
+    if several is not None and several.most < count and len(several.gpus) > 1:
+        names = ", ".join(several.gpus)
+        if several.total >= count:
+            return f"Waiting for {count} GPUs of one model: {names} have fewer that are free."
+        return f"Waiting for workers with {count} GPUs of one model: {names} have {several.total}."
+    if count > has > 0:
+        return f"Waiting for a worker with {count} GPUs: {worker} has {has}."
+    if count > 1:
+        return f"Waiting for {count} GPUs: {worker} has fewer that are free."
+    return f"Waiting for a GPU: {worker} has none that is free."
+
+
 def _working(row: WorkerRow) -> list[str]:
     return [gpu.uuid for gpu in row.devices if not gpu.problem]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import ColumnElement, and_, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.runs.hosts import HostEnd
@@ -15,11 +15,10 @@ from app.store.tables import RunHostRow, RunRow
 OPEN = RunHostRow.ended.is_(None)
 
 
-def add(session: Session, run_id: int, epoch: int, hosts: Sequence[tuple[str, str, int]]) -> None:
-    """Insert the hosts of an attempt, in order: worker, address and processes of each."""
-    for place, (worker, address, processes) in enumerate(hosts):
-        row = RunHostRow(run_id=run_id, epoch=epoch, worker=worker, host=place, address=address, processes=processes)
-        session.add(row)
+def add(session: Session, run_id: int, epoch: int, hosts: Sequence[tuple[str, str]]) -> None:
+    """Insert the hosts of an attempt, in order: worker and address of each."""
+    for place, (worker, address) in enumerate(hosts):
+        session.add(RunHostRow(run_id=run_id, epoch=epoch, worker=worker, host=place, address=address))
 
 
 def of_attempt(session: Session, run_id: int, epoch: int) -> list[RunHostRow]:
@@ -67,6 +66,12 @@ def expired(session: Session, at: datetime) -> Sequence[RunHostRow]:
     query = select(RunHostRow).where(OPEN, RunHostRow.lease_expires_at < at)
     order = RunHostRow.run_id, RunHostRow.epoch, RunHostRow.worker
     return session.scalars(query.order_by(*order).with_for_update(skip_locked=True)).all()
+
+
+def delete_orphaned(session: Session) -> None:
+    """Delete the rows of deleted runs, once their part has ended."""
+    run = select(RunRow.id).where(RunRow.id == RunHostRow.run_id)
+    session.execute(delete(RunHostRow).where(RunHostRow.ended.is_not(None), ~run.exists()))
 
 
 def _of(run_id: int, epoch: int, worker: str) -> ColumnElement[bool]:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, text
+from sqlalchemy import Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.runs.hosts import HostEnd
@@ -19,14 +19,13 @@ class RunHostRow(Base):
 
     __tablename__ = "run_hosts"
 
-    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    run_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """No foreign key: a host may still have its GPUs when the run is deleted. The sweep deletes the row later."""
     epoch: Mapped[int] = mapped_column(primary_key=True)
     """Of the attempt."""
     worker: Mapped[str] = mapped_column(String(120), primary_key=True)
     host: Mapped[int]
     """Its place among the hosts: 0 has rank 0, and the run's lease instead of one of its own."""
-    processes: Mapped[int]
-    """Its GPUs, each with a process."""
     address: Mapped[str] = mapped_column(String(60))
     """At which the others reach it."""
     endpoint: Mapped[str | None] = mapped_column(String(80), default=None)
