@@ -49,7 +49,7 @@ class JudgementClaim:
 
 def refusal(session: Session, study: StudyRow) -> Invalid | None:
     """Why no judge can score the answers of a study, or None."""
-    if study.spec.task not in LANGUAGE:
+    if study.spec.task in ("sequence-classification", "token-classification"):
         what = _("Study %(study)s classifies texts or words: its answers are labels", study=study.id)
         return Invalid.field("study_id", what, _("Choose a study whose runs generate text"))
     if study.spec.task not in LANGUAGE:

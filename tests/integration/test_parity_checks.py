@@ -476,7 +476,7 @@ def test_runs_without_generated_text_and_unlisted_hosts_are_refused(
     assert path == "url" and "Vezna may not reach" in why
     classifier = _classifier(worker, tmp_path)
     path, why = refused_path(worker, classifier, stub)
-    assert path == "run_id" and "classifies texts with a head" in why
+    assert path == "run_id" and "classifies with a head" in why
     columns = {"prompt": [i.prompt for i in ITEMS], "completion": [i.completion for i in ITEMS]}
     path, why = refused_path(worker, succeeded(worker, tmp_path, columns, base_model=SEQ2SEQ, task="seq2seq-lm"), stub)
     assert path == "run_id" and "is an encoder-decoder" in why

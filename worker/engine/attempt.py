@@ -20,7 +20,8 @@ from app.domain.runs.result import Memory, RunResult
 from app.domain.runs.status import Phase
 from worker.engine.clocks import Stopwatch
 from worker.engine.compiled import CompiledBlocks, keep_caches_in, try_compiler
-from worker.engine.data.batches import Examples, check_length, describe_data, read
+from worker.engine.data.batches import Examples, check_length, read
+from worker.engine.data.describe import describe_data
 from worker.engine.data.padding_free import RowsApart, check_padding_free
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, matmul_rates, prepare
@@ -270,7 +271,7 @@ class Attempt:
         subject: Literal["base", "adapted"] = "base" if phase is Phase.BASELINE else "adapted"
         evaluation = predictions.evaluation(subject, "test", metric, step, epoch)
         scores = predictions.per_item[metric].tolist()
-        self.instruments.evaluated(evaluation, [row.item for row in test.rows], scores)
+        self.instruments.evaluated(evaluation, [row.item for row in test.items], scores)
         return predictions
 
     def _report_weight_deltas(self, model: nn.Module, facts: TaskModel, base: BaseModelCopy, measured: Memory) -> None:

@@ -40,7 +40,7 @@ from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
 from worker.engine.evaluation.tags import tag_scores
 from worker.engine.few_shot import few_shot_answers
-from worker.engine.retrieval import WORD, Corpus, bm25
+from worker.engine.retrieval import WORD, Corpus, bm25, items
 from worker.engine.retrieval import scores as query_scores
 from worker.engine.small_model import impossible, load_small
 from worker.engine.tasks.sequence_classification import token_ids
@@ -71,7 +71,7 @@ def baseline(request: BaselineRequest, dataset: Path) -> Baseline:
         kind=request.kind,
         metrics={name: float(values.mean()) for name, values in scores.items()} | metrics,
         scores={name: values.tolist() for name, values in scores.items()},
-        items_hash=items_hash([row.item for row in rows["test"]]),
+        items_hash=items_hash([row.item for row in _items(rows["test"])]),
         trained_rows=len(rows["train"]),
         train_rows=every,
         seconds=time.perf_counter() - began,
@@ -173,10 +173,15 @@ def _retrieved(
     pairs = [row for row in test if isinstance(row, QueryRow)]
     corpus, ranks = Corpus(pairs), []
     at_once = max(1, MOST_SIMILARITIES // len(corpus.passages))
-    for start in range(0, len(pairs), at_once):
-        some = range(start, min(start + at_once, len(pairs)))
+    for start in range(0, len(corpus.items), at_once):
+        some = corpus.items[start : start + at_once]
         ranks.append(corpus.ranks(similarities(corpus, [pairs[i].query for i in some]), some))
     return query_scores(np.concatenate(ranks)), {}
+
+
+def _items(test: Sequence[Row]) -> Sequence[Row]:
+    """The rows that have a score each."""
+    return [test[place] for place in items(test)] if isinstance(test[0], QueryRow) else test
 
 
 def _most_frequent_tag(

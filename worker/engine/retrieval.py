@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import CountVectorizer
 
-from app.domain.data.dataset import QueryRow
+from app.domain.data.dataset import QueryRow, Row
 from app.domain.tasks import MetricName
 
 MRR_DEPTH = 10
@@ -14,6 +14,19 @@ K1, B = 1.2, 0.75
 """Of BM25, as Lucene has them."""
 WORD = r"(?u)\b\w+\b"
 """Matches single letters too, unlike scikit-learn's default pattern."""
+
+
+def items(rows: Sequence[Row]) -> list[int]:
+    """The places of the rows that are items of a search, in order: the first row of each distinct query.
+
+    All rows of a query have the same rank, so as items of their own they would narrow every interval without telling
+    anything new.
+    """
+    first: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        if isinstance(row, QueryRow):
+            first.setdefault(row.query, place)
+    return list(first.values())
 
 
 class Corpus:
@@ -26,6 +39,7 @@ class Corpus:
         """[N] the place of each row's passage."""
         self.first_row = np.unique(self.passage_of, return_index=True)[1]
         """[C] a row with each passage."""
+        self.items = items(rows)
         asked: dict[str, list[int]] = {}
         for row in rows:
             asked.setdefault(row.query, []).append(places[row.passage])

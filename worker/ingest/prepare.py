@@ -32,6 +32,9 @@ from worker.ingest.rows import Draft, Unusable, drafts
 
 _FIRST_PASS = 0.7
 """Share of the work of the first pass."""
+MOST_BROKEN = 0.05
+"""Share of the rows with B- or I- tags that may be left out because of them: without more, entities would be rarer in
+the dataset than in its source, and IOB1 has such tags at most entities."""
 
 
 class Prepared(NamedTuple):
@@ -61,7 +64,7 @@ def prepare(
     if splitting.duplicates == "drop":
         splits = drop_duplicates(gathered.asks, splits)
     judged: list[Finding | Judged] = [
-        *unusable.findings(len(gathered)),
+        *unusable.findings(len(gathered), _rows_with_entities(gathered)),
         *judge_labels(gathered, splits),
         *judge_rows(gathered, splits),
         *judge_near(gathered, splits),
@@ -126,18 +129,31 @@ class _UnusableRows:
             name = self._files[file] if len(self._files) > 1 else ""
             reason.examples.append(Example(row=number, file=name, excerpt=excerpt(unusable.excerpt)))
 
-    def findings(self, usable: int) -> list[Finding]:
-        """One finding per reason; it blocks if more rows have it than are usable."""
+    def findings(self, usable: int, with_entities: int) -> list[Finding]:
+        """One finding per reason; it blocks if more rows have it than are usable, of which `with_entities` have an
+        entity. Broken tags block above `MOST_BROKEN`, since all these rows have one."""
+
+        def blocks(code: FindingCode, count: int) -> bool:
+            return count > usable or (code == "broken-tags" and count > MOST_BROKEN * (count + with_entities))
+
         return [
             Finding(
                 code=code,
-                severity="blocks" if reason.count > usable else "warns",
+                severity="blocks" if blocks(code, reason.count) else "warns",
                 count=reason.count,
                 column=column,
                 examples=reason.examples,
             )
             for (code, column), reason in self._reasons.items()
         ]
+
+
+def _rows_with_entities(gathered: Gathered) -> int:
+    """Usable rows that have a B- or I- tag."""
+    if (tags := gathered.tags) is None:
+        return 0
+    marks = [code for code, name in enumerate(gathered.names) if name.startswith(("B-", "I-"))]
+    return len(np.unique(tags.rows[np.isin(tags.codes, marks)]))
 
 
 def _findings(

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from worker.ingest.readers.batches import Batch, Value
 ASSISTANT = "assistant"
 _ROLES = {"human": "user", "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "chatgpt": ASSISTANT}
 """Other names of roles."""
+_NUMPY_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+|\.\.\.)"""
+_NUMPY_LIST = re.compile(rf"\[\s*{_NUMPY_ITEM}(?:\s+{_NUMPY_ITEM})*\s*\]")
+"""An array as numpy writes it, without commas; `...` stands for what it leaves out."""
 
 
 class Draft(NamedTuple):
@@ -99,13 +103,13 @@ class Broken(NamedTuple):
 
 
 def _words(value: Value) -> list[str] | Broken:
-    """The words in a list, in a list written as JSON or as Python writes it, or in a text between its white space."""
+    """The words in a list, in a list as JSON, Python or numpy writes it, or in a text between its white space."""
     if value is None:
         return []
     if isinstance(value, str):
         listed = _read_list(value)
         value = value.split() if listed is None else listed
-    if not isinstance(value, list) or any(isinstance(word, list | dict) for word in value):
+    if not isinstance(value, list) or any(word is ... or isinstance(word, list | dict) for word in value):
         return Broken(shown(value)[:1000])
     words = [shown(word) for word in value]
     return Broken(shown(value)[:1000]) if any(map(_blank, words)) else words
@@ -115,13 +119,20 @@ def _read_list(text: str) -> list[Any] | None:
     """None if it is no list."""
     if not text.strip().startswith("[") or not text.strip().endswith("]"):
         return None
-    for read in (json.loads, ast.literal_eval):
+    for read in (json.loads, _numpy_list, ast.literal_eval):
         try:
             found = read(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         return found if isinstance(found, list) else None
     return None
+
+
+def _numpy_list(text: str) -> list[Any]:
+    """Before Python's reading, which joins strings without a comma between them. Raises ValueError."""
+    if not _NUMPY_LIST.fullmatch(text):
+        raise ValueError(text)
+    return [ast.literal_eval(item) if item[0] in "'\"." else item for item in re.findall(_NUMPY_ITEM, text)]
 
 
 def _texts(mapping: ColumnMapping, texts: Sequence[Value]) -> Iterator[Draft | Unusable]:

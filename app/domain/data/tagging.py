@@ -15,8 +15,9 @@ from typing import NamedTuple
 OUTSIDE = "O"
 UNREAD = -1
 """The tag of a word that a model did not read, because the text was truncated: it counts as wrong."""
-_OTHER_SCHEMES = re.compile(r"[ESLU]-.")
-"""Prefixes of IOBES and BILOU."""
+_IOB2 = re.compile(r"O|[BI]-.+")
+_MARKED = re.compile(r"[BIESLUM](?:[-_].+)?|.+[-_][BIESLUM]")
+"""Places in an entity, in any scheme: `S-PER`, `B_PER`, `PER-B`, a bare `B`."""
 
 
 class Entity(NamedTuple):
@@ -54,11 +55,14 @@ def continues_nothing(tags: Sequence[str]) -> bool:
 
 
 def other_scheme(tags: Iterable[str]) -> list[str]:
-    """The tags of IOBES or BILOU among those of a dataset, which also has tags of IOB2; empty for IOB2 and plain
-    tags."""
+    """The tags of a dataset that are no IOB2 although it marks where entities begin: of IOBES or BILOU, another word
+    for outside (`_`, `OTHER`), a bare `B`. Empty for IOB2 and for plain tags."""
     names = sorted(tags)
-    begins = any(tag.startswith(("B-", "I-")) for tag in names)
-    return [tag for tag in names if _OTHER_SCHEMES.match(tag)] if begins else []
+    plain = [tag for tag in names if not _IOB2.fullmatch(tag)]
+    inside = [tag for tag in names if tag != OUTSIDE]
+    marks = any(tag.startswith(("B-", "I-")) for tag in names)
+    marks |= OUTSIDE in names and all(_MARKED.fullmatch(tag) for tag in inside)
+    return plain if marks else []
 
 
 class Hits(NamedTuple):

@@ -125,7 +125,7 @@ def _used(export: Export) -> list[str]:
             'inputs = {name: inputs[name] for name in ("input_ids", "attention_mask")}',
             "print(labels[int(session.run(None, inputs)[0].argmax())])",
         ]
-    if export.spec.task not in LANGUAGE:
+    if export.spec.task in ("sequence-classification", "token-classification"):
         labels = "model.config.id2label" if export.form.merged else "labels"
         known = [] if export.form.merged else [f"labels = {_literal(list(export.labels))}"]
         known += [f'inputs = tokenizer({text}, truncation=True, max_length={training.max_length}, return_tensors="pt")']

@@ -45,7 +45,10 @@ TAG_FINDINGS: dict[FindingCode, Template] = {
             "%(num)s tag is of another scheme than IOB2: %(labels)s.",
             "%(num)s tags are of another scheme than IOB2: %(labels)s.",
         ),
-        marked("Convert the tags to IOB2: the prefixes S and U become B, and E and L become I."),
+        marked(
+            "Write the tags as IOB2: B-TYPE for the first word of an entity, I-TYPE for its other words, and O for all "
+            "words outside of entities; label_names (--label-name _=O) renames tags."
+        ),
     ),
     "tags-are-numbers": Template(
         marked_plural(

@@ -4,11 +4,8 @@ The training order depends only on the seed, the epoch, the batch size and the r
 the same rows in the same order.
 """
 
-import hashlib
-import json
-import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -20,10 +17,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ROWS, SPLITS, LabelledRow, Row, Split, training_rows
+from app.domain.data.dataset import ROWS, SPLITS, Row, Split, training_rows
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
-from app.domain.runs.result import DataSeen
 from app.domain.tasks import Format
 from worker.engine.data.pinned import copied
 
@@ -67,6 +63,11 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def items(self) -> Sequence[Row]:
+        """The rows that have a score each: all, unless the task scores several as one item."""
+        return self.rows
 
     def weight(self, indices: Sequence[int]) -> tuple[int, int]:
         """The order of batches by their memory: tokens with padding, then padding (a mask); without padding: tokens."""
@@ -263,38 +264,3 @@ def training_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: in
     batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
     shuffle(batches)
     return batches
-
-
-def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_size: int, seed: int) -> DataSeen:
-    """Hashes of the rows that an attempt reads and of their order; attempts that read the same have the same hashes."""
-    rows, order = hashlib.sha256(), hashlib.sha256()
-    for split in SPLITS:
-        for row in splits.get(split, ()):
-            rows.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-    for batch in training_order(train.sorted_by, batch_size, seed, 0):
-        order.update(json.dumps([train.rows[i].item for i in batch], ensure_ascii=False).encode() + b"\n")
-    return DataSeen(
-        splits=rows.hexdigest(),
-        order=order.hexdigest(),
-        train_rows=len(train),
-        truncated_rows=len(train.truncated),
-        long_tokens=_long_tokens(train),
-        contradictory_rows=_contradictory(train.rows),
-    )
-
-
-def _long_tokens(train: Examples) -> int:
-    """The length that 95 % of the rows do not exceed, before truncation: the truncated rows are the longest."""
-    read = sorted(train.lengths)[: len(train) - len(train.truncated)]
-    whole = [*read, *sorted(train.truncated)]
-    return whole[math.ceil(0.95 * len(whole)) - 1]
-
-
-def _contradictory(rows: Sequence[Row]) -> int | None:
-    """Rows whose text has several labels; None where rows have no labels."""
-    labels: dict[str, set[int]] = {}
-    for row in rows:
-        if not isinstance(row, LabelledRow):
-            return None
-        labels.setdefault(row.text, set()).add(row.label)
-    return sum(isinstance(row, LabelledRow) and len(labels[row.text]) > 1 for row in rows)

@@ -102,7 +102,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     at_once = training.per_device_eval_batch_size
     if FACTS[request.task].unit == "completion token":
         at_once = min(at_once, most_rows(model, max(map(test.units, ([i] for i in range(len(test)))))))
-    longest = evaluation_order(test.lengths, at_once)[0]
+    longest = max(evaluation_order(test.lengths, at_once), key=test.weight)
 
     def collated(indices: Sequence[int]) -> Batch:
         batch = task.collate(train, indices, PAD)

@@ -62,7 +62,7 @@ def check(job: ExportJob, report: Report) -> ExportScores:
     return ExportScores(
         loaded_with=library,
         metric=metric,
-        items_hash=items_hash([row.item for row in examples.rows]),
+        items_hash=items_hash([row.item for row in examples.items]),
         scores=predictions.per_item[metric].tolist(),
         same=same,
         first_difference=first,
@@ -144,7 +144,7 @@ def _compared(
         return None, None
     table = pq.read_table(job.predictions, columns=["item", "prediction"]).to_pydict()
     theirs, ours = dict(zip(table["item"], table["prediction"], strict=True)), predictions.columns["prediction"]
-    pairs = [(row.item, theirs[row.item], own) for row, own in zip(examples.rows, ours, strict=True)]
+    pairs = [(row.item, theirs[row.item], own) for row, own in zip(examples.items, ours, strict=True)]
     different = [pair for pair in pairs if pair[1] != pair[2]]
     found = [_first(item, run, own, tokenizer) for item, run, own in different if isinstance(run, str)]
     return len(pairs) - len(different), min(found, key=lambda difference: difference.token, default=None)

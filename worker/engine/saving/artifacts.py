@@ -29,8 +29,8 @@ def write_predictions(
 ) -> None:
     """Write one row per test item: the dataset's columns; the outputs of the base model (`base_…`) and of the adapted
     one; and every per-item metric. Labels are indices; the file's metadata lists their names under `labels`."""
-    fields = [name for name in examples.rows[0]._fields if name != "split"]
-    columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in examples.rows] for name in fields}
+    fields = [name for name in examples.items[0]._fields if name != "split"]
+    columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in examples.items] for name in fields}
     for prefix, predictions in (("base_", base), ("", adapted)):
         columns |= {f"{prefix}{name}": values for name, values in predictions.columns.items()}
         columns |= {f"{prefix}{name}": values.tolist() for name, values in predictions.per_item.items()}

@@ -92,6 +92,17 @@ class Pairs(Texts):
     """[N] equal for rows with the same query."""
     corpus: Corpus
 
+    @property
+    def items(self) -> Sequence[Row]:
+        """The first row of each distinct query."""
+        return [self.rows[place] for place in self.corpus.items]
+
+    def weight(self, indices: Sequence[int]) -> tuple[int, int]:
+        """Queries and passages are padded apart, so a long query and a long passage of two rows both count."""
+        sides = [[len(side[i]) for i in indices] for side in (self.queries, self.tokens)]
+        padded_tokens = sum(len(indices) * max(side) for side in sides)
+        return padded_tokens, padded_tokens - sum(map(sum, sides))
+
 
 def encode(
     rows: Sequence[Row],
@@ -189,8 +200,9 @@ def embeddings(model: nn.Module, ids: torch.Tensor, mask: torch.Tensor | None) -
 
 
 def evaluate(model: nn.Module, examples: Pairs, evaluator: Evaluator, *, generate: bool) -> Predictions:
-    """Search each query in all distinct passages of the split: the rank of its first right one, and the most similar
-    one. The loss is that of training with all these passages as the batch, so it does not depend on batches."""
+    """Search each distinct query in all distinct passages of the split: the rank of its first right one, and the most
+    similar one. The loss is that of training with all these passages as the batch, averaged over the rows, so it does
+    not depend on batches."""
     queries, passages = torch.empty(0), torch.empty(0)
     with evaluator.judging(model):
         for indices, batch in evaluator.batches(examples):
@@ -208,6 +220,7 @@ def evaluate(model: nn.Module, examples: Pairs, evaluator: Evaluator, *, generat
             others = corpus.right[row][corpus.right[row] != corpus.passage_of[row]]
             similarities[place, torch.from_numpy(others)] = float("-inf")
         total += functional.cross_entropy(SCALE * similarities, own, reduction="sum").item()
+    ranks, first = ranks[corpus.items], first[corpus.items]
     per_item = scores(ranks)
     return Predictions(
         loss=evaluator.finite(total / len(examples)),

@@ -26,7 +26,7 @@ from app.domain.runs.job import TrainJob
 from worker.engine.data.batches import IGNORED, Batch, Listener, Texts, in_chunks, learnt, most_tokens, padded
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.tags import tag_scores
-from worker.engine.tasks.completions import unusable
+from worker.engine.tasks.completions import check_vocabulary, unusable
 from worker.engine.tasks.sequence_classification import truncation
 
 AUTO = AutoModelForTokenClassification
@@ -72,7 +72,8 @@ def encode(
     sink: Listener,
 ) -> Tagged:
     """Tokens of every text, truncated to `max_length` including special tokens; a target for the first token of every
-    word. Raises `RunFailed` for a row without one tag per word, and for a tokenizer that cannot say where words are."""
+    word. Raises `RunFailed` for a row without one tag per word, for one without a token, for a training row without a
+    word that the model reads, and for a tokenizer that cannot say where words are."""
     limit, long = job.spec.training.max_length, []
     tokens, targets, read = [], [], []
     for chunk in in_chunks(rows, sink.raise_if_stopped):
@@ -87,6 +88,9 @@ def encode(
             tokens.append(np.asarray(words.ids, dtype=np.int32))
             targets.append(target)
             read.append(np.asarray([word for word, _start in places], dtype=np.int64))
+            if not words.ids or (split == "train" and not places):
+                raise unusable(row, _("has no word that the model reads"), _("Leave it out, or raise max_length"))
+    check_vocabulary(rows, tokens, model)
     if long:
         sink.log(truncation(split, len(rows), long, job, most_tokens(model.config, tokenizer)))
     unread = sum(

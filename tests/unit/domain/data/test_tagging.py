@@ -78,6 +78,25 @@ def test_other_schemes_are_told_by_their_prefixes_beside_b_and_i() -> None:
     assert other_scheme(["B-PER", "I-PER", "O"]) == other_scheme(["E-mail", "U-turn", "NOUN"]) == []
 
 
+@pytest.mark.parametrize(
+    ("tags", "odd"),
+    [
+        (["B-PER", "I-PER", "_"], ["_"]),
+        (["B-PER", "0", "o"], ["0", "o"]),
+        (["B-PER", "I-PER", "OTHER"], ["OTHER"]),
+        (["B-PER", "O", "M-PER", "B", "I-"], ["B", "I-", "M-PER"]),
+        (["B_PER", "I_PER", "O"], ["B_PER", "I_PER"]),
+        (["PER-B", "PER-I", "O"], ["PER-B", "PER-I"]),
+        (["B", "I", "O"], ["B", "I"]),
+        (["S-PER", "O"], ["S-PER"]),
+        (["O", "NOUN", "I"], []),
+        (["A", "B", "I", "N"], []),
+    ],
+)
+def test_beside_marks_of_entities_every_other_tag_but_o_is_of_another_scheme(tags: list[str], odd: list[str]) -> None:
+    assert other_scheme(tags) == odd
+
+
 def test_entities_are_shown_in_brackets_and_plain_tags_behind_their_word() -> None:
     words = ["Ada", "Lovelace", "saw", "New", "York", "."]
     assert (

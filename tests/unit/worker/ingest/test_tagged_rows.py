@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ from app.domain.data.findings import Finding
 from app.domain.data.mapping import ColumnMapping
 from tests.ingested import prepared, scanned
 from worker.engine.data.batches import read
+from worker.ingest import rows as ingested
 
 TAGGED = ColumnMapping(format="tagged", columns={"tokens": "tokens", "tags": "tags"})
 NAMES = ["Ada", "Bo", "Cy", "Di", "Ed"]
@@ -53,8 +55,9 @@ def csv(tokens: Any, tags: Any) -> bytes:
         {"data.csv": csv(json.dumps, json.dumps)},
         {"data.csv": csv(str, str)},
         {"data.csv": csv(" ".join, " ".join)},
+        {"data.csv": csv(lambda words: str(np.array(words)), lambda tags: str(np.array(tags, dtype=object)))},
     ],
-    ids=["jsonl", "csv-json", "csv-python", "csv-spaces"],
+    ids=["jsonl", "csv-json", "csv-python", "csv-spaces", "csv-numpy"],
 )
 def test_words_are_read_from_lists_and_texts(content: dict[str, bytes], tmp_path: Path) -> None:
     found = prepared(tmp_path, content)
@@ -79,6 +82,17 @@ def test_parquet_is_read_and_numbers_get_names(tmp_path: Path) -> None:
     found = prepared(tmp_path, {"a.parquet": content}, named)
     assert found.facts is not None and found.facts.labels == ["B-PER", "I-PER", "O"]
     assert "tags-are-numbers" not in by_code(found.findings)
+
+
+def test_numbers_and_quotes_are_read_as_numpy_writes_them(tmp_path: Path) -> None:
+    tags = str(np.array([3, 0, 7] * 30))
+    words = str(np.array(["it's", 'say "hi"', "a b"] * 30))
+    assert "\n" in tags and "\n" in words
+    assert ingested._words(tags) == ["3", "0", "7"] * 30
+    assert ingested._words(words) == ["it's", 'say "hi"', "a b"] * 30
+    assert ingested._words("['EU' 'rejects' 'German']") == ["EU", "rejects", "German"]
+    assert isinstance(ingested._words(str(np.arange(2000))), ingested.Broken), "numpy left words out"
+    assert ingested._words("[ Applause ]") == ["[", "Applause", "]"]
 
 
 def test_rows_whose_words_and_tags_do_not_match_are_left_out_and_named(tmp_path: Path) -> None:
@@ -108,6 +122,24 @@ def test_iob1_and_iobes_block(tmp_path: Path) -> None:
     iobes = [row | {"tags": ["B-PER", "E-PER", "O", "S-ORG"]} for row in usual()]
     found = by_code(prepared(tmp_path, jsonl(iobes), TAGGED).findings)["tag-scheme"]
     assert (found.severity, found.count, found.details.labels) == ("blocks", 2, ["E-PER", "S-ORG"])
+
+
+def test_outside_in_another_word_blocks(tmp_path: Path) -> None:
+    """Otherwise every word outside of entities would be one."""
+    plain = [row | {"tags": ["B-PER", "I-PER", "_", "_"]} for row in usual()]
+    found = by_code(prepared(tmp_path, jsonl(plain), TAGGED).findings)["tag-scheme"]
+    assert (found.severity, found.details.labels) == ("blocks", ["_"])
+    named = TAGGED.model_copy(update={"label_names": {"_": "O"}})
+    assert prepared(tmp_path, jsonl(plain), named).facts is not None
+
+
+@pytest.mark.parametrize(("broken", "severity"), [(6, "warns"), (7, "blocks")])
+def test_iob1_among_sentences_without_entities_blocks(broken: int, severity: str, tmp_path: Path) -> None:
+    """More than 5 % of the rows with entities, however many rows have none."""
+    none = [{"tokens": ["we", f"met{i}"], "tags": ["O", "O"]} for i in range(300)]
+    iob1 = [{"tokens": [f"Ada{i}", "met"], "tags": ["I-PER", "O"]} for i in range(broken)]
+    found = by_code(prepared(tmp_path, jsonl([*none, *iob1, *usual()]), TAGGED).findings)["broken-tags"]
+    assert (found.count, found.severity) == (broken, severity)
 
 
 def test_a_tag_that_only_the_test_split_has_and_texts_tagged_twice_are_told(tmp_path: Path) -> None:

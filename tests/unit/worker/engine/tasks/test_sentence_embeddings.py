@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import BertConfig, PreTrainedConfig, RobertaConfig, ViTConfig
 
-from app.domain.data.dataset import PairRow, QueryRow, Row
+from app.domain.data.baselines import BaselineKind, BaselineRequest
+from app.domain.data.dataset import PairRow, QueryRow, Row, items_hash
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.resources.estimate import EstimateRequest
@@ -19,6 +20,7 @@ from app.domain.runs.spec import RunSpec
 from tests import tiny, tiny_lm, tiny_pairs
 from tests.unit.worker.engine.estimation.test_estimate import alike, request_of, steady
 from worker.engine.attempt import Attempt
+from worker.engine.baselines import baseline
 from worker.engine.data.batches import Batch
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -144,10 +146,41 @@ def test_a_query_is_searched_in_the_distinct_passages_of_the_split(tmp_path: Pat
         PAIR._replace(item="other", query=one, passage=three),
     ]
     found = searched(rows, tmp_path, vectors)
-    assert found.columns["rank"] == [1, 2, 1] and found.columns["prediction"] == [two, three, two]
-    assert found.per_item["recall_at_1"].tolist() == [1, 0, 1]
-    assert found.per_item["mrr_at_10"].tolist() == [1, 0.5, 1]
-    assert found.metrics == {"recall_at_1": pytest.approx(2 / 3), "recall_at_5": 1.0, "mrr_at_10": pytest.approx(5 / 6)}
+    assert found.columns["rank"] == [1, 2] and found.columns["prediction"] == [two, three]
+    assert found.per_item["recall_at_1"].tolist() == [1, 0], "the query in two rows is one item"
+    assert found.per_item["mrr_at_10"].tolist() == [1, 0.5]
+    assert found.metrics == {"recall_at_1": 0.5, "recall_at_5": 1.0, "mrr_at_10": 0.75}
+
+
+def test_a_query_in_several_rows_is_one_item(tmp_path: Path) -> None:
+    """In every place that has one score per item: the report, the predictions file, and the baselines."""
+    table = tiny_pairs.rows(24, 3, 4)
+    again = [row._replace(item=f"again{n}", passage=f"{row.passage} {n}") for row in table[-4:] for n in range(3)]
+    job = tiny_pairs.job(tmp_path / "run", tiny.save_model(tmp_path / "model"), table=[*table, *again])
+    recorder = tiny.Recorder()
+    result = Attempt(job, recorder).run()
+    after = result.evaluation("adapted", "test")
+    assert after is not None and after.n == 4
+    saved = pq.read_table(tmp_path / "run" / "output" / "predictions.parquet")
+    assert saved.column("item").to_pylist() == [row.item for row in table[-4:]]
+    kinds: list[BaselineKind] = ["bm25", "random-passage"]
+    for kind in kinds:
+        wanted = BaselineRequest(kind=kind, dataset_file="", dataset_format="query-passage", dataset_hash="h")
+        found = baseline(wanted, Path(job.dataset_file))
+        assert len(found.scores["recall_at_1"]) == 4
+        assert found.items_hash == items_hash([row.item for row in table[-4:]])
+
+
+def test_the_heaviest_batch_counts_the_longest_query_and_the_longest_passage(tmp_path: Path) -> None:
+    """Padded to 9 + 9 tokens: more than two rows of 7 + 7, though no row has more tokens than those."""
+    short, long = " ".join(tiny_pairs.WORDS[:1]), " ".join(tiny_pairs.WORDS[:7])
+    middle = " ".join(tiny_pairs.WORDS[:5])
+    pairs = [(short, long), (long, short), (middle, middle), (middle, middle)]
+    examples = encode([PAIR._replace(item=str(n), query=q, passage=p) for n, (q, p) in enumerate(pairs)], tmp_path)
+    assert examples.lengths == [12, 12, 14, 14]
+    assert examples.weight([0, 1]) == (36, 12) and examples.weight([2, 3]) == (28, 0)
+    assert examples.heaviest([[2, 3], [0, 1]]) == [1]
+    assert sentence_embeddings.collate(examples, [0, 1], 0).inputs["query_ids"].numel() == 18
 
 
 def test_a_model_to_which_all_texts_are_alike_finds_nothing(tmp_path: Path) -> None:

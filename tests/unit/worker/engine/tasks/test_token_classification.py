@@ -121,6 +121,36 @@ def test_a_row_that_cannot_be_used_is_named(words: list[str], tags: list[int], s
         task.encode([*good, odd], "test", tiny.tokenizer(), tiny_tags.model(), job, tiny.Recorder())
 
 
+def test_a_training_row_without_a_word_that_the_model_reads_is_named(tmp_path: Path) -> None:
+    """Its step would divide by zero words."""
+    row = TaggedRow("a", "test", ["\N{NO-BREAK SPACE}"], [0])
+    examples, _sink = encoded([row], tmp_path)
+    assert examples.units([0]) == 0, "in a test split the word counts as wrong"
+    job = tiny_tags.job(tmp_path / "train", Path("nowhere"), table=[row])
+    with pytest.raises(RunFailed, match=r"Row a of the train split has no word that the model reads\. Leave it out"):
+        odd = row._replace(split="train")
+        task.encode([odd], "train", tiny.tokenizer(), tiny_tags.model(), job, tiny.Recorder())
+
+
+def test_a_row_without_a_token_is_named(tmp_path: Path) -> None:
+    backend = Tokenizer(models.WordLevel({"cat": 0}))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    job = tiny_tags.job(tmp_path / "job", Path("nowhere"))
+    odd, tokenizer = (
+        TaggedRow("a", "test", ["\N{NO-BREAK SPACE}"], [0]),
+        PreTrainedTokenizerFast(tokenizer_object=backend),
+    )
+    with pytest.raises(RunFailed, match="Row a of the test split has no word that the model reads"):
+        task.encode([odd], "test", tokenizer, tiny_tags.model(), job, tiny.Recorder())
+
+
+def test_a_tokenizer_of_another_model_is_named(tmp_path: Path) -> None:
+    job = tiny_tags.job(tmp_path / "job", Path("nowhere"))
+    with pytest.raises(RunFailed, match="so the tokenizer is not the model's own"):
+        task.encode(tiny_tags.rows(1, 0, 0), "test", tiny.tokenizer(), tiny_tags.model(vocab_size=5), job,
+                    tiny.Recorder())  # fmt: skip
+
+
 def test_a_tokenizer_that_does_not_say_where_tokens_are_is_refused() -> None:
     class Slow:
         def __call__(self, *_texts: Any, **_how: Any) -> None:

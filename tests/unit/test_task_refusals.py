@@ -1,0 +1,29 @@
+"""Which task a judge and a parity check refuse, and with which reason."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.domain.runs.status import RunStatus
+from app.services import judgements, parity_checks
+from app.store.queries import artifacts
+
+HEADS = ["sequence-classification", "token-classification"]
+
+
+@pytest.mark.parametrize("task", [*HEADS, "sentence-embeddings"])
+def test_a_judge_is_refused_with_the_reason_of_the_task(task: str) -> None:
+    study: Any = SimpleNamespace(id=7, spec=SimpleNamespace(task=task))
+    refused = judgements.refusal(None, study)  # type: ignore[arg-type]
+    expected = "Study 7 classifies texts or words" if task in HEADS else "The runs of study 7 generate no text"
+    assert refused is not None and str(refused.fields[0].message).startswith(expected)
+
+
+@pytest.mark.parametrize("task", [*HEADS, "sentence-embeddings"])
+def test_a_parity_check_is_refused_with_the_reason_of_the_task(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "predictions_of", lambda _session, runs: dict.fromkeys(runs))
+    run: Any = SimpleNamespace(id=7, imported=None, status=RunStatus.SUCCEEDED, spec=SimpleNamespace(task=task))
+    refused = parity_checks.refusal(None, run)  # type: ignore[arg-type]
+    expected = "Run 7 classifies with a head" if task in HEADS else "Run 7 generates no text"
+    assert refused is not None and str(refused.fields[0].message).startswith(expected)
