@@ -38,7 +38,7 @@ from app.store.queries import (
 )
 from app.store.queries import deletion as rows
 from app.store.session import after_commit
-from app.store.tables import DatasetRow, RunRow
+from app.store.tables import DatasetRow, RunRow, now
 
 EXPORTED = re.compile(rf"(?P<attempt>(?P<export>(?P<run>{RUNS}/\d+)/exports/\d+)/\d+)/.+")
 """A file of an export (`ModelExportRow.prefix`)."""
@@ -237,4 +237,5 @@ def _deletion(session: Session, which: ColumnElement[bool], refused: str = "") -
 def _delete_runs(session: Session, files: Files, which: ColumnElement[bool]) -> None:
     for run_id in rows.with_files(session, which):
         after_commit(session, partial(files.discard, run_folder(run_id)))
+    fine_tuning_jobs.runs_deleted(session, which, now())
     rows.delete_runs(session, which)

@@ -35,6 +35,7 @@ from app.store.ownership import owner_of, require_change, viewer_of
 from app.store.queries import base_models, tags, users
 from app.store.queries import datasets as dataset_rows
 from app.store.queries import fine_tuning_jobs as jobs
+from app.store.queries import runs as run_rows
 from app.store.queries import uploads as upload_rows
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow, FineTuningJobRow, UploadRow, now
@@ -114,7 +115,7 @@ def cancel(session: Session, bell: Doorbell, job_id: int) -> None:
     job = jobs.get(session, job_id, lock=True)
     if jobs.end(session, job_id, "cancelled", now()):
         audit.record(session, Action.CANCEL_FINE_TUNING, job_id)
-    elif job.run_id is not None and job.status == "submitted":
+    elif job.run_id is not None and job.status == "submitted" and run_rows.find(session, job.run_id) is not None:
         run_service.cancel(session, bell, job.run_id)
     else:
         raise Conflict(_("Fine-tuning job %(id)s has already ended.", id=job_id))
@@ -122,11 +123,17 @@ def cancel(session: Session, bell: Doorbell, job_id: int) -> None:
 
 def upload_of(session: Session, name: str) -> UploadRow:
     """The upload that a file id names. Raises NotFound."""
+    row = upload_rows.find(session, number_of(name))
+    if row is not None and row.source == "files" and len(row.parts) == 1:
+        return row
+    raise NotFound(_("There is no file %(id)s.", id=name[:60]))
+
+
+def number_of(name: str) -> int:
+    """The id of an upload, there or not, in a file id. Raises NotFound."""
     number = name.removeprefix(FILE)
     if name.startswith(FILE) and number.isascii() and number.isdecimal() and len(number) < 12:
-        row = upload_rows.find(session, int(number))
-        if row is not None and row.source == "files" and len(row.parts) == 1:
-            return row
+        return int(number)
     raise NotFound(_("There is no file %(id)s.", id=name[:60]))
 
 

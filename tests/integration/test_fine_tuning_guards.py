@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from sqlalchemy import delete, select, update
@@ -9,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.domain.accounts.policy import Role
 from app.domain.accounts.quotas import LimitChange
-from app.services import fine_tuning, quotas
+from app.services import deletion, fine_tuning, quotas
 from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
@@ -143,3 +144,35 @@ def test_a_dataset_name_that_is_taken_gets_a_number(site: Site) -> None:
         job = site.client.fine_tuning.jobs.retrieve(job.id)
         assert job.status == "queued", job.error
         assert job.model_extra is not None and job.model_extra["vezna"]["dataset"].startswith("finetune-1-2")
+
+
+def test_a_job_whose_run_was_deleted_has_ended_and_bare_v1_answers_in_openais_form(site: Site) -> None:
+    job = site.client.fine_tuning.jobs.create(model=MODEL, training_file=site.upload(chats()))
+    site.work()
+    run = site.run(site.client.fine_tuning.jobs.retrieve(job.id))
+    site.succeed(run.id)
+    with site.database.transaction() as session:
+        deletion.delete_run(session, site.worker.files, run.id)
+    ended = site.client.fine_tuning.jobs.retrieve(job.id)
+    assert ended.status == "cancelled" and ended.finished_at
+    with pytest.raises(openai.BadRequestError, match="has already ended"):
+        site.client.fine_tuning.jobs.cancel(job.id)
+    bare = httpx2.get(str(site.client.base_url).rstrip("/"), headers={"accept": "text/html"})
+    assert bare.status_code == 404 and bare.json()["error"]["type"] == "not_found_error"
+
+
+def test_pages_go_on_behind_what_was_deleted_and_errors_speak_the_clients_language(site: Site) -> None:
+    first, second, third = (site.upload(chats(first=n), f"{n}.jsonl") for n in (0, 100, 200))
+    site.client.files.delete(second)
+    assert [file.id for file in site.client.files.list(after=second).data] == [first]
+    assert [file.id for file in site.client.files.list(after=second, order="asc").data] == [third]
+    with pytest.raises(openai.NotFoundError, match="There is no file last"):
+        site.client.files.list(after="last")
+    plain = site.upload(b'{"text": "no conversation"}\n' * 40, "texts.jsonl")
+    job = site.client.fine_tuning.jobs.create(model=MODEL, training_file=plain)
+    with pytest.raises(openai.NotFoundError, match="There is no event ftevent-9"):
+        site.client.fine_tuning.jobs.list_events(job.id, after="ftevent-9")
+    site.work()
+    theirs = site.client.with_options(default_headers={"Accept-Language": "bg"})
+    error = theirs.fine_tuning.jobs.retrieve(job.id).error
+    assert error is not None and "Във файла няма разговори" in (error.message or ""), error

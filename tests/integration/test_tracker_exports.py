@@ -98,10 +98,42 @@ def test_nothing_is_exported_without_a_tracker_while_runs_go_on_or_of_a_private_
     site.end()
     site.change(private_to=1)
     assert host.export_due(site.context) == 0
-    assert site.row is not None and site.row.next_at is None
+    assert site.row is None, "an export that never was is not said to be one"
     with site.database.transaction() as session:
         tracker_exports.study_ended(session, studies.get(session, site.study))
-    assert site.row.next_at is None
+    assert site.row is None
+
+
+def test_a_study_that_goes_on_again_waits_for_its_end(site: Site) -> None:
+    site.end()
+    with site.database.transaction() as session:
+        session.execute(update(RunRow).where(RunRow.arm == "full").values(status="queued"))
+    assert host.export_due(site.context) == 0
+    assert site.row is not None and tracker_exports.state(site.row) == "waiting"
+    with site.database.transaction() as session:
+        session.execute(update(RunRow).values(status="succeeded"))
+    assert host.export_due(site.context) == 1
+
+
+def test_a_study_that_cannot_be_read_and_a_full_disk_fail_an_attempt_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_args: object) -> bool:
+        raise ValueError("spec")
+
+    site.end()
+    with monkeypatch.context() as broken:
+        broken.setattr(tracker_exports, "_awaits_baselines", unreadable)
+        assert host.export_due(site.context) == 0
+    row = site.row
+    assert row is not None and row.next_at is not None and row.attempts == 1 and "ValueError" in row.message
+    assert row.next_at - now() < timedelta(seconds=RETRY_SECONDS[0] + 1)
+    site.due()
+    site.outcomes = [OSError(28, "No space left on device")]
+    assert host.export_due(site.context) == 1
+    row = site.row
+    assert row is not None and row.next_at is not None and row.attempts == 2
+    assert "No space left on device" in row.message and row.next_at - now() < timedelta(seconds=RETRY_SECONDS[1] + 1)
 
 
 def test_a_failed_export_is_tried_again_and_fails_for_good_in_the_end(site: Site) -> None:

@@ -11,7 +11,7 @@ from app.domain.errors import Unavailable
 from app.services import tracker_exports
 from app.services.tracker_exports import EXPORT_SECONDS
 from app.settings import Settings
-from worker.children.host import Child, ChildError, ChildInterrupted
+from worker.children.host import Child, ChildInterrupted
 
 if TYPE_CHECKING:
     from worker.context import Context
@@ -31,9 +31,10 @@ def export_due(context: "Context") -> int:
         except ChildInterrupted:
             write(partial(tracker_exports.give_back, claim=claim))
             break
-        except (ChildError, Unavailable) as error:
-            log.warning("not exported", study=claim.study_id, attempt=claim.number, why=str(error.message))
-            write(partial(tracker_exports.failed, claim=claim, why=error.message))
+        except Exception as error:
+            why = tracker_exports.reason(error, claim.study_id)
+            log.warning("not exported", study=claim.study_id, attempt=claim.number, why=str(why))
+            write(partial(tracker_exports.failed, claim=claim, why=why))
         else:
             log.info("exported", study=claim.study_id, url=url)
             write(partial(tracker_exports.succeeded, claim=claim, url=url))

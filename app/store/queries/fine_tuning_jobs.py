@@ -11,8 +11,8 @@ from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.ownership import viewer_of
 from app.store.queries.page import Page, cut
-from app.store.queries.rows import changed
-from app.store.tables import FineTuningJobRow
+from app.store.queries.rows import affected, changed
+from app.store.tables import FineTuningJobRow, RunRow
 
 
 def find(session: Session, job_id: int, *, lock: bool = False) -> FineTuningJobRow | None:
@@ -59,6 +59,12 @@ def end(session: Session, job_id: int, status: str, at: datetime, error: dict[st
         FineTuningJobRow.id == job_id, FineTuningJobRow.status == "validating_files", _seen(session)
     )
     return changed(session, query.values(status=status, finished_at=at, error_json=error))
+
+
+def runs_deleted(session: Session, which: ColumnElement[bool], at: datetime) -> None:
+    """Before runs that match a condition are deleted: note in their jobs, of any user, when they end with that."""
+    runs = select(RunRow.id).where(which)
+    affected(session, update(FineTuningJobRow).where(FineTuningJobRow.run_id.in_(runs)).values(finished_at=at))
 
 
 def _seen(session: Session) -> ColumnElement[bool]:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.store.queries.rows import changed
+from app.store.queries.rows import affected, changed
 from app.store.tables import TrackerExportRow
 
 
@@ -34,6 +34,12 @@ def write(session: Session, study_id: int, since: int, **values: object) -> bool
     """Change an export if its epoch is still `since`. False if not, or if its study was deleted."""
     query = update(TrackerExportRow).where(TrackerExportRow.study_id == study_id, TrackerExportRow.epoch == since)
     return changed(session, query.values(**values))
+
+
+def forget(session: Session, study_id: int, since: int) -> None:
+    """Drop an export that has not begun, if its epoch is still `since`."""
+    query = delete(TrackerExportRow).where(TrackerExportRow.study_id == study_id, TrackerExportRow.epoch == since)
+    affected(session, query)
 
 
 def failed(session: Session) -> Sequence[TrackerExportRow]:

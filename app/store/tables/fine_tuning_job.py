@@ -30,7 +30,7 @@ class FineTuningJobRow(Base):
     error_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
     finished_at: Mapped[datetime | None] = mapped_column(default=None)
-    """Of a job that ended without a run."""
+    """Of a job that ended without a run, or whose run was deleted."""
 
     @property
     def request(self) -> JobRequest:

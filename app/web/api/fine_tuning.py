@@ -21,6 +21,7 @@ from app.web.api.openai_files import result_file
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.idempotency import OnceByHeader
 from app.web.http.openai_errors import openai_problems
+from app.web.i18n import stored
 from app.web.text.findings import why_unavailable
 
 router = APIRouter(prefix="/fine_tuning/jobs", tags=["openai"])
@@ -198,7 +199,9 @@ def list_events(session: Reading, job_id: JobId, after: After = "", limit: Limit
     run = runs.find(session, job.run_id) if job.run_id is not None else None
     found = events_of(session, job, run)
     names = [event.id for event in found]
-    begin = names.index(after) + 1 if after in names else 0
+    if after and after not in names:
+        raise NotFound(_("There is no event %(id)s of this job.", id=after[:60]))
+    begin = names.index(after) + 1 if after else 0
     return EventList(data=found[begin : begin + limit], has_more=len(found) > begin + limit)
 
 
@@ -246,10 +249,10 @@ def _error(job: FineTuningJobRow, run: RunRow | None, dataset: Any) -> JobError 
     if (error := job.error) is not None:
         if dataset is not None and dataset.blocked_by:
             why = why_unavailable(dataset.message, dataset.blocked_by)
-            error = error.model_copy(update={"message": f"{error.message} {why}"})
-        return error
+            return error.model_copy(update={"message": f"{stored(error.message)} {why}"})
+        return error.model_copy(update={"message": stored(error.message)})
     failure = run.failure if run is not None else None
-    return JobError(code=failure.code.value, message=failure.message) if failure is not None else None
+    return JobError(code=failure.code.value, message=stored(failure.message)) if failure is not None else None
 
 
 def _hyperparameters(sent: JobRequest, run: RunRow | None) -> JobHyperparameters:

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.store.queries import events, steps
 from app.store.tables import FineTuningJobRow, RunRow
+from app.web.i18n import stored
 
 LOG_LINES = 500
 
@@ -49,7 +50,7 @@ def events_of(session: Session, job: FineTuningJobRow, run: RunRow | None) -> Se
             id=f"ftevent-{row.id}",
             created_at=int(row.at.timestamp()),
             level="info",
-            message=row.message,
+            message=stored(row.message),
             type="message",
         )
         found.append((row.at.timestamp(), row.id, line))

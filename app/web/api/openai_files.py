@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Invalid, NotFound
 from app.domain.messages import _
 from app.services import deletion, uploads
-from app.services.fine_tuning import FILE, upload_of
+from app.services.fine_tuning import FILE, number_of, upload_of
 from app.store.queries import runs, steps
 from app.store.queries import uploads as upload_rows
 from app.store.tables import RunRow, UploadRow
@@ -132,7 +132,7 @@ def upload_file(received: FormFiles, once: OnceByUpload, db: Db, bell: Bell, fil
         return once.keep(session, FileObject.of(uploads.add_files(session, bell, files, stored)))
 
 
-@router.get("", operation_id="openaiListFiles", responses=openai_problems(400))
+@router.get("", operation_id="openaiListFiles", responses=openai_problems(400, 404))
 def list_files(
     session: Reading,
     after: str = "",
@@ -142,12 +142,12 @@ def list_files(
 ) -> FileList:
     """Uploaded files."""
     rows = [row for row in upload_rows.newest(session) if row.source == "files" and len(row.parts) == 1]
+    if after:  # which may have been deleted meanwhile
+        last = number_of(after)
+        rows = [row for row in rows if (row.id < last if order == "desc" else row.id > last)]
     listed = [FileObject.of(row) for row in (rows if order == "desc" else rows[::-1])]
     listed = [file for file in listed if purpose in ("", file.purpose)]
-    names = [file.id for file in listed]
-    begin = names.index(after) + 1 if after in names else 0
-    page = listed[begin : begin + limit]
-    more = len(listed) > begin + limit
+    page, more = listed[:limit], len(listed) > limit
     return FileList(
         data=page, has_more=more, first_id=page[0].id if page else None, last_id=page[-1].id if page else None
     )

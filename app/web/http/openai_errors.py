@@ -43,8 +43,8 @@ class OpenAIProblem(BaseModel):
 
 
 def is_openai(path: str) -> bool:
-    """Whether a path is below /v1."""
-    return path.startswith(f"{PREFIX}/")
+    """Whether a path is /v1 or below."""
+    return path == PREFIX or path.startswith(f"{PREFIX}/")
 
 
 def openai_error(status: int, kind: str, detail: str, fields: Sequence[FieldError] = ()) -> Response:
