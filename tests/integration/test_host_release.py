@@ -9,6 +9,8 @@ from sqlalchemy import event, func, select, update
 
 from app.domain.failures import Failure, FailureCode
 from app.domain.resources.devices import VisibleGpu
+from app.domain.runs.hosts import HostState
+from app.domain.runs.job import FailureReport
 from app.queue import JOIN, Doorbell, join_queue
 from app.services import attempts, deletion, scheduling, sweep
 from app.services.attempts import hosts
@@ -23,6 +25,7 @@ from tests.fakes import SilentBell
 from tests.integration.test_devices import CARDS, A, B, C, D, claim, holders
 from tests.integration.test_several_hosts import FREE, both, said, sign_on, spec, three
 from worker import tasks
+from worker.training.other_hosts import Again, OtherHosts
 
 BUG = Failure(code=FailureCode.INTERNAL, message="KeyError: 'x'")
 
@@ -146,3 +149,18 @@ def test_a_ring_for_a_part_reaches_the_queue_of_its_worker_and_has_no_expiry(set
         assert message is not None and join_queue("w3")(channel).get() is None
     assert (message.headers["task"], message.headers["expires"]) == (JOIN, None)
     assert message.payload[0] == [7]
+
+
+@pytest.mark.parametrize(
+    ("report", "code"),
+    [(FailureReport(failure=BUG), None), (None, FailureCode.NOT_JOINED)],
+    ids=["it has failed itself", "it was killed"],
+)
+def test_a_failure_of_the_first_host_is_not_blamed_on_those_that_have_not_joined_yet(
+    settings: Settings, report: FailureReport | None, code: FailureCode | None
+) -> None:
+    waiting = HostState(worker="w2", joined=False, ready=False, expired=False, draining=False, ended=None, failure=None)
+    context: Any = SimpleNamespace(settings=settings.model_copy(update={"join_seconds": 1e-9}))
+    lease: Any = SimpleNamespace(orders=attempts.Orders(cancel=False, drain=False, others=(waiting,)))
+    end = OtherHosts(context, SimpleNamespace(), lease).end(report)  # type: ignore[arg-type]
+    assert (end.failure.code if isinstance(end, Again) else end) == code

@@ -15,7 +15,8 @@ from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.hosts import HostEnd
 from app.queue import Doorbell
 from app.services.attempts.claiming import Claim, claim_of, shares_of
-from app.services.attempts.reporting import Orders, fenced, free_workers
+from app.services.attempts.releasing import free_workers
+from app.services.attempts.reporting import Orders, fenced
 from app.store.queries import clock, run_hosts, runs, workers
 from app.store.tables import RunHostRow
 

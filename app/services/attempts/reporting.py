@@ -1,9 +1,8 @@
 """Reporting and ending: what a worker writes about its attempt until the run has ended or is queued again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -12,7 +11,7 @@ from app.domain.errors import VeznaError
 from app.domain.failures import Failure
 from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
-from app.domain.runs.hosts import HostEnd, HostState
+from app.domain.runs.hosts import HostState
 from app.domain.runs.job import (
     Report,
     StepsReport,
@@ -22,12 +21,13 @@ from app.domain.runs.status import RunStatus
 from app.queue import TRAIN, Doorbell
 from app.services import ended_runs, quotas, tuning
 from app.services.attempts.claiming import Attempt, Claim
+from app.services.attempts.releasing import release
 from app.services.attempts.report_rows import changed_columns, keep_rows
 from app.services.run_log import numbers
 from app.store.files import run_folder
-from app.store.queries import clock, devices, events, queue, run_hosts, runs, steps, workers
+from app.store.queries import clock, events, queue, run_hosts, runs, steps, workers
 from app.store.session import after_commit
-from app.store.tables import ArtifactRow, RunHostRow, RunRow, now
+from app.store.tables import ArtifactRow, RunRow, now
 
 
 class Fenced(VeznaError):
@@ -228,7 +228,7 @@ def back_to_queue(
         **_device_time(attempt),
     )
     if moved:
-        _release(session, bell, attempt)
+        release(session, bell, attempt)
         quotas.settle(session, bell, attempt.run_id, run.owner_id)
         events.add(session, attempt.run_id, "status", f"queued again: {why}")
         if not queue.pause_requested(session, attempt.run_id):
@@ -251,7 +251,7 @@ def end(
     current = RunRow.epoch == attempt.epoch
     ended = runs.move(session, attempt.run_id, RunStatus.RUNNING, status, current, *conditions, **values)
     if ended:
-        _release(session, bell, attempt)
+        release(session, bell, attempt)
         quotas.settle(session, bell, attempt.run_id, run.owner_id)
         steps.compact(session, attempt.run_id)
         tuning.trial_ended(session, bell, run)
@@ -263,31 +263,6 @@ def _device_time(attempt: Attempt) -> dict[str, Any]:
     """What an attempt has used at its end: by its worker's clock, or up to its last report if the worker was lost."""
     used = RunRow.attempt_seconds if attempt.clock is None else attempt.clock.device_seconds
     return {"attempt_seconds": used, "charged_seconds": RunRow.charged_seconds + used}
-
-
-def free_workers(session: Session, bell: Doorbell, run_id: int, epoch: int, names: Iterable[str]) -> None:
-    """Free an attempt's GPUs on some workers and these workers, and ring for as many runs that found no free GPU. The
-    workers' rows come last, as in a claim, so that neither waits for the other."""
-    freed = sum(devices.release(session, run_id, epoch, name) for name in names)
-    refused = queue.unrung(session, limit=freed) if freed else []
-    queue.rung(session, refused, clock.now(session))
-    for refused_id in refused:
-        after_commit(session, partial(bell.ring, TRAIN, refused_id))
-    for name in names:
-        workers.release(session, name, run_id)
-
-
-def _release(session: Session, bell: Doorbell, attempt: Attempt) -> None:
-    """Free the GPUs and the worker of an attempt, and of its further hosts those that have not joined. One that has
-    frees its own when its processes are gone (`hosts.leave`), or the sweep does (`hosts.expire`)."""
-    freed = [attempt.worker]
-    for row in run_hosts.of_attempt(session, attempt.run_id, attempt.epoch):
-        here = row.worker == attempt.worker
-        unjoined = RunHostRow.lease_expires_at.is_(None)
-        ended: HostEnd = "done" if here else "released"
-        if run_hosts.end(session, attempt.run_id, attempt.epoch, row.worker, ended, unjoined) and not here:
-            freed.append(row.worker)
-    free_workers(session, bell, attempt.run_id, attempt.epoch, sorted(freed))
 
 
 def _others(session: Session, claimed: Claim, at: datetime) -> tuple[HostState, ...]:
