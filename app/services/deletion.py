@@ -38,7 +38,7 @@ from app.store.queries import (
 )
 from app.store.queries import deletion as rows
 from app.store.session import after_commit
-from app.store.tables import DatasetRow, RunRow, now
+from app.store.tables import DatasetRow, RunRow, UploadRow, now
 
 EXPORTED = re.compile(rf"(?P<attempt>(?P<export>(?P<run>{RUNS}/\d+)/exports/\d+)/\d+)/.+")
 """A file of an export (`ModelExportRow.prefix`)."""
@@ -193,14 +193,18 @@ def delete_dataset(session: Session, files: Files, dataset_id: int) -> None:
 
 def delete_upload(session: Session, files: Files, upload_id: int) -> None:
     """Delete an upload and its files, unless another upload has them too. Raises NotFound, and Conflict while datasets
-    are made of it or a fine-tuning job waits for it."""
+    are made of it or a fine-tuning job waits for it. With the last of its files goes what a fine-tuning job joined of
+    them, unless that is in use."""
     row = uploads.get(session, upload_id, lock=True)
     require_change(session, row)
     of_upload(session, upload_id).require()
-    rows.delete_row(session, row)
-    audit.record(session, Action.DELETE_UPLOAD, upload_id, name=row.name)
-    for part in unused(session, row.parts):
-        after_commit(session, partial(files.discard, part.file))
+    _delete_upload(session, files, row)
+    for joined in uploads.with_parts(session, {part.sha256 for part in row.parts}, row.owner_id):
+        if len(joined.parts) < 2 or not fine_tuning_jobs.any_on(session, joined.id):
+            continue
+        left = uploads.any_single(session, {part.sha256 for part in joined.parts}, row.owner_id)
+        if not left and not of_upload(session, joined.id).refused:
+            _delete_upload(session, files, joined)
 
 
 def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:
@@ -232,6 +236,13 @@ def stray_files(session: Session, names: Iterable[str]) -> dict[str, list[str]]:
 
 def _deletion(session: Session, which: ColumnElement[bool], refused: str = "") -> Deletion:
     return Deletion(*rows.contents(session, which), refused)
+
+
+def _delete_upload(session: Session, files: Files, row: UploadRow) -> None:
+    rows.delete_row(session, row)
+    audit.record(session, Action.DELETE_UPLOAD, row.id, name=row.name)
+    for part in unused(session, row.parts):
+        after_commit(session, partial(files.discard, part.file))
 
 
 def _delete_runs(session: Session, files: Files, which: ColumnElement[bool]) -> None:

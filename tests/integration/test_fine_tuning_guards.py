@@ -79,6 +79,23 @@ def test_a_file_that_a_job_waits_for_stays_and_a_lost_one_is_named(site: Site, s
     assert error is not None and (error.code, error.param) == ("invalid_training_file", "training_file")
 
 
+def test_what_a_job_joined_of_two_files_goes_with_the_second_of_them(site: Site) -> None:
+    first, second = site.upload(chats()), site.upload(chats(20, first=900), "held-out.jsonl")
+    wanted: dict[str, Any] = {"model": MODEL, "training_file": first, "validation_file": second}
+    site.client.fine_tuning.jobs.cancel(site.client.fine_tuning.jobs.create(**wanted).id)
+    with site.database.reading() as session:
+        names = [part.file for row in session.scalars(select(UploadRow)) for part in row.parts]
+    assert len(names) == 4
+    site.client.files.delete(first)
+    with site.database.reading() as session:
+        assert len(session.scalars(select(UploadRow.id)).all()) == 2
+    assert all(map(site.worker.files.exists, names)), "the joined upload has them"
+    site.client.files.delete(second)
+    with site.database.reading() as session:
+        assert session.scalars(select(UploadRow.id)).all() == []
+    assert not any(map(site.worker.files.exists, names))
+
+
 def test_a_database_that_fails_after_the_commit_neither_fails_the_answer_nor_the_job(
     site: Site, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,12 @@ def waiting_for(session: Session, upload_id: int) -> Sequence[int]:
     return session.scalars(query.order_by(FineTuningJobRow.id)).all()
 
 
+def any_on(session: Session, upload_id: int) -> bool:
+    """Whether a job of any user, ended or not, trains on an upload."""
+    query = select(FineTuningJobRow.id).where(FineTuningJobRow.upload_id == upload_id)
+    return session.scalar(query.limit(1)) is not None
+
+
 def end(session: Session, job_id: int, status: str, at: datetime, error: dict[str, Any] | None = None) -> bool:
     """End a job that has no run yet. False if it has one, or has ended."""
     query = update(FineTuningJobRow).where(

@@ -55,6 +55,13 @@ def with_parts(session: Session, hashes: Set[str], owner_id: int | None) -> list
     return list(session.scalars(query.with_for_update()))
 
 
+def any_single(session: Session, hashes: Set[str], owner_id: int | None) -> bool:
+    """Whether an owner has an upload of one file, with one of these contents (SHA-256)."""
+    own = UploadRow.owner_id.is_not_distinct_from(owner_id)
+    parts = session.scalars(select(UploadRow.parts_json).where(own))
+    return any(len(files) == 1 and files[0]["sha256"] in hashes for files in parts)
+
+
 def named_files(session: Session) -> set[str]:
     """The names of all stored files of uploads, visible or not."""
     stored = session.scalars(select(UploadRow.parts_json).execution_options(**EVERY_OWNER))
