@@ -116,12 +116,12 @@ def _clashes(spec: Spec, since: int) -> Iterator[FieldError]:
             yield replace(clash, path=f"arms.{place}.{name}") if own else clash
             continue
         sizes = [value for name, value in arm.search.extremes() if name == "batch_size"] if arm.search else []
-        if sizes:
-            largest = arm.at(Configuration(batch_size=int(max(sizes))), spec.training)
-            if clash := clash_of(arm.method, spec.task, largest.training(spec.training)):
-                yield replace(
-                    clash, path=f"arms.{place}.search.batch_size", remedy=_("Search none above the batch size")
-                )
+        for size in sorted({int(size) for size in sizes}, reverse=True):
+            searched = arm.at(Configuration(batch_size=size), spec.training)
+            if clash := clash_of(arm.method, spec.task, searched.training(spec.training)):
+                remedy = _("Search none below 2") if size == 1 else _("Search none above the batch size")
+                yield replace(clash, path=f"arms.{place}.search.batch_size", remedy=remedy)
+                break
 
 
 def _rank_problems(facts: ModelFacts, spec: StudySpec, since: int) -> Iterator[FieldError]:

@@ -183,11 +183,10 @@ class _Facets:
 def _index(texts: Predictions, label: str) -> int | None:
     if not label:
         return None
-    if label not in texts.labels:
-        raise Invalid.field(
-            "label", _("No item has the label %(label)r", label=label), choose_from(texts.labels or ["none"])
-        )
-    return texts.labels.index(label)
+    known = texts.labels if "label" in texts.table.column_names else ()  # tagged items have tags, and no label
+    if label not in known:
+        raise Invalid.field("label", _("No item has the label %(label)r", label=label), choose_from(known or ["none"]))
+    return known.index(label)
 
 
 def _containing(table: pa.Table, words: str) -> NDArray[np.bool_]:

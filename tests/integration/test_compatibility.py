@@ -259,7 +259,7 @@ def test_what_a_comparison_within_a_batch_rules_out_is_refused(
     assert found == path and says in message
 
 
-def test_an_arm_searches_no_batch_that_would_be_accumulated(embedding: TestClient) -> None:
+def test_an_arm_searches_no_batch_that_would_be_accumulated_or_has_one_row(embedding: TestClient) -> None:
     """A larger batch than the arm's own would be made of several."""
     study = {name: value for name, value in EMBEDDED.items() if name != "method"} | {"name": "study"} | training()
 
@@ -270,3 +270,4 @@ def test_an_arm_searches_no_batch_that_would_be_accumulated(embedding: TestClien
 
     assert paths([8, 16]) == []
     assert paths([16, 64]) == ["arms.0.search.batch_size"]
+    assert paths([1, 16]) == ["arms.0.search.batch_size"]

@@ -9,8 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
+from app.domain.errors import Invalid
 from app.main import create_app
-from app.services import predictions
+from app.services import flips, predictions
 from app.settings import Settings
 from app.store.files import Files
 from app.store.queries import runs
@@ -182,6 +183,12 @@ def test_without_any_file_there_are_counts_and_no_items(api: TestClient, databas
     assert found["counts"][WORST]["worse"] > 0
     assert found["items"] == []
     assert len(found["unread"]) == 6
+
+
+def test_tagged_items_have_no_label_to_filter_by() -> None:
+    tagged = predictions.Predictions(pa.table({"item": ["a"], "text": ["Ada"]}), ("B-PER", "O"), "")
+    with pytest.raises(Invalid, match="No item has the label"):
+        flips._index(tagged, "B-PER")
 
 
 def test_generated_texts_are_shown_with_their_metrics(api: TestClient, database: Database, files: Files) -> None:

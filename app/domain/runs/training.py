@@ -62,11 +62,11 @@ class TrainingBudget(BaseModel):
     packing: bool = False
     """causal-lm: several rows share a sequence of up to `max_length` tokens; no row attends to another."""
     padding_free: bool = False
-    """All tasks but seq2seq-lm: blocks compute a batch's rows one after another, without padding, and rows
-    are not sorted by length. The same loss, with less work where lengths differ."""
+    """All tasks but seq2seq-lm and sentence-embeddings: blocks compute a batch's rows one after another, without
+    padding, and rows are not sorted by length. The same loss, with less work where lengths differ."""
     compile_blocks: bool = False
-    """All tasks but seq2seq-lm: `torch.compile` for the blocks in training. The same loss within rounding;
-    compiling takes a minute or more, which is not train time."""
+    """All tasks but seq2seq-lm and sentence-embeddings: `torch.compile` for the blocks in training. The same loss
+    within rounding; compiling takes a minute or more, which is not train time."""
     max_new_tokens: int = Field(default=64, ge=1, le=8192)
     """Tokens generated at most after a prompt of the test split, whichever metric a verdict rests on. A decoder keeps
     this many of its positions free for them."""

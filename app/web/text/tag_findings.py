@@ -55,6 +55,9 @@ TAG_FINDINGS: dict[FindingCode, Template] = {
             "The tag is a number (%(labels)s), so every word counts as an entity of its own.",
             "The %(num)s tags are numbers (%(labels)s), so every word counts as an entity of its own.",
         ),
-        marked("Name them with label_names (--label-name 1=B-PER), or write the names into the file."),
+        marked(
+            "Write the names into the file, or name the numbers over REST (label_names) or by vezna datasets add "
+            "--label-name 1=B-PER; the page has no fields for it."
+        ),
     ),
 }

@@ -165,10 +165,12 @@ def _tagged(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Toke
         complete = token_classification.tokenize(tokenizer, sentences)
         cut = token_classification.tokenize(tokenizer, sentences, request.max_length)
         lengths = [len(words.ids) for words in complete]
-        return [
-            TokenizedRow(words.ids, [place in {*words.starts} for place in range(len(words.ids))], length, length)
-            for words, length in zip(cut, lengths, strict=True)
-        ]
+        tokenized = []
+        for words, length in zip(cut, lengths, strict=True):
+            starts = {*words.starts}
+            learnt = [place in starts for place in range(len(words.ids))]
+            tokenized.append(TokenizedRow(words.ids, learnt, length, length))
+        return tokenized
 
     return tokenize
 

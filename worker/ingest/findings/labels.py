@@ -138,7 +138,7 @@ def _schemes(names: Sequence[str], rows: _Rows, used: Places) -> Iterator[Judged
         odd = np.array([tag for tag in used if names[tag] in others])
         yield judged("tag-scheme", "blocks", len(odd), rows.first(odd), _named(names, odd))
     elif all(names[tag].lstrip("-").isdigit() for tag in used):
-        yield judged("tags-are-numbers", "warns", len(used), rows.first(used), _named(names, used))
+        yield judged("tags-are-numbers", "blocks", len(used), rows.first(used), _named(names, used))
 
 
 def _named(names: Sequence[str], which: Places) -> Details:

@@ -77,7 +77,7 @@ def test_parquet_is_read_and_numbers_get_names(tmp_path: Path) -> None:
     guessed = scanned(tmp_path, content, "a.parquet").mapping
     assert guessed == ColumnMapping(format="tagged", columns={"tokens": "tokens", "tags": "ner_tags"})
     plain = prepared(tmp_path, {"a.parquet": content})
-    assert by_code(plain.findings)["tags-are-numbers"].severity == "warns"
+    assert by_code(plain.findings)["tags-are-numbers"].severity == "blocks" and plain.facts is None
     named = guessed.model_copy(update={"label_names": {"0": "O", "1": "B-PER", "2": "I-PER"}})
     found = prepared(tmp_path, {"a.parquet": content}, named)
     assert found.facts is not None and found.facts.labels == ["B-PER", "I-PER", "O"]
