@@ -179,7 +179,8 @@ def test_a_run_learns_passes_the_audit_and_leaves_its_predictions(
     assert after.loss < before.loss and result.audit.passed
     measured = result.memory.ledger
     assert measured is not None
-    for owner in OWNERS:
+    assert estimated.ledger.total == pytest.approx(measured.total, rel=0.01)
+    for owner in OWNERS if method.kind == "full" else ():  # with LoRA two moments of the step need nearly the same
         expected = pytest.approx(measured.owners[owner], abs=2048 + 0.002 * measured.total)
         assert estimated.ledger.owners[owner] == expected, owner
     file = tmp_path / "run" / "output" / "predictions.parquet"
