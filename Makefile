@@ -31,7 +31,7 @@ up: $(STAMP) ## Start everything, without the sample study
 test: $(DEV) ## Run the tests but for the long ones (ARGS are pytest's)
 	@$(PYTEST) -m "not slow" $(ARGS) $(AGAIN) -m "not slow"; }
 
-test-slow: $(DEV) ## Run the long tests: whole studies, real models, browsers, deployments
+test-slow: $(DEV) ## Run the long tests: whole studies, real models, browsers, deployments, PostgreSQL
 	@$(PYTEST) -m slow $(ARGS) $(AGAIN) -m slow; }
 
 soak: $(DEV) ## 60 runs while processes are killed at random, at most 15 minutes (ARGS="--seed 7")

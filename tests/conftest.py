@@ -173,7 +173,8 @@ def migrated_template(postgres: str) -> str:
 _databases = count()
 
 
-DATABASES = ["sqlite", "postgresql"]
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+"""The short tests run on SQLite, and the same tests on PostgreSQL are among the long ones."""
 
 
 @pytest.fixture(params=DATABASES)

@@ -26,6 +26,7 @@ from app.store.session import Database
 from app.store.tables import DeviceRow, RunHostRow, RunRow
 from tests.fakes import SilentBell
 from worker.context import Context
+from worker.training import other_hosts
 from worker.training.part import supervise_part
 from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool
@@ -229,7 +230,8 @@ def test_a_stop_that_breaks_the_connection_of_the_other_host_is_a_stop(pair: Pai
     assert pair.said() == "queued again: first is shutting down"
 
 
-def test_a_broken_connection_that_nothing_explains_is_named(pair: Pair) -> None:
+def test_a_broken_connection_that_nothing_explains_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(other_hosts, "GRACE_SECONDS", 1.0)
     run = pair.train("breaks", "trains")
     assert (run.status, run.attempts) == ("queued", 1) and pair.free()
     assert "was lost (RuntimeError: [gloo] Connection closed by peer [10.0.0.2]:1). The trainer was" in pair.said()

@@ -40,6 +40,7 @@ WHOLE = {
     ("datasets", "is_taken"): "names are unique",
     ("datasets", "is_general_text"): "what is in use is not deleted, by any user",
     ("datasets", "with_file"): "a file is kept while a version names it",
+    ("fine_tuning_jobs", "any_on"): "what is in use is not deleted, by any user",
     ("runs", "count_by_status"): "totals for /metrics",
     ("queue", "place_in_queue"): "a position among the runs of the owner, visible or not",
     ("queue", "heads"): "of workers",

@@ -45,7 +45,7 @@ def minilm() -> Path:
 def test_minilm_is_counted_exactly(minilm: Path) -> None:
     facts = inspect(str(minilm))
     assert facts.parameters == 22_713_216
-    assert facts.tasks.keys() == {CLASSIFY, "sentence-embeddings"}
+    assert facts.tasks.keys() == {CLASSIFY, "token-classification", "sentence-embeddings"}
     pooler = 384 * 384 + 384
     assert facts.trainable_parameters(FullSpec(), "sentence-embeddings", 0) == 22_713_216 - pooler
     assert facts.trainable_parameters(HeadOnlySpec(), CLASSIFY, 5) == 1_925
