@@ -145,9 +145,9 @@ def test_a_run_with_more_gpus_than_a_worker_has_gets_those_of_another_which_hear
     vezna: Installation, folder: Path
 ) -> None:
     (folder / "gpus" / C).touch()
-    added = vezna.add_worker("another", VEZNA_WORKER_NAME="other", CUDA_VISIBLE_DEVICES=C)
+    added = vezna.add_worker("another", VEZNA_WORKER_NAME="far", CUDA_VISIBLE_DEVICES=C)
     try:
-        until(lambda: workers(vezna).get("other") == [C], 90)
+        until(lambda: workers(vezna).get("far") == [C], 90)
         run_id = vezna.submit("trains", training={"devices": 3, "gradient_accumulation_steps": 3})
         until(lambda: bool(vezna.run(run_id).step), 90)
         assert holders(vezna) == {A: run_id, B: run_id, C: run_id}
@@ -164,6 +164,7 @@ def test_a_run_with_more_gpus_than_a_worker_has_gets_those_of_another_which_hear
     finally:
         vezna.remove_worker(added)
         (folder / "gpus" / C).unlink()
+    until(lambda: "far" not in workers(vezna), 60)
 
 
 def test_the_gpus_of_a_killed_worker_are_free_once_its_leases_end(vezna: Installation) -> None:
