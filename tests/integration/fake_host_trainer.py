@@ -10,7 +10,6 @@ fails      runs out of memory
 import os
 import signal
 import sys
-import threading
 import time
 
 from app.domain.failures import Failure, FailureCode
@@ -21,37 +20,18 @@ from app.domain.runs.job import (
     PhaseReport,
     ResultReport,
     StepsReport,
-    TrainJob,
 )
 from app.domain.runs.status import Phase
 from tests.results import result, step
+from tests.trainer_protocol import say, take_job
 from worker.children.child import EXIT_STOPPED
-from worker.training.protocol import Handover
 
 BROKEN = Failure(code=FailureCode.INTERNAL, message="RuntimeError: [gloo] Connection closed by peer [10.0.0.2]:1")
 MEMORY = Failure(code=FailureCode.OUT_OF_MEMORY, message="The device ran out of memory.")
 
 behaviour = sys.argv[1]
-handover = Handover.model_validate_json(sys.stdin.readline() or sys.exit(76))
-os.dup2(os.open(handover.stderr, os.O_WRONLY | os.O_CREAT), 2)
-job = TrainJob.model_validate_json(handover.job.read_text())
-stop = threading.Event()
+job, stop = take_job()
 assert job.place is not None
-
-
-def listen() -> None:
-    for line in sys.stdin:
-        if line == "stop\n":
-            stop.set()
-    os._exit(76)
-
-
-def say(report: object) -> None:
-    sys.stdout.write(report.model_dump_json() + "\n")  # type: ignore[attr-defined]
-    sys.stdout.flush()
-
-
-threading.Thread(target=listen, daemon=True).start()
 if job.place.host == 0:
     say(ListeningReport(endpoint="10.0.0.1:29500"))
     if behaviour != "meets nobody":

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -21,34 +20,15 @@ from app.domain.runs.job import (
     PhaseReport,
     ResultReport,
     StepsReport,
-    TrainJob,
 )
 from app.domain.runs.result import ArtifactFile
 from app.domain.runs.status import Phase
 from tests.results import evaluation, result, step
+from tests.trainer_protocol import say, take_job
 from worker.children.child import EXIT_STOPPED
-from worker.training.protocol import Handover
 
 behaviour = sys.argv[1]
-handover = Handover.model_validate_json(sys.stdin.readline() or sys.exit(76))
-os.dup2(os.open(handover.stderr, os.O_WRONLY | os.O_CREAT), 2)
-job = TrainJob.model_validate_json(handover.job.read_text())
-stop = threading.Event()
-
-
-def listen() -> None:
-    for line in sys.stdin:
-        if line == "stop\n":
-            stop.set()
-    os._exit(76)
-
-
-def say(report: object) -> None:
-    sys.stdout.write(report.model_dump_json() + "\n")  # type: ignore[attr-defined]
-    sys.stdout.flush()
-
-
-threading.Thread(target=listen, daemon=True).start()
+job, stop = take_job()
 say(PhaseReport(phase=Phase.TRAIN, total_steps=10))
 
 if behaviour == "succeeds":
