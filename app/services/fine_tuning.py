@@ -62,17 +62,16 @@ def create(session: Session, bell: Doorbell, request: JobRequest) -> FineTuningJ
             "model", _("There is no base model %(name)s", name=request.model), choose_from(names or [_("none yet")])
         )
     run_spec(request, "unknown", model.facts)
-    files = {"train": _file(session, "training_file", request.training_file)}
-    if request.validation_file is not None:
-        files["validation"] = _file(session, "validation_file", request.validation_file)
-    _require_shared(session, {"model": model, "training_file": files["train"]})
-    if "validation" in files:
-        _require_shared(session, {"validation_file": files["validation"]})
+    given = {"training_file": request.training_file, "validation_file": request.validation_file}
+    files = {field: _file(session, field, name) for field, name in given.items() if name is not None}
+    _require_shared(session, {"model": model, **files})
     for upload_id in sorted(row.id for row in files.values()):  # a deletion waits, and then sees the job
         upload_rows.get(session, upload_id, lock=True)
     quotas.require_device_time(session, owner_of(session))
     storage.require_space(session, owner_of(session))
-    upload = uploads.together(session, bell, files) if "validation" in files else files["train"]
+    upload = files["training_file"]
+    if "validation_file" in files:
+        upload = uploads.together(session, bell, {"train": upload, "validation": files["validation_file"]})
     job = FineTuningJobRow(
         owner_id=owner_of(session), request_json=request.model_dump(mode="json"), upload_id=upload.id
     )
@@ -147,7 +146,7 @@ def _file(session: Session, field: str, name: str) -> UploadRow:
 
 
 def _require_shared(session: Session, used: Mapping[str, BaseModelRow | UploadRow]) -> None:
-    """Raise Invalid for what is private to another user than the job's, who is an admin: the run would show it."""
+    """Raise Invalid if something is private to another user, which only an admin can name: the run would show it."""
     viewer = viewer_of(session)
     for field, row in used.items():
         if viewer is not None and hides(row.private_to, viewer.user_id):
@@ -156,8 +155,8 @@ def _require_shared(session: Session, used: Mapping[str, BaseModelRow | UploadRo
 
 
 def _viewer(session: Session, job: FineTuningJobRow) -> Viewer | None:
-    """The job's user, who may still start runs; None without login. What is private makes the run private.
-    Raises Forbidden."""
+    """The job's user; None without login. A private file or base model makes the run private. Raises Forbidden if the
+    user may not start runs any more."""
     if job.owner_id is None:
         return None
     user = users.find(session, job.owner_id)

@@ -24,7 +24,7 @@ from app.store.tables import (
 from app.store.tables.owned import Owned
 
 ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, FineTuningJobRow, ModelExportRow, ParityCheckRow, JudgementRow)
-"""Tables that say who asked. Who may see them is not said there, but for fine-tuning jobs."""
+"""Tables with the user who asked, which does not restrict who may see a row, except for fine-tuning jobs."""
 
 
 def hold(session: Session, rows: Iterable[Owned | None], *, change: bool = False) -> None:

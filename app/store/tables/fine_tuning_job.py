@@ -19,7 +19,7 @@ class FineTuningJobRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     owner_id: Mapped[int | None] = mapped_column(default=None, index=True)
-    """The user whose job it is, who sees it beside the admins."""
+    """The job's user. Only this user and admins see it."""
     request_json: Mapped[dict[str, Any]]
     upload_id: Mapped[int]
     """Of its files."""
