@@ -18,7 +18,8 @@ def import_runs(
         str,
         typer.Argument(
             metavar="FROM",
-            help="mlflow:ADDRESS#EXPERIMENT, trackio:PROJECT, or tensorboard:DIR, a folder of event files.",
+            help="mlflow:ADDRESS#EXPERIMENT, trackio:PROJECT, tensorboard:DIR (event files), or wandb:DIR "
+            "(offline runs).",
         ),
     ],
     study: Annotated[int, typer.Option("--study", help="Number of the declared study.")],
@@ -31,8 +32,8 @@ def import_runs(
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Import runs from MLflow, TensorBoard or Trackio into a study whose runs are trained elsewhere. Trackers have no
-    score of each test item, so these runs are compared without a verdict."""
+    """Import runs from MLflow, TensorBoard, Trackio or W&B into a study whose runs are trained elsewhere. Trackers have
+    no score of each test item, so these runs are compared without a verdict."""
     with errors.status(_("Importing from %(source)s", source=source)), Client(url).for_scripts() as client:
         imported = import_from(client, source, study, arm, metric=metric, names=run or (), seed=seed)
     show([asdict(one) for one in imported], as_json, lambda _answer: _lines(imported), wrap=False)

@@ -8,9 +8,12 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from app.store.session import Database
+from tests.external import SPEC
 from tests.fakes import SilentBell
 from tests.forms import form_headers
+from tests.served import served
 from tests.supervised import claim, here, meanwhile
+from vezna import Client
 
 __all__ = ["api", "claim", "here", "meanwhile"]
 
@@ -22,3 +25,12 @@ def api(registered: Database, settings: Settings, bell: SilentBell) -> Iterator[
     app.state.doorbell = bell
     with TestClient(app, headers=form_headers(app), base_url="http://127.0.0.1/api/v1") as client:
         yield client
+
+
+@pytest.fixture
+def study_server(database: Database, settings: Settings) -> Iterator[str]:
+    """The address of a server with a declared study, `tests.external.SPEC`."""
+    with served(create_app(settings)) as address:
+        with Client(address) as client:
+            client.declare_study(SPEC)
+        yield address

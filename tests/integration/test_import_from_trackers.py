@@ -3,33 +3,20 @@ tables of Trackio 0.43. A real MLflow server is read in `test_trackers.py`."""
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.main import create_app
-from app.settings import Settings
-from tests.external import FULL, LORA, SPEC
+from tests.external import FULL, LORA
 from tests.integration.test_cli import vezna
 from tests.integration.test_trackers import sqlite
-from tests.served import served
 from vezna import Client
 from vezna.errors import NotImported, WrongTracker
 from vezna.trackers import import_runs
 from vezna.trackers.study import read_steps
 from vezna.trackers.targets import recorded_at
-
-
-@pytest.fixture
-def server(database: Any, settings: Settings) -> Iterator[str]:
-    """A server with a declared study."""
-    with served(create_app(settings)) as address:
-        with Client(address) as client:
-            client.declare_study(SPEC)
-        yield address
 
 
 def losses(client: Client, run_id: int) -> list[float]:
@@ -61,9 +48,18 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @sqlite
 def test_finished_runs_of_mlflow_are_imported_once_without_a_verdict(
-    server: str, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_server: str, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ("import-runs", f"mlflow:{store}#headlines", "--study", "1", "--metric", "eval_accuracy", "--url", server)
+    command = (
+        "import-runs",
+        f"mlflow:{store}#headlines",
+        "--study",
+        "1",
+        "--metric",
+        "eval_accuracy",
+        "--url",
+        study_server,
+    )
     assert vezna(monkeypatch, *command, "--arm", LORA, "--run", "lora*", "--json") == 0
     first, second = json.loads(capsys.readouterr().out)
     assert (first["seed"], second["seed"], second["score"]) == (0, 1, pytest.approx(0.6))
@@ -71,7 +67,7 @@ def test_finished_runs_of_mlflow_are_imported_once_without_a_verdict(
     assert first["lacking"] == ["item_scores", "splits.train", "splits.test", "metric_version"]
     assert vezna(monkeypatch, *command, "--arm", LORA, "--run", "lora*") == 0
     assert "was imported before" in capsys.readouterr().out
-    with Client(server) as client:
+    with Client(study_server) as client:
         run = client.run(first["run_id"])
         assert (run.step, run.score) == (3, pytest.approx(0.5))
         stated = (run.model_extra or {})["imported"]
@@ -92,8 +88,6 @@ def test_an_experiment_that_is_not_named_or_not_there_is_said_with_those_that_ar
         recorded_at(f"mlflow:{store}#nothing", ())
     with pytest.raises(NotImported, match="no folder of MLflow's file store"):
         recorded_at(f"mlflow:{tmp_path / 'elsewhere'}", ())
-    with pytest.raises(NotImported, match="Weights & Biases"):
-        recorded_at("wandb:wandb", ())
     with pytest.raises(WrongTracker, match="MLFLOW_TRACKING_USERNAME"):
         recorded_at("mlflow:http://ann:secret@127.0.0.1:9#1", ())
 
@@ -131,18 +125,18 @@ def project(folder: Path, name: str = "headlines") -> Path:
 
 @sqlite
 def test_runs_of_a_trackio_project_are_imported(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = project(tmp_path)
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
-    command = ("import-runs", "trackio:head.lines", "--study", "1", "--metric", "eval/accuracy", "--url", server)
+    command = ("import-runs", "trackio:head.lines", "--study", "1", "--metric", "eval/accuracy", "--url", study_server)
     assert vezna(monkeypatch, *command, "--arm", FULL, "--run", "full-*", "--json") == 0
     [full] = json.loads(capsys.readouterr().out)
     assert (full["seed"], full["score"], full["known"]) == (0, 0.75, False)
     [run] = recorded_at(f"trackio:{file}", ["full-a"])
     assert [(point.step, point.seconds) for point in run.series["train/loss"]] == [(0, 0.0), (1, 2.0), (2, 4.0)]
     assert set(run.series) == {"train/loss", "eval/accuracy"} and dict(run.parameters) == {"seed": "0", "lr": "0.001"}
-    with Client(server) as client:
+    with Client(study_server) as client:
         [again] = import_runs(client, f"trackio:{file}", 1, FULL, metric="eval/accuracy", names=["full-a"])
         assert again.known and not again.changed
         assert losses(client, full["run_id"]) == [0.9, 0.3], "a loss that is no number is left out"

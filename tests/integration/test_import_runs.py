@@ -1,20 +1,15 @@
 """Runs that a tracker recorded become runs of a study that is trained elsewhere; what is lacking is named."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorboardX import SummaryWriter, summary
 
-from app.main import create_app
-from app.settings import Settings
-from app.store.session import Database
-from tests.external import FULL, LORA, SPEC, item_scores
+from tests.external import FULL, LORA, item_scores
 from tests.integration.test_cli import vezna
 from tests.integration.test_trackers import sqlite
-from tests.served import served
 from vezna import Client
 from vezna.errors import NotImported, Refused, WrongTracker
 from vezna.trackers import import_runs
@@ -37,24 +32,15 @@ def record(folder: Path, *, seed: int | None = 0, score: float = 0.75, steps: in
     return file
 
 
-@pytest.fixture
-def server(database: Database, settings: Settings) -> Iterator[str]:
-    """A server with a declared study."""
-    with served(create_app(settings)) as address:
-        with Client(address) as client:
-            client.declare_study(SPEC)
-        yield address
-
-
 @sqlite
 def test_runs_of_event_files_are_imported_once_and_compared_without_a_verdict(
-    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    study_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logs = tmp_path / "logs"
     record(logs / "full-a", seed=0, score=0.9)
     record(logs / "lora-a", seed=0)
     record(logs / "lora-b", seed=None)
-    command = ("import-runs", f"tensorboard:{logs}", "--study", "1", "--metric", "eval/accuracy", "--url", server)
+    command = ("import-runs", f"tensorboard:{logs}", "--study", "1", "--metric", "eval/accuracy", "--url", study_server)
     assert vezna(monkeypatch, *command, "--arm", FULL, "--run", "full-*", "--json") == 0
     [full] = json.loads(capsys.readouterr().out)
     assert (full["seed"], full["known"]) == (0, False)
@@ -67,7 +53,7 @@ def test_runs_of_event_files_are_imported_once_and_compared_without_a_verdict(
     assert vezna(monkeypatch, *command, "--arm", LORA, "--run", "lora-a") == 0
     assert "was imported before" in capsys.readouterr().out
 
-    with Client(server) as client:
+    with Client(study_server) as client:
         study = client.external_study(1)
         assert [(run.arm, run.seed, run.status) for run in study.runs] == [
             (FULL, 0, "succeeded"), (LORA, 0, "succeeded"), (LORA, 1, "succeeded"),
@@ -86,13 +72,13 @@ def test_runs_of_event_files_are_imported_once_and_compared_without_a_verdict(
 
 
 @sqlite
-def test_what_does_not_suit_is_named_before_anything_is_written(server: str, tmp_path: Path) -> None:
+def test_what_does_not_suit_is_named_before_anything_is_written(study_server: str, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     record(logs / "a", seed=0)
     broken = record(logs / "b", seed=0)
     record(logs / "c", seed=None)
     record(logs / "d", seed=7)
-    with Client(server) as client:
+    with Client(study_server) as client:
 
         def refusal(kind: type[Exception] = NotImported, **given: Any) -> str:
             options = {"metric": "eval/accuracy", "arm": LORA} | given
@@ -135,12 +121,12 @@ def test_what_does_not_suit_is_named_before_anything_is_written(server: str, tmp
 @sqlite
 @pytest.mark.parametrize(("steps", "score"), [(7, 0.75), (5, 0.5)])
 def test_importing_a_run_that_went_on_says_so(
-    steps: int, score: float, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    steps: int, score: float, study_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     logs = tmp_path / "logs"
     record(logs / "a", score=0.75)
-    given = ("import-runs", f"tensorboard:{logs}", "--study", "1", "--metric", "eval/accuracy", "--url", server)
+    given = ("import-runs", f"tensorboard:{logs}", "--study", "1", "--metric", "eval/accuracy", "--url", study_server)
     for _import in range(2):
         assert vezna(monkeypatch, *given, "--arm", LORA) == 0
     assert "has changed since" not in capsys.readouterr().out
@@ -148,15 +134,15 @@ def test_importing_a_run_that_went_on_says_so(
     record(logs / "a", score=score, steps=steps)
     assert vezna(monkeypatch, *given, "--arm", LORA) == 0
     assert f"a has changed since: its score is now {score:.4f}" in " ".join(capsys.readouterr().out.split())
-    with Client(server) as client:
+    with Client(study_server) as client:
         [run] = client.external_study(1).runs
         assert (run.step, run.score) == (5, pytest.approx(0.75))
 
 
 @sqlite
-def test_an_import_that_broke_off_goes_on(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_broke_off_goes_on(study_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record(tmp_path / "logs" / "a", steps=1500)
-    with Client(server) as client:
+    with Client(study_server) as client:
         given = {"arm": LORA, "metric": "eval/accuracy"}
         with monkeypatch.context() as patched:
             patched.setattr(Client, "end_run", lambda *_args: 1 / 0)
@@ -169,8 +155,8 @@ def test_an_import_that_broke_off_goes_on(server: str, tmp_path: Path, monkeypat
 
 
 @sqlite
-def test_a_recorded_score_and_scores_of_items_exclude_each_other(server: str) -> None:
-    with Client(server) as client:
+def test_a_recorded_score_and_scores_of_items_exclude_each_other(study_server: str) -> None:
+    with Client(study_server) as client:
         run = client.open_run(1, {"key": "a", "arm": FULL, "seed": 0})
         end = {"attempt": 1, "outcome": "succeeded", "recorded": {"score": 0.5}}
         with pytest.raises(Refused) as refused:

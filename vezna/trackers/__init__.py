@@ -43,8 +43,8 @@ def import_runs(
     seed: int | None = None,
 ) -> list[ImportedRun]:
     """Import runs that a tracker recorded into an arm of a declared study. `source`: `tensorboard:DIR`,
-    `mlflow:ADDRESS#EXPERIMENT` or `trackio:PROJECT`. `metric` is the score, `names` patterns of the runs' names, `seed`
-    that of a single run that does not state it. Raises NotImported for a run that does not suit, before anything is
-    written, and ClientError."""
+    `mlflow:ADDRESS#EXPERIMENT`, `trackio:PROJECT` or `wandb:DIR`. `metric` is the score, `names` patterns of the
+    runs' names, `seed` that of a single run that does not state it. Raises NotImported for a run that does not suit,
+    before anything is written, and ClientError."""
     recorded = recorded_at(source, names)
     return import_recorded(client, source, recorded, study, arm, metric=metric, seed=seed)

@@ -11,7 +11,7 @@ from typing import Any
 
 from vezna.errors import NotImported
 from vezna.trackers.mlflow import MlflowServer, connect, is_server
-from vezna.trackers.reading import CURVES, RecordedRun, selected
+from vezna.trackers.reading import CURVES, RecordedRun, distinct, selected
 from vezna.trackers.study import Point
 
 FRAGMENT = "/experiments/"
@@ -26,7 +26,7 @@ def read(place: str, names: Sequence[str] = ()) -> list[RecordedRun]:
     server = connect(address) if is_server(address) else _folder(address)
     with server.named():
         number = _experiment(server, address, experiment.removeprefix(FRAGMENT).partition("/")[0])
-        runs = _named(list(server.runs(number)))
+        runs = distinct([(run.info.run_name, run.info.run_id[:8], run) for run in server.runs(number)])
     chosen = selected(address, list(runs), names)
     for name in chosen:
         if (status := runs[name].info.status) != "FINISHED":
@@ -57,15 +57,6 @@ def _experiment(server: MlflowServer, address: str, wanted: str) -> str:
     raise NotImported(
         address, what, "Write the name of one after #; there are: %(there)s", name=wanted or "-", there=listed
     )
-
-
-def _named(runs: Sequence[Any]) -> dict[str, Any]:
-    """By name; of several runs of one name each has a part of its id."""
-    often = [run.info.run_name for run in runs]
-    return {
-        run.info.run_name if often.count(run.info.run_name) == 1 else f"{run.info.run_name} {run.info.run_id[:8]}": run
-        for run in runs
-    }
 
 
 def _recorded(server: MlflowServer, name: str, run: Any) -> RecordedRun:

@@ -5,17 +5,20 @@ importing again finds it and adds nothing. A tracker has no score of each test i
 of the metric: the runs lack them, so the comparison shows them and gives no verdict.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
 from vezna.client import Client
 from vezna.errors import NotImported
 from vezna.models import ENDED
 from vezna.trackers.study import Point
 from vezna.trackers.values import numbered
+
+Run = TypeVar("Run")
 
 BATCH = 1000
 """Steps of a request."""
@@ -76,6 +79,21 @@ def selected(source: str, there: Sequence[str], names: Sequence[str]) -> list[st
         first = ", ".join(there[:10]) or "none"
         raise NotImported(source, "no run there has this name", "Choose from the runs there: %(there)s", there=first)
     return chosen
+
+
+def distinct(runs: Sequence[tuple[str, str, Run]]) -> dict[str, Run]:
+    """Runs by name, of name, id and run; of several runs of one name each has its id after it."""
+    often = Counter(name for name, _id, _run in runs)
+    return {name if often[name] == 1 else f"{name} {run_id}": run for name, run_id, run in runs}
+
+
+def measured(value: Any) -> float | None:
+    """A number in JSON; trackers write what JSON has no number for as text. None for a table, an image or a text."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
+    return None
 
 
 def import_recorded(

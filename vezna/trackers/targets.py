@@ -8,22 +8,19 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from vezna.connection import without_credentials
-from vezna.errors import NotImported, WrongTracker
+from vezna.errors import WrongTracker
 from vezna.trackers.reading import RecordedRun
 from vezna.trackers.writing import Tracker
 
 KINDS = ("mlflow", "tensorboard", "trackio", "wandb")
-READERS = {"mlflow": "mlflow_runs", "tensorboard": "tensorboard", "trackio": "trackio_runs"}
-"""Those from which runs are imported, with the modules that have a function `read`."""
+READERS = {"mlflow": "mlflow_runs", "tensorboard": "tensorboard", "trackio": "trackio_runs", "wandb": "wandb_runs"}
+"""The modules with a function `read`, which imports runs."""
 
 
 def recorded_at(address: str, names: Sequence[str]) -> list[RecordedRun]:
     """The runs that are recorded there under names that match one of some patterns, or all. Raises
     WrongTracker, TrackerMissing, and NotImported."""
     kind, place = _parts(address)
-    if kind not in READERS:
-        what = "runs of Weights & Biases cannot be read"
-        raise NotImported(address, what, "Report them from the script, or import them from another tracker")
     recorded: list[RecordedRun] = import_module(f"vezna.trackers.{READERS[kind]}").read(place, names)
     return recorded
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vezna.errors import NotImported
-from vezna.trackers.reading import RecordedRun, selected
+from vezna.trackers.reading import RecordedRun, distinct, measured, selected
 from vezna.trackers.study import Point
 
 REMEDY = "Copy it again from where Trackio wrote it"
@@ -32,7 +32,7 @@ def read(project: str, names: Sequence[str] = ()) -> list[RecordedRun]:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             key = "run_id" if _has_ids(connection) else "run_name"
             rows = connection.execute(f"SELECT DISTINCT {key}, run_name FROM metrics ORDER BY run_name")  # noqa: S608
-            runs = _named(list(rows))
+            runs = distinct([(name, value[:8], value) for value, name in rows])
             return [_recorded(connection, file, key, name, runs[name]) for name in selected(project, list(runs), names)]
     except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
         raise NotImported(str(file), "it is broken (%(why)s)", REMEDY, why=str(error)[:200]) from error
@@ -55,12 +55,6 @@ def _has_ids(connection: sqlite3.Connection) -> bool:
     return any(row[1] == "run_id" for row in connection.execute("PRAGMA table_info(metrics)"))
 
 
-def _named(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Keys by name; of several runs of one name each has a part of its id."""
-    often = [name for _key, name in rows]
-    return {name if often.count(name) == 1 else f"{name} {key[:8]}": key for key, name in rows}
-
-
 def _recorded(connection: sqlite3.Connection, file: Path, key: str, name: str, value: str) -> RecordedRun:
     config = connection.execute(f"SELECT config FROM configs WHERE {key} = ?", (value,)).fetchone()  # noqa: S608
     rows = connection.execute(
@@ -69,9 +63,9 @@ def _recorded(connection: sqlite3.Connection, file: Path, key: str, name: str, v
     ).fetchall()
     began, series = min(_moment(row[1]) for row in rows), dict[str, dict[int, Point]]()
     for step, at, values in rows:
-        for metric, number in json.loads(values).items():
-            if (measured := _number(number)) is not None:
-                point = Point(metric, measured, int(step), (_moment(at) - began).total_seconds())
+        for metric, logged in json.loads(values).items():
+            if (number := measured(logged)) is not None:
+                point = Point(metric, number, int(step), (_moment(at) - began).total_seconds())
                 series.setdefault(metric, {})[int(step)] = point
     parameters = json.loads(config[0]) if config else {}
     return RecordedRun(
@@ -85,15 +79,6 @@ def _recorded(connection: sqlite3.Connection, file: Path, key: str, name: str, v
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _number(value: Any) -> float | None:
-    """A measured value; Trackio writes what JSON has no number for as text. None for a table, an image or a text."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int | float) or value in ("NaN", "Infinity", "-Infinity"):
-        return float(value)
-    return None
 
 
 def _text(value: Any) -> str:
