@@ -11,6 +11,7 @@ from app.domain.resources.devices import MIB, size
 
 RUN_AGAIN = _("Free some space there, then submit the run again.")
 READ_AGAIN = _("Free some space there, then add the data again.")
+START_AGAIN = _("Free some space there, then start it again.")
 EXPORT_AGAIN = _("Free some space there, then export the run's model again.")
 
 

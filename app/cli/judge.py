@@ -1,23 +1,19 @@
 """`vezna judge`: have a judge model score the answers of a study's runs, over REST."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, errors, say, show
+from app.cli.shared import LOCAL, Json, Url, show
+from app.cli.work import once_succeeded, server_key
 from app.domain.comparison.verdict import VerdictKind
-from app.domain.errors import Invalid, VeznaError
+from app.domain.errors import Invalid
 from app.web.format import count, percent, points
 from app.web.i18n import gettext as _
 from app.web.i18n import stored
 from app.web.text.judged import error_words, verdict_words
-from app.web.text.states import state_word
-
-WAIT_SECONDS = 30
-LIVE = ("queued", "running")
 
 
 def judge(
@@ -37,12 +33,7 @@ def judge(
     """Have a judge model at an OpenAI-compatible server score the answers of a study's runs, and compare its arms by
     these scores. VEZNA_OUTBOUND_HOSTS must list its host."""
     client = Client(url)
-    key = os.environ.get(key_env, "") if key_env else ""
-    if key_env and not key:
-        raise Invalid(
-            _("The environment variable %(key_env)s is not set. Set it to the server's API key.", key_env=key_env)
-        )
-    body: dict[str, Any] = {"url": server, "model": model, "api_key": key}
+    body: dict[str, Any] = {"url": server, "model": model, "api_key": server_key(key_env)}
     if rubric:
         try:
             body["rubric"] = rubric.read_text(encoding="utf-8")
@@ -52,19 +43,7 @@ def judge(
                 _("%(path)s cannot be read as text (%(why)s). Name a text file in UTF-8.", path=rubric, why=why)
             ) from error
     job = client.post(f"/studies/{study}/judgements", body | ({"items": items} if items else {}))
-    while job["status"] in LIVE:
-        say(
-            _(
-                "Judgement %(id)s: %(state)s, %(share)s done.",
-                id=job["id"],
-                state=state_word(job["status"]),
-                share=percent(job["progress"], 0),
-            ),
-            to=errors,
-        )
-        job = client.get(f"/judgements/{job['id']}", wait=WAIT_SECONDS)
-    if job["status"] != "succeeded":
-        raise VeznaError(stored(job["message"]) or _("Judgement %(id)s was cancelled.", id=job["id"]))
+    job = once_succeeded(client, "/judgements", job, _("Judgement %(id)s", id=job["id"]))
     show(job, as_json, lines, wrap=False)
 
 

@@ -1,6 +1,5 @@
 """`vezna export-model`: export a run's model, wait for it, and download its files, over REST."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,19 +8,15 @@ from rich import box
 from rich.table import Table
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, errors, say, show
+from app.cli.shared import LOCAL, Json, Url, show
 from app.cli.terminal.gate import gate_line
+from app.cli.work import LIVE, once_succeeded
 from app.domain.comparison.export_gate import ExportGate, GateOutcome
-from app.domain.errors import VeznaError
 from app.domain.models.exports import ExportFormat
-from app.web.format import file_size, percent
+from app.web.format import file_size
 from app.web.i18n import gettext as _
 from app.web.i18n import stored
 from app.web.text.exports import gate_difference, gate_reason, gate_unseen
-from app.web.text.states import state_word
-
-WAIT_SECONDS = 30
-LIVE = ("queued", "running")
 
 
 def export_model(
@@ -41,9 +36,8 @@ def export_model(
     if form is None:
         show(client.get(f"/runs/{run}/export-formats"), as_json, _formats)
         return
-    export = _ended(client, _wanted(client, run, form), _progress)
-    if export["status"] != "succeeded":
-        raise VeznaError(stored(export["message"]) or _("Export %(id)s was cancelled.", id=export["id"]))
+    export = _wanted(client, run, form)
+    export = once_succeeded(client, "/exports", export, _("Export %(id)s", id=export["id"]))
     target = output or Path(f"run-{run}-{form.value}.tar")
     client.save(f"/exports/{export['id']}/archive", target)
     gate = ExportGate.model_validate(export["gate"])
@@ -65,25 +59,6 @@ def _wanted(client: Client, run: int, form: ExportFormat) -> dict[str, Any]:
         if export["format"] == form.value and export["status"] in (*LIVE, "succeeded"):
             return dict(export)
     return dict(client.post(f"/runs/{run}/exports", {"format": form.value}))
-
-
-def _ended(client: Client, export: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    while export["status"] in LIVE:
-        report(export)
-        export = client.get(f"/exports/{export['id']}", wait=WAIT_SECONDS)
-    return export
-
-
-def _progress(export: dict[str, Any]) -> None:
-    say(
-        _(
-            "Export %(id)s: %(state)s, %(share)s done.",
-            id=export["id"],
-            state=state_word(export["status"]),
-            share=percent(export["progress"], 0),
-        ),
-        to=errors,
-    )
 
 
 def _formats(formats: list[dict[str, Any]]) -> Table | list[str]:

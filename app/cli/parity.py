@@ -1,19 +1,17 @@
 """`vezna check-serving`: whether an OpenAI-compatible server answers as a run did, over REST."""
 
-import os
 from typing import Annotated, Any
 
 import typer
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, errors, say, show
+from app.cli.shared import LOCAL, Json, Url, show
 from app.cli.terminal.gate import gate_line
+from app.cli.work import once_succeeded, server_key
 from app.domain.comparison.export_gate import GateOutcome
 from app.domain.comparison.parity import Parity
-from app.domain.errors import Invalid, VeznaError
 from app.web.format import percent
 from app.web.i18n import gettext as _
-from app.web.i18n import stored
 from app.web.text.exports import gate_difference
 from app.web.text.parity import (
     parity_agreement,
@@ -24,10 +22,7 @@ from app.web.text.parity import (
     parity_refused,
     parity_writes_on,
 )
-from app.web.text.states import state_word
 
-WAIT_SECONDS = 30
-LIVE = ("queued", "running")
 STATUSES = {GateOutcome.FAIL: 1, GateOutcome.UNDECIDED: 3}
 """Exit statuses; 2 is a wrong command line."""
 SHOWN = 3
@@ -49,25 +44,9 @@ def check_serving(
     status is 1 if the server does not answer as the run did, and 3 if that is undecided. VEZNA_OUTBOUND_HOSTS must list
     its host."""
     client = Client(url)
-    key = os.environ.get(key_env, "") if key_env else ""
-    if key_env and not key:
-        raise Invalid(
-            _("The environment variable %(key_env)s is not set. Set it to the server's API key.", key_env=key_env)
-        )
-    check = client.post(f"/runs/{run}/parity-checks", {"url": server, "model": model, "items": items, "api_key": key})
-    while check["status"] in LIVE:
-        say(
-            _(
-                "Parity check %(id)s: %(state)s, %(share)s done.",
-                id=check["id"],
-                state=state_word(check["status"]),
-                share=percent(check["progress"], 0),
-            ),
-            to=errors,
-        )
-        check = client.get(f"/parity-checks/{check['id']}", wait=WAIT_SECONDS)
-    if check["status"] != "succeeded":
-        raise VeznaError(stored(check["message"]) or _("Parity check %(id)s was cancelled.", id=check["id"]))
+    body = {"url": server, "model": model, "items": items, "api_key": server_key(key_env)}
+    check = client.post(f"/runs/{run}/parity-checks", body)
+    check = once_succeeded(client, "/parity-checks", check, _("Parity check %(id)s", id=check["id"]))
     result = Parity.model_validate(check["result"])
     show(check, as_json, lambda _check: lines(check, result), wrap=False)
     if status := STATUSES.get(result.outcome):

@@ -7,15 +7,9 @@ from urllib.parse import urlencode
 import typer
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, errors, say, show
-from app.domain.errors import VeznaError
-from app.web.format import percent
+from app.cli.shared import LOCAL, Json, Url, show
+from app.cli.work import once_succeeded
 from app.web.i18n import gettext as _
-from app.web.i18n import stored
-from app.web.text.states import state_word
-
-WAIT_SECONDS = 30
-LIVE = ("queued", "running")
 
 
 def push(
@@ -38,19 +32,7 @@ def push(
         return
     request = {"repository": repository, "private": not public, "reason": reason}
     pushed = client.post(f"/exports/{export}/pushes", request)
-    while pushed["status"] in LIVE:
-        say(
-            _(
-                "Push %(id)s: %(state)s, %(share)s done.",
-                id=pushed["id"],
-                state=state_word(pushed["status"]),
-                share=percent(pushed["progress"], 0),
-            ),
-            to=errors,
-        )
-        pushed = client.get(f"/pushes/{pushed['id']}", wait=WAIT_SECONDS)
-    if pushed["status"] != "succeeded":
-        raise VeznaError(stored(pushed["message"]) or _("Push %(id)s was cancelled.", id=pushed["id"]))
+    pushed = once_succeeded(client, "/pushes", pushed, _("Push %(id)s", id=pushed["id"]))
     show(pushed, as_json, lambda _push: [_done(pushed)], wrap=False)
 
 

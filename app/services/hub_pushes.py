@@ -1,13 +1,10 @@
 """Pushes of exports to the Hugging Face hub: submit, claim, report, cancel.
 
-The database is the queue, as for exports. What is pushed is fixed when it is submitted: the model card that was shown,
-and the receipt.
+What is pushed is fixed when it is submitted: the model card that was shown, and the receipt.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -21,23 +18,26 @@ from app.domain.models.hub_push import HubPush, missing_reason, namespace_refusa
 from app.queue import PUSH, Doorbell
 from app.services import audit, receipts
 from app.services.accounts import hub_tokens as token_service
-from app.services.model_exports import own, silent_since
+from app.services.model_exports import own
 from app.services.signing import sign, signing_key
 from app.services.vault import Vault
+from app.services.work import Claimed, WorkKind
 from app.settings import Settings
 from app.store.ownership import owner_of
-from app.store.queries import clock, hub_pushes, hub_tokens, model_exports, runs, users
-from app.store.queries import model_exports as claims
-from app.store.session import after_commit
-from app.store.tables import HubPushRow, now
+from app.store.queries import hub_pushes, hub_tokens, model_exports, runs, users
+from app.store.tables import HubPushRow
+
+PUSHES = WorkKind(
+    HubPushRow,
+    PUSH,
+    lambda attempts: _("Its worker was lost in %(attempts)s attempts. Push it again.", attempts=attempts),
+)
 
 
 @dataclass(frozen=True)
-class PushClaim:
+class PushClaim(Claimed):
     """A push that this worker has."""
 
-    push_id: int
-    epoch: int
     repository: str
     private: bool
     card: str
@@ -82,7 +82,7 @@ def submit(
     if found := [error for error in refused if error]:
         raise Invalid.of(found)
     for earlier in hub_pushes.of_export(session, export_id):
-        if earlier.repository == new.repository and earlier.status in claims.LIVE:
+        if earlier.repository == new.repository and earlier.live:
             raise Conflict(_("Export %(id)s is being pushed to %(name)s already.", id=export_id, name=new.repository))
     row = HubPushRow(
         export_id=export_id,
@@ -94,25 +94,20 @@ def submit(
         card=card,
         receipt=sign(signing_key(settings), receipts.of_export(session, export_id)).encoded.decode(),
     )
-    row.rung_at = clock.now(session)
-    session.add(row)
-    session.flush()
+    PUSHES.submit(session, bell, row)
     audit.record(
         session, Action.PUSH_EXPORT, export_id, run=export.run_id, repository=new.repository, reason=new.reason
     )
-    after_commit(session, partial(bell.ring, PUSH, row.id))
     return row
 
 
 def begin(session: Session, push_id: int) -> PushClaim | None:
     """Claim a push. None if it has ended, or a live worker has it."""
-    at = clock.now(session)
-    if not claims.begin(session, HubPushRow, push_id, at, silent_since(at)):
+    if (row := PUSHES.claim(session, push_id)) is None:
         return None
-    row = session.get_one(HubPushRow, push_id, populate_existing=True)
     export = model_exports.get(session, row.export_id)
     return PushClaim(
-        push_id=row.id,
+        id=row.id,
         epoch=row.epoch,
         repository=row.repository,
         private=row.private,
@@ -141,26 +136,9 @@ def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | N
     return access
 
 
-def progress(session: Session, claim: PushClaim, share: float) -> bool:
-    """A heartbeat. False if the push was cancelled, or is another worker's."""
-    return _write(session, claim, seen_at=clock.now(session), progress=min(max(share, 0.0), 1.0))
-
-
 def succeeded(session: Session, claim: PushClaim, commit: str, url: str) -> bool:
     """Write where the export is now. False as `progress`."""
-    values = {"status": "succeeded", "progress": 1.0, "commit": commit, "url": url}
-    return _write(session, claim, ended_at=now(), **values)
-
-
-def failed(session: Session, claim: PushClaim, message: str) -> bool:
-    """Write why it failed: a sentence. False as `progress`."""
-    return _write(session, claim, status="failed", message=message, ended_at=now())
-
-
-def give_back(session: Session, bell: Doorbell, claim: PushClaim) -> None:
-    """Queue a push again whose worker shuts down; the attempt does not count."""
-    if _write(session, claim, status="queued", attempts=HubPushRow.attempts - 1, seen_at=None, progress=0.0):
-        after_commit(session, partial(bell.ring, PUSH, claim.push_id))
+    return PUSHES.complete(session, claim, commit=commit, url=url)
 
 
 def cancel(session: Session, push_id: int) -> HubPushRow:
@@ -169,23 +147,11 @@ def cancel(session: Session, push_id: int) -> HubPushRow:
     row = hub_pushes.get(session, push_id)
     if row.user_id != owner_of(session):
         own(session, row.export_id)
-    if not claims.cancel(session, HubPushRow, push_id, now()):
-        session.refresh(row)
-        raise Conflict(_("Push %(id)s has already ended (%(status)s).", id=push_id, status=row.status))
-    session.refresh(row)
+    PUSHES.cancel(
+        session, row, lambda status: _("Push %(id)s has already ended (%(status)s).", id=push_id, status=status)
+    )
     audit.record(session, Action.CANCEL_PUSH, push_id, repository=row.repository)
     return row
-
-
-def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:
-    """Ring for what waits and whose ring was lost; end what has lost too many workers. The sweep does this."""
-    for row in claims.waiting(session, HubPushRow, silent_since(at), rung_before):
-        if row.attempts >= max_attempts:
-            row.status, row.ended_at = "failed", now()
-            row.message = _("Its worker was lost in %(attempts)s attempts. Push it again.", attempts=row.attempts)
-            continue
-        row.rung_at = at
-        after_commit(session, partial(bell.ring, PUSH, row.id))
 
 
 def _public(user: Identity) -> FieldError:
@@ -193,7 +159,3 @@ def _public(user: Identity) -> FieldError:
         "A public repository needs the scope admin, which this request lacks (role %(role)s)", role=user.role.value
     )
     return FieldError("private", what, _("Push it as private, or ask an admin to push it"))
-
-
-def _write(session: Session, claim: PushClaim, **values: object) -> bool:
-    return claims.write(session, HubPushRow, claim.push_id, claim.epoch, **values)

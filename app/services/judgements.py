@@ -1,10 +1,7 @@
-"""Judgements by a judge model: submit, claim, report, cancel, and what they say of a study's arms. The database is the
-queue, as for exports."""
+"""Judgements by a judge model: submit, claim, report, cancel, and what they say of a study's arms."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -18,23 +15,26 @@ from app.domain.judgement import NewJudgement
 from app.domain.messages import _
 from app.queue import JUDGE, Doorbell
 from app.services import audit, blind
-from app.services.model_exports import silent_since
 from app.services.outbound import Outbound
 from app.services.vault import Vault
+from app.services.work import Claimed, WorkKind
 from app.settings import Settings
 from app.store.ownership import owner_of, require_change
 from app.store.queries import artifacts, blind_ratings, clock, datasets, judgements, runs, studies
-from app.store.queries import model_exports as claims
-from app.store.session import after_commit
-from app.store.tables import JudgementRow, JudgeScoreRow, StudyRow, now
+from app.store.tables import JudgementRow, JudgeScoreRow, StudyRow
+
+JUDGEMENTS = WorkKind(
+    JudgementRow,
+    JUDGE,
+    lambda attempts: _("Its worker was lost in %(attempts)s attempts. Start it again.", attempts=attempts),
+    at_end={"api_key": ""},
+)
 
 
 @dataclass(frozen=True)
-class JudgementClaim:
+class JudgementClaim(Claimed):
     """A judgement that this worker has, with everything that it needs."""
 
-    judgement_id: int
-    epoch: int
     study_id: int
     url: str
     model: str
@@ -84,24 +84,19 @@ def submit(session: Session, bell: Doorbell, settings: Settings, study_id: int, 
         rubric=new.rubric,
         sample=new.items,
     )
-    row.rung_at = clock.now(session)
-    session.add(row)
-    session.flush()
+    JUDGEMENTS.submit(session, bell, row)
     audit.record(session, Action.SUBMIT_JUDGEMENT, row.id, study=study_id, url=new.url, model=new.model)
-    after_commit(session, partial(bell.ring, JUDGE, row.id))
     return row
 
 
 def begin(session: Session, judgement_id: int) -> JudgementClaim | None:
     """Claim a judgement. None if it has ended, or a live worker has it."""
-    at = clock.now(session)
-    if not claims.begin(session, JudgementRow, judgement_id, at, silent_since(at)):
+    if (row := JUDGEMENTS.claim(session, judgement_id)) is None:
         return None
-    row = session.get_one(JudgementRow, judgement_id, populate_existing=True)
     members = [run.id for run in blind.candidates(session, row.study_id)]
     stored = artifacts.predictions_of(session, members)
     return JudgementClaim(
-        judgement_id=row.id,
+        id=row.id,
         epoch=row.epoch,
         study_id=row.study_id,
         url=row.url,
@@ -113,37 +108,18 @@ def begin(session: Session, judgement_id: int) -> JudgementClaim | None:
     )
 
 
-def progress(session: Session, claim: JudgementClaim, share: float) -> bool:
-    """A heartbeat. False if the judgement was cancelled or deleted, or is another worker's."""
-    return _write(session, claim, {"seen_at": clock.now(session), "progress": min(max(share, 0.0), 1.0)})
-
-
 def replied(session: Session, claim: JudgementClaim, key: str, score: int | None, said: str) -> bool:
     """Store what the judge replied about an answer, so that nothing asks for it again. False as `progress`."""
-    if not _write(session, claim, {"seen_at": clock.now(session)}):
+    if not JUDGEMENTS.write(session, claim, seen_at=clock.now(session)):
         return False
-    known = {"judgement_id": claim.judgement_id, "study_id": claim.study_id, "key": key}
+    known = {"judgement_id": claim.id, "study_id": claim.study_id, "key": key}
     session.add(JudgeScoreRow(**known, score=score, said="" if score else said))
     return True
 
 
 def succeeded(session: Session, claim: JudgementClaim, result: Judged) -> bool:
     """Write the result. False as `progress`."""
-    values: dict[str, object] = {"status": "succeeded", "progress": 1.0, "result_json": result.model_dump(mode="json")}
-    return _write(session, claim, values | _ended())
-
-
-def failed(session: Session, claim: JudgementClaim, message: str) -> bool:
-    """Write why there is no result: a sentence. False as `progress`."""
-    values: dict[str, object] = {"status": "failed", "message": message}
-    return _write(session, claim, values | _ended())
-
-
-def give_back(session: Session, bell: Doorbell, claim: JudgementClaim) -> None:
-    """Queue a judgement again whose worker shuts down; the attempt does not count."""
-    values = {"status": "queued", "attempts": JudgementRow.attempts - 1, "seen_at": None}
-    if _write(session, claim, values):
-        after_commit(session, partial(bell.ring, JUDGE, claim.judgement_id))
+    return JUDGEMENTS.complete(session, claim, result_json=result.model_dump(mode="json"))
 
 
 def cancel(session: Session, judgement_id: int) -> JudgementRow:
@@ -152,24 +128,13 @@ def cancel(session: Session, judgement_id: int) -> JudgementRow:
     row = judgements.get(session, judgement_id)
     if row.owner_id != owner_of(session):
         require_change(session, studies.get(session, row.study_id))
-    if not claims.cancel(session, JudgementRow, judgement_id, now()):
-        session.refresh(row)
-        raise Conflict(_("Judgement %(id)s has already ended (%(status)s).", id=judgement_id, status=row.status))
-    session.refresh(row)
-    row.api_key = ""
+    JUDGEMENTS.cancel(
+        session,
+        row,
+        lambda status: _("Judgement %(id)s has already ended (%(status)s).", id=judgement_id, status=status),
+    )
     audit.record(session, Action.CANCEL_JUDGEMENT, judgement_id, study=row.study_id)
     return row
-
-
-def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:
-    """Ring for what waits and whose ring was lost; end what has lost too many workers. The sweep does this."""
-    for row in claims.waiting(session, JudgementRow, silent_since(at), rung_before):
-        if row.attempts >= max_attempts:
-            row.status, row.ended_at, row.api_key = "failed", now(), ""
-            row.message = _("Its worker was lost in %(attempts)s attempts. Start it again.", attempts=row.attempts)
-            continue
-        row.rung_at = at
-        after_commit(session, partial(bell.ring, JUDGE, row.id))
 
 
 def arms_of(session: Session, row: JudgementRow) -> list[JudgedArm]:
@@ -197,11 +162,3 @@ def _ratings(session: Session, run_ids: list[int]) -> dict[Pair, list[Rating]]:
         rating = Rating(row.item, Preferred(row.preferred))
         found.setdefault((row.first_id, row.second_id), []).append(rating)
     return found
-
-
-def _ended() -> dict[str, object]:
-    return {"ended_at": now(), "api_key": ""}
-
-
-def _write(session: Session, claim: JudgementClaim, values: Mapping[str, object]) -> bool:
-    return claims.write(session, JudgementRow, claim.judgement_id, claim.epoch, **values)

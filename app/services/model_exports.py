@@ -1,15 +1,11 @@
 """Exports of a run's model: what can be exported, submit, claim, report, cancel, delete.
 
-The database is the queue, as for runs: a claim is one UPDATE that raises `epoch`, and a write of a claim that was taken
-over, cancelled or deleted matches no row. An attempt writes its files under a name of its own, and the row lists them
-only once all of them are complete.
+An attempt writes its files under a name of its own, and the row lists them only once all of them are complete.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -29,14 +25,13 @@ from app.domain.runs.status import RunStatus
 from app.queue import EXPORT, Doorbell
 from app.services import audit, storage
 from app.services.export_offers import offers, saved_weights
-from app.services.ingestion import SILENT_SECONDS
 from app.services.trained_models import job_of
+from app.services.work import Claimed, WorkKind
 from app.store.files import Files
 from app.store.ownership import owner_of, require_change
 from app.store.queries import (
     artifacts,
     base_models,
-    clock,
     datasets,
     evaluations,
     model_exports,
@@ -46,18 +41,23 @@ from app.store.queries import (
 )
 from app.store.queries.deletion import delete_row
 from app.store.session import after_commit
-from app.store.tables import ArtifactRow, ModelExportRow, RunRow, now
+from app.store.tables import ArtifactRow, ModelExportRow, RunRow
 
 DEFAULT_MARGIN_POINTS = 1.0
 """Of a run that belongs to no study."""
+EXPORTS = WorkKind(
+    ModelExportRow,
+    EXPORT,
+    lambda attempts: _(
+        "Its worker was lost in %(attempts)s attempts; it may be short of memory. Export it again.", attempts=attempts
+    ),
+)
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(Claimed):
     """An export that this worker has, with everything that its job needs."""
 
-    export_id: int
-    epoch: int
     format: ExportFormat
     weights_bytes: int
     weights: Sequence[ArtifactRow]
@@ -103,14 +103,11 @@ def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: Ex
                 _("Run %(run)s already has the export %(format)s (%(status)s). Delete it to export again.", **values)
             )
     row = ModelExportRow(run_id=run_id, format=form.value, predicted_bytes=offer.weights_bytes)
-    row.rung_at = clock.now(session)
-    session.add(row)
     try:
-        session.flush()
+        EXPORTS.submit(session, bell, row)
     except IntegrityError:
         raise Conflict(_("Run %(run)s has just been given this export.", run=run_id)) from None
     storage.require_storage(session, row.owner_id)
-    after_commit(session, partial(bell.ring, EXPORT, row.id))
     audit.record(session, Action.SUBMIT_EXPORT, row.id, run=run_id, format=form.value)
     return row
 
@@ -124,16 +121,14 @@ def refuse_full_disk(files: Files, weights_bytes: int) -> None:
 
 def begin(session: Session, export_id: int) -> Claim | None:
     """Claim an export. None if it has ended, or a live worker has it."""
-    at = clock.now(session)
-    if not model_exports.begin(session, ModelExportRow, export_id, at, silent_since(at)):
+    if (row := EXPORTS.claim(session, export_id)) is None:
         return None
-    row = session.get_one(ModelExportRow, export_id, populate_existing=True)
     run = runs.get(session, row.run_id)
     model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
     assert model is not None and dataset is not None  # noqa: S101 foreign keys hold them
     predicted = artifacts.predictions_of(session, [run.id]).get(run.id)
     return Claim(
-        export_id=row.id,
+        id=row.id,
         epoch=row.epoch,
         format=row.form,
         weights_bytes=row.predicted_bytes,
@@ -146,18 +141,6 @@ def begin(session: Session, export_id: int) -> Claim | None:
     )
 
 
-def progress(session: Session, claim: Claim, share: float) -> bool:
-    """A heartbeat, and how far the work is. False if the export was cancelled or deleted, or is another worker's."""
-    return model_exports.write(
-        session,
-        ModelExportRow,
-        claim.export_id,
-        claim.epoch,
-        seen_at=clock.now(session),
-        progress=min(max(share, 0.0), 1.0),
-    )
-
-
 def succeeded(session: Session, claim: Claim, files: Sequence[ExportedFile], scores: ExportScores) -> bool:
     """Write the files and the result of the gate. False as `progress`. Raises Conflict if run and export were scored on
     other items."""
@@ -166,15 +149,12 @@ def succeeded(session: Session, claim: Claim, files: Sequence[ExportedFile], sco
     if run is None or run.items_hash != scores.items_hash:
         raise Conflict(_("Run %(run)s has no scores on the test items of this export.", run=run_id))
     result = gate(run.scores.tolist(), scores, margin(session, runs.get(session, run_id)))
-    return _write(
+    return EXPORTS.complete(
         session,
         claim,
-        status="succeeded",
-        progress=1.0,
         files_json=[file.model_dump() for file in files],
         stored_bytes=sum(file.bytes for file in files),
         gate_json=result.model_dump(mode="json"),
-        ended_at=now(),
     )
 
 
@@ -186,28 +166,12 @@ def margin(session: Session, run: RunRow) -> float:
     return points / 100
 
 
-def failed(session: Session, claim: Claim, message: str) -> bool:
-    """Write why there is no result: a sentence. False as `progress`."""
-    message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return model_exports.write(
-        session, ModelExportRow, claim.export_id, claim.epoch, status="failed", message=message, ended_at=now()
-    )
-
-
-def give_back(session: Session, bell: Doorbell, claim: Claim) -> None:
-    """Queue an export again whose worker shuts down; the attempt does not count."""
-    values = {"status": "queued", "attempts": ModelExportRow.attempts - 1, "seen_at": None, "progress": 0.0}
-    if _write(session, claim, **values):
-        after_commit(session, partial(bell.ring, EXPORT, claim.export_id))
-
-
 def cancel(session: Session, export_id: int) -> ModelExportRow:
     """Cancel an export; its worker stops within seconds. Raises NotFound, and Conflict if it has ended."""
     row = own(session, export_id)
-    if not model_exports.cancel(session, ModelExportRow, export_id, now()):
-        session.refresh(row)
-        raise Conflict(_("Export %(id)s has already ended (%(status)s).", id=export_id, status=row.status))
-    session.refresh(row)
+    EXPORTS.cancel(
+        session, row, lambda status: _("Export %(id)s has already ended (%(status)s).", id=export_id, status=status)
+    )
     audit.record(session, Action.CANCEL_EXPORT, export_id, run=row.run_id)
     return row
 
@@ -236,32 +200,9 @@ def own(session: Session, export_id: int) -> ModelExportRow:
     return row
 
 
-def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:
-    """Ring for what waits and whose ring was lost; end what has lost too many workers. The sweep does this."""
-    for row in model_exports.waiting(session, ModelExportRow, silent_since(at), rung_before):
-        if row.attempts >= max_attempts:
-            row.status, row.ended_at = "failed", now()
-            row.message = _(
-                "Its worker was lost in %(attempts)s attempts; it may be short of memory. Export it again.",
-                attempts=row.attempts,
-            )
-            continue
-        row.rung_at = at
-        after_commit(session, partial(bell.ring, EXPORT, row.id))
-
-
 def _without_weights(run: RunRow) -> Message:
     if run.imported:
         return _("Run %(run)s was imported, so its weights are elsewhere.", run=run.id)
     if run.status != RunStatus.SUCCEEDED:
         return _("Run %(run)s is %(status)s. Export a run that has succeeded.", run=run.id, status=run.status)
     return _("Run %(run)s has saved no weights: it is a trial. Export a run of the study.", run=run.id)
-
-
-def _write(session: Session, claim: Claim, **values: Any) -> bool:
-    return model_exports.write(session, ModelExportRow, claim.export_id, claim.epoch, **values)
-
-
-def silent_since(at: datetime) -> datetime:
-    """A live worker has sent a heartbeat since; an older claim may be taken over."""
-    return at - timedelta(seconds=SILENT_SECONDS)

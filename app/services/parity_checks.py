@@ -1,9 +1,6 @@
-"""Parity checks of servers: submit, claim, report, cancel. The database is the queue, as for exports."""
+"""Parity checks of servers: submit, claim, report, cancel."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -17,23 +14,27 @@ from app.domain.runs.status import RunStatus
 from app.domain.tasks import MetricName, generates
 from app.queue import PARITY, Doorbell
 from app.services import audit
-from app.services.model_exports import margin, silent_since
+from app.services.model_exports import margin
 from app.services.outbound import Outbound
 from app.services.vault import Vault
+from app.services.work import Claimed, WorkKind
 from app.settings import Settings
 from app.store.ownership import owner_of, require_change
-from app.store.queries import artifacts, base_models, clock, datasets, parity_checks, runs
-from app.store.queries import model_exports as claims
-from app.store.session import after_commit
-from app.store.tables import ParityCheckRow, RunRow, now
+from app.store.queries import artifacts, base_models, datasets, parity_checks, runs
+from app.store.tables import ParityCheckRow, RunRow
+
+CHECKS = WorkKind(
+    ParityCheckRow,
+    PARITY,
+    lambda attempts: _("Its worker was lost in %(attempts)s attempts. Start it again.", attempts=attempts),
+    at_end={"api_key": ""},
+)
 
 
 @dataclass(frozen=True)
-class ParityClaim:
+class ParityClaim(Claimed):
     """A parity check that this worker has, with everything that it needs."""
 
-    check_id: int
-    epoch: int
     url: str
     model: str
     api_key: str
@@ -81,7 +82,7 @@ def submit(session: Session, bell: Doorbell, settings: Settings, run_id: int, ne
     Outbound(settings).require_listed(new.url)
     model = new.model or f"run-{run_id}"
     for earlier in parity_checks.of_run(session, run_id):
-        if earlier.status in claims.LIVE and (earlier.url, earlier.model) == (new.url, model):
+        if earlier.live and (earlier.url, earlier.model) == (new.url, model):
             raise Conflict(_("Parity check %(id)s of this server has not ended: cancel it first.", id=earlier.id))
     key = new.api_key.get_secret_value()
     row = ParityCheckRow(
@@ -91,24 +92,19 @@ def submit(session: Session, bell: Doorbell, settings: Settings, run_id: int, ne
         api_key=Vault(settings).encrypt(key) if key else "",
         sample=new.items,
     )
-    row.rung_at = clock.now(session)
-    session.add(row)
-    session.flush()
+    CHECKS.submit(session, bell, row)
     audit.record(session, Action.SUBMIT_PARITY_CHECK, row.id, run=run_id, url=new.url, model=model)
-    after_commit(session, partial(bell.ring, PARITY, row.id))
     return row
 
 
 def begin(session: Session, check_id: int) -> ParityClaim | None:
     """Claim a parity check. None if it has ended, or a live worker has it."""
-    at = clock.now(session)
-    if not claims.begin(session, ParityCheckRow, check_id, at, silent_since(at)):
+    if (row := CHECKS.claim(session, check_id)) is None:
         return None
-    row = session.get_one(ParityCheckRow, check_id, populate_existing=True)
     run = runs.get(session, row.run_id)
     metric = run.spec.verdict_metric
     return ParityClaim(
-        check_id=row.id,
+        id=row.id,
         epoch=row.epoch,
         url=row.url,
         model=row.model,
@@ -122,28 +118,9 @@ def begin(session: Session, check_id: int) -> ParityClaim | None:
     )
 
 
-def progress(session: Session, claim: ParityClaim, share: float) -> bool:
-    """A heartbeat. False if the check was cancelled or deleted, or is another worker's."""
-    return _write(session, claim, {"seen_at": clock.now(session), "progress": min(max(share, 0.0), 1.0)})
-
-
 def succeeded(session: Session, claim: ParityClaim, result: Parity) -> bool:
     """Write the result. False as `progress`."""
-    values: dict[str, object] = {"status": "succeeded", "progress": 1.0, "result_json": result.model_dump(mode="json")}
-    return _write(session, claim, values | _ended())
-
-
-def failed(session: Session, claim: ParityClaim, message: str) -> bool:
-    """Write why there is no result: a sentence. False as `progress`."""
-    values: dict[str, object] = {"status": "failed", "message": message}
-    return _write(session, claim, values | _ended())
-
-
-def give_back(session: Session, bell: Doorbell, claim: ParityClaim) -> None:
-    """Queue a check again whose worker shuts down; the attempt does not count."""
-    values = {"status": "queued", "attempts": ParityCheckRow.attempts - 1, "seen_at": None, "progress": 0.0}
-    if _write(session, claim, values):
-        after_commit(session, partial(bell.ring, PARITY, claim.check_id))
+    return CHECKS.complete(session, claim, result_json=result.model_dump(mode="json"))
 
 
 def cancel(session: Session, check_id: int) -> ParityCheckRow:
@@ -154,24 +131,13 @@ def cancel(session: Session, check_id: int) -> ParityCheckRow:
     row = parity_checks.get(session, check_id)
     if row.owner_id != owner_of(session):
         require_change(session, runs.get(session, row.run_id))
-    if not claims.cancel(session, ParityCheckRow, check_id, now()):
-        session.refresh(row)
-        raise Conflict(_("Parity check %(id)s has already ended (%(status)s).", id=check_id, status=row.status))
-    session.refresh(row)
-    row.api_key = ""
+    CHECKS.cancel(
+        session,
+        row,
+        lambda status: _("Parity check %(id)s has already ended (%(status)s).", id=check_id, status=status),
+    )
     audit.record(session, Action.CANCEL_PARITY_CHECK, check_id, run=row.run_id)
     return row
-
-
-def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime, max_attempts: int) -> None:
-    """Ring for what waits and whose ring was lost; end what has lost too many workers. The sweep does this."""
-    for row in claims.waiting(session, ParityCheckRow, silent_since(at), rung_before):
-        if row.attempts >= max_attempts:
-            row.status, row.ended_at, row.api_key = "failed", now(), ""
-            row.message = _("Its worker was lost in %(attempts)s attempts. Start it again.", attempts=row.attempts)
-            continue
-        row.rung_at = at
-        after_commit(session, partial(bell.ring, PARITY, row.id))
 
 
 def _prompt_tokens(session: Session, run: RunRow) -> int:
@@ -181,11 +147,3 @@ def _prompt_tokens(session: Session, run: RunRow) -> int:
     if limit is None:
         return training.max_length
     return min(training.max_length, limit - run.spec.method.virtual_tokens - training.max_new_tokens)
-
-
-def _ended() -> dict[str, object]:
-    return {"ended_at": now(), "api_key": ""}
-
-
-def _write(session: Session, claim: ParityClaim, values: Mapping[str, object]) -> bool:
-    return claims.write(session, ParityCheckRow, claim.check_id, claim.epoch, **values)

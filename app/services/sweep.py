@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -11,23 +12,27 @@ from app.domain.runs.status import RunStatus
 from app.queue import INSPECT, TRAIN, Doorbell
 from app.services import (
     class_pool,
-    hub_pushes,
     ingestion,
-    judgements,
-    model_exports,
     models,
-    parity_checks,
     quotas,
     tuning,
 )
 from app.services.accounts import login
 from app.services.attempts import Attempt, back_to_queue, end, hosts
+from app.services.hub_pushes import PUSHES
+from app.services.judgements import JUDGEMENTS
+from app.services.model_exports import EXPORTS
+from app.services.parity_checks import CHECKS
 from app.services.resources import estimates
+from app.services.work import WorkKind
 from app.services.workers import forget
 from app.settings import Settings
 from app.store.queries import clock, devices, events, idempotency, queue, run_hosts, runs, studies, workers
 from app.store.session import after_commit
 from app.store.tables import RunRow, now
+
+WORK: tuple[WorkKind[Any], ...] = (EXPORTS, PUSHES, CHECKS, JUDGEMENTS)
+"""Claimed work, whatever is asked for."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,8 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     rung_before = at - timedelta(seconds=settings.ring_again_seconds)
     estimates.ring_again(session, bell, at, rung_before)
     ingestion.ring_again(session, bell, at, rung_before)
-    model_exports.ring_again(session, bell, at, rung_before, settings.max_attempts)
-    hub_pushes.ring_again(session, bell, at, rung_before, settings.max_attempts)
-    parity_checks.ring_again(session, bell, at, rung_before, settings.max_attempts)
-    judgements.ring_again(session, bell, at, rung_before, settings.max_attempts)
+    for kind in WORK:
+        kind.ring_again(session, bell, at, rung_before, settings.max_attempts)
     class_pool.take_verdicts(session)
     forget(session)
     run_hosts.delete_orphaned(session)

@@ -317,14 +317,14 @@ def test_a_cancelled_push_leaves_the_repository_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     push_id = pushed(pusher, export_id)
-    progress = hub_pushes.progress
+    progress = hub_pushes.PUSHES.progress
 
     def cancel_once_it_uploads(session: object, claim: hub_pushes.PushClaim, share: float) -> bool:
         if share > push.GATHERED:
             hub_pushes.cancel(session, push_id)  # type: ignore[arg-type]
         return progress(session, claim, share)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(hub_pushes, "progress", cancel_once_it_uploads)
+    monkeypatch.setattr(hub_pushes.PUSHES, "progress", cancel_once_it_uploads)
     push.push(pusher, push_id)
     assert row(pusher, push_id).status == "cancelled"
     assert hub.repositories[REPOSITORY] == {}

@@ -206,13 +206,13 @@ def test_a_lost_worker_is_noticed_and_what_it_writes_later_has_no_effect(worker:
     tasks.export(worker, export_id)
     done = row(worker, export_id)
     with worker.database.transaction() as session:
-        assert not model_exports.progress(session, lost, 0.7)
+        assert not model_exports.EXPORTS.progress(session, lost, 0.7)
         scored = done.gate
         assert scored is not None
         late = {"items_hash": items_hash([row.item for row in tiny.rows() if row.split == "test"])}
         scores = ExportScores.model_validate(scored.model_dump() | late | {"scores": [1.0] * scored.items})
         assert not model_exports.succeeded(session, lost, [], scores)
-        assert not model_exports.failed(session, lost, "late")
+        assert not model_exports.EXPORTS.failed(session, lost, "late")
     done = row(worker, export_id)
     assert (done.status, done.epoch, len(done.files) > 3) == ("succeeded", 2, True)
 
@@ -271,9 +271,10 @@ def test_a_worker_that_stalls_after_its_claim_leaves_the_files_of_later_attempts
 
 
 def test_a_worker_repeats_what_a_deadlock_undid(worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    undone = {name: UndoneOnce(getattr(model_exports, name)) for name in ("begin", "progress", "succeeded")}
-    for name, change in undone.items():
-        monkeypatch.setattr(model_exports, name, change)
+    parts = ((model_exports, "begin"), (model_exports.EXPORTS, "progress"), (model_exports, "succeeded"))
+    undone = {name: UndoneOnce(getattr(part, name)) for part, name in parts}
+    for part, name in parts:
+        monkeypatch.setattr(part, name, undone[name])
     export_id = submit(worker, run_id)
     tasks.export(worker, export_id)
     done = row(worker, export_id)
@@ -289,7 +290,7 @@ def test_what_a_deadlock_undid_rings_once(worker: Context, run_id: int, monkeypa
         raise WorkCancelled
 
     worker.exporter.before = stop  # type: ignore[attr-defined]
-    monkeypatch.setattr(model_exports, "give_back", give_back := UndoneOnce(model_exports.give_back))
+    monkeypatch.setattr(model_exports.EXPORTS, "give_back", give_back := UndoneOnce(model_exports.EXPORTS.give_back))
     tasks.export(worker, export_id)
     assert give_back.tries == 2
     assert worker.bell.rung == [(EXPORT, export_id)]  # type: ignore[attr-defined]
@@ -319,8 +320,8 @@ def test_a_file_that_arrives_after_a_cancel_is_removed(
         discarded.set()
         discard(name)
 
-    progress = model_exports.progress
-    monkeypatch.setattr(model_exports, "progress", cancel_once_it_stores)
+    progress = model_exports.EXPORTS.progress
+    monkeypatch.setattr(model_exports.EXPORTS, "progress", cancel_once_it_stores)
     monkeypatch.setattr(worker.files, "put", slow)
     monkeypatch.setattr(worker.files, "discard", remember)
     tasks.export(worker, export_id)

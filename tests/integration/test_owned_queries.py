@@ -131,7 +131,7 @@ def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str,
         "rows": [], "run": run, "run_id": 1, "run_ids": [1, 2], "rung_before": LATER, "silent_since": LATER,
         "since": AT, "source": "files", "split": "test", "status": "queued",
         "study_id": private.external if module == "external" else 1, "study_ids": {1, 2},
-        "table": HubPushRow if module == "model_exports" else UploadRow, "upload_id": private.upload, "which": true(),
+        "table": HubPushRow if module == "work" else UploadRow, "upload_id": private.upload, "which": true(),
         "worker": "w1",
         "without": None, "writes": False,
     }  # fmt: skip

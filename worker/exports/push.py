@@ -5,27 +5,23 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from app.domain.errors import Invalid, VeznaError
+from app.domain.errors import Invalid
 from app.domain.messages import _
 from app.domain.models.hub_push import CARD_FILE, namespace_refusal
 from app.domain.receipts import RECEIPT_FILE
 from app.services import hub_pushes
-from app.services.hub_pushes import PushClaim
+from app.services.hub_pushes import PUSHES, PushClaim
 from app.services.vault import Vault
-from worker import disk
 from worker.children.work import WorkCancelled
-from worker.exports.tasks import LEFT_TO_THE_SWEEP, Report, while_reporting
+from worker.claimed import Report, noting_the_end, reporter, while_reporting
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
     from worker.context import Context
 
-log = structlog.get_logger()
-
 GATHERED = 0.2
 """Share of the work that is done when all files are on this machine."""
+PUSH_AGAIN = _("Free some space, and push again.")
 
 
 def push(context: "Context", push_id: int) -> None:
@@ -34,19 +30,11 @@ def push(context: "Context", push_id: int) -> None:
     claim = write(lambda session: hub_pushes.begin(session, push_id))
     if claim is None:
         return
-
-    def report(share: float) -> bool:
-        return write(partial(hub_pushes.progress, claim=claim, share=share))
-
-    try:
-        pushed = _pushed(context, claim, report)
+    with noting_the_end(
+        context, PUSHES, claim, lambda why: _("The push failed (%(why)s).", why=why), if_full=PUSH_AGAIN
+    ):
+        pushed = _pushed(context, claim, reporter(context, PUSHES, claim))
         write(partial(hub_pushes.succeeded, claim=claim, commit=pushed.commit, url=pushed.url))
-    except WorkCancelled:
-        write(partial(hub_pushes.give_back, bell=context.bell, claim=claim))
-    except LEFT_TO_THE_SWEEP as error:
-        log.warning("push not complete", push_id=push_id, why=type(error).__name__)
-    except Exception as error:
-        write(partial(hub_pushes.failed, claim=claim, message=_sentence(context, error, push_id)))
 
 
 def _pushed(context: "Context", claim: PushClaim, report: Report) -> Any:
@@ -89,12 +77,3 @@ def _pushed(context: "Context", claim: PushClaim, report: Report) -> Any:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-
-
-def _sentence(context: "Context", error: Exception, push_id: int) -> str:
-    if isinstance(error, VeznaError):
-        return error.message
-    if disk.is_full(error):
-        return disk.full(disk.place(error, context.settings.home), remedy=_("Free some space, and push again.")).message
-    log.error("push failed", exc_info=error, push_id=push_id)
-    return _("The push failed (%(why)s).", why=f"{type(error).__name__}: {error}")

@@ -6,28 +6,20 @@ the sweep sends the task again, and the next attempt begins anew under a name of
 
 import importlib
 import shutil
-from collections.abc import Callable
-from concurrent.futures import Future, wait
 from functools import partial
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
+from typing import TYPE_CHECKING, Any
 
 from app.domain.comparison.export_gate import ExportScores
-from app.domain.errors import Invalid, VeznaError
+from app.domain.errors import Invalid
 from app.domain.messages import _
 from app.domain.models.exports import SMALL_FILES_BYTES, ExportedFile, ExportJob, disk_bytes, too_large
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 from app.services import model_exports
-from app.services.model_exports import Claim
-from app.store.files import StoreUnavailable
+from app.services.model_exports import EXPORTS, Claim
 from worker import disk
-from worker.children.host import ChildInterrupted
-from worker.children.work import WorkCancelled
+from worker.claimed import Report, noting_the_end, reporter, while_reporting
 from worker.exports.host import ExportQueue
 from worker.samples.host import located
 from worker.training.workdir import workdir
@@ -35,15 +27,8 @@ from worker.training.workdir import workdir
 if TYPE_CHECKING:
     from worker.context import Context
 
-log = structlog.get_logger()
-
-LEFT_TO_THE_SWEEP = (OperationalError, InterfaceError, StoreUnavailable)
-"""The database or the files store is unreachable."""
-REPORT_SECONDS = 2.0
 STORING = 0.9
 """Share of the work that is done when the files are stored."""
-Result = TypeVar("Result")
-Report = Callable[[float], bool]
 
 
 def export(context: "Context", export_id: int, command: tuple[str, ...] = ExportQueue.command) -> None:
@@ -53,23 +38,17 @@ def export(context: "Context", export_id: int, command: tuple[str, ...] = Export
     if claim is None:
         return
 
-    def report(share: float) -> bool:
-        return write(partial(model_exports.progress, claim=claim, share=share))
-
-    try:
-        files, scores = _written(context, claim, report, command)
+    with noting_the_end(
+        context,
+        EXPORTS,
+        claim,
+        lambda why: _("The export failed (%(why)s).", why=why),
+        undo=lambda: context.files.discard(claim.prefix),
+        if_full=disk.EXPORT_AGAIN,
+    ):
+        files, scores = _written(context, claim, reporter(context, EXPORTS, claim), command)
         if not write(partial(model_exports.succeeded, claim=claim, files=files, scores=scores)):
             context.files.discard(claim.prefix)
-    except (WorkCancelled, ChildInterrupted):
-        context.files.discard(claim.prefix)
-        # unless it was cancelled, the worker shuts down
-        write(partial(model_exports.give_back, bell=context.bell, claim=claim))
-    except LEFT_TO_THE_SWEEP as error:
-        log.warning("export not complete", export_id=export_id, why=type(error).__name__)
-    except Exception as error:
-        context.files.discard(claim.prefix)
-        why = error.message if isinstance(error, VeznaError) else _sentence(context, error, export_id)
-        write(partial(model_exports.failed, claim=claim, message=why))
 
 
 def _written(
@@ -151,31 +130,3 @@ def _same_disk(one: Path, other: Path) -> bool:
     """Directories that do not exist yet are on the disk of the parent that does."""
     first, second = (next(p for p in (place, *place.parents) if p.exists()) for place in (one, other))
     return first.stat().st_dev == second.stat().st_dev
-
-
-def while_reporting(work: Callable[[], Result], report: Report, share: float) -> Result:
-    """Do something that may take longer than a heartbeat. Raises WorkCancelled if the claim is no longer valid."""
-    done: Future[Result] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:  # raised in the thread that waits for it
-            done.set_exception(error)
-
-    thread = Thread(target=run, daemon=True, name="export-files")
-    thread.start()
-    try:
-        while report(share):
-            if wait([done], REPORT_SECONDS).done:
-                return done.result()
-        raise WorkCancelled
-    finally:
-        thread.join()  # what it still writes has to be there before the attempt's files are removed
-
-
-def _sentence(context: "Context", error: Exception, export_id: int) -> str:
-    if disk.is_full(error):
-        return disk.full(disk.place(error, context.settings.home), remedy=disk.EXPORT_AGAIN).message
-    log.error("export failed", exc_info=error, export_id=export_id)
-    return _("The export failed (%(why)s).", why=f"{type(error).__name__}: {error}")

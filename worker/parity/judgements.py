@@ -9,27 +9,24 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-import structlog
-
 from app.domain.comparison.judged import Judged, JudgedRun, Unscored
 from app.domain.errors import Unavailable, VeznaError
 from app.domain.judgement import key_of, question, score_in
 from app.domain.messages import _
 from app.services import judgements
-from app.services.judgements import JudgementClaim
+from app.services.judgements import JUDGEMENTS, JudgementClaim
 from app.services.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound import NotReached, Outbound
 from app.services.vault import Vault
 from app.store.queries import judgements as queries
 from worker.children.work import WorkCancelled
+from worker.claimed import noting_the_end
 from worker.parity.answers import PAUSES, Answer, Answers, Prompt
-from worker.parity.tasks import LEFT_TO_THE_SWEEP, Item, prompt_text, reference_of, rows
+from worker.parity.tasks import Item, prompt_text, reference_of, rows
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
     from worker.context import Context
-
-log = structlog.get_logger()
 
 MOST_TOKENS = 1024
 """Of a reply: a model that reasons apart from its answer needs room for that."""
@@ -52,16 +49,9 @@ def judge(context: "Context", judgement_id: int, pauses: tuple[float, ...] = PAU
     claim = write(lambda session: judgements.begin(session, judgement_id))
     if claim is None:
         return
-    try:
+    with noting_the_end(context, JUDGEMENTS, claim, lambda why: _("The judgement failed (%(why)s).", why=why)):
         result = _Judgement(context, claim).judged(pauses)
         write(partial(judgements.succeeded, claim=claim, result=result))
-    except WorkCancelled:
-        # unless it was cancelled, the worker shuts down
-        write(partial(judgements.give_back, bell=context.bell, claim=claim))
-    except LEFT_TO_THE_SWEEP as error:
-        log.warning("judgement not complete", judgement_id=judgement_id, why=type(error).__name__)
-    except Exception as error:
-        write(partial(judgements.failed, claim=claim, message=_sentence(error, judgement_id)))
 
 
 class _Replies(Answers):
@@ -89,8 +79,8 @@ class _Judgement:
         items, answers = self._answers()
         questions = self._questions(items, answers)
         with self._context.database.reading() as session:
-            known = queries.known(session, self._claim.study_id, self._claim.judgement_id)
-        mine = self._claim.judgement_id
+            known = queries.known(session, self._claim.study_id, self._claim.id)
+        mine = self._claim.id
         self._replies = {key: (score, said) for key, (score, said, _by) in known.items() if key in questions}
         self._asked = sum(by == mine for key, (_score, _said, by) in known.items() if key in questions)
         self._ask({key: asked for key, asked in questions.items() if key not in self._replies}, pauses)
@@ -187,7 +177,7 @@ class _Judgement:
         raise Unavailable(_.joined([*ended_by, without]))
 
     def _report(self, share: float) -> bool:
-        return self._write(partial(judgements.progress, claim=self._claim, share=share))
+        return self._write(partial(JUDGEMENTS.progress, claim=self._claim, share=share))
 
     def _write(self, work: "partial[bool]") -> bool:
         return not self._context.judge.stopped and self._context.database.write(work)
@@ -230,10 +220,3 @@ def _require_room(size: int) -> None:
                 most=MOST_BYTES >> 20,
             )
         )
-
-
-def _sentence(error: Exception, judgement_id: int) -> str:
-    if isinstance(error, VeznaError):
-        return error.message
-    log.error("judgement failed", exc_info=error, judgement_id=judgement_id)
-    return _("The judgement failed (%(why)s).", why=f"{type(error).__name__}: {error}")

@@ -9,19 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.domain.comparison.parity import Parity, ServedItem, parity
-from app.domain.errors import Unavailable, VeznaError
+from app.domain.errors import Unavailable
 from app.domain.messages import _
 from app.services import parity_checks
 from app.services.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound import Outbound
-from app.services.parity_checks import ParityClaim
+from app.services.parity_checks import CHECKS, ParityClaim
 from app.services.vault import Vault
-from app.store.files import StoreUnavailable
 from worker.children.work import WorkCancelled
+from worker.claimed import noting_the_end
 from worker.parity import answers as parity_answers
 from worker.parity.answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
 from worker.parity.likeness import nearer, writes_on
@@ -31,10 +29,6 @@ from worker.training.workdir import workdir
 if TYPE_CHECKING:
     from worker.context import Context
 
-log = structlog.get_logger()
-
-LEFT_TO_THE_SWEEP = (OperationalError, InterfaceError, StoreUnavailable)
-"""The database or the files store is unreachable."""
 ASSISTANT = "assistant"
 COLUMNS = ("item", "prompt", "completion", "messages", "prediction", "base_prediction", "cut")
 ROWS_AT_ONCE = 256
@@ -51,25 +45,16 @@ def check(context: "Context", check_id: int, pauses: tuple[float, ...] = PAUSES)
     claim = write(lambda session: parity_checks.begin(session, check_id))
     if claim is None:
         return
-    try:
+    with noting_the_end(context, CHECKS, claim, lambda why: _("The parity check failed (%(why)s).", why=why)):
         result = _compared(context, claim, pauses)
         write(partial(parity_checks.succeeded, claim=claim, result=result))
-    except WorkCancelled:
-        # unless it was cancelled, the worker shuts down
-        write(partial(parity_checks.give_back, bell=context.bell, claim=claim))
-    except LEFT_TO_THE_SWEEP as error:
-        log.warning("parity check not complete", check_id=check_id, why=type(error).__name__)
-    except Exception as error:
-        write(partial(parity_checks.failed, claim=claim, message=_sentence(error, check_id)))
 
 
 def _compared(context: "Context", claim: ParityClaim, pauses: tuple[float, ...]) -> Parity:
     began = monotonic()
 
     def report(share: float) -> bool:
-        return not context.parity.stopped and context.database.write(
-            partial(parity_checks.progress, claim=claim, share=share)
-        )
+        return not context.parity.stopped and context.database.write(partial(CHECKS.progress, claim=claim, share=share))
 
     key = Vault(context.settings).decrypt(claim.api_key) if claim.api_key else ""
     server = OpenAIServer(Outbound(context.settings), claim.url, claim.model, key)
@@ -206,10 +191,3 @@ def _served(item: Item, answer: str, claim: ParityClaim, server: OpenAIServer) -
         nearer=nearer(answer.strip(), run.strip(), base.strip()),
         writes_on=writes_on(answer.strip(), run.strip()),
     )
-
-
-def _sentence(error: Exception, check_id: int) -> str:
-    if isinstance(error, VeznaError):
-        return error.message
-    log.error("parity check failed", exc_info=error, check_id=check_id)
-    return _("The parity check failed (%(why)s).", why=f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""Pushes of exports to the hub; claims on them are in `model_exports`."""
+"""Pushes of exports to the hub."""
 
 from collections.abc import Sequence
 

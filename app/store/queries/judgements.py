@@ -1,4 +1,4 @@
-"""Judgements of studies, and the scores of their judges; claims on them are in `model_exports`."""
+"""Judgements of studies, and the scores of their judges."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.queries import studies
-from app.store.queries.model_exports import LIVE
 from app.store.queries.rows import get_row
 from app.store.tables import JudgementRow, JudgeScoreRow
+from app.store.tables.work import LIVE
 
 
 def get(session: Session, judgement_id: int, study_id: int | None = None) -> JudgementRow:

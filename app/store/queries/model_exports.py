@@ -1,23 +1,16 @@
-"""Exports of runs' models, and the claims on them."""
+"""Exports of runs' models."""
 
-from datetime import datetime
-from typing import Any, TypeVar
-
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.store.ownership import note_access_of_run
-from app.store.queries.rows import changed, get_row
-from app.store.tables import HubPushRow, JudgementRow, ModelExportRow, ParityCheckRow, RunRow
+from app.store.queries.rows import get_row
+from app.store.tables import ModelExportRow, RunRow
 
-LIVE = ("queued", "running")
-"""States of an export that has not ended."""
 MOST_MEASURED = 50
 """Earlier exports from which the time of the next one is predicted."""
-Claimed = TypeVar("Claimed", ModelExportRow, HubPushRow, ParityCheckRow, JudgementRow)
-"""Rows that a worker claims: an export, a push of one, a parity check, or a judgement."""
 
 
 def get(session: Session, export_id: int, run_id: int | None = None, *, lock: bool = False) -> ModelExportRow:
@@ -56,39 +49,3 @@ def measured_seconds(session: Session, run: RunRow) -> dict[str, list[float]]:
 def everyone(session: Session) -> list[ModelExportRow]:
     """Every export."""
     return list(session.scalars(select(ModelExportRow)))
-
-
-def begin(session: Session, table: type[Claimed], row_id: int, at: datetime, silent_since: datetime) -> bool:
-    """Claim a row that no worker has, or whose worker has sent no heartbeat since `silent_since`."""
-    query = update(table).where(table.id == row_id, _waits(table, silent_since))
-    values: dict[str, Any] = {"status": "running", "started_at": at, "seen_at": at, "progress": 0.0}
-    return changed(
-        session,
-        query.values(epoch=table.epoch + 1, attempts=table.attempts + 1, **values),
-    )
-
-
-def write(session: Session, table: type[Claimed], row_id: int, epoch: int, **values: Any) -> bool:
-    """Write for a claim, if it is still valid."""
-    query = update(table).where(table.id == row_id, table.epoch == epoch, table.status == "running")
-    return changed(session, query.values(**values))
-
-
-def cancel(session: Session, table: type[Claimed], row_id: int, at: datetime) -> bool:
-    """Cancel what has not ended: the next report of its worker finds no claim."""
-    query = update(table).where(table.id == row_id, table.status.in_(LIVE))
-    return changed(session, query.values(status="cancelled", ended_at=at))
-
-
-def waiting(session: Session, table: type[Claimed], silent_since: datetime, rung_before: datetime) -> list[Claimed]:
-    """Rows that no live worker has and whose doorbell has not been rung since `rung_before`. They are locked until
-    the transaction ends; one that another transaction is changing is left out."""
-    quiet = table.rung_at.is_(None) | (table.rung_at < rung_before)
-    query = select(table).where(_waits(table, silent_since), quiet).order_by(table.id)
-    query = query.with_for_update(skip_locked=True).execution_options(populate_existing=True)
-    return list(session.scalars(query))
-
-
-def _waits(table: type[Claimed], silent_since: datetime) -> ColumnElement[bool]:
-    lost = (table.status == "running") & (table.seen_at < silent_since)
-    return (table.status == "queued") | lost

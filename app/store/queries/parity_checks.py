@@ -1,4 +1,4 @@
-"""Parity checks of runs; claims on them are in `model_exports`."""
+"""Parity checks of runs."""
 
 from collections.abc import Sequence
 

@@ -37,6 +37,7 @@ from app.store.tables.upload import UploadRow
 from app.store.tables.user import ApiTokenRow, LoginFailuresRow, LoginSessionRow, OneTimeLinkRow, UserRow
 from app.store.tables.webhook import EndedRunRow, WebhookDeliveryRow, WebhookRow
 from app.store.tables.weight_delta import WeightDeltasRow
+from app.store.tables.work import WorkRow
 from app.store.tables.worker import WorkerRow
 
 __all__ = [
@@ -96,6 +97,7 @@ __all__ = [
     "WebhookDeliveryRow",
     "WebhookRow",
     "WeightDeltasRow",
+    "WorkRow",
     "WorkerRow",
     "now",
 ]

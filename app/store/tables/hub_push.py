@@ -1,22 +1,20 @@
 """Pushes of exports to the Hugging Face hub: requests to a worker, and what became of them."""
 
-from datetime import datetime
-
 from sqlalchemy import ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.models.hub_push import MAX_REPOSITORY_LENGTH
 from app.domain.models.registry import MAX_REASON_LENGTH
-from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.tables.base import IDS_ARE_NEVER_REUSED
+from app.store.tables.work import WorkRow
 
 
-class HubPushRow(Base):
-    """An export that goes to a repository of the hub. Its claim is that of an export (`ModelExportRow`)."""
+class HubPushRow(WorkRow):
+    """An export that goes to a repository of the hub."""
 
     __tablename__ = "hub_pushes"
     __table_args__ = IDS_ARE_NEVER_REUSED
 
-    id: Mapped[int] = mapped_column(primary_key=True)
     export_id: Mapped[int] = mapped_column(ForeignKey("model_exports.id", ondelete="CASCADE"), index=True)
     repository: Mapped[str] = mapped_column(String(MAX_REPOSITORY_LENGTH))
     private: Mapped[bool] = mapped_column(default=True)
@@ -30,18 +28,7 @@ class HubPushRow(Base):
     """The model card, as it was shown."""
     receipt: Mapped[str] = mapped_column(default="")
     """The signed receipt; empty where none could be signed."""
-    status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
-    epoch: Mapped[int] = mapped_column(default=0)
-    attempts: Mapped[int] = mapped_column(default=0)
-    progress: Mapped[float] = mapped_column(default=0.0)
-    message: Mapped[str] = mapped_column(default="")
-    """Why it failed."""
     commit: Mapped[str] = mapped_column(String(64), default="")
     """On the hub, once it has succeeded."""
     url: Mapped[str] = mapped_column(default="")
     """Of the repository."""
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    started_at: Mapped[datetime | None] = mapped_column(default=None)
-    ended_at: Mapped[datetime | None] = mapped_column(default=None)
-    seen_at: Mapped[datetime | None] = mapped_column(default=None)
-    rung_at: Mapped[datetime | None] = mapped_column(default=None)

@@ -1,6 +1,5 @@
 """Judgements: requests to a worker to have a judge model score the answers of a study's runs, and the scores."""
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ForeignKey, Index, String
@@ -8,16 +7,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.comparison.judged import Judged
 from app.domain.parity_check import MAX_MODEL_LENGTH, MAX_URL_LENGTH
-from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base
+from app.store.tables.work import WorkRow
 
 
-class JudgementRow(Base):
-    """A judge model that scores the answers of a study's runs. Its claim is that of an export (`ModelExportRow`)."""
+class JudgementRow(WorkRow):
+    """A judge model that scores the answers of a study's runs."""
 
     __tablename__ = "judgements"
     __table_args__ = IDS_ARE_NEVER_REUSED
 
-    id: Mapped[int] = mapped_column(primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
     url: Mapped[str] = mapped_column(String(MAX_URL_LENGTH))
     """Base URL of the server."""
@@ -30,18 +29,7 @@ class JudgementRow(Base):
     """The most test items."""
     owner_id: Mapped[int | None] = mapped_column(default=None)
     """The user who asked for it; its study decides who sees it."""
-    status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
-    epoch: Mapped[int] = mapped_column(default=0)
-    attempts: Mapped[int] = mapped_column(default=0)
-    progress: Mapped[float] = mapped_column(default=0.0)
-    message: Mapped[str] = mapped_column(default="")
-    """Why it failed."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    started_at: Mapped[datetime | None] = mapped_column(default=None)
-    ended_at: Mapped[datetime | None] = mapped_column(default=None)
-    seen_at: Mapped[datetime | None] = mapped_column(default=None)
-    rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
     def result(self) -> Judged | None:

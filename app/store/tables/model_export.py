@@ -1,6 +1,5 @@
 """Exports of runs' models: requests to the export process, and the files that it wrote."""
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
@@ -9,45 +8,28 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain.comparison.export_gate import ExportGate
 from app.domain.models.exports import ExportedFile, ExportFormat
 from app.store.files import run_folder
-from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.tables.base import IDS_ARE_NEVER_REUSED
+from app.store.tables.work import WorkRow
 
 WEIGHTS = (".safetensors", ".gguf", ".onnx")
 """Ends of the names of files that hold weights."""
 
 
-class ModelExportRow(Base):
+class ModelExportRow(WorkRow):
     """A run's model in a format. Its files are in the run's folder, in one of their own for each attempt."""
 
     __tablename__ = "model_exports"
 
-    id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     format: Mapped[str] = mapped_column(String(40))
-    status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
-    """`queued`, `running`, `succeeded`, `failed` or `cancelled`."""
-    epoch: Mapped[int] = mapped_column(default=0)
-    """Number of claims; it fences the writes of a worker whose claim was taken over."""
-    attempts: Mapped[int] = mapped_column(default=0)
-    """Claims that were not handed back."""
-    progress: Mapped[float] = mapped_column(default=0.0)
-    """Share of the work that is done, 0 to 1."""
     predicted_bytes: Mapped[int] = mapped_column(BigInteger)
     """Of the weights."""
-    message: Mapped[str] = mapped_column(default="")
-    """Why it failed."""
     files_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """Of these files."""
     gate_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    created_at: Mapped[datetime] = mapped_column(default=now)
     owner_id: Mapped[int | None] = mapped_column(default=None)
     """The user who asked for it; its run decides who sees it."""
-    started_at: Mapped[datetime | None] = mapped_column(default=None)
-    """Start of the current claim."""
-    ended_at: Mapped[datetime | None] = mapped_column(default=None)
-    seen_at: Mapped[datetime | None] = mapped_column(default=None)
-    """Last heartbeat of the worker that has it."""
-    rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     __table_args__ = (UniqueConstraint("run_id", "format"), IDS_ARE_NEVER_REUSED)
 

@@ -1,6 +1,5 @@
 """Parity checks: requests to a worker to compare a server with a run, and their results."""
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ForeignKey, String
@@ -8,16 +7,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.comparison.parity import Parity
 from app.domain.parity_check import MAX_MODEL_LENGTH, MAX_URL_LENGTH
-from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.tables.base import IDS_ARE_NEVER_REUSED
+from app.store.tables.work import WorkRow
 
 
-class ParityCheckRow(Base):
-    """A server that is compared with a run. Its claim is that of an export (`ModelExportRow`)."""
+class ParityCheckRow(WorkRow):
+    """A server that is compared with a run."""
 
     __tablename__ = "parity_checks"
     __table_args__ = IDS_ARE_NEVER_REUSED
 
-    id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
     url: Mapped[str] = mapped_column(String(MAX_URL_LENGTH))
     """Base URL of the server."""
@@ -29,18 +28,7 @@ class ParityCheckRow(Base):
     """The user who asked for it; its run decides who sees it."""
     sample: Mapped[int | None] = mapped_column(default=None)
     """Test items that are sent; None: all."""
-    status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
-    epoch: Mapped[int] = mapped_column(default=0)
-    attempts: Mapped[int] = mapped_column(default=0)
-    progress: Mapped[float] = mapped_column(default=0.0)
-    message: Mapped[str] = mapped_column(default="")
-    """Why it failed."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    created_at: Mapped[datetime] = mapped_column(default=now)
-    started_at: Mapped[datetime | None] = mapped_column(default=None)
-    ended_at: Mapped[datetime | None] = mapped_column(default=None)
-    seen_at: Mapped[datetime | None] = mapped_column(default=None)
-    rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
     def result(self) -> Parity | None:

@@ -10,6 +10,7 @@ from app.domain.models.hub_push import HubPush, PushStatus, Repository
 from app.services import hub_pushes as service
 from app.services import model_cards
 from app.store.queries import hub_pushes, model_exports
+from app.store.tables.work import LIVE
 from app.web.api.answer import Answer
 from app.web.api.examples import PUSH
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, User
@@ -97,7 +98,7 @@ async def get(db: Db, push_id: RowId, wait: Wait = 0.0) -> HubPushOut:
     return await ended(
         db,
         lambda session: HubPushOut.from_object(hub_pushes.get(session, push_id)),
-        lambda row: row.status in model_exports.LIVE,
+        lambda row: row.status in LIVE,
         wait,
     )
 

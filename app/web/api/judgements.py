@@ -11,8 +11,9 @@ from app.domain.comparison.judged import JudgedArm, Unscored
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.judgement import JudgementStatus, NewJudgement
 from app.services import judgements as service
-from app.store.queries import judgements, model_exports, studies
+from app.store.queries import judgements, studies
 from app.store.tables import JudgementRow
+from app.store.tables.work import LIVE
 from app.web.api.answer import Answer
 from app.web.api.examples import JUDGEMENT
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
@@ -163,7 +164,7 @@ async def get(db: Db, judgement_id: RowId, wait: Wait = 0.0) -> JudgementOut:
     return await ended(
         db,
         lambda session: JudgementOut.of(session, judgements.get(session, judgement_id)),
-        lambda row: row.status in model_exports.LIVE,
+        lambda row: row.status in LIVE,
         wait,
     )
 

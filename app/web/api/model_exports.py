@@ -26,6 +26,7 @@ from app.store.files import Files
 from app.store.queries import model_exports, runs
 from app.store.session import Database
 from app.store.tables import ModelExportRow
+from app.store.tables.work import LIVE
 from app.web.api.answer import Answer
 from app.web.api.examples import EXPORT
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
@@ -141,7 +142,7 @@ async def get(db: Db, export_id: int, wait: Wait = 0.0) -> ExportOut:
     return await ended(
         db,
         lambda session: ExportOut.from_object(model_exports.get(session, export_id)),
-        lambda export: export.status in model_exports.LIVE,
+        lambda export: export.status in LIVE,
         wait,
     )
 

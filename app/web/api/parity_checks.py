@@ -8,7 +8,8 @@ from fastapi import APIRouter, Body
 from app.domain.comparison.parity import Parity
 from app.domain.parity_check import NewParityCheck, ParityStatus
 from app.services import parity_checks as service
-from app.store.queries import model_exports, parity_checks, runs
+from app.store.queries import parity_checks, runs
+from app.store.tables.work import LIVE
 from app.web.api.answer import Answer
 from app.web.api.examples import PARITY
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
@@ -74,7 +75,7 @@ async def get(db: Db, check_id: RowId, wait: Wait = 0.0) -> ParityCheckOut:
     return await ended(
         db,
         lambda session: ParityCheckOut.from_object(parity_checks.get(session, check_id)),
-        lambda row: row.status in model_exports.LIVE,
+        lambda row: row.status in LIVE,
         wait,
     )
 

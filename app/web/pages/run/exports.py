@@ -67,7 +67,7 @@ class RunExports:
     @property
     def live(self) -> bool:
         """One of them has not ended."""
-        return any(row.status in model_exports.LIVE for row in self.rows)
+        return any(row.live for row in self.rows)
 
     @property
     def refused(self) -> Mapping[str, list[ExportFormat]]:

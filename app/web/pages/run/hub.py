@@ -44,7 +44,7 @@ class HubPage(HasErrors):
     @property
     def live(self) -> bool:
         """A push has not ended."""
-        return any(push.status in model_exports.LIVE for push in self.pushes)
+        return any(push.live for push in self.pushes)
 
 
 @router.get("/hub")

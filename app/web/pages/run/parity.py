@@ -14,7 +14,7 @@ from app.services import parity_checks as service
 from app.services.model_exports import margin
 from app.services.outbound import Outbound
 from app.settings import Settings
-from app.store.queries import model_exports, parity_checks, runs
+from app.store.queries import parity_checks, runs
 from app.store.tables import ParityCheckRow, RunRow
 from app.web.bars import MarginScale
 from app.web.forms.errors import HasErrors, validated
@@ -57,7 +57,7 @@ class RunParity:
     @property
     def live(self) -> bool:
         """One of them has not ended."""
-        return any(row.status in model_exports.LIVE for row in self.rows)
+        return any(row.live for row in self.rows)
 
 
 @dataclass(frozen=True)

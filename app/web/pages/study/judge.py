@@ -12,7 +12,7 @@ from app.domain.judgement import RUBRIC, NewJudgement
 from app.services import judgements as service
 from app.services.outbound import Outbound
 from app.settings import Settings
-from app.store.queries import judgements, model_exports, studies
+from app.store.queries import judgements, studies
 from app.store.tables import StudyRow
 from app.web.forms.errors import HasErrors, validated
 from app.web.forms.once import OnceByForm
@@ -46,7 +46,7 @@ class JudgePage(HasErrors):
     @property
     def live(self) -> bool:
         """One of them has not ended."""
-        return any(one.row.status in model_exports.LIVE for one in self.judgements)
+        return any(one.row.live for one in self.judgements)
 
 
 @router.get("")

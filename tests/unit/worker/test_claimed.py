@@ -1,11 +1,11 @@
-"""Work of an export that takes longer than a heartbeat."""
+"""Claimed work that takes longer than a heartbeat."""
 
 from concurrent.futures import Future
 
 import pytest
 
+from worker import claimed
 from worker.children.work import WorkCancelled
-from worker.exports import tasks
 
 
 class LateFuture(Future[int]):
@@ -19,8 +19,8 @@ class LateFuture(Future[int]):
 
 
 def test_work_that_ends_at_the_end_of_a_wait_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "Future", LateFuture)
-    assert tasks.while_reporting(lambda: 7, lambda share: True, 0.5) == 7
+    monkeypatch.setattr(claimed, "Future", LateFuture)
+    assert claimed.while_reporting(lambda: 7, lambda share: True, 0.5) == 7
 
 
 def test_its_own_error_is_raised() -> None:
@@ -28,9 +28,9 @@ def test_its_own_error_is_raised() -> None:
         raise TimeoutError("the store is slow")
 
     with pytest.raises(TimeoutError, match="the store is slow"):
-        tasks.while_reporting(late, lambda share: True, 0.5)
+        claimed.while_reporting(late, lambda share: True, 0.5)
 
 
 def test_a_claim_that_is_no_longer_valid_stops_it() -> None:
     with pytest.raises(WorkCancelled):
-        tasks.while_reporting(lambda: 7, lambda share: share < 0.5, 0.5)
+        claimed.while_reporting(lambda: 7, lambda share: share < 0.5, 0.5)
