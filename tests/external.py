@@ -1,12 +1,19 @@
 """Studies whose runs are trained elsewhere, for tests: a spec, facts, item scores, and a script that calls the API."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from tests.served import served
+from vezna import sender
 
 FULL, LORA = "full", "LoRA r=8"
 SPEC: dict[str, Any] = {
@@ -30,6 +37,21 @@ FACTS: dict[str, Any] = {
     "clocks": {"train": 12.5},
     "environment": {"python": "3.12.4"},
 }
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[str]:
+    """The address of a running server."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
+    with served(create_app(Settings(home=home))) as address:
+        yield address
+
+
+@pytest.fixture
+def send_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports of scripts in this process go to the server without the usual pause."""
+    monkeypatch.setattr(sender, "INTERVAL_SECONDS", 0.05)
 
 
 def item_scores(accuracy: float, seed: int, n: int = 60) -> dict[str, float]:

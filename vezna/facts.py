@@ -71,8 +71,10 @@ def _resident() -> int:
 
 def of_model(model: Any) -> dict[str, Any]:
     """Name and hash of the base model, numbers of parameters, precision, and PEFT's configuration. Where
-    several processes train, each may hold a part of the weights, so these are not counted or gathered."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    several processes train, each may hold a part of the weights, so these are not counted or gathered. A model of
+    sentence-transformers is known by its encoder."""
+    inner = getattr(model, "transformers_model", None) or model
+    base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     config = getattr(base, "config", None)
     name = str(getattr(config, "_name_or_path", "") or "")
     parameters, together = list(model.parameters()), _trains_together()
@@ -86,7 +88,7 @@ def of_model(model: Any) -> dict[str, Any]:
         )
     if name:
         facts["base_model"] = (Path(name).name if Path(name).is_dir() else name)[:200]
-    adapters = getattr(model, "peft_config", None)
+    adapters = getattr(inner, "peft_config", None)
     adapters = adapters if isinstance(adapters, Mapping) else {}
     hashed = _hash_of_files(name, getattr(config, "_commit_hash", None))
     if not hashed and not together:

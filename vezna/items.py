@@ -1,7 +1,7 @@
 """Hashes of rows and splits, which do not depend on how a model's inputs are made of them.
 
-A row is hashed without its lists of numbers (token ids, masks) where it has a text, so that another maximal length or
-padding leaves its hash alone; a row of numbers only is hashed as a whole.
+A row is hashed without its lists of numbers (token ids, masks) where it has a text or messages, so that another maximal
+length or padding leaves its hash alone; a row of numbers only is hashed as a whole.
 """
 
 import hashlib
@@ -12,13 +12,15 @@ from typing import Any
 
 DIGITS = 32
 """Of an item's name: 128 bits."""
+COMPUTED = ("ref_chosen_logps", "ref_rejected_logps")
+"""Columns of numbers that a trainer adds to its rows: TRL, of the reference model."""
 
 
 def item_names(rows: Iterable[Any], columns: Sequence[str] | None = None) -> list[str]:
     """A name for each row: SHA-256 of its contents, shortened; the second of two equal rows ends with `-2`. `columns`
     are those to hash. Raises ValueError for a row that cannot be hashed, or a column that a row does not have."""
     names, seen = [], Counter[str]()
-    for row in _plain_rows(rows):
+    for row in plain_rows(rows):
         name = hashlib.sha256(_bytes(row, columns)).hexdigest()[:DIGITS]
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
@@ -30,12 +32,16 @@ def split_hash(names: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
 
 
-def _plain_rows(rows: Any) -> Iterator[Any]:
+def plain_rows(rows: Any) -> Iterator[Any]:
     """Of a dataset of the `datasets` library without its tensors, which are slow to make; of a dataset of torch by its
-    indices."""
+    indices; of several datasets by name, one after the other."""
+    if isinstance(rows, Mapping):
+        if not all(hasattr(dataset, "column_names") for dataset in rows.values()):
+            raise ValueError("the rows are a mapping of no datasets: give a dataset, or a list of rows")
+        return (row for name in sorted(rows) for row in plain_rows(rows[name]))
     if hasattr(rows, "with_format"):
         return iter(rows.with_format(None))
-    if hasattr(rows, "__getitem__") and hasattr(rows, "__len__") and not isinstance(rows, Mapping):
+    if hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
         return (rows[place] for place in range(len(rows)))
     return iter(rows)
 
@@ -46,11 +52,16 @@ def _bytes(row: Any, columns: Sequence[str] | None) -> bytes:
             if missing := [name for name in columns if name not in row]:
                 raise ValueError(f"a row has no column {missing[0]!r}; it has {', '.join(map(str, row))}")
             row = {name: row[name] for name in columns}
-        elif any(isinstance(value, str) for value in row.values()):
-            row = {name: value for name, value in row.items() if not _is_numbers(value)}
+        elif any(_has_text(value) for value in row.values()):
+            row = {name: value for name, value in row.items() if not _is_numbers(value) and name not in COMPUTED}
     return json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
         errors="surrogatepass"
     )
+
+
+def _has_text(value: Any) -> bool:
+    """A text, or a list of messages."""
+    return isinstance(value, str) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
 
 
 def _is_numbers(value: Any) -> bool:

@@ -12,13 +12,14 @@ that the labels it returns are those of the rows.
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from vezna.default_scores import NoScores, default_of
 from vezna.metric_version import version_of
 from vezna.run import Run
 from vezna.tracking import DIRECTORY, track
@@ -64,7 +65,7 @@ class VeznaCallback(TrainerCallback):
         test: Any,
         score: Callable[[Any], Scores] | None = None,
         item_scores: Callable[[Any], Scores] | None = None,
-        metric: str = "accuracy",
+        metric: str | None = None,
         metric_version: str = "",
         seed: int | None = None,
         train: Any = None,
@@ -75,19 +76,23 @@ class VeznaCallback(TrainerCallback):
         token: str | None = None,
         directory: Path | str = DIRECTORY,
     ) -> None:
-        """`test`: the declared test set. An item's score is whether the argmax of its prediction equals its label, or
-        what `score` makes of `trainer.predict(test)`, or what `item_scores` makes of the trainer, without a prediction
-        here: one score from 0 to 1 for each item, in the order of the set. `metric`: which `eval_…` is reported for
-        validation. `train`: the training rows, if not those of the trainer. `seed`: by default the trainer's. The
-        others are as of `vezna.track`."""
+        """`test`: the declared test set. An item's score is whether the argmax of its prediction equals its label, for
+        trainers of TRL and sentence-transformers as in `vezna.default_scores`, or what `score` makes of
+        `trainer.predict(test)`, or what `item_scores` makes of the trainer, without a prediction here: one score from 0
+        to 1 for each item, in the order of the set. `metric`: which `eval_…` is reported for validation. `train`: the
+        training rows, if not those of the trainer. `seed`: by default the trainer's. The others are as of
+        `vezna.track`."""
         self.trainer = trainer
         self.run: Run | None = None
-        self._test, self._train = test, train
+        self._rows, self._test, self._train = test, test, train
         self._score, self._item_scores = score, item_scores
-        self._metric = metric
-        self._metric_version = metric_version or version_of(item_scores or score)
+        self._default = None if score or item_scores else default_of(trainer)
+        self._metric = metric or (self._default.metric if self._default else "accuracy")
+        self._metric_version = metric_version or (
+            self._default.version(trainer) if self._default else version_of(item_scores or score)
+        )
         self._settings = dict(settings or {})
-        self._seed = seed
+        self._seed, self._tokens = seed, 0
         self._where: dict[str, Any] = {"study": study, "arm": arm, "columns": columns, "key": key}
         self._where |= {"url": url, "token": token, "directory": directory}
 
@@ -95,6 +100,12 @@ class VeznaCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Open the run."""
         trainer = self.trainer
+        self._test = self._items()
+        if self._train is None and getattr(args, "packing", False):
+            log.warning(
+                "Vezna: the trainer's rows are packed, so their hash depends on the seed and on max_length. Give the "
+                "rows before packing as train=…, or runs with other seeds count as trained on other data."
+            )
         precision = {"precision": "bf16"} if args.bf16 else {"precision": "fp16"} if args.fp16 else {}
         if self.run is not None:
             self.run.leave()
@@ -116,6 +127,7 @@ class VeznaCallback(TrainerCallback):
     @_safely
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         """Report the step that the trainer logs: the loss since the last one (`logging_steps`)."""
+        self._tokens = int(state.num_input_tokens_seen or (logs or {}).get("num_tokens") or self._tokens)
         if self.run is not None and logs and "loss" in logs:
             self.run.log_step(
                 state.global_step,
@@ -123,7 +135,7 @@ class VeznaCallback(TrainerCallback):
                 epoch=logs.get("epoch", 0.0),
                 learning_rate=logs.get("learning_rate", 0.0),
                 grad_norm=logs.get("grad_norm"),
-                tokens=int(state.num_input_tokens_seen or 0),
+                tokens=self._tokens,
             )
 
     @_safely
@@ -157,16 +169,31 @@ class VeznaCallback(TrainerCallback):
             run.cancel()
             return
         run.log_facts(steps=state.global_step)
-        if state.num_input_tokens_seen:
-            run.log_facts(tokens=int(state.num_input_tokens_seen))
+        if self._tokens:
+            run.log_facts(tokens=self._tokens)
         with run.clock("evaluate"):
-            scores = self._scored()
+            try:
+                scores = self._scored()
+            except NoScores as reason:
+                log.error("Vezna: %s.", reason)
+                scores = None
         if scores is not None:
             run.log_item_scores(scores)
         run.finish()
 
+    def _items(self) -> Any:
+        """The items of the test set; its rows, with a line in the log, where no kind of item is known."""
+        try:
+            return self._default.items(self._rows) if self._default else self._rows
+        except NoScores as reason:
+            log.error("Vezna: %s. Without scores there is no verdict.", reason)
+            return self._rows
+
     def _scored(self) -> Scores | None:
-        """The score of each test item; None, with a line in the log, where nothing proves which item a score is of."""
+        """The score of each test item; None, with a line in the log, where nothing proves which item a score is of.
+        Raises NoScores."""
+        if self._default is not None:
+            return self._default.scores(self.trainer, self._default.items(self._rows))
         if self._item_scores is not None:
             return self._item_scores(self.trainer)
         if not _reads_in_order(self.trainer.get_test_dataloader(self._test)):
@@ -175,7 +202,13 @@ class VeznaCallback(TrainerCallback):
                 "to be of an item. Give item_scores=…, a function of the trainer that scores each item."
             )
             return None
-        output = self.trainer.predict(self._test)
+        try:
+            output = self.trainer.predict(self._test)
+        except Exception as error:
+            raise NoScores(
+                f"{type(self.trainer).__name__}.predict(test) failed ({type(error).__name__}: {error}), so no item has "
+                "a score. Give item_scores=…, a function of the trainer that scores each item"
+            ) from error
         predictions = output.predictions[0] if isinstance(output.predictions, tuple) else output.predictions
         labels, stated = output.label_ids, _labels(self._test)
         labels_each = labels is not None and getattr(labels, "ndim", 0) == 1
@@ -207,8 +240,9 @@ def training_settings(args: Any) -> dict[str, Any]:
     stated = {}
     for field in fields(args):
         value = getattr(args, field.name, None)
-        foreign = field.name.startswith(NOT_SETTINGS) or not isinstance(value, bool | int | float | str)
-        if field.name in ALWAYS or not (foreign or value == field.default):
+        kept = all(isinstance(one, bool | int | float | str) for one in (value if isinstance(value, list) else [value]))
+        usual = field.default if field.default_factory is MISSING else field.default_factory()
+        if field.name in ALWAYS or not (field.name.startswith(NOT_SETTINGS) or not kept or value == usual):
             stated[field.name] = value
     return stated
 

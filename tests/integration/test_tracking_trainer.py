@@ -5,7 +5,6 @@ import logging
 import re
 import runpy
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,13 @@ from transformers import AutoModelForSequenceClassification, Trainer, TrainingAr
 
 from app import sample
 from app.domain.comparison.verdict import judge
-from app.main import create_app
-from app.settings import ROOT, Settings
+from app.settings import ROOT
 from tests import tiny
-from tests.external import FULL, LORA, SPEC
-from tests.served import served
-from vezna import Client, VeznaCallback, sender
+from tests.external import FULL, LORA, SPEC, send_at_once, server
+from vezna import Client, VeznaCallback
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[str]:
-    """The address of a running server."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
-    with served(create_app(Settings(home=home))) as address:
-        yield address
+__all__ = ["send_at_once", "server"]
+pytestmark = pytest.mark.usefixtures("send_at_once")
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +37,6 @@ def study(server: str, request: pytest.FixtureRequest) -> int:
     """A declared study of its own for each test."""
     with Client(server) as client:
         return client.declare_study(SPEC | {"name": request.node.name[:120]}).id
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender, "INTERVAL_SECONDS", 0.05)
 
 
 def split(name: str) -> datasets.Dataset:
@@ -132,6 +118,7 @@ def test_a_trainer_reports_each_test_item_and_what_the_run_was_made_of(
         ({"train_sampling_strategy": "group_by_length"}, {}, "in an order of its own (group_by_length?)"),
         ({}, {"score": lambda output: [0.5]}, "1 scores were given for 24 test items"),
         ({}, {"item_scores": lambda trainer: 1 / 0}, "on_train_end failed (ZeroDivisionError"),
+        ({}, {"test": [{"text": "a cat", "label": 0}]}, "Trainer.predict(test) failed (ValueError: "),
     ],
 )
 def test_a_score_that_is_of_no_known_item_is_refused_and_the_training_ends_well(

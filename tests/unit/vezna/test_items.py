@@ -40,3 +40,19 @@ def test_rows_of_torch_and_of_datasets_are_hashed_by_their_values() -> None:
     assert item_names(pairs) == item_names([([1.0, 2.0], 0)])
     with pytest.raises(ValueError, match="object, which cannot be hashed"):
         item_names([{"x": object()}])
+
+
+def test_rows_of_messages_are_hashed_without_their_tokens_and_computed_columns() -> None:
+    messages = [{"messages": [{"role": "user", "content": "a cat"}]}]
+    tokenized = [messages[0] | {"input_ids": [1, 2], "labels": [-100, 2]}]
+    assert item_names(tokenized) == item_names(messages)
+    pair = {"prompt": "say", "chosen": "a cat", "rejected": "a dog"}
+    assert item_names([pair | {"prompt_ids": [1], "ref_chosen_logps": -1.5}]) == item_names([pair])
+
+
+def test_datasets_by_name_are_hashed_by_their_rows() -> None:
+    datasets = pytest.importorskip("datasets")
+    first, other = datasets.Dataset.from_list(ROWS[:2]), datasets.Dataset.from_list(ROWS[2:])
+    assert item_names(datasets.DatasetDict({"b": other, "a": first})) == item_names(ROWS)
+    with pytest.raises(ValueError, match="a mapping of no datasets"):
+        item_names({"text": ["a cat"]})
