@@ -4,7 +4,7 @@
 
 A run is right on an item with probability σ(ability − difficulty + what the seed does + what the method does to this
 item): difficulties are normal on the logit scale, so most items are nearly always right and a few are a toss; the
-seed shifts all of a run's items; the toss itself is the residual. The rates in docs/measuring.md come
+seed shifts all of a run's items; the toss itself is the residual. The rates in docs/verdict.md come
 from this script, with the number of studies named there.
 """
 

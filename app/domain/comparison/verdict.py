@@ -12,13 +12,13 @@ Several arms are several chances of a false positive. Holm 1979 ("A simple seque
 procedure") bounds at 5 % the chance that *any* arm without a true difference is called better or worse: of k arms, the
 one with the smallest p-value gets an interval of confidence 1 − 0.05/k, the next 1 − 0.05/(k−1), and so on while they
 exclude 0; from the first that does not, all have its confidence. Two seeds estimate their variance too poorly for that:
-with thousands of items and four arms it is 8 % (docs/measuring.md), so compare several arms with three seeds or more.
+with thousands of items and four arms it is 8 % (docs/verdict.md), so compare several arms with three seeds or more.
 "Within" is two one-sided tests at half of that level, so it is wrong in at most 2.5 % of the cases in which the true
 difference is at the margin or beyond.
 
 Interim looks are several chances too: adding seeds to an undecided study tests it again. Each further look has a fifth
 of the error rate of the one before (`confidence_after`): 5 %, 1 %, 0.2 %, so that all of them together have 6.25 % at
-most, however often a study is extended (simulated: docs/measuring.md).
+most, however often a study is extended (simulated: docs/verdict.md).
 """
 
 from collections.abc import Mapping

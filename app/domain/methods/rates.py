@@ -4,7 +4,7 @@
 
 The form and its constants are those of Tinker's documentation (supervised-learning/sl-hyperparams, 2025: sweeps of
 Llama models; independent of LoRA's rank); the factor of 10 is also that of LoRA Without Regret (Schulman et al. 2025).
-The multiples of other methods are ours: see docs/measuring.md.
+The multiples of other methods are ours: see docs/tuning.md.
 """
 
 FULL_RATE = 5e-5
