@@ -63,9 +63,10 @@ def answer_probe() -> NoReturn:
     """Print what `worker.probe` would, and end the process."""
     cards = [
         {"uuid": uuid, "visible": uuid, "name": "NVIDIA L4", "memory_bytes": TOTAL_MIB * 2**20, "bf16": True}
+        | {"problem": ""}
         for uuid in visible()
     ]
-    sys.stdout.write(json.dumps({"cards": cards}))
+    sys.stdout.write(json.dumps({"cards": cards, "problem": ""}))
     sys.stdout.flush()
     os._exit(0)
 

@@ -3,6 +3,8 @@
 Workers, pool children and trainers are real processes. The GPUs are fakes that refuse a second process.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests import fake_gpus
 from tests.conftest import new_postgres_database
 from tests.faults.installation import Installation, installation
 from tests.running_stack import until
+from tests.tutorials import blocks, shell
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +120,23 @@ def test_a_worker_with_two_gpus_trains_two_runs_at_once_and_the_third_waits(vezn
         vezna.finish(run_id)
     for run_id in (first, second, third):
         vezna.require_succeeded_once(run_id)
+
+
+def test_the_commands_of_the_gpu_page_show_both_gpus_and_set_limits(
+    vezna: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in vezna.child("worker").environment.items():
+        monkeypatch.setenv(name, value)
+    doctor, workers_of_api, limits = [
+        re.sub(r"docker compose exec -T \S+ ", "", block)
+        for block in blocks("gpu-server.md", "sh")
+        if re.match("docker compose exec|curl.*/workers", block)
+    ]
+    assert shell(tmp_path, doctor, vezna.stack.url).count("NVIDIA L4 works") == 2
+    [worker] = json.loads(shell(tmp_path, workers_of_api, vezna.stack.url))
+    assert [gpu["uuid"] for gpu in worker["devices"]] == [A, B]
+    said = shell(tmp_path, limits, vezna.stack.url)
+    assert "member" in said and "40" in said
 
 
 def test_two_workers_of_one_host_have_two_names_and_never_share_a_gpu(vezna: Installation) -> None:

@@ -5,49 +5,22 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL
-from app.settings import ROOT
 from tests import tiny, tiny_lm
 from tests.running_stack import await_model, prepare, start
+from tests.tutorials import blocks, shell
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-SERVER = "http://127.0.0.1:8000"
-
-
-def blocks(page: str, language: str) -> list[str]:
-    """The blocks of a page in a language, in their order."""
-    return [
-        text for kind, text in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8")) if kind == language
-    ]
 
 
 def with_seeds(seeds: str, text: str) -> str:
     """A block with fewer seeds than its three: each is a run per arm, in a process of its own."""
     assert text.count("[0, 1, 2]") == 1
     return text.replace("[0, 1, 2]", seeds)
-
-
-def shell(folder: Path, commands: str, url: str) -> str:
-    """What commands print, executed in a folder; they must all succeed."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "VEZNA_URL": url}
-    done = subprocess.run(
-        ["bash", "-e", "-o", "pipefail", "-c", commands.replace(SERVER, url)],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert "urn:vezna:" not in done.stdout, "a request was refused"
-    return done.stdout
 
 
 def test_a_file_goes_to_a_verdict_by_curl_and_by_vezna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,6 +64,9 @@ def test_a_language_model_learns_the_replies_of_a_file(tmp_path: Path, monkeypat
         shell(tmp_path, use, url)
         answers = (tmp_path / "answers.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(answers) == len(rows)
+        again, fit = [block for block in blocks("gpu-server.md", "sh") if "estimate" in block or "/fit" in block]
+        assert again == estimate
+        assert json.loads(shell(tmp_path, fit, url))["measured_bytes"]
 
 
 @pytest.mark.parametrize("language", ["sh", "yaml"])
