@@ -186,7 +186,7 @@ class Comparison(Generic[A]):
         return max(worse, key=_delta, default=None)
 
     def cost(self, arm: ArmResult) -> float:
-        """What arms are ranked by: peak memory, or trainable parameters where memory does not compare."""
+        """What arms are ranked by: peak memory, or trainable parameters where memory cannot be compared."""
         costs = arm.costs
         if costs is None:
             return inf

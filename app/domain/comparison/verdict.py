@@ -5,7 +5,7 @@
     worse       it lies below 0, and not inside the margin
     undecided   the rest, with the seeds or items that would decide
     hint        one seed, or no per-item scores: the items alone imply one of the first three; other seeds are unknown
-    none        too few runs or items for an interval, or scores that do not compare; or not tested, because the
+    none        too few runs or items for an interval, or scores that cannot be compared; or not tested, because the
                 reference does not beat every baseline (`learning.py`)
 
 Several arms are several chances of a false positive. Holm 1979 ("A simple sequentially rejective multiple test

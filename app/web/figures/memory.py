@@ -113,7 +113,7 @@ def _note(study: StudyComparison, *, estimated: bool) -> str:
         parts = [
             _(
                 "Length: measured peak, mean over seeds. Parts: what a train step held at its peak, device overhead "
-                "beside the tensors, and what another phase held beyond training."
+                "beside the tensors, and what another phase held above the peak of training."
             )
         ]
     else:

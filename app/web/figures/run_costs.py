@@ -40,7 +40,7 @@ def owners(memory: Memory, fit: RunFit) -> Figure:
         title = _("%(title)s, estimated %(estimated)s", title=title, estimated=bytes_text(fit.peak.value))
     note = _(
         "Parts: what a train step held at its peak. Device overhead: what training held beyond these tensors, such as "
-        "library buffers and rounding. Another phase: what that held beyond training."
+        "library buffers and rounding. Another phase: what evaluation, say, held above the peak of training."
     )
     return _figure(title, note, use)
 

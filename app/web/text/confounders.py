@@ -61,12 +61,12 @@ CONSEQUENCES = {
     ConfounderKind.BASE_MODEL: marked("a difference may come from the base model, not from the method"),
     ConfounderKind.DATASET: marked("a difference may come from the data, not from the method"),
     ConfounderKind.DATASET_VERSION: marked("a difference may come from the data, not from the method"),
-    ConfounderKind.DEVICE: marked("memory and times do not compare"),
-    ConfounderKind.PRECISION: marked("memory and times do not compare"),
-    ConfounderKind.MEMORY_MEASURE: marked("memory does not compare"),
-    ConfounderKind.OVERLAP: marked("times do not compare"),
+    ConfounderKind.DEVICE: marked("memory and times cannot be compared"),
+    ConfounderKind.PRECISION: marked("memory and times cannot be compared"),
+    ConfounderKind.MEMORY_MEASURE: marked("memory cannot be compared"),
+    ConfounderKind.OVERLAP: marked("times cannot be compared"),
     ConfounderKind.SHARED_HOST: marked("small differences in time may come from the processors that they shared"),
-    ConfounderKind.WORKER: marked("times do not compare"),
+    ConfounderKind.WORKER: marked("times cannot be compared"),
     ConfounderKind.LIBRARIES: marked("small differences in memory and time may come from them"),
     ConfounderKind.TRAIN_FRACTION: marked("a difference may come from more training rows, not from the method"),
     ConfounderKind.BUDGET: marked("a difference may come from longer training, not from the method"),
@@ -90,7 +90,7 @@ def what_differs(confounder: Confounder, comparison: AnyComparison) -> str:
 
 
 def consequence(confounder: Confounder) -> str:
-    """What it rules out: `memory and times do not compare`."""
+    """What it rules out: `memory and times cannot be compared`."""
     return _(CONSEQUENCES[confounder.kind])
 
 
@@ -109,7 +109,7 @@ def affected_arms(confounder: Confounder, comparison: AnyComparison) -> str:
 
 
 def confounder_text(confounder: Confounder, comparison: AnyComparison) -> str:
-    """All of it: `the device differs: memory and times do not compare (x86: full; NVIDIA L4: DoRA)`."""
+    """All of it: `the device differs: memory and times cannot be compared (x86: full; NVIDIA L4: DoRA)`."""
     text = f"{what_differs(confounder, comparison)}: {consequence(confounder)}"
     arms = affected_arms(confounder, comparison)
     return f"{text} ({arms})" if arms else text

@@ -60,13 +60,13 @@ def both_costs(study: StudyComparison, arm: StudyArm) -> tuple[Costs, Costs] | N
 
 
 def memory_share(study: StudyComparison, arm: StudyArm) -> str | None:
-    """Peak memory as a share of the reference's; None where the two do not compare."""
+    """Peak memory as a share of the reference's; None where the two cannot be compared."""
     costs = both_costs(study, arm) if study.memory_comparable else None
     return share(costs[0].peak_bytes.mean, costs[1].peak_bytes.mean) if costs else None
 
 
 def time_share(study: StudyComparison, arm: StudyArm) -> str | None:
-    """Train time as a share of the reference's; None where the two do not compare."""
+    """Train time as a share of the reference's; None where the two cannot be compared."""
     costs = both_costs(study, arm) if study.times_comparable else None
     return share(costs[0].train_seconds.mean, costs[1].train_seconds.mean) if costs else None
 
@@ -97,12 +97,12 @@ def _savings_sentence(study: StudyComparison, arm: StudyArm) -> str:
     if both_costs(study, arm) is None:
         return ""
     if not (study.memory_comparable or study.times_comparable):
-        return _("Neither memory nor times compare: the runs were measured under different conditions.")
+        return _("Neither memory nor times can be compared: the runs were measured under different conditions.")
     text = _("%(arm)s needs %(needs)s", arm=capitalized(arm_name(arm)), needs=savings(study, arm))
     if not study.times_comparable:
-        return _("%(text)s; the times do not compare.", text=text)
+        return _("%(text)s; the times cannot be compared.", text=text)
     if not study.memory_comparable:
-        return _("%(text)s; the memory does not compare.", text=text)
+        return _("%(text)s; the memory cannot be compared.", text=text)
     return f"{text}."
 
 

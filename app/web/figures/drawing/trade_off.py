@@ -70,7 +70,7 @@ class TradeOff:
     points: tuple[Point, ...]
     missing: tuple[Missing, ...]
     front: tuple[int, ...]
-    """Places of the Pareto-optimal points; none where values do not compare."""
+    """Places of the Pareto-optimal points; none where values cannot be compared."""
     x: Side
     y: Side
     base: float | None = None

@@ -155,7 +155,7 @@ def test_here_and_elsewhere_there_is_no_verdict_and_no_winner(full: TestClient) 
     text = words(full, address)
     assert "No verdict between" in text
     assert "The test items differ : no verdict between arms tested on different items." in text
-    assert "The device differs : memory and times do not compare." in text
+    assert "The device differs : memory and times cannot be compared." in text
     assert "x86, 2 cores: full" in text and "NVIDIA L40S" in text
     assert "not measured under the same conditions, so no arm wins" in text
     assert "Some arms have one seed" not in text and "Every arm has one seed" in text

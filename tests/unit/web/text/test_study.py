@@ -177,7 +177,7 @@ def test_the_sentence_tells_of_a_failed_seed_and_leaves_out_what_does_not_compar
     study = weighed()
     times_differ = StudyComparison(**vars(study) | {"times_comparable": False})
     assert "it needs 37 % of the memory and a file 290 times smaller." in spaced(summary(times_differ))
-    assert "a file 290 times smaller; the times do not compare." in spaced(lead(times_differ))
+    assert "a file 290 times smaller; the times cannot be compared." in spaced(lead(times_differ))
     neither = StudyComparison(**vars(study) | {"times_comparable": False, "memory_comparable": False})
     assert "it needs a file 290 times smaller." in spaced(summary(neither))
 
