@@ -115,24 +115,6 @@ def require_proxies(proxies: list[str]) -> list[str]:
     return proxies
 
 
-def require_tracker(address: str) -> str:
-    """The address of an experiment tracker. Raises ValueError."""
-    if not address:
-        return address
-    if re.match(r"(mlflow:)?https?://[^/]*@", address):
-        raise ValueError(
-            _("it contains a user name or a password: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
-        )
-    if not re.fullmatch(r"(mlflow:)?https?://[^/]\S*|(tensorboard|trackio|wandb):.+", address):
-        raise ValueError(
-            _(
-                "this is not the address of a tracker: write http://host:5000 for an MLflow server, or "
-                "tensorboard:DIR, trackio:PROJECT or wandb:PROJECT"
-            )
-        )
-    return address
-
-
 def require_hosts(hosts: list[str]) -> list[str]:
     """Hosts and networks. Raises ValueError."""
     for host in hosts:

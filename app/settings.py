@@ -26,10 +26,10 @@ from app.setting_values import (
     require_hosts,
     require_proxies,
     require_server_address,
-    require_tracker,
     sentence,
     with_password,
 )
+from app.tracker_settings import TrackerSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's directory: templates, static files and migrations lie here."""
@@ -38,7 +38,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 """Names that no other site can take, so a server always answers to them."""
 
 
-class Settings(AccountSettings):
+class Settings(AccountSettings, TrackerSettings):
     """Every setting, with its default and what it is for."""
 
     model_config = SettingsConfigDict(env_prefix="VEZNA_", env_ignore_empty=True, frozen=True, extra="ignore")
@@ -94,12 +94,6 @@ class Settings(AccountSettings):
     outbound_hosts: Annotated[list[str], NoDecode, BeforeValidator(listed)] = Field(default_factory=list)
     """Hosts that Vezna may send requests to when a user names them: `hooks.example.org`, `10.0.0.5:8000`, and addresses
     and networks that are not public, `10.0.0.0/8` (as `model_roots`); empty sends none."""
-
-    tracker: str = ""
-    """Where the control node exports every study that ends: the address of an MLflow server, `tensorboard:DIR`,
-    `trackio:PROJECT` or `wandb:PROJECT`; empty exports none."""
-    tracker_token: SecretStr = SecretStr("")
-    """API token with which it reads them from the server at `url`, where login is required."""
 
     worker_name: str = ""
     """Name of this worker; empty takes the host's, or `HOST-2` beside another worker."""
@@ -194,7 +188,6 @@ class Settings(AccountSettings):
 
     _url_has_a_host = field_validator("url")(require_server_address)
     _proxies_are_addresses = field_validator("forwarded_allow_ips")(require_proxies)
-    _tracker_is_an_address = field_validator("tracker")(require_tracker)
     _outbound_hosts_are_hosts = field_validator("outbound_hosts")(require_hosts)
 
     @field_validator("metrics_address")

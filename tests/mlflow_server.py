@@ -1,6 +1,7 @@
 """A real MLflow server on 127.0.0.1: the code of `mlflow server` with SQLite, without its web page."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -8,8 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
+import psutil
 
 
 @contextmanager
@@ -33,6 +37,36 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     finally:
         os.killpg(process.pid, 15)
         process.wait(30)
+
+
+@contextmanager
+def frozen(address: str) -> Iterator[None]:
+    """The server at an address does not answer: the kernel takes requests for it, which it sees only afterwards."""
+    port = urlsplit(address).port
+    listening = [one for one in psutil.net_connections("tcp") if one.status == "LISTEN" and one.laddr.port == port]
+    processes = {one.pid for one in listening if one.pid is not None}
+    assert processes
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def experiments(client: Any, server: str) -> list[Any]:
+    """Those of a Vezna server."""
+    return list(client.search_experiments(filter_string=f"tags.`vezna.url` LIKE '{server}/%'"))
+
+
+def runs_of(client: Any, server: str) -> dict[str, Any]:
+    """The runs of its only experiment, by the run of Vezna."""
+    [experiment] = experiments(client, server)
+    found = list(client.search_runs([experiment.experiment_id], max_results=1000))
+    by_tag = {run.data.tags["vezna.run"]: run for run in found}
+    assert len(by_tag) == len(found), "a run was written twice"
+    return by_tag
 
 
 def _wait(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -21,6 +21,7 @@ from app.store.queries.ownership import ASKED_FOR
 from app.store.tables import (
     BaseModelRow,
     DatasetRow,
+    ExternalTrackerExportRow,
     FineTuningJobRow,
     HubPushRow,
     JudgementRow,
@@ -30,7 +31,9 @@ from app.store.tables import (
     RecipeRunRow,
     RunRow,
     StudyRow,
+    TrackerExportRow,
     UploadRow,
+    now,
 )
 from tests import filled_exports
 from tests.access_table import filled_in
@@ -67,6 +70,7 @@ class PrivateInstallation(Installation):
             session.add(job)
             session.flush()
             self.job = job.id
+            session.add(TrackerExportRow(study_id=1, epoch=1, next_at=now(), url=f"https://{MARK}.example.org"))
             session.add(RecipeRunRow(study_id=2, recipe=RECIPE, recipe_json={}))
             self.export = filled_exports.add(session, 1, ExportFormat.ADAPTER, "succeeded")
             for row in session.scalars(select(StudyRow)):
@@ -75,6 +79,9 @@ class PrivateInstallation(Installation):
             self.imported = report.added[0]
             study = external.declare(session, ExternalStudySpec.model_validate(SPEC | {"name": f"{MARK} elsewhere"}))
             self.external = study.id
+            session.add(
+                ExternalTrackerExportRow(study_id=study.id, epoch=1, next_at=now(), url=f"https://{MARK}.example.org")
+            )
             self.reported = external.open_run(session, study.id, RunOpening(key=MARK, arm=FULL, seed=0)).run_id
             member = self.ids[Role.MEMBER]
             push = HubPushRow(export_id=self.export, repository=f"{MARK}/model", card=MARK, user_id=member)

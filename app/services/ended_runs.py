@@ -4,6 +4,7 @@ The transaction that ends a run notes it. The control node takes the notes later
 runs of its study have ended too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -39,20 +40,31 @@ def take(session: Session, *, export: bool) -> None:
     have the studies exported that have ended with them."""
     queries.kept(session)
     noted = [runs.find(session, run_id) for run_id in queries.take_ended_runs(session, limit=MOST)]
-    ended = [run for run in noted if run is not None and run.private_to is None]
+    ended = [run for run in noted if run is not None]
     for run in ended:
-        if run.status == RunStatus.FAILED:
+        if run.status == RunStatus.FAILED and run.private_to is None:
             webhooks.tell(session, WebhookEvent.RUN_FAILED, _failed(run), at=run.finished_at)
     for study_id in sorted({run.study_id for run in ended if run.study_id is not None}):
         study = studies.get(session, study_id)
         if study.tuning or runs.any_live(session, study_id):
             continue
+        if export:
+            tracker_exports.study_ended(session, study_id, external=False)
+        if study.private_to is not None:
+            continue
         last = max((run.finished_at or now() for run in ended if run.study_id == study_id), default=None)
         counts = runs.statuses(session, study_id)
         told = {"study": study_id, "name": study.name, "runs": counts}
         webhooks.tell(session, WebhookEvent.STUDY_FINISHED, told, at=last)
-        if export:
-            tracker_exports.study_ended(session, study)
+    if export:
+        _export_external(session, ended)
+
+
+def _export_external(session: Session, ended: Sequence[RunRow]) -> None:
+    """Have studies exported whose runs are trained elsewhere, if none of them goes on."""
+    for study_id in sorted({run.collection_id for run in ended if run.collection_id and run.reported_run}):
+        if not tracker_exports.any_running(session, study_id, external=True):
+            tracker_exports.study_ended(session, study_id, external=True)
 
 
 def _failed(run: RunRow) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Locks are taken in one order: the study, then its run.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -21,7 +21,7 @@ from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reported import ReportedRun
-from app.domain.imports.reports import RunOpening, opened, with_facts
+from app.domain.imports.reports import SILENCE, RunOpening, opened, with_facts
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services import audit, ended_runs
@@ -29,9 +29,6 @@ from app.services.imports import columns_of
 from app.store.ownership import require_change
 from app.store.queries import clock, collections, events, external, runs
 from app.store.tables import CollectionRow, RunRow, now
-
-SILENCE = timedelta(days=1)
-"""After which a run that goes on is shown as having no news."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from app.store.tables import (
     DatasetRow,
     EstimateRow,
     EvaluationRow,
+    ExternalTrackerExportRow,
     HubPushRow,
     JudgementRow,
     JudgeScoreRow,
@@ -74,6 +75,8 @@ OF_RUN: tuple[type[Any], ...] = (
     WeightDeltasRow,
 )
 OF_STUDY: tuple[type[Any], ...] = (JudgementRow, JudgeScoreRow, RecipeRunRow, StudyTagRow, TrackerExportRow)
+OF_EXTERNAL_STUDY: tuple[type[Any], ...] = (ExternalTrackerExportRow,)
+"""Of a collection, in the column `study_id`."""
 OF_EXPORT: tuple[type[Any], ...] = (HubPushRow,)
 OF_PAIR: tuple[type[Any], ...] = (BlindRatingRow,)
 """Of two runs of a study, which have the same visibility."""
@@ -139,7 +142,10 @@ def visible(table: type[Any] | FromClause, viewer: Viewer) -> ColumnElement[bool
 def _conditions(viewer: Viewer, changing: bool) -> dict[str, Any]:
     """By table; `changing`: of an UPDATE or DELETE."""
     runs, studies = RunRow.__table__.alias("seen_runs"), StudyRow.__table__.alias("seen_studies")
-    exports = ModelExportRow.__table__.alias("seen_exports")
+    exports, collections = (
+        ModelExportRow.__table__.alias("seen_exports"),
+        CollectionRow.__table__.alias("seen_collections"),
+    )
     own = {table: or_(table.owner_id.is_(None), table.owner_id == viewer.user_id) for table in OWNED}
     pairs = [
         (table, and_(visible(table, viewer), own[table]) if changing else visible(table, viewer)) for table in OWNED
@@ -148,6 +154,10 @@ def _conditions(viewer: Viewer, changing: bool) -> dict[str, Any]:
     pairs += [(table, exists().where(and_(runs.c.id == table.first_id, visible(runs, viewer)))) for table in OF_PAIR]
     pairs += [
         (table, exists().where(and_(studies.c.id == table.study_id, visible(studies, viewer)))) for table in OF_STUDY
+    ]
+    pairs += [
+        (table, exists().where(and_(collections.c.id == table.study_id, visible(collections, viewer))))
+        for table in OF_EXTERNAL_STUDY
     ]
     of_seen = exports.join(runs, and_(runs.c.id == exports.c.run_id, visible(runs, viewer)))
     pairs += [(table, exists().select_from(of_seen).where(exports.c.id == table.export_id)) for table in OF_EXPORT]
@@ -200,7 +210,7 @@ def _own(session: Session, _context: UOWTransaction, _instances: object) -> None
                 raise refusal(_("another user"))
 
 
-CONDITIONED = (*OWNED, *OF_RUN, *OF_STUDY, *OF_EXPORT, *OF_PAIR)
+CONDITIONED = (*OWNED, *OF_RUN, *OF_STUDY, *OF_EXTERNAL_STUDY, *OF_EXPORT, *OF_PAIR)
 """Tables with a condition."""
 NAMES = "|".join(table.__tablename__ for table in CONDITIONED)
 READ_TABLE = re.compile(rf"(?<!DELETE )\b(?:FROM|JOIN)\s+((?:(?:{NAMES})(?: AS \w+)?(?:, )?)+)(?=\s|\)|$)")
@@ -230,6 +240,7 @@ _PARENTS = {
     for tables, seen in (
         (OF_RUN, ("seen_runs", "run_id")),
         (OF_STUDY, ("seen_studies", "study_id")),
+        (OF_EXTERNAL_STUDY, ("seen_collections", "study_id")),
         (OF_EXPORT, ("seen_exports", "export_id")),
         (OF_PAIR, ("seen_runs", "first_id")),
     )

@@ -17,9 +17,9 @@ from sqlalchemy import func, select, update
 
 from app.domain.accounts.policy import Role, Scope
 from app.domain.comparison.verdict import judge
+from app.domain.imports.reports import SILENCE
 from app.main import create_app
 from app.services import external_reports
-from app.services.external import SILENCE
 from app.services.sweep import sweep
 from app.settings import ROOT, Settings
 from app.store.queries import clock

@@ -18,7 +18,17 @@ from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.errors import NotFound
 from app.settings import Settings
-from app.store.ownership import CONDITIONED, ELSEWHERE, EVERY_OWNER, OF_EXPORT, OF_RUN, OF_STUDY, OWNED, unfiltered
+from app.store.ownership import (
+    CONDITIONED,
+    ELSEWHERE,
+    EVERY_OWNER,
+    OF_EXPORT,
+    OF_EXTERNAL_STUDY,
+    OF_RUN,
+    OF_STUDY,
+    OWNED,
+    unfiltered,
+)
 from app.store.queries.estimates import GivenUp
 from app.store.queries.ownership import ASKED_FOR
 from app.store.queries.run_list import NEWEST
@@ -78,7 +88,7 @@ CHANGES = {
     "add", "add_imported", "add_once", "adopt", "append", "ask_to_cancel", "beat", "begin", "begin_inspection",
     "cancel", "charge", "clear", "delete_row", "delete_runs", "delete_unseen", "drain", "drop_limit", "end", "fill_in",
     "forget", "forget_baselines", "forget_checkpoints", "forget_rings", "give_back", "give_runs", "insert",
-    "lock", "measured", "move", "occupy", "release", "rung", "see", "set_archived", "set_limit", "set_of_run",
+    "lock", "measured", "move", "occupy", "queue", "release", "rung", "see", "set_archived", "set_limit", "set_of_run",
     "set_paused", "set_places", "set_precedence",
     "set_of_study", "to_ring", "transfer_all", "write",
 }  # fmt: skip
@@ -117,10 +127,11 @@ def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str,
         "base_model_id": 1, "bf16": False, "candidates": [1], "check_id": private.check,
         "collection_id": private.collection, "collection_ids": [private.collection],
         "condition": None, "config": "", "content_hash": "", "dataset_id": 1,
-        "device_name": "cpu", "due": None, "epoch": 1, "estimate_id": 3, "event_id": 0, "export_id": private.export,
+        "device_name": "cpu", "due": None, "epoch": 1, "estimate_id": 3, "event_id": 0,
+        "export_id": private.export, "external": True,
         "export_ids": [private.export], "fields": ["score", "peak"], "first_id": 1, "second_id": 2,
         "file": "datasets/x.parquet", "first": run,
-        "given_up": GivenUp(AT, AT), "hashes": set(), "host": "", "ids": [1],
+        "given_up": GivenUp(AT, AT), "heard_since": AT, "live": True, "hashes": set(), "host": "", "ids": [1],
         "job_id": private.job, "judgement_id": private.judgement, "keys": [], "kind": "lab",
         "learner": "member@example.org", "like": run, "limit": 10, "location": "", "lock": False, "model_id": 1,
         "name": names.get(module, DATASET), "order": NEWEST, "owner_id": private.ids[Role.MEMBER],
@@ -130,7 +141,7 @@ def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str,
         "repository": f"{MARK}/model", "revision": "", "row": run,
         "rows": [], "run": run, "run_id": 1, "run_ids": [1, 2], "rung_before": LATER, "silent_since": LATER,
         "since": AT, "source": "files", "split": "test", "status": "queued",
-        "study_id": private.external if module == "external" else 1, "study_ids": {1, 2},
+        "study_id": private.external if module in ("external", "tracker_exports") else 1, "study_ids": {1, 2},
         "table": HubPushRow if module == "work" else UploadRow, "upload_id": private.upload, "which": true(),
         "worker": "w1",
         "without": None, "writes": False,
@@ -201,7 +212,7 @@ def test_another_user_changes_no_private_row_by_any_statement(private: PrivateIn
     with private.database.seen_by(Viewer(private.other)).transaction() as session:
         for table in OWNED:
             assert session.execute(update(table).values(owner_id=private.other)).rowcount == 0, table
-        for table in (*OF_RUN, *OF_STUDY, *OF_EXPORT):
+        for table in (*OF_RUN, *OF_STUDY, *OF_EXTERNAL_STUDY, *OF_EXPORT):
             assert session.execute(delete(table)).rowcount == 0, table
 
 

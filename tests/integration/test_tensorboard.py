@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,8 @@ from tests.served import served
 from vezna import Client
 from vezna.errors import Refused, TrackerRefused
 from vezna.trackers import export_study, tensorboard, writing
+from vezna.trackers.study import Point, read_external_study, read_run
+from vezna.trackers.writing import Outcome
 
 
 @pytest.fixture
@@ -162,11 +166,72 @@ def test_a_study_that_is_trained_elsewhere_is_exported(database: Database, setti
     assert parameters.items() >= expected.items()
     assert set(metrics) == {"score", "memory/peak_bytes", "seconds/train"}
     going = read(next(folder.glob("LoRA r=8, seed 1 (run *)")))
-    assert "running" in text(going, "vezna/run") and not going.Tags()["scalars"]
+    assert "running" in text(going, "vezna/run")
+    assert [point.step for point in going.Scalars("train/loss")] == [1, 2, 3, 4] and "score" not in going.Tags()[
+        "scalars"
+    ]
     verdict = read(folder / "study")
     assert comparison.headline in text(verdict, "vezna/verdict")
     assert "| vezna.trained_elsewhere | true |" in text(verdict, "vezna/study")
     assert "| vezna.verdict/LoRA r=8 |" in text(verdict, "vezna/study")
+
+
+@sqlite
+def test_the_steps_of_a_run_that_goes_on_are_appended(database: Database, settings: Settings, tmp_path: Path) -> None:
+    target = f"tensorboard:{tmp_path}/exported"
+
+    def files(folder: Path) -> list[str]:
+        return sorted(file.name.split(".")[-2] for file in folder.glob("*tfevents*"))
+
+    with served(create_app(settings)) as address, Client(address) as client:
+        study = client.declare_study(SPEC)
+        run = client.open_run(study.id, {"key": "mine", "arm": FULL, "seed": 0})
+        for number, last in enumerate((3, 5), start=1):
+            steps = [{"step": n, "loss": 1 / n, "seconds": n} for n in range(2 * number - 1, last + 1)]
+            client.report(run.run_id, {"attempt": 1, "number": number, "steps": steps})
+            folder = Path(export_study(client, study.id, target, external=True).url)
+            place = next(folder.glob(f"{FULL}, seed 0 (run *)"))
+            assert [point.step for point in read(place).Scalars("train/loss")] == list(range(1, last + 1))
+        assert files(place) == ["about", "steps-0-3", "steps-0-5"]
+        (place / ".steps-0-9.left").write_bytes(b"an export that was killed")
+        export_study(client, study.id, target, external=True)  # nothing is new
+        assert files(place) == ["about", "steps-0-3", "steps-0-5"]
+
+        # Another attempt has other steps.
+        experiment = tensorboard.connect(f"{tmp_path}/exported").open(read_external_study(client, study.id))
+        tracked = read_run(client, run.run_id)
+        assert tracked is not None and tracked.attempt == 0
+        again = replace(tracked, attempt=1)
+        experiment.write_steps(again, Outcome(client, again))
+        assert files(place) == ["about", "steps-1-5"]
+
+        client.end_run(run.run_id, {"attempt": 1, "outcome": "succeeded", "item_scores": item_scores(0.75, 0)})
+        export_study(client, study.id, target, external=True)
+    assert files(place) == ["about", "outcome"] and not list(place.glob(".*"))
+    whole = read(place)
+    assert [point.step for point in whole.Scalars("train/loss")] == [1, 2, 3, 4, 5]
+    assert whole.Scalars("score")[0].value == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("last", "total"), [(120, None), (120, 10_000), (120, 25_000)])
+def test_of_a_long_run_that_goes_on_every_nth_step_is_exported(
+    last: int, total: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps(_client: object, _run: int, *, after: int = 0) -> Iterator[Point]:
+        return (Point("train/loss", 0.5, step) for step in range(after + 1, last + 1))
+
+    monkeypatch.setattr(writing, "read_steps", steps)
+    attempts = [1, 1, 2]
+    client = SimpleNamespace(run=lambda run_id: SimpleNamespace(attempt=attempts.pop(0)))
+    run = SimpleNamespace(id=1, attempt=1, ended=False, total_steps=total)
+    going = Outcome(client, run)  # type: ignore[arg-type]
+    every = 3 if total == 25_000 else 1
+    assert [point.step for point in going.steps()] == list(range(every, 121, every))
+    assert [point.step for point in going.steps(after=60)] == [step for step in range(61, 121) if step % every == 0]
+    assert going.steps() == [], "another attempt has begun meanwhile"
+    run.ended = True
+    assert len(going.steps()) == 120
+    assert [point.step for point in going.steps(after=60)] == [step for step in range(61, 121) if step % every == 0]
 
 
 @pytest.mark.parametrize("name", ["Д" * 120, "LoRA/" * 50, "", "short"])

@@ -15,7 +15,8 @@ from app.store.files import Files
 from app.store.queries import studies
 from app.store.queries import tracker_exports as queries
 from app.store.session import Database
-from app.store.tables import EstimateRow, RunRow, StudyRow, TrackerExportRow, now
+from app.store.tables import EstimateRow, ExternalTrackerExportRow, RunRow, StudyRow, TrackerExportRow, now
+from app.store.tables.tracker_export import TrackerExport
 from tests.factories import FULL, LORA, seed_study
 from tests.fakes import SilentBell
 from tests.filled import add_baselines
@@ -32,6 +33,7 @@ class Site:
 
     def __init__(self, database: Database, settings: Settings, files: Files) -> None:
         self.database, self.outcomes = database, ["http://tracker/1"]
+        self.claims: list[tracker_exports.Claim] = []
         self.settings = settings.model_copy(update={"tracker": TRACKER})
         self.context = Context(self.settings, database, files, SilentBell())
         with database.transaction() as session:
@@ -45,27 +47,37 @@ class Site:
         ended_runs.process(self.database, settings or self.settings)
 
     def due(self) -> None:
-        """Let the time of the next attempt come."""
+        """Let the time of the next attempt come, and the lease of a killed one expire."""
         with self.database.transaction() as session:
-            session.execute(update(TrackerExportRow).values(next_at=now() - timedelta(seconds=1)))
+            for table in (TrackerExportRow, ExternalTrackerExportRow):
+                earlier = now() - timedelta(seconds=1)
+                session.execute(update(table).where(table.leased_until.is_not(None)).values(leased_until=earlier))
+                session.execute(update(table).where(table.next_at.is_not(None)).values(next_at=earlier))
 
     def change(self, **values: Any) -> None:
         with self.database.transaction() as session:
             session.execute(update(StudyRow).values(**values))
 
     @property
-    def row(self) -> TrackerExportRow | None:
+    def row(self) -> TrackerExport | None:
         with self.database.reading() as session:
             return queries.of_study(session, self.study)
+
+    @property
+    def state(self) -> str | None:
+        """What people are told."""
+        with self.database.reading() as session:
+            export = tracker_exports.of_study(session, studies.get(session, self.study))
+            return export and export.state
 
 
 @pytest.fixture
 def site(database: Database, settings: Settings, files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     found = Site(database, settings, files)
 
-    def exported(_settings: Settings, study_id: int) -> str:
+    def exported(_context: Context, claim: tracker_exports.Claim) -> str:
+        found.claims.append(claim)
         outcome = found.outcomes.pop(0)
-        assert study_id == found.study
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -79,14 +91,14 @@ def test_a_study_is_exported_once_when_it_has_ended(site: Site) -> None:
     assert host.export_due(site.context) == 1
     assert site.row is not None
     assert (site.row.url, site.row.message, site.row.next_at) == ("http://tracker/1", "", None)
-    assert tracker_exports.state(site.row) == "exported"
+    assert site.state == "exported"
     assert host.export_due(site.context) == 0
     site.outcomes = ["http://tracker/1"]
     site.end()  # with seeds that were added
     assert host.export_due(site.context) == 1
 
 
-def test_nothing_is_exported_without_a_tracker_while_runs_go_on_or_of_a_private_study(site: Site) -> None:
+def test_nothing_is_exported_without_a_tracker_or_while_runs_go_on(site: Site) -> None:
     site.end(site.settings.model_copy(update={"tracker": ""}))
     assert site.row is None
     with site.database.transaction() as session:
@@ -95,13 +107,24 @@ def test_nothing_is_exported_without_a_tracker_while_runs_go_on_or_of_a_private_
     assert site.row is None
     with site.database.transaction() as session:
         session.execute(update(RunRow).values(status="succeeded"))
-    site.end()
+
+
+def test_a_private_study_waits_until_the_team_sees_it(site: Site) -> None:
     site.change(private_to=1)
+    site.end()
     assert host.export_due(site.context) == 0
-    assert site.row is None, "an export that never was is not said to be one"
-    with site.database.transaction() as session:
-        tracker_exports.study_ended(session, studies.get(session, site.study))
-    assert site.row is None
+    assert site.state == "private"
+    site.change(private_to=None)
+    assert site.state == "waiting"
+    assert host.export_due(site.context) == 1
+    assert site.state == "exported"
+    site.change(private_to=1)
+    assert site.state == "exported"
+    site.end()  # seeds were added
+    assert host.export_due(site.context) == 0
+    site.outcomes = ["http://tracker/1"]
+    site.change(private_to=None)
+    assert host.export_due(site.context) == 1
 
 
 def test_a_study_that_goes_on_again_waits_for_its_end(site: Site) -> None:
@@ -109,7 +132,7 @@ def test_a_study_that_goes_on_again_waits_for_its_end(site: Site) -> None:
     with site.database.transaction() as session:
         session.execute(update(RunRow).where(RunRow.arm == "full").values(status="queued"))
     assert host.export_due(site.context) == 0
-    assert site.row is not None and tracker_exports.state(site.row) == "waiting"
+    assert site.state == "waiting"
     with site.database.transaction() as session:
         session.execute(update(RunRow).values(status="succeeded"))
     assert host.export_due(site.context) == 1
@@ -145,9 +168,9 @@ def test_a_failed_export_is_tried_again_and_fails_for_good_in_the_end(site: Site
         row = site.row
         assert row is not None and row.attempts == number and row.message == "The tracker does not answer."
         if seconds is None:
-            assert row.next_at is None and tracker_exports.state(row) == "failed"
+            assert row.next_at is None and site.state == "failed"
         else:
-            assert row.next_at is not None and tracker_exports.state(row) == "waiting"
+            assert row.next_at is not None and site.state == "waiting"
             assert timedelta(0) <= row.next_at - before - timedelta(seconds=seconds) < timedelta(seconds=30)
             assert host.export_due(site.context) == 0
             site.due()
@@ -165,26 +188,52 @@ def test_a_shutdown_gives_the_study_back_and_a_killed_attempt_counts(site: Site)
     site.end()
     site.outcomes = [ChildInterrupted("The worker shuts down.")]
     host.export_due(site.context)
-    assert site.row is not None and site.row.attempts == 0
-    for _attempt in range(MOST_ATTEMPTS):
-        assert site.database.write(tracker_exports.begin) is not None
-        assert site.database.write(tracker_exports.begin) is None, "it is being exported"
-        site.due()  # the process was killed, and its claim expires
+    assert site.row is not None and site.row.attempts == 0 and site.row.leased_until is None
+    for number in range(1, MOST_ATTEMPTS + 1):
+        began = now()
+        claim = site.database.write(tracker_exports.begin)
+        assert claim is not None and claim.number == number
+        assert site.row.next_at is not None and site.row.leased_until is not None
+        assert site.row.leased_until - began < timedelta(minutes=3)
+        pause = site.row.next_at - began - timedelta(seconds=(*RETRY_SECONDS, 120)[number - 1])
+        assert timedelta(0) <= pause < timedelta(seconds=30), "as if it had failed"
+        site.due()
+        if number == 1:  # the process goes on
+            assert site.database.write(lambda session, claim=claim: tracker_exports.renew(session, claim))
+            assert site.database.write(tracker_exports.begin) is None, "it is being exported"
+            site.due()
+        # The process was killed, and its lease expires.
     assert site.database.write(tracker_exports.begin) is None
-    assert tracker_exports.state(site.row) == "failed" and "ended during the last attempt" in site.row.message
+    assert site.state == "failed" and "ended during the last attempt" in site.row.message
 
 
-def test_an_attempt_writes_nothing_once_another_one_has_the_study(site: Site) -> None:
+def test_an_attempt_that_lost_its_lease_writes_nothing(site: Site) -> None:
     site.end()
     old = site.database.write(tracker_exports.begin)
     assert old is not None
-    site.end()  # again, with seeds that were added meanwhile
-    site.database.write(lambda session: tracker_exports.succeeded(session, old, "http://tracker/old"))
-    assert site.row is not None and site.row.url == "" and tracker_exports.state(site.row) == "waiting"
+    site.due()  # its machine was suspended
     new = site.database.write(tracker_exports.begin)
-    assert new is not None and new.number == old.number
+    assert new is not None and new.number == 2
+    assert not site.database.write(lambda session: tracker_exports.renew(session, old))
+    with pytest.raises(ChildError, match="another attempt exports it"):
+        host._renew(site.context, old)
+    site.database.write(lambda session: tracker_exports.succeeded(session, old, "http://tracker/old"))
     site.database.write(lambda session: tracker_exports.failed(session, old, "late"))
-    assert site.row.message == ""
+    site.database.write(lambda session: tracker_exports.give_back(session, old))
+    assert site.row is not None and (site.row.url, site.row.message, site.row.attempts) == ("", "", 2)
+    assert site.row.leased_until is not None and site.state == "waiting"
+
+
+def test_a_study_that_ends_again_during_an_attempt_is_exported_again(site: Site) -> None:
+    site.end()
+    claim = site.database.write(tracker_exports.begin)
+    assert claim is not None
+    site.end()  # with seeds that were added meanwhile
+    assert site.database.write(tracker_exports.begin) is None, "the attempt goes on"
+    site.database.write(lambda session: tracker_exports.succeeded(session, claim, "http://tracker/1"))
+    assert site.row is not None and site.row.url == "http://tracker/1" and site.state == "waiting"
+    assert host.export_due(site.context) == 1
+    assert site.state == "exported"
 
 
 def test_a_study_waits_for_its_baselines_and_a_deleted_one_is_forgotten(site: Site) -> None:
@@ -214,7 +263,7 @@ def test_a_setting_that_names_no_tracker_is_refused(address: str, monkeypatch: p
 
 
 def test_the_child_says_in_a_sentence_what_went_wrong() -> None:
-    request = '{"study": 1, "to": "tensorboard:runs", "server": "%s", "token": ""}'
+    request = '{"study": 1, "to": "tensorboard:runs", "server": "%s", "token": "", "external": false, "live": false}'
     assert "is not the address of a tracker" in child.answer(
         request.replace("tensorboard:runs", "elsewhere") % "http://127.0.0.1:9"
     )

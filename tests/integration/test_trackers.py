@@ -1,6 +1,5 @@
 """Studies in a real MLflow server: what is written, that writing again updates, and what is said when it fails."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,14 @@ from app.store.tables import ArtifactRow, RunRow, TrackerExportRow, now
 from tests.fakes import SilentBell
 from tests.filled import fill
 from tests.integration.test_cli import vezna
-from tests.integration.test_client import serving
-from tests.mlflow_server import mlflow_server
+from tests.mlflow_server import experiments, frozen, mlflow_server, runs_of
 from tests.served import served
+from tests.training_again import Training
 from vezna import Client
-from vezna.errors import NotImported
-from vezna.models import Artifact
+from vezna.errors import NotImported, TrackerUnreachable
 from vezna.trackers import export_study, writing
+from vezna.trackers import mlflow as mlflow_tracker
+from vezna.trackers.study import read_steps
 from vezna.trackers.targets import recorded_at
 from worker.context import Context
 from worker.trackers.host import export_due
@@ -71,20 +71,6 @@ def holding(folder: Path, *words: str) -> list[Path]:
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert files
     return [file for file in files if any(word.encode() in file.read_bytes() for word in words)]
-
-
-def experiments(client: Any, server: str) -> list[Any]:
-    """Those of a Vezna server."""
-    return list(client.search_experiments(filter_string=f"tags.`vezna.url` LIKE '{server}/%'"))
-
-
-def runs_of(client: Any, server: str) -> dict[str, Any]:
-    """The runs of its only experiment, by the run of Vezna."""
-    [experiment] = experiments(client, server)
-    found = list(client.search_runs([experiment.experiment_id], max_results=1000))
-    by_tag = {run.data.tags["vezna.run"]: run for run in found}
-    assert len(by_tag) == len(found), "a run was written twice"
-    return by_tag
 
 
 @sqlite
@@ -212,76 +198,73 @@ def test_a_study_that_has_ended_is_exported_by_the_control_node_after_an_outage(
         assert session.get_one(RunRow, 26).status == "succeeded"
 
 
-@pytest.mark.parametrize(
-    ("address", "words"),
-    [
-        ("127.0.0.1:5000", "is not the address of a tracker. Write http://host:5000"),
-        ("tensorboard:", "or tensorboard:DIR, trackio:PROJECT"),
-        ("neptune:project", "is not the address of a tracker"),
-        ("ftp://host", "is not the address of a tracker"),
-        ("http://host:port", "is not the address of a tracker"),
-        ("http://ann:secret@127.0.0.1:9", "Set MLFLOW_TRACKING_USERNAME"),
-    ],
-)
-def test_a_wrong_address_is_named(
-    address: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert vezna(monkeypatch, "export-study", "1", "--to", address, "--url", "http://127.0.0.1:9") == 1
-    said = " ".join(capsys.readouterr().err.split())
-    assert words in said
-    assert "secret" not in said
-
-
-ANSWERS = [
-    (403, "application/json", '{"error_code": "PERMISSION_DENIED", "message": "Permission denied"}'),
-    (404, "text/html", "<html>Not here</html>"),
-    (200, "text/html", "<html>Welcome</html>"),
-]
-
-
 @sqlite
 @pytest.mark.slow
-def test_a_tracker_that_refuses_or_is_away_is_named(
-    server: str, mlflow: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_run_that_goes_on_has_each_step_once_after_outages_kills_and_another_attempt(
+    server: str, database: Database, mlflow: Any, tracker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ("export-study", "1", "--url", server, "--to")
-    for answer in ANSWERS:
-        with serving(lambda n, answer=answer: answer) as address:
-            assert vezna(monkeypatch, *command, address) == 1
-        said = " ".join(capsys.readouterr().err.split())
-        assert f"The tracker at {address} refused (" in said, answer
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    assert vezna(monkeypatch, *command, "http://127.0.0.1:9") == 1
-    assert "The tracker at http://127.0.0.1:9 does not answer" in " ".join(capsys.readouterr().err.split())
+    training, there = Training(database, 26), mlflow.MlflowClient(tracking_uri=tracker)
+    monkeypatch.setattr(mlflow_tracker, "STEP_BATCH", 200)  # values: 33 steps
+    send = mlflow.MlflowClient.log_batch
 
+    def written() -> tuple[Any, list[int]]:
+        run = runs_of(there, server)["26"]
+        return run, [metric.step for metric in there.get_metric_history(run.info.run_id, "train/loss")]
 
-def test_a_link_to_a_file_has_no_password() -> None:
-    file = Artifact(id=7, run_id=1, name="model", kind="weights", bytes=1, sha256="0" * 64)
-    with Client("https://ann:hidden-word@vezna.example") as client:
-        assert writing._link(client, file)["url"] == "https://vezna.example/api/v1/artifacts/7/content"
+    with Client(server) as client:
+        training.report(40)
+        export_study(client, 3, tracker, report=False)
+        run, steps = written()
+        assert (run.info.status, steps) == ("RUNNING", list(range(1, 41)))
+        assert run.data.tags["vezna.steps"].endswith(" 40") and run.data.params["method"] == "lora"
 
+        # The exporter is killed after a request, and then the answer to another one is lost: the server stands still.
+        training.report(120)
+        sent: list[int] = []
 
-@sqlite
-def test_a_study_that_is_not_there_is_named_before_the_tracker_is_asked(
-    server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert vezna(monkeypatch, "export-study", "999", "--to", "http://127.0.0.1:9", "--url", server) == 1
-    assert "999" in capsys.readouterr().err
+        def killed(self: Any, *args: Any, **more: Any) -> None:
+            send(self, *args, **more)
+            sent.append(len(more.get("metrics") or (args[1:] and args[1])))
+            raise KeyboardInterrupt
 
+        with monkeypatch.context() as patched:
+            patched.setattr(mlflow.MlflowClient, "log_batch", killed)
+            with pytest.raises(KeyboardInterrupt):
+                export_study(client, 3, tracker, report=False)
+        assert len(sent) == 1 and written()[1] == list(range(1, 41 + sent[0] // 6))
+        training.report(150)
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
-@sqlite
-@pytest.mark.parametrize(
-    ("address", "module", "package"),
-    [("http://127.0.0.1:9", "mlflow", "mlflow-skinny"), ("tensorboard:runs", "tensorboardX.summary", "tensorboardX")],
-)
-def test_without_the_package_of_a_tracker_it_is_named(
-    address: str,
-    module: str,
-    package: str,
-    server: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setitem(sys.modules, module, None)
-    assert vezna(monkeypatch, "export-study", "1", "--to", address, "--url", server) == 1
-    assert f"pip install {package}" in " ".join(capsys.readouterr().err.split())
+        def lost(self: Any, *args: Any, **more: Any) -> None:
+            with monkeypatch.context() as patched, frozen(tracker):
+                patched.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+                send(self, *args, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(mlflow.MlflowClient, "log_batch", lost)
+            with pytest.raises(TrackerUnreachable):
+                export_study(client, 3, tracker, report=False)
+        export_study(client, 3, tracker, report=False)
+        assert written()[1] == list(range(1, 151))
+
+        # Its worker is lost: another attempt trains all steps anew.
+        with database.reading() as session:
+            attempt = session.get_one(RunRow, 26).epoch + 1
+        training.change(epoch=attempt)
+        training.report(60, later=0.5)
+        export_study(client, 3, tracker, report=False)
+        again, steps = written()
+        assert again.info.run_id != run.info.run_id and steps == list(range(1, 61))
+
+        training.end()
+        export_study(client, 3, tracker)
+        run, steps = written()
+        assert (run.info.run_id, run.info.status) == (again.info.run_id, "FINISHED")
+        assert run.data.tags["vezna.exported"] == "true" and "vezna.steps" not in run.data.tags
+        assert run.data.metrics["score"] == training.ended["score"]
+        expected = list(read_steps(client, 26))
+        for name in {point.name for point in expected}:
+            history = there.get_metric_history(run.info.run_id, name)
+            values = [(point.step, point.value) for point in expected if point.name == name]
+            assert sorted((metric.step, metric.value) for metric in history) == values, name
+    assert runs_of(there, server)["study"].data.tags["vezna.headline"]

@@ -24,12 +24,15 @@ class ExportedStudy:
     """Of its experiment in the tracker, or the folder."""
 
 
-def export_study(client: Client, study_id: int, to: str, *, external: bool = False) -> ExportedStudy:
+def export_study(
+    client: Client, study_id: int, to: str, *, external: bool = False, report: bool = True
+) -> ExportedStudy:
     """Write a study into a tracker, or bring up to date what an earlier export wrote. `to`: the address of an MLflow
     server, `tensorboard:DIR`, `trackio:PROJECT` or `wandb:PROJECT`. `external`: the number is that of a study whose
-    runs are trained elsewhere. The study itself is only read. Raises ClientError."""
+    runs are trained elsewhere. Without `report` the report is left out, which takes seconds. The study itself is only
+    read. Raises ClientError."""
     tracker, study = tracker_at(to), read_whole(client, study_id, external=external)
-    return ExportedStudy(study.id, write_study(client, study, tracker))
+    return ExportedStudy(study.id, write_study(client, study, tracker, report=report))
 
 
 def import_runs(

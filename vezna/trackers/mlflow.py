@@ -2,7 +2,8 @@
 
 Exporting again finds them by their tags and updates them. What cannot change in an ended run (steps, results, files)
 is written once: its tag `vezna.exported` is set when all of it is there. MLflow stores the same value of the same step
-once, so an export that was interrupted may write them again.
+once, so an export that was interrupted may write them again. Of a run that goes on the steps are appended; each request
+says in the tag `vezna.steps` which attempt of the run they are of, and the last of them.
 """
 
 import os
@@ -24,8 +25,12 @@ BATCH = 1000
 """Values in a request: the most that MLflow takes."""
 LIMITS = {"tag": 5000, "parameter": 6000, "name": 250}
 """Characters that MLflow takes."""
+STEP_BATCH = 900
+"""Of a request with a tag, which counts too."""
 PARENT = "study"
 """Tag `vezna.run` of the study's own run."""
+PROGRESS = "vezna.steps"
+"""Tag of a run that goes on: its attempt, and the last of its steps that is there."""
 SOURCE = {"mlflow.source.name": "vezna", "mlflow.source.type": "JOB"}
 STATUSES = {"queued": "SCHEDULED", "running": "RUNNING", "failed": "FAILED", "cancelled": "KILLED"}
 ENVIRONMENT = {
@@ -135,8 +140,7 @@ class MlflowExperiment:
     def write_run(self, run: TrackedRun, outcome: Outcome | None) -> None:
         """A run below that of the study."""
         with self._server.named():
-            identity = {"vezna.run": str(run.id), "mlflow.parentRunId": self._parent.info.run_id}
-            there = self._there.get(str(run.id)) or self._run(run.name, run.started_at, identity)
+            there = self._of(run)
             tags = dict(run.tags) | {"vezna.worker": run.worker, "mlflow.note.content": run.note}
         if outcome is not None:
             self._write_outcome(run, outcome, there)
@@ -146,8 +150,33 @@ class MlflowExperiment:
             self._status(there, run.status, run.finished_at)
             self._tags(there, tags)
 
+    def write_steps(self, run: TrackedRun, outcome: Outcome) -> None:
+        """Append steps, in requests of whole steps."""
+        with self._server.named():
+            there = self._of(run)
+        points = outcome.steps(after=_progress(there)[1])
+        while points:
+            end = min(STEP_BATCH, len(points))
+            while end < len(points) and points[end].step == points[end - 1].step:
+                end -= 1
+            batch, points = points[:end], points[end:]
+            progress = self._entities.RunTag(PROGRESS, f"{run.attempt} {batch[-1].step}")
+            with self._server.named():
+                self._mlflow.log_batch(there.info.run_id, self._metrics(batch, run.started_at), tags=[progress])
+
+    def _of(self, run: TrackedRun) -> Any:
+        """The run there; a new one if there is none, or one with steps of an earlier attempt, which MLflow keeps."""
+        there = self._there.get(str(run.id))
+        if there is not None and _progress(there)[0] not in (None, run.attempt):
+            self._mlflow.delete_run(there.info.run_id)
+            there = None
+        if there is None:
+            identity = {"vezna.run": str(run.id), "mlflow.parentRunId": self._parent.info.run_id}
+            there = self._there[str(run.id)] = self._run(run.name, run.started_at, identity)
+        return there
+
     def _write_outcome(self, run: TrackedRun, outcome: Outcome, there: Any) -> None:
-        steps = outcome.steps()
+        steps = outcome.steps(after=_progress(there)[1])
         with self._server.named():
             self._values(there, [*steps, *run.points], run.started_at)
         links = outcome.links()
@@ -175,13 +204,15 @@ class MlflowExperiment:
 
     def _values(self, run: Any, points: Iterable[Point], begun: datetime) -> None:
         """Log values in batches."""
+        for batch in _batches(self._metrics(points, begun), BATCH):
+            self._mlflow.log_batch(run.info.run_id, metrics=batch)
+
+    def _metrics(self, points: Iterable[Point], begun: datetime) -> list[Any]:
         start = _milliseconds(begun)
-        metrics = [
+        return [
             self._entities.Metric(_name(point.name), point.value, start + round(1000 * point.seconds), point.step)
             for point in points
         ]
-        for batch in _batches(metrics, BATCH):
-            self._mlflow.log_batch(run.info.run_id, metrics=batch)
 
     def _parameters(self, run: Any, parameters: Mapping[str, str]) -> None:
         """Log what MLflow does not have: there a parameter never changes, nor does a run's spec."""
@@ -195,6 +226,8 @@ class MlflowExperiment:
         wanted = {_name(name): value[: LIMITS["tag"]] for name, value in tags.items() if value}
         known = run.data.tags
         keep = {"vezna.run", "vezna.exported"}
+        if "vezna.exported" not in wanted.keys() | known.keys():
+            keep.add(PROGRESS)
         for name in known:
             if name.startswith("vezna.") and name not in wanted and name not in keep:
                 self._mlflow.delete_tag(run.info.run_id, name)
@@ -229,6 +262,12 @@ def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
 def _name(name: str) -> str:
     """With the characters that MLflow takes."""
     return re.sub(r"[^\w.\- :/]", "_", name)[: LIMITS["name"]]
+
+
+def _progress(run: Any) -> tuple[int | None, int]:
+    """The attempt whose steps are there, and the last of them; None and 0 if there are none yet."""
+    attempt, _space, step = run.data.tags.get(PROGRESS, "").partition(" ")
+    return (int(attempt), int(step)) if step else (None, 0)
 
 
 def _milliseconds(moment: datetime) -> int:

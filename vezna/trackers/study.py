@@ -43,6 +43,9 @@ class TrackedRun:
     """`LoRA r=8, seed 0`."""
     status: str
     ended: bool
+    attempt: int
+    """Which reports all steps anew; 0 of a run that is trained elsewhere, whose steps stay."""
+    total_steps: int | None
     started_at: datetime
     finished_at: datetime | None
     note: str
@@ -178,6 +181,8 @@ def read_run(client: Client, run_id: int) -> TrackedRun | None:
         name=f"{run.arm}, seed {seed}" + ("" if trial is None else f", trial {run.id}"),
         status=run.status,
         ended=run.ended,
+        attempt=0 if reported else run.attempt,
+        total_steps=run.total_steps,
         started_at=datetime.fromisoformat(rest["started_at"]),
         finished_at=datetime.fromisoformat(rest["finished_at"]) if rest["finished_at"] else None,
         note=rest["note"],
@@ -189,9 +194,9 @@ def read_run(client: Client, run_id: int) -> TrackedRun | None:
     )
 
 
-def read_steps(client: Client, run_id: int) -> Iterator[Point]:
-    """The optimizer steps of a run, each with its values, in order. Raises ClientError."""
-    series = client.request(Request("GET", f"/runs/{run_id}/steps", {"points": STEPS}))
+def read_steps(client: Client, run_id: int, *, after: int = 0) -> Iterator[Point]:
+    """The optimizer steps of a run after one of them, each with its values, in order. Raises ClientError."""
+    series = client.request(Request("GET", f"/runs/{run_id}/steps", {"points": STEPS, "after_step": after}))
     for index, step in enumerate(series["step"]):
         for name in STEP_COLUMNS:
             value = series[name][index]
@@ -290,6 +295,5 @@ def _arm_points(comparison: AnyComparison) -> list[Point]:
 
 
 def _text(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text.lower() if isinstance(value, bool) else text

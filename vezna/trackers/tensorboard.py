@@ -1,7 +1,8 @@
 """Write a study into event files, which TensorBoard shows: a folder for the study, in it one for each run.
 
 A run's folder has two files. `outcome` has steps, results and hyperparameters of a run that has ended, and is written
-once; `about` has its tags as a text, and follows every export. A file is written whole under another name and then
+once; `about` has its tags as a text, and follows every export. Until a run ends, each export adds a file
+`steps-ATTEMPT-LAST` with the steps since the one before. A file is written whole under another name and then
 renamed, so it is complete or absent. Files of others in these folders stay as they are.
 """
 
@@ -100,6 +101,21 @@ class EventExperiment:
         """Its file is there, which is written whole."""
         return any(self._run_folder(run).glob(_pattern("outcome")))
 
+    def write_steps(self, run: TrackedRun, outcome: Outcome) -> None:
+        """A file with the steps since the last one of this attempt; those of an earlier attempt go."""
+        folder, last = self._run_folder(run), 0
+        with self._tracker.named():
+            for file in folder.glob(_pattern("steps-*")):
+                attempt, step = (int(part) for part in file.name.split(".")[-2].split("-")[1:])
+                if attempt != run.attempt:
+                    file.unlink(missing_ok=True)
+                else:
+                    last = max(last, step)
+        began, points = run.started_at.timestamp(), outcome.steps(after=last)
+        if points:
+            events = [self._scalar(point, began) for point in points]
+            self._write(folder, f"steps-{run.attempt}-{points[-1].step}", events)
+
     def write_run(self, run: TrackedRun, outcome: Outcome | None) -> None:
         """Two files of a run."""
         began = run.started_at.timestamp()
@@ -109,6 +125,8 @@ class EventExperiment:
             events += self._hyperparameters(run, began)
             events.append(self._text("vezna/files", files_table(links), began))
             self._write(self._run_folder(run), "outcome", events)
+        if run.ended:
+            self._remove(self._run_folder(run), "steps-*")  # the outcome has them
         about = dict(run.tags) | ({"note": run.note} if run.note else {})
         texts = {"vezna/run": about, "vezna/parameters": run.parameters}
         rows = [self._text(tag, table(["name", "value"], values.items()), began) for tag, values in texts.items()]
@@ -144,6 +162,11 @@ class EventExperiment:
 
     def _event(self, summary: Any, at: float, step: int = 0) -> Any:
         return self._tracker.events.Event(wall_time=at, step=step, summary=summary)
+
+    def _remove(self, folder: Path, part: str) -> None:
+        with self._tracker.named():
+            for file in (*folder.glob(_pattern(part)), *folder.glob(f".{part}")):
+                file.unlink(missing_ok=True)
 
     def _write(self, folder: Path, part: str, events: Sequence[Any]) -> None:
         """A whole file of a part, instead of the one that an earlier export wrote. The writer adds time and host to

@@ -9,12 +9,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from vezna.client import Client
 from vezna.connection import API
 from vezna.models import Artifact
-from vezna.trackers.study import Point, TrackedRun, TrackedStudy, read_external_study, read_run, read_steps, read_study
+from vezna.trackers.study import (
+    STEPS,
+    Point,
+    TrackedRun,
+    TrackedStudy,
+    read_external_study,
+    read_run,
+    read_steps,
+    read_study,
+)
 
 FILE_BYTES = 10 * 2**20
 """A larger file is a link."""
@@ -22,14 +31,20 @@ FILE_BYTES = 10 * 2**20
 
 @dataclass(frozen=True)
 class Outcome:
-    """What cannot change in an ended run, each part read from the server when it is asked for."""
+    """What cannot change in an ended run, and the steps of one that goes on, each part read from the server when it is
+    asked for."""
 
     client: Client
     run: TrackedRun
 
-    def steps(self) -> list[Point]:
-        """The optimizer steps, in order. Raises ClientError."""
-        return list(read_steps(self.client, self.run.id))
+    def steps(self, after: int = 0) -> list[Point]:
+        """The optimizer steps after one of them, in order; nothing if another attempt has begun since the run was read.
+        Of a run with more than STEPS steps that is exported while it goes on, every n-th. Raises ClientError."""
+        points = list(read_steps(self.client, self.run.id, after=after))
+        if not self.run.ended and self.client.run(self.run.id).attempt != self.run.attempt and self.run.attempt:
+            return []
+        every = -(-(self.run.total_steps or 0) // STEPS) if after or not self.run.ended else 1
+        return [point for point in points if every <= 1 or point.step % every == 0]
 
     def links(self) -> list[dict[str, Any]]:
         """Every file: name, kind, size, SHA-256 and address."""
@@ -60,7 +75,17 @@ class Experiment(Protocol):
         outcome is there. Raises ClientError too, from reading the outcome."""
 
     def write_verdict(self, study: TrackedStudy, report: Path | None) -> None:
-        """Write verdict, arms and the report; there is none of a study whose runs are trained elsewhere."""
+        """Write verdict, arms and the report, which may be left out; there is none of a study whose runs are trained
+        elsewhere."""
+
+
+@runtime_checkable
+class Appends(Protocol):
+    """An experiment that takes the steps of a run while it goes on."""
+
+    def write_steps(self, run: TrackedRun, outcome: Outcome) -> None:
+        """Write the steps of a run that goes on which an earlier export has not written. Raises TrackerError, and
+        ClientError from reading them."""
 
 
 class Tracker(Protocol):
@@ -75,14 +100,16 @@ def read_whole(client: Client, study_id: int, *, external: bool) -> TrackedStudy
     return read_external_study(client, study_id) if external else read_study(client, study_id)
 
 
-def write_study(client: Client, study: TrackedStudy, tracker: Tracker) -> str:
-    """Write a study; the address of its experiment. Raises ClientError."""
+def write_study(client: Client, study: TrackedStudy, tracker: Tracker, *, report: bool = True) -> str:
+    """Write a study, with its report if there is one; the address of its experiment. Raises ClientError."""
     experiment = tracker.open(study)
     for run_id in study.runs:
         if run := read_run(client, run_id):
             new = run.ended and not experiment.has_outcome(run)
+            if not run.ended and isinstance(experiment, Appends):
+                experiment.write_steps(run, Outcome(client, run))
             experiment.write_run(run, Outcome(client, run) if new else None)
-    if study.external:
+    if study.external or not report:
         experiment.write_verdict(study, None)
         return experiment.url
     with TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ directory; and it asks the kernel to die with its parent (`worker.children.child
 """
 
 import json
+import math
 import os
 import select
 import signal
@@ -114,12 +115,24 @@ class Child:
             except OSError as error:
                 raise ChildError(self._how_it_ended()) from error
 
-    def receive(self, seconds: float) -> bytes:
-        """The next line, within `seconds`. Raises ChildTimeout, and ChildError if it has ended."""
-        line = self.line(seconds)
-        if line is None:
-            raise ChildError(self._how_it_ended())
-        return line
+    def receive(
+        self, seconds: float, *, meanwhile: Callable[[], object] = lambda: None, every: float = math.inf
+    ) -> bytes:
+        """The next line, within `seconds`; `meanwhile` is called at the interval `every` while it is waited for. Raises
+        ChildTimeout, ChildError if it has ended, and what `meanwhile` raises."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                line = self.line(min(left, every))
+            except ChildTimeout:
+                if left <= every:
+                    raise self._late(seconds) from None
+                meanwhile()
+                continue
+            if line is None:
+                raise ChildError(self._how_it_ended())
+            return line
 
     def line(self, seconds: float) -> bytes | None:
         """The next line, within `seconds`, or None as soon as its output ends: it may not have exited yet. Raises
@@ -157,13 +170,15 @@ class Child:
         parse: Callable[[bytes], Answer],
         *,
         directory: Path | None = None,
+        meanwhile: Callable[[], object] = lambda: None,
+        every: float = math.inf,
     ) -> Answer:
-        """Start a child without a GPU for one request, and return its answer. Raises ChildError, also if `parse` raises
-        ValueError."""
+        """Start a child without a GPU for one request, and return its answer; `meanwhile` is called at an interval.
+        Raises ChildError, also if `parse` raises ValueError."""
         child = cls(name, command, environment={"CUDA_VISIBLE_DEVICES": ""}, directory=directory)
         try:
             child.send(json.dumps(request).encode(), seconds)
-            return parse(child.receive(seconds))
+            return parse(child.receive(seconds, meanwhile=meanwhile, every=every))
         except ValueError as error:
             raise child.unreadable() from error
         finally:

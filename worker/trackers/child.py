@@ -1,6 +1,7 @@
 """The process that exports one study to a tracker: `python -P -m worker.trackers.child`.
 
-    stdin    {"study": number, "to": address of the tracker, "server": address, "token": API token or ""}
+    stdin    {"study": number, "external": whether its runs are trained elsewhere, "live": whether it goes on,
+             "to": address of the tracker, "server": address, "token": API token or ""}
     stdout   {"url": where the study is in the tracker}, or {"error": a sentence}
     stderr   output of the tracker's client, and tracebacks
 
@@ -29,7 +30,9 @@ def answer(line: str) -> str:
     try:
         request = json.loads(line)
         with in_words(), Client(request["server"], token=request["token"]) as client:
-            return json.dumps({"url": export_study(client, request["study"], request["to"]).url})
+            study, to, live = request["study"], request["to"], request["live"]
+            exported = export_study(client, study, to, external=request["external"], report=not live)
+            return json.dumps({"url": exported.url})
     except Unauthenticated:
         return _error(
             _(

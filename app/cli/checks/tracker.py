@@ -32,7 +32,7 @@ def check(database: Database, settings: Settings) -> Iterator[Finding]:
         "%(num)s studies were not exported to %(tracker)s. Study %(id)s: %(why)s",
         len(failed),
         tracker=settings.tracker,
-        id=failed[0].study_id,
+        id=f"{failed[0].study_id}{' --external' if failed[0].external else ''}",
         why=stored(failed[0].message).rstrip("."),
     )
     remedy = _("Export them by hand: vezna export-study ID --to %(tracker)s", tracker=settings.tracker)

@@ -4,6 +4,7 @@ Batches are numbered from 1. A batch that was accepted before is accepted again 
 refused with the number that is expected.
 """
 
+from datetime import timedelta
 from itertools import pairwise
 from typing import Literal
 
@@ -25,6 +26,8 @@ MOST_STEPS = 2000
 """Of one batch."""
 MOST_EVALUATIONS = 100
 LARGEST_STEP = 2**31 - 1
+SILENCE = timedelta(days=1)
+"""Without a report, after which a run that goes on is shown as having no news."""
 WHY = 2000
 """Characters of the reason of a failure."""
 

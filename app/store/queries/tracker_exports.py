@@ -1,48 +1,99 @@
-"""Queries of exports to the installation's experiment tracker."""
+"""Queries of exports to the installation's experiment tracker, of studies and of those whose runs are trained elsewhere
+(`external`), which are collections."""
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.store.queries.rows import affected, changed
-from app.store.tables import TrackerExportRow
+from app.domain.runs.status import RunStatus
+from app.store.queries.rows import changed
+from app.store.tables import CollectionRow, ExternalTrackerExportRow, RunRow, StudyRow, TrackerExportRow
+from app.store.tables.tracker_export import TrackerExport
 
 
-def of_study(session: Session, study_id: int) -> TrackerExportRow | None:
-    """The export of a study, if it has ended since there is a tracker."""
-    return session.scalars(select(TrackerExportRow).where(TrackerExportRow.study_id == study_id)).one_or_none()
+def _table(external: bool) -> type[Any]:
+    return ExternalTrackerExportRow if external else TrackerExportRow
 
 
-def queue(session: Session, study_id: int, at: datetime) -> None:
-    """Have a study exported, again if it was before. An attempt that goes on has no effect any more."""
+def of_study(session: Session, study_id: int, *, external: bool = False) -> TrackerExport | None:
+    """The export of a study, if it has ended, or was exported, since there is a tracker."""
+    table = _table(external)
+    row: TrackerExport | None = session.scalars(select(table).where(table.study_id == study_id)).one_or_none()
+    return row
+
+
+def queue(session: Session, study_id: int, at: datetime, *, external: bool, live: bool = False) -> None:
+    """Have a study exported, again if it was before; `live`: until it ends."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    new = insert(TrackerExportRow).values(study_id=study_id, next_at=at)
-    again = {"epoch": TrackerExportRow.epoch + 1, "attempts": 0, "next_at": at, "message": ""}
-    session.execute(new.on_conflict_do_update(index_elements=["study_id"], set_=again))
+    values = {"next_at": at, "attempts": 0, "message": "", "live": live}
+    new = insert(_table(external)).values(study_id=study_id, **values)
+    session.execute(new.on_conflict_do_update(index_elements=["study_id"], set_=values))
 
 
-def due(session: Session, at: datetime) -> Sequence[TrackerExportRow]:
-    """Those whose time has come, the longest waiting first."""
-    query = select(TrackerExportRow).where(TrackerExportRow.next_at <= at)
-    return session.scalars(query.order_by(TrackerExportRow.next_at, TrackerExportRow.study_id)).all()
+def not_live(session: Session, heard_since: datetime) -> Sequence[tuple[bool, int]]:
+    """Studies that the team sees, that go on, and that are not exported live: whether they are external, and their
+    number. A run elsewhere goes on if its script has reported since some time."""
+    row, outside = TrackerExportRow, ExternalTrackerExportRow
+    runs = select(RunRow.study_id).join(StudyRow, StudyRow.id == RunRow.study_id)
+    runs = runs.join(row, row.study_id == RunRow.study_id, isouter=True)
+    runs = runs.where(StudyRow.private_to.is_(None), RunRow.status == RunStatus.RUNNING.value)
+    own = session.scalars(runs.where(or_(row.study_id.is_(None), ~row.live)).distinct())
+    scripts = select(RunRow.collection_id).join(CollectionRow, CollectionRow.id == RunRow.collection_id)
+    scripts = scripts.join(outside, outside.study_id == RunRow.collection_id, isouter=True)
+    scripts = scripts.where(CollectionRow.private_to.is_(None), _goes_on_elsewhere(heard_since))
+    others = session.scalars(scripts.where(or_(outside.study_id.is_(None), ~outside.live)).distinct())
+    found = [(False, study_id) for study_id in own] + [(True, study_id) for study_id in others]
+    return [(external, study_id) for external, study_id in found if study_id is not None]
 
 
-def write(session: Session, study_id: int, since: int, **values: object) -> bool:
+def any_running(session: Session, study_id: int, *, external: bool, heard_since: datetime) -> bool:
+    """Whether a run of a study is running; one elsewhere, if its script has reported since some time."""
+    if external:
+        which = and_(RunRow.collection_id == study_id, _goes_on_elsewhere(heard_since))
+    else:
+        which = and_(RunRow.study_id == study_id, RunRow.status == RunStatus.RUNNING.value)
+    return session.scalar(select(RunRow.id).where(which).limit(1)) is not None
+
+
+def _goes_on_elsewhere(heard_since: datetime) -> ColumnElement[bool]:
+    return and_(RunRow.status == RunStatus.RUNNING.value, RunRow.heard_at >= heard_since)
+
+
+def due(session: Session, at: datetime, *, live: bool) -> list[TrackerExport]:
+    """Those of studies that the team sees whose time has come and that no attempt has, the longest waiting first;
+    `live`: with those that go on."""
+    found: list[TrackerExport] = []
+    for table, study in ((_table(False), StudyRow), (_table(True), CollectionRow)):
+        free = or_(table.leased_until.is_(None), table.leased_until <= at)
+        query = select(table).join(study, study.id == table.study_id)
+        query = query.where(study.private_to.is_(None), table.next_at <= at, free)
+        found += session.scalars(query if live else query.where(~table.live))
+    return sorted(found, key=lambda row: (row.next_at or at, row.study_id))
+
+
+def write(session: Session, study_id: int, since: int, *, external: bool, **values: object) -> bool:
     """Change an export if its epoch is still `since`. False if not, or if its study was deleted."""
-    query = update(TrackerExportRow).where(TrackerExportRow.study_id == study_id, TrackerExportRow.epoch == since)
+    table = _table(external)
+    query = update(table).where(table.study_id == study_id, table.epoch == since)
     return changed(session, query.values(**values))
 
 
-def forget(session: Session, study_id: int, since: int) -> None:
-    """Drop an export that has not begun, if its epoch is still `since`."""
-    query = delete(TrackerExportRow).where(TrackerExportRow.study_id == study_id, TrackerExportRow.epoch == since)
-    affected(session, query)
+def held(session: Session, study_id: int, epoch: int, *, external: bool) -> TrackerExport | None:
+    """An export whose epoch is still `epoch`, read anew and locked until the transaction ends."""
+    table = _table(external)
+    query = select(table).where(table.study_id == study_id, table.epoch == epoch).with_for_update()
+    row: TrackerExport | None = session.scalars(query, execution_options={"populate_existing": True}).one_or_none()
+    return row
 
 
-def failed(session: Session) -> Sequence[TrackerExportRow]:
+def failed(session: Session) -> list[TrackerExport]:
     """Those that have failed for good, the newest study first."""
-    query = select(TrackerExportRow).where(TrackerExportRow.next_at.is_(None), TrackerExportRow.message != "")
-    return session.scalars(query.order_by(TrackerExportRow.study_id.desc())).all()
+    found: list[TrackerExport] = []
+    for table in (_table(False), _table(True)):
+        query = select(table).where(table.next_at.is_(None), table.message != "").order_by(table.study_id.desc())
+        found += session.scalars(query)
+    return found

@@ -32,7 +32,7 @@ from app.store.tables.second_factor import PendingLoginRow, RecoveryCodeRow, Sec
 from app.store.tables.steps import StepChunkRow
 from app.store.tables.study import StudyRow
 from app.store.tables.tag import RunTagRow, StudyTagRow
-from app.store.tables.tracker_export import TrackerExportRow
+from app.store.tables.tracker_export import ExternalTrackerExportRow, TrackerExportRow
 from app.store.tables.upload import UploadRow
 from app.store.tables.user import ApiTokenRow, LoginFailuresRow, LoginSessionRow, OneTimeLinkRow, UserRow
 from app.store.tables.webhook import EndedRunRow, WebhookDeliveryRow, WebhookRow
@@ -56,6 +56,7 @@ __all__ = [
     "EstimateRow",
     "EvaluationRow",
     "ExternalIdentityRow",
+    "ExternalTrackerExportRow",
     "FineTuningJobRow",
     "FormKeyRow",
     "HubPushRow",

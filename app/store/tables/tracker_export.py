@@ -1,6 +1,7 @@
-"""The export of a study to the installation's experiment tracker."""
+"""The exports of studies to the installation's experiment tracker."""
 
 from datetime import datetime
+from typing import ClassVar
 
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
@@ -8,21 +9,45 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.store.tables.base import Base
 
 
-class TrackerExportRow(Base):
-    """A study that has ended, and what became of its export. Each attempt has an `epoch`, by which the database
-    rejects the outcome of an earlier one."""
+class TrackerExport:
+    """What became of the export of a study. Each attempt has an `epoch`, by which the database rejects the outcome of
+    an earlier one, and a lease, which it renews: nothing else exports the study meanwhile."""
 
-    __tablename__ = "tracker_exports"
-
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+    external: ClassVar[bool]
+    """Its runs are trained elsewhere."""
+    study_id: Mapped[int]
     epoch: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
-    """Since the study ended; 0 again once it has ended again, after seeds or arms were added."""
+    """Since the study ended; 0 again once it has ended again, after seeds or arms were added. While it goes on, those
+    that failed since the last one that succeeded."""
+    live: Mapped[bool] = mapped_column(default=False)
+    """The study goes on, and is exported at intervals until it ends."""
     next_at: Mapped[datetime | None] = mapped_column(index=True)
-    """When it is exported next; None once it was exported, or has failed for good."""
+    """When it is exported next; None once it was exported, or has failed for good. A private study waits until the team
+    sees it."""
+    leased_until: Mapped[datetime | None] = mapped_column(default=None)
+    """While an attempt goes on: until when it has the study unless it renews this."""
     exported_at: Mapped[datetime | None] = mapped_column(default=None)
     """When it was exported last."""
     url: Mapped[str] = mapped_column(default="")
     """Of its experiment in the tracker, or the folder; empty before the first export."""
     message: Mapped[str] = mapped_column(default="")
     """Why the last attempt failed."""
+
+
+class TrackerExportRow(TrackerExport, Base):
+    """A study of this installation."""
+
+    __tablename__ = "tracker_exports"
+    external: ClassVar[bool] = False
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
+
+
+class ExternalTrackerExportRow(TrackerExport, Base):
+    """A study whose runs are trained elsewhere."""
+
+    __tablename__ = "external_tracker_exports"
+    external: ClassVar[bool] = True
+
+    study_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)

@@ -19,6 +19,7 @@ from app.store.queries import external
 from app.store.tables import CollectionRow, RunRow
 from app.web.api.answer import Answer
 from app.web.api.examples import END_RUN, EXTERNAL_STUDY, OPEN_RUN, REPORT
+from app.web.api.tracker_export import TrackerExportOut
 from app.web.http.dependencies import Db, NewDb, Reading
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
@@ -62,12 +63,15 @@ class ExternalStudyOut(Answer):
     """`private`: its owner and admins see it; `team`: all users."""
     runs: list[ExternalRunOut]
     """In the order in which scripts opened them."""
+    tracker_export: TrackerExportOut | None
+    """Null if it has neither ended nor been exported since the installation has a tracker."""
 
     @classmethod
     def of(cls, session: Session, study: CollectionRow, spec: ExternalStudySpec) -> Self:
         """From the store."""
         runs = [ExternalRunOut.of(session, run) for run in external.runs_of(session, study.id)]
-        return cls.from_object(study, spec=spec, reference=spec.reference_arm, runs=runs)
+        export = TrackerExportOut.of(session, study)
+        return cls.from_object(study, spec=spec, reference=spec.reference_arm, runs=runs, tracker_export=export)
 
 
 @router.post("/external-studies", status_code=201, operation_id="declareExternalStudy", responses=problems(409, 422))

@@ -1,7 +1,7 @@
 """Studies over REST: submit, list, get, compare, add seeds and arms, stop an arm, cancel."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body
 from fastapi.responses import StreamingResponse
@@ -14,7 +14,7 @@ from app.domain.runs.queue import Priority
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import StudySpec, StudyStatus
-from app.services import annotations, archive, deletion, judgements, learning, submission, tracker_exports
+from app.services import annotations, archive, deletion, judgements, learning, submission
 from app.services import studies as study_service
 from app.services.compatibility import Compatible
 from app.services.deletion import Deletion
@@ -22,12 +22,12 @@ from app.services.exports import TABLES, Table
 from app.services.study_plan import plan_of, planned
 from app.store.queries import judgements as judgement_rows
 from app.store.queries import recipes, studies, tags
-from app.store.queries import tracker_exports as tracker_export_rows
 from app.web.api.answer import Answer
 from app.web.api.comparison import StudyComparisonOut
 from app.web.api.examples import ARM, STUDY
 from app.web.api.run_list import After, Limit
 from app.web.api.runs import Insist
+from app.web.api.tracker_export import TrackerExportOut
 from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
@@ -36,29 +36,6 @@ from app.web.i18n import localized
 from app.web.text.power import power_warning
 
 router = APIRouter(prefix="/studies", tags=["studies"])
-
-
-class TrackerExportOut(Answer):
-    """The export of a study that has ended to the installation's tracker (VEZNA_TRACKER)."""
-
-    state: Literal["waiting", "exported", "failed"]
-    """`waiting`: an attempt follows or goes on; `failed`: none follows."""
-    attempts: int
-    """Since the study ended."""
-    next_at: datetime | None
-    """When the next attempt follows, if none goes on."""
-    exported_at: datetime | None
-    """When it was exported last."""
-    url: str
-    """Of its experiment in the tracker, or the folder; empty before the first export."""
-    message: str
-    """Why the last attempt failed; otherwise empty."""
-
-    @classmethod
-    def of_study(cls, session: Session, study_id: int) -> Self | None:
-        """From the store."""
-        row = tracker_export_rows.of_study(session, study_id)
-        return cls.from_object(row, state=tracker_exports.state(row)) if row else None
 
 
 class StudyOut(Answer):
@@ -91,7 +68,7 @@ class StudyOut(Answer):
     recipe: str | None
     """Id of the recipe that it tests: GET /api/v1/recipes/{id}/card?study={id}."""
     tracker_export: TrackerExportOut | None
-    """Null if it has not ended since the installation has a tracker."""
+    """Null if it has neither ended nor been exported since the installation has a tracker."""
 
     @classmethod
     def of(cls, session: Session, study_id: int, **derived: Any) -> Self:
@@ -106,7 +83,7 @@ class StudyOut(Answer):
             stopped=progress.study.stopped_json,
             tags=tags.of_studies(session, [study_id]).get(study_id, []),
             recipe=tested.recipe if (tested := recipes.of_study(session, study_id)) else None,
-            tracker_export=TrackerExportOut.of_study(session, study_id),
+            tracker_export=TrackerExportOut.of(session, progress.study),
             **derived,
         )
 

@@ -8,8 +8,9 @@ from fastapi.responses import HTMLResponse
 
 from app.domain.comparison.runs import RunComparison
 from app.domain.imports.declared import ExternalStudySpec
-from app.services import compare, external
+from app.services import compare, external, tracker_exports
 from app.services.compare import Selection
+from app.services.tracker_exports import ExportState
 from app.store.queries import external as queries
 from app.store.tables import CollectionRow, RunRow
 from app.web.http.dependencies import Reading
@@ -43,6 +44,8 @@ class ExternalStudyPage:
     """None until a run was opened."""
     address: str
     """Of this server."""
+    tracker_export: ExportState | None
+    """None unless the study has ended, or was exported, since the installation has an experiment tracker."""
 
     @property
     def has_results(self) -> bool:
@@ -71,5 +74,6 @@ def show(request: Request, session: Reading, render: Render, collection_id: int)
         {(run.arm, run.seed): ShownRun(run, external.is_silent(session, run)) for run in rows},
         compare.compare(session, Selection(collection=collection_id)).comparison if rows else None,
         str(request.base_url).rstrip("/"),
+        tracker_exports.of_study(session, study),
     )
     return render.page("external/show.html", page, of=("collections", collection_id))

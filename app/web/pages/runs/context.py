@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 from app.domain.comparison.confounders import RunConditions, field_confounder
+from app.domain.imports.reports import SILENCE
 from app.domain.runs.fields import FIELDS, UNITS, Field, Kind
 from app.domain.runs.filters import STATES
 from app.domain.runs.status import RunStatus
 from app.domain.studies.tuning import FIRST_SEED
-from app.services.external import SILENCE
 from app.store.queries.run_columns import SORTABLE
 from app.store.queries.run_groups import OWN, SUMMED, Group, Spread
 from app.store.queries.run_list import Order, RunValues

@@ -10,15 +10,14 @@ from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.calibration import EstimateBand
-from app.services import annotations, recipes
+from app.services import annotations, recipes, tracker_exports
 from app.services import studies as study_service
 from app.services.annotations import Notes
 from app.services.learning import causes_of
 from app.services.recipes import RecipeCard
-from app.services.tracker_exports import MOST_ATTEMPTS
+from app.services.tracker_exports import ExportState
 from app.store.files import Files
-from app.store.queries import base_models, datasets, tracker_exports
-from app.store.tables import TrackerExportRow
+from app.store.queries import base_models, datasets
 from app.web.address import Address
 from app.web.figures.arms_table import ArmsTable
 from app.web.figures.axes import axis_options
@@ -56,8 +55,8 @@ class StudyPage:
     """None until an arm has a result."""
     figures: Mapping[str, Drawn]
     notes: Notes
-    tracker_export: TrackerExportRow | None
-    """None unless the study has ended since the installation has an experiment tracker."""
+    tracker_export: ExportState | None
+    """None unless the study has ended, or was exported, since the installation has an experiment tracker."""
     recipe: RecipeCard | None
     """The published claim that the study tests; None for most studies."""
 
@@ -79,7 +78,7 @@ class StudyPage:
             flips=StudyFlips.of(session, files, study_id, data.comparison),
             figures={name: drawn(study_figure(data, view, name), charts, view.query(name)) for name in FIGURES},
             notes=annotations.notes_of(session, "studies", study_id),
-            tracker_export=tracker_exports.of_study(session, study_id),
+            tracker_export=tracker_exports.of_study(session, progress.study),
             recipe=recipes.of_study(session, study_id, data.comparison),
         )
 
@@ -87,11 +86,6 @@ class StudyPage:
     def study(self) -> StudyComparison:
         """The comparison of its arms."""
         return self.data.comparison
-
-    @property
-    def most_tracker_exports(self) -> int:
-        """The most attempts to export it."""
-        return MOST_ATTEMPTS
 
     @property
     def live(self) -> bool:
