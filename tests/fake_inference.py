@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+from app.domain.data.tagging import entities, word_spans
 from app.domain.inference import InferenceRequest
 
 Answer = Callable[[InferenceRequest], Sequence[dict[str, Any]]]
@@ -42,6 +43,29 @@ def classified(label: str, probabilities: dict[str, float]) -> Answer:
                 one = {"index": index, "label": label, "probabilities": probabilities, "tokens": 4}
                 if request.importance:
                     one |= {"importance": [(word, 0.1 * n) for n, word in enumerate(str(given).split())]}
+                events.append({"type": "answers", "subject": place, "predictions": [one], "limit": 128})
+        return events
+
+    return answer
+
+
+def tagged(tags: dict[str, str], of_others: dict[str, str] | None = None) -> Answer:
+    """Words have the tags of a table, O without one; those of the subjects but the first are `of_others`."""
+
+    def answer(request: InferenceRequest) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = [{"type": "loaded", "bytes": 100 << 20, "models": ["run 1/1"]}]
+        for place in range(len(request.subjects)):
+            table = of_others if place and of_others is not None else tags
+            for index, given in enumerate(request.inputs):
+                text = given if isinstance(given, str) else " ".join(map(str, given))
+                words = [{"text": text[s.start : s.end], "start": s.start, "end": s.end} for s in word_spans(text)]
+                named = [word | {"tag": table.get(str(word["text"]), "O"), "probability": 0.9} for word in words]
+                found = [
+                    {"type": kind, "text": text[start:end], "start": start, "end": end}
+                    for kind, first, last in entities([str(word["tag"]) for word in named])
+                    for start, end in [(int(words[first]["start"]), int(words[last - 1]["end"]))]
+                ]
+                one = {"index": index, "words": named, "entities": found, "tokens": len(words)}
                 events.append({"type": "answers", "subject": place, "predictions": [one], "limit": 128})
         return events
 

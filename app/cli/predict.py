@@ -21,9 +21,10 @@ from app.web.format import count
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 
-COLUMNS = ("text", "prompt", "messages")
+COLUMNS = ("text", "prompt", "messages", "tokens")
 """Names of the column with the input, if it is not given: the first that the file has."""
 LABEL, PROBABILITY, TEXT = "predicted_label", "probability_", "generated_text"
+ENTITIES, TAGGED = "predicted_entities", "predicted_words"
 BATCH = 64
 BATCH_BYTES = 4 << 20
 """Of the inputs of a request: half of what a server takes."""
@@ -47,7 +48,7 @@ def predict(
         Path | None, typer.Option("--output", "-o", help="The new file. Default: FILE with -predictions in its name.")
     ] = None,
     column: Annotated[
-        str, typer.Option(help="Column with the input. Default: text, prompt or messages, whichever there is.")
+        str, typer.Option(help="Column with the input. Default: text, prompt, messages or tokens, whichever there is.")
     ] = "",
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Truncate inputs that are too long, as the evaluation does.")
@@ -59,7 +60,7 @@ def predict(
     url: Url = LOCAL,
 ) -> None:
     """Predict with a run's model for every row of a file: the same rows in the same order, with the label and the
-    probability of each label, or the generated text."""
+    probability of each label, the entities, or the generated text."""
     client = Client(url)
     batch = min(batch, max(1, MOST_GENERATED // (max_new_tokens or 1)))
     target = output or file.with_name(f"{file.stem}-predictions{file.suffix}")
@@ -132,7 +133,12 @@ def _predicted(client: Client, run: int, body: Row, file: Path, before: int) -> 
 
 
 def _columns(prediction: Row, *, nested: bool) -> Row:
-    """The new columns; in a JSONL file the probabilities are one object."""
+    """The new columns; in a JSONL file the probabilities are one object, and each word has its tag."""
+    if "entities" in prediction:
+        entities: list[Row] = prediction["entities"]
+        if nested:
+            return {ENTITIES: entities, TAGGED: prediction["words"]}
+        return {ENTITIES: json.dumps(entities, ensure_ascii=False)}
     if "label" not in prediction:
         return {TEXT: prediction["text"]}
     probabilities: dict[str, float] = prediction["probabilities"]
@@ -169,7 +175,7 @@ def _input(file: Path, number: int, row: Row, column: str) -> Any:
     if not isinstance(value, str | list):
         raise Invalid(
             _(
-                "%(file)s, row %(number)s: %(column)s is neither a text nor a list of messages.",
+                "%(file)s, row %(number)s: %(column)s is neither a text nor a list of messages or words.",
                 file=file,
                 number=number,
                 column=column,

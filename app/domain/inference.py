@@ -38,8 +38,10 @@ MOST_IMPORTANCE_WORDS = 200
 """Words whose importance is computed; each takes a forward pass."""
 LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm"})
 """Tasks whose answer is a text."""
-ANSWERING: frozenset[Task] = LANGUAGE | {"sequence-classification"}
-"""Tasks whose models answer requests, with a text or a label."""
+ANSWERING: frozenset[Task] = LANGUAGE | {"sequence-classification", "token-classification"}
+"""Tasks whose models answer requests, with a text, a label, or tags of words."""
+MOST_WORDS = 10_000
+"""Of an input that is a list of words."""
 
 Kind = Literal["predict", "compare"]
 Finish = Literal["stop", "length", "cancelled"]
@@ -58,8 +60,12 @@ class ChatMessage(_Part):
 
 Text = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
 Conversation = Annotated[list[ChatMessage], Field(min_length=1, max_length=100)]
-Input = Text | Conversation
-"""A text to classify or a prompt to continue, or a conversation for the tokenizer's chat template."""
+Words = Annotated[
+    list[Annotated[str, StringConstraints(min_length=1, max_length=1000)]], Field(min_length=1, max_length=MOST_WORDS)
+]
+Input = Text | Conversation | Words
+"""A text to classify or to tag or a prompt to continue, a conversation for the tokenizer's chat template, or the words
+to tag."""
 
 
 class Decoding(_Part):
@@ -140,8 +146,29 @@ class WorkRequest(_Part):
     """Memory that runs on this machine are predicted to need beyond what they use."""
 
 
+class TaggedWord(_Part):
+    """A word of an input that was tagged, at its characters from `start` to before `end`."""
+
+    text: str
+    start: int
+    end: int
+    tag: str | None = None
+    """The most probable one; none of a word that the model did not read."""
+    probability: float | None = None
+    """Of the tag."""
+
+
+class EntitySpan(_Part):
+    """An entity that tags mark, at the characters from `start` to before `end`."""
+
+    type: str
+    text: str
+    start: int
+    end: int
+
+
 class Prediction(_Part):
-    """The answer to one input; either a label, or a text."""
+    """The answer to one input: a label, a text, or tags of words."""
 
     index: int
     """Of the input."""
@@ -151,6 +178,9 @@ class Prediction(_Part):
     text: str | None = None
     tokens: int | None = None
     """Tokens of the input; of a generated text, its own."""
+    words: list[TaggedWord] | None = None
+    """Of a list of words, the characters are those of the words with a space between them."""
+    entities: list[EntitySpan] | None = None
     importance: list[tuple[str, float | None]] | None = None
     """Each word, and by how much the label's probability falls when it is masked; None where that was not computed."""
 

@@ -49,6 +49,11 @@ class Answerer:
         """It answers with a text."""
         return self.task in LANGUAGE
 
+    @property
+    def beside(self) -> frozenset[Task]:
+        """The tasks whose models answer beside it."""
+        return LANGUAGE if self.writes else frozenset({self.task})
+
     def new_tokens(self, decoding: Decoding) -> int:
         """The most tokens of an answer."""
         return decoding.max_new_tokens or self.run.spec.training.max_new_tokens if self.writes else 0
@@ -70,7 +75,7 @@ def answerer(session: Session, run_id: int, path: str = "run_id") -> Answerer:
     if refused := _refusal(session, run):
         raise Invalid.field(path, refused, _("Choose a run that has succeeded and is no trial"))
     if run.spec.task not in ANSWERING:
-        what = _("A model for %(task)s answers with neither a label nor a text", task=run.spec.task)
+        what = _("A model for %(task)s answers with neither a label nor tags nor a text", task=run.spec.task)
         raise Invalid.field(path, what, _("Export the model and load it with transformers"))
     dataset = datasets.by_id(session, run.dataset_id)
     assert dataset is not None  # noqa: S101 a foreign key holds it
@@ -89,6 +94,15 @@ def side_by_side(session: Session, subjects: Iterable[Subject], path: str = "mod
                 other=(first if first.writes else other).run.id,
             )
             raise Invalid.field(path, what, _("Compare runs of one kind"))
+        if other.task not in first.beside:
+            what = _(
+                "Run %(one)s is for %(task)s and run %(other)s for %(another)s",
+                one=first.run.id,
+                task=first.task,
+                other=other.run.id,
+                another=other.task,
+            )
+            raise Invalid.field(path, what, _("Compare runs of one task"))
     return answerers
 
 
@@ -110,6 +124,12 @@ def check_inputs(answers: Answerer, inputs: Sequence[Input], decoding: Decoding)
         if isinstance(text, str):
             if not text.strip():
                 errors.append(FieldError(f"inputs.{index}", _("This input is empty"), _("Write a text")))
+        elif isinstance(text[0], str):
+            if answers.task != "token-classification":
+                what = _("A model for %(task)s reads no list of words", task=answers.task)
+                errors.append(FieldError(f"inputs.{index}", what, _("Send a text")))
+            elif not all(str(word).strip() for word in text):
+                errors.append(FieldError(f"inputs.{index}", _("A word is empty"), _("Leave it out")))
         elif answers.task != "causal-lm":
             what = _("A model for %(task)s reads no conversation", task=answers.task)
             errors.append(FieldError(f"inputs.{index}", what, _("Send a text")))

@@ -41,6 +41,18 @@ def told(request: InferenceRequest) -> list[dict[str, Any]]:
     return events[::-1]
 
 
+@pytest.mark.parametrize(
+    ("nested", "columns"),
+    [
+        (True, {"predicted_entities": [{"type": "PER", "text": "Ада"}], "predicted_words": [{"tag": "B-PER"}]}),
+        (False, {"predicted_entities": '[{"type": "PER", "text": "Ада"}]'}),
+    ],
+)
+def test_a_tagger_adds_its_entities_and_where_rows_nest_its_words(nested: bool, columns: dict[str, Any]) -> None:
+    prediction = {"words": [{"tag": "B-PER"}], "entities": [{"type": "PER", "text": "Ада"}], "tokens": 3}
+    assert command._columns(prediction, nested=nested) == columns
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[tuple[str, int, FakeExchange]]:
     """Address of a server, a run that has succeeded, and the worker behind it."""

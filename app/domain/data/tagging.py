@@ -9,6 +9,7 @@ prefix (a part of speech) is an entity of one word, so with such tags the F1 of 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -18,6 +19,13 @@ UNREAD = -1
 _IOB2 = re.compile(r"O|[BI]-.+")
 _MARKED = re.compile(r"[BIESLUM](?:[-_].+)?|.+[-_][BIESLUM]")
 """Places in an entity, in any scheme: `S-PER`, `B_PER`, `PER-B`, a bare `B`."""
+
+
+class Span(NamedTuple):
+    """Characters of a text, from `start` to before `end`."""
+
+    start: int
+    end: int
 
 
 class Entity(NamedTuple):
@@ -44,6 +52,36 @@ def entities(tags: Sequence[str]) -> list[Entity]:
         elif tag not in ("", OUTSIDE) and not (dash and prefix == "I"):
             found.append(Entity(tag, place, place + 1))
     return found
+
+
+def word_spans(text: str) -> list[Span]:
+    """Where the words of a text are: between white space, with each punctuation mark or symbol at an edge a word of its
+    own, as in most corpora of tags. `(Ada's U.S. visa)` has the words `( Ada's U.S . visa )`."""
+    spans = []
+    for piece in re.finditer(r"\S+", text):
+        start, end = piece.span()
+        while start < end and _is_mark(text[start]):
+            spans.append(Span(start, start + 1))
+            start += 1
+        marks = []
+        while end > start and _is_mark(text[end - 1]):
+            marks.append(Span(end - 1, end))
+            end -= 1
+        spans += [*([Span(start, end)] if end > start else []), *reversed(marks)]
+    return spans
+
+
+def joined_spans(words: Sequence[str]) -> list[Span]:
+    """Where words are in the text that has a space between them."""
+    spans, start = [], 0
+    for word in words:
+        spans.append(Span(start, start + len(word)))
+        start += len(word) + 1
+    return spans
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] in "PS"
 
 
 def continues_nothing(tags: Sequence[str]) -> bool:

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from app.domain.inference import ANSWERING, LANGUAGE
 from app.domain.messages import _
 from app.domain.runs.status import TRANSITIONS, RunStatus
+from app.domain.tasks import Task
 from app.store.ownership import EVERY_OWNER, note_access
 from app.store.queries.page import LARGEST_ID
 from app.store.queries.rows import affected, changed, find_row, get_row
@@ -136,14 +136,16 @@ def on_cpus_of(session: Session, host: str) -> list[RunRow]:
     return list(session.scalars(query))
 
 
-def that_answer(session: Session, writes: bool, base_model_id: int | None = None, *, limit: int) -> list[RunRow]:
-    """Succeeded runs with saved weights whose task generates text or not, the newest first, without archived runs."""
+def that_answer(
+    session: Session, tasks: Collection[Task], base_model_id: int | None = None, *, limit: int
+) -> list[RunRow]:
+    """Succeeded runs of some tasks with saved weights, the newest first, without archived runs."""
     has_weights = select(ArtifactRow.id).where(ArtifactRow.run_id == RunRow.id, ArtifactRow.kind.in_(WEIGHTS))
     query = select(RunRow).where(
         RunRow.status == RunStatus.SUCCEEDED.value,
         RunRow.trial_round.is_(None),
         RunRow.archived.is_(False),
-        RunRow.task.in_(LANGUAGE if writes else ANSWERING - LANGUAGE),
+        RunRow.task.in_(tasks),
         has_weights.exists(),
     )
     if base_model_id is not None:

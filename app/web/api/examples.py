@@ -267,6 +267,10 @@ END_RUN: dict[str, Any] = {
 }
 PREDICT: dict[str, Any] = {
     "texts": {"summary": "Texts", "value": {"inputs": ["Bond game fails to shake or stir"], "truncate": True}},
+    "words": {
+        "summary": "A list of words, for a model that tags them",
+        "value": {"inputs": [["Ada", "Lovelace", "lives", "in", "London", "."]]},
+    },
     "conversation": {
         "summary": "A conversation, by the model's chat template",
         "value": {

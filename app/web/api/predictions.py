@@ -6,7 +6,16 @@ from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.errors import Invalid
-from app.domain.inference import MOST_INPUTS, Decoding, Input, Prediction, Subject
+from app.domain.inference import (
+    MOST_CHARACTERS,
+    MOST_INPUTS,
+    Decoding,
+    EntitySpan,
+    Input,
+    Prediction,
+    Subject,
+    TaggedWord,
+)
 from app.domain.tasks import Task
 from app.services import inference
 from app.services.inference import Answerer
@@ -27,7 +36,8 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: list[Input] = Field(min_length=1, max_length=MOST_INPUTS)
-    """Texts to classify or prompts to continue; for a decoder also conversations, by the tokenizer's chat template."""
+    """Texts to classify or to tag or prompts to continue; for a decoder also conversations, by the tokenizer's chat
+    template; for a model that tags words also lists of words."""
     decoding: Decoding = Decoding()
     """How texts are generated; a classifier ignores it. By default as the run's evaluation does."""
     truncate: bool = False
@@ -43,8 +53,12 @@ class PredictionOut(BaseModel):
     """Of a classifier: the probability of each label."""
     text: str | None = None
     """Of a language model: the generated text."""
+    words: list[TaggedWord] | None = Field(default=None, max_length=MOST_CHARACTERS)
+    """Of a model that tags words: the words of the input, with their tags and places."""
+    entities: list[EntitySpan] | None = Field(default=None, max_length=MOST_CHARACTERS)
+    """Of a model that tags words: the entities that the tags mark."""
     tokens: int | None = None
-    """Tokens of the text that was classified, or generated."""
+    """Tokens of the text that was classified or tagged, or generated."""
 
 
 class PredictionsOut(BaseModel):
@@ -74,9 +88,9 @@ async def predict(
     request: Request,
     body: Annotated[PredictRequest, Body(openapi_examples=PREDICT)],
 ) -> PredictionsOut:
-    """Predict with a run's model, which a worker loads if it is not loaded yet: class probabilities, or generated
-    texts. 422 for a run without a model, for inputs that are empty or longer than the run reads, and for more than
-    32,768 tokens to generate (inputs × `max_new_tokens`)."""
+    """Predict with a run's model, which a worker loads if it is not loaded yet: class probabilities, tags of words, or
+    generated texts. 422 for a run without a model, for inputs that are empty or longer than the run reads, and for more
+    than 32,768 tokens to generate (inputs × `max_new_tokens`)."""
     inference.check_inputs(run, body.inputs, body.decoding)
     subject = Subject(run_id=run.run.id)
     options: dict[str, Any] = {"decoding": body.decoding, "truncate": body.truncate}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from app.domain.inference import EntitySpan
 from app.web.format import capitalized, decimal
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
@@ -25,6 +26,19 @@ def agreement(answers: Mapping[str, str]) -> str:
     return capitalized(_("the models disagree: %(labels)s", labels=_(" or ").join(labels)))
 
 
+def entity_agreement(found: Mapping[str, Sequence[EntitySpan]]) -> str:
+    """The finding: whether the models, by their titles, mark the same entities."""
+    marked = [{(entity.type, entity.start, entity.end) for entity in entities} for entities in found.values()]
+    every, common = set.union(*marked), set.intersection(*marked)
+    if not every:
+        return _("No entity")
+    if len(marked) == 1:
+        return ngettext("%(num)s entity", "%(num)s entities", len(every))
+    if apart := len(every - common):
+        return ngettext("The models disagree about %(num)s entity", "The models disagree about %(num)s entities", apart)
+    return ngettext("All models mark the same entity", "All models mark the same %(num)s entities", len(every))
+
+
 def importance_class(fall: float | None) -> str:
     """The line under a word: `u1` to `u3` where it raises the probability, `d1` and `d2` where it lowers it."""
     if fall is None:
@@ -43,4 +57,4 @@ def importance_words(words: Sequence[tuple[str, float | None]]) -> str:
     return named if len(known) <= MOST_SHOWN else _("%(words)s, others less", words=named)
 
 
-FILTERS = (agreement, importance_class, importance_words)
+FILTERS = (agreement, entity_agreement, importance_class, importance_words)

@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from app.store.session import Database
+from app.store.tables import RunRow
 from tests.fakes import SilentBell
 from tests.filled import register, still_alive
 from tests.filled_language import fill_language
@@ -57,3 +58,11 @@ def database_of(client: TestClient) -> Database:
     """The database behind a client."""
     found: Database = client.app.state.database  # type: ignore[attr-defined]
     return found
+
+
+def become_tagger(client: TestClient, run_id: int) -> None:
+    """Have a run of the database be for token classification."""
+    with database_of(client).transaction() as session:
+        row = session.get_one(RunRow, run_id)
+        row.spec_json = row.spec_json | {"task": "token-classification"}
+        row.task = "token-classification"

@@ -1,4 +1,4 @@
-"""Answer one request: load its models, then classify or generate."""
+"""Answer one request: load its models, then classify, tag or generate."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from worker.engine.inference.classify import classify, importance
 from worker.engine.inference.generate import Token, generate
 from worker.engine.inference.models import Held, Models
 from worker.engine.inference.prompts import Encoder, Tokens
+from worker.engine.inference.tag import tag
 
 HEARTBEAT_SECONDS = 5.0
 """Longest time without an event between two tokens, two batches or two files of a download."""
@@ -38,7 +39,10 @@ class Answering:
         encoders = [self._encoder(held) for held in ready]
         encoded = [e.encode(self._request.inputs, truncate=self._request.truncate) for e in encoders]
         for place, (held, encoder, tokens) in enumerate(zip(ready, encoders, encoded, strict=True)):
-            if held.job.job.spec.task not in LANGUAGE:
+            if held.job.job.spec.task == "token-classification":
+                for prediction in tag(held, self._request.inputs, encoder.limit, self._between):
+                    self._answers(place, [prediction], encoder.limit)
+            elif held.job.job.spec.task not in LANGUAGE:
                 self._classify(place, held, encoder, tokens)
             elif self._request.kind == "predict" and not self._sampled_or_stopped:
                 self._write(place, held, tokens)

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from app.domain.data.dataset import Message as Turn
 from app.domain.errors import FieldError, Invalid
 from app.domain.failures import RunFailed
-from app.domain.inference import ChatMessage, Input, too_long
+from app.domain.inference import ChatMessage, Conversation, Input, Words, too_long
 from app.domain.messages import Message, _
 from worker.engine.data.batches import most_tokens
 from worker.engine.data.lines import LineWriter
 from worker.engine.evaluation.generation import stop_tokens
 from worker.engine.inference.models import Held
-from worker.engine.tasks import seq2seq_lm, sequence_classification
+from worker.engine.inference.tag import sentence
+from worker.engine.tasks import seq2seq_lm, sequence_classification, token_classification
 from worker.engine.tasks.completions import special_tokens
 
 MOST_ERRORS = 20
@@ -64,6 +65,8 @@ class Encoder:
 
     def _tokens(self, index: int, given: Input) -> tuple[list[int], int]:
         """All tokens, and how many of the first are never truncated."""
+        if self._task == "token-classification" and (words := sentence(given)):
+            return token_classification.tokenize(self._held.tokenizer, [[word.text for word in words]])[0].ids, 0
         if isinstance(given, str):
             if self._task == "sequence-classification":
                 return sequence_classification.token_ids(self._held.tokenizer, [given])[0], 0
@@ -80,6 +83,9 @@ class Encoder:
         """Truncate a long input as its task does."""
         if len(ids) <= self.limit:
             return ids
+        if self._task == "token-classification":
+            words = [word.text for word in sentence(given)]
+            return token_classification.tokenize(self._held.tokenizer, [words], self.limit)[0].ids
         if self._task == "sequence-classification":
             limit = {"truncation": True, "max_length": self.limit}
             return sequence_classification.token_ids(self._held.tokenizer, [str(given)], **limit)[0]
@@ -110,5 +116,6 @@ class Encoder:
         return length, _("the run was evaluated with at most %(limit)s (max_length)", limit=length)
 
 
-def _turns(conversation: Sequence[ChatMessage]) -> list[Turn]:
-    return [{"role": message.role, "content": message.content} for message in conversation]
+def _turns(conversation: Conversation | Words) -> list[Turn]:
+    messages = (message for message in conversation if isinstance(message, ChatMessage))
+    return [{"role": message.role, "content": message.content} for message in messages]

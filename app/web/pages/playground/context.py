@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import Flips
 from app.domain.errors import FieldError, NotFound, VeznaError
-from app.domain.inference import MOST_SUBJECTS, Prediction, Subject
+from app.domain.inference import ANSWERING, LANGUAGE, MOST_SUBJECTS, EntitySpan, Input, Prediction, Subject, TaggedWord
 from app.services import flips as flip_service
 from app.services import inference
 from app.services import studies as study_service
@@ -61,6 +61,29 @@ class Lane:
         label = self.prediction.label if self.prediction else None
         return [Bar(name, p, name == label) for name, p in (known or {}).items()]
 
+    def pieces(self, text: str) -> list[tuple[str, EntitySpan | None]]:
+        """The text in pieces, those that are entities with these."""
+        entities = (self.prediction.entities or []) if self.prediction else []
+        found: list[tuple[str, EntitySpan | None]] = []
+        end = 0
+        for entity in entities:
+            found += [(text[end : entity.start], None), (entity.text, entity)]
+            end = entity.end
+        return [piece for piece in (*found, (text[end:], None)) if piece[0]]
+
+
+@dataclass(frozen=True)
+class WordTags:
+    """A word, as each model tags it."""
+
+    text: str
+    tags: Sequence[TaggedWord]
+
+    @property
+    def differ(self) -> bool:
+        """The models do not agree."""
+        return len({word.tag for word in self.tags}) > 1
+
 
 @dataclass(frozen=True)
 class FlipPlace:
@@ -86,6 +109,8 @@ class PlaygroundPage:
     offers: Sequence[Choice] = ()
     """Runs that can be added."""
     writes: bool = False
+    tags: bool = False
+    """Its models tag words."""
     chats: bool = False
     """Its base model has a chat template."""
     new_tokens: int | None = None
@@ -110,6 +135,27 @@ class PlaygroundPage:
             for lane in self.lanes
             if lane.prediction and lane.prediction.label is not None
         }
+
+    @property
+    def tagged(self) -> dict[str, Sequence[EntitySpan]]:
+        """The entities that each model has found, by its title."""
+        return {
+            f"{lane.title} {lane.run.id}": lane.prediction.entities
+            for lane in self.lanes
+            if lane.prediction and lane.prediction.entities is not None
+        }
+
+    @property
+    def words(self) -> list[WordTags]:
+        """The words of the text, with the tag of each lane that has answered."""
+        rows = [lane.prediction.words or [] for lane in self.lanes if lane.prediction]
+        return [WordTags(own[0].text, own) for own in zip(*rows, strict=True)]
+
+    @property
+    def given(self) -> Input:
+        """What the models are asked: the text; of a test item that was not edited, its words."""
+        unedited = self.flip is not None and self.flip.text == self.query.text
+        return self.query.text.split(" ") if self.tags and unedited else self.query.text
 
     @property
     def read(self) -> tuple[int, int] | None:
@@ -160,6 +206,7 @@ def of_query(session: Session, files: Files, query: PlaygroundQuery) -> Playgrou
         lanes=_lanes(query, subjects, answerers),
         offers=_offers(session, query, first),
         writes=bool(first and first.writes),
+        tags=bool(first and first.task == "token-classification"),
         chats=bool(first and first.task == "causal-lm" and model and model.facts and model.facts.chat_template),
         new_tokens=tokens,
         flip=flip,
@@ -185,9 +232,9 @@ def _lanes(query: PlaygroundQuery, subjects: Sequence[Subject], answerers: Seque
 def _offers(session: Session, query: PlaygroundQuery, first: Answerer | None) -> list[Choice]:
     """Runs that can answer beside the first one; without one, the runs of the base model, or all."""
     model = base_models.by_name(session, query.base) if query.base else None
-    wanted = [first.writes] if first else [False, True]
+    wanted = [first.beside] if first else [ANSWERING - LANGUAGE, LANGUAGE]
     base_id = first.run.base_model_id if first else model.id if model else None
-    offered = [run for writes in wanted for run in runs.that_answer(session, writes, base_id, limit=MOST_OFFERED)]
+    offered = [run for tasks in wanted for run in runs.that_answer(session, tasks, base_id, limit=MOST_OFFERED)]
     return [
         (str(run.id), _("%(run)s: %(arm)s, seed %(seed)s, %(model)s", run=run.id, arm=run.arm, seed=run.seed,
                         model=run.spec.base_model))

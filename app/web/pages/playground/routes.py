@@ -1,4 +1,4 @@
-"""The playground's page. A classifier's answers are in the page itself; a language model's arrive as events."""
+"""The playground's page. Labels and tags are in the page itself; a language model's answers arrive as events."""
 
 import time
 from dataclasses import replace
@@ -57,13 +57,14 @@ async def show(
 
 
 async def _classified(request: Request, exchange: Reader, page: PlaygroundPage) -> PlaygroundPage:
-    """With the answers of the classifiers, or why there are none."""
+    """With labels or tags, or why there are none."""
     began = time.monotonic()
     predictions: dict[int, tuple[Prediction, int | None]] = {}
     loaded: int | None = None
     try:
-        text = checked_text(page.query.text)
-        comparison = inference.request("compare", [lane.subject for lane in page.lanes], [text], importance=True)
+        checked_text(page.query.text)
+        subjects = [lane.subject for lane in page.lanes]
+        comparison = inference.request("compare", subjects, [page.given], importance=True)
         async for event in answered(request, exchange, comparison):
             if event["type"] == "loaded":
                 loaded = event["bytes"]

@@ -4,7 +4,16 @@ import random
 
 import pytest
 
-from app.domain.data.tagging import Entity, Hits, continues_nothing, entities, in_brackets, other_scheme
+from app.domain.data.tagging import (
+    Entity,
+    Hits,
+    continues_nothing,
+    entities,
+    in_brackets,
+    joined_spans,
+    other_scheme,
+    word_spans,
+)
 
 
 def test_b_begins_an_entity_and_i_continues_one_of_its_type() -> None:
@@ -103,3 +112,13 @@ def test_entities_are_shown_in_brackets_and_plain_tags_behind_their_word() -> No
         in_brackets(words, ["B-PER", "I-PER", "O", "B-LOC", "I-LOC", "O"]) == "[PER Ada Lovelace] saw [LOC New York] ."
     )
     assert in_brackets(["cats", "sleep"], ["NOUN", ""]) == "cats/NOUN sleep"
+
+
+def test_a_text_has_the_words_of_a_corpus_at_their_places() -> None:
+    text = "(Ada's U.S. visa cost $1,000)…  Ну, नमस्ते!"
+    spans = word_spans(text)
+    words = ["(", "Ada's", "U.S", ".", "visa", "cost", "$", "1,000", ")", "…", "Ну", ",", "नमस्ते", "!"]
+    assert [text[span.start : span.end] for span in spans] == words
+    joined = " ".join(words)
+    assert [joined[span.start : span.end] for span in joined_spans(words)] == words
+    assert word_spans("  ") == []

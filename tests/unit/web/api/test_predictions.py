@@ -10,8 +10,8 @@ from app.domain.errors import Invalid
 from app.domain.inference import failed, too_long
 from app.domain.messages import Message
 from app.store.tables import RunRow
-from tests.fake_inference import FakeExchange, classified
-from tests.unit.web.conftest import database_of
+from tests.fake_inference import FakeExchange, classified, tagged
+from tests.unit.web.conftest import become_tagger, database_of
 
 PROBABILITIES = {"business": 0.1, "tech": 0.9}
 
@@ -66,6 +66,7 @@ def test_predictions_are_in_the_order_of_the_inputs(full: TestClient) -> None:
         ({"inputs": ["a"] * 257}, "inputs", "256"),
         ({"inputs": ["a", " "]}, "inputs.1", "empty"),
         ({"inputs": [[{"role": "user", "content": "hello"}]]}, "inputs.0", "reads no conversation"),
+        ({"inputs": [["a", "word"]]}, "inputs.0", "reads no list of words"),
         ({"inputs": ["a"], "decoding": {"temperature": 3}}, "decoding.temperature", "2 or less"),
         ({"inputs": ["a"], "tempo": 1}, "tempo", "no such field"),
     ],
@@ -143,3 +144,19 @@ def test_a_language_model_answers_with_texts(with_language: TestClient) -> None:
     answered = with_language.post(f"/api/v1/runs/{run}/predict", json=body).json()
     assert answered["predictions"] == [{"text": "answer 0", "tokens": 2}, {"text": "answer 1", "tokens": 2}]
     assert fake.requests[0].decoding.seed == 3 and fake.requests[0].inputs[0] == "a"
+
+
+def test_a_tagger_answers_with_words_entities_and_their_places(full: TestClient) -> None:
+    run = run_id(full)
+    become_tagger(full, run)
+    fake = exchange(full, tagged({"Ada": "B-PER", "Lovelace": "I-PER"}))
+    text = "Hail Ada Lovelace!"
+    body = full.post(f"/api/v1/runs/{run}/predict", json={"inputs": [text, ["Ada", "slept"]]}).json()
+    first, second = body["predictions"]
+    assert body["task"] == "token-classification" and "label" not in first and "text" not in first
+    assert first["entities"] == [{"type": "PER", "text": "Ada Lovelace", "start": 5, "end": 17}]
+    assert first["words"][1] == {"text": "Ada", "start": 5, "end": 8, "tag": "B-PER", "probability": 0.9}
+    assert [word["tag"] for word in second["words"]] == ["B-PER", "O"]
+    assert fake.requests[0].inputs == [text, ["Ada", "slept"]]
+    status, path, message = problem(full.post(f"/api/v1/runs/{run}/predict", json={"inputs": [["Ada", " "]]}))
+    assert (status, path) == (422, "inputs.0") and "A word is empty" in message

@@ -11,8 +11,8 @@ from sqlalchemy import select
 from app.domain.errors import Unavailable
 from app.domain.inference import failed
 from app.store.tables import RunRow, StudyRow
-from tests.fake_inference import FakeExchange, classified, written
-from tests.unit.web.conftest import database_of
+from tests.fake_inference import FakeExchange, classified, tagged, written
+from tests.unit.web.conftest import become_tagger, database_of
 
 PROBABILITIES = {"business": 0.02, "entertainment": 0.38, "politics": 0.01, "sport": 0.02, "tech": 0.57}
 TEXT = "Bond game fails to <shake>"
@@ -84,6 +84,23 @@ def test_a_wrong_model_is_an_error_at_its_field(full: TestClient, models: list[o
 def test_classifiers_and_language_models_do_not_stand_side_by_side(with_language: TestClient) -> None:
     one, other = runs(with_language)[0], runs(with_language, "causal-lm")[0]
     assert "Compare runs of one kind" in page(with_language, one, other, text=TEXT)
+
+
+def test_taggers_mark_entities_in_the_text_and_name_the_words_on_which_they_differ(full: TestClient) -> None:
+    run, other, third, *_ = runs(full)
+    for one in (run, other):
+        become_tagger(full, one)
+    fake = exchange(full, tagged({"Ada": "B-PER", "Lovelace": "I-PER"}, {"Ada": "B-PER"}))
+    html = page(full, run, other, text="Hail <Ada Lovelace>!")
+    [request] = fake.requests
+    assert request.inputs == ["Hail <Ada Lovelace>!"] and "The models disagree about 2 entities" in html
+    assert 'Hail &lt;<mark class="entity">Ada Lovelace&nbsp;<b>PER</b></mark>&gt;!' in html
+    assert 'Hail &lt;<mark class="entity">Ada&nbsp;<b>PER</b></mark> Lovelace&gt;!' in html
+    assert [html.count(f"<td>{word}</td>") for word in ("differ", "agree")] == [1, 5]
+    exchange(full, tagged({}))
+    assert "No entity" in page(full, run, text="Hail") and "<mark" not in page(full, run, text="Hail")
+    assert "Compare runs of one task" in page(full, run, third, text="Hail")
+    assert f'<option value="{third}">' not in page(full, run) and "which tag each model gives" in page(full, run)
 
 
 def test_a_worker_that_cannot_answer_says_why(full: TestClient) -> None:

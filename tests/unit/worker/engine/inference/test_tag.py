@@ -1,0 +1,58 @@
+"""Tags: those of the run's evaluation for its own words, and entities at their places in a text."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.domain.errors import Invalid
+from app.domain.inference import ModelJob
+from app.domain.methods import LoraSpec, PromptSpec
+from app.domain.models.exports import ExportFormat
+from tests import exported, inferred, tiny, tiny_tags
+from worker.engine.exporting import check, merge
+
+LORA = LoraSpec(r=4)
+
+
+def tagger(folder: Path, spec: Any = LORA) -> tuple[ModelJob, list[list[int]], list[list[str]]]:
+    """A run that tags words, its own evaluation's predictions of its test items, and the words of these."""
+    job = tiny_tags.job(folder / "job", tiny.save_model(folder / "base"), spec)
+    found, model = exported.trained(folder, job, ExportFormat.MERGED_FLOAT32)
+    _base, tokenizer = merge.base_model(job, torch.float32)
+    examples, predictions = check.predict(found, model, tokenizer, lambda _share: None)
+    words = [row.tokens for row in examples.rows]
+    whole = ModelJob(key="run 1/1", job=job, weights=found.weights, whole=found.whole, base_bytes=1000, own_bytes=10)
+    return whole, predictions.columns["prediction"], words
+
+
+@pytest.mark.parametrize("spec", [LORA, PromptSpec(num_virtual_tokens=2)], ids=lambda one: one.kind)
+def test_words_have_the_tags_of_the_runs_own_evaluation(tmp_path: Path, spec: Any) -> None:
+    job, tags, words = tagger(tmp_path, spec)
+    found = inferred.predictions(inferred.asked(inferred.models(), [job], words))
+    named = [[tiny_tags.TAGS[tag] for tag in row] for row in tags]
+    assert [[word["tag"] for word in one["words"]] for one in found] == named
+    assert len({tag for row in named for tag in row}) > 1
+    assert all(0.25 <= word["probability"] <= 1 for one in found for word in one["words"])
+
+
+def test_entities_lie_at_their_characters_and_side_by_side_models_answer_alike(tmp_path: Path) -> None:
+    job, _tags, _words = tagger(tmp_path)
+    events = inferred.asked(inferred.models(), [job, inferred.base_of(job)], ["  the cat, (red) dog!"], "compare")
+    own, base = [event["predictions"][0] for event in events if event["type"] == "answers"]
+    text = "  the cat, (red) dog!"
+    assert [word["text"] for word in own["words"]] == ["the", "cat", ",", "(", "red", ")", "dog", "!"]
+    for one in (own, base):
+        assert all(text[part["start"] : part["end"]] == part["text"] for part in (*one["words"], *one["entities"]))
+    assert own["words"] != base["words"]
+
+
+def test_too_many_tokens_are_refused_or_words_beyond_them_get_no_tag(tmp_path: Path) -> None:
+    job, _tags, _words = tagger(tmp_path)
+    with pytest.raises(Invalid, match="42 tokens"):
+        inferred.asked(inferred.models(), [job], ["the cat " * 20])
+    [cut] = inferred.predictions(inferred.asked(inferred.models(), [job], ["the cat " * 20], truncate=True))
+    assert [("tag" in word) for word in cut["words"]] == [True] * 14 + [False] * 26 and cut["tokens"] == 16
+    with pytest.raises(Invalid, match="reads no conversation"):
+        inferred.asked(inferred.models(), [job], [[{"role": "user", "content": "cat"}]])
