@@ -30,6 +30,7 @@ from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import Format, Task
+from app.sample_preferences import pairs
 from app.sample_tags import TAGS, sentences
 
 TRAIN_ROWS, VALIDATION_ROWS = 1300, 150
@@ -48,6 +49,8 @@ TAGGED_STUDY_NAME = "Names tagged by MiniLM-L6"
 LANGUAGE_STUDY_NAME = "BBC headlines written by SmolLM2-135M"
 ARTICLES, ARTICLES_TITLE = "bbc-articles", "BBC headlines and their articles without the first paragraph, 860 of them"
 EMBEDDINGS_STUDY_NAME = "BBC articles found by their headlines with MiniLM-L6"
+REPLIES, REPLIES_TITLE = "shop-replies", "Synthetic messages to a shop, with a preferred and another reply"
+PREFERENCE_STUDY_NAME = "House rules of a shop preferred by SmolLM2-135M"
 
 
 class Sample(NamedTuple):
@@ -88,6 +91,11 @@ def of_task(task: Task) -> Sample:
             )
         case "sentence-embeddings":
             return Sample(ARTICLES, ARTICLES_TITLE, "query-passage", [], articles(), SAMPLE_MODEL, "", embeddings_study)
+        case "preference":
+            language_model_file()  # Unavailable before anything is registered
+            return Sample(
+                REPLIES, REPLIES_TITLE, "preference", [], pairs(), SAMPLE_LANGUAGE_MODEL, "smollm2", preference_study
+            )
     raise Invalid(
         _(
             "There is no sample of the task %(task)s: no package with such a model was found. Choose causal-lm.",
@@ -179,6 +187,24 @@ def embeddings_study(dataset: str = ARTICLES, base_model: str = SAMPLE_MODEL) ->
         training=TrainingBudget(num_train_epochs=1, per_device_train_batch_size=16, max_length=48),
         reference="full",
         margin_points=2.0,
+    )
+
+
+def preference_study(dataset: str = REPLIES, base_model: str = SAMPLE_LANGUAGE_MODEL) -> StudySpec:
+    """The sample study of preference tuning, by DPO: full fine-tuning and LoRA on all linear layers."""
+    return StudySpec(
+        name=PREFERENCE_STUDY_NAME,
+        base_model=base_model,
+        dataset=dataset,
+        task="preference",
+        arms=[
+            ArmSpec(method=FullSpec()),
+            ArmSpec(method=LoraSpec(r=8, lora_alpha=16)),
+        ],
+        seeds=[0, 1, 2],
+        training=TrainingBudget(num_train_epochs=1, per_device_train_batch_size=16, max_length=64),
+        reference="full",
+        margin_points=4.0,
     )
 
 

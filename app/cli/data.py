@@ -46,6 +46,8 @@ def add(
     messages: Column = "",
     query: Column = "",
     passage: Column = "",
+    chosen: Column = "",
+    rejected: Column = "",
     label_name: Annotated[
         list[str] | None, typer.Option(metavar="VALUE=NAME", help="Rename a label, for example 1=good.")
     ] = None,
@@ -86,12 +88,13 @@ def add(
         say(data.upload_line(upload), to=errors, wrap=False)
     columns = {"text": text, "label": label, "tokens": tokens, "tags": tags, "messages": messages}
     columns |= {"prompt": prompt, "context": context, "completion": completion, "query": query, "passage": passage}
-    chosen = {role: column for role, column in columns.items() if column}
+    columns |= {"chosen": chosen, "rejected": rejected}
+    assigned = {role: column for role, column in columns.items() if column}
     request = {
         "name": name or dataset_name(files[0].name if files else (hub or directory)),
         "title": title,
         "upload_id": upload["id"],
-        "mapping": _mapping(upload["scan"], form, chosen, label_name or []),
+        "mapping": _mapping(upload["scan"], form, assigned, label_name or []),
         "splitting": _splitting(upload["scan"], splits)
         | {"validation": validation, "test": test, "seed": seed, "duplicates": "drop" if drop_duplicates else "keep"},
     }
@@ -153,8 +156,8 @@ def _mapping(scan: dict[str, Any], form: str | None, columns: dict[str, str], na
     if chosen is None:
         raise Invalid(
             _(
-                "%(reason)s Give --text and --label, --tokens and --tags, --prompt and --completion, --messages, or "
-                "--query and --passage.",
+                "%(reason)s Give --text and --label, --tokens and --tags, --prompt and --completion, --messages, "
+                "--query and --passage, or --chosen and --rejected.",
                 reason=stored(scan["reason"]),
             )
         )

@@ -38,7 +38,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import stored
 
 SampleTask = Annotated[
-    Literal["sequence-classification", "token-classification", "causal-lm", "sentence-embeddings"],
+    Literal["sequence-classification", "token-classification", "causal-lm", "sentence-embeddings", "preference"],
     typer.Option("--task", help="What the sample model learns."),
 ]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
@@ -68,9 +68,9 @@ def demo(
     ] = False,
 ) -> None:
     """Start everything and run the sample study: full fine-tuning, LoRA on all linear layers, LoRA on query and value
-    alone, and a linear probe on BBC headlines. With `--task causal-lm` SmolLM2 writes the headlines; with `--task
-    sentence-embeddings` MiniLM finds articles by them, and with `--task token-classification` it tags names in
-    synthetic sentences."""
+    alone, and a linear probe on BBC headlines. With `--task causal-lm` SmolLM2 writes the headlines, and with `--task
+    preference` it learns which replies are preferred; with `--task sentence-embeddings` MiniLM finds articles by them,
+    and with `--task token-classification` it tags names in synthetic sentences."""
     part = sample.of_task(task)
     if _settings(port).for_up().login_required:
         raise Invalid(

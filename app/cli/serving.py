@@ -9,7 +9,7 @@ import typer
 
 from app.cli.shared import say
 from app.domain.errors import Invalid, Unavailable
-from app.domain.inference import Subject
+from app.domain.inference import DECODERS, Subject
 from app.domain.methods import AnyMethod
 from app.domain.models import vllm
 from app.domain.models.exports import ExportFormat
@@ -69,7 +69,7 @@ def larger(answerers: list[Answerer], base: str, revision: str) -> list[str]:
     """Commands that serve the same models for larger loads. `base`: hub id or directory of the base model; empty for a
     packaged one, which no other server finds, so that its runs are merged. `revision`: its commit on the hub."""
     lines: list[str] = []
-    causal = [one for one in answerers if one.task == "causal-lm" and base]
+    causal = [one for one in answerers if one.task in DECODERS and base]
     adapters = [one for one in causal if vllm.loads(one.run.spec.method)]
     for one in adapters:
         lines += _exported(one, ExportFormat.ADAPTER)
@@ -86,7 +86,7 @@ def larger(answerers: list[Answerer], base: str, revision: str) -> list[str]:
 
 def _whole(one: Answerer, method: AnyMethod) -> list[str]:
     """Commands for a run whose model is served as a whole."""
-    if one.task != "causal-lm":
+    if one.task not in DECODERS:
         return [
             _("run %(id)s: vLLM and LoRAX serve no %(task)s models; use transformers", id=one.run.id, task=one.task)
         ]

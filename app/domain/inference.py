@@ -36,8 +36,10 @@ TURN_TOKENS = 4096
 """Tokens that are generated before other requests get their turn; one batch of the run's evaluation if that is more."""
 MOST_IMPORTANCE_WORDS = 200
 """Words whose importance is computed; each takes a forward pass."""
-LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm"})
-"""Tasks whose answer is a text."""
+LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm", "preference"})
+"""Tasks whose models answer with a text."""
+DECODERS: frozenset[Task] = frozenset({"causal-lm", "preference"})
+"""Those of them whose models continue a prompt or a conversation."""
 ANSWERING: frozenset[Task] = LANGUAGE | {"sequence-classification", "token-classification"}
 """Tasks whose models answer requests, with a text, a label, or tags of words."""
 MOST_WORDS = 10_000

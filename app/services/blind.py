@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.preference import BlindItem, Preference, Preferred, Rating, ordered, preference
 from app.domain.errors import Conflict, Invalid, NotFound
-from app.domain.inference import LANGUAGE
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
+from app.domain.tasks import TASKS
 from app.services.predictions import of_artifact
 from app.store.files import Files
 from app.store.queries import artifacts, blind_ratings, runs, studies
@@ -41,7 +41,7 @@ class BlindPair:
 def candidates(session: Session, study_id: int) -> list[RunRow]:
     """The runs of a study with generated answers, in the order of its arms and seeds. Raises NotFound."""
     study = studies.get(session, study_id)
-    if study.spec.task not in LANGUAGE:
+    if not TASKS[study.spec.task].generates:
         return []
     members = [run for run in runs.of_study(session, study_id) if run.trial_round is None]
     written = artifacts.predictions_of(session, [run.id for run in members])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from app.domain.data.dataset import DatasetFacts, Split
+from app.domain.data.dataset import CHATS, DatasetFacts, Split
 from app.domain.data.versions import reference_in
 from app.domain.errors import FieldError, Invalid
 from app.domain.messages import _
@@ -203,7 +203,7 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
             metric=spec.verdict_metric,
         )
         yield FieldError("metric", what, _("Use token_accuracy"))
-    if rows.format == "messages" and facts is not None and not facts.chat_template:
+    if rows.format in CHATS and facts is not None and not facts.chat_template:
         what = _("The base model's tokenizer has no chat template for messages")
         yield FieldError("base_model", what, _("Choose a chat model, or a dataset of prompts and completions"))
     if spec.training.packing and spec.task != "causal-lm":

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import FieldError, Invalid
 from app.domain.inference import (
     ANSWERING,
+    DECODERS,
     LANGUAGE,
     MOST_GENERATED,
     TURN_TOKENS,
@@ -130,7 +131,7 @@ def check_inputs(answers: Answerer, inputs: Sequence[Input], decoding: Decoding)
                 errors.append(FieldError(f"inputs.{index}", what, _("Send a text")))
             elif not all(str(word).strip() for word in text):
                 errors.append(FieldError(f"inputs.{index}", _("A word is empty"), _("Leave it out")))
-        elif answers.task != "causal-lm":
+        elif answers.task not in DECODERS:
             what = _("A model for %(task)s reads no conversation", task=answers.task)
             errors.append(FieldError(f"inputs.{index}", what, _("Send a text")))
     if errors:

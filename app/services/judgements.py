@@ -10,9 +10,9 @@ from app.domain.comparison.judged import Judged, JudgedArm, Pair, compare_judged
 from app.domain.comparison.preference import Preferred, Rating
 from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import Conflict, Invalid
-from app.domain.inference import LANGUAGE
 from app.domain.judgement import NewJudgement
 from app.domain.messages import _
+from app.domain.tasks import TASKS
 from app.queue import JUDGE, Doorbell
 from app.services import audit, blind
 from app.services.outbound import Outbound
@@ -52,7 +52,7 @@ def refusal(session: Session, study: StudyRow) -> Invalid | None:
     if study.spec.task in ("sequence-classification", "token-classification"):
         what = _("Study %(study)s classifies texts or words: its answers are labels", study=study.id)
         return Invalid.field("study_id", what, _("Choose a study whose runs generate text"))
-    if study.spec.task not in LANGUAGE:
+    if not TASKS[study.spec.task].generates:
         what = _("The runs of study %(study)s generate no text", study=study.id)
         return Invalid.field("study_id", what, _("Choose a study whose runs generate text"))
     dataset = datasets.by_id(session, study.dataset_id)

@@ -7,11 +7,10 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.audit import Action
 from app.domain.comparison.parity import Parity
 from app.domain.errors import Conflict, Invalid
-from app.domain.inference import LANGUAGE
 from app.domain.messages import _
 from app.domain.parity_check import MOST_ITEMS, NewParityCheck
 from app.domain.runs.status import RunStatus
-from app.domain.tasks import MetricName, generates
+from app.domain.tasks import TASKS, MetricName, generates
 from app.queue import PARITY, Doorbell
 from app.services import audit
 from app.services.model_exports import margin
@@ -59,7 +58,7 @@ def refusal(session: Session, run: RunRow) -> Invalid | None:
     if task in ("sequence-classification", "token-classification"):
         what = _("Run %(run)s classifies with a head, which OpenAI's API has no request for", run=run.id)
         return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
-    if task not in LANGUAGE:
+    if not TASKS[task].generates:
         what = _("Run %(run)s generates no text that a server could generate too", run=run.id)
         return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
     if task != "causal-lm":

@@ -29,9 +29,10 @@ MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
 """Of one file in the cache."""
 CACHE_BYTES = 128 << 20
-TEXTS = ("text", "prompt", "completion", "messages", "query", "passage")
+TEXTS = ("text", "prompt", "completion", "messages", "query", "passage", "chosen", "rejected")
 """Inputs of the model, and expected outputs. The words of tagged rows are always read: they are part of an
 answer."""
+WANTED = ("completion", "passage", "chosen")
 BATCH = 256
 """Rows read at once."""
 
@@ -40,7 +41,7 @@ BATCH = 256
 class Predictions:
     """A run's answers on the first R items of the test split, in their order.
 
-    `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion or passage that is wanted;
+    `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion, passage or answer;
     `label`, an index of `labels`; `answer`, an index or a text (of words: their entities in brackets), with the
     probabilities `sure` (of the answer) and `of_label` (of the true label); every per-item metric. Columns with the
     prefix `base_` belong to the base model (before training).
@@ -144,7 +145,8 @@ def _kept_of(batch: pa.RecordBatch, labels: Sequence[str]) -> pa.Table:
     if (text := _text(columns)) is not None:
         kept["text"] = text
         kept["asked"] = _conversations(columns["messages"], replies=False) if "messages" in columns else text
-    if (wanted := columns.get("completion", columns.get("passage"))) is not None:
+    wanted = next((columns[name] for name in WANTED if name in columns), None)
+    if wanted is not None:
         kept["wanted"] = wanted
     if "tags" in columns:
         kept["wanted"] = _tagged(columns["tokens"], columns["tags"], labels)

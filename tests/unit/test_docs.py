@@ -181,7 +181,7 @@ def test_the_examples_are_the_sample_study_and_its_run() -> None:
     assert RunSpec.model_validate(example("run")) == sample.study().with_default_rates(384).owed()[1].spec
 
 
-@pytest.mark.parametrize("name", ["causal-lm", "seq2seq-lm", "sentence-embeddings", "tuned"])
+@pytest.mark.parametrize("name", ["causal-lm", "seq2seq-lm", "sentence-embeddings", "preference", "tuned"])
 def test_an_example_shows_the_feature_that_it_is_named_after(name: str) -> None:
     spec = StudySpec.model_validate(example(name))
     assert name == (spec.task if spec.tuning.kind == "none" else "tuned")

@@ -29,6 +29,7 @@ from worker.engine.evaluation import audit
 from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.forgetting import GeneralText
+from worker.engine.evaluation.reference import Reference
 from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, BaseModelCopy, budget
 from worker.engine.memory.measured import MemoryMeter, tensor_bytes
 from worker.engine.methods import MECHANISMS
@@ -131,7 +132,9 @@ class Attempt:
             base_predictions = self._test(
                 Phase.BASELINE, splits, lambda test: base_evaluations.evaluate(test, generate=True)
             )
-            before_loss = base_evaluations.evaluate(general.examples, generate=False).loss if general else 0.0
+            reference = Reference(base_evaluations, evaluate, instruments)
+            splits = reference.compared(splits, base.model, base_predictions)
+            before_loss = general.before(base_evaluations) if general else 0.0
         except RunFailed as error:
             raise blamed_on_weights(error, base.model) from error
 
@@ -187,7 +190,7 @@ class Attempt:
         adapted = self._test(
             Phase.EVALUATE,
             splits,
-            lambda test: self.task.evaluate(model, test, evaluate, generate=True),
+            lambda test: reference.measured(model, self.task.evaluate(model, test, evaluate, generate=True)),
             trained.best_step,
             trained.best_step / loop.steps_per_epoch,
         )

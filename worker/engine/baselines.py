@@ -11,6 +11,8 @@
     random tags              each word's tag drawn with the shares of the training words
     tag of the word          of each word its most frequent training tag; of an unseen one the most frequent tag
 
+    answer length            of preference pairs (`worker.engine.pair_baselines`)
+
 The regularization C is chosen on the validation split, never on the test split (0.1, 1, 10 or 100; without a validation
 split, 1). Everything is deterministic: the same rows give the same scores.
 """
@@ -40,6 +42,7 @@ from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
 from worker.engine.evaluation.tags import tag_scores
 from worker.engine.few_shot import few_shot_answers
+from worker.engine.pair_baselines import longer_answer, random_answer
 from worker.engine.retrieval import WORD, Corpus, bm25, items
 from worker.engine.retrieval import scores as query_scores
 from worker.engine.small_model import impossible, load_small
@@ -278,4 +281,6 @@ _KINDS: dict[str, Callable[[BaselineRequest, dict[Split, list[Row]]], tuple[Scor
     "few-shot": _few_shot,
     "random-passage": _random_passage,
     "bm25": _bm25,
+    "random-answer": lambda _request, rows: (random_answer(rows["test"]), {}),
+    "longer-answer": lambda _request, rows: (longer_answer(rows["train"], rows["test"]), {}),
 }

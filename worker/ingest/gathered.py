@@ -37,6 +37,8 @@ _SHOWN: dict[Format, str] = {
     "prompt-completion": "prompt",
     "messages": "messages",
     "query-passage": "query",
+    "preference": "prompt",
+    "preference-messages": "messages",
 }
 """The column shown in excerpts."""
 
@@ -58,6 +60,7 @@ class Gathered:
         self._asks, self._same = array("Q"), array("Q")
         self._labels, self._splits = array("i"), array("b")
         self._words = array("i")
+        self._longer = array("b")
         self._files, self._numbers = array("h"), array("q")
         self._codes: dict[str, int] = {}
         self._starts = [0]
@@ -76,6 +79,9 @@ class Gathered:
             answers = draft.columns[1] if self._tagged else [draft.answers] if self._labelled else []
             self._labels.extend(self._codes.setdefault(answer, len(self._codes)) for answer in answers)
             self._words.append(len(answers))
+            if self._form in ("preference", "preference-messages"):
+                chosen, rejected = (len(answer) for answer in draft.columns[1:])
+                self._longer.append((chosen > rejected) - (chosen < rejected))
         if len(self._codes) > _MOST_CODES:
             text = _(
                 "There are more than %(limit)s different labels up to row %(row)s. Choose another label column.",
@@ -155,6 +161,12 @@ class Gathered:
             return None
         rows = np.repeat(np.arange(len(self)), _view(self._words, np.int32))
         return Tags(self._ranks[_view(self._labels, np.int32)], rows)
+
+    @property
+    def longer(self) -> NDArray[np.int8] | None:
+        """[n] of preference pairs: 1 where the chosen answer is longer, -1 where it is shorter, else 0; None for other
+        formats."""
+        return _view(self._longer, np.int8) if self._form in ("preference", "preference-messages") else None
 
     def labels_of(self, kept: NDArray[np.bool_]) -> NDArray[np.int32] | None:
         """The labels, or tags, of the rows that are kept ([n]), as indices into `names`; None for a format without

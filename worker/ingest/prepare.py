@@ -24,6 +24,7 @@ from app.store.rows_file import RowsFile
 from worker.ingest.columns import shown
 from worker.ingest.findings.labels import judge_labels
 from worker.ingest.findings.near_duplicates import judge_near
+from worker.ingest.findings.preferences import judge_pairs
 from worker.ingest.findings.rows import Judged, judge_rows
 from worker.ingest.gathered import Gathered, in_order
 from worker.ingest.readers.batches import Batch, LocalPart
@@ -67,6 +68,7 @@ def prepare(
         *unusable.findings(len(gathered), _rows_with_entities(gathered)),
         *judge_labels(gathered, splits),
         *judge_rows(gathered, splits),
+        *judge_pairs(gathered, splits),
         *judge_near(gathered, splits),
     ]
     findings = _findings(judged, gathered, splits, [part.part.name for part in parts])

@@ -11,9 +11,10 @@ from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.tagging import continues_nothing
 from worker.ingest.columns import shown
+from worker.ingest.preferences import ASSISTANT, chat_pair, text_pair
 from worker.ingest.readers.batches import Batch, Value
 
-ASSISTANT = "assistant"
+PREFERENCE = ("prompt", "chosen", "rejected")
 _ROLES = {"human": "user", "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "chatgpt": ASSISTANT}
 """Other names of roles."""
 _NUMPY_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+|\.\.\.)"""
@@ -59,6 +60,10 @@ def drafts(batch: Batch, mapping: ColumnMapping) -> Iterator[Draft | Unusable]:
             return _pairs(mapping, column("prompt"), column("context"), column("completion"))
         case "query-passage":
             return _queries(mapping, column("query"), column("passage"))
+        case "preference":
+            return (_preference(mapping, *row) for row in zip(*map(column, PREFERENCE), strict=True))
+        case "preference-messages":
+            return (_preferred_turn(mapping, *row) for row in zip(*map(column, PREFERENCE), strict=True))
         case "messages" if "messages" in mapping.columns:
             return (_conversation(mapping.columns["messages"], _turns(turns)) for turns in column("messages"))
         case "messages":
@@ -163,6 +168,31 @@ def _queries(mapping: ColumnMapping, queries: Sequence[Value], passages: Sequenc
             yield Unusable("empty-rows", mapping.columns["passage"], query)
         else:
             yield Draft(query, passage, (query, passage))
+
+
+def _preference(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: Value) -> Draft | Unusable:
+    texts = {"chosen": shown(chosen), "rejected": shown(rejected)}
+    for role in ("chosen", "rejected"):
+        if _blank(texts[role]):
+            return Unusable("empty-rows", mapping.columns[role], shown(prompt)[:1000])
+    pair = text_pair(shown(prompt), texts["chosen"], texts["rejected"])
+    if isinstance(pair, str):
+        return Unusable(pair, mapping.columns["rejected"], texts["rejected"][:1000])
+    return Draft(pair[0], "\x1f".join(pair[1:]), pair)
+
+
+def _preferred_turn(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: Value) -> Draft | Unusable:
+    turns = {"chosen": _turns(chosen), "rejected": _turns(rejected)}
+    for role in ("chosen", "rejected"):
+        if isinstance(broken := turns[role], str):
+            return Unusable("broken-messages", mapping.columns[role], broken)
+    asked = _turns(prompt) if isinstance(prompt, list) or shown(prompt).lstrip().startswith("[") else shown(prompt)
+    better, worse = turns["chosen"], turns["rejected"]
+    assert not isinstance(better, str) and not isinstance(worse, str)  # noqa: S101 both were checked
+    pair = chat_pair(asked, better, worse)
+    if isinstance(pair, str):
+        return Unusable(pair, mapping.columns["rejected"], json.dumps(worse, ensure_ascii=False)[:1000])
+    return Draft(json.dumps(pair[0], ensure_ascii=False), "\x1f".join(pair[1:]), pair)
 
 
 def _conversation(column: str, turns: list[Message] | str) -> Draft | Unusable:

@@ -35,6 +35,8 @@ BaselineKind = Literal[
     "few-shot",
     "random-passage",
     "bm25",
+    "random-answer",
+    "longer-answer",
 ]
 
 
@@ -48,7 +50,7 @@ class BaselineFacts(BaseModel):
     note: Message
     """A few words beside the title."""
     definition: Message
-    task: Literal["classification", "tagging", "generation", "retrieval"]
+    task: Literal["classification", "tagging", "generation", "retrieval", "preference"]
     metrics: tuple[MetricName, ...]
     """Metrics of a verdict that it is scored by."""
     uses_model: bool = False
@@ -63,6 +65,7 @@ class BaselineFacts(BaseModel):
 
 
 _RETRIEVAL: tuple[MetricName, ...] = ("recall_at_1", "recall_at_5", "mrr_at_10")
+_PREFERENCE: tuple[MetricName, ...] = ("preference_accuracy", "likelihood_accuracy", "mean_likelihood_accuracy")
 
 BASELINES: dict[BaselineKind, BaselineFacts] = {
     facts.kind: facts
@@ -183,6 +186,25 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             metrics=_RETRIEVAL,
             tasks=("sentence-embeddings",),
         ),
+        BaselineFacts(
+            kind="random-answer",
+            title=_("random answer"),
+            note=_("of each pair"),
+            definition=_("one answer of each pair, drawn at random"),
+            task="preference",
+            metrics=_PREFERENCE,
+            trivial=True,
+            tasks=("preference",),
+        ),
+        BaselineFacts(
+            kind="longer-answer",
+            title=_("answer length"),
+            note=_("longer or shorter"),
+            definition=_("the longer answer of each pair, or the shorter one if training pairs mostly prefer that"),
+            task="preference",
+            metrics=_PREFERENCE,
+            tasks=("preference",),
+        ),
     )
 }
 
@@ -191,6 +213,7 @@ _WORK: dict[Task, str] = {
     "sequence-classification": "classification",
     "token-classification": "tagging",
     "sentence-embeddings": "retrieval",
+    "preference": "preference",
 }
 """`BaselineFacts.task` of the tasks that do not generate text."""
 

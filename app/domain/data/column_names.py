@@ -17,6 +17,8 @@ ROLE_NAMES: dict[Role, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation", "dialog"),
     "query": ("query", "anchor", "question"),
     "passage": ("passage", "positive", "document", "context"),
+    "chosen": ("chosen", "preferred", "chosen_response", "response_chosen"),
+    "rejected": ("rejected", "dispreferred", "rejected_response", "response_rejected"),
 }
 """Usual names of columns, the likeliest first."""
 METADATA_WORDS = {

@@ -7,6 +7,8 @@ text                text                                  causal-lm
 prompt-completion   prompt, completion                    causal-lm, seq2seq-lm
 messages            messages: [{role, content}, …]        causal-lm, by the tokenizer's chat template
 query-passage       query, passage                        sentence-embeddings
+preference          prompt, chosen, rejected              preference
+preference-messages messages, chosen, rejected            preference, by the tokenizer's chat template
 """
 
 import hashlib
@@ -21,6 +23,8 @@ from app.domain.tasks import TASKS, Format, Task
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 SAMPLE_DATASET = "bbc-headlines"
+CHATS: tuple[Format, ...] = ("messages", "preference-messages")
+"""Formats of conversations, which need a chat template."""
 
 
 class LabelledRow(NamedTuple):
@@ -84,7 +88,27 @@ class QueryRow(NamedTuple):
     passage: str
 
 
-Row = LabelledRow | TaggedRow | TextRow | PairRow | ChatRow | QueryRow
+class PreferenceRow(NamedTuple):
+    """A prompt, the better and the worse one of two answers."""
+
+    item: str
+    split: Split
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+class PreferenceChatRow(NamedTuple):
+    """A conversation, the better and the worse one of two next turns of the assistant."""
+
+    item: str
+    split: Split
+    messages: list[Message]
+    chosen: str
+    rejected: str
+
+
+Row = LabelledRow | TaggedRow | TextRow | PairRow | ChatRow | QueryRow | PreferenceRow | PreferenceChatRow
 ROWS: dict[Format, type[Row]] = {
     "labelled": LabelledRow,
     "tagged": TaggedRow,
@@ -92,6 +116,8 @@ ROWS: dict[Format, type[Row]] = {
     "prompt-completion": PairRow,
     "messages": ChatRow,
     "query-passage": QueryRow,
+    "preference": PreferenceRow,
+    "preference-messages": PreferenceChatRow,
 }
 
 
@@ -133,6 +159,11 @@ class DatasetFacts(BaseModel):
     """Rows with each label, or words with each tag."""
     content_hash: str
     """SHA-256 over every row in order."""
+
+    @property
+    def is_preference(self) -> bool:
+        """Each row has a chosen and a rejected answer."""
+        return self.format in ("preference", "preference-messages")
 
     @property
     def tasks(self) -> list[Task]:
@@ -221,3 +252,7 @@ def _content(row: Row, labels: Sequence[str]) -> str:
             return json.dumps(row.messages, ensure_ascii=False)
         case QueryRow():
             return f"{row.query}\x1f{row.passage}"
+        case PreferenceRow():
+            return f"{row.prompt}\x1f{row.chosen}\x1f{row.rejected}"
+        case PreferenceChatRow():
+            return json.dumps([row.messages, row.chosen, row.rejected], ensure_ascii=False)

@@ -105,25 +105,16 @@ class _Source(NamedTuple):
 
 
 def _preference(source: _Source) -> Guess | None:
-    """Pairs of a better and a worse answer; training imitates the better one."""
-    by_name = {c.name.strip().lower(): c for c in reversed(source.columns)}
-    chosen, rejected = by_name.get("chosen"), by_name.get("rejected")
-    if chosen is None or rejected is None or chosen.kind not in ("text", "list"):
-        return None
-    prompt = source.named("prompt", (chosen.kind,))
-    form: Format = "messages" if chosen.kind == "list" else "prompt-completion" if prompt else "text"
-    columns: dict[Role, str] = {"prompt": prompt, "completion": chosen.name}
-    if not prompt:
-        columns = {"messages" if form == "messages" else "text": chosen.name}
-    return Guess(
-        ColumnMapping(format=form, columns=columns),
-        _(
-            "The columns %(chosen)s and %(rejected)s hold preference pairs. Vezna does not support DPO: it fine-tunes "
-            "on %(chosen)s and ignores %(rejected)s.",
-            chosen=chosen.name,
-            rejected=rejected.name,
-        ),
-    )
+    """Pairs of a better and a worse answer: texts, or lists of turns. Without a prompt both answers begin with it."""
+    kinds: tuple[tuple[ColumnKind, Format], ...] = (("text", "preference"), ("list", "preference-messages"))
+    for kind, form in kinds:
+        chosen = source.named("chosen", (kind,))
+        rejected = source.named("rejected", (kind,), exclude=chosen)
+        if chosen and rejected:
+            columns: dict[Role, str] = {"chosen": chosen, "rejected": rejected}
+            prompt = source.named("prompt", ("text",) if kind == "text" else ("list", "text"))
+            return _by_names(form, {"prompt": prompt, **columns} if prompt else columns)
+    return None
 
 
 def _conversation(source: _Source) -> Guess | None:

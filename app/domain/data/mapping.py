@@ -8,6 +8,8 @@ prompt-completion   prompt, completion; context            prompt, instruction, 
 messages            messages, or prompt and completion     messages, conversations; lists of {role, content}
                     that are lists of turns                or of {from, value}
 query-passage       query, passage                         query, anchor, question, …; passage, positive, …
+preference          chosen, rejected; prompt               chosen, preferred, …; rejected, dispreferred, …
+preference-messages the same: lists of turns               the same
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +22,20 @@ from app.domain.messages import _
 from app.domain.names import Line, Verbatim
 from app.domain.tasks import Format
 
-Role = Literal["text", "label", "tokens", "tags", "prompt", "context", "completion", "messages", "query", "passage"]
+Role = Literal[
+    "text",
+    "label",
+    "tokens",
+    "tags",
+    "prompt",
+    "context",
+    "completion",
+    "messages",
+    "query",
+    "passage",
+    "chosen",
+    "rejected",
+]
 ColumnKind = Literal["text", "integer", "number", "boolean", "list", "object", "mixed", "empty"]
 MOST_LABELS = 1000
 """A column with more distinct values holds no labels."""
@@ -40,8 +55,11 @@ ROLES: dict[Format, Roles] = {
     "prompt-completion": Roles(("prompt", "completion"), ("context",)),
     "messages": Roles((), ("messages", "prompt", "completion")),
     "query-passage": Roles(("query", "passage")),
+    "preference": Roles(("chosen", "rejected"), ("prompt",)),
+    "preference-messages": Roles(("chosen", "rejected"), ("prompt",)),
 }
-"""Of `messages`: either messages, or prompt and completion. A context is appended to its prompt after a blank line."""
+"""Of `messages`: either messages, or prompt and completion. A context is appended to its prompt after a blank line. Of
+preferences without a prompt: the beginning that both answers share."""
 
 
 class Column(BaseModel):

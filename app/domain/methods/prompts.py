@@ -174,7 +174,7 @@ class PrefixSpec(VirtualTokens):
         formula=_(
             "n·2·layers·d', where d' is the width of a layer's keys; with prefix_projection, the network's instead"
         ),
-        tasks=("causal-lm", "seq2seq-lm"),
+        tasks=("causal-lm", "seq2seq-lm", "preference"),
     )
     peft_type: ClassVar[str] = "PREFIX_TUNING"
     without: ClassVar[Mapping[str, Message]] = {

@@ -20,7 +20,7 @@ SAMPLE_LANGUAGE_MODEL = "SmolLM2-135M-Instruct"
 SAMPLE_MODELS = {"": SAMPLE_MODEL, "smollm2": SAMPLE_LANGUAGE_MODEL}
 """Default names of the packaged models, by the location that stands for them."""
 SAMPLE_NOTES = {"smollm2": _("The weights were dequantized from 4 bits (GGUF Q4_1) to bfloat16.")}
-FACTS_VERSION = 4
+FACTS_VERSION = 5
 """Raised when an inspection reads more; older models are then inspected again."""
 LONGEST_TEMPLATE = 100_000
 """Characters of a chat template that are stored for display."""

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.errors import FieldError
+from app.domain.inference import DECODERS
 from app.domain.messages import Message, _
 from app.domain.methods import AnyMethod
 from app.domain.models.architecture import TaskModel
@@ -145,7 +146,7 @@ def refusal(form: ExportFormat, method: AnyMethod, model: TaskModel, *, whole: b
     if form.merged and method.unmergeable is not None:
         what = _("%(method)s cannot be merged: %(why)s", method=method.facts.name, why=method.unmergeable)
         return FieldError("format", what, _("Choose adapter"))
-    if form.gguf and (model.task != "causal-lm" or model.model_type not in FAMILIES):
+    if form.gguf and (model.task not in DECODERS or model.model_type not in FAMILIES):
         what = _(
             "Vezna writes GGUF for language models of the types %(types)s, and this is a %(architecture)s",
             types=", ".join(FAMILIES),

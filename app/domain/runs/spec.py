@@ -7,7 +7,7 @@ from app.domain.methods import MethodSpec
 from app.domain.names import Name
 from app.domain.runs.capabilities import Capability
 from app.domain.runs.training import TrainingArguments
-from app.domain.tasks import METRICS, TASKS, MetricName, Task
+from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.validation import invalid_field
 
 
@@ -58,7 +58,7 @@ class RunSpec(BaseModel):
 def check_metric(task: Task, metric: MetricName | None, general_text: str | None) -> None:
     """Raise a field error unless the metric can decide a verdict on the task, and `general_text` belongs to a
     language model."""
-    able = [name for name in TASKS[task].metrics if METRICS[name].per_item]
+    able = TASKS[task].scored
     if metric is not None and metric not in able:
         raise invalid_field(
             "metric",

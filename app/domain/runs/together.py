@@ -32,7 +32,7 @@ def can_train_together(spec: RunSpec) -> bool:
     method = spec.method
     return (
         isinstance(method, LoraSpec)
-        and not TASKS[spec.task].in_batch
+        and TASKS[spec.task].sequences == 1
         and not method.use_dora
         and method.bias == "none"
         and method.init_lora_weights not in ("pissa", "pissa_niter_16", "olora")

@@ -59,6 +59,12 @@ class TrainingBudget(BaseModel):
     """Rows are truncated to this many tokens; of a prompt and a completion, the prompt is truncated first."""
     completion_only_loss: bool = True
     """Language models learn from completion tokens only; False includes the prompt's tokens in the loss."""
+    preference_loss: Literal["dpo", "orpo"] = "dpo"
+    """preference: direct preference optimization (Rafailov et al. 2023, arXiv 2305.18290, equation 7), relative to the
+    base model, or odds ratio preference optimization (Hong et al. 2024, arXiv 2403.07691, equations 6 and 7)."""
+    beta: float = Field(default=0.1, gt=0, le=100)
+    """preference: of DPO, how strongly the loss holds the model to the base model; of ORPO the weight of the odds ratio
+    beside the loss of the chosen answer (lambda in the paper)."""
     packing: bool = False
     """causal-lm: several rows share a sequence of up to `max_length` tokens; no row attends to another."""
     padding_free: bool = False

@@ -35,6 +35,10 @@ STUDY: dict[str, Any] = {
         "summary": "An encoder that finds passages for queries",
         "value": _body(_example("sentence-embeddings")),
     },
+    "preference": {
+        "summary": "A language model that learns which of two answers is preferred, by DPO",
+        "value": _body(_example("preference")),
+    },
     "tuned": {
         "summary": "Learning rates tuned on the validation split: three per arm, set for LoRA",
         "value": _body(_example("tuned")),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from app.domain.data.dataset import Split
 from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnKind, Role
-from app.domain.inference import ANSWERING, LANGUAGE
+from app.domain.inference import ANSWERING
 from app.domain.tasks import TASKS, Format, Task
 from app.store.queries.datasets import Uses
 from app.web.format import capitalized, count
@@ -19,6 +19,8 @@ FORMATS: dict[Format, str] = {
     "prompt-completion": marked("prompts and completions"),
     "messages": marked("conversations"),
     "query-passage": marked("queries and passages"),
+    "preference": marked("preference pairs"),
+    "preference-messages": marked("preference pairs in conversations"),
 }
 ROLES: dict[Role, tuple[str, str]] = {
     "text": (marked("Text"), marked("The model's input.")),
@@ -31,6 +33,8 @@ ROLES: dict[Role, tuple[str, str]] = {
     "messages": (marked("Messages"), marked("Lists of objects with role and content.")),
     "query": (marked("Query"), marked("The text to search with.")),
     "passage": (marked("Passage"), marked("A text that the query should find.")),
+    "chosen": (marked("Chosen"), marked("The better answer.")),
+    "rejected": (marked("Rejected"), marked("The worse answer.")),
 }
 """Label and hint of each role's field."""
 KINDS: dict[ColumnKind, str] = {
@@ -61,6 +65,11 @@ FINDINGS: dict[FindingCode, str] = {
     "broken-tags": marked("Tags that are not IOB2"),
     "tag-scheme": marked("Another tag scheme"),
     "tags-are-numbers": marked("Numbers as tags"),
+    "no-prompt": marked("Pairs without a prompt"),
+    "broken-pairs": marked("Malformed pairs"),
+    "equal-answers": marked("Pairs of equal answers"),
+    "longer-chosen": marked("Length bias"),
+    "shorter-chosen": marked("Length bias"),
     "duplicates": marked("Duplicates"),
     "contradictions": marked("Contradictory labels"),
     "leak": marked("Rows in two splits"),
@@ -87,8 +96,8 @@ SOURCES = {"files": marked("files"), "directory": marked("directory"), "hub": ma
 
 
 def writes_text(task: Task) -> bool:
-    """Whether models of a task answer with a text."""
-    return task in LANGUAGE
+    """Whether the test items of a task are answered with generated texts."""
+    return TASKS[task].generates
 
 
 def answers(task: Task) -> bool:

@@ -197,6 +197,12 @@ TRAINING_FIELDS: dict[str, FieldText] = {
     ),
     "per_device_eval_batch_size": FieldText(marked("Eval batch size"), marked("Rows in one pass of an evaluation.")),
     # rows
+    "preference_loss": FieldText(
+        marked("Preference loss"), marked("DPO learns relative to the base model; ORPO also imitates chosen answers.")
+    ),
+    "beta": FieldText(
+        marked("Beta"), marked("DPO: a larger one stays closer to the base model. ORPO: weight of the odds ratio.")
+    ),
     "completion_only_loss": FieldText(marked("Completion-only loss"), marked("Off: the loss includes the prompt.")),
     "packing": FieldText(marked("Packing"), marked("Puts several short rows into one sequence: less padding.")),
     "padding_free": FieldText(

@@ -5,6 +5,7 @@ from app.web.format import count, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext, stored
 from app.web.text.data import FINDINGS, SPLITS
+from app.web.text.preference_findings import PREFERENCE_FINDINGS
 from app.web.text.tag_findings import TAG_FINDINGS, Template
 
 _DROP_DUPLICATES = marked(
@@ -18,6 +19,7 @@ _MERGE_LABELS = marked(
 )
 _TEMPLATES: dict[FindingCode, Template] = {
     **TAG_FINDINGS,
+    **PREFERENCE_FINDINGS,
     "encoding": Template(
         marked_plural(
             "The file is not UTF-8 and was read as %(encoding)s, a guess from its bytes: %(num)s row of the column "

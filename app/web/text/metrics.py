@@ -1,7 +1,7 @@
 """Metrics in words: the title that a sentence, a column and an axis take, and how a value is written.
 
-Scores that a verdict can rest on lie between 0 and 1 and are written in percent; perplexity has a scale of its own, and
-a loss is in nats.
+Scores that a verdict can rest on lie between 0 and 1 and are written in percent; others, such as perplexity, have a
+scale of their own, and a loss is in nats.
 """
 
 from app.domain.tasks import METRICS, TASKS, MetricName, Task, generates
@@ -11,7 +11,10 @@ from app.web.i18n import marked
 
 UNITS = {"item": marked("nats per item"), "word": marked("nats per word"), "completion token": marked("nats per token")}
 """Of a loss, by what the task takes its mean over."""
-COUNTED: tuple[MetricName, ...] = ("accuracy", "exact_match", "recall_at_1", "recall_at_5")
+COUNTED: tuple[MetricName, ...] = (
+    *("accuracy", "exact_match", "recall_at_1", "recall_at_5"),
+    *("preference_accuracy", "likelihood_accuracy", "mean_likelihood_accuracy"),
+)
 """An item is right or wrong, and the score says how many are right."""
 
 
@@ -35,7 +38,7 @@ def written(metric: MetricName, value: float | None) -> str:
     """A metric's value with its unit: `61.2 %`, `8.31`."""
     if value is None:
         return NOTHING
-    return significant(value, 3) if metric == "perplexity" else percent(value)
+    return percent(value) if METRICS[metric].percentage else significant(value, 3)
 
 
 def loss_unit(task: Task) -> str:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from app.domain.inference import DECODERS
 from app.domain.models import vllm
 from app.web.i18n import gettext as _
 from app.web.text.snippets import Export, loading_code, quantized_code
@@ -33,7 +34,7 @@ def _quantized(export: Export) -> list[Command]:
 
 
 def _served(export: Export) -> list[Command]:
-    if export.spec.task != "causal-lm":
+    if export.spec.task not in DECODERS:
         return []
     name = export.folder.removesuffix(f"-{export.form}")
     unchecked = _("Vezna has not run this command: the gate scores the export with transformers.")

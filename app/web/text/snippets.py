@@ -17,6 +17,7 @@ AUTO: dict[Task, str] = {
     "causal-lm": "AutoModelForCausalLM",
     "seq2seq-lm": "AutoModelForSeq2SeqLM",
     "sentence-embeddings": "AutoModel",
+    "preference": "AutoModelForCausalLM",
 }
 EXAMPLE, OTHER_EXAMPLE = "A text of yours.", "Another text."
 
@@ -153,7 +154,7 @@ def _used(export: Export) -> list[str]:
             "print(float(embeddings[0] @ embeddings[1]))",
         ]
     cut = f"truncation=True, max_length={export.prompt_tokens}"
-    if export.data == "messages":
+    if export.data in ("messages", "preference-messages"):
         inputs = [
             f'messages = [{{"role": "user", "content": {text}}}]',
             "inputs = tokenizer.apply_chat_template(",

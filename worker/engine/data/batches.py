@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -83,13 +83,22 @@ class Examples:
         """Indices of the batches that need the most memory: with the most tokens, and with the most logits."""
         places = range(len(batches))
         by_tokens = max(places, key=lambda place: self.weight(batches[place]))
-        by_targets = max(places, key=lambda place: self.units(batches[place]))
-        has_more_targets = self.units(batches[by_targets]) > self.units(batches[by_tokens])
+        by_targets = max(places, key=lambda place: self.outputs(batches[place]))
+        has_more_targets = self.outputs(batches[by_targets]) > self.outputs(batches[by_tokens])
         return [by_tokens, by_targets] if has_more_targets else [by_tokens]
 
     def units(self, indices: Sequence[int]) -> int:
         """Units in the loss of some rows: items, or completion tokens."""
         return sum(int(np.count_nonzero(self.targets[i] != IGNORED)) for i in indices)
+
+    def outputs(self, indices: Sequence[int]) -> int:
+        """Positions of some rows whose logits the loss needs."""
+        return self.units(indices)
+
+    def computed(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        """Numbers of sequences and their length that a pass over a batch computes."""
+        lengths = [self.lengths[i] for i in indices]
+        return [(1, length) for length in lengths] if self.padding_free else [(len(lengths), max(lengths))]
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,16 @@ def learnt(labels: torch.Tensor) -> Places:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What the loss of B preference pairs needs beside their logits."""
+
+    loss: Literal["dpo", "orpo"]
+    beta: float
+    reference: torch.Tensor | None = None
+    """[2B] log-probabilities of the answers by the base model, chosen ones first, float32; None: as if all were 0."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """A batch as the model takes it."""
 
@@ -128,6 +147,8 @@ class Batch:
     """[B, T], 1 for a token, where the model gets no such mask; stays on the CPU."""
     lengths: tuple[int, ...] | None = None
     """Number of tokens of each row of a padding-free batch."""
+    objective: Objective | None = None
+    """Of preference pairs."""
 
     @property
     def real(self) -> torch.Tensor:
@@ -146,7 +167,10 @@ class Batch:
             return self
         moved = {name: copied(tensor, device) for name, tensor in self.inputs.items()}
         places = self.places and Places(*(copied(place, device) for place in self.places))
-        return replace(self, inputs=moved, labels=copied(self.labels, device), places=places)
+        objective = self.objective
+        if objective is not None and objective.reference is not None:
+            objective = replace(objective, reference=copied(objective.reference, device))
+        return replace(self, inputs=moved, labels=copied(self.labels, device), places=places, objective=objective)
 
 
 def read(

@@ -43,10 +43,14 @@ class Line:
         """The tokens before the last completion."""
         return self.ids[: self.start]
 
-    def cut(self, limit: int) -> "Line":
-        """Truncate to at most this many tokens: first the prompt from its start, down to one token, then the completion
-        from its end."""
-        drop = min(max(0, len(self.ids) - limit), max(0, self.start - max(self.lead, 1)))
+    def excess(self, limit: int) -> int:
+        """Tokens of the prompt to drop from its start, down to one token, so that at most `limit` tokens are left."""
+        return min(max(0, len(self.ids) - limit), max(0, self.start - max(self.lead, 1)))
+
+    def cut(self, limit: int, drop: int | None = None) -> "Line":
+        """Truncate to at most this many tokens: first the prompt from its start, by `drop` tokens or its excess, then
+        the completion from its end."""
+        drop = self.excess(limit) if drop is None else drop
         tail = self.lead + drop
         return replace(
             self,

@@ -16,6 +16,7 @@ one whose logits differ is refused.
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -177,7 +178,7 @@ def without_padding(batch: Batch) -> Batch:
     real = batch.real
     inputs = {name: tensor for name, tensor in batch.inputs.items() if name != "attention_mask"}
     lengths = tuple(real.sum(1).tolist())
-    return Batch(inputs, batch.labels, batch.tokens, batch.places, real.cpu(), lengths)
+    return replace(batch, inputs=inputs, padding=real.cpu(), lengths=lengths)
 
 
 def _alike_apart(model: nn.Module) -> bool:

@@ -28,7 +28,7 @@ from worker.engine.data.batches import unreadable_dataset
 from worker.engine.data.lines import LineWriter
 from worker.engine.models import hub
 from worker.engine.models.load import load_tokenizer
-from worker.engine.tasks import seq2seq_lm, sequence_classification, token_classification
+from worker.engine.tasks import preference, seq2seq_lm, sequence_classification, token_classification
 from worker.engine.tasks.completions import special_tokens
 
 _BATCH = 5000
@@ -230,10 +230,28 @@ def _embedded(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> To
     return tokenize
 
 
+def _preferred(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
+    ending = tokenizer.eos_token_id
+    writer = LineWriter(tokenizer, {ending} if isinstance(ending, int) else set(), completion_only=True)
+
+    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
+        tokenized = []
+        for pair in preference.lines_of(rows, writer) if rows else []:
+            cut = preference.cut_alike(pair, request.max_length)
+            ids = [token for line in cut for token in line.ids]
+            learnt = [place >= line.start for line in cut for place in range(len(line.ids))]
+            lengths = [len(line.ids) for line in pair]
+            tokenized.append(TokenizedRow(ids, learnt, sum(lengths), max(lengths)))
+        return tokenized
+
+    return tokenize
+
+
 _TOKENIZERS: dict[str, Callable[[PreTrainedTokenizerBase, PreviewRequest], Tokenize]] = {
     "sequence-classification": _classified,
     "token-classification": _tagged,
     "causal-lm": _continued,
     "seq2seq-lm": _translated,
     "sentence-embeddings": _embedded,
+    "preference": _preferred,
 }

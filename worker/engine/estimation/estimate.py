@@ -265,7 +265,7 @@ class _Steps:
             places = Places(*(fake(p, count) for p in batch.places))
         lengths = batch.lengths and tuple(min(n, length or n) for n in batch.lengths[: rows or None])
         inputs = {name: fake(t) for name, t in batch.inputs.items()}
-        return Batch(inputs, labels, batch.tokens, places, lengths=lengths)
+        return Batch(inputs, labels, batch.tokens, places, lengths=lengths, objective=batch.objective)
 
 
 def _half_of(length: int) -> int:
@@ -280,7 +280,7 @@ def fake_steps(built: Unloaded, request: EstimateRequest) -> _Steps:
     replace_tensors(built.model, mode := FakeTensorMode())
     built.model.train()
     resting, training = resting_blocks(built.model, built.facts), request.training
-    uncached = training.packing or training.padding_free or training.devices > 1 or FACTS[request.task].in_batch
+    uncached = training.packing or training.padding_free or training.devices > 1 or FACTS[request.task].sequences > 1
     stored = resting if training.cache_frozen_prefix and not uncached else []
     named = {name: p for name, p in built.model.named_parameters() if p.requires_grad}
     with mode:

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from app.domain.data.dataset import Split
+from app.domain.inference import DECODERS, LANGUAGE
 from app.domain.resources.estimate import EstimateRequest, Lengths
 from app.domain.runs.job import TrainJob
 from app.domain.runs.spec import RunSpec
@@ -16,6 +17,7 @@ from app.domain.tasks import TASKS as FACTS
 from worker.engine.data.batches import (
     Batch,
     Examples,
+    Objective,
     check_length,
     learnt,
     padded,
@@ -99,10 +101,8 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     epoch = order.first_epoch()
     first, later = max(epoch[0], key=train.weight), [batch for _step, batch in order.heaviest()]
     counts = _heavier(train, first, later)
-    at_once = training.per_device_eval_batch_size
-    if FACTS[request.task].unit == "completion token":
-        at_once = min(at_once, most_rows(model, max(map(test.units, ([i] for i in range(len(test)))))))
-    longest = max(evaluation_order(test.lengths, at_once), key=test.weight)
+    # DPO also evaluates the base model on the training rows
+    evaluated = [test, train] if request.task == "preference" and training.preference_loss == "dpo" else [test]
 
     def collated(indices: Sequence[int]) -> Batch:
         batch = task.collate(train, indices, PAD)
@@ -111,7 +111,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     return Shapes(
         first=collated(first) if counts else None,
         heaviest=[collated(batch) for batch in later],
-        evaluated=task.collate(test, longest, PAD),
+        evaluated=max((_evaluated(split, request, model) for split in evaluated), key=lambda b: b.labels.numel()),
         prompts=_prompts(test, training.per_device_eval_batch_size, request.method.virtual_tokens),
         lengths=Lengths(
             source="dataset",
@@ -119,23 +119,26 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
             longest=max(train.lengths),
             mean=float(np.mean(train.lengths)),
         ),
-        padded=[size for step in epoch for batch in step for size in _computed(train, batch)],
-        longest=max(train.lengths[i] for i in (first if counts else later[0])),
+        padded=[size for step in epoch for batch in step for size in train.computed(batch)],
+        longest=max(length for _rows, length in train.computed(first if counts else later[0])),
         epochs=order.total_steps / len(epoch),
         steps=order.total_steps,
     )
 
 
-def _computed(train: Examples, batch: Sequence[int]) -> list[tuple[int, int]]:
-    """Numbers of rows and their length that a pass over a batch computes."""
-    lengths = [train.lengths[i] for i in batch]
-    return [(1, length) for length in lengths] if train.padding_free else [(len(batch), max(lengths))]
+def _evaluated(examples: Examples, request: EstimateRequest, model: PreTrainedModel) -> Batch:
+    """The longest rows of a split, as an evaluation batch."""
+    at_once = request.training.per_device_eval_batch_size
+    if request.task in LANGUAGE:
+        at_once = min(at_once, most_rows(model, max(map(examples.outputs, ([i] for i in range(len(examples)))))))
+    longest = max(evaluation_order(examples.lengths, at_once), key=examples.weight)
+    return TASKS[request.task].collate(examples, longest, PAD)
 
 
 def _heavier(train: Examples, first: Sequence[int], later: Sequence[Sequence[int]]) -> bool:
     """Whether a batch may need more memory than each of the later ones: it has more tokens or more targets."""
     return all(train.weight(first) > train.weight(batch) for batch in later) or all(
-        train.units(first) > train.units(batch) for batch in later
+        train.outputs(first) > train.outputs(batch) for batch in later
     )
 
 
@@ -158,33 +161,35 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
     training = request.training
     length = training.max_length
     check_length(length, request.method.virtual_tokens, model, None)
-    two_texts = request.task == "seq2seq-lm" or FACTS[request.task].in_batch
-    masked = request.task != "causal-lm" or masks_padding(model, request.method)
+    facts = FACTS[request.task]
+    two_texts = request.task == "seq2seq-lm" or facts.sequences > 1
+    masked = request.task not in DECODERS or masks_padding(model, request.method)
 
     def batch(rows: int, masked: bool = True) -> Batch:
+        rows = 2 * rows if request.task == "preference" else rows
         ids = torch.zeros((rows, length), dtype=torch.int64)
         mask = torch.ones_like(ids)
         if rows > 1:
             mask[0, -1] = 0
         inputs = {"input_ids": ids} | ({"attention_mask": mask} if masked else {})
-        if FACTS[request.task].in_batch:
+        if facts.in_batch:
             inputs |= {"query_ids": ids, "query_mask": mask}
             return Batch(inputs, torch.arange(2 * rows), 2 * rows * length)
-        if FACTS[request.task].unit == "item":
+        if facts.unit == "item" and request.task != "preference":
             return Batch(inputs, torch.zeros(rows, dtype=torch.int64), rows * length)
         labels = torch.zeros((rows, length), dtype=torch.int64)
-        return Batch(inputs, labels, rows * length, learnt(labels))
+        objective = Objective(training.preference_loss, training.beta) if request.task == "preference" else None
+        return Batch(inputs, labels, rows * length, learnt(labels), objective=objective)
 
     widest = batch(training.per_device_train_batch_size, masked or training.padding_free)
     at_once = training.per_device_eval_batch_size
-    writes = FACTS[request.task].unit == "completion token"
-    if writes:
-        at_once = min(at_once, most_rows(model, length))
+    if request.task in LANGUAGE:
+        at_once = min(at_once, most_rows(model, facts.sequences * length))
     return Shapes(
         first=None,
         heaviest=[without_padding(widest) if training.padding_free else widest],
         evaluated=batch(at_once, masked),
-        prompts=[batch(training.per_device_eval_batch_size)] if writes else [],
+        prompts=[batch(training.per_device_eval_batch_size)] if facts.generates else [],
         lengths=Lengths(source="max_length", rows=0, longest=length * (2 if two_texts else 1), mean=length),
         padded=[],
     )

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import numpy as np
 from app.domain.runs.confusion import Confusion
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import METRICS_VERSION
+from app.domain.tasks import Task
 from worker.engine.data.batches import Examples, Texts
 from worker.engine.environment import device_name
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -26,6 +28,7 @@ from worker.engine.models.architecture import head_names
 from worker.engine.models.load import Loaded
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.completions import Completions
+from worker.engine.tasks.preference import Preferences
 from worker.engine.tasks.sentence_embeddings import Pairs
 from worker.engine.tasks.token_classification import Tagged
 
@@ -45,16 +48,18 @@ class BaseEvaluations:
         self._loaded = loaded
         self._evaluator = evaluator
 
-    def evaluate(self, examples: Examples, *, generate: bool) -> Predictions:
-        """Predictions on a split, from the cache if an earlier run left them there. Raises as the task's `evaluate`."""
-        task, cache = TASKS[self._job.spec.task], self._job.cache
+    def evaluate(self, examples: Examples, *, generate: bool, task: Task | None = None) -> Predictions:
+        """Predictions on a split, from the cache if an earlier run left them there. Raises as the task's `evaluate`.
+        `task`: that of the examples; None: the run's."""
+        file_of, cache = TASKS[task or self._job.spec.task], self._job.cache
+        evaluator = replace(self._evaluator, collate=file_of.collate)
         if not isinstance(examples, Texts) or not self._reproducible or not (cache and self._job.cache_bytes):
-            return task.evaluate(self._loaded.model, examples, self._evaluator, generate=generate)
+            return file_of.evaluate(self._loaded.model, examples, evaluator, generate=generate)
         file = Path(cache) / "base" / f"{self._key(examples, generate)}.json"
         if predictions := _read(file):
             self._evaluator.log("An earlier run evaluated the base model: its predictions are read from the cache.")
             return predictions
-        predictions = task.evaluate(self._loaded.model, examples, self._evaluator, generate=generate)
+        predictions = file_of.evaluate(self._loaded.model, examples, evaluator, generate=generate)
         with suppress(OSError):  # without room on the disk, the next run evaluates it again
             _write(file, predictions)
         return predictions
@@ -69,11 +74,15 @@ class BaseEvaluations:
         model, evaluator, rows = self._loaded.model, self._evaluator, hashlib.sha256()
         completions = examples if isinstance(examples, Completions) else None
         pairs = examples if isinstance(examples, Pairs) else None
-        more = completions.prompts if completions else pairs.queries if pairs else ()
+        answers = examples if isinstance(examples, Preferences) else None
+        more = completions.prompts if completions else pairs.queries if pairs else answers.rejected if answers else ()
         for sequences in (examples.tokens, examples.targets, more):
             for sequence in sequences:
                 rows.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
         rows.update(json.dumps([*(completions.references if completions else examples.rows if pairs else ())]).encode())
+        if answers:
+            targets = [row.tolist() for row in answers.rejected_targets]
+            rows.update(json.dumps([answers.loss, answers.beta, targets, list(answers.rows)]).encode())
         if isinstance(examples, Tagged):  # words without a token are scored too
             rows.update(json.dumps([examples.labels, [row[3:] for row in examples.rows]]).encode())
         has_new_head = bool(head_names(model, self._job.spec.task))

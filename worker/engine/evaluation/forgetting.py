@@ -10,16 +10,20 @@ The texts are the first of the general dataset's test split, few enough to cost 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import PairRow, Row, TextRow
 from app.domain.failures import FailureCode, RunFailed
+from app.domain.inference import DECODERS
 from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Forgetting
+from app.domain.tasks import Task
 from worker.engine.data.batches import Examples, Listener, read
+from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.tasks import TASKS
 
@@ -35,7 +39,8 @@ class GeneralText:
     ) -> None:
         """Raises `RunFailed` if the job's general file has no test text."""
         self._name = job.spec.general_text or ""
-        self._task = TASKS[job.spec.task]
+        self.task: Task = "causal-lm" if job.spec.task in DECODERS else job.spec.task
+        self._task = TASKS[self.task]
         limit = min(MOST_TEXTS, max(1, MOST_TOKENS // job.spec.training.max_length))
         texts = read(job.general_file or "", "text", needed=("test",))["test"]
         rows: list[Row] = [row for row in texts if isinstance(row, TextRow) and row.text and row.text.strip()]
@@ -48,8 +53,13 @@ class GeneralText:
             )
         self.examples: Examples = self._task.encode(rows[:limit], "test", tokenizer, model, job, _Named(sink))
 
+    def before(self, evaluations: BaseEvaluations) -> float:
+        """The base model's loss."""
+        return evaluations.evaluate(self.examples, generate=False, task=self.task).loss
+
     def loss(self, model: nn.Module, evaluator: Evaluator) -> float:
         """A model's loss, in nats per token."""
+        evaluator = replace(evaluator, collate=self._task.collate)
         return self._task.evaluate(model, self.examples, evaluator, generate=False).loss
 
     def forgetting(self, base_loss: float, adapted_loss: float) -> Forgetting:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow.parquet as pq
 import torch
 from peft import PeftModel
@@ -28,6 +30,7 @@ from worker.engine.exporting.weights import check_weights
 from worker.engine.models.load import load_tokenizer
 from worker.engine.progress import Silence
 from worker.engine.tasks import TASKS
+from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
 
 BATCH_SIZE = 4
 """Largest batch size: a batch on the CPU must end long before the worker considers the process stalled."""
@@ -78,7 +81,7 @@ def predict(job: ExportJob, model: nn.Module, tokenizer: PreTrainedTokenizerBase
     task, spec, sink = TASKS[job.job.spec.task], job.job.spec, Silence()
     rows = read(job.job.dataset_file, job.job.dataset_format, train_fraction=spec.training.train_fraction)["test"]
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    examples = task.encode(rows, "test", tokenizer, inner, job.job, sink)
+    examples = _with_reference(task.encode(rows, "test", tokenizer, inner, job.job, sink), job.predictions)
     calls = 0
 
     def between() -> None:
@@ -97,6 +100,17 @@ def predict(job: ExportJob, model: nn.Module, tokenizer: PreTrainedTokenizerBase
         spec.training.max_new_tokens,
     )
     return Scored(examples, task.evaluate(model, examples, evaluator, generate=True))
+
+
+def _with_reference(examples: Examples, predictions: str) -> Examples:
+    """Preference pairs of DPO with the log-probabilities that the run's base model gave their answers: rewards are
+    relative to these."""
+    if not isinstance(examples, Preferences) or examples.loss != "dpo" or not predictions:
+        return examples
+    columns = [f"base_{CHOSEN}", f"base_{REJECTED}"]
+    table = pq.read_table(predictions, columns=["item", *columns]).to_pydict()
+    known = dict(zip(table["item"], zip(*(table[name] for name in columns), strict=True), strict=True))
+    return replace(examples, reference=np.array([known[row.item] for row in examples.rows]))
 
 
 def _loaded(job: ExportJob) -> tuple[nn.Module, PreTrainedTokenizerBase, str, list[str]]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from app.domain.data.dataset import Message as Turn
 from app.domain.errors import FieldError, Invalid
 from app.domain.failures import RunFailed
-from app.domain.inference import ChatMessage, Conversation, Input, Words, too_long
+from app.domain.inference import DECODERS, ChatMessage, Conversation, Input, Words, too_long
 from app.domain.messages import Message, _
 from worker.engine.data.batches import most_tokens
 from worker.engine.data.lines import LineWriter
@@ -37,7 +37,7 @@ class Encoder:
 
     @property
     def _writes(self) -> bool:
-        return self._task == "causal-lm"
+        return self._task in DECODERS
 
     def encode(self, inputs: Sequence[Input], *, truncate: bool) -> list[Tokens]:
         """Tokens of each input. Raises `Invalid` for the ones that are too long, unless they are to be truncated, and
@@ -89,7 +89,7 @@ class Encoder:
         if self._task == "sequence-classification":
             limit = {"truncation": True, "max_length": self.limit}
             return sequence_classification.token_ids(self._held.tokenizer, [str(given)], **limit)[0]
-        if self._task == "causal-lm":
+        if self._writes:
             return [*ids[:lead], *ids[lead + len(ids) - self.limit :]]
         _start, ending = special_tokens(*(
             seq2seq_lm.token_ids(self._held.tokenizer, "text", ["a"], special)[0] for special in (False, True)

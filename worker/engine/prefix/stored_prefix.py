@@ -66,7 +66,7 @@ def stored_prefix(
     """
     prefix = frozen_prefix(model, bf16=evaluator.bf16, log=instruments.sink.log)
     training = job.spec.training
-    together = training.packing or training.padding_free or TASKS[job.spec.task].in_batch  # two passes for a batch
+    together = training.packing or training.padding_free or TASKS[job.spec.task].sequences > 1
     if not prefix.depth or not training.cache_frozen_prefix or together or job.cache is None:
         return StoredPrefix(prefix)
     instruments.clocks.enter("cache")

@@ -15,6 +15,7 @@ from worker.engine.data.batches import Batch, Examples, Listener
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.tasks import (
     causal_lm,
+    preference,
     sentence_embeddings,
     seq2seq_lm,
     sequence_classification,
@@ -67,5 +68,6 @@ TASKS: dict[Task, TaskFile] = {
     "causal-lm": causal_lm,
     "seq2seq-lm": seq2seq_lm,
     "sentence-embeddings": sentence_embeddings,
+    "preference": preference,
 }
 """By the same keys as `app.domain.tasks.TASKS`."""

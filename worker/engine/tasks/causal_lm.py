@@ -66,7 +66,7 @@ def encode(
     packs = training.packing and split == "train"
     _check_metric(job)
     if split == "train":
-        _check_direction(model)
+        check_direction(model)
     if packs:
         check_packing(model, training.max_length)
     writer = LineWriter(tokenizer, stop_tokens(model, tokenizer), training.completion_only_loss)
@@ -120,7 +120,7 @@ def _check_metric(job: TrainJob) -> None:
         raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
 
 
-def _check_direction(model: PreTrainedModel) -> None:
+def check_direction(model: PreTrainedModel) -> None:
     """Test that the model is causal, which no configuration states reliably: a different last token must not change
     earlier outputs."""
     ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=model.device)

@@ -220,7 +220,7 @@ class NewStudyPage(PlanningPage):
     @property
     def together_options(self) -> list[tuple[str, str]]:
         """Which runs may train together; none where the loss compares the rows of a batch."""
-        return [] if TASKS[self.form.task].in_batch else tuning_text.together_options()
+        return [] if TASKS[self.form.task].sequences > 1 else tuning_text.together_options()
 
     @property
     def together(self) -> str:

@@ -41,8 +41,9 @@ BUDGET = {f"{TRAINING}{field.name}": field for field in fields_of(TrainingBudget
 TASKS_OF: Mapping[str, tuple[Task, ...]] = {
     "packing": ("causal-lm",),
     **dict.fromkeys(("gradient_accumulation_steps", "devices"), tuple(t for t in TASKS if not TASKS[t].in_batch)),
-    "padding_free": ("sequence-classification", "token-classification", "causal-lm"),
-    "compile_blocks": ("sequence-classification", "token-classification", "causal-lm"),
+    "padding_free": ("sequence-classification", "token-classification", "causal-lm", "preference"),
+    "compile_blocks": ("sequence-classification", "token-classification", "causal-lm", "preference"),
+    **dict.fromkeys(("preference_loss", "beta"), ("preference",)),
     "completion_only_loss": ("causal-lm", "seq2seq-lm"),
     "max_new_tokens": ("causal-lm", "seq2seq-lm"),
 }

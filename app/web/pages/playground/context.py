@@ -8,7 +8,17 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.flips import Flips
 from app.domain.errors import FieldError, NotFound, VeznaError
-from app.domain.inference import ANSWERING, LANGUAGE, MOST_SUBJECTS, EntitySpan, Input, Prediction, Subject, TaggedWord
+from app.domain.inference import (
+    ANSWERING,
+    DECODERS,
+    LANGUAGE,
+    MOST_SUBJECTS,
+    EntitySpan,
+    Input,
+    Prediction,
+    Subject,
+    TaggedWord,
+)
 from app.services import flips as flip_service
 from app.services import inference
 from app.services import studies as study_service
@@ -207,7 +217,7 @@ def of_query(session: Session, files: Files, query: PlaygroundQuery) -> Playgrou
         offers=_offers(session, query, first),
         writes=bool(first and first.writes),
         tags=bool(first and first.task == "token-classification"),
-        chats=bool(first and first.task == "causal-lm" and model and model.facts and model.facts.chat_template),
+        chats=bool(first and first.task in DECODERS and model and model.facts and model.facts.chat_template),
         new_tokens=tokens,
         flip=flip,
         tokens_choices=[("", _("%(n)s, as evaluated", n=tokens)), *((str(n), str(n)) for n in TOKENS)],

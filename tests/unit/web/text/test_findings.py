@@ -17,7 +17,9 @@ from app.web.text.findings import with_message
 from tests.factories import plain
 from tests.unit.web.conftest import database_of
 
-SENTENCES = [ROOT / "app" / "web" / "text" / name for name in ("findings.py", "tag_findings.py")]
+SENTENCES = [
+    ROOT / "app" / "web" / "text" / name for name in ("findings.py", "tag_findings.py", "preference_findings.py")
+]
 SCAN: dict[str, Any] = {"kind": "csv", "encoding": "utf-8", "delimiter": ",", "rows": 4, "splits": {"": 4}}
 COLUMNS = [{"name": name, "kind": "text", "examples": [], "empty": 0, "distinct": 2} for name in ("text", "label")]
 
@@ -80,6 +82,28 @@ FOUND: list[tuple[Finding, str]] = [
     (
         found("tags-mismatch", 2, "tags", 7),
         "2 rows were left out: they do not have one tag in the column tags for each word (first: row 7).",
+    ),
+    (
+        found("no-prompt", 1, "rejected", 7),
+        "1 row was left out: it has no prompt, and its answers do not begin alike (row 7).",
+    ),
+    (
+        found("broken-pairs", 2, "rejected", 7),
+        "2 rows were left out: after their prompt, chosen and rejected are not one answer each (first: row 7).",
+    ),
+    (
+        found("equal-answers", 2, "rejected", 7),
+        "2 rows were left out: their chosen and their rejected answer are equal (first: row 7).",
+    ),
+    (
+        found("longer-chosen", 80, of_rows=100),
+        "Length bias: the chosen answer is the longer one in 80 of 100 rows (80 %), so a model can score as much by "
+        "preferring long answers.",
+    ),
+    (
+        found("shorter-chosen", 60, of_rows=100),
+        "Length bias: the chosen answer is the shorter one in 60 of 100 rows (60 %), so a model can score as much by "
+        "preferring short answers.",
     ),
     (
         found("broken-tags", 1, "tags", 7),

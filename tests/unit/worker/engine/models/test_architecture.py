@@ -130,7 +130,7 @@ def test_an_encoder_is_described_as_it_is(kind: str) -> None:
     described = facts.tasks["sequence-classification"]
     assert (described.head, described.blocks) == (head, blocks)
     assert (facts.layers, facts.hidden_size, described.attention_heads) == (2, 48, 3)
-    assert facts.unable.keys() == {"causal-lm", "seq2seq-lm"}
+    assert facts.unable.keys() == {"causal-lm", "seq2seq-lm", "preference"}
     assert facts.tasks["sentence-embeddings"].head == []
 
 
@@ -180,7 +180,7 @@ def test_t5_and_bart_classify_and_write() -> None:
     for kind in ("t5", "bart"):
         facts = facts_of(config(kind, DECODERS[kind][0]))
         assert facts.tasks.keys() == {"sequence-classification", "seq2seq-lm"}
-        assert facts.unable.keys() == {"causal-lm", "token-classification", "sentence-embeddings"}
+        assert facts.unable.keys() == {"causal-lm", "token-classification", "sentence-embeddings", "preference"}
         assert facts.tasks["sequence-classification"].head == ["classification_head"]
 
 

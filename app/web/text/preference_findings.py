@@ -1,0 +1,53 @@
+"""The sentences of findings about preference pairs."""
+
+from app.domain.data.findings import FindingCode
+from app.web.i18n import marked, marked_plural
+from app.web.text.tag_findings import Template
+
+_MATCH_LENGTHS = marked(
+    "Compare every arm with the baseline of the answer length. Pairs of about equal length teach what else makes an "
+    "answer better."
+)
+PREFERENCE_FINDINGS: dict[FindingCode, Template] = {
+    "no-prompt": Template(
+        marked_plural(
+            "%(num)s row was left out: it has no prompt, and its answers do not begin alike (row %(row)s).",
+            "%(num)s rows were left out: they have no prompt, and their answers do not begin alike (first: row "
+            "%(row)s).",
+        ),
+        marked("Assign a column as the prompt, or let both answers begin with it."),
+    ),
+    "broken-pairs": Template(
+        marked_plural(
+            "%(num)s row was left out: after its prompt, chosen and rejected are not one answer each (row %(row)s).",
+            "%(num)s rows were left out: after their prompt, chosen and rejected are not one answer each (first: row "
+            "%(row)s).",
+        ),
+        marked("Let each end in one answer; in conversations, one message with the role assistant."),
+    ),
+    "equal-answers": Template(
+        marked_plural(
+            "%(num)s row was left out: its chosen and its rejected answer are equal (row %(row)s).",
+            "%(num)s rows were left out: their chosen and their rejected answer are equal (first: row %(row)s).",
+        ),
+        marked("Remove these rows, or correct one of the answers: nothing is preferred in them."),
+    ),
+    "longer-chosen": Template(
+        marked_plural(
+            "Length bias: the chosen answer is the longer one in %(num)s of %(rows)s (%(share)s), so a model can "
+            "score as much by preferring long answers.",
+            "Length bias: the chosen answer is the longer one in %(num)s of %(rows)s (%(share)s), so a model can "
+            "score as much by preferring long answers.",
+        ),
+        _MATCH_LENGTHS,
+    ),
+    "shorter-chosen": Template(
+        marked_plural(
+            "Length bias: the chosen answer is the shorter one in %(num)s of %(rows)s (%(share)s), so a model can "
+            "score as much by preferring short answers.",
+            "Length bias: the chosen answer is the shorter one in %(num)s of %(rows)s (%(share)s), so a model can "
+            "score as much by preferring short answers.",
+        ),
+        _MATCH_LENGTHS,
+    ),
+}
