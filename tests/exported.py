@@ -55,7 +55,7 @@ def trained(folder: Path, job: TrainJob, form: ExportFormat, change: float = CHA
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter += change * torch.randn(parameter.shape, generator=generator)
-    saved = mechanism.save(model, loaded.tokenizer, job.spec, folder)
+    saved = mechanism.save(model, loaded.processor, job.spec, folder)
     return ExportJob(format=form, job=job, weights=str(saved), whole=saved.name == "model"), model.eval()
 
 

@@ -31,7 +31,10 @@ datasets = typer.Typer(help="Create datasets from files, list, show and delete t
 def add(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FILE…", help="CSV, TSV, JSONL, JSON or Parquet. Several files are predefined splits."),
+        typer.Argument(
+            metavar="FILE…",
+            help="CSV, TSV, JSONL, JSON, Parquet, or a zip of images. Several files are predefined splits.",
+        ),
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the dataset. Default: the file's.")] = "",
     title: Annotated[str, typer.Option(help="Title on pages.")] = "",
@@ -48,6 +51,7 @@ def add(
     passage: Column = "",
     chosen: Column = "",
     rejected: Column = "",
+    image: Column = "",
     label_name: Annotated[
         list[str] | None, typer.Option(metavar="VALUE=NAME", help="Rename a label, for example 1=good.")
     ] = None,
@@ -88,7 +92,7 @@ def add(
         say(data.upload_line(upload), to=errors, wrap=False)
     columns = {"text": text, "label": label, "tokens": tokens, "tags": tags, "messages": messages}
     columns |= {"prompt": prompt, "context": context, "completion": completion, "query": query, "passage": passage}
-    columns |= {"chosen": chosen, "rejected": rejected}
+    columns |= {"chosen": chosen, "rejected": rejected, "image": image}
     assigned = {role: column for role, column in columns.items() if column}
     request = {
         "name": name or dataset_name(files[0].name if files else (hub or directory)),
@@ -156,8 +160,8 @@ def _mapping(scan: dict[str, Any], form: str | None, columns: dict[str, str], na
     if chosen is None:
         raise Invalid(
             _(
-                "%(reason)s Give --text and --label, --tokens and --tags, --prompt and --completion, --messages, "
-                "--query and --passage, or --chosen and --rejected.",
+                "%(reason)s Give --text and --label, --image and --label, --tokens and --tags, --prompt and "
+                "--completion, --messages, --query and --passage, or --chosen and --rejected.",
                 reason=stored(scan["reason"]),
             )
         )

@@ -24,7 +24,7 @@ from app.web.text.states import state_word
 PATIENCE_SECONDS = 180.0
 """How long to wait for an inspection."""
 EVERY_SECONDS = 0.5
-Sample = Literal["minilm", "smollm2"]
+Sample = Literal["minilm", "smollm2", "digits"]
 PARAMETERS = 2
 """Their place among the columns of the list."""
 PATHS = ("/", "~", ".")
@@ -42,7 +42,8 @@ def add(
     name: Annotated[str, typer.Option(help="Name of the model. Default: the hub id, or the directory's name.")] = "",
     revision: Annotated[str, typer.Option(help="Branch, tag or commit. Default: the newest.")] = "",
     sample: Annotated[
-        Sample | None, typer.Option(help="A packaged model: all-MiniLM-L6-v2, or SmolLM2-135M-Instruct.")
+        Sample | None,
+        typer.Option(help="A packaged model: all-MiniLM-L6-v2, SmolLM2-135M-Instruct, or digits-vit, trained here."),
     ] = None,
     url: Url = LOCAL,
     as_json: Json = False,

@@ -38,7 +38,14 @@ from app.web.i18n import gettext as _
 from app.web.i18n import stored
 
 SampleTask = Annotated[
-    Literal["sequence-classification", "token-classification", "causal-lm", "sentence-embeddings", "preference"],
+    Literal[
+        "sequence-classification",
+        "token-classification",
+        "causal-lm",
+        "sentence-embeddings",
+        "preference",
+        "image-classification",
+    ],
     typer.Option("--task", help="What the sample model learns."),
 ]
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
@@ -70,7 +77,8 @@ def demo(
     """Start everything and run the sample study: full fine-tuning, LoRA on all linear layers, LoRA on query and value
     alone, and a linear probe on BBC headlines. With `--task causal-lm` SmolLM2 writes the headlines, and with `--task
     preference` it learns which replies are preferred; with `--task sentence-embeddings` MiniLM finds articles by them,
-    and with `--task token-classification` it tags names in synthetic sentences."""
+    and with `--task token-classification` it tags names in synthetic sentences. With `--task
+    image-classification` a small vision transformer reads handwritten digits."""
     part = sample.of_task(task)
     if _settings(port).for_up().login_required:
         raise Invalid(

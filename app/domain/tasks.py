@@ -19,6 +19,7 @@ Task = Literal[
     "seq2seq-lm",
     "sentence-embeddings",
     "preference",
+    "image-classification",
 ]
 Format = Literal[
     "labelled",
@@ -29,6 +30,7 @@ Format = Literal[
     "query-passage",
     "preference",
     "preference-messages",
+    "labelled-images",
 ]
 """The columns of a dataset; see `app.domain.data.dataset`."""
 Unit = Literal["item", "word", "completion token"]
@@ -59,6 +61,9 @@ class TaskFacts(BaseModel):
     """Sequences of tokens that the model reads for each row, one below the other or one after the other."""
     forgets: bool = False
     """Forgetting can be measured: its model has a loss on plain texts."""
+
+    reads: Literal["texts", "images"] = "texts"
+    """What its model reads, by a tokenizer or by an image processor."""
 
     @property
     def scored(self) -> list[MetricName]:
@@ -151,6 +156,17 @@ TASKS: dict[Task, TaskFacts] = {
             adds_head=False,
             sequences=2,
             forgets=True,
+        ),
+        TaskFacts(
+            name="image-classification",
+            title=_("classification of images"),
+            metric="accuracy",
+            metrics=("accuracy", "macro_f1"),
+            formats=("labelled-images",),
+            unit="item",
+            best_by="metric",
+            adds_head=True,
+            reads="images",
         ),
     )
 }

@@ -210,7 +210,10 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
         what = _("Rows of %(task)s cannot be packed", task=spec.task)
         yield FieldError("training.packing", what, _("Set it to false"))
     if spec.training.padding_free:
-        if spec.task in ("seq2seq-lm", "sentence-embeddings"):
+        if spec.task == "image-classification":
+            what = _("Images have one size, so their batches have no padding")
+            yield FieldError("training.padding_free", what, _("Set it to false"))
+        elif spec.task in ("seq2seq-lm", "sentence-embeddings"):
             what = _("Batches of %(task)s need padding", task=spec.task)
             yield FieldError("training.padding_free", what, _("Set it to false"))
         elif spec.training.packing:
@@ -220,7 +223,7 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
         if spec.task == "seq2seq-lm":
             what = _("Blocks of %(task)s are not compiled: encoder and decoder differ", task=spec.task)
             yield FieldError("training.compile_blocks", what, _("Set it to false"))
-        elif spec.task == "sentence-embeddings":
+        elif spec.task in ("sentence-embeddings", "image-classification"):
             what = _("Compiled blocks were not tested with %(task)s", task=spec.task)
             yield FieldError("training.compile_blocks", what, _("Set it to false"))
         elif spec.training.packing or spec.training.padding_free:

@@ -49,8 +49,8 @@ class JudgementClaim(Claimed):
 
 def refusal(session: Session, study: StudyRow) -> Invalid | None:
     """Why no judge can score the answers of a study, or None."""
-    if study.spec.task in ("sequence-classification", "token-classification"):
-        what = _("Study %(study)s classifies texts or words: its answers are labels", study=study.id)
+    if study.spec.task in ("sequence-classification", "token-classification", "image-classification"):
+        what = _("Study %(study)s classifies: its answers are labels", study=study.id)
         return Invalid.field("study_id", what, _("Choose a study whose runs generate text"))
     if not TASKS[study.spec.task].generates:
         what = _("The runs of study %(study)s generate no text", study=study.id)

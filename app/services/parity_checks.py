@@ -55,7 +55,7 @@ def refusal(session: Session, run: RunRow) -> Invalid | None:
         what = _("Run %(run)s has no predictions on the test split", run=run.id)
         return Invalid.field("run_id", what, _("Choose a run that has succeeded and is no trial"))
     task = run.spec.task
-    if task in ("sequence-classification", "token-classification"):
+    if task in ("sequence-classification", "token-classification", "image-classification"):
         what = _("Run %(run)s classifies with a head, which OpenAI's API has no request for", run=run.id)
         return Invalid.field("run_id", what, _("Compare an export with the shipping gate instead"))
     if not TASKS[task].generates:

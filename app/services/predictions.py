@@ -41,7 +41,8 @@ BATCH = 256
 class Predictions:
     """A run's answers on the first R items of the test split, in their order.
 
-    `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion, passage or answer;
+    `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion, passage or answer (of an image
+    its item's name is the text);
     `label`, an index of `labels`; `answer`, an index or a text (of words: their entities in brackets), with the
     probabilities `sure` (of the answer) and `of_label` (of the true label); every per-item metric. Columns with the
     prefix `base_` belong to the base model (before training).
@@ -117,10 +118,11 @@ def read(file: IO[bytes], *, texts: bool = True) -> Predictions:
     parquet = pq.ParquetFile(file)
     labels = (parquet.schema_arrow.metadata or {}).get(b"labels", b"").decode()
     columns = [name for name in parquet.schema_arrow.names if texts or name not in TEXTS]
+    images = not {*TEXTS, "tokens"} & {*parquet.schema_arrow.names}
     parts: list[pa.Table] = []
     rows = size = 0
     for batch in parquet.iter_batches(BATCH, columns=columns):
-        part = _kept_of(batch, labels.split("\n"))
+        part = _kept_of(batch, labels.split("\n"), images=images)
         rows, size = rows + part.num_rows, size + part.nbytes
         if parts and (rows > MOST_ROWS or size > MOST_BYTES):
             break
@@ -139,10 +141,12 @@ def _items_hash(parquet: Any) -> str:
     return digest.hexdigest()
 
 
-def _kept_of(batch: pa.RecordBatch, labels: Sequence[str]) -> pa.Table:
+def _kept_of(batch: pa.RecordBatch, labels: Sequence[str], *, images: bool) -> pa.Table:
     columns = {name: batch.column(name) for name in batch.schema.names}
     kept: dict[str, Any] = {"item": columns["item"]}
-    if (text := _text(columns)) is not None:
+    if images:
+        kept["text"] = columns["item"]  # by which the dataset has the image
+    elif (text := _text(columns)) is not None:
         kept["text"] = text
         kept["asked"] = _conversations(columns["messages"], replies=False) if "messages" in columns else text
     wanted = next((columns[name] for name in WANTED if name in columns), None)

@@ -19,6 +19,7 @@ from app.store.files import DATASETS
 _TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
 _TYPES = {
     "label": pa.int32(),
+    "image": pa.binary(),
     "tokens": pa.list_(pa.string()),
     "tags": pa.list_(pa.int32()),
     "messages": pa.list_(_TURN),

@@ -162,3 +162,15 @@ def test_the_sample_of_tags_is_the_same_everywhere_and_has_unseen_names() -> Non
     spec = part.study(part.dataset, part.model)
     assert (spec.task, spec.verdict_metric, spec.margin_points) == ("token-classification", "item_entity_f1", 2.0)
     assert detectable_difference(600, len(spec.seeds), 0.84, graded=True) < spec.margin_points / 100
+
+
+def test_the_sample_of_images_is_the_same_everywhere_and_new_to_its_model() -> None:
+    part = sample.of_task("image-classification")
+    assert (part.dataset, part.format, part.model) == ("digits-5-to-9", "labelled-images", "digits-vit")
+    tally = Tally("labelled-images", part.labels)
+    tally.add(part.rows)
+    assert tally.facts.counts == {"train": 400, "validation": 80, "test": 416}
+    assert tally.facts.content_hash.startswith("68dac8f341c2")
+    assert set(part.labels).isdisjoint("01234"), "the digits that the base model learned from"
+    spec = part.study(part.dataset, part.model)
+    assert (spec.task, spec.verdict_metric, spec.margin_points) == ("image-classification", "accuracy", 2.0)

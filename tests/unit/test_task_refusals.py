@@ -9,14 +9,14 @@ from app.domain.runs.status import RunStatus
 from app.services import judgements, parity_checks
 from app.store.queries import artifacts
 
-HEADS = ["sequence-classification", "token-classification"]
+HEADS = ["sequence-classification", "token-classification", "image-classification"]
 
 
 @pytest.mark.parametrize("task", [*HEADS, "sentence-embeddings"])
 def test_a_judge_is_refused_with_the_reason_of_the_task(task: str) -> None:
     study: Any = SimpleNamespace(id=7, spec=SimpleNamespace(task=task))
     refused = judgements.refusal(None, study)  # type: ignore[arg-type]
-    expected = "Study 7 classifies texts or words" if task in HEADS else "The runs of study 7 generate no text"
+    expected = "Study 7 classifies: its answers are labels" if task in HEADS else "The runs of study 7 generate no text"
     assert refused is not None and str(refused.fields[0].message).startswith(expected)
 
 

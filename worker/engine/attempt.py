@@ -18,6 +18,7 @@ from app.domain.runs.in_batch import clash_of
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Memory, RunResult
 from app.domain.runs.status import Phase
+from app.domain.tasks import TASKS as FACTS
 from worker.engine.clocks import Stopwatch
 from worker.engine.compiled import CompiledBlocks, keep_caches_in, try_compiler
 from worker.engine.data.batches import Examples, check_length, read
@@ -38,7 +39,7 @@ from worker.engine.models.counting import count
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub import fetch_model
-from worker.engine.models.load import Loaded, load, recompute, refuse_offload
+from worker.engine.models.load import Loaded, load, padding_of, recompute, refuse_offload
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
 from worker.engine.models.quantization import NF4
 from worker.engine.prefix.stored_prefix import stored_prefix
@@ -107,18 +108,20 @@ class Attempt:
             use_fast_dropout(base.model)
 
         instruments.enter(Phase.TOKENIZE)
-        check_length(training.max_length, self.method.virtual_tokens, base.model, base.tokenizer)
+        if FACTS[spec.task].reads == "texts":
+            check_length(training.max_length, self.method.virtual_tokens, base.model, base.processor)
         rows = read(self.job.dataset_file, self.job.dataset_format, train_fraction=training.train_fraction)
         splits = self._splits(rows, base)
         if training.padding_free:
             check_padding_free(base.model, training.max_length)
             splits["train"] = replace(splits["train"], padding_free=True)
         data = describe_data(rows, splits["train"], training.per_device_train_batch_size, training.seed)
-        general = GeneralText(job, base.tokenizer, base.model, sink) if job.general_file and team.leads else None
+        del rows  # images take more memory than their pixels, which are in a file
+        general = GeneralText(job, base.processor, base.model, sink) if job.general_file and team.leads else None
         evaluate = Evaluator(
             self.device,
             training.per_device_eval_batch_size,
-            base.tokenizer.pad_token_id,
+            padding_of(base.processor),
             self.bf16,
             sink.raise_if_stopped,
             sink.log,
@@ -198,7 +201,7 @@ class Attempt:
 
         instruments.enter(Phase.SAVE)
         if base_predictions and adapted:
-            self.mechanism.save(model, base.tokenizer, spec, self.output)
+            self.mechanism.save(model, base.processor, spec, self.output)
             write_predictions(
                 self.output / "predictions.parquet", splits["test"], job.labels, base_predictions, adapted
             )
@@ -245,7 +248,7 @@ class Attempt:
     def _splits(self, rows: Mapping[Split, Sequence[Row]], base: Loaded) -> dict[Split, Examples]:
         sink = self.instruments.sink
         return {
-            split: self.task.encode(rows[split], split, base.tokenizer, base.model, self.job, sink)
+            split: self.task.encode(rows[split], split, base.processor, base.model, self.job, sink)
             for split in rows
             if split != "test" or self._tests
         }

@@ -4,8 +4,9 @@
     TF-IDF                   logistic regression on L2-normalized tf-idf, tf = 1 + ln(count): words (1- and 2-grams) and
                              characters within words (3- to 5-grams)
     BM25                     passages by the words that they share with a query (`worker.engine.retrieval`)
-    frozen embeddings        logistic regression on the mean of the last hidden states over a text's tokens,
-                             standardized by the training rows
+    frozen embeddings        logistic regression on the mean of the last hidden states over a text's tokens or an
+                             image's patches, standardized by the training rows
+    pixels                   logistic regression on standardized pixels (`worker.engine.image_baselines`)
 
     most frequent tag        argmax over tags of the number of training words
     random tags              each word's tag drawn with the shares of the training words
@@ -36,12 +37,13 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from app.domain.data.baselines import BASELINES, MOST_TRAINED_ROWS, Baseline, BaselineRequest
-from app.domain.data.dataset import LabelledRow, PairRow, QueryRow, Row, Split, TaggedRow, items_hash
+from app.domain.data.dataset import ImageRow, LabelledRow, PairRow, QueryRow, Row, Split, TaggedRow, items_hash
 from app.domain.messages import _
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
 from worker.engine.evaluation.tags import tag_scores
 from worker.engine.few_shot import few_shot_answers
+from worker.engine.image_baselines import FrozenFeatures, raw_pixels
 from worker.engine.pair_baselines import longer_answer, random_answer
 from worker.engine.retrieval import WORD, Corpus, bm25, items
 from worker.engine.retrieval import scores as query_scores
@@ -106,11 +108,24 @@ def _tfidf(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scor
 
 
 def _embeddings(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
-    encode = _encoder(request)
-    hidden = {split: encode(_texts(rows[split])) for split in rows if rows[split]}
-    scaler = StandardScaler().fit(hidden["train"])
-    features = {split: scaler.transform(values) for split, values in hidden.items()}
-    return _regression(features, rows, len(request.labels))
+    if request.dataset_format == "labelled-images":
+        images = FrozenFeatures(request)
+        hidden = {split: images(rows[split]) for split in rows if rows[split]}
+    else:
+        encode = _encoder(request)
+        hidden = {split: encode(_texts(rows[split])) for split in rows if rows[split]}
+    return _regression(_standardized(hidden), rows, len(request.labels))
+
+
+def _pixels(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
+    pixels = {split: raw_pixels(rows[split]) for split in rows if rows[split]}
+    return _regression(_standardized(pixels), rows, len(request.labels))
+
+
+def _standardized(features: dict[Split, NDArray[np.float32]]) -> dict[Split, Features]:
+    """By the mean and the standard deviation of the training rows."""
+    scaler = StandardScaler().fit(features["train"])
+    return {split: scaler.transform(values) for split, values in features.items()}
 
 
 def _regression(
@@ -254,7 +269,7 @@ def _texts(rows: Sequence[Row]) -> list[str]:
 
 
 def _labels(rows: Sequence[Row]) -> NDArray[np.int64]:
-    return np.array([row.label for row in rows if isinstance(row, LabelledRow)], dtype=np.int64)
+    return np.array([row.label for row in rows if isinstance(row, LabelledRow | ImageRow)], dtype=np.int64)
 
 
 def _tagged_rows(rows: Sequence[Row]) -> list[TaggedRow]:
@@ -273,6 +288,7 @@ _KINDS: dict[str, Callable[[BaselineRequest, dict[Split, list[Row]]], tuple[Scor
     "most-frequent": _most_frequent,
     "tfidf": _tfidf,
     "embeddings": _embeddings,
+    "pixels": _pixels,
     "most-frequent-tag": _most_frequent_tag,
     "random-tags": _random_tags,
     "word-tag": _word_tag,

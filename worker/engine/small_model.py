@@ -1,5 +1,6 @@
 """A base model for a baseline or the Lab: on the CPU, in float32, and only if its weights are small."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,9 +27,9 @@ class Located(Protocol):
         """The commit."""
 
 
-def load_small(request: Located, auto: Any) -> tuple[Any, Any]:
-    """Tokenizer and model, by a class such as `AutoModel`. Raises `RunFailed` if it is too large or cannot be
-    loaded."""
+def load_small(request: Located, auto: Any, load_processor: Callable[[Path], Any] = load_tokenizer) -> tuple[Any, Any]:
+    """Tokenizer, or image processor, and model, by a class such as `AutoModel`. Raises `RunFailed` if it is too large
+    or cannot be loaded."""
     config = load_config(request.location, request.revision)
     folder, cached = Path(request.location), None
     if folder.is_absolute():
@@ -49,12 +50,12 @@ def load_small(request: Located, auto: Any) -> tuple[Any, Any]:
     if cached is not None:
         folder = hub.download(request.location, cached.commit, cached.files, lambda _done, _total: None)
     try:
-        tokenizer = load_tokenizer(folder)
+        processor = load_processor(folder)
         loaded: Any = auto.from_pretrained(str(folder), config=config, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise impossible(_("The base model could not be loaded (%(reason)s).", reason=reason)) from error
-    return tokenizer, loaded.eval()
+    return processor, loaded.eval()
 
 
 def impossible(text: Message) -> RunFailed:

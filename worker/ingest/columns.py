@@ -18,6 +18,7 @@ _KINDS: dict[type, ColumnKind] = {
     float: "number",
     list: "list",
     dict: "object",
+    bytes: "image",
 }
 
 
@@ -83,7 +84,7 @@ class ColumnScan:
 
     def _count(self, present: Sequence[Value]) -> None:
         assert self._values is not None  # noqa: S101 the caller checks it
-        if any(isinstance(v, list | dict) for v in present):
+        if any(isinstance(v, list | dict | bytes) for v in present):
             self._values = None
             return
         self._values.update(present if self._kinds == {"text"} else map(shown, present))
@@ -98,6 +99,8 @@ def shown(value: Value) -> str:
             return value
         case None:
             return ""
+        case bytes():
+            return f"({len(value):,} bytes)"
         case bool():
             return "true" if value else "false"
         case float() if value.is_integer() and abs(value) < 1e15:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.domain.data.dataset import ROWS
+from app.domain.data.images import size_of
 from app.domain.data.splitting import Codes, Hashes
 from app.domain.messages import _
 from app.domain.tasks import Format
@@ -39,6 +40,7 @@ _SHOWN: dict[Format, str] = {
     "query-passage": "query",
     "preference": "prompt",
     "preference-messages": "messages",
+    "labelled-images": "image",
 }
 """The column shown in excerpts."""
 
@@ -203,7 +205,7 @@ class Gathered:
 
     @property
     def _labelled(self) -> bool:
-        return self._form == "labelled"
+        return self._form in ("labelled", "labelled-images")
 
     @property
     def _tagged(self) -> bool:
@@ -237,6 +239,8 @@ def _is_integer(text: str) -> bool:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return "{} × {} px".format(*size_of(value))
     if isinstance(value, list):
         if all(isinstance(word, str) for word in value):
             return " ".join(value)

@@ -133,10 +133,11 @@ class _UnusableRows:
 
     def findings(self, usable: int, with_entities: int) -> list[Finding]:
         """One finding per reason; it blocks if more rows have it than are usable, of which `with_entities` have an
-        entity. Broken tags block above `MOST_BROKEN`, since all these rows have one."""
+        entity. Broken tags block above `MOST_BROKEN`, since all these rows have one; so do unreadable images."""
 
         def blocks(code: FindingCode, count: int) -> bool:
-            return count > usable or (code == "broken-tags" and count > MOST_BROKEN * (count + with_entities))
+            of_rows = {"broken-tags": with_entities, "broken-images": usable}.get(code)
+            return count > usable or (of_rows is not None and count > MOST_BROKEN * (count + of_rows))
 
         return [
             Finding(

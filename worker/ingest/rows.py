@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from app.domain.data.dataset import Message
@@ -58,6 +59,9 @@ def drafts(batch: Batch, mapping: ColumnMapping) -> Iterator[Draft | Unusable]:
             return _texts(mapping, column("text"))
         case "prompt-completion":
             return _pairs(mapping, column("prompt"), column("context"), column("completion"))
+        case "labelled-images":
+            pairs = zip(column("image"), map(shown, column("label")), strict=True)
+            return (_imaged(mapping, image, label) for image, label in pairs)
         case "query-passage":
             return _queries(mapping, column("query"), column("passage"))
         case "preference":
@@ -99,6 +103,18 @@ def _tagged(mapping: ColumnMapping, tokens: Value, tags: Value) -> Draft | Unusa
     if continues_nothing(named):
         return Unusable("broken-tags", mapping.columns["tags"], " ".join(named)[:1000])
     return Draft(" ".join(words), " ".join(named), (words, named))
+
+
+def _imaged(mapping: ColumnMapping, image: Value, label: str) -> Draft | Unusable:
+    if not isinstance(image, bytes) or not image:
+        return Unusable("empty-rows", mapping.columns["image"], label)
+    if _blank(label):
+        return Unusable("empty-rows", mapping.columns["label"], shown(image))
+    normalized = import_module("worker.ingest.images").normalized(image)  # it needs Pillow, as no other rows do
+    if isinstance(normalized, str):
+        return Unusable("broken-images", mapping.columns["image"], f"{label}: {normalized}"[:1000])
+    named = mapping.label_names.get(label, label)
+    return Draft(normalized.pixels_hash, named, (normalized.png, named))
 
 
 class Broken(NamedTuple):

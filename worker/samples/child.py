@@ -1,6 +1,7 @@
 """The conversion process: `python -P -m worker.samples.child`.
 
-stdin    {"file": a GGUF file, "directory": the model's new directory}
+stdin    {"file": a GGUF file, "directory": the model's new directory}, or {"digits": true, "directory": …}, which
+         trains the model of the sample of images
 stdout   {} when the directory is complete, or {"error": a sentence}
 stderr   library output, and tracebacks
 """
@@ -9,6 +10,7 @@ import json
 import traceback
 from pathlib import Path
 
+from app.domain.errors import Unavailable
 from app.domain.messages import _
 from app.imports import import_large
 from worker.children.child import answer_one_request
@@ -23,8 +25,12 @@ def answer(request: str) -> str:
     """The line to print."""
     try:
         message = json.loads(request)
-        engine = import_large("worker.engine.models.gguf")
-        engine.convert(Path(message["file"]), Path(message["directory"]))
+        if "digits" in message:
+            import_large("worker.engine.models.digits").train(Path(message["directory"]))
+        else:
+            import_large("worker.engine.models.gguf").convert(Path(message["file"]), Path(message["directory"]))
+    except Unavailable as error:
+        return json.dumps({"error": error.message})
     except ImportError as error:
         text = _(
             "Converting a GGUF file needs the package %(package)s. Install it with: pip install 'vezna[sample]'",

@@ -26,6 +26,7 @@ BaselineKind = Literal[
     "most-frequent",
     "tfidf",
     "embeddings",
+    "pixels",
     "most-frequent-tag",
     "random-tags",
     "word-tag",
@@ -78,6 +79,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             task="classification",
             metrics=("accuracy",),
             trivial=True,
+            tasks=("sequence-classification", "image-classification"),
         ),
         BaselineFacts(
             kind="tfidf",
@@ -86,6 +88,17 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             definition=_("logistic regression on TF-IDF of words and of character n-grams"),
             task="classification",
             metrics=("accuracy",),
+            tasks=("sequence-classification",),
+            learns=True,
+        ),
+        BaselineFacts(
+            kind="pixels",
+            title=_("pixels"),
+            note=_("logistic regression"),
+            definition=_("logistic regression on the pixels of the images, squeezed to 16 × 16"),
+            task="classification",
+            metrics=("accuracy",),
+            tasks=("image-classification",),
             learns=True,
         ),
         BaselineFacts(
@@ -96,6 +109,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             task="classification",
             metrics=("accuracy",),
             uses_model=True,
+            tasks=("sequence-classification", "image-classification"),
             learns=True,
         ),
         BaselineFacts(
@@ -214,6 +228,7 @@ _WORK: dict[Task, str] = {
     "token-classification": "tagging",
     "sentence-embeddings": "retrieval",
     "preference": "preference",
+    "image-classification": "classification",
 }
 """`BaselineFacts.task` of the tasks that do not generate text."""
 
@@ -232,6 +247,8 @@ def _expected(task: Task, rows: Format, metric: MetricName) -> Iterator[tuple[Ba
     """The baselines of a metric, and few-shot for every language model, each with the reason why it does not apply."""
     work = _WORK.get(task, "generation")
     for facts in BASELINES.values():
+        if work == "classification" and task not in facts.tasks:
+            continue
         if not facts.requested or facts.task != work or not (metric in facts.metrics or facts.kind == "few-shot"):
             continue
         if task not in facts.tasks:

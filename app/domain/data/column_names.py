@@ -19,6 +19,7 @@ ROLE_NAMES: dict[Role, tuple[str, ...]] = {
     "passage": ("passage", "positive", "document", "context"),
     "chosen": ("chosen", "preferred", "chosen_response", "response_chosen"),
     "rejected": ("rejected", "dispreferred", "rejected_response", "response_rejected"),
+    "image": ("image", "img", "picture", "photo", "pixels"),
 }
 """Usual names of columns, the likeliest first."""
 METADATA_WORDS = {

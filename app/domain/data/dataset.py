@@ -9,6 +9,7 @@ messages            messages: [{role, content}, …]        causal-lm, by the to
 query-passage       query, passage                        sentence-embeddings
 preference          prompt, chosen, rejected              preference
 preference-messages messages, chosen, rejected            preference, by the tokenizer's chat template
+labelled-images     image (a PNG), label                  image-classification
 """
 
 import hashlib
@@ -108,7 +109,18 @@ class PreferenceChatRow(NamedTuple):
     rejected: str
 
 
-Row = LabelledRow | TaggedRow | TextRow | PairRow | ChatRow | QueryRow | PreferenceRow | PreferenceChatRow
+class ImageRow(NamedTuple):
+    """One labelled image. `item` is a hash of its pixels."""
+
+    item: str
+    split: Split
+    image: bytes
+    """A PNG in RGB, 8 bits per channel, as `app.domain.data.images` limits it."""
+    label: int
+    """Index into the dataset's labels."""
+
+
+Row = LabelledRow | TaggedRow | TextRow | PairRow | ChatRow | QueryRow | PreferenceRow | PreferenceChatRow | ImageRow
 ROWS: dict[Format, type[Row]] = {
     "labelled": LabelledRow,
     "tagged": TaggedRow,
@@ -118,6 +130,7 @@ ROWS: dict[Format, type[Row]] = {
     "query-passage": QueryRow,
     "preference": PreferenceRow,
     "preference-messages": PreferenceChatRow,
+    "labelled-images": ImageRow,
 }
 
 
@@ -219,7 +232,7 @@ class Tally:
         """Add rows."""
         for row in rows:
             self._counts[row.split] += 1
-            if isinstance(row, LabelledRow):
+            if isinstance(row, LabelledRow | ImageRow):
                 self._of_label[row.label] += 1
             elif isinstance(row, TaggedRow):
                 for tag in row.tags:
@@ -256,3 +269,5 @@ def _content(row: Row, labels: Sequence[str]) -> str:
             return f"{row.prompt}\x1f{row.chosen}\x1f{row.rejected}"
         case PreferenceChatRow():
             return json.dumps([row.messages, row.chosen, row.rejected], ensure_ascii=False)
+        case ImageRow():  # the bytes of a PNG depend on the library that wrote it
+            return f"{row.item}\x1f{labels[row.label]}"

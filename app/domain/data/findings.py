@@ -27,6 +27,7 @@ FindingCode = Literal[
     "tags-mismatch",
     "broken-tags",
     "tag-scheme",
+    "broken-images",
     "tags-are-numbers",
     "no-prompt",
     "broken-pairs",

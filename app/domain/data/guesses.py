@@ -39,7 +39,7 @@ def guess_mapping(columns: Sequence[Column], rows: int) -> Guess:
     """By names, kinds and values of columns; the most specific format first."""
     source = _Source(columns, rows)
     attempts: tuple[Callable[[_Source], Guess | None], ...] = (
-        *(_preference, _conversation, _tagged, _pair, _retrieval, _labelled, _plain),
+        *(_preference, _images, _conversation, _tagged, _pair, _retrieval, _labelled, _plain),
     )
     for attempt in attempts:
         if guess := attempt(source):
@@ -124,6 +124,18 @@ def _conversation(source: _Source) -> Guess | None:
     if not all(columns.values()):
         return None
     return _by_names("messages", columns)
+
+
+def _images(source: _Source) -> Guess | None:
+    """Images and their labels: only such a column has them."""
+    image = source.named("image", ("image",)) or next((c.name for c in source.columns if c.kind == "image"), "")
+    if not image:
+        return None
+    label = source.named("label", LABEL_KINDS)
+    labels = [column.name for column in source.columns if source.looks_like_label(column)]
+    if not label and not labels:
+        return Guess(None, _("The column %(column)r has images, and no column names their classes.", column=image))
+    return _by_names("labelled-images", {"image": image, "label": label or labels[0]})
 
 
 def _tagged(source: _Source) -> Guess | None:

@@ -10,6 +10,7 @@ messages            messages, or prompt and completion     messages, conversatio
 query-passage       query, passage                         query, anchor, question, …; passage, positive, …
 preference          chosen, rejected; prompt               chosen, preferred, …; rejected, dispreferred, …
 preference-messages the same: lists of turns               the same
+labelled-images     image, label                           image, img, picture, …; label, class, topic, …
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,8 +36,9 @@ Role = Literal[
     "passage",
     "chosen",
     "rejected",
+    "image",
 ]
-ColumnKind = Literal["text", "integer", "number", "boolean", "list", "object", "mixed", "empty"]
+ColumnKind = Literal["text", "integer", "number", "boolean", "list", "object", "image", "mixed", "empty"]
 MOST_LABELS = 1000
 """A column with more distinct values holds no labels."""
 
@@ -57,6 +59,7 @@ ROLES: dict[Format, Roles] = {
     "query-passage": Roles(("query", "passage")),
     "preference": Roles(("chosen", "rejected"), ("prompt",)),
     "preference-messages": Roles(("chosen", "rejected"), ("prompt",)),
+    "labelled-images": Roles(("image", "label")),
 }
 """Of `messages`: either messages, or prompt and completion. A context is appended to its prompt after a blank line. Of
 preferences without a prompt: the beginning that both answers share."""
@@ -126,7 +129,7 @@ class ColumnMapping(BaseModel):
         if self.format == "messages" and "messages" in self.columns and len(self.columns) > 1:
             what = _("Messages hold the whole conversation, including prompts and completions")
             yield FieldError("mapping.columns", what, _("Choose either messages, or prompt and completion"))
-        if self.label_names and self.format not in ("labelled", "tagged"):
+        if self.label_names and self.format not in ("labelled", "tagged", "labelled-images"):
             yield FieldError(
                 "mapping.label_names",
                 _("Rows of format %(format)s have no labels", format=self.format),

@@ -1,6 +1,6 @@
 """Previews: rows as a base model sees them (tokens, special tokens, tokens in the loss), and the lengths of all rows.
 
-A preview needs the tokenizer only. It is requested and stored like a resource estimate.
+A preview needs the tokenizer, or the image processor, only. It is requested and stored like a resource estimate.
 """
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,6 +70,12 @@ class PreviewRow(_Value):
     """Tokens of the whole row."""
     kept: int
     """Tokens that `max_length` keeps."""
+    image: str = ""
+    """Of an image, which has no tokens: what the model reads, before normalization, as a `data:` address of a PNG."""
+    seen_size: tuple[int, int] | None = None
+    """Width and height of that, in pixels."""
+    stored_size: tuple[int, int] | None = None
+    """Width and height in the dataset."""
 
 
 class SplitLengths(_Value):

@@ -22,7 +22,7 @@ from app.domain.validation import invalid_field
 
 UploadState = Literal["reading", "read", "failed"]
 UploadSource = Literal["files", "directory", "hub"]
-FileKind = Literal["csv", "tsv", "jsonl", "json", "parquet"]
+FileKind = Literal["csv", "tsv", "jsonl", "json", "parquet", "zip"]
 KINDS: dict[str, FileKind] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -32,9 +32,10 @@ KINDS: dict[str, FileKind] = {
     ".ndjson": "jsonl",
     ".json": "json",
     ".parquet": "parquet",
+    ".zip": "zip",
 }
 """By file extension; if the first bytes of a file contradict it, they decide."""
-READABLE = "CSV, TSV, JSONL, JSON and Parquet"
+READABLE = "CSV, TSV, JSONL, JSON, Parquet and zip archives of images"
 MOST_PARTS = 100
 """Files of an upload."""
 MOST_COLUMNS = 500

@@ -32,6 +32,7 @@ Unchanged = Literal["head", "biases", "tokens", "networks"]
 WRAPPED = "base_model.model"
 """PEFT's name for a model to which it adds modules."""
 EVERY_TASK: tuple[Task, ...] = tuple(TASKS)
+TEXT_TASKS: tuple[Task, ...] = tuple(task for task, facts in TASKS.items() if facts.reads == "texts")
 
 
 class MethodFacts(BaseModel):

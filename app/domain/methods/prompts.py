@@ -15,7 +15,7 @@ from pydantic import Field
 
 from app.domain.errors import FieldError
 from app.domain.messages import Message, _
-from app.domain.methods.base import MethodFacts, PeftMethod, Unchanged
+from app.domain.methods.base import TEXT_TASKS, MethodFacts, PeftMethod, Unchanged
 from app.domain.models.architecture import TaskModel, Tensor
 from app.domain.tasks import TASKS
 
@@ -86,6 +86,7 @@ class PromptSpec(BeforeText):
         rate_multiple=150,
         paper="Lester et al. 2021, arXiv 2104.08691",
         formula=_("n·d"),
+        tasks=TEXT_TASKS,
     )
     peft_type: ClassVar[str] = "PROMPT_TUNING"
     kind: Literal["prompt"] = "prompt"
@@ -113,6 +114,7 @@ class PTuningSpec(BeforeText):
         rate_multiple=5,
         paper="Liu et al. 2021, arXiv 2103.10385",
         formula=_("n·d + the encoder; only n·d are saved"),
+        tasks=TEXT_TASKS,
     )
     peft_type: ClassVar[str] = "P_TUNING"
     kind: Literal["p-tuning"] = "p-tuning"

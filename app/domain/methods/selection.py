@@ -172,7 +172,7 @@ class HeadOnlySpec(Selection):
         rate_multiple=150,
         paper="Alain & Bengio 2016, arXiv 1610.01644",
         formula=_("0"),
-        tasks=("sequence-classification", "token-classification"),
+        tasks=("sequence-classification", "token-classification", "image-classification"),
     )
     unchanged: ClassVar[Unchanged | None] = "head"
     kind: Literal["head-only"] = "head-only"

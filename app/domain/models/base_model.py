@@ -17,10 +17,14 @@ ModelSource = Literal["sample", "hub", "directory"]
 ModelStatus = Literal["inspecting", "ready", "failed"]
 SAMPLE_MODEL = "all-MiniLM-L6-v2"
 SAMPLE_LANGUAGE_MODEL = "SmolLM2-135M-Instruct"
-SAMPLE_MODELS = {"": SAMPLE_MODEL, "smollm2": SAMPLE_LANGUAGE_MODEL}
+SAMPLE_IMAGE_MODEL = "digits-vit"
+SAMPLE_MODELS = {"": SAMPLE_MODEL, "smollm2": SAMPLE_LANGUAGE_MODEL, "digits": SAMPLE_IMAGE_MODEL}
 """Default names of the packaged models, by the location that stands for them."""
-SAMPLE_NOTES = {"smollm2": _("The weights were dequantized from 4 bits (GGUF Q4_1) to bfloat16.")}
-FACTS_VERSION = 5
+SAMPLE_NOTES = {
+    "smollm2": _("The weights were dequantized from 4 bits (GGUF Q4_1) to bfloat16."),
+    "digits": _("A small vision transformer that the worker trains on the digits 0 to 4; it is of no other use."),
+}
+FACTS_VERSION = 6
 """Raised when an inspection reads more; older models are then inspected again."""
 LONGEST_TEMPLATE = 100_000
 """Characters of a chat template that are stored for display."""
@@ -140,8 +144,9 @@ class ModelRegistration(BaseModel):
                 "location",
                 _("%(location)r is not a packaged model", location=self.location),
                 _(
-                    "Use smollm2 for %(language)s, or leave it empty for %(encoder)s",
+                    "Use smollm2 for %(language)s, digits for %(images)s, or leave it empty for %(encoder)s",
                     language=SAMPLE_LANGUAGE_MODEL,
+                    images=SAMPLE_IMAGE_MODEL,
                     encoder=SAMPLE_MODEL,
                 ),
             )

@@ -33,6 +33,7 @@ def can_train_together(spec: RunSpec) -> bool:
     return (
         isinstance(method, LoraSpec)
         and TASKS[spec.task].sequences == 1
+        and TASKS[spec.task].reads == "texts"
         and not method.use_dora
         and method.bias == "none"
         and method.init_lora_weights not in ("pissa", "pissa_niter_16", "olora")

@@ -21,6 +21,7 @@ FORMATS: dict[Format, str] = {
     "query-passage": marked("queries and passages"),
     "preference": marked("preference pairs"),
     "preference-messages": marked("preference pairs in conversations"),
+    "labelled-images": marked("labelled images"),
 }
 ROLES: dict[Role, tuple[str, str]] = {
     "text": (marked("Text"), marked("The model's input.")),
@@ -35,6 +36,7 @@ ROLES: dict[Role, tuple[str, str]] = {
     "passage": (marked("Passage"), marked("A text that the query should find.")),
     "chosen": (marked("Chosen"), marked("The better answer.")),
     "rejected": (marked("Rejected"), marked("The worse answer.")),
+    "image": (marked("Image"), marked("PNG, JPEG and the like, as bytes.")),
 }
 """Label and hint of each role's field."""
 KINDS: dict[ColumnKind, str] = {
@@ -44,6 +46,7 @@ KINDS: dict[ColumnKind, str] = {
     "boolean": marked("booleans"),
     "list": marked("lists"),
     "object": marked("objects"),
+    "image": marked("images"),
     "mixed": marked("mixed types"),
     "empty": marked("empty"),
 }
@@ -63,6 +66,7 @@ FINDINGS: dict[FindingCode, str] = {
     "broken-words": marked("Malformed lists of words"),
     "tags-mismatch": marked("Tags that do not match the words"),
     "broken-tags": marked("Tags that are not IOB2"),
+    "broken-images": marked("Unreadable images"),
     "tag-scheme": marked("Another tag scheme"),
     "tags-are-numbers": marked("Numbers as tags"),
     "no-prompt": marked("Pairs without a prompt"),
@@ -98,6 +102,11 @@ SOURCES = {"files": marked("files"), "directory": marked("directory"), "hub": ma
 def writes_text(task: Task) -> bool:
     """Whether the test items of a task are answered with generated texts."""
     return TASKS[task].generates
+
+
+def reads_images(task: Task) -> bool:
+    """Whether models of a task read images."""
+    return TASKS[task].reads == "images"
 
 
 def answers(task: Task) -> bool:
@@ -146,5 +155,5 @@ def used_by(uses: Uses | None) -> str:
     return ", ".join(part for part in parts if part)
 
 
-FILTERS = (format_of, kind_of, split_name, source_name, tasks_of, used_by, writes_text, answers)
+FILTERS = (format_of, kind_of, split_name, source_name, tasks_of, used_by, writes_text, answers, reads_images)
 """What templates may use, under their own names."""

@@ -22,6 +22,7 @@ PIPELINES: dict[Task, str] = {
     "seq2seq-lm": "text2text-generation",
     "sentence-embeddings": "sentence-similarity",
     "preference": "text-generation",
+    "image-classification": "image-classification",
 }
 ARGUMENTS = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size",
                   "gradient_accumulation_steps", "max_length", "weight_decay", "lr_scheduler_type", "bf16")  # fmt: skip

@@ -9,7 +9,7 @@ from app.domain.methods import BottleneckAdapterSpec, PrefixSpec
 from app.domain.methods.selection import Selection
 from app.domain.models.exports import ExportFormat
 from app.domain.runs.spec import RunSpec
-from app.domain.tasks import Format, Task
+from app.domain.tasks import TASKS, Format, Task
 
 AUTO: dict[Task, str] = {
     "sequence-classification": "AutoModelForSequenceClassification",
@@ -18,7 +18,9 @@ AUTO: dict[Task, str] = {
     "seq2seq-lm": "AutoModelForSeq2SeqLM",
     "sentence-embeddings": "AutoModel",
     "preference": "AutoModelForCausalLM",
+    "image-classification": "AutoModelForImageClassification",
 }
+IMAGE = "image.png"
 EXAMPLE, OTHER_EXAMPLE = "A text of yours.", "Another text."
 
 
@@ -42,6 +44,12 @@ class Export(NamedTuple):
     def bare(self) -> bool:
         """The files are tensors of the base model, not an adapter of PEFT."""
         return not self.form.merged and isinstance(self.spec.method, Selection)
+
+    @property
+    def processor(self) -> tuple[str, str]:
+        """The class that reads its inputs, and the name of the variable."""
+        images = TASKS[self.spec.task].reads == "images"
+        return ("AutoImageProcessor", "processor") if images else ("AutoTokenizer", "tokenizer")
 
     @property
     def prompt_tokens(self) -> int:
@@ -70,7 +78,7 @@ def quantized_code(export: Export, bits: Literal[4, 8]) -> str:
         return ""
     options = 'load_in_4bit=True, bnb_4bit_quant_type="nf4"' if bits == 4 else "load_in_8bit=True"
     imports, loaded = _imports(export), _loaded(export)
-    imports[-1] = imports[-1].removesuffix(", AutoTokenizer") + ", AutoTokenizer, BitsAndBytesConfig"
+    imports[-1] += ", BitsAndBytesConfig"
     model = f"model = {AUTO[export.spec.task]}.from_pretrained("
     place = _literal(export.folder)
     loaded[-1:] = [
@@ -84,7 +92,9 @@ def _imports(export: Export) -> list[str]:
     if export.form is ExportFormat.ONNX_INT8:
         return ["import onnxruntime", "from transformers import AutoConfig, AutoTokenizer"]
     torch = ["import torch"] if export.spec.task == "sentence-embeddings" else []
-    imports = [f"from transformers import {AUTO[export.spec.task]}, AutoTokenizer"]
+    imports = [f"from transformers import {', '.join(sorted([AUTO[export.spec.task], export.processor[0]]))}"]
+    if TASKS[export.spec.task].reads == "images":
+        imports.insert(0, "from PIL import Image")
     if export.form.merged:
         return [*torch, *imports]
     library = "from safetensors.torch import load_file" if export.bare else "from peft import PeftModel"
@@ -106,7 +116,8 @@ def _loaded(export: Export) -> list[str]:
         place = _literal(export.base) + (f", revision={_literal(export.revision)}" if export.revision else "")
     # A run truncates a prompt from its start, and a text to classify from its end.
     side = "" if export.spec.task not in LANGUAGE else ', truncation_side="left"'
-    tokenizer = f"tokenizer = AutoTokenizer.from_pretrained({place}{side})"
+    auto_processor, name = export.processor
+    tokenizer = f"{name} = {auto_processor}.from_pretrained({place}{side})"
     if export.form.merged:
         return [tokenizer, f'model = {auto}.from_pretrained({place}, dtype="auto").eval()']
     # The head is in the run's files, with a row for each label; one that the base model has is replaced.
@@ -140,6 +151,15 @@ def _used(export: Export) -> list[str]:
             ]
         return [
             *known,
+            f"print({labels}[model(**inputs).logits.argmax().item()])",
+        ]
+    if export.spec.task == "image-classification":
+        labels = "model.config.id2label" if export.form.merged else "labels"
+        known = [] if export.form.merged else [f"labels = {_literal(list(export.labels))}"]
+        return [
+            *known,
+            f'image = Image.open({_literal(IMAGE)}).convert("RGB")',
+            'inputs = processor(image, return_tensors="pt")',
             f"print({labels}[model(**inputs).logits.argmax().item()])",
         ]
     if export.spec.task == "sentence-embeddings":

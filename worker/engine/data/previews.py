@@ -1,4 +1,5 @@
-"""Previews of rows as the model will see them, tokenized by the same functions as training but without the model."""
+"""Previews of rows as the model will see them, tokenized by the same functions as training but without the model;
+images by its processor."""
 
 import time
 from collections import Counter
@@ -24,10 +25,12 @@ from app.domain.data.previews import (
 )
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
+from app.domain.tasks import TASKS
 from worker.engine.data.batches import unreadable_dataset
+from worker.engine.data.image_previews import previewed
 from worker.engine.data.lines import LineWriter
 from worker.engine.models import hub
-from worker.engine.models.load import load_tokenizer
+from worker.engine.models.load import load_processor
 from worker.engine.tasks import preference, seq2seq_lm, sequence_classification, token_classification
 from worker.engine.tasks.completions import special_tokens
 
@@ -53,19 +56,25 @@ def preview(request: PreviewRequest, dataset: Path) -> Preview:
     Raises `RunFailed` for a row that cannot be used, or a tokenizer that cannot be loaded.
     """
     began = time.perf_counter()
+    images = TASKS[request.task].reads == "images"
     try:
-        tokenizer = load_tokenizer(hub.description_folder(request.location, request.revision))
+        processor = load_processor(hub.description_folder(request.location, request.revision), request.task)
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
         text = _("The base model's tokenizer could not be read (%(reason)s).", reason=reason)
+        if images:
+            text = _("The base model's image processor could not be read (%(reason)s).", reason=reason)
         raise RunFailed(FailureCode.MODEL_UNAVAILABLE, text) from error
-    tokenize = _TOKENIZERS[request.task](tokenizer, request)
+    if images:
+        sampled = {split: rows for split, _count, rows in _sampled(dataset, request, PREVIEWED_ROWS)}
+        return Preview(rows=previewed(processor, sampled["train"]), lengths=[], seconds=time.perf_counter() - began)
+    tokenize = _TOKENIZERS[request.task](processor, request)
     rows: list[PreviewRow] = []
     lengths = []
     for split, count, sample in _sampled(dataset, request):
         tokenized = tokenize(sample)
         if split == "train":
-            rows = [_shown(tokenizer, *pair) for pair in zip(sample[:PREVIEWED_ROWS], tokenized, strict=False)]
+            rows = [_shown(processor, *pair) for pair in zip(sample[:PREVIEWED_ROWS], tokenized, strict=False)]
         counts = Counter(row.longest for row in tokenized)
         lengths.append(SplitLengths(split=split, rows=count, looked_at=len(sample), counts=sorted(counts.items())))
     return Preview(rows=rows, lengths=lengths, seconds=time.perf_counter() - began)
@@ -106,7 +115,7 @@ def _shown(tokenizer: PreTrainedTokenizerBase, row: Row, tokenized: TokenizedRow
     )
 
 
-def _sampled(dataset: Path, request: PreviewRequest) -> Iterator[tuple[Split, int, list[Row]]]:
+def _sampled(dataset: Path, request: PreviewRequest, most: int = LOOKED_AT) -> Iterator[tuple[Split, int, list[Row]]]:
     """The number of rows of each split, and some of its rows, ordered by item name."""
     row_type: Any = ROWS[request.dataset_format]
     try:
@@ -116,7 +125,7 @@ def _sampled(dataset: Path, request: PreviewRequest) -> Iterator[tuple[Split, in
             splits = np.array(names.column("split").to_pylist())
             for split in SPLITS:
                 places = np.flatnonzero(splits == split)
-                chosen = places[np.argsort(items[places])[:LOOKED_AT]]
+                chosen = places[np.argsort(items[places])[:most]]
                 rows = _rows(file, chosen, list(row_type._fields))
                 yield split, len(places), [row_type._make(rows[place]) for place in chosen.tolist()]
     except (OSError, pa.ArrowException) as error:

@@ -116,7 +116,7 @@ class _Steps:
     moment: Moment = "data"
     settle: Callable[[], None] | None = None
     flops_of_half: int | None = None
-    """FLOPs of a pass over the first half of each row of the first batch that was executed."""
+    """FLOPs of a pass over the first half of each row of the first batch that was executed; of images over all."""
 
     def step(self, real: Batch, first: bool = False) -> tuple[Ledger, int]:
         """An optimizer step over a batch: its ledger and its FLOPs, without those of the optimizer. `first`: the
@@ -165,6 +165,8 @@ class _Steps:
         `trained`."""
         heaviest = batches.trained[0]
         rows, length = rows_of(heaviest)
+        if "pixel_values" in heaviest.inputs:
+            return of_heaviest / rows * sum(n for n, _size in batches.padded)
         half = _half_of(length)
         if heaviest.lengths is not None:
             heaviest = replace(heaviest, lengths=None)
@@ -253,7 +255,8 @@ class _Steps:
         def fake(tensor: torch.Tensor, count: int | None = None) -> torch.Tensor:
             shape = list(tensor.shape)
             shape[0] = rows if rows and tensor.ndim > 1 else shape[0]
-            shape[1:] = [min(size, length) if length else size for size in shape[1:]]
+            if tensor.ndim == 2:  # images have no length
+                shape[1:] = [min(size, length) if length else size for size in shape[1:]]
             with self.mode:  # a new one, since the other may be entered already
                 return torch.empty(shape if count is None else [count], dtype=tensor.dtype)
 

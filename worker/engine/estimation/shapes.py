@@ -1,14 +1,16 @@
 """The shapes of a run's batches, without their contents."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel
 
-from app.domain.data.dataset import Split
+from app.domain.data.dataset import ImageRow, Split, fraction_of
 from app.domain.inference import DECODERS, LANGUAGE
 from app.domain.resources.estimate import EstimateRequest, Lengths
 from app.domain.runs.job import TrainJob
@@ -23,6 +25,7 @@ from worker.engine.data.batches import (
     padded,
     read,
 )
+from worker.engine.data.images import check_shape, load_image_processor, sequence_length, shape_in, shape_of
 from worker.engine.data.order import Order, evaluation_order, heaviest_to_generate
 from worker.engine.data.padding_free import without_padding
 from worker.engine.models import hub
@@ -30,6 +33,7 @@ from worker.engine.models.load import load_tokenizer
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.causal_lm import masks_padding
 from worker.engine.tasks.completions import Completions, most_rows
+from worker.engine.tasks.image_classification import of_pixels
 
 PAD = 0
 _MASKS = ("attention_mask", "query_mask")
@@ -73,6 +77,8 @@ def shapes(request: EstimateRequest, dataset: Path | None, model: PreTrainedMode
 
     Raises `RunFailed` if a row or a length cannot be used.
     """
+    if FACTS[request.task].reads == "images":
+        return _of_images(request, dataset, model)
     batches = _of_rows(request, dataset, model) if dataset is not None else _longest(request, model)
     prompts = [_without_full_mask(batch) for batch in batches.prompts]
     first = _without_full_mask(batches.first) if batches.first else None
@@ -123,6 +129,41 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
         longest=max(length for _rows, length in train.computed(first if counts else later[0])),
         epochs=order.total_steps / len(epoch),
         steps=order.total_steps,
+    )
+
+
+def _of_images(request: EstimateRequest, dataset: Path | None, model: PreTrainedModel) -> Shapes:
+    """Images have one shape each: only their numbers are read. A pasted configuration has no image processor, and gives
+    the shape itself."""
+    training = request.training
+    shape = shape_in(model.config)
+    if request.config is None:
+        shape = shape_of(load_image_processor(hub.description_folder(request.location, request.revision)))
+        check_shape(shape, model.config)
+    length = sequence_length(model, shape)
+    trained, tested = 0, training.per_device_eval_batch_size
+    if dataset is not None:
+        counts = Counter(pq.read_table(dataset, columns=["split"]).column("split").to_pylist())
+        trained, tested = fraction_of(counts["train"], training.train_fraction), min(tested, counts["test"])
+
+    def batch(rows: int) -> Batch:
+        return of_pixels(torch.zeros((rows, *shape)), torch.zeros(rows, dtype=torch.int64), length)
+
+    examples = Examples([ImageRow(str(i), "train", b"", 0) for i in range(trained)], [], [length] * trained)
+    order = Order(examples, training)
+    epoch = order.first_epoch() if trained else []
+    only_step = bool(trained) and order.total_steps == 1
+    widest = min(training.per_device_train_batch_size, trained or training.per_device_train_batch_size)
+    return Shapes(
+        first=batch(widest) if only_step else None,
+        heaviest=[] if only_step else [batch(widest)],
+        evaluated=batch(tested),
+        prompts=[],
+        lengths=Lengths(source="dataset" if trained else "max_length", rows=trained, longest=length, mean=length),
+        padded=[(len(rows), length) for step in epoch for rows in step],
+        longest=length,
+        epochs=order.total_steps / len(epoch) if epoch else 0.0,
+        steps=order.total_steps if trained else 0,
     )
 
 
@@ -229,5 +270,5 @@ class _Silent:
 
 def rows_of(batch: Batch) -> tuple[int, int]:
     """Rows and padded length of a batch."""
-    ids = batch.inputs["input_ids"]
+    ids = batch.padding if batch.padding is not None else batch.inputs["input_ids"]
     return int(ids.shape[0]), int(ids.shape[1])

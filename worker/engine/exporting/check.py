@@ -12,12 +12,9 @@ import pyarrow.parquet as pq
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from app.domain.comparison.export_gate import ExportScores, TextDifference, WeightCheck
 from app.domain.data.dataset import items_hash
-from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import _
 from app.domain.models.exports import ExportFormat, ExportJob
 from worker.engine import environment
 from worker.engine.data.batches import Examples, read
@@ -27,7 +24,7 @@ from worker.engine.exporting.merge import attach, base_model
 from worker.engine.exporting.progress import Report, part
 from worker.engine.exporting.quantized import check_quantized
 from worker.engine.exporting.weights import check_weights
-from worker.engine.models.load import load_tokenizer
+from worker.engine.models.load import load_processor, padding_of
 from worker.engine.progress import Silence
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
@@ -57,10 +54,10 @@ def check(job: ExportJob, report: Report) -> ExportScores:
     began = time.perf_counter()
     compare = check_weights if job.format.dtype else check_quantized
     weights = compare(job, part(report, 0.0, COMPARED)) if job.format.merged else None
-    model, tokenizer, library, missing = _loaded(job)
+    model, processor, library, missing = _loaded(job)
     weights = _named_wrong(weights, missing) if weights else None
-    examples, predictions = predict(job, model, tokenizer, part(report, COMPARED, 1.0))
-    same, first = _compared(job, examples, predictions, tokenizer)
+    examples, predictions = predict(job, model, processor, part(report, COMPARED, 1.0))
+    same, first = _compared(job, examples, predictions, processor)
     metric = job.job.spec.verdict_metric
     return ExportScores(
         loaded_with=library,
@@ -76,12 +73,12 @@ def check(job: ExportJob, report: Report) -> ExportScores:
     )
 
 
-def predict(job: ExportJob, model: nn.Module, tokenizer: PreTrainedTokenizerBase, report: Report) -> Scored:
+def predict(job: ExportJob, model: nn.Module, processor: Any, report: Report) -> Scored:
     """A model's predictions on the run's test items, in the dtype of its weights."""
     task, spec, sink = TASKS[job.job.spec.task], job.job.spec, Silence()
     rows = read(job.job.dataset_file, job.job.dataset_format, train_fraction=spec.training.train_fraction)["test"]
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    examples = _with_reference(task.encode(rows, "test", tokenizer, inner, job.job, sink), job.predictions)
+    examples = _with_reference(task.encode(rows, "test", processor, inner, job.job, sink), job.predictions)
     calls = 0
 
     def between() -> None:
@@ -92,7 +89,7 @@ def predict(job: ExportJob, model: nn.Module, tokenizer: PreTrainedTokenizerBase
     evaluator = Evaluator(
         torch.device("cpu"),
         min(spec.training.per_device_eval_batch_size, BATCH_SIZE),
-        _padding(tokenizer),
+        padding_of(processor),
         False,
         between,
         sink.log,
@@ -113,8 +110,8 @@ def _with_reference(examples: Examples, predictions: str) -> Examples:
     return replace(examples, reference=np.array([known[row.item] for row in examples.rows]))
 
 
-def _loaded(job: ExportJob) -> tuple[nn.Module, PreTrainedTokenizerBase, str, list[str]]:
-    """Model, tokenizer, the library that loaded them, and the tensors that the files lack."""
+def _loaded(job: ExportJob) -> tuple[nn.Module, Any, str, list[str]]:
+    """Model, processor, the library that loaded them, and the tensors that the files lack."""
     folder = Path(job.job.output)
     if job.format.gguf:
         return *library("gguf_file").load(folder, job.format), _named("transformers"), []
@@ -124,14 +121,15 @@ def _loaded(job: ExportJob) -> tuple[nn.Module, PreTrainedTokenizerBase, str, li
         model, report = TASKS[job.job.spec.task].AUTO.from_pretrained(
             str(folder), dtype="auto", use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-        return model.eval(), load_tokenizer(folder), _named("transformers"), sorted(report["missing_keys"])
+        processor = load_processor(folder, job.job.spec.task)
+        return model.eval(), processor, _named("transformers"), sorted(report["missing_keys"])
     # with another head than the one that the run began with: one that is not loaded must not look right
     spec = job.job.spec
     training = spec.training.model_copy(update={"seed": spec.training.seed + 1})
     other = job.job.model_copy(update={"spec": spec.model_copy(update={"training": training})})
-    base, tokenizer = base_model(other, torch.float32)
+    base, processor = base_model(other, torch.float32)
     adapted = attach(base, job.model_copy(update={"job": other, "weights": str(folder)}))
-    return adapted, tokenizer, _named("peft" if isinstance(adapted, PeftModel) else "transformers"), []
+    return adapted, processor, _named("peft" if isinstance(adapted, PeftModel) else "transformers"), []
 
 
 def _named(package: str) -> str:
@@ -144,14 +142,8 @@ def _named_wrong(weights: WeightCheck, missing: Sequence[str]) -> WeightCheck:
     return weights.model_copy(update={"wrong": wrong[:MOST_NAMED], "wrong_count": len(wrong)})
 
 
-def _padding(tokenizer: PreTrainedTokenizerBase) -> int:
-    if tokenizer.pad_token_id is None:
-        raise RunFailed(FailureCode.INTERNAL, _("The exported tokenizer has no padding token."))
-    return int(tokenizer.pad_token_id)
-
-
 def _compared(
-    job: ExportJob, examples: Examples, predictions: Predictions, tokenizer: PreTrainedTokenizerBase
+    job: ExportJob, examples: Examples, predictions: Predictions, processor: Any
 ) -> tuple[int | None, TextDifference | None]:
     """The number of equal predictions, and the earliest difference of generated texts; None where the run has none."""
     if not job.predictions or "prediction" not in predictions.columns:
@@ -160,11 +152,11 @@ def _compared(
     theirs, ours = dict(zip(table["item"], table["prediction"], strict=True)), predictions.columns["prediction"]
     pairs = [(row.item, theirs[row.item], own) for row, own in zip(examples.items, ours, strict=True)]
     different = [pair for pair in pairs if pair[1] != pair[2]]
-    found = [_first(item, run, own, tokenizer) for item, run, own in different if isinstance(run, str)]
+    found = [_first(item, run, own, processor) for item, run, own in different if isinstance(run, str)]
     return len(pairs) - len(different), min(found, key=lambda difference: difference.token, default=None)
 
 
-def _first(item: str, run: str, export: str, tokenizer: PreTrainedTokenizerBase) -> TextDifference:
+def _first(item: str, run: str, export: str, tokenizer: Any) -> TextDifference:
     """The first token in which two texts differ. Databases cannot store NUL, so another character replaces it."""
     sides: list[list[str]] = []
     for text in (run, export):

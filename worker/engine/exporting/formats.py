@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
@@ -22,22 +22,20 @@ TOKENIZER = 0.95
 """Share of `write` that is done when the weights are written."""
 
 
-def write(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, form: ExportFormat, report: Report
-) -> None:
+def write(model: PreTrainedModel, processor: Any, folder: Path, form: ExportFormat, report: Report) -> None:
     """Write a merged model. Raises `RunFailed` for what the format has no place for, or if the worker lacks a
     package."""
     if form.gguf:
-        library("gguf_file").write(model, tokenizer, folder, form, report)
+        library("gguf_file").write(model, processor, folder, form, report)
         return
     if form is ExportFormat.ONNX_INT8:
-        library("onnx_file").write(model, tokenizer, folder, part(report, 0.0, TOKENIZER))
+        library("onnx_file").write(model, processor, folder, part(report, 0.0, TOKENIZER))
     else:
         nn.Module.to(model, DTYPES[form.dtype])
         total = sum(parameter.nbytes for parameter in model.parameters())
         with growing(folder, total, part(report, 0.0, TOKENIZER)):
             model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 def library(name: str) -> Any:

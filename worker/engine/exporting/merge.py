@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
@@ -27,7 +27,7 @@ from worker.engine.exporting import formats, sentence_transformers_files
 from worker.engine.exporting.progress import Report, part, quiet
 from worker.engine.methods import bottleneck
 from worker.engine.methods.virtual_tokens import generate
-from worker.engine.models.load import load, load_tokenizer
+from worker.engine.models.load import load, load_processor
 from worker.engine.models.precision import convert_parameters
 from worker.engine.saving.artifacts import sha256_of
 from worker.engine.tasks import TASKS
@@ -44,10 +44,10 @@ def write(job: ExportJob, report: Report = quiet) -> list[ExportedFile]:
     """
     folder = Path(job.job.output)
     if job.format.merged:
-        model, tokenizer = merged(job, part(report, 0.0, MERGED))
+        model, processor = merged(job, part(report, 0.0, MERGED))
         # otherwise config.json would contain a path of this machine
         model.config._name_or_path = job.job.spec.base_model
-        formats.write(model, tokenizer, folder, job.format, part(report, MERGED, SAVED))
+        formats.write(model, processor, folder, job.format, part(report, MERGED, SAVED))
         if job.job.spec.task == "sentence-embeddings":
             sentence_transformers_files.write(folder, model.config.hidden_size, job.job.spec.training.max_length)
     else:
@@ -63,18 +63,18 @@ def write(job: ExportJob, report: Report = quiet) -> list[ExportedFile]:
     return [*files, ExportedFile(name=CHECKSUMS, bytes=sums.stat().st_size, sha256=sha256_of(sums))]
 
 
-def merged(job: ExportJob, report: Report = quiet) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The merged model in float32, and its tokenizer."""
+def merged(job: ExportJob, report: Report = quiet) -> tuple[PreTrainedModel, Any]:
+    """The merged model in float32, and its tokenizer or image processor."""
     if job.whole:
-        return whole_model(job, torch.float32), load_tokenizer(Path(job.weights))
-    model, tokenizer = base_model(job.job, torch.float32)
+        return whole_model(job, torch.float32), load_processor(Path(job.weights), job.job.spec.task)
+    model, processor = base_model(job.job, torch.float32)
     adapted = attach(model, job)
     if isinstance(adapted, PeftModel):
         layers: Any = adapted
         _report_merges(adapted, report)
         whole: PreTrainedModel = layers.merge_and_unload(safe_merge=True)
-        return whole, tokenizer
-    return adapted, tokenizer
+        return whole, processor
+    return adapted, processor
 
 
 def _report_merges(model: PeftModel, report: Report) -> None:
@@ -101,12 +101,12 @@ def whole_model(job: ExportJob, dtype: torch.dtype) -> PreTrainedModel:
     return whole
 
 
-def base_model(job: TrainJob, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def base_model(job: TrainJob, dtype: torch.dtype) -> tuple[PreTrainedModel, Any]:
     """The base model with the head of the task, read in the dtype of its files and then converted."""
     loaded = load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed)
     model: Any = loaded.model
     convert_parameters(model, dtype)
-    return model.eval(), loaded.tokenizer
+    return model.eval(), loaded.processor
 
 
 def attach(model: PreTrainedModel, job: ExportJob) -> PreTrainedModel | PeftModel:

@@ -21,6 +21,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from safetensors import safe_open
 from torch import nn
+from transformers.core_model_loading import revert_weight_conversion
 
 from app.domain.comparison.export_gate import WeightCheck
 from app.domain.models.exports import ExportJob
@@ -77,20 +78,39 @@ def _error(tensor: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> 
 
 
 def expectation(job: ExportJob) -> Expectation:
-    """The names that the export must have, and their values."""
+    """The names that the export must have, and their values. transformers stores some tensors under other names than
+    the model has (ViT's)."""
+    expected, model = _expectation(job)
+    inside = {_stored_name(model, name): name for name in expected.names}
+    before = expected.before
+    return Expectation(
+        set(inside),
+        lambda name: expected.value(inside[name]),
+        None if before is None else lambda name: before(inside[name]),
+    )
+
+
+def _stored_name(model: Any, name: str) -> str:
+    """The name of a tensor in files, as `save_pretrained` writes it."""
+    renamed: dict[str, Any] = revert_weight_conversion(model, {name: torch.empty(0, device="meta")})
+    return next(iter(renamed)) if len(renamed) == 1 else name
+
+
+def _expectation(job: ExportJob) -> tuple[Expectation, nn.Module]:
+    """By the names of the model, which comes too."""
     if job.whole:
         model: nn.Module = whole_model(job, torch.float32)
-        return Expectation(_names(model), lambda name: _value(model, name), None)
+        return Expectation(_names(model), lambda name: _value(model, name), None), model
     base, _tokenizer = base_model(job.job, torch.float32)
     names = _names(base)
     if not (Path(job.weights) / "adapter_config.json").is_file():
         untrained = {name: tensor.detach().clone() for name, tensor in base.state_dict().items()}
         selected = attach(base, job)
-        return Expectation(names, lambda name: _value(selected, name), lambda name: untrained[name].double())
+        return Expectation(names, lambda name: _value(selected, name), lambda name: untrained[name].double()), base
     adapted: Any = attach(base, job)
     scale = _scale(Path(job.weights) / "adapter_config.json")
     inner = adapted.base_model.model
-    return Expectation(names, lambda name: _merged(inner, name, scale), lambda name: _before(inner, name))
+    return Expectation(names, lambda name: _merged(inner, name, scale), lambda name: _before(inner, name)), base
 
 
 def _names(model: nn.Module) -> set[str]:

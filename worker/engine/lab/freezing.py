@@ -61,16 +61,16 @@ def _side(base: Loaded, frozen: bool, train: Sequence[LabelledRow], judged: Sequ
     kept = {name: p.detach().clone() for name, p in model.named_parameters() if name not in declared}
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE)
-    _train(model, optimizer, base.tokenizer, train)
+    _train(model, optimizer, base.processor, train)
     gradients = sum(p.grad.nbytes for p in trained if p.grad is not None)
     moments = sum(v.nbytes for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v))
     own = dict(model.named_parameters())
     changed = sum(not torch.equal(own[name], value) for name, value in kept.items())
-    answers = _answers(model, base.tokenizer, judged)
+    answers = _answers(model, base.processor, judged)
     with torch.no_grad():
         for name, value in kept.items():
             own[name].copy_(value)
-    alone = _answers(model, base.tokenizer, judged)
+    alone = _answers(model, base.processor, judged)
     return FreezingSide(
         expected=sum(tensor.size for tensor in expected),
         trainable=sum(p.numel() for p in trained),

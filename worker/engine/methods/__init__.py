@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from app.domain.methods import Mechanism
 from app.domain.models.architecture import LinearFacts, TaskModel
@@ -50,7 +50,7 @@ class MechanismFile(Protocol):
         """The tensors of the file that `save` writes, by their names in it; of a real model or of one of fake
         tensors."""
 
-    def save(self, model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+    def save(self, model: Any, processor: Any, run: RunSpec, directory: Path) -> Path:
         """Write the trained weights into a folder of `directory` called `adapter` or `model`, and return that
         folder."""
 

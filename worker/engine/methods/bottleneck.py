@@ -14,13 +14,14 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from app.domain.methods.adapters import BottleneckAdapterSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
@@ -94,7 +95,7 @@ def saved_tensors(model: PreTrainedModel, spec: BottleneckAdapterSpec) -> dict[s
     return tensors.trained(model)
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+def save(model: PreTrainedModel, processor: Any, run: RunSpec, directory: Path) -> Path:
     """Write adapters and head to `adapter/bottleneck.safetensors`, and their description to
     `adapter/bottleneck.json`."""
     usage = f"adapters and head of {type(model).__name__}, load with worker.engine.methods.bottleneck.load"

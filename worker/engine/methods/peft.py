@@ -17,7 +17,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, PeftType, get_peft_model, ge
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from torch import nn
 from torch._subclasses.fake_tensor import is_fake
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
@@ -105,7 +105,7 @@ def saved_tensors(model: Any, spec: PeftMethod) -> dict[str, torch.Tensor]:
     return saved
 
 
-def save(model: Any, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+def save(model: Any, processor: Any, run: RunSpec, directory: Path) -> Path:
     """Save in PEFT's own format: `PeftModel.from_pretrained(base, folder)` loads it, with the head."""
     folder = directory / "adapter"
     assert isinstance(run.method, PeftMethod)  # noqa: S101 the mechanism is chosen by the method

@@ -17,13 +17,14 @@ Saved in PEFT's adapter format: `PeftModel.from_pretrained(base_model, "adapter"
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.methods.base import WRAPPED
@@ -126,7 +127,7 @@ def saved_tensors(model: PreTrainedModel, spec: LoraFromScratchSpec) -> dict[str
     return {f"{WRAPPED}.{own.get(name, name)}": tensor for name, tensor in trained(model).items()}
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+def save(model: PreTrainedModel, processor: Any, run: RunSpec, directory: Path) -> Path:
     """A, B and the head under PEFT's names, with a `LoraConfig` that describes them."""
     folder, spec = directory / "adapter", run.method
     assert isinstance(spec, LoraFromScratchSpec)  # noqa: S101 the mechanism is chosen by the method

@@ -11,10 +11,11 @@ the same labels:
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from app.domain.methods.selection import Selection
 from app.domain.models.architecture import LinearFacts, TaskModel
@@ -52,10 +53,10 @@ def saved_tensors(model: PreTrainedModel, spec: Selection) -> dict[str, torch.Te
     return {name: tensor for name, tensor in model.state_dict().items() if name not in twice}
 
 
-def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, directory: Path) -> Path:
+def save(model: PreTrainedModel, processor: Any, run: RunSpec, directory: Path) -> Path:
     """Save the whole model if all of it trained, otherwise the trained tensors."""
     if _all_train(model):
-        return _save_model(model, tokenizer, run, directory / "model")
+        return _save_model(model, processor, run, directory / "model")
     usage = f"tensors of {type(model).__name__}, load with strict=False"
     return tensors.save(model, run, directory / "adapter", "selection", usage)
 
@@ -64,9 +65,9 @@ def _all_train(model: PreTrainedModel) -> bool:
     return all(p.requires_grad for p in model.parameters())
 
 
-def _save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, run: RunSpec, folder: Path) -> Path:
+def _save_model(model: PreTrainedModel, processor: Any, run: RunSpec, folder: Path) -> Path:
     # otherwise config.json would contain a path of this machine
     model.config._name_or_path = run.base_model
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    processor.save_pretrained(folder)
     return folder

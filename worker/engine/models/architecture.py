@@ -22,6 +22,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.tasks import TASKS, Task
+from worker.engine.data.images import shape_in
 from worker.engine.models.quantization import shape
 
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
@@ -238,6 +239,8 @@ def _noting(name: str, called: dict[str, None]) -> Any:
 
 
 def _inputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    if model.main_input_name == "pixel_values":
+        return {"pixel_values": torch.zeros((1, *shape_in(model.config)), device="meta")}
     ids = torch.zeros((1, _TOKENS), dtype=torch.int64, device="meta")
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     return inputs | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})

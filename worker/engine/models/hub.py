@@ -108,7 +108,8 @@ def description_folder(location: str, revision: str) -> Path:
     if Path(location).is_absolute():
         return Path(location)
     for place in places() if COMMIT.fullmatch(revision) else ():
-        if (folder := _cached(location, revision, place)) and any(folder.glob("tokenizer*")):
+        folder = _cached(location, revision, place)
+        if folder and any(name.name.startswith(("tokenizer", "preprocessor_config")) for name in folder.iterdir()):
             return folder
     return resolve(location, revision).folder
 

@@ -24,7 +24,9 @@ from transformers.pytorch_utils import Conv1D
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.methods import AnyMethod, LeanFullSpec
+from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import Task
+from worker.engine.data.images import load_image_processor
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe, head_names
 from worker.engine.models.offload import offload_blocks
@@ -40,13 +42,14 @@ class Loaded(NamedTuple):
     """A model that is ready for a method to be applied."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    processor: Any
+    """Its tokenizer, or the image processor of a task that reads images."""
     missing: list[str]
     """Tensors of the base model, without the head, that the checkpoint lacks: they start from random weights."""
 
 
 def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: int, nf4: NF4 | None = None) -> Loaded:
-    """Load base model and tokenizer for a task, in the dtype of the files on the CPU, with a new head over `labels` in
+    """Load base model and processor for a task, in the dtype of the files on the CPU, with a new head over `labels` in
     float32 where the task adds one. With `nf4`, its linear layers are quantized to four bits, and all but the head is
     on the device of `nf4`. `worker.engine.models.precision.settle` gives the tensors the dtypes that they train in.
 
@@ -64,7 +67,7 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
         raise without_weights("", [path.name for path in folder.iterdir()])
     torch.manual_seed(seed)
     try:
-        tokenizer = load_tokenizer(folder)
+        processor = load_processor(folder, task)
         model, report = TASKS[task].AUTO.from_pretrained(
             str(folder),
             config=config,
@@ -89,8 +92,9 @@ def load(location: str, revision: str, task: Task, labels: Sequence[str], seed: 
     if nf4:
         nf4.settle(model)
     new_head(model, names, seed)
-    _give_padding(model, tokenizer)
-    return Loaded(model, tokenizer, sorted(k for k in report["missing_keys"] if not k.startswith(heads)))
+    if FACTS[task].reads == "texts":
+        _give_padding(model, processor)
+    return Loaded(model, processor, sorted(k for k in report["missing_keys"] if not k.startswith(heads)))
 
 
 def checkpoint_blocks(model: PreTrainedModel) -> None:
@@ -166,6 +170,7 @@ def harmless(config: PreTrainedConfig) -> PreTrainedConfig:
     for part in parts:
         if hasattr(part, "auto_map"):
             del part.auto_map
+    config.architectures = config.architectures or []  # of None transformers cannot choose among several classes
     # also set on its sub-configurations
     config._attn_implementation = None
     if hasattr(config, "_experts_implementation"):  # transformers has it since 5.1
@@ -177,6 +182,16 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Raises what transformers raises: OSError, ValueError, ImportError."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     return tokenizer
+
+
+def load_processor(folder: Path, task: Task) -> Any:
+    """The tokenizer, or the image processor of a task that reads images. Raises what transformers raises."""
+    return load_image_processor(folder) if FACTS[task].reads == "images" else load_tokenizer(folder)
+
+
+def padding_of(processor: Any) -> int:
+    """The token that pads its batches; images have none."""
+    return int(getattr(processor, "pad_token_id", None) or 0)
 
 
 def check_task(config: PreTrainedConfig, task: Task) -> None:
@@ -196,7 +211,9 @@ def check_task(config: PreTrainedConfig, task: Task) -> None:
 def attention(config: PreTrainedConfig, task: Task) -> str:
     """torch's SDPA where the architecture supports it. Set explicitly, so that a configuration cannot name a kernel on
     the hub."""
-    return "sdpa" if getattr(TASKS[task].ARCHITECTURES[type(config)], "_supports_sdpa", False) else "eager"
+    architecture = TASKS[task].ARCHITECTURES[type(config)]
+    first = architecture[0] if isinstance(architecture, tuple) else architecture  # DeiT has two for images
+    return "sdpa" if getattr(first, "_supports_sdpa", False) else "eager"
 
 
 def _quantized(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:

@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from worker.engine.data.images import shape_in
 from worker.engine.models.blocks import block_names
 from worker.engine.models.precision import alike
 from worker.engine.prefix.activations import Activations, NotCached, PrefixCache
 
 Batches = Iterable[tuple[Sequence[int], Mapping[str, torch.Tensor]]]
-"""Indices of B rows, and the model's arguments for them, with `input_ids` and `attention_mask` [B, T]."""
+"""Indices of B rows, and the model's arguments for them, with `input_ids` and `attention_mask` [B, T], or images."""
 
 
 class _Reached(Exception):
@@ -112,7 +113,9 @@ class Prefix:
         self.model.eval()
         with cache.writing(rows, tokens) as writer, torch.no_grad():
             for indices, inputs in batches:
-                writer.add(indices, self.activations(inputs), inputs["attention_mask"])
+                hidden = self.activations(inputs)
+                mask = inputs.get("attention_mask")
+                writer.add(indices, hidden, torch.ones(hidden.shape[:2]) if mask is None else mask)
         activations = cache.open()
         if activations is None:
             raise NotCached("Activations were written and could not be read back: is the disk sound?")
@@ -183,13 +186,22 @@ def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], 
             module.training = training
 
 
-def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device, compute: torch.dtype) -> Prefix:
-    """Run the model on a row of three tokens and one of two, and determine what can be stored."""
-    pad = getattr(model.config, "pad_token_id", None)
+def _two_rows(model: nn.Module, device: torch.device) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Arguments of a model for two rows, a text of three tokens and one of two, or images; and for the second alone."""
+    config: Any = model.config
+    if getattr(model, "main_input_name", "") == "pixel_values":
+        images = torch.rand((2, *shape_in(config)), device=device)
+        return {"pixel_values": images}, {"pixel_values": images[1:]}
+    pad = getattr(config, "pad_token_id", None)
     words = [token for token in range(4) if token != pad][:3]
     ids = torch.tensor([words, [*words[:2], pad or 0]], device=device)
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]], device=device)
-    inputs, real = {"input_ids": ids, "attention_mask": mask}, mask.bool()
+    return {"input_ids": ids, "attention_mask": mask}, {"input_ids": ids[1:, :2], "attention_mask": mask[1:, :2]}
+
+
+def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device, compute: torch.dtype) -> Prefix:
+    """Run the model on two rows, and determine what can be stored."""
+    inputs, second = _two_rows(model, device)
     model.eval()
     with _Watch(model, blocks) as watch, torch.enable_grad():
         answer = _first(model(**inputs)).detach()
@@ -198,14 +210,16 @@ def _probe(model: nn.Module, blocks: Sequence[nn.Module], device: torch.device, 
         return Prefix(model)
     output = watch.outputs[depth - 1]
     stored, size = _first(output).detach(), 0 if isinstance(output, torch.Tensor) else len(output)
+    mask = inputs.get("attention_mask", torch.ones(stored.shape[:2], device=device))
+    real = mask.bool()
     around = tuple(module for module, ended in watch.called.items() if ended < depth)
     prefix = Prefix(model, tuple(blocks[:depth]), around, watch.entry, size)
     with torch.no_grad():
-        alone = prefix.activations({"input_ids": ids[1:, :2], "attention_mask": mask[1:, :2]})
+        alone = prefix.activations(second)
         prefix.train_mode()
         training = prefix.activations(inputs)
         model.eval()
-        if not (alike(alone[0], stored[1, :2], compute) and alike(training[real], stored[real], compute)):
+        if not (alike(alone[0], stored[1][real[1]], compute) and alike(training[real], stored[real], compute)):
             return Prefix(model)
         for candidate in (prefix, replace(prefix, entry=None)):
             with candidate.fed() as feed:

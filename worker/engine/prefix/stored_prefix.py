@@ -85,7 +85,8 @@ def stored_prefix(
 
 def _batches(train: Examples, evaluator: Evaluator) -> Iterator[tuple[list[int], dict[str, torch.Tensor]]]:
     for indices, batch in evaluator.batches(train):
-        yield indices, batch.inputs | {"attention_mask": batch.real.to(evaluator.device)}
+        mask = {"attention_mask": batch.real.to(evaluator.device)} if "input_ids" in batch.inputs else {}
+        yield indices, batch.inputs | mask
 
 
 def _key(prefix: Prefix, hashes: Mapping[str, bytes], job: TrainJob, train: Examples, evaluator: Evaluator) -> str:
@@ -95,7 +96,7 @@ def _key(prefix: Prefix, hashes: Mapping[str, bytes], job: TrainJob, train: Exam
     weights = sorted(hashes[name].hex() for name, p in prefix.model.named_parameters() if id(p) in inside)
     tokens = hashlib.sha256()
     for _, batch in evaluator.batches(train):
-        tokens.update(batch.inputs["input_ids"].cpu().numpy().tobytes())
+        tokens.update(next(iter(batch.inputs.values())).cpu().numpy().tobytes())  # tokens, or pixels
     parts = {
         "model": [job.model_location, job.model_fingerprint, str(getattr(prefix.model, "config", ""))],
         "weights": weights,

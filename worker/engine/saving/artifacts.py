@@ -27,9 +27,11 @@ _KINDS: dict[str, Kind] = {
 def write_predictions(
     file: Path, examples: Examples, labels: Sequence[str], base: Predictions, adapted: Predictions
 ) -> None:
-    """Write one row per test item: the dataset's columns; the outputs of the base model (`base_…`) and of the adapted
-    one; and every per-item metric. Labels are indices; the file's metadata lists their names under `labels`."""
-    fields = [name for name in examples.items[0]._fields if name != "split"]
+    """Write one row per test item: the dataset's columns without images; the outputs of the base model (`base_…`) and
+    of the adapted one; and every per-item metric. Labels are indices; the file's metadata lists their names under
+    `labels`."""
+    left_out = ("split", "image")
+    fields = [name for name in examples.items[0]._fields if name not in left_out]
     columns: dict[str, Sequence[Any]] = {name: [getattr(row, name) for row in examples.items] for name in fields}
     for prefix, predictions in (("base_", base), ("", adapted)):
         columns |= {f"{prefix}{name}": values for name, values in predictions.columns.items()}

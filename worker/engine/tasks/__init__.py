@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from app.domain.data.dataset import Row, Split
 from app.domain.messages import Message
@@ -15,6 +15,7 @@ from worker.engine.data.batches import Batch, Examples, Listener
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.tasks import (
     causal_lm,
+    image_classification,
     preference,
     sentence_embeddings,
     seq2seq_lm,
@@ -30,8 +31,8 @@ class TaskFile(Protocol):
     """The transformers class that loads a model for the task: `AutoModelForSequenceClassification`."""
     ARCHITECTURES: Any
     """transformers' mapping from configuration to model class; an architecture outside it does not support the task."""
-    PEFT_TYPE: str
-    """PEFT's name for the task: `SEQ_CLS`."""
+    PEFT_TYPE: Any
+    """PEFT's name for the task: `SEQ_CLS`; None if it has none."""
 
     def incompatibility(self, config: PreTrainedConfig) -> Message | None:
         """Why a model that transformers has for the task is unsuitable, and what to do: a sentence. None if it is
@@ -41,12 +42,14 @@ class TaskFile(Protocol):
         self,
         rows: Sequence[Row],
         split: Split,
-        tokenizer: PreTrainedTokenizerBase,
+        processor: Any,
         model: PreTrainedModel,
         job: TrainJob,
         sink: Listener,
+        /,
     ) -> Examples:
-        """Tokens and targets of every row of a split. Can be stopped, and logs truncations. Raises `RunFailed` with the
+        """Tokens, or pixels, and targets of every row of a split; `processor`: the tokenizer, or the image processor
+        of a task that reads images. Can be stopped, and logs truncations. Raises `RunFailed` with the
         row's name and a remedy for a row that cannot be used."""
 
     def collate(self, examples: Any, indices: Sequence[int], pad_token: int) -> Batch:
@@ -69,5 +72,6 @@ TASKS: dict[Task, TaskFile] = {
     "seq2seq-lm": seq2seq_lm,
     "sentence-embeddings": sentence_embeddings,
     "preference": preference,
+    "image-classification": image_classification,
 }
 """By the same keys as `app.domain.tasks.TASKS`."""

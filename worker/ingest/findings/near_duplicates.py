@@ -36,7 +36,9 @@ class Pair(NamedTuple):
 
 
 def judge_near(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
-    """Rows of test and validation with a near duplicate in train."""
+    """Rows of test and validation with a near duplicate in train; of texts."""
+    if gathered.form == "labelled-images":
+        return
     held_out = _sampled(gathered, splits > TRAIN, MOST_TESTED)
     trained = _sampled(gathered, splits == TRAIN, MOST_TRAINED)
     pairs = near(gathered.texts(held_out, _MOST_CHARACTERS), gathered.texts(trained, _MOST_CHARACTERS))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from app.domain.data.uploads import ReadingOptions
 from worker.ingest.readers.batches import LocalPart, Opened, Source
 from worker.ingest.readers.delimited import open_delimited
+from worker.ingest.readers.image_folder import open_image_folder
 from worker.ingest.readers.json_files import open_json, open_lines
 from worker.ingest.readers.kinds import kind_of
 from worker.ingest.readers.parquet import open_parquet
@@ -36,6 +37,8 @@ class Files:
                 return open_json(source)
             case "parquet":
                 return open_parquet(source)
+            case "zip":
+                return open_image_folder(source)
 
     def _tick(self, read: int, rows: int) -> None:
         self._within = (read, rows)

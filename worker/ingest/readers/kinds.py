@@ -10,7 +10,11 @@ from worker.ingest.readers.text import wide
 
 _OTHERS = (
     (b"\x1f\x8b", _("compressed by gzip"), _("Unpack it first")),
-    (b"PK\x03\x04", _("a zip archive or an Excel workbook"), _("Unpack it, or save the sheet as CSV")),
+    (
+        b"PK\x03\x04",
+        _("a zip archive or an Excel workbook"),
+        _("Unpack it, save the sheet as CSV, or name an archive of images .zip"),
+    ),
     (b"\xd0\xcf\x11\xe0", _("an old Excel workbook"), _("Save the sheet as CSV")),
     (b"%PDF", _("a PDF"), _("Export its table as CSV")),
     (b"SQLite format 3", _("an SQLite database"), _("Export its table as CSV")),
@@ -27,6 +31,8 @@ def kind_of(name: str, path: Path) -> FileKind:
     if not head:
         raise Unreadable(_("%(name)s is empty.", name=name))
     named = KINDS.get(PurePosixPath(name.lower()).suffix)
+    if named == "zip" and head.startswith(b"PK"):
+        return "zip"
     for signature, kind, remedy in _OTHERS:
         if head.startswith(signature):
             problem = _(
@@ -41,12 +47,13 @@ def kind_of(name: str, path: Path) -> FileKind:
         if named not in (None, "parquet"):
             raise Unreadable(_misnamed(name, named, _("is a Parquet file"), ".parquet"))
         return "parquet"
-    if named == "parquet":
+    if named in ("parquet", "zip"):
         raise Unreadable(
             _(
-                "%(name)s is named as Parquet but does not begin like a Parquet file: it is damaged, or of another "
+                "%(name)s is named as %(named)s but does not begin like such a file: it is damaged, or of another "
                 "kind.",
                 name=name,
+                named=named.capitalize(),
             )
         )
     text = head.decode(wide(head) or "utf-8", errors="ignore").lstrip()

@@ -1,4 +1,5 @@
-"""Reads Parquet files in batches. Labels that the datasets library wrote as numbers become their names."""
+"""Reads Parquet files in batches. Labels that the datasets library wrote as numbers become their names, and its images
+their bytes."""
 
 import json
 from collections.abc import Iterator
@@ -7,11 +8,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.domain.data.column_names import ROLE_NAMES
 from app.domain.messages import Message, _
 from worker.ingest.readers.batches import BATCH_CHARACTERS, BATCH_ROWS, Batch, Opened, Source, Unreadable, check_columns
 
 _DECODED_ROWS = 64
-_PLAIN = (str, int, float, bool, list, dict, type(None))
+_PLAIN = (str, int, float, bool, list, dict, bytes, type(None))
 
 
 def open_parquet(source: Source) -> Opened:
@@ -23,7 +25,7 @@ def open_parquet(source: Source) -> Opened:
     except (pa.ArrowException, OSError) as error:
         raise Unreadable(_damaged(source.name, error)) from error
     schema = file.schema_arrow
-    columns = [field.name for field in schema if not _binary(field.type)]
+    columns = [field.name for field in schema if not _binary(field.type) or field.name.lower() in ROLE_NAMES["image"]]
     if not columns:
         raise Unreadable(_("%(name)s has no column of texts, numbers or lists.", name=source.name))
     check_columns(source.name, columns)
@@ -110,7 +112,12 @@ def _plain(values: list[Any], names: list[str] | None) -> list[Any]:
     """Dates, decimals and the like as texts; label numbers as their names."""
     if names:
         return [names[v] if isinstance(v, int) and 0 <= v < len(names) else None if v == -1 else v for v in values]
-    return [v if isinstance(v, _PLAIN) else str(v) for v in values]
+    return [_image(v) if isinstance(v, dict) else v if isinstance(v, _PLAIN) else str(v) for v in values]
+
+
+def _image(value: dict[str, Any]) -> Any:
+    """The bytes of an image as the datasets library stores it; other objects as they are."""
+    return value["bytes"] if value.keys() == {"bytes", "path"} and isinstance(value["bytes"], bytes) else value
 
 
 def _binary(kind: pa.DataType) -> bool:

@@ -133,7 +133,7 @@ class UploadPage(HasErrors):
     def reading_options(self) -> list[tuple[str, str, list[tuple[str, str]], str]]:
         """A field for each option of reading that the file has: name, label, options, chosen value."""
         kind, options = self.form.scan.kind if self.form else None, self.row.options
-        if self.row.source == "hub" or kind == "parquet":
+        if self.row.source == "hub" or kind in ("parquet", "zip"):
             return []
         header = "" if options.header is None else str(options.header).lower()
         signs = [(sign, _(name)) for sign, name in DELIMITERS.items()]

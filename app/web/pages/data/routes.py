@@ -15,6 +15,7 @@ from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
 from app.services import datasets as dataset_service
 from app.services import uploads as upload_service
+from app.services.images import image_of
 from app.settings import Settings
 from app.store.queries import datasets, uploads
 from app.store.tables import DatasetRow
@@ -26,6 +27,7 @@ from app.web.forms.once import OnceByFiles, OnceByForm
 from app.web.forms.sent import SentForm, creating
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
 from app.web.http.figure_file import Ending, figure_file
+from app.web.http.security import NOTHING
 from app.web.http.uploads import ANY_SIZE, FormFiles
 from app.web.pages.data.context import DataPage, DatasetPage, UploadPage
 from app.web.pages.data.form import MappingForm, at_fields, reading_options, source_request, typed_source
@@ -166,9 +168,16 @@ def chart(
     return figure_file(choose(figures, figure), ending, theme, f"data-{row.id}")
 
 
+@router.get("/{name}/images/{item}")
+def image(session: Reading, files: Store, name: str, item: str) -> Response:
+    """An image of a dataset, as a PNG that the worker wrote; its name is a hash of its pixels, so it never changes."""
+    headers = {"Cache-Control": "private, max-age=86400, immutable", "Content-Security-Policy": NOTHING}
+    return Response(image_of(files, datasets.find(session, name), item), media_type="image/png", headers=headers)
+
+
 def _lengths(preview: PreviewView) -> Figure | None:
     """Row lengths in tokens, once the preview is made."""
-    if preview.preview is None or preview.model is None:
+    if preview.preview is None or preview.model is None or not preview.preview.lengths:
         return None
     return lengths(preview.preview.lengths, preview.length, preview.model.name)
 

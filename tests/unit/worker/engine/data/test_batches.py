@@ -70,7 +70,7 @@ def encode(directory: Path, base: Path, table: list[LabelledRow]) -> Texts:
     loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
     training = tiny.FAST.model_copy(update={"max_length": 6})
     job = tiny.job(directory / "job", base, HeadOnlySpec(), training, tiny.rows())
-    return sequence_classification.encode(table, "train", loaded.tokenizer, loaded.model, job, tiny.Recorder())
+    return sequence_classification.encode(table, "train", loaded.processor, loaded.model, job, tiny.Recorder())
 
 
 def row(**changes: object) -> LabelledRow:
@@ -135,13 +135,13 @@ def test_a_file_that_cannot_be_read_is_unavailable(tmp_path: Path, content: byte
 
 def test_texts_longer_than_the_model_reads_are_refused_beforehand(base: Path) -> None:
     loaded = load(str(base), "", "sequence-classification", tiny.LABELS, 0)
-    check_length(32, 0, loaded.model, loaded.tokenizer)
+    check_length(32, 0, loaded.model, loaded.processor)
     with pytest.raises(RunFailed, match=r"max_length is 33.*at most 32 tokens\. Lower it to 32"):
-        check_length(33, 0, loaded.model, loaded.tokenizer)
+        check_length(33, 0, loaded.model, loaded.processor)
     with pytest.raises(RunFailed, match=r"at most 32 tokens, of which the method uses 20\. Lower it to 12"):
-        check_length(16, 20, loaded.model, loaded.tokenizer)
+        check_length(16, 20, loaded.model, loaded.processor)
     with pytest.raises(RunFailed, match="Lower num_virtual_tokens"):
-        check_length(16, 40, loaded.model, loaded.tokenizer)
+        check_length(16, 40, loaded.model, loaded.processor)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,6 @@ def test_rows_that_are_cut_are_counted_and_the_log_says_what_to_do(
     job = tiny.job(tmp_path, base, HeadOnlySpec(), tiny.FAST.model_copy(update={"max_length": max_length}))
     lengths = [3, words, min(words, 10)]
     rows = [LabelledRow(str(i), "train", "the " * n, 0) for i, n in enumerate(lengths)]
-    found = sequence_classification.encode(rows, "train", loaded.tokenizer, loaded.model, job, recorder)
+    found = sequence_classification.encode(rows, "train", loaded.processor, loaded.model, job, recorder)
     assert recorder.logs == said
     assert list(found.lengths) == [min(n + 2, max_length) for n in lengths]

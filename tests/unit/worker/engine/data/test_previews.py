@@ -1,10 +1,14 @@
 """Rows as a model sees them, with real tokenizers: what is shown is what training reads."""
 
+from base64 import b64decode
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -22,7 +26,8 @@ from app.domain.data.dataset import (
 from app.domain.data.previews import LOOKED_AT, Preview, PreviewRequest, SplitLengths
 from app.domain.tasks import Format, Task
 from app.store.rows_file import RowsFile
-from tests import tiny, tiny_lm
+from tests import tiny, tiny_images, tiny_lm
+from worker.engine.data.images import opened, resized
 from worker.engine.data.previews import pieces, preview
 
 
@@ -30,7 +35,7 @@ def shown(
     folder: Path, rows: Sequence[Row], form: Format, task: Task, model: Path, max_length: int = 16, **more: bool
 ) -> Preview:
     file = folder / "rows.parquet"
-    with RowsFile(file, form, ["a", "b"] if form in ("labelled", "tagged") else []) as written:
+    with RowsFile(file, form, ["a", "b", "c"] if form in ("labelled", "tagged", "labelled-images") else []) as written:
         written.write(rows)
     request = PreviewRequest(
         location=str(model),
@@ -154,3 +159,15 @@ def test_a_conversation_is_shown_as_the_template_writes_it(tmp_path: Path) -> No
     found = shown(tmp_path, [ChatRow("0" * 16, "train", turns)], "messages", "causal-lm", model, 64)
     assert "".join(token.text for token in found.rows[0].tokens).split()[1:5] == ["<turn>", "user", ":", "count"]
     assert "".join(token.text for token in found.rows[0].tokens if token.learnt).split()[0] == "one"
+
+
+def test_images_are_shown_as_the_image_processor_makes_them(tmp_path: Path) -> None:
+    model = tiny_images.save_model(tmp_path / "model")
+    rows = tiny_images.rows(8, 1, 1)
+    found = shown(tmp_path, rows, "labelled-images", "image-classification", model)
+    first = sorted(rows[:8], key=lambda row: row.item)[:5]
+    assert [(row.item, row.label) for row in found.rows] == [(row.item, row.label) for row in first]
+    assert (found.rows[0].stored_size, found.rows[0].seen_size, found.lengths) == ((12, 10), (16, 16), [])
+    seen = Image.open(BytesIO(b64decode(found.rows[0].image.removeprefix("data:image/png;base64,"))))
+    [pixels] = resized(tiny_images.processor(tmp_path / "processor"), [opened(first[0].image)])
+    assert np.array_equal(np.asarray(seen).transpose(2, 0, 1), pixels)

@@ -14,7 +14,7 @@ from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format
-from tests import tiny, tiny_lm
+from tests import tiny, tiny_images, tiny_lm
 from tests.unit.worker.engine import adapted as tried
 from worker.engine import attempt
 from worker.engine.attempt import Attempt
@@ -371,3 +371,16 @@ def test_memory_that_runs_out_leaves_the_ledger_of_that_moment(tmp_path: Path, m
 def test_the_device_is_told_by_what_it_multiplies(tmp_path: Path) -> None:
     result = Attempt(job(tmp_path, "bert", FullSpec()), tiny.Recorder()).run()
     assert result.environment.matmul_flops is not None and result.environment.matmul_flops > 1e8
+
+
+@pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4), HeadOnlySpec()], ids=lambda spec: spec.kind)
+def test_an_estimate_of_images_equals_what_a_run_holds(spec: MethodSpec, tmp_path: Path) -> None:
+    uncached = tiny_images.FAST.model_copy(update={"num_train_epochs": 1, "cache_frozen_prefix": False})
+    run = tiny_images.job(tmp_path, tiny_images.save_model(tmp_path / "model"), spec, uncached)
+    estimated = estimate_run(request_of(run), Path(run.dataset_file))
+    result = Attempt(run, tiny.Recorder()).run()
+    alike(estimated.ledger, steady(result))
+    assert (estimated.steps, estimated.lengths.longest, estimated.lengths.rows) == (result.steps, 17, 60)
+    assert estimated.ledger.rows == 8 and estimated.ledger.length == 17
+    # the last batch of an epoch has 4 of 60 rows, and FLOPs are those of its rows
+    assert estimated.train_flops == pytest.approx(estimated.step_flops * 60 / 8, rel=1e-3)

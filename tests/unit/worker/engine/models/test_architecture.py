@@ -130,7 +130,7 @@ def test_an_encoder_is_described_as_it_is(kind: str) -> None:
     described = facts.tasks["sequence-classification"]
     assert (described.head, described.blocks) == (head, blocks)
     assert (facts.layers, facts.hidden_size, described.attention_heads) == (2, 48, 3)
-    assert facts.unable.keys() == {"causal-lm", "seq2seq-lm", "preference"}
+    assert facts.unable.keys() == {"causal-lm", "seq2seq-lm", "preference", "image-classification"}
     assert facts.tasks["sentence-embeddings"].head == []
 
 
@@ -180,7 +180,8 @@ def test_t5_and_bart_classify_and_write() -> None:
     for kind in ("t5", "bart"):
         facts = facts_of(config(kind, DECODERS[kind][0]))
         assert facts.tasks.keys() == {"sequence-classification", "seq2seq-lm"}
-        assert facts.unable.keys() == {"causal-lm", "token-classification", "sentence-embeddings", "preference"}
+        others = ("causal-lm", "token-classification", "sentence-embeddings", "preference", "image-classification")
+        assert facts.unable.keys() == set(others)
         assert facts.tasks["sequence-classification"].head == ["classification_head"]
 
 
@@ -196,8 +197,8 @@ def test_what_is_no_transformer_of_texts_is_refused_in_a_sentence() -> None:
     with pytest.raises(RunFailed, match=r"'gemma3' has parts beside its text model \(vision_config\)"):
         facts_of(Gemma3Config())
     with pytest.raises(
-        RunFailed, match="'vit' supports none of sequence-classification, token-classification, causal-lm, seq2seq-lm"
+        RunFailed, match="'swin' supports none of sequence-classification, token-classification, causal-lm, seq2seq-lm"
     ):
-        facts_of(config("vit", {}))
+        facts_of(config("swin", {}))
     with pytest.raises(RunFailed, match="transformers cannot build this model of type 'bert'"):
         facts_of(config("bert", {**WIDE, "hidden_act": "none of them"}))

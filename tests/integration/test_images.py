@@ -1,0 +1,75 @@
+"""Images of a dataset on its pages: a worker made them, and they are served as pictures and nothing else."""
+
+from collections.abc import Iterator
+from io import BytesIO
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from app.domain.data.dataset import ImageRow
+from app.main import create_app
+from app.settings import Settings
+from app.store.files import Files
+from app.store.session import Database
+from app.store.tables import DatasetRow
+from tests.fakes import SilentBell
+from tests.ingested import context, dataset, upload
+from tests.unit.worker.ingest.test_image_rows import folders, zipped
+from worker.engine.data.batches import read
+
+
+@pytest.fixture
+def colours(database: Database, settings: Settings, files: Files) -> DatasetRow:
+    """A dataset made from a zip archive, with one image that cannot be read."""
+    here = context(settings, database, files)
+    row = upload(here, {"colours.zip": zipped(folders() | {"red/page.png": b"<svg onload='alert(1)'/>"})})
+    assert (row.status, row.message) == ("read", "")
+    made = dataset(here, row, "colours")
+    assert (made.status, made.message) == ("ready", "")
+    return made
+
+
+@pytest.fixture
+def web(colours: DatasetRow, settings: Settings, bell: SilentBell) -> Iterator[TestClient]:
+    app = create_app(settings)
+    app.state.doorbell = bell
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def rows(files: Files, colours: DatasetRow) -> list[ImageRow]:
+    splits = read(str(files.local(colours.file)), "labelled-images")
+    return [row for part in splits.values() for row in part if isinstance(row, ImageRow)]
+
+
+def test_an_image_is_a_png_that_runs_nothing(web: TestClient, files: Files, colours: DatasetRow) -> None:
+    for row in (rows(files, colours)[0], rows(files, colours)[-1]):
+        answer = web.get(f"/data/colours@1/images/{row.item}")
+        assert answer.status_code == 200 and answer.content == row.image
+        assert Image.open(BytesIO(answer.content)).size == (12, 10)
+        assert answer.headers["content-type"] == "image/png"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; base-uri 'none'")
+        assert answer.headers["cache-control"] == "private, max-age=86400, immutable"
+
+
+@pytest.mark.parametrize("item", ["0" * 16, "..%2f..%2fetc", "a b", "%F0%9F%98%80"])
+def test_there_is_nothing_else(item: str, web: TestClient) -> None:
+    answer = web.get(f"/data/colours/images/{item}")
+    assert answer.status_code == 404 and "png" not in answer.headers["content-type"]
+
+
+def test_rows_without_images_have_none(web: TestClient, database: Database, settings: Settings, files: Files) -> None:
+    here = context(settings, database, files)
+    text = b"text,label\n" + b"".join(b"good thing %d,yes\nbad thing %d,no\n" % (i, i) for i in range(60))
+    made = dataset(here, upload(here, {"reviews.csv": text}), "reviews")
+    [item] = [row.item for row in read(str(files.local(made.file)), "labelled")["train"]][:1]
+    assert web.get(f"/data/reviews/images/{item}").status_code == 404
+
+
+def test_the_page_of_a_dataset_shows_its_examples(web: TestClient) -> None:
+    page = web.get("/data/colours").text
+    assert "Unreadable images" in page and "megapixels" in page
+    assert "&lt;svg" not in page and "<svg onload" not in page
+    assert 'name="max_length"' not in page and "No base model that can learn from these rows is ready." in page

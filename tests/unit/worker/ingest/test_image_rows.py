@@ -1,0 +1,171 @@
+"""Images in a zip archive or in Parquet: classes, splits, duplicates, and what is left out or blocks."""
+
+import json
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from app.domain.data.dataset import ImageRow
+from app.domain.data.findings import Finding
+from app.domain.data.images import png_of, size_of
+from app.domain.data.mapping import ColumnMapping
+from tests import tiny_images
+from tests.ingested import prepared, scanned
+from worker.engine.data.batches import read
+from worker.engine.data.images import opened
+from worker.ingest.readers import image_folder
+from worker.ingest.readers.batches import Unreadable
+
+IMAGES = ColumnMapping(format="labelled-images", columns={"image": "image", "label": "label"})
+PICTURES = [png_of(*tiny_images.picture(place)) for place in range(120)]
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def folders(prefix: str = "", count: int = 120) -> dict[str, bytes]:
+    """A picture of each class in turn, in its directory."""
+    return {f"{prefix}{tiny_images.LABELS[i % 3]}/{i:03}.png": PICTURES[i] for i in range(count)}
+
+
+def written(tmp_path: Path) -> list[ImageRow]:
+    rows = [row for rows in read(str(tmp_path / "rows.parquet"), "labelled-images").values() for row in rows]
+    assert all(isinstance(row, ImageRow) for row in rows)
+    return rows  # type: ignore[return-value]
+
+
+def by_code(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.code: finding for finding in findings}
+
+
+@pytest.mark.parametrize("prefix", ["", "colours/", "some/folder/"])
+def test_the_directories_of_an_archive_are_the_classes(prefix: str, tmp_path: Path) -> None:
+    others = {f"{prefix}README.txt": b"x", "__MACOSX/red/._1.png": b"x", f"{prefix}red/.DS_Store": b"x"}
+    content = zipped(folders(prefix) | others)
+    assert scanned(tmp_path, content, "colours.zip").mapping == IMAGES
+    found = prepared(tmp_path, {"colours.zip": content})
+    assert found.facts is not None
+    assert (found.facts.labels, found.facts.format) == (tiny_images.LABELS, "labelled-images")
+    assert found.facts.label_counts == dict.fromkeys(tiny_images.LABELS, 40)
+    assert found.facts.counts == {"train": 96, "validation": 12, "test": 12}
+    assert found.facts.tasks == ["image-classification"] and not found.findings[1:], "only a small test split"
+    assert all(size_of(row.image) == (12, 10) for row in written(tmp_path))
+    same = prepared(tmp_path, {"colours.zip": zipped(dict(reversed(folders(prefix).items())))})
+    assert same.facts is not None and {row.item for row in written(tmp_path)} == {
+        row.item for row in tiny_images.rows(120, 0, 0)
+    }, "an item is named by its pixels"
+
+
+def test_directories_above_the_classes_name_the_splits(tmp_path: Path) -> None:
+    names = list(folders())
+    files = {f"data/{'train' if i < 90 else 'val' if i < 105 else 'test'}/{name}": PICTURES[i]
+             for i, name in enumerate(names)}  # fmt: skip
+    scan = scanned(tmp_path, zipped(files), "colours.zip")
+    assert (scan.splitting.kind, scan.splitting.column) == ("predefined", "split")
+    found = prepared(tmp_path, {"colours.zip": zipped(files)})
+    assert found.facts is not None and found.facts.counts == {"train": 90, "validation": 15, "test": 15}
+
+
+def test_parquet_of_the_datasets_library_is_read(tmp_path: Path) -> None:
+    features = {"label": {"_type": "ClassLabel", "names": tiny_images.LABELS}, "image": {"_type": "Image"}}
+    table = pa.table({
+        "image": [{"bytes": picture, "path": None} for picture in PICTURES], "label": [i % 3 for i in range(120)],
+    })  # fmt: skip
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "a.parquet")
+    content = (tmp_path / "a.parquet").read_bytes()
+    scan = scanned(tmp_path, content, "a.parquet")
+    assert scan.mapping == IMAGES and [column.kind for column in scan.columns] == ["image", "text"]
+    assert scan.columns[0].examples[0].endswith("bytes)")
+    found = prepared(tmp_path, {"a.parquet": content})
+    assert found.facts is not None and found.facts.label_counts == dict.fromkeys(tiny_images.LABELS, 40)
+
+
+def test_a_binary_column_with_the_usual_name_is_read(tmp_path: Path) -> None:
+    labels = [tiny_images.LABELS[i % 3] for i in range(120)]
+    pq.write_table(pa.table({"img": PICTURES, "class": labels, "vector": PICTURES}), tmp_path / "a.parquet")
+    scan = scanned(tmp_path, (tmp_path / "a.parquet").read_bytes(), "a.parquet")
+    assert [column.name for column in scan.columns] == ["img", "class"], "other binary columns are passed over"
+    assert scan.mapping == ColumnMapping(format="labelled-images", columns={"image": "img", "label": "class"})
+
+
+def test_images_without_a_column_of_classes_are_explained(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": PICTURES[:30]}), tmp_path / "a.parquet")
+    scan = scanned(tmp_path, (tmp_path / "a.parquet").read_bytes(), "a.parquet")
+    assert scan.mapping is None and "'image' has images, and no column names their classes" in scan.reason
+
+
+def test_equal_pixels_in_two_splits_leak_and_with_two_labels_contradict(tmp_path: Path) -> None:
+    bitmap = BytesIO()
+    opened(PICTURES[0]).save(bitmap, "BMP")
+    files = {f"train/{name}": content for name, content in folders(count=110).items()}
+    files |= {f"test/red/{i}.png": PICTURES[i] for i in range(110, 120)} | {"test/green/copy.bmp": bitmap.getvalue()}
+    found = prepared(tmp_path, {"colours.zip": zipped(files)})
+    codes = by_code(found.findings)
+    assert codes["leak"].count == 1 and codes["leak"].severity == "blocks", "1 of 11 test rows"
+    assert codes["contradictions"].count == 1
+    assert codes["leak"].examples[0].excerpt == "12 × 10 px"
+
+
+def test_unreadable_images_are_left_out_and_many_block(tmp_path: Path) -> None:
+    few = folders() | {"red/broken.png": b"<svg/>"}
+    found = prepared(tmp_path, {"colours.zip": zipped(few)})
+    broken = by_code(found.findings)["broken-images"]
+    assert (broken.count, broken.severity, broken.column) == (1, "warns", "image")
+    assert broken.examples[0].excerpt.startswith("red: cannot identify image")
+    assert found.facts is not None and sum(found.facts.counts.values()) == 120
+    many = folders() | {f"red/broken{i}.png": b"<svg/>" for i in range(7)}
+    blocked = prepared(tmp_path, {"colours.zip": zipped(many)})
+    assert blocked.facts is None and by_code(blocked.findings)["broken-images"].severity == "blocks"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (zipped({"a.png": PICTURES[0]}), "has no images in directories named by their classes"),
+        (zipped({"train/a.png": PICTURES[0]}), "has no images in directories named by their classes"),
+        (zipped({"red/a.txt": b"x"}), "has no images in directories named by their classes"),
+        (zipped(folders(count=3))[:-30], "is damaged and cannot be read as a zip archive"),
+        (b"red,1", "is named as Zip but does not begin like such a file"),
+    ],
+    ids=["no-directory", "only-a-split", "no-image", "truncated", "no-archive"],
+)
+def test_an_archive_that_cannot_be_read_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=says):
+        scanned(tmp_path, content, "colours.zip")
+
+
+def test_a_damaged_or_encrypted_entry_is_named(tmp_path: Path) -> None:
+    content = bytearray(zipped(folders(count=3)))
+    place = content.find(PICTURES[1])
+    content[place + 40] ^= 0xFF
+    with pytest.raises(Unreadable, match=r"green/001.png is damaged .*CRC"):
+        scanned(tmp_path, bytes(content), "colours.zip")
+    locked = bytearray(zipped(folders(count=3)))
+    central = locked.find(b"PK\x01\x02")
+    locked[central + 8] |= 1
+    with pytest.raises(Unreadable, match="is encrypted"):
+        scanned(tmp_path, bytes(locked), "colours.zip")
+
+
+def test_an_archive_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_folder, "MOST_UNPACKED", 1000)
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("red/bomb.bmp", b"\0" * 10_000_000)
+    with pytest.raises(Unreadable, match="more than 20 times its size"):
+        scanned(tmp_path, file.getvalue(), "colours.zip")
+
+
+def test_a_spreadsheet_is_no_archive_of_images(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="an Excel workbook"):
+        scanned(tmp_path, zipped(folders(count=3)), "table.xlsx")

@@ -1,0 +1,110 @@
+"""Reads a zip archive of images in directories named by their classes, as `imagefolder` of the datasets library does.
+
+    cat/1.png                the class is the name of the directory
+    train/cat/1.png          a directory above it may name the split
+
+Nothing is unpacked to the disk. Files that are no images by their endings are passed over.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from app.domain.data.guessed_names import SPLIT_WORDS
+from app.domain.data.images import MOST_IMAGE_BYTES
+from app.domain.messages import _
+from worker.ingest.readers.batches import BATCH_CHARACTERS, BATCH_ROWS, Batch, Opened, Source, Unreadable
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+MOST_IMAGES = 500_000
+MOST_UNPACKED, MOST_RATIO = 4 << 30, 20
+"""Bytes of all images: at most the one, or the other times the archive's size. Images hardly compress."""
+
+
+class _Entry(NamedTuple):
+    info: zipfile.ZipInfo
+    label: str
+    split: str
+
+
+def open_image_folder(source: Source) -> Opened:
+    """Open an archive. Raises Unreadable if it is damaged, encrypted, without images, or unpacks to far more bytes than
+    it has."""
+    try:
+        with zipfile.ZipFile(source.path) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise Unreadable(_damaged(source.name, error)) from error
+    entries = [_entry(info) for info in infos if _is_image(info)]
+    if not any(entry.label for entry in entries):
+        text = _(
+            "%(name)s has no images in directories named by their classes, such as cat/1.png or train/cat/1.png. Put "
+            "each image into the directory of its class.",
+            name=source.name,
+        )
+        raise Unreadable(text)
+    if len(entries) > MOST_IMAGES:
+        text = _("%(name)s has more than %(limit)s images. Divide it.", name=source.name, limit=f"{MOST_IMAGES:,}")
+        raise Unreadable(text)
+    unpacked = sum(entry.info.file_size for entry in entries)
+    if unpacked > max(MOST_UNPACKED, MOST_RATIO * source.path.stat().st_size):
+        text = _(
+            "%(name)s unpacks to %(unpacked)s GiB, more than %(ratio)s times its size. Vezna does not read such an "
+            "archive: store the images as PNG or JPEG.",
+            name=source.name,
+            unpacked=f"{unpacked / 2**30:.1f}",
+            ratio=MOST_RATIO,
+        )
+        raise Unreadable(text)
+    if any(entry.info.flag_bits & 1 for entry in entries):
+        raise Unreadable(_("%(name)s is encrypted. Upload it without a password.", name=source.name))
+    return Opened("zip", _batches(source, entries))
+
+
+def _is_image(info: zipfile.ZipInfo) -> bool:
+    path = PurePosixPath(info.filename)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return not info.is_dir() and not hidden and path.suffix.lower() in ENDINGS
+
+
+def _entry(info: zipfile.ZipInfo) -> _Entry:
+    *above, label = PurePosixPath(info.filename).parent.parts or ("",)
+    if label.lower() in SPLIT_WORDS:
+        above, label = [*above, label], ""
+    splits = [part for part in above if part.lower() in SPLIT_WORDS]
+    return _Entry(info, label, splits[-1] if splits else "")
+
+
+def _batches(source: Source, entries: list[_Entry]) -> Iterator[Batch]:
+    with_splits = any(entry.split for entry in entries)
+    total, size = sum(entry.info.compress_size for entry in entries) or 1, source.path.stat().st_size
+    done = start = held = 0
+    batch: dict[str, list[str | bytes]] = {}
+    with zipfile.ZipFile(source.path) as archive:
+        for place, entry in enumerate(entries, start=1):
+            image = _read(source.name, archive, entry.info)
+            row: dict[str, str | bytes] = {"image": image, "label": entry.label, "file": entry.info.filename}
+            for name, value in (row | ({"split": entry.split} if with_splits else {})).items():
+                batch.setdefault(name, []).append(value)
+            held += len(image)
+            done += entry.info.compress_size
+            if place - start == BATCH_ROWS or held >= BATCH_CHARACTERS or place == len(entries):
+                yield Batch(batch, range(start + 1, place + 1))
+                source.tick(size * done // total, place)
+                batch, start, held = {}, place, 0
+
+
+def _read(name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """One byte more than allowed of an image that is too large, which is then left out."""
+    try:
+        with archive.open(info) as file:
+            return file.read(MOST_IMAGE_BYTES + 1)
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise Unreadable(_damaged(f"{name}: {info.filename[:200]}", error)) from error
+
+
+def _damaged(name: str, error: Exception) -> str:
+    why = " ".join(str(error).split()) or type(error).__name__
+    return _("%(name)s is damaged and cannot be read as a zip archive (%(why)s).", name=name, why=why[:200])
