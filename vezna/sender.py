@@ -14,6 +14,8 @@ from vezna.models import ENDED, RunState
 log = logging.getLogger("vezna")
 INTERVAL_SECONDS = 2.0
 """Between batches."""
+NEWS_SECONDS = 60.0
+"""After which an empty batch says that the script goes on, and asks whether a person cancels the run."""
 MOST_RECORDS = 1000
 """Of a batch; the server takes 2,000 steps and 100 evaluations."""
 MOST_EVALUATIONS = 100
@@ -41,6 +43,7 @@ class Sender:
         """The server refused for good: it gets nothing more."""
         self._own_key = own_key
         self._reports_refused = False
+        self._sent_at = time.monotonic()
         self._away = False
         self._finishing, self._leave = threading.Event(), threading.Event()
         self._url, self._token = url, token
@@ -195,11 +198,13 @@ class Sender:
         state, number = self.state, self.state.next_batch
         sent = self.buffer.sealed(number)
         records = self.buffer.oldest(MOST_RECORDS if sent is None else sent)
-        if records:
+        quiet = self.buffer.end is None and time.monotonic() - self._sent_at >= NEWS_SECONDS
+        if records or sent is not None or quiet:
             batch, taken = batch_of(records)
             if sent is None:
                 self.buffer.seal(number, taken)
             self._report(state, {"attempt": state.attempt, "number": number, **batch})
+            self._sent_at = time.monotonic()
         elif self.buffer.end is not None and not self.buffer.closed:
             self._end(state, self.buffer.end)
 

@@ -9,8 +9,12 @@ item because the trainer reads the set in its order: the callback checks its sam
 that the labels it returns are those of the rows.
 """
 
+import atexit
 import logging
 import math
+import sys
+import traceback
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from functools import wraps
@@ -121,6 +125,7 @@ class VeznaCallback(TrainerCallback):
             stated={"learning_rate": args.learning_rate, **precision},
             **self._where,
         )
+        atexit.register(_fail_with_script, weakref.ref(self))  # called before the run's own, which leaves it open
         if state.global_step:
             self.run.continue_from(state.global_step)
 
@@ -232,6 +237,27 @@ class VeznaCallback(TrainerCallback):
         if self._score is not None:
             return self._score(output)
         return [float(right) for right in (predictions.argmax(axis=-1) == labels).tolist()]
+
+
+def _fail_with_script(callback: "weakref.ref[VeznaCallback]") -> None:
+    """At the end of a script: if an exception out of the training ended it, the run has failed. The interpreter keeps
+    the exception that nothing caught."""
+    try:
+        ended, error = callback(), getattr(sys, "last_value", None)
+        if ended is not None and ended.run is not None and isinstance(error, Exception) and _left(ended.trainer, error):
+            ended.run.fail(f"{type(error).__name__}: {error}")
+    except Exception as failed:  # the script ends as it would have ended
+        log.error("Vezna: the failure is not reported (%s: %s).", type(failed).__name__, failed)
+
+
+def _left(trainer: Any, error: BaseException | None) -> bool:
+    """Whether an exception, or one that led to it, left a method of a trainer."""
+    while error is not None:
+        frames = (frame for frame, _line in traceback.walk_tb(error.__traceback__))
+        if any(frame.f_locals.get("self") is trainer for frame in frames):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def training_settings(args: Any) -> dict[str, Any]:

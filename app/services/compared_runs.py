@@ -9,10 +9,11 @@ from app.domain.comparison.conditions import known, measured, planned, shortened
 from app.domain.comparison.confounders import ConditionName
 from app.domain.comparison.grouping import ComparedRun
 from app.domain.imports.reported import ReportedRun
+from app.domain.imports.reports import QUIET
 from app.domain.imports.result import OutsideRun
 from app.domain.runs.groups import About
 from app.domain.runs.status import RunStatus
-from app.store.queries import base_models, collections, datasets, evaluations, studies
+from app.store.queries import base_models, collections, datasets, evaluations, external, studies
 from app.store.queries.evaluations import ItemScores
 from app.store.tables import DatasetRow, RunRow
 
@@ -36,7 +37,13 @@ def compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun]
     models = base_models.names(session)
     rates = studies.rates_tried(session, {row.study_id for row in rows if row.study_id})
     return [
-        _imported(row, row.imported_result, scores.get((row.id, "adapted")), names.get(row.collection_id or 0, ""))
+        _imported(
+            row,
+            row.imported_result,
+            scores.get((row.id, "adapted")),
+            names.get(row.collection_id or 0, ""),
+            quiet=external.is_silent(session, row, QUIET),
+        )
         if row.imported_result
         else _trained_here(
             row,
@@ -110,7 +117,7 @@ def _identity(row: RunRow, fields: Mapping[str, Any]) -> str:
     return about.key
 
 
-def _imported(row: RunRow, result: OutsideRun, test: ItemScores | None, collection: str) -> ComparedRun:
+def _imported(row: RunRow, result: OutsideRun, test: ItemScores | None, collection: str, *, quiet: bool) -> ComparedRun:
     reported = result if isinstance(result, ReportedRun) else None
     base_hash = shortened(reported.base_model_hash) if reported else ""
     fields = result.model_dump(mode="json", exclude={*VARIES_BY_SEED, *NOT_SETTINGS})
@@ -149,6 +156,7 @@ def _imported(row: RunRow, result: OutsideRun, test: ItemScores | None, collecti
         costs=_costs(row) if result.score is not None else {},
         collection=collection,
         reported=reported is not None,
+        quiet=quiet,
         splits=reported.splits.text if reported else "",
     )
 

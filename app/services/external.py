@@ -21,7 +21,7 @@ from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reported import ReportedRun
-from app.domain.imports.reports import SILENCE, RunOpening, opened, with_facts
+from app.domain.imports.reports import QUIET, SILENCE, RunOpening, opened, with_facts
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services import audit, ended_runs
@@ -138,7 +138,12 @@ def _add(session: Session, study: CollectionRow, opening: RunOpening, reported: 
 
 def is_silent(session: Session, run: RunRow) -> bool:
     """A run goes on elsewhere, and its script has not reported for a day."""
-    return run.status == RunStatus.RUNNING and run.heard_at is not None and run.heard_at < clock.now(session) - SILENCE
+    return external.is_silent(session, run, SILENCE)
+
+
+def is_quiet(session: Session, run: RunRow) -> bool:
+    """The same for the time after which people are told when the last report came."""
+    return external.is_silent(session, run, QUIET)
 
 
 def cancel_silent(session: Session, run: RunRow, at: datetime) -> bool:

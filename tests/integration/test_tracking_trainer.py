@@ -5,6 +5,7 @@ import logging
 import re
 import runpy
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.settings import ROOT
 from tests import tiny
 from tests.external import FULL, LORA, SPEC, send_at_once, server
 from vezna import Client, VeznaCallback
+from vezna.trainer import _fail_with_script as fail_with_script
 
 __all__ = ["send_at_once", "server"]
 pytestmark = pytest.mark.usefixtures("send_at_once")
@@ -135,6 +137,45 @@ def test_a_score_that_is_of_no_known_item_is_refused_and_the_training_ends_well(
     callback.run.leave()
     with Client(server) as client:
         assert [one.status for one in client.external_study(study).runs] == ["running"]
+
+
+def test_only_an_exception_out_of_the_training_fails_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Training:
+        def train(self, error: BaseException) -> None:
+            raise error
+
+    def last(error: BaseException, trained: Training, *, wrapped: bool = False) -> BaseException:
+        try:
+            try:
+                trained.train(error)
+            except Exception as cause:
+                if wrapped:
+                    raise SystemError("the launcher failed") from cause
+                raise
+        except BaseException as caught:
+            return caught
+        raise AssertionError
+
+    whys: list[str] = []
+    trainer = Training()
+    callback: Any = type("Callback", (), {})()
+    callback.trainer, callback.run = trainer, type("Tracked", (), {"fail": staticmethod(whys.append)})()
+    for error in (
+        last(KeyboardInterrupt(), trainer),
+        last(RuntimeError("another trainer"), Training()),
+        ValueError("raised nowhere"),
+    ):
+        monkeypatch.setattr(sys, "last_value", error, raising=False)
+        fail_with_script(weakref.ref(callback))
+    assert whys == []
+    monkeypatch.setattr(sys, "last_value", last(MemoryError("full"), trainer), raising=False)
+    fail_with_script(weakref.ref(callback))
+    monkeypatch.setattr(sys, "last_value", last(RuntimeError("cause"), trainer, wrapped=True), raising=False)
+    fail_with_script(weakref.ref(callback))
+    assert whys == ["MemoryError: full", "SystemError: the launcher failed"]
+    del callback.run
+    fail_with_script(weakref.ref(callback))  # the script's end is as it would have been
+    assert len(whys) == 2
 
 
 @pytest.mark.parametrize("changes", [{}, {"score": lambda output: [0.5] * len(output.predictions)}])

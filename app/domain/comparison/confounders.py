@@ -78,6 +78,7 @@ class ConfounderKind(StrEnum):
     ELSEWHERE = "elsewhere"
     MIXED_SETTINGS = "mixed_settings"
     MISSING_SEEDS = "missing_seeds"
+    NO_NEWS = "no_news"
     REFERENCE = "reference"
     UNTUNED = "untuned"
     ONE_SEED = "one_seed"
@@ -118,6 +119,7 @@ EFFECTS: dict[ConfounderKind, Effect] = {
     ConfounderKind.ELSEWHERE: Effect.DOUBT,
     ConfounderKind.MIXED_SETTINGS: Effect.DOUBT,
     ConfounderKind.MISSING_SEEDS: Effect.DOUBT,
+    ConfounderKind.NO_NEWS: Effect.DOUBT,
     ConfounderKind.REFERENCE: Effect.DOUBT,
     ConfounderKind.UNTUNED: Effect.DOUBT,
     ConfounderKind.ONE_SEED: Effect.DOUBT,

@@ -35,6 +35,8 @@ class ComparedRun(RunOutcome):
     """Of an imported run."""
     reported: bool = False
     """A script reported it to a declared study: test items, splits and metric have to be proven."""
+    quiet: bool = False
+    """It goes on, and its script has not reported for a while."""
     splits: str = ""
     """Hashes of its splits; empty where they are unknown."""
     tuned: bool = False

@@ -269,6 +269,7 @@ def _confounders(
             *(arm.title for arm in arms if seeds - {run.seed for run in arm.scored}),
             *(label for label in labels if label not in opened),
         ],
+        ConfounderKind.NO_NEWS: [arm.title for arm in arms if any(run.quiet for run in arm.runs)],
         ConfounderKind.REFERENCE: [
             arm.title
             for arm in arms

@@ -26,6 +26,8 @@ MOST_STEPS = 2000
 """Of one batch."""
 MOST_EVALUATIONS = 100
 LARGEST_STEP = 2**31 - 1
+QUIET = timedelta(minutes=15)
+"""Without a report, after which people are told when the last one came. The package `vezna` reports every minute."""
 SILENCE = timedelta(days=1)
 """Without a report, after which a run that goes on is shown as having no news."""
 WHY = 2000

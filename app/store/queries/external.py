@@ -1,9 +1,12 @@
 """Queries of studies whose runs are trained elsewhere, and of these runs."""
 
+from datetime import timedelta
+
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
+from app.store.queries import clock
 from app.store.queries.evaluations import ItemScores, test_scores
 from app.store.tables import CollectionRow, EvaluationRow, RunRow
 
@@ -77,3 +80,8 @@ def evaluated(session: Session, run_id: int) -> set[tuple[str, int]]:
     """Split and step of the evaluations that a run has."""
     query = select(EvaluationRow.split, EvaluationRow.step).where(EvaluationRow.run_id == run_id)
     return {(split, step) for split, step in session.execute(query)}
+
+
+def is_silent(session: Session, run: RunRow, lasting: timedelta) -> bool:
+    """A run goes on elsewhere, and its script has not reported for a time."""
+    return run.status == RunStatus.RUNNING and run.heard_at is not None and run.heard_at < clock.now(session) - lasting

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
+from sqlalchemy.orm import Session
 
 from app.domain.comparison.runs import RunComparison
 from app.domain.imports.declared import ExternalStudySpec
@@ -25,6 +26,13 @@ class ShownRun:
 
     row: RunRow
     silent: bool
+    quiet: bool
+    """It goes on, and people are told when its script reported last."""
+
+    @classmethod
+    def of(cls, session: Session, row: RunRow) -> "ShownRun":
+        """From the store."""
+        return cls(row, external.is_silent(session, row), external.is_quiet(session, row))
 
     @property
     def state(self) -> str:
@@ -71,7 +79,7 @@ def show(request: Request, session: Reading, render: Render, collection_id: int)
     page = ExternalStudyPage(
         study,
         spec,
-        {(run.arm, run.seed): ShownRun(run, external.is_silent(session, run)) for run in rows},
+        {(run.arm, run.seed): ShownRun.of(session, run) for run in rows},
         compare.compare(session, Selection(collection=collection_id)).comparison if rows else None,
         str(request.base_url).rstrip("/"),
         tracker_exports.of_study(session, study),

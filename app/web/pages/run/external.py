@@ -27,6 +27,8 @@ class ExternalRunPage:
     """Its name."""
     silent: bool
     """It goes on, and nothing was reported for a day."""
+    quiet: bool
+    """The same for a shorter time, after which people are told when the last report came."""
     loss: Drawn
     events: list[RunEventRow]
     notes: Notes

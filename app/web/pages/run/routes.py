@@ -171,6 +171,7 @@ def _external(at: Sources, row: RunRow, reported: ReportedRun) -> ExternalRunPag
         reported,
         collections.named(at.session, row),
         silent=external.is_silent(at.session, row),
+        quiet=external.is_quiet(at.session, row),
         loss=drawn(run_figure(RunData(at.session, at.settings, row.id), "loss"), f"/runs/{row.id}/charts"),
         events=events.last(at.session, row.id, limit=200),
         notes=annotations.notes_of(at.session, "runs", row.id),
