@@ -69,10 +69,16 @@ class Examples:
         """The rows that have a score each: all, unless the task scores several as one item."""
         return self.rows
 
+    @property
+    def sides(self) -> tuple[Sequence[int], ...]:
+        """Lengths of the sequences of each row, those that are padded apart by themselves; the first is that of
+        `input_ids`."""
+        return (self.lengths,)
+
     def weight(self, indices: Sequence[int]) -> tuple[int, int]:
         """The order of batches by their memory: tokens with padding, then padding (a mask); without padding: tokens."""
-        padded, tokens = len(indices) * max(self.lengths[i] for i in indices), sum(self.lengths[i] for i in indices)
-        return (tokens, 0) if self.padding_free else (padded, padded - tokens)
+        padded = sum(rows * sum(lengths) for rows, lengths in self.computed(indices))
+        return padded, padded - sum(self.lengths[i] for i in indices)
 
     @property
     def sorted_by(self) -> Sequence[int]:
@@ -95,10 +101,10 @@ class Examples:
         """Positions of some rows whose logits the loss needs."""
         return self.units(indices)
 
-    def computed(self, indices: Sequence[int]) -> list[tuple[int, int]]:
-        """Numbers of sequences and their length that a pass over a batch computes."""
-        lengths = [self.lengths[i] for i in indices]
-        return [(1, length) for length in lengths] if self.padding_free else [(len(lengths), max(lengths))]
+    def computed(self, indices: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+        """Numbers of rows and the padded length of each of their sides that a pass over a batch computes."""
+        together = [[i] for i in indices] if self.padding_free else [indices]
+        return [(len(rows), tuple(max(side[i] for i in rows) for side in self.sides)) for rows in together]
 
 
 @dataclass(frozen=True)

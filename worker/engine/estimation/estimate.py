@@ -9,7 +9,7 @@ whatever the size of the model.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from worker.engine.estimation.fake import (
     no_rows_side_by_side,
     replace_tensors,
 )
+from worker.engine.estimation.flops import flops_of_batches, halves, sides_of
 from worker.engine.estimation.generation import writing_peak
 from worker.engine.estimation.shapes import Shapes, rows_of, shapes
 from worker.engine.estimation.unloaded import Unloaded, resting_blocks, unloaded
@@ -43,6 +44,9 @@ from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.saving.artifacts import file_bytes
 from worker.engine.step import clip, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
+
+_SECOND = ("query_ids", "query_mask")
+"""Inputs of the second side of a batch."""
 
 
 def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEstimate:
@@ -161,13 +165,11 @@ class _Steps:
             return file_bytes(MECHANISMS[method.mechanism].saved_tensors(self.model, method))
 
     def flops_of(self, batches: Shapes, of_heaviest: int) -> float:
-        """FLOPs of `padded`: rows of T tokens need a·T + c·T² (attention), fitted to two lengths of the first batch of
-        `trained`."""
-        heaviest = batches.trained[0]
-        rows, length = rows_of(heaviest)
+        """FLOPs of `padded`, from those of the first batch of `trained` and of shorter rows of it."""
+        heaviest, task = batches.trained[0], self.request.task
+        rows, sides = rows_of(heaviest)[0], sides_of(heaviest, task)
         if "pixel_values" in heaviest.inputs:
-            return of_heaviest / rows * sum(n for n, _size in batches.padded)
-        half = _half_of(length)
+            return of_heaviest / rows * sum(n for n, _sides in batches.padded)
         if heaviest.lengths is not None:
             heaviest = replace(heaviest, lengths=None)
             with self._computing(), Operations(self.stored) as operations:
@@ -177,15 +179,21 @@ class _Steps:
             with self._computing():
                 self.flops_of_half = self._half(heaviest)
             self.optimizer.zero_grad(set_to_none=True)
-        of_row, part = of_heaviest / rows, self.flops_of_half / rows
-        quadratic = (of_row / length - part / half) / (length - half) if length > half else 0.0
-        linear = of_row / length - quadratic * length
-        scale = length / batches.longest  # an encoder-decoder's lengths add both texts
-        return sum(n * (linear * scale * size + quadratic * (scale * size) ** 2) for n, size in batches.padded)
+        measured = {sides: of_heaviest, halves(sides): self.flops_of_half}
+        if task == "seq2seq-lm":
+            shorter = (halves(sides)[0], *sides[1:])
+            with self._computing():
+                measured[shorter] = self._of(heaviest, shorter)
+            self.optimizer.zero_grad(set_to_none=True)
+        return flops_of_batches(batches.padded, {lengths: flops / rows for lengths, flops in measured.items()}, task)
 
     def _half(self, real: Batch) -> int:
         """Execute the passes over the first half of each row, padded; returns their FLOPs."""
-        batch = self._fake(replace(real, lengths=None), length=_half_of(rows_of(real)[1]))
+        return self._of(real, halves(sides_of(real, self.request.task)))
+
+    def _of(self, real: Batch, sides: Sequence[int]) -> int:
+        """Execute the passes over rows of these lengths, padded; returns their FLOPs."""
+        batch = self._fake(replace(real, lengths=None), sides=sides)
         with Operations(self.stored) as operations:
             self._passes(batch)
         return operations.total
@@ -249,30 +257,25 @@ class _Steps:
     def _enter(self, moment: Moment) -> None:
         self.moment = moment
 
-    def _fake(self, batch: Batch, rows: int | None = None, length: int | None = None) -> Batch:
-        """A fake batch of the same shapes, or of fewer rows or tokens."""
+    def _fake(self, batch: Batch, sides: Sequence[int] = ()) -> Batch:
+        """A fake batch of the same shapes, or with these lengths of its sides."""
 
-        def fake(tensor: torch.Tensor, count: int | None = None) -> torch.Tensor:
+        def fake(tensor: torch.Tensor, length: int | None = None, count: int | None = None) -> torch.Tensor:
             shape = list(tensor.shape)
-            shape[0] = rows if rows and tensor.ndim > 1 else shape[0]
             if tensor.ndim == 2:  # images have no length
-                shape[1:] = [min(size, length) if length else size for size in shape[1:]]
+                shape[1] = min(shape[1], length or shape[1])
             with self.mode:  # a new one, since the other may be entered already
                 return torch.empty(shape if count is None else [count], dtype=tensor.dtype)
 
-        labels = fake(batch.labels) if batch.labels.ndim > 1 else fake(batch.labels, rows)
+        first, last = (sides[0], sides[-1]) if sides else (None, None)
+        labels = fake(batch.labels, last)
         places = None
         if batch.places is not None:
             share = labels.numel() / batch.labels.numel()
             count = max(1, round(len(batch.places.rows) * share))
-            places = Places(*(fake(p, count) for p in batch.places))
-        lengths = batch.lengths and tuple(min(n, length or n) for n in batch.lengths[: rows or None])
-        inputs = {name: fake(t) for name, t in batch.inputs.items()}
-        return Batch(inputs, labels, batch.tokens, places, lengths=lengths, objective=batch.objective)
-
-
-def _half_of(length: int) -> int:
-    return max(1, length // 2)
+            places = Places(*(fake(p, count=count) for p in batch.places))
+        inputs = {name: fake(t, last if name in _SECOND else first) for name, t in batch.inputs.items()}
+        return Batch(inputs, labels, batch.tokens, places, lengths=batch.lengths, objective=batch.objective)
 
 
 def fake_steps(built: Unloaded, request: EstimateRequest) -> _Steps:

@@ -56,10 +56,9 @@ class Shapes:
     """Its prompts, as generation batches: the one with the most tokens, whose keys and values are large, and the one
     with the most rows, whose logits are; empty without generation."""
     lengths: Lengths
-    padded: list[tuple[int, int]]
-    """Rows and padded length of every batch of the first epoch that the run reaches; empty without a dataset."""
-    longest: int = 0
-    """Padded length of the first of `trained`, counted as in `padded`."""
+    padded: list[tuple[int, tuple[int, ...]]]
+    """Rows and the padded length of each side (`Examples.sides`) of every batch of the first epoch that the run
+    reaches; empty without a dataset."""
     epochs: float = 0.0
     """The run's steps divided by the steps of these batches."""
     steps: int = 0
@@ -126,7 +125,6 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
             mean=float(np.mean(train.lengths)),
         ),
         padded=[size for step in epoch for batch in step for size in train.computed(batch)],
-        longest=max(length for _rows, length in train.computed(first if counts else later[0])),
         epochs=order.total_steps / len(epoch),
         steps=order.total_steps,
     )
@@ -160,8 +158,7 @@ def _of_images(request: EstimateRequest, dataset: Path | None, model: PreTrained
         evaluated=batch(tested),
         prompts=[],
         lengths=Lengths(source="dataset" if trained else "max_length", rows=trained, longest=length, mean=length),
-        padded=[(len(rows), length) for step in epoch for rows in step],
-        longest=length,
+        padded=[size for step in epoch for rows in step for size in examples.computed(rows)],
         epochs=order.total_steps / len(epoch) if epoch else 0.0,
         steps=order.total_steps if trained else 0,
     )

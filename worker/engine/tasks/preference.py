@@ -79,15 +79,10 @@ class Preferences(Texts):
         both = (self.targets, self.rejected_targets)
         return sum(int(np.count_nonzero(side[i] != IGNORED)) for side in both for i in indices)
 
-    def weight(self, indices: Sequence[int]) -> tuple[int, int]:
-        """Both sequences of all pairs are padded together."""
-        computed = sum(sequences * length for sequences, length in self.computed(indices))
-        return computed, computed - sum(self.lengths[i] for i in indices)
-
-    def computed(self, indices: Sequence[int]) -> list[tuple[int, int]]:
-        """Two sequences for each pair."""
+    def computed(self, indices: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:
+        """Two sequences for each pair, all padded together."""
         lengths = [len(side[i]) for side in (self.tokens, self.rejected) for i in indices]
-        return [(1, length) for length in lengths] if self.padding_free else [(len(lengths), max(lengths))]
+        return [(1, (length,)) for length in lengths] if self.padding_free else [(len(lengths), (max(lengths),))]
 
     def against(self, before: Predictions) -> "Preferences":
         """With the log-probabilities of the model before training."""

@@ -97,11 +97,10 @@ class Pairs(Texts):
         """The first row of each distinct query."""
         return [self.rows[place] for place in self.corpus.items]
 
-    def weight(self, indices: Sequence[int]) -> tuple[int, int]:
-        """Queries and passages are padded apart, so a long query and a long passage of two rows both count."""
-        sides = [[len(side[i]) for i in indices] for side in (self.queries, self.tokens)]
-        padded_tokens = sum(len(indices) * max(side) for side in sides)
-        return padded_tokens, padded_tokens - sum(map(sum, sides))
+    @property
+    def sides(self) -> tuple[Sequence[int], ...]:
+        """Passages and queries are padded apart, so a long query and a long passage of two rows both count."""
+        return [len(ids) for ids in self.tokens], [len(ids) for ids in self.queries]
 
 
 def encode(

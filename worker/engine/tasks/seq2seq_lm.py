@@ -11,6 +11,7 @@ end there.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +53,16 @@ def incompatibility(config: PreTrainedConfig) -> Message | None:
     return None
 
 
+@dataclass(frozen=True)
+class TwoTexts(Completions):
+    """A split of prompts, which the encoder reads, and completions, which the decoder writes."""
+
+    @property
+    def sides(self) -> tuple[Sequence[int], ...]:
+        """Prompts and completions are padded apart, so a long prompt and a long completion of two rows both count."""
+        return [len(ids) for ids in self.tokens], [len(ids) for ids in self.targets]
+
+
 def encode(
     rows: Sequence[Row],
     split: Split,
@@ -59,7 +70,7 @@ def encode(
     model: PreTrainedModel,
     job: TrainJob,
     sink: Listener,
-) -> Completions:
+) -> TwoTexts:
     """Tokens of prompts and completions, both truncated to `max_length`."""
     training = job.spec.training
     if training.packing:
@@ -90,7 +101,7 @@ def encode(
     check_vocabulary(rows, tokens, model)
     check_vocabulary(rows, targets, model)
     longest_prompt(job, model, tokenizer)
-    return Completions(
+    return TwoTexts(
         rows=rows,
         targets=targets,
         lengths=[len(prompt) + len(target) for prompt, target in zip(tokens, targets, strict=True)],

@@ -256,7 +256,7 @@ def test_a_short_run_is_estimated_by_the_batches_that_it_meets(heavy_first: bool
     for seed in range(20):
         training = TWO_STEPS.model_copy(update={"max_steps": 2, "seed": seed})
         run = tiny.job(tmp_path / f"{seed}", model, FullSpec(), training, table)
-        lengths = [size for _rows, size in _met(run)]
+        lengths = [length for _rows, (length,) in _met(run)]
         if (lengths[0] > lengths[1]) if heavy_first else (lengths[0] < lengths[1]):
             break
     found = estimate_run(request_of(run), Path(run.dataset_file))
@@ -271,7 +271,7 @@ def test_a_short_run_is_estimated_by_the_batches_that_it_meets(heavy_first: bool
     assert found.steps == 2 and found.train_flops < whole.train_flops / 2
 
 
-def _met(run: TrainJob) -> list[tuple[int, int]]:
+def _met(run: TrainJob) -> list[tuple[int, tuple[int, ...]]]:
     """Rows and padded length of each batch of a run."""
     base = unloaded(request_of(run)).base
     return shapes(request_of(run), Path(run.dataset_file), base).padded

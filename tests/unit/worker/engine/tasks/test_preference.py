@@ -65,7 +65,7 @@ def test_a_batch_has_the_chosen_answers_above_the_rejected_ones(tmp_path: Path) 
         "two three </s>", "six </s>", "four </s>", "one two three </s>"
     ]  # fmt: skip
     assert examples.units([0, 1]) == 2 and examples.outputs([0, 1]) == 3 + 2 + 2 + 4
-    assert examples.computed([0, 1]) == [(4, 7)] and examples.weight([0, 1]) == (28, 28 - 7 - 4 - 6 - 6)
+    assert examples.computed([0, 1]) == [(4, (7,))] and examples.weight([0, 1]) == (28, 28 - 7 - 4 - 6 - 6)
 
 
 def test_a_conversation_is_rendered_by_the_chat_template_and_its_last_turn_alone_learnt(tmp_path: Path) -> None:
