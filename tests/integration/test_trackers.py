@@ -182,7 +182,7 @@ def test_a_study_that_has_ended_is_exported_by_the_control_node_after_an_outage(
         "attempts": 2,
         "next_at": None,
         "exported_at": None,
-        "url": f"{tracker}/#/experiments/{experiments(mlflow.MlflowClient(tracker), server)[0].experiment_id}",
+        "url": f"{tracker}/#/experiments/{experiments(mlflow.MlflowClient(tracker), server)[0].experiment_id}/runs",
         "message": "",
     }
     written = runs_of(mlflow.MlflowClient(tracker), server)

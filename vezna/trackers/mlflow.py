@@ -129,8 +129,8 @@ class MlflowExperiment:
 
     @property
     def url(self) -> str:
-        """Of its page."""
-        return f"{self._server.address}/#/experiments/{self._id}"
+        """Of the list of its runs: the page of an experiment shows traces of agents first since MLflow 3."""
+        return f"{self._server.address}/#/experiments/{self._id}/runs"
 
     def has_outcome(self, run: TrackedRun) -> bool:
         """The tag that an export sets last."""
