@@ -188,7 +188,7 @@ def _compared(
         spec,
         outcomes,
         interim_looks=len(chosen.verdicts_json) - 1,
-        test_items=dataset.facts.counts["test"] if dataset else None,
+        test_items=dataset.facts.test_items if dataset else None,
         baselines=[*known, *(baselines.not_applicable(spec, dataset) if dataset else ())],
         labels=dataset.facts.labels if dataset else (),
         attention_only=study_service.attention_only(spec, model.facts if model else None),

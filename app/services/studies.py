@@ -261,7 +261,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
             trials=[trial for trials in tuning.by_arm(runs_by_study[row.id]).values() for trial in trials],
             stopped=row.stopped_json,
             interim_looks=row.interim_looks,
-            test_items=dataset.facts.counts["test"] if dataset else None,
+            test_items=dataset.facts.test_items if dataset else None,
             baselines=[*known, *(baselines.not_applicable(row.spec, dataset) if dataset else ())],
             labels=dataset.facts.labels if dataset else (),
             attention_only=attention_only(row.spec, model.facts if model else None),

@@ -168,10 +168,18 @@ class DatasetFacts(BaseModel):
     labels: list[str] = Field(default_factory=list)
     """Of labelled rows, or the tags of words."""
     counts: dict[Split, int]
+    test_queries: int | None = None
+    """Distinct queries of the test split, each of which is one item; None of other rows, and of rows that were written
+    before this was counted."""
     label_counts: dict[str, int] = Field(default_factory=dict)
     """Rows with each label, or words with each tag."""
     content_hash: str
     """SHA-256 over every row in order."""
+
+    @property
+    def test_items(self) -> int:
+        """Items of the test split, each with a score."""
+        return self.test_queries or self.counts["test"]
 
     @property
     def is_preference(self) -> bool:
@@ -226,6 +234,7 @@ class Tally:
         self._form, self._labels = form, list(labels)
         self._counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         self._of_label = [0] * len(self._labels)
+        self._test_queries: set[int] = set()
         self._digest = hashlib.sha256()
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -237,6 +246,8 @@ class Tally:
             elif isinstance(row, TaggedRow):
                 for tag in row.tags:
                     self._of_label[tag] += 1
+            elif isinstance(row, QueryRow) and row.split == "test":
+                self._test_queries.add(hash(row.query))
             self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}\x1e".encode())
 
     @property
@@ -246,6 +257,7 @@ class Tally:
             format=self._form,
             labels=self._labels,
             counts=self._counts,
+            test_queries=len(self._test_queries) or None,
             label_counts=dict(zip(self._labels, self._of_label, strict=True)),
             content_hash=self._digest.hexdigest(),
         )

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -56,12 +57,13 @@ class BaseEvaluations:
         if not isinstance(examples, Texts) or not self._reproducible or not (cache and self._job.cache_bytes):
             return file_of.evaluate(self._loaded.model, examples, evaluator, generate=generate)
         file = Path(cache) / "base" / f"{self._key(examples, generate)}.json"
-        if predictions := _read(file):
+        passages = examples.corpus.passages if isinstance(examples, Pairs) else ()
+        if predictions := _read(file, passages):
             self._evaluator.log("An earlier run evaluated the base model: its predictions are read from the cache.")
             return predictions
         predictions = file_of.evaluate(self._loaded.model, examples, evaluator, generate=generate)
         with suppress(OSError):  # without room on the disk, the next run evaluates it again
-            _write(file, predictions)
+            _write(file, predictions, passages)
         return predictions
 
     @property
@@ -103,24 +105,32 @@ class BaseEvaluations:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _read(file: Path) -> Predictions | None:
-    """The stored predictions; None if there are none, or they are damaged."""
+def _read(file: Path, passages: Sequence[str]) -> Predictions | None:
+    """The stored predictions; None if there are none, or they are damaged. Of a search, the file has the places of the
+    passages, of which the split has the texts."""
     try:
         stored = json.loads(file.read_text())
         per_item = {name: np.array(values) for name, values in stored.pop("per_item").items()}
         confusion = stored.pop("confusion")
+        if passages:
+            stored["columns"]["prediction"] = [passages[place] for place in stored["columns"]["prediction"]]
         predictions = Predictions(
             **stored, per_item=per_item, confusion=Confusion.model_validate(confusion) if confusion else None
         )
         os.utime(file)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return None
     return predictions
 
 
-def _write(file: Path, predictions: Predictions) -> None:
+def _write(file: Path, predictions: Predictions, passages: Sequence[str]) -> None:
     """Store them whole or not at all, and remove what was not used for longest."""
+    columns = dict(predictions.columns)
+    if passages:
+        places = {text: place for place, text in enumerate(passages)}
+        columns["prediction"] = [places[text] for text in columns["prediction"]]
     values = vars(predictions) | {
+        "columns": columns,
         "per_item": {name: array.tolist() for name, array in predictions.per_item.items()},
         "confusion": predictions.confusion and predictions.confusion.model_dump(),
     }

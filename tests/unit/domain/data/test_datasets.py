@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import sample
-from app.domain.data.dataset import DatasetFacts, LabelledRow, Tally, split_by_hash
+from app.domain.data.dataset import DatasetFacts, LabelledRow, QueryRow, Tally, split_by_hash
 
 
 def counted(labels: list[str], rows: list[LabelledRow]) -> DatasetFacts:
@@ -43,3 +43,14 @@ def test_another_label_makes_another_hash() -> None:
     labels, rows = split_by_hash([("x", "a"), ("y", "b")], 1, 0)
     other = [row._replace(label=0) for row in rows]
     assert counted(labels, rows).content_hash != counted(labels, other).content_hash
+
+
+def test_each_distinct_query_of_the_test_split_is_one_item() -> None:
+    tally = Tally("query-passage")
+    asked = [("train", "a"), ("test", "a"), ("test", "b"), ("test", "a")]
+    tally.add(QueryRow(str(place), split, query, "p") for place, (split, query) in enumerate(asked))  # type: ignore[arg-type]
+    assert (tally.facts.counts["test"], tally.facts.test_items) == (3, 2)
+    old = tally.facts.model_dump(exclude={"test_queries"})
+    assert DatasetFacts.model_validate(old).test_items == 3
+    labels, rows = split_by_hash([("x", "a"), ("y", "b"), ("z", "b")], 1, 0)
+    assert (counted(labels, rows).test_queries, counted(labels, rows).test_items) == (None, 2)

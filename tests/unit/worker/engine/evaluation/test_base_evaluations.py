@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from app.domain.data.dataset import TextRow
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import RunResult
-from tests import tiny, tiny_lm
+from tests import tiny, tiny_lm, tiny_pairs
 from worker.engine.attempt import Attempt
 from worker.engine.evaluation import base_evaluations
 from worker.engine.models.weights import fingerprint
@@ -133,3 +133,18 @@ def test_a_classifier_shares_the_evaluation_among_runs_with_the_same_seed(tmp_pa
     assert read.confusion == computed.confusion
     _, lines, others = classify(tmp_path, base, "other seed", seed=1)
     assert READ not in lines and others != predictions, "its head starts from other weights"
+
+
+def test_a_search_stores_which_passages_it_found_and_not_their_texts(tmp_path: Path) -> None:
+    base = tiny.save_model(tmp_path / "base")
+    columns = []
+    for name in ("first", "second"):
+        job = tiny_pairs.job(tmp_path / name, base, training=tiny_pairs.FAST.model_copy(update={"max_steps": 1}))
+        where = {"cache": str(tmp_path / "cache"), "cache_bytes": 1 << 20, "model_fingerprint": fingerprint(base)}
+        sink = tiny.Recorder()
+        Attempt(job.model_copy(update=where), sink).run()
+        assert (READ in sink.logs) == (name == "second")
+        columns.append(pq.read_table(Path(job.output) / "predictions.parquet").to_pydict()["base_prediction"])
+    assert columns[0] == columns[1] and len(set(columns[0])) > 1
+    [file] = (tmp_path / "cache" / "base").iterdir()
+    assert not any(passage in file.read_text() for passage in columns[0])
