@@ -1,27 +1,38 @@
 """Hashes of rows and splits, which do not depend on how a model's inputs are made of them.
 
-A row is hashed without its lists of numbers (token ids, masks) where it has a text or messages, so that another maximal
-length or padding leaves its hash alone; a row of numbers only is hashed as a whole.
+A row is hashed without what a tokenizer made of it (token ids, masks) where it has a text or messages, so that another
+maximal length or padding leaves its hash alone; a row of numbers only is hashed as a whole.
 """
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 DIGITS = 32
 """Of an item's name: 128 bits."""
+TOKENS = re.compile(r"(?!label_ids$).*_(ids|masks?)|pixel_values|input_(features|values)|seq_lengths")
+"""Columns of lists of numbers that a tokenizer or a processor makes of the others."""
+TOKEN_LABELS = ("labels", "label_ids")
+"""The same if they are as long as the token ids; otherwise they are labels of the row."""
 COMPUTED = ("ref_chosen_logps", "ref_rejected_logps")
 """Columns of numbers that a trainer adds to its rows: TRL, of the reference model."""
 
 
+class Items(list[Any]):
+    """Items that were made of rows: all that they have counts, whichever columns of the rows do."""
+
+
 def item_names(rows: Iterable[Any], columns: Sequence[str] | None = None) -> list[str]:
     """A name for each row: SHA-256 of its contents, shortened; the second of two equal rows ends with `-2`. `columns`
-    are those to hash. Raises ValueError for a row that cannot be hashed, or a column that a row does not have."""
+    are those to hash. The rows of several datasets are told apart by the names of these. Raises ValueError for a row
+    that cannot be hashed, or a column that a row does not have."""
     names, seen = [], Counter[str]()
-    for row in plain_rows(rows):
-        name = hashlib.sha256(_bytes(row, columns)).hexdigest()[:DIGITS]
+    columns = None if isinstance(rows, Items) else columns
+    for dataset, row in _by_dataset(rows):
+        name = hashlib.sha256(dataset.encode() + _bytes(row, columns)).hexdigest()[:DIGITS]
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
     return names
@@ -32,13 +43,24 @@ def split_hash(names: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
 
 
+def is_stream(rows: Any) -> bool:
+    """Whether rows, or those of one of several datasets by name, have no number and can perhaps be read only once."""
+    return any(map(is_stream, rows.values())) if isinstance(rows, Mapping) else not hasattr(rows, "__len__")
+
+
+def _by_dataset(rows: Any) -> Iterator[tuple[str, Any]]:
+    """Each row, with the name of its dataset where there are several."""
+    if not isinstance(rows, Mapping):
+        return (("", row) for row in plain_rows(rows))
+    if not all(hasattr(dataset, "column_names") for dataset in rows.values()):
+        raise ValueError("the rows are a mapping of no datasets: give a dataset, or a list of rows")
+    several = len(rows) > 1
+    return ((f"{name}\n" if several else "", row) for name in sorted(rows) for row in plain_rows(rows[name]))
+
+
 def plain_rows(rows: Any) -> Iterator[Any]:
     """Of a dataset of the `datasets` library without its tensors, which are slow to make; of a dataset of torch by its
-    indices; of several datasets by name, one after the other."""
-    if isinstance(rows, Mapping):
-        if not all(hasattr(dataset, "column_names") for dataset in rows.values()):
-            raise ValueError("the rows are a mapping of no datasets: give a dataset, or a list of rows")
-        return (row for name in sorted(rows) for row in plain_rows(rows[name]))
+    indices."""
     if hasattr(rows, "with_format"):
         return iter(rows.with_format(None))
     if hasattr(rows, "__getitem__") and hasattr(rows, "__len__"):
@@ -53,7 +75,7 @@ def _bytes(row: Any, columns: Sequence[str] | None) -> bytes:
                 raise ValueError(f"a row has no column {missing[0]!r}; it has {', '.join(map(str, row))}")
             row = {name: row[name] for name in columns}
         elif any(_has_text(value) for value in row.values()):
-            row = {name: value for name, value in row.items() if not _is_numbers(value) and name not in COMPUTED}
+            row = {name: value for name, value in row.items() if name not in COMPUTED and not _is_of_tokens(name, row)}
     return json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_plain).encode(
         errors="surrogatepass"
     )
@@ -62,6 +84,14 @@ def _bytes(row: Any, columns: Sequence[str] | None) -> bytes:
 def _has_text(value: Any) -> bool:
     """A text, or a list of messages."""
     return isinstance(value, str) or (isinstance(value, list) and bool(value) and isinstance(value[0], Mapping))
+
+
+def _is_of_tokens(name: str, row: Mapping[str, Any]) -> bool:
+    """Whether a tokenizer made a column of the others."""
+    if not _is_numbers(row[name]):
+        return False
+    ids = row.get("input_ids")
+    return bool(TOKENS.fullmatch(name)) or (name in TOKEN_LABELS and ids is not None and len(ids) == len(row[name]))
 
 
 def _is_numbers(value: Any) -> bool:

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from vezna import facts
 from vezna.buffer import Buffer, InUse, has_ended
 from vezna.errors import ClientError
-from vezna.items import item_names, split_hash
+from vezna.items import is_stream, item_names, split_hash
 from vezna.run import Run
 from vezna.sender import Sender
 
@@ -102,7 +102,7 @@ def _facts(
         if isinstance(rows, str):
             hashes[split] = rows
         elif rows is not None:
-            if not hasattr(rows, "__len__"):
+            if is_stream(rows):
                 log.warning(
                     "Vezna: the %s split is a stream, which cannot be hashed before the training: no verdict without "
                     "its hash. Give it as %s=\"<SHA-256>\", alike in every run.", split, split,

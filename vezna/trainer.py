@@ -16,32 +16,20 @@ import sys
 import traceback
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from vezna.default_scores import NoScores, default_of
+from vezna.default_scores import DefaultScore, NoScores, default_of, or_no_scores
 from vezna.metric_version import version_of
 from vezna.run import Run
 from vezna.tracking import DIRECTORY, track
+from vezna.training_arguments import training_settings
 
 log = logging.getLogger("vezna")
 Scores = Mapping[str, float] | Sequence[float]
-ALWAYS = (
-    "learning_rate", "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps",
-    "lr_scheduler_type", "weight_decay", "warmup_steps", "max_grad_norm", "optim", "seed",
-)  # fmt: skip
-"""Training arguments that are stated even at their defaults."""
-NOT_SETTINGS = (
-    "output", "log", "save", "eval", "push", "hub", "report", "run_name", "project", "trackio", "disable_tqdm",
-    "resume", "do_", "local", "ddp", "debug", "use_cpu", "remove_unused", "label_names", "include", "skip_memory",
-    "dataloader_num_workers", "dataloader_pin", "dataloader_persistent", "dataloader_prefetch", "ignore_data_skip",
-    "restore", "batch_eval", "past_index", "length_column", "overwrite", "per_device_eval", "prediction", "load_best",
-)  # fmt: skip
-"""Beginnings of the names of training arguments that say nothing of how a model is trained."""
 
 
 def _safely(event: Callable[..., None]) -> Callable[..., None]:
@@ -90,11 +78,9 @@ class VeznaCallback(TrainerCallback):
         self.run: Run | None = None
         self._rows, self._test, self._train = test, test, train
         self._score, self._item_scores = score, item_scores
-        self._default = None if score or item_scores else default_of(trainer)
+        self._default, default_version = (None, "") if score or item_scores else _default_score(trainer)
         self._metric = metric or (self._default.metric if self._default else "accuracy")
-        self._metric_version = metric_version or (
-            self._default.version(trainer) if self._default else version_of(item_scores or score)
-        )
+        self._metric_version = metric_version or default_version or version_of(item_scores or score)
         self._settings = dict(settings or {})
         self._seed, self._tokens = seed, 0
         self._where: dict[str, Any] = {"study": study, "arm": arm, "columns": columns, "key": key}
@@ -108,7 +94,7 @@ class VeznaCallback(TrainerCallback):
         if self._train is None and getattr(args, "packing", False):
             log.warning(
                 "Vezna: the trainer's rows are packed, so their hash depends on the seed and on max_length. Give the "
-                "rows before packing as train=…, or runs with other seeds count as trained on other data."
+                "rows before packing as train=…, in every run of the study, or they count as trained on other data."
             )
         precision = {"precision": "bf16"} if args.bf16 else {"precision": "fp16"} if args.fp16 else {}
         if self.run is not None:
@@ -157,7 +143,11 @@ class VeznaCallback(TrainerCallback):
         if self.run is None or not metrics:
             return
         self.run.add_seconds("evaluate", float(metrics.get("eval_runtime", 0.0)))
-        score, rows = metrics.get(f"eval_{self._metric}"), self.trainer.eval_dataset
+        score = metrics.get(f"eval_{self._metric}")
+        rows = self.trainer.eval_dataset
+        if evaluator := getattr(self.trainer, "evaluator", None):  # of sentence-transformers, perhaps with a name
+            named = [value for name, value in metrics.items() if name.endswith(f"_{self._metric}")]
+            score, rows = named[0] if len(named) == 1 else score, getattr(evaluator, "queries", rows)
         if isinstance(score, int | float) and 0 <= score <= 1 and hasattr(rows, "__len__"):
             self.run.log_evaluation(
                 state.global_step, score=score, items=max(len(rows), 1), loss=metrics.get("eval_loss")
@@ -189,7 +179,8 @@ class VeznaCallback(TrainerCallback):
     def _items(self) -> Any:
         """The items of the test set; its rows, with a line in the log, where no kind of item is known."""
         try:
-            return self._default.items(self._rows) if self._default else self._rows
+            with or_no_scores():
+                return self._default.items(self._rows, self._where["columns"]) if self._default else self._rows
         except NoScores as reason:
             log.error("Vezna: %s. Without scores there is no verdict.", reason)
             return self._rows
@@ -198,7 +189,8 @@ class VeznaCallback(TrainerCallback):
         """The score of each test item; None, with a line in the log, where nothing proves which item a score is of.
         Raises NoScores."""
         if self._default is not None:
-            return self._default.scores(self.trainer, self._default.items(self._rows))
+            with or_no_scores():
+                return self._default.scores(self.trainer, self._default.items(self._rows, self._where["columns"]))
         if self._item_scores is not None:
             return self._item_scores(self.trainer)
         if not _reads_in_order(self.trainer.get_test_dataloader(self._test)):
@@ -260,17 +252,15 @@ def _left(trainer: Any, error: BaseException | None) -> bool:
     return False
 
 
-def training_settings(args: Any) -> dict[str, Any]:
-    """The training arguments that say how a model is trained: the usual ones, and those that are not at their
-    defaults."""
-    stated = {}
-    for field in fields(args):
-        value = getattr(args, field.name, None)
-        kept = all(isinstance(one, bool | int | float | str) for one in (value if isinstance(value, list) else [value]))
-        usual = field.default if field.default_factory is MISSING else field.default_factory()
-        if field.name in ALWAYS or not (field.name.startswith(NOT_SETTINGS) or not kept or value == usual):
-            stated[field.name] = value
-    return stated
+def _default_score(trainer: Any) -> tuple[DefaultScore | None, str]:
+    """The default score of a trainer, with its version; none, with a line in the log, where it cannot be stated."""
+    try:
+        with or_no_scores():
+            default = default_of(trainer)
+            return default, default.version(trainer) if default else ""
+    except NoScores as reason:
+        log.error("Vezna: %s.", reason)
+        return None, ""
 
 
 def _reads_in_order(loader: Any) -> bool:

@@ -73,7 +73,7 @@ def preference_accuracy(trainer: Any) -> float:
     return float(trainer.evaluate(Dataset.from_list(PREFERRED[-20:]))["eval_rewards/accuracies"])
 
 
-def recall(trainer: Any) -> float:
+def accuracy_at_1(trainer: Any) -> float:
     """By the evaluator of sentence-transformers."""
     from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator  # noqa: PLC0415
 
@@ -93,7 +93,7 @@ def recall(trainer: Any) -> float:
     [
         ("SFT elsewhere", PROMPTED, token_accuracy),
         ("DPO elsewhere", PREFERRED, preference_accuracy),
-        ("Search elsewhere", SEARCHED, recall),
+        ("Search elsewhere", SEARCHED, accuracy_at_1),
     ],
 )
 def test_the_scripts_of_the_documentation_end_in_a_verdict_on_the_trainers_own_metric(

@@ -4,16 +4,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from datasets import Dataset
 
+from vezna import VeznaCallback
 from vezna.default_scores import NoScores, default_of
+from vezna.items import item_names
 
 
 def trainer_named(*names: str, **values: Any) -> Any:
     """A trainer whose class and base classes have these names."""
     kind: type = SimpleNamespace
     for name in reversed(names):
-        kind = type(name, (kind,), {})
-    return kind(args=SimpleNamespace(max_length=512, assistant_only_loss=False), **values)
+        library = "" if name.startswith(("Unsloth", "_Unsloth", "Custom")) else "trl.trainer"
+        kind = type(name, (kind,), {"__module__": library or "script"})
+    values = {"args": SimpleNamespace(max_length=512, assistant_only_loss=False), **values}
+    return kind(**values)
 
 
 @pytest.mark.parametrize(
@@ -21,22 +27,70 @@ def trainer_named(*names: str, **values: Any) -> Any:
     [
         (("SFTTrainer", "_BaseTrainer", "Trainer"), "mean_token_accuracy"),
         (("UnslothTrainer", "SFTTrainer"), "mean_token_accuracy"),
+        (("CustomTrainer", "SFTTrainer", "_BaseTrainer", "Trainer"), "mean_token_accuracy"),
         (("UnslothDPOTrainer", "_UnslothDPOTrainer", "_BaseTrainer", "Trainer"), "rewards/accuracies"),
-        (("SentenceTransformerTrainer", "BaseTrainer", "Trainer"), "cosine_recall@1"),
+        (("SentenceTransformerTrainer", "BaseTrainer", "Trainer"), "cosine_accuracy@1"),
     ],
 )
 def test_a_trainer_is_known_by_the_names_of_its_classes(names: tuple[str, ...], metric: str) -> None:
     default = default_of(trainer_named(*names))
     assert default is not None and default.metric == metric
-    assert default_of(trainer_named("GRPOTrainer", "Trainer")) is None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("GRPOTrainer", "Trainer"),
+        ("SDPOTrainer", "Trainer"),
+        ("OnlineDPOTrainer", "Trainer"),
+        ("GKDTrainer", "SFTTrainer", "Trainer"),
+        ("UnslothGKDTrainer", "_UnslothGKDTrainer", "SFTTrainer", "Trainer"),
+        ("CustomDPOTrainer", "Trainer"),
+    ],
+)
+def test_a_trainer_with_another_loss_has_no_default_score(names: tuple[str, ...]) -> None:
+    assert default_of(trainer_named(*names)) is None
+
+
+def test_a_trainer_of_another_version_raises_nothing_into_the_script(caplog: pytest.LogCaptureFixture) -> None:
+    strange = trainer_named("SFTTrainer", args=SimpleNamespace())
+    callback = VeznaCallback(strange, study="s", arm="a", test=[])
+    assert callback._default is None and callback._metric == "accuracy"
+    [said] = [one.getMessage() for one in caplog.records if one.name == "vezna"]
+    assert "cannot be scored by default (AttributeError" in said and "Give item_scores=…" in said
 
 
 def test_which_tokens_count_is_part_of_the_metrics_version() -> None:
     [all_tokens, completions] = [trainer_named("SFTTrainer", completion_only_loss=only) for only in (False, True)]
     default = default_of(all_tokens)
     assert default is not None
-    assert default.version(all_tokens) == "token accuracy given the true tokens, 1: all tokens within 512"
-    assert default.version(completions) == "token accuracy given the true tokens, 1: completion tokens within 512"
+    counted = "token accuracy given the true tokens, 1: %s tokens within 512, keep_start"
+    assert default.version(all_tokens) == counted % "all"
+    assert default.version(completions) == counted % "completion"
+    completions.args.truncation_mode = "keep_end"
+    assert (
+        default.version(completions)
+        == "token accuracy given the true tokens, 1: completion tokens within 512, keep_end"
+    )
+
+
+def test_how_the_reference_model_is_made_is_part_of_the_metrics_version() -> None:
+    def version(reference: str | None, adapters: Any = None, **arguments: Any) -> str:
+        model, other = [SimpleNamespace(config=SimpleNamespace(_name_or_path=name), peft_config=adapters)
+                        for name in ("base", reference)]  # fmt: skip
+        args = SimpleNamespace(max_length=64, truncation_mode="keep_end", **arguments)
+        trainer = trainer_named("DPOTrainer", args=args, model=model, ref_model=other if reference else None)
+        default = default_of(trainer)
+        assert default is not None
+        return default.version(trainer).partition("1: ")[2]
+
+    usual = "within 64, keep_end, reference: its base model"
+    assert version("base") == version(None, {"default": 1}) == usual
+    assert version("base", ld_alpha=0.5) == f"{usual}, ld_alpha=0.5"
+    assert version("other") == "within 64, keep_end, reference: other"
+    assert version(None, {"default": 1, "ref": 1}) == "within 64, keep_end, reference: its first adapter"
+    synced = {"sync_ref_model": True, "ref_model_mixup_alpha": 0.6, "ref_model_sync_steps": 64}
+    assert version("base", **synced) == "within 64, keep_end, reference moved by 0.6 every 64 steps"
 
 
 def test_a_query_of_several_rows_is_one_item_with_all_its_passages() -> None:
@@ -47,13 +101,91 @@ def test_a_query_of_several_rows_is_one_item_with_all_its_passages() -> None:
         {"anchor": "dog", "positive": "a dog", "negative": "a cat"},
         {"anchor": "cat", "positive": "the cat", "negative": "a dog"},
     ]
-    assert default.items(rows) == [
+    assert default.items(rows, None) == [
         {"query": "cat", "passages": ["a cat", "the cat"], "others": ["a dog"]},
         {"query": "dog", "passages": ["a dog"], "others": ["a cat"]},
     ]
     for wrong in ([{"a": "cat", "b": "dog", "score": 0.5}], [{"text": "cat"}], {"one": rows}, []):
         with pytest.raises(NoScores, match="is no set of rows with a query and a passage"):
-            default.items(wrong)
+            default.items(wrong, None)
+
+
+def test_columns_choose_query_and_passage_and_rows_without_another_passage_have_none() -> None:
+    default = default_of(trainer_named("SentenceTransformerTrainer"))
+    assert default is not None
+    rows = [{"id": "1", "q": "cat", "p": "a cat", "n": None}, {"id": "2", "q": "dog", "p": "a dog", "n": "a cat"}]
+    items = default.items(rows, ["q", "p", "n"])
+    assert items == [
+        {"query": "cat", "passages": ["a cat"], "others": []},
+        {"query": "dog", "passages": ["a dog"], "others": ["a cat"]},
+    ]
+    assert len(set(item_names(items, ["q", "p", "n"]))) == 2
+    with pytest.raises(NoScores, match="a query and a passage"):
+        default.items([*rows, {"id": "3", "q": "cow", "p": None, "n": None}], ["q", "p"])
+
+
+class Encoder:
+    """A model that finds the first passage for every query, and must not be trained meanwhile."""
+
+    training = True
+
+    def train(self, mode: bool = True) -> None:
+        self.training = mode
+
+    def eval(self) -> None:
+        self.train(False)
+
+    def encode_document(self, texts: list[str], **_how: Any) -> list[str]:
+        assert not self.training
+        return texts
+
+    encode_query = encode_document
+
+    def similarity(self, queries: list[str], passages: list[str]) -> torch.Tensor:
+        return torch.tensor([[-float(place) for place in range(len(passages))]] * len(queries))
+
+
+def test_a_query_with_several_passages_is_right_if_one_of_them_is_first_and_the_model_trains_on() -> None:
+    args = SimpleNamespace(per_device_eval_batch_size=8)
+    trainer = trainer_named("SentenceTransformerTrainer", model=Encoder(), args=args)
+    default = default_of(trainer)
+    assert default is not None
+    rows = [{"q": "cat", "p": "a cat"}, {"q": "cat", "p": "the cat"}, {"q": "dog", "p": "a dog"}]
+    assert default.scores(trainer, default.items(rows, None)) == [1.0, 0.0]
+    assert trainer.model.training
+
+
+class Step:
+    """What TRL measures in a step of its evaluation."""
+
+    def __init__(self) -> None:
+        self._metrics: Any = {"eval": {}}
+        self.model = Encoder()
+        self._skip_prepare_dataset, self.processing_class = True, None
+
+    def data_collator(self, rows: list[Any]) -> dict[str, torch.Tensor]:
+        return {"labels": torch.tensor([rows[0]["labels"]])}
+
+    def _remove_unused_columns(self, rows: Any, _of: str) -> Any:
+        return rows
+
+    def prediction_step(self, _model: Any, inputs: dict[str, torch.Tensor], only_loss: bool) -> None:
+        assert only_loss and not self.model.training
+        self._metrics["eval"]["mean_token_accuracy"] = [float(inputs["labels"][0, -1]) / 10]
+
+
+def test_token_accuracy_is_what_the_trainer_measures_for_each_row_and_an_error_is_a_sentence() -> None:
+    trainer = trainer_named("SFTTrainer", **vars(step := Step()))
+    for name in ("data_collator", "_remove_unused_columns", "prediction_step"):
+        setattr(trainer, name, getattr(step, name))
+    default = default_of(trainer)
+    assert default is not None
+    rows = Dataset.from_list([{"labels": [1, 2]}, {"labels": [-100, 3]}])
+    assert default.scores(trainer, rows) == [0.2, 0.3] and step.model.training
+    callback = VeznaCallback(trainer, study="s", arm="a", test=rows)
+    del trainer._metrics["eval"], trainer.args.assistant_only_loss
+    with pytest.raises(NoScores, match=r"cannot be scored by default \(KeyError: 'eval'\). Give item_scores=…"):
+        callback._scored()
 
 
 def test_without_a_reference_model_pairs_are_not_scored() -> None:
@@ -62,3 +194,17 @@ def test_without_a_reference_model_pairs_are_not_scored() -> None:
     assert default is not None
     with pytest.raises(NoScores, match="the reference model is gone"):
         default.scores(trainer, [])
+
+
+@pytest.mark.parametrize("name", ["", "dev_"])
+def test_what_an_evaluator_measures_is_reported_also_if_it_has_a_name(name: str) -> None:
+    evaluator = SimpleNamespace(queries=["cat", "dog"])
+    arguments = {"args": SimpleNamespace(per_device_eval_batch_size=8), "eval_dataset": None, "evaluator": evaluator}
+    callback = VeznaCallback(trainer_named("SentenceTransformerTrainer", **arguments), study="s", arm="a", test=[])
+    reported: list[Any] = []
+    callback.run = SimpleNamespace(  # type: ignore[assignment]
+        add_seconds=lambda *_: None, log_evaluation=lambda step, **values: reported.append((step, values))
+    )
+    metrics = {f"eval_{name}cosine_accuracy@1": 0.5, f"eval_{name}cosine_recall@1": 0.25}
+    callback.on_evaluate(None, SimpleNamespace(global_step=4), None, metrics=metrics)
+    assert reported == [(4, {"score": 0.5, "items": 2, "loss": None})]

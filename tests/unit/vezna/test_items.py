@@ -1,8 +1,12 @@
 """Hashes of rows: the same for the same rows, whatever a tokenizer made of them."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from vezna.items import item_names, split_hash
+from vezna.items import is_stream, item_names, split_hash
+from vezna.tracking import _facts
 
 ROWS = [{"text": "a cat", "label": 0}, {"text": "a dog", "label": 1}, {"text": "a cat", "label": 0}]
 
@@ -50,9 +54,37 @@ def test_rows_of_messages_are_hashed_without_their_tokens_and_computed_columns()
     assert item_names([pair | {"prompt_ids": [1], "ref_chosen_logps": -1.5}]) == item_names([pair])
 
 
-def test_datasets_by_name_are_hashed_by_their_rows() -> None:
+def test_lists_of_numbers_that_are_labels_count() -> None:
+    def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+        return item_names([one]) == item_names([other])
+
+    words = {"tokens": ["Ada", "slept"], "id": "1"}
+    assert not same(words | {"ner_tags": [1, 0]}, words | {"ner_tags": [0, 0]})
+    steps = {"prompt": "1 + 1", "completions": ["a", "b"]}
+    assert not same(steps | {"labels": [True, False]}, steps | {"labels": [False, True]})
+    several = {"text": "a cat", "input_ids": [1, 2, 3]}
+    assert not same(several | {"labels": [0.0, 1.0]}, several | {"labels": [1.0, 0.0]})
+    assert same(several | {"labels": [-100, 2, 3], "assistant_masks": [0, 1, 1]}, {"text": "a cat"})
+
+
+def test_the_names_of_several_datasets_count_and_that_of_a_single_one_does_not() -> None:
     datasets = pytest.importorskip("datasets")
     first, other = datasets.Dataset.from_list(ROWS[:2]), datasets.Dataset.from_list(ROWS[2:])
-    assert item_names(datasets.DatasetDict({"b": other, "a": first})) == item_names(ROWS)
+    assert item_names(datasets.DatasetDict({"a": first})) == item_names(first)
+    both = datasets.DatasetDict({"b": other, "a": first})
+    assert item_names(both) == item_names(datasets.DatasetDict({"a": first, "b": other}))
+    assert split_hash(item_names(both)) != split_hash(item_names(datasets.DatasetDict({"a": other, "b": first})))
     with pytest.raises(ValueError, match="a mapping of no datasets"):
-        item_names({"text": ["a cat"]})
+        item_names({"text": ["a cat"], "label": [0]})
+
+
+def test_a_stream_among_several_datasets_is_not_read() -> None:
+    datasets = pytest.importorskip("datasets")
+
+    def endless() -> Iterator[dict[str, str]]:
+        raise AssertionError("the stream was read")
+        yield {"text": "a"}
+
+    streams = datasets.IterableDatasetDict({"train": datasets.IterableDataset.from_generator(endless)})
+    assert is_stream(streams) and is_stream(endless()) and not is_stream({"train": ROWS})
+    assert "train" not in _facts(None, {"train": streams}, None)[1]["splits"]
