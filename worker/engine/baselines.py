@@ -33,7 +33,6 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_union
-from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from app.domain.data.baselines import BASELINES, MOST_TRAINED_ROWS, Baseline, BaselineRequest
@@ -43,7 +42,7 @@ from app.domain.tasks import MetricName
 from worker.engine.data.batches import padded, read
 from worker.engine.evaluation.tags import tag_scores
 from worker.engine.few_shot import few_shot_answers
-from worker.engine.image_baselines import FrozenFeatures, raw_pixels
+from worker.engine.image_baselines import FrozenFeatures, raw_pixels, standardized
 from worker.engine.pair_baselines import longer_answer, random_answer
 from worker.engine.retrieval import WORD, Corpus, bm25, items
 from worker.engine.retrieval import scores as query_scores
@@ -114,18 +113,12 @@ def _embeddings(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple
     else:
         encode = _encoder(request)
         hidden = {split: encode(_texts(rows[split])) for split in rows if rows[split]}
-    return _regression(_standardized(hidden), rows, len(request.labels))
+    return _regression(standardized(hidden), rows, len(request.labels))
 
 
 def _pixels(request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
     pixels = {split: raw_pixels(rows[split]) for split in rows if rows[split]}
-    return _regression(_standardized(pixels), rows, len(request.labels))
-
-
-def _standardized(features: dict[Split, NDArray[np.float32]]) -> dict[Split, Features]:
-    """By the mean and the standard deviation of the training rows."""
-    scaler = StandardScaler().fit(features["train"])
-    return {split: scaler.transform(values) for split, values in features.items()}
+    return _regression(standardized(pixels), rows, len(request.labels))
 
 
 def _regression(

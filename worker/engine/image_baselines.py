@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from app.domain.data.baselines import BaselineRequest
-from app.domain.data.dataset import ImageRow, Row
+from app.domain.data.dataset import ImageRow, Row, Split
 from worker.engine.data.images import Normalization, check_shape, load_image_processor, opened, resized, shape_of
 from worker.engine.small_model import load_small
 
@@ -46,6 +47,12 @@ class FrozenFeatures:
                 hidden = self._model(pixel_values=self._normalization.of_pixels(pixels)).last_hidden_state
             means[start : start + BATCH] = hidden.float().mean(1).numpy()
         return means
+
+
+def standardized(features: dict[Split, NDArray[np.float32]]) -> dict[Split, Any]:
+    """By the mean and the standard deviation of the training rows."""
+    scaler = StandardScaler().fit(features["train"])
+    return {split: scaler.transform(values) for split, values in features.items()}
 
 
 def _images(rows: Sequence[Row]) -> Iterator[Any]:

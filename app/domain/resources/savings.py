@@ -65,7 +65,7 @@ def _changes(request: EstimateRequest) -> Iterator[SavingOption]:
         steps = training.gradient_accumulation_steps * parts
         fields = {"per_device_train_batch_size": size // parts, "gradient_accumulation_steps": steps}
         yield _training("accumulation", request, fields)
-    if training.max_length >= 64:
+    if training.max_length >= 64 and TASKS[request.task].reads == "texts":
         yield _training("shorter", request, {"max_length": training.max_length // 2})
     if isinstance(method, LoraSpec | EveryWeight) and request.device == "cuda":
         yield _method("qlora", request, QloraSpec())

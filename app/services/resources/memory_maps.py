@@ -11,6 +11,7 @@ from app.domain.resources.calibration import memory_fit, peak
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import MapRequest, MemoryMap
 from app.domain.resources.memory_map import MapCellFit, MapReport, MapSpec, MaxBatch
+from app.domain.tasks import TASKS
 from app.queue import Doorbell
 from app.services.resources import estimates
 from app.services.resources.calibration import Calibrations
@@ -86,6 +87,9 @@ def _methods(facts: ModelFacts, spec: MapSpec) -> tuple[AnyMethod, ...]:
             _("The model does not support %(task)s", task=spec.task),
             choose_from(facts.tasks),
         )
+    if TASKS[spec.task].reads == "images":
+        what = _("Images of one base model have one size, so there are no lengths to map the memory by")
+        raise Invalid.field("task", what, _("Estimate a run or a study of it"))
     model, methods, problems = facts.task_model(spec.task, spec.labels), [], []
     for kind in dict.fromkeys(spec.methods):
         if kind not in METHODS:

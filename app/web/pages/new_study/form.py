@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from app.domain.methods import METHODS, AnyMethod, MethodSpec
+from app.domain.methods.base import TEXT_TASKS
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import OVERRIDABLE, ArmSpec, arm_names, without_default_names
@@ -39,6 +40,7 @@ TRAINING = "training."
 BUDGET = {f"{TRAINING}{field.name}": field for field in fields_of(TrainingBudget)}
 """The fields of the budget, by path."""
 TASKS_OF: Mapping[str, tuple[Task, ...]] = {
+    "max_length": TEXT_TASKS,
     "packing": ("causal-lm",),
     **dict.fromkeys(("gradient_accumulation_steps", "devices"), tuple(t for t in TASKS if not TASKS[t].in_batch)),
     "padding_free": ("sequence-classification", "token-classification", "causal-lm", "preference"),

@@ -184,13 +184,17 @@ def _of_spec(study: StudyComparison, model: BaseModelRow | None, dataset: Datase
     batch = _common(study, lambda t: t.per_device_train_batch_size * t.gradient_accumulation_steps, "batch_size")
     warmup = _common(study, lambda t: t.warmup_steps, "warmup_steps")
     fraction = _common(study, lambda t: t.train_fraction)
+    known = {
+        "length": _length(study),
+        "batch": _("by arm") if batch is None else count(batch),
+        "seeds": " ".join(str(seed) for seed in spec.seeds),
+    }
+    tokens = count(training.max_length)
     budget = _(
-        "%(length)s, batch size %(batch)s, max length %(tokens)s tokens, seeds %(seeds)s",
-        length=_length(study),
-        batch=_("by arm") if batch is None else count(batch),
-        tokens=count(training.max_length),
-        seeds=" ".join(str(seed) for seed in spec.seeds),
+        "%(length)s, batch size %(batch)s, max length %(tokens)s tokens, seeds %(seeds)s", **known, tokens=tokens
     )
+    if TASKS[spec.task].reads == "images":
+        budget = _("%(length)s, batch size %(batch)s, seeds %(seeds)s", **known)
     schedule = _(
         "%(kind)s, warmup %(warmup)s, max gradient norm %(norm)s",
         kind=training.lr_scheduler_type,

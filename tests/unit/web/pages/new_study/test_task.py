@@ -157,7 +157,7 @@ def test_methods_that_do_not_fit_the_task_say_so_and_are_not_hidden(language: Te
     text = language.post("/studies/new", data=FORM | {"arms.2.method.kind": "head-only"}).text
     assert "Not here: The method head only does not support the task causal-lm" in text
     assert 'value="add:prefix"' in text
-    able = "sequence-classification, token-classification"
+    able = "sequence-classification, token-classification, image-classification"
     what = f"The method head only does not support the task causal-lm. Use it for {able}."
     assert f'<p class="error">{what}</p>' in text
 
