@@ -209,7 +209,7 @@ def preference_study(dataset: str = REPLIES, base_model: str = SAMPLE_LANGUAGE_M
             ArmSpec(method=LoraSpec(r=8, lora_alpha=16)),
         ],
         seeds=[0, 1, 2],
-        training=TrainingBudget(num_train_epochs=1, per_device_train_batch_size=16, max_length=64),
+        training=TrainingBudget(num_train_epochs=1, per_device_train_batch_size=8, max_length=64),
         reference="full",
         margin_points=4.0,
     )

@@ -10,6 +10,7 @@ from app.domain.data.dataset import DatasetFacts, Split
 from app.domain.models.architecture import TaskModel
 from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import Format
+from app.store.queries import base_models
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow
 from tests.fakes import SilentBell
@@ -256,6 +257,44 @@ def test_what_a_comparison_within_a_batch_rules_out_is_refused(
     embedding: TestClient, bell: SilentBell, change: dict[str, Any], path: str, says: str
 ) -> None:
     [(found, message, _remedy)] = refused(embedding, bell, EMBEDDED | change)
+    assert found == path and says in message
+
+
+PREFERRED: dict[str, Any] = RUN | {"base_model": "decoder", "dataset": "replies", "task": "preference"}
+
+
+@pytest.fixture
+def preferring(registered: Database, language: TestClient) -> TestClient:
+    """The same with preference pairs, in two formats, and a decoder without a chat template."""
+    with registered.transaction() as session:
+        model = base_models.by_name(session, "decoder")
+        assert model is not None and model.facts is not None
+        known = model.facts.model_copy(
+            update={
+                "tasks": {**model.facts.tasks, "preference": llama().model_copy(update={"task": "preference"})},
+                "chat_template": False,
+            }
+        )
+        model.facts_json = known.model_dump(mode="json")
+        _data(session, "replies", "preference")
+        _data(session, "chats", "preference-messages")
+    return language
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "says"),
+    [
+        (training(packing=True), "training.packing", "cannot be packed"),
+        ({"dataset": "chats"}, "base_model", "no chat template"),
+        ({"dataset": "pairs"}, "task", "trains on rows of preference or preference-messages"),
+        ({"metric": "kl"}, "metric", "cannot decide a verdict on preference"),
+        (training(beta=0), "training.beta", "above 0"),
+    ],
+)
+def test_what_preference_tuning_cannot_use_is_refused(
+    preferring: TestClient, bell: SilentBell, change: dict[str, Any], path: str, says: str
+) -> None:
+    [(found, message, _remedy)] = refused(preferring, bell, PREFERRED | change)
     assert found == path and says in message
 
 

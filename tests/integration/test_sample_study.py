@@ -1,10 +1,12 @@
 """The sample study beside what users have registered under the sample's names. On SQLite and on PostgreSQL."""
 
+import re
+
 import pytest
 
 from app import sample
 from app.cli import serve
-from app.domain.data.dataset import SAMPLE_DATASET, QueryRow, Tally
+from app.domain.data.dataset import SAMPLE_DATASET, PreferenceRow, QueryRow, Tally
 from app.domain.errors import Invalid
 from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
 from app.domain.studies.power import detectable_difference
@@ -149,6 +151,30 @@ def test_the_embeddings_study_is_of_minilm_on_headlines_and_articles() -> None:
 def test_a_task_without_a_packaged_model_says_so() -> None:
     with pytest.raises(Invalid, match="no sample of the task seq2seq-lm"):
         sample.of_task("seq2seq-lm")
+
+
+def test_the_sample_of_preferences_is_the_same_everywhere_with_unseen_templates_and_no_length_bias() -> None:
+    part = sample.of_task("preference")
+    assert (part.dataset, part.format, part.model) == ("shop-replies", "preference", SAMPLE_LANGUAGE_MODEL)
+    tally = Tally("preference")
+    tally.add(part.rows)
+    assert tally.facts.counts == {"train": 160, "validation": 24, "test": 160}
+    assert tally.facts.content_hash.startswith("b713391f4be3")
+    rows = [row for row in part.rows if isinstance(row, PreferenceRow)]
+    replies = {
+        split: {re.sub(r"\d+|blue|green|white|grey|[A-Z][a-z]+(?= \.|\.$)", "", row.chosen) for row in rows
+                if row.split == split} for split in ("train", "test")
+    }  # fmt: skip
+    assert not replies["train"] & replies["test"]
+    longer = sum(len(row.chosen) > len(row.rejected) for row in rows)
+    shorter = sum(len(row.chosen) < len(row.rejected) for row in rows)
+    assert abs(longer - shorter) < 0.15 * len(rows)
+    spec = part.study(part.dataset, part.model)
+    assert (spec.task, spec.verdict_metric, spec.training.preference_loss) == (
+        "preference",
+        "preference_accuracy",
+        "dpo",
+    )
 
 
 def test_the_sample_of_tags_is_the_same_everywhere_and_has_unseen_names() -> None:

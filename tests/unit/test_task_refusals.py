@@ -12,7 +12,7 @@ from app.store.queries import artifacts
 HEADS = ["sequence-classification", "token-classification", "image-classification"]
 
 
-@pytest.mark.parametrize("task", [*HEADS, "sentence-embeddings"])
+@pytest.mark.parametrize("task", [*HEADS, "sentence-embeddings", "preference"])
 def test_a_judge_is_refused_with_the_reason_of_the_task(task: str) -> None:
     study: Any = SimpleNamespace(id=7, spec=SimpleNamespace(task=task))
     refused = judgements.refusal(None, study)  # type: ignore[arg-type]
@@ -20,7 +20,7 @@ def test_a_judge_is_refused_with_the_reason_of_the_task(task: str) -> None:
     assert refused is not None and str(refused.fields[0].message).startswith(expected)
 
 
-@pytest.mark.parametrize("task", [*HEADS, "sentence-embeddings"])
+@pytest.mark.parametrize("task", [*HEADS, "sentence-embeddings", "preference"])
 def test_a_parity_check_is_refused_with_the_reason_of_the_task(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "predictions_of", lambda _session, runs: dict.fromkeys(runs))
     run: Any = SimpleNamespace(id=7, imported=None, status=RunStatus.SUCCEEDED, spec=SimpleNamespace(task=task))

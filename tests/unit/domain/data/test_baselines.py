@@ -18,6 +18,9 @@ def test_each_metric_of_a_verdict_has_its_baselines() -> None:
     assert baselines_of("causal-lm", "prompt-completion", "exact_match") == ["most-frequent-answer", "few-shot"]
     assert baselines_of("seq2seq-lm", "prompt-completion", "rouge_l") == ["first-sentence"]
     assert baselines_of("sentence-embeddings", "query-passage", "mrr_at_10") == ["random-passage", "bm25"]
+    answers = ["random-answer", "longer-answer"]
+    assert baselines_of("preference", "preference", "preference_accuracy") == answers
+    assert baselines_of("preference", "preference-messages", "likelihood_accuracy") == answers
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,7 @@ def test_each_metric_of_a_verdict_has_its_baselines() -> None:
         ("causal-lm", "prompt-completion", "rouge_l", {}),
         ("sequence-classification", "labelled", "accuracy", {}),
         ("sentence-embeddings", "query-passage", "recall_at_1", {}),
+        ("preference", "preference", "preference_accuracy", {}),
     ],
 )
 def test_a_baseline_of_the_task_that_cannot_be_scored_has_a_reason(

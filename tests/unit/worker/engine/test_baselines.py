@@ -10,7 +10,7 @@ import pytest
 
 from app import sample
 from app.domain.data.baselines import BaselineKind, BaselineRequest, baselines_of
-from app.domain.data.dataset import LabelledRow, PairRow, QueryRow, Row, TaggedRow, items_hash
+from app.domain.data.dataset import LabelledRow, PairRow, PreferenceRow, QueryRow, Row, TaggedRow, items_hash
 from app.domain.failures import RunFailed
 from tests import tiny
 from worker.engine import baselines, small_model
@@ -223,3 +223,34 @@ def test_baselines_of_tags(tmp_path: Path) -> None:
     # Rome is twice a place, once a person; Bo was never seen.
     assert tagged("word-tag", tmp_path) == {"item_entity_f1": [1, 0, 1], "tag_accuracy": [1, 0.333, 1]}
     assert tagged("random-tags", tmp_path) == tagged("random-tags", tmp_path)
+
+
+def answers(split: str, lengths: list[tuple[int, int]]) -> list[PreferenceRow]:
+    return [
+        PreferenceRow(f"{split}{i}", split, "say", "c" * chosen, "r" * rejected)  # type: ignore[arg-type]
+        for i, (chosen, rejected) in enumerate(lengths)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trained", "right"),
+    [([(9, 1), (1, 2), (5, 3)], [1.0, 0.0]), ([(1, 9), (2, 1), (3, 5)], [0.0, 1.0])],
+    ids=["longer", "shorter"],
+)
+def test_the_answer_length_prefers_what_training_pairs_mostly_do(
+    tmp_path: Path, trained: list[tuple[int, int]], right: list[float]
+) -> None:
+    rows = [*answers("train", trained), *answers("test", [(4, 2), (2, 4)])]
+    found = baseline(request("longer-answer", dataset_format="preference"), stored(tmp_path, rows))
+    assert found.scores == dict.fromkeys(
+        ("preference_accuracy", "likelihood_accuracy", "mean_likelihood_accuracy"), right
+    )
+    assert found.items_hash == items_hash(["test0", "test1"])
+
+
+def test_equally_long_answers_and_random_ones_are_right_half_of_the_time(tmp_path: Path) -> None:
+    rows = [*answers("train", [(1, 2)]), *answers("test", [(3, 3)] * 400)]
+    for kind in ("longer-answer", "random-answer"):
+        found = baseline(request(kind, dataset_format="preference"), stored(tmp_path, rows))
+        assert 0.45 < found.metrics["preference_accuracy"] < 0.55
+        assert set(found.scores["preference_accuracy"]) == {0.0, 1.0}

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from starlette.datastructures import FormData
 
 from app import sample
-from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts
+from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts, Split
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.store.queries import base_models, studies
 from app.store.tables import DatasetRow
@@ -73,6 +73,27 @@ def test_a_loss_within_a_batch_has_no_settings_that_divide_or_share_it(language:
     divided = {"training.gradient_accumulation_steps", "training.devices", "training.packing", "training.padding_free"}
     assert not fields(text) & (divided | {"train_together", "general_text", "training.compile_blocks"})
     assert re.findall(r'<option value="(recall_at_1|recall_at_5|mrr_at_10)"', text) == ["recall_at_5", "mrr_at_10"]
+
+
+def test_preference_tuning_has_its_loss_and_no_generation(language: TestClient) -> None:
+    with database_of(language).transaction() as session:
+        counts: dict[Split, int] = {"train": 8, "validation": 4, "test": 8}
+        facts = DatasetFacts(format="preference", counts=counts, content_hash="replies")
+        row = DatasetRow(name="replies", title="replies", content_hash="replies", file="datasets/none.parquet")
+        row.facts_json = facts.model_dump(mode="json")
+        session.add(row)
+        model = base_models.by_name(session, CAUSAL)
+        assert model is not None and model.facts is not None
+        preferring = model.facts.tasks["causal-lm"].model_copy(update={"task": "preference"})
+        known = model.facts.model_copy(update={"tasks": {**model.facts.tasks, "preference": preferring}})
+        model.facts_json = known.model_dump(mode="json")
+    text = language.post("/studies/new", data=FORM | {"base_model": CAUSAL, "dataset": "replies"}).text
+    assert '<input type="hidden" name="task" value="preference">' in text
+    assert {"training.preference_loss", "training.beta", "training.padding_free", "general_text"} <= fields(text)
+    without = {"training.packing", "training.max_new_tokens", "training.completion_only_loss", "train_together"}
+    assert not fields(text) & without
+    of_words = language.post("/studies/new", data=FORM | {"base_model": CAUSAL, "dataset": sample.SUMMARIES}).text
+    assert not fields(of_words) & {"training.preference_loss", "training.beta"}
 
 
 def test_a_task_is_chosen_where_several_are_possible(language: TestClient) -> None:

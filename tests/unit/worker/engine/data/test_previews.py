@@ -17,6 +17,7 @@ from app.domain.data.dataset import (
     LabelledRow,
     Message,
     PairRow,
+    PreferenceRow,
     QueryRow,
     Row,
     TaggedRow,
@@ -113,6 +114,21 @@ def test_of_a_pair_the_query_stands_before_the_passage_and_each_is_cut_by_itself
     assert [token.special for token in row.tokens] == [True, False, False, True, True, False, False, False, True]
     assert (row.length, row.kept, found.lengths[0].counts) == (14, 9, [(10, 1)])
     assert not any(token.learnt for token in row.tokens)
+
+
+def test_of_a_preference_pair_both_answers_are_learnt_after_their_prompt(tmp_path: Path) -> None:
+    model = tiny_lm.save_model(tmp_path / "model", "gpt2")
+    rows = [PreferenceRow("0" * 16, "train", "and and count :", " one", " two three four")]
+    found = shown(tmp_path, rows, "preference", "preference", model, 8)
+    [row] = found.rows
+    assert "".join(token.text for token in row.tokens).split() == [
+        *("<s>", "and", "count", ":", "one", "</s>"),
+        *("<s>", "and", "count", ":", "two", "three", "four", "</s>"),
+    ]
+    assert "".join(token.text for token in row.tokens if token.learnt).split() == [
+        *("one", "</s>", "two", "three", "four", "</s>")
+    ]
+    assert (row.length, row.kept, found.lengths[0].counts) == (16, 14, [(9, 1)])
 
 
 def test_plain_texts_are_learnt_whole_and_a_split_without_rows_has_no_length(tmp_path: Path) -> None:
