@@ -38,7 +38,8 @@ def written(metric: MetricName, value: float | None) -> str:
     """A metric's value with its unit: `61.2 %`, `8.31`."""
     if value is None:
         return NOTHING
-    return percent(value) if METRICS[metric].percentage else significant(value, 3)
+    facts = METRICS.get(metric)  # an imported run may have another metric
+    return percent(value) if facts is None or facts.percentage else significant(value, 3)
 
 
 def loss_unit(task: Task) -> str:

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.tasks import Task
-from tests import ranks, tiny, tiny_lm
+from tests import ranks, tiny, tiny_lm, tiny_preferences
 from tests.ranks import Done, Planned
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # processes of their own, which import the ML libraries
@@ -53,12 +53,19 @@ def written(directory: Path, model: Path, method: MethodSpec, packing: bool, tas
     return Planned(name=directory.name, job=job)
 
 
+def preferred(directory: Path, model: Path, method: MethodSpec) -> Planned:
+    changes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_grad_norm": 0.5, "beta": 1.0}
+    training = tiny_preferences.FAST.model_copy(update=changes)
+    return Planned(name=directory.name, job=tiny_preferences.job(directory, model, method, training))
+
+
 def plan(root: Path, models: dict[str, Path], stops: bool) -> list[Planned]:
     tried = [classified(root / name, models["bert"], method) for name, method in METHODS.items()]
     for name in ("full", "lora"):
         recomputed = root / f"recomputed-{name}"
         tried.append(classified(recomputed, models["bert"], METHODS[name], gradient_checkpointing=True))
         tried.append(written(root / f"seq2seq-{name}", models["t5"], SEQ2SEQ[name], False, "seq2seq-lm"))
+    tried.append(preferred(root / "lora-preference", models["llama"], LM_LORA))
     for packing in (False, True):
         name = "packed" if packing else "rows"
         tried.append(written(root / f"full-{name}", models["llama"], FullSpec(), packing))
@@ -100,6 +107,7 @@ NAMES = [
     *METHODS,
     *(f"{kind}-{method}" for kind in ("recomputed", "seq2seq") for method in ("full", "lora")),
     *(f"{method}-{kind}" for kind in ("rows", "packed") for method in ("full", "lora")),
+    "lora-preference",
 ]
 
 

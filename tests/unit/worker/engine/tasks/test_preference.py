@@ -290,6 +290,7 @@ def test_accumulated_and_padding_free_batches_have_the_same_losses(tmp_path: Pat
         torch.testing.assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_forgetting_is_the_loss_on_plain_text(tmp_path: Path) -> None:
     texts = tiny_lm.texts()
     file = tiny_lm.save_rows(tmp_path / "general.parquet", texts)
@@ -305,6 +306,7 @@ def test_forgetting_is_the_loss_on_plain_text(tmp_path: Path) -> None:
     assert result.forgetting.adapted_loss != result.forgetting.base_loss
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_the_reference_from_the_cache_and_trains_alike(tmp_path: Path) -> None:
     cache: dict[str, Any] = {"cache": str(tmp_path / "cache"), "cache_bytes": 2**30}
     base = tiny_lm.save_model(tmp_path / "model", "llama")
