@@ -108,9 +108,8 @@ def _merged(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _parts(values: torch.Tensor, like: torch.Tensor | None = None) -> tuple[torch.Tensor, ...]:
-    """Some rows at a time, so that float32 values of the whole vocabulary exist for few of them."""
+    """Some rows at a time, so that float32 values of the whole vocabulary, four of each, exist for few of them."""
     sized = values if like is None else like
-    parts: tuple[torch.Tensor, ...] = values.split(
-        max(1, PARTS.get(sized.device.type, PARTS["cuda"]) // sized.shape[1])
-    )  # type: ignore[no-untyped-call]
+    rows = max(1, PARTS.get(sized.device.type, PARTS["cuda"]) // (4 * sized.shape[1]))
+    parts: tuple[torch.Tensor, ...] = values.split(rows)  # type: ignore[no-untyped-call]
     return parts
