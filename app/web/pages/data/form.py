@@ -117,8 +117,18 @@ class MappingForm:
         return max(0, (column.distinct or 0) - len(column.values)) if column else 0
 
     @property
+    def tag_names(self) -> str:
+        """Of tags that are numbers: the names of 0, 1, 2, …, with commas between them."""
+        earlier = {key.removeprefix("label:"): name for key, name in self.values.items() if key.startswith("label:")}
+        numbers = sorted((value for value in earlier if value.isdecimal()), key=int)
+        return self.values.get("mapping.label_names", ", ".join(earlier[number] for number in numbers))
+
+    @property
     def label_names(self) -> dict[str, str]:
         """Names by value: those typed, and earlier ones of values that are not listed."""
+        if self.format == "tagged":
+            typed = (name.strip() for name in self.tag_names.split(","))
+            return {str(number): name for number, name in enumerate(typed) if name}
         listed = {value: name for value, _rows, name in self.labels}
         earlier = {key.removeprefix("label:"): name for key, name in self.values.items() if key.startswith("label:")}
         names = (earlier if self.unlisted_labels else {}) | listed
@@ -159,7 +169,7 @@ class MappingForm:
         paths = {"name", "title", "mapping.format", "splitting.by", "splitting.seed", "splitting.duplicates"}
         paths |= {f"mapping.columns.{role}" for role, _required, _column in self.roles}
         paths |= {f"splitting.{split}" for split in self.shares}
-        paths |= {"mapping.label_names"} if self.labels else set()
+        paths |= {"mapping.label_names"} if self.labels or self.format == "tagged" else set()
         return path in paths | ({"splitting.names"} if self.splits else set())
 
     def request(self, upload_id: int) -> DatasetRequest:

@@ -325,3 +325,17 @@ def test_a_column_whose_name_has_spaces_around_it_can_be_chosen(data: TestClient
     assert 'value=" review "' in data.get(at).text
     answer = data.post(at, data=MAPPED | {"mapping.columns.text": " review "})
     assert answer.status_code == 303
+
+
+def test_columns_of_words_and_tags_are_chosen_by_any_name_and_numbers_of_tags_get_names(data: TestClient) -> None:
+    rows = b"".join(b'{"pieces": ["Ada", "slept", "w%d"], "marks": [1, 0, 0]}\n' % i for i in range(60))
+    at = upload(data, ("tagged.jsonl", rows)).headers["location"]
+    columns = {"mapping.format": "tagged", "mapping.columns.tokens": "pieces", "mapping.columns.tags": "marks"}
+    shown = data.post(at, data=MAPPED | columns | {"do": "show"})
+    assert 'name="mapping.label_names"' in shown.text and "Tag names" in shown.text
+    answer = data.post(at, data=MAPPED | columns | {"name": "tagged", "mapping.label_names": "O, B-PER"})
+    assert answer.status_code == 303, plain(answer.text)
+    with database_of(data).reading() as session:
+        row = datasets.by_name(session, "tagged")
+        assert row is not None and sorted(row.facts.labels) == ["B-PER", "O"]
+    assert 'value="O, B-PER"' in data.get(at).text
