@@ -8,6 +8,9 @@ from pydantic_settings import BaseSettings
 
 from app.domain.messages import _
 
+SHORTEST_INTERVAL = 5
+"""Seconds between live exports."""
+
 
 class TrackerSettings(BaseSettings):
     """Settings of the tracker, a part of `Settings`."""
@@ -17,8 +20,9 @@ class TrackerSettings(BaseSettings):
     `trackio:PROJECT` or `wandb:PROJECT`; empty exports none."""
     tracker_token: SecretStr = SecretStr("")
     """API token with which it reads them from the server at `url`, where login is required."""
-    tracker_live_seconds: float = Field(default=0.0, ge=0)
-    """Interval at which it exports the studies that go on; 0 exports a study only when it has ended."""
+    tracker_live_seconds: float = Field(default=0.0, ge=0, le=86400, allow_inf_nan=False)
+    """Interval at which it exports the studies that go on, from 5 s to a day; 0 exports a study only when it has
+    ended."""
 
     @field_validator("tracker")
     @classmethod
@@ -38,8 +42,25 @@ class TrackerSettings(BaseSettings):
             )
         return address
 
+    @field_validator("tracker_live_seconds")
+    @classmethod
+    def _interval_leaves_time(cls, seconds: float) -> float:
+        if 0 < seconds < SHORTEST_INTERVAL:
+            raise ValueError(
+                _(
+                    "an export takes seconds, so this is at least %(seconds)s; 0 exports a study only when it "
+                    "has ended",
+                    seconds=SHORTEST_INTERVAL,
+                )
+            )
+        return seconds
+
     @model_validator(mode="after")
     def _tracker_takes_more(self) -> Self:
+        if self.tracker_live_seconds and not self.tracker:
+            raise ValueError(
+                _("VEZNA_TRACKER_LIVE_SECONDS exports nothing without VEZNA_TRACKER: set both, or neither.")
+            )
         if self.tracker_live_seconds and self.tracker.startswith(("trackio:", "wandb:")):
             raise ValueError(
                 _(

@@ -114,6 +114,13 @@ class WrongTracker(TrackerError):
         """It contains a user name or a password, which would be shown."""
 
 
+class StudyIsPrivate(TrackerError):
+    """The study was made private while the installation exported it."""
+
+    def __init__(self) -> None:
+        super().__init__("The study is private now. It is exported again once the team sees it.")
+
+
 class NotImported(TrackerError):
     """A run cannot be imported from a tracker. Nothing of the import was written."""
 

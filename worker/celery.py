@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -128,7 +129,7 @@ def sign_on(sender: Any, **_: Any) -> None:
     if _consumes(CONTROL_QUEUE):
         jobs = {"sweep": _sweep, "removal": tasks.remove_files, "webhooks": tasks.send_webhooks}
         if process_context().settings.tracker:
-            jobs["export to the tracker"] = tasks.export_studies
+            jobs["export to the tracker"] = partial(tasks.export_studies, _stopping)
         for name, work in jobs.items():
             threading.Thread(target=_repeat, args=(name, work), daemon=True, name=name).start()
     if _infers():

@@ -200,9 +200,9 @@ def send_webhooks() -> None:
     webhooks.send_due(context.database, Outbound(context.settings), context.settings)
 
 
-def export_studies() -> None:
-    """Export the studies that have ended to the tracker."""
-    trackers.export_due(process_context())
+def export_studies(stopping: threading.Event) -> None:
+    """Export the studies that are due to the tracker, until the node stops."""
+    trackers.export_due(process_context(), stopping)
 
 
 def remove_files() -> None:

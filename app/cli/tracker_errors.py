@@ -5,6 +5,7 @@ from app.domain.messages import _
 from app.web.i18n import gettext, marked
 from vezna.errors import (
     NotImported,
+    StudyIsPrivate,
     TrackerError,
     TrackerMissing,
     TrackerRefused,
@@ -32,7 +33,7 @@ NOT_IMPORTED = (
     marked("it is broken (%(why)s)"),
     marked("it has no runs of Weights & Biases"),
     marked("it is no file of Weights & Biases"),
-    marked("it goes on, or its process was killed"),
+    marked("it is still running, or its process was killed"),
     marked("Choose from the runs there: %(there)s"),
     marked("Select runs that have finished"),
     marked("Name a server, or the folder mlruns"),
@@ -75,6 +76,8 @@ def tracker_error(error: TrackerError) -> VeznaError:
         return Invalid(
             _("%(source)s cannot be imported: %(what)s. %(remedy)s.", source=error.source, what=what, remedy=remedy)
         )
+    if isinstance(error, StudyIsPrivate):
+        return Conflict(_("The study is private now. It is exported again once the team sees it."))
     if isinstance(error, TrackerMissing):
         return VeznaError(
             _(

@@ -1,4 +1,4 @@
-"""What follows when a run has ended: webhooks are told, and a study that has ended with it is exported.
+"""What follows when a run has ended: webhooks are told, and its study is exported.
 
 The transaction that ends a run notes it. The control node takes the notes later, when it is known whether the other
 runs of its study have ended too.
@@ -37,7 +37,7 @@ def process(db: Database, settings: Settings) -> None:
 
 def take(session: Session, *, export: bool) -> None:
     """Tell webhooks of the runs that have ended, but not of private ones, which only their owners and admins see; and
-    have the studies exported that have ended with them."""
+    have their studies exported, which wait for their last run."""
     queries.kept(session)
     noted = [runs.find(session, run_id) for run_id in queries.take_ended_runs(session, limit=MOST)]
     ended = [run for run in noted if run is not None]
@@ -46,11 +46,10 @@ def take(session: Session, *, export: bool) -> None:
             webhooks.tell(session, WebhookEvent.RUN_FAILED, _failed(run), at=run.finished_at)
     for study_id in sorted({run.study_id for run in ended if run.study_id is not None}):
         study = studies.get(session, study_id)
-        if study.tuning or runs.any_live(session, study_id):
-            continue
+        study_ended = not study.tuning and not runs.any_live(session, study_id)
         if export:
-            tracker_exports.study_ended(session, study_id, external=False)
-        if study.private_to is not None:
+            tracker_exports.run_ended(session, study_id, external=False, last=study_ended)
+        if not study_ended or study.private_to is not None:
             continue
         last = max((run.finished_at or now() for run in ended if run.study_id == study_id), default=None)
         counts = runs.statuses(session, study_id)
@@ -61,10 +60,10 @@ def take(session: Session, *, export: bool) -> None:
 
 
 def _export_external(session: Session, ended: Sequence[RunRow]) -> None:
-    """Have studies exported whose runs are trained elsewhere, if none of them goes on."""
+    """Have studies exported whose runs are trained elsewhere; imported runs of other collections belong to no study."""
     for study_id in sorted({run.collection_id for run in ended if run.collection_id and run.reported_run}):
-        if not tracker_exports.any_running(session, study_id, external=True):
-            tracker_exports.study_ended(session, study_id, external=True)
+        last = not tracker_exports.any_running(session, study_id, external=True)
+        tracker_exports.run_ended(session, study_id, external=True, last=last)
 
 
 def _failed(run: RunRow) -> dict[str, Any]:

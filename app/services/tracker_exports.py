@@ -1,10 +1,11 @@
 """Export every study that ends to the installation's experiment tracker (`VEZNA_TRACKER`), and every study that goes on
 at intervals, if `VEZNA_TRACKER_LIVE_SECONDS` says so.
 
-A study that has ended gets a row, and so does one that goes on if it is exported live. The control node claims one row
-at a time by one UPDATE, which gives it a lease, and exports the study in a child process over REST while it renews the
-lease. A failed attempt is repeated after each of `RETRY_SECONDS`, as is one whose control node was killed. Nothing here
-changes a run or a study.
+A study gets a row when one of its runs ends, and while it goes on if it is exported live. Whether it has ended is read
+from its runs when the control node claims the row, never from the row. The claim is one UPDATE, which gives it a lease;
+a child process exports the study over REST while the lease is renewed. A failed attempt is repeated after each of
+`RETRY_SECONDS`, as is one whose control node was killed. Nothing here changes a run or a study. Times are those of the
+database's clock (`app.store.queries.clock`).
 """
 
 from dataclasses import dataclass
@@ -52,46 +53,49 @@ class Claim:
     number: int
     """Of the attempt, from 1."""
     again: datetime
-    """When it is exported again if the attempt has no outcome; another time in the row says that the study has ended
+    """When it is exported again if the attempt has no outcome; another time in the row says that a run has ended
     since."""
 
 
-def study_ended(session: Session, study_id: int, *, external: bool) -> None:
-    """Have a study exported that has ended. A private one, which only its owner and admins see, waits until the team
-    sees it."""
-    queries.queue(session, study_id, now(), external=external)
+def run_ended(session: Session, study_id: int, *, external: bool, last: bool) -> None:
+    """Have a study exported of which a run has ended: now if that was the last one, else when its turn comes. A private
+    study, which only its owner and admins see, waits until the team sees it."""
+    queries.queue(session, study_id, clock.now(session), external=external, ended=last)
 
 
 def go_live(session: Session) -> None:
-    """Have the studies that go on exported until they end."""
+    """Have the studies exported that go on, and whose last export, if any, was of their end."""
     for outside, study_id in queries.not_live(session, _heard_since(session)):
-        queries.queue(session, study_id, now(), external=outside, live=True)
+        queries.queue(session, study_id, clock.now(session), external=outside)
 
 
-def begin(session: Session, *, live: bool = False) -> Claim | None:
-    """Claim the study that has waited longest, with `live` also one that goes on. One that has ended waits for its
-    baselines, since its verdict needs them, and until seeds or arms have ended that were added since. What is wrong
-    with a study fails its attempt alone."""
-    at = now()
-    for row in queries.due(session, at, live=live):
-        if row.attempts >= MOST_ATTEMPTS and not row.live:  # the last attempt was killed
+def begin(session: Session, *, live: bool = False, until: datetime | None = None) -> Claim | None:
+    """Claim the study that has waited longest, at least since `until`; with `live` also one that goes on. One that has
+    ended waits for its baselines, since its verdict needs them, and until seeds or arms have ended that were added
+    since. What is wrong with a study fails its attempt alone."""
+    at = clock.now(session)
+    for row in queries.due(session, at, until or at):
+        wrong: Exception | None = None
+        try:
+            with savepoint(session):
+                progress = _progress(session, row)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as error:
+            wrong, progress = error, "running" if row.live and live else "ended"
+        if progress == "between" or (progress == "running" and not live):
+            continue
+        goes_on = progress == "running"
+        attempts = row.attempts if row.live == goes_on else 0
+        if attempts >= MOST_ATTEMPTS and not goes_on:  # the last attempt was killed
             why = _("The control node ended during the last attempt.")
             ended: dict[str, Any] = {"next_at": None, "leased_until": None, "message": why}
             queries.write(session, row.study_id, row.epoch, external=row.external, **ended)
             continue
-        wrong: Exception | None = None
-        try:
-            with savepoint(session):
-                if not _is_its_turn(session, row):
-                    continue
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as error:
-            wrong = error
-        number = row.attempts + 1
-        claim = Claim(row.study_id, row.external, row.live, row.epoch + 1, number, at + _pause(number, row.live))
+        number = attempts + 1
+        claim = Claim(row.study_id, row.external, goes_on, row.epoch + 1, number, at + _pause(number, goes_on))
         values: dict[str, Any] = {"epoch": claim.epoch, "attempts": number, "next_at": claim.again, "message": ""}
-        values["leased_until"] = at + LEASE
+        values |= {"live": goes_on, "leased_until": at + LEASE}
         if not queries.write(session, row.study_id, row.epoch, external=row.external, **values):
             continue
         if wrong is None:
@@ -101,9 +105,9 @@ def begin(session: Session, *, live: bool = False) -> Claim | None:
 
 
 def renew(session: Session, claim: Claim) -> bool:
-    """Keep a study for longer. False if another attempt has it, or if it was deleted."""
-    values = {"leased_until": now() + LEASE}
-    return queries.write(session, claim.study_id, claim.epoch, external=claim.external, **values)
+    """Keep a study for longer. False if another attempt has it, if it was deleted or made private."""
+    until = clock.now(session) + LEASE
+    return queries.renew(session, claim.study_id, claim.epoch, until, external=claim.external)
 
 
 def succeeded(session: Session, claim: Claim, url: str, live_seconds: float = 0) -> None:
@@ -111,7 +115,7 @@ def succeeded(session: Session, claim: Claim, url: str, live_seconds: float = 0)
     if row := _end(session, claim):
         row.url, row.exported_at = url, now()
         if _is_as_claimed(row, claim):
-            row.next_at = now() + timedelta(seconds=live_seconds) if claim.live else None
+            row.next_at = clock.now(session) + timedelta(seconds=live_seconds) if claim.live else None
             row.attempts, row.message = 0 if claim.live else row.attempts, ""
 
 
@@ -122,7 +126,9 @@ def failed(session: Session, claim: Claim, why: str, live_seconds: float = 0) ->
         return
     row.message, row.next_at = why, None
     if claim.live or claim.number < MOST_ATTEMPTS:
-        row.next_at = now() + max(_pause(claim.number, claim.live), timedelta(seconds=live_seconds * claim.live))
+        row.next_at = clock.now(session) + max(
+            _pause(claim.number, claim.live), timedelta(seconds=live_seconds * claim.live)
+        )
 
 
 def _pause(number: int, live: bool) -> timedelta:
@@ -136,7 +142,7 @@ def give_back(session: Session, claim: Claim) -> None:
     """End an attempt that does not count: the control node shuts down."""
     row = _end(session, claim)
     if row is not None and _is_as_claimed(row, claim):
-        row.attempts, row.next_at = claim.number - 1, now()
+        row.attempts, row.next_at = claim.number - 1, clock.now(session)
 
 
 def _end(session: Session, claim: Claim) -> TrackerExport | None:
@@ -148,8 +154,8 @@ def _end(session: Session, claim: Claim) -> TrackerExport | None:
 
 
 def _is_as_claimed(row: TrackerExport, claim: Claim) -> bool:
-    """The study has not ended, again or at all, during the attempt."""
-    return row.live == claim.live and row.next_at == claim.again
+    """No run has ended during the attempt after which the study has to be exported again."""
+    return row.next_at == claim.again
 
 
 def reason(error: Exception, study_id: int) -> Message:
@@ -163,7 +169,7 @@ def reason(error: Exception, study_id: int) -> Message:
 
 State = Literal["waiting", "private", "live", "exported", "failed"]
 """`waiting`: an attempt follows or goes on; `private`: one follows once the team sees the study; `live`: it is exported
-until it ends; `failed`: no attempt follows."""
+at intervals until it ends; `failed`: no attempt follows."""
 
 
 @dataclass(frozen=True)
@@ -197,14 +203,15 @@ def state(row: TrackerExport, *, private: bool = False) -> State:
     return "failed" if row.message else "exported"
 
 
-def _is_its_turn(session: Session, row: TrackerExport) -> bool:
-    """A study that has ended, or one that goes on whose export is live."""
-    running = any_running(session, row.study_id, external=row.external)
-    if row.live or row.external:
-        return running == row.live
+def _progress(session: Session, row: TrackerExport) -> Literal["running", "between", "ended"]:
+    """What a study does now; `between`: no run is running, but some are queued, or baselines are being computed."""
+    if any_running(session, row.study_id, external=row.external):
+        return "running"
+    if row.external:
+        return "ended"
     study = studies.get(session, row.study_id)
-    live = bool(study.tuning) or runs.any_live(session, study.id)
-    return not live and not _awaits_baselines(session, study)
+    queued = bool(study.tuning) or runs.any_live(session, study.id)
+    return "between" if queued or _awaits_baselines(session, study) else "ended"
 
 
 def any_running(session: Session, study_id: int, *, external: bool) -> bool:

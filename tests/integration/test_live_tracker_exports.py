@@ -10,7 +10,7 @@ from sqlalchemy import update
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reports import RunEnd, RunOpening
 from app.services import ended_runs, external, external_reports, tracker_exports
-from app.services.tracker_exports import LIVE_RETRIES, RETRY_SECONDS
+from app.services.tracker_exports import LIVE_RETRIES, MOST_ATTEMPTS, RETRY_SECONDS
 from app.settings import load
 from app.store.queries import collections, runs
 from app.store.queries import tracker_exports as queries
@@ -74,7 +74,7 @@ def live(site: Site) -> Site:
 def test_a_study_trained_elsewhere_is_exported_when_none_of_its_runs_goes_on(elsewhere: Elsewhere) -> None:
     site, first, second = elsewhere.site, elsewhere.open(FULL), elsewhere.open(LORA)
     elsewhere.end(first)
-    assert elsewhere.state is None, "another run goes on"
+    assert elsewhere.state == "waiting" and host.export_due(site.context) == 0, "another run goes on"
     elsewhere.end(second)
     assert elsewhere.state == "waiting"
     assert host.export_due(site.context) == 1
@@ -110,6 +110,67 @@ def test_a_script_that_is_silent_for_a_day_keeps_no_study_from_its_export(elsewh
     elsewhere.end(other)
     assert elsewhere.state == "waiting"
     assert host.export_due(elsewhere.site.context) == 1
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_the_last_run_is_silent_for_a_day_or_deleted_after_another_has_ended(
+    elsewhere: Elsewhere, deleted: bool
+) -> None:
+    site, first, last = elsewhere.site, elsewhere.open(FULL), elsewhere.open(LORA)
+    elsewhere.end(first)
+    assert host.export_due(site.context) == 0
+    with site.database.transaction() as session:
+        if deleted:
+            session.delete(runs.get(session, last))
+        else:
+            runs.get(session, last).heard_at = now() - timedelta(days=2)
+    assert host.export_due(site.context) == 1 and elsewhere.state == "exported"
+
+
+def test_an_end_between_finding_a_running_study_and_queueing_it_is_exported(live: Site) -> None:
+    with live.database.reading() as session:
+        found = queries.not_live(session, now() - timedelta(days=1))
+    assert found == [(False, live.study)]
+    with live.database.transaction() as session:
+        session.execute(update(RunRow).values(status="succeeded"))
+    live.end()
+    with live.database.transaction() as session:
+        queries.queue(session, live.study, now(), external=False)
+    assert host.export_due(live.context) == 1
+    assert not live.claims[-1].live and live.state == "exported"
+
+
+@pytest.mark.parametrize("unset", ["tracker", "tracker_live_seconds"])
+def test_an_end_is_exported_although_the_settings_were_away(live: Site, unset: str) -> None:
+    for _number in range(MOST_ATTEMPTS + 1):
+        live.outcomes = [ChildError("The tracker does not answer.")]
+        assert host.export_due(live.context) == 1
+        live.due()
+    with live.database.transaction() as session:
+        session.execute(update(RunRow).values(status="succeeded"))
+    if unset == "tracker":
+        live.end(live.settings.model_copy(update={"tracker": ""}))
+    else:
+        settings = live.settings.model_copy(update={"tracker_live_seconds": 0.0})
+        live.context = live.context.__class__(settings, live.database, live.context.files, live.context.bell)
+    live.outcomes = ["http://tracker/1"]
+    assert host.export_due(live.context) == 1
+    assert (live.claims[-1].live, live.claims[-1].number, live.state) == (False, 1, "exported")
+
+
+def test_a_round_exports_each_study_once_however_long_exports_take(live: Site) -> None:
+    settings = live.settings.model_copy(update={"tracker_live_seconds": 1e-9})  # each is due again at once
+    live.context = live.context.__class__(settings, live.database, live.context.files, live.context.bell)
+    Elsewhere(live).open(FULL)
+    live.outcomes = ["http://tracker/1"] * 2
+    assert host.export_due(live.context) == 2
+    assert {claim.external for claim in live.claims} == {False, True}
+
+
+def test_the_end_of_one_run_brings_no_live_export_forward(live: Site) -> None:
+    assert host.export_due(live.context) == 1
+    live.end()  # of the run that has ended
+    assert host.export_due(live.context) == 0 and live.state == "live"
 
 
 def test_a_study_that_goes_on_is_exported_at_intervals_and_once_more_when_it_has_ended(live: Site) -> None:
@@ -195,7 +256,23 @@ def test_a_study_trained_elsewhere_is_exported_live_while_its_script_reports(liv
     with live.database.transaction() as session:
         run = runs.get(session, run_id)
         run.heard_at = now() - timedelta(days=2)
-    assert host.export_due(live.context) == 0, "nothing is new"
+    live.outcomes = ["http://tracker/1"]
+    assert host.export_due(live.context) == 1, "it counts as ended"
+    assert not live.claims[-1].live and elsewhere.state == "exported"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [("inf", ""), ("nan", ""), ("1e12", ""), ("0.001", "at least 5"), ("-1", "")]
+)
+def test_an_interval_that_is_none_is_refused(seconds: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEZNA_TRACKER", "tensorboard:runs")
+    monkeypatch.setenv("VEZNA_TRACKER_LIVE_SECONDS", seconds)
+    with pytest.raises(Exception, match=f"VEZNA_TRACKER_LIVE_SECONDS.*{words}"):
+        load()
+    monkeypatch.setenv("VEZNA_TRACKER_LIVE_SECONDS", "60")
+    monkeypatch.setenv("VEZNA_TRACKER", "")
+    with pytest.raises(Exception, match="exports nothing without VEZNA_TRACKER"):
+        load()
 
 
 @pytest.mark.parametrize("tracker", ["trackio:headlines", "wandb:headlines"])

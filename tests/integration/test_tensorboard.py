@@ -213,25 +213,29 @@ def test_the_steps_of_a_run_that_goes_on_are_appended(database: Database, settin
     assert whole.Scalars("score")[0].value == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize(("last", "total"), [(120, None), (120, 10_000), (120, 25_000)])
+@pytest.mark.parametrize(
+    ("last", "total", "every"), [(120, None, 1), (120, 10_000, 1), (120, 25_000, 3), (25_000, None, 3)]
+)
 def test_of_a_long_run_that_goes_on_every_nth_step_is_exported(
-    last: int, total: int | None, monkeypatch: pytest.MonkeyPatch
+    last: int, total: int | None, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def steps(_client: object, _run: int, *, after: int = 0) -> Iterator[Point]:
-        return (Point("train/loss", 0.5, step) for step in range(after + 1, last + 1))
+    def steps(_client: object, _run: int, *, after: int = 0, most: int = 0) -> Iterator[Point]:
+        points = [Point("train/loss", 0.5, step) for step in range(after + 1, last + 1)]
+        thinned = points[:: -(-len(points) // (most or last))]  # as the server keeps some
+        return iter(thinned)
 
     monkeypatch.setattr(writing, "read_steps", steps)
     attempts = [1, 1, 2]
     client = SimpleNamespace(run=lambda run_id: SimpleNamespace(attempt=attempts.pop(0)))
     run = SimpleNamespace(id=1, attempt=1, ended=False, total_steps=total)
     going = Outcome(client, run)  # type: ignore[arg-type]
-    every = 3 if total == 25_000 else 1
-    assert [point.step for point in going.steps()] == list(range(every, 121, every))
-    assert [point.step for point in going.steps(after=60)] == [step for step in range(61, 121) if step % every == 0]
+    assert [point.step for point in going.steps()] == list(range(1, last + 1, every))
+    assert [point.step for point in going.steps(after=60)] == list(range(60 + every, last + 1, every))
     assert going.steps() == [], "another attempt has begun meanwhile"
     run.ended = True
-    assert len(going.steps()) == 120
-    assert [point.step for point in going.steps(after=60)] == [step for step in range(61, 121) if step % every == 0]
+    assert len(going.steps()) == last
+    ended = [point.step for point in going.steps(after=59)]
+    assert ended == sorted({*range(59 + every, last + 1, every), last}), "the last step is there"
 
 
 @pytest.mark.parametrize("name", ["Д" * 120, "LoRA/" * 50, "", "short"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
@@ -75,7 +76,7 @@ class Site:
 def site(database: Database, settings: Settings, files: Files, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     found = Site(database, settings, files)
 
-    def exported(_context: Context, claim: tracker_exports.Claim) -> str:
+    def exported(_context: Context, claim: tracker_exports.Claim, _stopping: object) -> str:
         found.claims.append(claim)
         outcome = found.outcomes.pop(0)
         if isinstance(outcome, Exception):
@@ -104,9 +105,10 @@ def test_nothing_is_exported_without_a_tracker_or_while_runs_go_on(site: Site) -
     with site.database.transaction() as session:
         session.execute(update(RunRow).where(RunRow.seed == 0, RunRow.arm == "full").values(status="running"))
     site.end()
-    assert site.row is None
+    assert host.export_due(site.context) == 0 and site.state == "waiting"
     with site.database.transaction() as session:
         session.execute(update(RunRow).values(status="succeeded"))
+    assert host.export_due(site.context) == 1, "its runs say that it has ended, whether or not that was noted"
 
 
 def test_a_private_study_waits_until_the_team_sees_it(site: Site) -> None:
@@ -173,6 +175,8 @@ def test_a_failed_export_is_tried_again_and_fails_for_good_in_the_end(site: Site
             assert row.next_at is not None and site.state == "waiting"
             assert timedelta(0) <= row.next_at - before - timedelta(seconds=seconds) < timedelta(seconds=30)
             assert host.export_due(site.context) == 0
+            [finding] = tracker_check.check(site.database, site.settings)
+            assert finding.state == "warning" and "is tried again" in finding.message
             site.due()
     assert number == MOST_ATTEMPTS
     [finding] = [found for found in tracker_check.check(site.database, site.settings) if found.state == "warning"]
@@ -216,7 +220,7 @@ def test_an_attempt_that_lost_its_lease_writes_nothing(site: Site) -> None:
     assert new is not None and new.number == 2
     assert not site.database.write(lambda session: tracker_exports.renew(session, old))
     with pytest.raises(ChildError, match="another attempt exports it"):
-        host._renew(site.context, old)
+        host._renew(site.context, old, Event())
     site.database.write(lambda session: tracker_exports.succeeded(session, old, "http://tracker/old"))
     site.database.write(lambda session: tracker_exports.failed(session, old, "late"))
     site.database.write(lambda session: tracker_exports.give_back(session, old))

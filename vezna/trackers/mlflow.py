@@ -2,8 +2,9 @@
 
 Exporting again finds them by their tags and updates them. What cannot change in an ended run (steps, results, files)
 is written once: its tag `vezna.exported` is set when all of it is there. MLflow stores the same value of the same step
-once, so an export that was interrupted may write them again. Of a run that goes on the steps are appended; each request
-says in the tag `vezna.steps` which attempt of the run they are of, and the last of them.
+once, so an export that was interrupted may write them again. Of a run that goes on the steps are appended. The tag
+`vezna.steps` says which attempt of the run they are of, from the creation of the run on, and the last of them: MLflow
+stores the values of a request before its tags, so after an interruption there may be more steps than it says.
 """
 
 import os
@@ -25,12 +26,12 @@ BATCH = 1000
 """Values in a request: the most that MLflow takes."""
 LIMITS = {"tag": 5000, "parameter": 6000, "name": 250}
 """Characters that MLflow takes."""
-STEP_BATCH = 900
+STEP_BATCH = BATCH - 1
 """Of a request with a tag, which counts too."""
 PARENT = "study"
 """Tag `vezna.run` of the study's own run."""
 PROGRESS = "vezna.steps"
-"""Tag of a run that goes on: its attempt, and the last of its steps that is there."""
+"""Tag of a run until all of it is there: its attempt, and the last of its steps that is known to be there."""
 SOURCE = {"mlflow.source.name": "vezna", "mlflow.source.type": "JOB"}
 STATUSES = {"queued": "SCHEDULED", "running": "RUNNING", "failed": "FAILED", "cancelled": "KILLED"}
 ENVIRONMENT = {
@@ -172,6 +173,7 @@ class MlflowExperiment:
             there = None
         if there is None:
             identity = {"vezna.run": str(run.id), "mlflow.parentRunId": self._parent.info.run_id}
+            identity[PROGRESS] = f"{run.attempt} 0"
             there = self._there[str(run.id)] = self._run(run.name, run.started_at, identity)
         return there
 
@@ -265,7 +267,7 @@ def _name(name: str) -> str:
 
 
 def _progress(run: Any) -> tuple[int | None, int]:
-    """The attempt whose steps are there, and the last of them; None and 0 if there are none yet."""
+    """The attempt whose steps are there, and the last of them, 0 if there is none; None and 0 of a complete run."""
     attempt, _space, step = run.data.tags.get(PROGRESS, "").partition(" ")
     return (int(attempt), int(step)) if step else (None, 0)
 

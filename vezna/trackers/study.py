@@ -13,6 +13,8 @@ AnyComparison = Comparison | StudyComparison
 
 STEPS = 10_000
 """Optimizer steps of a run that are exported; of more, those that keep the shape of the loss curve."""
+MOST_STEPS = 100_000
+"""Steps that the server sends at once; of more, those that keep the shape of the loss curve."""
 STEP_COLUMNS = ("loss", "learning_rate", "grad_norm", "epoch", "tokens", "memory_bytes")
 STATED = (
     "method", "seed", "base_model", "base_model_hash", "dataset", "learning_rate", "device", "precision", "metric",
@@ -56,6 +58,8 @@ class TrackedRun:
     points: list[Point]
     """Results and evaluations; the steps are read apart."""
     files: list[Artifact]
+    private: bool = False
+    """Only its owner and admins see it."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +195,13 @@ def read_run(client: Client, run_id: int) -> TrackedRun | None:
         tags={name: value for name, value in tags.items() if value},
         points=_points(run, result) + (_reported_points(reported, run.step) if reported else []),
         files=client.artifacts(run.id) if run.ended else [],
+        private=rest["visibility"] == "private",
     )
 
 
-def read_steps(client: Client, run_id: int, *, after: int = 0) -> Iterator[Point]:
-    """The optimizer steps of a run after one of them, each with its values, in order. Raises ClientError."""
-    series = client.request(Request("GET", f"/runs/{run_id}/steps", {"points": STEPS, "after_step": after}))
+def read_steps(client: Client, run_id: int, *, after: int = 0, most: int = STEPS) -> Iterator[Point]:
+    """At most `most` optimizer steps of a run after one of them, each with its values, in order. Raises ClientError."""
+    series = client.request(Request("GET", f"/runs/{run_id}/steps", {"points": most, "after_step": after}))
     for index, step in enumerate(series["step"]):
         for name in STEP_COLUMNS:
             value = series[name][index]

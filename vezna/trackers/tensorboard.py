@@ -25,6 +25,7 @@ from vezna.trackers.writing import Outcome
 
 IDENTITY = "vezna.json"
 """In the folder of a study: which study it is."""
+STEPS_FILE = re.compile(r"events\.out\.tfevents\.\d+\.steps-(?P<attempt>\d+)-(?P<last>\d+)\.vezna", re.ASCII)
 LONGEST_NAME = 200
 """Bytes of a folder's name in UTF-8; file systems take 255, encrypted ones fewer."""
 COMPARED = (
@@ -106,11 +107,12 @@ class EventExperiment:
         folder, last = self._run_folder(run), 0
         with self._tracker.named():
             for file in folder.glob(_pattern("steps-*")):
-                attempt, step = (int(part) for part in file.name.split(".")[-2].split("-")[1:])
-                if attempt != run.attempt:
+                if (named := STEPS_FILE.fullmatch(file.name)) is None:
+                    continue  # another program's
+                if int(named["attempt"]) != run.attempt:
                     file.unlink(missing_ok=True)
                 else:
-                    last = max(last, step)
+                    last = max(last, int(named["last"]))
         began, points = run.started_at.timestamp(), outcome.steps(after=last)
         if points:
             events = [self._scalar(point, began) for point in points]

@@ -13,8 +13,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from vezna.client import Client
 from vezna.connection import API
+from vezna.errors import Refused, StudyIsPrivate
 from vezna.models import Artifact
 from vezna.trackers.study import (
+    MOST_STEPS,
     STEPS,
     Point,
     TrackedRun,
@@ -25,6 +27,7 @@ from vezna.trackers.study import (
     read_study,
 )
 
+NOT_FOUND = 404
 FILE_BYTES = 10 * 2**20
 """A larger file is a link."""
 
@@ -39,12 +42,27 @@ class Outcome:
 
     def steps(self, after: int = 0) -> list[Point]:
         """The optimizer steps after one of them, in order; nothing if another attempt has begun since the run was read.
-        Of a run with more than STEPS steps that is exported while it goes on, every n-th. Raises ClientError."""
-        points = list(read_steps(self.client, self.run.id, after=after))
+        Of a run with more than STEPS steps, those that keep the shape of the loss curve if it has ended and none of
+        them was exported before; else every n-th from the first one on, and the last one once the run has ended.
+        Raises ClientError."""
+        if self.run.ended and not after:
+            return list(read_steps(self.client, self.run.id))
+        points = list(read_steps(self.client, self.run.id, after=after, most=MOST_STEPS))
         if not self.run.ended and self.client.run(self.run.id).attempt != self.run.attempt and self.run.attempt:
             return []
-        every = -(-(self.run.total_steps or 0) // STEPS) if after or not self.run.ended else 1
-        return [point for point in points if every <= 1 or point.step % every == 0]
+        return self._every_nth(points, after)
+
+    def _every_nth(self, points: list[Point], after: int) -> list[Point]:
+        """Of steps after one that was exported, those that are at least n apart; so they stay, if the server sends
+        fewer than there are."""
+        last = points[-1].step if points else 0
+        every = -(-max(self.run.total_steps or 0, last) // STEPS)
+        chosen, following = set[int](), after + every if after else 0
+        for step in dict.fromkeys(point.step for point in points):
+            if step >= following or (step == last and self.run.ended):
+                chosen.add(step)
+                following = step + every
+        return [point for point in points if point.step in chosen]
 
     def links(self) -> list[dict[str, Any]]:
         """Every file: name, kind, size, SHA-256 and address."""
@@ -100,21 +118,55 @@ def read_whole(client: Client, study_id: int, *, external: bool) -> TrackedStudy
     return read_external_study(client, study_id) if external else read_study(client, study_id)
 
 
-def write_study(client: Client, study: TrackedStudy, tracker: Tracker, *, report: bool = True) -> str:
-    """Write a study, with its report if there is one; the address of its experiment. Raises ClientError."""
+def write_study(
+    client: Client, study: TrackedStudy, tracker: Tracker, *, report: bool = True, team_only: bool = False
+) -> str:
+    """Write a study, with its report if there is one; the address of its experiment. With `team_only` a study that is
+    private, or becomes so meanwhile, is not written any further. Raises ClientError."""
+    if team_only:
+        _require_visible(client, study)
     experiment = tracker.open(study)
     for run_id in study.runs:
-        if run := read_run(client, run_id):
-            new = run.ended and not experiment.has_outcome(run)
-            if not run.ended and isinstance(experiment, Appends):
-                experiment.write_steps(run, Outcome(client, run))
-            experiment.write_run(run, Outcome(client, run) if new else None)
+        try:
+            _write_run(client, experiment, run_id, team_only=team_only)
+        except Refused as error:
+            if error.status != NOT_FOUND or _exists(client, run_id):
+                raise  # else the run was deleted: what the tracker has of it stays there
+    if team_only:
+        _require_visible(client, study)
     if study.external or not report:
         experiment.write_verdict(study, None)
         return experiment.url
     with TemporaryDirectory() as folder:
         experiment.write_verdict(study, client.save_report(Path(folder) / "report.html", study.id))
     return experiment.url
+
+
+def _write_run(client: Client, experiment: Experiment, run_id: int, *, team_only: bool) -> None:
+    run = read_run(client, run_id)
+    if run is None:
+        return
+    if team_only and run.private:
+        raise StudyIsPrivate
+    new = run.ended and not experiment.has_outcome(run)
+    if not run.ended and isinstance(experiment, Appends):
+        experiment.write_steps(run, Outcome(client, run))
+    experiment.write_run(run, Outcome(client, run) if new else None)
+
+
+def _exists(client: Client, run_id: int) -> bool:
+    try:
+        return bool(client.run(run_id))
+    except Refused as error:
+        if error.status != NOT_FOUND:
+            raise
+        return False
+
+
+def _require_visible(client: Client, study: TrackedStudy) -> None:
+    now = client.external_study(study.id) if study.external else client.study(study.id)
+    if (now.model_extra or {})["visibility"] == "private":
+        raise StudyIsPrivate
 
 
 def _link(client: Client, file: Artifact) -> dict[str, Any]:

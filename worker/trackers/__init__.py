@@ -1,1 +1,1 @@
-"""Exports of ended studies to the experiment tracker of the installation."""
+"""Exports of studies to the experiment tracker of the installation."""

@@ -16,7 +16,8 @@ from app.cli.client import in_words
 from app.domain.errors import Unauthenticated, VeznaError
 from app.domain.messages import _
 from vezna import Client
-from vezna.trackers import export_study
+from vezna.trackers.targets import tracker_at
+from vezna.trackers.writing import read_whole, write_study
 from worker.children.child import answer_one_request
 
 MAX_BYTES = 4 * 2**30
@@ -30,9 +31,10 @@ def answer(line: str) -> str:
     try:
         request = json.loads(line)
         with in_words(), Client(request["server"], token=request["token"]) as client:
-            study, to, live = request["study"], request["to"], request["live"]
-            exported = export_study(client, study, to, external=request["external"], report=not live)
-            return json.dumps({"url": exported.url})
+            tracker = tracker_at(request["to"])
+            study = read_whole(client, request["study"], external=request["external"])
+            url = write_study(client, study, tracker, report=not request["live"], team_only=True)
+            return json.dumps({"url": url})
     except Unauthenticated:
         return _error(
             _(

@@ -3,14 +3,16 @@
 import json
 import sys
 from functools import partial
+from threading import Event
 from typing import TYPE_CHECKING
 
 import structlog
 
 from app.domain.errors import Unavailable
 from app.domain.messages import _
-from app.services import tracker_exports
+from app.services import ended_runs, tracker_exports
 from app.services.tracker_exports import EXPORT_SECONDS, RENEW_SECONDS, Claim
+from app.store.queries import clock
 from worker.children.host import Child, ChildError, ChildInterrupted
 
 if TYPE_CHECKING:
@@ -21,16 +23,20 @@ log = structlog.get_logger()
 COMMAND = (sys.executable, "-P", "-m", "worker.trackers.child")
 
 
-def export_due(context: "Context") -> int:
-    """Export one study after another, until none is due; the number of attempts."""
+def export_due(context: "Context", stopping: Event | None = None) -> int:
+    """Export the studies that are due now, each once, until the node stops; the number of attempts. What becomes due
+    meanwhile waits for the next round."""
     write, seconds, attempts = context.database.write, context.settings.tracker_live_seconds, 0
+    stopping = stopping or Event()
+    ended_runs.process(context.database, context.settings)  # an end that is noted later has a study exported twice
     if seconds:
         write(tracker_exports.go_live)
-    while (claim := write(partial(tracker_exports.begin, live=seconds > 0))) is not None:
+    begin = partial(tracker_exports.begin, live=seconds > 0, until=write(clock.now))
+    while not stopping.is_set() and (claim := write(begin)) is not None:
         attempts += 1
         about = {"study": claim.study_id, "external": claim.external, "attempt": claim.number}
         try:
-            url = _exported(context, claim)
+            url = _exported(context, claim, stopping)
         except ChildInterrupted:
             write(partial(tracker_exports.give_back, claim=claim))
             break
@@ -44,7 +50,7 @@ def export_due(context: "Context") -> int:
     return attempts
 
 
-def _exported(context: "Context", claim: Claim) -> str:
+def _exported(context: "Context", claim: Claim, stopping: Event) -> str:
     """Where the study is in the tracker. Raises ChildError, and Unavailable with what the child said."""
     settings = context.settings
     request = {
@@ -63,7 +69,7 @@ def _exported(context: "Context", claim: Claim) -> str:
         EXPORT_SECONDS,
         json.loads,
         directory=settings.home,
-        meanwhile=partial(_renew, context, claim),
+        meanwhile=partial(_renew, context, claim, stopping),
         every=RENEW_SECONDS,
     )
     if "error" in answer:
@@ -71,6 +77,8 @@ def _exported(context: "Context", claim: Claim) -> str:
     return str(answer["url"])
 
 
-def _renew(context: "Context", claim: Claim) -> None:
+def _renew(context: "Context", claim: Claim, stopping: Event) -> None:
+    if stopping.is_set():  # a node that trains too lets its trainers end, and sets no INTERRUPT
+        raise ChildInterrupted(_("The control node stops."))
     if not context.database.write(partial(tracker_exports.renew, claim=claim)):
-        raise ChildError(_("The study was deleted, or another attempt exports it."))
+        raise ChildError(_("The study is private now, was deleted, or another attempt exports it."))

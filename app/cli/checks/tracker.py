@@ -1,12 +1,13 @@
-"""Check of the experiment tracker to which studies are exported when they end."""
+"""Check of the experiment tracker to which studies are exported."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from app.cli.checks.finding import Finding
 from app.cli.tracker_errors import tracker_error
 from app.settings import Settings
 from app.store.queries import tracker_exports
 from app.store.session import Database
+from app.store.tables.tracker_export import TrackerExport
 from app.web.i18n import gettext as _
 from app.web.i18n import localized, ngettext, stored
 from vezna.errors import TrackerError
@@ -14,7 +15,8 @@ from vezna.trackers.targets import tracker_at
 
 
 def check(database: Database, settings: Settings) -> Iterator[Finding]:
-    """Whether the tracker's client is here, and which studies could not be exported. Nothing without a tracker."""
+    """Whether the tracker's client is here, which studies were not exported, and which exports failed and are tried
+    again. Nothing without a tracker."""
     if not settings.tracker:
         return
     try:
@@ -23,17 +25,50 @@ def check(database: Database, settings: Settings) -> Iterator[Finding]:
         remedy = _("Install it where the control node runs, or unset VEZNA_TRACKER elsewhere")
         yield Finding("tracker", "problem", localized(tracker_error(error).message).rstrip("."), remedy)
     with database.reading() as session:
-        failed = tracker_exports.failed(session)
-    if not failed:
-        yield Finding("tracker", "ok", _("Studies are exported to %(tracker)s when they end", tracker=settings.tracker))
-        return
+        failing = tracker_exports.failing(session)
+    if not failing:
+        yield Finding("tracker", "ok", _purpose(settings))
+    if retried := [row for row in failing if row.next_at is not None]:
+        yield _retried(settings, retried)
+    if failed := [row for row in failing if row.next_at is None]:
+        yield _failed(settings, failed)
+
+
+def _purpose(settings: Settings) -> str:
+    if not settings.tracker_live_seconds:
+        return _("Studies are exported to %(tracker)s when they end", tracker=settings.tracker)
+    return _(
+        "Studies are exported to %(tracker)s every %(seconds)s s while they run, and when they end",
+        tracker=settings.tracker,
+        seconds=f"{settings.tracker_live_seconds:g}",
+    )
+
+
+def _retried(settings: Settings, rows: Sequence[TrackerExport]) -> Finding:
+    said = ngettext(
+        "The export of %(num)s study to %(tracker)s failed and is tried again. Study %(id)s: %(why)s",
+        "The exports of %(num)s studies to %(tracker)s failed and are tried again. Study %(id)s: %(why)s",
+        len(rows),
+        tracker=settings.tracker,
+        id=_named(rows[0]),
+        why=stored(rows[0].message).rstrip("."),
+    )
+    return Finding("tracker", "warning", said, _("Check that the tracker runs and that the control node reaches it"))
+
+
+def _failed(settings: Settings, rows: Sequence[TrackerExport]) -> Finding:
     said = ngettext(
         "%(num)s study was not exported to %(tracker)s. Study %(id)s: %(why)s",
         "%(num)s studies were not exported to %(tracker)s. Study %(id)s: %(why)s",
-        len(failed),
+        len(rows),
         tracker=settings.tracker,
-        id=f"{failed[0].study_id}{' --external' if failed[0].external else ''}",
-        why=stored(failed[0].message).rstrip("."),
+        id=_named(rows[0]),
+        why=stored(rows[0].message).rstrip("."),
     )
     remedy = _("Export them by hand: vezna export-study ID --to %(tracker)s", tracker=settings.tracker)
-    yield Finding("tracker", "warning", said, remedy)
+    return Finding("tracker", "warning", said, remedy)
+
+
+def _named(row: TrackerExport) -> str:
+    """Its number, as `vezna export-study` takes it."""
+    return f"{row.study_id}{' --external' if row.external else ''}"

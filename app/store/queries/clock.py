@@ -9,13 +9,14 @@ A system that names no boot has its wall clock only.
 """
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, Update, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
@@ -26,12 +27,14 @@ from app.store.tables import (
     ClockRow,
     DatasetRow,
     EstimateRow,
+    ExternalTrackerExportRow,
     HubPushRow,
     JudgementRow,
     ModelExportRow,
     ParityCheckRow,
     RunHostRow,
     RunRow,
+    TrackerExportRow,
     UploadRow,
     WorkerRow,
 )
@@ -42,6 +45,9 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 CLAIMED: tuple[type[Any], ...] = (ModelExportRow, HubPushRow, ParityCheckRow, JudgementRow)
 """Tables whose rows a control worker claims, all with the same columns (`model_exports.Claimed`)."""
+TRACKER_EXPORTS: tuple[type[Any], ...] = (TrackerExportRow, ExternalTrackerExportRow)
+LONGEST_PAUSE = timedelta(days=1)
+"""Between two attempts of such an export; a later one was planned by a clock that has jumped."""
 _HELD = RunHostRow.ended.is_(None), RunHostRow.lease_expires_at.is_not(None)
 _booted: WeakKeyDictionary[Engine | Connection, datetime] = WeakKeyDictionary()
 
@@ -100,8 +106,19 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
         update(DatasetRow).where(DatasetRow.status == "preparing").values(seen_at=None, rung_at=None),
         *(update(table).where(table.status == "running").values(seen_at=LONG_AGO) for table in CLAIMED),
         *(update(table).where(table.rung_at.is_not(None)).values(rung_at=None) for table in CLAIMED),
+        *(
+            update(table).where(table.leased_until.is_not(None)).values(leased_until=LONG_AGO)
+            for table in TRACKER_EXPORTS
+        ),
+        *_not_in_days(booted_at),
     ):
         session.execute(query, execution_options={"synchronize_session": False, **EVERY_OWNER})
+
+
+def _not_in_days(at: datetime) -> Iterator[Update]:
+    """Have exports to the tracker begin that a clock that has jumped would put off for days."""
+    for table in TRACKER_EXPORTS:
+        yield update(table).where(table.next_at > at + LONGEST_PAUSE).values(next_at=at)
 
 
 def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
@@ -121,5 +138,10 @@ def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
         update(DatasetRow).where(DatasetRow.status == "preparing", DatasetRow.seen_at.is_not(None)).values(seen_at=at),
         *(update(table).where(table.status == "running").values(seen_at=at) for table in CLAIMED),
         *(update(table).where(table.rung_at.is_not(None)).values(rung_at=at) for table in CLAIMED),
+        *(
+            update(table).where(table.leased_until.is_not(None)).values(leased_until=at + lease)
+            for table in TRACKER_EXPORTS
+        ),
+        *_not_in_days(at),
     ):
         session.execute(query, execution_options={"synchronize_session": False, **EVERY_OWNER})

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, or_, select, update
@@ -26,16 +27,18 @@ def of_study(session: Session, study_id: int, *, external: bool = False) -> Trac
     return row
 
 
-def queue(session: Session, study_id: int, at: datetime, *, external: bool, live: bool = False) -> None:
-    """Have a study exported, again if it was before; `live`: until it ends."""
+def queue(session: Session, study_id: int, at: datetime, *, external: bool, ended: bool = False) -> None:
+    """Have a study exported, again if it was before. One that is exported live keeps its time unless it has `ended`."""
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    values = {"next_at": at, "attempts": 0, "message": "", "live": live}
-    new = insert(_table(external)).values(study_id=study_id, **values)
-    session.execute(new.on_conflict_do_update(index_elements=["study_id"], set_=values))
+    table = _table(external)
+    values = {"next_at": at, "attempts": 0, "message": "", "live": False}
+    new = insert(table).values(study_id=study_id, **values)
+    which = None if ended else ~table.live
+    session.execute(new.on_conflict_do_update(index_elements=["study_id"], set_=values, where=which))
 
 
 def not_live(session: Session, heard_since: datetime) -> Sequence[tuple[bool, int]]:
-    """Studies that the team sees, that go on, and that are not exported live: whether they are external, and their
+    """Studies that the team sees, that go on, and that are not exported live yet: whether they are external, and their
     number. A run elsewhere goes on if its script has reported since some time."""
     row, outside = TrackerExportRow, ExternalTrackerExportRow
     runs = select(RunRow.study_id).join(StudyRow, StudyRow.id == RunRow.study_id)
@@ -63,16 +66,15 @@ def _goes_on_elsewhere(heard_since: datetime) -> ColumnElement[bool]:
     return and_(RunRow.status == RunStatus.RUNNING.value, RunRow.heard_at >= heard_since)
 
 
-def due(session: Session, at: datetime, *, live: bool) -> list[TrackerExport]:
-    """Those of studies that the team sees whose time has come and that no attempt has, the longest waiting first;
-    `live`: with those that go on."""
+def due(session: Session, at: datetime, until: datetime) -> list[TrackerExport]:
+    """Those of studies that the team sees whose time came by `until` and that no attempt has now, at `at`; the longest
+    waiting first."""
     found: list[TrackerExport] = []
     for table, study in ((_table(False), StudyRow), (_table(True), CollectionRow)):
         free = or_(table.leased_until.is_(None), table.leased_until <= at)
         query = select(table).join(study, study.id == table.study_id)
-        query = query.where(study.private_to.is_(None), table.next_at <= at, free)
-        found += session.scalars(query if live else query.where(~table.live))
-    return sorted(found, key=lambda row: (row.next_at or at, row.study_id))
+        found += session.scalars(query.where(study.private_to.is_(None), table.next_at <= until, free))
+    return sorted(found, key=attrgetter("next_at", "study_id"))
 
 
 def write(session: Session, study_id: int, since: int, *, external: bool, **values: object) -> bool:
@@ -80,6 +82,14 @@ def write(session: Session, study_id: int, since: int, *, external: bool, **valu
     table = _table(external)
     query = update(table).where(table.study_id == study_id, table.epoch == since)
     return changed(session, query.values(**values))
+
+
+def renew(session: Session, study_id: int, since: int, until: datetime, *, external: bool) -> bool:
+    """Keep an export whose epoch is still `since`. False if not, or if its study was deleted or made private."""
+    table, study = _table(external), CollectionRow if external else StudyRow
+    visible = select(study.id).where(study.id == study_id, study.private_to.is_(None)).exists()
+    query = update(table).where(table.study_id == study_id, table.epoch == since, visible)
+    return changed(session, query.values(leased_until=until))
 
 
 def held(session: Session, study_id: int, epoch: int, *, external: bool) -> TrackerExport | None:
@@ -90,10 +100,11 @@ def held(session: Session, study_id: int, epoch: int, *, external: bool) -> Trac
     return row
 
 
-def failed(session: Session) -> list[TrackerExport]:
-    """Those that have failed for good, the newest study first."""
+def failing(session: Session) -> list[TrackerExport]:
+    """Those of studies that the team sees whose last attempt failed, the newest study first, those of studies that are
+    trained elsewhere last. No attempt follows if there is no `next_at`."""
     found: list[TrackerExport] = []
-    for table in (_table(False), _table(True)):
-        query = select(table).where(table.next_at.is_(None), table.message != "").order_by(table.study_id.desc())
-        found += session.scalars(query)
+    for table, study in ((_table(False), StudyRow), (_table(True), CollectionRow)):
+        query = select(table).join(study, study.id == table.study_id).where(study.private_to.is_(None))
+        found += session.scalars(query.where(table.message != "").order_by(table.study_id.desc()))
     return found

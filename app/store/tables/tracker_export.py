@@ -11,7 +11,7 @@ from app.store.tables.base import Base
 
 class TrackerExport:
     """What became of the export of a study. Each attempt has an `epoch`, by which the database rejects the outcome of
-    an earlier one, and a lease, which it renews: nothing else exports the study meanwhile."""
+    an earlier one, and a lease, which it renews: until it expires, no other attempt of the control nodes begins."""
 
     external: ClassVar[bool]
     """Its runs are trained elsewhere."""
@@ -21,7 +21,8 @@ class TrackerExport:
     """Since the study ended; 0 again once it has ended again, after seeds or arms were added. While it goes on, those
     that failed since the last one that succeeded."""
     live: Mapped[bool] = mapped_column(default=False)
-    """The study goes on, and is exported at intervals until it ends."""
+    """The study went on at its last attempt, and its end has not been noted since. Whether it goes on now, its runs
+    say."""
     next_at: Mapped[datetime | None] = mapped_column(index=True)
     """When it is exported next; None once it was exported, or has failed for good. A private study waits until the team
     sees it."""

@@ -15,8 +15,8 @@ class TrackerExportOut(Answer):
     says so, until then."""
 
     state: tracker_exports.State
-    """`waiting`: an attempt follows or goes on; `private`: one follows once the team sees the study; `live`: it goes
-    on, and is exported at intervals until it ends; `failed`: no attempt follows."""
+    """`waiting`: an attempt goes on, or follows once the study has ended; `private`: one follows once the team sees the
+    study; `live`: the study goes on, and is exported at intervals until it ends; `failed`: no attempt follows."""
     attempts: int
     """Since the study ended; while it goes on, since it was exported."""
     next_at: datetime | None
