@@ -147,8 +147,8 @@ METRICS: dict[MetricName, MetricFacts] = {
             per_item=True,
             definition=_(
                 "share of pairs whose chosen answer has the higher reward: with DPO the log-probability minus the base "
-                "model's, with ORPO the mean log-probability per token; the base model itself is scored without that "
-                "subtraction"
+                "model's, with ORPO the mean log-probability per token; a tie counts ½, as every pair does for DPO's "
+                "base model"
             ),
         ),
         MetricFacts(
@@ -167,18 +167,21 @@ METRICS: dict[MetricName, MetricFacts] = {
             name="reward_margin",
             title=_("reward margin"),
             per_item=False,
-            definition=_("beta times the reward of the chosen answer minus that of the rejected one; mean over pairs"),
+            definition=_(
+                "reward of the chosen answer minus that of the rejected one, mean over pairs; a reward is beta times "
+                "the log-probability minus the base model's with DPO, and the mean log-probability per token with ORPO"
+            ),
             percentage=False,
         ),
         MetricFacts(
             name="kl",
-            title=_("KL from the base model"),
+            title=_("KL(trained ‖ base)"),
             per_item=False,
             higher_is_better=False,
             definition=_(
-                "Kullback-Leibler divergence from the base model's next token to the trained model's, in nats per "
-                "answer token of the first test pairs; over the base model's 64 most probable tokens and all others as "
-                "one, so a lower bound"
+                "Kullback-Leibler divergence Σ q·log(q/p) of the next token, q by the trained and p by the base model, "
+                "in nats per answer token of the first test pairs; over the base model's 64 most probable tokens and "
+                "all others as one, so a lower bound"
             ),
             percentage=False,
         ),

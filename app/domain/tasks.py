@@ -58,7 +58,7 @@ class TaskFacts(BaseModel):
     in_batch: bool = False
     """The loss of a row depends on the other rows of its batch, so a batch cannot be divided."""
     sequences: int = 1
-    """Sequences of tokens that the model reads for each row, one below the other or one after the other."""
+    """Sequences of tokens that the model reads for each row, in one batch or in two passes."""
     forgets: bool = False
     """Forgetting can be measured: its model has a loss on plain texts."""
 

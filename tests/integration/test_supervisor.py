@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app.domain.runs.job import WorkingReport
 from app.queue import TRAIN
 from app.services import attempts, runs, sweep, workers
 from app.services.attempts import Claim
@@ -54,6 +55,13 @@ def test_what_a_library_prints_harms_nothing(here: Context, claim: Claim) -> Non
     run = attempt(here, claim, "babbles")
     assert run.status == "succeeded"
     assert any("unreadable report" in line for line in messages(here, run.id))
+
+
+def test_a_report_that_work_goes_on_is_progress_and_is_not_written() -> None:
+    supervised = object.__new__(supervisor.SupervisedAttempt)  # it has no lease, which would write the report
+    supervised.progress_at = 0.0
+    supervised.take([WorkingReport()])
+    assert supervised.progress_at > 0
 
 
 def test_a_run_in_a_trainer_that_waited_for_it_is_cancelled_like_any_other(

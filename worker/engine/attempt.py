@@ -36,7 +36,7 @@ from worker.engine.memory.measured import MemoryMeter, tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe as describe_model
 from worker.engine.models.counting import count
-from worker.engine.models.dropout import use_fast_dropout
+from worker.engine.models.dropout import disable_dropout, use_fast_dropout
 from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub import fetch_model
 from worker.engine.models.load import Loaded, load, padding_of, recompute, refuse_offload
@@ -104,6 +104,8 @@ class Attempt:
             raise RunFailed(FailureCode.BAD_CONFIGURATION, incompatibility.located)
         expected = self.method.trains(facts)
         settle(base.model, kept_in_float32(self.method, facts), self.device, bf16=self.bf16)
+        if spec.task == "preference":  # a reward is relative to a model without dropout (TRL's disable_dropout)
+            disable_dropout(base.model)
         if self.device.type == "cpu":
             use_fast_dropout(base.model)
 
@@ -135,7 +137,7 @@ class Attempt:
             base_predictions = self._test(
                 Phase.BASELINE, splits, lambda test: base_evaluations.evaluate(test, generate=True)
             )
-            reference = Reference(base_evaluations, evaluate, instruments)
+            reference = Reference(base_evaluations, evaluate, instruments, team)
             splits = reference.compared(splits, base.model, base_predictions)
             before_loss = general.before(base_evaluations) if general else 0.0
         except RunFailed as error:

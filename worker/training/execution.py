@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import traceback
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from app.domain.runs.job import (
     StoppedReport,
     TrainJob,
     WeightDeltasReport,
+    WorkingReport,
 )
 from app.domain.runs.result import Evaluation, RunResult, StepMetrics
 from app.domain.runs.status import Phase
@@ -93,8 +95,10 @@ class MemberStop:
 class Reports:
     """The engine's `ProgressSink`: sends reports to the supervisor, and passes on its stop request."""
 
-    def __init__(self, channel: Sender, stop: Stop) -> None:
+    def __init__(self, channel: Sender, stop: Stop, working_seconds: float = 30.0) -> None:
+        """`working_seconds`: how often to report work that reports nothing else, such as a long evaluation."""
         self._channel, self._stop = channel, stop
+        self._working_seconds, self._worked_at = working_seconds, time.monotonic()
 
     def phase(self, phase: Phase, total_steps: int | None = None) -> None:
         """A phase begins."""
@@ -126,9 +130,12 @@ class Reports:
         self._channel.send(WeightDeltasReport(weight_deltas=weight_deltas))
 
     def raise_if_stopped(self) -> None:
-        """Raise `Stopped` if a stop was requested."""
+        """Raise `Stopped` if a stop was requested. Before every batch, so it also reports that the work goes on."""
         if self._stop.is_set():
             raise Stopped
+        if time.monotonic() - self._worked_at > self._working_seconds:
+            self._worked_at = time.monotonic()
+            self._channel.send(WorkingReport())
 
 
 def execute(

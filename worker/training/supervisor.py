@@ -28,6 +28,7 @@ from app.domain.runs.job import (
     ResultReport,
     StoppedReport,
     TrainJob,
+    WorkingReport,
 )
 from app.services.accounts import hub_tokens
 from app.services.attempts import Claim, Fenced
@@ -224,6 +225,8 @@ class SupervisedAttempt:
                 self.alone = report.why
             elif isinstance(report, CheckpointReport):
                 self.checkpoints.take(report)
+            elif isinstance(report, WorkingReport):
+                continue
             elif isinstance(report, ListeningReport | MetReport):
                 if self.others is not None:
                     self.others.take(report, self.checkpoints.resumed)

@@ -123,6 +123,12 @@ class EvaluationReport(_Message):
     scores: list[float] = Field(default_factory=list)
 
 
+class WorkingReport(_Message):
+    """The attempt goes on: sent during long work without another report, such as an evaluation."""
+
+    type: Literal["working"] = "working"
+
+
 class LogReport(_Message):
     """A line for the run's log."""
 
@@ -200,6 +206,7 @@ RunReport = Annotated[
     | DownloadReport
     | StepsReport
     | EvaluationReport
+    | WorkingReport
     | LogReport
     | CheckpointReport
     | WeightDeltasReport
@@ -226,6 +233,7 @@ Report = Annotated[
     | DownloadReport
     | StepsReport
     | EvaluationReport
+    | WorkingReport
     | LogReport
     | CheckpointReport
     | WeightDeltasReport

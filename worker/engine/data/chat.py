@@ -10,6 +10,9 @@ that it adds to the rendered turns before it with the generation prompt, provide
 
     render(m_1 … m_i−1, with a generation prompt)    is a prefix of
     render(m_1 … m_i)                                is a prefix of    render(m_1 … m_n)
+
+Where only the last turn is learnt (i = n), the first condition is enough, so a template may change earlier turns, as
+Qwen3's removes their thoughts.
 """
 
 import re
@@ -62,15 +65,20 @@ class ChatTemplate:
         self._special = tokenizer.special_tokens_map
         self._marks = bool(re.search(r"{%-?\s*generation\s*-?%}", self._template))
 
-    def pieces(self, row: ChatRow) -> list[str]:
-        """The text up to the end of the last assistant turn, split into context, turn, context, turn, …
+    def pieces(self, row: ChatRow, *, last_only: bool = False) -> list[str]:
+        """The text up to the end of the last assistant turn, split into context, turn, context, turn, …; with
+        `last_only` into the context of the last turn and the turn.
 
         Raises `RunFailed(bad_configuration)` if the row has no assistant turn or the template cannot render it.
         """
         messages = _checked(row)
         try:
             with _bounded():
-                text, turns = self._render(messages, marked=True) if self._marks else self._by_beginnings(messages)
+                if self._marks:
+                    text, turns = self._render(messages, marked=True)
+                    turns = turns[-1:] if last_only else turns
+                else:
+                    text, turns = self._by_beginnings(messages, len(messages) - 1 if last_only else 0)
         except _ChangesItsMindError:
             raise unusable(
                 row,
@@ -102,11 +110,12 @@ class ChatTemplate:
             text = _("The chat template cannot render this conversation (%(reason)s).", reason=reason)
             raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
 
-    def _by_beginnings(self, messages: list[Message]) -> tuple[str, list[tuple[int, int]]]:
+    def _by_beginnings(self, messages: list[Message], first: int) -> tuple[str, list[tuple[int, int]]]:
+        """The conversation, and the assistant's turns from the message `first` on."""
         conversation, _marks = self._render(messages)
         turns = []
         for i, message in enumerate(messages):
-            if message["role"] == ASSISTANT:
+            if i >= first and message["role"] == ASSISTANT:
                 before, _marks = self._render(messages[:i], prompt=True)
                 after, _marks = self._render(messages[: i + 1])
                 if not (conversation.startswith(after) and after.startswith(before)):

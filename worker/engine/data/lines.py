@@ -69,11 +69,20 @@ class Line:
 class LineWriter:
     """Tokenizes rows."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: set[int], completion_only: bool) -> None:
-        """`stops`: tokens that end a text. `completion_only`: prompt tokens have no target."""
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: set[int],
+        completion_only: bool,
+        *,
+        last_turn_only: bool = False,
+    ) -> None:
+        """`stops`: tokens that end a text. `completion_only`: prompt tokens have no target. `last_turn_only`: of a
+        conversation, earlier turns of the assistant neither."""
         self._tokenizer = tokenizer
         self._stops = stops
         self._completion_only = completion_only
+        self._last_turn_only = last_turn_only
         self._chat: ChatTemplate | None = None
         self._lead, _ending = special_tokens(self._ids(["a"])[0], tokenizer("a")["input_ids"])
         self.apart = 0
@@ -111,7 +120,7 @@ class LineWriter:
                 raise unusable(row, _("has an empty completion"), _("Leave it out"))
             case ChatRow():
                 self._chat = self._chat or ChatTemplate(self._tokenizer)
-                return self._chat.pieces(row)
+                return self._chat.pieces(row, last_only=self._last_turn_only)
             case _:
                 raise unusable(row, _("has a label and no completion"), _("Choose the task sequence-classification"))
 

@@ -241,7 +241,9 @@ def _embedded(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> To
 
 def _preferred(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
     ending = tokenizer.eos_token_id
-    writer = LineWriter(tokenizer, {ending} if isinstance(ending, int) else set(), completion_only=True)
+    writer = LineWriter(
+        tokenizer, {ending} if isinstance(ending, int) else set(), completion_only=True, last_turn_only=True
+    )
 
     def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
         tokenized = []

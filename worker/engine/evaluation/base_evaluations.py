@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.domain.runs.confusion import Confusion
 from app.domain.runs.job import TrainJob
@@ -29,14 +30,15 @@ from worker.engine.models.architecture import head_names
 from worker.engine.models.load import Loaded
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.completions import Completions
-from worker.engine.tasks.preference import Preferences
+from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences, answer_log_probabilities, judged
 from worker.engine.tasks.sentence_embeddings import Pairs
 from worker.engine.tasks.token_classification import Tagged
 
 PACKAGES = ("torch", "transformers", "tokenizers", "rapidfuzz", "scikit-learn")
 """Packages on which predictions and metrics depend; their versions are part of the cache key."""
 KEPT = 64
-"""Evaluations in the cache, of 1 KiB per text or 20 bytes per item and label; the least recently used are removed."""
+"""Evaluations in the cache, of 1 KiB per text, 20 bytes per item and label or 40 bytes per preference pair; the least
+recently used are removed."""
 ABANDONED_SECONDS = 3600.0
 """An unfinished file that is older was left by a trainer that was killed."""
 
@@ -52,16 +54,34 @@ class BaseEvaluations:
     def evaluate(self, examples: Examples, *, generate: bool, task: Task | None = None) -> Predictions:
         """Predictions on a split, from the cache if an earlier run left them there. Raises as the task's `evaluate`.
         `task`: that of the examples; None: the run's."""
-        file_of, cache = TASKS[task or self._job.spec.task], self._job.cache
+        if isinstance(examples, Preferences):
+            return judged(examples, self.log_probabilities(examples), self._evaluator)
+        file_of = TASKS[task or self._job.spec.task]
         evaluator = replace(self._evaluator, collate=file_of.collate)
+        return self._stored(
+            examples, generate, lambda: file_of.evaluate(self._loaded.model, examples, evaluator, generate=generate)
+        )
+
+    def log_probabilities(self, examples: Preferences) -> NDArray[np.float64]:
+        """[2, N] log-probabilities of the chosen and of the rejected answers, which depend on no loss and no beta."""
+
+        def computed() -> Predictions:
+            sums = answer_log_probabilities(self._loaded.model, examples, self._evaluator)
+            return Predictions(0.0, {}, {}, {CHOSEN: sums[0].tolist(), REJECTED: sums[1].tolist()})
+
+        columns = self._stored(examples, False, computed).columns
+        return np.array([columns[CHOSEN], columns[REJECTED]])
+
+    def _stored(self, examples: Examples, generate: bool, compute: Callable[[], Predictions]) -> Predictions:
+        cache = self._job.cache
         if not isinstance(examples, Texts) or not self._reproducible or not (cache and self._job.cache_bytes):
-            return file_of.evaluate(self._loaded.model, examples, evaluator, generate=generate)
+            return compute()
         file = Path(cache) / "base" / f"{self._key(examples, generate)}.json"
         passages = examples.corpus.passages if isinstance(examples, Pairs) else ()
         if predictions := _read(file, passages):
             self._evaluator.log("An earlier run evaluated the base model: its predictions are read from the cache.")
             return predictions
-        predictions = file_of.evaluate(self._loaded.model, examples, evaluator, generate=generate)
+        predictions = compute()
         with suppress(OSError):  # without room on the disk, the next run evaluates it again
             _write(file, predictions, passages)
         return predictions
@@ -83,8 +103,7 @@ class BaseEvaluations:
                 rows.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
         rows.update(json.dumps([*(completions.references if completions else examples.rows if pairs else ())]).encode())
         if answers:
-            targets = [row.tolist() for row in answers.rejected_targets]
-            rows.update(json.dumps([answers.loss, answers.beta, targets, list(answers.rows)]).encode())
+            rows.update(json.dumps([row.tolist() for row in answers.rejected_targets]).encode())
         if isinstance(examples, Tagged):  # words without a token are scored too
             rows.update(json.dumps([examples.labels, [row[3:] for row in examples.rows]]).encode())
         has_new_head = bool(head_names(model, self._job.spec.task))

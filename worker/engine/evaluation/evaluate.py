@@ -25,7 +25,7 @@ class Predictions:
     """A model's outputs on the N items of a split, in the order of the split."""
 
     loss: float
-    """Mean cross-entropy in nats, per item or per completion token."""
+    """Mean of the task's loss in nats, per item, pair, word or completion token."""
     metrics: dict[MetricName, float]
     per_item: dict[MetricName, NDArray[np.float64]]
     """[N], each from 0 to 1, by metric, for the metrics that are means over items."""

@@ -3,8 +3,8 @@
 Both are computed once, before a method is applied, and kept as numbers; so no method keeps a second copy of the
 weights, and none has to be undone (an adapter that starts from a changed base, such as PiSSA's, could not be).
 
-    KL = Σ_k q_k · log(q_k / p_k)      q: trained model, p: base model, after a prompt and the first tokens of an answer
-                                       k: the base model's 64 most probable tokens, and all others as one
+    KL(q ‖ p) = Σ_k q_k · log(q_k / p_k)    q: trained, p: base model, after a prompt and the first tokens of an answer
+                                            k: the base model's 64 most probable tokens, and all others as one
 
 Merging the others can only lower it: it is a lower bound of the divergence over the whole vocabulary. The mean is over
 the tokens of both answers of the first test pairs.
@@ -14,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from app.domain.data.dataset import Split
@@ -24,8 +26,9 @@ from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.progress import Instruments
 from worker.engine.tasks.completions import most_rows
-from worker.engine.tasks.preference import Preferences
+from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
 from worker.engine.tasks.token_loss import PARTS, logits_at
+from worker.engine.team import Team
 
 MOST_TOKENS = 1024
 """Answer tokens on which the divergence is measured; at least those of one pair."""
@@ -45,8 +48,10 @@ class Kept(NamedTuple):
 class Reference:
     """The model before training, as far as a task needs it after it; nothing for most tasks."""
 
-    def __init__(self, evaluations: BaseEvaluations, evaluator: Evaluator, instruments: Instruments) -> None:
-        self._evaluations, self._evaluator, self._instruments = evaluations, evaluator, instruments
+    def __init__(
+        self, evaluations: BaseEvaluations, evaluator: Evaluator, instruments: Instruments, team: Team
+    ) -> None:
+        self._evaluations, self._evaluator, self._instruments, self._team = evaluations, evaluator, instruments, team
         self._measured: Preferences | None = None
         self._kept: list[Kept] = []
 
@@ -64,9 +69,19 @@ class Reference:
                 self._kept = [self._keep(model, batch) for batch in self._batches(model)]
             if examples.loss == "dpo":
                 self._instruments.enter(Phase.BASELINE)
-                known = tested if split == "test" else None
-                against[split] = examples.against(known or self._evaluations.evaluate(examples, generate=False))
+                known = tested.columns if split == "test" and tested else None
+                sums = np.array([known[CHOSEN], known[REJECTED]]) if known else self._log_probabilities(examples)
+                against[split] = examples.against(sums)
         return against
+
+    def _log_probabilities(self, examples: Preferences) -> NDArray[np.float64]:
+        """[2, N] of a split that every rank has, each of which computes its share of the pairs."""
+        sums, places = np.zeros((2, len(examples))), range(self._team.rank, len(examples), self._team.world)
+        if places:
+            own = examples if self._team.world == 1 else examples.taken(places)
+            sums[:, places] = self._evaluations.log_probabilities(own)
+        together: NDArray[np.float64] = self._team.sum(torch.from_numpy(sums)).numpy()
+        return together
 
     def measured(self, model: nn.Module, predictions: Predictions) -> Predictions:
         """The predictions of the trained model, with its divergence from the base model."""

@@ -15,6 +15,8 @@ from torch import nn
 
 from app.domain.comparison.export_gate import ExportScores, TextDifference, WeightCheck
 from app.domain.data.dataset import items_hash
+from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import _
 from app.domain.models.exports import ExportFormat, ExportJob
 from worker.engine import environment
 from worker.engine.data.batches import Examples, read
@@ -101,9 +103,14 @@ def predict(job: ExportJob, model: nn.Module, processor: Any, report: Report) ->
 
 def _with_reference(examples: Examples, predictions: str) -> Examples:
     """Preference pairs of DPO with the log-probabilities that the run's base model gave their answers: rewards are
-    relative to these."""
-    if not isinstance(examples, Preferences) or examples.loss != "dpo" or not predictions:
+    relative to these. Raises `RunFailed` without the run's predictions file."""
+    if not isinstance(examples, Preferences) or examples.loss != "dpo":
         return examples
+    if not predictions:
+        text = _(
+            "The run has no predictions file, and the rewards of DPO cannot be checked without it. Repeat the run."
+        )
+        raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
     columns = [f"base_{CHOSEN}", f"base_{REJECTED}"]
     table = pq.read_table(predictions, columns=["item", *columns]).to_pydict()
     known = dict(zip(table["item"], zip(*(table[name] for name in columns), strict=True), strict=True))

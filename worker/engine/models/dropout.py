@@ -139,6 +139,16 @@ def _bias(mask: torch.Tensor | None, causal: bool, scores: torch.Tensor) -> torc
     return scores.new_zeros(mask.shape).masked_fill_(~mask, torch.finfo(scores.dtype).min)
 
 
+def disable_dropout(model: nn.Module) -> None:
+    """For good: in modules, and in attention and functions, which read a number of their module by this name."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if isinstance(value, float) and "dropout" in name:
+                setattr(module, name, 0.0)
+
+
 def use_fast_dropout(model: nn.Module) -> None:
     """Let a model that trains on a CPU drop as above, its attention too where transformers calls it by `sdpa`."""
     ALL_ATTENTION_FUNCTIONS.register("sdpa", attend)

@@ -1,27 +1,16 @@
 """Preference tuning: a decoder learns which of two answers to a prompt is the better one.
 
-    log π(y)   = Σ_t log p(y_t | prompt, y_<t)        over an answer's tokens and its end-of-text token
-    mean(y)    = log π(y) / |y|
-    DPO        = −log σ(β · [(log π(chosen) − log π₀(chosen)) − (log π(rejected) − log π₀(rejected))])
-    ORPO       = −mean(chosen) − β · log σ(log odds(chosen) − log odds(rejected))
-    log odds(y) = mean(y) − log(1 − exp mean(y))
-
-DPO: Rafailov et al. 2023, arXiv 2305.18290, equation 7; π₀ is the model before training, evaluated once on every pair.
-ORPO: Hong et al. 2024, arXiv 2403.07691, equations 3, 6 and 7, which needs no π₀. Both as in TRL 1.16, except that
-TRL's ORPO takes the first term over prompts and answers of a batch together; here, as in the paper, it is the mean over
-an answer's tokens, so that a pair's loss does not depend on its batch.
+The losses are in `worker.engine.tasks.preference_losses`.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import logsigmoid
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -37,6 +26,7 @@ from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.generation import stop_tokens
 from worker.engine.tasks import causal_lm
 from worker.engine.tasks.completions import check_vocabulary, most_rows, unusable
+from worker.engine.tasks.preference_losses import pair_losses, rewards
 from worker.engine.tasks.token_loss import logits_at, token_losses
 
 AUTO = AutoModelForCausalLM
@@ -84,16 +74,26 @@ class Preferences(Texts):
         lengths = [len(side[i]) for side in (self.tokens, self.rejected) for i in indices]
         return [(1, (length,)) for length in lengths] if self.padding_free else [(len(lengths), (max(lengths),))]
 
-    def against(self, before: Predictions) -> "Preferences":
-        """With the log-probabilities of the model before training."""
-        return replace(self, reference=np.array([before.columns[CHOSEN], before.columns[REJECTED]]).T)
+    @property
+    def equal(self) -> NDArray[np.bool_]:
+        """[N] whether a pair's answers are the same tokens."""
+        sides = zip(self.tokens, self.targets, self.rejected, self.rejected_targets, strict=True)
+        return np.array([np.array_equal(a, c) and np.array_equal(b, d) for a, b, c, d in sides], dtype=bool)
+
+    def against(self, before: NDArray[np.float64]) -> "Preferences":
+        """With the log-probabilities [2, N] of the model before training."""
+        return replace(self, reference=before.T)
+
+    def taken(self, places: Sequence[int]) -> "Preferences":
+        """Some pairs, without a reference."""
+        names = ("rows", "targets", "lengths", "tokens", "rejected", "rejected_targets")
+        some: dict[str, Any] = {name: [getattr(self, name)[i] for i in places] for name in names}
+        return replace(self, **some, reference=None)
 
     def first(self, outputs: int) -> "Preferences":
         """The first pairs, as many as have this many answer tokens together; at least one."""
         counts = np.cumsum([self.outputs([i]) for i in range(len(self))])
-        n = max(1, int(np.searchsorted(counts, outputs, side="right")))
-        sides = {name: getattr(self, name)[:n] for name in ("rows", "targets", "lengths", "tokens", "rejected")}
-        return replace(self, **sides, rejected_targets=self.rejected_targets[:n], reference=None)
+        return self.taken(range(max(1, int(np.searchsorted(counts, outputs, side="right")))))
 
 
 def encode(
@@ -109,7 +109,7 @@ def encode(
     training = job.spec.training
     if split == "train":
         causal_lm.check_direction(model)
-    writer = LineWriter(tokenizer, stop_tokens(model, tokenizer), completion_only=True)
+    writer = LineWriter(tokenizer, stop_tokens(model, tokenizer), completion_only=True, last_turn_only=True)
     complete = [pair for chunk in in_chunks(rows, sink.raise_if_stopped) for pair in lines_of(chunk, writer)]
     cut = [cut_alike(pair, training.max_length) for pair in complete]
     _report(complete, cut, split, training.max_length, sink)
@@ -173,14 +173,19 @@ def cut_alike(pair: tuple[Line, Line], limit: int) -> tuple[Line, Line]:
 def _report(
     complete: Sequence[tuple[Line, Line]], cut: Sequence[tuple[Line, Line]], split: Split, limit: int, sink: Listener
 ) -> None:
-    """Log how many pairs were truncated, and how many no longer differ."""
+    """Log how many pairs were truncated, and in how many both answers are the same tokens."""
     long = sum(any(len(line.ids) > limit for line in pair) for pair in complete)
     if long:
-        same = sum(chosen.ids == rejected.ids for chosen, rejected in cut)
         sink.log(
             f"{long} of {len(complete)} pairs of the {split} split are longer than max_length {limit} and were "
-            f"truncated: the prompt at its start, then each answer at its end. The answers of {same} pairs differ only "
-            "beyond it, so these teach nothing."
+            "truncated: the prompt at its start, then each answer at its end."
+        )
+    same = sum(chosen.ids == rejected.ids for chosen, rejected in cut)
+    if same:
+        beyond = same - sum(chosen.ids == rejected.ids for chosen, rejected in complete)
+        sink.log(
+            f"The answers of {same} of {len(complete)} pairs of the {split} split are the same tokens, of {beyond} "
+            "because of the truncation. Such a pair teaches nothing, and counts ½ in accuracies."
         )
 
 
@@ -209,34 +214,6 @@ def log_probabilities(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, tor
     return placed.sum(1), (batch.labels != IGNORED).sum(1)
 
 
-def rewards(objective: Objective, sums: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """β · the reward of each of 2B answers: of DPO the implicit one, of ORPO the mean log-probability."""
-    if objective.loss == "orpo":
-        return objective.beta * sums / tokens
-    return objective.beta * (sums if objective.reference is None else sums - objective.reference)
-
-
-def pair_losses(objective: Objective, sums: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """The loss of each of B pairs, from the log-probabilities of their 2B answers."""
-    if objective.loss == "dpo":
-        chosen, rejected = rewards(objective, sums, tokens).chunk(2)
-        return -logsigmoid(chosen - rejected)
-    mean = sums / tokens
-    chosen, rejected = (mean - _log_of_one_less(mean)).chunk(2)
-    return -mean.chunk(2)[0] - objective.beta * logsigmoid(chosen - rejected)
-
-
-def _log_of_one_less(log_p: torch.Tensor) -> torch.Tensor:
-    """log(1 − exp(log_p)), exact near both ends (Mächler 2012, log1mexp); a probability of 1 counts as the next lower
-    one."""
-    log_p = log_p.clamp(max=-torch.finfo(log_p.dtype).eps)
-    near = log_p > -math.log(2)
-    # each branch gets values that it can differentiate, since `where` adds the gradients of both
-    high = torch.log(-torch.expm1(torch.where(near, log_p, -torch.ones_like(log_p))))
-    low = torch.log1p(-torch.exp(torch.where(near, -torch.ones_like(log_p), log_p)))
-    return torch.where(near, high, low)
-
-
 def losses(model: nn.Module, batch: Batch) -> torch.Tensor:
     """The loss of each pair."""
     assert batch.objective is not None  # noqa: S101 collate gives it
@@ -249,30 +226,41 @@ def loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def evaluate(model: nn.Module, examples: Preferences, evaluator: Evaluator, *, generate: bool) -> Predictions:
-    """Which answer of each pair has the higher reward. Without a reference the model is its own: it is the one before
-    training, whose implicit rewards are all 0, so its accuracy is that of its log-probabilities."""
-    sums, tokens = np.empty((2, len(examples))), np.empty((2, len(examples)))
+    """Which answer of each pair has the higher reward."""
+    return judged(examples, answer_log_probabilities(model, examples, evaluator), evaluator)
+
+
+def answer_log_probabilities(model: nn.Module, examples: Preferences, evaluator: Evaluator) -> NDArray[np.float64]:
+    """[2, N] log-probabilities of the chosen and of the rejected answers, in nats. Raises `RunFailed(diverged)`."""
+    sums = np.empty((2, len(examples)))
     widest = max(examples.outputs([i]) for i in range(len(examples)))
     with evaluator.judging(model):
         for indices, batch in evaluator.batches(examples, most_rows(model, widest)):
-            own, counts = log_probabilities(model, batch)
-            sums[:, indices] = own.view(2, -1).cpu().numpy()
-            tokens[:, indices] = counts.view(2, -1).cpu().numpy()
+            sums[:, indices] = log_probabilities(model, batch)[0].view(2, -1).cpu().numpy()
+    evaluator.finite(float(sums.sum()))
+    return sums
+
+
+def judged(examples: Preferences, sums: NDArray[np.float64], evaluator: Evaluator) -> Predictions:
+    """Metrics of a model that gives the answers these log-probabilities, [2, N]. A tie counts ½, and has no prediction.
+    Without a reference of DPO the model is its own: it is the one before training, whose rewards are all ties."""
+    sides = (examples.targets, examples.rejected_targets)
+    tokens = np.array([[np.count_nonzero(row != IGNORED) for row in side] for side in sides], dtype=np.float64)
     before = sums if examples.reference is None else examples.reference.T
     objective = Objective(examples.loss, examples.beta, torch.from_numpy(before.reshape(-1)))
     flat = torch.from_numpy(sums.reshape(-1)), torch.from_numpy(tokens.reshape(-1))
     reward = rewards(objective, *flat).view(2, -1).numpy()
-    ranked = sums if examples.loss == "dpo" and examples.reference is None else reward
     compared: dict[MetricName, NDArray[np.float64]] = {
-        "preference_accuracy": ranked,
+        "preference_accuracy": reward,
         "likelihood_accuracy": sums,
         "mean_likelihood_accuracy": sums / tokens,
     }
-    per_item = {name: (values[0] > values[1]).astype(np.float64) for name, values in compared.items()}
+    differ = ~examples.equal  # kernels may compute equal rows of a batch with different last digits
+    per_item = {name: (1 + differ * np.sign(values[0] - values[1])) / 2 for name, values in compared.items()}
     metrics: dict[MetricName, float] = {name: float(right.mean()) for name, right in per_item.items()}
     metrics["reward_margin"] = float((reward[0] - reward[1]).mean())
     pairs = [row for row in examples.rows if isinstance(row, PreferenceRow | PreferenceChatRow)]
-    right = per_item["preference_accuracy"].astype(bool)
-    answers = [row.chosen if own else row.rejected for row, own in zip(pairs, right, strict=True)]
+    scores = per_item["preference_accuracy"].tolist()
+    answers = [{1.0: row.chosen, 0.0: row.rejected}.get(score, "") for row, score in zip(pairs, scores, strict=True)]
     columns = {"prediction": answers, CHOSEN: sums[0].tolist(), REJECTED: sums[1].tolist()}
     return Predictions(evaluator.finite(float(pair_losses(objective, *flat).mean())), metrics, per_item, columns)

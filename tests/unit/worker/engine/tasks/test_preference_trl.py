@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from tests import tiny_lm, tiny_preferences
 from tests.unit.worker.engine.tasks.test_preference import encoded, evaluated
 from worker.engine.data.batches import IGNORED
 from worker.engine.tasks import preference
-from worker.engine.tasks.preference import Preferences
+from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
 
 pytestmark = pytest.mark.slow  # importing TRL takes 7 s
 BETA = 0.3
@@ -51,9 +52,10 @@ def trl_ids(examples: Preferences, place: int) -> tuple[dict[str, list[int]], in
 def test_dpo_is_that_of_trl(tmp_path: Path) -> None:
     """TRL's trainer, with the reference that it computes by a copy of the model before training."""
     trl = import_module("trl")
-    examples = encoded(list(tiny_preferences.rows(0, 0, 12)), tmp_path, beta=BETA)
+    pairs = tiny_preferences.rows(0, 0, 12)
+    examples = encoded(list(pairs), tmp_path, beta=BETA)
     rows = [trl_ids(examples, place)[0] for place in range(len(examples))]
-    texts = [{name.removesuffix("_ids"): "count" for name in row} | {"rejected": "stop"} for row in rows]
+    texts = [{"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected} for row in pairs]
     model, reference = moved(), tiny_lm.model("llama")
     trainer = trl.DPOTrainer(
         model,
@@ -62,12 +64,15 @@ def test_dpo_is_that_of_trl(tmp_path: Path) -> None:
         train_dataset=import_module("datasets").Dataset.from_list(texts),
         processing_class=tiny_lm.tokenizer(),
     )
-    batch = trainer.data_collator(rows)
+    prepared = [{name: row[name] for name in rows[0]} for row in trainer.train_dataset]
+    assert prepared == rows, "tokens, with those of the beginning and the end of a text"
+    batch = trainer.data_collator(prepared)
     trainer.model.train()
     theirs = trainer._compute_loss(trainer.model, batch, return_outputs=False)
     metrics = {name: values[-1] for name, values in trainer._metrics["train"].items()}
 
-    compared = examples.against(evaluated(reference, examples))
+    before = evaluated(reference, examples).columns
+    compared = examples.against(np.array([before[CHOSEN], before[REJECTED]]))
     ours = preference.loss(model, preference.collate(compared, range(12), 0)) / 12
     torch.testing.assert_close(ours, theirs)
     for one, other in zip(gradients(model, ours), gradients(model, theirs), strict=True):
@@ -75,6 +80,29 @@ def test_dpo_is_that_of_trl(tmp_path: Path) -> None:
     found = evaluated(model, compared).metrics
     assert found["preference_accuracy"] == pytest.approx(metrics["rewards/accuracies"])
     assert found["reward_margin"] == pytest.approx(metrics["rewards/margins"], rel=1e-4)
+
+
+def test_conversations_have_the_tokens_of_trl(tmp_path: Path) -> None:
+    """With a template that ends a turn with the end of text."""
+    trl = import_module("trl")
+    pairs, template = tiny_preferences.chats(0, 0, 4), tiny_lm.CHAT_TEMPLATE.replace("<end> ", "</s>")
+    examples = encoded(list(pairs), tmp_path, template, max_length=64)
+    texts = [
+        {"prompt": row.messages}
+        | {side: [{"role": "assistant", "content": getattr(row, side)}] for side in ("chosen", "rejected")}
+        for row in pairs
+    ]
+    tokenizer = tiny_lm.tokenizer()
+    tokenizer.chat_template = template
+    trainer = trl.DPOTrainer(
+        tiny_lm.model("llama"),
+        tiny_lm.model("llama"),
+        trl.DPOConfig(str(tmp_path / "trl"), use_cpu=True, report_to=[], bf16=False),
+        train_dataset=import_module("datasets").Dataset.from_list(texts),
+        processing_class=tokenizer,
+    )
+    rows = [trl_ids(examples, place)[0] for place in range(len(examples))]
+    assert [{name: row[name] for name in rows[0]} for row in trainer.train_dataset] == rows
 
 
 def test_orpo_is_that_of_trl(tmp_path: Path) -> None:
