@@ -84,7 +84,7 @@ _TEMPLATES: dict[FindingCode, Template] = {
         marked("Drop duplicates when creating the dataset, unless their frequency is meant."),
     ),
     "contradictions": Template(
-        marked_plural("%(num)s text occurs with different labels.", "%(num)s texts occur with different labels."),
+        marked_plural("%(num)s input occurs with different labels.", "%(num)s inputs occur with different labels."),
         marked("Correct the labels in the file: no model can predict both."),
     ),
     "leak": Template(

@@ -125,8 +125,8 @@ FOUND: list[tuple[Finding, str]] = [
     ),
     (found("duplicates", 1), "1 row duplicates an earlier row of its split (white space is ignored)."),
     (found("duplicates", 20), "20 rows duplicate an earlier row of their split (white space is ignored)."),
-    (found("contradictions", 1), "1 text occurs with different labels."),
-    (found("contradictions", 2), "2 texts occur with different labels."),
+    (found("contradictions", 1), "1 input occurs with different labels."),
+    (found("contradictions", 2), "2 inputs occur with different labels."),
     (
         found("leak", 1, split="test", of_rows=100),
         "Test leakage: 1 of 100 rows of the test split (1.0 %) also occurs in train or "
