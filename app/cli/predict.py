@@ -15,6 +15,7 @@ import typer
 
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Url, errors, say
+from app.domain.data.written_lists import read_list
 from app.domain.errors import Invalid
 from app.domain.inference import MOST_GENERATED, MOST_INPUTS
 from app.web.format import count
@@ -22,7 +23,8 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 
 COLUMNS = ("text", "prompt", "messages", "tokens")
-"""Names of the column with the input, if it is not given: the first that the file has."""
+"""Names of the column with the input, if it is not given: the first that the file has. A model that tags words reads
+`tokens` before the others: the words that it was evaluated with."""
 LABEL, PROBABILITY, TEXT = "predicted_label", "probability_", "generated_text"
 ENTITIES, TAGGED = "predicted_entities", "predicted_words"
 BATCH = 64
@@ -63,13 +65,14 @@ def predict(
     probability of each label, the entities, or the generated text."""
     client = Client(url)
     batch = min(batch, max(1, MOST_GENERATED // (max_new_tokens or 1)))
+    tags = client.get(f"/runs/{run}")["spec"]["task"] == "token-classification"
     target = output or file.with_name(f"{file.stem}-predictions{file.suffix}")
     decoding = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     part, rows = target.with_name(f".{target.name}.part"), 0
     try:
         with _reading(file) as source, part.open("w", encoding="utf-8", newline="") as sink:
             writer: Writer | None = None
-            for several in _batches(file, source, column, batch):
+            for several in _batches(file, source, column, batch, tags=tags):
                 body = {"inputs": [value for _row, value in several], "decoding": decoding, "truncate": truncate}
                 for (row, _value), prediction in zip(several, _predicted(client, run, body, file, rows), strict=True):
                     added = _columns(prediction, nested=file.suffix == ".jsonl")
@@ -97,13 +100,17 @@ def counted(rows: int) -> str:
     return ngettext("%(count)s row", "%(count)s rows", rows, count=count(rows))
 
 
-def _batches(file: Path, rows: Iterator[Row], column: str, most: int) -> Iterator[list[tuple[Row, Any]]]:
-    """Rows with their inputs, as many as a request takes: `most`, and `BATCH_BYTES` unless a single one is longer."""
+def _batches(
+    file: Path, rows: Iterator[Row], column: str, most: int, *, tags: bool = False
+) -> Iterator[list[tuple[Row, Any]]]:
+    """Rows with their inputs, as many as a request takes: `most`, and `BATCH_BYTES` unless a single one is longer.
+    `tags`: for a model that tags words."""
     batch: list[tuple[Row, Any]] = []
     size = 0
     for number, row in enumerate(rows, 1):
-        column = column or _column(file, row)
+        column = column or _column(file, row, tags=tags)
         value = _input(file, number, row, column)
+        value = _words(value, split=column == "tokens") if tags and isinstance(value, str) else value
         length = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
         if batch and (len(batch) == most or size + length > BATCH_BYTES):
             yield batch
@@ -147,8 +154,16 @@ def _columns(prediction: Row, *, nested: bool) -> Row:
     return {LABEL: prediction["label"]} | {f"{PROBABILITY}{label}": p for label, p in probabilities.items()}
 
 
-def _column(file: Path, row: Row) -> str:
-    for name in COLUMNS:
+def _words(text: str, *, split: bool) -> str | list[str]:
+    """The words of a list that is written in a cell; with `split`, of any other text those between white space."""
+    listed = read_list(text)
+    if listed and all(isinstance(word, str) for word in listed):
+        return listed
+    return text.split() if split else text
+
+
+def _column(file: Path, row: Row, *, tags: bool) -> str:
+    for name in sorted(COLUMNS, key=lambda name: tags and name != "tokens"):
         if name in row:
             return name
     raise Invalid(

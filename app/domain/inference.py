@@ -15,7 +15,7 @@ A request names one or several subjects (a run's model, or the base model of a r
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.domain.errors import FieldError, Invalid, NotFound, Unavailable, VeznaError
 from app.domain.messages import Message, _
@@ -43,7 +43,9 @@ DECODERS: frozenset[Task] = frozenset({"causal-lm", "preference"})
 ANSWERING: frozenset[Task] = LANGUAGE | {"sequence-classification", "token-classification"}
 """Tasks whose models answer requests, with a text, a label, or tags of words."""
 MOST_WORDS = 10_000
-"""Of an input that is a list of words."""
+"""Of an input that is tagged: of a list of words, or that a text is split into."""
+MOST_REQUEST_WORDS = 200_000
+"""Of all inputs of a request together."""
 
 Kind = Literal["predict", "compare"]
 Finish = Literal["stop", "length", "cancelled"]
@@ -68,6 +70,18 @@ Words = Annotated[
 Input = Text | Conversation | Words
 """A text to classify or to tag or a prompt to continue, a conversation for the tokenizer's chat template, or the words
 to tag."""
+
+
+_WORDS: TypeAdapter[Words] = TypeAdapter(Words)
+
+
+def are_words(given: Sequence[str]) -> bool:
+    """Whether a request can hold a list of words."""
+    try:
+        _WORDS.validate_python(list(given))
+    except ValidationError:
+        return False
+    return True
 
 
 class Decoding(_Part):

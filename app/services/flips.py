@@ -5,7 +5,7 @@ A file that cannot be read is reported, and the others are shown.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,6 +95,8 @@ class FlipPage:
     """One page of items, and the values to filter by."""
 
     items: tuple[FlipItem, ...] = ()
+    words: tuple[Sequence[str] | None, ...] = ()
+    """Of each of these items, if its words are tagged."""
     total: int = 0
     """Items in the slice, of those listed."""
     next_after: int | None = None
@@ -125,6 +127,7 @@ def browse(session: Session, files: Files, flips: Flips, where: Slice, *, after:
     shown = positions[positions > after][: limit + 1]
     return FlipPage(
         items=tuple(answers.item(answers.texts, where.arm, int(position)) for position in shown[:limit]),
+        words=tuple(answers.texts.at("words", int(position)) for position in shown[:limit]),
         total=len(positions),
         next_after=int(shown[limit - 1]) if len(shown) > limit else None,
         listed=len(facets.mask),

@@ -76,7 +76,7 @@ def answerer(session: Session, run_id: int, path: str = "run_id") -> Answerer:
     if refused := _refusal(session, run):
         raise Invalid.field(path, refused, _("Choose a run that has succeeded and is no trial"))
     if run.spec.task not in ANSWERING:
-        what = _("A model for %(task)s answers with neither a label nor tags nor a text", task=run.spec.task)
+        what = _("A model for %(task)s gives no label, tags or text", task=run.spec.task)
         raise Invalid.field(path, what, _("Export the model and load it with transformers"))
     dataset = datasets.by_id(session, run.dataset_id)
     assert dataset is not None  # noqa: S101 a foreign key holds it

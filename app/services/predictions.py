@@ -153,6 +153,7 @@ def _kept_of(batch: pa.RecordBatch, labels: Sequence[str], *, images: bool) -> p
     if wanted is not None:
         kept["wanted"] = wanted
     if "tags" in columns:
+        kept["words"] = columns["tokens"]
         kept["wanted"] = _tagged(columns["tokens"], columns["tags"], labels)
     if "label" in columns:
         kept["label"] = columns["label"].cast(pa.int32())

@@ -53,6 +53,21 @@ def test_a_tagger_adds_its_entities_and_where_rows_nest_its_words(nested: bool, 
     assert command._columns(prediction, nested=nested) == columns
 
 
+@pytest.mark.parametrize(
+    "cell",
+    ['["Ada", "slept"]', "['Ada', 'slept']", "['Ada' 'slept']", "Ada slept"],
+    ids=["json", "python", "numpy", ""],
+)
+def test_a_tagger_reads_the_words_of_the_column_tokens_before_the_text(cell: str) -> None:
+    rows = [{"text": "Ada slept", "tokens": cell}]
+    [[(row, value)]] = command._batches(Path("in.csv"), iter(rows), "", 64, tags=True)
+    assert value == ["Ada", "slept"] and row == rows[0]
+    [[(_row, text)]] = command._batches(Path("in.csv"), iter(rows), "", 64)
+    assert text == "Ada slept"
+    [[(_row, bracketed)]] = command._batches(Path("in.csv"), iter([{"text": "[sic] Ada"}]), "", 64, tags=True)
+    assert bracketed == "[sic] Ada"
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[tuple[str, int, FakeExchange]]:
     """Address of a server, a run that has succeeded, and the worker behind it."""

@@ -1,8 +1,6 @@
 """Maps the columns of a batch to the rows of a dataset format; a row without anything to learn is marked unusable."""
 
-import ast
 import json
-import re
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -11,6 +9,7 @@ from app.domain.data.dataset import Message
 from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.tagging import continues_nothing
+from app.domain.data.written_lists import read_list
 from worker.ingest.columns import shown
 from worker.ingest.preferences import ASSISTANT, chat_pair, text_pair
 from worker.ingest.readers.batches import Batch, Value
@@ -18,9 +17,6 @@ from worker.ingest.readers.batches import Batch, Value
 PREFERENCE = ("prompt", "chosen", "rejected")
 _ROLES = {"human": "user", "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "chatgpt": ASSISTANT}
 """Other names of roles."""
-_NUMPY_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d+|\.\.\.)"""
-_NUMPY_LIST = re.compile(rf"\[\s*{_NUMPY_ITEM}(?:\s+{_NUMPY_ITEM})*\s*\]")
-"""An array as numpy writes it, without commas; `...` stands for what it leaves out."""
 
 
 class Draft(NamedTuple):
@@ -128,32 +124,12 @@ def _words(value: Value) -> list[str] | Broken:
     if value is None:
         return []
     if isinstance(value, str):
-        listed = _read_list(value)
+        listed = read_list(value)
         value = value.split() if listed is None else listed
     if not isinstance(value, list) or any(word is ... or isinstance(word, list | dict) for word in value):
         return Broken(shown(value)[:1000])
     words = [shown(word) for word in value]
     return Broken(shown(value)[:1000]) if any(map(_blank, words)) else words
-
-
-def _read_list(text: str) -> list[Any] | None:
-    """None if it is no list."""
-    if not text.strip().startswith("[") or not text.strip().endswith("]"):
-        return None
-    for read in (json.loads, _numpy_list, ast.literal_eval):
-        try:
-            found = read(text.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        return found if isinstance(found, list) else None
-    return None
-
-
-def _numpy_list(text: str) -> list[Any]:
-    """Before Python's reading, which joins strings without a comma between them. Raises ValueError."""
-    if not _NUMPY_LIST.fullmatch(text):
-        raise ValueError(text)
-    return [ast.literal_eval(item) if item[0] in "'\"." else item for item in re.findall(_NUMPY_ITEM, text)]
 
 
 def _texts(mapping: ColumnMapping, texts: Sequence[Value]) -> Iterator[Draft | Unusable]:

@@ -10,12 +10,15 @@ prefix (a part of speech) is an entity of one word, so with such tags the F1 of 
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 OUTSIDE = "O"
 UNREAD = -1
 """The tag of a word that a model did not read, because the text was truncated: it counts as wrong."""
+JOINER = "\u200d"
+SKIN_TONES = frozenset(map(chr, range(0x1F3FB, 0x1F400)))
+FLAG_LETTERS = frozenset(map(chr, range(0x1F1E6, 0x1F200)))
 _IOB2 = re.compile(r"O|[BI]-.+")
 _MARKED = re.compile(r"[BIESLUM](?:[-_].+)?|.+[-_][BIESLUM]")
 """Places in an entity, in any scheme: `S-PER`, `B_PER`, `PER-B`, a bare `B`."""
@@ -54,21 +57,33 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     return found
 
 
-def word_spans(text: str) -> list[Span]:
+def word_spans(text: str) -> Iterator[Span]:
     """Where the words of a text are: between white space, with each punctuation mark or symbol at an edge a word of its
     own, as in most corpora of tags. `(Ada's U.S. visa)` has the words `( Ada's U.S . visa )`."""
-    spans = []
     for piece in re.finditer(r"\S+", text):
-        start, end = piece.span()
-        while start < end and _is_mark(text[start]):
-            spans.append(Span(start, start + 1))
-            start += 1
-        marks = []
-        while end > start and _is_mark(text[end - 1]):
-            marks.append(Span(end - 1, end))
-            end -= 1
-        spans += [*([Span(start, end)] if end > start else []), *reversed(marks)]
-    return spans
+        characters = list(_characters(text, *piece.span()))
+        first, last = 0, len(characters)
+        while first < last and _is_mark(text[characters[first].start]):
+            yield characters[first]
+            first += 1
+        while last > first and _is_mark(text[characters[last - 1].start]):
+            last -= 1
+        if last > first:
+            yield Span(characters[first].start, characters[last - 1].end)
+        yield from characters[last:]
+
+
+def _characters(text: str, start: int, end: int) -> Iterator[Span]:
+    """Each character as a reader sees it: with its combining marks and emoji modifiers, with what a zero width joiner
+    adds, and the two letters of a flag together (after Unicode's grapheme clusters, UAX 29)."""
+    while start < end:
+        place = start + 1
+        if place < end and text[start] in FLAG_LETTERS and text[place] in FLAG_LETTERS:
+            place += 1
+        while place < end and (text[place - 1] == JOINER or _extends(text[place])):
+            place += 1
+        yield Span(start, place)
+        start = place
 
 
 def joined_spans(words: Sequence[str]) -> list[Span]:
@@ -78,6 +93,10 @@ def joined_spans(words: Sequence[str]) -> list[Span]:
         spans.append(Span(start, start + len(word)))
         start += len(word) + 1
     return spans
+
+
+def _extends(character: str) -> bool:
+    return character == JOINER or character in SKIN_TONES or unicodedata.category(character)[0] == "M"
 
 
 def _is_mark(character: str) -> bool:

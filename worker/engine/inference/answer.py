@@ -13,7 +13,7 @@ from worker.engine.inference.classify import classify, importance
 from worker.engine.inference.generate import Token, generate
 from worker.engine.inference.models import Held, Models
 from worker.engine.inference.prompts import Encoder, Tokens
-from worker.engine.inference.tag import tag
+from worker.engine.inference.tag import sentences, tag
 
 HEARTBEAT_SECONDS = 5.0
 """Longest time without an event between two tokens, two batches or two files of a download."""
@@ -37,10 +37,14 @@ class Answering:
         ready = self._models.ready(self._work.jobs, self._work.reserved_bytes, self._loading, self._between)
         self._emit({"type": "loaded", "bytes": self._models.bytes, "models": self._models.keys})
         encoders = [self._encoder(held) for held in ready]
-        encoded = [e.encode(self._request.inputs, truncate=self._request.truncate) for e in encoders]
+        inputs, split = list(self._request.inputs), []
+        if ready[0].job.job.spec.task == "token-classification":  # then all of them
+            split = sentences(inputs, self._between)
+            inputs = [one.words if one.words else given for one, given in zip(split, inputs, strict=True)]
+        encoded = [e.encode(inputs, truncate=self._request.truncate, between=self._between) for e in encoders]
         for place, (held, encoder, tokens) in enumerate(zip(ready, encoders, encoded, strict=True)):
             if held.job.job.spec.task == "token-classification":
-                for prediction in tag(held, self._request.inputs, encoder.limit, self._between):
+                for prediction in tag(held, split, [len(ids) for ids in tokens], encoder.limit, self._between):
                     self._answers(place, [prediction], encoder.limit)
             elif held.job.job.spec.task not in LANGUAGE:
                 self._classify(place, held, encoder, tokens)

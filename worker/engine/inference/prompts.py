@@ -1,6 +1,6 @@
 """Tokenize an input for a model exactly as the evaluation of its run does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,6 @@ from worker.engine.data.batches import most_tokens
 from worker.engine.data.lines import LineWriter
 from worker.engine.evaluation.generation import stop_tokens
 from worker.engine.inference.models import Held
-from worker.engine.inference.tag import sentence
 from worker.engine.tasks import seq2seq_lm, sequence_classification, token_classification
 from worker.engine.tasks.completions import special_tokens
 
@@ -39,12 +38,16 @@ class Encoder:
     def _writes(self) -> bool:
         return self._task in DECODERS
 
-    def encode(self, inputs: Sequence[Input], *, truncate: bool) -> list[Tokens]:
-        """Tokens of each input. Raises `Invalid` for the ones that are too long, unless they are to be truncated, and
-        for those without tokens or of the wrong form."""
+    def encode(
+        self, inputs: Sequence[Input], *, truncate: bool, between: Callable[[], None] = lambda: None
+    ) -> list[Tokens]:
+        """Tokens of each input; `between` may raise before each. Raises `Invalid` for the ones that are too long,
+        unless they are to be truncated, and for those without tokens or of the wrong form. A model that tags words
+        gets its inputs as lists of words."""
         encoded: list[Tokens] = []
         errors: list[FieldError] = []
         for index, given in enumerate(inputs):
+            between()
             try:
                 ids, lead = self._tokens(index, given)
             except Invalid as error:
@@ -65,8 +68,8 @@ class Encoder:
 
     def _tokens(self, index: int, given: Input) -> tuple[list[int], int]:
         """All tokens, and how many of the first are never truncated."""
-        if self._task == "token-classification" and (words := sentence(given)):
-            return token_classification.tokenize(self._held.tokenizer, [[word.text for word in words]])[0].ids, 0
+        if self._task == "token-classification" and (words := _words(given)) is not None:
+            return token_classification.tokenize(self._held.tokenizer, [words])[0].ids, 0
         if isinstance(given, str):
             if self._task == "sequence-classification":
                 return sequence_classification.token_ids(self._held.tokenizer, [given])[0], 0
@@ -83,8 +86,7 @@ class Encoder:
         """Truncate a long input as its task does."""
         if len(ids) <= self.limit:
             return ids
-        if self._task == "token-classification":
-            words = [word.text for word in sentence(given)]
+        if self._task == "token-classification" and (words := _words(given)) is not None:
             return token_classification.tokenize(self._held.tokenizer, [words], self.limit)[0].ids
         if self._task == "sequence-classification":
             limit = {"truncation": True, "max_length": self.limit}
@@ -114,6 +116,12 @@ class Encoder:
             why = _("the model reads at most %(limit)s beside the answer", limit=room)
             return room, why if self._writes else _("the model reads at most %(limit)s", limit=room)
         return length, _("the run was evaluated with at most %(limit)s (max_length)", limit=length)
+
+
+def _words(given: Input) -> list[str] | None:
+    """The words of a list of them; None of a conversation."""
+    words = [word for word in given if isinstance(word, str)]
+    return words if len(words) == len(given) else None
 
 
 def _turns(conversation: Conversation | Words) -> list[Turn]:

@@ -5,56 +5,84 @@ first (`app.domain.data.tagging.word_spans`); who has words already sends these.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from app.domain.data.tagging import entities, joined_spans, word_spans
-from app.domain.inference import EntitySpan, Input, Prediction, TaggedWord
+from app.domain.data.tagging import Span, entities, joined_spans, word_spans
+from app.domain.errors import Invalid
+from app.domain.inference import MOST_REQUEST_WORDS, MOST_WORDS, EntitySpan, Input, Prediction, TaggedWord
+from app.domain.messages import _
 from worker.engine.data.batches import padded
 from worker.engine.data.order import evaluation_order
 from worker.engine.inference.models import Held
 from worker.engine.tasks.token_classification import Words, tokenize
 
 
-def sentence(given: Input) -> list[TaggedWord]:
-    """The words of an input, without tags; none of a conversation."""
-    if isinstance(given, str):
-        return [TaggedWord(text=given[span.start : span.end], start=span.start, end=span.end)
-                for span in word_spans(given)]  # fmt: skip
-    words = [word for word in given if isinstance(word, str)]
-    return [TaggedWord(text=word, start=span.start, end=span.end)
-            for word, span in zip(words, joined_spans(words), strict=True)]  # fmt: skip
+class Sentence(NamedTuple):
+    """The words of an input, and where they are in its text."""
+
+    text: str
+    words: list[str]
+    spans: list[Span]
 
 
-def tag(held: Held, inputs: Sequence[Input], limit: int, between: Callable[[], None]) -> Iterator[Prediction]:
-    """The prediction for each input, batch by batch, of its first `limit` tokens; `between` may raise before each."""
-    size, pad = held.job.job.spec.training.per_device_eval_batch_size, held.tokenizer.pad_token_id or 0
-    sentences = [sentence(given) for given in inputs]
-    tokenized = tokenize(held.tokenizer, [[word.text for word in words] for words in sentences], limit)
-    for indices in evaluation_order([len(words.ids) for words in tokenized], size):
+def sentences(inputs: Sequence[Input], between: Callable[[], None]) -> list[Sentence]:
+    """Of each input; `between` may raise before each. A conversation has no words. Raises Invalid for more words than
+    an input or a request may have."""
+    split, total = [], 0
+    for index, given in enumerate(inputs):
         between()
-        ids, mask = padded([np.asarray(tokenized[i].ids, dtype=np.int32) for i in indices], pad)
+        one = _sentence(given)
+        total += len(one.words)
+        if len(one.words) > MOST_WORDS:
+            what = _("This input has more than %(most)s words", most=MOST_WORDS)
+            raise Invalid.field(f"inputs.{index}", what, _("Divide it into several inputs"))
+        if total > MOST_REQUEST_WORDS:
+            what = _("The inputs have more than %(most)s words together", most=MOST_REQUEST_WORDS)
+            raise Invalid.field("inputs", what, _("Send fewer inputs in a request"))
+        split.append(one)
+    return split
+
+
+def _sentence(given: Input) -> Sentence:
+    if isinstance(given, str):
+        spans = list(islice(word_spans(given), MOST_WORDS + 1))
+        return Sentence(given, [given[span.start : span.end] for span in spans], spans)
+    words = [word for word in given if isinstance(word, str)]
+    return Sentence(" ".join(words), words, joined_spans(words))
+
+
+def tag(
+    held: Held, split: Sequence[Sentence], lengths: Sequence[int], limit: int, between: Callable[[], None]
+) -> Iterator[Prediction]:
+    """The prediction for each sentence, batch by batch, of its first `limit` tokens; `between` may raise before each.
+    `lengths`: their tokens."""
+    size, pad = held.job.job.spec.training.per_device_eval_batch_size, held.tokenizer.pad_token_id or 0
+    for indices in evaluation_order(lengths, size):
+        between()
+        tokenized = tokenize(held.tokenizer, [split[i].words for i in indices], limit)
+        ids, mask = padded([np.asarray(words.ids, dtype=np.int32) for words in tokenized], pad)
         with torch.inference_mode():
             logits = held.model(input_ids=ids, attention_mask=mask).logits
         probabilities = logits[:, -ids.shape[1] :].float().softmax(dim=-1)  # virtual tokens come first
-        for i, rows in zip(indices, probabilities, strict=True):
-            text = given if isinstance(given := inputs[i], str) else " ".join(word.text for word in sentences[i])
-            yield _prediction(i, text, sentences[i], tokenized[i], rows, held.job.job.labels)
+        for i, words, rows in zip(indices, tokenized, probabilities, strict=True):
+            yield _prediction(i, split[i], words, rows, held.job.job.labels)
 
 
 def _prediction(
-    index: int, text: str, words: Sequence[TaggedWord], tokenized: Words, rows: torch.Tensor, labels: Sequence[str]
+    index: int, sentence: Sentence, tokenized: Words, rows: torch.Tensor, labels: Sequence[str]
 ) -> Prediction:
     """From the probabilities [T, tags] of an input's tokens: each word has the tag of its first token."""
     tagged = []
-    for word, start in zip(words, tokenized.starts, strict=True):
-        if start is not None:
-            best = int(rows[start].argmax())
-            word = word.model_copy(update={"tag": labels[best], "probability": float(rows[start, best])})
-        tagged.append(word)
+    for word, span, start in zip(sentence.words, sentence.spans, tokenized.starts, strict=True):
+        best = None if start is None else int(rows[start].argmax())
+        named = {} if best is None else {"tag": labels[best], "probability": float(rows[start, best])}
+        tagged.append(TaggedWord(text=word, start=span.start, end=span.end, **named))
     spans = [
-        EntitySpan(type=entity.kind, text=text[first.start : last.end], start=first.start, end=last.end)
+        EntitySpan(type=entity.kind, text=sentence.text[first.start : last.end], start=first.start, end=last.end)
         for entity in entities([word.tag or "" for word in tagged])
         for first, last in [(tagged[entity.start], tagged[entity.end - 1])]
     ]

@@ -18,6 +18,7 @@ from app.domain.inference import (
     Prediction,
     Subject,
     TaggedWord,
+    are_words,
 )
 from app.services import flips as flip_service
 from app.services import inference
@@ -108,6 +109,8 @@ class FlipPlace:
     target: str | None
     next: int | None
     """Position of the next item."""
+    words: list[str] | None = None
+    """Of an item whose words are tagged."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +166,10 @@ class PlaygroundPage:
 
     @property
     def given(self) -> Input:
-        """What the models are asked: the text; of a test item that was not edited, its words."""
-        unedited = self.flip is not None and self.flip.text == self.query.text
-        return self.query.text.split(" ") if self.tags and unedited else self.query.text
+        """What the models are asked: the text; of a test item that was not edited, the words of the evaluation, if a
+        request can hold them."""
+        words = self.flip.words if self.flip is not None and self.flip.text == self.query.text else None
+        return words if self.tags and words is not None and are_words(words) else self.query.text
 
     @property
     def read(self) -> tuple[int, int] | None:
@@ -270,4 +274,6 @@ def _flip(session: Session, files: Files, query: PlaygroundQuery) -> FlipPlace |
         return None
     item, following = page.items[0], page.items[1:]
     after = following[0].position if following else None
-    return FlipPlace(study_id, comparison.spec.name, position, page.total, item.label, item.text, item.target, after)
+    words = None if page.words[0] is None else list(page.words[0])
+    study = (study_id, comparison.spec.name, position, page.total)
+    return FlipPlace(*study, item.label, item.text, item.target, after, words)

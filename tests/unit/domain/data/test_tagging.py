@@ -116,9 +116,15 @@ def test_entities_are_shown_in_brackets_and_plain_tags_behind_their_word() -> No
 
 def test_a_text_has_the_words_of_a_corpus_at_their_places() -> None:
     text = "(Ada's U.S. visa cost $1,000)…  Ну, नमस्ते!"
-    spans = word_spans(text)
+    spans = list(word_spans(text))
     words = ["(", "Ada's", "U.S", ".", "visa", "cost", "$", "1,000", ")", "…", "Ну", ",", "नमस्ते", "!"]
     assert [text[span.start : span.end] for span in spans] == words
     joined = " ".join(words)
     assert [joined[span.start : span.end] for span in joined_spans(words)] == words
-    assert word_spans("  ") == []
+    assert list(word_spans("  ")) == []
+
+
+def test_an_emoji_with_its_modifiers_is_one_word() -> None:
+    text = "👩‍👩‍👧 обича 🇧🇬🇫🇷! 👍🏽❤️ ☀️, 1️⃣ cafe\u0301."
+    words = ["👩‍👩‍👧", "обича", "🇧🇬", "🇫🇷", "!", "👍🏽", "❤️", "☀️", ",", "1️⃣", "cafe\u0301", "."]
+    assert [text[span.start : span.end] for span in word_spans(text)] == words

@@ -1,6 +1,7 @@
 """The playground: its page without scripts, and the events of language models."""
 
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -9,8 +10,11 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.domain.errors import Unavailable
-from app.domain.inference import failed
+from app.domain.inference import Subject, failed
+from app.services import inference
 from app.store.tables import RunRow, StudyRow
+from app.web.pages.playground.context import FlipPlace, PlaygroundPage
+from app.web.pages.playground.form import PlaygroundQuery
 from tests.fake_inference import FakeExchange, classified, tagged, written
 from tests.unit.web.conftest import become_tagger, database_of
 
@@ -101,6 +105,25 @@ def test_taggers_mark_entities_in_the_text_and_name_the_words_on_which_they_diff
     assert "No entity" in page(full, run, text="Hail") and "<mark" not in page(full, run, text="Hail")
     assert "Compare runs of one task" in page(full, run, third, text="Hail")
     assert f'<option value="{third}">' not in page(full, run) and "which tag each model gives" in page(full, run)
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["New York", "calls"], ["New York", "calls"]),
+        (["", "calls"], " calls"),
+        (["a" * 1001], "a" * 1001),
+        (["a"] * 10_001, " ".join(["a"] * 10_001)),
+    ],
+    ids=["a space", "empty", "long", "many"],
+)
+def test_a_test_item_has_the_words_of_the_evaluation_or_its_text(words: list[str], given: Any) -> None:
+    text = " ".join(words)
+    flip = FlipPlace(1, "study", 0, 1, None, text, None, None, words)
+    page = PlaygroundPage(PlaygroundQuery(text=text), tags=True, flip=flip)
+    assert page.given == given
+    assert replace(page, query=PlaygroundQuery(text=f"{text}!")).given == f"{text}!"
+    assert inference.request("compare", [Subject(run_id=1)], [page.given]).inputs == [given]
 
 
 def test_a_worker_that_cannot_answer_says_why(full: TestClient) -> None:

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from app.domain.errors import Invalid
-from app.domain.inference import ModelJob
+from app.domain.inference import MOST_WORDS, ModelJob
 from app.domain.methods import LoraSpec, PromptSpec
 from app.domain.models.exports import ExportFormat
 from tests import exported, inferred, tiny, tiny_tags
 from worker.engine.exporting import check, merge
+from worker.engine.inference import tag
+from worker.engine.inference.answer import Cancelled
 
 LORA = LoraSpec(r=4)
 
@@ -48,11 +50,39 @@ def test_entities_lie_at_their_characters_and_side_by_side_models_answer_alike(t
     assert own["words"] != base["words"]
 
 
+def test_too_many_words_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = ["!" * MOST_WORDS]
+    assert len(tag.sentences(most, lambda: None)[0].words) == MOST_WORDS
+    with pytest.raises(Invalid) as refused:
+        tag.sentences(["a", "!" * 100_000], lambda: None)
+    assert [(one.path, str(one.message)) for one in refused.value.fields] == [
+        ("inputs.1", "This input has more than 10000 words")
+    ]
+    monkeypatch.setattr(tag, "MOST_REQUEST_WORDS", 2 * MOST_WORDS)
+    assert len(tag.sentences(most * 2, lambda: None)) == 2
+    with pytest.raises(Invalid, match="more than 20000 words together"):
+        tag.sentences([*most * 2, ["a"]], lambda: None)
+
+
+def test_a_reader_who_leaves_ends_the_splitting_of_texts() -> None:
+    read = 0
+
+    def between() -> None:
+        nonlocal read
+        read += 1
+        if read == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        tag.sentences(["a"] * 5, between)
+
+
 def test_too_many_tokens_are_refused_or_words_beyond_them_get_no_tag(tmp_path: Path) -> None:
     job, _tags, _words = tagger(tmp_path)
     with pytest.raises(Invalid, match="42 tokens"):
         inferred.asked(inferred.models(), [job], ["the cat " * 20])
     [cut] = inferred.predictions(inferred.asked(inferred.models(), [job], ["the cat " * 20], truncate=True))
     assert [("tag" in word) for word in cut["words"]] == [True] * 14 + [False] * 26 and cut["tokens"] == 16
+    assert inferred.predictions(inferred.asked(inferred.models(), [job], ["cat", ["the", "dog"]]))[1]["tokens"] == 4
     with pytest.raises(Invalid, match="reads no conversation"):
         inferred.asked(inferred.models(), [job], [[{"role": "user", "content": "cat"}]])
