@@ -106,6 +106,11 @@ FOUND: list[tuple[Finding, str]] = [
         "preferring short answers.",
     ),
     (
+        found("broken-images", 1, "image", 7),
+        "1 row was left out: Vezna cannot decode the image in its column image, or it has more than 50 megapixels or "
+        "32 MiB (row 7).",
+    ),
+    (
         found("broken-tags", 1, "tags", 7),
         "1 row was left out: a tag I-TYPE in its column tags follows neither B-TYPE nor I-TYPE (row 7).",
     ),
