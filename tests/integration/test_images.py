@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -9,10 +10,13 @@ from PIL import Image
 
 from app.domain.data.dataset import ImageRow
 from app.main import create_app
+from app.services.images import image_of
 from app.settings import Settings
 from app.store.files import Files
+from app.store.rows_file import RowsFile
 from app.store.session import Database
 from app.store.tables import DatasetRow
+from tests import tiny_images
 from tests.fakes import SilentBell
 from tests.ingested import context, dataset, upload
 from tests.unit.worker.ingest.test_image_rows import folders, zipped
@@ -52,6 +56,17 @@ def test_an_image_is_a_png_that_runs_nothing(web: TestClient, files: Files, colo
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-security-policy"].startswith("default-src 'none'; base-uri 'none'")
         assert answer.headers["cache-control"] == "private, max-age=86400, immutable"
+
+
+def test_the_image_of_every_row_group_is_found(files: Files, tmp_path: Path) -> None:
+    written = tiny_images.rows(7, 3, 2)
+    with RowsFile(tmp_path / "rows.parquet", "labelled-images", tiny_images.LABELS) as file:
+        for start, end in ((0, 5), (5, 6), (6, 12)):
+            file.write(written[start:end])
+    files.put(tmp_path / "rows.parquet", "datasets/groups.parquet")
+    facts = file.facts.model_dump(mode="json")
+    row = DatasetRow(name="groups", file="datasets/groups.parquet", status="ready", facts_json=facts)
+    assert [image_of(files, row, image.item) for image in written] == [image.image for image in written]
 
 
 @pytest.mark.parametrize("item", ["0" * 16, "..%2f..%2fetc", "a b", "%F0%9F%98%80"])

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from app.domain.data.images import LONG_SIDE, MOST_IMAGE_BYTES, MOST_PIXELS, SHORT_SIDE, pixels_hash
 
@@ -49,8 +49,11 @@ def _normalized(data: bytes) -> Normalized:
     with Image.open(BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise _TooLarge(f"{image.width} × {image.height} px")
+        if (tile := _tile_pixels(image)) > MOST_PIXELS:
+            raise _TooLarge(f"a tile of {tile:,} px")
         image.load()  # the first frame
-        rgb = _in_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb = _in_rgb(image)
     short, long = sorted(rgb.size)
     scale = min(1.0, SHORT_SIDE / short, LONG_SIDE / long)
     if scale < 1:
@@ -61,16 +64,22 @@ def _normalized(data: bytes) -> Normalized:
     return Normalized(file.getvalue(), pixels_hash(*rgb.size, pixels))
 
 
+def _tile_pixels(image: Any) -> int:
+    """Pixels of a tile of a TIFF, which may be far larger than its image: libtiff decodes whole tiles."""
+    tags = getattr(image, "tag_v2", {})
+    return int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
+
+
 def _in_rgb(image: Any) -> Image.Image:
     """8 bits per channel, transparency on white. Raises ValueError for images of fractions."""
     if image.mode == "F":
         raise ValueError("floating-point pixels")
     if image.mode.startswith("I"):  # 16 bits, or 32 with 16 in use, of which Pillow would cut off all above 255
-        values = np.asarray(image).astype(np.float64) / _OF_16_BITS
-        image = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+        values = np.divide(np.asarray(image), _OF_16_BITS, dtype=np.float32)
+        image = Image.fromarray(np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8))
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")
-        opaque.alpha_composite(image.convert("RGBA"))
+        opaque.alpha_composite(image if image.mode == "RGBA" else image.convert("RGBA"))
         image = opaque
     converted: Image.Image = image.convert("RGB")
     return converted

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.messages import Message, _
 from app.domain.resources.estimate import key_of
-from app.domain.tasks import Format, MetricName, Task
+from app.domain.tasks import TASKS, Format, MetricName, Task
 
 BASELINES_VERSION = 1
 """Raised when a baseline of the same request may differ."""
@@ -51,14 +51,13 @@ class BaselineFacts(BaseModel):
     note: Message
     """A few words beside the title."""
     definition: Message
-    task: Literal["classification", "tagging", "generation", "retrieval", "preference"]
+    tasks: tuple[Task, ...]
     metrics: tuple[MetricName, ...]
     """Metrics of a verdict that it is scored by."""
     uses_model: bool = False
     """It depends on the base model, not on the rows alone."""
     trivial: bool = False
     """It reads nothing of an item, or is the model without training: a model that learned anything beats it."""
-    tasks: tuple[Task, ...] = ("sequence-classification", "token-classification", "causal-lm", "seq2seq-lm")
     requested: bool = True
     """It is computed for itself; else its scores come with the runs."""
     learns: bool = False
@@ -76,19 +75,17 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("most frequent label"),
             note=_("for every item"),
             definition=_("the most frequent label of the training rows, for every item"),
-            task="classification",
+            tasks=("sequence-classification", "image-classification"),
             metrics=("accuracy",),
             trivial=True,
-            tasks=("sequence-classification", "image-classification"),
         ),
         BaselineFacts(
             kind="tfidf",
             title=_("TF-IDF"),
             note=_("logistic regression"),
             definition=_("logistic regression on TF-IDF of words and of character n-grams"),
-            task="classification",
-            metrics=("accuracy",),
             tasks=("sequence-classification",),
+            metrics=("accuracy",),
             learns=True,
         ),
         BaselineFacts(
@@ -96,9 +93,8 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("pixels"),
             note=_("logistic regression"),
             definition=_("logistic regression on the pixels of the images, squeezed to 16 × 16"),
-            task="classification",
-            metrics=("accuracy",),
             tasks=("image-classification",),
+            metrics=("accuracy",),
             learns=True,
         ),
         BaselineFacts(
@@ -106,10 +102,9 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("frozen embeddings"),
             note=_("logistic regression"),
             definition=_("logistic regression on the base model's mean-pooled hidden states"),
-            task="classification",
+            tasks=("sequence-classification", "image-classification"),
             metrics=("accuracy",),
             uses_model=True,
-            tasks=("sequence-classification", "image-classification"),
             learns=True,
         ),
         BaselineFacts(
@@ -117,7 +112,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("most frequent tag"),
             note=_("for every word"),
             definition=_("the most frequent tag of the training words, for every word"),
-            task="tagging",
+            tasks=("token-classification",),
             metrics=("item_entity_f1", "tag_accuracy"),
             trivial=True,
         ),
@@ -126,7 +121,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("random tags"),
             note=_("as frequent as in training"),
             definition=_("each word's tag drawn at random, with the shares of the tags in the training rows"),
-            task="tagging",
+            tasks=("token-classification",),
             metrics=("item_entity_f1", "tag_accuracy"),
             trivial=True,
         ),
@@ -137,7 +132,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             definition=_(
                 "the most frequent tag of each word in the training rows; of an unseen word the most frequent tag"
             ),
-            task="tagging",
+            tasks=("token-classification",),
             metrics=("item_entity_f1", "tag_accuracy"),
         ),
         BaselineFacts(
@@ -145,7 +140,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("most frequent answer"),
             note=_("for every item"),
             definition=_("the most frequent completion of the training rows, for every item"),
-            task="generation",
+            tasks=("causal-lm", "seq2seq-lm"),
             metrics=("exact_match",),
             trivial=True,
         ),
@@ -154,7 +149,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("first sentence"),
             note=_("of the prompt"),
             definition=_("the first sentence of the prompt, as the answer"),
-            task="generation",
+            tasks=("causal-lm", "seq2seq-lm"),
             metrics=("rouge_l",),
         ),
         BaselineFacts(
@@ -162,7 +157,7 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
             title=_("zero-shot"),
             note=_("base model, before training"),
             definition=_("the base model before training, evaluated with the runs"),
-            task="generation",
+            tasks=("causal-lm", "seq2seq-lm"),
             metrics=("token_accuracy", "exact_match", "rouge_l"),
             uses_model=True,
             trivial=True,
@@ -176,61 +171,46 @@ BASELINES: dict[BaselineKind, BaselineFacts] = {
                 "the base model's answer after up to %(examples)s training examples in its prompt",
                 examples=FEW_SHOT_EXAMPLES,
             ),
-            task="generation",
+            tasks=("causal-lm",),
             metrics=("exact_match", "rouge_l"),
             uses_model=True,
-            tasks=("causal-lm",),
         ),
         BaselineFacts(
             kind="random-passage",
             title=_("random order"),
             note=_("of the passages"),
             definition=_("the passages in an order that is drawn at random for each query"),
-            task="retrieval",
+            tasks=("sentence-embeddings",),
             metrics=_RETRIEVAL,
             trivial=True,
-            tasks=("sentence-embeddings",),
         ),
         BaselineFacts(
             kind="bm25",
             title=_("BM25"),
             note=_("word overlap"),
             definition=_("the passages by BM25 of the query's words (k1 = 1.2, b = 0.75)"),
-            task="retrieval",
-            metrics=_RETRIEVAL,
             tasks=("sentence-embeddings",),
+            metrics=_RETRIEVAL,
         ),
         BaselineFacts(
             kind="random-answer",
             title=_("random answer"),
             note=_("of each pair"),
             definition=_("one answer of each pair, drawn at random"),
-            task="preference",
+            tasks=("preference",),
             metrics=_PREFERENCE,
             trivial=True,
-            tasks=("preference",),
         ),
         BaselineFacts(
             kind="longer-answer",
             title=_("answer length"),
             note=_("longer or shorter"),
             definition=_("the longer answer of each pair, or the shorter one if training pairs mostly prefer that"),
-            task="preference",
-            metrics=_PREFERENCE,
             tasks=("preference",),
+            metrics=_PREFERENCE,
         ),
     )
 }
-
-
-_WORK: dict[Task, str] = {
-    "sequence-classification": "classification",
-    "token-classification": "tagging",
-    "sentence-embeddings": "retrieval",
-    "preference": "preference",
-    "image-classification": "classification",
-}
-"""`BaselineFacts.task` of the tasks that do not generate text."""
 
 
 def baselines_of(task: Task, rows: Format, metric: MetricName) -> list[BaselineKind]:
@@ -245,15 +225,14 @@ def not_applicable(task: Task, rows: Format, metric: MetricName) -> dict[Baselin
 
 def _expected(task: Task, rows: Format, metric: MetricName) -> Iterator[tuple[BaselineKind, Message | None]]:
     """The baselines of a metric, and few-shot for every language model, each with the reason why it does not apply."""
-    work = _WORK.get(task, "generation")
+    generates = TASKS[task].generates
     for facts in BASELINES.values():
-        if work == "classification" and task not in facts.tasks:
-            continue
-        if not facts.requested or facts.task != work or not (metric in facts.metrics or facts.kind == "few-shot"):
-            continue
-        if task not in facts.tasks:
+        few_shot = facts.kind == "few-shot" and generates
+        if few_shot and task not in facts.tasks:
             yield facts.kind, _("only causal language models have it")
-        elif work == "generation" and rows != "prompt-completion":
+        elif not facts.requested or task not in facts.tasks or not (metric in facts.metrics or few_shot):
+            continue
+        elif generates and rows != "prompt-completion":
             yield facts.kind, _("the data have no prompts with completions")
         elif metric not in facts.metrics:
             yield facts.kind, _("token accuracy scores no generated text")

@@ -128,8 +128,8 @@ def pixels_of(
     processor: Any, pngs: Sequence[bytes], shape: Shape, folder: str, between: Callable[[], None]
 ) -> tuple[Pixels, int]:
     """Every image as the model reads it, [N, C, H, W], and how many are smaller than that on a side. The values are in
-    a file without a name in `folder`, since a dataset of images may be larger than memory. Raises OSError without room
-    for it."""
+    a file without a name in `folder`, since they may take more room than memory has. Raises OSError without room for
+    it."""
     size = len(pngs) * int(np.prod(shape))
     with tempfile.TemporaryFile(dir=folder or None) as file:
         os.posix_fallocate(file.fileno(), 0, max(1, size))  # a full disk is an error now, and a signal later

@@ -6,9 +6,12 @@
 Nothing is unpacked to the disk. Files that are no images by their endings are passed over.
 """
 
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -21,23 +24,31 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".
 MOST_IMAGES = 500_000
 MOST_UNPACKED, MOST_RATIO = 4 << 30, 20
 """Bytes of all images: at most the one, or the other times the archive's size. Images hardly compress."""
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""With the others zipfile decompresses an entry as a whole, however large it becomes."""
+_LOCAL_HEADER = 30
+"""Bytes before an entry's name and content."""
+_UTF_8 = 0x800
+"""The flag of an entry whose name is in UTF-8; others are in code page 437, as zipfile decodes them."""
 
 
 class _Entry(NamedTuple):
     info: zipfile.ZipInfo
+    path: PurePosixPath
     label: str
     split: str
 
 
 def open_image_folder(source: Source) -> Opened:
     """Open an archive. Raises Unreadable if it is damaged, encrypted, without images, or unpacks to far more bytes than
-    it has."""
+    it has. zipfile reads no more of an entry than the size that the archive declares for it."""
     try:
         with zipfile.ZipFile(source.path) as archive:
             infos = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise Unreadable(_damaged(source.name, error)) from error
-    entries = [_entry(info) for info in infos if _is_image(info)]
+    paths = map(_path, infos)
+    entries = [_entry(info, path) for info, path in zip(infos, paths, strict=True) if _is_image(info, path)]
     if not any(entry.label for entry in entries):
         text = _(
             "%(name)s has no images in directories named by their classes, such as cat/1.png or train/cat/1.png. Put "
@@ -60,21 +71,44 @@ def open_image_folder(source: Source) -> Opened:
         raise Unreadable(text)
     if any(entry.info.flag_bits & 1 for entry in entries):
         raise Unreadable(_("%(name)s is encrypted. Upload it without a password.", name=source.name))
+    if any(entry.info.compress_type not in _METHODS for entry in entries):
+        text = _(
+            "%(name)s is compressed by a method other than Deflate. Create the archive again as an ordinary zip file.",
+            name=source.name,
+        )
+        raise Unreadable(text)
+    if _overlap(infos):
+        raise Unreadable(_damaged(source.name, ValueError("entries overlap")))
     return Opened("zip", _batches(source, entries))
 
 
-def _is_image(info: zipfile.ZipInfo) -> bool:
-    path = PurePosixPath(info.filename)
+def _path(info: zipfile.ZipInfo) -> PurePosixPath:
+    """An entry's path: relative, with composed characters. macOS writes UTF-8 without its flag, and old Windows tools
+    write backslashes."""
+    name = info.filename
+    if not info.flag_bits & _UTF_8:
+        with suppress(UnicodeError):  # the name is in code page 437
+            name = name.encode("cp437").decode("utf-8")
+    return PurePosixPath(unicodedata.normalize("NFC", name).replace("\\", "/").lstrip("/"))
+
+
+def _overlap(infos: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether entries share bytes, so that a small archive has very many images."""
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    return any(a.header_offset + _LOCAL_HEADER + a.compress_size > b.header_offset for a, b in pairwise(ordered))
+
+
+def _is_image(info: zipfile.ZipInfo, path: PurePosixPath) -> bool:
     hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
     return not info.is_dir() and not hidden and path.suffix.lower() in ENDINGS
 
 
-def _entry(info: zipfile.ZipInfo) -> _Entry:
-    *above, label = PurePosixPath(info.filename).parent.parts or ("",)
+def _entry(info: zipfile.ZipInfo, path: PurePosixPath) -> _Entry:
+    *above, label = path.parent.parts or ("",)
     if label.lower() in SPLIT_WORDS:
         above, label = [*above, label], ""
     splits = [part for part in above if part.lower() in SPLIT_WORDS]
-    return _Entry(info, label, splits[-1] if splits else "")
+    return _Entry(info, path, label, splits[-1] if splits else "")
 
 
 def _batches(source: Source, entries: list[_Entry]) -> Iterator[Batch]:
@@ -85,7 +119,7 @@ def _batches(source: Source, entries: list[_Entry]) -> Iterator[Batch]:
     with zipfile.ZipFile(source.path) as archive:
         for place, entry in enumerate(entries, start=1):
             image = _read(source.name, archive, entry.info)
-            row: dict[str, str | bytes] = {"image": image, "label": entry.label, "file": entry.info.filename}
+            row: dict[str, str | bytes] = {"image": image, "label": entry.label, "file": str(entry.path)}
             for name, value in (row | ({"split": entry.split} if with_splits else {})).items():
                 batch.setdefault(name, []).append(value)
             held += len(image)

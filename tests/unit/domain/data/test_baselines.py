@@ -10,6 +10,11 @@ NO_PAIRS = "the data have no prompts with completions"
 
 def test_each_metric_of_a_verdict_has_its_baselines() -> None:
     assert baselines_of("sequence-classification", "labelled", "accuracy") == ["most-frequent", "tfidf", "embeddings"]
+    assert baselines_of("image-classification", "labelled-images", "accuracy") == [
+        "most-frequent",
+        "pixels",
+        "embeddings",
+    ]
     assert baselines_of("token-classification", "tagged", "item_entity_f1") == [
         "most-frequent-tag",
         "random-tags",
@@ -33,6 +38,7 @@ def test_each_metric_of_a_verdict_has_its_baselines() -> None:
         ("seq2seq-lm", "prompt-completion", "rouge_l", {"few-shot": "only causal language models have it"}),
         ("causal-lm", "prompt-completion", "rouge_l", {}),
         ("sequence-classification", "labelled", "accuracy", {}),
+        ("image-classification", "labelled-images", "accuracy", {}),
         ("sentence-embeddings", "query-passage", "recall_at_1", {}),
         ("preference", "preference", "preference_accuracy", {}),
     ],

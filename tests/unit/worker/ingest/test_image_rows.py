@@ -1,6 +1,7 @@
 """Images in a zip archive or in Parquet: classes, splits, duplicates, and what is left out or blocks."""
 
 import json
+import struct
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -164,6 +165,53 @@ def test_an_archive_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeypa
         archive.writestr("red/bomb.bmp", b"\0" * 10_000_000)
     with pytest.raises(Unreadable, match="more than 20 times its size"):
         scanned(tmp_path, file.getvalue(), "colours.zip")
+
+
+def test_entries_that_share_bytes_are_refused(tmp_path: Path) -> None:
+    content = zipped(folders(count=3))
+    central, end = content.find(b"PK\x01\x02"), content.find(b"PK\x05\x06")
+    repeated = content[central : content.find(b"PK\x01\x02", central + 4)] * 10
+    directory = content[central:end] + repeated
+    tail = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 13, 13, len(directory), central, 0)
+    with pytest.raises(Unreadable, match="entries overlap"):
+        scanned(tmp_path, content[:central] + directory + tail, "colours.zip")
+
+
+@pytest.mark.parametrize("declared", [10, 1 << 30])
+def test_no_more_is_read_than_the_archive_declares(declared: int, tmp_path: Path) -> None:
+    content = bytearray(zipped(folders(count=3)))
+    place = content.find(b"PK\x01\x02") + 24
+    content[place : place + 4] = struct.pack("<I", declared)
+    if declared > len(content):
+        assert scanned(tmp_path, bytes(content), "colours.zip").mapping == IMAGES
+    else:
+        with pytest.raises(Unreadable, match=r"blue/000.png is damaged .*CRC"):
+            scanned(tmp_path, bytes(content), "colours.zip")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_methods_that_decompress_an_entry_as_a_whole_are_refused(method: int, tmp_path: Path) -> None:
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        archive.writestr("red/000.png", PICTURES[0])
+    with pytest.raises(Unreadable, match="compressed by a method other than Deflate"):
+        scanned(tmp_path, file.getvalue(), "colours.zip")
+
+
+def test_names_without_the_flag_of_utf8_backslashes_and_absolute_paths_are_understood(tmp_path: Path) -> None:
+    cat, dog = "ко\u0438\u0306", "куче"  # й in two characters, as macOS writes it
+    names = [f"{cat}/{i}.png" if i % 2 else f"/{dog}/{i}.png" for i in range(60)]
+    names += [f"{dog}\\{i}.png" for i in range(60, 120)]
+    content = bytearray(zipped(dict(zip(names, PICTURES, strict=True))))
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(mark)
+        while place >= 0:
+            content[place + flags + 1] &= ~0x08
+            place = content.find(mark, place + 1)
+    found = prepared(tmp_path, {"colours.zip": bytes(content)})
+    assert found.facts is not None and found.facts.label_counts == {"ко\u0439": 30, dog: 90}
+    western = image_folder._path(zipfile.ZipInfo("caf\u00e9/1.png"))
+    assert western.parts == ("caf\u00e9", "1.png"), "code page 437 that is no UTF-8"
 
 
 def test_a_spreadsheet_is_no_archive_of_images(tmp_path: Path) -> None:

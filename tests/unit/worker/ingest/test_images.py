@@ -144,6 +144,38 @@ def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     assert normalized(b"\0" * (MOST_IMAGE_BYTES + 1)) == f"{MOST_IMAGE_BYTES + 1:,} bytes"
 
 
+def test_a_small_tiff_with_a_huge_tile_is_refused_before_it_is_decoded() -> None:
+    tags = [
+        (256, 4),
+        (257, 4),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (277, 1),
+        (322, 46336),
+        (323, 46336),
+        (324, 200),
+        (325, 20),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
+    assert normalized(data.ljust(200, b"\0") + zlib.compress(b"\0" * 1000)) == "a tile of 2,147,024,896 px"
+
+
+def test_texts_and_profiles_of_a_png_that_unpack_to_far_more_are_refused() -> None:
+    plain, huge = saved(Image.new("RGB", (4, 4), "red")), zlib.compress(b"\0" * 50_000_000)
+    for kind in (b"iCCP", b"zTXt"):
+        body = kind + b"x\0\0" + huge
+        chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+        assert "too large" in str(normalized(plain[:33] + chunk + plain[33:]))
+
+
+def test_the_first_picture_of_a_telephones_jpeg_is_read() -> None:
+    both = [Image.new("RGB", (16, 16), name) for name in ("red", "blue")]
+    image = kept(saved(both[0], "MPO", save_all=True, append_images=both[1:]))
+    assert colour(image)[0] > 200 > 50 > colour(image)[2]
+
+
 @pytest.mark.parametrize(
     ("size", "wanted"),
     [((1024, 700), (749, SHORT_SIDE)), ((SHORT_SIDE,) * 2, (SHORT_SIDE,) * 2), ((5000, 10), (LONG_SIDE, 4))],
