@@ -31,6 +31,8 @@ NOT_IMPORTED = (
     marked("it has several experiments, or none"),
     marked("there is no %(file)s"),
     marked("it is broken (%(why)s)"),
+    marked("two runs there have the name %(name)s"),
+    marked("Give one of them another name, or copy its folder elsewhere"),
     marked("it has no runs of Weights & Biases"),
     marked("it is no file of Weights & Biases"),
     marked("it is still running, or its process was killed"),

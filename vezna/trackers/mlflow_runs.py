@@ -26,7 +26,7 @@ def read(place: str, names: Sequence[str] = ()) -> list[RecordedRun]:
     server = connect(address) if is_server(address) else _folder(address)
     with server.named():
         number = _experiment(server, address, experiment.removeprefix(FRAGMENT).partition("/")[0])
-        runs = distinct([(run.info.run_name, run.info.run_id[:8], run) for run in server.runs(number)])
+        runs = distinct(address, [(run.info.run_name, run.info.run_id[:8], run) for run in server.runs(number)])
     chosen = selected(address, list(runs), names)
     for name in chosen:
         if (status := runs[name].info.status) != "FINISHED":

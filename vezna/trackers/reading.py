@@ -5,6 +5,7 @@ importing again finds it and adds nothing. A tracker has no score of each test i
 of the metric: the runs lack them, so the comparison shows them and gives no verdict.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ CURVES = {
     "epoch": ("train/epoch", "epoch"),
 }
 """What a step of Vezna has, and the names under which trackers have it."""
+WHOLE = re.compile(r"-?[0-9]{1,18}")
 LACKING = ("item_scores", "splits.train", "splits.test", "metric_version")
 """What no tracker has, by the names of docs/elsewhere.md."""
 
@@ -81,10 +83,18 @@ def selected(source: str, there: Sequence[str], names: Sequence[str]) -> list[st
     return chosen
 
 
-def distinct(runs: Sequence[tuple[str, str, Run]]) -> dict[str, Run]:
-    """Runs by name, of name, id and run; of several runs of one name each has its id after it."""
+def distinct(source: str, runs: Sequence[tuple[str, str, Run]]) -> dict[str, Run]:
+    """Runs by name, of name, id and run; of several runs of one name each has its id after it. Raises NotImported if
+    two have the same name then."""
     often = Counter(name for name, _id, _run in runs)
-    return {name if often[name] == 1 else f"{name} {run_id}": run for name, run_id, run in runs}
+    named: dict[str, Run] = {}
+    for name, run_id, run in runs:
+        whole = name if often[name] == 1 else f"{name} {run_id}"
+        if whole in named:
+            remedy = "Give one of them another name, or copy its folder elsewhere"
+            raise NotImported(source, "two runs there have the name %(name)s", remedy, name=whole)
+        named[whole] = run
+    return named
 
 
 def measured(value: Any) -> float | None:
@@ -126,7 +136,7 @@ def _seed_of(run: RecordedRun) -> int:
     values = {
         name: value
         for name, value in run.parameters.items()
-        if name.replace("/", ".").rpartition(".")[2] in ("seed", "random_seed") and value.strip().lstrip("-").isdigit()
+        if name.replace("/", ".").rpartition(".")[2] in ("seed", "random_seed") and WHOLE.fullmatch(value.strip())
     }
     seeds = {int(value) for name, value in values.items()}
     if len(seeds) > 1:

@@ -13,8 +13,6 @@ AnyComparison = Comparison | StudyComparison
 
 STEPS = 10_000
 """Optimizer steps of a run that are exported; of more, those that keep the shape of the loss curve."""
-MOST_STEPS = 100_000
-"""Steps that the server sends at once; of more, those that keep the shape of the loss curve."""
 STEP_COLUMNS = ("loss", "learning_rate", "grad_norm", "epoch", "tokens", "memory_bytes")
 STATED = (
     "method", "seed", "base_model", "base_model_hash", "dataset", "learning_rate", "device", "precision", "metric",
@@ -59,7 +57,6 @@ class TrackedRun:
     """Results and evaluations; the steps are read apart."""
     files: list[Artifact]
     private: bool = False
-    """Only its owner and admins see it."""
 
 
 @dataclass(frozen=True)
@@ -168,9 +165,8 @@ def read_run(client: Client, run_id: int) -> TrackedRun | None:
     rest = run.model_extra or {}
     if not rest["started_at"]:
         return None
-    result, reported = rest["result"] or {}, rest["imported"]
+    result, reported, trial = rest["result"] or {}, rest["imported"], rest["trial_round"]
     seed = reported["seed"] if reported else rest["spec"]["training"]["seed"]
-    trial = rest["trial_round"]
     tags = {
         "vezna.run": str(run.id),
         "vezna.url": f"{client.server.address}/runs/{run.id}",
@@ -245,7 +241,6 @@ def _points(run: Run, result: Mapping[str, Any]) -> list[Point]:
     found = [Point(name, value, run.step) for name, value in scores.items() if value is not None]
     if not result:
         return found
-    last = result["steps"]
     for one in result["evaluations"]:
         place = one["split"] if one["subject"] == "adapted" else f"base/{one['split']}"
         values = {"loss": one["loss"], **one["metrics"]}
@@ -262,7 +257,7 @@ def _points(run: Run, result: Mapping[str, Any]) -> list[Point]:
     if result["trained_together"] == 1:  # else memory and times are a group's
         totals |= {f"memory/{name}": result["memory"][name] for name in MEMORY}
         totals |= {f"seconds/{name}": value for name, value in result["clocks"].items()}
-    return found + [Point(name, value, last) for name, value in totals.items() if value is not None]
+    return found + [Point(name, value, result["steps"]) for name, value in totals.items() if value is not None]
 
 
 def _verdict_tags(comparison: AnyComparison) -> dict[str, str]:

@@ -32,9 +32,9 @@ def read(project: str, names: Sequence[str] = ()) -> list[RecordedRun]:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             key = "run_id" if _has_ids(connection) else "run_name"
             rows = connection.execute(f"SELECT DISTINCT {key}, run_name FROM metrics ORDER BY run_name")  # noqa: S608
-            runs = distinct([(name, value[:8], value) for value, name in rows])
+            runs = distinct(project, [(name, value[:8], value) for value, name in rows])
             return [_recorded(connection, file, key, name, runs[name]) for name in selected(project, list(runs), names)]
-    except (sqlite3.Error, ValueError, TypeError, KeyError) as error:
+    except (sqlite3.Error, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise NotImported(str(file), "it is broken (%(why)s)", REMEDY, why=str(error)[:200]) from error
 
 

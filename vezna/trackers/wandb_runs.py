@@ -1,18 +1,20 @@
 """Read runs that W&B left in the folders `offline-run-…` and `run-…` of a folder `wandb`. Its package is not needed; it
 has had no reader since version 0.31.
 
-A run whose log has no end goes on, or its process was killed: it is not imported. The numbers of the messages' fields
-are those of `wandb_internal.proto`.
+A run whose log has no end is still running, or its process was killed: it is not imported. Of each metric that becomes
+a curve the whole history is kept, of the others the last value. The numbers of the messages' fields are those of
+`wandb_internal.proto`.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vezna.errors import NotImported
-from vezna.trackers.reading import RecordedRun, distinct, measured, selected
+from vezna.trackers.reading import CURVES, RecordedRun, distinct, measured, selected
 from vezna.trackers.study import Point
 from vezna.trackers.wandb_log import REMEDY, fields, records
 
@@ -24,6 +26,11 @@ UPDATE, REMOVE = 1, 2
 KEY, NESTED_KEY, JSON = 1, 2, 16
 """Of such an item."""
 EXIT_CODE, NOT_COMPLETE = 1, 3
+LARGEST = 2**53
+"""Of a step and of seconds: all whole numbers below are floats."""
+KEPT = {name for names in CURVES.values() for name in names}
+UNREADABLE = (ValueError, TypeError, OverflowError, RecursionError)
+"""What a value raises that W&B does not write: no number, one too large for a float, JSON that is nested too deep."""
 
 
 @dataclass
@@ -37,7 +44,11 @@ class _Log:
     """Unix time."""
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    series: dict[str, dict[int, Point]] = field(default_factory=dict)
+    """By metric and step."""
+    step: int = 0
+    """Of the last row of the history, and its time."""
+    seconds: float = 0.0
     status: str = ""
     """`finished`, `failed`, or nothing without an end."""
 
@@ -52,8 +63,21 @@ def read(place: str, names: Sequence[str] = ()) -> list[RecordedRun]:
     logs = {file: log for file, log in logs.items() if project in ("", log.project)}
     if not logs:
         raise NotImported(place, "it has no runs of Weights & Biases", "Name the folder wandb, or one of a run in it")
-    named = distinct([(log.name, file.parent.name.rpartition("run-")[2], file) for file, log in logs.items()])
-    return [_recorded(name, _log(named[name])) for name in selected(place, list(named), names)]
+    named = distinct(
+        place,
+        [(log.name, folder, file) for (file, log), folder in zip(logs.items(), _folders(root, logs), strict=True)],
+    )
+    return [_recorded(name, named[name]) for name in selected(place, list(named), names)]
+
+
+def _folders(root: Path, logs: Mapping[Path, _Log]) -> Iterator[str]:
+    """What tells files with runs of one name apart: the name of the folder, which has time and id of the run, or its
+    place below the root and the id if that is the same too."""
+    folders = {file: file.parent.name.rpartition("run-")[2] for file in logs}
+    often = Counter((log.name, folders[file]) for file, log in logs.items())
+    for file, log in logs.items():
+        unique = often[log.name, folders[file]] == 1
+        yield folders[file] if unique else f"{file.parent.relative_to(root)} {file.stem.removeprefix('run-')}"
 
 
 def _beginning(file: Path) -> _Log:
@@ -74,9 +98,13 @@ def _log(file: Path, *, beginning: bool = False) -> _Log:
                     _add(log, kind, content)
                 if kind == RUN and beginning:
                     return log
-    except (ValueError, TypeError) as error:
-        raise NotImported(str(file), "it is broken (%(why)s)", REMEDY, why=str(error)[:200]) from error
+    except UNREADABLE as error:
+        raise _unreadable(file, error) from error
     return log
+
+
+def _unreadable(file: Path, error: Exception) -> NotImported:
+    return NotImported(str(file), "it is broken (%(why)s)", REMEDY, why=str(error)[:200])
 
 
 def _add(log: _Log, kind: int, content: bytes) -> None:
@@ -88,10 +116,31 @@ def _add(log: _Log, kind: int, content: bytes) -> None:
     elif kind == SUMMARY:
         _update(log.summary, content)
     elif kind == HISTORY:
-        log.history.append(dict(_items(content)))
+        _add_row(log, dict(_items(content)))
     elif kind == EXIT:
         end = dict(fields(content))
         log.status = "failed" if end.get(EXIT_CODE) else "" if end.get(NOT_COMPLETE) else "finished"
+
+
+def _add_row(log: _Log, row: Mapping[str, Any]) -> None:
+    """Add a row of the history."""
+    log.step = int(_position(row, "_step", log.step + 1))
+    log.seconds = _position(row, "_runtime", log.seconds)
+    for metric, value in row.items():
+        if (number := measured(value)) is not None and not metric.startswith("_"):
+            points = log.series.setdefault(metric, {})
+            if metric not in KEPT:
+                if any(step > log.step for step in points):
+                    continue  # the last one by step counts
+                points.clear()
+            points[log.step] = Point(metric, number, log.step, log.seconds)
+
+
+def _position(row: Mapping[str, Any], name: str, default: float) -> float:
+    value = measured(row.get(name, default))
+    if value is None or not 0 <= value < LARGEST:
+        raise ValueError(f"{name} is {str(row[name])[:40]}")
+    return value
 
 
 def _add_run(log: _Log, content: bytes) -> None:
@@ -141,24 +190,22 @@ def _flat(name: str, value: Any) -> Iterable[tuple[str, Any]]:
         yield name, value
 
 
-def _recorded(name: str, log: _Log) -> RecordedRun:
-    """Raises NotImported for a run that has not finished."""
+def _recorded(name: str, file: Path) -> RecordedRun:
+    """Raises NotImported for a run that has not finished, and for a broken file."""
+    log = _log(file)
     if log.status != "finished":
-        what = "its status is %(status)s" if log.status else "it goes on, or its process was killed"
+        what = "its status is %(status)s" if log.status else "it is still running, or its process was killed"
         raise NotImported(name, what, "Select runs that have finished", status=log.status)
-    series: dict[str, dict[int, Point]] = {}
-    step, seconds = 0, 0.0
-    for row in log.history:
-        step, seconds = int(row.get("_step", step + 1)), float(row.get("_runtime", seconds))
-        for metric, value in row.items():
-            if (number := measured(value)) is not None and not metric.startswith("_"):
-                series.setdefault(metric, {})[step] = Point(metric, number, step, seconds)
-    for metric, value in log.summary.items():
-        if metric not in series and (number := measured(value)) is not None and not metric.startswith("_"):
-            series[metric] = {step: Point(metric, number, step, seconds)}
+    try:
+        for metric, value in log.summary.items():
+            if metric not in log.series and (number := measured(value)) is not None and not metric.startswith("_"):
+                log.series[metric] = {log.step: Point(metric, number, log.step, log.seconds)}
+        parameters = {key: value if isinstance(value, str) else json.dumps(value) for key, value in log.config.items()}
+    except UNREADABLE as error:
+        raise _unreadable(file, error) from error
     return RecordedRun(
         f"wandb {log.project} {log.run_id} {log.started}",
         name,
-        {key: value if isinstance(value, str) else json.dumps(value) for key, value in log.config.items()},
-        {metric: [points[step] for step in sorted(points)] for metric, points in series.items()},
+        parameters,
+        {metric: [points[step] for step in sorted(points)] for metric, points in log.series.items()},
     )

@@ -16,7 +16,6 @@ from vezna.connection import API
 from vezna.errors import Refused, StudyIsPrivate
 from vezna.models import Artifact
 from vezna.trackers.study import (
-    MOST_STEPS,
     STEPS,
     Point,
     TrackedRun,
@@ -27,6 +26,8 @@ from vezna.trackers.study import (
     read_study,
 )
 
+MOST_STEPS = 100_000
+"""Steps that the server sends at once; of more, those that keep the shape of the loss curve."""
 NOT_FOUND = 404
 FILE_BYTES = 10 * 2**20
 """A larger file is a link."""
