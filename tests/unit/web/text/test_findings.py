@@ -80,6 +80,11 @@ FOUND: list[tuple[Finding, str]] = [
         "1 row was left out: its column tokens is not a list of words, or has an empty word (row 7).",
     ),
     (
+        found("broken-images", 2, "image", 7),
+        "2 rows were left out: Vezna cannot decode the images in their column image, or they have more than 50 "
+        "megapixels or 32 MiB (first: row 7).",
+    ),
+    (
         found("tags-mismatch", 2, "tags", 7),
         "2 rows were left out: they do not have one tag in the column tags for each word (first: row 7).",
     ),
