@@ -62,7 +62,7 @@ class Gathered:
         self._asks, self._same = array("Q"), array("Q")
         self._labels, self._splits = array("i"), array("b")
         self._words = array("i")
-        self._longer = array("b")
+        self._longer, self._guessed, self._unordered = array("b"), array("b"), array("Q")
         self._files, self._numbers = array("h"), array("q")
         self._codes: dict[str, int] = {}
         self._starts = [0]
@@ -82,8 +82,7 @@ class Gathered:
             self._labels.extend(self._codes.setdefault(answer, len(self._codes)) for answer in answers)
             self._words.append(len(answers))
             if self._form in ("preference", "preference-messages"):
-                chosen, rejected = (len(answer) for answer in draft.columns[1:])
-                self._longer.append((chosen > rejected) - (chosen < rejected))
+                self._add_pair(draft)
         if len(self._codes) > _MOST_CODES:
             text = _(
                 "There are more than %(limit)s different labels up to row %(row)s. Choose another label column.",
@@ -101,6 +100,13 @@ class Gathered:
         elif self._tagged:
             columns[1] = [[self._codes[tag] for tag in tags] for tags in columns[1]]
         self._writer.write_table(pa.table(dict(zip(self._schema.names, columns, strict=True)), schema=self._schema))
+
+    def _add_pair(self, draft: Draft) -> None:
+        chosen, rejected = (len(answer) for answer in draft.columns[1:])
+        self._longer.append((chosen > rejected) - (chosen < rejected))
+        self._guessed.append(draft.guessed)
+        texts = b"\x1f".join([_plain(draft.asks), *sorted(map(_plain, draft.columns[1:]))])
+        self._unordered.append(int.from_bytes(hashlib.sha256(texts).digest()[:8], "big"))
 
     def __enter__(self) -> Self:
         return self
@@ -169,6 +175,16 @@ class Gathered:
         """[n] of preference pairs: 1 where the chosen answer is longer, -1 where it is shorter, else 0; None for other
         formats."""
         return _view(self._longer, np.int8) if self._form in ("preference", "preference-messages") else None
+
+    @property
+    def guessed(self) -> NDArray[np.bool_]:
+        """[n] of preference pairs, whether the end of the prompt is a guess."""
+        return _view(self._guessed, np.int8).astype(bool)
+
+    @property
+    def unordered(self) -> Hashes:
+        """[n] of preference pairs, a hash of the prompt and both answers, whichever is the chosen one."""
+        return _view(self._unordered, np.uint64)
 
     def labels_of(self, kept: NDArray[np.bool_]) -> NDArray[np.int32] | None:
         """The labels, or tags, of the rows that are kept ([n]), as indices into `names`; None for a format without

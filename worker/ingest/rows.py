@@ -28,6 +28,8 @@ class Draft(NamedTuple):
     """The target: label, completion or last turn."""
     columns: tuple[Any, ...]
     """The columns of the dataset's format, without item and split."""
+    guessed: bool = False
+    """Where the prompt of a preference pair ends is a guess."""
 
 
 class Unusable(NamedTuple):
@@ -167,24 +169,37 @@ def _preference(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: 
     for role in ("chosen", "rejected"):
         if _blank(texts[role]):
             return Unusable("empty-rows", mapping.columns[role], shown(prompt)[:1000])
-    pair = text_pair(shown(prompt), texts["chosen"], texts["rejected"])
+    pair = text_pair(shown(prompt) if mapping.columns.get("prompt") else None, texts["chosen"], texts["rejected"])
     if isinstance(pair, str):
         return Unusable(pair, mapping.columns["rejected"], texts["rejected"][:1000])
-    return Draft(pair[0], "\x1f".join(pair[1:]), pair)
+    return Draft(pair.prompt, f"{pair.chosen}\x1f{pair.rejected}", pair[:3], pair.guessed)
 
 
 def _preferred_turn(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: Value) -> Draft | Unusable:
-    turns = {"chosen": _turns(chosen), "rejected": _turns(rejected)}
+    asked: list[Message] | str = "" if prompt == [] else shown(prompt)
+    if prompt and (isinstance(prompt, list) or asked.lstrip().startswith("[")):
+        read = _turns(prompt)
+        if isinstance(read, str) and isinstance(prompt, list):
+            return Unusable("broken-messages", mapping.columns["prompt"], read)
+        asked = asked if isinstance(read, str) else read
+    turns = {role: _answer(value, asked) for role, value in (("chosen", chosen), ("rejected", rejected))}
     for role in ("chosen", "rejected"):
         if isinstance(broken := turns[role], str):
             return Unusable("broken-messages", mapping.columns[role], broken)
-    asked = _turns(prompt) if isinstance(prompt, list) or shown(prompt).lstrip().startswith("[") else shown(prompt)
     better, worse = turns["chosen"], turns["rejected"]
     assert not isinstance(better, str) and not isinstance(worse, str)  # noqa: S101 both were checked
     pair = chat_pair(asked, better, worse)
     if isinstance(pair, str):
         return Unusable(pair, mapping.columns["rejected"], json.dumps(worse, ensure_ascii=False)[:1000])
     return Draft(json.dumps(pair[0], ensure_ascii=False), "\x1f".join(pair[1:]), pair)
+
+
+def _answer(value: Value, asked: list[Message] | str) -> list[Message] | str:
+    """The turns of an answer; after a prompt of turns, a text is the assistant's one."""
+    turns = _turns(value)
+    if isinstance(turns, str) and isinstance(asked, list) and isinstance(value, str):
+        return [{"role": ASSISTANT, "content": value}]
+    return turns
 
 
 def _conversation(column: str, turns: list[Message] | str) -> Draft | Unusable:

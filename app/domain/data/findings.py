@@ -32,6 +32,8 @@ FindingCode = Literal[
     "no-prompt",
     "broken-pairs",
     "equal-answers",
+    "guessed-prompts",
+    "contradicting-pairs",
     "longer-chosen",
     "shorter-chosen",
     "duplicates",

@@ -105,16 +105,37 @@ class _Source(NamedTuple):
 
 
 def _preference(source: _Source) -> Guess | None:
-    """Pairs of a better and a worse answer: texts, or lists of turns. Without a prompt both answers begin with it."""
+    """Pairs of a better and a worse answer: texts, or lists of turns. Without a prompt both answers begin with it.
+    After a prompt of turns, texts are turns of the assistant."""
     kinds: tuple[tuple[ColumnKind, Format], ...] = (("text", "preference"), ("list", "preference-messages"))
     for kind, form in kinds:
         chosen = source.named("chosen", (kind,))
         rejected = source.named("rejected", (kind,), exclude=chosen)
         if chosen and rejected:
             columns: dict[Role, str] = {"chosen": chosen, "rejected": rejected}
-            prompt = source.named("prompt", ("text",) if kind == "text" else ("list", "text"))
-            return _by_names(form, {"prompt": prompt, **columns} if prompt else columns)
+            if turns := source.named("prompt", ("list",)):
+                form = "preference-messages"
+            if prompt := turns or source.named("prompt", ("text",)):
+                columns = {"prompt": prompt, **columns}
+            return _naming_ignored(_by_names(form, columns), source)
     return None
+
+
+def _naming_ignored(guess: Guess, source: _Source) -> Guess:
+    """A guess whose reason names the columns that may be part of the prompt, and have no role in the format."""
+    used = list(guess.mapping.columns.values()) if guess.mapping else []
+    names = {"system", "system_prompt", "history", *ROLE_NAMES["context"], *ROLE_NAMES["prompt"]}
+    ignored = [c.name for c in source.columns if c.name.strip().lower() in names and c.name not in used]
+    if not ignored:
+        return guess
+    return guess._replace(
+        reason=_(
+            "Assigned by the names of the columns: %(names)s. Vezna ignores %(ignored)s: if that belongs to the "
+            "prompt, join both in one column, or in a list of messages.",
+            names=", ".join(used),
+            ignored=", ".join(ignored),
+        )
+    )
 
 
 def _conversation(source: _Source) -> Guess | None:

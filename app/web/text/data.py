@@ -72,6 +72,8 @@ FINDINGS: dict[FindingCode, str] = {
     "no-prompt": marked("Pairs without a prompt"),
     "broken-pairs": marked("Malformed pairs"),
     "equal-answers": marked("Pairs of equal answers"),
+    "guessed-prompts": marked("Guessed prompts"),
+    "contradicting-pairs": marked("Contradicting pairs"),
     "longer-chosen": marked("Length bias"),
     "shorter-chosen": marked("Length bias"),
     "duplicates": marked("Duplicates"),

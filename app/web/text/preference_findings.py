@@ -32,6 +32,24 @@ PREFERENCE_FINDINGS: dict[FindingCode, Template] = {
         ),
         marked("Remove these rows, or correct one of the answers: nothing is preferred in them."),
     ),
+    "guessed-prompts": Template(
+        marked_plural(
+            "The prompt of %(num)s pair is the words that both answers begin with, which may be part of the answers; "
+            "then it has another prompt than the same question elsewhere, also across splits (row %(row)s).",
+            "The prompts of %(num)s pairs are the words that both answers begin with, which may be part of the "
+            "answers; then pairs of one question have different prompts, also across splits (first: row %(row)s).",
+        ),
+        marked("Assign a column as the prompt, or end each prompt with the line “Assistant:” of a dialogue."),
+    ),
+    "contradicting-pairs": Template(
+        marked_plural(
+            "%(num)s pair contradicts another one: the same two answers to the same prompt, the other one chosen (row "
+            "%(row)s).",
+            "%(num)s pairs contradict each other: the same two answers to the same prompt, once the one and once the "
+            "other chosen (first: row %(row)s).",
+        ),
+        marked("Keep the preference of the majority, or remove these pairs: together they teach nothing."),
+    ),
     "longer-chosen": Template(
         marked_plural(
             "Length bias: the chosen answer is the longer one in %(num)s of %(rows)s (%(share)s), so a model can "

@@ -101,6 +101,16 @@ FOUND: list[tuple[Finding, str]] = [
         "2 rows were left out: their chosen and their rejected answer are equal (first: row 7).",
     ),
     (
+        found("guessed-prompts", 3, "", 7),
+        "The prompts of 3 pairs are the words that both answers begin with, which may be part of the answers; then "
+        "pairs of one question have different prompts, also across splits (first: row 7).",
+    ),
+    (
+        found("contradicting-pairs", 2, "", 7),
+        "2 pairs contradict each other: the same two answers to the same prompt, once the one and once the other "
+        "chosen (first: row 7).",
+    ),
+    (
         found("longer-chosen", 80, of_rows=100),
         "Length bias: the chosen answer is the longer one in 80 of 100 rows (80 %), so a model can score as much by "
         "preferring long answers.",

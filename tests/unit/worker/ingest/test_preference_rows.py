@@ -12,6 +12,7 @@ from app.domain.data.mapping import ColumnMapping
 from app.domain.tasks import Format
 from tests.ingested import prepared, scanned
 from worker.engine.data.batches import read
+from worker.ingest.preferences import chat_pair, text_pair
 
 PLAIN = ColumnMapping(format="preference", columns={"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"})
 WITHOUT = ColumnMapping(format="preference", columns={"chosen": "chosen", "rejected": "rejected"})
@@ -69,7 +70,7 @@ def test_other_names_and_no_prompt_are_guessed(tmp_path: Path, column: str) -> N
 
 
 def test_a_prompt_in_both_texts_is_the_beginning_that_they_share(tmp_path: Path) -> None:
-    """In a dialogue up to the assistant's turn, though the answers begin alike; else up to the first difference."""
+    """In a dialogue up to the assistant's turn, though the answers begin alike; else up to the first other word."""
     rows = [
         {
             "chosen": f"\n\nHuman: hi {i}\n\nAssistant: I am well",
@@ -77,7 +78,9 @@ def test_a_prompt_in_both_texts_is_the_beginning_that_they_share(tmp_path: Path)
         }
         for i in range(60)
     ] + [{"chosen": f"Say {i}: yes", "rejected": f"Say {i}: no!"} for i in range(60)]
-    prepared(tmp_path, jsonl(rows), WITHOUT)
+    found = prepared(tmp_path, jsonl(rows), WITHOUT)
+    guessed = by_code(found.findings)["guessed-prompts"]
+    assert (guessed.severity, guessed.count, guessed.examples[0].row) == ("warns", 60, 61)
     made = {row.prompt: (row.chosen, row.rejected) for row in written(tmp_path, "preference")}
     assert made["\n\nHuman: hi 3\n\nAssistant:"] == (" I am well", " I am ill!")
     assert made["Say 3:"] == (" yes", " no!")
@@ -159,3 +162,85 @@ def test_pairs_of_one_prompt_lie_in_one_split(tmp_path: Path) -> None:
     for row in written(tmp_path, "preference"):
         splits.setdefault(row.prompt, set()).add(row.split)
     assert len(splits) == 40 and all(len(of_prompt) == 1 for of_prompt in splits.values())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected", "expected"),
+    [
+        (None, "Why? Because of air.", "Why? Because of art.", ("Why? Because of", " air.", " art.")),
+        (None, "Paris is it.", "Perth is it.", "no-prompt"),
+        ("", "The cat sat.", "The dog ran.", "no-prompt"),
+        (None, "Say yes", "Say yes please", ("Say", " yes", " yes please")),
+        (None, "Frage：ja", "Frage：nein", ("Frage：", "ja", "nein")),
+        (
+            None,
+            "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d",
+            "\n\nHuman: a\n\nAssistant: e",
+            "broken-pairs",
+        ),
+    ],
+)
+def test_a_prompt_ends_before_a_word_and_only_without_a_column(
+    prompt: str | None, chosen: str, rejected: str, expected: Any
+) -> None:
+    pair = text_pair(prompt, chosen, rejected)
+    assert (pair if isinstance(pair, str) else pair[:3]) == expected
+
+
+def test_a_blank_prompt_of_a_column_is_not_replaced(tmp_path: Path) -> None:
+    odd = {"prompt": " ", "chosen": "The cat", "rejected": "The dog"}
+    found = prepared(tmp_path, jsonl([*usual(), odd]), PLAIN)
+    assert by_code(found.findings)["no-prompt"].count == 1
+
+
+def test_turns_that_answers_share_follow_the_prompt_unless_they_repeat_it() -> None:
+    system: list[Any] = [{"role": "system", "content": "S"}]
+    ask, more = turns("ask"), turns("ask", "answer", "more")
+    good, bad = ({"role": "assistant", "content": text} for text in ("good", "bad"))
+    for prompt, shared, expected in (
+        (ask, more[1:], more),
+        (ask, more, more),
+        (system + ask, ask, system + ask),
+        ("ask", system + ask, system + ask),
+        (" ask\n", ask, ask),
+        (system, ask, system + ask),
+        ("", ask, ask),
+        (more, [], more),
+    ):
+        found = chat_pair(prompt, [*shared, good], [*shared, bad])  # type: ignore[arg-type, list-item]
+        assert found == (expected, "good", "bad"), (prompt, shared)
+
+
+def test_a_long_text_prompt_that_begins_with_a_bracket_stays_whole(tmp_path: Path) -> None:
+    mapping = CHATS.model_copy(update={"columns": {"prompt": "prompt", **CHATS.columns}})
+    answers = [[{"role": "assistant", "content": text}] for text in ("well", "ill!")]
+    texts = [f"[INST] {i} {'x' * 3000} END" for i in range(120)]
+    rows = [{"prompt": text, "chosen": answers[0], "rejected": answers[1]} for text in texts]
+    broken = {"prompt": ["hello"], "chosen": answers[0], "rejected": answers[1]}
+    found = prepared(tmp_path, jsonl([*rows, broken]), mapping)
+    assert by_code(found.findings)["broken-messages"].column == "prompt"
+    assert {row.messages[0]["content"] for row in written(tmp_path, "preference-messages")} == set(texts)
+
+
+def test_texts_answer_a_prompt_of_messages(tmp_path: Path) -> None:
+    rows = [{"prompt": turns(f"hi {i}"), "chosen": "well", "rejected": "[ill]"} for i in range(120)]
+    mapping = mapped(tmp_path / "scan", rows)
+    assert mapping is not None and mapping.format == "preference-messages" and mapping.columns["prompt"] == "prompt"
+    prepared(tmp_path, jsonl(rows), mapping)
+    made = written(tmp_path, "preference-messages")
+    assert len(made) == 120 and {(row.chosen, row.rejected) for row in made} == {("well", "[ill]")}
+
+
+def test_a_guess_names_the_columns_that_it_ignores(tmp_path: Path) -> None:
+    rows = [{"system": "be kind", "context": f"c {i}"} | row for i, row in enumerate(usual(20))]
+    (tmp_path / "scan").mkdir()
+    scan = scanned(tmp_path / "scan", lines(rows), "data.jsonl")
+    assert scan.mapping == PLAIN and "Vezna ignores system, context" in str(scan.reason)
+
+
+def test_pairs_that_contradict_each_other_are_found(tmp_path: Path) -> None:
+    rows = usual()
+    swapped = [row | {"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows[:5]]
+    found = by_code(prepared(tmp_path, jsonl([*rows, *swapped, *rows[60:70]]), PLAIN).findings)
+    assert (found["contradicting-pairs"].severity, found["contradicting-pairs"].count) == ("warns", 10)
+    assert {example.excerpt for example in found["contradicting-pairs"].examples} == {f"ask {i}" for i in range(5)}
