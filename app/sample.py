@@ -198,15 +198,16 @@ def embeddings_study(dataset: str = ARTICLES, base_model: str = SAMPLE_MODEL) ->
 
 
 def preference_study(dataset: str = REPLIES, base_model: str = SAMPLE_LANGUAGE_MODEL) -> StudySpec:
-    """The sample study of preference tuning, by DPO: full fine-tuning and LoRA on all linear layers."""
+    """The sample study of preference tuning, by DPO: full fine-tuning and LoRA on all linear layers, with the rates of
+    language modelling. Twenty steps at the task's lower defaults would teach little."""
     return StudySpec(
         name=PREFERENCE_STUDY_NAME,
         base_model=base_model,
         dataset=dataset,
         task="preference",
         arms=[
-            ArmSpec(method=FullSpec()),
-            ArmSpec(method=LoraSpec(r=8, lora_alpha=16)),
+            ArmSpec(method=FullSpec(), learning_rate=1.3e-4),
+            ArmSpec(method=LoraSpec(r=8, lora_alpha=16), learning_rate=1.3e-3),
         ],
         seeds=[0, 1, 2],
         training=TrainingBudget(num_train_epochs=1, per_device_train_batch_size=8, max_length=64),

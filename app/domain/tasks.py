@@ -59,6 +59,8 @@ class TaskFacts(BaseModel):
     """The loss of a row depends on the other rows of its batch, so a batch cannot be divided."""
     sequences: int = 1
     """Sequences of tokens that the model reads for each row, in one batch or in two passes."""
+    rate_factor: float = 1.0
+    """Factor of the methods' default learning rates; docs/tuning.md has its source."""
     forgets: bool = False
     """Forgetting can be measured: its model has a loss on plain texts."""
 
@@ -151,6 +153,7 @@ TASKS: dict[Task, TaskFacts] = {
                 "kl",
             ),
             formats=("preference", "preference-messages"),
+            rate_factor=0.05,
             unit="item",
             best_by="loss",
             adds_head=False,

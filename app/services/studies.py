@@ -19,6 +19,7 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
+from app.domain.tasks import TASKS
 from app.domain.validation import field_error
 from app.queue import Doorbell
 from app.services import audit, baselines, ownership, tuning
@@ -103,7 +104,8 @@ def with_arm(session: Session, spec: StudySpec, arm: ArmSpec) -> StudySpec:
     if len(spec.arms) >= MOST_ARMS:
         raise Invalid.field("", _("The study already has %(most)s arms", most=MOST_ARMS), _("Start another study"))
     model = base_models.by_name(session, spec.base_model)
-    arm = arm.with_default_rate(model.facts.width(spec.task) if model and model.facts else None)
+    width = model.facts.width(spec.task) if model and model.facts else None
+    arm = arm.with_default_rate(width, TASKS[spec.task].rate_factor)
     more = {"arms": [*spec.arms, arm], "reference": spec.reference_arm}
     return StudySpec.model_validate(spec.model_dump() | more)
 

@@ -176,12 +176,13 @@ def _preference(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: 
 
 
 def _preferred_turn(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: Value) -> Draft | Unusable:
-    asked: list[Message] | str = "" if prompt == [] else shown(prompt)
-    if prompt and (isinstance(prompt, list) or asked.lstrip().startswith("[")):
+    text = "" if prompt == [] else shown(prompt)
+    asked: list[Message] | str = text
+    if prompt and (isinstance(prompt, list) or text.lstrip().startswith("[")):
         read = _turns(prompt)
         if isinstance(read, str) and isinstance(prompt, list):
             return Unusable("broken-messages", mapping.columns["prompt"], read)
-        asked = asked if isinstance(read, str) else read
+        asked = text if isinstance(read, str) else read
     turns = {role: _answer(value, asked) for role, value in (("chosen", chosen), ("rejected", rejected))}
     for role in ("chosen", "rejected"):
         if isinstance(broken := turns[role], str):

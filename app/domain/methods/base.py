@@ -160,9 +160,10 @@ class Method(BaseModel):
         """Warnings about settings that work but are questionable, such as a rank that is too high."""
         return []
 
-    def learning_rate(self, rate: float | None = None, width: int | None = None) -> float:
-        """The peak learning rate: the given rate, or the method's default for a base model of this width."""
-        return default_rate(self.facts.rate_multiple, width) if rate is None else rate
+    def learning_rate(self, rate: float | None = None, width: int | None = None, factor: float = 1.0) -> float:
+        """The peak learning rate: the given rate, or the method's default for a base model of this width, times the
+        task's factor."""
+        return default_rate(factor * self.facts.rate_multiple, width) if rate is None else rate
 
     def rate_factor(self, name: str) -> float:
         """Factor of the learning rate for a trainable parameter."""

@@ -42,11 +42,11 @@ class RunSpec(BaseModel):
     def learning_rate(self) -> float:
         """The peak learning rate: its own, which a queued run always has, or its method's default for a narrow base
         model."""
-        return self.method.learning_rate(self.training.learning_rate)
+        return self.method.learning_rate(self.training.learning_rate, factor=TASKS[self.task].rate_factor)
 
     def with_default_rate(self, width: int | None) -> "RunSpec":
         """With its method's default for a base model of this width, unless it has a learning rate."""
-        rate = self.method.learning_rate(self.training.learning_rate, width)
+        rate = self.method.learning_rate(self.training.learning_rate, width, TASKS[self.task].rate_factor)
         return self.model_copy(update={"training": self.training.model_copy(update={"learning_rate": rate})})
 
     @property

@@ -72,9 +72,10 @@ class ArmSpec(BaseModel):
         default for a narrow base model."""
         return self.method.learning_rate(self.learning_rate)
 
-    def with_default_rate(self, width: int | None) -> "ArmSpec":
-        """With its method's default for a base model of this width, unless it has a learning rate."""
-        return self.model_copy(update={"learning_rate": self.method.learning_rate(self.learning_rate, width)})
+    def with_default_rate(self, width: int | None, factor: float = 1.0) -> "ArmSpec":
+        """With its method's default for a base model of this width, times the task's factor, unless it has a learning
+        rate."""
+        return self.model_copy(update={"learning_rate": self.method.learning_rate(self.learning_rate, width, factor)})
 
     @property
     def overrides(self) -> dict[str, int | float]:

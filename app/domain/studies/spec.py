@@ -181,7 +181,8 @@ class StudySpec(BaseModel):
         states the rate that distinguishes its arm. Raises pydantic's ValidationError if two arms become the same."""
         if all(arm.learning_rate is not None for arm in self.arms):
             return self
-        arms = [arm.with_default_rate(width) for arm in without_default_names(self.arms)]
+        factor = TASKS[self.task].rate_factor
+        arms = [arm.with_default_rate(width, factor) for arm in without_default_names(self.arms)]
         names = dict(zip((arm.title for arm in self.arms), arm_names(arms), strict=True))
         update = {"arms": arms, "reference": names.get(self.reference, "")}
         return StudySpec.model_validate(self.model_dump() | update)

@@ -13,6 +13,7 @@ from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
 from app.domain.studies.arms import OVERRIDABLE, ArmSpec
 from app.domain.studies.tuning import AnyTuning, NoTuning
+from app.domain.tasks import TASKS
 from app.web.format import rate
 from app.web.forms.fields import Fields
 from app.web.i18n import gettext as _
@@ -53,13 +54,14 @@ class ArmFields:
         """The search space is shown with tuning, or if one is given. `tuning` and `budget` are those of the study:
         tuning is None while it is not valid, the budget is the text of its fields by name."""
         path, method, width = f"arms.{place}.", form.method, model.hidden_size if model else None
+        factor = TASKS[model.task].rate_factor if model else 1.0
         fields = {f"{path}{METHOD}{field.name}": field for field in form.fields}
         searched = {name: field for name, field in SEARCH.items() if _searchable(form, field.name)}
         shown = {} if isinstance(tuning, NoTuning) and not any(map(form.values.get, SEARCH)) else searched
         placeholders = {name: text for name, text in budget.items() if name in OVERRIDABLE} | {
             **{field.name: field.default for field in form.fields if field.kind == "modules"},
             "name": title,
-            "learning_rate": rate(SPECS[form.kind]().learning_rate(width=width)),
+            "learning_rate": rate(SPECS[form.kind]().learning_rate(None, width, factor)),
         }
         return cls(
             place=place,
@@ -77,7 +79,7 @@ class ArmFields:
                 {f"{path}{name}": field for name, field in shown.items()},
                 {f"{path}{name}": text for name, text in form.values.items()},
                 errors_of,
-                {"learning_rate": _usual_rates(form, tuning, width)},
+                {"learning_rate": _usual_rates(form, tuning, width, factor)},
             ),
             adapted=adaptation(method, model) if method and model else None,
             errors=[*errors_of(f"{path}{METHOD}kind"), *errors_of(f"{path}search")],
@@ -125,12 +127,12 @@ def _searchable(form: ArmForm, name: str) -> bool:
     return name not in own or any(field.name in own[name] for field in form.fields)
 
 
-def _usual_rates(form: ArmForm, tuning: AnyTuning | None, width: int | None) -> str:
+def _usual_rates(form: ArmForm, tuning: AnyTuning | None, width: int | None, factor: float) -> str:
     """The learning rates that an arm tries if it gives no search space."""
     if tuning is None or isinstance(tuning, NoTuning) or any(map(form.values.get, SEARCH)):
         return ""
     try:
-        usual = ArmSpec.model_validate(form.body()).with_default_rate(width).rate
+        usual = ArmSpec.model_validate(form.body()).with_default_rate(width, factor).rate
     except ValidationError:
         return _("around its own")
     dimension = tuning.usual_space(usual).learning_rate

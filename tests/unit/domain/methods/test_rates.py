@@ -40,3 +40,15 @@ def test_a_default_name_states_the_rate_for_the_width() -> None:
     assert [arm.learning_rate for arm in filled.arms] == [2.9e-4, 1e-3, 2.9e-5]
     assert filled.reference == "LoRA r=8 lr=0.00029"
     assert filled.with_default_rates(384) == filled
+
+
+def test_preference_tuning_has_a_twentieth_of_the_rates() -> None:
+    """In a run and in a study, unless a rate is given."""
+    method = {"kind": "lora"}
+    run = RunSpec.model_validate({"base_model": "a", "dataset": "b", "task": "preference", "method": method})
+    assert run.with_default_rate(4096).learning_rate == 1.4e-5
+    arms = [{"method": {"kind": "full"}}, {"method": method, "learning_rate": 3e-4}]
+    study = StudySpec.model_validate(
+        {"name": "n", "base_model": "a", "dataset": "b", "task": "preference", "arms": arms}
+    )
+    assert [arm.learning_rate for arm in study.with_default_rates(4096).arms] == [1.4e-6, 3e-4]
