@@ -13,17 +13,22 @@ from transformers import AutoModelForCausalLM, BertConfig, GPT2Config, T5Config
 from app.domain.data.dataset import PreferenceChatRow, PreferenceRow, Row
 from app.domain.failures import RunFailed
 from tests import tiny, tiny_lm, tiny_preferences
+from worker.engine.clocks import Stopwatch
+from worker.engine.compiled import CompiledBlocks
 from worker.engine.data.batches import IGNORED, Objective
 from worker.engine.data.padding_free import RowsApart, without_padding
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.reference import Reference
+from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.dropout import disable_dropout, use_fast_dropout
 from worker.engine.models.load import check_task
+from worker.engine.progress import Instruments
 from worker.engine.tasks import preference
 from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
 from worker.engine.tasks.preference_losses import pair_losses
 from worker.engine.team import Team
 
+CPU = torch.device("cpu")
 PAIR = PreferenceRow("p", "test", "count from one :", " two three", " four")
 
 
@@ -265,6 +270,22 @@ def test_padding_free_batches_have_the_same_losses_and_gradients(tmp_path: Path)
         for one, other in zip(torch.autograd.grad(found.sum(), [*model.parameters()]), gradients, strict=True):
             torch.testing.assert_close(one, other)
     assert tokens == [padded.inputs["input_ids"].numel(), padded.tokens]
+
+
+def test_compiled_blocks_have_the_same_losses_and_gradients(tmp_path: Path) -> None:
+    """As torch traces them; no code is generated."""
+    model = tiny_lm.model("llama").train()
+    batch = preference.collate(encoded(list(tiny_preferences.rows(6, 0, 0)), tmp_path), range(6), 0)
+    instruments = Instruments(tiny.Recorder(), Stopwatch(0.0, CPU), MemoryMeter(CPU))
+    compiled = CompiledBlocks(model, instruments, "eager")
+    plain = preference.losses(model, batch)
+    gradients = torch.autograd.grad(plain.sum(), [*model.parameters()])
+    with compiled.computing():
+        found = preference.losses(model, batch)
+        torch.testing.assert_close(found, plain)
+        for one, other in zip(torch.autograd.grad(found.sum(), [*model.parameters()]), gradients, strict=True):
+            torch.testing.assert_close(one, other)
+    assert compiled.compiled_in_step
 
 
 def test_the_loss_of_an_untrained_model_with_dropout_is_log_2(tmp_path: Path) -> None:
