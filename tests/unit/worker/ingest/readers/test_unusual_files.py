@@ -131,22 +131,19 @@ def test_a_delimiter_that_excel_is_told_and_vezna_does_not_read_is_said(tmp_path
         scanned(tmp_path, b"sep=^\ntext^label\na^b\n")
 
 
-def test_preferences_are_said_to_be_none_that_are_trained_on_and_are_mapped_to_what_was_chosen(tmp_path: Path) -> None:
+def test_preferences_are_recognized_with_and_without_a_prompt(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    answers = {"chosen": "chosen", "rejected": "rejected"}
     cases = [
-        (
-            {"prompt": "p", "chosen": "c", "rejected": "r"},
-            "prompt-completion",
-            {"prompt": "prompt", "completion": "chosen"},
-        ),
-        ({"chosen": "c", "rejected": "r", "id": 1}, "text", {"text": "chosen"}),
-        ({"chosen": turns, "rejected": turns}, "messages", {"messages": "chosen"}),
+        ({"prompt": "p", "chosen": "c", "rejected": "r"}, "preference", {"prompt": "prompt", **answers}),
+        ({"chosen": "c", "rejected": "r", "id": 1}, "preference", answers),
+        ({"chosen": turns, "rejected": turns}, "preference-messages", answers),
         (
             {"prompt": turns[:1], "chosen": turns[1:], "rejected": turns[1:]},
-            "messages",
-            {"prompt": "prompt", "completion": "chosen"},
+            "preference-messages",
+            {"prompt": "prompt", **answers},
         ),
-    ]  # fmt: skip
+    ]
     for row, form, columns in cases:
         found = scanned(tmp_path, "\n".join([json.dumps(row)] * 3).encode(), "data.jsonl")
         assert found.mapping == ColumnMapping.model_validate({"format": form, "columns": columns})
