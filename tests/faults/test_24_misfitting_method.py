@@ -63,7 +63,7 @@ def test_a_method_that_does_not_suit_the_task_is_refused_with_what_it_suits(api:
     answer = api.post("runs", json=RUN | {"method": {"kind": "prefix"}})
     assert answer.status_code == 422
     [error] = answer.json()["errors"]
-    assert error["path"] == "method.kind" and error["remedy"] == "Use it for causal-lm, seq2seq-lm"
+    assert error["path"] == "method.kind" and error["remedy"] == "Use it for causal-lm, seq2seq-lm, preference"
     assert bell.rung == []
 
 

@@ -134,7 +134,7 @@ def test_a_directory_outside_the_roots_is_refused(here: Context, tmp_path: Path)
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        ([], "contains no file that Vezna reads: CSV, TSV, JSONL, JSON and Parquet"),
+        ([], "contains no file that Vezna reads: CSV, TSV, JSONL, JSON, Parquet and zip archives of images"),
         (["a.csv", "b.jsonl"], "contains files of several kinds (csv, jsonl)"),
         (["a.csv"], "a.csv is empty."),
     ],

@@ -83,7 +83,7 @@ def test_the_answer_is_that_about_an_object_that_does_not_exist(private: Private
 
 
 DRAWN = re.compile(
-    "blind|chart|live|content|events|flips|report|figures|map|/studies/{study_id:int}$|/runs/{run_id:int}$|preview|recipe|tables"
+    "blind|chart|live|content|events|flips|report|figures|map|/images/|/studies/{study_id:int}$|/runs/{run_id:int}$|preview|recipe|tables"
 )
 """Routes that draw figures, stream, or read files: the owner's requests leave them out, to save time."""
 

@@ -261,9 +261,7 @@ class _Steps:
         """A fake batch of the same shapes, or with these lengths of its sides."""
 
         def fake(tensor: torch.Tensor, length: int | None = None, count: int | None = None) -> torch.Tensor:
-            shape = list(tensor.shape)
-            if tensor.ndim == 2:  # images have no length
-                shape[1] = min(shape[1], length or shape[1])
+            shape = [len(tensor), *(min(size, length or size) for size in tensor.shape[1:])]
             with self.mode:  # a new one, since the other may be entered already
                 return torch.empty(shape if count is None else [count], dtype=tensor.dtype)
 
@@ -274,7 +272,8 @@ class _Steps:
             share = labels.numel() / batch.labels.numel()
             count = max(1, round(len(batch.places.rows) * share))
             places = Places(*(fake(p, count=count) for p in batch.places))
-        inputs = {name: fake(t, last if name in _SECOND else first) for name, t in batch.inputs.items()}
+        lengths = dict.fromkeys(batch.inputs, first) | dict.fromkeys(_SECOND, last) | {"pixel_values": None}
+        inputs = {name: fake(tensor, lengths[name]) for name, tensor in batch.inputs.items()}
         return Batch(inputs, labels, batch.tokens, places, lengths=batch.lengths, objective=batch.objective)
 
 

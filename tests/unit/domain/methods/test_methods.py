@@ -147,7 +147,7 @@ FAULTS: list[tuple[MethodSpec, TaskModel, FieldError]] = [
         FieldError(
             "kind",
             "The method prefix tuning does not support the task sequence-classification",
-            "Use it for causal-lm, seq2seq-lm",
+            "Use it for causal-lm, seq2seq-lm, preference",
         ),
     ),
     *[

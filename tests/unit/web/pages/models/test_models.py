@@ -97,8 +97,8 @@ def test_every_method_is_counted_or_says_why_it_does_not_fit(language: TestClien
     ]
     assert "339,845" in text
     assert (
-        "The method prefix tuning does not support the task sequence-classification. Use it for causal-lm, seq2seq-lm."
-        in text
+        "The method prefix tuning does not support the task sequence-classification. Use it for causal-lm, seq2seq-lm, "
+        "preference." in text
     )
 
 
