@@ -147,7 +147,7 @@ def trend_text(trend: LossTrend | None) -> str:
     """`still falling, 0.861 → 0.812`: over the second half of a run's steps."""
     if trend is None:
         return _("too few steps to tell")
-    words = {"falling": _("still falling"), "flat": _("not falling"), "rising": _("rising")}
+    words = {"falling": _("still falling"), "flat": _("no clear trend"), "rising": _("rising")}
     values = {"before": decimal(trend.half_start, 3), "after": decimal(trend.half_end, 3)}
     return _("%(trend)s, %(before)s → %(after)s", trend=words[trend.kind], **values)
 
