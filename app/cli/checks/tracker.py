@@ -49,9 +49,7 @@ def _retried(settings: Settings, rows: Sequence[TrackerExport]) -> Finding:
         "The export of %(num)s study to %(tracker)s failed and is tried again. Study %(id)s: %(why)s",
         "The exports of %(num)s studies to %(tracker)s failed and are tried again. Study %(id)s: %(why)s",
         len(rows),
-        tracker=settings.tracker,
-        id=_named(rows[0]),
-        why=stored(rows[0].message).rstrip("."),
+        **_first(settings, rows),
     )
     return Finding("tracker", "warning", said, _("Check that the tracker runs and that the control node reaches it"))
 
@@ -61,14 +59,14 @@ def _failed(settings: Settings, rows: Sequence[TrackerExport]) -> Finding:
         "%(num)s study was not exported to %(tracker)s. Study %(id)s: %(why)s",
         "%(num)s studies were not exported to %(tracker)s. Study %(id)s: %(why)s",
         len(rows),
-        tracker=settings.tracker,
-        id=_named(rows[0]),
-        why=stored(rows[0].message).rstrip("."),
+        **_first(settings, rows),
     )
     remedy = _("Export them by hand: vezna export-study ID --to %(tracker)s", tracker=settings.tracker)
     return Finding("tracker", "warning", said, remedy)
 
 
-def _named(row: TrackerExport) -> str:
-    """Its number, as `vezna export-study` takes it."""
-    return f"{row.study_id}{' --external' if row.external else ''}"
+def _first(settings: Settings, rows: Sequence[TrackerExport]) -> dict[str, str]:
+    """The tracker, and the first study: its number as `vezna export-study` takes it, and why its export failed."""
+    row = rows[0]
+    number = f"{row.study_id}{' --external' if row.external else ''}"
+    return {"tracker": settings.tracker, "id": number, "why": stored(row.message).rstrip(".")}
