@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from app.domain.data.dataset import LabelledRow, item_name
+from app.domain.data.dataset import LabelledRow, Row, item_name
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.job import TrainJob
@@ -21,6 +21,8 @@ from app.domain.runs.result import Evaluation, StepMetrics
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import Phase
 from app.domain.runs.training import TrainingArguments
+from app.domain.tasks import Format, Task
+from app.store.rows_file import RowsFile
 from worker.engine.progress import Stopped
 
 LABELS = ["animal", "colour", "number"]
@@ -118,6 +120,36 @@ def job(
         model_location=str(model),
         dataset_file=str(save_rows(directory / "rows.parquet", rows() if table is None else table)),
         labels=LABELS,
+        output=str(output),
+        device="cpu",
+        threads=1,
+        claimed_at=time.time(),
+    )
+
+
+def job_on(
+    directory: Path,
+    model: Path,
+    task: Task,
+    form: Format,
+    table: Sequence[Row],
+    labels: Sequence[str] = (),
+    method: MethodSpec | None = None,
+    training: TrainingArguments = FAST,
+) -> TrainJob:
+    """The same for rows of another task: full fine-tuning, unless it names a method."""
+    output = directory / "output"
+    output.mkdir(parents=True)
+    with RowsFile(directory / "rows.parquet", form, [*labels]) as file:
+        file.write([*table])
+    return TrainJob(
+        run_id=1,
+        epoch=1,
+        spec=RunSpec(base_model="tiny", dataset="rows", task=task, method=method or FullSpec(), training=training),
+        model_location=str(model),
+        dataset_file=str(directory / "rows.parquet"),
+        dataset_format=form,
+        labels=[*labels],
         output=str(output),
         device="cpu",
         threads=1,

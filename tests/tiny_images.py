@@ -1,7 +1,6 @@
 """Tiny images whose colour tells the label, and a tiny vision transformer with its image processor."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,9 @@ from transformers import AutoModelForImageClassification, PreTrainedModel, ViTCo
 
 from app.domain.data.dataset import ImageRow, Split, item_name
 from app.domain.data.images import pixels_hash, png_of
-from app.domain.methods import FullSpec, MethodSpec
+from app.domain.methods import MethodSpec
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
-from app.store.rows_file import RowsFile
 from tests import tiny
 from worker.engine.data.images import load_image_processor
 
@@ -93,25 +90,5 @@ def job(
     table: list[ImageRow] | None = None,
 ) -> TrainJob:
     """A job in a directory of its own."""
-    (directory / "output").mkdir(parents=True)
-    with RowsFile(directory / "rows.parquet", "labelled-images", LABELS) as file:
-        file.write(rows() if table is None else table)
-    return TrainJob(
-        run_id=1,
-        epoch=1,
-        spec=RunSpec(
-            base_model="tiny",
-            dataset="colours",
-            task="image-classification",
-            method=method or FullSpec(),
-            training=training,
-        ),
-        model_location=str(base),
-        dataset_file=str(directory / "rows.parquet"),
-        dataset_format="labelled-images",
-        labels=LABELS,
-        output=str(directory / "output"),
-        device="cpu",
-        threads=1,
-        claimed_at=time.time(),
-    )
+    table = rows() if table is None else table
+    return tiny.job_on(directory, base, "image-classification", "labelled-images", table, LABELS, method, training)

@@ -1,16 +1,14 @@
 """Preference pairs that a tiny decoder can learn to rank, as prompts and as conversations, and a job on them."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from app.domain.data.dataset import PreferenceChatRow, PreferenceRow
-from app.domain.methods import FullSpec, MethodSpec
+from app.domain.methods import MethodSpec
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
-from app.store.rows_file import RowsFile
-from tests import tiny_lm
+from app.domain.tasks import Format
+from tests import tiny, tiny_lm
 
 FAST = tiny_lm.FAST.model_copy(update={"num_train_epochs": 4})
 
@@ -43,23 +41,6 @@ def job(
     table: Sequence[PreferenceRow] | Sequence[PreferenceChatRow] | None = None,
 ) -> TrainJob:
     """A job in a directory of its own."""
-    output = folder / "output"
-    output.mkdir(parents=True)
     table = table or rows()
-    form = "preference" if isinstance(table[0], PreferenceRow) else "preference-messages"
-    with RowsFile(folder / "rows.parquet", form) as file:
-        file.write(list(table))
-    return TrainJob(
-        run_id=1,
-        epoch=1,
-        spec=RunSpec(
-            base_model="tiny", dataset="pairs", task="preference", method=method or FullSpec(), training=training
-        ),
-        model_location=str(base),
-        dataset_file=str(folder / "rows.parquet"),
-        dataset_format=form,
-        output=str(output),
-        device="cpu",
-        threads=1,
-        claimed_at=time.time(),
-    )
+    form: Format = "preference" if isinstance(table[0], PreferenceRow) else "preference-messages"
+    return tiny.job_on(folder, base, "preference", form, table, method=method, training=training)

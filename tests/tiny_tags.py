@@ -1,6 +1,5 @@
 """Tagged words for tiny models: words that tell a tag, and others outside of any entity."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,9 @@ import torch
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from app.domain.data.dataset import TaggedRow
-from app.domain.methods import FullSpec, MethodSpec
+from app.domain.methods import MethodSpec
 from app.domain.runs.job import TrainJob
-from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
-from app.store.rows_file import RowsFile
 from tests import tiny
 
 TAGS = ["B-animal", "B-number", "I-animal", "O"]
@@ -58,25 +55,5 @@ def job(
     labels: list[str] = TAGS,
 ) -> TrainJob:
     """A job in a directory of its own."""
-    (directory / "output").mkdir(parents=True)
-    with RowsFile(directory / "rows.parquet", "tagged", labels) as file:
-        file.write(rows() if table is None else table)
-    return TrainJob(
-        run_id=1,
-        epoch=1,
-        spec=RunSpec(
-            base_model="tiny",
-            dataset="tags",
-            task="token-classification",
-            method=method or FullSpec(),
-            training=training,
-        ),
-        model_location=str(base),
-        dataset_file=str(directory / "rows.parquet"),
-        dataset_format="tagged",
-        labels=labels,
-        output=str(directory / "output"),
-        device="cpu",
-        threads=1,
-        claimed_at=time.time(),
-    )
+    table = rows() if table is None else table
+    return tiny.job_on(directory, base, "token-classification", "tagged", table, labels, method, training)
