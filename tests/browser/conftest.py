@@ -69,9 +69,11 @@ def site(tmp_path: Path, filled_file: Path) -> Iterator[Site]:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The browser. Where there is none its tests are skipped, but not in CI."""
+    """The browser. Where there is none its tests are skipped, but not in CI.
+
+    It ends with its file: while Playwright runs, no later test of the process could call `asyncio.run`."""
     if not shutil.which(CHROMIUM):
         need = f"The browser tests need Chromium, and {CHROMIUM} is not there: apt install chromium, or set CHROMIUM."
         (pytest.fail if os.environ.get("CI") else pytest.skip)(need)

@@ -30,7 +30,7 @@ EMPTY = {
     "/models": Empty(
         "No models yet",
         {"Registry": "/registry"},
-        ("Register all-MiniLM-L6-v2", "Register SmolLM2-135M-Instruct", "Register"),
+        ("Register all-MiniLM-L6-v2", "Register SmolLM2-135M-Instruct", "Register digits-vit", "Register"),
     ),
     "/registry": Empty(
         "No registered models yet",
