@@ -36,6 +36,7 @@ from app.queue import (
     celery_app,
     join_queue,
 )
+from app.services import tracker_exports
 from app.store import migrate
 from app.store.database_errors import cause
 from app.store.queries import workers
@@ -132,6 +133,8 @@ def sign_on(sender: Any, **_: Any) -> None:
             jobs["export to the tracker"] = partial(tasks.export_studies, _stopping)
         for name, work in jobs.items():
             threading.Thread(target=_repeat, args=(name, work), daemon=True, name=name).start()
+        if not process_context().settings.tracker:
+            process_context().database.write(tracker_exports.leave_live)
     if _infers():
         threading.Thread(target=_infer, daemon=True, name="inference").start()
     if _device is not None:

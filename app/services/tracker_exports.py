@@ -69,6 +69,11 @@ def go_live(session: Session) -> None:
         queries.queue(session, study_id, clock.now(session), external=outside)
 
 
+def leave_live(session: Session) -> None:
+    """Have the studies wait for their end that were exported while they go on: the setting was unset."""
+    queries.leave_live(session, clock.now(session))
+
+
 def begin(session: Session, *, live: bool = False, until: datetime | None = None) -> Claim | None:
     """Claim the study that has waited longest, at least since `until`; with `live` also one that goes on. One that has
     ended waits for its baselines, since its verdict needs them, and until seeds or arms have ended that were added

@@ -4,19 +4,22 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import httpx2
 import pytest
 from sqlalchemy import update
 
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reports import RunEnd, RunOpening
+from app.main import create_app
 from app.services import ended_runs, external, external_reports, tracker_exports
 from app.services.tracker_exports import LIVE_RETRIES, MOST_ATTEMPTS, RETRY_SECONDS
 from app.settings import load
 from app.store.queries import collections, runs
 from app.store.queries import tracker_exports as queries
-from app.store.tables import CollectionRow, RunRow, now
+from app.store.tables import CollectionRow, RunRow, StudyRow, now
 from tests.external import FULL, LORA, SPEC, item_scores
 from tests.integration.test_tracker_exports import Site, site
+from tests.served import served
 from worker.children.host import ChildError
 from worker.trackers import host
 
@@ -156,6 +159,48 @@ def test_an_end_is_exported_although_the_settings_were_away(live: Site, unset: s
     live.outcomes = ["http://tracker/1"]
     assert host.export_due(live.context) == 1
     assert (live.claims[-1].live, live.claims[-1].number, live.state) == (False, 1, "exported")
+
+
+def test_a_study_no_longer_exported_live_says_that_it_waits_for_its_end(live: Site) -> None:
+    live.outcomes = ["http://tracker/1", ChildError("The tracker does not answer."), "http://tracker/1"]
+    assert host.export_due(live.context) == 1
+    live.due()
+    assert host.export_due(live.context) == 1 and live.state == "live"
+    settings = live.settings.model_copy(update={"tracker_live_seconds": 0.0})
+    live.context = live.context.__class__(settings, live.database, live.context.files, live.context.bell)
+    assert host.export_due(live.context) == 0 and live.state == "waiting"
+    assert live.row is not None and (live.row.message, live.row.url) == ("", "http://tracker/1")
+    with served(create_app(live.settings)) as server:
+        page = httpx2.get(f"{server}/studies/{live.study}").text
+    assert "and again when the study has ended:" in page and "while it runs" not in page
+    with live.database.transaction() as session:
+        session.execute(update(RunRow).values(status="succeeded"))
+    assert host.export_due(live.context) == 1 and live.state == "exported", "at once, not after the retry's pause"
+
+
+def test_an_attempt_that_goes_on_when_the_setting_is_unset_keeps_its_row(live: Site) -> None:
+    live.database.write(tracker_exports.go_live)
+    claim = live.database.write(partial(tracker_exports.begin, live=True))
+    assert claim is not None
+    live.database.write(tracker_exports.leave_live)
+    assert live.state == "live"
+    live.database.write(lambda session: tracker_exports.succeeded(session, claim, "http://tracker/1", 45))
+    live.database.write(tracker_exports.leave_live)
+    assert live.state == "waiting" and live.row is not None and live.row.attempts == 0
+
+
+def test_failed_exports_are_listed_by_the_age_of_their_studies(live: Site) -> None:
+    elsewhere = Elsewhere(live)
+    elsewhere.open(FULL)
+    with live.database.transaction() as session:
+        session.execute(update(StudyRow).values(created_at=now() - timedelta(hours=1)))
+    for newest in (True, False):
+        elsewhere.change(created_at=now() - timedelta(hours=0 if newest else 2))
+        live.outcomes = [ChildError("The tracker does not answer.")] * 2
+        assert host.export_due(live.context) == 2
+        with live.database.reading() as session:
+            assert [row.external for row in queries.failing(session)] == [newest, not newest]
+        live.due()
 
 
 def test_a_round_exports_each_study_once_however_long_exports_take(live: Site) -> None:

@@ -29,8 +29,7 @@ def export_due(context: "Context", stopping: Event | None = None) -> int:
     write, seconds, attempts = context.database.write, context.settings.tracker_live_seconds, 0
     stopping = stopping or Event()
     ended_runs.process(context.database, context.settings)  # an end that is noted later has a study exported twice
-    if seconds:
-        write(tracker_exports.go_live)
+    write(tracker_exports.go_live if seconds else tracker_exports.leave_live)
     begin = partial(tracker_exports.begin, live=seconds > 0, until=write(clock.now))
     while not stopping.is_set() and (claim := write(begin)) is not None:
         attempts += 1

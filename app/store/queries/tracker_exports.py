@@ -53,6 +53,14 @@ def not_live(session: Session, heard_since: datetime) -> Sequence[tuple[bool, in
     return [(external, study_id) for external, study_id in found if study_id is not None]
 
 
+def leave_live(session: Session, at: datetime) -> None:
+    """Have those that were exported live, and that no attempt has now, wait for the end of their study."""
+    for table in (_table(False), _table(True)):
+        free = or_(table.leased_until.is_(None), table.leased_until <= at)
+        live = update(table).where(table.live, table.next_at.is_not(None), free)
+        session.execute(live.values(live=False, attempts=0, message="", next_at=at))
+
+
 def any_running(session: Session, study_id: int, *, external: bool, heard_since: datetime) -> bool:
     """Whether a run of a study is running; one elsewhere, if its script has reported since some time."""
     if external:
@@ -101,10 +109,11 @@ def held(session: Session, study_id: int, epoch: int, *, external: bool) -> Trac
 
 
 def failing(session: Session) -> list[TrackerExport]:
-    """Those of studies that the team sees whose last attempt failed, the newest study first, those of studies that are
-    trained elsewhere last. No attempt follows if there is no `next_at`."""
-    found: list[TrackerExport] = []
+    """Those of studies that the team sees whose last attempt failed, the newest study first. No attempt follows if
+    there is no `next_at`."""
+    found: list[tuple[datetime, TrackerExport]] = []
     for table, study in ((_table(False), StudyRow), (_table(True), CollectionRow)):
-        query = select(table).join(study, study.id == table.study_id).where(study.private_to.is_(None))
-        found += session.scalars(query.where(table.message != "").order_by(table.study_id.desc()))
-    return found
+        query = select(study.created_at, table).join(study, study.id == table.study_id)
+        found += [tuple(row) for row in session.execute(query.where(study.private_to.is_(None), table.message != ""))]
+    newest = sorted(found, key=lambda row: (row[0], row[1].study_id), reverse=True)
+    return [export for _created, export in newest]
