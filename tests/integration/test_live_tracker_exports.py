@@ -171,7 +171,7 @@ def test_a_study_no_longer_exported_live_says_that_it_waits_for_its_end(live: Si
     assert host.export_due(live.context) == 0 and live.state == "waiting"
     assert live.row is not None and (live.row.message, live.row.url) == ("", "http://tracker/1")
     with served(create_app(live.settings)) as server:
-        page = httpx2.get(f"{server}/studies/{live.study}").text
+        page = httpx2.get(f"{server}/studies/{live.study}", timeout=60).text
     assert "and again when the study has ended:" in page and "while it runs" not in page
     with live.database.transaction() as session:
         session.execute(update(RunRow).values(status="succeeded"))
