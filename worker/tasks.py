@@ -22,9 +22,10 @@ from app.services.resources import estimates
 from app.store.database_errors import cause
 from app.store.queries import clock, queue, workers
 from app.store.session import after_commit
-from app.store.tables import now
+from app.store.tables import EstimateRow, now
 from worker import device, removal
-from worker.children.host import ChildInterrupted
+from worker.children.host import ChildError, ChildInterrupted
+from worker.claimed import LEFT_TO_THE_SWEEP
 from worker.context import Context, process_context
 from worker.exports import push as pushes
 from worker.exports import tasks as exports
@@ -124,7 +125,8 @@ def estimate(estimate_id: int) -> None:
     try:
         location = located(row.request.location, context.settings.home)
         request = row.request.model_copy(update={"location": location})
-        result = context.estimator.estimate(request, context.files, context.hub_access(request.hub_user))
+        heartbeat = partial(_estimate_heartbeat, context, row)
+        result = context.estimator.estimate(request, context.files, context.hub_access(request.hub_user), heartbeat)
     except ChildInterrupted:
         context.database.write(lambda session: estimates.give_back(session, row))
         return
@@ -143,6 +145,18 @@ def estimate(estimate_id: int) -> None:
         context.database.write(ready)
     else:
         context.database.write(lambda session: estimates.failed(session, context.bell, row, why))
+
+
+def _estimate_heartbeat(context: Context, claimed: EstimateRow) -> None:
+    """Keep the claim. Without it, the answer is written nowhere."""
+    try:
+        seen_at = context.database.write(lambda session: estimates.heartbeat(session, claimed))
+    except LEFT_TO_THE_SWEEP as error:
+        log.warning("heartbeat not written", estimate_id=claimed.id, why=type(error).__name__)
+        return
+    if seen_at is None:
+        raise ChildError(_("Another worker has taken over this estimate."))
+    claimed.seen_at = seen_at
 
 
 def read(upload_id: int) -> None:

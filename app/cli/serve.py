@@ -51,7 +51,7 @@ SampleTask = Annotated[
 Port = Annotated[int | None, typer.Option("--port", help="Port of the web server (VEZNA_PORT).")]
 INSPECTION_SECONDS = 180.0
 BASELINE_SECONDS = 300.0
-"""After the last run; each baseline has a deadline of its own, too (`estimates.LONG_SECONDS`)."""
+"""After the last run; each baseline has a deadline of its own, too (`worker.estimation.host`)."""
 MOST_CONNECTIONS = 2500
 """Of a web server: a thousand event streams, and the readers. One more is answered 503."""
 GRACE_SECONDS = 3

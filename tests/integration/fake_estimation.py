@@ -13,6 +13,7 @@ sorry           answers with a sentence
 short           does so, and ends
 tired           answers once, and ends
 lazy            answers once, and never again
+busy            computes for a second before it answers, on the first processor
 """
 
 import json
@@ -22,6 +23,8 @@ import time
 
 from app.domain.resources.estimate import MapRequest, MemoryMap
 from tests.estimates import estimate, memory_map
+
+FIRST_PROCESSOR = {min(os.sched_getaffinity(0))} if sys.platform == "linux" else set()
 
 
 def main() -> int:
@@ -33,6 +36,10 @@ def main() -> int:
         asked = json.loads(line)
         if manner == "stuck" or (manner == "lazy" and place):
             time.sleep(60)
+        if manner == "busy":
+            os.sched_setaffinity(0, FIRST_PROCESSOR)
+            while time.process_time() < 1.0:
+                pass
         if manner == "dying":
             return 3
         answer: object = {"error": "This architecture is not known."}

@@ -234,7 +234,7 @@ def test_ctrl_c_ends_everything_with_an_open_event_stream_a_run_and_an_estimate_
     assert psutil.wait_procs(family, 20)[1] == []
     # Killed at the end of the grace period, neither would have been handed back.
     assert (run().status, run().attempts) == ("queued", 0)
-    assert (estimate().status, estimate().started_at) == ("queued", None)
+    assert (estimate().status, estimate().seen_at) == ("queued", None)
     assert "Finished server process" in (up.home / "logs" / "web.log").read_text()
 
 

@@ -154,20 +154,37 @@ def test_the_claim_of_a_lost_worker_is_taken_over_and_its_late_answer_is_ignored
     [wanted] = asked(database, bell, request())
     lost = begun(database, wanted)
     assert lost is not None
-    age = estimates.ESTIMATE_SECONDS + estimates.START_SECONDS + estimates.SLACK_SECONDS + 1
-    long_ago = now() - timedelta(seconds=age)
+    long_ago = now() - timedelta(seconds=estimates.SILENT_SECONDS + 1)
 
     def let_it_age(session: Session) -> None:
-        queries.get(session, wanted).started_at = long_ago
+        queries.get(session, wanted).seen_at = long_ago
 
     within(database, let_it_age)
-    lost.started_at = long_ago
+    lost.seen_at = long_ago
     mine = begun(database, wanted)
     assert mine is not None
     assert not within(database, lambda s: estimates.failed(s, bell, lost, "late"))
     assert within(database, lambda s: estimates.ready(s, bell, mine, estimate()))
     assert not within(database, lambda s: estimates.failed(s, bell, mine, "twice"))
     assert row(database, wanted).status == "ready"
+
+
+def test_a_heartbeat_keeps_the_claim_and_one_of_an_expired_claim_says_so(database: Database, bell: SilentBell) -> None:
+    [wanted] = asked(database, bell, request())
+    lost = begun(database, wanted)
+    assert lost is not None
+    almost = now() - timedelta(seconds=estimates.SILENT_SECONDS - 30)
+
+    def let_it_age(session: Session) -> None:
+        queries.get(session, wanted).seen_at = almost
+
+    within(database, let_it_age)
+    lost.seen_at = almost
+    seen_at = within(database, lambda s: estimates.heartbeat(s, lost))
+    assert seen_at is not None and seen_at > almost and begun(database, wanted) is None
+    assert within(database, lambda s: estimates.heartbeat(s, lost)) is None, "that claim is of the time before"
+    lost.seen_at = seen_at
+    assert within(database, lambda s: estimates.ready(s, bell, lost, estimate()))
 
 
 def test_a_failed_estimate_is_retried_when_it_is_requested_later(database: Database, bell: SilentBell) -> None:
@@ -179,7 +196,7 @@ def test_a_failed_estimate_is_retried_when_it_is_requested_later(database: Datab
     assert (row(database, wanted).status, rings(bell)) == ("failed", [wanted])
 
     def let_it_age(session: Session) -> None:
-        queries.get(session, wanted).started_at = now() - estimates.AGAIN
+        queries.get(session, wanted).seen_at = now() - estimates.AGAIN
 
     within(database, let_it_age)
     asked(database, bell, request())
@@ -337,7 +354,8 @@ class Told(Estimator):
         super().__init__()
         self.answer = answer
 
-    def estimate(self, request: EstimateRequest | MapRequest, files: Files, hub: object = None) -> Any:
+    def estimate(self, request: EstimateRequest | MapRequest, files: Files, hub: object, heartbeat: Any) -> Any:
+        heartbeat()
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

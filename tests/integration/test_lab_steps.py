@@ -226,12 +226,12 @@ def test_a_failed_computation_says_when_it_can_be_tried_again(installation: Inst
 
     viewer.post(f"{step}/compute", data={"query": fields})
     failure = "The base model could not be loaded (no such file)."
-    change(status="failed", message=failure, started_at=now() - estimates.AGAIN / 2)
+    change(status="failed", message=failure, seen_at=now() - estimates.AGAIN / 2)
     page = viewer.get(f"{step}?{fields}").text
     assert failure in page and "Run the check" not in page
     assert re.search(r"It can be tried again in [45]\s(min|мин)", page)
     assert "Базовият модел" in viewer.get(f"{step}?{fields}", headers={"accept-language": "bg"}).text
-    change(started_at=now() - estimates.AGAIN)
+    change(seen_at=now() - estimates.AGAIN)
     assert "Run the check" in viewer.get(f"{step}?{fields}").text
     viewer.post(f"{step}/compute", data={"query": fields})
     assert "A worker computes this" in viewer.get(f"{step}?{fields}").text

@@ -29,7 +29,6 @@ from app.store.ownership import (
     OWNED,
     unfiltered,
 )
-from app.store.queries.estimates import GivenUp
 from app.store.queries.ownership import ASKED_FOR
 from app.store.queries.run_list import NEWEST
 from app.store.tables import Base, HubPushRow, RunRow, StudyRow, UploadRow
@@ -131,7 +130,7 @@ def _values(private: PrivateInstallation, module: str, run: RunRow) -> dict[str,
         "export_id": private.export, "external": True,
         "export_ids": [private.export], "fields": ["score", "peak"], "first_id": 1, "second_id": 2,
         "file": "datasets/x.parquet", "first": run,
-        "given_up": GivenUp(AT, AT), "heard_since": AT, "live": True, "hashes": set(), "host": "", "ids": [1],
+        "heard_since": AT, "live": True, "hashes": set(), "host": "", "ids": [1],
         "job_id": private.job, "judgement_id": private.judgement, "keys": [], "kind": "lab",
         "lasting": timedelta(0),
         "learner": "member@example.org", "like": run, "limit": 10, "location": "", "lock": False, "model_id": 1,

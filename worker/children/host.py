@@ -116,23 +116,39 @@ class Child:
                 raise ChildError(self._how_it_ended()) from error
 
     def receive(
-        self, seconds: float, *, meanwhile: Callable[[], object] = lambda: None, every: float = math.inf
+        self,
+        seconds: float,
+        *,
+        busy: float = 1.0,
+        meanwhile: Callable[[], object] = lambda: None,
+        every: float = math.inf,
     ) -> bytes:
-        """The next line, within `seconds`; `meanwhile` is called at the interval `every` while it is waited for. Raises
-        ChildTimeout, ChildError if it has ended, and what `meanwhile` raises."""
-        deadline = time.monotonic() + seconds
+        """The next line, within `seconds`; `meanwhile` is called at the interval `every` while it is waited for. Time
+        in which the child waits for a processor extends the deadline, at most to `busy * seconds`. Raises ChildTimeout,
+        ChildError if it has ended, and what `meanwhile` raises."""
+        began, waited = time.monotonic(), self._waited_for_processor()
         while True:
-            left = deadline - time.monotonic()
+            extra = min(max(0.0, self._waited_for_processor() - waited), (busy - 1) * seconds)
+            left = began + seconds + extra - time.monotonic()
+            if left <= 0:
+                raise self._late(time.monotonic() - began)
             try:
                 line = self.line(min(left, every))
             except ChildTimeout:
-                if left <= every:
-                    raise self._late(seconds) from None
                 meanwhile()
                 continue
             if line is None:
                 raise ChildError(self._how_it_ended())
             return line
+
+    def _waited_for_processor(self) -> float:
+        """Seconds in which its threads were ready to run and another process had the processor (proc_pid_schedstat(5)),
+        added up; 0 where the kernel does not count them."""
+        total = 0
+        for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat"):
+            with suppress(OSError, ValueError, IndexError):  # a thread may end meanwhile
+                total += int(path.read_text().split()[1])
+        return total / 1e9
 
     def line(self, seconds: float) -> bytes | None:
         """The next line, within `seconds`, or None as soon as its output ends: it may not have exited yet. Raises

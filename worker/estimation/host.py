@@ -6,7 +6,7 @@ a new process.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,9 +21,8 @@ from app.domain.lab.computations import LabAnswer, OfModel
 from app.domain.messages import Message, _
 from app.domain.models.hub_access import HubAccess
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
-from app.services.resources.estimates import ESTIMATE_SECONDS, KINDS, LONG_SECONDS, START_SECONDS, Computed, Request
+from app.services.resources.estimates import KINDS, Computed, Request
 from app.store.files import Files
-from app.store.queries.estimates import LONG
 from worker.children.host import Child, ChildError, ChildInterrupted
 
 log = structlog.get_logger()
@@ -32,6 +31,16 @@ COMMAND = (sys.executable, "-P", "-m", "worker.estimation.child")
 """`-P`: do not import from the current directory."""
 ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": ""}
 """Estimates for a GPU need no GPU, and must not take its memory from a run."""
+LONG = ("map", "baseline", "lab")
+ESTIMATE_SECONDS = 60.0
+LONG_SECONDS = 300.0
+"""Deadlines: of an estimate or a preview, and of the `LONG` kinds."""
+START_SECONDS = 120.0
+"""Added for a fresh process, which imports the ML libraries."""
+BUSY = 10.0
+"""While runs use all cores, the process gets about a tenth of one (`worker.children.child.BACKGROUND_NICENESS`), so its
+deadlines are extended at most to this multiple."""
+HEARTBEAT_SECONDS = 10.0
 
 
 class NoAnswer(VeznaError):
@@ -72,16 +81,22 @@ class Estimator:
         """Process id of the warm process, if it waits for a request."""
         return self._child.pid if self._child and self._child.waiting else None
 
-    def estimate(self, request: Request, files: Files, hub: HubAccess | None = None) -> Computed:
-        """The answer to a request whose location is one of this machine; `hub` opens its base model. Raises NoAnswer,
-        ChildInterrupted."""
+    def estimate(
+        self,
+        request: Request,
+        files: Files,
+        hub: HubAccess | None = None,
+        heartbeat: Callable[[], object] = lambda: None,
+    ) -> Computed:
+        """The answer to a request whose location is one of this machine; `hub` opens its base model, and `heartbeat` is
+        called every `HEARTBEAT_SECONDS`. Raises NoAnswer, ChildInterrupted."""
         body = request.model_dump(mode="json")
         try:
             kind = KINDS[type(request)]
             seconds = self._long_seconds if kind in LONG else self._estimate_seconds
             with ExitStack() as kept:
                 beside = self._beside(request, files, kept) | {"hub": hub.model_dump() if hub else None}
-                result: Computed | None = getattr(self._ask({kind: body} | beside, seconds), kind)
+                result: Computed | None = getattr(self._ask({kind: body} | beside, seconds, heartbeat), kind)
             if result is None:
                 raise ChildError(_("The estimation process answered another question. Try again."))
         except ChildInterrupted:
@@ -101,7 +116,7 @@ class Estimator:
             self._folder.cleanup()
             self._folder = None
 
-    def _ask(self, request: dict[str, object], seconds: float) -> _Answer:
+    def _ask(self, request: dict[str, object], seconds: float, heartbeat: Callable[[], object]) -> _Answer:
         """Send one request and return its answer. Raises NoAnswer with the error that the child answers, and ChildError
         for anything else."""
         if self._child is None or not self._child.waiting:
@@ -111,7 +126,7 @@ class Estimator:
             self._child = Child("estimation", self._command, environment=ENVIRONMENT)
             seconds += self._start_seconds
         self._child.send(json.dumps(request).encode(), seconds)
-        line = self._child.receive(seconds)
+        line = self._child.receive(seconds, busy=BUSY, meanwhile=heartbeat, every=HEARTBEAT_SECONDS)
         try:
             answer = _Answer.model_validate_json(line)
         except ValidationError as error:

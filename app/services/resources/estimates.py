@@ -28,7 +28,6 @@ from app.services.resources.devices import kind_of
 from app.services.resources.requests import run_request
 from app.services.workers import REMEMBER as REMEMBER_WORKERS
 from app.store.queries import base_models, clock, datasets, estimates, runs, workers
-from app.store.queries.estimates import GivenUp
 from app.store.session import Database, after_commit
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow
 
@@ -44,13 +43,8 @@ KINDS = {
     AttentionRequest: "lab",
     FreezingRequest: "lab",
 }
-ESTIMATE_SECONDS = 60.0
-LONG_SECONDS = 300.0
-"""Deadlines: of an estimate or a preview, and of a map, a baseline or a computation of the Lab."""
-START_SECONDS = 120.0
-"""Added for a fresh process, which imports the ML libraries while a run may use the cores."""
-SLACK_SECONDS = 30.0
-"""A claim older than its deadline and this is a lost worker's."""
+SILENT_SECONDS = 180.0
+"""A claim without a heartbeat for this long is a lost worker's; files are fetched before the first one."""
 AGAIN = timedelta(minutes=10)
 """A failed estimate that is older is retried when it is requested: a hub may have been unreachable."""
 REMEMBER = timedelta(days=30)
@@ -112,17 +106,23 @@ def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) ->
 
 def again_at(row: EstimateRow) -> datetime:
     """When a failed estimate can be requested again."""
-    return (row.started_at or row.created_at) + AGAIN
+    return (row.seen_at or row.created_at) + AGAIN
 
 
 def begin(session: Session, estimate_id: int) -> EstimateRow | None:
     """Claim an estimate. None if it is done, or if it or another one is in progress, whose end rings for it."""
     at = clock.now(session)
-    if not estimates.begin(session, estimate_id, at, given_up(at)):
+    if not estimates.begin(session, estimate_id, at, _silent_since(at)):
         return None
     row = estimates.get(session, estimate_id)
     session.refresh(row)
     return row
+
+
+def heartbeat(session: Session, claimed: EstimateRow) -> datetime | None:
+    """Write that a claimed estimate is being computed; the claim's `seen_at` from then on. None if it has expired."""
+    at = clock.now(session)
+    return at if estimates.beat(session, claimed, at) else None
 
 
 def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Computed) -> bool:
@@ -148,7 +148,7 @@ def give_back(session: Session, claimed: EstimateRow) -> None:
 
 def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime) -> None:
     """Ring for an estimate whose ring was lost, and delete old ones. The sweep does this."""
-    if row := estimates.next_waiting(session, given_up(at), rung_before):
+    if row := estimates.next_waiting(session, _silent_since(at), rung_before):
         estimates.rung(session, [row.id], at)
         _ring(session, bell, row.id)
     estimates.forget(session, at - REMEMBER)
@@ -176,14 +176,6 @@ def for_claimed(session: Session, bell: Doorbell, run_id: int, worker: WorkerRow
         _attach(session, bell, run, model, dataset, worker)
 
 
-def given_up(at: datetime) -> GivenUp:
-    """The times before which claims belong to lost workers."""
-    spare = START_SECONDS + SLACK_SECONDS
-    return GivenUp(
-        short=at - timedelta(seconds=ESTIMATE_SECONDS + spare), long=at - timedelta(seconds=LONG_SECONDS + spare)
-    )
-
-
 def _attach(
     session: Session, bell: Doorbell, run: RunRow, model: BaseModelRow, dataset: DatasetRow, worker: WorkerRow
 ) -> None:
@@ -197,8 +189,12 @@ def _attach(
 
 
 def _ring_for_next(session: Session, bell: Doorbell) -> None:
-    if row := estimates.next_waiting(session, given_up(clock.now(session))):
+    if row := estimates.next_waiting(session, _silent_since(clock.now(session))):
         _ring(session, bell, row.id)
+
+
+def _silent_since(at: datetime) -> datetime:
+    return at - timedelta(seconds=SILENT_SECONDS)
 
 
 def _ring(session: Session, bell: Doorbell, estimate_id: int) -> None:

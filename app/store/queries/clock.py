@@ -99,7 +99,7 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
         update(RunHostRow).where(*_HELD).values(lease_expires_at=LONG_AGO),
         update(RunRow).where(RunRow.rung_at.is_not(None)).values(rung_at=None),
         update(WorkerRow).values(heartbeat_at=booted_at - timedelta(hours=1)),
-        update(EstimateRow).where(EstimateRow.status == "working").values(started_at=LONG_AGO),
+        update(EstimateRow).where(EstimateRow.status == "working").values(seen_at=LONG_AGO),
         update(EstimateRow).where(EstimateRow.rung_at.is_not(None)).values(rung_at=None),
         update(BaseModelRow).where(BaseModelRow.status == "inspecting").values(inspection_started_at=None),
         update(UploadRow).where(UploadRow.status == "reading").values(seen_at=None, rung_at=None),

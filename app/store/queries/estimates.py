@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, Update, case, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Update, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
@@ -18,18 +18,8 @@ from app.store.ownership import EVERY_OWNER, viewer_of
 from app.store.queries.rows import changed, get_row
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow
 
-LONG = ("map", "baseline", "lab")
-"""Kinds with the longer deadline."""
 CLAIMS = 0x76657A6E61
 """Number of the advisory lock; any that no other lock has."""
-
-
-class GivenUp(NamedTuple):
-    """Claims from before these times belong to lost workers."""
-
-    short: datetime
-    long: datetime
-    """Of `LONG` kinds."""
 
 
 def get(session: Session, estimate_id: int) -> EstimateRow:
@@ -82,19 +72,20 @@ def _own_key(viewer: Viewer, key: str) -> str:
     return hashlib.sha256(f"{viewer.user_id} {key}".encode()).hexdigest()
 
 
-def begin(session: Session, estimate_id: int, at: datetime, given_up: GivenUp) -> bool:
-    """Claim an estimate, if neither it nor another one is in progress. On PostgreSQL claims take turns: neither of two
-    at once would see the other; on SQLite all writes take turns."""
+def begin(session: Session, estimate_id: int, at: datetime, silent_since: datetime) -> bool:
+    """Claim an estimate, if neither it nor another one is in progress, with a heartbeat after `silent_since`. On
+    PostgreSQL claims take turns: neither of two at once would see the other; on SQLite all writes do."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(CLAIMS)))
     other = aliased(EstimateRow)
-    busy = exists().where(
-        other.id != estimate_id,
-        other.status == "working",
-        other.started_at >= case((other.kind.in_(LONG), given_up.long), else_=given_up.short),
-    )
-    query = update(EstimateRow).where(EstimateRow.id == estimate_id, _waits(given_up), ~busy)
-    return changed(session, query.values(status="working", started_at=at))
+    busy = exists().where(other.id != estimate_id, other.status == "working", other.seen_at >= silent_since)
+    query = update(EstimateRow).where(EstimateRow.id == estimate_id, _waits(silent_since), ~busy)
+    return changed(session, query.values(status="working", seen_at=at))
+
+
+def beat(session: Session, claimed: EstimateRow, at: datetime) -> bool:
+    """Write the heartbeat of the current claim."""
+    return changed(session, _of_claim(claimed).values(seen_at=at))
 
 
 def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> bool:
@@ -104,16 +95,16 @@ def end(session: Session, claimed: EstimateRow, status: str, **values: Any) -> b
 
 def give_back(session: Session, claimed: EstimateRow) -> bool:
     """Queue an estimate of the current claim again, to be rung for with the next sweep."""
-    return changed(session, _of_claim(claimed).values(status="queued", started_at=None, rung_at=None))
+    return changed(session, _of_claim(claimed).values(status="queued", seen_at=None, rung_at=None))
 
 
-def next_waiting(session: Session, given_up: GivenUp, rung_before: datetime | None = None) -> EstimateRow | None:
+def next_waiting(session: Session, silent_since: datetime, rung_before: datetime | None = None) -> EstimateRow | None:
     """The next estimate to compute: runs, previews, maps, the Lab, then baselines; the newest first, since its page is
     open.
 
     With `rung_before`, only an estimate whose doorbell was not rung since then.
     """
-    query = select(EstimateRow).where(_waits(given_up))
+    query = select(EstimateRow).where(_waits(silent_since))
     if rung_before is not None:
         query = query.where(EstimateRow.rung_at.is_(None) | (EstimateRow.rung_at < rung_before))
     return session.scalars(query.order_by(EstimateRow.kind.desc(), EstimateRow.id.desc()).limit(1)).first()
@@ -177,10 +168,9 @@ def rung(session: Session, ids: Sequence[int], at: datetime) -> None:
 
 def _of_claim(claimed: EstimateRow) -> Update:
     return update(EstimateRow).where(
-        EstimateRow.id == claimed.id, EstimateRow.status == "working", EstimateRow.started_at == claimed.started_at
+        EstimateRow.id == claimed.id, EstimateRow.status == "working", EstimateRow.seen_at == claimed.seen_at
     )
 
 
-def _waits(given_up: GivenUp) -> ColumnElement[bool]:
-    lost = EstimateRow.started_at < case((EstimateRow.kind.in_(LONG), given_up.long), else_=given_up.short)
-    return (EstimateRow.status == "queued") | ((EstimateRow.status == "working") & lost)
+def _waits(silent_since: datetime) -> ColumnElement[bool]:
+    return (EstimateRow.status == "queued") | ((EstimateRow.status == "working") & (EstimateRow.seen_at < silent_since))

@@ -33,8 +33,9 @@ class EstimateRow(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     owner_id: Mapped[int | None] = mapped_column(default=None)
     """The user who asked for it first; None where there is no login."""
-    started_at: Mapped[datetime | None] = mapped_column(default=None)
-    """When this attempt began; writing the answer requires it, so that an expired claim writes nothing."""
+    seen_at: Mapped[datetime | None] = mapped_column(default=None)
+    """The attempt's last heartbeat; writing the next one or the answer requires it, so that an expired claim writes
+    nothing."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
