@@ -18,6 +18,7 @@ from app.store.files import Files
 from app.store.queries import events as event_rows
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow, FineTuningJobRow, RunRow, UploadRow, UserRow
+from app.web.api.fine_tuning_events import JobEvents
 from tests import filled_language, ingested
 from tests.accounts import Installation
 from tests.fakes import SilentBell
@@ -90,7 +91,9 @@ def site(database: Database, settings: Settings, files: Files) -> Iterator[Site]
 
 
 @sqlite
-def test_a_job_becomes_a_run_and_its_model_has_the_name_that_vezna_serve_gives(site: Site) -> None:
+def test_a_job_becomes_a_run_and_its_model_has_the_name_that_vezna_serve_gives(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = site.client.files.create(file=("chats.jsonl", chats()), purpose="fine-tune")
     assert (file.status, file.filename, file.purpose) == ("uploaded", "chats.jsonl", "fine-tune")
     job = site.client.fine_tuning.jobs.create(
@@ -137,6 +140,14 @@ def test_a_job_becomes_a_run_and_its_model_has_the_name_that_vezna_serve_gives(s
         + len([event for event in events if event.type == "message" and event.id != "ftevent-job-1"])
     )
     assert events[-1].message == "Created fine-tuning job: ftjob-1"
+    made: list[int] = []
+    of_place = JobEvents._event
+    monkeypatch.setattr(JobEvents, "_event", lambda found, place: made.append(place) or of_place(found, place))
+    page = site.client.fine_tuning.jobs.list_events(job.id, limit=3, after=events[4].id)
+    assert page.data == events[5:8] and page.has_more and len(made) == 3, "no event of another page is made"
+    page = site.client.fine_tuning.jobs.list_events(job.id, limit=3, after=events[-3].id)
+    assert page.data == events[-2:] and not page.has_more
+    assert site.client.fine_tuning.jobs.list_events(job.id, after=events[-1].id).data == []
     with site.database.reading() as session:
         log = [line.message for line in event_rows.last(session, run.id, limit=500)]
     assert [event.message for event in events if event.type == "message"][:-1] == log[::-1], "the newest first"

@@ -44,7 +44,7 @@ from worker.engine.evaluation.tags import tag_scores
 from worker.engine.few_shot import few_shot_answers
 from worker.engine.image_baselines import FrozenFeatures, raw_pixels, standardized
 from worker.engine.pair_baselines import longer_answer, random_answer
-from worker.engine.retrieval import WORD, Corpus, bm25, items
+from worker.engine.retrieval import WORD, Bm25, Corpus, items
 from worker.engine.retrieval import scores as query_scores
 from worker.engine.small_model import impossible, load_small
 from worker.engine.tasks.sequence_classification import token_ids
@@ -170,23 +170,26 @@ def _written(answer: Callable[[str], str], test: Sequence[Row]) -> tuple[Scores,
 
 def _random_passage(_request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
     generator = np.random.default_rng(0)
-    return _retrieved(rows["test"], lambda corpus, queries: generator.random((len(queries), len(corpus.passages))))
+    return _retrieved(
+        rows["test"], lambda corpus: lambda queries: generator.random((len(queries), len(corpus.passages)))
+    )
 
 
 def _bm25(_request: BaselineRequest, rows: dict[Split, list[Row]]) -> tuple[Scores, dict[MetricName, float]]:
-    return _retrieved(rows["test"], lambda corpus, queries: bm25(corpus.passages, queries))
+    return _retrieved(rows["test"], lambda corpus: Bm25(corpus.passages))
 
 
 def _retrieved(
-    test: Sequence[Row], similarities: Callable[[Corpus, Sequence[str]], NDArray[Any]]
+    test: Sequence[Row], search_in: Callable[[Corpus], Callable[[Sequence[str]], NDArray[Any]]]
 ) -> tuple[Scores, dict[MetricName, float]]:
-    """`similarities`: from the corpus and some queries, [n, C]."""
+    """`search_in`: from the corpus to a function from n queries to their similarities, [n, C]."""
     pairs = [row for row in test if isinstance(row, QueryRow)]
     corpus, ranks = Corpus(pairs), []
+    similarities = search_in(corpus)
     at_once = max(1, MOST_SIMILARITIES // len(corpus.passages))
     for start in range(0, len(corpus.items), at_once):
         some = corpus.items[start : start + at_once]
-        ranks.append(corpus.ranks(similarities(corpus, [pairs[i].query for i in some]), some))
+        ranks.append(corpus.ranks(similarities([pairs[i].query for i in some]), some))
     return query_scores(np.concatenate(ranks)), {}
 
 

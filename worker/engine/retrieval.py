@@ -69,25 +69,35 @@ def scores(ranks: NDArray[np.int64]) -> dict[MetricName, NDArray[np.float64]]:
     }
 
 
-def bm25(passages: Sequence[str], queries: Sequence[str]) -> NDArray[np.float32]:
-    """The BM25 score of each passage for each query, [n, C] (Robertson & Zaragoza 2009, The Probabilistic Relevance
-    Framework, equation 3.15, with an idf that is never negative, as Lucene has it).
+class Bm25:
+    """The BM25 scores of passages for queries (Robertson & Zaragoza 2009, The Probabilistic Relevance Framework,
+    equation 3.15, with an idf that is never negative, as Lucene has it).
 
         score(q, p) = Σ_t∈q  idf_t · f_t(p) · (k1 + 1) / (f_t(p) + k1 · (1 − b + b · |p| / mean |p|))
         idf_t       = ln(1 + (C − C_t + ½) / (C_t + ½))
 
-    t: words, lower-case; C_t: passages with t; f_t(p): occurrences of t in p; |p|: words of p.
+    t: words, lower-case; C_t: passages with t; f_t(p): occurrences of t in p; |p|: words of p. The passages are counted
+    once, however many times they are searched.
     """
-    try:
-        words = CountVectorizer(token_pattern=WORD, dtype=np.float32)
-        counts = words.fit_transform(passages).tocsr()
-    except ValueError:  # no passage has a word
-        return np.zeros((len(queries), len(passages)), dtype=np.float32)
-    lengths = np.asarray(counts.sum(axis=1)).ravel()
-    occurs = np.asarray((counts > 0).sum(axis=0)).ravel()
-    rarity = np.log1p((len(passages) - occurs + 0.5) / (occurs + 0.5))
-    spread = K1 * (1 - B + B * lengths / lengths.mean())
-    counts.data = counts.data * (K1 + 1) / (counts.data + np.repeat(spread, np.diff(counts.indptr)))
-    asked = words.transform(queries).multiply(rarity[None]).tocsr()
-    similarities: NDArray[np.float32] = (asked @ counts.T).toarray().astype(np.float32)
-    return similarities
+
+    def __init__(self, passages: Sequence[str]) -> None:
+        self._words = CountVectorizer(token_pattern=WORD, dtype=np.float32)
+        self._passages, self._weights = len(passages), None
+        try:
+            counts = self._words.fit_transform(passages).tocsr()
+        except ValueError:  # no passage has a word
+            return
+        lengths = np.asarray(counts.sum(axis=1)).ravel()
+        occurs = np.asarray((counts > 0).sum(axis=0)).ravel()
+        self._rarity = np.log1p((len(passages) - occurs + 0.5) / (occurs + 0.5))
+        spread = K1 * (1 - B + B * lengths / lengths.mean())
+        counts.data = counts.data * (K1 + 1) / (counts.data + np.repeat(spread, np.diff(counts.indptr)))
+        self._weights = counts.T
+
+    def __call__(self, queries: Sequence[str]) -> NDArray[np.float32]:
+        """[n, C] the score of each passage for each of n queries."""
+        if self._weights is None:
+            return np.zeros((len(queries), self._passages), dtype=np.float32)
+        asked = self._words.transform(queries).multiply(self._rarity[None]).tocsr()
+        similarities: NDArray[np.float32] = (asked @ self._weights).toarray().astype(np.float32)
+        return similarities

@@ -44,7 +44,7 @@ from app.store.tables.base import UtcDateTime
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 CLAIMED: tuple[type[Any], ...] = (ModelExportRow, HubPushRow, ParityCheckRow, JudgementRow)
-"""Tables whose rows a control worker claims, all with the same columns (`model_exports.Claimed`)."""
+"""Tables whose rows a control worker claims, all with the columns of `app.store.tables.work.WorkRow`."""
 TRACKER_EXPORTS: tuple[type[Any], ...] = (TrackerExportRow, ExternalTrackerExportRow)
 LONGEST_PAUSE = timedelta(days=1)
 """Between two attempts of such an export; a later one was planned by a clock that has jumped."""

@@ -16,7 +16,7 @@ from app.services import fine_tuning
 from app.store.queries import datasets, runs
 from app.store.queries import fine_tuning_jobs as jobs
 from app.store.tables import FineTuningJobRow, RunRow
-from app.web.api.fine_tuning_events import EventList, events_of
+from app.web.api.fine_tuning_events import EventList, JobEvents
 from app.web.api.openai_files import result_file
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.idempotency import OnceByHeader
@@ -197,12 +197,7 @@ def list_events(session: Reading, job_id: JobId, after: After = "", limit: Limit
     """What happened: the run's log, and the metrics of each step."""
     job = jobs.get(session, _number(job_id))
     run = runs.find(session, job.run_id) if job.run_id is not None else None
-    found = events_of(session, job, run)
-    names = [event.id for event in found]
-    if after and after not in names:
-        raise NotFound(_("There is no event %(id)s of this job.", id=after[:60]))
-    begin = names.index(after) + 1 if after else 0
-    return EventList(data=found[begin : begin + limit], has_more=len(found) > begin + limit)
+    return JobEvents(session, job, run).page(after, limit)
 
 
 @router.get("/{job_id}/checkpoints", operation_id="openaiJobCheckpoints", responses=openai_problems(400, 404))

@@ -3,11 +3,16 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
+from app.domain.errors import NotFound
+from app.domain.messages import _
+from app.domain.runs.result import STEP_DTYPE, Steps
 from app.store.queries import events, steps
-from app.store.tables import FineTuningJobRow, RunRow
+from app.store.tables import FineTuningJobRow, RunEventRow, RunRow
 from app.web.i18n import stored
 
 LOG_LINES = 500
@@ -33,39 +38,63 @@ class EventList(BaseModel):
     has_more: bool
 
 
-def events_of(session: Session, job: FineTuningJobRow, run: RunRow | None) -> Sequence[JobEvent]:
-    """The newest first."""
-    created = JobEvent(
-        id=f"ftevent-job-{job.id}",
-        created_at=int(job.created_at.timestamp()),
-        level="info",
-        message=f"Created fine-tuning job: ftjob-{job.id}",
-        type="message",
-    )
-    if run is None:
-        return [created]
-    found: list[tuple[float, int, JobEvent]] = []  # with their exact times, and their places among those of one time
-    for row in events.last(session, run.id, limit=LOG_LINES):
-        line = JobEvent(
-            id=f"ftevent-{row.id}",
-            created_at=int(row.at.timestamp()),
-            level="info",
-            message=stored(row.message),
-            type="message",
-        )
-        found.append((row.at.timestamp(), row.id, line))
-    begun = (run.started_at or run.queued_at).timestamp()
-    array = steps.read(session, run.id)
-    columns = zip(*(array[name].tolist() for name in ("step", "loss", "learning_rate", "seconds")), strict=True)
-    for step, loss, rate, seconds in columns:
-        metrics = JobEvent(
+class JobEvents:
+    """The events of a job, the newest first, of which only those of a page are made: a run may have 100,000 steps."""
+
+    def __init__(self, session: Session, job: FineTuningJobRow, run: RunRow | None) -> None:
+        self._job = job
+        self._lines: Sequence[RunEventRow] = events.last(session, run.id, limit=LOG_LINES) if run else ()
+        self._steps: Steps = steps.read(session, run.id) if run else np.empty(0, dtype=STEP_DTYPE)
+        begun = (run.started_at or run.queued_at).timestamp() if run else 0.0
+        self._times = np.concatenate([[row.at.timestamp() for row in self._lines], begun + self._steps["seconds"]])
+        places = np.concatenate([[row.id for row in self._lines], self._steps["step"]])  # among those of one time
+        self._order: NDArray[np.int64] = np.lexsort((places, self._times))[::-1]
+        """Indices into the lines and, behind them, the steps."""
+
+    def page(self, after: str, limit: int) -> EventList:
+        """At most so many events after one, or from the newest on. Raises NotFound without that one."""
+        begin, count = self._place(after) + 1 if after else 0, len(self._order) + 1
+        chosen = [self._event(int(index)) for index in self._order[begin : begin + limit]]
+        if len(chosen) < limit and begin < count:
+            chosen.append(self._created)
+        return EventList(data=chosen, has_more=begin + limit < count)
+
+    def _place(self, event_id: str) -> int:
+        if event_id == self._created.id:
+            return len(self._order)
+        lines = {f"ftevent-{row.id}": index for index, row in enumerate(self._lines)}
+        index = lines.get(event_id)
+        number = event_id.removeprefix("ftevent-step-")
+        if index is None and number != event_id and number.isascii() and number.isdecimal() and len(number) < 12:
+            found = np.flatnonzero(self._steps["step"] == int(number))
+            index = len(self._lines) + int(found[0]) if len(found) else None
+        if index is None:
+            raise NotFound(_("There is no event %(id)s of this job.", id=event_id[:60]))
+        return int(np.flatnonzero(self._order == index)[0])
+
+    def _event(self, index: int) -> JobEvent:
+        at = int(self._times[index])
+        if index < len(self._lines):
+            row = self._lines[index]
+            message = stored(row.message)
+            return JobEvent(id=f"ftevent-{row.id}", created_at=at, level="info", message=message, type="message")
+        step, loss, rate = self._steps[["step", "loss", "learning_rate"]][index - len(self._lines)].item()
+        return JobEvent(
             id=f"ftevent-step-{step}",
-            created_at=int(begun + seconds),
+            created_at=at,
             level="info",
             message=f"Step {step}: training loss={loss:.4f}",
             type="metrics",
             data={"step": step, "train_loss": loss, "learning_rate": rate},
         )
-        found.append((begun + seconds, step, metrics))
-    newest_first = sorted(found, key=lambda timed: timed[:2], reverse=True)
-    return [*(event for _time, _place, event in newest_first), created]
+
+    @property
+    def _created(self) -> JobEvent:
+        """The oldest event."""
+        return JobEvent(
+            id=f"ftevent-job-{self._job.id}",
+            created_at=int(self._job.created_at.timestamp()),
+            level="info",
+            message=f"Created fine-tuning job: ftjob-{self._job.id}",
+            type="message",
+        )
