@@ -63,8 +63,8 @@ docs: $(DEV) ## Build the documentation site into site/ and serve it (ARGS=--bui
 shots: $(DEV) ## Pictures of every page into shots/ (both languages, 1280 and 390 px, light and dark)
 	$(BIN)/python -m tests.browser.shots $(ARGS)
 
-bench: $(DEV) ## Run the benchmarks
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+bench: $(DEV) ## List the benchmarks, or run one (ARGS="engine --quick")
+	@$(BIN)/python -m benchmarks$(if $(ARGS),.$(ARGS))
 
 clean: ## Remove the environment and the demo's data
 	rm -rf $(VENV) .vezna

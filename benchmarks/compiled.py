@@ -1,6 +1,6 @@
 """What compiled blocks save on a CPU: the same batches with plain and with compiled blocks, in turns.
 
-    python benchmarks/compiled.py [rounds, 3] [batches, 8]
+    python -m benchmarks.compiled [rounds, 3] [batches, 8]
 
 The packaged base model with a classifier on top, LoRA on query and value and full fine-tuning, in float32 and, where
 the processor has it, in bfloat16, with dropout, on one thread. Batches have 16 rows of one length, which differs from

@@ -1,7 +1,7 @@
 """The pages and the API with many runs, beside MLflow's server with the same data on the same machine.
 
-    python benchmarks/dashboard.py --mlflow PYTHON [--database sqlite|postgresql] [--runs 10000] [--repeats 12]
-    python benchmarks/dashboard.py --pages [--runs 100000]
+    python -m benchmarks.dashboard --mlflow PYTHON [--database sqlite|postgresql] [--runs 10000] [--repeats 12]
+    python -m benchmarks.dashboard --pages [--runs 100000]
 
 PYTHON has mlflow installed (extra `bench`), in an environment of its own: it brings other versions of what both need.
 Both servers are real processes (`vezna web`, `mlflow server`) on 127.0.0.1, asked by turns by one client that keeps its
@@ -10,7 +10,6 @@ connections, and each measurement is repeated. `--pages` times every kind of pag
 
 import argparse
 import itertools
-import socket
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from benchmarks.board import ours
 from benchmarks.board.served import Served, serve
 from tests import filled
 from tests.fakes import SilentBell
+from tests.running_stack import free_port
 
 METRICS_A_STEP = 7
 BATCH = 1000
@@ -281,14 +281,6 @@ def measured(served: Served) -> tuple[float, float, float]:
         return served.ready_seconds, resident / ours.MIB, proportional / ours.MIB
     finally:
         served.stop()
-
-
-def free_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def good(answer: httpx2.Response) -> None:

@@ -1,6 +1,6 @@
 """Whether the default learning rates are good ones: full fine-tuning and LoRA at multiples of their defaults.
 
-    python benchmarks/default_rates.py [--seeds 2] [--language] [--rows 16] [--factors 1/3 1 3]
+    python -m benchmarks.default_rates [--seeds 2] [--language] [--rows 16] [--factors 1/3 1 3]
 
 The packaged MiniLM on the headlines of the sample, three epochs; with `--language`, SmolLM2 on the sample's first
 paragraphs, one epoch. Every run is a trainer as a worker starts it, on the same rows and items. The rule
@@ -13,9 +13,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from speed.tables import over_seeds
-from speed.trained import trained
-
 from app import sample
 from app.domain.data.dataset import SPLITS, Row
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
@@ -24,6 +21,8 @@ from app.domain.runs.result import Evaluation
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format
+from benchmarks.speed.tables import over_seeds
+from benchmarks.speed.trained import trained
 from worker.samples.host import load_from
 
 METHODS: dict[str, tuple[MethodSpec, float]] = {"full": (FullSpec(), 1), "LoRA r=8": (LoraSpec(), 10)}

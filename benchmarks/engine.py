@@ -1,6 +1,6 @@
 """How fast the engine is, beside what one would write without it: transformers' Trainer and PEFT.
 
-    python benchmarks/engine.py [texts.csv] [--only lora,full,overhead,prefix,start,precision] [--quick] …
+    python -m benchmarks.engine [texts.csv] [--only lora,full,overhead,prefix,start,precision] [--quick] …
 
 `lora` and `full`: the same base model, rows, epochs, batch size and learning rate on all sides, each run in a process
 of its own, in turns. `ours` is the trainer as a worker starts it, in its environment, `padding-free` the same with that
@@ -29,19 +29,18 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from speed.arithmetic import peak, training_flops
-from speed.reporting import reporting
-from speed.tables import over_seeds, spread
-from speed.trained import trained
 
 from app import sample
 from app.domain.data.dataset import LabelledRow, split_by_hash
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
+from benchmarks.speed.arithmetic import peak, training_flops
+from benchmarks.speed.reporting import reporting
+from benchmarks.speed.tables import over_seeds, spread
+from benchmarks.speed.trained import trained
 from worker.engine.environment import choose_device
 
-HERE = Path(__file__).parent
 SECTIONS = ("lora", "full", "overhead", "prefix", "start", "precision")
 SPECS: dict[str, LoraSpec | FullSpec] = {
     "lora": LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"]),
@@ -142,7 +141,7 @@ def theirs(method: str, work: Workload, seed: int, directory: Path, tuned: bool 
         "flags": TUNED if tuned else {},
     }
     task.write_text(json.dumps(content), encoding="utf-8")
-    command = [sys.executable, str(HERE / "speed" / "plain.py"), str(task)]
+    command = [sys.executable, "-m", "benchmarks.speed.plain", str(task)]
     environment = os.environ | ({"OMP_WAIT_POLICY": "passive"} if tuned else {})
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
@@ -206,10 +205,10 @@ def overhead(runs: Sequence[Side]) -> None:
     print(line, flush=True)
 
 
-def beside(file: str, *options: str) -> None:
-    """Run another benchmark of this directory."""
-    print(f"\n{file}\n", flush=True)
-    subprocess.run([sys.executable, str(HERE / file), *options], check=True)
+def beside(name: str, *options: str) -> None:
+    """Run another benchmark."""
+    print(f"\n{name}\n", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -253,11 +252,11 @@ def main() -> None:
         if "overhead" in sections:
             overhead(runs.get("lora") or [in_turn(ours, "lora", work, 0)])
     if "prefix" in sections:
-        beside("prefix.py", *(["64", "1"] if options.quick else []))
+        beside("prefix", *(["64", "1"] if options.quick else []))
     if "start" in sections:
-        beside("job_start.py", *(["1"] if options.quick else []))
+        beside("job_start", *(["1"] if options.quick else []))
     if "precision" in sections:
-        beside("precision.py", *(["--rounds", "2", "--rows", "96", "--epochs", "1"] if options.quick else []))
+        beside("precision", *(["--rounds", "2", "--rows", "96", "--epochs", "1"] if options.quick else []))
 
 
 if __name__ == "__main__":

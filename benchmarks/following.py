@@ -1,6 +1,6 @@
 """What the ledger takes: the same training step followed and not followed, in turns.
 
-    python benchmarks/following.py [pairs, 15] [threads, as many as torch takes]
+    python -m benchmarks.following [pairs, 15] [threads, as many as torch takes]
 
 The base model of the sample, full and LoRA, on rows of headlines and of whole articles. A followed step has the
 ledger's dispatch mode around it and the allocator that gives memory back at once (`allocator.exact`); the others have
@@ -15,12 +15,12 @@ import time
 from contextlib import nullcontext
 
 import torch
-from speed.tables import spread
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from app import sample
 from app.domain.methods import FullSpec, LoraSpec
+from benchmarks.speed.tables import spread
 from worker.engine.data.batches import Batch
 from worker.engine.environment import computes_in_bf16
 from worker.engine.memory import allocator

@@ -1,6 +1,6 @@
 """How long an evaluation's generation takes: the engine beside transformers' `generate` in batches of the same size.
 
-    python benchmarks/generation.py MODEL ROWS.parquet [rows, 616] [rounds, 3] [new tokens, 24] [batch, 64]
+    python -m benchmarks.generation MODEL ROWS.parquet [rows, 616] [rounds, 3] [new tokens, 24] [batch, 64]
 
 MODEL is the directory of a decoder, ROWS.parquet a registered dataset of prompts and completions, whose test prompts
 are continued. Weights are as in an evaluation: bfloat16, as of a frozen base model, or float32, as of full fine-tuning.
@@ -124,6 +124,8 @@ def main(model_directory: str, dataset: str, count: int, rounds: int, limit: int
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     numbers = [616, 3, 24, 64]
     for place, value in enumerate(sys.argv[3:]):
         numbers[place] = int(value)

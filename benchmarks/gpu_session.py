@@ -1,6 +1,6 @@
 """Everything that only a GPU can show, in one session.
 
-    python benchmarks/gpu_session.py [--parts tests,memory,…] [--deadline 570] [--out DIRECTORY] [--rehearse]
+    python -m benchmarks.gpu_session [--parts tests,memory,…] [--deadline 570] [--out DIRECTORY] [--rehearse]
 
 The parts run in order; `session.json` and `session.md` are written to the directory after each measurement. At the
 deadline the running measurement is ended, and what is missing is named with its reason. A part that fails is recorded,
@@ -19,8 +19,6 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
 NEEDED = ["torch", "transformers", "peft", "accelerate", "numpy", "pyarrow", "sklearn", "pydantic", "rapidfuzz"]
 if missing := [name for name in NEEDED if find_spec(name) is None]:
     sys.exit(f"These packages are missing: {', '.join(missing)}. Install them, or carry their wheels to this machine.")
@@ -29,9 +27,9 @@ from worker.children.environment import ML_ENVIRONMENT  # noqa: E402
 
 os.environ |= ML_ENVIRONMENT | {"HF_HUB_OFFLINE": "1"}  # before torch reads it
 
-from gpu import parts  # noqa: E402
-from gpu.runs import about  # noqa: E402
-from gpu.session import NotMeasured, Session  # noqa: E402
+from benchmarks.gpu import parts  # noqa: E402
+from benchmarks.gpu.runs import about  # noqa: E402
+from benchmarks.gpu.session import NotMeasured, Session  # noqa: E402
 
 QUERY = "name,driver_version,power.limit,clocks.max.sm,memory.total"
 

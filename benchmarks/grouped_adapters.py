@@ -1,6 +1,6 @@
 """A search over learning rates of LoRA: trials one after the other, and several at once on one frozen base model.
 
-    python benchmarks/grouped_adapters.py [--rounds 5] [--batch-sizes 4,16] [--rows 160] [--quick]
+    python -m benchmarks.grouped_adapters [--rounds 5] [--batch-sizes 4,16] [--rows 160] [--quick]
 
 8 learning rates × 3 seeds of LoRA r = 8 on the packaged MiniLM and headlines. Three sides, in turns: 24 trials one
 after the other; three groups of the 8 rates of a seed, one group after the other; and one group of all 24. Each side
@@ -23,10 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-from worker.children.environment import child_environment  # noqa: E402
+from worker.children.environment import child_environment
 
 RATES = [float(f"{1e-4 * 3**k:.3g}") for k in range(8)]
 SEEDS = [1_000_000, 1_000_001, 1_000_002]
@@ -116,7 +113,7 @@ def _short(spec: Any) -> Any:
 
 def side(task: dict[str, Any]) -> dict[str, Any]:
     """Run a side in a process and an environment of its own, as a worker starts it."""
-    command = [sys.executable, __file__, "--task", json.dumps(task)]
+    command = [sys.executable, "-m", "benchmarks.grouped_adapters", "--task", json.dumps(task)]
     ended = subprocess.run(command, env=child_environment(), capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         raise RuntimeError(ended.stderr[-2000:])
@@ -126,7 +123,7 @@ def side(task: dict[str, Any]) -> dict[str, Any]:
 
 def compare(batch: int, options: argparse.Namespace) -> None:
     """Print a row for each side at a batch size."""
-    from speed.tables import spread  # noqa: PLC0415
+    from benchmarks.speed.tables import spread  # noqa: PLC0415
 
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in SIDES}
     for turn in range(options.rounds):

@@ -1,6 +1,6 @@
 """The start of a run: seconds from its claim until its trainer is ready to load the model.
 
-    python benchmarks/job_start.py [rounds, 10]
+    python -m benchmarks.job_start [rounds, 10]
 
 Each round measures a fresh trainer and a warm spare, as an idle worker has it; meanwhile the next spare begins its
 imports, as it does in a worker. The job's base model does not exist, so the trainer reports the phase `load` and ends:

@@ -1,6 +1,6 @@
 """What is predicted of a run's memory, against what the run then holds, beside two rules of thumb.
 
-    python benchmarks/ledger.py [--only bert,t5] [--steps 3] [--json FILE]
+    python -m benchmarks.ledger [--only bert,t5] [--steps 3] [--json FILE]
 
 Models of random weights in the shapes of BERT, RoBERTa, T5, GPT-2 and Llama; each configuration is a run of the
 trainer as a worker starts it, in a process of its own with rows of many lengths. Measured: the largest resident set of
@@ -25,7 +25,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from speed.trained import trained
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -48,6 +47,7 @@ from app.domain.runs.result import RunResult
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, Task
+from benchmarks.speed.trained import trained
 from worker.engine.estimation.estimate import estimate_run
 
 MIB = 2**20

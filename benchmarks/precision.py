@@ -1,6 +1,6 @@
 """What bfloat16 does to a LoRA: the same headlines, seeds and steps with `bf16` on and off.
 
-    python benchmarks/precision.py [--rounds 5] [--rows 1300] [--epochs 3]
+    python -m benchmarks.precision [--rounds 5] [--rows 1300] [--epochs 3]
 
 Both sides are trainers as a worker starts them, in turns. Of losses and accuracy the difference within a seed counts,
 on − off, with its sd over the seeds: what bfloat16 costs in quality, if that is more than chance. Time and memory
@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from speed.tables import over_seeds, spread
-from speed.trained import trained
 
 from app import sample
 from app.domain.data.dataset import LabelledRow
@@ -23,6 +21,8 @@ from app.domain.methods import LoraSpec
 from app.domain.runs.result import RunResult
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
+from benchmarks.speed.tables import over_seeds, spread
+from benchmarks.speed.trained import trained
 from worker.engine.environment import computes_in_bf16
 
 LORA = LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])

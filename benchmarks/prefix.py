@@ -1,6 +1,6 @@
 """How much time it saves to store the frozen prefix: a BERT of 12 blocks of which the last 2 train.
 
-    python benchmarks/prefix.py [rows, 256] [epochs, 8] [width, 384] [threads, as many as torch takes]
+    python -m benchmarks.prefix [rows, 256] [epochs, 8] [width, 384] [threads, as many as torch takes]
 
 A width of 384 is MiniLM's, 768 BERT-base's.
 

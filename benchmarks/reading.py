@@ -1,6 +1,6 @@
 """How long a large CSV file takes to be read and to become a dataset, and how much memory the process for it holds.
 
-    python benchmarks/reading.py [megabytes, 1000]
+    python -m benchmarks.reading [megabytes, 1000]
 
 A file of two columns: texts of some 70 words (words as common as in English, by Zipf), and eight labels, of which one
 row in two has the first; one row in a hundred repeats another. It is read and prepared as a worker does it, in a

@@ -1,6 +1,6 @@
 """What authenticating a request costs: the same requests to a server without login, with a session and with a token.
 
-    PYTHONPATH=. python benchmarks/session_check.py [--database sqlite|postgresql] [--requests 300]
+    python -m benchmarks.session_check [--database sqlite|postgresql] [--requests 300]
 
 The applications share a database with one of everything. Requests are sent one at a time, in-process and by turns, so
 that a busy machine slows all three alike. What authentication adds is the median, with quartiles, of the

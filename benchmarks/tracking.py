@@ -1,7 +1,7 @@
 """What reporting costs a training: processor time of `VeznaCallback` on the training's thread, and of the thread that
 sends, against the processor time of a step.
 
-    python benchmarks/tracking.py [--steps 20] [--batch 16]
+    python -m benchmarks.tracking [--steps 20] [--batch 16]
 
 The packaged all-MiniLM-L6-v2 is trained on headlines by LoRA, at most 64 tokens, and every step is logged. The server
 is another process. Processor time, since a busy machine changes that of the clock. Target: at most 1 % of a step.

@@ -1,6 +1,6 @@
 """What a search for hyperparameters does to the verdict: simulated studies of two arms that are the same method.
 
-    python benchmarks/tuned_verdict.py [studies per cell, 10000] [kinds of search, such as grid,tpe]
+    python -m benchmarks.tuned_verdict [studies per cell, 10000] [kinds of search, such as grid,tpe]
 
 Each arm searches on validation items, one seed a configuration, by `domain.studies.next_step` and Optuna's sampler, and
 takes the configuration that is chosen; then its seeds run on the test items. Items, seeds and tosses are those of
@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from verdict import DIFFICULTY_SD, Design, logits, studies
 
 from app.domain.comparison.intervals import difference
 from app.domain.runs.status import RunStatus
@@ -28,6 +27,7 @@ from app.domain.studies.search_space import Configuration, DimensionSpec, Search
 from app.domain.studies.tpe import suggest
 from app.domain.studies.trials import Trial, tried
 from app.domain.studies.tuning import FIRST_SEED, GridTuning, HalvingTuning, RandomTuning, Search, TpeTuning
+from benchmarks.verdict import DIFFICULTY_SD, Design, logits, studies
 
 BEST = 0.89
 SHORT = 0.03

@@ -1,6 +1,6 @@
 """How often the verdict claims a difference that is not there: simulated studies with a known truth.
 
-    python benchmarks/verdict.py [studies per cell, 10000]
+    python -m benchmarks.verdict [studies per cell, 10000]
 
 A run is right on an item with probability σ(ability − difficulty + what the seed does + what the method does to this
 item): difficulties are normal on the logit scale, so most items are nearly always right and a few are a toss; the

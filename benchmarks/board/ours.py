@@ -13,6 +13,8 @@ from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import STEP_DTYPE, Evaluation
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
+from app.domain.studies.arms import ArmSpec
+from app.domain.studies.spec import StudySpec
 from app.store import migrate
 from app.store.queries import base_models, datasets, evaluations, steps
 from app.store.session import Database
@@ -23,8 +25,7 @@ SEEDS = 5
 AT_ONCE = 1000
 CURVE_STEPS = 100_000
 MIB = 2**20
-
-
+METHODS = [FullSpec(), *(LoraSpec(r=2**n, target_modules=["query", "value"]) for n in range(1, 8))]
 TESTED = Evaluation(
     subject="adapted", split="test", step=CURVE_STEPS, epoch=3.0, n=646, loss=0.3, metric="accuracy",
     metrics={"accuracy": 0.9},
@@ -74,9 +75,15 @@ def _estimate(session: Session) -> int:
 def _studies(session: Session, runs: int) -> tuple[list[int], int, int]:
     model, data = base_models.by_name(session, filled.SAMPLE_MODEL), datasets.by_name(session, filled.SAMPLE_DATASET)
     assert model is not None and data is not None
+    names = [f"Study {n}" for n in range(max(1, runs // 100))]
+    arms = [ArmSpec(method=method) for method in METHODS]
+    spec = StudySpec(name="Study", base_model=model.name, dataset=data.name, arms=arms, seeds=list(range(SEEDS)))
+    content = spec.model_dump(mode="json")
     rows = [
-        StudyRow(name=f"Study {n}", base_model_id=model.id, dataset_id=data.id, spec_json={}, created_at=now())
-        for n in range(max(1, runs // 100))
+        StudyRow(
+            name=name, base_model_id=model.id, dataset_id=data.id, spec_json=content | {"name": name}, created_at=now()
+        )
+        for name in names
     ]
     session.add_all(rows)
     session.flush()
@@ -87,9 +94,8 @@ def _runs(runs: int, places: tuple[list[int], int, int], estimate: int) -> Itera
     studies, model, data = places
     chance = np.random.default_rng(0)
     began = now() - timedelta(days=90)
-    methods = [FullSpec(), *(LoraSpec(r=2**n, target_modules=["query", "value"]) for n in range(1, 8))]
     for n in range(runs):
-        method = methods[n // SEEDS % len(methods)]
+        method = METHODS[n // SEEDS % len(METHODS)]
         rate = float(10 ** chance.uniform(-5, -2)) if n % SEEDS == 0 else rate  # noqa: F821 the group's first draws it
         training = TrainingArguments(seed=n % SEEDS, learning_rate=rate, max_length=64)
         spec = RunSpec(

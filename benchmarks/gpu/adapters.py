@@ -5,12 +5,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from gpu.runs import GIB, Run
-from gpu.session import NotMeasured, Part, Session, Value
-
 from app.domain.resources.calibration import ASSUMED
 from app.domain.runs.result import RunResult
 from app.domain.runs.together import group_peak_bytes
+from benchmarks.gpu.runs import GIB, Run
+from benchmarks.gpu.session import NotMeasured, Part, Session, Value
 from tests.tiny import Recorder
 from worker.engine.failures import failure
 from worker.engine.group.attempt import GroupedAttempt, run_group

@@ -12,15 +12,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from gpu.adapters import measure
-from gpu.models import EIGHT, MIDDLE, ONE, SMALL, TINY, Size, texts
-from gpu.peer import tokens_per_second
-from gpu.runs import Run, losses, median, peaks
-from gpu.session import DeadlineReached, NotMeasured, Part, Session, Value
 
 from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec, MethodSpec, QloraSpec
 from app.domain.runs.training import TrainingArguments
 from app.settings import ROOT
+from benchmarks.gpu.adapters import measure
+from benchmarks.gpu.models import EIGHT, MIDDLE, ONE, SMALL, TINY, Size, texts
+from benchmarks.gpu.peer import tokens_per_second
+from benchmarks.gpu.runs import Run, losses, median, peaks
+from benchmarks.gpu.session import DeadlineReached, NotMeasured, Part, Session, Value
 from tests.tiny import Recorder
 from worker.engine.attempt import Attempt
 from worker.engine.energy import EnergyMeter

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu.runs import Run
-from gpu.session import Session
 from peft import LoraConfig, TaskType, get_peft_model
 from torch.nn.utils.rnn import pad_sequence
 from transformers import (
@@ -19,6 +17,8 @@ from transformers import (
 )
 
 from app.domain.methods import LoraSpec
+from benchmarks.gpu.runs import Run
+from benchmarks.gpu.session import Session
 
 WARM_UP = 2
 """Steps that are not timed: CUDA loads its kernels in the first."""

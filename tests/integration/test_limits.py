@@ -30,7 +30,7 @@ from app.web.http.forwarded import UntrustedProxyWarning
 from app.web.http.limits import Buckets, client_of
 from tests.fakes import SilentBell
 from tests.forms import form_headers
-from tests.integration.deployment_services import free_port
+from tests.running_stack import free_port
 from tests.served import served
 
 ELSEWHERE = ("203.0.113.5", 4000)

@@ -21,7 +21,7 @@ from app.main import create_app
 from app.settings import ROOT, Settings
 from tests.fakes import SilentBell
 from tests.forms import form_headers
-from tests.integration.deployment_services import free_port
+from tests.running_stack import free_port
 from tests.served import served
 
 pytestmark = pytest.mark.slow

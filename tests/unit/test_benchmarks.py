@@ -10,12 +10,13 @@ import pytest
 from app.settings import ROOT
 
 FILES = sorted((ROOT / "benchmarks").rglob("*.py"))
+PACKAGES = ("app", "benchmarks", "tests", "vezna", "worker")
 
 
 def imported(file: Path) -> Iterator[tuple[str, str]]:
     """Module and name of each import from this repository's packages."""
     for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in ("app", "tests", "worker"):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
             yield from ((node.module, alias.name) for alias in node.names)
 
 

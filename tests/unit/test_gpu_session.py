@@ -6,8 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,22 +13,15 @@ from typing import Any
 import pytest
 
 from app.settings import ROOT
+from benchmarks.gpu import parts
+from benchmarks.gpu.runs import peaks
+from benchmarks.gpu.session import NotMeasured, Part, Session
 
 PARTS = ["tests", "memory", "speed", "full", "adapters", "energy", "resume"]
 
 
-@pytest.fixture(scope="module")
-def sessions() -> Iterator[Any]:
-    """benchmarks/gpu/session.py."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        yield import_module("gpu.session")
-    finally:
-        sys.path.remove(str(ROOT / "benchmarks"))
-
-
-def test_a_part_that_fails_is_recorded_and_the_next_one_runs(sessions: Any, tmp_path: Path) -> None:
-    session = sessions.Session(tmp_path, tmp_path, 60, rehearsal=True)
+def test_a_part_that_fails_is_recorded_and_the_next_one_runs(tmp_path: Path) -> None:
+    session = Session(tmp_path, tmp_path, 60, rehearsal=True)
 
     def failing(session: Any, part: Any) -> None:
         session.measure(part, {"what": "killed"}, lambda: os.kill(os.getpid(), signal.SIGKILL))
@@ -50,8 +41,8 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(sessions: Any, tmp_
     assert session.failed
 
 
-def test_the_deadline_ends_a_measurement_and_the_parts_after_it(sessions: Any, tmp_path: Path) -> None:
-    session = sessions.Session(tmp_path, tmp_path, 2, rehearsal=True)
+def test_the_deadline_ends_a_measurement_and_the_parts_after_it(tmp_path: Path) -> None:
+    session = Session(tmp_path, tmp_path, 2, rehearsal=True)
     began = time.monotonic()
     session.run("endless", "Endless", lambda session, part: session.measure(part, {}, lambda: signal.pause()))
     session.run("late", "Late", lambda session, part: pytest.fail("it began after the deadline"))
@@ -87,10 +78,9 @@ class Measured:
         return SimpleNamespace(memory=memory, environment=environment, clocks=clocks, tokens=10), None
 
 
-def test_an_estimate_is_made_before_its_process_uses_cuda(sessions: Any, tmp_path: Path) -> None:
+def test_an_estimate_is_made_before_its_process_uses_cuda(tmp_path: Path) -> None:
     """torch refuses backward passes in a fork of a process that has trained on CUDA."""
-    peaks = import_module("gpu.runs").peaks
-    session = sessions.Session(tmp_path, tmp_path, 60, rehearsal=True)
+    session = Session(tmp_path, tmp_path, 60, rehearsal=True)
     seen = tmp_path / "seen"
     assert peaks(session, Measured(seen, "bf16"))["measured (GiB)"] == 1
     used: set[str] = set()
@@ -102,26 +92,24 @@ def test_an_estimate_is_made_before_its_process_uses_cuda(sessions: Any, tmp_pat
     assert seen.read_text().count("estimated") == 1 and len(used) == 2
 
 
-def test_an_estimate_of_another_precision_is_no_result(sessions: Any, tmp_path: Path) -> None:
-    session = sessions.Session(tmp_path, tmp_path, 60, rehearsal=True)
-    with pytest.raises(sessions.NotMeasured, match="another precision than fp32"):
-        import_module("gpu.runs").peaks(session, Measured(tmp_path / "seen", "fp32"))
+def test_an_estimate_of_another_precision_is_no_result(tmp_path: Path) -> None:
+    session = Session(tmp_path, tmp_path, 60, rehearsal=True)
+    with pytest.raises(NotMeasured, match="another precision than fp32"):
+        peaks(session, Measured(tmp_path / "seen", "fp32"))
 
 
 @pytest.mark.parametrize("installed", [False, True])
 def test_the_tests_are_labelled_with_what_is_installed(
-    installed: bool, sessions: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    installed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = import_module("gpu.parts")
-
     def pytest_run(command: list[str], **options: Any) -> Any:
         report = command[-1].split("--junitxml=")[1].split("'")[0]
         Path(report).write_text('<testsuites><testsuite tests="1" skipped="0" time="1"/></testsuites>')
 
     monkeypatch.setattr(parts, "find_spec", lambda name: object() if installed else None)
     monkeypatch.setattr(parts.subprocess, "run", pytest_run)
-    part = sessions.Part("tests", "Tests")
-    parts.tests(sessions.Session(tmp_path, tmp_path, 60, rehearsal=True), part)
+    part = Part("tests", "Tests")
+    parts.tests(Session(tmp_path, tmp_path, 60, rehearsal=True), part)
     assert [row[""] for row in part.rows] == ["with bitsandbytes"] * installed + ["without bitsandbytes"]
     assert ("bitsandbytes is not installed." in part.notes) != installed
 
@@ -129,8 +117,8 @@ def test_the_tests_are_labelled_with_what_is_installed(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_rehearsal_runs_every_part_on_the_cpu(tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/gpu_session.py", "--rehearse", "--deadline", "800", "--out", str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks.gpu_session", "--rehearse", "--deadline", "800"]
+    ended = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
     content = json.loads((tmp_path / "session.json").read_text())
     parts = {part["name"]: part for part in content["parts"]}
@@ -155,7 +143,7 @@ def test_a_rehearsal_runs_every_part_on_the_cpu(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_unknown_part_is_refused_with_the_choices() -> None:
-    command = [sys.executable, "benchmarks/gpu_session.py", "--parts", "memory,heat"]
+    command = [sys.executable, "-m", "benchmarks.gpu_session", "--parts", "memory,heat"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "no part heat. Choose from tests, memory" in ended.stderr

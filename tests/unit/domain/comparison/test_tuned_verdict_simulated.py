@@ -3,34 +3,16 @@
 The studies come from benchmarks/tuned_verdict.py. Seeds are fixed, so these tests cannot flicker.
 """
 
-import importlib.util
-import sys
 from math import sqrt
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-from tests.unit.domain.comparison.test_verdict_simulated import simulated as verdict
+from benchmarks import tuned_verdict as tuned
+from benchmarks import verdict
 
 STUDIES = 200
 SMALL = verdict.Design(3, 646, 0.004, lasting_sd=2.0)
-
-
-def _simulator() -> ModuleType:
-    path = Path(__file__).parents[4] / "benchmarks" / "tuned_verdict.py"
-    spec = importlib.util.spec_from_file_location("simulated_tuning", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    sys.modules.setdefault("verdict", verdict)  # as it is called beside it
-    spec.loader.exec_module(module)
-    return module
-
-
-tuned = _simulator()
 
 
 def claims(kind: str, cost: float, studies: int = STUDIES, validation: int = 150) -> object:

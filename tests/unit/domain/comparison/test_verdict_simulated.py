@@ -3,11 +3,7 @@
 The studies come from benchmarks/verdict.py. Seeds are fixed, so these tests cannot flicker.
 """
 
-import importlib.util
-import sys
 from math import sqrt
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,26 +11,13 @@ import pytest
 from app.domain.comparison.intervals import difference
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.studies.power import detectable_difference
+from benchmarks import verdict as simulated
 
 STUDIES = 1000
 MOST = 0.06
 """No cell may claim more often than this."""
 CELL_TOLERANCE = 3 * sqrt(MOST * (1 - MOST) / STUDIES)
 """What 1,000 studies cannot tell: three standard errors, as 120 cells are looked at."""
-
-
-def _simulator() -> ModuleType:
-    path = Path(__file__).parents[4] / "benchmarks" / "verdict.py"
-    spec = importlib.util.spec_from_file_location("simulated_studies", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-simulated = _simulator()
 
 
 def test_the_simulated_arms_have_the_accuracy_and_the_seed_sd_that_they_are_said_to_have() -> None:
