@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
-from app.domain.data.images import LONG_SIDE, MOST_IMAGE_BYTES, MOST_PIXELS, SHORT_SIDE, pixels_hash
+from app.domain.data.images import LONG_SIDE, MOST_IMAGE_BYTES, MOST_PIXELS, MOST_SCANS, SHORT_SIDE, pixels_hash
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 _OF_16_BITS = 257
+_START_OF_SCAN = b"\xff\xda"
+"""A marker of JPEG, which does not occur in its coded data."""
 
 
 class Normalized(NamedTuple):
@@ -42,15 +44,33 @@ def normalized(data: bytes) -> Normalized | str:
 
 
 class _TooLarge(Exception):
-    """Too many pixels to decode."""
+    """Too much to decode."""
+
+
+def decoded_pixels(data: bytes) -> int:
+    """Pixels that `normalized` decodes of a file, by its header; 0 if it is too large or no image."""
+    if len(data) > MOST_IMAGE_BYTES:
+        return 0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(BytesIO(data), formats=FORMATS)
+            pixels = max(image.width * image.height, _tiled_pixels(image))
+    except MemoryError:
+        raise
+    except Exception:  # as in `normalized`
+        return 0
+    return pixels if pixels <= MOST_PIXELS else 0
 
 
 def _normalized(data: bytes) -> Normalized:
     with Image.open(BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise _TooLarge(f"{image.width} × {image.height} px")
-        if (tile := _tile_pixels(image)) > MOST_PIXELS:
-            raise _TooLarge(f"a tile of {tile:,} px")
+        if (tiles := _tiled_pixels(image)) > MOST_PIXELS:
+            raise _TooLarge(f"tiles of {tiles:,} px")
+        if image.format in ("JPEG", "MPO") and (scans := data.count(_START_OF_SCAN)) > MOST_SCANS:
+            raise _TooLarge(f"{scans:,} JPEG scans")
         image.load()  # the first frame
         ImageOps.exif_transpose(image, in_place=True)
         rgb = _in_rgb(image)
@@ -64,10 +84,11 @@ def _normalized(data: bytes) -> Normalized:
     return Normalized(file.getvalue(), pixels_hash(*rgb.size, pixels))
 
 
-def _tile_pixels(image: Any) -> int:
-    """Pixels of a tile of a TIFF, which may be far larger than its image: libtiff decodes whole tiles."""
+def _tiled_pixels(image: Any) -> int:
+    """Pixels of all tiles of a TIFF, which may be far more than those of its image: libtiff decodes whole tiles."""
     tags = getattr(image, "tag_v2", {})
-    return int(tags.get(TiffImagePlugin.TILEWIDTH, 0)) * int(tags.get(TiffImagePlugin.TILELENGTH, 0))
+    width, height = int(tags.get(TiffImagePlugin.TILEWIDTH, 0)), int(tags.get(TiffImagePlugin.TILELENGTH, 0))
+    return width * -(-image.width // width) * height * -(-image.height // height) if width and height else 0
 
 
 def _in_rgb(image: Any) -> Image.Image:

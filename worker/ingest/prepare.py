@@ -27,6 +27,7 @@ from worker.ingest.findings.near_duplicates import judge_near
 from worker.ingest.findings.preferences import judge_pairs
 from worker.ingest.findings.rows import Judged, judge_rows
 from worker.ingest.gathered import Gathered, in_order
+from worker.ingest.pixel_count import PixelCount
 from worker.ingest.readers.batches import Batch, LocalPart
 from worker.ingest.readers.files import Files, Progress
 from worker.ingest.rows import Draft, Unusable, drafts
@@ -55,11 +56,12 @@ def prepare(
     progress: Progress,
 ) -> Prepared:
     """Write the dataset's file at `target`, unless a finding blocks. Raises Unreadable."""
-    unusable = _UnusableRows([part.part.name for part in parts])
+    unusable, pixels = _UnusableRows([part.part.name for part in parts]), PixelCount()
     with Gathered(target.with_suffix(".drafts"), mapping.format) as gathered:
         files = Files(parts, options, lambda share, rows: progress(share * _FIRST_PASS, rows))
         for file, local in enumerate(parts):
             for batch in files.open(local).batches:
+                pixels.add(batch, local.part.name)
                 _take(batch, file, local.part.split, mapping, splitting, gathered, unusable)
     splits = assign(gathered.asks, gathered.labels, splitting, gathered.splits)
     if splitting.duplicates == "drop":

@@ -8,6 +8,8 @@ from app.domain.data.uploads import ReadingOptions, SourceScan
 from app.domain.messages import _
 from worker.ingest.columns import ColumnScan
 from worker.ingest.findings.oddities import Oddities
+from worker.ingest.findings.skipped import skipped_files
+from worker.ingest.pixel_count import PixelCount
 from worker.ingest.readers.batches import LocalPart, Opened, Unreadable, check_columns
 from worker.ingest.readers.files import Files, Progress
 
@@ -17,14 +19,17 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
     files = Files(parts, options, progress)
     columns: dict[str, ColumnScan] = {}
     splits: dict[str, int] = {}
-    oddities = Oddities(len(parts) > 1)
+    oddities, pixels = Oddities(len(parts) > 1), PixelCount()
+    skipped: dict[str, Sequence[str]] = {}
     rows = 0
     first: Opened | None = None
     for local in parts:
         opened = files.open(local)
+        skipped[local.part.name] = opened.skipped
         guessed = opened.encoding if opened.guessed_encoding else ""
         part_rows, names = 0, set[str]()
         for batch in opened.batches:
+            pixels.add(batch, local.part.name)
             for name, values in batch.columns.items():
                 if name not in columns:
                     columns[name] = ColumnScan(name)
@@ -57,7 +62,7 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
         mapping=mapping,
         reason=reason,
         splitting=guess_splitting(list(splits), scanned),
-        findings=list(oddities.findings()),
+        findings=[*oddities.findings(), *skipped_files(skipped, several=len(parts) > 1)],
     )
 
 

@@ -28,6 +28,7 @@ FindingCode = Literal[
     "broken-tags",
     "tag-scheme",
     "broken-images",
+    "skipped-files",
     "tags-are-numbers",
     "no-prompt",
     "broken-pairs",
@@ -94,7 +95,7 @@ class Details(BaseModel):
     labels: list[str] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)
     """The first of those that it concerns, each its beginning; of `imbalance` the commonest and the rarest."""
     label_rows: list[int] | None = Field(default=None, exclude_if=_absent)
-    """Of each of `labels`."""
+    """Of each of `labels`; of `skipped-files` the number of files with each ending."""
     alike: list[list[str]] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)
     """Groups of labels that look alike, in quotation marks, with white space that can be seen."""
     differ_by: DifferBy | None = Field(default=None, exclude_if=_absent)

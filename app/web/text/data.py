@@ -67,6 +67,7 @@ FINDINGS: dict[FindingCode, str] = {
     "tags-mismatch": marked("Tags that do not match the words"),
     "broken-tags": marked("Tags that are not IOB2"),
     "broken-images": marked("Unreadable images"),
+    "skipped-files": marked("Skipped files"),
     "tag-scheme": marked("Another tag scheme"),
     "tags-are-numbers": marked("Numbers as tags"),
     "no-prompt": marked("Pairs without a prompt"),

@@ -5,6 +5,7 @@ from app.web.format import count, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext, stored
 from app.web.text.data import FINDINGS, SPLITS
+from app.web.text.image_findings import IMAGE_FINDINGS
 from app.web.text.preference_findings import PREFERENCE_FINDINGS
 from app.web.text.tag_findings import TAG_FINDINGS, Template
 
@@ -20,6 +21,7 @@ _MERGE_LABELS = marked(
 _TEMPLATES: dict[FindingCode, Template] = {
     **TAG_FINDINGS,
     **PREFERENCE_FINDINGS,
+    **IMAGE_FINDINGS,
     "encoding": Template(
         marked_plural(
             "The file is not UTF-8 and was read as %(encoding)s, a guess from its bytes: %(num)s row of the column "
@@ -251,6 +253,8 @@ def _values(finding: Finding) -> dict[str, str]:
         "held_out": count(details.held_out_rows),
         "trained": count(details.train_rows),
         "labels": ", ".join(labels) + (", …" if finding.count > len(labels) else ""),
+        "endings": ", ".join(f"{label} ({count(rows)})" for label, rows in zip(labels, label_rows, strict=False))
+        + (", …" if sum(label_rows) < finding.count else ""),
         "alike": "; ".join(map(join_names, details.alike or [])),
         "common": labels[0] if labels else "",
         "rare": labels[-1] if labels else "",

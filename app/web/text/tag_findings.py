@@ -1,4 +1,4 @@
-"""The sentences of findings about words and their tags, and about images."""
+"""The sentences of findings about words and their tags."""
 
 from typing import NamedTuple
 
@@ -39,15 +39,6 @@ TAG_FINDINGS: dict[FindingCode, Template] = {
             "(first: row %(row)s).",
         ),
         marked("Convert the tags to IOB2, where the first word of every entity has the tag B-TYPE."),
-    ),
-    "broken-images": Template(
-        marked_plural(
-            "%(num)s row was left out: Vezna cannot decode the image in its column %(column)s, or it has more than 50 "
-            "megapixels or 32 MiB (row %(row)s).",
-            "%(num)s rows were left out: Vezna cannot decode the images in their column %(column)s, or they have more "
-            "than 50 megapixels or 32 MiB (first: row %(row)s).",
-        ),
-        marked("Save them as PNG or JPEG; the examples give the reasons."),
     ),
     "tag-scheme": Template(
         marked_plural(

@@ -56,6 +56,8 @@ class Opened:
     header: bool = True
     guessed_encoding: bool = False
     """The file is not UTF-8 and has no byte order mark."""
+    skipped: Sequence[str] = ()
+    """Files of an archive that are not read."""
 
 
 class Source(NamedTuple):

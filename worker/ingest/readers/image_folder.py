@@ -3,7 +3,7 @@
     cat/1.png                the class is the name of the directory
     train/cat/1.png          a directory above it may name the split
 
-Nothing is unpacked to the disk. Files that are no images by their endings are passed over.
+Nothing is unpacked to the disk. Files that are no images by their endings are skipped, and named in a finding.
 """
 
 import unicodedata
@@ -15,11 +15,15 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from app.domain.data.findings import MOST_NAMED
 from app.domain.data.guessed_names import SPLIT_WORDS
 from app.domain.data.images import MOST_IMAGE_BYTES
 from app.domain.messages import _
+from worker.ingest.findings.skipped import by_ending
 from worker.ingest.readers.batches import BATCH_CHARACTERS, BATCH_ROWS, Batch, Opened, Source, Unreadable
 
+HIDDEN = ("thumbs.db", "desktop.ini")
+"""Files that Windows writes beside images, in lower case."""
 ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 MOST_IMAGES = 500_000
 MOST_UNPACKED, MOST_RATIO = 4 << 30, 20
@@ -48,7 +52,17 @@ def open_image_folder(source: Source) -> Opened:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise Unreadable(_damaged(source.name, error)) from error
     paths = map(_path, infos)
-    entries = [_entry(info, path) for info, path in zip(infos, paths, strict=True) if _is_image(info, path)]
+    files = [(info, path) for info, path in zip(infos, paths, strict=True) if _is_shown(info, path)]
+    entries = [_entry(info, path) for info, path in files if path.suffix.lower() in ENDINGS]
+    skipped = [str(path) for _info, path in files if path.suffix.lower() not in ENDINGS]
+    if not entries and skipped:
+        text = _(
+            "%(name)s has no image that Vezna reads, only files of other formats: %(endings)s. Save the images as JPEG "
+            "or PNG, each in the directory of its class.",
+            name=source.name,
+            endings=", ".join(f"{ending} ({number:,})" for ending, number in by_ending(skipped)[:MOST_NAMED]),
+        )
+        raise Unreadable(text)
     if not any(entry.label for entry in entries):
         text = _(
             "%(name)s has no images in directories named by their classes, such as cat/1.png or train/cat/1.png. Put "
@@ -79,7 +93,7 @@ def open_image_folder(source: Source) -> Opened:
         raise Unreadable(text)
     if _overlap(infos):
         raise Unreadable(_damaged(source.name, ValueError("entries overlap")))
-    return Opened("zip", _batches(source, entries))
+    return Opened("zip", _batches(source, entries), skipped=skipped)
 
 
 def _path(info: zipfile.ZipInfo) -> PurePosixPath:
@@ -98,9 +112,10 @@ def _overlap(infos: Sequence[zipfile.ZipInfo]) -> bool:
     return any(a.header_offset + _LOCAL_HEADER + a.compress_size > b.header_offset for a, b in pairwise(ordered))
 
 
-def _is_image(info: zipfile.ZipInfo, path: PurePosixPath) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not info.is_dir() and not hidden and path.suffix.lower() in ENDINGS
+def _is_shown(info: zipfile.ZipInfo, path: PurePosixPath) -> bool:
+    """Whether an entry is a file, and none that systems hide."""
+    hidden = any(part.startswith((".", "__MACOSX")) or part.lower() in HIDDEN for part in path.parts)
+    return not info.is_dir() and not hidden
 
 
 def _entry(info: zipfile.ZipInfo, path: PurePosixPath) -> _Entry:

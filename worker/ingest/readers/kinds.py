@@ -21,6 +21,9 @@ _OTHERS = (
     (b"ARROW1", _("an Arrow file"), _("Write it as Parquet")),
     (b"\x28\xb5\x2f\xfd", _("compressed by zstd"), _("Unpack it first")),
 )
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
+_FORMATS_OF_IMAGES = (b"ftyphei", b"ftypmif1", b"ftypavif", b"WEBP")
+"""At the bytes 4 or 8."""
 _HEAD = 4096
 
 
@@ -43,6 +46,14 @@ def kind_of(name: str, path: Path) -> FileKind:
                 remedy=remedy,
             )
             raise Unreadable(problem)
+    if head.startswith(_IMAGES) or any(head.startswith(mark, at) for mark in _FORMATS_OF_IMAGES for at in (4, 8)):
+        raise Unreadable(
+            _(
+                "%(name)s is a single image. Put each image as JPEG or PNG into the directory of its class, and upload "
+                "a zip archive of the directories.",
+                name=name,
+            )
+        )
     if head.startswith(b"PAR1"):
         if named not in (None, "parquet"):
             raise Unreadable(_misnamed(name, named, _("is a Parquet file"), ".parquet"))

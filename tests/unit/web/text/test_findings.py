@@ -18,7 +18,8 @@ from tests.factories import plain
 from tests.unit.web.conftest import database_of
 
 SENTENCES = [
-    ROOT / "app" / "web" / "text" / name for name in ("findings.py", "tag_findings.py", "preference_findings.py")
+    ROOT / "app" / "web" / "text" / name
+    for name in ("findings.py", "tag_findings.py", "preference_findings.py", "image_findings.py")
 ]
 SCAN: dict[str, Any] = {"kind": "csv", "encoding": "utf-8", "delimiter": ",", "rows": 4, "splits": {"": 4}}
 COLUMNS = [{"name": name, "kind": "text", "examples": [], "empty": 0, "distinct": 2} for name in ("text", "label")]
@@ -83,6 +84,14 @@ FOUND: list[tuple[Finding, str]] = [
         found("broken-images", 2, "image", 7),
         "2 rows were left out: Vezna cannot decode the images in their column image, or they have more than 50 "
         "megapixels or 32 MiB (first: row 7).",
+    ),
+    (
+        found("skipped-files", 14, "image", labels=[".heic", ".txt"], label_rows=[12, 2]),
+        "14 files of the archive were skipped, because Vezna does not read their formats: .heic (12), .txt (2).",
+    ),
+    (
+        found("skipped-files", 1, "image", labels=["README"], label_rows=[1]),
+        "1 file of the archive was skipped, because Vezna does not read its format: README (1).",
     ),
     (
         found("tags-mismatch", 2, "tags", 7),

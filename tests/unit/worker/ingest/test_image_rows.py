@@ -14,10 +14,13 @@ from app.domain.data.dataset import ImageRow
 from app.domain.data.findings import Finding
 from app.domain.data.images import png_of, size_of
 from app.domain.data.mapping import ColumnMapping
+from app.domain.data.uploads import ReadingOptions
 from tests import tiny_images
-from tests.ingested import prepared, scanned
+from tests.ingested import ignore_progress, local, prepared, scanned
 from worker.engine.data.batches import read
 from worker.engine.data.images import opened
+from worker.ingest import pixel_count
+from worker.ingest.prepare import prepare
 from worker.ingest.readers import image_folder
 from worker.ingest.readers.batches import Unreadable
 
@@ -50,9 +53,10 @@ def by_code(findings: list[Finding]) -> dict[str, Finding]:
 
 @pytest.mark.parametrize("prefix", ["", "colours/", "some/folder/"])
 def test_the_directories_of_an_archive_are_the_classes(prefix: str, tmp_path: Path) -> None:
-    others = {f"{prefix}README.txt": b"x", "__MACOSX/red/._1.png": b"x", f"{prefix}red/.DS_Store": b"x"}
+    others = {f"{prefix}red/Thumbs.db": b"x", "__MACOSX/red/._1.png": b"x", f"{prefix}red/.DS_Store": b"x"}
     content = zipped(folders(prefix) | others)
-    assert scanned(tmp_path, content, "colours.zip").mapping == IMAGES
+    scan = scanned(tmp_path, content, "colours.zip")
+    assert (scan.mapping, scan.findings) == (IMAGES, [])
     found = prepared(tmp_path, {"colours.zip": content})
     assert found.facts is not None
     assert (found.facts.labels, found.facts.format) == (tiny_images.LABELS, "labelled-images")
@@ -64,6 +68,33 @@ def test_the_directories_of_an_archive_are_the_classes(prefix: str, tmp_path: Pa
     assert same.facts is not None and {row.item for row in written(tmp_path)} == {
         row.item for row in tiny_images.rows(120, 0, 0)
     }, "an item is named by its pixels"
+
+
+def test_files_that_are_not_read_are_counted_and_named(tmp_path: Path) -> None:
+    notes = {"README.md": b"x", "red/Licence.TXT": b"x", "more.txt": b"x"}
+    [finding] = scanned(tmp_path, zipped(folders() | notes), "colours.zip").findings
+    assert (finding.code, finding.severity, finding.count, finding.column) == ("skipped-files", "notes", 3, "image")
+    assert (finding.details.labels, finding.details.label_rows) == ([".txt", ".md"], [2, 1])
+    assert [example.excerpt for example in finding.examples] == list(notes)
+    [finding] = scanned(tmp_path, zipped(folders() | {"red/IMG_1.HEIC": b"x"}), "colours.zip").findings
+    assert (finding.severity, finding.details.labels) == ("warns", [".heic"]), "images are missing"
+
+
+def test_very_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = zipped(folders())
+    scan = scanned(tmp_path, content, "colours.zip")
+    monkeypatch.setattr(pixel_count, "MOST_UPLOAD_PIXELS", 120 * 120)
+    assert scanned(tmp_path, content, "colours.zip").rows == 120, "just within the limit"
+    monkeypatch.setattr(pixel_count, "MOST_UPLOAD_PIXELS", 119 * 120)
+    says = "more than 0 megapixels by image 120 of colours.zip.* takes hours. Shrink them to 512 pixels"
+    with pytest.raises(Unreadable, match=says):
+        scanned(tmp_path, content, "colours.zip")
+    parts = local(tmp_path, {"colours.zip": content})
+    with pytest.raises(Unreadable, match=says):  # uploads that were scanned before the limit was lowered
+        prepare(parts, ReadingOptions(), IMAGES, scan.splitting, tmp_path / "rows.parquet", ignore_progress)
+    two = {"train.zip": zipped(folders(count=60)), "test.zip": zipped(folders())}
+    with pytest.raises(Unreadable, match=r"by image 60 of test.zip"):  # together
+        prepared(tmp_path, two)
 
 
 def test_directories_above_the_classes_name_the_splits(tmp_path: Path) -> None:
@@ -134,11 +165,15 @@ def test_unreadable_images_are_left_out_and_many_block(tmp_path: Path) -> None:
     [
         (zipped({"a.png": PICTURES[0]}), "has no images in directories named by their classes"),
         (zipped({"train/a.png": PICTURES[0]}), "has no images in directories named by their classes"),
-        (zipped({"red/a.txt": b"x"}), "has no images in directories named by their classes"),
+        (
+            zipped({"red/a.heic": b"x", "red/b.HEIC": b"x", "README": b"x"}),
+            r"no image that Vezna reads, only files of other formats: \.heic \(2\), README \(1\)\. Save the images as",
+        ),
+        (zipped({"red/.DS_Store": b"x"}), "has no images in directories named by their classes"),
         (zipped(folders(count=3))[:-30], "is damaged and cannot be read as a zip archive"),
         (b"red,1", "is named as Zip but does not begin like such a file"),
     ],
-    ids=["no-directory", "only-a-split", "no-image", "truncated", "no-archive"],
+    ids=["no-directory", "only-a-split", "other-formats", "hidden", "truncated", "no-archive"],
 )
 def test_an_archive_that_cannot_be_read_is_refused(content: bytes, says: str, tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match=says):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from app.domain.data.images import LONG_SIDE, MOST_IMAGE_BYTES, PNG, SHORT_SIDE, pixels_hash, png_of, size_of
-from worker.ingest.images import Normalized, normalized
+from worker.ingest.images import Normalized, decoded_pixels, normalized
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 HTML = b"<!doctype html><script>alert(1)</script>"
@@ -144,22 +144,38 @@ def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     assert normalized(b"\0" * (MOST_IMAGE_BYTES + 1)) == f"{MOST_IMAGE_BYTES + 1:,} bytes"
 
 
-def test_a_small_tiff_with_a_huge_tile_is_refused_before_it_is_decoded() -> None:
-    tags = [
-        (256, 4),
-        (257, 4),
-        (258, 8),
-        (259, 8),
-        (262, 1),
-        (277, 1),
-        (322, 46336),
-        (323, 46336),
-        (324, 200),
-        (325, 20),
-    ]
+@pytest.mark.parametrize(
+    ("size", "tile", "refused"),
+    [((4, 4), (46336, 46336), "2,147,024,896"), ((4, 4000), (10_000, 16), "40,000,000"),
+     ((4, 8000), (10_000, 16), "80,000,000")],
+    ids=["one-huge", "within-the-limit", "many"],
+)  # fmt: skip
+def test_a_small_tiff_with_huge_tiles_is_refused_before_it_is_decoded(
+    size: tuple[int, int], tile: tuple[int, int], refused: str
+) -> None:
+    tags = [(256, size[0]), (257, size[1]), (258, 8), (259, 8), (262, 1), (277, 1), (322, tile[0]), (323, tile[1]),
+            (324, 200), (325, 20)]  # fmt: skip
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0)
-    assert normalized(data.ljust(200, b"\0") + zlib.compress(b"\0" * 1000)) == "a tile of 2,147,024,896 px"
+    data = data.ljust(200, b"\0") + zlib.compress(b"\0" * 1000)
+    within = refused == "40,000,000"
+    assert (normalized(data) == f"tiles of {refused} px") != within
+    assert decoded_pixels(data) == (40_000_000 if within else 0), "counted like any other image"
+
+
+def test_the_pixels_of_a_file_are_counted_by_its_header() -> None:
+    assert decoded_pixels(saved(Image.new("RGB", (30, 20)))) == 600
+    assert decoded_pixels(saved(Image.new("RGB", (30, 20)))[:-30]) == 600, "whatever follows"
+    assert [decoded_pixels(data) for data in (b"", HTML, saved(Image.new("1", (8000, 8000))))] == [0, 0, 0]
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded() -> None:
+    data = saved(Image.new("RGB", (64, 64), "red"), "JPEG", progressive=True)
+    assert 5 < data.count(b"\xff\xda") < 20 and isinstance(normalized(data), Normalized)
+    scans, last = data.count(b"\xff\xda"), data.rindex(b"\xff\xda")
+    assert normalized(data[:-2] + data[last:-2] * 100 + data[-2:]) == f"{scans + 100} JPEG scans"
+    in_png = saved(Image.frombytes("RGB", (200, 200), b"\xff\xda\xff" * 40_000), "PNG", compress_level=0)
+    assert isinstance(normalized(in_png), Normalized), "other formats have no such marker"
 
 
 def test_texts_and_profiles_of_a_png_that_unpack_to_far_more_are_refused() -> None:

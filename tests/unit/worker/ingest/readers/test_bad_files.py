@@ -100,6 +100,9 @@ def parquet(rows: int = 100) -> bytes:
         ("data.json", b'[{"text": "a"}, 3]', "data.json: element 2 is a number, not an object"),
         ("data.json", b'[{"text": "a"}, {"text": "b"', "data.json is not valid JSON: after element 1,"),
         ("data.xlsx", b"PK\x03\x04rest", "data.xlsx is a zip archive or an Excel workbook"),
+        ("IMG_1.HEIC", b"\0\0\0\x18ftypheic\0\0", "IMG_1.HEIC is a single image. Put each image as JPEG or PNG into"),
+        ("cat.webp", b"RIFF\x10\0\0\0WEBPVP8 ", "cat.webp is a single image"),
+        ("cat.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", "cat.jpg is a single image"),
         ("data.csv.gz", b"\x1f\x8b\x08rest", "data.csv.gz is compressed by gzip"),
     ],
 )
