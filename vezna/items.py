@@ -13,7 +13,9 @@ from typing import Any
 
 DIGITS = 32
 """Of an item's name: 128 bits."""
-TOKENS = re.compile(r"(?!label_ids$).*_(ids|masks?)|pixel_values|input_(features|values)|seq_lengths")
+TOKENS = re.compile(
+    r"(?!label_ids$).*_(ids|masks?)|(chosen|rejected)_labels|pixel_values|input_(features|values)|seq_lengths"
+)
 """Columns of lists of numbers that a tokenizer or a processor makes of the others."""
 TOKEN_LABELS = ("labels", "label_ids")
 """The same if they are as long as the token ids; otherwise they are labels of the row."""

@@ -22,9 +22,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from vezna.default_scores import DefaultScore, NoScores, default_of, or_no_scores
+from vezna.default_scores import default_of
 from vezna.metric_version import version_of
 from vezna.run import Run
+from vezna.scoring import DefaultScore, NoScores, or_no_scores
 from vezna.tracking import DIRECTORY, track
 from vezna.training_arguments import training_settings
 
@@ -78,7 +79,14 @@ class VeznaCallback(TrainerCallback):
         self.run: Run | None = None
         self._rows, self._test, self._train = test, test, train
         self._score, self._item_scores = score, item_scores
-        self._default, default_version = (None, "") if score or item_scores else _default_score(trainer)
+        self._default: DefaultScore | None = None
+        self._refusal, default_version = "", ""
+        if not (score or item_scores):
+            try:
+                self._default, default_version = _default_score(trainer)
+            except NoScores as reason:
+                log.error("Vezna: %s. Without scores there is no verdict.", reason)
+                self._refusal = str(reason)
         self._metric = metric or (self._default.metric if self._default else "accuracy")
         self._metric_version = metric_version or default_version or version_of(item_scores or score)
         self._settings = dict(settings or {})
@@ -188,6 +196,8 @@ class VeznaCallback(TrainerCallback):
     def _scored(self) -> Scores | None:
         """The score of each test item; None, with a line in the log, where nothing proves which item a score is of.
         Raises NoScores."""
+        if self._refusal:
+            raise NoScores(self._refusal)
         if self._default is not None:
             with or_no_scores():
                 return self._default.scores(self.trainer, self._default.items(self._rows, self._where["columns"]))
@@ -253,14 +263,10 @@ def _left(trainer: Any, error: BaseException | None) -> bool:
 
 
 def _default_score(trainer: Any) -> tuple[DefaultScore | None, str]:
-    """The default score of a trainer, with its version; none, with a line in the log, where it cannot be stated."""
-    try:
-        with or_no_scores():
-            default = default_of(trainer)
-            return default, default.version(trainer) if default else ""
-    except NoScores as reason:
-        log.error("Vezna: %s.", reason)
-        return None, ""
+    """The default score of a trainer, with its version; none where its `predict` decides. Raises NoScores."""
+    with or_no_scores():
+        default = default_of(trainer)
+        return default, default.version(trainer) if default else ""
 
 
 def _reads_in_order(loader: Any) -> bool:

@@ -1,5 +1,6 @@
 """`VeznaCallback` in trainers of TRL and sentence-transformers: the scripts of the documentation, on tiny models."""
 
+import importlib
 import json
 import logging
 import re
@@ -10,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 from datasets import Dataset
 
 from app.settings import ROOT
 from tests import tiny, tiny_lm, tiny_pairs
 from tests.external import FULL, LORA, SPEC, send_at_once, server
 from vezna import Client, VeznaCallback, default_scores
+from vezna.items import item_names
+from vezna.scoring import NoScores
 
 __all__ = ["send_at_once", "server"]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("send_at_once")]
@@ -23,6 +28,10 @@ PROMPTED = [{"prompt": row.prompt, "completion": row.completion} for row in tiny
 PREFERRED = [
     {"prompt": row.prompt, "chosen": row.completion, "rejected": other.completion}
     for row, other in zip(tiny_lm.pairs(), tiny_lm.pairs()[1:], strict=False)
+]
+RATED = [
+    {"prompt": pair["prompt"], "completion": pair["chosen" if place % 2 else "rejected"], "label": bool(place % 2)}
+    for place, pair in enumerate(PREFERRED)
 ]
 SEARCHED = [{"query": row.query, "passage": row.passage} for row in tiny_pairs.rows()]
 BASES = {
@@ -73,6 +82,23 @@ def preference_accuracy(trainer: Any) -> float:
     return float(trainer.evaluate(Dataset.from_list(PREFERRED[-20:]))["eval_rewards/accuracies"])
 
 
+def reward_accuracy(trainer: Any) -> float:
+    """TRL's own, of all pairs."""
+    return float(trainer.evaluate(Dataset.from_list(PREFERRED[-20:]))["eval_accuracy"])
+
+
+def moved_right(trainer: Any) -> float:
+    """By the sign of TRL's own reward of each answer."""
+    rows = trainer._prepare_dataset(Dataset.from_list(RATED[-20:]), trainer.processing_class, trainer.args, "test")
+    right = 0
+    for row in rows:
+        trainer._metrics["eval"].clear()
+        trainer.prediction_step(trainer.model, trainer.data_collator([row]), True)
+        [reward] = trainer._metrics["eval"]["rewards/chosen" if row["label"] else "rewards/rejected"]
+        right += reward > 0 if row["label"] else reward < 0
+    return right / len(rows)
+
+
 def accuracy_at_1(trainer: Any) -> float:
     """By the evaluator of sentence-transformers."""
     from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator  # noqa: PLC0415
@@ -93,6 +119,8 @@ def accuracy_at_1(trainer: Any) -> float:
     [
         ("SFT elsewhere", PROMPTED, token_accuracy),
         ("DPO elsewhere", PREFERRED, preference_accuracy),
+        ("Reward elsewhere", PREFERRED, reward_accuracy),
+        ("KTO elsewhere", RATED, moved_right),
         ("Search elsewhere", SEARCHED, accuracy_at_1),
     ],
 )
@@ -167,7 +195,84 @@ def test_items_keep_their_order_and_one_that_is_cut_away_is_refused(bases: dict[
     ]
     assert shuffled == plain and len(set(plain)) > 1
     short = sft_trainer(bases["llama"], tmp_path, max_length=6)
-    with pytest.raises(
-        default_scores.NoScores, match=r"of the 20 test items have no token to score within max_length=6"
-    ):
+    with pytest.raises(NoScores, match=r"of the 20 test items have no token to score within max_length=6"):
         default_scores.default_of(short).scores(short, test)
+
+
+def preference_trainer(name: str, base: Path, folder: Path, **changes: Any) -> Any:
+    """A trainer of one step, of pairs without a reference model or of prompts."""
+    module = importlib.import_module("trl" if name == "GRPO" else f"trl.experimental.{name.lower()}")
+    arguments = {"output_dir": str(folder), "max_steps": 1, "bf16": False, "report_to": "none", "save_strategy": "no"}
+    arguments |= {"disable_tqdm": True, "per_device_train_batch_size": 2, "learning_rate": 1e-3, **changes}
+    model = transformers.AutoModelForCausalLM.from_pretrained(base)
+    return getattr(module, f"{name}Trainer")(
+        model=model,
+        args=getattr(module, f"{name}Config")(**arguments),
+        train_dataset=Dataset.from_list(PREFERRED[:8]),
+        processing_class=transformers.AutoTokenizer.from_pretrained(base),
+        **(
+            {"reward_funcs": lambda completions, **_rows: [float(len(text)) for text in completions]}
+            if name == "GRPO"
+            else {}
+        ),
+    )
+
+
+@pytest.mark.parametrize(("name", "loss"), [("CPO", "sigmoid"), ("CPO", "simpo"), ("ORPO", "")])
+def test_pairs_are_scored_without_a_reference_model_as_trl_measures_them(
+    bases: dict[str, Path], tmp_path: Path, name: str, loss: str
+) -> None:
+    test, options = Dataset.from_list(PREFERRED[-20:]), {"loss_type": loss, "cpo_alpha": 0.0} if loss else {}
+    trainer = preference_trainer(name, bases["llama"], tmp_path, max_length=64, **options)
+    trainer.train()
+    scores = default_scores.default_of(trainer).scores(trainer, test)
+    rows = Dataset.from_list(PREFERRED[:8])
+    assert "chosen_labels" in trainer.train_dataset.column_names and item_names(trainer.train_dataset) == item_names(
+        rows
+    )
+    logps = [log_probabilities(trainer, row) for row in PREFERRED[-20:]]
+    averaged = name == "ORPO" or loss == "simpo"
+    expected = [
+        float(chosen.mean() > rejected.mean() if averaged else chosen.sum() > rejected.sum())
+        for chosen, rejected in logps
+    ]
+    assert scores == expected and set(scores) == {0.0, 1.0}
+    trainer.max_length = trainer.args.max_length = 4
+    with pytest.raises(NoScores, match="test items have no token to score within max_length=4"):
+        default_scores.default_of(trainer).scores(trainer, test)
+
+
+def log_probabilities(trainer: Any, pair: dict[str, str]) -> list[torch.Tensor]:
+    """Of the tokens of the chosen and of the rejected answer, its end included."""
+    tokenizer, model, found = trainer.processing_class, trainer.model.eval(), []
+    prompt = tokenizer(pair["prompt"])["input_ids"]
+    for name in ("chosen", "rejected"):
+        whole = tokenizer(pair["prompt"] + pair[name] + tokenizer.eos_token, return_tensors="pt")
+        with torch.no_grad():
+            each = model(**whole).logits[0, :-1].log_softmax(-1)
+        found.append(each.gather(-1, whole["input_ids"][0, 1:, None])[len(prompt) - 1 :, 0])
+    return found
+
+
+def test_grpo_is_refused_by_name_before_it_trains_and_is_scored_by_a_function_of_the_script(
+    server: str, bases: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    test = Dataset.from_list(PREFERRED[-20:])
+    with Client(server) as client:
+        study = client.declare_study(SPEC | {"name": "GRPO elsewhere"}).id
+        for arm, scored in ((FULL, {}), (LORA, {"item_scores": lambda _trainer: [1.0, 0.5] * 10})):
+            trainer = preference_trainer(
+                "GRPO",
+                bases["llama"],
+                tmp_path,
+                num_generations=2,
+                max_completion_length=2,
+                **{"generation_batch_size": 2},
+            )
+            where = {"url": server, "directory": tmp_path / arm, "seed": 0}
+            trainer.add_callback(VeznaCallback(trainer, study=study, arm=arm, test=test, **scored, **where))
+            trainer.train()
+        runs = {one.arm: client.run(one.id) for one in client.external_study(study).runs}
+    refused = [text for text in warnings(caplog) if "GRPOTrainer learns from answers that it generates" in text]
+    assert len(refused) == 2 and all("Give item_scores=…" in text for text in refused)
+    assert (runs[FULL].score, runs[LORA].score) == (None, 0.75)

@@ -8,8 +8,9 @@ import torch
 from datasets import Dataset
 
 from vezna import VeznaCallback
-from vezna.default_scores import NoScores, default_of
+from vezna.default_scores import default_of
 from vezna.items import item_names
+from vezna.scoring import NoScores
 
 
 def trainer_named(*names: str, **values: Any) -> Any:
@@ -17,6 +18,7 @@ def trainer_named(*names: str, **values: Any) -> Any:
     kind: type = SimpleNamespace
     for name in reversed(names):
         library = "" if name.startswith(("Unsloth", "_Unsloth", "Custom")) else "trl.trainer"
+        library = "transformers.trainer" if name == "Trainer" else library
         kind = type(name, (kind,), {"__module__": library or "script"})
     values = {"args": SimpleNamespace(max_length=512, assistant_only_loss=False), **values}
     return kind(**values)
@@ -30,6 +32,9 @@ def trainer_named(*names: str, **values: Any) -> Any:
         (("CustomTrainer", "SFTTrainer", "_BaseTrainer", "Trainer"), "mean_token_accuracy"),
         (("UnslothDPOTrainer", "_UnslothDPOTrainer", "_BaseTrainer", "Trainer"), "rewards/accuracies"),
         (("SentenceTransformerTrainer", "BaseTrainer", "Trainer"), "cosine_accuracy@1"),
+        (("RewardTrainer", "_BaseTrainer", "Trainer"), "accuracy"),
+        (("CPOTrainer", "_BaseTrainer", "Trainer"), "rewards/accuracies"),
+        (("UnslothORPOTrainer", "_UnslothORPOTrainer", "_BaseTrainer", "Trainer"), "rewards/accuracies"),
     ],
 )
 def test_a_trainer_is_known_by_the_names_of_its_classes(names: tuple[str, ...], metric: str) -> None:
@@ -38,18 +43,33 @@ def test_a_trainer_is_known_by_the_names_of_its_classes(names: tuple[str, ...], 
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "why"),
     [
-        ("GRPOTrainer", "Trainer"),
-        ("SDPOTrainer", "Trainer"),
-        ("OnlineDPOTrainer", "Trainer"),
-        ("GKDTrainer", "SFTTrainer", "Trainer"),
-        ("UnslothGKDTrainer", "_UnslothGKDTrainer", "SFTTrainer", "Trainer"),
-        ("CustomDPOTrainer", "Trainer"),
+        (("GRPOTrainer", "Trainer"), "GRPOTrainer learns from answers that it generates"),
+        (("UnslothGRPOTrainer", "_UnslothGRPOTrainer", "Trainer"), "GRPOTrainer learns from answers"),
+        (("OnlineDPOTrainer", "Trainer"), "OnlineDPOTrainer learns from answers that it generates"),
+        (("KTOTrainer", "Trainer"), "KTOTrainer rates single answers .* docs/elsewhere.md has one"),
+        (("SDPOTrainer", "Trainer"), "known for SDPOTrainer"),
+        (("GKDTrainer", "SFTTrainer", "Trainer"), "known for GKDTrainer"),
+        (("UnslothGKDTrainer", "_UnslothGKDTrainer", "SFTTrainer", "Trainer"), "known for GKDTrainer"),
     ],
 )
-def test_a_trainer_with_another_loss_has_no_default_score(names: tuple[str, ...]) -> None:
-    assert default_of(trainer_named(*names)) is None
+def test_another_trainer_of_trl_is_refused_by_name_and_is_not_asked_for_predictions(
+    names: tuple[str, ...], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = VeznaCallback(trainer := trainer_named(*names), study="s", arm="a", test=[])
+    assert not hasattr(trainer, "get_test_dataloader")
+    with pytest.raises(NoScores, match=why) as refusal:
+        callback._scored()
+    assert ". Give item_scores=…, a function of the trainer that " in str(refusal.value)
+    [said] = [one.getMessage() for one in caplog.records if one.name == "vezna"]
+    assert said.startswith("Vezna: ") and said.endswith(". Without scores there is no verdict.")
+    scored = VeznaCallback(trainer, study="s", arm="a", test=[1, 2], item_scores=lambda _trainer: [0.5, 1.0])
+    assert scored._scored() == [0.5, 1.0] and len(caplog.records) == 1
+
+
+def test_a_trainer_of_the_script_that_is_transformers_own_is_scored_by_its_predictions() -> None:
+    assert default_of(trainer_named("CustomDPOTrainer", "Trainer")) is None
 
 
 def test_a_trainer_of_another_version_raises_nothing_into_the_script(caplog: pytest.LogCaptureFixture) -> None:
@@ -72,6 +92,26 @@ def test_which_tokens_count_is_part_of_the_metrics_version() -> None:
         default.version(completions)
         == "token accuracy given the true tokens, 1: completion tokens within 512, keep_end"
     )
+
+
+def test_how_pairs_are_compared_without_a_reference_model_is_part_of_the_metrics_version() -> None:
+    def version(name: str, **values: Any) -> str:
+        default = default_of(trainer := trainer_named(name, **values))
+        assert default is not None
+        return default.version(trainer)
+
+    assert version("RewardTrainer") == "preference accuracy of the reward model, 1: pairs within 512"
+    summed = "preference accuracy by summed log probability, 1: within 512, keep_start"
+    assert version("CPOTrainer", loss_type="sigmoid") == summed
+    mean = summed.replace("summed", "mean")
+    assert version("CPOTrainer", loss_type="simpo") == version("ORPOTrainer") == mean
+
+
+def test_pairs_of_an_encoder_decoder_are_not_scored() -> None:
+    default = default_of(trainer := trainer_named("ORPOTrainer", is_encoder_decoder=True))
+    assert default is not None
+    with pytest.raises(NoScores, match=r"ORPOTrainer with an encoder-decoder. Give item_scores=…"):
+        default.scores(trainer, [])
 
 
 def test_how_the_reference_model_is_made_is_part_of_the_metrics_version() -> None:
