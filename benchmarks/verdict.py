@@ -127,6 +127,20 @@ def extended(design: Design, count: int, margin: float, seed: int = 0) -> tuple[
     return first / count, last / count
 
 
+def cancelled(design: Design, count: int, confidence: float, margin: float = 0.01, seed: int = 0) -> float:
+    """Share of studies in which an arm is called better or worse after any seed from the second on: a person who
+    cancels the remaining seeds then."""
+    found = 0
+    for study in studies(design, count, seed, batch=20):
+        for seeds in range(2, design.seeds + 1):
+            seen = {str(i): scores[:seeds] for i, scores in enumerate(study)}
+            verdicts = judge(seen, "0", margin, confidence=confidence).values()
+            if any(v.kind in (VerdictKind.BETTER, VerdictKind.WORSE) for v in verdicts):
+                found += 1
+                break
+    return found / count
+
+
 def gated(design: Design, count: int, baseline: float, margin: float = 0.02, seed: int = 0) -> tuple[float, ...]:
     """Shares of studies that say "fine-tuning helps", that call an arm better or worse without asking that first, and
     that call one so after a yes; by a deterministic baseline with this accuracy."""
@@ -192,6 +206,9 @@ def main() -> None:
         any(difference(x[1, :s], x[0, :s]).excludes_zero for s in peeks) for x in studies(realistic(10), count, 2)
     ]
     print(f"claimed: {np.mean(stopped):.1%}")
+    print("\ncancelling the rest of 10 planned seeds at the first win (no true difference)\n")
+    for level in (0.95, 0.99):
+        print(f"{level:.0%} confidence: {cancelled(Design(10, 646, 0.004), count // 10, level):.1%}")
     five = dict(zip("abcde", next(studies(Design(5, 2000, accuracies=(0.88,) * 5), 1, 3)), strict=True))
     judge(five, "a", 0.01)
     seconds = repeat(lambda: judge(five, "a", 0.01), number=1, repeat=20)

@@ -21,7 +21,8 @@ INSTRUCTIONS = """Vezna trains full fine-tuning and LoRA or other PEFT methods o
 says with a confidence interval whether their difference in quality lies within a margin. Use list_choices for the base
 models and datasets, plan_study before submit_study, wait_for_study, then read_verdict. "Undecided" is a verdict: report
 it. Adding seeds after results are visible is an interim look, which raises the confidence that the next verdicts need
-from 95 % to 99 %, then to 99.8 %. Submitting studies until one of them looks significant is not evidence."""
+from 95 % to 99 %, then to 99.8 %; so is cancelling a study then. Submitting studies until one of them looks significant
+is not evidence."""
 ENDED = ("finished", "cancelled")
 LONGEST_WAIT = 50
 PAUSE_SECONDS = 2.0
@@ -172,9 +173,11 @@ def server(ask: Ask) -> FastMCP:
 
     @mcp.tool(annotations=CHANGES)
     async def cancel_study(study_id: StudyNumber) -> ToolResult:
-        """Cancel every run of a study that has not ended; results stay."""
+        """Cancel every run of a study that has not ended; results stay. Once results are visible this is an interim
+        look: the verdicts need a higher confidence."""
         study = await ask.post(f"/studies/{study_id}/cancel")
-        return _answer([f"Study {study_id} is {study['status']}."], study)
+        found = await ask.get(f"/studies/{study_id}/comparison")
+        return _answer([f"Study {study_id} is {study['status']}.", _looks(found)], study)
 
     return mcp
 

@@ -10,7 +10,7 @@ from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.queue import Doorbell
-from app.services import audit, ended_runs, external, ownership, tuning
+from app.services import audit, ended_runs, external, interim_looks, ownership, tuning
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue
 from app.store.ownership import require_change
@@ -29,7 +29,10 @@ def submit(session: Session, bell: Doorbell, spec: RunSpec, compatible: Compatib
 
 def cancel(session: Session, bell: Doorbell, run_id: int) -> RunRow:
     """Cancel a queued run at once, a running one with its worker's or its script's next report, and one whose script is
-    silent at once. Raises NotFound, Conflict."""
+    silent at once. Of a study whose results are visible, this is an interim look. Raises NotFound, Conflict."""
+    run = runs.get(session, run_id)
+    if run.study_id is not None and run.trial_round is None and not RunStatus(run.status).terminal:
+        interim_looks.count_cancelled(session, studies.get(session, run.study_id, lock=True))
     run = stop(session, bell, run_id)
     audit.record(session, Action.CANCEL_RUN, run_id)
     return run

@@ -22,7 +22,7 @@ from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, 
 from app.domain.tasks import TASKS
 from app.domain.validation import field_error
 from app.queue import Doorbell
-from app.services import audit, baselines, ownership, tuning
+from app.services import audit, baselines, interim_looks, ownership, tuning
 from app.services import runs as run_service
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue_owed
@@ -84,8 +84,7 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     baselines.request(session, bell, study, spec, model, dataset)  # again, where one could not be computed
     extended = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = extended.model_dump(mode="json")
-    if any(run.status == RunStatus.SUCCEEDED and run.trial_round is None for run in runs.of_study(session, study_id)):
-        study.interim_looks += 1
+    interim_looks.count_added_seeds(session, study)
     session.flush()
     audit.record(session, Action.ADD_SEEDS, study_id, count=count)
     return study
@@ -198,13 +197,14 @@ def _cancel(session: Session, bell: Doorbell, live: Sequence[RunRow]) -> None:
 
 
 def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
-    """Cancel every run of a study that has not ended, and its tuning, also one that fails again and again. Raises
-    NotFound, and Conflict if there is neither."""
+    """Cancel every run of a study that has not ended, and its tuning, also one that fails again and again. If results
+    are visible, this is an interim look. Raises NotFound, and Conflict if there is neither."""
     study = studies.get(session, study_id, lock=True)
     require_change(session, study)
     live = _live(session, study_id)
     if not live and not study.tuning:
         raise Conflict(_("All runs of study %(study_id)s have already ended.", study_id=study_id))
+    interim_looks.count_cancelled(session, study)
     if study.tuning:  # what an arm added later would set going again
         unsettled = {arm.title for arm in study.spec.arms} - runs.arms_with_runs(session, study_id)
         study.stopped_json = [*study.stopped_json, *sorted(unsettled - set(study.stopped_json))]

@@ -135,6 +135,28 @@ def test_an_agent_that_adds_seeds_until_it_wins_is_held_to_a_higher_confidence(
     asyncio.run(work())
 
 
+def test_an_agent_that_cancels_the_rest_once_it_wins_is_held_to_a_higher_confidence(
+    app: FastAPI, registered: Database
+) -> None:
+    async def work() -> None:
+        async with agent(app) as client:
+            submitted = (
+                await said(client, "submit_study", spec=STUDY | {"margin_points": 1, "seeds": [0, 1, 2, 3, 4]})
+            )[1]
+            for run in submitted["runs"]:
+                with registered.reading() as session:
+                    spec = runs.get(session, run).spec
+                if spec.training.seed < 4:
+                    await asyncio.to_thread(finish, registered, run, 0.5 if spec.method.kind == "full" else 1.0)
+            assert (await said(client, "read_verdict", study_id=1))[1]["arms"][1]["verdict"]["kind"] == "better"
+            words, _study = await said(client, "cancel_study", study_id=1)
+            assert "Interim looks: 1" in words and "99 %" in words
+            found = (await said(client, "read_verdict", study_id=1))[1]
+            assert found["complete"] and found["arms"][1]["verdict"]["kind"] == "undecided"
+
+    asyncio.run(work())
+
+
 def test_a_tool_may_what_its_token_may(settings: Settings) -> None:
     team = Installation(settings.model_copy(update={"login": "required"}))
     reader = team.token(Role.MEMBER, Scope.READ)

@@ -207,6 +207,30 @@ def test_seeds_that_are_added_after_results_had_been_seen_are_another_look(
     assert looks(1) == (2, 0.998)
 
 
+def test_cancelling_what_was_planned_is_another_look_once_results_are_seen(
+    api: TestClient, registered: Database
+) -> None:
+    def looks(study: dict[str, Any]) -> tuple[int, float]:
+        found = api.get(f"studies/{study['id']}/comparison").json()
+        return found["interim_looks"], round(found["confidence"], 6)
+
+    unseen, seen, by_run = (api.post("studies", json=STUDY).json() for _study in range(3))
+    api.post(f"studies/{unseen['id']}/cancel")
+    assert looks(unseen) == (0, 0.95)
+    finish(registered, seen["runs"][0], 0.5)
+    assert api.post(f"studies/{seen['id']}/cancel").status_code == 202
+    assert looks(seen) == (1, 0.99)
+    assert api.post(f"studies/{seen['id']}/cancel").status_code == 409
+    assert looks(seen) == (1, 0.99), "nothing was cancelled"
+    first, early, *late = by_run["runs"]
+    api.post(f"runs/{early}/cancel")
+    finish(registered, first, 0.5)
+    assert looks(by_run) == (0, 0.95), "it was cancelled before the first result"
+    for run in late:
+        assert api.post(f"runs/{run}/cancel").status_code == 202
+    assert looks(by_run) == (1, 0.99), "one look, however many runs it ends"
+
+
 def test_an_arm_that_failed_with_every_seed_gets_no_more(
     api: TestClient, registered: Database, bell: SilentBell
 ) -> None:

@@ -31,7 +31,8 @@ class StudyRow(Owned, Queued, Base):
     """Device-seconds that are predicted for runs that follow from tuning and are not queued yet, by arm. They are
     reserved while `tuning`."""
     interim_looks: Mapped[int] = mapped_column(default=0)
-    """How often seeds were added when results could be seen: `app.domain.comparison.verdict.confidence_after`."""
+    """How often seeds were added, or planned runs cancelled, when results could be seen:
+    `app.domain.comparison.verdict.confidence_after`."""
     note: Mapped[str] = mapped_column(default="")
     """A person's note; tags are in study_tags."""
     archived: Mapped[bool] = mapped_column(default=False)

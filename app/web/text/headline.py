@@ -178,7 +178,8 @@ def raised_confidence(comparison: AnyComparison) -> str:
     if comparison.confidence <= CONFIDENCE:
         return ""
     return _(
-        "Verdicts have %(level)s confidence instead of %(usual)s: seeds were added after results were visible.",
+        "Verdicts have %(level)s confidence instead of %(usual)s: seeds were added, or planned runs cancelled, after "
+        "results were visible.",
         level=confidence(comparison.confidence),
         usual=usual,
     )

@@ -8,6 +8,7 @@ from statistics import fmean
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import confidence_after
 from app.domain.runs.status import RunStatus
+from app.services import interim_looks
 from app.services.studies import StudyProgress
 from app.store.tables import RunRow
 from app.web.format import count, duration, energy, percent
@@ -51,6 +52,12 @@ class RunsProgress:
     def waits(self) -> bool:
         """A run waits in the queue."""
         return any(run.status == RunStatus.QUEUED for run in self.progress.runs)
+
+    @property
+    def confidence_once_cancelled(self) -> float | None:
+        """That verdicts need if runs are cancelled now; None where that changes nothing."""
+        raised = interim_looks.cancelling_is_one(self.progress.runs)
+        return confidence_after(self.study.interim_looks + 1) if raised else None
 
     @property
     def folded(self) -> list[RunRow]:

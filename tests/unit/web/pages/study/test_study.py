@@ -108,6 +108,16 @@ def test_a_finished_study_listens_to_nothing_and_a_running_one_does(client: Test
     assert '<form method="post" action="/studies/2/cancel">' in running
 
 
+def test_a_study_with_results_says_beforehand_what_a_cancel_costs(client: TestClient) -> None:
+    begun, running = study(client, queued=ALL), study(client, **STATES["running"])
+    cost = "is an interim look: the verdicts then need 99 % confidence"
+    assert cost not in client.get(f"/studies/{begun}").text
+    assert cost in client.get(f"/studies/{running}").text.replace("\u00a0", " ")
+    client.post(f"/studies/{running}/cancel")
+    ended = client.get(f"/studies/{running}").text.replace("\u00a0", " ")
+    assert cost not in ended and "seeds were added, or planned runs cancelled, after results were visible" in ended
+
+
 def test_the_live_part_is_a_part_and_the_last_one_asks_for_the_page(client: TestClient) -> None:
     running, finished = study(client, **STATES["running"]), study(client)
     part = client.get(f"/studies/{running}/live", headers={"HX-Request": "true"})
