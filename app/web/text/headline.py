@@ -191,4 +191,4 @@ def missing_text(missing: Sequence[int]) -> str:
     return ngettext("There is no run %(numbers)s.", "There are no runs %(numbers)s.", len(missing), numbers=numbers)
 
 
-FILTERS = (headline, summary, phrase, runs_headline, runs_lead, missing_text)
+FILTERS = (headline, summary, runs_headline, runs_lead, missing_text)

@@ -2,7 +2,7 @@
 
 from app.domain.comparison.baselines import BaselineResult, unbeaten, unfinished
 from app.domain.comparison.learning import Criterion, Helps
-from app.domain.comparison.study import StudyArm, StudyComparison
+from app.domain.comparison.study import StudyComparison
 from app.web.format import capitalized, join_names, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
@@ -149,20 +149,6 @@ def enough_text(study: StudyComparison) -> str:
 def label_name(study: StudyComparison, label: int) -> str:
     """A label by its place."""
     return study.labels[label] if label < len(study.labels) else str(label)
-
-
-def prediction_text(study: StudyComparison, arm: StudyArm) -> str:
-    """An arm's most frequent prediction: `“positive” for 98.9 % of the test items`; empty without one."""
-    known = study.learning.predicted.get(arm.title)
-    if known is None:
-        return ""
-    if not known.same:
-        return _("one label for %(share)s of the test items, not the same for all seeds", share=percent(known.share))
-    return _(
-        "“%(label)s” for %(share)s of the test items",
-        label=label_name(study, known.label),
-        share=percent(known.share),
-    )
 
 
 def _worse(baseline: BaselineResult) -> bool:

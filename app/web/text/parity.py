@@ -102,5 +102,4 @@ FILTERS = (
     parity_left_out,
     parity_refused,
     parity_writes_on,
-    parity_metric,
 )

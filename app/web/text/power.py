@@ -56,4 +56,4 @@ def prior_basis(prior: MetricPrior) -> str:
     return _("The difference assumes %(metric)s %(score)s and typical item and seed variances.", **values)
 
 
-FILTERS = (power_warning, prior_basis)
+FILTERS = (prior_basis,)
