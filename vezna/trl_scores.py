@@ -8,10 +8,11 @@ RewardTrainer   the same of the model's own reward; TRL's `accuracy`
 CPOTrainer      the same without a reference model: the reward is the log probability of the answer, in CPO summed over
 ORPOTrainer     its tokens unless the loss averages it, in ORPO averaged; TRL's `rewards/accuracies`
 
-In all of them two equal rewards count as wrong.
+A pair is scored 1, 0, or ½ at a tie: two equal rewards, which count as wrong in TRL, or two answers that are the same
+tokens within `max_length`, whose rewards may differ in the last digits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -38,7 +39,7 @@ def _token_accuracy(trainer: Any, test: Any) -> list[float]:
     for row in rows:
         if not (trainer.data_collator([row])["labels"][0, 1:] != IGNORED).any():
             raise NoScores(_nothing_left(trainer, 1, len(rows)))
-    return _measured(trainer, rows, "mean_token_accuracy")
+    return [measured["mean_token_accuracy"] for _batch, measured in _measured(trainer, rows)]
 
 
 def _preference_accuracy(trainer: Any, test: Any) -> list[float]:
@@ -47,11 +48,11 @@ def _preference_accuracy(trainer: Any, test: Any) -> list[float]:
             "with precompute_ref_log_probs=True the reference model is gone when the test pairs are scored. Set it to "
             "False, or give item_scores=…, a function of the trainer that scores each pair"
         )
-    return _measured(trainer, _prepared(trainer, test, dataset_name="test"), "rewards/accuracies")
+    return _compared(trainer, _prepared(trainer, test, dataset_name="test"), "rewards/margins")
 
 
 def _reward_accuracy(trainer: Any, test: Any) -> list[float]:
-    return _measured(trainer, _prepared(trainer, test, dataset_name="test"), "accuracy")
+    return _compared(trainer, _prepared(trainer, test, dataset_name="test"), "margin")
 
 
 def _likelihood_accuracy(trainer: Any, test: Any) -> list[float]:
@@ -68,19 +69,39 @@ def _likelihood_accuracy(trainer: Any, test: Any) -> list[float]:
     answers = [[row[f"{name}_labels"] for name in ("chosen", "rejected")] for row in rows]
     if empty := sum(any(set(labels) <= {IGNORED} for labels in pair) for pair in answers):
         raise NoScores(_nothing_left(trainer, empty, len(rows)))
-    return _measured(trainer, rows, "eval_rewards/accuracies", trainer._stored_metrics)
+    return _compared(trainer, rows, "eval_rewards/margins", trainer._stored_metrics)
 
 
-def _measured(trainer: Any, rows: Sequence[Any], metric: str, store: Any = None) -> list[float]:
-    """What TRL measures for each row by itself, as in its own evaluation: without full logits, where it avoids them."""
-    scores, measured = [], (trainer._metrics if store is None else store)["eval"]
+def _compared(trainer: Any, pairs: Sequence[Any], margin: str, store: Any = None) -> list[float]:
+    """1, ½ or 0 for each pair, by what TRL measures as the margin between its rewards."""
+    return [
+        0.5 if _same_tokens(batch) or not measured[margin] else float(measured[margin] > 0)
+        for batch, measured in _measured(trainer, pairs, store)
+    ]
+
+
+def _same_tokens(batch: Mapping[str, Any]) -> bool:
+    """Whether the two answers of a batch of one pair are the same tokens, behind the same prompt."""
+    if "chosen_input_ids" in batch:  # CPO and ORPO
+        sides = [(batch[f"chosen_{name}"], batch[f"rejected_{name}"]) for name in ("input_ids", "labels")]
+    else:
+        sides = [tuple(batch[name]) for name in ("input_ids", "attention_mask", "completion_mask") if name in batch]
+    return all(chosen.equal(rejected) for chosen, rejected in sides)
+
+
+def _measured(
+    trainer: Any, rows: Sequence[Any], store: Any = None
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, float]]]:
+    """Each row as a batch, and what TRL measures for it, as in its own evaluation: without full logits, where it avoids
+    them."""
+    measured = (trainer._metrics if store is None else store)["eval"]
     with evaluating(trainer.model):
         for row in rows:
             measured.clear()
-            trainer.prediction_step(trainer.model, trainer.data_collator([row]), True)
-            scores.append(float(measured[metric][-1]))
+            batch = trainer.data_collator([row])
+            trainer.prediction_step(trainer.model, batch, True)
+            yield batch, {name: float(values[-1]) for name, values in measured.items()}
     measured.clear()
-    return scores
 
 
 def _prepared(trainer: Any, test: Any, **more: Any) -> list[Mapping[str, Any]]:
@@ -126,7 +147,7 @@ def _rewards_compared(trainer: Any) -> str:
     alpha = getattr(trainer.args, "ld_alpha", None)
     desensitized = "" if alpha is None else f", ld_alpha={alpha}"
     reference = _reference(trainer)
-    return f"preference accuracy against the reference model, 1: {_within(trainer)}, {reference}{desensitized}"
+    return f"preference accuracy against the reference model, 2: {_within(trainer)}, {reference}{desensitized}"
 
 
 def _own_rewards_compared(trainer: Any) -> str:

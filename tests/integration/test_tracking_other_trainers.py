@@ -222,7 +222,8 @@ def preference_trainer(name: str, base: Path, folder: Path, **changes: Any) -> A
 def test_pairs_are_scored_without_a_reference_model_as_trl_measures_them(
     bases: dict[str, Path], tmp_path: Path, name: str, loss: str
 ) -> None:
-    test, options = Dataset.from_list(PREFERRED[-20:]), {"loss_type": loss, "cpo_alpha": 0.0} if loss else {}
+    tie = PREFERRED[-1] | {"rejected": PREFERRED[-1]["chosen"]}
+    test, options = Dataset.from_list([*PREFERRED[-20:], tie]), {"loss_type": loss, "cpo_alpha": 0.0} if loss else {}
     trainer = preference_trainer(name, bases["llama"], tmp_path, max_length=64, **options)
     trainer.train()
     scores = default_scores.default_of(trainer).scores(trainer, test)
@@ -236,7 +237,7 @@ def test_pairs_are_scored_without_a_reference_model_as_trl_measures_them(
         float(chosen.mean() > rejected.mean() if averaged else chosen.sum() > rejected.sum())
         for chosen, rejected in logps
     ]
-    assert scores == expected and set(scores) == {0.0, 1.0}
+    assert scores == [*expected, 0.5] and set(expected) == {0.0, 1.0}
     trainer.max_length = trainer.args.max_length = 4
     with pytest.raises(NoScores, match="test items have no token to score within max_length=4"):
         default_scores.default_of(trainer).scores(trainer, test)

@@ -122,7 +122,7 @@ def test_how_the_reference_model_is_made_is_part_of_the_metrics_version() -> Non
         trainer = trainer_named("DPOTrainer", args=args, model=model, ref_model=other if reference else None)
         default = default_of(trainer)
         assert default is not None
-        return default.version(trainer).partition("1: ")[2]
+        return default.version(trainer).partition("2: ")[2]
 
     usual = "within 64, keep_end, reference: its base model"
     assert version("base") == version(None, {"default": 1}) == usual
@@ -226,6 +226,38 @@ def test_token_accuracy_is_what_the_trainer_measures_for_each_row_and_an_error_i
     del trainer._metrics["eval"], trainer.args.assistant_only_loss
     with pytest.raises(NoScores, match=r"cannot be scored by default \(KeyError: 'eval'\). Give item_scores=…"):
         callback._scored()
+
+
+class PairStep(Step):
+    """What TRL measures for a pair: rewards in which two rows of the same tokens may differ in the last digits."""
+
+    def data_collator(self, rows: list[Any]) -> dict[str, torch.Tensor]:
+        sides = torch.tensor([rows[0]["chosen_ids"], rows[0]["rejected_ids"]])
+        return {
+            "input_ids": sides,
+            "completion_mask": torch.ones_like(sides),
+            "rewards": torch.tensor(rows[0]["rewards"]),
+        }
+
+    def _prepare_dataset(self, rows: Any, *_others: Any, **_named: Any) -> Any:
+        return rows
+
+    def prediction_step(self, _model: Any, inputs: dict[str, torch.Tensor], only_loss: bool) -> None:
+        chosen, rejected = inputs["rewards"].tolist()
+        self._metrics["eval"]["rewards/margins"] = [chosen - rejected]
+
+
+def test_answers_of_the_same_tokens_are_a_tie_whatever_the_last_digits_of_their_rewards() -> None:
+    trainer = trainer_named("DPOTrainer", **vars(step := PairStep()))
+    for name in ("data_collator", "_remove_unused_columns", "_prepare_dataset", "prediction_step"):
+        setattr(trainer, name, getattr(step, name))
+    default = default_of(trainer)
+    assert default is not None
+    noise = [1.0, 1.0 + 2**-20]
+    pairs = [([1, 2], [1, 2], noise), ([1, 2], [1, 2], noise[::-1]), ([1, 2], [1, 3], noise[::-1]),
+             ([1, 2], [1, 3], noise), ([1, 2], [1, 3], [0.0, 0.0])]  # fmt: skip
+    rows = [dict(zip(("chosen_ids", "rejected_ids", "rewards"), pair, strict=True)) for pair in pairs]
+    assert default.scores(trainer, Dataset.from_list(rows)) == [0.5, 0.5, 1.0, 0.0, 0.5]
 
 
 def test_without_a_reference_model_pairs_are_not_scored() -> None:

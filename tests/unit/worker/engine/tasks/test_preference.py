@@ -37,11 +37,12 @@ def encoded(
     tmp_path: Path,
     template: str | None = None,
     sink: tiny.Recorder | None = None,
+    bos: bool = True,
     **training: Any,
 ) -> Preferences:
     arguments = tiny_preferences.FAST.model_copy(update=training)
     job = tiny_preferences.job(tmp_path / "run", tmp_path, training=arguments)
-    words = tiny_lm.tokenizer()
+    words = tiny_lm.tokenizer(bos=bos)
     words.chat_template = template
     return preference.encode(rows, "test", words, tiny_lm.model("llama"), job, sink or tiny.Recorder())
 

@@ -1,5 +1,6 @@
 """Losses, rewards and gradients of preference tuning equal those of TRL, by its own trainers."""
 
+import math
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from app.domain.data.dataset import PreferenceRow
 from tests import tiny_lm, tiny_preferences
 from tests.unit.worker.engine.tasks.test_preference import encoded, evaluated
+from vezna.default_scores import default_of
 from worker.engine.data.batches import IGNORED
 from worker.engine.tasks import preference
 from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
@@ -103,6 +106,42 @@ def test_conversations_have_the_tokens_of_trl(tmp_path: Path) -> None:
     )
     rows = [trl_ids(examples, place)[0] for place in range(len(examples))]
     assert [{name: row[name] for name in rows[0]} for row in trainer.train_dataset] == rows
+
+
+def test_long_answers_are_truncated_as_by_trl_and_score_alike_where_they_become_equal(tmp_path: Path) -> None:
+    """Prompts of one token, of which Vezna leaves nothing out: the losses of truncated pairs are TRL's, and a pair that
+    differs beyond max_length counts ½ in both."""
+    trl, dataset = import_module("trl"), import_module("datasets").Dataset
+    long = " one two three four five six one two"
+    pairs = [
+        PreferenceRow("a", "test", "count", long, " six" + long),
+        PreferenceRow("b", "test", "from", f"{long} one", f"{long} six"),
+        PreferenceRow("c", "test", "then", " six", long),
+        PreferenceRow("d", "test", "then", long, " stop"),
+    ]
+    examples = encoded(list(pairs), tmp_path, bos=False, beta=BETA, max_length=7)
+    assert examples.equal.tolist() == [False, True, False, False] and len(examples.truncated) == 4
+    texts = [{"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected} for row in pairs]
+    model, reference = moved(), tiny_lm.model("llama")
+    trainer = trl.DPOTrainer(
+        model,
+        reference,
+        trl.DPOConfig(str(tmp_path / "trl"), beta=BETA, use_cpu=True, report_to=[], bf16=False, max_length=7),
+        train_dataset=dataset.from_list(texts),
+        processing_class=tiny_lm.tokenizer(bos=False),
+    )
+    rows = [{name: row[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids")} for row in trainer.train_dataset]
+    theirs = trainer._compute_loss(trainer.model, trainer.data_collator(rows), return_outputs=False)
+    before = evaluated(reference, examples).columns
+    compared = examples.against(np.array([before[CHOSEN], before[REJECTED]]))
+    ours = preference.losses(model, preference.collate(compared, range(4), 0))
+    torch.testing.assert_close(ours.mean(), theirs)
+    assert float(ours[1]) == pytest.approx(math.log(2), abs=1e-6)
+    default = default_of(trainer)
+    assert default is not None
+    scores = evaluated(model, compared).per_item["preference_accuracy"]
+    assert default.scores(trainer, dataset.from_list(texts)) == scores.tolist()
+    assert scores[1] == 0.5 and {0.0, 1.0} >= {*scores[[0, 2, 3]]}
 
 
 def test_orpo_is_that_of_trl(tmp_path: Path) -> None:
