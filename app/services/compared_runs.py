@@ -36,6 +36,7 @@ def compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun]
     data = {i: datasets.by_id(session, i) for i in {row.dataset_id for row in rows}}
     models = base_models.names(session)
     rates = studies.rates_tried(session, {row.study_id for row in rows if row.study_id})
+    tries = external.tries(session, {row.collection_id for row in rows if row.collection_id})
     return [
         _imported(
             row,
@@ -43,6 +44,7 @@ def compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun]
             scores.get((row.id, "adapted")),
             names.get(row.collection_id or 0, ""),
             quiet=external.is_silent(session, row, QUIET),
+            tries=tries.get((row.collection_id or 0, row.arm, row.seed), 1),
         )
         if row.imported_result
         else _trained_here(
@@ -117,7 +119,9 @@ def _identity(row: RunRow, fields: Mapping[str, Any]) -> str:
     return about.key
 
 
-def _imported(row: RunRow, result: OutsideRun, test: ItemScores | None, collection: str, *, quiet: bool) -> ComparedRun:
+def _imported(
+    row: RunRow, result: OutsideRun, test: ItemScores | None, collection: str, *, quiet: bool, tries: int
+) -> ComparedRun:
     reported = result if isinstance(result, ReportedRun) else None
     base_hash = shortened(reported.base_model_hash) if reported else ""
     fields = result.model_dump(mode="json", exclude={*VARIES_BY_SEED, *NOT_SETTINGS})
@@ -157,6 +161,7 @@ def _imported(row: RunRow, result: OutsideRun, test: ItemScores | None, collecti
         collection=collection,
         reported=reported is not None,
         quiet=quiet,
+        tries=tries,
         splits=reported.splits.text if reported else "",
     )
 

@@ -286,6 +286,22 @@ def test_seeds_that_failed_and_were_tried_again_split_no_arm_and_break_no_page(s
     assert (page.status_code, "points worse than" in page.text) == (200, True)
 
 
+def test_an_arm_whose_runs_were_given_up_and_trained_again_is_named(script: Script) -> None:
+    """Else a script could end runs with bad scores as failed until one is good."""
+    for arm in (FULL, LORA):
+        for seed in (0, 1):
+            script.train(arm, seed, 0.7)
+    address = f"/compare?collection={script.study}"
+    assert "tried_again" not in [one["kind"] for one in script.api.get(address).json()["confounders"]]
+    last = script.api.get(f"/external-studies/{script.study}").json()["runs"][-1]["id"]
+    script.api.delete(f"/runs/{last}")
+    for outcome in ("failed", "cancelled"):
+        script.end(script.open(LORA, 1, key=outcome).json(), None, outcome=outcome)
+    script.end(script.open(LORA, 1, key="good").json(), item_scores(0.9, 1))
+    [found] = [one for one in script.api.get(address).json()["confounders"] if one["kind"] == "tried_again"]
+    assert found["effect"] == "doubt" and LORA in found["sentence"] and FULL not in found["sentence"]
+
+
 def test_an_arm_that_was_never_opened_is_named(script: Script) -> None:
     for seed in (0, 1):
         script.train(FULL, seed, 0.9)

@@ -79,6 +79,7 @@ class ConfounderKind(StrEnum):
     MIXED_SETTINGS = "mixed_settings"
     MISSING_SEEDS = "missing_seeds"
     NO_NEWS = "no_news"
+    TRIED_AGAIN = "tried_again"
     REFERENCE = "reference"
     UNTUNED = "untuned"
     ONE_SEED = "one_seed"
@@ -120,6 +121,7 @@ EFFECTS: dict[ConfounderKind, Effect] = {
     ConfounderKind.MIXED_SETTINGS: Effect.DOUBT,
     ConfounderKind.MISSING_SEEDS: Effect.DOUBT,
     ConfounderKind.NO_NEWS: Effect.DOUBT,
+    ConfounderKind.TRIED_AGAIN: Effect.DOUBT,
     ConfounderKind.REFERENCE: Effect.DOUBT,
     ConfounderKind.UNTUNED: Effect.DOUBT,
     ConfounderKind.ONE_SEED: Effect.DOUBT,

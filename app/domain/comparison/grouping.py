@@ -37,6 +37,8 @@ class ComparedRun(RunOutcome):
     """A script reported it to a declared study: test items, splits and metric have to be proven."""
     quiet: bool = False
     """It goes on, and its script has not reported for a while."""
+    tries: int = 1
+    """Runs that scripts opened of its arm and seed: those before it failed or were cancelled."""
     splits: str = ""
     """Hashes of its splits; empty where they are unknown."""
     tuned: bool = False

@@ -270,6 +270,7 @@ def _confounders(
             *(label for label in labels if label not in opened),
         ],
         ConfounderKind.NO_NEWS: [arm.title for arm in arms if any(run.quiet for run in arm.runs)],
+        ConfounderKind.TRIED_AGAIN: [arm.title for arm in arms if any(run.tries > 1 for run in arm.runs)],
         ConfounderKind.REFERENCE: [
             arm.title
             for arm in arms

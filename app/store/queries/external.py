@@ -1,5 +1,6 @@
 """Queries of studies whose runs are trained elsewhere, and of these runs."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 from sqlalchemy import func, select
@@ -31,6 +32,14 @@ def newest_tries(session: Session, study_id: int) -> list[int]:
     declared, however often scripts failed."""
     query = select(func.max(RunRow.id)).where(RunRow.collection_id == study_id).group_by(RunRow.arm, RunRow.seed)
     return sorted(session.scalars(query).all())
+
+
+def tries(session: Session, study_ids: Collection[int]) -> dict[tuple[int, str, int], int]:
+    """How many runs scripts have opened of each study, arm and seed."""
+    of = RunRow.collection_id, RunRow.arm, RunRow.seed
+    query = select(*of, func.count()).join(CollectionRow, CollectionRow.id == RunRow.collection_id)
+    query = query.where(RunRow.collection_id.in_(study_ids), CollectionRow.declared_json.is_not(None)).group_by(*of)
+    return {(study or 0, arm, seed): count for study, arm, seed, count in session.execute(query)} if study_ids else {}
 
 
 def earlier_studies(session: Session, study_id: int) -> int:

@@ -40,6 +40,7 @@ DIFFERS = {
     ConfounderKind.MIXED_SETTINGS: marked("the settings differ between seeds of an arm"),
     ConfounderKind.MISSING_SEEDS: marked("declared seeds have no result"),
     ConfounderKind.NO_NEWS: marked("a script has not been heard from for 15 minutes or longer"),
+    ConfounderKind.TRIED_AGAIN: marked("runs that failed or were cancelled were trained again"),
     ConfounderKind.REFERENCE: marked("the study predeclared another reference"),
     ConfounderKind.UNTUNED: marked("learning rates were not tuned"),
     ConfounderKind.ONE_SEED: marked("some arms have one seed"),
@@ -79,6 +80,9 @@ CONSEQUENCES = {
     ConfounderKind.MIXED_SETTINGS: marked("its variance may come from them, not from the seeds"),
     ConfounderKind.MISSING_SEEDS: marked("the verdict may change once they have run"),
     ConfounderKind.NO_NEWS: marked("it may have been killed, and its run may get no result"),
+    ConfounderKind.TRIED_AGAIN: marked(
+        "the last run of each seed counts, which is fair only if no score was the reason"
+    ),
     ConfounderKind.REFERENCE: marked("this one was chosen after the runs, and no interval corrects for that choice"),
     ConfounderKind.UNTUNED: marked("another rate could change any score"),
     ConfounderKind.ONE_SEED: marked("the variance over seeds is unknown, so a difference is a hint at best"),
