@@ -1,6 +1,6 @@
 """From an upload to a dataset: map, split, check and write its rows, in bounded memory."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from worker.ingest.findings.labels import judge_labels
 from worker.ingest.findings.near_duplicates import judge_near
 from worker.ingest.findings.preferences import judge_pairs
 from worker.ingest.findings.rows import Judged, judge_rows
+from worker.ingest.findings.tag_schemes import TagScheme
 from worker.ingest.gathered import Gathered, in_order
 from worker.ingest.pixel_count import PixelCount
 from worker.ingest.readers.batches import Batch, LocalPart
@@ -33,10 +34,10 @@ from worker.ingest.readers.files import Files, Progress
 from worker.ingest.rows import Draft, Unusable, drafts
 
 _FIRST_PASS = 0.7
-"""Share of the work of the first pass."""
+"""Share of the work of the first pass, in which tags are read once before."""
 MOST_BROKEN = 0.05
 """Share of the rows with B- or I- tags that may be left out because of them: without more, entities would be rarer in
-the dataset than in its source, and IOB1 has such tags at most entities."""
+the dataset than in its source, and a mixture with IOB1 has such tags at most entities."""
 
 
 class Prepared(NamedTuple):
@@ -57,17 +58,20 @@ def prepare(
 ) -> Prepared:
     """Write the dataset's file at `target`, unless a finding blocks. Raises Unreadable."""
     unusable, pixels = _UnusableRows([part.part.name for part in parts]), PixelCount()
+    tags = _tag_scheme(parts, options, mapping, progress)
     with Gathered(target.with_suffix(".drafts"), mapping.format) as gathered:
         files = Files(parts, options, lambda share, rows: progress(share * _FIRST_PASS, rows))
         for file, local in enumerate(parts):
             for batch in files.open(local).batches:
                 pixels.add(batch, local.part.name)
-                _take(batch, file, local.part.split, mapping, splitting, gathered, unusable)
+                rows = drafts(batch, mapping, tags.scheme if tags else None)
+                _take(batch, rows, file, local.part.split, splitting, gathered, unusable)
     splits = assign(gathered.asks, gathered.labels, splitting, gathered.splits)
     if splitting.duplicates == "drop":
         splits = drop_duplicates(gathered.asks, splits)
     judged: list[Finding | Judged] = [
         *unusable.findings(len(gathered), _rows_with_entities(gathered)),
+        *filter(None, [tags.finding(mapping.columns["tags"])] if tags else []),
         *judge_labels(gathered, splits),
         *judge_rows(gathered, splits),
         *judge_pairs(gathered, splits),
@@ -79,11 +83,26 @@ def prepare(
     return Prepared(_write(gathered, splits, target, progress), findings)
 
 
+def _tag_scheme(
+    parts: Sequence[LocalPart], options: ReadingOptions, mapping: ColumnMapping, progress: Progress
+) -> TagScheme | None:
+    """The scheme of the tags, which all rows decide; None for rows without tags. Its progress is only a heartbeat."""
+    if mapping.format != "tagged":
+        return None
+    column, found = mapping.columns["tags"], TagScheme(len(parts) > 1, mapping.label_names)
+    files = Files(parts, options, lambda _share, _rows: progress(0.0, 0))
+    for local in parts:
+        for batch in files.open(local).batches:
+            if not found.add(batch.columns.get(column, ()), batch.rows, local.part.name):
+                return found
+    return found
+
+
 def _take(
     batch: Batch,
+    rows: Iterable[Draft | Unusable],
     file: int,
     split: str,
-    mapping: ColumnMapping,
     splitting: Splitting,
     gathered: Gathered,
     unusable: "_UnusableRows",
@@ -98,7 +117,7 @@ def _take(
     usable: list[Draft] = []
     numbers: list[int] = []
     assigned: list[int] = []
-    for draft, number, code in zip(drafts(batch, mapping), batch.rows, codes, strict=True):
+    for draft, number, code in zip(rows, batch.rows, codes, strict=True):
         if code == LEFT_OUT:
             continue
         if isinstance(draft, Unusable):

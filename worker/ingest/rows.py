@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 from app.domain.data.dataset import Message
 from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnMapping
+from app.domain.data.tag_schemes import Scheme, to_iob2
 from app.domain.data.tagging import continues_nothing
-from app.domain.data.written_lists import read_list
 from worker.ingest.columns import shown
 from worker.ingest.preferences import ASSISTANT, chat_pair, text_pair
 from worker.ingest.readers.batches import Batch, Value
+from worker.ingest.words import Broken, words_of
 
 PREFERENCE = ("prompt", "chosen", "rejected")
 _ROLES = {"human": "user", "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "chatgpt": ASSISTANT}
@@ -40,8 +41,8 @@ class Unusable(NamedTuple):
     excerpt: str
 
 
-def drafts(batch: Batch, mapping: ColumnMapping) -> Iterator[Draft | Unusable]:
-    """A draft or an unusable row for each row of a batch."""
+def drafts(batch: Batch, mapping: ColumnMapping, scheme: Scheme | None = None) -> Iterator[Draft | Unusable]:
+    """A draft or an unusable row for each row of a batch; tags of a `scheme` become those of IOB2."""
     count = len(batch.rows)
 
     def column(role: Any) -> Sequence[Value]:
@@ -52,7 +53,7 @@ def drafts(batch: Batch, mapping: ColumnMapping) -> Iterator[Draft | Unusable]:
         case "labelled":
             return _labelled(mapping, column("text"), column("label"))
         case "tagged":
-            return (_tagged(mapping, *pair) for pair in zip(column("tokens"), column("tags"), strict=True))
+            return (_tagged(mapping, scheme, *pair) for pair in zip(column("tokens"), column("tags"), strict=True))
         case "text":
             return _texts(mapping, column("text"))
         case "prompt-completion":
@@ -85,8 +86,8 @@ def _labelled(mapping: ColumnMapping, texts: Sequence[Value], labels: Sequence[V
             yield Draft(text, named, (text, named))
 
 
-def _tagged(mapping: ColumnMapping, tokens: Value, tags: Value) -> Draft | Unusable:
-    words, names = _words(tokens), _words(tags)
+def _tagged(mapping: ColumnMapping, scheme: Scheme | None, tokens: Value, tags: Value) -> Draft | Unusable:
+    words, names = words_of(tokens), words_of(tags)
     if not words or not names:
         empty = mapping.columns["tags" if words else "tokens"]
         return Unusable("empty-rows", empty, shown(tokens if words else tags)[:1000])
@@ -98,6 +99,8 @@ def _tagged(mapping: ColumnMapping, tokens: Value, tags: Value) -> Draft | Unusa
         counted = f"{len(words)} ≠ {len(names)}: {' '.join(words)}"
         return Unusable("tags-mismatch", mapping.columns["tags"], counted[:1000])
     named = [mapping.label_names.get(name, name) for name in names]
+    if scheme is not None:
+        named = to_iob2(named, scheme)
     if continues_nothing(named):
         return Unusable("broken-tags", mapping.columns["tags"], " ".join(named)[:1000])
     return Draft(" ".join(words), " ".join(named), (words, named))
@@ -113,25 +116,6 @@ def _imaged(mapping: ColumnMapping, image: Value, label: str) -> Draft | Unusabl
         return Unusable("broken-images", mapping.columns["image"], f"{label}: {normalized}"[:1000])
     named = mapping.label_names.get(label, label)
     return Draft(normalized.pixels_hash, named, (normalized.png, named))
-
-
-class Broken(NamedTuple):
-    """A value that is no list of words."""
-
-    shown: str
-
-
-def _words(value: Value) -> list[str] | Broken:
-    """The words in a list, in a list as JSON, Python or numpy writes it, or in a text between its white space."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        listed = read_list(value)
-        value = value.split() if listed is None else listed
-    if not isinstance(value, list) or any(word is ... or isinstance(word, list | dict) for word in value):
-        return Broken(shown(value)[:1000])
-    words = [shown(word) for word in value]
-    return Broken(shown(value)[:1000]) if any(map(_blank, words)) else words
 
 
 def _texts(mapping: ColumnMapping, texts: Sequence[Value]) -> Iterator[Draft | Unusable]:

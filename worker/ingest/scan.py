@@ -9,6 +9,7 @@ from app.domain.messages import _
 from worker.ingest.columns import ColumnScan
 from worker.ingest.findings.oddities import Oddities
 from worker.ingest.findings.skipped import skipped_files
+from worker.ingest.findings.tag_schemes import TagScheme
 from worker.ingest.pixel_count import PixelCount
 from worker.ingest.readers.batches import LocalPart, Opened, Unreadable, check_columns
 from worker.ingest.readers.files import Files, Progress
@@ -19,7 +20,8 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
     files = Files(parts, options, progress)
     columns: dict[str, ColumnScan] = {}
     splits: dict[str, int] = {}
-    oddities, pixels = Oddities(len(parts) > 1), PixelCount()
+    several, tags = len(parts) > 1, dict[str, TagScheme]()
+    oddities, pixels = Oddities(several), PixelCount()
     skipped: dict[str, Sequence[str]] = {}
     rows = 0
     first: Opened | None = None
@@ -35,6 +37,7 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
                     columns[name] = ColumnScan(name)
                     columns[name].absent(rows)
                 columns[name].add(values)
+                tags.setdefault(name, TagScheme(several)).add(values, batch.rows, local.part.name)
             for name, column in columns.items():
                 if name not in batch.columns:
                     column.absent(len(batch.rows))
@@ -51,6 +54,8 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
     check_columns(parts[0].part.name, list(columns))
     scanned = [column.column for column in columns.values()]
     mapping, reason = guess_mapping(scanned, rows)
+    tag_column = mapping.columns["tags"] if mapping is not None and mapping.format == "tagged" else ""
+    converted = [tags[tag_column].finding(tag_column)] if tag_column else []
     return SourceScan(
         kind=first.kind,
         encoding=first.encoding,
@@ -62,7 +67,7 @@ def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress
         mapping=mapping,
         reason=reason,
         splitting=guess_splitting(list(splits), scanned),
-        findings=[*oddities.findings(), *skipped_files(skipped, several=len(parts) > 1)],
+        findings=[*oddities.findings(), *skipped_files(skipped, several=several), *filter(None, converted)],
     )
 
 

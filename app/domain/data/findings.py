@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.dataset import Split
+from app.domain.data.tag_schemes import Scheme
 
 Severity = Literal["blocks", "warns", "notes"]
 FindingCode = Literal[
@@ -27,6 +28,7 @@ FindingCode = Literal[
     "tags-mismatch",
     "broken-tags",
     "tag-scheme",
+    "tags-converted",
     "broken-images",
     "skipped-files",
     "tags-are-numbers",
@@ -92,6 +94,8 @@ class Details(BaseModel):
     split: Split | None = Field(default=None, exclude_if=_absent)
     of_rows: int | None = Field(default=None, exclude_if=_absent)
     """The total that `count` is a share of."""
+    scheme: Scheme | None = Field(default=None, exclude_if=_absent)
+    """Of the tags that were converted to IOB2."""
     labels: list[str] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)
     """The first of those that it concerns, each its beginning; of `imbalance` the commonest and the rarest."""
     label_rows: list[int] | None = Field(default=None, exclude_if=_absent)

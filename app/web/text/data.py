@@ -69,6 +69,7 @@ FINDINGS: dict[FindingCode, str] = {
     "broken-images": marked("Unreadable images"),
     "skipped-files": marked("Skipped files"),
     "tag-scheme": marked("Another tag scheme"),
+    "tags-converted": marked("Converted tags"),
     "tags-are-numbers": marked("Numbers as tags"),
     "no-prompt": marked("Pairs without a prompt"),
     "broken-pairs": marked("Malformed pairs"),

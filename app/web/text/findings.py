@@ -245,6 +245,7 @@ def _values(finding: Finding) -> dict[str, str]:
         "column": finding.column,
         "row": count(finding.examples[0].row if finding.examples else None),
         "encoding": details.encoding or "",
+        "scheme": details.scheme or "",
         "limit": count(details.limit),
         "split": _(SPLITS[details.split]) if details.split else "",
         "rows": _rows(details.of_rows or 0),

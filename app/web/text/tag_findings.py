@@ -38,7 +38,10 @@ TAG_FINDINGS: dict[FindingCode, Template] = {
             "%(num)s rows were left out: a tag I-TYPE in their column %(column)s follows neither B-TYPE nor I-TYPE "
             "(first: row %(row)s).",
         ),
-        marked("Convert the tags to IOB2, where the first word of every entity has the tag B-TYPE."),
+        marked(
+            "Convert the tags to IOB2, where the first word of every entity has the tag B-TYPE. Vezna converts IOB1 "
+            "itself, but not mixed with another scheme."
+        ),
     ),
     "tag-scheme": Template(
         marked_plural(
@@ -47,8 +50,18 @@ TAG_FINDINGS: dict[FindingCode, Template] = {
         ),
         marked(
             "Write the tags as IOB2: B-TYPE for the first word of an entity, I-TYPE for its other words, and O for all "
-            "words outside of entities; label_names (--label-name _=O) renames tags."
+            "words outside of entities; label_names (--label-name _=O) renames tags. Vezna converts IOB1, IOBES and "
+            "BILOU itself, if every row follows one of them."
         ),
+    ),
+    "tags-converted": Template(
+        marked_plural(
+            "The tags in the column %(column)s follow the scheme %(scheme)s. The dataset has them as IOB2, which "
+            "changes them in %(num)s row (row %(row)s).",
+            "The tags in the column %(column)s follow the scheme %(scheme)s. The dataset has them as IOB2, which "
+            "changes them in %(num)s rows (first: row %(row)s).",
+        ),
+        marked("Compare the examples, which show tags before and after: the entities stay the same."),
     ),
     "tags-are-numbers": Template(
         marked_plural(

@@ -138,6 +138,11 @@ FOUND: list[tuple[Finding, str]] = [
         found("broken-tags", 1, "tags", 7),
         "1 row was left out: a tag I-TYPE in its column tags follows neither B-TYPE nor I-TYPE (row 7).",
     ),
+    (
+        found("tags-converted", 1200, "tags", 3, scheme="BILOU"),
+        "The tags in the column tags follow the scheme BILOU. The dataset has them as IOB2, which changes them in "
+        "1,200 rows (first: row 3).",
+    ),
     (found("tag-scheme", 2, labels=["E-PER", "S-PER"]), "2 tags are of another scheme than IOB2: E-PER, S-PER."),
     (
         found("tags-are-numbers", 2, labels=["0", "1"]),

@@ -14,7 +14,7 @@ from app.domain.data.findings import Finding
 from app.domain.data.mapping import ColumnMapping
 from tests.ingested import prepared, scanned
 from worker.engine.data.batches import read
-from worker.ingest import rows as ingested
+from worker.ingest.words import Broken, words_of
 
 TAGGED = ColumnMapping(format="tagged", columns={"tokens": "tokens", "tags": "tags"})
 NAMES = ["Ada", "Bo", "Cy", "Di", "Ed"]
@@ -88,11 +88,11 @@ def test_numbers_and_quotes_are_read_as_numpy_writes_them(tmp_path: Path) -> Non
     tags = str(np.array([3, 0, 7] * 30))
     words = str(np.array(["it's", 'say "hi"', "a b"] * 30))
     assert "\n" in tags and "\n" in words
-    assert ingested._words(tags) == ["3", "0", "7"] * 30
-    assert ingested._words(words) == ["it's", 'say "hi"', "a b"] * 30
-    assert ingested._words("['EU' 'rejects' 'German']") == ["EU", "rejects", "German"]
-    assert isinstance(ingested._words(str(np.arange(2000))), ingested.Broken), "numpy left words out"
-    assert ingested._words("[ Applause ]") == ["[", "Applause", "]"]
+    assert words_of(tags) == ["3", "0", "7"] * 30
+    assert words_of(words) == ["it's", 'say "hi"', "a b"] * 30
+    assert words_of("['EU' 'rejects' 'German']") == ["EU", "rejects", "German"]
+    assert isinstance(words_of(str(np.arange(2000))), Broken), "numpy left words out"
+    assert words_of("[ Applause ]") == ["[", "Applause", "]"]
 
 
 def test_rows_whose_words_and_tags_do_not_match_are_left_out_and_named(tmp_path: Path) -> None:
@@ -116,12 +116,61 @@ def test_rows_whose_words_and_tags_do_not_match_are_left_out_and_named(tmp_path:
     assert found.facts is not None and sum(found.facts.counts.values()) == 120
 
 
-def test_iob1_and_iobes_block(tmp_path: Path) -> None:
-    iob1 = [row | {"tags": ["I-PER", "I-PER", "O", "O"]} for row in usual()]
-    assert by_code(prepared(tmp_path, jsonl(iob1), TAGGED).findings)["broken-tags"].severity == "blocks"
-    iobes = [row | {"tags": ["B-PER", "E-PER", "O", "S-ORG"]} for row in usual()]
-    found = by_code(prepared(tmp_path, jsonl(iobes), TAGGED).findings)["tag-scheme"]
-    assert (found.severity, found.count, found.details.labels) == ("blocks", 2, ["E-PER", "S-ORG"])
+@pytest.mark.parametrize(
+    ("scheme", "tags"),
+    [
+        ("IOB1", ["I-PER", "I-PER", "O", "I-ORG"]),
+        ("IOBES", ["B-PER", "E-PER", "O", "S-ORG"]),
+        ("BILOU", ["B-PER", "L-PER", "O", "U-ORG"]),
+    ],
+)
+def test_tags_of_other_schemes_are_converted_which_the_upload_says_too(
+    scheme: str, tags: list[str], tmp_path: Path
+) -> None:
+    rows = [{"tokens": ["we", "met"], "tags": ["O", "O"]}, *(row | {"tags": tags} for row in usual())]
+    found = prepared(tmp_path, jsonl(rows), TAGGED)
+    assert found.facts is not None and found.facts.label_counts == {"B-ORG": 120, "B-PER": 120, "I-PER": 120, "O": 122}
+    row = next(row for row in written(tmp_path) if row.tokens[2] == "met7")
+    assert [found.facts.labels[tag] for tag in row.tags] == ["B-PER", "I-PER", "O", "B-ORG"]
+    for findings in (found.findings, scanned(tmp_path, jsonl(rows)["data.jsonl"], "data.jsonl").findings):
+        note = by_code(findings)["tags-converted"]
+        assert (note.severity, note.count, note.column, note.details.scheme) == ("notes", 120, "tags", scheme)
+        assert note.examples[0].row == 2 and len(note.examples) == 10
+        assert note.examples[0].excerpt == f"{' '.join(tags)} → B-PER I-PER O B-ORG"
+        assert not {"broken-tags", "tag-scheme"} & by_code(findings).keys()
+
+
+def test_the_scheme_is_that_of_all_files_and_of_the_names_of_numbers(tmp_path: Path) -> None:
+    ends = [row | {"tags": [1, 2, 0, 0]} for row in usual()]
+    single = [{"tokens": [f"x{i}"], "tags": [3]} for i in range(20)]
+    files = {"train.jsonl": jsonl(ends)["data.jsonl"], "test.jsonl": jsonl(single)["data.jsonl"]}
+    names = {"0": "O", "1": "B-PER", "2": "L-PER", "3": "U-PER"}
+    found = prepared(tmp_path, files, TAGGED.model_copy(update={"label_names": names}))
+    assert found.facts is not None and found.facts.labels == ["B-PER", "I-PER", "O"]
+    note = by_code(found.findings)["tags-converted"]
+    assert (note.count, note.examples[0].file, note.details.scheme) == (140, "train.jsonl", "BILOU")
+
+
+@pytest.mark.parametrize(
+    ("tags", "code"),
+    [
+        (["B-PER", "E-PER", "U-ORG", "O"], "tag-scheme"),  # of two schemes
+        (["B-PER", "O", "S-ORG", "O"], "tag-scheme"),  # IOBES has S-PER there
+        (["I-PER", "O", "B-PER", "I-PER"], "broken-tags"),  # IOB1 and IOB2
+        (["I-PER", "E-PER", "O", "O"], "broken-tags"),  # IOE2, which is not converted
+    ],
+)
+def test_a_mixture_of_schemes_blocks_by_name(tags: list[str], code: str, tmp_path: Path) -> None:
+    found = prepared(tmp_path, jsonl([row | {"tags": tags} for row in usual()]), TAGGED)
+    assert found.facts is None and by_code(found.findings)[code].severity == "blocks"
+    assert "tags-converted" not in by_code(found.findings)
+
+
+def test_one_row_of_another_scheme_among_many_blocks(tmp_path: Path) -> None:
+    rows = [row | {"tags": ["B-PER", "L-PER", "O", "U-ORG"]} for row in usual()]
+    rows.append({"tokens": ["Ada", "met"], "tags": ["B-PER", "O"]})
+    found = by_code(prepared(tmp_path, jsonl(rows), TAGGED).findings)["tag-scheme"]
+    assert (found.severity, found.count, found.details.labels) == ("blocks", 2, ["L-PER", "U-ORG"])
 
 
 def test_outside_in_another_word_blocks(tmp_path: Path) -> None:
@@ -134,7 +183,7 @@ def test_outside_in_another_word_blocks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("broken", "severity"), [(6, "warns"), (7, "blocks")])
-def test_iob1_among_sentences_without_entities_blocks(broken: int, severity: str, tmp_path: Path) -> None:
+def test_iob1_beside_iob2_among_sentences_without_entities_blocks(broken: int, severity: str, tmp_path: Path) -> None:
     """More than 5 % of the rows with entities, however many rows have none."""
     none = [{"tokens": ["we", f"met{i}"], "tags": ["O", "O"]} for i in range(300)]
     iob1 = [{"tokens": [f"Ada{i}", "met"], "tags": ["I-PER", "O"]} for i in range(broken)]
