@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from app.domain.errors import first_line
 from app.domain.messages import _
 from worker import nvidia
 from worker.children.child import die_with_parent
@@ -38,7 +39,7 @@ def _reason() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        return f"{_first_line(error)} ({built})"
+        return f"{first_line(error)} ({built})"
     return _("torch sees no GPU (%(built)s)", built=built)
 
 
@@ -67,7 +68,7 @@ def _card(index: int, before: dict[str, nvidia.Memory]) -> Card:
             _, total = torch.cuda.mem_get_info(index)
             allocator = torch.cuda.memory_reserved(index)
     except RuntimeError as error:
-        return card.model_copy(update={"problem": f"{_first_line(error)} ({_toolkit()} is what this torch needs)"})
+        return card.model_copy(update={"problem": f"{first_line(error)} ({_toolkit()} is what this torch needs)"})
     after = nvidia.memory()
     own = after[uuid].used - before[uuid].used - allocator if uuid in before and uuid in after else 0
     context = own if own > 0 else None
@@ -90,10 +91,6 @@ def _identity(index: int, facts: Any) -> tuple[str, str]:
     if torch.version.hip:
         return uuid, visible[index] if index < len(visible) else str(index)
     return uuid, uuid
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
 
 
 if __name__ == "__main__":

@@ -114,3 +114,9 @@ class TooMany(VeznaError):
 
 class Unavailable(VeznaError):
     """A required service is down; trying again later may work."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says, without a period or colon at its end; the error's class where it
+    says nothing."""
+    return str(error).strip().split("\n")[0].rstrip(".: ") or type(error).__name__

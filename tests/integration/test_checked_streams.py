@@ -13,7 +13,7 @@ from app.services.accounts import tokens, users
 from app.settings import Settings
 from app.store.queries import queue, runs
 from app.store.session import Database
-from app.web.http import access
+from app.web.http import checked_stream
 from app.web.http.csrf import SESSION_COOKIE
 from tests.accounts import Installation
 from tests.served import served
@@ -36,7 +36,7 @@ def a_live_run(database: Database) -> int:
 def test_it_ends_without_an_event_when_its_token_or_session_ends_or_its_user_is_disabled(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(access, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(checked_stream, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 3600)
     browser = installation.browser(Role.VIEWER)
     headers = {"authorization": f"Bearer {installation.token(Role.VIEWER)}"}
@@ -65,7 +65,7 @@ def test_it_ends_when_its_user_no_longer_sees_the_run(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """Otherwise a former admin would go on to receive what is private to others."""
-    monkeypatch.setattr(access, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(checked_stream, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 3600)
     database = installation.database
     run_id = a_live_run(database)
@@ -95,7 +95,7 @@ def test_it_ends_when_its_user_no_longer_sees_the_run(
 
 
 def test_it_goes_on_while_the_session_lasts(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(checked_stream, "CHECK_SECONDS", 0.05)
     monkeypatch.setattr("fastapi.routing._PING_INTERVAL", 0.05)
     headers = {"authorization": f"Bearer {installation.token(Role.VIEWER)}"}
     path = f"/api/v1/runs/{a_live_run(installation.database)}/events"

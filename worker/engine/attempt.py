@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
 
 from app.domain.data.dataset import Row, Split
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import QloraSpec
-from app.domain.models.architecture import TaskModel
-from app.domain.models.weight_delta import WeightDeltas
 from app.domain.runs.in_batch import clash_of
 from app.domain.runs.job import TrainJob
-from app.domain.runs.result import Memory, RunResult
+from app.domain.runs.result import RunResult
 from app.domain.runs.status import Phase
 from app.domain.tasks import TASKS as FACTS
 from worker.engine.clocks import Stopwatch
@@ -31,7 +28,7 @@ from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.forgetting import GeneralText
 from worker.engine.evaluation.reference import Reference
-from worker.engine.evaluation.weight_delta import FREE_BYTES, Analysis, BaseModelCopy, budget
+from worker.engine.evaluation.weight_delta import BaseModelCopy, report_weight_deltas
 from worker.engine.memory.measured import MemoryMeter, tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe as describe_model
@@ -210,7 +207,7 @@ class Attempt:
         artifacts = collect(self.output)
         measured = memory.read(model, trained.optimizer_bytes, instruments.ledgers.taken)
         clocks.enter("weight_delta")
-        self._report_weight_deltas(model, facts, base_copy, measured)
+        report_weight_deltas(job, model, facts, base_copy, measured, self.device, instruments)
         return RunResult(
             steps=trained.steps,
             best_step=trained.best_step,
@@ -281,29 +278,3 @@ class Attempt:
         scores = predictions.per_item[metric].tolist()
         self.instruments.evaluated(evaluation, [row.item for row in test.items], scores)
         return predictions
-
-    def _report_weight_deltas(self, model: nn.Module, facts: TaskModel, base: BaseModelCopy, measured: Memory) -> None:
-        """Analyse the weight delta of each matrix, unless the run is a trial. An error is only logged, because the
-        result is complete by now."""
-        job, method, instruments = self.job, self.method, self.instruments
-        if job.trial or not job.weight_delta_seconds:
-            return
-        if method.unchanged:
-            instruments.sink.weight_deltas(WeightDeltas(unchanged=method.unchanged))
-            return
-        free = max(FREE_BYTES, measured.peak_bytes - instruments.memory.used())
-        if method.mechanism == "selection" and self.device.type == "cpu":
-            free -= base.loaded_bytes
-        analysis = Analysis(
-            model=facts,
-            change=lambda layer: self.mechanism.change(model, method, layer, lambda: base.model),
-            budget_seconds=budget(job.weight_delta_seconds, instruments.clocks.train_seconds),
-            free_bytes=free,
-            device=self.device,
-            raise_if_stopped=instruments.sink.raise_if_stopped,
-        )
-        try:
-            instruments.sink.weight_deltas(analysis.run(method.changed_layers(facts)))
-        except Exception as error:
-            why = str(error).strip().split("\n")[0].rstrip(".")
-            instruments.sink.log(f"The weight deltas could not be analysed: {type(error).__name__}: {why}.")

@@ -24,6 +24,7 @@ import torch
 from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from worker.engine.clocks import Stopwatch
@@ -127,7 +128,7 @@ def try_compiler(device: torch.device, clocks: Stopwatch) -> None:
     try:
         compiled(torch.ones(3, device=device))
     except Exception as error:  # a compiler may fail in any way
-        why = _first_line(error)
+        why = first_line(error)
         text = _(
             "training.compile_blocks: this worker cannot compile (%(why)s). Install a C++ compiler (g++), for a GPU "
             "also triton, or set it to false.",
@@ -141,11 +142,6 @@ def _refused(error: Exception) -> RunFailed:
     text = _(
         "training.compile_blocks: torch.compile does not support the blocks of this model with this method (%(why)s). "
         "Set it to false.",
-        why=_first_line(error),
+        why=first_line(error),
     )
     return RunFailed(FailureCode.BAD_CONFIGURATION, text)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".:")

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.result import Environment
@@ -35,7 +36,7 @@ def choose_device(choice: Literal["auto", "cpu", "cuda"]) -> torch.device:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        why = str(error).strip().split("\n")[0].rstrip(".")
+        why = first_line(error)
         text = _("The worker's CUDA device cannot be used (%(why)s). Restart the worker when it is repaired.", why=why)
         raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
     return torch.device("cuda:0")

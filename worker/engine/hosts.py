@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
+from app.domain.errors import first_line
 from app.domain.failures import FAILURES, FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.job import Place
@@ -51,7 +52,7 @@ def meet(place: Place, rank: int, name: str) -> Store:
     try:
         reached = TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=CONNECT)
     except (RuntimeError, ValueError) as error:
-        why = str(error).strip().split("\n")[0]
+        why = first_line(error)
         text = _("%(what)s (%(why)s)", what=FAILURES[FailureCode.NOT_JOINED], why=f"{place.endpoint}: {why}")
         raise RunFailed(FailureCode.NOT_JOINED, text) from error
     store = PrefixStore(name, reached)

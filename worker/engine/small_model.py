@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 from worker.engine.models import hub
@@ -53,7 +54,7 @@ def load_small(request: Located, auto: Any, load_processor: Callable[[Path], Any
         processor = load_processor(folder)
         loaded: Any = auto.from_pretrained(str(folder), config=config, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
+        reason = first_line(error)
         raise impossible(_("The base model could not be loaded (%(reason)s).", reason=reason)) from error
     return processor, loaded.eval()
 

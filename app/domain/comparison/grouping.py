@@ -64,6 +64,11 @@ def same_splits(runs: Iterable[ComparedRun]) -> bool:
     return len(splits) == 1 and "" not in splits
 
 
+def scored_runs(runs: Iterable[ComparedRun]) -> tuple[ComparedRun, ...]:
+    """Runs with a score."""
+    return tuple(run for run in runs if run.score is not None)
+
+
 def group_by_seed(runs: Iterable[ComparedRun]) -> list[tuple[ComparedRun, ...]]:
     """The runs of each arm, in the order in which their first runs come. A run that repeats a seed of its arm is no
     further seed, since it would count the same draw twice: it begins an arm of its own."""

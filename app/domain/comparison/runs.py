@@ -9,13 +9,12 @@ difference gets an interval that treats the items as independent (`app.domain.co
 covers the items only, and so its verdict is a hint at best.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.domain.comparison.conditions import StatedCondition, stated_conditions
 from app.domain.comparison.confounders import (
@@ -27,19 +26,19 @@ from app.domain.comparison.confounders import (
     measured_alike,
 )
 from app.domain.comparison.costs import ArmCosts
-from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed, metric_stated, same_splits
+from app.domain.comparison.grouping import (
+    ComparedRun,
+    arm_titles,
+    group_by_seed,
+    metric_stated,
+    same_splits,
+    scored_runs,
+)
 from app.domain.comparison.intervals import CONFIDENCE, ScoreInterval, score_interval
 from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlaps
-from app.domain.comparison.proportions import newcombe, wilson
-from app.domain.comparison.verdict import (
-    ArmVerdict,
-    Basis,
-    McNemar,
-    Reason,
-    VerdictKind,
-    judge,
-    verdict_of_shares,
-)
+from app.domain.comparison.proportions import wilson
+from app.domain.comparison.run_verdicts import mean_score, run_verdicts, score_matrix
+from app.domain.comparison.verdict import Basis, McNemar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ class RunArm(ArmResult):
     @property
     def scored(self) -> tuple[ComparedRun, ...]:
         """Runs with a score."""
-        return _scored(self.runs)
+        return scored_runs(self.runs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +127,7 @@ def compare_runs(
     titles = arm_titles(groups)
     chosen = _reference(groups, reference)
     margin = margin_points * POINT
-    verdicts = _verdicts(dict(zip(titles, groups, strict=True)), titles[chosen], margin, confidence)
+    verdicts = run_verdicts(dict(zip(titles, groups, strict=True)), titles[chosen], margin, confidence)
     arms = tuple(
         RunArm(
             title=title,
@@ -144,7 +143,7 @@ def compare_runs(
             zip(groups, titles, marker_fills(group[0].family for group in groups), strict=True)
         )
     )
-    scored = _scored(runs)
+    scored = scored_runs(runs)
     confounders = _confounders(arms, predeclared if len(arms) > 1 else None, seeds, labels)
     conditions = [run.conditions for run in scored]
     overlapped = any(confounder.kind is ConfounderKind.OVERLAP for confounder in confounders)
@@ -161,87 +160,25 @@ def compare_runs(
     )
 
 
-def _scored(runs: Iterable[ComparedRun]) -> tuple[ComparedRun, ...]:
-    return tuple(run for run in runs if run.score is not None)
-
-
 def _reference(groups: Sequence[tuple[ComparedRun, ...]], run_id: int | None) -> int:
     if run_id is not None:
         for place, group in enumerate(groups):
             if any(run.run_id == run_id for run in group):
                 return place
         raise ValueError(f"the reference, run {run_id}, is not among the runs")
-    scored = [place for place, group in enumerate(groups) if _scored(group)]
+    scored = [place for place, group in enumerate(groups) if scored_runs(group)]
     full = [place for place in scored if groups[place][0].method == "full"]
     return (full or scored or [0])[0]
 
 
-def _verdicts(
-    groups: Mapping[str, tuple[ComparedRun, ...]], reference: str, margin: float, confidence: float
-) -> dict[str, ArmVerdict]:
-    """Of each arm but the reference. Holm's order counts all that are judged, whatever their basis."""
-    base = _scored(groups[reference])
-    others = {title: _scored(group) for title, group in groups.items() if title != reference}
-    bases = {title: _basis(runs, base) for title, runs in others.items()}
-    by_item = {title: score_matrix(runs) for title, runs in others.items() if bases[title] is Basis.ITEMS}
-    by_share = [title for title in others if bases[title] is Basis.SHARES]
-    verdicts = {}
-    if by_item:
-        scores = by_item | {reference: score_matrix(base)}
-        verdicts = judge(scores, reference, margin, further=len(by_share), confidence=confidence)
-    each = 1 - (1 - confidence) / max(len(by_item) + len(by_share), 1)
-    for title, runs in others.items():
-        basis = bases[title]
-        if basis is Basis.SHARES:
-            items = runs[0].items or 1
-            shares = newcombe(_mean(runs), items, _mean(base), items, each, seeds=(len(runs), len(base)))
-            verdicts[title] = verdict_of_shares(shares, margin)
-        elif isinstance(basis, ConfounderKind):
-            verdicts[title] = ArmVerdict(VerdictKind.NONE, Reason.INCOMPARABLE, confounder=basis)
-        elif basis is None:
-            verdicts[title] = ArmVerdict(VerdictKind.NONE, Reason.NO_RESULT if base else Reason.NO_REFERENCE_RESULT)
-    return verdicts
-
-
-def _basis(runs: Sequence[ComparedRun], base: Sequence[ComparedRun]) -> Basis | ConfounderKind | None:
-    """What two arms can be compared by, or what rules that out; None where one has no score yet."""
-    if not runs or not base:
-        return None
-    both = [*runs, *base]
-    if len({run.metric for run in both}) > 1:
-        return ConfounderKind.METRIC
-    if len({run.conditions["metric_version"] for run in both if "metric_version" in run.conditions}) > 1:
-        return ConfounderKind.METRIC_VERSION
-    if any(run.reported for run in both):
-        if not metric_stated(both):
-            return ConfounderKind.METRIC_UNPROVEN
-        if not same_splits(both):
-            return ConfounderKind.SPLITS
-    if len({run.items_hash for run in both}) == 1 and all(run.items_hash and run.scores is not None for run in both):
-        several = min(len(run.scores) for run in both if run.scores is not None) > 1
-        return Basis.ITEMS if several else ConfounderKind.NO_ITEMS
-    if len({(run.test_set, run.items) for run in both}) == 1 and all(run.test_set and run.items for run in both):
-        return Basis.SHARES
-    return ConfounderKind.TEST_ITEMS if all(run.items_key for run in both) else ConfounderKind.NO_ITEMS
-
-
-def score_matrix(runs: Sequence[ComparedRun]) -> NDArray[np.float64]:
-    """Per-item scores, [S, N]."""
-    return np.stack([run.scores for run in runs if run.scores is not None])
-
-
-def _mean(runs: Sequence[ComparedRun]) -> float:
-    return float(np.mean([run.score for run in runs if run.score is not None]))
-
-
 def _score(group: Sequence[ComparedRun]) -> ScoreInterval | None:
     """An arm's mean. With per-item scores its interval covers items and seeds, else the items alone."""
-    runs = _scored(group)
+    runs = scored_runs(group)
     if not runs:
         return None
     if all(run.scores is not None for run in runs) and len({run.items_hash for run in runs}) == 1:
         return score_interval(score_matrix(runs))
-    mean, items = _mean(runs), {run.items for run in runs}
+    mean, items = mean_score(runs), {run.items for run in runs}
     n = items.pop() if len(items) == 1 else None
     interval = wilson(mean, n) if n else ScoreInterval(mean, -inf, inf, 1, None)
     return ScoreInterval(mean, interval.low, interval.high, len(runs), n)

@@ -18,7 +18,7 @@ from app.services.imports import MOST_IMPORT_BYTES
 from app.store.queries import external
 from app.store.tables import CollectionRow, RunRow
 from app.web.api.answer import Answer
-from app.web.api.examples import END_RUN, EXTERNAL_STUDY, OPEN_RUN, REPORT
+from app.web.api.external_examples import END_RUN, EXTERNAL_STUDY, OPEN_RUN, REPORT
 from app.web.api.tracker_export import TrackerExportOut
 from app.web.http.dependencies import Db, NewDb, Reading
 from app.web.http.errors import problems

@@ -12,7 +12,7 @@ from app.services.deletion import Deletion
 from app.services.imports import DEFAULT_COLLECTION, MOST_IMPORT_BYTES, CollectionName, ImportReport
 from app.store.queries import collections
 from app.store.queries.collections import CollectionSummary
-from app.web.api.examples import IMPORT
+from app.web.api.external_examples import IMPORT
 from app.web.http.dependencies import Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader

@@ -17,9 +17,9 @@ header `Authorization: Bearer`, else by the cookie of a browser session; a reque
 What a scope is, and which role has it, is in `app.domain.accounts.policy`.
 """
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 from urllib.parse import SplitResult, urlencode, urlsplit
 
@@ -27,11 +27,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import URL, Headers
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.domain.accounts import policy
 from app.domain.accounts.audit import Actor
-from app.domain.accounts.ownership import viewer_of
 from app.domain.accounts.policy import SINGLE_USER, Identity
 from app.domain.errors import Forbidden, Unauthenticated, VeznaError
 from app.domain.messages import _
@@ -40,6 +39,7 @@ from app.services.accounts import sessions, tokens
 from app.services.accounts.sessions import Visitor
 from app.store.session import Database
 from app.web.http import language
+from app.web.http.checked_stream import CheckedStream
 from app.web.http.csrf import session_cookie
 from app.web.http.errors import AGENTS, DATABASE_AWAY, answer_to, database_away, wants_json
 from app.web.http.security import SAFE_METHODS
@@ -72,8 +72,6 @@ PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
 LAB = ("/lab",)
 LAB_RUNS = ("/lab/sample", "/lab/studies", "/lab/classes")
 """What learners start there, and classes that teachers make; the rest concerns a learner alone."""
-CHECK_SECONDS = 15.0
-"""How often an open event stream is authenticated again."""
 
 Need = Literal["nothing", "account", "removal"] | policy.Scope
 
@@ -174,7 +172,8 @@ class Access:
         scope.setdefault("state", {})["identity"] = identity
         audit.act_as(actor_of(identity, visitor_of(request)))
         if self.required and _is_stream(scope["path"]):
-            await _CheckedStream(self, request, identity).run(receive, send)
+            again = partial(self.identify, request, used=False)
+            await CheckedStream(self.app, scope, identity, again).run(receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -222,9 +221,7 @@ class Access:
         a session from ending by disuse."""
         visitor = visitor_of(request)
         kind, _space, token = request.headers.get("authorization", "").partition(" ")
-        if (
-            kind.lower() == "bearer"
-        ):  # `Basic` would be the password of a proxy, which the browser sends beside a cookie
+        if kind.lower() == "bearer":  # `Basic` is the password of a proxy, which a browser sends beside a cookie
             return await run_in_threadpool(tokens.authenticate, self.database(), token.strip(), visitor)
         secret = request.cookies.get(session_cookie(request))
         if secret is None:
@@ -260,56 +257,3 @@ def _page_of(request: Request) -> SplitResult | None:
     except ValueError:
         return None
     return page if page.netloc == request.headers.get("host", "") and page.path else None
-
-
-class _CheckedStream:
-    """An event stream that ends once its user may no longer read it: after a logout, when the token is revoked, or when
-    the user's role changes what the user sees."""
-
-    def __init__(self, access: Access, request: Request, identity: Identity | None) -> None:
-        self.access, self.request = access, request
-        self._viewer = viewer_of(identity) if identity else None
-        self._ended = asyncio.Event()
-
-    async def run(self, receive: Receive, send: Send) -> None:
-        """Have the application answer, and end its answer in time, whether or not it sends something."""
-        unfinished = False
-
-        async def disconnected() -> Message:
-            message = asyncio.ensure_future(receive())
-            ended = asyncio.ensure_future(self._ended.wait())
-            try:
-                await asyncio.wait({message, ended}, return_when=asyncio.FIRST_COMPLETED)
-                return {"type": "http.disconnect"} if self._ended.is_set() else message.result()
-            finally:
-                message.cancel()
-                ended.cancel()
-
-        async def sending(message: Message) -> None:
-            nonlocal unfinished
-            if not self._ended.is_set():
-                unfinished = message["type"] == "http.response.start" or message.get("more_body", False)
-                await send(message)
-
-        checking = asyncio.ensure_future(self._check())
-        try:
-            await self.access.app(self.request.scope, disconnected, sending)
-        finally:
-            checking.cancel()
-        if self._ended.is_set() and unfinished:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _check(self) -> None:
-        await asyncio.sleep(CHECK_SECONDS)
-        while await self._may_go_on():
-            await asyncio.sleep(CHECK_SECONDS)
-        self._ended.set()
-
-    async def _may_go_on(self) -> bool:
-        try:
-            identity = await self.access.identify(self.request, used=False)
-        except DATABASE_AWAY:
-            return True  # nothing can be read then either
-        if identity is None or not identity.may(policy.Scope.READ):
-            return False
-        return viewer_of(identity) == self._viewer

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import ROWS, SPLITS, Row, Split, training_rows
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.tasks import Format
@@ -188,7 +189,7 @@ def read(
     try:
         table = pq.read_table(Path(file), columns=list(row_type._fields))
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).split("\n")[0].replace(file, "the file")
+        reason = first_line(error).replace(file, "the file")
         raise unreadable_dataset(reason) from error
     rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
     for values in zip(*(table.column(name).to_pylist() for name in row_type._fields), strict=True):

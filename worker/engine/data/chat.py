@@ -29,6 +29,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from app.domain.data.dataset import ChatRow, Message
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from worker.engine.tasks.completions import unusable
@@ -89,7 +90,7 @@ class ChatTemplate:
                 _("Mark its turns with {% generation %} in the template, or use prompts and completions"),
             ) from None
         except Exception as error:  # a template may raise anything
-            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            reason = first_line(error)
             problem = _("cannot be rendered by the chat template (%(reason)s)", reason=reason)
             remedy = _("Change the row, or the chat_template in the base model's tokenizer_config.json")
             raise unusable(row, problem, remedy) from error
@@ -106,7 +107,7 @@ class ChatTemplate:
             with _bounded():
                 return self._render(messages, prompt=True)[0]
         except Exception as error:  # a template may raise anything
-            reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            reason = first_line(error)
             text = _("The chat template cannot render this conversation (%(reason)s).", reason=reason)
             raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
 

@@ -23,6 +23,7 @@ from app.domain.data.previews import (
     PreviewToken,
     SplitLengths,
 )
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.tasks import TASKS
@@ -60,7 +61,7 @@ def preview(request: PreviewRequest, dataset: Path) -> Preview:
     try:
         processor = load_processor(hub.description_folder(request.location, request.revision), request.task)
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
+        reason = first_line(error)
         text = _("The base model's tokenizer could not be read (%(reason)s).", reason=reason)
         if images:
             text = _("The base model's image processor could not be read (%(reason)s).", reason=reason)
@@ -129,7 +130,7 @@ def _sampled(dataset: Path, request: PreviewRequest, most: int = LOOKED_AT) -> I
                 rows = _rows(file, chosen, list(row_type._fields))
                 yield split, len(places), [row_type._make(rows[place]) for place in chosen.tolist()]
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).split("\n")[0]
+        reason = first_line(error)
         raise unreadable_dataset(reason) from error
 
 

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.methods import AnyMethod, LoraSpec, QloraSpec
@@ -163,9 +164,8 @@ def bare(name: str) -> str:
 
 def _first_line(error: Exception) -> str:
     """The first line of the error; one that ends in a colon continues in the next."""
-    two_lines = " ".join(line.strip() for line in str(error).strip().split("\n")[:2])
-    first = str(error).strip().split("\n")[0].strip()
-    return (two_lines if first.endswith(":") else first).rstrip(".:") or type(error).__name__
+    lines = [line.strip() for line in str(error).strip().split("\n")[:2]]
+    return " ".join(lines).rstrip(".:") if lines[0].endswith(":") else first_line(error)
 
 
 def resting_blocks(model: nn.Module, facts: TaskModel) -> list[nn.Module]:

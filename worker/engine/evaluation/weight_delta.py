@@ -25,15 +25,18 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from app.domain.errors import first_line
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.models.spectra import Spectrum
 from app.domain.models.weight_delta import EPSILON, TOP, MatrixDelta, WeightDeltas, spread_order
 from app.domain.runs.job import TrainJob
+from app.domain.runs.result import Memory
 from worker.engine.evaluation.change import Change, Product
 from worker.engine.memory.measured import tensor_bytes
+from worker.engine.methods import MECHANISMS
 from worker.engine.models.load import load
 from worker.engine.models.weights import MappedFiles
-from worker.engine.progress import Stopped
+from worker.engine.progress import Instruments, Stopped
 
 SHARE_OF_TRAINING = 0.1
 """Share of the train clock that the analysis may take, where that is more than its fixed budget."""
@@ -192,7 +195,7 @@ class Analysis:
                 try:
                     matrices[place] = self._analyse(layer)
                 except (ValueError, RuntimeError) as error:  # torch raises it for decompositions that do not converge
-                    broken.append(f"{layer.name}: {str(error).strip().splitlines()[0].rstrip('.')}.")
+                    broken.append(f"{layer.name}: {first_line(error)}.")
         return WeightDeltas(
             matrices=[matrices[place] for place in sorted(matrices)],
             late=late,
@@ -233,3 +236,37 @@ class BaseModelCopy:
         """The base model, in float32 on the CPU, in evaluation mode."""
         job = self._job
         return load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed).model
+
+
+def report_weight_deltas(
+    job: TrainJob,
+    model: nn.Module,
+    facts: TaskModel,
+    base: BaseModelCopy,
+    measured: Memory,
+    device: torch.device,
+    instruments: Instruments,
+) -> None:
+    """Analyse the weight delta of each matrix, unless the run is a trial. An error is only logged, because the result
+    is complete by now."""
+    method, mechanism, sink = job.spec.method, MECHANISMS[job.spec.method.mechanism], instruments.sink
+    if job.trial or not job.weight_delta_seconds:
+        return
+    if method.unchanged:
+        sink.weight_deltas(WeightDeltas(unchanged=method.unchanged))
+        return
+    free = max(FREE_BYTES, measured.peak_bytes - instruments.memory.used())
+    if method.mechanism == "selection" and device.type == "cpu":
+        free -= base.loaded_bytes
+    analysis = Analysis(
+        model=facts,
+        change=lambda layer: mechanism.change(model, method, layer, lambda: base.model),
+        budget_seconds=budget(job.weight_delta_seconds, instruments.clocks.train_seconds),
+        free_bytes=free,
+        device=device,
+        raise_if_stopped=sink.raise_if_stopped,
+    )
+    try:
+        sink.weight_deltas(analysis.run(method.changed_layers(facts)))
+    except Exception as error:
+        sink.log(f"The weight deltas could not be analysed: {type(error).__name__}: {first_line(error)}.")

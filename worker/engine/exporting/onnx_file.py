@@ -20,6 +20,7 @@ from onnxruntime import quantization
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from worker.engine.exporting.progress import Report
@@ -78,7 +79,7 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pa
             verbose=False,
         )
     except Exception as error:  # the exporter raises many kinds
-        why = str(error).strip().split("\n")[0][:300]
+        why = first_line(error)[:300]
         text = _("torch cannot export this architecture to ONNX (%(why)s). Choose merged-bfloat16.", why=why)
         raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
     report(GRAPH)

@@ -19,6 +19,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import is_fake
 from transformers import PreTrainedModel
 
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.methods import AdaLoraSpec, PeftMethod
@@ -46,7 +47,7 @@ def apply(model: PreTrainedModel, spec: PeftMethod, facts: TaskModel) -> PeftMod
     try:
         adapted: Any = get_peft_model(model, config(spec, facts))
     except (ValueError, TypeError, NotImplementedError) as error:
-        reason = str(error).strip().split("\n")[0].rstrip(".")
+        reason = first_line(error)
         text = _(
             "PEFT cannot apply %(method)s to %(architecture)s: %(reason)s.",
             method=spec.label,

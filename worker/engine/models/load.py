@@ -21,6 +21,7 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.methods import AnyMethod, LeanFullSpec
@@ -262,6 +263,6 @@ def _unavailable(error: Exception) -> RunFailed:
             "The base model needs Python code from its repository, which Vezna never runs. Choose another base model."
         )
     else:
-        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+        reason = first_line(error)
         text = _("The base model could not be read. %(reason)s.", reason=reason)
     return RunFailed(FailureCode.MODEL_UNAVAILABLE, text)

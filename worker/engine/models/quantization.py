@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 
@@ -84,7 +85,7 @@ class NF4:
         except ImportError:
             reason = _("it is not installed on this worker (vezna[qlora])")
         except Exception as error:  # a library without a kernel for the device may raise anything
-            reason = Message(str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__)
+            reason = Message(first_line(error))
         if reason:
             text = _(
                 "QLoRA needs bitsandbytes for weights in four bits, but %(reason)s. Choose LoRA, or another worker.",

@@ -19,7 +19,6 @@ resumed has bit-identical losses to one that was not; on CUDA they are equal exc
 (`worker.engine.environment.prepare`).
 """
 
-import hashlib
 import os
 import shutil
 import time
@@ -41,6 +40,7 @@ from app.domain.messages import _
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import Evaluation
 from worker.engine.memory.measured import tensor_bytes
+from worker.engine.saving.artifacts import sha256_of
 from worker.engine.sharded import local, rows, sharded_like
 from worker.engine.step import expected_state_bytes
 from worker.engine.team import Team
@@ -129,7 +129,7 @@ class Checkpoints:
                 team.bring(fresh)
             if not team.leads:
                 return complete
-            hashes = {path.name: sha256(path) for path in sorted(fresh.iterdir())}
+            hashes = {path.name: sha256_of(path) for path in sorted(fresh.iterdir())}
             content = state.model_copy(update={"files": hashes}).model_dump_json()
             (fresh / STATE_FILE).write_text(content, encoding="utf-8")
             shutil.rmtree(complete, ignore_errors=True)
@@ -165,7 +165,7 @@ class Checkpoints:
                     opened.write(bytes(_PART_BYTES))
                 opened.flush()
                 os.fsync(opened.fileno())
-            sha256(file)
+            sha256_of(file)
             return (time.monotonic() - began) * size / _RATE_BYTES
         finally:
             file.unlink(missing_ok=True)
@@ -178,7 +178,7 @@ class Checkpoint:
         self._folder = folder
         self.state = State.model_validate_json((folder / STATE_FILE).read_bytes())
         for name, digest in self.state.files.items():
-            if sha256(folder / name) != digest:
+            if sha256_of(folder / name) != digest:
                 raise RunFailed(FailureCode.INTERNAL, _("The checkpoint's %(name)s is corrupt.", name=name))
 
     def file(self, name: str) -> Path | None:
@@ -244,12 +244,6 @@ def set_random_state(states: Mapping[str, torch.Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def part(name: str, rank: int) -> str:

@@ -16,6 +16,7 @@ import datasets
 from huggingface_hub import HfApi, constants
 
 from app.domain.data.uploads import SourceRequest
+from app.domain.errors import first_line
 from app.domain.failures import RunFailed
 from app.domain.messages import Message, _
 from app.domain.models.hub_access import HubAccess
@@ -100,7 +101,7 @@ def _caching_in(folder: str) -> Iterator[None]:
 
 
 def _unloadable(location: str, error: Exception) -> Message:
-    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    reason = first_line(error)
     if "scripts are no longer supported" in reason:
         return _(
             "%(location)s needs Python code from its repository, which Vezna never runs. Use the revision "

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import ijson
 
 from app.domain.data.uploads import MOST_COLUMNS
+from app.domain.errors import first_line
 from app.domain.messages import _
 from worker.ingest.readers.batches import BATCH_CHARACTERS, BATCH_ROWS, MOST_FIELD, Batch, Opened, Source, Unreadable
 from worker.ingest.readers.json_events import MOST_DEPTH, elements, shape_of, too_deep
@@ -153,7 +154,7 @@ def _elements(source: Source, encoding: str, within: str | None) -> Iterator[Bat
                 yield from gathered.add(where, number, _checked(source.name, where, element), raw.tell())
         except ijson.JSONError as error:
             where = _("after element %(number)s", number=number) if number else _("at its beginning")
-            what = str(error).strip().split("\n")[0]
+            what = first_line(error)
             text = _("%(name)s is not valid JSON: %(where)s, %(what)s.", name=source.name, where=where, what=what)
             raise Unreadable(text) from error
     yield from gathered.rest()

@@ -1,17 +1,16 @@
 """Planning a study, or an arm for an existing one: the form, its estimates, its submission. Scripts are optional."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, Query
+from fastapi import APIRouter, Form, Query
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Visibility
 from app.domain.accounts.quotas import OverQuota
-from app.domain.errors import FieldError, Invalid, VeznaError
+from app.domain.errors import Invalid, VeznaError
 from app.domain.messages import Message
 from app.domain.methods import METHODS
 from app.domain.studies.arm_tuning import trying
@@ -22,19 +21,18 @@ from app.services import studies as study_service
 from app.services import submission
 from app.services.compatibility import Compatible
 from app.services.learning import remedied_study
-from app.services.study_plan import PlannedStudy, planned
-from app.store.queries import base_models, datasets, runs, studies
+from app.store.queries import runs, studies
 from app.store.tables import RunRow, StudyRow
 from app.web.forms.once import OnceByForm
-from app.web.forms.sent import PRIVATE, SentForm, creating
-from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
+from app.web.forms.sent import creating
+from app.web.http.dependencies import Bell, Db, RowId
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
 from app.web.pages.new_study.arms import new_arm
-from app.web.pages.new_study.context import AddedArmPage, NewStudyPage, PlanningPage
+from app.web.pages.new_study.context import AddedArmPage
 from app.web.pages.new_study.form import StudyForm
-from app.web.pages.new_study.inputs import StudyInputs, task_model
-from app.web.pages.new_study.text import OWN_LABELS
+from app.web.pages.new_study.inputs import StudyInputs
+from app.web.pages.new_study.planning import MAX_ACTION, At
 from app.web.specs import as_yaml
 from app.web.templating import Render
 from app.web.text.tuning import FURTHER
@@ -46,92 +44,6 @@ ARM = "new_study/added_arm.html"
 ESTIMATE = "new_study/plan.html"
 FOCUS = {"seeds": "seeds", "margin": "margin_points", "remove": "add", "set": "plan"}
 """Where an edit leaves the keyboard: at the field that it changed, where an arm can be added, or at the estimate."""
-MAX_ACTION = 5000
-
-
-@dataclass(frozen=True)
-class Planning:
-    """A request to plan a study or an arm: the form that it sent, and what a plan needs."""
-
-    db: Db
-    bell: Bell
-    settings: Config
-    session: Reading
-    sent: SentForm
-
-    @property
-    def form(self) -> StudyForm:
-        """The form, as it was typed."""
-        return StudyForm.typed(self.sent)
-
-    @property
-    def arm(self) -> ArmForm | None:
-        """The arm of the form of an added arm; None where the form has none."""
-        return next(iter(self.form.arms), None)
-
-    @property
-    def action(self) -> str:
-        """Of the button that sent the form."""
-        return self.sent.get("do", "")[:MAX_ACTION]
-
-    @property
-    def insists(self) -> bool:
-        """Queue it even if it fits no worker."""
-        return self.sent.get("insist") == "true"
-
-    @property
-    def private(self) -> bool:
-        """Only the owner is to see it."""
-        return self.sent.get(PRIVATE) == "true"
-
-    def shows(self, page: PlanningPage) -> bool:
-        """Whether the browser already shows the estimates of a page."""
-        return page.memory is not None and page.version == self.sent.get("seen")
-
-    def study_page(self, inputs: StudyInputs, errors: tuple[FieldError, ...] = (), *, focus: str = "") -> NewStudyPage:
-        """The form of a study with its estimates."""
-        plan, plan_errors = _or_errors(
-            lambda: planned(self.db, self.bell, self.settings, self.session, inputs.form.spec())
-        )
-        return NewStudyPage(
-            inputs=inputs,
-            model=inputs.task_model,
-            planned=plan,
-            plan_errors=plan_errors,
-            errors=errors,
-            insists=self.insists,
-            private=self.private,
-            focus=focus,
-        )
-
-    def arm_page(
-        self, study_id: int, arm: ArmForm | None, errors: tuple[FieldError, ...] = (), *, focus: str = ""
-    ) -> AddedArmPage:
-        """The form of an arm with its estimates; without an arm, the methods to choose from. Errors have the arm's
-        paths."""
-        study = studies.get(self.session, study_id)
-        model = base_models.by_id(self.session, study.base_model_id)
-        dataset = datasets.by_id(self.session, study.dataset_id)
-        plan, plan_errors = _or_errors(
-            lambda: (
-                submission.plan_arm(self.db, self.bell, self.settings, self.session, study_id, arm.spec())
-                if arm
-                else None
-            )
-        )
-        return AddedArmPage(
-            study=study,
-            arm=arm,
-            model=task_model(model.facts if model else None, study.spec.task, dataset.facts if dataset else None),
-            planned=plan,
-            plan_errors=tuple(map(in_form, plan_errors)),
-            errors=tuple(map(in_form, errors)),
-            insists=self.insists,
-            focus=focus,
-        )
-
-
-At = Annotated[Planning, Depends()]
 
 
 @router.get("/new")
@@ -235,12 +147,9 @@ def submit_arm(at: At, once: OnceByForm, render: Render, study_id: int) -> Respo
     if at.arm is None:
         return RedirectResponse(f"/studies/{study_id}/arms/new", status_code=303)
     address = f"/studies/{study_id}"
-
-    def then(writing: Session) -> str:
-        return once.keep(writing, address)
-
+    keep = partial(once.keep, answer=address)
     try:
-        submission.add_arm(at.db, at.bell, at.settings, study_id, at.arm.spec(), then, insist=at.insists)
+        submission.add_arm(at.db, at.bell, at.settings, study_id, at.arm.spec(), keep, insist=at.insists)
     except (Invalid, OverQuota) as error:
         once.raise_if_answered()
         status = 409 if isinstance(error, OverQuota) else 422
@@ -278,20 +187,6 @@ def _of_run(session: Session, run: RunRow, change: str) -> StudyForm:
     spec = studies.get(session, run.study_id).spec
     place = next((place for place, arm in enumerate(spec.arms) if arm.title == run.arm), 0)
     return StudyForm.of(spec).changed(place, change)
-
-
-def _or_errors(plan: Callable[[], PlannedStudy | None]) -> tuple[PlannedStudy | None, tuple[FieldError, ...]]:
-    """A plan, or why there is none."""
-    try:
-        return plan(), ()
-    except Invalid as error:
-        return None, error.at()
-
-
-def in_form(error: FieldError) -> FieldError:
-    """An error with an arm's path, at the field of the form of an added arm; `name` is the arm's, not the study's."""
-    of_study = error.path in OWN_LABELS and error.path != "name"
-    return error if of_study else replace(error, path=f"arms.0.{error.path}")
 
 
 def at_checkbox(error: VeznaError) -> VeznaError:
