@@ -63,6 +63,7 @@ class Gathered:
         self._labels, self._splits = array("i"), array("b")
         self._words = array("i")
         self._longer, self._guessed, self._unordered = array("b"), array("b"), array("Q")
+        self._passages = array("Q")
         self._files, self._numbers = array("h"), array("q")
         self._codes: dict[str, int] = {}
         self._starts = [0]
@@ -83,6 +84,8 @@ class Gathered:
             self._words.append(len(answers))
             if self._form in ("preference", "preference-messages"):
                 self._add_pair(draft)
+            elif self._form == "query-passage":
+                self._passages.append(_hash(_plain(draft.answers)))
         if len(self._codes) > _MOST_CODES:
             text = _(
                 "There are more than %(limit)s different labels up to row %(row)s. Choose another label column.",
@@ -106,7 +109,7 @@ class Gathered:
         self._longer.append((chosen > rejected) - (chosen < rejected))
         self._guessed.append(draft.guessed)
         texts = b"\x1f".join([_plain(draft.asks), *sorted(map(_plain, draft.columns[1:]))])
-        self._unordered.append(int.from_bytes(hashlib.sha256(texts).digest()[:8], "big"))
+        self._unordered.append(_hash(texts))
 
     def __enter__(self) -> Self:
         return self
@@ -186,6 +189,11 @@ class Gathered:
         """[n] of preference pairs, a hash of the prompt and both answers, whichever is the chosen one."""
         return _view(self._unordered, np.uint64)
 
+    @property
+    def passages(self) -> Hashes:
+        """[n] of queries and passages, a hash of the passage."""
+        return _view(self._passages, np.uint64)
+
     def labels_of(self, kept: NDArray[np.bool_]) -> NDArray[np.int32] | None:
         """The labels, or tags, of the rows that are kept ([n]), as indices into `names`; None for a format without
         them."""
@@ -248,6 +256,10 @@ def _view(values: "array[int]", kind: type[_N]) -> NDArray[_N]:
 def _plain(text: str) -> bytes:
     """The text with white space normalized: rows that differ only in it count as the same."""
     return " ".join(text.split()).encode()
+
+
+def _hash(text: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")
 
 
 def _is_integer(text: str) -> bool:

@@ -26,6 +26,7 @@ from worker.ingest.findings.labels import judge_labels
 from worker.ingest.findings.near_duplicates import judge_near
 from worker.ingest.findings.preferences import judge_pairs
 from worker.ingest.findings.rows import Judged, judge_rows
+from worker.ingest.findings.shared import judge_shared
 from worker.ingest.findings.tag_schemes import TagScheme
 from worker.ingest.gathered import Gathered, in_order
 from worker.ingest.pixel_count import PixelCount
@@ -75,6 +76,7 @@ def prepare(
         *judge_labels(gathered, splits),
         *judge_rows(gathered, splits),
         *judge_pairs(gathered, splits),
+        *judge_shared(gathered, splits),
         *judge_near(gathered, splits),
     ]
     findings = _findings(judged, gathered, splits, [part.part.name for part in parts])

@@ -37,6 +37,8 @@ FindingCode = Literal[
     "equal-answers",
     "guessed-prompts",
     "contradicting-pairs",
+    "shared-prompts",
+    "shared-passages",
     "longer-chosen",
     "shorter-chosen",
     "duplicates",

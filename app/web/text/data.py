@@ -76,6 +76,8 @@ FINDINGS: dict[FindingCode, str] = {
     "equal-answers": marked("Pairs of equal answers"),
     "guessed-prompts": marked("Guessed prompts"),
     "contradicting-pairs": marked("Contradicting pairs"),
+    "shared-prompts": marked("Test pairs with one prompt"),
+    "shared-passages": marked("Test queries with one passage"),
     "longer-chosen": marked("Length bias"),
     "shorter-chosen": marked("Length bias"),
     "duplicates": marked("Duplicates"),

@@ -1,4 +1,4 @@
-"""The sentences of findings about preference pairs."""
+"""The sentences of findings about preference pairs, and about test items that have a part in common."""
 
 from app.domain.data.findings import FindingCode
 from app.web.i18n import marked, marked_plural
@@ -49,6 +49,24 @@ PREFERENCE_FINDINGS: dict[FindingCode, Template] = {
             "other chosen (first: row %(row)s).",
         ),
         marked("Keep the preference of the majority, or remove these pairs: together they teach nothing."),
+    ),
+    "shared-prompts": Template(
+        marked_plural(
+            "%(num)s test pair (%(share)s) has its prompt in common with another one. Its score depends on the "
+            "other's, so the intervals of a verdict are too narrow (row %(row)s).",
+            "%(num)s test pairs (%(share)s) have their prompt in common with others. Their scores depend on each "
+            "other, so the intervals of a verdict are too narrow (first: row %(row)s).",
+        ),
+        marked("Keep one pair of each prompt in the test split, or trust only intervals far from 0 and the margin."),
+    ),
+    "shared-passages": Template(
+        marked_plural(
+            "%(num)s test query (%(share)s) has its passage in common with another one. Its score depends on the "
+            "other's, so the intervals of a verdict are too narrow (row %(row)s).",
+            "%(num)s test queries (%(share)s) have their passage in common with others. Their scores depend on each "
+            "other, so the intervals of a verdict are too narrow (first: row %(row)s).",
+        ),
+        marked("Keep one query of each passage in the test split, or trust only intervals far from 0 and the margin."),
     ),
     "longer-chosen": Template(
         marked_plural(

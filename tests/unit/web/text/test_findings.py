@@ -120,6 +120,16 @@ FOUND: list[tuple[Finding, str]] = [
         "chosen (first: row 7).",
     ),
     (
+        found("shared-prompts", 40, "", 7, of_rows=100),
+        "40 test pairs (40 %) have their prompt in common with others. Their scores depend on each other, so the "
+        "intervals of a verdict are too narrow (first: row 7).",
+    ),
+    (
+        found("shared-passages", 40, "", 7, of_rows=100),
+        "40 test queries (40 %) have their passage in common with others. Their scores depend on each other, so the "
+        "intervals of a verdict are too narrow (first: row 7).",
+    ),
+    (
         found("longer-chosen", 80, of_rows=100),
         "Length bias: the chosen answer is the longer one in 80 of 100 rows (80 %), so a model can score as much by "
         "preferring long answers.",

@@ -191,3 +191,15 @@ def test_queries_and_passages_become_rows_and_what_lacks_one_is_named(tmp_path: 
     rows = read(str(tmp_path / "rows.parquet"), "query-passage")
     queries = {split: {row.query for row in of_split} for split, of_split in rows.items()}  # type: ignore[union-attr]
     assert not queries["train"] & queries["test"] and queries["test"]
+
+
+def test_test_queries_of_one_passage_are_found_and_a_query_counts_once(tmp_path: Path) -> None:
+    pairs = [(f"query {n}", f"passage {n // 3 if n < 30 else n}") for n in range(200)]
+    pairs += [(f"query {n}", "one more") for n in range(30)]
+    lines = "\n".join(["query,passage", *map(",".join, pairs)]).encode()
+    found = prepared(tmp_path, lines, splitting=Splitting(test=0.5))
+    rows = read(str(tmp_path / "rows.parquet"), "query-passage")["test"]
+    tested = {row.query for row in rows}  # type: ignore[union-attr]
+    several = {row.query for row in rows if row.passage == "one more"}  # type: ignore[union-attr]
+    [shared] = [f for f in found.findings if f.code == "shared-passages"]
+    assert (shared.severity, shared.count, shared.details.of_rows) == ("notes", len(several), len(tested))

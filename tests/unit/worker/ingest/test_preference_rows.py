@@ -9,6 +9,7 @@ import pytest
 from app.domain.data.dataset import PreferenceChatRow, PreferenceRow
 from app.domain.data.findings import Finding
 from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
 from app.domain.tasks import Format
 from tests.ingested import prepared, scanned
 from worker.engine.data.batches import read
@@ -244,3 +245,21 @@ def test_pairs_that_contradict_each_other_are_found(tmp_path: Path) -> None:
     found = by_code(prepared(tmp_path, jsonl([*rows, *swapped, *rows[60:70]]), PLAIN).findings)
     assert (found["contradicting-pairs"].severity, found["contradicting-pairs"].count) == ("warns", 10)
     assert {example.excerpt for example in found["contradicting-pairs"].examples} == {f"ask {i}" for i in range(5)}
+
+
+def test_test_pairs_of_one_prompt_are_found(tmp_path: Path) -> None:
+    """The scores of four pairs of a prompt are not four independent scores."""
+    half = Splitting(test=0.5)
+
+    def shared(rows: list[dict[str, Any]]) -> Finding | None:
+        return by_code(prepared(tmp_path, jsonl(rows), PLAIN, half).findings).get("shared-prompts")
+
+    assert shared(usual(400)) is None
+    found = shared([row | {"prompt": f"ask {place // 4}"} for place, row in enumerate(usual(400))])
+    tested = sum(row.split == "test" for row in written(tmp_path, "preference"))
+    assert found is not None
+    assert (found.severity, found.count, found.details.of_rows) == ("warns", tested, tested)
+    found = shared(
+        [row | {"prompt": f"ask {place if place > 40 else place // 2}"} for place, row in enumerate(usual(400))]
+    )
+    assert found is not None and found.severity == "notes" and 2 <= found.count <= 40 and found.count % 2 == 0
