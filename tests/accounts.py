@@ -1,6 +1,11 @@
 """An application that requires a login, and its users."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import httpx2
 from fastapi import FastAPI
@@ -68,6 +73,17 @@ class Installation:
         client = self.anonymous()
         client.headers["authorization"] = f"Bearer {self.token(role, *scopes)}"
         return client
+
+
+@contextmanager
+def installed(home: Path, rows: Path, **settings: Any) -> Iterator[Installation]:
+    """An installation in a directory, on a copy of a SQLite file."""
+    shutil.copy(rows, home / "vezna.sqlite")
+    found = Installation(Settings(home=home, login="required", **settings))
+    try:
+        yield found
+    finally:
+        found.database.dispose()
 
 
 def verified(db: Database, email: str, password: str, visitor: Visitor) -> int:

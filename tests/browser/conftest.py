@@ -2,15 +2,12 @@
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from app.main import create_app
@@ -19,6 +16,7 @@ from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
 from tests.filled import still_alive
+from tests.served import served as served_app
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 NEEDLESS = (
@@ -48,16 +46,8 @@ def served(home: Path, rows: Path) -> Iterator[Site]:
     shutil.copy(rows, home / "vezna.sqlite")
     app = create_app(Settings(home=home, lease_seconds=3600))
     app.state.doorbell = SilentBell()
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
-    thread = Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started and time.monotonic() < deadline:
-        time.sleep(0.05)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield Site(f"http://127.0.0.1:{port}", app.state.database, app.state.files)
-    server.should_exit = True
-    thread.join(timeout=10)
+    with served_app(app) as url:
+        yield Site(url, app.state.database, app.state.files)
 
 
 @pytest.fixture
@@ -90,10 +80,10 @@ def is_of_policy(line: str) -> bool:
     return "Content Security Policy" in line and not line.startswith("Applying inline style")
 
 
-@pytest.fixture
-def page(site: Site, chromium: Browser) -> Iterator[Page]:
-    """A window on the site. What the browser complains of fails the test."""
-    context = chromium.new_context(base_url=site.url, viewport={"width": 1280, "height": 900})
+@contextmanager
+def window(chromium: Browser, url: str) -> Iterator[Page]:
+    """A window on a server. What the browser complains of fails the test."""
+    context = chromium.new_context(base_url=url, viewport={"width": 1280, "height": 900})
     opened = context.new_page()
     complaints: list[str] = []
     opened.on("pageerror", lambda error: complaints.append(str(error)))
@@ -101,3 +91,10 @@ def page(site: Site, chromium: Browser) -> Iterator[Page]:
     yield opened
     context.close()
     assert complaints == []
+
+
+@pytest.fixture
+def page(site: Site, chromium: Browser) -> Iterator[Page]:
+    """A window on the site."""
+    with window(chromium, site.url) as opened:
+        yield opened

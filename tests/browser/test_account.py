@@ -9,11 +9,10 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.domain.accounts.policy import Role
 from app.services.accounts import passwords
-from app.settings import Settings
 from app.store.queries import users
-from tests.accounts import PASSWORD, Installation
+from tests.accounts import PASSWORD, Installation, installed
 from tests.browser.accessibility import SCREENS, violations
-from tests.browser.conftest import is_of_policy
+from tests.browser.conftest import window
 from tests.served import served
 
 pytestmark = pytest.mark.slow
@@ -23,27 +22,19 @@ ADMIN = "admin@example.org"
 @pytest.fixture
 def closed(tmp_path: Path, filled_file: Path) -> Iterator[tuple[str, Installation]]:
     """The address of a server that requires a login; the admin has a password."""
-    (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    found = Installation(Settings(home=tmp_path, login="required", lease_seconds=3600))
-    stored = passwords.accepted(PASSWORD)
-    with found.database.transaction() as session:
-        users.get(session, found.ids[Role.ADMIN]).password_hash = stored
-    with served(found.app) as url:
-        yield url, found
-    found.database.dispose()
+    with installed(tmp_path, filled_file, lease_seconds=3600) as found:
+        stored = passwords.accepted(PASSWORD)
+        with found.database.transaction() as session:
+            users.get(session, found.ids[Role.ADMIN]).password_hash = stored
+        with served(found.app) as url:
+            yield url, found
 
 
 @pytest.fixture
 def page(closed: tuple[str, Installation], chromium: Browser) -> Iterator[Page]:
     """A window on the server, without login."""
-    context = chromium.new_context(base_url=closed[0], viewport={"width": 1280, "height": 900})
-    opened = context.new_page()
-    complaints: list[str] = []
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("console", lambda line: complaints.append(line.text) if is_of_policy(line.text) else None)
-    yield opened
-    context.close()
-    assert complaints == []
+    with window(chromium, closed[0]) as opened:
+        yield opened
 
 
 def log_in(page: Page, password: str = PASSWORD) -> None:

@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.store.tables import LoginSessionRow, UserRow, now
 from app.web.http.access import needed
 from tests.access_table import FILE, filled_in, routes, table
-from tests.accounts import OWN_PAGE, Installation
+from tests.accounts import OWN_PAGE, Installation, installed
 
 PUBLIC = {
     ("GET", "/livez"),
@@ -41,10 +41,8 @@ PUBLIC = {
 def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
     """An application that requires a login and has one of everything."""
     home = tmp_path_factory.mktemp("closed")
-    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    found = Installation(Settings(home=home, login="required"))
-    yield found
-    found.database.dispose()
+    with installed(home, filled_file) as found:
+        yield found
 
 
 def test_every_route_is_closed_to_anonymous_visitors_unless_it_is_listed(installation: Installation) -> None:

@@ -23,7 +23,7 @@ from app.store.session import Database
 from app.store.tables import ArtifactRow, AuditEventRow, now
 from app.web.text.audit import TITLES
 from tests.access_table import routes
-from tests.accounts import OWN_PAGE, PASSWORD, Installation
+from tests.accounts import OWN_PAGE, PASSWORD, Installation, installed
 
 RUN = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines", "method": {"kind": "full"}}
 RUNS, STUDIES, DATA = "/api/v1/runs", "/api/v1/studies", "/data/uploads/{upload_id:int}"
@@ -136,10 +136,8 @@ store rows that say who and when themselves, or report how a run goes on, whose 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("audited")
-    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    made = Installation(Settings(home=home, login="required"))
-    yield made
-    made.database.dispose()
+    with installed(home, filled_file) as made:
+        yield made
 
 
 def entries(db: Database, after: int = 0) -> list[dict[str, Any]]:

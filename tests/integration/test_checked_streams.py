@@ -10,21 +10,18 @@ from app.domain.accounts.ownership import Visibility
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.services.accounts import tokens, users
-from app.settings import Settings
 from app.store.queries import queue, runs
 from app.store.session import Database
 from app.web.http import checked_stream
 from app.web.http.csrf import SESSION_COOKIE
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from tests.served import served
 
 
 @pytest.fixture
 def installation(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
-    (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    found = Installation(Settings(home=tmp_path, login="required"))
-    yield found
-    found.database.dispose()
+    with installed(tmp_path, filled_file) as found:
+        yield found
 
 
 def a_live_run(database: Database) -> int:

@@ -1,14 +1,11 @@
 """`vezna` against a served application: submit, watch, compare, and what it says when something is wrong."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 import yaml
 from rich.console import Console
 
@@ -28,6 +25,7 @@ from tests.fakes import SilentBell
 from tests.integration.test_api import RUN, STUDY, finish
 from tests.integration.test_api_estimates import control_worker
 from tests.integration.test_estimates import sign_on
+from tests.served import served
 
 # The command line does not know which database is behind the server.
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
@@ -40,15 +38,8 @@ def server(registered: Database, settings: Settings, bell: SilentBell) -> Iterat
     """URL of a served application whose doorbell nobody hears."""
     app = create_app(settings)
     app.state.doorbell = bell
-    found = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=found.run)
-    thread.start()
-    while not found.started:
-        time.sleep(0.01)
-    port = found.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    found.should_exit = True
-    thread.join()
+    with served(app) as url:
+        yield url
 
 
 def vezna(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

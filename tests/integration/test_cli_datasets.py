@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 
 from app import cli
 from app.main import create_app
@@ -20,6 +19,7 @@ from app.store.files import Files
 from app.store.session import Database
 from tests.fakes import SilentBell
 from tests.ingested import context
+from tests.served import served
 from worker.ingest import tasks
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
@@ -46,14 +46,8 @@ def server(registered: Database, settings: Settings, files: Files) -> Iterator[s
     bell = Worker()
     bell.here = context(settings, registered, files)
     app.state.doorbell = bell
-    found = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=found.run)
-    thread.start()
-    while not found.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{found.servers[0].sockets[0].getsockname()[1]}"
-    found.should_exit = True
-    thread.join()
+    with served(app) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """`vezna runs`, `vezna studies` and `vezna models delete`: archive, unarchive and delete, with a confirmation."""
 
 import io
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from app import cli
 from app.domain.runs.spec import RunSpec
@@ -19,6 +16,7 @@ from app.settings import Settings
 from app.store.queries import base_models, runs, studies
 from app.store.session import Database
 from tests.fakes import SilentBell
+from tests.served import served
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
 
@@ -34,25 +32,18 @@ def vezna(
     """Runs `vezna` with an answer on standard input: its exit status and everything that it prints."""
     app = create_app(settings)
     app.state.doorbell = SilentBell()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    with served(app) as url:
 
-    def run(*arguments: str, answer: str = "") -> tuple[int, str]:
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
-        monkeypatch.setattr("sys.argv", ["vezna", *arguments, "--url", url])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
+        def run(*arguments: str, answer: str = "") -> tuple[int, str]:
+            monkeypatch.setenv("COLUMNS", "200")
+            monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+            monkeypatch.setattr("sys.argv", ["vezna", *arguments, "--url", url])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            printed = capsys.readouterr()
+            return int(ended.value.code or 0), printed.out + printed.err
 
-    yield run
-    server.should_exit = True
-    thread.join()
+        yield run
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import typer
 from app.cli import credentials
 from app.domain.accounts.policy import Role, Scope
 from app.services.accounts import passwords
-from app.settings import Settings
 from app.store.queries import users
-from tests.accounts import PASSWORD, Installation
+from tests.accounts import PASSWORD, Installation, installed
 from tests.integration.test_cli import vezna
 from tests.served import served
 
@@ -24,14 +23,12 @@ Run = Callable[..., int]
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[tuple[str, Installation]]:
     home = tmp_path_factory.mktemp("login")
-    (home / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
-    found = Installation(Settings(home=home, login="required"))
-    stored = passwords.accepted(PASSWORD)
-    with found.database.transaction() as session:
-        users.get(session, found.ids[Role.MEMBER]).password_hash = stored
-    with served(found.app) as url:
-        yield url, found
-    found.database.dispose()
+    with installed(home, migrated_file) as found:
+        stored = passwords.accepted(PASSWORD)
+        with found.database.transaction() as session:
+            users.get(session, found.ids[Role.MEMBER]).password_hash = stored
+        with served(found.app) as url:
+            yield url, found
 
 
 @pytest.fixture

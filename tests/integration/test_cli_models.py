@@ -1,13 +1,10 @@
 """`vezna models` against an application whose worker inspects at once: added, listed, shown, refused."""
 
 import json
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from app import cli
 from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
@@ -18,6 +15,7 @@ from app.store.queries import base_models
 from app.store.session import Database
 from tests.conftest import TINY_FACTS
 from tests.fakes import SilentBell
+from tests.served import served
 
 pytestmark = [pytest.mark.usefixtures("database"), pytest.mark.parametrize("database", ["sqlite"], indirect=True)]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -46,24 +44,17 @@ def vezna(
     app, bell = create_app(settings), Worker()
     app.state.doorbell = bell
     bell.database = registered
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    with served(app) as url:
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("COLUMNS", "200")
-        monkeypatch.setattr("sys.argv", ["vezna", "models", *arguments, "--url", url])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        def run(*arguments: str) -> tuple[int, str, str]:
+            monkeypatch.setenv("COLUMNS", "200")
+            monkeypatch.setattr("sys.argv", ["vezna", "models", *arguments, "--url", url])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            said = capsys.readouterr()
+            return int(ended.value.code or 0), said.out, said.err
 
-    yield run
-    server.should_exit = True
-    thread.join()
+        yield run
 
 
 def test_a_model_of_the_hub_is_added_at_a_commit(vezna: Any) -> None:

@@ -5,15 +5,12 @@ import html
 import json
 import re
 import shlex
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from sqlalchemy import select
 
 from app.cli import cli
@@ -25,6 +22,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.store.tables import RunRow
 from tests.fake_inference import FakeExchange
+from tests.served import served
 
 Predict = Callable[..., None]
 
@@ -77,14 +75,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Itera
     app.state.exchange = exchange = FakeExchange(told)
     with app.state.database.reading() as session:
         run_id = session.scalars(select(RunRow.id).where(RunRow.status == "succeeded")).first()
-    running = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}", run_id, exchange
-    running.should_exit = True
-    thread.join()
+    with served(app) as url:
+        yield url, run_id, exchange
 
 
 @pytest.fixture

@@ -30,13 +30,12 @@ from app.services.accounts import hub_tokens, users
 from app.services.accounts.hub_tokens import NewHubToken
 from app.services.resources.requests import run_request
 from app.services.vault import KEY_FILE, Vault
-from app.settings import Settings
 from app.store.queries import base_models, datasets, estimates
 from app.store.queries import users as user_queries
 from app.store.session import Database
 from app.store.tables import AuditEventRow, BaseModelRow, EstimateRow, RunRow
 from tests.access_table import routes
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from tests.served import served
 from tests.supervised import claimed, here, messages, submitted  # noqa: F401 `here` is a fixture
 from worker.context import Context
@@ -52,10 +51,8 @@ NEW = {"token": ADA}
 @pytest.fixture
 def installation(tmp_path: Path, migrated_file: Path) -> Iterator[Installation]:
     """An application that requires a login."""
-    (tmp_path / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
-    made = Installation(Settings(home=tmp_path, login="required"))
-    yield made
-    made.database.dispose()
+    with installed(tmp_path, migrated_file) as made:
+        yield made
 
 
 def test_a_token_is_stored_encrypted_and_no_answer_shows_it(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from babel.messages.pofile import read_po
@@ -14,15 +15,14 @@ from app.domain.accounts.policy import Role
 from app.domain.lab.questions import Need, Topic
 from app.domain.lab.review import NEW_PER_DAY, Rating
 from app.services import lab, lessons
-from app.settings import ROOT, Settings
-from app.store import migrate
+from app.settings import ROOT
 from app.store.ownership import VIEWER
 from app.store.queries import lab as rows
 from app.store.session import Database
 from app.web.i18n import LOCALES, gettext, speak
 from app.web.pages.lab import files
 from app.web.shell import NAV
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from tests.filled import fill
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -36,13 +36,9 @@ def session(database: Database) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    home = tmp_path_factory.mktemp("lab")
-    settings = Settings(home=home, login="required", database_url=f"sqlite:///{home / 'vezna.sqlite'}")
-    migrate.upgrade(Database(settings.database))
-    found = Installation(settings)
-    yield found
-    found.database.dispose()
+def installation(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("lab"), migrated_file) as found:
+        yield found
 
 
 def answered(session: Session, question_id: str, rating: Rating, at: datetime, learner: str = LEARNER) -> None:

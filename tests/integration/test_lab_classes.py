@@ -23,7 +23,7 @@ from app.store import migrate
 from app.store.queries import lab_classes as rows
 from app.store.session import Database
 from app.web.pages.lab.learner import COOKIE
-from tests.accounts import Installation, with_form_token
+from tests.accounts import Installation, installed, with_form_token
 
 WRONG, OTHER = "a-a-study", "test-or-validation"
 
@@ -35,13 +35,9 @@ def session(database: Database) -> Iterator[Session]:
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    home = tmp_path_factory.mktemp("classes")
-    settings = Settings(home=home, login="required", database_url=f"sqlite:///{home / 'vezna.sqlite'}")
-    migrate.upgrade(Database(settings.database))
-    found = Installation(settings)
-    yield found
-    found.database.dispose()
+def installation(tmp_path_factory: pytest.TempPathFactory, migrated_file: Path) -> Iterator[Installation]:
+    with installed(tmp_path_factory.mktemp("classes"), migrated_file) as found:
+        yield found
 
 
 def joined(session: Session, code: str, number: int, *, progress: bool = False, answers: bool = False) -> str:

@@ -14,11 +14,10 @@ from app.domain.lab.computations import FreezingRequest
 from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec
 from app.domain.resources.devices import GIB
 from app.domain.resources.estimate import EstimateRequest
-from app.settings import Settings
 from app.store.session import Database
 from app.store.tables import EstimateRow
 from app.web.pages.lab.memory import BATCH_SIZES
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from tests.estimates import estimate
 from tests.filled_lab import CARD
 from tests.lab import FREEZING as MEASURED
@@ -31,10 +30,8 @@ MEMORY, FREEZING = "/lab/pitfalls/memory", "/lab/pitfalls/freezing"
 def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
     """The filled database, which requires a login."""
     home = tmp_path_factory.mktemp("lab-pitfalls")
-    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    made = Installation(Settings(home=home, login="required"))
-    yield made
-    made.database.dispose()
+    with installed(home, filled_file) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from app.store.queries import runs
 from app.store.session import Database
 from app.store.tables import EstimateRow, now
 from app.web.i18n import LANGUAGES
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from tests.conftest import TINY_FACTS
 from tests.lab import MATRICES, answered
 from worker.estimation.host import Estimator, NoAnswer
@@ -37,10 +37,8 @@ STEP = "/lab/steps/step-5"
 def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
     """The filled database, which requires a login."""
     home = tmp_path_factory.mktemp("lab-steps")
-    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    made = Installation(Settings(home=home, login="required"))
-    yield made
-    made.database.dispose()
+    with installed(home, filled_file) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

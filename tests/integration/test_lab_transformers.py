@@ -14,11 +14,10 @@ from app.domain.accounts.policy import Role
 from app.domain.lab.computations import SENTENCES, Attention, AttentionRequest, packed
 from app.domain.methods import FullSpec
 from app.services import lab_computations
-from app.settings import Settings
 from app.store.queries import base_models, runs
 from app.store.queries import lab as rows
 from app.store.tables import EstimateRow
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from tests.lab import answered
 
 STEP = "/lab/steps/step-1"
@@ -31,10 +30,8 @@ EVEN = np.full((3, 3), 1 / 3, dtype=np.float32)
 def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
     """The filled database, which requires a login."""
     home = tmp_path_factory.mktemp("lab-transformers")
-    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    made = Installation(Settings(home=home, login="required"))
-    yield made
-    made.database.dispose()
+    with installed(home, filled_file) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.domain.accounts.policy import Role
-from app.settings import Settings
 from app.web.http.language import COOKIE, preferred
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 
 BULGARIAN = {"accept-language": "bg-BG,bg;q=0.9,en;q=0.8"}
 PAGE = "http://127.0.0.1/runs?status=failed"
@@ -17,10 +16,8 @@ PAGE = "http://127.0.0.1/runs?status=failed"
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("languages")
-    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    made = Installation(Settings(home=home, login="required"))
-    yield made
-    made.database.dispose()
+    with installed(home, filled_file) as made:
+        yield made
 
 
 @pytest.mark.parametrize(

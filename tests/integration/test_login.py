@@ -20,7 +20,7 @@ from app.store.queries import users as user_queries
 from app.store.session import Database
 from app.web.http.csrf import SESSION_COOKIE as COOKIE
 from app.web.pages.account.login_routes import own_path
-from tests.accounts import HERE, OWN_PAGE, PASSWORD, Installation, set_cookies, with_form_token
+from tests.accounts import HERE, OWN_PAGE, PASSWORD, Installation, installed, set_cookies, with_form_token
 
 MEMBER = "member@example.org"
 ANOTHER = "nine blue umbrellas sing"
@@ -34,12 +34,10 @@ def password_hash() -> str:
 @pytest.fixture
 def installation(tmp_path: Path, migrated_file: Path, password_hash: str) -> Iterator[Installation]:
     """An application that requires a login, on SQLite; the member has a password."""
-    (tmp_path / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
-    found = Installation(Settings(home=tmp_path, login="required", allowed_hosts=["vezna.example"]))
-    with found.database.transaction() as session:
-        user_queries.get(session, found.ids[Role.MEMBER]).password_hash = password_hash
-    yield found
-    found.database.dispose()
+    with installed(tmp_path, migrated_file, allowed_hosts=["vezna.example"]) as found:
+        with found.database.transaction() as session:
+            user_queries.get(session, found.ids[Role.MEMBER]).password_hash = password_hash
+        yield found
 
 
 @pytest.fixture

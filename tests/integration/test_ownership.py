@@ -19,7 +19,6 @@ from app.domain.models.exports import ExportFormat
 from app.services import audit, deletion
 from app.services.accounts import users
 from app.services.export_offers import offers
-from app.settings import Settings
 from app.store.queries import datasets, queue, runs, studies
 from app.store.session import Database
 from app.store.tables import (
@@ -33,7 +32,7 @@ from app.store.tables import (
     StudyRow,
 )
 from tests import filled_exports
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 
 RUN = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines", "method": {"kind": "full"}}
 
@@ -41,12 +40,10 @@ RUN = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines", "method": {
 @pytest.fixture
 def team(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
     """An installation in which everything is the member's and visible to the team."""
-    (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    found = Installation(Settings(home=tmp_path, login="required"))
-    with found.database.transaction() as session:
-        users.create(session, NewUser(email="other@example.org", role=Role.MEMBER))
-    yield found
-    found.database.dispose()
+    with installed(tmp_path, filled_file) as found:
+        with found.database.transaction() as session:
+            users.create(session, NewUser(email="other@example.org", role=Role.MEMBER))
+        yield found
 
 
 def other_of(team: Installation) -> TestClient:

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.domain.accounts.policy import Role
-from app.settings import Settings
 from app.store.queries import runs, studies
 from app.store.tables import RunRow
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from tests.integration.test_cli import vezna
 from tests.integration.test_quota_routes import RUN
 
@@ -18,12 +17,10 @@ from tests.integration.test_quota_routes import RUN
 @pytest.fixture
 def team(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
     """An installation without waiting runs."""
-    (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    found = Installation(Settings(home=tmp_path, login="required"))
-    with found.database.transaction() as session:
-        session.query(RunRow).filter(RunRow.status == "queued").update({"status": "cancelled"})
-    yield found
-    found.database.dispose()
+    with installed(tmp_path, filled_file) as found:
+        with found.database.transaction() as session:
+            session.query(RunRow).filter(RunRow.status == "queued").update({"status": "cancelled"})
+        yield found
 
 
 def submitted(team: Installation, role: Role = Role.MEMBER, query: str = "") -> int:

@@ -10,10 +10,9 @@ from sqlalchemy import update
 from app.domain.accounts.policy import Role
 from app.domain.accounts.quotas import LimitChange
 from app.services import quotas
-from app.settings import Settings
 from app.store.queries import users
 from app.store.tables import RunRow, StudyRow
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from tests.integration.test_cli import vezna
 from tests.unit.web.pages.new_study.test_new_study import FORM
 
@@ -24,10 +23,8 @@ MEMBER = "member@example.org"
 @pytest.fixture
 def team(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
     """An installation in which everything is the member's."""
-    (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    found = Installation(Settings(home=tmp_path, login="required"))
-    yield found
-    found.database.dispose()
+    with installed(tmp_path, filled_file) as found:
+        yield found
 
 
 def runs(team: Installation) -> int:

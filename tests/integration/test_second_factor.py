@@ -29,7 +29,7 @@ from app.store.queries import users as user_queries
 from app.store.session import Database
 from app.store.tables import LoginSessionRow, PendingLoginRow, SecondFactorRow, now
 from app.web.http.csrf import SESSION_COOKIE
-from tests.accounts import HERE, PASSWORD, Installation
+from tests.accounts import HERE, PASSWORD, Installation, installed
 
 EMAIL = "member@example.org"
 
@@ -41,12 +41,10 @@ def password_hash() -> str:
 
 @pytest.fixture
 def installation(tmp_path: Path, migrated_file: Path, password_hash: str) -> Iterator[Installation]:
-    (tmp_path / "vezna.sqlite").write_bytes(migrated_file.read_bytes())
-    made = Installation(Settings(home=tmp_path, login="required"))
-    with made.database.transaction() as session:
-        user_queries.get(session, made.ids[Role.MEMBER]).password_hash = password_hash
-    yield made
-    made.database.dispose()
+    with installed(tmp_path, migrated_file) as made:
+        with made.database.transaction() as session:
+            user_queries.get(session, made.ids[Role.MEMBER]).password_hash = password_hash
+        yield made
 
 
 def code(secret: str, steps: int = 0) -> str:

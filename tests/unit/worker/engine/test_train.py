@@ -219,32 +219,28 @@ def test_bfloat16_learns_too(base: Path, tmp_path: Path, method: MethodSpec) -> 
     assert mean(rounded[-8:]) == pytest.approx(mean(whole[-8:]), rel=0.1)
 
 
-def test_the_test_split_is_read_twice(
-    base: Path, tmp_path: Path, recorder: tiny.Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read: list[str] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The splits that are evaluated, in order."""
+    splits: list[str] = []
     original = sequence_classification.evaluate
 
     def counting(model, examples, evaluator, *, generate):  # type: ignore[no-untyped-def]
-        read.append(examples.rows[0].split)
+        splits.append(examples.rows[0].split)
         return original(model, examples, evaluator, generate=generate)
 
     monkeypatch.setattr(sequence_classification, "evaluate", counting)
+    return splits
+
+
+def test_the_test_split_is_read_twice(base: Path, tmp_path: Path, recorder: tiny.Recorder, read: list[str]) -> None:
     attempt(tmp_path, base, recorder, HeadOnlySpec())
     assert read == ["test", "validation", "validation", "validation", "test"]
 
 
 def test_a_trial_reads_no_test_split_and_leaves_no_weights(
-    base: Path, tmp_path: Path, recorder: tiny.Recorder, monkeypatch: pytest.MonkeyPatch
+    base: Path, tmp_path: Path, recorder: tiny.Recorder, read: list[str]
 ) -> None:
-    read: list[str] = []
-    original = sequence_classification.evaluate
-
-    def counting(model, examples, evaluator, *, generate):  # type: ignore[no-untyped-def]
-        read.append(examples.rows[0].split)
-        return original(model, examples, evaluator, generate=generate)
-
-    monkeypatch.setattr(sequence_classification, "evaluate", counting)
     job = tiny.job(tmp_path / "trial", base, HeadOnlySpec()).model_copy(update={"trial": True})
     trial = Attempt(job, recorder).run()
     assert read == ["validation"] * 3

@@ -16,10 +16,9 @@ from app.domain.accounts.policy import Role
 from app.domain.errors import VeznaError
 from app.domain.inference import InferenceRequest, ModelJob, Subject, WorkRequest, failed
 from app.domain.methods import LoraSpec
-from app.settings import Settings
 from app.store.tables import RunRow
 from tests import inferred, tiny_lm
-from tests.accounts import Installation
+from tests.accounts import Installation, installed
 from worker.engine.inference.answer import Answering as Engine
 from worker.engine.inference.answer import Cancelled
 from worker.inference.host import Inference
@@ -72,10 +71,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> InThisProcess:
 def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[Installation]:
     """Users, tokens and runs."""
     home = tmp_path_factory.mktemp("home")
-    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
-    found = Installation(Settings(home=home, login="required"))
-    yield found
-    found.database.dispose()
+    with installed(home, filled_file) as found:
+        yield found
 
 
 def started(engine: InThisProcess, installation: Installation, open_to_all: bool) -> tuple[uvicorn.Server, str]:
