@@ -21,6 +21,7 @@ from tests.fakes import SilentBell
 from tests.ingested import context, dataset, upload
 from tests.unit.worker.ingest.test_image_rows import folders, zipped
 from worker.engine.data.batches import read
+from worker.engine.data.stored_images import pngs
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def web(colours: DatasetRow, settings: Settings, bell: SilentBell) -> Iterator[T
 
 def rows(files: Files, colours: DatasetRow) -> list[ImageRow]:
     splits = read(str(files.local(colours.file)), "labelled-images")
-    return [row for part in splits.values() for row in part if isinstance(row, ImageRow)]
+    found = [row for part in splits.values() for row in part if isinstance(row, ImageRow)]
+    return [found[place]._replace(image=png) for place, png in sorted(pngs(found))]
 
 
 def test_an_image_is_a_png_that_runs_nothing(web: TestClient, files: Files, colours: DatasetRow) -> None:

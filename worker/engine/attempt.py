@@ -115,7 +115,6 @@ class Attempt:
             check_padding_free(base.model, training.max_length)
             splits["train"] = replace(splits["train"], padding_free=True)
         data = describe_data(rows, splits["train"], training.per_device_train_batch_size, training.seed)
-        del rows  # images take more memory than their pixels, which are in a file
         general = GeneralText(job, base.processor, base.model, sink) if job.general_file and team.leads else None
         evaluate = Evaluator(
             self.device,

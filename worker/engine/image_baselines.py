@@ -1,6 +1,7 @@
 """Features of images for baselines (`worker.engine.baselines`): raw pixels, and a frozen model's hidden states."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from app.domain.data.baselines import BaselineRequest
-from app.domain.data.dataset import ImageRow, Row, Split
+from app.domain.data.dataset import Row, Split
 from worker.engine.data.images import Normalization, check_shape, load_image_processor, opened, resized, shape_of
+from worker.engine.data.stored_images import pngs
 from worker.engine.small_model import load_small
 
 SIDE = 16
@@ -23,8 +25,8 @@ BATCH = 32
 def raw_pixels(rows: Sequence[Row]) -> NDArray[np.float32]:
     """Images squeezed to `SIDE` × `SIDE` pixels in RGB, from 0 to 1: [N, 3 · SIDE²]."""
     features = np.empty((len(rows), 3 * SIDE * SIDE), dtype=np.float32)
-    for place, image in enumerate(_images(rows)):
-        features[place] = np.asarray(image.resize((SIDE, SIDE)), dtype=np.float32).ravel() / 255
+    for place, png in pngs(rows):
+        features[place] = np.asarray(opened(png).resize((SIDE, SIDE)), dtype=np.float32).ravel() / 255
     return features
 
 
@@ -40,12 +42,12 @@ class FrozenFeatures:
     def __call__(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """[N, H]."""
         means = np.empty((len(rows), self._model.config.hidden_size), dtype=np.float32)
-        for start in range(0, len(rows), BATCH):
-            some = rows[start : start + BATCH]
-            pixels = torch.from_numpy(np.stack(resized(self._processor, list(_images(some)))))
+        images = pngs(rows)
+        while some := list(islice(images, BATCH)):
+            pixels = torch.from_numpy(np.stack(resized(self._processor, [opened(png) for _place, png in some])))
             with torch.inference_mode():
                 hidden = self._model(pixel_values=self._normalization.of_pixels(pixels)).last_hidden_state
-            means[start : start + BATCH] = hidden.float().mean(1).numpy()
+            means[[place for place, _png in some]] = hidden.float().mean(1).numpy()
         return means
 
 
@@ -53,7 +55,3 @@ def standardized(features: dict[Split, NDArray[np.float32]]) -> dict[Split, Any]
     """By the mean and the standard deviation of the training rows."""
     scaler = StandardScaler().fit(features["train"])
     return {split: scaler.transform(values) for split, values in features.items()}
-
-
-def _images(rows: Sequence[Row]) -> Iterator[Any]:
-    return (opened(row.image) for row in rows if isinstance(row, ImageRow))

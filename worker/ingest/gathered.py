@@ -64,6 +64,7 @@ class Gathered:
         self._words = array("i")
         self._longer, self._guessed, self._unordered = array("b"), array("b"), array("Q")
         self._passages = array("Q")
+        self._difference_hashes = array("Q")
         self._files, self._numbers = array("h"), array("q")
         self._codes: dict[str, int] = {}
         self._starts = [0]
@@ -86,6 +87,8 @@ class Gathered:
                 self._add_pair(draft)
             elif self._form == "query-passage":
                 self._passages.append(_hash(_plain(draft.answers)))
+            if draft.difference_hash is not None:
+                self._difference_hashes.extend(divmod(draft.difference_hash, 1 << 64))
         if len(self._codes) > _MOST_CODES:
             text = _(
                 "There are more than %(limit)s different labels up to row %(row)s. Choose another label column.",
@@ -194,6 +197,11 @@ class Gathered:
         """[n] of queries and passages, a hash of the passage."""
         return _view(self._passages, np.uint64)
 
+    @property
+    def difference_hashes(self) -> NDArray[np.uint64]:
+        """[n, 2] of images, 128 bits each."""
+        return _view(self._difference_hashes, np.uint64).reshape(-1, 2)
+
     def labels_of(self, kept: NDArray[np.bool_]) -> NDArray[np.int32] | None:
         """The labels, or tags, of the rows that are kept ([n]), as indices into `names`; None for a format without
         them."""
@@ -207,13 +215,18 @@ class Gathered:
 
     def texts(self, places: NDArray[np.int64], characters: int) -> Iterator[tuple[int, str]]:
         """Truncated texts of some rows (`places` in order); reads one row group at a time."""
+        for place, value in self.shown(places):
+            yield place, _text(value)[:characters]
+
+    def shown(self, places: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
+        """What is shown of some rows (`places` in order): texts, words, turns or PNGs."""
         column = _SHOWN[self._form]
         with pq.ParquetFile(self._path) as file:
             groups = np.searchsorted(self._starts, places, side="right") - 1
             for group in np.unique(groups).tolist():
                 values = file.read_row_group(group, columns=[column]).column(column)
                 for place in places[groups == group].tolist():
-                    yield place, _text(values[place - self._starts[group]].as_py())[:characters]
+                    yield place, values[place - self._starts[group]].as_py()
 
     def batches(self) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
         """The index of the first row and the rows of each batch, in their format without item and split."""

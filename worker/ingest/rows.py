@@ -31,6 +31,8 @@ class Draft(NamedTuple):
     """The columns of the dataset's format, without item and split."""
     guessed: bool = False
     """Where the prompt of a preference pair ends is a guess."""
+    difference_hash: int | None = None
+    """Of an image (`worker.ingest.images`)."""
 
 
 class Unusable(NamedTuple):
@@ -115,7 +117,7 @@ def _imaged(mapping: ColumnMapping, image: Value, label: str) -> Draft | Unusabl
     if isinstance(normalized, str):
         return Unusable("broken-images", mapping.columns["image"], f"{label}: {normalized}"[:1000])
     named = mapping.label_names.get(label, label)
-    return Draft(normalized.pixels_hash, named, (normalized.png, named))
+    return Draft(normalized.pixels_hash, named, (normalized.png, named), difference_hash=normalized.difference_hash)
 
 
 def _texts(mapping: ColumnMapping, texts: Sequence[Value]) -> Iterator[Draft | Unusable]:

@@ -109,13 +109,22 @@ class PreferenceChatRow(NamedTuple):
     rejected: str
 
 
+class StoredImage(NamedTuple):
+    """An image that is still in its dataset's file."""
+
+    file: str
+    """A local Parquet file."""
+    place: int
+    """Its row there, from 0."""
+
+
 class ImageRow(NamedTuple):
     """One labelled image. `item` is a hash of its pixels."""
 
     item: str
     split: Split
-    image: bytes
-    """A PNG in RGB, 8 bits per channel, as `app.domain.data.images` limits it."""
+    image: bytes | StoredImage
+    """A PNG in RGB, 8 bits per channel, as `app.domain.data.images` limits it, or where it is."""
     label: int
     """Index into the dataset's labels."""
 

@@ -92,7 +92,7 @@ class Details(BaseModel):
     encoding: str | None = Field(default=None, exclude_if=_absent)
     """With which the file was read."""
     limit: int | None = Field(default=None, exclude_if=_absent)
-    """Maximum or minimum: characters, labels, rows."""
+    """Maximum or minimum: characters, labels, rows, or bits in which two images' hashes differ."""
     split: Split | None = Field(default=None, exclude_if=_absent)
     of_rows: int | None = Field(default=None, exclude_if=_absent)
     """The total that `count` is a share of."""
@@ -111,7 +111,7 @@ class Details(BaseModel):
     train_rows: int | None = Field(default=None, exclude_if=_absent)
     """Rows of train that they were compared with."""
     shared: float | None = Field(default=None, exclude_if=_absent)
-    """Minimum similarity of two texts, 0 to 1."""
+    """Minimum similarity of two texts or images, 0 to 1."""
 
 
 class Finding(BaseModel):

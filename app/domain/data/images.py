@@ -24,6 +24,9 @@ UNREAD_ENDINGS = (
 SHORT_SIDE, LONG_SIDE = 512, 2048
 """Pixels: a larger image is reduced until its shorter and its longer side have at most these. Models read 224 to 512
 pixels."""
+HASH_SIDE = 8
+"""A difference hash compares so many grey pixels a side with their right and their lower neighbours: 128 bits."""
+HASH_BITS = 2 * HASH_SIDE**2
 PNG = b"\x89PNG\r\n\x1a\n"
 """The first bytes of a PNG."""
 

@@ -1,19 +1,22 @@
 """The sentences of findings, for pages, the API and, through it, the command line: one table of templates."""
 
 from app.domain.data.findings import Example, Finding, FindingCode
-from app.web.format import count, join_names, percent, share
+from app.domain.data.images import HASH_BITS
+from app.web.format import count, decimal, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext, stored
 from app.web.text.data import FINDINGS, SPLITS
-from app.web.text.image_findings import IMAGE_FINDINGS
+from app.web.text.image_findings import (
+    COMPARE_NEAR_DUPLICATES,
+    IMAGE_FINDINGS,
+    NEAR_LEAK_IN_SAMPLE_OF_IMAGES,
+    NEAR_LEAK_OF_IMAGES,
+)
 from app.web.text.preference_findings import PREFERENCE_FINDINGS
 from app.web.text.tag_findings import TAG_FINDINGS, Template
 
 _DROP_DUPLICATES = marked(
     "Drop duplicates when creating the dataset; the copy in test stays, else the one in validation."
-)
-_COMPARE_NEAR_DUPLICATES = marked(
-    "Compare the pairs below: if they are duplicates, remove them from the file or split the rows differently."
 )
 _MERGE_LABELS = marked(
     "Correct the spelling in the file, or give both the same name in the mapping; if they differ in meaning, keep them."
@@ -105,7 +108,7 @@ _TEMPLATES: dict[FindingCode, Template] = {
             "%(num)s rows of test or validation are near-duplicates of train rows (they share at least %(shared)s of "
             "their word trigrams).",
         ),
-        _COMPARE_NEAR_DUPLICATES,
+        COMPARE_NEAR_DUPLICATES,
     ),
     "too-few-rows": Template(
         marked_plural(
@@ -183,7 +186,7 @@ _NEAR_LEAK_IN_SAMPLE = Template(
         "%(num)s of %(held_out)s sampled rows of test or validation are near-duplicates of one of %(trained)s sampled "
         "train rows (they share at least %(shared)s of their word trigrams).",
     ),
-    _COMPARE_NEAR_DUPLICATES,
+    COMPARE_NEAR_DUPLICATES,
 )
 _DIFFER_IN_CASE = Template(marked("Some labels differ in upper and lower case only: %(alike)s."), _MERGE_LABELS)
 
@@ -227,6 +230,8 @@ def _template(finding: Finding) -> Template:
             return _SMALL_TEST_SPLIT
         case "leak" if details.split == "validation":
             return _VALIDATION_LEAKAGE
+        case "near-leak" if details.limit:
+            return NEAR_LEAK_IN_SAMPLE_OF_IMAGES if details.held_out_rows else NEAR_LEAK_OF_IMAGES
         case "near-leak" if details.held_out_rows:
             return _NEAR_LEAK_IN_SAMPLE
         case "labels-alike" if details.differ_by == "capital-letters":
@@ -247,6 +252,8 @@ def _values(finding: Finding) -> dict[str, str]:
         "encoding": details.encoding or "",
         "scheme": details.scheme or "",
         "limit": count(details.limit),
+        "bits": str(HASH_BITS),
+        "correlation": decimal(details.shared, 2),
         "split": _(SPLITS[details.split]) if details.split else "",
         "rows": _rows(details.of_rows or 0),
         "share": share(common, details.of_rows),

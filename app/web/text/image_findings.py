@@ -4,6 +4,9 @@ from app.domain.data.findings import FindingCode
 from app.web.i18n import marked, marked_plural
 from app.web.text.tag_findings import Template
 
+COMPARE_NEAR_DUPLICATES = marked(
+    "Compare the pairs below: if they are duplicates, remove them from the file or split the rows differently."
+)
 IMAGE_FINDINGS: dict[FindingCode, Template] = {
     "broken-images": Template(
         marked_plural(
@@ -22,3 +25,23 @@ IMAGE_FINDINGS: dict[FindingCode, Template] = {
         marked("If there are images among them, save them as JPEG or PNG and upload the archive again."),
     ),
 }
+NEAR_LEAK_OF_IMAGES = Template(
+    marked_plural(
+        "%(num)s image of test or validation is a near-duplicate of a train image (their difference hashes differ in "
+        "at most %(limit)s of %(bits)s bits, and their thumbnails have a correlation of at least %(correlation)s).",
+        "%(num)s images of test or validation are near-duplicates of train images (their difference hashes differ in "
+        "at most %(limit)s of %(bits)s bits, and their thumbnails have a correlation of at least %(correlation)s).",
+    ),
+    COMPARE_NEAR_DUPLICATES,
+)
+NEAR_LEAK_IN_SAMPLE_OF_IMAGES = Template(
+    marked_plural(
+        "%(num)s of %(held_out)s sampled images of test or validation is a near-duplicate of one of %(trained)s "
+        "sampled train images (their difference hashes differ in at most %(limit)s of %(bits)s bits, and their "
+        "thumbnails have a correlation of at least %(correlation)s).",
+        "%(num)s of %(held_out)s sampled images of test or validation are near-duplicates of one of %(trained)s "
+        "sampled train images (their difference hashes differ in at most %(limit)s of %(bits)s bits, and their "
+        "thumbnails have a correlation of at least %(correlation)s).",
+    ),
+    COMPARE_NEAR_DUPLICATES,
+)

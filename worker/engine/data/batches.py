@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ROWS, SPLITS, Row, Split, training_rows
+from app.domain.data.dataset import ROWS, SPLITS, Row, Split, StoredImage, training_rows
 from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
@@ -183,16 +183,20 @@ class Batch:
 def read(
     file: str, form: Format, needed: Sequence[Split] = ("train", "test"), train_fraction: float = 1.0
 ) -> dict[Split, list[Row]]:
-    """The rows of a dataset's Parquet file by split; of its training rows, the given share. Raises `RunFailed` if it
-    cannot be used, such as one without rows in a needed split."""
+    """The rows of a dataset's Parquet file by split; of its training rows, the given share. Images stay in the file,
+    from which `worker.engine.data.stored_images` reads them. Raises `RunFailed` if it cannot be used, such as one
+    without rows in a needed split."""
     row_type = ROWS[form]
+    columns = [name for name in row_type._fields if name != "image"]
     try:
-        table = pq.read_table(Path(file), columns=list(row_type._fields))
+        table = pq.read_table(Path(file), columns=columns)
     except (OSError, pa.ArrowException) as error:
         reason = first_line(error).replace(file, "the file")
         raise unreadable_dataset(reason) from error
     rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
-    for values in zip(*(table.column(name).to_pylist() for name in row_type._fields), strict=True):
+    stored = (StoredImage(file, place) for place in range(table.num_rows))
+    fields = (stored if name == "image" else table.column(name).to_pylist() for name in row_type._fields)
+    for values in zip(*fields, strict=True):
         row: Row = row_type._make(values)
         if row.split not in rows:
             raise RunFailed(

@@ -6,7 +6,7 @@ PNG → resized and cropped, uint8 [C, H, W], once per attempt, in a file withou
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
@@ -125,21 +125,27 @@ class Normalization(NamedTuple):
 
 
 def pixels_of(
-    processor: Any, pngs: Sequence[bytes], shape: Shape, folder: str, between: Callable[[], None]
-) -> tuple[Pixels, int]:
-    """Every image as the model reads it, [N, C, H, W], and how many are smaller than that on a side. The values are in
-    a file without a name in `folder`, since they may take more room than memory has. Raises OSError without room for
-    it."""
-    size = len(pngs) * int(np.prod(shape))
+    processor: Any,
+    images: Iterable[tuple[int, bytes]],
+    count: int,
+    shape: Shape,
+    folder: str,
+    between: Callable[[], None],
+) -> tuple[Pixels, list[tuple[int, int]]]:
+    """Every image as the model reads it, [N, C, H, W], by its place, and width and height of those that are smaller
+    than that on a side. The values are in a file without a name in `folder`, since they may take more room than memory
+    has. Raises OSError without room for it."""
+    size = count * int(np.prod(shape))
     with tempfile.TemporaryFile(dir=folder or None) as file:
         os.posix_fallocate(file.fileno(), 0, max(1, size))  # a full disk is an error now, and a signal later
-        pixels = np.memmap(file, dtype=np.uint8, mode="r+", shape=(len(pngs), *shape))
-    small = 0
-    for place, png in enumerate(pngs):
-        if place % _BETWEEN == 0:
+        pixels = np.memmap(file, dtype=np.uint8, mode="r+", shape=(count, *shape))
+    small = []
+    for done, (place, png) in enumerate(images):
+        if done % _BETWEEN == 0:
             between()
         image = opened(png)
-        small += image.width < shape[2] or image.height < shape[1]
+        if image.width < shape[2] or image.height < shape[1]:
+            small.append(image.size)
         pixels[place] = resized(processor, [image])[0]
     return pixels, small
 

@@ -120,7 +120,7 @@ def _sampled(dataset: Path, request: PreviewRequest, most: int = LOOKED_AT) -> I
     """The number of rows of each split, and some of its rows, ordered by item name."""
     row_type: Any = ROWS[request.dataset_format]
     try:
-        with pq.ParquetFile(dataset) as file:
+        with pq.ParquetFile(dataset, pre_buffer=False) as file:  # else all that was read stays in memory
             names = file.read(columns=["item", "split"])
             items = np.array(names.column("item").to_pylist())
             splits = np.array(names.column("split").to_pylist())

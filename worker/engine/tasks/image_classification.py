@@ -19,7 +19,8 @@ from app.domain.data.dataset import ImageRow, Row, Split
 from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
 from worker.engine.data.batches import Batch, Examples, Listener
-from worker.engine.data.images import Normalization, Pixels, check_shape, pixels_of, sequence_length, shape_of
+from worker.engine.data.images import Normalization, Pixels, Shape, check_shape, pixels_of, sequence_length, shape_of
+from worker.engine.data.stored_images import pngs
 from worker.engine.tasks.completions import unusable
 from worker.engine.tasks.sequence_classification import evaluate, loss, losses
 
@@ -65,18 +66,27 @@ def encode(
     images = [_checked(row, len(job.labels)) for row in rows]
     shape = shape_of(processor)
     check_shape(shape, model.config)
-    pixels, small = pixels_of(processor, [row.image for row in images], shape, job.output, sink.raise_if_stopped)
+    between = sink.raise_if_stopped
+    pixels, small = pixels_of(processor, pngs(images), len(images), shape, job.output, between)
     if small:
-        sink.log(
-            f"{small} of {len(rows)} images of the {split} split are smaller than the {shape[1]} × {shape[2]} pixels "
-            "that the model reads, and were enlarged."
-        )
+        sink.log(_resized_up(small, len(rows), split, shape, enlarges=processor.do_resize))
     return Images(
         rows=[row._replace(image=b"") for row in images],  # the pixels are in the file
         targets=[np.asarray([row.label], dtype=np.int64) for row in images],
         lengths=[sequence_length(model, shape)] * len(rows),
         pixels=pixels,
         normalization=Normalization.of(processor),
+    )
+
+
+def _resized_up(small: Sequence[tuple[int, int]], of: int, split: Split, shape: Shape, *, enlarges: bool) -> str:
+    """What happened to images that are smaller than the model's input; `small` has their widths and heights."""
+    least, most = (f"{width} × {height}" for width, height in (min(small), max(small)))
+    sizes = least if least == most else f"between {least} and {most}"
+    done = "resized them up" if enlarges else "padded them"
+    return (
+        f"{len(small)} of the {of} images in the {split} split are smaller than the model's input: its image processor "
+        f"{done} from {sizes} to {shape[2]} × {shape[1]} pixels (width × height)."
     )
 
 

@@ -1,4 +1,4 @@
-"""Near duplicates in different splits, by MinHash (Broder 1997) with locality-sensitive hashing.
+"""Near duplicates in different splits: of texts, by MinHash (Broder 1997) with locality-sensitive hashing.
 
 A text is the set of its shingles, runs of three words. Two texts are near duplicates if the Jaccard similarity of their
 sets is at least `ALIKE`. MinHash finds the candidates and their exact similarity is computed, so every reported pair is
@@ -6,6 +6,7 @@ one; some pairs close to the threshold are missed.
 """
 
 from collections.abc import Iterable, Iterator
+from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from worker.ingest.findings.rows import Judged, Places, judged
 from worker.ingest.gathered import Gathered
 
 ALIKE = 0.8
+MOST_BITS, LEAST_CORRELATION = 10, 0.99
+"""Of images (`worker.ingest.findings.near_images`): bits in which their hashes differ, and similarity of thumbnails."""
 MOST_TESTED = 10_000
 MOST_TRAINED = 100_000
 """Maximum number of inspected test and train rows; a larger split is sampled by its smallest hashes."""
@@ -36,12 +39,15 @@ class Pair(NamedTuple):
 
 
 def judge_near(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
-    """Rows of test and validation with a near duplicate in train; of texts."""
-    if gathered.form == "labelled-images":
-        return
+    """Rows of test and validation with a near duplicate in train."""
     held_out = _sampled(gathered, splits > TRAIN, MOST_TESTED)
     trained = _sampled(gathered, splits == TRAIN, MOST_TRAINED)
-    pairs = near(gathered.texts(held_out, _MOST_CHARACTERS), gathered.texts(trained, _MOST_CHARACTERS))
+    if gathered.form == "labelled-images":
+        pairs = import_module("worker.ingest.findings.near_images").near(gathered, held_out, trained)  # needs Pillow
+        limits = Details(limit=MOST_BITS, shared=LEAST_CORRELATION)
+    else:
+        pairs = near(gathered.texts(held_out, _MOST_CHARACTERS), gathered.texts(trained, _MOST_CHARACTERS))
+        limits = Details(shared=ALIKE)
     if not pairs:
         return
     asks = gathered.asks
@@ -52,7 +58,8 @@ def judge_near(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
     sampled = len(held_out) == MOST_TESTED or len(trained) == MOST_TRAINED
     inspected = {"held_out_rows": len(held_out), "train_rows": len(trained)} if sampled else {}
     places = [place for pair in pairs for place in (pair.held_out, pair.trained)]
-    yield judged("near-leak", "warns", len(leaked), list(dict.fromkeys(places)), Details(shared=ALIKE, **inspected))
+    details = limits.model_copy(update=inspected)
+    yield judged("near-leak", "warns", len(leaked), list(dict.fromkeys(places)), details)
 
 
 def near(held_out: Iterable[tuple[int, str]], trained: Iterable[tuple[int, str]]) -> list[Pair]:

@@ -19,7 +19,7 @@ _PLAIN = (str, int, float, bool, list, dict, bytes, type(None))
 def open_parquet(source: Source) -> Opened:
     """Open a Parquet file. Raises Unreadable if it is damaged or has no readable column."""
     try:
-        file = pq.ParquetFile(source.path, buffer_size=1 << 20)
+        file = pq.ParquetFile(source.path, buffer_size=1 << 20, pre_buffer=False)  # else all that was read stays
     except MemoryError:  # Arrow's is an ArrowException too, and the file is intact
         raise
     except (pa.ArrowException, OSError) as error:

@@ -203,6 +203,17 @@ FOUND: list[tuple[Finding, str]] = [
         "2 of 10,000 sampled rows of test or validation are near-duplicates of one of 100,000 "
         "sampled train rows (they share at least 80 % of their word trigrams).",
     ),
+    (
+        found("near-leak", 2, shared=0.99, limit=10),
+        "2 images of test or validation are near-duplicates of train images (their difference hashes differ in at "
+        "most 10 of 128 bits, and their thumbnails have a correlation of at least 0.99).",
+    ),
+    (
+        found("near-leak", 1, shared=0.99, limit=10, held_out_rows=10_000, train_rows=100_000),
+        "1 of 10,000 sampled images of test or validation is a near-duplicate of one of 100,000 sampled train images "
+        "(their difference hashes differ in at most 10 of 128 bits, and their thumbnails have a correlation of at "
+        "least 0.99).",
+    ),
     (found("too-few-rows", 1, limit=10), "The dataset has 1 row; it needs at least 10."),
     (found("too-few-rows", 2, limit=10), "The dataset has 2 rows; it needs at least 10."),
     (

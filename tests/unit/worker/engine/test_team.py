@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.tasks import Task
-from tests import ranks, tiny, tiny_lm, tiny_preferences
+from tests import ranks, tiny, tiny_images, tiny_lm, tiny_preferences
 from tests.ranks import Done, Planned
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # processes of their own, which import the ML libraries
@@ -59,12 +59,23 @@ def preferred(directory: Path, model: Path, method: MethodSpec) -> Planned:
     return Planned(name=directory.name, job=tiny_preferences.job(directory, model, method, training))
 
 
+def imaged(directory: Path, model: Path, method: MethodSpec) -> Planned:
+    changes = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4, "max_grad_norm": 0.5}
+    training = tiny_images.FAST.model_copy(update={"num_train_epochs": 2} | changes)
+    return Planned(
+        name=directory.name,
+        job=tiny_images.job(directory, model, method, training, tiny_images.rows(ROWS, 24, 24)),
+    )
+
+
 def plan(root: Path, models: dict[str, Path], stops: bool) -> list[Planned]:
     tried = [classified(root / name, models["bert"], method) for name, method in METHODS.items()]
     for name in ("full", "lora"):
         recomputed = root / f"recomputed-{name}"
         tried.append(classified(recomputed, models["bert"], METHODS[name], gradient_checkpointing=True))
         tried.append(written(root / f"seq2seq-{name}", models["t5"], SEQ2SEQ[name], False, "seq2seq-lm"))
+    tried.append(imaged(root / "full-images", models["vit"], FullSpec()))
+    tried.append(imaged(root / "lora-images", models["vit"], LM_LORA))
     tried.append(preferred(root / "lora-preference", models["llama"], LM_LORA))
     for packing in (False, True):
         name = "packed" if packing else "rows"
@@ -83,6 +94,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "bert": tiny.save_model(root / "bert", **STILL),
         "llama": tiny_lm.save_model(root / "llama", "llama"),
+        "vit": tiny_images.save_model(root / "vit"),
         "t5": tiny_lm.save_model(root / "t5", "t5", dropout_rate=0.0),
     }
 
@@ -106,7 +118,7 @@ def numbers(done: Done) -> list[tuple[float, ...]]:
 NAMES = [
     *METHODS,
     *(f"{kind}-{method}" for kind in ("recomputed", "seq2seq") for method in ("full", "lora")),
-    *(f"{method}-{kind}" for kind in ("rows", "packed") for method in ("full", "lora")),
+    *(f"{method}-{kind}" for kind in ("rows", "packed", "images") for method in ("full", "lora")),
     "lora-preference",
 ]
 

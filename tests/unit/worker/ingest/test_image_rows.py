@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image, ImageEnhance, ImageOps
+from sklearn.datasets import load_sample_image
 
 from app.domain.data.dataset import ImageRow
-from app.domain.data.findings import Finding
+from app.domain.data.findings import Details, Finding
 from app.domain.data.images import png_of, size_of
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.uploads import ReadingOptions
@@ -19,6 +21,7 @@ from tests import tiny_images
 from tests.ingested import ignore_progress, local, prepared, scanned
 from worker.engine.data.batches import read
 from worker.engine.data.images import opened
+from worker.engine.data.stored_images import pngs
 from worker.ingest import pixel_count
 from worker.ingest.prepare import prepare
 from worker.ingest.readers import image_folder
@@ -43,8 +46,7 @@ def folders(prefix: str = "", count: int = 120) -> dict[str, bytes]:
 
 def written(tmp_path: Path) -> list[ImageRow]:
     rows = [row for rows in read(str(tmp_path / "rows.parquet"), "labelled-images").values() for row in rows]
-    assert all(isinstance(row, ImageRow) for row in rows)
-    return rows  # type: ignore[return-value]
+    return [rows[place]._replace(image=png) for place, png in pngs(rows)]  # type: ignore[call-arg, misc]
 
 
 def by_code(findings: list[Finding]) -> dict[str, Finding]:
@@ -146,6 +148,51 @@ def test_equal_pixels_in_two_splits_leak_and_with_two_labels_contradict(tmp_path
     assert codes["leak"].count == 1 and codes["leak"].severity == "blocks", "1 of 11 test rows"
     assert codes["contradictions"].count == 1
     assert codes["leak"].examples[0].excerpt == "12 × 10 px"
+
+
+def photographs() -> list[Image.Image]:
+    """Parts of a photograph that do not overlap, 100 × 100 pixels each."""
+    whole = Image.fromarray(load_sample_image("china.jpg"))
+    return [whole.crop((x, y, x + 100, y + 100)) for y in range(0, 400, 100) for x in range(0, 600, 100)]
+
+
+def png(image: Image.Image, form: str = "PNG", **options: int) -> bytes:
+    file = BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def test_near_duplicates_of_images_are_found_across_splits(tmp_path: Path) -> None:
+    parts = photographs()
+    train = {f"train/{'ab'[i % 2]}/{i}.png": png(part) for i, part in enumerate(parts)}
+    again = {
+        "jpeg": png(parts[12], "JPEG", quality=60),
+        "half": png(parts[23].resize((50, 50))),
+        "brighter": png(ImageEnhance.Brightness(parts[20]).enhance(1.1)),
+    }
+    mirrored = {f"mirrored-{i}": png(ImageOps.mirror(part)) for i, part in enumerate(parts)}
+    test = {f"test/a/{name}.img.png": content for name, content in (again | mirrored).items()}
+    found = prepared(tmp_path, {"photos.zip": zipped(train | test)})
+    near = by_code(found.findings)["near-leak"]
+    assert (near.severity, near.count, near.details) == ("warns", 3, Details(shared=0.99, limit=10))
+    assert {(example.split, example.excerpt) for example in near.examples} == {
+        ("test", "100 × 100 px"), ("test", "50 × 50 px"), ("train", "100 × 100 px"),
+    }  # fmt: skip
+    assert len(near.examples) == 6, "both images of every pair"
+    assert "leak" not in by_code(found.findings)
+
+
+def test_equal_hashes_of_drawings_make_no_near_duplicates(tmp_path: Path) -> None:
+    def drawn(shade: int, at: tuple[int, int]) -> bytes:
+        image = Image.new("L", (64, 64), 255)
+        image.paste(shade, (*at, at[0] + 8, at[1] + 8))
+        return png(image)
+
+    places = [(8 * x, 8 * y) for x in range(8) for y in range(8)]
+    train = {f"train/{'ab'[i % 2]}/{i}.png": drawn(0, place) for i, place in enumerate(places)}
+    test = {f"test/a/{i}.png": drawn(255 - i, (4, 4)) for i in range(20)}  # one of them is plain
+    found = prepared(tmp_path, {"drawings.zip": zipped(train | test)})
+    assert "near-leak" not in by_code(found.findings)
 
 
 def test_unreadable_images_are_left_out_and_many_block(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, T5Config
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import LoraSpec, QloraSpec
 from app.domain.tasks import Task
-from tests import tiny
+from tests import tiny, tiny_images
 from worker.engine.attempt import Attempt
 from worker.engine.evaluation import audit
 from worker.engine.methods import peft
@@ -43,6 +43,16 @@ needs_bitsandbytes = pytest.mark.skipif(find_spec("bitsandbytes") is None, reaso
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny base model that can be packed."""
     return tiny.save_model(tmp_path_factory.mktemp("wide"), **WIDE)
+
+
+@needs_bitsandbytes
+def test_it_learns_from_images(tmp_path: Path) -> None:
+    job = tiny_images.job(tmp_path / "job", tiny_images.save_model(tmp_path / "model", **WIDE), QloraSpec(r=4))
+    result = Attempt(job, tiny.Recorder()).run()
+    [before] = [e for e in result.evaluations if e.subject == "base"]
+    after = [e for e in result.evaluations if e.split == "test"][-1]
+    assert after.metrics["accuracy"] == 1 and after.loss < before.loss / 2
+    assert result.environment.frozen_dtype == "nf4"
 
 
 def test_it_trains_the_same_tensors_as_lora_on_every_linear_layer() -> None:

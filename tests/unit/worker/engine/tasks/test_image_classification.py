@@ -1,23 +1,28 @@
 """Classification of images: pixels as the image processor makes them, the head's loss, and whole attempts."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn import functional
 from transformers import AutoConfig, ConvNextConfig, ResNetConfig, SwinConfig, ViTConfig
 
-from app.domain.data.dataset import ImageRow
+from app.domain.data.dataset import ImageRow, StoredImage
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.runs.job import TrainJob
+from app.store.rows_file import RowsFile
 from tests import tiny, tiny_images
 from worker.engine.attempt import Attempt
+from worker.engine.data.batches import read
 from worker.engine.data.images import Normalization, check_shape, opened, sequence_length, shape_of
+from worker.engine.data.stored_images import pngs
 from worker.engine.models.inspect import facts_of, inspect
 from worker.engine.models.load import harmless
 from worker.engine.prefix.frozen_prefix import frozen_prefix
@@ -45,7 +50,8 @@ def test_a_batch_is_what_the_image_processor_makes(tmp_path: Path) -> None:
     torch.testing.assert_close(batch.inputs["pixel_values"], wanted, rtol=1e-5, atol=1e-5)
     assert batch.labels.tolist() == [2, 0] and batch.tokens == 2 * 17 and batch.real.shape == (2, 17)
     assert sink.logs == [
-        "3 of 3 images of the test split are smaller than the 16 × 16 pixels that the model reads, and were enlarged."
+        "3 of the 3 images in the test split are smaller than the model's input: its image processor resized them up "
+        "from 12 × 10 to 16 × 16 pixels (width × height)."
     ]
     assert all(isinstance(row, ImageRow) and row.image == b"" for row in examples.rows)
 
@@ -55,6 +61,56 @@ def test_images_of_the_models_size_are_read_unchanged(tmp_path: Path) -> None:
     examples, sink = encoded(tmp_path, rows)
     own = np.frombuffer(tiny_images.picture(1, 16, 16)[2], dtype=np.uint8).reshape(16, 16, 3)
     assert np.array_equal(examples.pixels[0], own.transpose(2, 0, 1)) and not sink.logs
+
+
+def test_the_log_says_what_became_of_smaller_images(tmp_path: Path) -> None:
+    sizes = [(12, 10), (8, 20), (16, 16)]
+    rows = [
+        ImageRow(str(i), "test", tiny_images.png_of(*tiny_images.picture(i, *size)), 1) for i, size in enumerate(sizes)
+    ]
+    [log] = encoded(tmp_path, rows)[1].logs
+    assert log.startswith("2 of the 3 images") and "resized them up from between 8 × 20 and 12 × 10 to 16 × 16" in log
+    settings = {"do_resize": False, "do_center_crop": True, "crop_size": {"height": 16, "width": 16}}
+    pil = settings | {"image_processor_type": "CLIPImageProcessor"}
+    examples, sink = encoded(tmp_path / "cropped", rows[:1], **pil)
+    assert "its image processor padded them from 12 × 10 to 16 × 16" in sink.logs[0]
+    assert not examples.pixels[0][:, 0].any(), "black above it"
+
+
+def test_stored_images_become_the_same_batches(tmp_path: Path) -> None:
+    rows = tiny_images.rows(150, 20, 70)
+    mixed = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+    with RowsFile(tmp_path / "rows.parquet", "labelled-images", tiny_images.LABELS) as file:
+        for start in range(0, len(mixed), 90):
+            file.write(mixed[start : start + 90])
+    stored = read(str(tmp_path / "rows.parquet"), "labelled-images")
+    for split, part in stored.items():
+        own = [row for row in mixed if row.split == split]
+        assert all(isinstance(row, ImageRow) and isinstance(row.image, StoredImage) for row in part)
+        batches = [
+            task.collate(encoded(tmp_path / split / kind, given)[0], range(len(own)), 0)
+            for kind, given in (("file", part), ("memory", own))
+        ]
+        for name in ("labels", "real"):
+            assert torch.equal(*(getattr(batch, name) for batch in batches))
+        assert torch.equal(*(batch.inputs["pixel_values"] for batch in batches))
+    backwards = list(reversed(stored["train"]))
+    assert [png for _place, png in sorted(pngs(backwards))] == [
+        row.image for row in reversed([row for row in mixed if row.split == "train"])
+    ]
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RunFailed, match="The dataset's file could not be read"):
+        list(pngs(backwards))
+
+
+def test_few_stored_images_are_in_memory_at_a_time(tmp_path: Path) -> None:
+    with RowsFile(tmp_path / "rows.parquet", "labelled-images", ["a"]) as file:
+        for start in range(0, 400, 10):
+            file.write([ImageRow(str(start + i), "train", os.urandom(100_000), 0) for i in range(10)])
+    rows = read(str(tmp_path / "rows.parquet"), "labelled-images", needed=())["train"]
+    before = pa.total_allocated_bytes()
+    used = [pa.total_allocated_bytes() - before for _place, _png in pngs(rows)]
+    assert len(used) == 400 and max(used) < 20_000_000, "of 40 MB"
 
 
 def test_losses_are_cross_entropies_of_the_heads_logits(tmp_path: Path) -> None:
@@ -157,6 +213,17 @@ def test_every_kind_of_method_learns_colours(method: MethodSpec, base: Path, tmp
     if isinstance(method, LoraSpec):
         adapter = json.loads((Path(job.output) / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
         assert adapter["task_type"] is None and adapter["modules_to_save"] == ["classifier"]
+
+
+def test_accumulated_batches_train_as_one_batch(base: Path, tmp_path: Path) -> None:
+    losses = []
+    for size, accumulated in ((60, 1), (15, 4)):
+        changes = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulated}
+        job = tiny_images.job(tmp_path / str(size), base, FullSpec(), tiny_images.FAST.model_copy(update=changes))
+        sink = tiny.Recorder()
+        result = Attempt(job, sink).run()
+        losses.append([step.loss for step in sink.seen] + [e.loss for e in result.evaluations])
+    assert len(losses[0]) > 4 and losses[1] == pytest.approx(losses[0], rel=1e-4), "every step sees all 60 rows"
 
 
 def cached(job: TrainJob, base: Path, folder: Path) -> TrainJob:
