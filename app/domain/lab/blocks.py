@@ -16,7 +16,7 @@ BLOCK_PARTS = EMBEDDINGS, ATTENTION, FEED_FORWARD, HEAD, NORMS = (
     "head",
     "norms",
 )
-"""The last one is the normalisation before or after the others, wherever it stands."""
+"""The last one is the normalization before or after the others, wherever it stands."""
 
 
 @dataclass(frozen=True)
