@@ -4,6 +4,7 @@ from typing import Any
 
 from sqlalchemy import update
 
+from app.store.queries import evaluations
 from app.store.queries import steps as step_rows
 from app.store.session import Database
 from app.store.tables import RunRow
@@ -17,6 +18,10 @@ class Training:
         with database.reading() as session:
             row = session.get_one(RunRow, run_id)
             self.steps = step_rows.read(session, run_id)
+            assert row.result is not None
+            tested = row.result.evaluations[-1]
+            self.validated = tested.model_copy(update={"split": "validation", "step": 300})
+            """What `evaluate` reports."""
             self.ended = {name: getattr(row, name) for name in ("status", "finished_at", "result_json", "score")}
         self.change(status="running", finished_at=None, result_json=None, score=None)
         self.report(0)
@@ -34,6 +39,11 @@ class Training:
             step_rows.clear(session, self.run_id)
             step_rows.append(session, self.run_id, steps)
             session.get_one(RunRow, self.run_id).step = last
+
+    def evaluate(self) -> None:
+        """An evaluation on the validation split is done."""
+        with self.database.transaction() as session:
+            evaluations.add(session, self.run_id, self.validated, [], [])
 
     def end(self) -> None:
         """All of its steps and its result."""

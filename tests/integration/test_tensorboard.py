@@ -19,6 +19,7 @@ from tests.integration.test_cli import vezna
 from tests.integration.test_trackers import holding, sqlite
 from tests.served import served
 from vezna import Client
+from vezna.connection import Request
 from vezna.errors import Refused, TrackerRefused
 from vezna.trackers import export_study, tensorboard, writing
 from vezna.trackers.study import Point, read_external_study, read_run
@@ -188,14 +189,25 @@ def test_the_steps_of_a_run_that_goes_on_are_appended(database: Database, settin
         run = client.open_run(study.id, {"key": "mine", "arm": FULL, "seed": 0})
         for number, last in enumerate((3, 5), start=1):
             steps = [{"step": n, "loss": 1 / n, "seconds": n} for n in range(2 * number - 1, last + 1)]
-            client.report(run.run_id, {"attempt": 1, "number": number, "steps": steps})
+            validated = [{"step": last - 1, "split": "validation", "items": 50, "score": last / 10, "loss": 1 / last}]
+            client.report(run.run_id, {"attempt": 1, "number": number, "steps": steps, "evaluations": validated})
             folder = Path(export_study(client, study.id, target, external=True).url)
             place = next(folder.glob(f"{FULL}, seed 0 (run *)"))
             assert [point.step for point in read(place).Scalars("train/loss")] == list(range(1, last + 1))
-        assert files(place) == ["about", "steps-0-3", "steps-0-5"]
+            accuracy = [(point.step, point.value) for point in read(place).Scalars("validation/accuracy")]
+            assert accuracy == [(2, pytest.approx(0.3)), (4, pytest.approx(0.5))][:number]
+            assert len(read(place).Scalars("validation/loss")) == number
+        assert files(place) == ["about", "steps-0-3", "steps-0-5", "validation-0-2", "validation-0-4"]
         (place / ".steps-0-9.left").write_bytes(b"an export that was killed")
         export_study(client, study.id, target, external=True)  # nothing is new
-        assert files(place) == ["about", "steps-0-3", "steps-0-5"]
+        assert files(place) == ["about", "steps-0-3", "steps-0-5", "validation-0-2", "validation-0-4"]
+        # An evaluation takes a while, so it may come after the steps that follow.
+        late = [{"step": 5, "split": "validation", "items": 50, "score": 0.75, "loss": 0.125}]
+        client.report(run.run_id, {"attempt": 1, "number": 3, "evaluations": late})
+        export_study(client, study.id, target, external=True)
+        assert files(place)[3:] == ["validation-0-2", "validation-0-4", "validation-0-5"]
+        evaluated = client.request(Request("GET", f"/runs/{run.run_id}/evaluations"))
+        assert [(one["step"], one["items"], one["metrics"]) for one in evaluated][-1] == (5, 50, {"accuracy": 0.75})
 
         # Another attempt has other steps.
         experiment = tensorboard.connect(f"{tmp_path}/exported").open(read_external_study(client, study.id))
@@ -203,7 +215,7 @@ def test_the_steps_of_a_run_that_goes_on_are_appended(database: Database, settin
         assert tracked is not None and tracked.attempt == 0
         again = replace(tracked, attempt=1)
         experiment.write_steps(again, Outcome(client, again))
-        assert files(place) == ["about", "steps-1-5"]
+        assert files(place) == ["about", "steps-1-5"], "and no evaluations yet"
 
         client.end_run(run.run_id, {"attempt": 1, "outcome": "succeeded", "item_scores": item_scores(0.75, 0)})
         export_study(client, study.id, target, external=True)
@@ -211,6 +223,7 @@ def test_the_steps_of_a_run_that_goes_on_are_appended(database: Database, settin
     whole = read(place)
     assert [point.step for point in whole.Scalars("train/loss")] == [1, 2, 3, 4, 5]
     assert whole.Scalars("score")[0].value == pytest.approx(0.75)
+    assert [point.step for point in whole.Scalars("validation/accuracy")] == [2, 4, 5]
 
 
 @pytest.mark.parametrize(

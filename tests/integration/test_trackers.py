@@ -21,6 +21,7 @@ from tests.mlflow_server import experiments, frozen, mlflow_server, runs_of
 from tests.served import served
 from tests.training_again import Training
 from vezna import Client
+from vezna.connection import Request
 from vezna.errors import NotImported, TrackerUnreachable
 from vezna.trackers import export_study, writing
 from vezna.trackers import mlflow as mlflow_tracker
@@ -228,8 +229,27 @@ def test_a_run_that_goes_on_has_each_step_once_after_outages_kills_and_another_a
         with database.reading() as session:
             training.change(epoch=session.get_one(RunRow, 26).epoch + 1)
 
-        training.report(40)
+        # The same kill, but the attempt goes on: what is there is not sent again, whatever the tag says.
+        training.report(30)
         export_study(client, 3, tracker, report=False)
+        training.report(35)
+        with monkeypatch.context() as patched:
+            patched.setattr(mlflow.MlflowClient, "log_batch", halved)
+            with pytest.raises(KeyboardInterrupt):
+                export_study(client, 3, tracker, report=False)
+        run, steps = written()
+        assert steps == list(range(1, 36)) and run.data.tags["vezna.steps"].endswith(" 30")
+        training.report(40)
+        values: list[Any] = []
+
+        def watched(self: Any, run_id: str, metrics: Any = (), **more: Any) -> None:
+            values.extend(metrics)
+            send(self, run_id, metrics=metrics, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(mlflow.MlflowClient, "log_batch", watched)
+            export_study(client, 3, tracker, report=False)
+        assert [one.step for one in values if one.key == "train/loss"] == list(range(36, 41))
         run, steps = written()
         assert (run.info.status, steps) == ("RUNNING", list(range(1, 41)))
         assert run.data.tags["vezna.steps"].endswith(" 40") and run.data.params["method"] == "lora"
@@ -272,9 +292,28 @@ def test_a_run_that_goes_on_has_each_step_once_after_outages_kills_and_another_a
         again, steps = written()
         assert again.info.run_id != run.info.run_id and steps == list(range(1, 61))
 
+        # Evaluations appear as they come; the result has them too, of which an export writes those that are not there.
+        evaluation = training.validated
+        training.evaluate()
+        export_study(client, 3, tracker, report=False)
+        assert written()[0].data.metrics["validation/accuracy"] == evaluation.score
+        training.validated = evaluation.model_copy(update={"step": 60})  # out of order
+        training.evaluate()
         training.end()
-        export_study(client, 3, tracker)
+        with monkeypatch.context() as patched:  # killed after the values, before the files
+            patched.setattr(mlflow.MlflowClient, "log_dict", lambda *_args: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                export_study(client, 3, tracker)
+        values.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(mlflow.MlflowClient, "log_batch", watched)
+            export_study(client, 3, tracker)
+        assert [one.key for one in values if not one.key.startswith("arm/")] == []
         run, steps = written()
+        history = there.get_metric_history(run.info.run_id, "validation/accuracy")
+        evaluated = client.request(Request("GET", "/runs/26/evaluations"))
+        expected_scores = [(one["step"], one["metrics"]["accuracy"]) for one in evaluated]
+        assert sorted((one.step, one.value) for one in history) == expected_scores and expected_scores[0][0] == 60
         assert (run.info.run_id, run.info.status) == (again.info.run_id, "FINISHED")
         assert run.data.tags["vezna.exported"] == "true" and "vezna.steps" not in run.data.tags
         assert run.data.metrics["score"] == training.ended["score"]

@@ -1,10 +1,10 @@
 """Write a study into MLflow: an experiment with a run for the study itself, and below it a run for each of its runs.
 
 Exporting again finds them by their tags and updates them. What cannot change in an ended run (steps, results, files)
-is written once: its tag `vezna.exported` is set when all of it is there. MLflow stores the same value of the same step
-once, so an export that was interrupted may write them again. Of a run that goes on the steps are appended. The tag
-`vezna.steps` says which attempt of the run they are of, from the creation of the run on, and the last of them: MLflow
-stores the values of a request before its tags, so after an interruption there may be more steps than it says.
+is written once: its tag `vezna.exported` is set when all of it is there. Of a run that goes on the steps are appended.
+The tag `vezna.steps` says which attempt of the run they are of, from the creation of the run on, and the last of them.
+MLflow stores the values of a request before its tags, so after an interruption there may be more steps than it says:
+what is there already is not written again.
 """
 
 import os
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from vezna.connection import without_credentials
 from vezna.errors import TrackerMissing, TrackerRefused, TrackerUnreachable, WrongTracker
 from vezna.trackers.study import Point, TrackedRun, TrackedStudy
+from vezna.trackers.validation import validation_points
 from vezna.trackers.writing import Outcome
 
 BATCH = 1000
@@ -152,10 +153,12 @@ class MlflowExperiment:
             self._tags(there, tags)
 
     def write_steps(self, run: TrackedRun, outcome: Outcome) -> None:
-        """Append steps, in requests of whole steps."""
+        """Append steps, in requests of whole steps, and evaluations."""
         with self._server.named():
             there = self._of(run)
-        points = outcome.steps(after=_progress(there)[1])
+        points = _later(there, outcome.steps(after=_progress(there)[1]))
+        with self._server.named():
+            self._values(there, _later(there, validation_points(run)), run.started_at)
         while points:
             end = min(STEP_BATCH, len(points))
             while end < len(points) and points[end].step == points[end - 1].step:
@@ -178,15 +181,22 @@ class MlflowExperiment:
         return there
 
     def _write_outcome(self, run: TrackedRun, outcome: Outcome, there: Any) -> None:
-        steps = outcome.steps(after=_progress(there)[1])
+        steps = _later(there, outcome.steps(after=_progress(there)[1]))
         with self._server.named():
-            self._values(there, [*steps, *run.points], run.started_at)
+            self._values(there, [*steps, *self._missing(there, run.points)], run.started_at)
         links = outcome.links()
         with self._server.named():
             self._mlflow.log_dict(there.info.run_id, links, "files.json")
         for place, file in outcome.files():
             with self._server.named():
                 self._mlflow.log_artifact(there.info.run_id, str(file), str(place.parent).removeprefix("."))
+
+    def _missing(self, there: Any, points: Iterable[Point]) -> list[Point]:
+        """Those of some points that are not there: an earlier export may have written any of them."""
+        histories: dict[str, set[int]] = {}
+        for name in {_name(point.name) for point in points} & there.data.metrics.keys():
+            histories[name] = {one.step for one in self._mlflow.get_metric_history(there.info.run_id, name)}
+        return [point for point in points if point.step not in histories.get(_name(point.name), ())]
 
     def write_verdict(self, study: TrackedStudy, report: Path | None) -> None:
         """Tags and metrics of the study's own run."""
@@ -270,6 +280,14 @@ def _progress(run: Any) -> tuple[int | None, int]:
     """The attempt whose steps are there, and the last of them, 0 if there is none; None and 0 of a complete run."""
     attempt, _space, step = run.data.tags.get(PROGRESS, "").partition(" ")
     return (int(attempt), int(step)) if step else (None, 0)
+
+
+def _later(run: Any, points: Iterable[Point]) -> list[Point]:
+    """Points after the last step of their name that is there. They are written in the order of their steps, so those
+    before are there too, whatever the tag says: an export may have been killed before it set the tag, and a file store
+    would have them twice."""
+    last = {metric.key: metric.step for metric in run.data._metric_objs}  # `metrics` has no steps
+    return [point for point in points if point.step > last.get(_name(point.name), -1)]
 
 
 def _milliseconds(moment: datetime) -> int:

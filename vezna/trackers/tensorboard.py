@@ -2,8 +2,9 @@
 
 A run's folder has two files. `outcome` has steps, results and hyperparameters of a run that has ended, and is written
 once; `about` has its tags as a text, and follows every export. Until a run ends, each export adds a file
-`steps-ATTEMPT-LAST` with the steps since the one before. A file is written whole under another name and then
-renamed, so it is complete or absent. Files of others in these folders stay as they are.
+`steps-ATTEMPT-LAST` with the steps since the one before, and `validation-ATTEMPT-LAST` with the evaluations since. A
+file is written whole under another name and then renamed, so it is complete or absent. Files of others in these folders
+stay as they are.
 """
 
 import json
@@ -20,12 +21,15 @@ from vezna.trackers.event_files import recorded_below
 from vezna.trackers.markdown import arms_table, files_table, table, verdict_text
 from vezna.trackers.reading import RecordedRun
 from vezna.trackers.study import Point, TrackedRun, TrackedStudy
+from vezna.trackers.validation import validation_points
 from vezna.trackers.values import numbered
 from vezna.trackers.writing import Outcome
 
 IDENTITY = "vezna.json"
 """In the folder of a study: which study it is."""
-STEPS_FILE = re.compile(r"events\.out\.tfevents\.\d+\.steps-(?P<attempt>\d+)-(?P<last>\d+)\.vezna", re.ASCII)
+GROWING = ("steps", "validation")
+"""Kinds of files that are added while a run goes on."""
+GROWING_FILE = re.compile(r"events\.out\.tfevents\.\d+\.[a-z]+-(?P<attempt>\d+)-(?P<last>\d+)\.vezna", re.ASCII)
 LONGEST_NAME = 200
 """Bytes of a folder's name in UTF-8; file systems take 255, encrypted ones fewer."""
 COMPARED = (
@@ -103,20 +107,30 @@ class EventExperiment:
         return any(self._run_folder(run).glob(_pattern("outcome")))
 
     def write_steps(self, run: TrackedRun, outcome: Outcome) -> None:
-        """A file with the steps since the last one of this attempt; those of an earlier attempt go."""
-        folder, last = self._run_folder(run), 0
+        """A file with the steps since the last one of this attempt, and one with the evaluations since; those of an
+        earlier attempt go."""
+        last = {kind: self._last(run, kind) for kind in GROWING}
+        found = {
+            "steps": outcome.steps(after=max(last["steps"], 0)),
+            "validation": [point for point in validation_points(run) if point.step > last["validation"]],
+        }
+        for kind, points in found.items():
+            if points:
+                events = [self._scalar(point, run.started_at.timestamp()) for point in points]
+                self._write(self._run_folder(run), f"{kind}-{run.attempt}-{points[-1].step}", events)
+
+    def _last(self, run: TrackedRun, kind: str) -> int:
+        """The last step in the files of a kind, -1 if there is none; files of an earlier attempt are removed."""
+        last = -1
         with self._tracker.named():
-            for file in folder.glob(_pattern("steps-*")):
-                if (named := STEPS_FILE.fullmatch(file.name)) is None:
+            for file in self._run_folder(run).glob(_pattern(f"{kind}-*")):
+                if (named := GROWING_FILE.fullmatch(file.name)) is None:
                     continue  # another program's
                 if int(named["attempt"]) != run.attempt:
                     file.unlink(missing_ok=True)
                 else:
                     last = max(last, int(named["last"]))
-        began, points = run.started_at.timestamp(), outcome.steps(after=last)
-        if points:
-            events = [self._scalar(point, began) for point in points]
-            self._write(folder, f"steps-{run.attempt}-{points[-1].step}", events)
+        return last
 
     def write_run(self, run: TrackedRun, outcome: Outcome | None) -> None:
         """Two files of a run."""
@@ -128,7 +142,8 @@ class EventExperiment:
             events.append(self._text("vezna/files", files_table(links), began))
             self._write(self._run_folder(run), "outcome", events)
         if run.ended:
-            self._remove(self._run_folder(run), "steps-*")  # the outcome has them
+            for kind in GROWING:
+                self._remove(self._run_folder(run), f"{kind}-*")  # the outcome has them
         about = dict(run.tags) | ({"note": run.note} if run.note else {})
         texts = {"vezna/run": about, "vezna/parameters": run.parameters}
         rows = [self._text(tag, table(["name", "value"], values.items()), began) for tag, values in texts.items()]

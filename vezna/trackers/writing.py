@@ -25,6 +25,7 @@ from vezna.trackers.study import (
     read_steps,
     read_study,
 )
+from vezna.trackers.validation import with_validation
 
 MOST_STEPS = 100_000
 """Steps that the server sends at once; of more, those that keep the shape of the loss curve."""
@@ -100,11 +101,11 @@ class Experiment(Protocol):
 
 @runtime_checkable
 class Appends(Protocol):
-    """An experiment that takes the steps of a run while it goes on."""
+    """An experiment that takes the steps and evaluations of a run while it goes on."""
 
     def write_steps(self, run: TrackedRun, outcome: Outcome) -> None:
-        """Write the steps of a run that goes on which an earlier export has not written. Raises TrackerError, and
-        ClientError from reading them."""
+        """Write the steps of a run that goes on, and its evaluations on the validation split, which an earlier export
+        has not written. Raises TrackerError, and ClientError from reading the steps."""
 
 
 class Tracker(Protocol):
@@ -150,6 +151,8 @@ def _write_run(client: Client, experiment: Experiment, run_id: int, *, team_only
     if team_only and run.private:
         raise StudyIsPrivate
     new = run.ended and not experiment.has_outcome(run)
+    if new or not run.ended:
+        run = with_validation(client, run)
     if not run.ended and isinstance(experiment, Appends):
         experiment.write_steps(run, Outcome(client, run))
     experiment.write_run(run, Outcome(client, run) if new else None)

@@ -1,7 +1,7 @@
 """Runs over REST: submit, get, annotate, cancel, step metrics. The list is in run_list.py."""
 
 from datetime import datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from fastapi import APIRouter, Body, Query
@@ -26,9 +26,10 @@ from app.services.deletion import Deletion
 from app.services.learning import run_learning
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
-from app.store.queries import runs, steps, tags
+from app.store.queries import evaluations, runs, steps, tags
 from app.store.queries.page import LARGEST_ID
-from app.store.tables import RunRow
+from app.store.tables import EvaluationRow, RunRow
+from app.web.api.answer import Answer
 from app.web.api.examples import RUN
 from app.web.api.learning import RunLearningOut
 from app.web.api.run_list import RunState
@@ -111,6 +112,26 @@ class StepSeries(BaseModel):
     tokens: list[int] | None = None
     seconds: list[float] | None = None
     memory_bytes: list[int] | None = None
+
+
+class ValidationOut(Answer):
+    """An evaluation on the validation split."""
+
+    subject: Literal["base", "adapted"]
+    """`base`: before training, with a new head if the task adds one."""
+    step: int
+    epoch: float
+    items: int
+    loss: float | None
+    """None if a script did not report it."""
+    metrics: dict[str, float]
+    """By name, the verdict's metric among them where it was computed on this split."""
+
+    @classmethod
+    def of(cls, row: EvaluationRow) -> Self:
+        """From the store."""
+        metrics = {row.metric: row.score} if row.score is not None else {}
+        return cls.from_object(row, items=row.n, metrics=row.metrics_json | metrics)
 
 
 @router.post("", status_code=202, operation_id="submitRun", responses=problems(409, 422))
@@ -197,3 +218,10 @@ def series(
     names = {"step", *(columns or STEP_DTYPE.names or ())}
     series = {name: plain(kept[name]) for name in names}
     return StepSeries(run_id=run_id, total=len(number), thinned=len(kept) < len(number), **series)
+
+
+@router.get("/{run_id}/evaluations", operation_id="getRunEvaluations", responses=problems(404))
+def validated(session: Reading, run_id: int) -> list[ValidationOut]:
+    """Evaluations on the validation split so far, by step; a run's `result` has those of the other splits."""
+    run = runs.get(session, run_id)
+    return [ValidationOut.of(row) for row in evaluations.of_runs(session, [run.id], "validation")]
