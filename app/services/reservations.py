@@ -24,6 +24,7 @@ from app.domain.studies.arms import ArmSpec
 from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import OwedRun, StudySpec
 from app.domain.studies.tuning import RandomTuning, TpeTuning, runs_worth
+from app.domain.tasks import TASKS
 from app.services.resources import estimates
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import of_worker
@@ -79,7 +80,7 @@ class Predictor:
 
     def of_run(self, spec: RunSpec) -> Prediction:
         """Of a run."""
-        seconds, estimate = self._estimated(spec)
+        seconds, reference, estimate = self._estimated(spec)
         basis = Basis.ESTIMATE
         if seconds is None:
             if self._past is None:
@@ -90,7 +91,7 @@ class Predictor:
             seconds, basis = ASSUMED_SECONDS, Basis.ASSUMED
         self.bases.add(basis)
         tokens = estimate.lengths.mean * estimate.lengths.rows * passes(spec.training) if estimate else None
-        return Prediction(seconds, self._other_seconds, spec.training.devices, basis, tokens)
+        return Prediction(seconds, max(self._other_seconds, reference), spec.training.devices, basis, tokens)
 
     def of_arm(self, study: StudySpec, arm: ArmSpec) -> Prediction:
         """Of a run of an arm with the full budget, at the arm's own settings."""
@@ -113,23 +114,26 @@ class Predictor:
         if tuning.unit == "seconds":
             return runs + tuning.budget * full.devices
         rows = self._dataset.facts.counts["train"]
-        tokens = full.tokens or rows * passes(study.training_of(arm)) * study.training_of(arm).max_length
+        longest = TASKS[study.task].sequences * study.training_of(arm).max_length
+        tokens = full.tokens or rows * passes(study.training_of(arm)) * longest
         return runs + tuning.budget / max(1.0, tokens) * full.device_seconds
 
-    def _estimated(self, spec: RunSpec) -> tuple[float | None, ResourceEstimate | None]:
-        """Train time by the resource estimate; None where that, or the device's rate, is not known."""
+    def _estimated(self, spec: RunSpec) -> tuple[float | None, float, ResourceEstimate | None]:
+        """Train time and the time of DPO's reference by the resource estimate; None and 0 where that, or the device's
+        rate, is not known."""
         worker = estimates.likely_worker(self._session, spec)
         if worker is None:
-            return None, None
+            return None, 0.0, None
         device = of_worker(worker)
         request = run_request(spec, self._model, self._dataset, self._owner_id).on_device(device.kind, device.bf16)
         row = estimate_queries.by_keys(self._session, [request.key]).get(request.key)
         estimate = row.estimate if row else None
         if estimate is None:
-            return None, None
+            return None, 0.0, None
         workload = (request.task, request.method.kind, request.fingerprint, estimate.width)
-        band = train_seconds(estimate.train_flops, self._calibrations.of(device, request.bf16, *workload))
-        return (band.value if band else None), estimate
+        calibration = self._calibrations.of(device, request.bf16, *workload)
+        train, reference = (train_seconds(n, calibration) for n in (estimate.train_flops, estimate.reference_flops))
+        return (train.value if train else None), (reference.value if reference else 0.0), estimate
 
 
 def owed_later(predictor: Predictor, study: StudySpec, now: Iterable[tuple[OwedRun, float]]) -> dict[str, float]:

@@ -66,7 +66,8 @@ def planned(
     trials = trial_report(plan.spec, report, estimated)
     if not since:
         check_seconds(spec, compatible, trials)
-    return PlannedStudy(plan.with_times(*report.train_times), report, trials)
+    worker, times = report.train_times
+    return PlannedStudy(plan.with_times(worker, times, report.reference_seconds(worker)), report, trials)
 
 
 def trial_report(spec: StudySpec, largest: FitReport, estimated: Callable[[StudySpec], FitReport]) -> FitReport:

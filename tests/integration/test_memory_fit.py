@@ -19,6 +19,7 @@ from app.domain.resources.memory_map import MapReport, MapSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.plan import StudyPlan
 from app.domain.studies.search_space import SearchSpace
 from app.domain.studies.spec import StudySpec
 from app.services import attempts, runs, studies, submission
@@ -422,6 +423,24 @@ def test_a_budget_of_seconds_that_fits_no_two_trials_by_the_estimate_queues_noth
         assert len(session.scalars(select(StudyRow)).all()) == before
     assert submitted(0.9 * least, insist=True)
     assert submitted(1.1 * least)
+
+
+def test_a_plan_has_the_reference_of_dpo_once(registered: Database, bell: SilentBell, settings: Settings) -> None:
+    """Not for each arm and seed: the worker's cache has it for the other runs."""
+    sign_on(registered, memory_bytes=64 * GIB)
+    with registered.transaction() as session:
+        session.get_one(WorkerRow, "w1").matmul_flops = 1e11
+
+    def plan() -> StudyPlan:
+        with registered.reading() as session:
+            return planned(registered, bell, settings, session, STUDY).plan
+
+    plan()
+    answer(registered, bell, lambda _request: estimate(GIB).model_copy(update={"reference_flops": 10**11}))
+    found = plan()
+    times = [arm.train_seconds for arm in found.arms if arm.train_seconds]
+    assert found.reference_seconds == pytest.approx(times[0] / 10) and len(times) == len(STUDY.arms)
+    assert found.train_seconds == pytest.approx(len(STUDY.seeds) * sum(times) + found.reference_seconds)
 
 
 def test_a_budget_of_seconds_is_checked_with_the_smallest_rank_of_a_search_on_capable_workers(

@@ -69,9 +69,10 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         lab = import_engine("worker.engine.lab.answer")
         files = {field: Path(path) for field, path in request["files"].items()}
         return {"lab": lab.answer(REQUESTS.validate_python(request["lab"]), files).model_dump(mode="json")}
-    engine = import_engine("worker.engine.estimation.estimate")
     if "map" in request:
-        return {"map": engine.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
+        maps = import_engine("worker.engine.estimation.memory_map")
+        return {"map": maps.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}
+    engine = import_engine("worker.engine.estimation.estimate")
     dataset = Path(request["dataset"]) if request["dataset"] else None
     estimate = engine.estimate_run(EstimateRequest.model_validate(request["run"]), dataset)
     return {"run": estimate.model_dump(mode="json")}

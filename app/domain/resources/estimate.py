@@ -25,7 +25,7 @@ from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, MetricName, Task
 from app.domain.validation import invalid_field
 
-ESTIMATE_VERSION = 8
+ESTIMATE_VERSION = 9
 """Raised when the estimate of an unchanged request may differ: old ones are then computed again."""
 LONGEST_CONFIG = 200_000
 """Characters of a config.json; the longest known one has a tenth of that."""
@@ -158,7 +158,8 @@ _WITHOUT_EFFECT = (
 
 
 class Lengths(_Value):
-    """Lengths of the rows, in tokens of the base model."""
+    """Lengths of the rows, in tokens of the base model: of both texts of a row with two, and of a preference pair its
+    prompt with each of its answers."""
 
     source: Literal["dataset", "max_length"]
     rows: int
@@ -181,6 +182,9 @@ class ResourceEstimate(_Value):
     """Floating-point operations of that step: forward, backward, recomputation."""
     train_flops: int
     """Of the whole training, over the actual batches; 0 without a dataset."""
+    reference_flops: int = 0
+    """Of DPO's reference: the base model's pass over the training and validation pairs, which runs of a study share;
+    0 for other losses, without a dataset, and in older estimates."""
     steps: int
     """Optimizer steps; 0 without a dataset."""
     trainable: int

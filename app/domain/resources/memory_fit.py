@@ -70,6 +70,8 @@ class _Fit(_Value):
     peak: EstimateBand | None
     train_seconds: EstimateBand | None
     """None while the device's rate is not known, or without a dataset."""
+    reference_seconds: EstimateBand | None = None
+    """Of DPO's reference, which runs of a study share; None for others, and while the rate is not known."""
     fit: Fit
     """`unknown` until the estimate is ready."""
     memory_savings: tuple[MemorySaving, ...] = ()
@@ -173,6 +175,11 @@ class FitReport(_Value):
         complete = [name for name, by_arm in times.items() if len(by_arm) == len(self.arms)]
         worker = min(complete, key=lambda name: name in small, default="")
         return worker, times.get(worker, {})
+
+    def reference_seconds(self, worker: str) -> float:
+        """Of DPO's reference on a worker, once for all arms; 0 without one."""
+        fits = [fit for arm in self.arms for fit in arm.workers if fit.device.name == worker]
+        return max((fit.reference_seconds.value for fit in fits if fit.reference_seconds), default=0.0)
 
     @property
     def least_train_seconds(self) -> Mapping[str, float]:

@@ -71,6 +71,8 @@ class StudyPlan(BaseModel):
     spec: StudySpec = Field(exclude=True)
     arms: tuple[ArmPlan, ...]
     power: Power
+    reference_seconds: float = 0.0
+    """Of DPO's reference, which a worker computes once; 0 for other losses, and while no time is estimated."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -99,9 +101,10 @@ class StudyPlan(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def train_seconds(self) -> float | None:
-        """Of all training, trials included, one run after the other; None where it is not known for each arm."""
+        """Of all training, with trials and DPO's reference, one run after the other; None where it is not known for
+        each arm."""
         runs, trials = self._seconds(self.power.seeds), self.trial_seconds
-        return runs + trials if runs is not None and trials is not None else None
+        return runs + trials + self.reference_seconds if runs is not None and trials is not None else None
 
     @property
     def trial_seconds(self) -> float | None:
@@ -134,12 +137,13 @@ class StudyPlan(BaseModel):
         """The worker has no past run: its rate is an assumed share of its measured throughput."""
         return any(arm.estimate and not arm.estimate.runs for arm in self.arms)
 
-    def with_times(self, worker: str, estimates: Mapping[str, EstimateBand]) -> "StudyPlan":
-        """With a worker's estimated train times, by arm, instead of those of similar runs."""
+    def with_times(self, worker: str, estimates: Mapping[str, EstimateBand], reference: float = 0.0) -> "StudyPlan":
+        """With a worker's estimated train times, by arm, instead of those of similar runs, and seconds of DPO's
+        reference."""
         if not estimates:
             return self
         arms = tuple(arm.model_copy(update=_time_of(estimates.get(arm.title), worker)) for arm in self.arms)
-        return self.model_copy(update={"arms": arms})
+        return self.model_copy(update={"arms": arms, "reference_seconds": reference})
 
     def of_last_arm(self) -> "StudyPlan":
         """As if the last arm were all of it."""

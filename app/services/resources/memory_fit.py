@@ -155,6 +155,7 @@ class _Lookup:
             capable=not missing,
             peak=band,
             train_seconds=train_seconds(estimate.train_flops, calibration) if estimate else None,
+            reference_seconds=train_seconds(estimate.reference_flops, calibration) if estimate else None,
             fit=memory_fit(band, device) if band and not missing else "unknown",
         )
 

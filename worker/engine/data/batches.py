@@ -72,8 +72,8 @@ class Examples:
 
     @property
     def sides(self) -> tuple[Sequence[int], ...]:
-        """Lengths of the sequences of each row, those that are padded apart by themselves; the first is that of
-        `input_ids`."""
+        """Lengths of the sequences of each row, those that are padded apart by themselves, or both of a preference
+        pair; the first is that of `input_ids`."""
         return (self.lengths,)
 
     def weight(self, indices: Sequence[int]) -> tuple[int, int]:

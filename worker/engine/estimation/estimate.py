@@ -20,7 +20,8 @@ from peft import PeftModel
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from app.domain.resources.estimate import EstimateRequest, MapCell, MapRequest, MemoryMap, ResourceEstimate
+from app.domain.methods import FullSpec
+from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.tasks import TASKS as FACTS
 from worker.engine.data.batches import Batch, Places
@@ -63,6 +64,7 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
     writing = max((steps.writing(prompts) for prompts in batches.prompts), default=0)
     epoch_flops = steps.flops_of(batches, passes[0][1]) if batches.padded else 0
     optimizer = tensor_bytes(t for state in steps.optimizer.state.values() for t in state.values())
+    reference = _reference_flops(request, batches) if batches.reference else 0
     return ResourceEstimate(
         ledger=ledger,
         phases={
@@ -75,6 +77,7 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
         lengths=batches.lengths,
         step_flops=flops,
         train_flops=round(epoch_flops * batches.epochs / request.training.devices),
+        reference_flops=round(reference / request.training.devices),
         steps=batches.steps,
         trainable=request.method.trainable(built.facts),
         total=built.facts.total,
@@ -84,22 +87,13 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
     )
 
 
-def memory_map(request: MapRequest) -> MemoryMap:
-    """Estimate each method at each length and batch size. Raises `RunFailed` with a sentence.
-
-    At one length the peak is nearly linear in the batch size, but the pass in which it occurs changes; so each is
-    computed.
-    """
-    began = time.perf_counter()
-    cells = []
-    for place, method in enumerate(request.methods):
-        for length in request.lengths:
-            built = unloaded(request.cell(method, length, 1))
-            steps = fake_steps(built, request.cell(method, length, 1))
-            for rows in request.batch_sizes:
-                batch = shapes(request.cell(method, length, rows), None, built.base).heaviest[0]
-                cells.append(MapCell(method=place, length=length, rows=rows, ledger=steps.step(batch)[0]))
-    return MemoryMap(cells=cells, seconds=time.perf_counter() - began)
+def _reference_flops(request: EstimateRequest, batches: Shapes) -> float:
+    """FLOPs of the base model's pass over pairs, without a method."""
+    plain = request.model_copy(update={"method": FullSpec()})
+    steps, batch = fake_steps(unloaded(plain), plain), batches.evaluated
+    sides = sides_of(batch, request.task)
+    measured = {lengths: steps.judged(batch, lengths) / rows_of(batch)[0] for lengths in (sides, halves(sides))}
+    return flops_of_batches(batches.reference, measured, request.task)
 
 
 @dataclass
@@ -147,6 +141,13 @@ class _Steps:
         with self._evaluating(), self._followed(self.optimizer) as journal:
             task.loss(self.model, batch)
         return journal.ledger("estimated", None, *rows_of(real)).total
+
+    def judged(self, real: Batch, sides: Sequence[int]) -> int:
+        """The FLOPs of an evaluation batch whose rows have these lengths."""
+        batch = self._fake(replace(real, lengths=None), sides=sides)
+        with self._evaluating(), Operations() as operations:
+            TASKS[self.request.task].loss(self.model, batch)
+        return operations.total
 
     def writing(self, prompts: Batch) -> int:
         """The peak of generation after prompts: before or after training, without the optimizer state."""

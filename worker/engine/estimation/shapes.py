@@ -38,6 +38,8 @@ from worker.engine.tasks.image_classification import of_pixels
 PAD = 0
 _MASKS = ("attention_mask", "query_mask")
 _SPLITS: tuple[Split, ...] = ("train", "test")
+_REFERRED: tuple[Split, ...] = ("train", "validation")
+"""Splits on which only DPO evaluates the base model."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Shapes:
     padded: list[tuple[int, tuple[int, ...]]]
     """Rows and the padded length of each side (`Examples.sides`) of every batch of the first epoch that the run
     reaches; empty without a dataset."""
+    reference: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """The same of the base model's pass over the pairs on which DPO needs its log-probabilities; empty for others."""
     epochs: float = 0.0
     """The run's steps divided by the steps of these batches."""
     steps: int = 0
@@ -106,8 +110,10 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
     epoch = order.first_epoch()
     first, later = max(epoch[0], key=train.weight), [batch for _step, batch in order.heaviest()]
     counts = _heavier(train, first, later)
+    referred = request.task == "preference" and training.preference_loss == "dpo"
     # DPO also evaluates the base model on the training rows
-    evaluated = [test, train] if request.task == "preference" and training.preference_loss == "dpo" else [test]
+    evaluated = [test, train] if referred else [test]
+    pairs = [task.encode(rows[split], "test", tokenizer, model, job, _Silent()) for split in _REFERRED if referred]
 
     def collated(indices: Sequence[int]) -> Batch:
         batch = task.collate(train, indices, PAD)
@@ -125,6 +131,12 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
             mean=float(np.mean(train.lengths)),
         ),
         padded=[size for step in epoch for batch in step for size in train.computed(batch)],
+        reference=tuple(
+            size
+            for split in pairs
+            for batch in evaluation_order(split.lengths, _at_once(split, request, model))
+            for size in split.computed(batch)
+        ),
         epochs=order.total_steps / len(epoch),
         steps=order.total_steps,
     )
@@ -166,11 +178,16 @@ def _of_images(request: EstimateRequest, dataset: Path | None, model: PreTrained
 
 def _evaluated(examples: Examples, request: EstimateRequest, model: PreTrainedModel) -> Batch:
     """The longest rows of a split, as an evaluation batch."""
-    at_once = request.training.per_device_eval_batch_size
-    if request.task in LANGUAGE:
-        at_once = min(at_once, most_rows(model, max(map(examples.outputs, ([i] for i in range(len(examples)))))))
-    longest = max(evaluation_order(examples.lengths, at_once), key=examples.weight)
+    longest = max(evaluation_order(examples.lengths, _at_once(examples, request, model)), key=examples.weight)
     return TASKS[request.task].collate(examples, longest, PAD)
+
+
+def _at_once(examples: Examples, request: EstimateRequest, model: PreTrainedModel) -> int:
+    """Rows of an evaluation batch."""
+    at_once = request.training.per_device_eval_batch_size
+    if request.task in LANGUAGE and len(examples):
+        at_once = min(at_once, most_rows(model, max(map(examples.outputs, ([i] for i in range(len(examples)))))))
+    return at_once
 
 
 def _heavier(train: Examples, first: Sequence[int], later: Sequence[Sequence[int]]) -> bool:
@@ -201,6 +218,7 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
     check_length(length, request.method.virtual_tokens, model, None)
     facts = FACTS[request.task]
     two_texts = request.task == "seq2seq-lm" or facts.sequences > 1
+    whole = 2 * length if two_texts else length
     masked = request.task not in DECODERS or masks_padding(model, request.method)
 
     def batch(rows: int, masked: bool = True) -> Batch:
@@ -228,7 +246,7 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
         heaviest=[without_padding(widest) if training.padding_free else widest],
         evaluated=batch(at_once, masked),
         prompts=[batch(training.per_device_eval_batch_size)] if facts.generates else [],
-        lengths=Lengths(source="max_length", rows=0, longest=length * (2 if two_texts else 1), mean=length),
+        lengths=Lengths(source="max_length", rows=0, longest=whole, mean=whole),
         padded=[],
     )
 

@@ -60,6 +60,11 @@ class Preferences(Texts):
     """[N, 2] log-probabilities of the chosen and of the rejected answers before training; None before they are known,
     and with ORPO."""
 
+    @property
+    def sides(self) -> tuple[Sequence[int], ...]:
+        """The prompt with each of its answers."""
+        return [len(ids) for ids in self.tokens], [len(ids) for ids in self.rejected]
+
     def units(self, indices: Sequence[int]) -> int:
         """The loss is a mean over pairs."""
         return len(indices)

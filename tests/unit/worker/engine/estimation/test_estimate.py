@@ -19,7 +19,8 @@ from tests.unit.worker.engine import adapted as tried
 from worker.engine import attempt
 from worker.engine.attempt import Attempt
 from worker.engine.estimation import unloaded as unloading
-from worker.engine.estimation.estimate import estimate_run, memory_map
+from worker.engine.estimation.estimate import estimate_run
+from worker.engine.estimation.memory_map import memory_map
 from worker.engine.estimation.shapes import shapes
 from worker.engine.estimation.unloaded import unloaded
 from worker.engine.failures import failure

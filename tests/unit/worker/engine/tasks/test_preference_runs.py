@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
 
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec
@@ -66,6 +67,27 @@ def test_it_learns_and_is_estimated(tmp_path: Path, method: MethodSpec) -> None:
     estimate = estimate_run(request_of(job), Path(job.dataset_file))
     alike(estimate.ledger, steady(result))
     assert estimate.trainable == result.parameters.trainable
+
+
+def test_the_reference_of_dpo_is_estimated_as_the_base_models_pass_over_the_pairs(tmp_path: Path) -> None:
+    """Counted in the pass itself; a LoRA run evaluates the same base model, and ORPO has no reference."""
+    base = tiny_lm.save_model(tmp_path / "model", "llama")
+    found = {}
+    for name, method, loss in (
+        ("full", FullSpec(), "dpo"),
+        ("lora", LoraSpec(r=4), "dpo"),
+        ("orpo", FullSpec(), "orpo"),
+    ):
+        training = tiny_preferences.FAST.model_copy(update={"preference_loss": loss, "per_device_eval_batch_size": 4})
+        job = tiny_preferences.job(tmp_path / name, base, method, training)
+        found[name] = estimate_run(request_of(job), Path(job.dataset_file)).reference_flops
+    counted, model = 0, tiny_lm.model("llama")
+    for split in ("train", "validation"):
+        rows = [row for row in tiny_preferences.rows() if row.split == split]
+        with FlopCounterMode(display=False) as counter:
+            evaluated(model, encoded(list(rows), tmp_path / split))
+        counted += counter.get_total_flops()
+    assert found["full"] == found["lora"] == pytest.approx(counted, rel=0.02) and found["orpo"] == 0
 
 
 def test_orpo_learns_from_conversations_and_needs_no_reference(tmp_path: Path) -> None:
