@@ -17,6 +17,7 @@ from app.domain.models.base_model import ModelFacts
 from app.domain.names import Name
 from app.domain.runs.annotations import Tag
 from app.domain.runs.spec import RunSpec
+from app.domain.tasks import TASKS, Task
 from app.domain.validation import field_error, invalid_field
 
 MAX_LENGTH: Final = 1024
@@ -52,6 +53,13 @@ class Hyperparameters(BaseModel):
     """Of the default learning rate of the method for the base model. `auto`: 1."""
 
 
+class PreferenceHyperparameters(Hyperparameters):
+    """Of preference tuning with DPO."""
+
+    beta: Auto | Annotated[float, Field(gt=0, le=10)] = "auto"
+    """How much a reward counts. `auto`: 0.1."""
+
+
 class Supervised(BaseModel):
     """`method.supervised`."""
 
@@ -60,25 +68,52 @@ class Supervised(BaseModel):
     hyperparameters: Hyperparameters = Hyperparameters()
 
 
-class JobMethod(BaseModel):
-    """`method`; its type must be supervised."""
+class Dpo(BaseModel):
+    """`method.dpo`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    type: Literal["supervised"]
-    supervised: Supervised = Supervised()
+    hyperparameters: PreferenceHyperparameters = PreferenceHyperparameters()
+
+
+class JobMethod(BaseModel):
+    """`method`: supervised, or dpo, each with its own hyperparameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["supervised", "dpo"]
+    supervised: Supervised | None = None
+    dpo: Dpo | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _supervised_only(cls, values: Any) -> Any:
+    def _known(cls, values: Any) -> Any:
         kind = values.get("type") if isinstance(values, dict) else None
-        if isinstance(kind, str) and kind != "supervised":
+        if isinstance(kind, str) and kind not in ("supervised", "dpo"):
             raise invalid_field(
                 "type",
                 _("Vezna has no fine-tuning of type %(kind)r in this form of its API", kind=kind[:40]),
-                _("Use the type supervised; /api/v1 has every task"),
+                _("Use the type supervised or dpo; /api/v1 has every task"),
             )
         return values
+
+    @model_validator(mode="after")
+    def _of_its_type(self) -> "JobMethod":
+        other = "dpo" if self.type == "supervised" else "supervised"
+        if getattr(self, other) is not None:
+            raise invalid_field(
+                other,
+                _("The method is of type %(kind)s, which has no field %(other)s", kind=self.type, other=other),
+                _("Leave it out, or change the type"),
+            )
+        return self
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Those of its type."""
+        if self.type == "dpo":
+            return (self.dpo or Dpo()).hyperparameters
+        return (self.supervised or Supervised()).hyperparameters
 
 
 def _nothing(value: list[Any] | None) -> None:
@@ -111,12 +146,13 @@ class JobRequest(BaseModel):
     model: Name = Field(max_length=200)
     """Name of a registered base model."""
     training_file: str = Field(max_length=40)
-    """Id of an uploaded file: a JSONL file whose lines have `messages`, or `prompt` and `completion`."""
+    """Id of an uploaded file: a JSONL file whose lines have `messages`, or `prompt` and `completion`; with the method
+    dpo `input`, `preferred_output` and `non_preferred_output`, or the columns of another preference dataset."""
     validation_file: str | None = Field(default=None, max_length=40)
     """Id of another one; without it, Vezna splits the training file."""
     method: JobMethod | None = None
     hyperparameters: Hyperparameters | None = None
-    """Their place before `method` existed; not both."""
+    """Of supervised fine-tuning, in their place before `method` existed; not both."""
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     """Null: 0."""
     suffix: Tag | None = Field(default=None, max_length=40)
@@ -132,7 +168,7 @@ class JobRequest(BaseModel):
         if self.hyperparameters is not None and self.method is not None:
             raise invalid_field(
                 "hyperparameters",
-                _("They are given twice: also in method.supervised"),
+                _("They are given twice: also in method"),
                 _("Leave one of them out"),
             )
         return self
@@ -140,7 +176,12 @@ class JobRequest(BaseModel):
     @property
     def chosen(self) -> Hyperparameters:
         """The hyperparameters, wherever they are."""
-        return self.hyperparameters or (self.method.supervised.hyperparameters if self.method else Hyperparameters())
+        return self.hyperparameters or (self.method.hyperparameters if self.method else Hyperparameters())
+
+    @property
+    def task(self) -> Task:
+        """Of the run."""
+        return "preference" if self.method is not None and self.method.type == "dpo" else "causal-lm"
 
 
 class JobError(BaseModel):
@@ -169,12 +210,14 @@ def run_spec(request: JobRequest, dataset: str, facts: ModelFacts | None) -> Run
         "max_new_tokens": max(1, min(NEW_TOKENS, positions // 4)),
         "seed": request.seed or 0,
     }
+    if isinstance(chosen, PreferenceHyperparameters) and chosen.beta != "auto":
+        training["beta"] = chosen.beta
     try:
         spec = RunSpec.model_validate(
             {
                 "base_model": request.model,
                 "dataset": dataset,
-                "task": "causal-lm",
+                "task": request.task,
                 "method": {"kind": metadata.get(METHOD, "lora")},
                 "training": training,
             }
@@ -198,15 +241,20 @@ def param_of(path: str) -> str:
     return next((param for run, param in PARAMS.items() if path == run or path.startswith(f"{run}.")), path)
 
 
-def mapping_of(scan: SourceScan) -> ColumnMapping:
-    """The columns of a file of conversations. Raises Invalid."""
-    if scan.mapping is not None and scan.mapping.format in ("messages", "prompt-completion"):
+def mapping_of(scan: SourceScan, task: Task) -> ColumnMapping:
+    """The columns of a file of conversations, or of preference pairs. Raises Invalid."""
+    able = ("messages", "prompt-completion") if task == "causal-lm" else TASKS[task].formats
+    if scan.mapping is not None and scan.mapping.format in able:
         return scan.mapping
+    names = ", ".join(column.name for column in scan.columns[:10])
+    if task == "preference":
+        raise Invalid.field(
+            "training_file",
+            _("The file has no preference pairs; its columns are %(names)s", names=names),
+            _("Write a JSONL file with input, preferred_output and non_preferred_output in each line"),
+        )
     raise Invalid.field(
         "training_file",
-        _(
-            "The file has no conversations; its columns are %(names)s",
-            names=", ".join(column.name for column in scan.columns[:10]),
-        ),
+        _("The file has no conversations; its columns are %(names)s", names=names),
         _("Write a JSONL file with a list messages of role and content in each line"),
     )

@@ -201,7 +201,7 @@ def _dataset(session: Session, bell: Doorbell, job_id: int) -> DatasetRow | None
             name=_dataset_name(session, upload),
             title=upload.name[:200],
             upload_id=upload.id,
-            mapping=mapping_of(scan),
+            mapping=mapping_of(scan, job.request.task),
             splitting=scan.splitting,
         )
         job.dataset_id = datasets.prepare(session, bell, names).id

@@ -159,6 +159,76 @@ def test_a_job_becomes_a_run_and_its_model_has_the_name_that_vezna_serve_gives(
         site.client.fine_tuning.jobs.cancel(job.id)
 
 
+def preferences(count: int = 60, **changes: Any) -> bytes:
+    """Pairs of answers as OpenAI's form has them."""
+    rows = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"What comes after {n}?"}], "tools": []},
+            "preferred_output": [{"role": "assistant", "content": f"After {n} comes {n + 1}."}],
+            "non_preferred_output": [{"role": "assistant", "content": f"{n + 2}"}],
+        }
+        | changes
+        for n in range(count)
+    ]
+    return "\n".join(map(json.dumps, rows)).encode()
+
+
+@sqlite
+def test_a_job_of_preferences_becomes_a_run_of_dpo(site: Site) -> None:
+    with site.database.transaction() as session:  # as an inspection finds it: a decoder does both tasks
+        row = session.scalars(select(BaseModelRow).where(BaseModelRow.name == MODEL)).one()
+        tasks = row.facts_json["tasks"]
+        row.facts_json = {
+            **row.facts_json,
+            "tasks": tasks | {"preference": tasks["causal-lm"] | {"task": "preference"}},
+        }
+    method: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3, "n_epochs": 1}}}
+    job = site.client.fine_tuning.jobs.create(
+        model=MODEL, training_file=site.upload(preferences(), "pairs.jsonl"), method=method
+    )
+    assert job.method is not None and job.method.dpo is not None and job.method.supervised is None
+    assert job.method.dpo.hyperparameters is not None and job.method.dpo.hyperparameters.batch_size == "auto"
+    site.work()
+    job = site.client.fine_tuning.jobs.retrieve(job.id)
+    assert (job.status, job.error) == ("queued", None)
+    run = site.run(job)
+    training = run.spec.training
+    assert (run.spec.task, training.preference_loss, training.beta, run.method_kind) == (
+        "preference",
+        "dpo",
+        0.3,
+        "lora",
+    )
+    assert job.method is not None and job.method.type == "dpo" and job.method.dpo is not None
+    shown = job.method.dpo.hyperparameters
+    assert shown is not None and (shown.beta, shown.n_epochs, shown.batch_size) == (0.3, 1, 8)
+    with site.database.reading() as session:
+        dataset = session.get_one(DatasetRow, run.dataset_id)
+    assert dataset.facts.format == "preference-messages" and sum(dataset.facts.counts.values()) == 60
+
+
+@sqlite
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (chats(), "has no preference pairs; its columns are messages"),
+        (preferences(non_preferred_output=[]), "non_preferred_output"),
+        (preferences(input={"messages": []}), "first: row 1"),
+        (
+            preferences(input={"messages": [{"role": "user", "content": "?"}], "tools": [{"type": "function"}]}),
+            "column input",
+        ),
+    ],
+)
+def test_a_file_of_other_rows_fails_a_job_of_preferences_with_the_reason(
+    site: Site, content: bytes, words: str
+) -> None:
+    job = site.client.fine_tuning.jobs.create(model=MODEL, training_file=site.upload(content), method={"type": "dpo"})
+    site.work()
+    error = site.client.fine_tuning.jobs.retrieve(job.id).error
+    assert error is not None and error.code == "invalid_training_file" and words in (error.message or ""), error
+
+
 def test_two_jobs_on_one_file_train_on_the_same_rows_by_different_methods(site: Site) -> None:
     file, held_out = site.upload(chats()), site.upload(chats(20, first=900), "held-out.jsonl")
     site.work()
@@ -227,7 +297,9 @@ def test_a_run_that_the_base_model_cannot_take_is_named_by_the_fields_of_the_job
         ),
         ({"training_file": "file-99"}, "training_file", "There is no file file-99. Upload it to /v1/files"),
         ({"validation_file": "chats"}, "validation_file", "There is no file chats"),
-        ({"method": {"type": "dpo", "dpo": {}}}, "method", "no fine-tuning of type 'dpo'"),
+        ({"method": {"type": "reinforcement"}}, "method", "no fine-tuning of type 'reinforcement'"),
+        ({"method": {"type": "dpo", "supervised": {}}}, "method", "type dpo, which has no field supervised"),
+        ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0}}}}, "method.dpo", "Must be above 0"),
         ({"hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", ""),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "experiment trackers"),
         ({"metadata": {"vezna_method": "magic"}}, "metadata.vezna_method", "magic"),

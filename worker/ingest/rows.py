@@ -162,6 +162,10 @@ def _preference(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: 
 
 
 def _preferred_turn(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: Value) -> Draft | Unusable:
+    if isinstance(prompt, dict):  # OpenAI's `input`; tools would be part of what the model is asked
+        if prompt.get("tools"):
+            return Unusable("broken-messages", mapping.columns["prompt"], shown(prompt)[:1000])
+        prompt = prompt.get("messages", shown(prompt))
     text = "" if prompt == [] else shown(prompt)
     asked: list[Message] | str = text
     if prompt and (isinstance(prompt, list) or text.lstrip().startswith("[")):

@@ -17,8 +17,8 @@ ROLE_NAMES: dict[Role, tuple[str, ...]] = {
     "messages": ("messages", "conversations", "conversation", "dialog"),
     "query": ("query", "anchor", "question"),
     "passage": ("passage", "positive", "document", "context"),
-    "chosen": ("chosen", "preferred", "chosen_response", "response_chosen"),
-    "rejected": ("rejected", "dispreferred", "rejected_response", "response_rejected"),
+    "chosen": ("chosen", "preferred", "chosen_response", "response_chosen", "preferred_output"),
+    "rejected": ("rejected", "dispreferred", "rejected_response", "response_rejected", "non_preferred_output"),
     "image": ("image", "img", "picture", "photo", "pixels"),
 }
 """Usual names of columns, the likeliest first."""

@@ -106,14 +106,15 @@ class _Source(NamedTuple):
 
 def _preference(source: _Source) -> Guess | None:
     """Pairs of a better and a worse answer: texts, or lists of turns. Without a prompt both answers begin with it.
-    After a prompt of turns, texts are turns of the assistant."""
+    After a prompt of turns, texts are turns of the assistant. In OpenAI's form the turns are in an object, `input`."""
     kinds: tuple[tuple[ColumnKind, Format], ...] = (("text", "preference"), ("list", "preference-messages"))
     for kind, form in kinds:
         chosen = source.named("chosen", (kind,))
         rejected = source.named("rejected", (kind,), exclude=chosen)
         if chosen and rejected:
             columns: dict[Role, str] = {"chosen": chosen, "rejected": rejected}
-            if turns := source.named("prompt", ("list",)):
+            openais = next((c.name for c in source.columns if c.kind == "object" and c.name == "input"), "")
+            if turns := source.named("prompt", ("list",)) or (openais if kind == "list" else ""):
                 form = "preference-messages"
             if prompt := turns or source.named("prompt", ("text",)):
                 columns = {"prompt": prompt, **columns}

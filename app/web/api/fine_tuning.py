@@ -41,11 +41,37 @@ class JobHyperparameters(BaseModel):
     learning_rate_multiplier: Number
 
 
-class JobMethodOut(BaseModel):
-    """The method."""
+class PreferenceJobHyperparameters(JobHyperparameters):
+    """The same of DPO."""
 
-    type: Literal["supervised"] = "supervised"
-    supervised: dict[Literal["hyperparameters"], JobHyperparameters]
+    beta: Number
+
+
+class SupervisedOut(BaseModel):
+    """`method.supervised`."""
+
+    hyperparameters: JobHyperparameters
+
+
+class DpoOut(BaseModel):
+    """`method.dpo`."""
+
+    hyperparameters: PreferenceJobHyperparameters
+
+
+class JobMethodOut(BaseModel):
+    """The method, with the hyperparameters of its type."""
+
+    type: Literal["supervised", "dpo"]
+    supervised: SupervisedOut | None = None
+    dpo: DpoOut | None = None
+
+    @classmethod
+    def of(cls, chosen: JobHyperparameters) -> Self:
+        """By its hyperparameters."""
+        if isinstance(chosen, PreferenceJobHyperparameters):
+            return cls(type="dpo", dpo=DpoOut(hyperparameters=chosen))
+        return cls(type="supervised", supervised=SupervisedOut(hyperparameters=chosen))
 
 
 class InVezna(BaseModel):
@@ -110,7 +136,7 @@ class Job(BaseModel):
             seed=sent.seed or 0,
             error=_error(job, run, dataset),
             hyperparameters=chosen,
-            method=JobMethodOut(supervised={"hyperparameters": chosen}),
+            method=JobMethodOut.of(chosen),
             metadata=sent.metadata,
             vezna=InVezna(
                 dataset=dataset.reference if dataset else None,
@@ -161,7 +187,8 @@ class CheckpointList(BaseModel):
 
 @router.post("", operation_id="openaiCreateJob", responses=openai_problems(400, 403, 503))
 def create(db: Db, bell: Bell, settings: Config, once: OnceByHeader, request: Request, body: JobRequest) -> Job:
-    """Fine-tune a registered base model on an uploaded file, with LoRA unless `metadata` has `vezna_method`. The file
+    """Fine-tune a registered base model on an uploaded file, by examples or, with the method dpo, by preferences; with
+    LoRA unless `metadata` has `vezna_method`. The file
     becomes a dataset, and the job a run."""
     with db.transaction() as session:
         row = fine_tuning.create(session, bell, body)
@@ -252,12 +279,16 @@ def _error(job: FineTuningJobRow, run: RunRow | None, dataset: Any) -> JobError 
 
 def _hyperparameters(sent: JobRequest, run: RunRow | None) -> JobHyperparameters:
     chosen = sent.chosen
+    out = PreferenceJobHyperparameters if sent.task == "preference" else JobHyperparameters
     if run is None:
-        return JobHyperparameters.model_validate(chosen.model_dump())
+        return out.model_validate(chosen.model_dump())
     training, multiplier = run.spec.training, chosen.learning_rate_multiplier
     epochs = training.num_train_epochs
-    return JobHyperparameters(
-        n_epochs=int(epochs) if epochs == int(epochs) else epochs,
-        batch_size=training.per_device_train_batch_size,
-        learning_rate_multiplier=1.0 if multiplier == "auto" else multiplier,
+    return out.model_validate(
+        {
+            "n_epochs": int(epochs) if epochs == int(epochs) else epochs,
+            "batch_size": training.per_device_train_batch_size,
+            "learning_rate_multiplier": 1.0 if multiplier == "auto" else multiplier,
+            "beta": training.beta,
+        }
     )

@@ -32,7 +32,7 @@ def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_
 def _long_tokens(train: Examples) -> int:
     """The length that 95 % of the rows do not exceed, before truncation: the truncated rows are the longest. Of a row
     with several sequences the longest counts, since `max_length` truncates each by itself."""
-    longest = [max(lengths) for lengths in zip(*train.sides, strict=True)]
+    longest: list[int] = [max(lengths) for lengths in zip(*train.sides, strict=True)]
     read = sorted(longest)[: len(train) - len(train.truncated)]
     whole = [*read, *sorted(train.truncated)]
     return whole[math.ceil(0.95 * len(whole)) - 1]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from torch.utils.flop_counter import FlopCounterMode
 
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec
@@ -25,6 +24,7 @@ from tests.unit.worker.engine.estimation.test_estimate import alike, request_of,
 from tests.unit.worker.engine.tasks.test_preference import Evaluations, Phases, encoded, evaluated
 from worker.engine.attempt import Attempt
 from worker.engine.estimation.estimate import estimate_run
+from worker.engine.estimation.fake import Operations
 from worker.engine.evaluation.reference import Reference
 from worker.engine.exporting import check, merge
 from worker.engine.exporting.progress import quiet
@@ -70,7 +70,8 @@ def test_it_learns_and_is_estimated(tmp_path: Path, method: MethodSpec) -> None:
 
 
 def test_the_reference_of_dpo_is_estimated_as_the_base_models_pass_over_the_pairs(tmp_path: Path) -> None:
-    """Counted in the pass itself; a LoRA run evaluates the same base model, and ORPO has no reference."""
+    """Counted in the pass itself, whose attention may be another kernel; a LoRA run evaluates the same base model, and
+    ORPO has no reference."""
     base = tiny_lm.save_model(tmp_path / "model", "llama")
     found = {}
     for name, method, loss in (
@@ -84,10 +85,10 @@ def test_the_reference_of_dpo_is_estimated_as_the_base_models_pass_over_the_pair
     counted, model = 0, tiny_lm.model("llama")
     for split in ("train", "validation"):
         rows = [row for row in tiny_preferences.rows() if row.split == split]
-        with FlopCounterMode(display=False) as counter:
+        with Operations() as counter:
             evaluated(model, encoded(list(rows), tmp_path / split))
-        counted += counter.get_total_flops()
-    assert found["full"] == found["lora"] == pytest.approx(counted, rel=0.02) and found["orpo"] == 0
+        counted += counter.total
+    assert found["full"] == found["lora"] == pytest.approx(counted, rel=0.08) and found["orpo"] == 0
 
 
 def test_orpo_learns_from_conversations_and_needs_no_reference(tmp_path: Path) -> None:
