@@ -16,7 +16,7 @@ from app.services.work import Claimed, WorkKind
 from app.store.files import StoreUnavailable
 from worker import disk
 from worker.children.host import ChildInterrupted
-from worker.children.work import WorkCancelled
+from worker.children.work import WorkCancelled, WorkQueue
 
 if TYPE_CHECKING:
     from worker.context import Context
@@ -31,9 +31,9 @@ Report = Callable[[float], bool]
 """Takes the share that is done; False once the claim is no longer valid."""
 
 
-def reporter(context: "Context", kind: WorkKind[Any], claim: Claimed) -> Report:
-    """What reports a claim's progress."""
-    return lambda share: context.database.write(partial(kind.progress, claim=claim, share=share))
+def reporter(context: "Context", queue: WorkQueue, kind: WorkKind[Any], claim: Claimed) -> Report:
+    """What reports a claim's progress; the claim of a worker that shuts down is no longer valid."""
+    return lambda share: not queue.stopped and context.database.write(partial(kind.progress, claim=claim, share=share))
 
 
 @contextmanager

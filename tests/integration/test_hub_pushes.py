@@ -330,6 +330,23 @@ def test_a_cancelled_push_leaves_the_repository_as_it_was(
     assert hub.repositories[REPOSITORY] == {}
 
 
+def test_a_worker_that_shuts_down_hands_the_push_back_before_its_commit(
+    pusher: Context, export_id: int, hub: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push_id, progress = pushed(pusher, export_id), hub_pushes.PUSHES.progress
+
+    def stop_once_it_uploads(session: object, claim: hub_pushes.PushClaim, share: float) -> bool:
+        if share > push.GATHERED:
+            pusher.exporter.stop()
+        return progress(session, claim, share)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hub_pushes.PUSHES, "progress", stop_once_it_uploads)
+    push.push(pusher, push_id)
+    left = row(pusher, push_id)
+    assert (left.status, left.attempts) == ("queued", 0), "the attempt does not count"
+    assert hub.repositories[REPOSITORY] == {}
+
+
 def test_an_export_that_has_not_passed_needs_a_reason_which_the_card_shows(
     pusher: Context,
     export_id: int,

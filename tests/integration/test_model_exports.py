@@ -360,6 +360,22 @@ def test_a_worker_that_shuts_down_hands_the_export_back(worker: Context, run_id:
     assert (row(worker, export_id).status, row(worker, export_id).attempts) == ("queued", 0)
 
 
+def test_a_worker_that_shuts_down_while_it_stores_hands_the_export_back(
+    worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id, put = submit(worker, run_id), worker.files.put
+
+    def stop(file: Path, name: str) -> None:
+        worker.exporter.stop()
+        put(file, name)
+
+    monkeypatch.setattr(worker.files, "put", stop)
+    tasks.export(worker, export_id)
+    left = row(worker, export_id)
+    assert (left.status, left.attempts) == ("queued", 0), "the attempt does not count"
+    assert worker.files.names(left.folder) == set()
+
+
 def test_a_failure_is_a_sentence_and_leaves_no_file(worker: Context, run_id: int) -> None:
     export_id = submit(worker, run_id)
 

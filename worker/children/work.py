@@ -17,6 +17,7 @@ import structlog
 from app.domain.errors import VeznaError
 from app.domain.messages import Message, _
 from worker.children.host import Child, ChildError, ChildInterrupted, ChildTimeout
+from worker.children.interrupt import INTERRUPT
 
 log = structlog.get_logger()
 
@@ -77,6 +78,11 @@ class WorkQueue:
             if self._child is not None:
                 self._child.close()
                 self._child = None
+
+    @property
+    def stopped(self) -> bool:
+        """The worker shuts down: another one takes over."""
+        return self._stopped or INTERRUPT.is_set
 
     def stop(self) -> None:
         """Stop for good; another worker takes over the unfinished work."""

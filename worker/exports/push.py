@@ -33,7 +33,7 @@ def push(context: "Context", push_id: int) -> None:
     with noting_the_end(
         context, PUSHES, claim, lambda why: _("The push failed (%(why)s).", why=why), if_full=PUSH_AGAIN
     ):
-        pushed = _pushed(context, claim, reporter(context, PUSHES, claim))
+        pushed = _pushed(context, claim, reporter(context, context.exporter, PUSHES, claim))
         write(partial(hub_pushes.succeeded, claim=claim, commit=pushed.commit, url=pushed.url))
 
 

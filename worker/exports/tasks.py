@@ -46,7 +46,7 @@ def export(context: "Context", export_id: int, command: tuple[str, ...] = Export
         undo=lambda: context.files.discard(claim.prefix),
         if_full=disk.EXPORT_AGAIN,
     ):
-        files, scores = _written(context, claim, reporter(context, EXPORTS, claim), command)
+        files, scores = _written(context, claim, reporter(context, context.exporter, EXPORTS, claim), command)
         if not write(partial(model_exports.succeeded, claim=claim, files=files, scores=scores)):
             context.files.discard(claim.prefix)
 

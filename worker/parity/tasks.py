@@ -19,7 +19,7 @@ from app.services.outbound import Outbound
 from app.services.parity_checks import CHECKS, ParityClaim
 from app.services.vault import Vault
 from worker.children.work import WorkCancelled
-from worker.claimed import noting_the_end
+from worker.claimed import noting_the_end, reporter
 from worker.parity import answers as parity_answers
 from worker.parity.answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
 from worker.parity.likeness import nearer, writes_on
@@ -53,9 +53,7 @@ def check(context: "Context", check_id: int, pauses: tuple[float, ...] = PAUSES)
 def _compared(context: "Context", claim: ParityClaim, pauses: tuple[float, ...]) -> Parity:
     began = monotonic()
 
-    def report(share: float) -> bool:
-        return not context.parity.stopped and context.database.write(partial(CHECKS.progress, claim=claim, share=share))
-
+    report = reporter(context, context.parity, CHECKS, claim)
     key = Vault(context.settings).decrypt(claim.api_key) if claim.api_key else ""
     server = OpenAIServer(Outbound(context.settings), claim.url, claim.model, key)
     items = _items(context, claim)
