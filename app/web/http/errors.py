@@ -153,6 +153,11 @@ def _is_branch(parts: Sequence[str], place: int) -> bool:
     return part in METHODS and (before[-1:] == ["method"] or before[-2:-1] == ["methods"])
 
 
+def status_of(error: VeznaError) -> int:
+    """The HTTP status of an error, for a form that is shown again with it."""
+    return next((status for kind, (status, _title) in STATUS.items() if isinstance(error, kind)), 500)
+
+
 def answer_to(request: Request, error: Exception) -> Response:
     """The answer to an error that was raised on purpose."""
     assert isinstance(error, VeznaError)  # noqa: S101

@@ -26,6 +26,7 @@ from app.store.tables import RunRow, StudyRow
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import creating
 from app.web.http.dependencies import Bell, Db, RowId
+from app.web.http.errors import status_of
 from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
 from app.web.pages.new_study.arms import new_arm
@@ -111,8 +112,7 @@ def submit(at: At, once: OnceByForm, render: Render) -> Response:
         address = submission.submit(creating(at.db, at.sent), at.bell, at.settings, spec, accept, insist=at.insists)
     except (Invalid, OverQuota) as error:
         once.raise_if_answered()
-        status = 409 if isinstance(error, OverQuota) else 422
-        return render.page(STUDY, at.study_page(inputs, at_checkbox(error).at()), status=status)
+        return render.page(STUDY, at.study_page(inputs, at_checkbox(error).at()), status=status_of(error))
     return RedirectResponse(address, status_code=303)
 
 
@@ -152,8 +152,7 @@ def submit_arm(at: At, once: OnceByForm, render: Render, study_id: int) -> Respo
         submission.add_arm(at.db, at.bell, at.settings, study_id, at.arm.spec(), keep, insist=at.insists)
     except (Invalid, OverQuota) as error:
         once.raise_if_answered()
-        status = 409 if isinstance(error, OverQuota) else 422
-        return render.page(ARM, at.arm_page(study_id, at.arm, at_checkbox(error).at()), status=status)
+        return render.page(ARM, at.arm_page(study_id, at.arm, at_checkbox(error).at()), status=status_of(error))
     return RedirectResponse(address, status_code=303)
 
 

@@ -18,6 +18,7 @@ from app.web.forms.errors import validated
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm, creating
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
+from app.web.http.errors import status_of
 from app.web.http.figure_file import Ending, figure_file
 from app.web.pages.recipes.context import at_button, recipe_page, recipes_page
 from app.web.templating import Render
@@ -84,5 +85,5 @@ def run(
         once.raise_if_answered()
         model, data, text = values.values()
         page = recipes_page(session, model, data, text, errors=at_button(error.at()), refused=recipe_id)
-        return render.page("recipes/index.html", page, status=409 if isinstance(error, OverQuota) else 422)
+        return render.page("recipes/index.html", page, status=status_of(error))
     return RedirectResponse(address, status_code=303)

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Conflict, Invalid, VeznaError
+from app.domain.errors import Conflict, Invalid
 from app.domain.messages import _
 from app.domain.models.registry import Promotion, Registration, RegistryName
 from app.services import registry as service
@@ -18,6 +18,7 @@ from app.web.forms.errors import validated
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Config, Db, Reading, RowId, User
+from app.web.http.errors import status_of
 from app.web.pages.registry.context import (
     PromotionForm,
     RegisteredModelPage,
@@ -75,7 +76,7 @@ def promote(
     except (Invalid, Conflict) as error:
         once.raise_if_answered()
         page = replace(_model_page(session, settings, name), form=_typed(form), errors=error.at("version"))
-        return render.page(SHOW, page, status=_status(error))
+        return render.page(SHOW, page, status=status_of(error))
     return RedirectResponse(address, status_code=303)
 
 
@@ -108,7 +109,7 @@ def register(
     except (Invalid, Conflict) as error:
         once.raise_if_answered()
         page = replace(page, name=form.get("name", ""), form=_typed(form), errors=error.at("name"))
-        return render.page(REGISTER, page, status=_status(error))
+        return render.page(REGISTER, page, status=status_of(error))
     return RedirectResponse(address, status_code=303)
 
 
@@ -141,7 +142,3 @@ def _number(text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise Invalid.field("version", _("This is not a version"), _("Choose one of the list"))
     return int(text)
-
-
-def _status(error: VeznaError) -> int:
-    return 409 if isinstance(error, Conflict) else 422

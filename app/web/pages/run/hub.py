@@ -18,6 +18,7 @@ from app.web.forms.errors import HasErrors, validated
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, User
+from app.web.http.errors import status_of
 from app.web.templating import Render
 from app.web.text.model_card import model_card
 
@@ -81,7 +82,7 @@ def push(
     except (Invalid, Conflict) as error:
         once.raise_if_answered()
         page = replace(page, errors=error.at("repository"))
-        return render.page(TEMPLATE, page, status=409 if isinstance(error, Conflict) else 422)
+        return render.page(TEMPLATE, page, status=status_of(error))
     return RedirectResponse(address, status_code=303)
 
 

@@ -21,6 +21,7 @@ from app.web.forms.errors import HasErrors, validated
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
+from app.web.http.errors import status_of
 from app.web.i18n import gettext as _
 from app.web.templating import Render
 from app.web.text.exports import gate_difference
@@ -108,7 +109,7 @@ def submit(
     except (Invalid, Conflict, Unavailable) as error:
         once.raise_if_answered()
         page = replace(page, errors=error.at("url"))
-        return render.page(TEMPLATE, page, status=409 if isinstance(error, Conflict) else 422)
+        return render.page(TEMPLATE, page, status=status_of(error))
     return RedirectResponse(address, status_code=303)
 
 

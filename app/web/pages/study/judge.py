@@ -18,6 +18,7 @@ from app.web.forms.errors import HasErrors, validated
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
+from app.web.http.errors import status_of
 from app.web.pages.study.judged import JudgedArms
 from app.web.templating import Render
 
@@ -79,7 +80,7 @@ def submit(
         url, model, items, rubric = (sent[name] for name in FIELDS)
         page = _page(session, settings, study_id)
         page = replace(page, url=url, model=model, items=items, rubric=rubric, errors=error.at("url"))
-        return render.page(TEMPLATE, page, status=409 if isinstance(error, Conflict) else 422)
+        return render.page(TEMPLATE, page, status=status_of(error))
     return RedirectResponse(address, status_code=303)
 
 

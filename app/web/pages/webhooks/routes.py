@@ -18,6 +18,7 @@ from app.store.queries import webhooks
 from app.store.session import Database
 from app.web.forms.errors import validated
 from app.web.http.dependencies import Config, Db, Reading, RowId
+from app.web.http.errors import status_of
 from app.web.pages.webhooks.context import WebhooksPage
 from app.web.templating import Render
 
@@ -53,7 +54,7 @@ def create(
         page = _page(session, settings)
     if refused:
         page = replace(page, url=url, chosen=tuple(events), errors=refused.at("url"))
-    answer = render.page(PAGE, replace(page, secret=secret), status=422 if refused else 200)
+    answer = render.page(PAGE, replace(page, secret=secret), status=status_of(refused) if refused else 200)
     answer.headers["Cache-Control"] = "no-store"
     return answer
 

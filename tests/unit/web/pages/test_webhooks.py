@@ -74,7 +74,7 @@ def test_a_mistake_is_named_at_its_field(client: TestClient, url: str, events: l
 def test_one_too_many_is_refused_in_the_form(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "MOST_WEBHOOKS", 0)
     answer = client.post("/webhooks", data={"url": HOOK, "events": "run.failed"})
-    assert answer.status_code == 422 and "Remove one first" in answer.text
+    assert answer.status_code == 409 and "Remove one first" in answer.text
 
 
 def test_it_says_that_nothing_is_sent_where_no_host_is_listed(empty: TestClient) -> None:
