@@ -13,6 +13,7 @@ from typing import IO, Annotated, Any, Protocol
 
 import typer
 
+from app.cli import predict_images
 from app.cli.client import Client
 from app.cli.shared import LOCAL, Url, errors, say
 from app.domain.data.written_lists import read_list
@@ -45,7 +46,13 @@ class Writer(Protocol):
 
 def predict(
     run: Annotated[int, typer.Argument(metavar="RUN", help="Number of the run.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, TSV or JSONL, with a column of texts.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="CSV, TSV or JSONL, with a column of texts; of a classifier of images an image or a directory.",
+        ),
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The new file. Default: FILE with -predictions in its name.")
     ] = None,
@@ -65,7 +72,11 @@ def predict(
     probability of each label, the entities, or the generated text."""
     client = Client(url)
     batch = min(batch, max(1, MOST_GENERATED // (max_new_tokens or 1)))
-    tags = client.get(f"/runs/{run}")["spec"]["task"] == "token-classification"
+    task = client.get(f"/runs/{run}")["spec"]["task"]
+    if task == "image-classification":
+        _classify_images(client, run, file, output)
+        return
+    tags = task == "token-classification"
     target = output or file.with_name(f"{file.stem}-predictions{file.suffix}")
     decoding = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     part, rows = target.with_name(f".{target.name}.part"), 0
@@ -93,6 +104,22 @@ def predict(
     finally:
         part.unlink(missing_ok=True)
     say(_("Wrote %(target)s, %(rows)s.", target=target, rows=counted(rows)), wrap=False)
+
+
+def _classify_images(client: Client, run: int, path: Path, output: Path | None) -> None:
+    images = predict_images.images_of(path)
+    target = output or path.with_name(f"{path.stem}-predictions.csv")
+    found: list[Row] = []
+    for batch in predict_images.batches(images):
+        found += predict_images.predictions(client, run, batch, PREDICT_SECONDS)
+        say(counted(len(found)), to=errors)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        predict_images.write(part, images, found)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    say(_("Wrote %(target)s, %(rows)s.", target=target, rows=counted(len(found))), wrap=False)
 
 
 def counted(rows: int) -> str:

@@ -4,6 +4,7 @@ A request names one or several subjects (a run's model, or the base model of a r
 
     loading      a subject's model is being loaded, with the bytes that this is predicted to take
     loaded       every subject is ready
+    seen         of `compare`: the picture as the first subject reads it, and its size as datasets would store it
     working      a model is still being loaded or computes; sent every few seconds
     answers      class probabilities, or generated texts, of some inputs of a subject
     token        one generated token of a subject
@@ -12,16 +13,18 @@ A request names one or several subjects (a run's model, or the base model of a r
     failed       nothing follows: why, and what to do
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, field_validator
 
 from app.domain.errors import FieldError, Invalid, NotFound, Unavailable, VeznaError
 from app.domain.messages import Message, _
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import Task
+from app.domain.validation import invalid_field
 
 MOST_INPUTS = 256
 """Inputs of a request."""
@@ -40,8 +43,12 @@ LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm", "preference"})
 """Tasks whose models answer with a text."""
 DECODERS: frozenset[Task] = frozenset({"causal-lm", "preference"})
 """Those of them whose models continue a prompt or a conversation."""
-ANSWERING: frozenset[Task] = LANGUAGE | {"sequence-classification", "token-classification"}
+PICTURES: frozenset[Task] = frozenset({"image-classification"})
+"""Tasks whose models classify pictures."""
+ANSWERING: frozenset[Task] = LANGUAGE | PICTURES | {"sequence-classification", "token-classification"}
 """Tasks whose models answer requests, with a text, a label, or tags of words."""
+MOST_PICTURES, MOST_PICTURE_BYTES = 16, 5 << 20
+"""Of a request, and of each: they are in the memory of the broker until they are answered."""
 MOST_WORDS = 10_000
 """Of an input that is tagged: of a list of words, or that a text is split into."""
 MOST_REQUEST_WORDS = 200_000
@@ -70,6 +77,35 @@ Words = Annotated[
 Input = Text | Conversation | Words
 """A text to classify or to tag or a prompt to continue, a conversation for the tokenizer's chat template, or the words
 to tag."""
+
+
+class Picture(_Part):
+    """A picture to classify."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=4 * -(-MOST_PICTURE_BYTES // 3))]
+    """The bytes of a file of at most 5 MiB in base64: PNG, JPEG, GIF, BMP, WebP, TIFF or PPM, as in datasets."""
+
+    @field_validator("image")
+    @classmethod
+    def _is_base64(cls, image: str) -> str:
+        try:
+            b64decode(image, validate=True)
+        except ValueError:
+            raise invalid_field("image", _("This is not base64"), _("Send the file's bytes in base64")) from None
+        return image
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """The picture of a file."""
+        return cls(image=b64encode(data).decode())
+
+    @property
+    def data(self) -> bytes:
+        """Its bytes."""
+        return b64decode(self.image)
+
+
+Given = Input | Picture
 
 
 _WORDS: TypeAdapter[Words] = TypeAdapter(Words)
@@ -116,7 +152,7 @@ class InferenceRequest(_Part):
     kind: Kind
     """`predict`: one subject, many inputs, answered in batches. `compare`: several subjects, one input."""
     subjects: list[Subject] = Field(min_length=1, max_length=MOST_SUBJECTS)
-    inputs: list[Input] = Field(min_length=1, max_length=MOST_INPUTS)
+    inputs: list[Given] = Field(min_length=1, max_length=MOST_INPUTS)
     decoding: Decoding = Decoding()
     truncate: bool = False
     """Truncate an input that is too long, as the run's evaluation does; otherwise it is refused."""

@@ -17,11 +17,14 @@ from app.domain.inference import (
     DECODERS,
     LANGUAGE,
     MOST_GENERATED,
+    MOST_PICTURES,
+    PICTURES,
     TURN_TOKENS,
     Decoding,
+    Given,
     InferenceRequest,
-    Input,
     ModelJob,
+    Picture,
     Subject,
     raised,
 )
@@ -107,7 +110,7 @@ def side_by_side(session: Session, subjects: Iterable[Subject], path: str = "mod
     return answerers
 
 
-def check_inputs(answers: Answerer, inputs: Sequence[Input], decoding: Decoding) -> None:
+def check_inputs(answers: Answerer, inputs: Sequence[Given], decoding: Decoding) -> None:
     """Raise Invalid for inputs whose form the task does not read, and for more tokens than a request may generate."""
     new_tokens = answers.new_tokens(decoding)
     if len(inputs) * new_tokens > MOST_GENERATED:
@@ -120,9 +123,17 @@ def check_inputs(answers: Answerer, inputs: Sequence[Input], decoding: Decoding)
         )
         remedy = _("Send at most %(n)s inputs, or lower max_new_tokens", n=MOST_GENERATED // new_tokens)
         raise Invalid.field("inputs", what, remedy)
+    if sum(isinstance(given, Picture) for given in inputs) > MOST_PICTURES:
+        raise Invalid.field("inputs", _("A request has at most %(n)s images", n=MOST_PICTURES), _("Send fewer"))
     errors = []
     for index, text in enumerate(inputs):
-        if isinstance(text, str):
+        if isinstance(text, Picture) != (answers.task in PICTURES):
+            read, other = (_("texts"), _("images")) if isinstance(text, Picture) else (_("images"), _("texts"))
+            what = _("A model for %(task)s reads %(read)s, not %(other)s", task=answers.task, read=read, other=other)
+            errors.append(FieldError(f"inputs.{index}", what))
+        elif isinstance(text, Picture):
+            continue
+        elif isinstance(text, str):
             if not text.strip():
                 errors.append(FieldError(f"inputs.{index}", _("This input is empty"), _("Write a text")))
         elif isinstance(text[0], str):
@@ -193,7 +204,7 @@ def at_place(error: Invalid, first: int) -> Invalid:
     return Invalid(error.message, fields)
 
 
-def request(kind: str, subjects: Sequence[Subject], inputs: Sequence[Input], **options: Any) -> InferenceRequest:
+def request(kind: str, subjects: Sequence[Subject], inputs: Sequence[Given], **options: Any) -> InferenceRequest:
     """A request with a random id of its own."""
     values = {"id": token_hex(16), "kind": kind, "subjects": list(subjects), "inputs": list(inputs)}
     return InferenceRequest.model_validate(values | options)

@@ -5,6 +5,7 @@ import html
 import json
 import re
 import shlex
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,54 @@ def test_what_cannot_be_read_is_named_and_leaves_no_file(
         predict(file)
     assert says.lower() in refused.value.message.lower(), refused.value.message
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+class ImageServer:
+    """A client whose server gives the first letter of each image's bytes as its label."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def ask(self, path: str, body: dict[str, Any], _seconds: float) -> dict[str, Any]:
+        """Predictions."""
+        assert path == "/runs/47/predict"
+        images = [b64decode(given["image"]) for given in body["inputs"]]
+        self.sizes.append(len(images))
+        if b"broken" in images:
+            raise Invalid.field(f"inputs.{images.index(b'broken')}", Message("This image cannot be read"))
+        labels = [image[:1].decode() for image in images]
+        probabilities = [{"c": float(label == "c"), "d": float(label == "d")} for label in labels]
+        pairs = zip(labels, probabilities, strict=True)
+        return {"predictions": [{"label": label, "probabilities": of_label} for label, of_label in pairs]}
+
+
+def test_images_of_a_directory_are_classified_in_batches(tmp_path: Path) -> None:
+    for n in range(20):
+        (tmp_path / f"{n:02}.png").write_bytes(b"cat" if n % 2 else b"dog")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "large.JPG").write_bytes(b"cat" + bytes(4 << 20))
+    (tmp_path / "notes.txt").write_text("no image")
+    server: Any = ImageServer()
+    command._classify_images(server, 47, tmp_path, tmp_path / "out.csv")
+    assert server.sizes == [16, 5]
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["predicted_label"] for row in rows] == ["d", "c"] * 10 + ["c"]
+    assert rows[20] == {"file": str(tmp_path / "more" / "large.JPG"), "predicted_label": "c", "probability_c": "1.0",
+                        "probability_d": "0.0"}  # fmt: skip
+
+
+def test_an_image_that_cannot_be_sent_or_read_is_named(tmp_path: Path) -> None:
+    server: Any = ImageServer()
+    (tmp_path / "a.png").write_bytes(b"cat")
+    (tmp_path / "b.png").write_bytes(b"broken")
+    with pytest.raises(Invalid, match=r"b\.png: This image cannot be read"):
+        command._classify_images(server, 47, tmp_path, None)
+    (tmp_path / "b.png").write_bytes(bytes((5 << 20) + 1))
+    with pytest.raises(Invalid, match=r"b\.png is empty or has more than 5 MiB"):
+        command._classify_images(server, 47, tmp_path / "b.png", None)
+    (tmp_path / "none").mkdir()
+    for place, says in (("none", "has no images"), ("missing.png", "cannot be read: No such file")):
+        with pytest.raises(Invalid, match=says):
+            command._classify_images(server, 47, tmp_path / place, None)
+    assert not list(tmp_path.glob("*predictions*"))

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.domain.inference import InferenceRequest, ModelJob, Subject
+from app.domain.inference import InferenceRequest, ModelJob, Picture, Subject
 from app.domain.methods import LoraSpec
 from app.domain.runs.job import TrainJob
 from app.domain.runs.spec import RunSpec
@@ -100,6 +100,16 @@ def test_copies_are_in_the_home_folder_and_go_with_their_model(make: Make, files
     assert copies(tmp_path) == ["run-2-1"]
     inference.end()
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_picture_that_cannot_be_read_is_refused_before_a_model_is_loaded(make: Make, files: RemoteFiles) -> None:
+    inference = make()
+    subjects, picture = [Subject(run_id=1)], Picture.of(b"<svg/>")
+    broken = InferenceRequest(id="one", kind="predict", subjects=subjects, inputs=[picture])
+    [event] = list(inference.answer(broken, lambda: True))
+    assert (event["type"], event["kind"], event["fields"][0]["path"]) == ("failed", "invalid", "inputs.0")
+    assert files.copied == []
+    assert [event["type"] for event in events(inference)] == ["loaded", "end"], "the next request is answered"
 
 
 def test_copies_of_a_process_that_was_killed_are_removed_at_the_next_start(make: Make, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from app.store.files import Files
 from app.store.session import Database
 from worker import naming
 from worker.children.host import Child, ChildError, ChildInterrupted, ChildTimeout
+from worker.inference import pictures
 from worker.samples.host import located
 from worker.training import workdir
 
@@ -196,6 +197,7 @@ class Inference:
             reserved = reserved_bytes(session, self._settings.worker_name or naming.host())
         if self._child is not None and not self._child.waiting:
             self.end()  # with the files of an earlier process
+        request = pictures.decoded(request)
         jobs = [self._job(subject, left) for subject in subjects]
         return WorkRequest(request=request, jobs=jobs, reserved_bytes=reserved)
 

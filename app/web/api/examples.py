@@ -185,11 +185,17 @@ DATASET: dict[str, Any] = {
         },
     },
 }
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+"""A red PNG of one pixel."""
 PREDICT: dict[str, Any] = {
     "texts": {"summary": "Texts", "value": {"inputs": ["Bond game fails to shake or stir"], "truncate": True}},
     "words": {
         "summary": "A list of words, for a model that tags them",
         "value": {"inputs": [["Ada", "Lovelace", "lives", "in", "London", "."]]},
+    },
+    "image": {
+        "summary": "An image, as the bytes of its file in base64",
+        "value": {"inputs": [{"image": PIXEL}]},
     },
     "conversation": {
         "summary": "A conversation, by the model's chat template",

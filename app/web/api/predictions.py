@@ -11,7 +11,7 @@ from app.domain.inference import (
     MOST_INPUTS,
     Decoding,
     EntitySpan,
-    Input,
+    Given,
     Prediction,
     Subject,
     TaggedWord,
@@ -35,9 +35,9 @@ class PredictRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    inputs: list[Input] = Field(min_length=1, max_length=MOST_INPUTS)
+    inputs: list[Given] = Field(min_length=1, max_length=MOST_INPUTS)
     """Texts to classify or to tag or prompts to continue; for a decoder also conversations, by the tokenizer's chat
-    template; for a model that tags words also lists of words."""
+    template; for a model that tags words also lists of words; for a classifier of images at most 16 images of 5 MiB."""
     decoding: Decoding = Decoding()
     """How texts are generated; a classifier ignores it. By default as the run's evaluation does."""
     truncate: bool = False

@@ -68,7 +68,7 @@ BY_TOKEN = ("/api/v1/quotas", "/api/v1/webhooks")
 """Of these, what an admin's token may change too: limits give no access, and webhooks reach listed hosts only."""
 REMOVABLE = "/api/v1/hub-token"
 """What users delete whatever their role has become."""
-PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict")
+PREDICT = re.compile(r"/api/v1/runs/[^/]+/predict|/playground")
 LAB = ("/lab",)
 LAB_RUNS = ("/lab/sample", "/lab/studies", "/lab/classes")
 """What learners start there, and classes that teachers make; the rest concerns a learner alone."""

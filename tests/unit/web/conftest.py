@@ -60,9 +60,9 @@ def database_of(client: TestClient) -> Database:
     return found
 
 
-def become_tagger(client: TestClient, run_id: int) -> None:
-    """Have a run of the database be for token classification."""
+def become_tagger(client: TestClient, run_id: int, task: str = "token-classification") -> None:
+    """Have a run of the database be for token classification, or another task."""
     with database_of(client).transaction() as session:
         row = session.get_one(RunRow, run_id)
-        row.spec_json = row.spec_json | {"task": "token-classification"}
-        row.task = "token-classification"
+        row.spec_json = row.spec_json | {"task": task}
+        row.task = task

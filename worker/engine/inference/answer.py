@@ -6,14 +6,15 @@ from typing import Any
 
 import torch
 
-from app.domain.inference import LANGUAGE, Decoding, Prediction, WorkRequest
+from app.domain.inference import LANGUAGE, PICTURES, Decoding, Picture, Prediction, WorkRequest
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
 from worker.engine.inference.classify import classify, importance
 from worker.engine.inference.generate import Token, generate
 from worker.engine.inference.models import Held, Models
+from worker.engine.inference.pictures import classify_pictures, seen
 from worker.engine.inference.prompts import Encoder, Tokens
-from worker.engine.inference.tag import sentences, tag
+from worker.engine.inference.tag import Sentence, sentences, tag
 
 HEARTBEAT_SECONDS = 5.0
 """Longest time without an event between two tokens, two batches or two files of a download."""
@@ -36,8 +37,12 @@ class Answering:
         """Emit every event but the last one. Raises `Cancelled`, `Invalid`, `Unavailable`, `RunFailed`."""
         ready = self._models.ready(self._work.jobs, self._work.reserved_bytes, self._loading, self._between)
         self._emit({"type": "loaded", "bytes": self._models.bytes, "models": self._models.keys})
+        if ready[0].job.job.spec.task in PICTURES:  # then all of them
+            self._classify_pictures(ready)
+            return
         encoders = [self._encoder(held) for held in ready]
-        inputs, split = list(self._request.inputs), []
+        inputs = [given for given in self._request.inputs if not isinstance(given, Picture)]
+        split: list[Sentence] = []
         if ready[0].job.job.spec.task == "token-classification":  # then all of them
             split = sentences(inputs, self._between)
             inputs = [one.words if one.words else given for one, given in zip(split, inputs, strict=True)]
@@ -52,6 +57,14 @@ class Answering:
                 self._write(place, held, tokens)
             else:
                 self._generate(place, held, tokens, encoder.limit)
+
+    def _classify_pictures(self, ready: list[Held]) -> None:
+        pngs = [given.data for given in self._request.inputs if isinstance(given, Picture)]
+        if self._request.kind == "compare":
+            self._emit(seen(ready[0], pngs[0]))
+        for place, held in enumerate(ready):
+            for prediction in classify_pictures(held, pngs, self._between):
+                self._answers(place, [prediction])
 
     def _encoder(self, held: Held) -> Encoder:
         return Encoder(held, new_tokens(held, self._request.decoding), whole_context=self._request.whole_context)

@@ -29,9 +29,15 @@ def classify(held: Held, encoded: Sequence[Tokens], between: Callable[[], None])
         between()
         rows = probabilities(held, [encoded[i] for i in indices])
         for i, row in zip(indices, rows, strict=True):
-            of_label = dict(zip(labels, row.tolist(), strict=True))
-            label = max(of_label, key=of_label.__getitem__)
-            yield Prediction(index=i, label=label, probabilities=of_label, tokens=len(encoded[i]))
+            yield prediction_of(i, labels, row.tolist(), len(encoded[i]))
+
+
+def prediction_of(
+    index: int, labels: Sequence[str], probabilities: Sequence[float], tokens: int | None = None
+) -> Prediction:
+    """The most probable label of an input, with all probabilities."""
+    of_label = dict(zip(labels, probabilities, strict=True))
+    return Prediction(index=index, label=max(of_label, key=of_label.__getitem__), probabilities=of_label, tokens=tokens)
 
 
 def probabilities(held: Held, encoded: Sequence[Tokens]) -> torch.Tensor:

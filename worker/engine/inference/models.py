@@ -30,7 +30,7 @@ from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.architecture import head_names
 from worker.engine.models.hub import fetch_model
 from worker.engine.models.hub_access import acting_for
-from worker.engine.models.load import load_tokenizer, new_head
+from worker.engine.models.load import load_processor, new_head
 from worker.engine.models.precision import convert_parameters
 from worker.engine.progress import Instruments, Silence
 
@@ -52,6 +52,7 @@ class Held:
     job: ModelJob
     model: Any
     tokenizer: PreTrainedTokenizerBase
+    """Of a model that reads images, its image processor."""
     bytes: int
     base: BaseKey | None
     """The base model whose tensors it shares."""
@@ -151,7 +152,7 @@ class Models:
     def _load(self, job: ModelJob, between: Callable[[], None]) -> Held:
         dtype = DTYPES[job.dtype]
         if job.whole:
-            tokenizer = load_tokenizer(Path(job.weights))
+            tokenizer = load_processor(Path(job.weights), job.job.spec.task)
             return Held(job, merge.whole_model(_as_export(job), dtype), tokenizer, job.base_bytes, None)
         key = _base_key(job)
         if key not in self._bases:

@@ -12,9 +12,12 @@ from app.domain.inference import (
     ANSWERING,
     DECODERS,
     LANGUAGE,
+    MOST_PICTURE_BYTES,
     MOST_SUBJECTS,
+    PICTURES,
     EntitySpan,
-    Input,
+    Given,
+    Picture,
     Prediction,
     Subject,
     TaggedWord,
@@ -24,9 +27,10 @@ from app.services import flips as flip_service
 from app.services import inference
 from app.services import studies as study_service
 from app.services.flips import Slice
+from app.services.images import image_of
 from app.services.inference import Answerer
 from app.store.files import Files
-from app.store.queries import base_models, runs
+from app.store.queries import base_models, datasets, runs
 from app.store.tables import RunRow
 from app.web.i18n import gettext as _
 from app.web.pages.playground.form import BASE, TOKENS, PlaygroundQuery
@@ -111,6 +115,20 @@ class FlipPlace:
     """Position of the next item."""
     words: list[str] | None = None
     """Of an item whose words are tagged."""
+    name: str = ""
+    """Of the item."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A picture as the first model reads it."""
+
+    image: str
+    """A PNG as a data URI."""
+    size: tuple[int, ...]
+    """Width and height."""
+    stored_size: tuple[int, ...]
+    """Of the picture itself, shrunk as those of datasets are."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +142,11 @@ class PlaygroundPage:
     writes: bool = False
     tags: bool = False
     """Its models tag words."""
+    images: bool = False
+    """Its models classify pictures."""
+    picture: bytes | None = None
+    """A test item's, or that which was sent."""
+    seen: Seen | None = None
     chats: bool = False
     """Its base model has a chat template."""
     new_tokens: int | None = None
@@ -138,6 +161,8 @@ class PlaygroundPage:
 
     def errors_of(self, path: str) -> list[FieldError]:
         """Errors at a field."""
+        if path == "picture":
+            return [error for error in self.errors if error.path == path or "input" in error.path]
         return [error for error in self.errors if error.path == path or (path == "text" and "input" in error.path)]
 
     @property
@@ -165,11 +190,18 @@ class PlaygroundPage:
         return [WordTags(own[0].text, own) for own in zip(*rows, strict=True)]
 
     @property
-    def given(self) -> Input:
-        """What the models are asked: the text; of a test item that was not edited, the words of the evaluation, if a
-        request can hold them."""
+    def given(self) -> Given:
+        """What the models are asked: the picture or the text; of a test item that was not edited, the words of the
+        evaluation, if a request can hold them."""
+        if self.picture is not None:
+            return Picture.of(self.picture)
         words = self.flip.words if self.flip is not None and self.flip.text == self.query.text else None
         return words if self.tags and words is not None and are_words(words) else self.query.text
+
+    @property
+    def most_picture(self) -> int:
+        """MiB of a picture."""
+        return MOST_PICTURE_BYTES >> 20
 
     @property
     def read(self) -> tuple[int, int] | None:
@@ -221,11 +253,24 @@ def of_query(session: Session, files: Files, query: PlaygroundQuery) -> Playgrou
         offers=_offers(session, query, first),
         writes=bool(first and first.writes),
         tags=bool(first and first.task == "token-classification"),
+        images=bool(first and first.task in PICTURES),
+        picture=_picture(session, files, first, flip),
         chats=bool(first and first.task in DECODERS and model and model.facts and model.facts.chat_template),
         new_tokens=tokens,
         flip=flip,
         tokens_choices=[("", _("%(n)s, as evaluated", n=tokens)), *((str(n), str(n)) for n in TOKENS)],
     )
+
+
+def _picture(session: Session, files: Files, first: Answerer | None, flip: FlipPlace | None) -> bytes | None:
+    """The image of a test item; None if there is none, or no longer."""
+    if first is None or first.task not in PICTURES or flip is None:
+        return None
+    dataset = datasets.by_id(session, first.run.dataset_id)
+    try:
+        return image_of(files, dataset, flip.name) if dataset else None
+    except VeznaError:
+        return None
 
 
 def _lanes(query: PlaygroundQuery, subjects: Sequence[Subject], answerers: Sequence[Answerer]) -> list[Lane]:
@@ -276,4 +321,4 @@ def _flip(session: Session, files: Files, query: PlaygroundQuery) -> FlipPlace |
     after = following[0].position if following else None
     words = None if page.words[0] is None else list(page.words[0])
     study = (study_id, comparison.spec.name, position, page.total)
-    return FlipPlace(*study, item.label, item.text, item.target, after, words)
+    return FlipPlace(*study, item.label, item.text, item.target, after, words, item.item)

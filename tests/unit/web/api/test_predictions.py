@@ -1,5 +1,6 @@
 """POST /api/v1/runs/{id}/predict: in batches, in order, and clear about what it refuses."""
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.domain.errors import Invalid
-from app.domain.inference import failed, too_long
+from app.domain.inference import Picture, failed, too_long
 from app.domain.messages import Message
 from app.store.tables import RunRow
 from tests.fake_inference import FakeExchange, classified, tagged
@@ -160,3 +161,25 @@ def test_a_tagger_answers_with_words_entities_and_their_places(full: TestClient)
     assert fake.requests[0].inputs == [text, ["Ada", "slept"]]
     status, path, message = problem(full.post(f"/api/v1/runs/{run}/predict", json={"inputs": [["Ada", " "]]}))
     assert (status, path) == (422, "inputs.0") and "A word is empty" in message
+
+
+def test_images_and_texts_go_to_the_models_that_read_them(full: TestClient) -> None:
+    run = run_id(full)
+    image = {"image": b64encode(b"a picture").decode()}
+    [error] = full.post(f"/api/v1/runs/{run}/predict", json={"inputs": [image]}).json()["errors"]
+    assert (error["path"], error["message"]) == (
+        "inputs.0", "A model for sequence-classification reads texts, not images",
+    )  # fmt: skip
+    become_tagger(full, run, "image-classification")
+    [error] = full.post(f"/api/v1/runs/{run}/predict", json={"inputs": [image, "a text"]}).json()["errors"]
+    assert (error["path"], error["message"]) == (
+        "inputs.1", "A model for image-classification reads images, not texts",
+    )  # fmt: skip
+    many = full.post(f"/api/v1/runs/{run}/predict", json={"inputs": [image] * 17}).json()
+    assert many["errors"][0]["message"] == "A request has at most 16 images"
+    broken = full.post(f"/api/v1/runs/{run}/predict", json={"inputs": [{"image": "no base64!"}]})
+    assert broken.status_code == 422 and "This is not base64" in broken.text
+    fake = exchange(full, classified("cat", {"cat": 0.75, "dog": 0.25}))
+    answer = full.post(f"/api/v1/runs/{run}/predict", json={"inputs": [image]}).json()
+    assert answer["predictions"][0]["probabilities"] == {"cat": 0.75, "dog": 0.25}
+    assert fake.requests[0].inputs == [Picture.of(b"a picture")]

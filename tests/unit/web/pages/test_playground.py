@@ -9,13 +9,17 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from app.domain.errors import Unavailable
-from app.domain.inference import Subject, failed
+from app.domain.errors import Invalid, Unavailable
+from app.domain.inference import MOST_PICTURE_BYTES, InferenceRequest, Picture, Subject, failed
+from app.domain.messages import Message
 from app.services import inference
 from app.store.tables import RunRow, StudyRow
+from app.web.http import csrf
+from app.web.pages.playground import context
 from app.web.pages.playground.context import FlipPlace, PlaygroundPage
 from app.web.pages.playground.form import PlaygroundQuery
 from tests.fake_inference import FakeExchange, classified, tagged, written
+from tests.forms import form_token
 from tests.unit.web.conftest import become_tagger, database_of
 
 PROBABILITIES = {"business": 0.02, "entertainment": 0.38, "politics": 0.01, "sport": 0.02, "tech": 0.57}
@@ -105,6 +109,80 @@ def test_taggers_mark_entities_in_the_text_and_name_the_words_on_which_they_diff
     assert "No entity" in page(full, run, text="Hail") and "<mark" not in page(full, run, text="Hail")
     assert "Compare runs of one task" in page(full, run, third, text="Hail")
     assert f'<option value="{third}">' not in page(full, run) and "which tag each model gives" in page(full, run)
+
+
+def sent(client: TestClient, picture: bytes | None, *models: object) -> tuple[int, str]:
+    """The page that answers the form with a picture."""
+    token = form_token(client.get(f"/playground?model={models[0]}"))
+    data = {"model": [str(model) for model in models], "csrf_token": token}
+    files = {"picture": ("cat.jpg", picture, "image/jpeg")} if picture is not None else {"other": b""}
+    answer = client.post("/playground", data=data, files=files)
+    return answer.status_code, answer.text
+
+
+def pictured(request: InferenceRequest) -> list[dict[str, Any]]:
+    """A worker that says what it sees."""
+    seen = {"type": "seen", "image": "data:image/png;base64,AAAA", "size": [16, 16], "stored_size": [12, 10]}
+    return [seen, *classified("cat", {"cat": 0.75, "dog": 0.25})(request)]
+
+
+def test_a_picture_is_classified_and_forgotten(full: TestClient) -> None:
+    run, other, *_ = runs(full)
+    for one in (run, other):
+        become_tagger(full, one, "image-classification")
+    html = page(full, run)
+    assert 'enctype="multipart/form-data"' in html and '<input type="file"' in html and "<textarea" not in html
+    assert "Choose an image to see which label" in html and "hx-get" not in html.partition('class="try"')[2][:400]
+    fake = exchange(full, pictured)
+    status, html = sent(full, b"\xff\xd8\xff a picture", run, other)
+    [request] = fake.requests
+    assert request.inputs == [Picture.of(b"\xff\xd8\xff a picture")] and not request.importance
+    assert status == 200 and "All 2 models answer cat" in html and html.count('<rect width="75.0" height="8" />') == 2
+    assert "As the model reads it: 16 × 16 pixels, resized from 12 × 10" in html
+    assert 'src="data:image/png;base64,AAAA"' in html and "mask token" not in html
+    assert fake.closed == 1 and f'value="{run}" checked' in html, "another picture can follow"
+
+
+def test_the_image_of_a_test_item_is_classified_without_being_sent(
+    full: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, *_ = runs(full)
+    become_tagger(full, run, "image-classification")
+    flip = FlipPlace(1, "study", 0, 2, "dog", "", None, 1, None, "0123456789abcdef")
+    monkeypatch.setattr(context, "_flip", lambda *_: flip)
+    monkeypatch.setattr(context, "image_of", lambda _files, _dataset, item: f"the image {item}".encode())
+    fake = exchange(full, pictured)
+    html = page(full, run, study=1, arm="lora", kind="lost", item=0)
+    assert fake.requests[0].inputs == [Picture.of(b"the image 0123456789abcdef")]
+    assert "wrong: the true label is dog" in html and "Next item that flips" in html
+
+
+@pytest.mark.parametrize(
+    ("picture", "says"),
+    [(None, "No image was sent"), (b"", "No image was sent"), (b"x" * (MOST_PICTURE_BYTES + 1), "more than 5 MiB")],
+    ids=["none", "empty", "large"],
+)
+def test_a_form_without_a_usable_picture_is_refused(full: TestClient, picture: bytes | None, says: str) -> None:
+    run, *_ = runs(full)
+    become_tagger(full, run, "image-classification")
+    fake = exchange(full, pictured)
+    status, html = sent(full, picture, run)
+    assert status == 422 and says in html and fake.requests == [] and 'aria-invalid="true"' in html
+
+
+def test_a_picture_that_the_worker_refuses_is_an_error_at_its_field(full: TestClient) -> None:
+    run, *_ = runs(full)
+    become_tagger(full, run, "image-classification")
+    refused = Invalid.field("inputs.0", Message("This image cannot be read (cannot identify image file)"))
+    exchange(full, lambda _request: [failed(refused)])
+    status, html = sent(full, b"<svg/>", run)
+    assert status == 422 and "This image cannot be read" in html and 'id="picture-error-1"' in html
+
+
+def test_a_picture_needs_a_form_of_this_server(full: TestClient) -> None:
+    foreign = {csrf.HEADER: "0.0"}
+    answer = full.post("/playground", data={"model": "1"}, files={"picture": ("a.jpg", b"x")}, headers=foreign)
+    assert answer.status_code == 403
 
 
 @pytest.mark.parametrize(
