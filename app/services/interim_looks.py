@@ -21,6 +21,13 @@ def count_cancelled(session: Session, study: StudyRow) -> None:
     study.interim_looks += cancelling_is_one(runs.of_study(session, study.id))
 
 
+def count_stopped_arm(session: Session, study: StudyRow) -> None:
+    """An arm of a study, which is locked, is about to be stopped. With two arms that ends the comparison as a cancel
+    does; with more, the verdicts on the others go on as planned."""
+    if len(study.spec.arms) == 2:
+        count_cancelled(session, study)
+
+
 def cancelling_is_one(of_study: Iterable[RunRow]) -> bool:
     """Whether cancelling runs of a study is a look: a user who cancels the rest at the first win has tested after every
     seed. What is cancelled after that belongs to the same look."""

@@ -141,24 +141,20 @@ def add_arm(
 
 
 def stop_arm(session: Session, bell: Doorbell, study_id: int, title: str) -> StudyRow:
-    """Cancel the remaining runs of an arm; its results stay. Raises NotFound, and Conflict if no run remains."""
+    """Cancel the remaining runs of an arm; its results stay. If results are visible and there is one other arm, this is
+    an interim look. Raises NotFound, and Conflict if no run remains."""
     study = studies.get(session, study_id, lock=True)
     require_change(session, study)
     if title not in [arm.title for arm in study.spec.arms]:
-        raise NotFound(
-            _(
-                "Study %(study_id)s has no arm %(title)r. Choose from: %(arms)s.",
-                study_id=study_id,
-                title=title,
-                arms=", ".join(a.title for a in study.spec.arms),
-            )
-        )
+        values = {"study_id": study_id, "title": title, "arms": ", ".join(a.title for a in study.spec.arms)}
+        raise NotFound(_("Study %(study_id)s has no arm %(title)r. Choose from: %(arms)s.", **values))
     live = [run for run in _live(session, study_id) if run.arm == title]
     waits = study.tuning and title not in runs.arms_with_runs(session, study_id)
     if title in study.stopped_json or not (live or waits):
         raise Conflict(
             _("All runs of the arm %(title)r of study %(study_id)s have already ended.", title=title, study_id=study_id)
         )
+    interim_looks.count_stopped_arm(session, study)
     study.stopped_json = [*study.stopped_json, title]
     session.flush()
     _cancel(session, bell, live)

@@ -214,7 +214,7 @@ def test_cancelling_what_was_planned_is_another_look_once_results_are_seen(
         found = api.get(f"studies/{study['id']}/comparison").json()
         return found["interim_looks"], round(found["confidence"], 6)
 
-    unseen, seen, by_run = (api.post("studies", json=STUDY).json() for _study in range(3))
+    unseen, seen, by_run, stopped = (api.post("studies", json=STUDY).json() for _study in range(4))
     api.post(f"studies/{unseen['id']}/cancel")
     assert looks(unseen) == (0, 0.95)
     finish(registered, seen["runs"][0], 0.5)
@@ -222,6 +222,9 @@ def test_cancelling_what_was_planned_is_another_look_once_results_are_seen(
     assert looks(seen) == (1, 0.99)
     assert api.post(f"studies/{seen['id']}/cancel").status_code == 409
     assert looks(seen) == (1, 0.99), "nothing was cancelled"
+    finish(registered, stopped["runs"][0], 0.5)
+    assert api.post(f"studies/{stopped['id']}/arms/LoRA r=2/stop").status_code == 202
+    assert looks(stopped) == (1, 0.99), "of two arms none is left to compare with"
     first, early, *late = by_run["runs"]
     api.post(f"runs/{early}/cancel")
     finish(registered, first, 0.5)
