@@ -28,7 +28,8 @@ from worker.engine.data.stored_images import pngs
 def colours(database: Database, settings: Settings, files: Files) -> DatasetRow:
     """A dataset made from a zip archive, with one image that cannot be read."""
     here = context(settings, database, files)
-    row = upload(here, {"colours.zip": zipped(folders() | {"red/page.png": b"<svg onload='alert(1)'/>"})})
+    broken = {"red/page.png": b"<svg onload='alert(1)'/>", "red/IMG_7.HEIC": b"x", "notes.txt": b"x"}
+    row = upload(here, {"colours.zip": zipped(folders() | broken)})
     assert (row.status, row.message) == ("read", "")
     made = dataset(here, row, "colours")
     assert (made.status, made.message) == ("ready", "")
@@ -85,8 +86,15 @@ def test_rows_without_images_have_none(web: TestClient, database: Database, sett
     assert web.get(f"/data/reviews/images/{item}").status_code == 404
 
 
+def test_the_page_of_an_upload_says_which_files_were_skipped(web: TestClient) -> None:
+    page = web.get("/data/uploads/1").text
+    assert "2 files of the archive were skipped" in page and "notes.txt" in page
+
+
 def test_the_page_of_a_dataset_shows_its_examples(web: TestClient) -> None:
     page = web.get("/data/colours").text
     assert "Unreadable images" in page and "megapixels" in page
+    assert "2 files of the archive were skipped, because Vezna does not read their formats: .heic (1), .txt (1)" in page
+    assert "Show 2 files" in page and "red/IMG_7.HEIC" in page
     assert "&lt;svg" not in page and "<svg onload" not in page
     assert 'name="max_length"' not in page and "No base model that can learn from these rows is ready." in page
