@@ -19,6 +19,7 @@ from worker.estimation.host import Estimator
 from worker.exports.host import ExportQueue
 from worker.ingest.host import IngestQueue
 from worker.parity.host import ParityQueue
+from worker.trackers.process import ExportProcess
 from worker.training.warm_pool import WarmPool
 
 
@@ -37,6 +38,7 @@ class Context:
     parity: ParityQueue = field(default_factory=ParityQueue)
     judge: ParityQueue = field(default_factory=ParityQueue)
     """For hours at a time; parity checks do not wait for it."""
+    tracker: ExportProcess = field(default_factory=ExportProcess)
     clock: ClockWatch = field(default_factory=ClockWatch)
 
     @property

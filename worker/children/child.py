@@ -68,6 +68,20 @@ def answer_channel() -> TextIO:
     return answers
 
 
+def answer_requests(answer: Callable[[str], str], max_bytes: int, max_seconds: int) -> NoReturn:
+    """Run a child that answers each line on stdin with one line on stdout, and end the process after the last. The
+    kernel ends it when a request takes longer than `max_seconds`, whatever has become of its parent."""
+    confine(max_bytes)
+    with answer_channel() as answers:
+        for line in sys.stdin:
+            signal.alarm(max_seconds)
+            answers.write(f"{answer(line)}\n")
+            answers.flush()
+            sys.stderr.flush()
+            signal.alarm(0)
+    os._exit(0)  # as after one request
+
+
 def answer_one_request(answer: Callable[[str], str], max_bytes: int, max_seconds: int) -> NoReturn:
     """Run a child that answers the line on stdin with one line on stdout, and end the process. After `max_seconds` the
     kernel ends it, whatever has become of its parent."""

@@ -1,4 +1,5 @@
-"""The process that exports one study to a tracker: `python -P -m worker.trackers.child`.
+"""The process that exports studies to a tracker, one after the other: `python -P -m worker.trackers.child`. Each line
+on stdin is a request, which a line on stdout answers.
 
     stdin    {"study": number, "external": whether its runs are trained elsewhere, "live": whether it goes on,
              "to": address of the tracker, "server": address, "token": API token or ""}
@@ -18,12 +19,12 @@ from app.domain.messages import _
 from vezna import Client
 from vezna.trackers.targets import tracker_at
 from vezna.trackers.writing import read_whole, write_study
-from worker.children.child import answer_one_request
+from worker.children.child import answer_requests
 
 MAX_BYTES = 4 * 2**30
 """Limit of writable memory."""
 MAX_SECONDS = 3630
-"""The control node gives up before."""
+"""For a request; the control node gives up before."""
 
 
 def answer(line: str) -> str:
@@ -54,4 +55,4 @@ def _error(message: str) -> str:
 
 
 if __name__ == "__main__":
-    answer_one_request(answer, MAX_BYTES, MAX_SECONDS)
+    answer_requests(answer, MAX_BYTES, MAX_SECONDS)

@@ -1,7 +1,5 @@
-"""Export studies to the installation's tracker, each in a child process (`worker.trackers.child`)."""
+"""Export studies to the installation's tracker, in a child process (`worker.trackers.process`)."""
 
-import json
-import sys
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
@@ -13,14 +11,12 @@ from app.domain.messages import _
 from app.services import ended_runs, tracker_exports
 from app.services.tracker_exports import EXPORT_SECONDS, RENEW_SECONDS, Claim
 from app.store.queries import clock
-from worker.children.host import Child, ChildError, ChildInterrupted
+from worker.children.host import ChildError, ChildInterrupted
 
 if TYPE_CHECKING:
     from worker.context import Context
 
 log = structlog.get_logger()
-
-COMMAND = (sys.executable, "-P", "-m", "worker.trackers.child")
 
 
 def export_due(context: "Context", stopping: Event | None = None) -> int:
@@ -46,6 +42,7 @@ def export_due(context: "Context", stopping: Event | None = None) -> int:
         else:
             log.info("exported", **about, url=url)
             write(partial(tracker_exports.succeeded, claim=claim, url=url, live_seconds=seconds))
+    context.tracker.end_if_idle(0.0 if stopping.is_set() else seconds)
     return attempts
 
 
@@ -61,13 +58,10 @@ def _exported(context: "Context", claim: Claim, stopping: Event) -> str:
         "token": settings.tracker_token.get_secret_value(),
     }
     settings.home.mkdir(parents=True, exist_ok=True)
-    answer = Child.ask_once(
-        "tracker",
-        COMMAND,
+    answer = context.tracker.ask(
         request,
+        settings.home,
         EXPORT_SECONDS,
-        json.loads,
-        directory=settings.home,
         meanwhile=partial(_renew, context, claim, stopping),
         every=RENEW_SECONDS,
     )
