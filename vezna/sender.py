@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 from vezna.buffer import Buffer, Closed, Record
@@ -81,9 +82,10 @@ class Sender:
 
     def send_all(self) -> bool:
         """Send in this thread; whether all of it has arrived. Raises ClientError if the server is away."""
-        self._open()
-        while not self.done:
-            self._send()
+        with closing(self._client):
+            self._open()
+            while not self.done:
+                self._send()
         return not self.stopped
 
     def _run(self) -> None:
