@@ -33,8 +33,8 @@ Format = Literal[
     "labelled-images",
 ]
 """The columns of a dataset; see `app.domain.data.dataset`."""
-Unit = Literal["item", "word", "completion token"]
-"""What a loss is averaged over: items, their words, or the tokens of completions."""
+Unit = Literal["item", "pair", "word", "completion token"]
+"""What a loss is averaged over: items, pairs of answers, words of items, or the tokens of completions."""
 
 
 class TaskFacts(BaseModel):
@@ -154,7 +154,7 @@ TASKS: dict[Task, TaskFacts] = {
             ),
             formats=("preference", "preference-messages"),
             rate_factor=0.05,
-            unit="item",
+            unit="pair",
             best_by="loss",
             adds_head=False,
             sequences=2,

@@ -14,6 +14,7 @@ from app.domain.tasks import METRICS
 from app.web.format import as_read, general
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
+from app.web.text.metrics import counted_items
 
 MINUS = "−"
 UNKNOWN = "–"
@@ -140,7 +141,8 @@ def _measured(comparison: dict[str, Any], measure: str) -> str:
         return measure
     if not comparison["items"]:
         return _("%(measure)s on no test items", measure=measure)
-    return _("%(measure)s on %(items)s test items", measure=measure, items=comparison["items"])
+    items = counted_items(comparison["items"], comparison["metric"])
+    return _("%(measure)s on %(items)s", measure=measure, items=items)
 
 
 def _margin(margin: float) -> str:

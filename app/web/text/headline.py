@@ -9,14 +9,14 @@ from app.domain.comparison.runs import RunComparison
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import Basis, VerdictKind
 from app.domain.runs.status import RunStatus
-from app.web.format import capitalized, confidence, count, join_names
+from app.web.format import capitalized, confidence, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.confounders import name_arms
 from app.web.text.failures import failure_label
 from app.web.text.lead import how_to_decide, savings
 from app.web.text.learning import learning_headline, learning_lead
-from app.web.text.metrics import title
+from app.web.text.metrics import counted_items, title
 from app.web.text.verdict import (
     arm_name,
     gap_text,
@@ -146,12 +146,12 @@ def runs_lead(comparison: RunComparison) -> str:
         arm = next((arm for arm in comparison.others if arm.verdict and arm.verdict.basis is basis), None)
         if arm is None or arm.difference is None:
             continue
-        items = count(arm.difference.items)
+        items = counted_items(arm.difference.items, comparison.metric)
         if basis is Basis.ITEMS:
-            parts.append(_("%(metric)s, paired over %(items)s shared test items.", metric=metric, items=items))
+            parts.append(_("%(metric)s, paired over the same %(items)s.", metric=metric, items=items))
         else:
             text = _(
-                "%(metric)s of %(items)s shared test items without per-item scores: the interval treats the items of "
+                "%(metric)s of the same %(items)s without per-item scores: the interval treats the items of "
                 "two results as independent (Newcombe 1998), which makes it wide, and it covers the items only. It "
                 "ranks nothing.",
                 metric=metric,

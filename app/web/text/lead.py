@@ -3,11 +3,12 @@
 from app.domain.comparison.costs import Costs
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import VerdictKind
-from app.web.format import capitalized, count, decimal, join_names, percent, share
+from app.web.format import capitalized, decimal, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.failures import failure_label, remedy
 from app.web.text.learning import learning_lead
+from app.web.text.metrics import counted_items
 from app.web.text.needs import what_would_decide
 from app.web.text.tuning import trial_of
 from app.web.text.verdict import arm_name, gap_text, score_text, verdict_reason
@@ -160,8 +161,8 @@ def detectable_text(study: StudyComparison) -> str:
     if study.detectable_difference is None or not study.items:
         return ""
     return _(
-        "%(items)s test items and %(seeds)s can detect a difference of about %(smallest)s points",
-        items=count(study.items),
+        "%(items)s and %(seeds)s can detect a difference of about %(smallest)s points",
+        items=counted_items(study.items, study.metric),
         seeds=ngettext("%(num)s seed", "%(num)s seeds", len(study.spec.seeds)),
         smallest=decimal(study.detectable_difference * 100),
     )

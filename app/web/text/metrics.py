@@ -5,17 +5,33 @@ scale of their own, and a loss is in nats.
 """
 
 from app.domain.tasks import METRICS, TASKS, MetricName, Task, generates
-from app.web.format import NOTHING, capitalized, percent, significant
+from app.web.format import NOTHING, capitalized, count, percent, significant
 from app.web.i18n import gettext as _
-from app.web.i18n import marked
+from app.web.i18n import marked, marked_plural, ngettext
 
-UNITS = {"item": marked("nats per item"), "word": marked("nats per word"), "completion token": marked("nats per token")}
+UNITS = {
+    "item": marked("nats per item"),
+    "pair": marked("nats per pair"),
+    "word": marked("nats per word"),
+    "completion token": marked("nats per token"),
+}
 """Of a loss, by what the task takes its mean over."""
 COUNTED: tuple[MetricName, ...] = (
     *("accuracy", "exact_match", "recall_at_1", "recall_at_5"),
     *("preference_accuracy", "likelihood_accuracy", "mean_likelihood_accuracy"),
 )
 """An item is right or wrong, and the score says how many are right."""
+
+
+def counted_items(number: int, metric: str) -> str:
+    """`646 test items`, by what has a value of the metric: `160 test pairs`, `320 test queries`."""
+    forms: dict[str, tuple[str, str]] = {
+        "preference": marked_plural("%(num)s test pair", "%(num)s test pairs"),
+        "sentence-embeddings": marked_plural("%(num)s test query", "%(num)s test queries"),
+    }
+    items = marked_plural("%(num)s test item", "%(num)s test items")
+    scored = [forms[name] for name, facts in TASKS.items() if metric in facts.metrics and name in forms]
+    return ngettext(*(scored[0] if scored else items), number, num=count(number))
 
 
 def title(metric: str) -> str:

@@ -1,11 +1,11 @@
 """Whether a study can decide, before it starts: why not, what would let it, and what that rests on."""
 
-from app.domain.studies.plan import Power, StudyPlan
+from app.domain.studies.plan import StudyPlan
 from app.domain.studies.power import MetricPrior
-from app.web.format import count, decimal, general, percent
+from app.web.format import decimal, general, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.metrics import title
+from app.web.text.metrics import counted_items, title
 
 
 def power_warning(plan: StudyPlan) -> str:
@@ -18,23 +18,22 @@ def power_warning(plan: StudyPlan) -> str:
     if not plan.underpowered:
         return ""
     detects = _(
-        "%(items)s test items and %(seeds)s detect a difference of about %(smallest)s points, and the margin is "
-        "%(margin)s.",
-        items=count(power.items),
+        "%(items)s and %(seeds)s detect a difference of about %(smallest)s points, and the margin is %(margin)s.",
+        items=counted_items(power.items, plan.spec.verdict_metric),
         seeds=ngettext("%(num)s seed", "%(num)s seeds", power.seeds),
         smallest=decimal(100 * power.detectable_difference),
         margin=general(100 * power.margin),
     )
-    return f"{detects} {_('~50 %% power: %(options)s would decide.', options=_(' or ').join(_options(power)))}"
+    return f"{detects} {_('~50 %% power: %(options)s would decide.', options=_(' or ').join(_options(plan)))}"
 
 
-def _options(power: Power) -> list[str]:
-    options = []
+def _options(plan: StudyPlan) -> list[str]:
+    options, power = [], plan.power
     if power.enough_seeds:
         options.append(_("%(num)s seeds", num=power.enough_seeds))
     if power.enough_items:
-        items = count(power.enough_items)
-        options.append(_("%(items)s test items with %(num)s seeds", items=items, num=power.items_seeds))
+        items = counted_items(power.enough_items, plan.spec.verdict_metric)
+        options.append(_("%(items)s with %(num)s seeds", items=items, num=power.items_seeds))
     return [*options, _("a margin of %(margin)s points", margin=decimal(power.wider_margin))]
 
 

@@ -231,7 +231,7 @@ def _longest(request: EstimateRequest, model: PreTrainedModel) -> Shapes:
         if facts.in_batch:
             inputs |= {"query_ids": ids, "query_mask": mask}
             return Batch(inputs, torch.arange(2 * rows), 2 * rows * length)
-        if facts.unit == "item" and request.task != "preference":
+        if facts.unit == "item":
             return Batch(inputs, torch.zeros(rows, dtype=torch.int64), rows * length)
         labels = torch.zeros((rows, length), dtype=torch.int64)
         objective = Objective(training.preference_loss, training.beta) if request.task == "preference" else None

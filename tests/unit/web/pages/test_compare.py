@@ -34,7 +34,7 @@ def words(client: TestClient, address: str, status: int = 200) -> str:
 def test_runs_of_a_study_are_its_arms_and_read_as_they_do_there(full: TestClient) -> None:
     text = words(full, "/compare?study=1")
     assert "2 arms compared with full: 1 worse and 1 undecided" in text
-    assert "Accuracy, paired over 646 shared test items." in text
+    assert "Accuracy, paired over the same 646 test items." in text
     assert "Holm-corrected 95 % intervals (2 comparisons, " in text
     study = plain(full.get("/studies/1").text)
     for difference in re.findall(r"−\d\.\d ± \d\.\d", text)[:2]:

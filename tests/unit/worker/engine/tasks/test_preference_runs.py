@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.domain.failures import RunFailed
+from app.domain.inference import ModelJob
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec
 from app.domain.models.exports import ExportFormat, ExportJob
 from app.domain.runs.job import PhaseReport
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import Phase
 from app.domain.runs.training import TrainingArguments
-from tests import tiny, tiny_lm, tiny_preferences
+from tests import inferred, tiny, tiny_lm, tiny_preferences, tiny_tokenizers
 from tests.unit.worker.engine.estimation.test_estimate import alike, request_of, steady
 from tests.unit.worker.engine.tasks.test_preference import Evaluations, Phases, encoded, evaluated
 from worker.engine.attempt import Attempt
@@ -29,6 +30,7 @@ from worker.engine.evaluation.reference import Reference
 from worker.engine.exporting import check, merge
 from worker.engine.exporting.progress import quiet
 from worker.engine.models.weights import fingerprint
+from worker.engine.progress import Stopped
 from worker.engine.tasks.preference import CHOSEN, REJECTED
 from worker.training.execution import Reports
 
@@ -200,3 +202,50 @@ def test_each_rank_computes_its_share_of_the_reference(tmp_path: Path, world: in
         parts.append(found.reference)  # type: ignore[attr-defined]
     expected = np.array([whole.columns[CHOSEN], whole.columns[REJECTED]]).T
     np.testing.assert_allclose(sum(parts), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", [FullSpec(), LoraSpec(r=4)], ids=["full", "lora"])
+def test_a_stopped_run_goes_on_to_the_last_digit(tmp_path: Path, method: MethodSpec) -> None:
+    """Without a cache the reference is computed again, from the base model and not from the trained weights."""
+    base = tiny_lm.save_model(tmp_path / "model", "llama")
+    whole = tiny_preferences.job(tmp_path / "whole", base, method)
+    expected = Attempt(whole, tiny.Recorder()).run()
+    recorder = tiny.Recorder(stop_at=12)
+    with pytest.raises(Stopped):
+        Attempt(tiny_preferences.job(tmp_path / "first", base, method), recorder).run()
+    [(step, folder)] = recorder.checkpoints
+    second = tiny_preferences.job(tmp_path / "second", base, method).model_copy(update={"resume": str(folder)})
+    result = Attempt(second, tiny.Recorder()).run()
+    assert result.resumed_from == step == 12 < result.steps == expected.steps
+    files = [Path(job.output) / "metrics.jsonl" for job in (second, whole)]
+    losses = [[json.loads(line)["loss"] for line in file.read_text().splitlines()] for file in files]
+    assert losses[0] == losses[1] and losses[0][12] < math.log(2) - 0.01, "it had learned something by then"
+    found, before = ([(e.subject, e.loss, e.metrics) for e in run.evaluations] for run in (result, expected))
+    assert found == before
+    tables = [pq.read_table(Path(job.output) / "predictions.parquet") for job in (second, whole)]
+    assert tables[0].equals(tables[1]), "the log-probabilities before and after training"
+
+
+@pytest.mark.slow
+def test_a_trained_model_answers_prompts_and_conversations_and_a_gguf_file_has_its_rewards(tmp_path: Path) -> None:
+    """The playground, REST and `vezna serve` answer by this engine."""
+    base = tmp_path / "base"
+    words = tiny_tokenizers.byte_level("gpt2")
+    words.chat_template = tiny_lm.CHAT_TEMPLATE
+    tiny_lm.save_model(base, "llama", vocab_size=len(words) + 2)
+    words.save_pretrained(base)
+    training = tiny_preferences.FAST.model_copy(update={"num_train_epochs": 1, "max_length": 64})
+    run = tiny_preferences.job(tmp_path / "job", base, LoraSpec(r=4), training)
+    Attempt(run, tiny.Recorder()).run()
+    adapter, saved = Path(run.output) / "adapter", Path(run.output) / "predictions.parquet"
+    model = ModelJob(key="run 1/1", job=run, weights=str(adapter), whole=False, base_bytes=1000, own_bytes=10)
+    prompts: list[Any] = ["count from one :", [{"role": "user", "content": "count from one"}]]
+    answers = inferred.predictions(inferred.asked(inferred.models(), [model], prompts))
+    assert [answer["index"] for answer in answers] == [0, 1] and all(answer["tokens"] > 0 for answer in answers)
+    (tmp_path / "export").mkdir()
+    job = ExportJob(format=ExportFormat.GGUF_F16, job=run.model_copy(update={"output": str(tmp_path / "export")}),
+                    weights=str(adapter), whole=False, predictions=str(saved))  # fmt: skip
+    assert any(file.name == "model-F16.gguf" for file in merge.write(job))
+    found = check.check(job, quiet)
+    expected = pq.read_table(saved).to_pydict()["preference_accuracy"]
+    assert len(found.scores) == len(expected) and np.mean(np.equal(found.scores, expected)) >= 0.9
