@@ -105,6 +105,16 @@ def open_run(session: Session, study_id: int, opening: RunOpening) -> RunState:
 def _add(session: Session, study: CollectionRow, opening: RunOpening, reported: ReportedRun, key: str) -> RunState:
     if other := external.of_arm_and_seed(session, study.id, opening.arm, opening.seed):
         values = {"arm": opening.arm, "seed": opening.seed, "run": other.id, "status": other.status}
+        if other.status == RunStatus.SUCCEEDED:
+            raise Conflict(
+                _(
+                    "Run %(run)s is the result of arm %(arm)r for the seed %(seed)s. Delete it first if another run "
+                    "replaces it.",
+                    run=other.id,
+                    arm=opening.arm,
+                    seed=opening.seed,
+                )
+            )
         raise Conflict(
             _(
                 "Arm %(arm)r has run %(run)s for the seed %(seed)s, which is %(status)s. Continue it with its own key, "

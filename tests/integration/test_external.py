@@ -177,6 +177,11 @@ def test_an_arm_and_seed_have_one_run_and_a_key_names_one_run(script: Script) ->
 def test_an_end_is_repeated_without_effect_and_never_changed(script: Script, registered: Database) -> None:
     run, scores = script.open().json(), item_scores(0.75, 0)
     ended = script.end(run, scores)
+    taken = script.open(key="another")
+    assert (taken.status_code, taken.json()["detail"]) == (
+        409,
+        f"Run {run['run_id']} is the result of arm 'full' for the seed 0. Delete it first if another run replaces it.",
+    )
     assert ended.json()["status"] == "succeeded"
     assert script.end(run, dict(reversed(scores.items()))).json() == ended.json()
     other = script.end(run, scores | {next(iter(scores)): 0.5})
