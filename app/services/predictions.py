@@ -115,7 +115,7 @@ def _opened(files: Files, name: str, read_it: Callable[[IO[bytes]], What]) -> Wh
 
 def read(file: IO[bytes], *, texts: bool = True) -> Predictions:
     """The first rows of a predictions file. Raises what pyarrow raises, and KeyError for a column that is missing."""
-    parquet = pq.ParquetFile(file)
+    parquet = pq.ParquetFile(file, pre_buffer=False)  # else all that was read stays in memory
     labels = (parquet.schema_arrow.metadata or {}).get(b"labels", b"").decode()
     columns = [name for name in parquet.schema_arrow.names if texts or name not in TEXTS]
     images = not {*TEXTS, "tokens"} & {*parquet.schema_arrow.names}

@@ -124,7 +124,7 @@ def _items(context: "Context", claim: ParityClaim) -> list[Item]:
 def rows(file: Path, most: int) -> list[Item]:
     """The rows of a predictions file, or a sample of them; the others never become Python objects."""
     try:
-        with pq.ParquetFile(file) as stored:
+        with pq.ParquetFile(file, pre_buffer=False) as stored:
             names = [name for name in stored.schema_arrow.names if name in COLUMNS]
             if not {"prediction", "base_prediction"} <= set(names):
                 raise Unavailable(_("The run's predictions file has no generated texts."))
