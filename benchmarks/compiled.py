@@ -9,7 +9,6 @@ than those of the clock. A side's first pass compiles and is not counted; neithe
 both share.
 """
 
-import statistics
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import torch
 
 from app import sample
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
+from benchmarks.speed.tables import spread
 from worker.engine.clocks import Stopwatch
 from worker.engine.compiled import CompiledBlocks, keep_caches_in
 from worker.engine.data.batches import Batch
@@ -79,8 +79,8 @@ def measure(name: str, method: MethodSpec, bf16: bool, rounds: int, count: int) 
     plain, fast = ([pair[side] for pair in seconds] for side in (0, 1))
     ratios = [a / b for a, b in zip(plain, fast, strict=True)]
     print(
-        f"| {name} | {'bf16' if bf16 else 'fp32'} | {_spread(plain)} | {_spread(fast)} | {_spread(ratios)} | "
-        f"{compiling:.0f} | {abs(losses[1] - losses[0]):.0e} |",
+        f"| {name} | {'bf16' if bf16 else 'fp32'} | {spread(plain, '.2f')} | {spread(fast, '.2f')} "
+        f"| {spread(ratios, '.2f')} | {compiling:.0f} | {abs(losses[1] - losses[0]):.0e} |",
         flush=True,
     )
 
@@ -89,10 +89,6 @@ def _turns(step: Step, rounds: int, count: int) -> Iterator[list[tuple[float, fl
     """For each round the seconds of both sides, batch by batch."""
     for _round in range(rounds):
         yield [(step(place, False)[0], step(place, True)[0]) for place in range(count)]
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} [{min(values):.2f}–{max(values):.2f}]"
 
 
 def main(rounds: int, count: int) -> None:

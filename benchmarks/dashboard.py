@@ -13,7 +13,6 @@ import itertools
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,7 +30,9 @@ from app.domain.runs.spec import RunSpec
 from app.services import attempts, runs
 from app.store.session import Database
 from benchmarks.board import ours
-from benchmarks.board.served import Served, serve
+from benchmarks.board.pages import pages
+from benchmarks.board.served import Served, clock, good, serve
+from benchmarks.speed import tables
 from tests import filled
 from tests.fakes import SilentBell
 from tests.running_stack import free_port
@@ -43,7 +44,6 @@ STEPS_A_BATCH = BATCH // METRICS_A_STEP
 POINTS = 2000
 LIKE_THEIRS = "columns=loss&columns=seconds"
 """What MLflow sends of each step of a metric: its number, its value, its time."""
-FILTER = 'accuracy > 0.9 and method = "lora" and not failed'
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
             database = database_url(uri, home, "vezna")
             long_run = ours.fill(Database(database), options.runs)
             if options.pages:
-                pages(home, database, options.repeats, long_run)
+                pages(serve_ours(home, database), options.repeats, long_run)
             else:
                 beside(home, database, database_url(uri, home, "peer"), options, long_run)
         finally:
@@ -213,45 +213,6 @@ def step(number: int) -> StepMetrics:
     )  # fmt: skip
 
 
-def looked_at(**words: str) -> str:
-    """The address of the runs page."""
-    return f"/runs?{urlencode(words)}"
-
-
-PAGES = {
-    "newest runs": "/runs",
-    "by score": "/runs?sort=-score",
-    "by whole time (no index of its own)": "/runs?sort=wall",
-    "filtered": looked_at(filter=FILTER),
-    "filtered and sorted": looked_at(filter=FILTER, sort="-speed"),
-    "filtered by a text": looked_at(filter='arm ~ "r=8" or failed', sort="-loss"),
-    "groups by their mean": "/runs?group=seed",
-    "groups by their lower bound": "/runs?group=seed&sort=-lower",
-    "groups, filtered": looked_at(group="seed", filter=FILTER),
-    "against a baseline": "/runs?sort=-score&baseline=1",
-    "filtered by notes": looked_at(filter="note ~ mended"),
-    "a run with a long curve": "/runs/{run}",
-    "workers": "/workers",
-    "models": "/models",
-    "100 runs (API)": "/api/v1/runs?limit=100",
-    "100 runs by score (API)": "/api/v1/runs?limit=100&sort=-score",
-}
-
-
-def pages(home: Path, database: str, repeats: int, long_run: int) -> None:
-    """Every kind of page: median and range in milliseconds."""
-    vezna = serve_ours(home, database)
-    try:
-        client = httpx2.Client(timeout=120.0)
-        for name, path in PAGES.items():
-            url = vezna.url + path.format(run=long_run)
-            good(client.get(url))
-            found = [1000 * clock(lambda url=url: good(client.get(url))) for _ in range(repeats)]
-            print(f"| {name} | {statistics.median(found):.1f} [{min(found):.1f}–{max(found):.1f}] |", flush=True)
-    finally:
-        vezna.stop()
-
-
 def serve_ours(home: Path, database: str) -> Served:
     """`vezna web`; it counts as ready when the runs page is there."""
     port = free_port()
@@ -283,19 +244,6 @@ def measured(served: Served) -> tuple[float, float, float]:
         served.stop()
 
 
-def good(answer: httpx2.Response) -> None:
-    """Read whole; anything but 200 ends the measurement."""
-    if answer.status_code != 200:
-        raise SystemExit(f"{answer.url} answered {answer.status_code}: {answer.text[:500]}")
-
-
-def clock(call: Callable[[], None]) -> float:
-    """Seconds."""
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
 def show(name: str, unit: str, mine: list[float], theirs: list[float], *, more_is_better: bool = False) -> None:
     """A row: medians with the smallest and the largest, and the ratio, pair by pair."""
     ratios = [(a / b if more_is_better else b / a) for a, b in zip(mine, theirs, strict=True)]
@@ -304,10 +252,9 @@ def show(name: str, unit: str, mine: list[float], theirs: list[float], *, more_i
 
 
 def spread(found: list[float]) -> str:
-    """`5.1 [4.9–6.0]`."""
-    middle, low, high = statistics.median(found), min(found), max(found)
-    digits = 0 if middle >= 100 else 1 if middle >= 1 else 2
-    return f"{middle:,.{digits}f} [{low:,.{digits}f}–{high:,.{digits}f}]"
+    """`5.1 [4.9–6.0]`, with as many digits as the median needs."""
+    middle = statistics.median(found)
+    return tables.spread(found, f",.{0 if middle >= 100 else 1 if middle >= 1 else 2}f")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Seconds are by the clock and of the processors, which other processes hardly cha
 bfloat16 the order of a sum may decide between two tokens of nearly the same probability.
 """
 
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from benchmarks.speed.tables import spread
 from worker.engine.data.batches import padded
 from worker.engine.environment import computes_in_bf16, matmul_flops, prepare
 from worker.engine.evaluation.evaluate import Evaluator
@@ -83,11 +83,6 @@ SIDES: dict[str, tuple[Callable[..., list[str]], Callable[[], None]]] = {
 }
 
 
-def spread(values: list[float]) -> str:
-    """The median, with the range in brackets."""
-    return f"{statistics.median(values):.1f} [{min(values):.1f}–{max(values):.1f}]"
-
-
 def main(model_directory: str, dataset: str, count: int, rounds: int, limit: int, batch: int) -> None:
     """Print a table for each dtype of the weights."""
     prepare(None)
@@ -98,7 +93,7 @@ def main(model_directory: str, dataset: str, count: int, rounds: int, limit: int
         loaded = load(model_directory, None, "causal-lm", [], 0)
         names = {name for name, _parameter in loaded.model.named_parameters()}
         settle(loaded.model, names if trained else set(), CPU, bf16=bf16)
-        tokenizer = loaded.tokenizer
+        tokenizer = loaded.processor
         prompts = [np.asarray(tokenizer(row["prompt"])["input_ids"], dtype=np.int32) for row in rows][:count]
         clock: dict[str, list[float]] = {side: [] for side in SIDES}
         processor: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -120,7 +115,10 @@ def main(model_directory: str, dataset: str, count: int, rounds: int, limit: int
         for side in SIDES:
             ratios = [a / b for a, b in zip(clock["plain"], clock[side], strict=True)]
             same = sum(a == b for a, b in zip(texts["plain"], texts[side], strict=True))
-            print(f"| {side} | {spread(clock[side])} | {spread(processor[side])} | {spread(ratios)} | {same} |")
+            print(
+                f"| {side} | {spread(clock[side], '.1f')} | {spread(processor[side], '.1f')} "
+                f"| {spread(ratios, '.1f')} | {same} |"
+            )
 
 
 if __name__ == "__main__":

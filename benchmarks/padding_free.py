@@ -8,7 +8,6 @@ seconds are the processor's, which other processes change less than those of the
 """
 
 import csv
-import statistics
 import sys
 import time
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ import torch
 
 from app import sample
 from app.domain.methods import LoraSpec
+from benchmarks.speed.tables import spread
 from worker.engine.data.batches import Batch, padded, training_order
 from worker.engine.data.padding_free import RowsApart, without_padding
 from worker.engine.environment import computes_in_bf16, prepare
@@ -57,7 +57,7 @@ def main(file: str, count: int, rounds: int, max_length: int) -> None:
     texts = [row["text"] for row in rows]
     tokens = [
         np.asarray(ids, np.int32)
-        for ids in loaded.tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
+        for ids in loaded.processor(texts, truncation=True, max_length=max_length)["input_ids"]
     ]
     lengths = [len(ids) for ids in tokens]
 
@@ -93,11 +93,7 @@ def main(file: str, count: int, rounds: int, max_length: int) -> None:
     for side in SIDES:
         padding = 1 - rounds * sum(lengths) / computed[side]
         ratios = [a / b for a, b in zip(seconds[SIDES[0]], seconds[side], strict=True)]
-        print(f"| {side} | {padding:.0%} | {_spread(seconds[side], '.1f')} | {_spread(ratios, '.2f')} |")
-
-
-def _spread(values: list[float], form: str) -> str:
-    return f"{statistics.median(values):{form}} [{min(values):{form}}–{max(values):{form}}]"
+        print(f"| {side} | {padding:.0%} | {spread(seconds[side], '.1f')} | {spread(ratios, '.2f')} |")
 
 
 if __name__ == "__main__":

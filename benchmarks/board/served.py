@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,3 +59,16 @@ def serve(command: Sequence[str], environment: Mapping[str, str], url: str, firs
             time.sleep(0.01)
     process.kill()
     raise SystemExit(f"{command[0]} did not answer within {PATIENCE_SECONDS:.0f} s; see {log}")
+
+
+def good(answer: httpx2.Response) -> None:
+    """Read whole; anything but 200 ends the measurement."""
+    if answer.status_code != 200:
+        raise SystemExit(f"{answer.url} answered {answer.status_code}: {answer.text[:500]}")
+
+
+def clock(call: Callable[[], None]) -> float:
+    """Seconds."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began

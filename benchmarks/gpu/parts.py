@@ -13,21 +13,18 @@ from pathlib import Path
 
 import torch
 
-from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec, MethodSpec, QloraSpec
-from app.domain.runs.training import TrainingArguments
+from app.domain.methods import FullSpec, LeanFullSpec, MethodSpec, QloraSpec
 from app.settings import ROOT
 from benchmarks.gpu.adapters import measure
 from benchmarks.gpu.models import EIGHT, MIDDLE, ONE, SMALL, TINY, Size, texts
 from benchmarks.gpu.peer import tokens_per_second
-from benchmarks.gpu.runs import Run, losses, median, peaks
+from benchmarks.gpu.resumed import resume
+from benchmarks.gpu.runs import LORA, Run, peaks, prepare, steps
 from benchmarks.gpu.session import DeadlineReached, NotMeasured, Part, Session, Value
-from tests.tiny import Recorder
-from worker.engine.attempt import Attempt
+from benchmarks.speed.tables import spread
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device
-from worker.engine.progress import Stopped
 
-LORA = LoraSpec(r=16, lora_alpha=32)
 CHECKPOINTING = {"gradient_checkpointing": True}
 CONFIGURATIONS: list[tuple[Size, MethodSpec, int, int, dict[str, object]]] = [
     (SMALL, FullSpec(), 8, 512, {"bf16": False}),
@@ -155,10 +152,13 @@ def speed(session: Session, part: Part) -> None:
             row: dict[str, Value] = {"model": size.name, "side": name}
             if measured:
                 middle = sorted(measured)[len(measured) // 2]
-                row |= {"tokens/s": median(measured), "share of the matmul peak (%)": 100 * middle * per_token / peak}
+                row |= {
+                    "tokens/s": spread(measured, ",.4g"),
+                    "share of the matmul peak (%)": 100 * middle * per_token / peak,
+                }
                 if rates["padded Trainer"]:
                     pairs = zip(measured, rates["padded Trainer"], strict=False)
-                    row["times the Trainer"] = median([ours / theirs for ours, theirs in pairs])
+                    row["times the Trainer"] = spread([ours / theirs for ours, theirs in pairs], ",.4g")
             if name in missing:
                 row["not measured"] = missing[name]
             part.rows.append(row)
@@ -245,60 +245,6 @@ def _energy(session: Session, run: Run) -> dict[str, Value]:
         "difference (%)": 100 * (counted - summed) / summed,
         "of training and validation alone (J)": result.energy_joules,
     }
-
-
-def resume(session: Session, part: Part) -> None:
-    """Whether a run that was stopped and resumed has the losses of one that was not, and whether a repeated run has."""
-    size, batch, length = (TINY, 2, 32) if session.rehearsal else (SMALL, 8, 512)
-    prepare(session, size)
-    for method in (LORA, FullSpec()):
-        for bf16 in (True, False):
-            run = Run(size, method, texts(12 * batch, length), steps(12, batch, length, bf16=bf16))
-            label: dict[str, Value] = {"method": method.label, "precision": "bf16" if bf16 else "fp32"}
-            session.measure(part, label, partial(_resumed, session, run))
-
-
-def _resumed(session: Session, run: Run) -> dict[str, Value]:
-    whole = losses(session.apart(lambda: run.trained(session)[1]))
-    again = losses(session.apart(lambda: run.trained(session)[1]))
-    with tempfile.TemporaryDirectory(dir=session.scratch) as folder:
-
-        def stopped() -> str:
-            recorder = Recorder(stop_at=6)
-            try:
-                Attempt(run.job(session, Path(folder) / "first"), recorder).run()
-            except Stopped:
-                return str(recorder.checkpoints[-1][1])
-            raise NotMeasured("The run ended before it was stopped.")
-
-        checkpoint = session.apart(stopped)
-
-        def continued() -> list[float]:
-            recorder = Recorder()
-            Attempt(run.job(session, Path(folder) / "second", resume=checkpoint), recorder).run()
-            return losses(recorder)
-
-        after = session.apart(continued)
-    return {
-        "steps": len(whole),
-        "repeated is identical": again == whole,
-        "largest difference when repeated": max(abs(a - b) for a, b in zip(whole, again, strict=True)),
-        "resumed is identical": after == whole,
-        "largest difference when resumed": max(abs(a - b) for a, b in zip(whole, after, strict=True)),
-    }
-
-
-def steps(count: int, batch: int, length: int, **more: object) -> TrainingArguments:
-    """Arguments of a short training. At a lower rate a norm's weight of 1 may keep its bfloat16 value for so few steps,
-    which the audit takes for a frozen one."""
-    arguments = {"max_steps": count, "per_device_train_batch_size": batch, "max_length": length}
-    rate = {"learning_rate": 1e-3, "warmup_steps": 0, "lr_scheduler_type": "constant"}
-    return TrainingArguments.model_validate(arguments | rate | more)
-
-
-def prepare(session: Session, size: Size) -> None:
-    """Write a model before anything is timed."""
-    session.apart(lambda: str(Run(size, LORA, [], TrainingArguments()).saved(session)))
 
 
 PARTS: dict[str, tuple[str, Callable[[Session, Part], None]]] = {

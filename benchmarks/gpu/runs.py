@@ -1,7 +1,6 @@
 """Runs of the engine in this process, and what was estimated of them."""
 
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from app.domain.data.dataset import TextRow
-from app.domain.methods import MethodSpec
+from app.domain.methods import LoraSpec, MethodSpec
 from app.domain.resources.calibration import ASSUMED
 from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
 from app.domain.runs.job import TrainJob
@@ -30,6 +29,7 @@ from worker.engine.environment import choose_device, computes_in_bf16
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.failures import failure
 
+LORA = LoraSpec(r=16, lora_alpha=32)
 GIB = 2**30
 
 
@@ -136,9 +136,17 @@ def losses(recorder: Recorder) -> list[float]:
     return [step.loss for step in recorder.seen]
 
 
-def median(values: Sequence[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):,.4g} [{min(values):,.4g}–{max(values):,.4g}]"
+def steps(count: int, batch: int, length: int, **more: object) -> TrainingArguments:
+    """Arguments of a short training. At a lower rate a norm's weight of 1 may keep its bfloat16 value for so few steps,
+    which the audit takes for a frozen one."""
+    arguments = {"max_steps": count, "per_device_train_batch_size": batch, "max_length": length}
+    rate = {"learning_rate": 1e-3, "warmup_steps": 0, "lr_scheduler_type": "constant"}
+    return TrainingArguments.model_validate(arguments | rate | more)
+
+
+def prepare(session: Session, size: Size) -> None:
+    """Write a model before anything is timed."""
+    session.apart(lambda: str(Run(size, LORA, [], TrainingArguments()).saved(session)))
 
 
 def about() -> dict[str, Value]:
