@@ -123,7 +123,7 @@ RECORDED: dict[Action, list[str]] = {
 """By the act that it records, each route that changes something."""
 SILENT = ["/api/v1/estimates", "/api/v1/studies/plan", "/mcp", "/studies/plan", "/studies/new", "/account/factor"]
 SILENT += [f"/studies/{{study_id:int}}/arms/{part}" for part in ("plan", "new")]
-SILENT += ["/api/v1/runs/{run_id}/predict", "/language"]
+SILENT += ["/api/v1/runs/{run_id}/predict", "/playground", "/language"]
 SILENT += ["/studies/{study_id:int}/blind", "/api/v1/studies/{study_id}/blind/ratings"]
 SILENT += ["/api/v1/runs/{run_id}/reports"]
 SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]

@@ -215,7 +215,7 @@ def test_a_better_estimate_replaces_what_queued_runs_reserve(
         session.flush()
         run_queries.get(session, run_id).estimate_id = known.id
         estimate_id = known.id
-    monkeypatch.setattr(reservations.Predictor, "_estimated", lambda _self, _spec: (5000.0, None))
+    monkeypatch.setattr(reservations.Predictor, "_estimated", lambda _self, _spec: (5000.0, 0.0, None))
     doing(registered, lambda s: reservations.revise(s, estimate_id))
     assert row(registered, run_id).reserved_seconds == 5000.0 and member.numbers == (0, 5000)
 

@@ -239,7 +239,7 @@ def test_a_run_that_has_succeeded_is_not_reported_twice(
     assert "has already succeeded, so this training is not reported. Delete the run to train it again" in said
     with track() as tracked:  # without the key it is another run, which the arm and seed have already
         tracked.log_item_scores(right(0.5))
-    assert "has run" in lines(caplog)[-1]
+    assert "is the result of arm 'full' for the seed 0. Delete it first" in lines(caplog)[-1]
     with Client(server) as client:
         assert len(client.external_study(study).runs) == 1
 
