@@ -191,8 +191,7 @@ def read(
     try:
         table = pq.read_table(Path(file), columns=columns)
     except (OSError, pa.ArrowException) as error:
-        reason = first_line(error).replace(file, "the file")
-        raise unreadable_dataset(reason) from error
+        raise unreadable_dataset(error, file) from error
     rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
     stored = (StoredImage(file, place) for place in range(table.num_rows))
     fields = (stored if name == "image" else table.column(name).to_pylist() for name in row_type._fields)
@@ -218,9 +217,9 @@ def read(
     return rows | {"train": training_rows(rows["train"], train_fraction)}
 
 
-def unreadable_dataset(reason: str) -> RunFailed:
-    """The error for a dataset's file that cannot be read."""
-    text = _("The dataset's file could not be read: %(reason)s.", reason=reason)
+def unreadable_dataset(error: Exception, file: str) -> RunFailed:
+    """The error for a dataset's file that cannot be read; the path of the file does not appear in it."""
+    text = _("The dataset's file could not be read: %(reason)s.", reason=first_line(error).replace(file, "the file"))
     return RunFailed(FailureCode.DATASET_UNAVAILABLE, text)
 
 

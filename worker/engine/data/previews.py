@@ -130,8 +130,7 @@ def _sampled(dataset: Path, request: PreviewRequest, most: int = LOOKED_AT) -> I
                 rows = _rows(file, chosen, list(row_type._fields))
                 yield split, len(places), [row_type._make(rows[place]) for place in chosen.tolist()]
     except (OSError, pa.ArrowException) as error:
-        reason = first_line(error)
-        raise unreadable_dataset(reason) from error
+        raise unreadable_dataset(error, str(dataset)) from error
 
 
 def _rows(file: pq.ParquetFile, chosen: np.ndarray[Any, Any], columns: list[str]) -> dict[int, tuple[Any, ...]]:

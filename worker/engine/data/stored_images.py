@@ -6,7 +6,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.domain.data.dataset import ImageRow, Row, StoredImage
-from app.domain.errors import first_line
 from worker.engine.data.batches import unreadable_dataset
 
 _TOGETHER = 64
@@ -29,8 +28,7 @@ def pngs(rows: Sequence[Row]) -> Iterator[tuple[int, bytes]]:
         try:
             yield from _of_file(file, sorted(places))
         except (OSError, pa.ArrowException) as error:
-            reason = first_line(error).replace(file, "the file")
-            raise unreadable_dataset(reason) from error
+            raise unreadable_dataset(error, file) from error
 
 
 def _of_file(file: str, places: Sequence[tuple[int, int]]) -> Iterator[tuple[int, bytes]]:
