@@ -175,7 +175,7 @@ def test_a_node_that_waits_for_a_child_process_stops_at_once_and_hands_its_work_
         with registered.reading() as session:
             if work == "estimation":
                 waiting = session.get_one(EstimateRow, row_id)
-                assert (waiting.status, waiting.started_at) == ("queued", None)
+                assert (waiting.status, waiting.seen_at) == ("queued", None)
             else:
                 model = base_models.by_id(session, row_id)
                 assert model and (model.status, model.inspection_started_at) == ("inspecting", None)
