@@ -126,9 +126,11 @@ class Child:
         """The next line, within `seconds`; `meanwhile` is called at the interval `every` while it is waited for. Time
         in which the child waits for a processor extends the deadline, at most to `busy * seconds`. Raises ChildTimeout,
         ChildError if it has ended, and what `meanwhile` raises."""
-        began, waited = time.monotonic(), self._waited_for_processor()
+        began, extra = time.monotonic(), 0.0
+        waited = self._waited_for_processor() if busy > 1 else 0.0
         while True:
-            extra = min(max(0.0, self._waited_for_processor() - waited), (busy - 1) * seconds)
+            if busy > 1:
+                extra = min(max(0.0, self._waited_for_processor() - waited), (busy - 1) * seconds)
             left = began + seconds + extra - time.monotonic()
             if left <= 0:
                 raise self._late(time.monotonic() - began)
