@@ -79,30 +79,24 @@ def predict(
     tags = task == "token-classification"
     target = output or file.with_name(f"{file.stem}-predictions{file.suffix}")
     decoding = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    part, rows = target.with_name(f".{target.name}.part"), 0
-    try:
-        with _reading(file) as source, part.open("w", encoding="utf-8", newline="") as sink:
-            writer: Writer | None = None
-            for several in _batches(file, source, column, batch, tags=tags):
-                body = {"inputs": [value for _row, value in several], "decoding": decoding, "truncate": truncate}
-                for (row, _value), prediction in zip(several, _predicted(client, run, body, file, rows), strict=True):
-                    added = _columns(prediction, nested=file.suffix == ".jsonl")
-                    if taken := added.keys() & row.keys():
-                        raise Invalid(
-                            _("%(file)s already has a column %(taken)s. Rename it first.", file=file, taken=min(taken))
-                        )
-                    if writer is None:
-                        writer = _writer(file, sink, [*row, *added])
-                    writer.write(row | added)
-                rows += len(several)
-                say(counted(rows), to=errors)
-            if not rows:
-                raise Invalid(_("%(file)s has no rows.", file=file))
-            sink.flush()
-            os.fsync(sink.fileno())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    rows = 0
+    with _reading(file) as source, _written_whole(target) as sink:
+        writer: Writer | None = None
+        for several in _batches(file, source, column, batch, tags=tags):
+            body = {"inputs": [value for _row, value in several], "decoding": decoding, "truncate": truncate}
+            for (row, _value), prediction in zip(several, _predicted(client, run, body, file, rows), strict=True):
+                added = _columns(prediction, nested=file.suffix == ".jsonl")
+                if taken := added.keys() & row.keys():
+                    raise Invalid(
+                        _("%(file)s already has a column %(taken)s. Rename it first.", file=file, taken=min(taken))
+                    )
+                if writer is None:
+                    writer = _writer(file, sink, [*row, *added])
+                writer.write(row | added)
+            rows += len(several)
+            say(counted(rows), to=errors)
+        if not rows:
+            raise Invalid(_("%(file)s has no rows.", file=file))
     say(_("Wrote %(target)s, %(rows)s.", target=target, rows=counted(rows)), wrap=False)
 
 
@@ -113,13 +107,23 @@ def _classify_images(client: Client, run: int, path: Path, output: Path | None) 
     for batch in predict_images.batches(images):
         found += predict_images.predictions(client, run, batch, PREDICT_SECONDS)
         say(counted(len(found)), to=errors)
+    with _written_whole(target) as sink:
+        predict_images.write(sink, images, found)
+    say(_("Wrote %(target)s, %(rows)s.", target=target, rows=counted(len(found))), wrap=False)
+
+
+@contextmanager
+def _written_whole(target: Path) -> Iterator[IO[str]]:
+    """A file that takes its place once all of it is written and on the disk."""
     part = target.with_name(f".{target.name}.part")
     try:
-        predict_images.write(part, images, found)
+        with part.open("w", encoding="utf-8", newline="") as sink:
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-    say(_("Wrote %(target)s, %(rows)s.", target=target, rows=counted(len(found))), wrap=False)
 
 
 def counted(rows: int) -> str:

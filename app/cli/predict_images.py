@@ -4,14 +4,14 @@ import csv
 from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from app.cli.client import Client
+from app.domain.data.images import READ_ENDINGS
 from app.domain.errors import Invalid
 from app.domain.inference import MOST_PICTURE_BYTES, MOST_PICTURES
 from app.web.i18n import gettext as _
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 BATCH_BYTES = 5 << 20
 """Of the files of a request: two thirds of what a server takes, which base64 fills."""
 Row = dict[str, Any]
@@ -22,7 +22,7 @@ def images_of(path: Path) -> list[Path]:
     large."""
     images = [path]
     if path.is_dir():
-        images = sorted(file for file in path.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
+        images = sorted(file for file in path.rglob("*") if file.suffix.lower() in READ_ENDINGS and file.is_file())
     if not images:
         raise Invalid(_("%(path)s has no images, such as PNG or JPEG.", path=path))
     for image in images:
@@ -64,11 +64,10 @@ def predictions(client: Client, run: int, batch: list[Path], seconds: float) -> 
     return found
 
 
-def write(target: Path, images: list[Path], found: list[Row]) -> None:
-    """A CSV file with a row for each image: its path, its label, and the probability of each label."""
-    with target.open("w", encoding="utf-8", newline="") as sink:
-        labels = list(found[0]["probabilities"])
-        writer = csv.writer(sink)
-        writer.writerow(["file", "predicted_label", *(f"probability_{label}" for label in labels)])
-        for image, one in zip(images, found, strict=True):
-            writer.writerow([image, one["label"], *(one["probabilities"][label] for label in labels)])
+def write(sink: IO[str], images: list[Path], found: list[Row]) -> None:
+    """CSV with a row for each image: its path, its label, and the probability of each label."""
+    labels = list(found[0]["probabilities"])
+    writer = csv.writer(sink)
+    writer.writerow(["file", "predicted_label", *(f"probability_{label}" for label in labels)])
+    for image, one in zip(images, found, strict=True):
+        writer.writerow([image, one["label"], *(one["probabilities"][label] for label in labels)])

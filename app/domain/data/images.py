@@ -16,6 +16,8 @@ MOST_UPLOAD_PIXELS = 200_000_000_000
 """Of all images of an upload: three hours of decoding at 18 million a second, the slowest measured (lossy WebP)."""
 MOST_SCANS = 100
 """Of a progressive JPEG, each of which passes over all pixels; encoders write about ten. libtiff has the same limit."""
+READ_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
+"""Of files that are read as images."""
 UNREAD_ENDINGS = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".psd", ".xcf", ".ico", ".dcm"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),

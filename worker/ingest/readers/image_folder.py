@@ -17,14 +17,13 @@ from typing import NamedTuple
 
 from app.domain.data.findings import MOST_NAMED
 from app.domain.data.guessed_names import SPLIT_WORDS
-from app.domain.data.images import MOST_IMAGE_BYTES
+from app.domain.data.images import MOST_IMAGE_BYTES, READ_ENDINGS
 from app.domain.messages import _
 from worker.ingest.findings.skipped import by_ending
 from worker.ingest.readers.batches import BATCH_CHARACTERS, BATCH_ROWS, Batch, Opened, Source, Unreadable
 
 HIDDEN = ("thumbs.db", "desktop.ini")
 """Files that Windows writes beside images, in lower case."""
-ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 MOST_IMAGES = 500_000
 MOST_UNPACKED, MOST_RATIO = 4 << 30, 20
 """Bytes of all images: at most the one, or the other times the archive's size. Images hardly compress."""
@@ -53,8 +52,8 @@ def open_image_folder(source: Source) -> Opened:
         raise Unreadable(_damaged(source.name, error)) from error
     paths = map(_path, infos)
     files = [(info, path) for info, path in zip(infos, paths, strict=True) if _is_shown(info, path)]
-    entries = [_entry(info, path) for info, path in files if path.suffix.lower() in ENDINGS]
-    skipped = [str(path) for _info, path in files if path.suffix.lower() not in ENDINGS]
+    entries = [_entry(info, path) for info, path in files if path.suffix.lower() in READ_ENDINGS]
+    skipped = [str(path) for _info, path in files if path.suffix.lower() not in READ_ENDINGS]
     if not entries and skipped:
         text = _(
             "%(name)s has no image that Vezna reads, only files of other formats: %(endings)s. Save the images as JPEG "
