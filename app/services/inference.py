@@ -126,21 +126,23 @@ def check_inputs(answers: Answerer, inputs: Sequence[Given], decoding: Decoding)
     if sum(isinstance(given, Picture) for given in inputs) > MOST_PICTURES:
         raise Invalid.field("inputs", _("A request has at most %(n)s images", n=MOST_PICTURES), _("Send fewer"))
     errors = []
-    for index, text in enumerate(inputs):
-        if isinstance(text, Picture) != (answers.task in PICTURES):
-            read, other = (_("texts"), _("images")) if isinstance(text, Picture) else (_("images"), _("texts"))
+    for index, given in enumerate(inputs):
+        if isinstance(given, Picture) != (answers.task in PICTURES):
+            read, other, remedy = _("images"), _("texts"), _("Send an image")
+            if isinstance(given, Picture):
+                read, other, remedy = other, read, _("Send a text")
             what = _("A model for %(task)s reads %(read)s, not %(other)s", task=answers.task, read=read, other=other)
-            errors.append(FieldError(f"inputs.{index}", what))
-        elif isinstance(text, Picture):
+            errors.append(FieldError(f"inputs.{index}", what, remedy))
+        elif isinstance(given, Picture):
             continue
-        elif isinstance(text, str):
-            if not text.strip():
+        elif isinstance(given, str):
+            if not given.strip():
                 errors.append(FieldError(f"inputs.{index}", _("This input is empty"), _("Write a text")))
-        elif isinstance(text[0], str):
+        elif isinstance(given[0], str):
             if answers.task != "token-classification":
                 what = _("A model for %(task)s reads no list of words", task=answers.task)
                 errors.append(FieldError(f"inputs.{index}", what, _("Send a text")))
-            elif not all(str(word).strip() for word in text):
+            elif not all(str(word).strip() for word in given):
                 errors.append(FieldError(f"inputs.{index}", _("A word is empty"), _("Leave it out")))
         elif answers.task not in DECODERS:
             what = _("A model for %(task)s reads no conversation", task=answers.task)

@@ -96,9 +96,8 @@ class PlaygroundPage:
 
     def errors_of(self, path: str) -> list[FieldError]:
         """Errors at a field."""
-        if path == "picture":
-            return [error for error in self.errors if error.path == path or "input" in error.path]
-        return [error for error in self.errors if error.path == path or (path == "text" and "input" in error.path)]
+        given = path == ("picture" if self.images else "text")
+        return [error for error in self.errors if error.path == path or (given and "input" in error.path)]
 
     @property
     def answers(self) -> dict[str, str]:

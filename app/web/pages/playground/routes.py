@@ -14,6 +14,8 @@ from app.domain.inference import MOST_PICTURE_BYTES, Prediction
 from app.domain.messages import _
 from app.exchange import Reader
 from app.services import inference
+from app.store.files import Files
+from app.store.session import Database
 from app.web.http.dependencies import Db, Exchange, Store
 from app.web.http.inference import answered
 from app.web.pages.playground.context import PlaygroundPage, Seen, of_query
@@ -47,12 +49,7 @@ async def show(
     query = PlaygroundQuery(
         names(model), text, seed.strip(), tokens, chat, base=base, study=study, arm=arm, kind=kind, item=item
     )
-
-    def read() -> PlaygroundPage:
-        with db.reading() as session:
-            return of_query(session, files, query)
-
-    page = await run_in_threadpool(read)
+    page = await run_in_threadpool(_read, db, files, query)
     asked = page.picture if page.images else page.query.text.strip()
     if page.lanes and asked and not page.writes and not page.errors:
         page = await _classified(request, exchange, page)
@@ -71,13 +68,7 @@ async def classify_picture(
     picture: Annotated[UploadFile | str | None, File()] = None,
 ) -> HTMLResponse:
     """Models side by side on a picture, which is forgotten once they have answered."""
-    query = PlaygroundQuery(names(model), base=base)
-
-    def read() -> PlaygroundPage:
-        with db.reading() as session:
-            return of_query(session, files, query)
-
-    page = await run_in_threadpool(read)
+    page = await run_in_threadpool(_read, db, files, PlaygroundQuery(names(model), base=base))
     data = b"" if picture is None or isinstance(picture, str) else await picture.read(MOST_PICTURE_BYTES + 1)
     if page.images and not page.errors:
         if refused := _refused(data):
@@ -85,6 +76,11 @@ async def classify_picture(
         else:
             page = await _classified(request, exchange, replace(page, picture=data))
     return await run_in_threadpool(render.page, "playground/show.html", page, status=422 if page.errors else 200)
+
+
+def _read(db: Database, files: Files, query: PlaygroundQuery) -> PlaygroundPage:
+    with db.reading() as session:
+        return of_query(session, files, query)
 
 
 def _refused(data: bytes) -> FieldError | None:
