@@ -110,9 +110,7 @@ def _add(session: Session, study: CollectionRow, opening: RunOpening, reported: 
                 _(
                     "Run %(run)s is the result of arm %(arm)r for the seed %(seed)s. Delete it first if another run "
                     "replaces it.",
-                    run=other.id,
-                    arm=opening.arm,
-                    seed=opening.seed,
+                    **values,
                 )
             )
         raise Conflict(

@@ -29,8 +29,8 @@ def count_stopped_arm(session: Session, study: StudyRow) -> None:
 
 
 def cancelling_is_one(of_study: Iterable[RunRow]) -> bool:
-    """Whether cancelling runs of a study is a look: a user who cancels the rest at the first win has tested after every
-    seed. What is cancelled after that belongs to the same look."""
+    """Whether cancelling runs of a study is a look: to cancel the rest at the first win is to test after every seed.
+    What is cancelled after that belongs to the same look."""
     counting = _counting(of_study)
     since = _in_view_since(counting)
     if since is None or all(RunStatus(run.status).terminal for run in counting):

@@ -188,8 +188,7 @@ class CheckpointList(BaseModel):
 @router.post("", operation_id="openaiCreateJob", responses=openai_problems(400, 403, 503))
 def create(db: Db, bell: Bell, settings: Config, once: OnceByHeader, request: Request, body: JobRequest) -> Job:
     """Fine-tune a registered base model on an uploaded file, by examples or, with the method dpo, by preferences; with
-    LoRA unless `metadata` has `vezna_method`. The file
-    becomes a dataset, and the job a run."""
+    LoRA unless `metadata` has `vezna_method`. The file becomes a dataset, and the job a run."""
     with db.transaction() as session:
         row = fine_tuning.create(session, bell, body)
         answer = once.keep(session, Job.of(session, row, request))
