@@ -9,9 +9,9 @@ from this script, with the number of studies named there.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from timeit import repeat
 
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.intervals import difference, score_interval
-from app.domain.comparison.verdict import VerdictKind, confidence_after, judge
+from app.domain.comparison.verdict import ArmVerdict, Reason, VerdictKind, confidence_after, judge
+from app.domain.studies.alternative import Alternative
 
 DIFFICULTY_SD = 8.0
 """On the logit scale; two runs of a method then disagree on 4.5 % of the items."""
@@ -98,12 +99,38 @@ def claimed(design: Design, count: int, seed: int = 0) -> float:
     return float(np.mean([difference(s[1], s[0]).excludes_zero for s in studies(design, count, seed)]))
 
 
-def judged(design: Design, count: int, margin: float, *words: VerdictKind, seed: int = 0) -> float:
-    """Share of studies in which at least one arm got one of these words."""
+def differs(verdict: ArmVerdict) -> bool:
+    """It says that the arm is better or worse than the reference, if only slightly."""
+    return verdict.reason in (Reason.ABOVE_ZERO, Reason.BELOW_ZERO, Reason.SLIGHTLY_BELOW_ZERO)
+
+
+def judged(
+    design: Design,
+    count: int,
+    margin: float,
+    says: Callable[[ArmVerdict], bool] = differs,
+    alternative: Alternative = Alternative.NON_INFERIORITY,
+    seed: int = 0,
+) -> float:
+    """Share of studies in which at least one arm's verdict says it."""
     found = 0
     for study in studies(design, count, seed):
-        verdicts = judge({str(i): scores for i, scores in enumerate(study)}, "0", margin)
-        found += any(v.kind in words for v in verdicts.values())
+        verdicts = judge({str(i): scores for i, scores in enumerate(study)}, "0", margin, alternative)
+        found += any(map(says, verdicts.values()))
+    return found / count
+
+
+def one_by_one(design: Design, count: int, margin: float, *, looks: bool, seed: int = 0) -> float:
+    """Share of studies that call an arm better or worse at some time while arms are added one by one; `looks`: each
+    addition counts as an interim look."""
+    found = 0
+    for study in studies(design, count, seed, batch=20):
+        for arms in range(2, len(design.accuracies) + 1):
+            confidence = confidence_after(arms - 2 if looks else 0)
+            seen = {str(i): scores for i, scores in enumerate(study[:arms])}
+            if any(map(differs, judge(seen, "0", margin, confidence=confidence).values())):
+                found += 1
+                break
     return found / count
 
 
@@ -117,7 +144,7 @@ def extended(design: Design, count: int, margin: float, seed: int = 0) -> tuple[
         for look in range(LOOKS + 1):
             seen = {str(i): scores[:seeds] for i, scores in enumerate(study)}
             verdicts = judge(seen, "0", margin, confidence=confidence_after(look)).values()
-            claims = any(v.kind in (VerdictKind.BETTER, VerdictKind.WORSE) for v in verdicts)
+            claims = any(map(differs, verdicts))
             first += claims and not look
             wanted = [v.needs.seeds for v in verdicts if v.kind is VerdictKind.UNDECIDED and v.needs and v.needs.seeds]
             if not wanted:
@@ -135,7 +162,7 @@ def cancelled(design: Design, count: int, confidence: float, margin: float = 0.0
         for seeds in range(2, design.seeds + 1):
             seen = {str(i): scores[:seeds] for i, scores in enumerate(study)}
             verdicts = judge(seen, "0", margin, confidence=confidence).values()
-            if any(v.kind in (VerdictKind.BETTER, VerdictKind.WORSE) for v in verdicts):
+            if any(map(differs, verdicts)):
                 found += 1
                 break
     return found / count
@@ -149,7 +176,7 @@ def gated(design: Design, count: int, baseline: float, margin: float = 0.02, see
     for study in studies(replace(design, accuracies=(*design.accuracies, baseline), last_fixed=True), count, seed):
         gap = score_interval(study[last, 0] - study[0])
         verdicts = judge({str(i): scores for i, scores in enumerate(study[:last])}, "0", margin).values()
-        claims = any(v.kind in (VerdictKind.BETTER, VerdictKind.WORSE) for v in verdicts)
+        claims = any(map(differs, verdicts))
         opens = gap.high < 0
         helps, free, after = helps + opens, free + claims, after + (claims and opens)
     return helps / count, free / count, after / count
@@ -181,12 +208,26 @@ def main() -> None:
     print("\nfive arms without a difference, any called better or worse (margin 1 point)\n")
     for lasting_sd, s, n in product((0.0, LASTING_SD), SEEDS, ITEMS):
         truth = Design(s, n, accuracies=(0.89,) * 5, lasting_sd=lasting_sd)
-        rate = judged(truth, count, 0.01, VerdictKind.BETTER, VerdictKind.WORSE)
+        rate = judged(truth, count, 0.01)
         print(f"lasting sd {lasting_sd}, {s} seeds, {n} items: {rate:.1%}")
     print("\na true difference of twice the margin (margin 2 points), found\n")
     for s, n in product((3, 5, 8), (646, 2000)):
         truth = Design(s, n, accuracies=(0.89, 0.85), lasting_sd=LASTING_SD)
-        print(f"{s} seeds, {n} items: {judged(truth, count, 0.02, VerdictKind.WORSE):.1%}")
+        print(f"{s} seeds, {n} items: {judged(truth, count, 0.02, lambda v: v.kind is VerdictKind.WORSE):.1%}")
+    print("\n'enough' of an arm that loses the margin, 'enough' and 'within' of an equal one (margin 2 points)\n")
+    for arms, s, n, sd in product((2, 5), (3, 5), (646, 2000), (0.004, 0.013)):
+        loses, equal = (
+            Design(s, n, sd, accuracies=(0.89, *(accuracy,) * (arms - 1)), lasting_sd=LASTING_SD)
+            for accuracy in (0.87, 0.89)
+        )
+        enough = partial(judged, count=count // 5, margin=0.02, says=lambda v: v.kind.good_enough)
+        within = enough(equal, alternative=Alternative.EQUIVALENCE)
+        print(f"{arms} arms, {s} seeds, {n} items, sd {sd}: {enough(loses):.1%}, {enough(equal):.1%}, {within:.1%}")
+    print("\nadding arms without a difference one by one, up to 10: any called better or worse at some time\n")
+    for s, looks in product((3, 5), (False, True)):
+        design = Design(s, 646, accuracies=(0.89,) * 10, lasting_sd=LASTING_SD)
+        rate = one_by_one(design, count // 10, 0.02, looks=looks)
+        print(f"{s} seeds, additions {'counted' if looks else 'not counted'}: {rate:.1%}")
     print("\nmean half-width of a pair, 646 items, sd over seeds of a run's accuracy 0.7 points\n")
     for s in SEEDS:
         widths = [difference(x[1], x[0]).half_width for x in studies(realistic(s), count, 1)]

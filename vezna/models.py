@@ -116,7 +116,7 @@ class Verdict(Answer):
 
     schema_name = "VerdictOut"
     kind: str
-    """`within_margin`, `better`, `worse`, `undecided`, or `none`."""
+    """`enough` (of a test of equivalence `within` or `better`), `worse`, `undecided`, `hint`, or `none`."""
     sentence: str
     explanation: str
     confounder: str | None

@@ -26,7 +26,7 @@ from app.home import locked, private_files
 from app.imports import import_large
 from app.queue import Doorbell
 from app.services import datasets as dataset_service
-from app.services import samples
+from app.services import samples, study_defaults
 from app.services import studies as study_service
 from app.services.accounts import first_start
 from app.settings import Settings, load
@@ -275,7 +275,7 @@ def sample_study(settings: Settings, still_alive: Callable[[], None], part: samp
 def _is_of(session: Session, spec: StudySpec, part: sample.Sample, model: str) -> bool:
     """Whether a stored study is that of the sample today, with the default rates for its base model."""
     row = base_models.by_name(session, model)
-    return row is not None and spec == study_service.with_default_rates(part.study(spec.dataset, model), row)
+    return row is not None and spec == study_defaults.with_default_rates(part.study(spec.dataset, model), row)
 
 
 def _wait_for_model(database: Database, name: str, still_alive: Callable[[], None]) -> None:

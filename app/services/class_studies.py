@@ -11,7 +11,7 @@ from app.domain.lab.classes import ClassStudy
 from app.domain.messages import _
 from app.domain.studies.spec import StudySpec
 from app.queue import Doorbell
-from app.services import audit, classes, lab_studies, submission
+from app.services import audit, classes, lab_studies, study_defaults, submission
 from app.services import studies as study_service
 from app.services.compatibility import Compatible, check
 from app.settings import Settings
@@ -37,7 +37,7 @@ def choose(session: Session, class_id: int, chosen: ClassStudy) -> LabClassStudy
         raise Invalid.field("study_id", _("One study is needed"), _("Choose a study or a plan of the Lab"))
     spec = lab_studies.spec(session, chosen.plan) if chosen.plan else _spec_of(session, chosen.study_id or 0)
     model, dataset = check(session, spec)
-    spec = study_service.with_default_rates(spec, model)
+    spec = study_defaults.with_default_rates(spec, model)
     spec = spec.model_copy(update={"dataset": dataset.reference})  # the seeds of a class are of one version of its data
     values = {
         "spec_json": spec.model_dump(mode="json"),

@@ -9,6 +9,7 @@ from app.domain.comparison.runs import RunComparison, compare_runs
 from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import Invalid, NotFound
 from app.domain.messages import _
+from app.domain.studies.alternative import Alternative
 from app.services.compared_runs import compared_runs, counts
 from app.services.studies import comparisons
 from app.store.queries import collections, external, runs, studies
@@ -82,6 +83,7 @@ def compare(session: Session, selection: Selection) -> Selected:
         compared_runs(session, existing),
         reference=declared.reference if selection.reference is None or replaced is not None else selection.reference,
         margin_points=declared.margin_points if selection.margin_points is None else selection.margin_points,
+        alternative=declared.alternative,
         predeclared=declared.runs,
         seeds=declared.seeds,
         labels=declared.labels,
@@ -97,6 +99,7 @@ class _Predeclared:
     """What a study fixed before it began."""
 
     margin_points: float = 1.0
+    alternative: Alternative = Alternative.NON_INFERIORITY
     reference: int | None = None
     """A run of its reference arm that has a result; None without one."""
     runs: frozenset[int] | None = None
@@ -119,7 +122,8 @@ def _predeclared(session: Session, rows: Sequence[RunRow]) -> _Predeclared:
     spec, closed = study.spec, comparisons(session, [study])[study_id].learning.closed
     arm = [row for row in rows if row.arm == spec.reference_arm]
     done = (row.id for row in arm if row.score is not None and counts(row))
-    return _Predeclared(spec.margin_points, next(done, None), frozenset(row.id for row in arm), closed=closed)
+    members = frozenset(row.id for row in arm)
+    return _Predeclared(spec.margin_points, spec.alternative, next(done, None), members, closed=closed)
 
 
 def _declared_elsewhere(session: Session, rows: Sequence[RunRow]) -> _Predeclared:
@@ -132,7 +136,8 @@ def _declared_elsewhere(session: Session, rows: Sequence[RunRow]) -> _Predeclare
     arm = [row for row in rows if row.arm == spec.reference_arm]
     done = next((row.id for row in arm if row.score is not None), None)
     labels = tuple(declared.label for declared in spec.arms)
-    return _Predeclared(spec.margin_points, done, frozenset(row.id for row in arm), frozenset(spec.seeds), labels)
+    members, seeds = frozenset(row.id for row in arm), frozenset(spec.seeds)
+    return _Predeclared(spec.margin_points, spec.alternative, done, members, seeds, labels)
 
 
 def _earlier_looks(session: Session, rows: Sequence[RunRow]) -> int:

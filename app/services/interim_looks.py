@@ -11,9 +11,14 @@ from app.store.queries import runs
 from app.store.tables import RunRow, StudyRow
 
 
-def count_added_seeds(session: Session, study: StudyRow) -> None:
-    """Seeds are added to a study, which is locked."""
-    study.interim_looks += _in_view_since(_counting(runs.of_study(session, study.id))) is not None
+def count_growth(session: Session, study: StudyRow) -> None:
+    """Seeds or an arm are added to a study, which is locked."""
+    study.interim_looks = with_growth(session, study)
+
+
+def with_growth(session: Session, study: StudyRow) -> int:
+    """The looks at a study once seeds or an arm are added."""
+    return study.interim_looks + (_in_view_since(_counting(runs.of_study(session, study.id))) is not None)
 
 
 def count_cancelled(session: Session, study: StudyRow) -> None:

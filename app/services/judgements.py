@@ -147,7 +147,9 @@ def arms_of(session: Session, row: JudgementRow) -> list[JudgedArm]:
     arms = {arm.title: [run.id for run in members if run.arm == arm.title] for arm in study.spec.arms}
     confidence = confidence_after(study.interim_looks)
     ratings = _ratings(session, [run.run for run in judged.runs])
-    return compare_judged(judged, arms, study.spec.reference_arm, study.spec.margin_points / 100, ratings, confidence)
+    spec = study.spec
+    margin = spec.margin_points / 100
+    return compare_judged(judged, arms, spec.reference_arm, margin, ratings, spec.alternative, confidence)
 
 
 def newest_arms(session: Session, study_id: int) -> list[JudgedArm]:

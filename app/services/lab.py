@@ -221,5 +221,5 @@ def _compared(session: Session, need: Need) -> Facts | None:
             low, high = verdict.difference.low, verdict.difference.high
             points = own.comparison.spec.margin_points
             values: dict[str, str | float] = {"study": name, "low": 100 * low, "high": 100 * high, "margin": points}
-            return Facts(word(low, high, points / 100), values)
+            return Facts(word(low, high, points / 100, own.comparison.alternative)[0], values)
     return None

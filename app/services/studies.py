@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import count as naturals
 from itertools import islice
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
@@ -20,15 +19,15 @@ from app.domain.studies.arms import ArmSpec
 from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
 from app.domain.tasks import TASKS
-from app.domain.validation import field_error
 from app.queue import Doorbell
 from app.services import audit, baselines, interim_looks, ownership, tuning
 from app.services import runs as run_service
 from app.services.compatibility import Compatible, check
 from app.services.queueing import enqueue_owed
+from app.services.study_defaults import with_defaults
 from app.store.ownership import require_change
 from app.store.queries import base_models, datasets, evaluations, runs, studies
-from app.store.tables import BaseModelRow, RunRow, StudyRow
+from app.store.tables import RunRow, StudyRow
 
 MOST_SEEDS = 100
 
@@ -38,7 +37,7 @@ def submit(session: Session, bell: Doorbell, spec: StudySpec, compatible: Compat
     then nothing is queued."""
     model, dataset = compatible or check(session, spec)
     ownership.require_uses(session, spec, model, dataset)
-    spec = with_default_rates(spec, model)
+    spec = with_defaults(session, spec, model, dataset)
     study = StudyRow(
         name=spec.name, base_model_id=model.id, dataset_id=dataset.id, spec_json=spec.model_dump(mode="json")
     )
@@ -84,18 +83,10 @@ def add_seeds(session: Session, bell: Doorbell, study_id: int, count: int) -> St
     baselines.request(session, bell, study, spec, model, dataset)  # again, where one could not be computed
     extended = StudySpec.model_validate(spec.model_dump() | {"seeds": [*spec.seeds, *seeds]})
     study.spec_json = extended.model_dump(mode="json")
-    interim_looks.count_added_seeds(session, study)
+    interim_looks.count_growth(session, study)
     session.flush()
     audit.record(session, Action.ADD_SEEDS, study_id, count=count)
     return study
-
-
-def with_default_rates(spec: StudySpec, model: BaseModelRow) -> StudySpec:
-    """With the default learning rates for the inspected base model. Raises Invalid if two arms become the same."""
-    try:
-        return spec.with_default_rates(model.facts.width(spec.task) if model.facts else None)
-    except ValidationError as error:
-        raise Invalid.of([field_error(details, {}) for details in error.errors()]) from None
 
 
 def with_arm(session: Session, spec: StudySpec, arm: ArmSpec) -> StudySpec:
@@ -119,13 +110,14 @@ def as_begun(session: Session, study: StudyRow, spec: StudySpec) -> StudySpec:
 def add_arm(
     session: Session, bell: Doorbell, study_id: int, arm: ArmSpec, compatible: Compatible | None = None
 ) -> StudyRow:
-    """Add an arm to a study, with the seeds of the others; with tuning, its own trials come first. Raises NotFound,
-    Invalid and pydantic's ValidationError."""
+    """Add an arm to a study, with the seeds of the others; with tuning, its own trials come first. If results are
+    already visible, this is an interim look. Raises NotFound, Invalid and pydantic's ValidationError."""
     study = _growing(session, study_id)
     extended = with_arm(session, study.spec, arm)
     arm = extended.arms[-1]  # which has a name
     since, begun = len(extended.arms) - 1, as_begun(session, study, extended)
     model, dataset = compatible or check(session, begun, since=since, owner_id=study.owner_id)
+    interim_looks.count_growth(session, study)
     owed: list[OwedRun]
     if extended.tuning.rounds:
         owed = [trial for trial in extended.first_trials() if trial.arm == arm.title]

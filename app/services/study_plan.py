@@ -1,6 +1,6 @@
 """Plan a study, or an arm for an existing one: what it would take, what it can show, and whether it fits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sqlalchemy.orm import Session
@@ -10,22 +10,16 @@ from app.domain.errors import Invalid
 from app.domain.resources.memory_fit import FitReport
 from app.domain.studies.budget_checks import in_seconds, seconds_problem
 from app.domain.studies.plan import ArmPlan, StudyPlan, power_of
-from app.domain.studies.power import GRADED_SCORE, SCORE, MetricPrior, observed_disagreement
 from app.domain.studies.spec import StudySpec
-from app.domain.tasks import METRICS, MetricName
 from app.queue import Doorbell
 from app.services.compatibility import Compatible, check
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.services.resources.similar_runs import similar_train_seconds
-from app.services.studies import with_default_rates
+from app.services.study_defaults import metric_prior, with_defaults
 from app.settings import Settings
-from app.store.queries import evaluations, past_runs
-from app.store.queries.past_runs import PastRun
+from app.store.queries import past_runs
 from app.store.session import Database
-
-MAX_PRIOR_RUNS = 6
-"""Past runs, each of another method, whose items are compared."""
 
 
 class PlannedStudy(NamedTuple):
@@ -52,7 +46,7 @@ def planned(
     """Plan a study, and estimate its memory and train times. Raises Invalid where an arm from the place `since` on
     could not be queued; then only the last arm is planned."""
     compatible = check(session, spec, since=since, owner_id=owner_id)
-    spec = with_default_rates(spec, compatible.model)
+    spec = with_defaults(session, spec, *compatible)
     plan = plan_of(session, spec, compatible, interim_looks)
     if since:
         plan = plan.of_last_arm()
@@ -110,22 +104,3 @@ def plan_of(session: Session, spec: StudySpec, compatible: Compatible, interim_l
     prior = metric_prior(session, spec.verdict_metric, past)
     power = power_of(spec, dataset.facts.test_items, prior, confidence_after(interim_looks))
     return StudyPlan(spec=spec, arms=tuple(arms), power=power)
-
-
-def metric_prior(session: Session, metric: MetricName, past: Sequence[PastRun]) -> MetricPrior:
-    """From the newest run of each method that has the metric."""
-    graded = METRICS[metric].graded
-    newest = {run.spec.method.label: run for run in reversed(past) if run.spec.verdict_metric == metric}
-    if not newest:
-        return MetricPrior(metric=metric, graded=graded, score=GRADED_SCORE if graded else SCORE)
-    ids = [run.id for run in newest.values()][-MAX_PRIOR_RUNS:]
-    by_run = evaluations.test_scores(session, ids)
-    scores = [by_run[run_id, "adapted"] for run_id in ids if (run_id, "adapted") in by_run]
-    same_items = [s.scores[None, :] for s in scores if s.items_hash == scores[-1].items_hash and len(s.scores) > 1]
-    return MetricPrior(
-        metric=metric,
-        graded=graded,
-        score=max(run.score for run in newest.values()),
-        disagreement=observed_disagreement(same_items),
-        runs=len(same_items),
-    )

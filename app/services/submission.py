@@ -19,6 +19,7 @@ from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import field_error
 from app.queue import Doorbell
+from app.services import interim_looks
 from app.services import studies as study_service
 from app.services.compatibility import Compatible, check
 from app.services.resources import memory_fit
@@ -74,7 +75,7 @@ def plan_arm(
     in an `ArmSpec`."""
     with _paths_of_an_arm():
         spec, study = _with_arm(session, study_id, arm), studies.get(session, study_id)
-        looks, since = study.interim_looks, len(spec.arms) - 1
+        looks, since = interim_looks.with_growth(session, study), len(spec.arms) - 1
         return planned(db, bell, settings, session, spec, interim_looks=looks, since=since, owner_id=study.owner_id)
 
 

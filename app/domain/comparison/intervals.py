@@ -126,7 +126,13 @@ class Difference:
     @property
     def p_value(self) -> float:
         """Two-sided, of no difference: below 1 − confidence just when the interval excludes 0."""
-        return 2 * t_below(self.degrees_of_freedom, -abs(self.delta) / sqrt(self.variance))
+        return self.p_value_outside(0.0)
+
+    def p_value_outside(self, below: float) -> float:
+        """Two-sided, of a difference from `below` (at most 0) up to 0: under 1 − confidence just when the interval lies
+        outside that range."""
+        sd, df = sqrt(self.variance), self.degrees_of_freedom
+        return 2 * min(t_below(df, -self.delta / sd), t_below(df, (self.delta - below) / sd))
 
     @property
     def one_seed(self) -> bool:

@@ -25,7 +25,6 @@ items could move it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import copysign
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,8 @@ from app.domain.comparison.intervals import (
     score_interval,
 )
 from app.domain.comparison.preference import BlindItem, Rating, counted, ordered
-from app.domain.comparison.verdict import VerdictKind, holm, word
+from app.domain.comparison.verdict import VerdictKind, holm, settled_below, word
+from app.domain.studies.alternative import Alternative
 
 LOWEST, HIGHEST = 1, 5
 """Scores of the judge."""
@@ -123,6 +123,7 @@ class JudgedArm:
     left_out: float
     """q of the arm and the reference."""
     margin: float
+    alternative: Alternative
 
     @property
     def low(self) -> float:
@@ -139,13 +140,15 @@ class JudgedArm:
         """What the interval implies; `hint` where it would be a word but covers no other seeds."""
         if self.corrected is None:
             return VerdictKind.NONE
-        kind = word(self.low, self.high, self.margin)
-        return VerdictKind.HINT if self.corrected.one_seed and kind is not VerdictKind.UNDECIDED else kind
+        hinted = self.corrected.one_seed and self.implied is not VerdictKind.UNDECIDED
+        return VerdictKind.HINT if hinted else self.implied
 
     @property
     def implied(self) -> VerdictKind:
         """The word that the interval alone implies, whatever the seeds."""
-        return word(self.low, self.high, self.margin) if self.corrected else VerdictKind.NONE
+        if self.corrected is None:
+            return VerdictKind.NONE
+        return word(self.low, self.high, self.margin, self.alternative)[0]
 
 
 def compare_judged(
@@ -154,6 +157,7 @@ def compare_judged(
     reference: str,
     margin: float,
     ratings: Mapping[Pair, Sequence[Rating]],
+    alternative: Alternative = Alternative.NON_INFERIORITY,
     confidence: float = CONFIDENCE,
 ) -> list[JudgedArm]:
     """The arms in the order given, by the ids of their runs. `ratings`: by pair of runs; `margin`: a fraction."""
@@ -172,7 +176,9 @@ def compare_judged(
             errors[title] = _error(judged, of_arm, base, ratings, both.shape[1])
     left_out = {title: 1 - one.items / len(judged.items) for title, one in alone.items()}
     plain = {title: _corrected(one, errors[title]) for title, one in alone.items()}
-    tested = holm({title: _towards_zero(one, left_out[title]) for title, one in plain.items()}, confidence=confidence)
+    below = settled_below(margin, alternative)
+    worst_cases = {title: _towards_range(one, left_out[title], below) for title, one in plain.items()}
+    tested = holm(worst_cases, below, confidence=confidence)
     corrected = {title: one.at(tested[title].confidence) for title, one in plain.items()}
     return [
         JudgedArm(
@@ -184,6 +190,7 @@ def compare_judged(
             corrected=corrected.get(title),
             left_out=left_out.get(title, 0.0),
             margin=margin,
+            alternative=alternative,
         )
         for title, of_arm in members.items()
     ]
@@ -208,10 +215,13 @@ def _mean(runs: Sequence[JudgedRun]) -> ScoreInterval | None:
     return replace(score, low=max(share * score.low, 0.0), high=min(share * score.high + 1 - share, 1.0))
 
 
-def _towards_zero(one: Difference, left_out: float) -> Difference:
-    """Its interval excludes 0 just where that of the arm does, which allows any score for the items left out."""
-    least = max(abs(one.delta) - left_out / (1 - left_out), 0.0)
-    return replace(one, delta=copysign(least, one.delta))
+def _towards_range(one: Difference, left_out: float, below: float) -> Difference:
+    """Its interval lies above 0, or below `below`, just when that of the arm does, which allows any score for the items
+    left out: (1 − q)·low − q > 0 is low > q/(1 − q), and (1 − q)·high + q < `below` is high < (below − q)/(1 − q)."""
+    kept = 1 - left_out
+    if one.delta > 0:
+        return replace(one, delta=max(one.delta - left_out / kept, 0.0))
+    return replace(one, delta=min(one.delta + left_out * (1 - below) / kept, 0.0))
 
 
 def _corrected(alone: Difference, error: JudgeError | None) -> Difference:

@@ -23,6 +23,7 @@ from app.domain.failures import Failure
 from app.domain.methods import Family
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
+from app.domain.studies.alternative import Alternative
 
 POINT = 0.01
 """A percentage point, as a fraction."""
@@ -123,7 +124,9 @@ class Comparison(Generic[A]):
     metric: str
     """What every score is, and verdicts rest on."""
     margin: float
-    """A fraction: differences within it are too small to matter."""
+    """A fraction: losses below it are too small to matter."""
+    alternative: Alternative
+    """What the verdicts test against the margin."""
     confidence: float
     """Of all verdicts together."""
     confounders: tuple[Confounder, ...]
@@ -166,21 +169,20 @@ class Comparison(Generic[A]):
     def focus(self) -> A | None:
         """The arm that headlines are about; None where no arm has been compared with the reference.
 
-        The first class that has an arm: better than the reference; within its margin; one of these as a hint;
+        The first class that has an arm: better than the reference; good enough; one of these as a hint;
         undecided; worse (also as a hint). Within a class the arm with the lowest cost, since a comparison looks for a
         cheaper method; among the worse ones the arm that loses least. An arm that adapts attention alone comes after
         the others of its class until it is shown to be good enough: pages advise against it.
         """
-        good = (VerdictKind.BETTER, VerdictKind.WITHIN)
         classes: tuple[Callable[[ArmVerdict], bool], ...] = (
-            lambda verdict: verdict.kind is VerdictKind.BETTER,
-            lambda verdict: verdict.kind is VerdictKind.WITHIN,
-            lambda verdict: verdict.kind is VerdictKind.HINT and verdict.hint in good,
+            lambda verdict: verdict.better,
+            lambda verdict: verdict.kind.good_enough,
+            lambda verdict: verdict.hint is not None and verdict.hint.good_enough,
             lambda verdict: verdict.kind is VerdictKind.UNDECIDED,
         )
         for belongs in classes:
             if arms := [arm for arm in self.others if arm.verdict and belongs(arm.verdict)]:
-                wide = [arm for arm in arms if arm.verdict_kind in good or arm.title not in self.attention_only]
+                wide = [arm for arm in arms if arm.verdict_kind.good_enough or arm.title not in self.attention_only]
                 return min(wide or arms, key=self.cost)
         worse = [arm for arm in self.others if arm.verdict_kind in (VerdictKind.WORSE, VerdictKind.HINT)]
         return max(worse, key=_delta, default=None)

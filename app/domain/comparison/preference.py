@@ -18,6 +18,7 @@ import numpy as np
 
 from app.domain.comparison.intervals import CONFIDENCE, Difference, difference
 from app.domain.comparison.verdict import VerdictKind, word
+from app.domain.studies.alternative import Alternative
 
 
 class Preferred(StrEnum):
@@ -123,7 +124,7 @@ def preference(items: Sequence[BlindItem], ratings: Iterable[Rating], margin: fl
         second=known.count(Preferred.SECOND),
         difference=interval,
         margin=margin,
-        verdict=word(interval.low, interval.high, margin) if interval else VerdictKind.NONE,
+        verdict=word(interval.low, interval.high, margin, Alternative.EQUIVALENCE)[0] if interval else VerdictKind.NONE,
     )
 
 

@@ -9,10 +9,15 @@ from app.domain.comparison.confounders import ConfounderKind
 from app.domain.comparison.grouping import ComparedRun, metric_stated, same_splits, scored_runs
 from app.domain.comparison.proportions import newcombe
 from app.domain.comparison.verdict import ArmVerdict, Basis, Reason, VerdictKind, judge, verdict_of_shares
+from app.domain.studies.alternative import Alternative
 
 
 def run_verdicts(
-    groups: Mapping[str, tuple[ComparedRun, ...]], reference: str, margin: float, confidence: float
+    groups: Mapping[str, tuple[ComparedRun, ...]],
+    reference: str,
+    margin: float,
+    alternative: Alternative,
+    confidence: float,
 ) -> dict[str, ArmVerdict]:
     """Of each arm but the reference. Holm's order counts all that are judged, whatever their basis."""
     base = scored_runs(groups[reference])
@@ -23,14 +28,14 @@ def run_verdicts(
     verdicts = {}
     if by_item:
         scores = by_item | {reference: score_matrix(base)}
-        verdicts = judge(scores, reference, margin, further=len(by_share), confidence=confidence)
+        verdicts = judge(scores, reference, margin, alternative, further=len(by_share), confidence=confidence)
     each = 1 - (1 - confidence) / max(len(by_item) + len(by_share), 1)
     for title, runs in others.items():
         basis = bases[title]
         if basis is Basis.SHARES:
             items = runs[0].items or 1
             shares = newcombe(mean_score(runs), items, mean_score(base), items, each, seeds=(len(runs), len(base)))
-            verdicts[title] = verdict_of_shares(shares, margin)
+            verdicts[title] = verdict_of_shares(shares, margin, alternative)
         elif isinstance(basis, ConfounderKind):
             verdicts[title] = ArmVerdict(VerdictKind.NONE, Reason.INCOMPARABLE, confounder=basis)
         elif basis is None:

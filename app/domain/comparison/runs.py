@@ -39,6 +39,7 @@ from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fil
 from app.domain.comparison.proportions import wilson
 from app.domain.comparison.run_verdicts import mean_score, run_verdicts, score_matrix
 from app.domain.comparison.verdict import Basis, McNemar
+from app.domain.studies.alternative import Alternative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +107,7 @@ def compare_runs(
     *,
     reference: int | None = None,
     margin_points: float = 1.0,
+    alternative: Alternative = Alternative.NON_INFERIORITY,
     predeclared: AbstractSet[int] | None = None,
     seeds: AbstractSet[int] = frozenset(),
     labels: Sequence[str] = (),
@@ -127,7 +129,7 @@ def compare_runs(
     titles = arm_titles(groups)
     chosen = _reference(groups, reference)
     margin = margin_points * POINT
-    verdicts = run_verdicts(dict(zip(titles, groups, strict=True)), titles[chosen], margin, confidence)
+    verdicts = run_verdicts(dict(zip(titles, groups, strict=True)), titles[chosen], margin, alternative, confidence)
     arms = tuple(
         RunArm(
             title=title,
@@ -151,6 +153,7 @@ def compare_runs(
         arms=arms,
         metric=groups[chosen][0].metric,
         margin=margin,
+        alternative=alternative,
         confidence=confidence,
         confounders=confounders,
         memory_comparable=measured_alike(conditions, MEMORY),

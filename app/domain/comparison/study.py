@@ -182,13 +182,14 @@ def compare(
     items_hash = common_items(runs)
     scores = matrices(by_arm, items_hash)
     confidence, margin = confidence_after(interim_looks), spec.margin_points * POINT
-    verdicts = judge(scores, spec.reference_arm, margin, confidence=confidence) if spec.reference_arm in scores else {}
+    reference, verdicts = scores.get(spec.reference_arm), {}
+    if reference is not None:
+        verdicts = judge(scores, spec.reference_arm, margin, spec.alternative, confidence=confidence)
     done = {title: [run for run in outcomes if run.result] for title, outcomes in by_arm.items()}
     results = {title: [run.result for run in outcomes if run.result] for title, outcomes in done.items()}
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
     tuning = {arm.title: tuned for arm in spec.arms if (tuned := ArmTuning.of(spec, arm, trials))}
     chosen = {a.title: (tuning[a.title].chosen if a.title in tuning else None) or Configuration() for a in spec.arms}
-    reference = scores.get(spec.reference_arm)
     base = base_scores([run for outcomes in done.values() for run in outcomes], items)
     base_difference = difference(base, reference) if base is not None and reference is not None else None
     before = None if TASKS[spec.task].adds_head else base  # a new head has learned nothing yet
@@ -226,6 +227,7 @@ def compare(
         arms=arms,
         metric=spec.verdict_metric,
         margin=margin,
+        alternative=spec.alternative,
         confidence=confidence,
         confounders=confounders,
         memory_comparable=measured_alike(measurements, MEMORY),

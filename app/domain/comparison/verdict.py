@@ -1,28 +1,44 @@
 """The verdict: each arm compared with the reference arm, in one word that its interval alone implies.
 
+The question is one-sided: may a cheaper method replace the reference? An arm may be better by any amount. So a study
+tests non-inferiority (ICH E9, section 3.3.2; FDA 2016, "Non-Inferiority Clinical Trials to Establish Effectiveness"):
+
+    enough      the interval's lower limit lies above −margin: a loss, if there is one, is too small to matter. If it
+                lies above 0 too, the arm is also better: that hypothesis follows in fixed sequence, at the same level
+    worse       the upper limit lies below 0, and the lower one not above −margin
+    undecided   the rest, with the seeds or items that would decide
+
+A study whose question is whether two arms are the same (`alternative: equivalence`) tests both sides:
+
     within      the interval lies inside ±margin: a difference, if there is one, is too small to matter
     better      it lies above 0, and not inside the margin
     worse       it lies below 0, and not inside the margin
-    undecided   the rest, with the seeds or items that would decide
+    undecided   the rest
+
+In either case:
+
     hint        one seed, or no per-item scores: the items alone imply one of the first three; other seeds are unknown
     none        too few runs or items for an interval, or scores that cannot be compared; or not tested, because the
                 reference does not beat every baseline (`learning.py`)
 
 Several arms are several chances of a false positive. Holm 1979 ("A simple sequentially rejective multiple test
-procedure") bounds at 5 % the chance that *any* arm without a true difference is called better or worse: of k arms, the
-one with the smallest p-value gets an interval of confidence 1 − 0.05/k, the next 1 − 0.05/(k−1), and so on while they
-exclude 0; from the first that does not, all have its confidence. Two seeds estimate their variance too poorly for that:
-with thousands of items and four arms it is 8 % (docs/verdict.md), so compare several arms with three seeds or more.
-"Within" is two one-sided tests at half of that level, so it is wrong in at most 2.5 % of the cases in which the true
-difference is at the margin or beyond.
+procedure") bounds at 5 % the chance that *any* arm gets a false verdict: of k arms, the one with the smallest p-value
+gets an interval of confidence 1 − 0.05/k, the next 1 − 0.05/(k−1), and so on while the arms are settled; from the first
+that is not, all have its confidence. For equivalence an arm is settled if its interval excludes 0. For non-inferiority
+it is settled if it is better (above 0) or loses more than the margin (below −margin): nothing further can be said of it
+then. An arm that is merely enough could still be called better or slightly worse, so it does not relax the others.
+Two seeds estimate their variance too poorly for that: with thousands of items and four arms it is 8 %
+(docs/verdict.md), so compare several arms with three seeds or more. "Enough" is a one-sided test at half of that level,
+and "within" two of them, so each is wrong in at most 2.5 % of the cases in which the true loss is the margin or more.
 
-Interim looks are several chances too: adding seeds to an undecided study tests it again. Each further look has a fifth
+Interim looks are several chances too: adding seeds or arms to a study with visible results tests it
+again. Each further look has a fifth
 of the error rate of the one before (`confidence_after`): 5 %, 1 %, 0.2 %, so that all of them together have 6.25 % at
 most, however often a study is extended (simulated: docs/verdict.md).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -38,18 +54,25 @@ from app.domain.comparison.intervals import (
     difference,
 )
 from app.domain.comparison.proportions import UnpairedDifference
+from app.domain.studies.alternative import Alternative
 from app.domain.studies.power import RequiredSample, required_sample
 
 
 class VerdictKind(StrEnum):
     """The word."""
 
+    ENOUGH = "enough"
     WITHIN = "within"
     BETTER = "better"
     WORSE = "worse"
     UNDECIDED = "undecided"
     HINT = "hint"
     NONE = "none"
+
+    @property
+    def good_enough(self) -> bool:
+        """The arm may replace the reference."""
+        return self in (VerdictKind.ENOUGH, VerdictKind.WITHIN, VerdictKind.BETTER)
 
 
 class Basis(StrEnum):
@@ -64,9 +87,13 @@ class Basis(StrEnum):
 class Reason(StrEnum):
     """Why a verdict is what it is."""
 
+    ABOVE_MARGIN = "above_margin"
+    """A loss as large as the margin is excluded; a gain and a smaller loss are possible."""
     INSIDE_MARGIN = "inside_margin"
     ABOVE_ZERO = "above_zero"
     BELOW_ZERO = "below_zero"
+    SLIGHTLY_BELOW_ZERO = "slightly_below_zero"
+    """Worse by less than the margin: enough all the same."""
     CROSSES_MARGIN = "crosses_margin"
     ONE_SEED = "one_seed"
     NO_ITEM_SCORES = "no_item_scores"
@@ -77,14 +104,6 @@ class Reason(StrEnum):
     """`ArmVerdict.confounder` rules a verdict out."""
     NOT_TESTED = "not_tested"
     """Fine-tuning does not help, so the question whether another arm is enough does not arise."""
-
-
-REASONS = {
-    VerdictKind.WITHIN: Reason.INSIDE_MARGIN,
-    VerdictKind.BETTER: Reason.ABOVE_ZERO,
-    VerdictKind.WORSE: Reason.BELOW_ZERO,
-    VerdictKind.UNDECIDED: Reason.CROSSES_MARGIN,
-}
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,13 @@ class ArmVerdict:
     """For `hint`: the word that the items alone imply."""
     confounder: ConfounderKind | None = None
     """For `none`: what rules a verdict out."""
+    alternative: Alternative = Alternative.NON_INFERIORITY
+    """The hypothesis that was tested."""
+
+    @property
+    def better(self) -> bool:
+        """Significantly better than the reference, whichever hypothesis was tested."""
+        return self.kind.good_enough and self.reason is Reason.ABOVE_ZERO
 
     @property
     def not_tested(self) -> "ArmVerdict":
@@ -111,7 +137,7 @@ class ArmVerdict:
         return (
             self
             if self.difference is None
-            else ArmVerdict(VerdictKind.NONE, Reason.NOT_TESTED, self.difference, self.basis)
+            else replace(self, kind=VerdictKind.NONE, reason=Reason.NOT_TESTED, needs=None, hint=None)
         )
 
 
@@ -124,6 +150,7 @@ def judge(
     arms: Mapping[str, Scores],
     reference: str,
     margin: float,
+    alternative: Alternative = Alternative.NON_INFERIORITY,
     *,
     further: int = 0,
     confidence: float = CONFIDENCE,
@@ -131,7 +158,8 @@ def judge(
     """A verdict for each arm but the reference, in the order given.
 
     `arms` holds [S, N] scores by arm, on the same items in the same order; an arm without finished runs is empty
-    (shape [0, …]). `margin` is in the metric's unit (0.02 is 2 points) and above 0. ValueError if items do not match.
+    (shape [0, …]). `margin` is in the metric's unit (0.02 is 2 points) and above 0, and
+    `alternative` is what is tested against it. ValueError if items do not match.
     Arms with one seed come last in Holm's order and never count as different. `further` is how many more arms are
     compared with the same reference by other means: the correction counts them too. `confidence` is that of all of
     them together.
@@ -144,38 +172,53 @@ def judge(
     plain = {
         name: difference(arms[name], base, confidence) for name in others if name not in missing and base is not None
     }
-    corrected = holm(plain, further, confidence)
+    corrected = holm(plain, settled_below(margin, alternative), further, confidence)
     return {
-        name: ArmVerdict(VerdictKind.NONE, missing[name]) if name in missing else _verdict(corrected[name], margin)
+        name: ArmVerdict(VerdictKind.NONE, missing[name], alternative=alternative)
+        if name in missing
+        else _verdict(corrected[name], margin, alternative)
         for name in others
     }
 
 
+def settled_below(margin: float, alternative: Alternative) -> float:
+    """The difference below which an interval settles an arm: 0 for equivalence, where it is then worse; −margin for
+    non-inferiority, where it is then not enough at any level."""
+    return 0.0 if alternative.two_sided else -margin
+
+
 def holm(
-    differences: Mapping[str, Difference], further: int = 0, confidence: float = CONFIDENCE
+    differences: Mapping[str, Difference], below: float = 0.0, further: int = 0, confidence: float = CONFIDENCE
 ) -> dict[str, Difference]:
-    """The differences, each at the confidence of its place in Holm's order, behind which `further` others stand."""
-    order = sorted(differences, key=lambda name: (differences[name].one_seed, differences[name].p_value))
+    """The differences, each at the confidence of its place in Holm's order, behind which `further` others stand. An arm
+    is settled, and relaxes those after it, if its interval lies above 0 or below `below`."""
+    order = sorted(differences, key=lambda name: (differences[name].one_seed, differences[name].p_value_outside(below)))
     corrected: dict[str, Difference] = {}
     left = len(order) + further
     for name in order:
         corrected[name] = differences[name].at(1 - (1 - confidence) / left)
-        if corrected[name].excludes_zero and not corrected[name].one_seed:
+        if (corrected[name].low > 0 or corrected[name].high < below) and not corrected[name].one_seed:
             left = max(left - 1, 1)
         else:
             return corrected | {n: differences[n].at(corrected[name].confidence) for n in order[order.index(name) :]}
     return corrected
 
 
-def word(low: float, high: float, margin: float) -> VerdictKind:
-    """What an interval alone implies: within, better, worse or undecided."""
-    if -margin <= low and high <= margin:
-        return VerdictKind.WITHIN
-    if low > 0:
-        return VerdictKind.BETTER
+def word(
+    low: float, high: float, margin: float, alternative: Alternative = Alternative.NON_INFERIORITY
+) -> tuple[VerdictKind, Reason]:
+    """What an interval alone implies, and why: enough or within, better, worse, or undecided."""
+    if alternative.two_sided:
+        if -margin <= low and high <= margin:
+            return VerdictKind.WITHIN, Reason.INSIDE_MARGIN
+        if low > 0:
+            return VerdictKind.BETTER, Reason.ABOVE_ZERO
+    elif low > -margin:
+        reason = Reason.ABOVE_ZERO if low > 0 else Reason.SLIGHTLY_BELOW_ZERO if high < 0 else Reason.ABOVE_MARGIN
+        return VerdictKind.ENOUGH, reason
     if high < 0:
-        return VerdictKind.WORSE
-    return VerdictKind.UNDECIDED
+        return VerdictKind.WORSE, Reason.BELOW_ZERO
+    return VerdictKind.UNDECIDED, Reason.CROSSES_MARGIN
 
 
 def best_indistinguishable(arms: Mapping[str, Scores], confidence: float = CONFIDENCE) -> list[str]:
@@ -219,24 +262,28 @@ class McNemar:
         return cls(first, second, min(1.0, 2 * binomial_below(min(first, second), first + second, 0.5)))
 
 
-def _verdict(difference: Difference, margin: float) -> ArmVerdict:
-    kind = word(difference.low, difference.high, margin)
-    reason = Reason.ONE_SEED if difference.one_seed else REASONS[kind]
-    if kind is VerdictKind.UNDECIDED:
-        return ArmVerdict(kind, reason, difference, Basis.ITEMS, required_sample(difference, margin))
-    if difference.one_seed:
-        return ArmVerdict(
-            VerdictKind.HINT, reason, difference, Basis.ITEMS, required_sample(difference, margin), hint=kind
-        )
-    return ArmVerdict(kind, reason, difference, Basis.ITEMS)
+def _verdict(difference: Difference, margin: float, alternative: Alternative) -> ArmVerdict:
+    kind, reason = word(difference.low, difference.high, margin, alternative)
+    decided = kind is not VerdictKind.UNDECIDED and not difference.one_seed
+    return ArmVerdict(
+        kind=VerdictKind.HINT if difference.one_seed and kind is not VerdictKind.UNDECIDED else kind,
+        reason=Reason.ONE_SEED if difference.one_seed else reason,
+        difference=difference,
+        basis=Basis.ITEMS,
+        needs=None if decided else required_sample(difference, margin, alternative),
+        hint=kind if difference.one_seed and kind is not VerdictKind.UNDECIDED else None,
+        alternative=alternative,
+    )
 
 
-def verdict_of_shares(difference: UnpairedDifference, margin: float) -> ArmVerdict:
+def verdict_of_shares(difference: UnpairedDifference, margin: float, alternative: Alternative) -> ArmVerdict:
     """A hint at best: without per-item scores nothing is known of seeds, nor of which items the two share."""
-    kind = word(difference.low, difference.high, margin)
+    kind, reason = word(difference.low, difference.high, margin, alternative)
     if kind is VerdictKind.UNDECIDED:
-        return ArmVerdict(kind, Reason.CROSSES_MARGIN, difference, Basis.SHARES)
-    return ArmVerdict(VerdictKind.HINT, Reason.NO_ITEM_SCORES, difference, Basis.SHARES, hint=kind)
+        return ArmVerdict(kind, reason, difference, Basis.SHARES, alternative=alternative)
+    return ArmVerdict(
+        VerdictKind.HINT, Reason.NO_ITEM_SCORES, difference, Basis.SHARES, hint=kind, alternative=alternative
+    )
 
 
 def _no_interval(arm: Scores, reference: Scores | None) -> Reason | None:

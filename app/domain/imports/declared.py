@@ -12,6 +12,7 @@ from app.domain.messages import _, choose_from
 from app.domain.methods import Family
 from app.domain.names import Line, Name
 from app.domain.runs.training import Seed
+from app.domain.studies.alternative import Alternative
 from app.domain.validation import invalid_field
 
 MOST_ARMS = 32
@@ -52,6 +53,8 @@ class ExternalStudySpec(BaseModel):
     """Label of the arm that the others are compared with; empty selects the first `full` arm, or else the first."""
     margin_points: float = Field(default=1.0, gt=0, le=100)
     """The loss of score, in percentage points, that is acceptable for a cheaper method."""
+    alternative: Alternative = Alternative.NON_INFERIORITY
+    """What an arm must show to be good enough."""
 
     @field_validator("seeds")
     @classmethod

@@ -62,6 +62,7 @@ def steps(
             {title: rows[:number] for title, rows in scores.items()},
             spec.reference_arm,
             spec.margin_points * POINT,
+            spec.alternative,
             confidence=confidence,
         )
         differences = {title: verdict.difference for title, verdict in verdicts.items() if verdict.difference}

@@ -9,14 +9,18 @@ from math import ceil
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from app.domain.comparison.intervals import CONFIDENCE
 from app.domain.comparison.model import POINT
 from app.domain.methods import Family
 from app.domain.resources.calibration import EstimateBand
-from app.domain.studies.power import MetricPrior, detectable_difference, enough_items
+from app.domain.studies.power import MetricPrior, detectable_difference, enough_items, power_of_equal_arms
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import RandomTuning, TpeTuning, runs_worth
 
 MAX_SEEDS_SUGGESTED = 20
+TARGET_POWER = 0.8
+MARGINS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0)
+"""Default margins in points: round numbers, since a margin is a statement about use."""
 
 
 class ArmPlan(BaseModel):
@@ -47,6 +51,9 @@ class Power(BaseModel):
     """A fraction, as is the difference."""
     detectable_difference: float
     """At about 50 % power: what the test set and the seeds can show."""
+    if_equal: float
+    """Probability of `enough` (of `within` where equivalence is tested) for an arm that truly does not differ from the
+    reference."""
     prior: MetricPrior
     """What that rests on."""
     enough_seeds: int | None
@@ -187,6 +194,7 @@ def power_of(spec: StudySpec, items: int, prior: MetricPrior, confidence: float)
         items=items,
         margin=margin,
         detectable_difference=smallest,
+        if_equal=_if_equal(spec, items, prior, margin, confidence),
         prior=prior,
         enough_seeds=enough_seeds,
         enough_items=more_items,
@@ -200,3 +208,24 @@ def _items(items: int, seeds: int, decides: Callable[[int, int], bool]) -> tuple
         if enough := enough_items(items, partial(decides, count)):
             return enough, count
     return None, 0
+
+
+def default_margin(spec: StudySpec, items: int, prior: MetricPrior) -> float:
+    """The smallest of MARGINS, in points, at which a planned study has a power of TARGET_POWER for arms that truly do
+    not differ; the largest, where none is wide enough."""
+    at = (points for points in MARGINS if _if_equal(spec, items, prior, points * POINT, CONFIDENCE) >= TARGET_POWER)
+    return next(at, MARGINS[-1])
+
+
+def _if_equal(spec: StudySpec, items: int, prior: MetricPrior, margin: float, confidence: float) -> float:
+    return power_of_equal_arms(
+        items,
+        len(spec.seeds),
+        prior.score,
+        margin,
+        spec.alternative,
+        graded=prior.graded,
+        disagreement=prior.disagreement,
+        comparisons=len(spec.arms) - 1,
+        confidence=confidence,
+    )

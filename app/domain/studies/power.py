@@ -15,6 +15,7 @@ import numpy as np
 
 from app.domain.comparison.distributions import chi_square_quantile
 from app.domain.comparison.intervals import CONFIDENCE, INTERIM_LOOK_FACTOR, Difference, Scores, spread, student
+from app.domain.studies.alternative import Alternative
 from app.domain.tasks import MetricName
 
 MOST_SEEDS = 100
@@ -82,12 +83,16 @@ class _Parts:
     reference_residual: float
 
 
-def required_sample(difference: Difference, margin: float) -> RequiredSample:
+def required_sample(
+    difference: Difference, margin: float, alternative: Alternative = Alternative.NON_INFERIORITY
+) -> RequiredSample:
     """The fewest seeds, and the fewest items, at which the interval around the observed difference would decide; both,
-    where neither would alone."""
+    where neither would alone. It decides once its half-width is below the difference's distance from −margin (enough)
+    or, of a loss, from 0 (worse); for equivalence, from either margin or from 0."""
     parts, assumed = _parts(difference)
     seeds, reference_seeds, items = difference.seeds, difference.reference_seeds, difference.items
-    largest = max(abs(difference.delta), margin - abs(difference.delta))
+    delta = difference.delta
+    largest = max(abs(delta), margin - abs(delta)) if alternative.two_sided else max(margin + delta, -delta)
     looked_again = 1 - (1 - difference.confidence) * INTERIM_LOOK_FACTOR
 
     def decides(seeds: int, reference_seeds: int, items: int, confidence: float = difference.confidence) -> bool:
@@ -158,11 +163,12 @@ def detectable_difference(
     return student(confidence, df) * sqrt(variance)
 
 
-def power_within(
+def power_of_equal_arms(
     items: int,
     seeds: int,
     score: float,
     margin: float,
+    alternative: Alternative = Alternative.NON_INFERIORITY,
     *,
     graded: bool = False,
     disagreement: float | None = None,
@@ -170,34 +176,39 @@ def power_within(
     comparisons: int = 1,
     confidence: float = CONFIDENCE,
 ) -> float:
-    """The power of the verdict "within the margin", from 0 to 1: the probability that the whole interval lies within
-    ± `margin` (in the metric's unit) where the arms truly do not differ. The rest is as in `detectable_difference`.
+    """The power of the verdict "enough", from 0 to 1: the probability that the interval's lower limit lies above
+    −`margin` (in the metric's unit) where the arms truly do not differ. Of equivalence that of "within": the whole
+    interval lies inside ±`margin`. The rest is as in `detectable_difference`.
 
-    It is the power of two one-sided tests (Schuirmann 1987; Phillips 1990, "Power of the two one-sided tests procedure
-    in bioequivalence"). The interval D ± t·√v lies within ± M if |D| < M − t·√v. D is normal with mean 0 and variance
-    V, and independent of the estimates of the variances. So
+    The interval is D ± t·√v. D is normal with mean 0 and variance V, and independent of the estimates of the variances.
+    So "enough", one one-sided test (Julious 2004, "Sample sizes for clinical trials with normal data"), has
 
-        power = E[ 2·Φ((M − t·√v)/√V) − 1 ], 0 where t·√v exceeds M,
+        power = E[ Φ((M − t·√v)/√V) ]
 
-    over the estimated seed variances of the two arms. Each is its expectation times χ²(S − 1)/(S − 1), and is taken at
-    QUANTILES equally probable values; v and the degrees of freedom of t follow from each pair. The variances over items
-    are taken as known, for items are many. A half-width that is just below the margin is not enough: where the two are
-    equal, this is a few percent.
+    over the estimated seed variances of the two arms, and "within", two one-sided tests (Schuirmann 1987; Phillips
+    1990, "Power of the two one-sided tests procedure in bioequivalence"), has
+
+        power = E[ 2·Φ((M − t·√v)/√V) − 1 ], 0 where t·√v exceeds M.
+
+    Each seed variance is its expectation times χ²(S − 1)/(S − 1), and is taken at QUANTILES equally probable values; v
+    and the degrees of freedom of t follow from each pair. The variances over items are taken as known, for items are
+    many. Where the expected half-width equals the margin, "enough" has about 50 % and "within" a few percent.
     """
     confidence = 1 - (1 - confidence) / max(comparisons, 1)
     parts = _planned(items, seeds, score, graded, disagreement, seed_sd)
     sd = sqrt(_plan_spread(parts, seeds, items)[0])
 
-    def within(shares: tuple[float, float]) -> float:
+    def power(shares: tuple[float, float]) -> float:
         variance, df = _plan_spread(parts, seeds, items, shares)
-        return max(2 * NormalDist().cdf((margin - student(confidence, df) * sqrt(variance)) / sd) - 1, 0.0)
+        above = NormalDist().cdf((margin - student(confidence, df) * sqrt(variance)) / sd)
+        return max(2 * above - 1, 0.0) if alternative.two_sided else above
 
     if seeds == 1:
-        return within((1.0, 1.0))
+        return power((1.0, 1.0))
     df = seeds - 1
     shares = [chi_square_quantile(df, (k + 0.5) / QUANTILES) / df for k in range(QUANTILES)]
-    same = sum(within((share, share)) for share in shares)
-    return (same + 2 * sum(map(within, combinations(shares, 2)))) / QUANTILES**2
+    same = sum(power((share, share)) for share in shares)
+    return (same + 2 * sum(map(power, combinations(shares, 2)))) / QUANTILES**2
 
 
 def _planned(

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.domain.messages import _, choose_from
 from app.domain.names import Line, Name
 from app.domain.runs.training import Seed, TrainingBudget
+from app.domain.studies.alternative import Alternative
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import MOST_ARMS
 from app.domain.studies.tuning import NoTuning, TuningSpec
@@ -169,6 +170,7 @@ class StudyTemplate(_Value):
     tuning: TuningSpec = NoTuning()
     reference: Line = ""
     margin_points: float = Field(gt=0, le=100)
+    alternative: Alternative = Alternative.NON_INFERIORITY
     metric: MetricName | None = None
     general_text: bool = False
     """It measures forgetting, so it needs a dataset of general text."""

@@ -14,6 +14,7 @@ from app.domain.runs.spec import RunSpec, check_metric
 from app.domain.runs.status import RunStatus
 from app.domain.runs.together import TrainTogether
 from app.domain.runs.training import Seed, TrainingArguments, TrainingBudget
+from app.domain.studies.alternative import Alternative
 from app.domain.studies.arms import ArmSpec, arm_names, without_default_names
 from app.domain.studies.next_step import Try, next_step
 from app.domain.studies.search_checks import search_problem, space_of
@@ -80,7 +81,11 @@ class StudySpec(BaseModel):
     reference: Line = ""
     """The arm that the others are compared with; empty selects the first `full` arm, or else the first arm."""
     margin_points: float = Field(default=1.0, gt=0, le=100)
-    """The loss of score, in percentage points, that is acceptable for a cheaper method."""
+    """The loss of score, in percentage points, that is acceptable for a cheaper method. Where none is given, a
+    submitted study takes one that its test split can decide on (`app.domain.studies.plan.default_margin`)."""
+    alternative: Alternative = Alternative.NON_INFERIORITY
+    """What an arm must show to be good enough: that it loses less than the margin, or with equivalence that it differs
+    by less."""
     metric: MetricName | None = None
     """The metric of the verdict; None selects the task's default."""
     train_together: TrainTogether = "none"

@@ -16,6 +16,7 @@ from app.domain.comparison.runs import RunComparison
 from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import McNemar
 from app.domain.data.baselines import BaselineKind
+from app.domain.studies.alternative import Alternative
 from app.services import compare as compare_service
 from app.store.queries.judgements import Looks
 from app.web.api.answer import Answer
@@ -102,6 +103,8 @@ class ComparisonOut(Answer):
     """Of every score and verdict."""
     margin: float
     """As a fraction: 0.02 is two points."""
+    alternative: Alternative
+    """What the verdicts test against the margin: `non-inferiority` or `equivalence`."""
     confidence: float
     """Of all verdicts together: 0.95, higher after each interim look."""
     memory_comparable: bool

@@ -205,13 +205,22 @@ def _trade(study: StudyComparison, arm: ArmResult, cost: Axis) -> str:
         "reference_cost": cost.say(reference.mean),
     }
     match arm.verdict_kind:
+        case _ if arm.verdict and arm.verdict.better and cheaper:
+            text = _("%(arm)s is better with %(cost)s than %(reference)s with %(reference_cost)s", **values)
+        case VerdictKind.ENOUGH if cheaper:
+            text = _("%(arm)s is enough with %(cost)s instead of %(reference_cost)s", **values)
         case VerdictKind.WITHIN if cheaper:
             text = _("%(reference)s needs %(reference_cost)s for what %(arm)s reaches with %(cost)s", **values)
-        case VerdictKind.BETTER if cheaper:
-            text = _("%(arm)s is better with %(cost)s than %(reference)s with %(reference_cost)s", **values)
         case VerdictKind.WORSE if cheaper:
             text = _(
                 "%(arm)s needs %(cost)s instead of %(reference_cost)s, and loses %(by)s", by=gap_text(arm), **values
+            )
+        case VerdictKind.UNDECIDED | VerdictKind.HINT if cheaper and not study.alternative.two_sided:
+            text = _(
+                "%(arm)s needs %(cost)s instead of %(reference_cost)s; whether it loses less than %(margin)s is "
+                "undecided",
+                margin=margin_text(study),
+                **values,
             )
         case VerdictKind.UNDECIDED | VerdictKind.HINT if cheaper:
             text = _(

@@ -38,6 +38,8 @@ class Differences:
     rows: tuple[Row, ...]
     margin: float
     reference: str
+    two_sided: bool = False
+    """A gain beyond the margin lies outside of the band, too."""
     lines: tuple[Reference, ...] = ()
 
     @property
@@ -52,7 +54,9 @@ class Differences:
 def verdict(study: StudyComparison) -> Figure:
     """Each arm's difference from the reference, its interval, the margin, and the baselines near them."""
     reference, metric = study.reference.title, title(study.metric)
-    data = Differences(tuple(_row(arm) for arm in study.others), study.spec.margin_points, reference)
+    data = Differences(
+        tuple(_row(arm) for arm in study.others), study.spec.margin_points, reference, study.alternative.two_sided
+    )
     lines = difference_references(study)
     drawn = near(lines, *data.ends)
     data = replace(data, lines=tuple(line for line in lines if line in drawn))
@@ -61,8 +65,8 @@ def verdict(study: StudyComparison) -> Figure:
         name="verdict",
         title=_("Difference in %(metric)s from %(reference)s, points", metric=metric, reference=reference),
         label=_(
-            "Difference in %(metric)s between each arm and %(reference)s, with intervals and the margin of ± "
-            "%(margin)s points",
+            "Difference in %(metric)s between each arm and %(reference)s, with intervals and the margin of %(margin)s "
+            "points",
             metric=metric,
             reference=reference,
             margin=general(study.spec.margin_points),
@@ -99,7 +103,7 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
     lanes = [
         {
             "low": -data.margin,
-            "high": data.margin,
+            "high": data.margin if data.two_sided else domain[1],
             "zero": 0,
             "top": head + step * i + (0 if wide else 31),
             "end": head + step * (i + 1),
@@ -125,10 +129,18 @@ def chart(data: Differences, width: int) -> alt.LayerChart:
         *names,
         width=width,
         height=height,
-        up=_("Band: %(reference)s ± %(margin)s, the margin", reference=data.reference, margin=general(data.margin)),
+        up=_band(data),
     )
     both_sides: alt.LayerChart = drawing.resolve_axis(y="independent")
     return both_sides
+
+
+def _band(data: Differences) -> str:
+    """What the band of the drawing is."""
+    names = {"reference": data.reference, "margin": general(data.margin)}
+    if data.two_sided:
+        return _("Band: %(reference)s ± %(margin)s, the margin", **names)
+    return _("Band: from %(margin)s below %(reference)s, the margin, upwards", **names)
 
 
 def _row(arm: StudyArm) -> Row:

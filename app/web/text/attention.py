@@ -1,7 +1,6 @@
 """What it costs that an arm adapts attention layers alone."""
 
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import VerdictKind
 from app.domain.methods.lora import Ranked
 from app.domain.methods.targets import ALL_LINEAR
 from app.web.format import NBSP, points
@@ -11,11 +10,10 @@ from app.web.text.verdict import half_width_text
 
 def attention_arms(study: StudyComparison) -> list[StudyArm]:
     """Arms that adapt attention layers alone and are not shown to be good enough; beside the reference."""
-    fine = (VerdictKind.WITHIN, VerdictKind.BETTER)
     return [
         arm
         for arm in study.others
-        if arm.title in study.attention_only and arm.difference and arm.verdict_kind not in fine
+        if arm.title in study.attention_only and arm.difference and not arm.verdict_kind.good_enough
     ]
 
 

@@ -28,6 +28,7 @@ from app.web.text.verdict import (
 
 COUNTED = {
     VerdictKind.BETTER: marked("better"),
+    VerdictKind.ENOUGH: marked("enough"),
     VerdictKind.WITHIN: marked("within the margin"),
     VerdictKind.WORSE: marked("worse"),
     VerdictKind.UNDECIDED: marked("undecided"),
@@ -38,7 +39,7 @@ SEVERAL = COUNTED | {VerdictKind.HINT: marked("hints")}
 
 
 def phrase(study: StudyComparison) -> str:
-    """For a row of a list: `LoRA r=8 is within 2 points of full fine-tuning`."""
+    """For a row of a list: `LoRA r=8 is enough: it loses less than 2 points against full fine-tuning`."""
     if study.complete:
         return verdict_sentence(study, study.focus) if study.focus else headline(study)
     return _under_way(study)
@@ -103,8 +104,8 @@ def _all_failed(study: StudyComparison) -> str:
 def summary(study: StudyComparison) -> str:
     """One sentence to quote: the verdict, its interval and what the arm needs; then what would decide, and failures.
 
-    LoRA r=8 is within 2 points of full fine-tuning: −0.2 ± 0.7 points; it needs 37 % of the memory, 52 % of the train
-    time and a file 300 times smaller.
+    LoRA r=8 is enough: it loses less than 2 points against full fine-tuning: −0.2 ± 0.7 points; it needs 37 % of the
+    memory, 52 % of the train time and a file 300 times smaller.
     """
     arm, text = study.focus, headline(study)
     if arm is not None:
@@ -178,8 +179,8 @@ def raised_confidence(comparison: AnyComparison) -> str:
     if comparison.confidence <= CONFIDENCE:
         return ""
     return _(
-        "Verdicts have %(level)s confidence instead of %(usual)s: seeds were added, or planned runs cancelled, after "
-        "results were visible.",
+        "Verdicts have %(level)s confidence instead of %(usual)s: seeds or arms were added, or planned runs cancelled, "
+        "after results were visible.",
         level=confidence(comparison.confidence),
         usual=usual,
     )

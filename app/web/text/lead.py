@@ -114,7 +114,7 @@ def _worth_using(study: StudyComparison, arm: StudyArm) -> bool:
         return False
     own, reference = costs
     cheaper = own.peak_bytes.mean < reference.peak_bytes.mean and own.train_seconds.mean < reference.train_seconds.mean
-    return arm.verdict_kind in (VerdictKind.WITHIN, VerdictKind.BETTER) and cheaper
+    return arm.verdict_kind.good_enough and cheaper
 
 
 def _cheapest_other(study: StudyComparison, arm: StudyArm) -> str:
@@ -129,6 +129,8 @@ def _cheapest_other(study: StudyComparison, arm: StudyArm) -> str:
     match other.verdict_kind:
         case VerdictKind.WORSE:
             return _("%(arm)s takes even less memory and is %(by)s worse.", arm=name, by=gap_text(other))
+        case VerdictKind.ENOUGH:
+            return _("%(arm)s takes even less memory and is enough.", arm=name)
         case VerdictKind.WITHIN:
             return _("%(arm)s takes even less memory and is within the margin.", arm=name)
         case VerdictKind.UNDECIDED:

@@ -1,11 +1,41 @@
 """Whether a study can decide, before it starts: why not, what would let it, and what that rests on."""
 
+from app.domain.studies.alternative import Alternative
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.power import MetricPrior
 from app.web.format import decimal, general, percent
 from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
+from app.web.i18n import marked, ngettext
 from app.web.text.metrics import counted_items, title
+
+ALTERNATIVES = {
+    Alternative.NON_INFERIORITY: marked("does an arm lose less than the margin?"),
+    Alternative.EQUIVALENCE: marked("does an arm differ by less than the margin, up or down?"),
+}
+
+
+def alternative_options() -> list[tuple[str, str]]:
+    """The questions that a study can ask, with titles."""
+    return [(alternative.value, _(title)) for alternative, title in ALTERNATIVES.items()]
+
+
+def margin_default(plan: StudyPlan | None) -> str:
+    """What an empty margin stands for."""
+    if plan is None:
+        return _("Left empty: the smallest margin at which equal arms are found good enough in 80 %% of studies.")
+    return _(
+        "Left empty: the smallest margin at which equal arms are found good enough in 80 %% of studies, now "
+        "%(margin)s.",
+        margin=general(100 * plan.power.margin),
+    )
+
+
+def if_equal_text(plan: StudyPlan) -> str:
+    """The power at the margin, in a line."""
+    values = {"margin": general(100 * plan.power.margin), "share": percent(plan.power.if_equal, 0)}
+    if plan.spec.alternative.two_sided:
+        return _("Margin %(margin)s: an arm that does not differ is found within it in %(share)s of studies.", **values)
+    return _("Margin %(margin)s: an arm that loses nothing is found enough in %(share)s of studies.", **values)
 
 
 def power_warning(plan: StudyPlan) -> str:
@@ -55,4 +85,4 @@ def prior_basis(prior: MetricPrior) -> str:
     return _("The difference assumes %(metric)s %(score)s and typical item and seed variances.", **values)
 
 
-FILTERS = (prior_basis,)
+FILTERS = (prior_basis, margin_default, if_equal_text)

@@ -18,6 +18,7 @@ from app.web.text.failures import failure_label
 from app.web.text.metrics import title
 
 VERDICT_LABELS = {
+    VerdictKind.ENOUGH: marked("enough"),
     VerdictKind.WITHIN: marked("within margin"),
     VerdictKind.BETTER: marked("better"),
     VerdictKind.WORSE: marked("worse"),
@@ -100,19 +101,23 @@ def gap_text(arm: ArmResult) -> str:
 
 
 def verdict_label(verdict: ArmVerdict | None) -> str:
-    """`undecided`, `hint: worse`; empty for the reference."""
+    """`enough and better`, `undecided`, `hint: worse`; empty for the reference."""
     if verdict is None:
         return ""
     if verdict.hint is not None:
         return _("hint: %(word)s", word=_(VERDICT_LABELS[verdict.hint]))
     if verdict.reason is Reason.NOT_TESTED:
         return _("not tested")
+    if verdict.kind is VerdictKind.ENOUGH and verdict.reason is Reason.ABOVE_ZERO:
+        return _("enough and better")
+    if verdict.reason is Reason.SLIGHTLY_BELOW_ZERO:
+        return _("enough, slightly worse")
     return _(VERDICT_LABELS[verdict.kind])
 
 
 def verdict_sentence(comparison: AnyComparison, arm: ArmResult) -> str:
-    """What the verdict says of an arm, as part of a sentence: `LoRA r=8 is within 2 points of full fine-tuning`, and
-    where searches chose the configurations of the two, that it is about these."""
+    """What the verdict says of an arm, as part of a sentence: `LoRA r=8 is enough: it loses less than 2 points
+    against full fine-tuning`, and where searches chose the configurations of the two, that it is about these."""
     sentence = _verdict(comparison, arm)
     searched = [one for one in (arm, comparison.reference) if one.searched]
     if arm.verdict_kind is VerdictKind.NONE or not searched:
@@ -127,12 +132,29 @@ def _verdict(comparison: AnyComparison, arm: ArmResult) -> str:
     names = {"arm": arm_name(arm), "reference": arm_name(comparison.reference)}
     verdict = arm.verdict
     match arm.verdict_kind:
+        case VerdictKind.ENOUGH if verdict and verdict.reason is Reason.ABOVE_ZERO:
+            return _("%(arm)s is enough, and %(by)s better than %(reference)s", by=gap_text(arm), **names)
+        case VerdictKind.ENOUGH if verdict and verdict.reason is Reason.SLIGHTLY_BELOW_ZERO:
+            return _(
+                "%(arm)s is enough: %(by)s worse than %(reference)s, within the margin of %(margin)s",
+                by=gap_text(arm),
+                margin=margin_text(comparison),
+                **names,
+            )
+        case VerdictKind.ENOUGH:
+            margin = margin_text(comparison)
+            return _("%(arm)s is enough: it loses less than %(margin)s against %(reference)s", margin=margin, **names)
         case VerdictKind.BETTER:
             return _("%(arm)s is %(by)s better than %(reference)s", by=gap_text(arm), **names)
         case VerdictKind.WORSE:
             return _("%(arm)s is %(by)s worse than %(reference)s", by=gap_text(arm), **names)
         case VerdictKind.WITHIN:
             return _("%(arm)s is within %(margin)s of %(reference)s", margin=margin_text(comparison), **names)
+        case VerdictKind.UNDECIDED if not comparison.alternative.two_sided:
+            margin = margin_text(comparison)
+            return _(
+                "undecided whether %(arm)s loses less than %(margin)s against %(reference)s", margin=margin, **names
+            )
         case VerdictKind.UNDECIDED:
             margin = margin_text(comparison)
             return _("undecided whether %(arm)s is within %(margin)s of %(reference)s", margin=margin, **names)
@@ -149,6 +171,12 @@ def _verdict(comparison: AnyComparison, arm: ArmResult) -> str:
 
 def _hint(comparison: AnyComparison, verdict: ArmVerdict, names: dict[str, str]) -> str:
     match verdict.hint:
+        case VerdictKind.ENOUGH if verdict.difference and verdict.difference.low > 0:
+            return _("%(arm)s is better than %(reference)s", **names)
+        case VerdictKind.ENOUGH:
+            return _(
+                "%(arm)s loses less than %(margin)s against %(reference)s", margin=margin_text(comparison), **names
+            )
         case VerdictKind.WITHIN:
             return _("%(arm)s is within %(margin)s of %(reference)s", margin=margin_text(comparison), **names)
         case VerdictKind.BETTER:
@@ -160,9 +188,14 @@ def _hint(comparison: AnyComparison, verdict: ArmVerdict, names: dict[str, str])
 def sentence_with_difference(comparison: AnyComparison, arm: ArmResult) -> str:
     """The verdict's sentence with the difference that it rests on."""
     text = verdict_sentence(comparison, arm)
-    if arm.difference is None or arm.verdict_kind in (VerdictKind.BETTER, VerdictKind.WORSE):
+    if arm.difference is None or (arm.verdict and _states_difference(arm.verdict)):
         return text
     return _("%(verdict)s: %(difference)s points", verdict=text, difference=difference_text(arm))
+
+
+def _states_difference(verdict: ArmVerdict) -> bool:
+    """The verdict's sentence has the difference in it."""
+    return verdict.reason in (Reason.ABOVE_ZERO, Reason.BELOW_ZERO, Reason.SLIGHTLY_BELOW_ZERO)
 
 
 def verdict_reason(comparison: AnyComparison, arm: ArmResult) -> str:
@@ -180,12 +213,28 @@ def verdict_reason(comparison: AnyComparison, arm: ArmResult) -> str:
         "margin": margin_text(comparison),
     }
     match verdict.reason:
+        case Reason.ABOVE_MARGIN:
+            text = _(
+                "The difference in %(metric)s is %(difference)s points: a loss of %(margin)s is excluded.", **values
+            )
+        case Reason.SLIGHTLY_BELOW_ZERO:
+            text = _(
+                "The whole interval of the difference, %(difference)s points, lies below zero, but above a loss of "
+                "%(margin)s.",
+                **values,
+            )
         case Reason.INSIDE_MARGIN:
             text = _("The whole interval of the difference, %(difference)s points, lies inside the margin.", **values)
         case Reason.ABOVE_ZERO:
             text = _("The whole interval of the difference, %(difference)s points, lies above zero.", **values)
         case Reason.BELOW_ZERO:
             text = _("The whole interval of the difference, %(difference)s points, lies below zero.", **values)
+        case Reason.CROSSES_MARGIN if not verdict.alternative.two_sided:
+            text = _(
+                "The difference in %(metric)s is %(difference)s points: it may be zero, and it may be a loss of more "
+                "than %(margin)s.",
+                **values,
+            )
         case Reason.CROSSES_MARGIN:
             text = _(
                 "The difference in %(metric)s is %(difference)s points: it may be zero, and it may exceed the margin "

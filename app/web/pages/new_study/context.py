@@ -29,6 +29,7 @@ from app.web.text import metrics
 from app.web.text import tuning as tuning_text
 from app.web.text.data import format_of, task_options
 from app.web.text.fields import TRAINING_FIELDS, TUNING_FIELDS
+from app.web.text.power import alternative_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,11 @@ class PlanningPage(HasErrors):
         return json.dumps(values | {name: text for arm in self.arms for name, text in arm.sent.items()})
 
     @property
+    def alternative_options(self) -> list[tuple[str, str]]:
+        """The questions that a study can ask."""
+        return alternative_options()
+
+    @property
     def own_values(self) -> Mapping[str, str]:
         """Values that the form sends, without those of its arms."""
         return {}
@@ -153,6 +159,11 @@ class NewStudyPage(PlanningPage):
     def reference_options(self) -> list[tuple[str, str]]:
         """Arms that may be the reference, by their places."""
         return [("", _("the first full arm")), *((str(place), name) for place, name in enumerate(self.form.titles))]
+
+    @property
+    def alternative_options(self) -> list[tuple[str, str]]:
+        """The questions that a study can ask."""
+        return alternative_options()
 
     @property
     def own_values(self) -> Mapping[str, str]:

@@ -52,7 +52,7 @@ TASKS_OF: Mapping[str, tuple[Task, ...]] = {
 """Fields of the budget that apply to some tasks only."""
 OWN_FIELDS = (
     *("name", "base_model", "dataset", "task", "metric", "general_text"),
-    *("margin_points", "seeds", "reference", "train_together"),
+    *("margin_points", "alternative", "seeds", "reference", "train_together"),
 )
 ARM_FIELD = re.compile(r"arms\.(\d{1,3})\.(.+)")
 MAX_CHANGE = 4000
@@ -86,7 +86,7 @@ class StudyForm:
     @classmethod
     def new(cls, **values: str) -> "StudyForm":
         """A study with all defaults but for some values, and no arm yet."""
-        own = dict.fromkeys(OWN_FIELDS, "") | {"margin_points": "1", "seeds": "3", f"{TUNING}kind": "none"}
+        own = dict.fromkeys(OWN_FIELDS, "") | {"seeds": "3", f"{TUNING}kind": "none"}
         return cls(own | {path: field.default for path, field in BUDGET.items()} | values, ())
 
     @classmethod

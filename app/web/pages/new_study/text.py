@@ -16,6 +16,7 @@ OWN_LABELS = {
     "general_text": marked("General text"),
     "arms": marked("Arms"),
     "margin_points": marked("Margin"),
+    "alternative": marked("Question"),
     "seeds": marked("Seeds"),
     "reference": marked("Reference"),
     "tuning": marked("Tuning"),

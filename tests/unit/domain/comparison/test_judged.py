@@ -108,7 +108,7 @@ def test_a_difference_that_items_without_a_score_could_undo_is_no_step_of_holms_
 
 def test_one_seed_hints() -> None:
     arm = compared(judged({1: [2, 3] * 40, 2: [4, 5] * 40}))
-    assert (arm.verdict, arm.implied) == (VerdictKind.HINT, VerdictKind.BETTER)
+    assert (arm.verdict, arm.implied) == (VerdictKind.HINT, VerdictKind.ENOUGH)
 
 
 def test_with_ratings_the_interval_covers_what_people_would_say_although_the_judge_is_biased() -> None:

@@ -68,7 +68,7 @@ def test_every_arm_is_held_against_the_reference() -> None:
     found = weighed({"full": 0.9, "LoRA r=8": 0.9, "head only": 0.7})
     assert found.reference.title == "full" and found.reference.verdict is None
     lora, head = found.others
-    assert lora.verdict and lora.verdict.kind is VerdictKind.WITHIN
+    assert lora.verdict and lora.verdict.kind is VerdictKind.ENOUGH
     assert head.verdict and head.verdict.kind is VerdictKind.WORSE
     assert head.verdict.difference and head.verdict.difference.delta == pytest.approx(-0.2)
     assert found.best_scores == {"full", "LoRA r=8"}
@@ -128,7 +128,7 @@ def test_arms_with_weight_decays_of_their_own_were_not_held_equal() -> None:
 def test_an_arm_whose_one_seed_hints_that_it_is_worse_is_not_among_the_best() -> None:
     runs = [outcome("full", seed, 0.9, seed) for seed in SPEC.seeds]
     found = compare(SPEC, [*runs, outcome("LoRA r=8", 0, 0.9, 10), outcome("head only", 0, 0.5, 11)])
-    assert [arm.verdict.hint for arm in found.others if arm.verdict] == [VerdictKind.WITHIN, VerdictKind.WORSE]
+    assert [arm.verdict.hint for arm in found.others if arm.verdict] == [VerdictKind.ENOUGH, VerdictKind.WORSE]
     assert found.best_scores == {"full", "LoRA r=8"}
 
 

@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from app.domain.comparison.intervals import Scores
-from app.domain.comparison.verdict import McNemar, Reason, VerdictKind, best_indistinguishable, holm, judge, word
+from app.domain.comparison.verdict import (
+    McNemar,
+    Reason,
+    VerdictKind,
+    best_indistinguishable,
+    holm,
+    judge,
+    settled_below,
+    word,
+)
+from app.domain.studies.alternative import Alternative
+
+EQUIVALENCE = Alternative.EQUIVALENCE
 
 
 def runs(seeds: int, items: int, right: float, seed: int, seed_sd: float = 0.003) -> Scores:
@@ -25,21 +37,44 @@ def test_a_far_worse_arm_is_worse_and_a_far_better_one_better() -> None:
     arms = {"full": runs(5, 1000, 0.8, 1), "head": runs(5, 1000, 0.7, 2), "lora": runs(5, 1000, 0.88, 3)}
     verdicts = judge(arms, "full", 0.02)
     assert verdicts["head"].kind is VerdictKind.WORSE
-    assert verdicts["lora"].kind is VerdictKind.BETTER
+    assert (verdicts["lora"].kind, verdicts["lora"].reason) == (VerdictKind.ENOUGH, Reason.ABOVE_ZERO)
+    assert verdicts["lora"].better
     assert verdicts["head"].needs is None
+    assert judge(arms, "full", 0.02, EQUIVALENCE)["lora"].kind is VerdictKind.BETTER
 
 
 def test_an_equal_arm_on_many_items_is_within_the_margin() -> None:
-    verdict = judge({"full": runs(5, 20000, 0.88, 1), "lora": runs(5, 20000, 0.88, 2)}, "full", 0.02)["lora"]
-    assert verdict.kind is VerdictKind.WITHIN
+    arms = {"full": runs(5, 20000, 0.88, 1), "lora": runs(5, 20000, 0.88, 2)}
+    assert judge(arms, "full", 0.02, EQUIVALENCE)["lora"].kind is VerdictKind.WITHIN
+    assert judge(arms, "full", 0.02)["lora"].kind is VerdictKind.ENOUGH
 
 
-def test_a_real_difference_too_small_to_matter_is_within() -> None:
-    assert word(0.001, 0.009, 0.01) is VerdictKind.WITHIN
-    assert word(0.001, 0.011, 0.01) is VerdictKind.BETTER
-    assert word(-0.011, -0.001, 0.01) is VerdictKind.WORSE
-    assert word(-0.001, 0.011, 0.01) is VerdictKind.UNDECIDED
-    assert word(-0.2, 0.2, 0.01) is VerdictKind.UNDECIDED
+def test_an_arm_is_enough_however_much_better_it_may_be_and_equivalent_only_within_both_margins() -> None:
+    shown = {
+        (-0.009, 0.03): (VerdictKind.ENOUGH, Reason.ABOVE_MARGIN, VerdictKind.UNDECIDED),
+        (0.001, 0.009): (VerdictKind.ENOUGH, Reason.ABOVE_ZERO, VerdictKind.WITHIN),
+        (0.001, 0.011): (VerdictKind.ENOUGH, Reason.ABOVE_ZERO, VerdictKind.BETTER),
+        (-0.009, -0.001): (VerdictKind.ENOUGH, Reason.SLIGHTLY_BELOW_ZERO, VerdictKind.WITHIN),
+        (-0.011, -0.001): (VerdictKind.WORSE, Reason.BELOW_ZERO, VerdictKind.WORSE),
+        (-0.001, 0.011): (VerdictKind.ENOUGH, Reason.ABOVE_MARGIN, VerdictKind.UNDECIDED),
+        (-0.011, 0.001): (VerdictKind.UNDECIDED, Reason.CROSSES_MARGIN, VerdictKind.UNDECIDED),
+        (-0.01, 0.001): (VerdictKind.UNDECIDED, Reason.CROSSES_MARGIN, VerdictKind.WITHIN),
+        (-0.2, 0.2): (VerdictKind.UNDECIDED, Reason.CROSSES_MARGIN, VerdictKind.UNDECIDED),
+    }
+    for (low, high), (kind, reason, two_sided) in shown.items():
+        assert word(low, high, 0.01) == (kind, reason)
+        assert word(low, high, 0.01, EQUIVALENCE)[0] is two_sided
+
+
+def test_an_arm_that_is_merely_enough_does_not_relax_the_others_but_a_large_loss_does() -> None:
+    """Its interval can still be one of a false claim that it is better, or slightly worse."""
+    full, same = np.tile(runs(1, 4000, 0.88, 1), (3, 1)), runs(3, 4000, 0.88, 2)
+    slightly = np.clip(full - (np.arange(4000) % 100 == 0), 0, 1)  # a loss of a point on items of its own
+    verdicts = judge({"full": full, "slightly": slightly, "same": same}, "full", 0.03)
+    assert verdicts["slightly"].reason is Reason.SLIGHTLY_BELOW_ZERO
+    assert [v.difference.confidence for v in verdicts.values() if v.difference] == [0.975, 0.975]
+    verdicts = judge({"full": full, "head": runs(3, 4000, 0.7, 3), "same": same}, "full", 0.03)
+    assert [v.difference.confidence for v in verdicts.values() if v.difference] == [0.975, 0.95]
 
 
 def test_undecided_says_what_would_decide() -> None:
@@ -67,24 +102,31 @@ def test_the_interval_shown_alone_implies_the_word(drawn: dict[str, tuple[int, f
             assert verdict.kind is VerdictKind.NONE
         elif verdict.kind is VerdictKind.HINT:
             assert verdict.difference.one_seed
-            assert verdict.hint is word(verdict.difference.low, verdict.difference.high, margin)
+            assert verdict.hint is word(verdict.difference.low, verdict.difference.high, margin)[0]
         else:
-            assert verdict.kind is word(verdict.difference.low, verdict.difference.high, margin)
+            implied = word(verdict.difference.low, verdict.difference.high, margin)
+            assert (verdict.kind, Reason.ONE_SEED if verdict.difference.one_seed else verdict.reason) == (
+                implied[0],
+                Reason.ONE_SEED if verdict.difference.one_seed else implied[1],
+            )
         assert verdict.reason
         assert (verdict.needs is None) == (verdict.kind not in (VerdictKind.UNDECIDED, VerdictKind.HINT))
 
 
 @settings(max_examples=80, deadline=None)
-@given(arms_by_name)
-def test_what_holms_procedure_rejects_is_what_the_intervals_exclude(drawn: dict[str, tuple[int, float, int]]) -> None:
+@given(arms_by_name, st.sampled_from(Alternative))
+def test_what_holms_procedure_rejects_is_what_the_intervals_exclude(
+    drawn: dict[str, tuple[int, float, int]], alternative: Alternative
+) -> None:
     arms = {name: runs(seeds + 2, 60, right, seed) for name, (seeds, right, seed) in drawn.items()}
     arms["full"] = runs(3, 60, 0.85, 0)
-    seen = {name: v.difference for name, v in judge(arms, "full", 0.01).items() if v.difference}
-    ordered = sorted(seen.values(), key=lambda d: d.p_value)
+    below = settled_below(0.01, alternative)
+    seen = {name: v.difference for name, v in judge(arms, "full", 0.01, alternative).items() if v.difference}
+    ordered = sorted(seen.values(), key=lambda d: d.p_value_outside(below))
     rejected, k = 0, len(ordered)
-    while rejected < k and ordered[rejected].p_value < 0.05 / (k - rejected):
+    while rejected < k and ordered[rejected].p_value_outside(below) < 0.05 / (k - rejected):
         rejected += 1
-    assert sum(d.excludes_zero for d in ordered) == rejected
+    assert sum(d.low > 0 or d.high < below for d in ordered) == rejected
     assert [d.confidence for d in ordered] == pytest.approx([1 - 0.05 / max(k - min(i, rejected), 1) for i in range(k)])
 
 
@@ -127,7 +169,8 @@ def test_too_few_runs_or_items_is_no_verdict_with_the_reason() -> None:
 
 def test_identical_predictions_are_within_a_margin_that_the_items_can_resolve_only() -> None:
     many, few = (np.tile(runs(1, items, 0.88, 1), (3, 1)) for items in (696, 50))
-    assert judge({"full": many, "lora": many}, "full", 0.01)["lora"].kind is VerdictKind.WITHIN
+    assert judge({"full": many, "lora": many}, "full", 0.01)["lora"].kind is VerdictKind.ENOUGH
+    assert judge({"full": many, "lora": many}, "full", 0.01, EQUIVALENCE)["lora"].kind is VerdictKind.WITHIN
     assert judge({"full": few, "lora": few}, "full", 0.01)["lora"].kind is VerdictKind.UNDECIDED
 
 

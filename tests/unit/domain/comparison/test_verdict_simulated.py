@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.comparison.intervals import difference
 from app.domain.comparison.verdict import VerdictKind
+from app.domain.studies.alternative import Alternative
 from app.domain.studies.power import detectable_difference
 from benchmarks import verdict as simulated
 
@@ -41,9 +42,7 @@ def test_arms_without_a_difference_are_seldom_called_different(lasting_sd: float
 @pytest.mark.slow
 def test_of_five_equal_arms_any_is_seldom_called_different() -> None:
     truth = simulated.Design(3, 646, 0.007, accuracies=(0.89,) * 5)
-    assert simulated.judged(truth, 500, 0.01, VerdictKind.BETTER, VerdictKind.WORSE) <= 0.05 + 3 * sqrt(
-        0.05 * 0.95 / 500
-    )
+    assert simulated.judged(truth, 500, 0.01) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 500)
 
 
 @pytest.mark.slow
@@ -58,13 +57,30 @@ def test_adding_seeds_to_what_is_undecided_adds_a_hundredth_to_what_is_falsely_c
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.004), (5, 0.007)])
 def test_a_difference_of_twice_the_margin_is_found(seeds: int, seed_sd: float) -> None:
     truth = simulated.Design(seeds, 646, seed_sd, accuracies=(0.89, 0.85), lasting_sd=simulated.LASTING_SD)
-    assert simulated.judged(truth, 300, 0.02, VerdictKind.WORSE) >= 0.8
+    assert simulated.judged(truth, 300, 0.02, lambda verdict: verdict.kind is VerdictKind.WORSE) >= 0.8
 
 
-@pytest.mark.parametrize("distance", [-0.02, 0.02])
-def test_an_arm_at_the_margin_is_seldom_called_within(distance: float) -> None:
+@pytest.mark.parametrize(
+    ("distance", "alternative"),
+    [(-0.02, Alternative.NON_INFERIORITY), (-0.02, Alternative.EQUIVALENCE), (0.02, Alternative.EQUIVALENCE)],
+)
+def test_an_arm_at_the_margin_is_seldom_called_good_enough(distance: float, alternative: Alternative) -> None:
     truth = simulated.Design(5, 2000, 0.004, accuracies=(0.89, 0.89 + distance), lasting_sd=simulated.LASTING_SD)
-    assert simulated.judged(truth, STUDIES, 0.02, VerdictKind.WITHIN) <= 0.025 + 3 * sqrt(0.025 * 0.975 / STUDIES)
+    wanted = (VerdictKind.ENOUGH, VerdictKind.WITHIN)
+    rate = simulated.judged(truth, STUDIES, 0.02, lambda verdict: verdict.kind in wanted, alternative)
+    assert rate <= 0.025 + 3 * sqrt(0.025 * 0.975 / STUDIES)
+
+
+@pytest.mark.slow
+def test_of_four_arms_that_lose_the_margin_any_is_seldom_called_enough() -> None:
+    truth = simulated.Design(3, 646, accuracies=(0.89, *(0.87,) * 4), lasting_sd=simulated.LASTING_SD)
+    assert simulated.judged(truth, 500, 0.02, lambda v: v.kind.good_enough) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 500)
+
+
+@pytest.mark.slow
+def test_arms_that_are_added_one_by_one_are_seldom_called_different_at_any_time() -> None:
+    truth = simulated.Design(5, 646, accuracies=(0.89,) * 10, lasting_sd=simulated.LASTING_SD)
+    assert simulated.one_by_one(truth, 300, 0.02, looks=True) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 300)
 
 
 @pytest.mark.parametrize(("seeds", "points"), [(3, 1.9), (5, 1.5)])

@@ -9,7 +9,8 @@ from app import sample
 from app.domain.comparison.intervals import Difference, Scores, difference
 from app.domain.comparison.verdict import VerdictKind, confidence_after, word
 from app.domain.studies import power
-from app.domain.studies.power import detectable_difference, observed_disagreement, power_within, required_sample
+from app.domain.studies.alternative import Alternative
+from app.domain.studies.power import detectable_difference, observed_disagreement, power_of_equal_arms, required_sample
 
 
 def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:
@@ -46,36 +47,38 @@ def with_parts(seen: Difference, seeds: int, items: int) -> Difference:
 @pytest.mark.parametrize("draw", range(8))
 def test_the_seeds_that_it_asks_for_decide_if_all_stays_as_seen(draw: int) -> None:
     seen = difference(runs(3, 1500, 0.012, 2 * draw), runs(3, 1500, 0.012, 2 * draw + 1, right=0.87))
-    if word(seen.low, seen.high, 0.02) is not VerdictKind.UNDECIDED:
+    if word(seen.low, seen.high, 0.02)[0] is not VerdictKind.UNDECIDED:
         seen = replace(seen, delta=0.008)
     seeds = required_sample(seen, 0.02).seeds
     assert seeds is not None
     assert seeds > 3
     then, before = (with_parts(seen, n, 1500).at(confidence_after(1)) for n in (seeds, seeds - 1))
-    assert word(then.low, then.high, 0.02) is not VerdictKind.UNDECIDED
-    assert word(before.low, before.high, 0.02) is VerdictKind.UNDECIDED or seeds == 4
+    assert word(then.low, then.high, 0.02)[0] is not VerdictKind.UNDECIDED
+    assert word(before.low, before.high, 0.02)[0] is VerdictKind.UNDECIDED or seeds == 4
 
 
 def test_the_items_that_it_asks_for_decide_if_all_stays_as_seen() -> None:
     seen = replace(difference(runs(5, 200, 0.002, 1), runs(5, 200, 0.002, 2)), delta=0.004)
-    assert word(seen.low, seen.high, 0.02) is VerdictKind.UNDECIDED
+    assert word(seen.low, seen.high, 0.02)[0] is VerdictKind.UNDECIDED
     items = required_sample(seen, 0.02).items
     assert items is not None
     then, before = with_parts(seen, 5, items), with_parts(seen, 5, int(items * 0.95))
-    assert word(then.low, then.high, 0.02) is not VerdictKind.UNDECIDED
-    assert word(before.low, before.high, 0.02) is VerdictKind.UNDECIDED
+    assert word(then.low, then.high, 0.02)[0] is not VerdictKind.UNDECIDED
+    assert word(before.low, before.high, 0.02)[0] is VerdictKind.UNDECIDED
 
 
 def test_where_neither_decides_alone_both_together_may() -> None:
     seen = replace(difference(runs(3, 646, 0.01, 1), runs(3, 646, 0.01, 2)), delta=0.005)
-    asked = required_sample(seen, 0.01)
+    equal = Alternative.EQUIVALENCE
+    asked = required_sample(seen, 0.01, equal)
     assert (asked.seeds, asked.items) == (None, None)
     assert asked.both is not None
     seeds, items = asked.both
     then, less = with_parts(seen, seeds, items), with_parts(seen, seeds, int(items * 0.9))
-    assert word(then.low, then.high, 0.01) is not VerdictKind.UNDECIDED
-    assert word(less.low, less.high, 0.01) is VerdictKind.UNDECIDED
+    assert word(then.low, then.high, 0.01, equal)[0] is not VerdictKind.UNDECIDED
+    assert word(less.low, less.high, 0.01, equal)[0] is VerdictKind.UNDECIDED
     assert required_sample(replace(seen, delta=0.0001), 0.0002).both is None
+    assert required_sample(seen, 0.01).seeds == 17, "a gain is no obstacle to being enough"
 
 
 def test_items_cannot_decide_what_seeds_leave_open() -> None:
@@ -152,9 +155,10 @@ def test_one_arm_alone_shows_no_disagreement() -> None:
     assert observed_disagreement([np.ones((3, 10)), np.ones((0, 10))]) is None
 
 
+@pytest.mark.parametrize("alternative", Alternative)
 @pytest.mark.parametrize(("margin", "comparisons"), [(0.03, 1), (0.04, 1), (0.04, 3)])
-def test_the_power_of_within_is_the_share_of_simulated_studies_whose_interval_lies_within(
-    margin: float, comparisons: int
+def test_the_power_is_the_share_of_simulated_studies_of_equal_arms_that_find_them_good_enough(
+    margin: float, comparisons: int, alternative: Alternative
 ) -> None:
     items, seeds, score, studies = 200, 4, 0.89, 500
     disagree = power.DISAGREEMENT * (1 - score)
@@ -165,37 +169,39 @@ def test_the_power_of_within_is_the_share_of_simulated_studies_whose_interval_li
         seed = power.SEED_SD * rng.standard_normal((seeds, 1))
         return np.asarray(seed + np.sqrt(residual) * rng.standard_normal((seeds, items)))
 
-    def within() -> bool:
+    def good_enough() -> bool:
         a = arm() + np.sqrt(lasting) * rng.standard_normal(items)
         seen = difference(a, arm(), 1 - 0.05 / comparisons)
-        return word(seen.low, seen.high, margin) is VerdictKind.WITHIN
+        return word(seen.low, seen.high, margin, alternative)[0].good_enough and not seen.excludes_zero
 
-    share = sum(within() for _ in range(studies)) / studies
-    planned = power_within(items, seeds, score, margin, comparisons=comparisons)
+    share = sum(good_enough() for _ in range(studies)) / studies
+    planned = power_of_equal_arms(items, seeds, score, margin, alternative, comparisons=comparisons)
     assert planned == pytest.approx(share, abs=0.05)
-    assert 0.1 < planned < 0.9, "a case that tells formulas apart"
+    assert 0.1 < planned < 0.97, "a case that tells formulas apart"
 
 
-def test_a_half_width_as_wide_as_the_margin_gives_little_power_and_a_wide_margin_all() -> None:
+def test_a_half_width_as_wide_as_the_margin_gives_half_the_power_of_enough_and_little_of_within() -> None:
     half_width = detectable_difference(646, 4, 0.89)
-    assert power_within(646, 4, 0.89, half_width) < 0.1
-    assert power_within(646, 4, 0.89, 4 * half_width) > 0.999
-    assert power_within(646, 4, 0.89, 0.2 * half_width) == 0
-    assert power_within(646, 4, 0.89, 0.02) < power_within(646, 8, 0.89, 0.02) < power_within(2000, 8, 0.89, 0.02)
+    assert power_of_equal_arms(646, 4, 0.89, half_width) == pytest.approx(0.5, abs=0.04)
+    assert power_of_equal_arms(646, 4, 0.89, half_width, Alternative.EQUIVALENCE) < 0.1
+    assert power_of_equal_arms(646, 4, 0.89, 4 * half_width, Alternative.EQUIVALENCE) > 0.999
+    assert power_of_equal_arms(646, 4, 0.89, 0.2 * half_width, Alternative.EQUIVALENCE) == 0
+    powers = [power_of_equal_arms(items, seeds, 0.89, 0.02) for items, seeds in ((646, 4), (646, 8), (2000, 8))]
+    assert powers == sorted(powers)
 
 
 def test_one_seed_has_the_power_of_the_items_alone_and_a_plan_without_items_none() -> None:
-    assert power_within(2000, 1, 0.89, 0.02) > power_within(2000, 2, 0.89, 0.02)
+    assert power_of_equal_arms(2000, 1, 0.89, 0.02) > power_of_equal_arms(2000, 2, 0.89, 0.02)
     with pytest.raises(ValueError, match="two items"):
-        power_within(1, 3, 0.89, 0.02)
+        power_of_equal_arms(1, 3, 0.89, 0.02)
 
 
 def test_the_power_of_the_sample_studies_is_what_the_docs_say() -> None:
     headlines, margin = sample.study(), sample.study().margin_points / 100
     seeds = len(headlines.seeds)
-    powers = [power_within(646, seeds, 0.89, margin, comparisons=comparisons) for comparisons in (3, 1)]
-    assert powers == pytest.approx([0.11, 0.38], abs=0.005)
+    powers = [power_of_equal_arms(646, seeds, 0.89, margin, comparisons=comparisons) for comparisons in (3, 1)]
+    assert powers == pytest.approx([0.50, 0.69], abs=0.005)
     language = sample.language_study()
     plan = (sample.TITLES_TEST, len(language.seeds))
-    powers = [power_within(*plan, score, language.margin_points / 100, graded=True) for score in (0.35, 0.22)]
-    assert powers == pytest.approx([0.33, 0.20], abs=0.005)
+    powers = [power_of_equal_arms(*plan, score, language.margin_points / 100, graded=True) for score in (0.35, 0.22)]
+    assert powers == pytest.approx([0.65, 0.57], abs=0.005)

@@ -28,6 +28,6 @@ def test_the_row_of_the_worked_axis_is_offered_and_drawn(monkeypatch: pytest.Mon
         found = StudyData(session, Settings(), study).comparison
     assert "reserved" in axes.known(found)
     figure = trade_off(found, "reserved", "score")
-    assert plain(figure.title) == "Full fine-tuning needs 806 MiB for what LoRA r=8 reaches with 300 MiB"
+    assert plain(figure.title) == "LoRA r=8 is enough with 300 MiB instead of 806 MiB"
     assert "reserved_bytes" in [column.name for column in figure.table.columns]
     assert "Reserved memory, MiB" in json.dumps(figure.chart().configure(**render.CONFIG).to_dict(validate=True))

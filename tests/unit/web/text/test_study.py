@@ -44,10 +44,13 @@ STATES: dict[str, dict[str, Any]] = {
     "one arm": {"arms": (LORA,)},
 }
 WORDS = {
-    "within": ("LoRA r=8 is within 2 points of full fine-tuning", "LoRA r=8 is within 2 points of full fine-tuning"),
+    "within": (
+        "LoRA r=8 is enough: it loses less than 2 points against full fine-tuning",
+        "LoRA r=8 is enough: it loses less than 2 points against full fine-tuning",
+    ),
     "better": (
-        "LoRA r=8 is 3.5 ± 1.3 points better than full fine-tuning",
-        "LoRA r=8 is 3.5 ± 1.3 points better than full fine-tuning",
+        "LoRA r=8 is enough, and 3.5 ± 1.3 points better than full fine-tuning",
+        "LoRA r=8 is enough, and 3.5 ± 1.3 points better than full fine-tuning",
     ),
     "worse": (
         "LoRA r=8 is 4.5 ± 1.4 points worse than full fine-tuning",
@@ -58,14 +61,17 @@ WORDS = {
         "No arm reaches full fine-tuning: LoRA r=8 comes closest, 4.5 ± 1.4 points below",
     ),
     "undecided": (
-        "undecided whether LoRA r=8 is within 2 points of full fine-tuning",
-        "Undecided whether LoRA r=8 is within 2 points of full fine-tuning",
+        "undecided whether LoRA r=8 loses less than 2 points against full fine-tuning",
+        "Undecided whether LoRA r=8 loses less than 2 points against full fine-tuning",
     ),
     "hint": (
-        "one seed hints that LoRA r=8 is within 2 points of full fine-tuning",
-        "One seed hints that LoRA r=8 is within 2 points of full fine-tuning",
+        "one seed hints that LoRA r=8 loses less than 2 points against full fine-tuning",
+        "One seed hints that LoRA r=8 loses less than 2 points against full fine-tuning",
     ),
-    "partial": ("Running: 6 of 9 runs done", "So far, LoRA r=8 is within 2 points of full fine-tuning"),
+    "partial": (
+        "Running: 6 of 9 runs done",
+        "So far, LoRA r=8 is enough: it loses less than 2 points against full fine-tuning",
+    ),
     "queued": ("Queued: 9 runs wait", "Queued: 9 runs wait"),
     "no verdict yet": ("Running: 1 of 9 runs done", "Running: 1 of 9 runs done"),
     "all failed": ("All 9 runs failed: out of memory", "All 9 runs failed: out of memory"),
@@ -95,8 +101,8 @@ def test_a_study_says_its_verdict_in_a_phrase_and_in_a_heading(state: str) -> No
 
 def test_a_good_and_cheaper_arm_is_recommended_with_what_it_saves() -> None:
     assert spaced(lead(found("within"))) == (
-        "Use it here: it needs 37 % of the memory, 52 % of the train time and a file 290 times smaller. The whole "
-        "interval of the difference, −0.4 ± 1.2 points, lies inside the margin. "
+        "Use it here: it needs 37 % of the memory, 52 % of the train time and a file 290 times smaller. "
+        "The difference in accuracy is −0.4 ± 1.2 points: a loss of 2 points is excluded. "
         "Head only takes even less memory and is 8.3 ± 1.9 points worse."
     )
 
@@ -113,7 +119,7 @@ def test_a_recommendation_after_a_search_names_the_configuration() -> None:
 
 def test_an_undecided_study_says_what_would_decide() -> None:
     words = spaced(lead(found("undecided")))
-    assert words.startswith("The difference in accuracy is −0.4 ± 3.2 points: it may be zero, and it may exceed")
+    assert words.startswith("The difference in accuracy is −0.4 ± 3.2 points: it may be zero, and it may be a loss of")
     assert "seeds per arm instead of 3" in words
     assert "~50 % power: " in words and "would decide about LoRA r=8." in words
     assert "Use it here" not in words
@@ -147,20 +153,29 @@ NEEDS = "it needs 37 % of the memory, 52 % of the train time and a file 290 time
 @pytest.mark.parametrize(
     ("state", "sentence"),
     [
-        ("within", f"LoRA r=8 is within 2 points of full fine-tuning: −0.4 ± 1.2 points; {NEEDS}."),
-        ("better", f"LoRA r=8 is 3.5 ± 1.3 points better than full fine-tuning; {NEEDS}."),
+        (
+            "within",
+            f"LoRA r=8 is enough: it loses less than 2 points against full fine-tuning: −0.4 ± 1.2 points; {NEEDS}.",
+        ),
+        ("better", f"LoRA r=8 is enough, and 3.5 ± 1.3 points better than full fine-tuning; {NEEDS}."),
         ("worse", f"LoRA r=8 is 4.5 ± 1.4 points worse than full fine-tuning; {NEEDS}."),
         (
             "undecided",
-            f"Undecided whether LoRA r=8 is within 2 points of full fine-tuning: −0.4 ± 3.2 points; {NEEDS}. ~50 % "
+            f"Undecided whether LoRA r=8 loses less than 2 points against full fine-tuning"
+            f": −0.4 ± 3.2 points; {NEEDS}. ~50 % "
             "power: 13 seeds per arm instead of 3 would decide about LoRA r=8.",
         ),
         (
             "hint",
-            f"One seed hints that LoRA r=8 is within 2 points of full fine-tuning: 0.0 ± 1.1 points; {NEEDS}. ~50 % "
+            f"One seed hints that LoRA r=8 loses less than 2 points against full fine-tuning"
+            f": 0.0 ± 1.1 points; {NEEDS}. ~50 % "
             "power: 2 seeds per arm instead of 1 would decide about LoRA r=8. The variance over seeds is assumed.",
         ),
-        ("partial", f"So far, LoRA r=8 is within 2 points of full fine-tuning: −0.4 ± 1.2 points; {NEEDS}."),
+        (
+            "partial",
+            "So far, LoRA r=8 is enough: it loses less than 2 points against full fine-tuning: −0.4 ± 1.2 points; "
+            f"{NEEDS}.",
+        ),
         ("reference failed", "No verdict: the reference full has no result. 3 runs failed: out of memory."),
         ("all failed", "All 9 runs failed: out of memory."),
         ("one arm", "LoRA r=8 reaches 89.1 ± 2.0 %."),

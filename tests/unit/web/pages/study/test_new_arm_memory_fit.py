@@ -85,7 +85,7 @@ def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
         "arms": [*study["arms"], {"name": "slow", "method": {"kind": "full"}, "learning_rate": 5e-5}],
     }
     with_it = registered_only.post("/api/v1/studies", json=grown).json()["plan"]["power"]["detectable_difference"]
-    assert shown == pytest.approx(100 * with_it, abs=0.05)
+    assert shown > 1.2 * 100 * with_it, "results are in view, so an added arm is an interim look"
     with database_of(registered_only).transaction() as session:
         studies.get(session, 1).interim_looks = 1
     assert detectable_difference(planned(registered_only, arms)) > 1.2 * shown, "another look is held to 99 %"
