@@ -48,7 +48,7 @@ class _Renderer:
         return answer["text"], [(start, stop) for start, stop in answer["turns"]]
 
     def _exchange(self, process: subprocess.Popen[str], request: str) -> str:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101 they are pipes
         try:
             process.stdin.write(f"{request}\n")
             process.stdin.flush()
@@ -63,7 +63,7 @@ class _Renderer:
     def _running(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
             inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 a fixed command
                 [sys.executable, "-m", rendering_child.__name__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
