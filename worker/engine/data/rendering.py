@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from worker.engine.data import rendering_child
@@ -74,7 +75,7 @@ class _Renderer:
 
 
 def _reason(process: subprocess.Popen[str]) -> str:
-    with process:  # closes the pipes
+    with suppress(BrokenPipeError), process:  # closes the pipes, of which one may hold a part of a request
         process.kill()
     if process.returncode == -signal.SIGALRM:
         return f"it did not finish within {MAX_SECONDS} seconds"
