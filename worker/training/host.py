@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import GroupJob, LogReport, Report, TrainJob
 from worker.children.host import Child, ChildError
-from worker.training.protocol import Handover
+from worker.training.protocol import END, PIECE, Handover
 
 COMMAND = (sys.executable, "-P", "-m", "worker.training.child")
 """`-P`: do not import from the current directory."""
@@ -122,9 +122,16 @@ class TrainerProcess:
         """Read in a thread, so that a trainer never blocks while the supervisor waits for the database."""
         try:
             while True:
-                self._reports.put(_report(self._child.receive(FOREVER)))
+                self._reports.put(_report(self._whole_line()))
         except ChildError:  # it has ended
             self._reports.put(None)
+
+    def _whole_line(self) -> bytes:
+        """The next report, put together from its pieces."""
+        parts = []
+        while (line := self._child.receive(FOREVER)).startswith(PIECE):
+            parts.append(line[1:])
+        return b"".join(parts) if line == END else line
 
 
 def _report(line: bytes) -> Report:

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -51,6 +52,22 @@ class Position(BaseModel):
     hub: HubAccess | None = None
 
 
+PIECE_BYTES = 1 << 20
+PIECE, END = b"+", b"="
+"""A report of more than `PIECE_BYTES` travels as lines that begin with `PIECE`, and a line `END`. A report itself is a
+JSON object and begins with a brace."""
+
+
+def pieces(report: bytes) -> Iterator[bytes]:
+    """The lines of a report, without their ends."""
+    if len(report) <= PIECE_BYTES:
+        yield report
+        return
+    for start in range(0, len(report), PIECE_BYTES):
+        yield PIECE + report[start : start + PIECE_BYTES]
+    yield END
+
+
 class Channel:
     """The real stdout, reserved for reports. File descriptor 1 is redirected to stderr, so that a library's `print` is
     never parsed as a report."""
@@ -62,9 +79,9 @@ class Channel:
         self._lock = threading.Lock()
 
     def send(self, message: BaseModel) -> None:
-        """Write one line. Raises `ValueError` for NaN, which is not JSON."""
-        line = json.dumps(message.model_dump(mode="json"), allow_nan=False, ensure_ascii=False)
-        left = f"{line}\n".encode()
+        """Write one line, or several for a long message. Raises `ValueError` for NaN, which is not JSON."""
+        report = json.dumps(message.model_dump(mode="json"), allow_nan=False, ensure_ascii=False)
+        left = b"".join(line + b"\n" for line in pieces(report.encode()))
         with self._lock:
             while left:
                 left = left[os.write(self._descriptor, left) :]

@@ -190,12 +190,18 @@ class Checkpoint:
         with torch.no_grad(), self._opened("weights") as weights:
             for name, parameter in trainable.items():
                 local(parameter).copy_(_rows(weights, name, parameter))
+        # As torch keeps `step`: on the device for kernels that read it there, else on the CPU, where reading is free.
+        scalars = {
+            parameter: parameter.device if group.get("fused") or group.get("capturable") else torch.device("cpu")
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
         with self._opened("optimizer") as moments:
             for key in moments[0].keys():  # noqa: SIM118 — not a mapping
                 name, _, kind = key.rpartition("|")
                 parameter = trainable[name]
                 moment = _rows(moments, key, parameter)
-                state = sharded_like(moment, parameter) if moment.ndim else moment.to(parameter.device)
+                state = sharded_like(moment, parameter) if moment.ndim else moment.to(scalars[parameter])
                 optimizer.state[parameter][kind] = state
 
     def best(self, trainable: Mapping[str, nn.Parameter]) -> Callable[[Path], object] | None:

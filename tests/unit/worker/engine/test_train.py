@@ -24,6 +24,7 @@ from worker.engine.progress import Stopped
 from worker.engine.saving.best_weights import BestCheckpoint
 from worker.engine.step import clip, optimizer_of
 from worker.engine.tasks import sequence_classification
+from worker.engine.train import dropout_seed
 
 LORA = LoraSpec(r=4, target_modules=["query", "value"])
 
@@ -341,3 +342,9 @@ def test_a_run_trains_on_its_share_of_the_rows_only(base: Path, tmp_path: Path) 
     assert (whole.steps, half.steps) == (24, 12)
     assert whole.data and half.data and whole.data.splits != half.data.splits
     assert [len(items) for evaluation, items, _scores in recorder.evaluations if evaluation.split == "test"] == [24, 24]
+
+
+def test_no_rank_of_a_seed_shares_its_dropout_with_another_seed() -> None:
+    seeds = {dropout_seed(seed, rank) for seed in range(50) for rank in range(8)}
+    assert len(seeds) == 400
+    torch.manual_seed(dropout_seed(2**31, 7))  # torch takes it

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec, MethodSpec
@@ -21,6 +22,7 @@ from worker.engine.attempt import Attempt
 from worker.engine.progress import Stopped
 from worker.engine.saving import resumable
 from worker.engine.saving.resume import Checkpoint, Checkpoints
+from worker.engine.step import optimizer_of
 
 TRAINING = tiny.FAST.model_copy(update={"num_train_epochs": 2, "gradient_accumulation_steps": 2})
 LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])
@@ -248,6 +250,20 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, model: Path) -> None:
     damaged.write_bytes(content)
     with pytest.raises(RunFailed, match=r"optimizer\.safetensors is corrupt"):
         Checkpoint(kept)
+
+
+@pytest.mark.parametrize("method", [FullSpec(), LEAN], ids=["fused AdamW", "lean"])
+def test_only_a_fused_optimizer_has_its_step_on_the_device(tmp_path: Path, model: Path, method: MethodSpec) -> None:
+    """Lean full fine-tuning reads it at every parameter, and would wait for the GPU each time."""
+    folder = stopped(tmp_path, model, method, 4, TRAINING.model_copy(update={"bf16": method is LEAN}))
+    stored = load_file(folder / "weights.safetensors")
+    weights = {name: nn.Parameter(weight.float().to("meta")) for name, weight in stored.items()}
+    optimizer = optimizer_of(method, {name: nn.Parameter(weight.float()) for name, weight in stored.items()}, 1e-3, 0.0)
+    for group in optimizer.param_groups:
+        group["params"] = list(weights.values())
+    Checkpoint(folder).restore(weights, optimizer)
+    devices = {optimizer.state[weight]["step"].device.type for weight in weights.values()}
+    assert devices == {"cpu" if method is LEAN else "meta"}
 
 
 def test_a_checkpoint_holds_no_pickle(tmp_path: Path, model: Path) -> None:

@@ -265,7 +265,8 @@ def test_generation_needs_room(tmp_path: Path) -> None:
         ("{% if messages.append({'role': 'user', 'content': 'x'}) %}{% endif %}", "unsafe"),
         ("{% import 'os' as os %}", "no loader"),
         ("{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}"
-         "{% endfor %}", "did not finish within"),
+         "{% endfor %}", "did not finish within 5 seconds"),
+        ("{% set n = 9 %}{% set x = n ** (n ** n) %}", "did not finish within 5 seconds"),
         ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "recursion|did not finish within"),
         ("{% set n = namespace(x='aaaaaaaa') %}{% for a in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
          "MemoryError"),

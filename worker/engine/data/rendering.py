@@ -1,0 +1,108 @@
+"""Render chat templates in a process of their own, with a limit of time and memory (`rendering_child.py`).
+
+A template is untrusted code, and a single operation of it (`n**n**n`) cannot be interrupted in the process that
+executes it. The process starts with the first template, stays for all others, and is replaced when it has been killed.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+from worker.engine.data import rendering_child
+from worker.engine.data.rendering_child import MAX_SECONDS
+
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
+"""What the process gets of the environment: no token, no credentials."""
+
+
+class RenderError(Exception):
+    """The template raises an error, or exceeds a limit."""
+
+
+class _Renderer:
+    """The process, started when it is needed; threads take turns."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start the process unless it runs, and do not wait for it."""
+        with self._lock:
+            self._running()
+
+    def render(self, request: dict[str, Any]) -> tuple[str, list[tuple[int, int]]]:
+        with self._lock:
+            process = self._running()
+            line = self._exchange(process, json.dumps(request, default=str))
+            if not line.endswith("\n"):
+                self._process = None
+                raise RenderError(_reason(process))
+        answer = json.loads(line)
+        if "error" in answer:
+            raise RenderError(answer["error"])
+        return answer["text"], [(start, stop) for start, stop in answer["turns"]]
+
+    def _exchange(self, process: subprocess.Popen[str], request: str) -> str:
+        assert process.stdin is not None and process.stdout is not None  # noqa: S101 they are pipes
+        try:
+            process.stdin.write(f"{request}\n")
+            process.stdin.flush()
+            return process.stdout.readline()
+        except BrokenPipeError:
+            return ""
+        except BaseException:  # an interrupted exchange would leave its answer to the next request
+            process.kill()
+            self._process = None
+            raise
+
+    def _running(self) -> subprocess.Popen[str]:
+        if self._process is None or self._process.poll() is not None:
+            inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+            self._process = subprocess.Popen(  # noqa: S603 a fixed command
+                [sys.executable, "-m", rendering_child.__name__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+                env=inherited | {"PYTHONPATH": os.pathsep.join(sys.path), "TRANSFORMERS_VERBOSITY": "error"},
+            )
+        return self._process
+
+
+def _reason(process: subprocess.Popen[str]) -> str:
+    with suppress(BrokenPipeError), process:  # closes the pipes, of which one may hold a part of a request
+        process.kill()
+    if process.returncode == -signal.SIGALRM:
+        return f"it did not finish within {MAX_SECONDS} seconds"
+    return f"the process that renders it ended with status {process.returncode}"
+
+
+_RENDERER = _Renderer()
+
+
+def start_renderer() -> None:
+    """Start the process, so that it is ready when the first conversation is rendered."""
+    _RENDERER.start()
+
+
+def render(
+    template: str, messages: list[Any], special: dict[str, Any], *, marked: bool, prompt: bool
+) -> tuple[str, list[tuple[int, int]]]:
+    """The rendered conversation, and with `marked` the start and end of each turn that the template marks.
+
+    `special`: the tokenizer's special tokens. `prompt`: add the prompt for the next turn. Raises `RenderError`.
+    """
+    return _RENDERER.render(
+        {
+            "conversations": [messages],
+            "chat_template": template,
+            "return_assistant_tokens_mask": marked,
+            "add_generation_prompt": prompt,
+            **special,
+        }
+    )
