@@ -3,8 +3,8 @@
 A failed password is counted once it is verified, so simultaneous logins with the right one do not use up the limit. The
 limit holds for the answer: once it is reached, an attempt whose password is being verified learns nothing, whether that
 is right or wrong. A code of a second factor is counted before it is verified, and a right one takes that back. An
-account that does not exist is counted like any other, so a refusal does not say which exist. The audit log has one entry
-when a limit is exceeded, not one for each refused attempt.
+account that does not exist is counted like any other, so a refusal does not say which exist. The audit log has one
+entry when a limit is exceeded, not one for each refused attempt.
 """
 
 import hashlib
