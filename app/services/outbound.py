@@ -4,7 +4,7 @@ default.
 An address named by a user could make Vezna reach what only its own network reaches (server-side request forgery). So
 
     host        must be in VEZNA_OUTBOUND_HOSTS: `hooks.example.org`, `10.0.0.5:8000`; without a port the scheme's own
-    address     each that the name resolves to must be public, or be listed itself (`10.0.0.0/8`)
+    address     each that the name resolves to must be public, or be listed itself: `10.0.0.0/8`, or with the port
     pinned      the request goes to the address that was checked, so the name cannot resolve otherwise meanwhile
     scheme      https, or http to an address that is not public
     redirects   are not followed; proxies, netrc and cookies are not used
@@ -96,11 +96,11 @@ class Outbound:
         default = port == DEFAULT_PORTS[url.scheme]
         named = {f"{host}:{port}", f"[{host}]:{port}"} | ({host, f"[{host}]"} if default else set())
         literal = _literal(host)
-        if self._hosts.isdisjoint(named) and not (default and literal and self._is_listed(literal)):
+        if self._hosts.isdisjoint(named) and not (default and literal and self._in_network(literal)):
             name = host if default else f"{host}:{port}"
             what = _("Vezna may not reach %(name)s", name=name)
             raise Invalid.field("url", what, _("Ask an admin to add it to VEZNA_OUTBOUND_HOSTS: %(name)s", name=name))
-        if literal and (problem := self._problem(literal, url.scheme, host, by_name=False)):
+        if literal and (problem := self._problem(literal, port, url.scheme, host, by_name=False)):
             raise Invalid.field("url", problem, _("Use another address"))
         return url
 
@@ -118,7 +118,7 @@ class Outbound:
         if not found:
             raise NotReached(_("The name %(host)s does not resolve.", host=host))
         for address in found:
-            if problem := self._problem(address, url.scheme, host, by_name=literal is None):
+            if problem := self._problem(address, port, url.scheme, host, by_name=literal is None):
                 raise NotReached(_("%(problem)s.", problem=problem))
         return Target(url.copy_with(host=host), found[0])
 
@@ -179,14 +179,17 @@ class Outbound:
             raise result
         return result
 
-    def _is_listed(self, address: Address) -> bool:
+    def _in_network(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
 
-    def _problem(self, address: Address, scheme: str, host: str, *, by_name: bool) -> Message | None:
+    def _is_listed(self, address: Address, port: int) -> bool:
+        return self._in_network(address) or not self._hosts.isdisjoint({f"{address}:{port}", f"[{address}]:{port}"})
+
+    def _problem(self, address: Address, port: int, scheme: str, host: str, *, by_name: bool) -> Message | None:
         """Why an address may not be reached, without a final period."""
         inner = _within(address)
         public = inner.is_global and not inner.is_multicast and inner not in CLOUD
-        if not public and not (self._is_listed(address) or self._is_listed(inner)):
+        if not public and not (self._is_listed(address, port) or self._is_listed(inner, port)):
             if not by_name:
                 return _("%(address)s is no public address, and VEZNA_OUTBOUND_HOSTS does not list it", address=address)
             return _(

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Semaphore
 
 import pytest
 from sqlalchemy import select
@@ -331,18 +331,66 @@ def test_an_address_that_cannot_be_stored_is_an_unknown_account(
 def test_failures_from_an_address_are_limited_over_all_accounts(database: Database) -> None:
     visitor = "2001:db8:0:1::"
     for number in range(throttle.MOST_BY_ADDRESS):
-        throttle.attempt(database, f"user{number}@example.org", f"{visitor}{number:x}")
+        throttle.failed(database, f"user{number}@example.org", f"{visitor}{number:x}")
     with pytest.raises(TooMany):
-        throttle.attempt(database, "another@example.org", f"{visitor}ffff")
-    throttle.attempt(database, "another@example.org", "2001:db8:0:2::1")
+        throttle.failed(database, "another@example.org", f"{visitor}ffff")
+    throttle.failed(database, "another@example.org", "2001:db8:0:2::1")
 
 
-def test_a_success_takes_its_attempt_back(database: Database, password_hash: str) -> None:
+def test_a_success_counts_nothing_and_lifts_the_failures_of_its_account(database: Database, password_hash: str) -> None:
     user(database, password_hash)
+    with pytest.raises(Unauthenticated):
+        verified(database, "ada@example.org", "wrong", HERE)
     for _attempt in range(2):
         verified(database, "ada@example.org", PASSWORD, HERE)
     with database.reading() as session:
-        assert [row.failures for row in session.scalars(select(LoginFailuresRow))] == [0]
+        assert [row.failures for row in session.scalars(select(LoginFailuresRow))] == [1], "that of the address"
+
+
+def test_right_logins_at_the_same_time_are_all_accepted(
+    database: Database, password_hash: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = throttle.MOST_BY_ACCOUNT + 2
+    everyone = Barrier(at_once, timeout=60)
+
+    def verify(_password: str, _stored: str | None) -> tuple[bool, str | None]:
+        everyone.wait()
+        return True, None
+
+    monkeypatch.setattr(passwords, "verified", verify)
+    user_id = user(database, password_hash)
+    with ThreadPoolExecutor(at_once) as pool:
+        logins = pool.map(lambda _n: verified(database, "ada@example.org", PASSWORD, HERE), range(at_once))
+        assert list(logins) == [user_id] * at_once
+
+
+def test_guesses_at_the_same_time_learn_no_more_than_the_limit_permits(
+    database: Database, password_hash: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = throttle.MOST_BY_ACCOUNT + 4
+    everyone, wrong_are_counted = Barrier(at_once, timeout=60), Semaphore(0)
+
+    def verify(password: str, _stored: str | None) -> tuple[bool, str | None]:
+        everyone.wait()
+        if password == PASSWORD:
+            for _number in range(at_once - 1):
+                assert wrong_are_counted.acquire(timeout=60)
+        return password == PASSWORD, None
+
+    def guess(password: str) -> type[Exception] | int:
+        try:
+            return verified(database, "ada@example.org", password, HERE)
+        except (Unauthenticated, TooMany) as error:
+            return type(error)
+        finally:
+            wrong_are_counted.release()
+
+    monkeypatch.setattr(passwords, "verified", verify)
+    user(database, password_hash)
+    with ThreadPoolExecutor(at_once) as pool:
+        *wrong, right = pool.map(guess, [*[f"guess {number}" for number in range(at_once - 1)], PASSWORD])
+    assert wrong.count(Unauthenticated) == throttle.MOST_BY_ACCOUNT and wrong.count(TooMany) == 3
+    assert right is TooMany, "an answer would tell that the guess is right"
 
 
 def test_an_attempt_that_could_not_be_verified_does_not_count(
@@ -375,7 +423,7 @@ def test_expired_tokens_do_not_count_and_are_forgotten(database: Database) -> No
 def test_attempts_at_the_same_time_are_all_counted(database: Database) -> None:
     def attempt(_number: int) -> bool:
         try:
-            throttle.attempt(database, "ada@example.org", HERE.address)
+            throttle.failed(database, "ada@example.org", HERE.address)
             return True
         except TooMany:
             return False

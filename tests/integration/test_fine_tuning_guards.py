@@ -64,6 +64,38 @@ def test_a_job_on_private_files_trains_in_private_and_an_admin_trains_only_on_wh
                 admins.create(**more)
 
 
+def test_a_file_is_uploaded_in_private_with_what_its_jobs_make(
+    database: Database, settings: Settings, files: Files
+) -> None:
+    installation = Installation(settings.model_copy(update={"login": "required"}))
+    member, viewer = installation.token(Role.MEMBER), installation.token(Role.VIEWER)
+    with site_of(database, settings, files, installation.app, member) as site:
+        others = site.client.with_options(api_key=viewer)
+        create: Any = site.client.files.create
+        sent: dict[str, Any] = {"file": ("chats.jsonl", chats()), "purpose": "fine-tune"}
+        private = {"extra_query": {"visibility": "private"}}
+        file = create(**sent, **private)
+        assert create(**sent).id == file.id, "the same bytes are the same file, which stays private"
+        job = site.client.fine_tuning.jobs.create(model=MODEL, training_file=file.id)
+        site.work()
+        job = site.client.fine_tuning.jobs.retrieve(job.id)
+        assert job.status == "queued" and job.model_extra is not None
+        run_id = job.model_extra["vezna"]["run_id"]
+        assert not others.files.list().data
+        for ask in (others.files.retrieve, others.files.content, others.fine_tuning.jobs.retrieve):
+            with pytest.raises(openai.NotFoundError):
+                ask(job.id if ask == others.fine_tuning.jobs.retrieve else file.id)
+        outsider = installation.program(Role.VIEWER)
+        assert outsider.get(f"/api/v1/runs/{run_id}").status_code == 404
+        assert outsider.get("/api/v1/uploads/1").status_code == 404
+        assert outsider.get("/api/v1/datasets/finetune-1").status_code == 404
+        other = sent | {"file": ("chats.jsonl", chats(20, first=900))}
+        seen = create(**other)
+        assert [one.id for one in others.files.list()] == [seen.id], "the team sees files by default"
+        with pytest.raises(openai.BadRequestError, match="make it private on its page"):
+            create(**other, **private)
+
+
 def test_a_file_that_a_job_waits_for_stays_and_a_lost_one_is_named(site: Site, settings: Settings) -> None:
     file = site.upload(chats())
     job = site.client.fine_tuning.jobs.create(model=MODEL, training_file=file)

@@ -165,6 +165,25 @@ def test_what_is_listed_is_reached_by_the_scheme_that_suits_it() -> None:
         client(HOOK, addresses=()).target(f"https://{HOOK}/")
 
 
+def test_an_address_that_is_listed_with_a_port_is_reached_at_that_port_alone() -> None:
+    here = client("127.0.0.1:8391")
+    assert str(here.target("http://127.0.0.1:8391/v1").address) == "127.0.0.1"
+    assert str(client("[::1]:8391").target("http://[::1]:8391/v1").address) == "::1"
+    for url in (
+        "http://127.0.0.1/",
+        "http://127.0.0.1:8392/",
+        "http://127.0.0.2:8391/",
+        "http://[::ffff:7f00:1]:8391/",
+    ):
+        with pytest.raises(Invalid, match="Vezna may not reach"):
+            here.target(url)
+    for port, addresses in ((8392, ("127.0.0.1",)), (8391, ("127.0.0.1", "127.0.0.2"))):
+        named = client(f"{HOOK}:{port}", "127.0.0.1:8391", addresses=addresses)
+        with pytest.raises(NotReached, match="must list it too"):
+            named.target(f"http://{HOOK}:{port}/")
+    assert client(f"{HOOK}:8391", "127.0.0.1:8391", addresses=("127.0.0.1",)).target(f"http://{HOOK}:8391/")
+
+
 def test_a_request_goes_to_the_address_that_was_checked_under_its_own_name() -> None:
     asked: list[str] = []
     with serving(answer()) as server:

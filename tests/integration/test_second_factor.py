@@ -128,7 +128,7 @@ def test_the_limit_is_recorded_once_in_its_window(installation: Installation) ->
             second_factor.check(db, vault, own, "no code")
         for typed in (EMAIL, "my secret password"):
             with suppress(TooMany):
-                throttle.attempt(db, typed, HERE.address)
+                throttle.failed(db, typed, HERE.address)
     failed = [
         (entry.subject, entry.details.get("limit"))
         for entry in audit.entries(db, AuditFilter(), 0)

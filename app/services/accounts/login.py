@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Identity
-from app.domain.errors import Unauthenticated, Unavailable
+from app.domain.errors import Unauthenticated
 from app.domain.messages import _
 from app.services import audit
 from app.services.accounts import passwords, second_factor, sessions, throttle, tokens
@@ -28,22 +28,19 @@ def verify(db: Database, email: str, password: str, visitor: Visitor, act: Calla
     verified one. An unknown account takes the same time as a wrong password. Raises Unauthenticated, TooMany, and
     Unavailable if many log in at once."""
     email = email.strip().lower()
-    throttle.attempt(db, email, visitor.address)
+    throttle.require_room(db, email, visitor.address)
     with db.reading() as session:
         user = users.by_email(session, email) if email.isprintable() else None  # PostgreSQL takes no NUL
     stored = user.password_hash if user is not None and not user.disabled else None
-    try:
-        right, newer = passwords.verified(password, stored)
-    except Unavailable:
-        with db.transaction() as session:
-            throttle.unverified(session, email, visitor.address)
-        raise
+    right, newer = passwords.verified(password, stored)
     if user is None or stored is None or not right:
+        throttle.failed(db, email, visitor.address)
         # of an unknown account not even its name: people type passwords there
         audit.record_now(db, Action.LOGIN_FAILED, user.email if user is not None else "")
         raise Unauthenticated(WRONG)
+    throttle.require_room(db, email, visitor.address)  # simultaneous guesses may have reached the limit meanwhile
     with db.transaction() as session:
-        throttle.succeeded(session, email, visitor.address)
+        throttle.lift(session, email)
     with db.transaction() as session:
         row = users.get(session, user.id, lock=True)
         if row.disabled or row.password_hash != stored:  # since it was verified

@@ -1,8 +1,10 @@
 """The limit on failed logins: of each account, and from each address.
 
-A failure is counted before the password is verified, so that attempts at the same time cannot exceed the limit; a
-success takes it back. An account that does not exist is counted like any other, so a refusal does not say which exist.
-The audit log has one entry when a limit is reached, not one for each refused attempt.
+A failed password is counted once it is verified, so simultaneous logins with the right one do not use up the limit. The
+limit holds for the answer: once it is reached, an attempt whose password is being verified learns nothing, whether that
+is right or wrong. A code of a second factor is counted before it is verified, and a right one takes that back. An
+account that does not exist is counted like any other, so a refusal does not say which exist. The audit log has one
+entry when a limit is exceeded, not one for each refused attempt.
 """
 
 import hashlib
@@ -28,14 +30,18 @@ MOST_BY_ADDRESS = 50
 """Several people may share an address."""
 
 
-def attempt(db: Database, email: str, address: str) -> None:
-    """Count an attempt to log in as a failure. Raises TooMany above one of the limits."""
+def require_room(db: Database, email: str, address: str) -> None:
+    """Raise TooMany if an account or an address has reached its limit of failed logins."""
+    limits = _limits(email, address)
+    with db.reading() as session:
+        reached = any(login_failures.count(session, one.subject, now() - WINDOW) >= one.most for one in limits)
+    if reached:
+        _count(db, limits)
 
-    def account(session: Session) -> str:
-        user = users.by_email(session, email) if email.isprintable() else None
-        return user.email if user else ""  # of an unknown account not what was typed
 
-    _count(db, (_Limit(_of_account(email), MOST_BY_ACCOUNT, "account", account), _address(address)))
+def failed(db: Database, email: str, address: str) -> None:
+    """Count a wrong password. Raises TooMany if others have reached one of the limits meanwhile."""
+    _count(db, _limits(email, address))
 
 
 def attempt_code(db: Database, user_id: int) -> None:
@@ -62,6 +68,14 @@ class _Limit:
     """E-mail address of the account, for the audit log."""
 
 
+def _limits(email: str, address: str) -> tuple[_Limit, _Limit]:
+    def account(session: Session) -> str:
+        user = users.by_email(session, email) if email.isprintable() else None
+        return user.email if user else ""  # of an unknown account not what was typed
+
+    return _Limit(_of_account(email), MOST_BY_ACCOUNT, "account", account), _address(address)
+
+
 def _address(address: str) -> _Limit:
     return _Limit(_of_address(address), MOST_BY_ADDRESS, "address")
 
@@ -85,25 +99,13 @@ def _count(db: Database, limits: Iterable[_Limit]) -> None:
         raise TooMany(_("Too many failed logins. Try again in %(minutes)s minutes.", minutes=minutes), seconds)
 
 
-def succeeded(session: Session, email: str, address: str) -> None:
-    """Take an attempt back: the account starts from zero, the address has one failure less."""
-    login_failures.clear(session, _of_account(email))
-    login_failures.take_back(session, _of_address(address))
-
-
-def unverified(session: Session, email: str, address: str) -> None:
-    """Take an attempt back whose password could not be verified."""
-    for subject in (_of_account(email), _of_address(address)):
-        login_failures.take_back(session, subject)
-
-
 def lift_codes(session: Session, user_id: int) -> None:
     """Forget the wrong codes of an account, after a right one."""
     login_failures.clear(session, _of_code(user_id))
 
 
 def lift(session: Session, email: str) -> None:
-    """Forget the failures of an account, whose password was reset."""
+    """Forget the failures of an account, after a right password or a reset one."""
     login_failures.clear(session, _of_account(email))
 
 

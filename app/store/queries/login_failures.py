@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import case, delete, update
+from sqlalchemy import case, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -26,10 +26,10 @@ def add(session: Session, subject: str, at: datetime, window: timedelta) -> tupl
     return failures, began_at
 
 
-def take_back(session: Session, subject: str) -> None:
-    """Count one failure less."""
-    query = update(LoginFailuresRow).where(LoginFailuresRow.subject == subject, LoginFailuresRow.failures > 0)
-    affected(session, query.values(failures=LoginFailuresRow.failures - 1))
+def count(session: Session, subject: str, since: datetime) -> int:
+    """The failures of a window that began after a time."""
+    query = select(LoginFailuresRow.failures).where(LoginFailuresRow.subject == subject)
+    return session.scalar(query.where(LoginFailuresRow.began_at > since)) or 0
 
 
 def clear(session: Session, subject: str) -> None:

@@ -18,7 +18,7 @@ from app.services.fine_tuning import FILE, number_of, upload_of
 from app.store.queries import runs, steps
 from app.store.queries import uploads as upload_rows
 from app.store.tables import RunRow, UploadRow
-from app.web.http.dependencies import Bell, Db, Reading, Store
+from app.web.http.dependencies import Bell, Db, NewDb, Reading, Store
 from app.web.http.idempotency import OnceByUpload
 from app.web.http.openai_errors import openai_problems
 from app.web.http.uploads import ANY_SIZE, FormFiles
@@ -117,9 +117,10 @@ class DeletedFile(BaseModel):
     openapi_extra=OF_FORM,
     max_body_size=ANY_SIZE,
 )
-def upload_file(received: FormFiles, once: OnceByUpload, db: Db, bell: Bell, files: Store) -> FileObject:
+def upload_file(received: FormFiles, once: OnceByUpload, db: NewDb, bell: Bell, files: Store) -> FileObject:
     """Upload a file of conversations: JSONL whose lines have `messages`, or `prompt` and `completion`. It is an upload
-    of `/api/v1/uploads` too; the same bytes again are the same file."""
+    of `/api/v1/uploads` too; the same bytes again are the same file. Jobs on a file with `visibility=private`, their
+    datasets and their runs are private too."""
     for name in received.fields:
         if name != "purpose":
             raise Invalid.field(name, _("Vezna has no such field of a file"), _("Leave it out; files do not expire"))

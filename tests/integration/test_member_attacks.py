@@ -1,0 +1,244 @@
+"""What a member with a valid account tries on classes, agents, recipes, pushes, addresses and quotas. `private`: all
+that is there is private to one member, and another one attacks."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastmcp.exceptions import ToolError
+from pydantic import ValidationError
+
+from app.domain.accounts.policy import Role, Scope
+from app.domain.accounts.quotas import LimitChange, OverQuota
+from app.domain.models.hub_push import HubPush, namespace_refusal
+from app.services import classes, quotas
+from app.services.accounts import tokens
+from app.services.accounts.tokens import NewToken
+from app.settings import Settings
+from app.store.files import Files
+from app.store.queries import users as user_queries
+from app.store.session import Database
+from app.store.tables import JudgementRow, LabAnswerRow, ParityCheckRow, RecipeRunRow, RunRow, UploadRow, WebhookRow
+from tests.accounts import Installation, installed
+from tests.fakes import SilentBell
+from tests.integration.test_agents import agent, said
+from tests.integration.test_quotas import Account, member
+from tests.integration.test_stored_bytes import MIB, upload
+from tests.owners import MARK, PrivateInstallation
+
+__all__ = ["member"]
+RECIPE = "rank-ladder"
+ADDRESSES = [
+    "http://127.0.0.1:6379/",
+    "http://localhost:5432/",
+    "http://169.254.169.254/latest/meta-data",
+    "http://[::ffff:169.254.169.254]/",
+    "http://0x7f000001/",
+    "http://2130706433/",
+    "https://hook.example.org:8443/",
+    "https://hook.example.org.evil.example/",
+    "https://hook.example.org@evil.example/",
+    "https://evil.example\\@hook.example.org/",
+    "gopher://hook.example.org/",
+    "file:///etc/passwd",
+]
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) -> Iterator[PrivateInstallation]:
+    home = tmp_path_factory.mktemp("attacked")
+    (home / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    found = PrivateInstallation(Settings(home=home, login="required", outbound_hosts=["hook.example.org"]))
+    yield found
+    found.database.dispose()
+
+
+@pytest.fixture
+def team(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
+    with installed(tmp_path, filled_file, outbound_hosts=["hook.example.org"]) as found:
+        yield found
+
+
+def test_no_tool_of_an_agent_reads_or_changes_a_private_study(private: PrivateInstallation) -> None:
+    with private.database.transaction() as session:
+        secret = tokens.create(session, user_queries.get(session, private.other), NewToken(name="agent",
+                               scopes=[Scope.READ, Scope.RUN]))[1]  # fmt: skip
+
+    async def work() -> set[str]:
+        async with agent(private.app, secret) as client:
+            about_studies = [
+                tool for tool in await client.list_tools() if "study_id" in tool.input_schema["properties"]
+            ]
+            for tool in about_studies:
+                values: dict[str, Any] = {"study_id": 1} | ({"count": 1} if tool.name == "add_seeds" else {})
+                with pytest.raises(ToolError) as refused:
+                    await client.call_tool(tool.name, values)
+                assert "no study 1" in str(refused.value) and MARK not in str(refused.value), tool.name
+                for way_out in ("1/../../users", "../queue", "1?x=", 1.5, -1):
+                    with pytest.raises(ToolError, match="study_id"):
+                        await client.call_tool(tool.name, values | {"study_id": way_out})
+            for tool_name in ("list_studies", "list_choices"):
+                words, found = await said(client, tool_name)
+                assert MARK not in words and MARK not in str(found)
+            assert not await client.list_resources() and not await client.list_prompts()
+            return {tool.name for tool in about_studies}
+
+    assert len(asyncio.run(work())) >= 6
+
+
+def test_a_tool_does_nothing_by_a_browsers_cookie(team: Installation) -> None:
+    """A page of another site could send that; a tool acts by the token of its request alone."""
+    call = {"name": "cancel_study", "arguments": {"study_id": 2}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    browser, accept = team.browser(Role.MEMBER), {"accept": "application/json, text/event-stream"}
+    away = browser.post("/mcp", json=body, headers=accept | {"sec-fetch-site": "cross-site"})
+    assert away.status_code == 403
+    here = browser.post("/mcp", json=body, headers=accept)
+    assert here.status_code in (401, 403) or here.json()["result"]["isError"], here.text
+    with team.database.reading() as session:
+        assert session.query(RunRow).where(RunRow.study_id == 2, RunRow.status == "queued").count()
+
+
+def test_a_stranger_takes_nothing_from_a_class_and_no_learner_acts_as_another(team: Installation) -> None:
+    with team.database.transaction() as session:
+        row = classes.create(session, "PEFT")
+        row.teacher_id = team.ids[Role.ADMIN]
+        code, class_id = row.code, row.id
+        answer = LabAnswerRow(learner="guest " + "x" * 22, question="q", given_json=["1"], right=True)
+        session.add(answer)
+        session.flush()
+        answer_id = answer.id
+    stranger = team.browser(Role.MEMBER)
+    stranger.cookies.set("vezna_learner", "x" * 22)
+    assert stranger.post(f"/lab/classes/{code}/seed").status_code == 409
+    assert stranger.get(f"/lab/join/{code}/charts/pool.svg").status_code == 403
+    assert stranger.post(f"/lab/classes/{class_id}/delete").status_code == 404
+    chosen = {"study": "plan ranks", "planned_seeds": "3"}
+    assert stranger.post(f"/lab/classes/{class_id}/study", data=chosen).status_code in (404, 422)
+    assert stranger.get(f"/api/v1/classes/{class_id}").status_code == 404
+    assert stranger.post(f"/lab/join/{code}/switch", data={"learner": "guest " + "x" * 22}).status_code == 404
+    assert stranger.post(f"/lab/answers/{answer_id}/rating", data={"rating": "3"}).status_code == 404
+    for number in (0, -1, 2**63, "1 or 1=1"):
+        assert stranger.post(f"/lab/answers/{number}/rating", data={"rating": "3"}).status_code in (404, 422)
+    for guess in ("%", "_" * len(code), code.swapcase(), code[:-1], f"{code}%00", "' or '1'='1"):
+        assert stranger.get(f"/lab/join/{guess}").status_code in (400, 404), guess
+    assert stranger.post(f"/lab/join/{code}", data={"name": "admin@example.org"}).status_code == 303
+    report = team.program(Role.ADMIN).get(f"/api/v1/classes/{class_id}").json()
+    assert [one["name"] for one in report["learners"]] == ["member@example.org"], "the account names the learner"
+
+
+def test_a_recipe_tells_nothing_of_private_studies_that_ran_it(private: PrivateInstallation) -> None:
+    """The row holds no valid recipe, so that whatever read it would fail."""
+    other = private.of_other()
+    with private.database.transaction() as session:
+        session.add(RecipeRunRow(study_id=1, recipe=RECIPE, recipe_json={}))
+    for path in ("/recipes", f"/recipes/{RECIPE}", "/api/v1/recipes", f"/api/v1/recipes/{RECIPE}"):
+        answer = other.get(path)
+        assert answer.status_code == 200 and MARK not in answer.text, path
+    for path in (f"/api/v1/recipes/{RECIPE}/card", f"/recipes/{RECIPE}/charts/recipe.svg"):
+        for query in ("", "?study=2", "?study=1", "?study_id=2"):
+            answer = other.get(path + query)
+            assert answer.status_code in (404, 422) and MARK not in answer.text, path + query
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["acme/../evil/x", "acme/..", "../acme/x", "acme\n/x", "acme/x\0", "acme//x", "acme/x/y", "acme/x?y", "acme%2f/x",
+     "https://evil.example/acme/x", "аcme/x", "acme/--x", "acme", "/acme/x", "acme/x#y", "acme@evil/x"],
+)  # fmt: skip
+def test_a_push_leaves_its_namespace_by_no_spelling(name: str) -> None:
+    with pytest.raises(ValidationError):
+        HubPush(repository=name)
+    for owner in ("acmee", "acm", "acme.", "acme-x"):
+        assert namespace_refusal(f"{owner}/x", ["acme"], login=True) is not None
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
+def test_no_route_takes_an_address_that_no_operator_listed(team: Installation, url: str) -> None:
+    program, admin = team.program(Role.MEMBER), team.program(Role.ADMIN)
+    for answer in (
+        program.post("/api/v1/runs/1/parity-checks", json={"url": url, "model": "m"}),
+        program.post("/api/v1/studies/1/judgements", json={"url": url, "model": "m"}),
+        admin.post("/api/v1/webhooks", json={"url": url, "events": ["run.finished"]}),
+    ):
+        assert answer.status_code in (409, 422), (url, answer.text)
+    with team.database.reading() as session:
+        for table in (ParityCheckRow, JudgementRow, WebhookRow):
+            assert session.query(table).count() == 0
+
+
+def test_two_uploads_at_the_same_time_do_not_both_take_the_last_room(
+    member: Account, bell: SilentBell, files: Files
+) -> None:
+    member.limit(stored_bytes=5 * MIB)
+
+    def send(name: str) -> bool:
+        try:
+            upload(member, bell, files, 3 * MIB, name)
+            return True
+        except OverQuota:
+            return False
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(send, "abcd")) == 1
+    assert member.usage.stored_bytes == 3 * MIB
+
+
+def test_recipes_and_jobs_in_openais_form_take_no_device_time_above_the_limit(team: Installation) -> None:
+    with team.database.transaction() as session:
+        user = user_queries.get(session, team.ids[Role.MEMBER])
+        quotas.change_limits(session, user, LimitChange(device_seconds=1, stored_bytes=1))
+        before = session.query(RunRow).count(), session.query(UploadRow).count()
+    program = team.program(Role.MEMBER)
+    sent = {"files": {"file": ("a.jsonl", b'{"prompt": "a", "completion": "b"}\n')}, "data": {"purpose": "fine-tune"}}
+    refused: Any = program.post("/v1/files", **sent)  # type: ignore[arg-type]
+    assert refused.status_code in (400, 429), refused.text
+    assert program.post(f"/api/v1/recipes/{RECIPE}/runs", json={}).status_code in (409, 422)
+    for limits in ({"device_seconds": "unlimited"}, {"stored_bytes": 10**12}):
+        for subject in ("member", "member@example.org", "MEMBER@example.org"):
+            assert program.patch(f"/api/v1/quotas/{subject}", json=limits).status_code == 403
+    with team.database.reading() as session:
+        assert (session.query(RunRow).count(), session.query(UploadRow).count()) == before
+
+
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "'; DROP TABLE runs; --", "%", "\\", "\x1b[2J", "9" * 400])
+def test_no_text_breaks_a_statement_on_either_database(database: Database, settings: Settings, text: str) -> None:
+    """PostgreSQL takes neither NUL nor numbers beyond 64 bits, which SQLite does."""
+    found = Installation(settings.model_copy(update={"login": "required"}))
+    program, browser = found.program(Role.ADMIN), found.browser(Role.MEMBER)
+    name = text.encode("utf-8", "surrogatepass").hex(" ").replace(" ", "%")
+    spelled = f"%{name}"
+    for path in (
+        "datasets",
+        "models",
+        "runs",
+        "studies",
+        "uploads",
+        "classes",
+        "pushes",
+        "recipes",
+        "ownership/models",
+    ):
+        assert program.get(f"/api/v1/{path}/{spelled}").status_code < 500, path
+    for path in (f"/lab/join/{spelled}", f"/lab/questions/{spelled}", f"/data/{spelled}", f"/v1/files/{spelled}"):
+        assert browser.get(path).status_code < 500, path
+    for query in ("filter", "q", "action", "subject", "by", "after", "study"):
+        for path in ("runs", "studies", "audit", "uploads"):
+            assert program.get(f"/api/v1/{path}?{query}={spelled}").status_code < 500, (path, query)
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("/api/v1/classes", {"name": text}),
+        ("/api/v1/login", {"email": text, "password": text, "token": {"name": text}}),
+        ("/api/v1/models", {"source": text, "name": text}),
+        ("/api/v1/uploads", {"source": "hub", "location": text}),
+        ("/api/v1/webhooks", {"url": text, "events": [text]}),
+        ("/v1/fine_tuning/jobs", {"model": text, "training_file": text}),
+    ]
+    headers = {"content-type": "application/json"}
+    for path, body in bodies:
+        answer = program.post(path, content=json.dumps(body), headers=headers)
+        assert answer.status_code < 500, (path, answer.text)
+    found.database.dispose()
