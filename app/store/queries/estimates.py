@@ -136,7 +136,7 @@ def queued_runs(session: Session, estimate_id: int) -> list[RunRow]:
 
 
 def runs_of(session: Session, estimate_id: int) -> list[RunRow]:
-    """The runs of an estimate, whoever owns them, in the order in which `fill_in` has locked them."""
+    """The runs of an estimate, of all owners, in the order in which `fill_in` has locked them."""
     query = select(RunRow).where(RunRow.estimate_id == estimate_id, RunRow.collection_id.is_(None)).order_by(RunRow.id)
     return list(session.scalars(query, execution_options=EVERY_OWNER | {"populate_existing": True}))
 
