@@ -11,7 +11,8 @@ from app.domain.resources.estimate import EstimateRequest, Lengths, MapCell, Map
 from app.domain.resources.ledger import Ledger, Moment, owners
 from app.services.resources import estimates
 from app.services.resources.requests import run_request
-from app.store.queries import base_models, datasets
+from app.services.resources.stored_estimates import store
+from app.store.queries import base_models, datasets, workers
 from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow
 from tests.fakes import SilentBell
@@ -151,12 +152,15 @@ def attach_estimates(session: Session, study_id: int = 1) -> None:
         memory = result.memory.model_copy(update={"ledgers": ledgers, "peak_bytes": peak, "train_peak_bytes": peak})
         run.result_json = result.model_copy(update={"memory": memory}).model_dump(mode="json")
     session.flush()
+    for run in session.scalars(select(RunRow).where(RunRow.study_id == study_id, RunRow.status == "succeeded")):
+        _store(session, run)
 
 
 def run_out_of_memory(session: Session, run: RunRow) -> None:
     """Give a run that `tests.filled.fail` failed an estimate and the ledger at its out-of-memory error."""
     request = request_of(session, run)
     _attach(session, SilentBell(), run, request, estimate(request))
+    _store(session, run)
     ledger = measured_ledger("full", step=3, moment="forward", share=0.7)
     run.failure_ledger_json, run.failure_requested_bytes = ledger.model_dump(mode="json"), 128 * 2**20
     run.failure_message = (
@@ -182,3 +186,10 @@ def _attach(
     row.status, row.result_json = "ready", result.model_dump(mode="json")
     run.estimate_id, run.estimated_bytes = row.id, result.peak_bytes
     run.estimated_flops = float(result.train_flops)
+
+
+def _store(session: Session, run: RunRow) -> None:
+    """Store a run's estimate, calibrated on the other runs."""
+    worker = workers.get(session, run.worker) if run.worker else estimates.likely_worker(session, run.spec)
+    if worker is not None and run.estimate_id is not None:
+        store(session, run, session.get_one(EstimateRow, run.estimate_id), worker, "submission")

@@ -16,7 +16,6 @@ from statistics import median
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.quotas import ASSUMED_SECONDS, Basis
-from app.domain.resources.calibration import train_seconds
 from app.domain.resources.estimate import ResourceEstimate
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
@@ -130,9 +129,8 @@ class Predictor:
         estimate = row.estimate if row else None
         if estimate is None:
             return None, 0.0, None
-        workload = (request.task, request.method.kind, request.fingerprint, estimate.width)
-        calibration = self._calibrations.of(device, request.bf16, *workload)
-        train, reference = (train_seconds(n, calibration) for n in (estimate.train_flops, estimate.reference_flops))
+        bands = self._calibrations.bands(device, request, estimate)
+        train, reference = bands.train_seconds, bands.reference_seconds
         return (train.value if train else None), (reference.value if reference else 0.0), estimate
 
 

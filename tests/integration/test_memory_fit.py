@@ -291,6 +291,65 @@ def test_past_runs_calibrate_their_device_and_each_is_compared_with_the_others(
     assert told.train is not None and told.train.mean == pytest.approx(0)
 
 
+def test_what_was_estimated_before_a_run_stays_when_later_runs_teach_more(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    finished(registered, bell, 150 * MIB, 10.0)
+    second = finished(registered, bell, 160 * MIB, 12.0)
+    before = fit_of(registered, bell, settings, second)
+    assert before.peak is not None and before.train_seconds is not None and before.shown is not None
+    assert (before.peak.value, before.peak.runs, before.shown.moment) == (150 * MIB, 1, "submission")
+    assert before.train_seconds.low < before.train_seconds.value == pytest.approx(10.0)
+    for _ in range(3):
+        finished(registered, bell, 190 * MIB, 30.0)
+    with registered.transaction() as session:
+        session.get_one(WorkerRow, "w1").matmul_flops = 1e12
+    after = fit_of(registered, bell, settings, second)
+    assert after == before
+    assert after.bytes_error == pytest.approx(-10 / 160)
+
+
+def test_an_estimate_that_came_after_the_run_says_so(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    with registered.transaction() as session:
+        run_id = runs.submit(session, bell, RUN).id
+        assert attempts.claim(session, run_id, "w1", 45)
+    assert fit_of(registered, bell, settings, run_id).peak is None
+    answer(registered, bell, lambda _: 100 * MIB)
+    found = fit_of(registered, bell, settings, run_id)
+    assert found.shown is not None and found.peak is not None
+    assert (found.shown.moment, found.shown.late, len(found.stored)) == ("running", True, 1)
+
+
+def test_a_run_that_another_device_takes_keeps_both_estimates(
+    registered: Database, bell: SilentBell, settings: Settings
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    with registered.transaction() as session:
+        run_id = runs.submit(session, bell, RUN).id
+    answer(registered, bell, lambda _: 100 * MIB)
+    with registered.transaction() as session:
+        session.get_one(WorkerRow, "w1").device_name = "another CPU"
+        assert attempts.claim(session, run_id, "w1", 45)
+        estimates.for_claimed(session, bell, run_id, session.get(WorkerRow, "w1"))
+    found = fit_of(registered, bell, settings, run_id)
+    assert [stored.moment for stored in found.stored] == ["submission", "claim"]
+    assert found.device is not None and found.device.device_name == "another CPU"
+
+
+def test_a_run_without_a_stored_estimate_shows_none(registered: Database, bell: SilentBell, settings: Settings) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    run_id = finished(registered, bell, 150 * MIB, 10.0)
+    with registered.transaction() as session:
+        run_queries.get(session, run_id).stored_estimates_json = None
+    found = fit_of(registered, bell, settings, run_id)
+    assert (found.peak, found.train_seconds, found.bytes_error, found.fit) == (None, None, None, "unknown")
+    assert found.measured_bytes == 150 * MIB
+
+
 @pytest.mark.parametrize(
     ("peak_in", "counts"), [("train", True), ("load", True), ("evaluate", False), ("baseline", False)]
 )

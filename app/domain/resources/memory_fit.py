@@ -6,13 +6,15 @@
         └── DeviceFit       the arm on one device: peak and time with bands, fits or not
             └── MemorySaving   where it does not fit: another setting, and what it saves there
 
-    RunFit                  a submitted run: its estimate beside its measurement
+    StoredEstimate          what was estimated for a run on a device, kept as it was said
+    RunFit                  a submitted run: its stored estimate beside its measurement
 
 Everything is frozen, for pages and for the API alike. Bytes and seconds throughout.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
@@ -24,6 +26,10 @@ from app.domain.resources.devices import Device, DeviceKind, size
 from app.domain.resources.estimate import EstimateState, ResourceEstimate
 from app.domain.resources.ledger import Ledger
 from app.domain.resources.savings import SAVINGS, SavingName
+
+Moment = Literal["submission", "claim", "running", "ended"]
+"""When an estimate was stored: while the run was queued; at its claim, for another device; later, because its resource
+estimate became ready only then."""
 
 
 class _Value(BaseModel):
@@ -244,8 +250,27 @@ def _remedy(arm: ArmFit) -> Message:
     return _("%(saving)s saves %(saved)s, which is not enough; set insist=true to queue it anyway", **values)
 
 
+class StoredEstimate(_Value):
+    """What was estimated for a run on a device. It never changes, whatever later runs teach about the device."""
+
+    estimate_id: int
+    stored_at: datetime
+    moment: Moment
+    device: Device
+    peak: EstimateBand
+    train_seconds: EstimateBand | None
+    reference_seconds: EstimateBand | None = None
+    fit: Fit
+
+    @property
+    def late(self) -> bool:
+        """The run had started already."""
+        return self.moment in ("running", "ended")
+
+
 class RunFit(_Fit):
-    """A submitted run: its estimate beside its measurement."""
+    """A submitted run: its stored estimate beside its measurement. Peak and times are those of the newest one in
+    `stored` that is for the run's device."""
 
     arm_estimate: ArmEstimate | None
     """None until a worker has reported for whose kind of device it can be estimated."""
@@ -259,11 +284,21 @@ class RunFit(_Fit):
     seconds_error: float | None
     oom_ledger: Ledger | None
     """Bytes by owner when memory ran out."""
+    stored: tuple[StoredEstimate, ...] = ()
+    """As they were said, oldest first: several where another device took the run. Empty until the first is ready, and
+    for runs that were queued before Vezna stored them."""
+    shown: StoredEstimate | None = Field(default=None, exclude=True)
+    """The one that is compared with the measurement."""
 
     @property
     def estimate(self) -> ResourceEstimate | None:
         """None until it is ready."""
         return self.arm_estimate.estimate if self.arm_estimate else None
+
+    @property
+    def late(self) -> bool:
+        """What is shown was estimated only after the run had started."""
+        return self.shown is not None and self.shown.late
 
     @property
     def settled(self) -> bool:

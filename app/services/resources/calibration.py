@@ -5,12 +5,37 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from app.domain.resources import calibration
-from app.domain.resources.calibration import ASSUMED, Accuracy, Calibration, CalibrationRun, MatmulRates, calibrate
+from app.domain.resources.calibration import (
+    ASSUMED,
+    Accuracy,
+    Calibration,
+    CalibrationRun,
+    EstimateBand,
+    Fit,
+    MatmulRates,
+    calibrate,
+    memory_fit,
+    peak,
+    train_seconds,
+)
 from app.domain.resources.devices import Device
+from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
 from app.domain.tasks import Task
 from app.services.resources.devices import available, kind_of, of_worker
 from app.settings import Settings
 from app.store.queries import past_estimates, workers
+
+
+class Bands(NamedTuple):
+    """A resource estimate on a device."""
+
+    peak: EstimateBand
+    train_seconds: EstimateBand | None
+    """None where the device's rate is not known, or without a dataset."""
+    reference_seconds: EstimateBand | None
+    """Of DPO's reference."""
+    fit: Fit
+    """Whether the peak fits its memory."""
 
 
 class Calibrations:
@@ -27,6 +52,18 @@ class Calibrations:
         measured = bf16 is device.bf16
         rates = MatmulRates(device.matmul_flops, device.matmul_rates) if measured else MatmulRates()
         return calibrate(device.kind, bf16, self._runs(device, bf16), task, method, rates, model, width)
+
+    def bands(self, device: Device, request: EstimateRequest, estimate: ResourceEstimate) -> Bands:
+        """What an estimate means on a device."""
+        workload = (request.task, request.method.kind, request.fingerprint, estimate.width)
+        constants = self.of(device, request.bf16, *workload)
+        need = peak(estimate.peak_bytes, constants)
+        return Bands(
+            peak=need,
+            train_seconds=train_seconds(estimate.train_flops, constants),
+            reference_seconds=train_seconds(estimate.reference_flops, constants),
+            fit=memory_fit(need, device),
+        )
 
     def _runs(self, device: Device, bf16: bool) -> list[CalibrationRun]:
         if not device.worker:

@@ -22,10 +22,13 @@ from app.domain.lab.computations import (
     MatricesRequest,
 )
 from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
+from app.domain.resources.memory_fit import Moment
 from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
 from app.queue import ESTIMATE, Doorbell
 from app.services.resources.devices import kind_of
 from app.services.resources.requests import run_request
+from app.services.resources.stored_estimates import store
 from app.services.workers import REMEMBER as REMEMBER_WORKERS
 from app.store.queries import base_models, clock, datasets, estimates, runs, workers
 from app.store.session import Database, after_commit
@@ -130,6 +133,7 @@ def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Comput
     written = estimates.end(session, claimed, "ready", result_json=answer.model_dump(mode="json"), message="")
     if written and isinstance(answer, ResourceEstimate):
         estimates.fill_in(session, claimed.id, answer)
+        _store_for_runs(session, claimed.id)
     _ring_for_next(session, bell)
     return written
 
@@ -158,7 +162,7 @@ def for_submitted(session: Session, bell: Doorbell, run: RunRow, model: BaseMode
     """Request a queued run's estimate for the device of the worker that will probably take it; without a worker its
     claim does."""
     if worker := likely_worker(session, run.spec):
-        _attach(session, bell, run, model, dataset, worker)
+        _attach(session, bell, run, model, dataset, worker, "submission")
 
 
 def likely_worker(session: Session, spec: RunSpec) -> WorkerRow | None:
@@ -173,11 +177,17 @@ def for_claimed(session: Session, bell: Doorbell, run_id: int, worker: WorkerRow
     run = runs.get(session, run_id)
     model, dataset = base_models.by_id(session, run.base_model_id), datasets.by_id(session, run.dataset_id)
     if model and dataset and worker:
-        _attach(session, bell, run, model, dataset, worker)
+        _attach(session, bell, run, model, dataset, worker, "claim")
 
 
 def _attach(
-    session: Session, bell: Doorbell, run: RunRow, model: BaseModelRow, dataset: DatasetRow, worker: WorkerRow
+    session: Session,
+    bell: Doorbell,
+    run: RunRow,
+    model: BaseModelRow,
+    dataset: DatasetRow,
+    worker: WorkerRow,
+    moment: Moment,
 ) -> None:
     request = run_request(run.spec, model, dataset, run.owner_id).on_device(kind_of(worker.device), worker.bf16)
     row = wanted(session, bell, request)
@@ -186,6 +196,23 @@ def _attach(
     run.estimated_bytes = estimate.peak_bytes if estimate else None
     run.estimated_flops = float(estimate.train_flops) if estimate else None
     session.flush()
+    store(session, run, row, worker, moment)
+
+
+def _store_for_runs(session: Session, estimate_id: int) -> None:
+    """Store for each of its runs what an estimate that has just become ready says; the runs are locked."""
+    row = estimates.get(session, estimate_id)
+    session.refresh(row)
+    for run in estimates.runs_of(session, estimate_id):
+        worker = workers.get(session, run.worker) if run.worker else likely_worker(session, run.spec)
+        if worker is not None:
+            store(session, run, row, worker, _moment(run))
+
+
+def _moment(run: RunRow) -> Moment:
+    if RunStatus(run.status).terminal:
+        return "ended"
+    return "running" if run.epoch else "submission"
 
 
 def _ring_for_next(session: Session, bell: Doorbell) -> None:

@@ -14,10 +14,18 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy.orm import Session
 
 from app.domain.messages import NOTHING, Message, _
-from app.domain.resources.calibration import Fit, memory_fit, peak, relative_error, train_seconds
+from app.domain.resources.calibration import Fit, relative_error
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateRequest, EstimateSpec
-from app.domain.resources.memory_fit import ArmEstimate, ArmFit, DeviceFit, FitReport, MemorySaving, RunFit
+from app.domain.resources.memory_fit import (
+    ArmEstimate,
+    ArmFit,
+    DeviceFit,
+    FitReport,
+    MemorySaving,
+    RunFit,
+    StoredEstimate,
+)
 from app.domain.resources.savings import SavingOption, saving_options
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
@@ -74,21 +82,23 @@ def checked_report(
 
 
 def run_fit(session: Session, bell: Doorbell | None, settings: Settings, run: RunRow) -> RunFit:
-    """A run's estimate beside its measurement; with memory savings where memory ran out or it does not fit."""
+    """A run's stored estimate beside its measurement; with memory savings, which are estimated now, where memory ran
+    out or it does not fit."""
     row = queries.get(session, run.estimate_id) if run.estimate_id else None
     request = row.request if row else None
     if row is None or not isinstance(request, EstimateRequest):
-        return _run_fit(run, None)
+        return _run_fit(run, None, None)
     lookup = _Lookup(session, bell, [row], without=run.id)
+    shown = next((stored for stored in reversed(run.stored_estimates) if stored.estimate_id == row.id), None)
     device = _device_of(session, settings, run, request)
     if device is None:
-        return _run_fit(run, None, lookup.arm_estimate(request))
-    fit = lookup.device_fit(device, request)
-    if _too_small(fit) or (run.failure and run.failure.out_of_memory):
+        return _run_fit(run, lookup.arm_estimate(request), shown)
+    fit, ran_out = lookup.device_fit(device, request), bool(run.failure and run.failure.out_of_memory)
+    if ran_out or (device.worker and (shown.fit if shown else fit.fit) in TOO_SMALL):
         options = list(saving_options(request))
         lookup.add(option.request for option in options)
         fit = lookup.with_savings(fit, options)
-    return _run_fit(run, fit)
+    return _run_fit(run, fit.arm_estimate, shown, fit)
 
 
 def device_fits(
@@ -142,21 +152,18 @@ class _Lookup:
         arm_estimate = self.arm_estimate(request)
         missing = missing_capabilities(device, request.method.needed | request.training.needed)
         estimate = arm_estimate.estimate
-        width = estimate.width if estimate else 0
-        workload = (request.task, request.method.kind, request.fingerprint, width)
-        calibration = self._calibrations.of(device, request.bf16, *workload)
-        band = peak(estimate.peak_bytes, calibration) if estimate else None
+        bands = self._calibrations.bands(device, request, estimate) if estimate else None
         return DeviceFit(
             device=device,
             arm_estimate=arm_estimate,
             estimate_id=arm_estimate.estimate_id,
             state="failed" if missing else arm_estimate.state,
-            message=missing or arm_estimate.message or (_of_each(request.training.devices) if band else ""),
+            message=missing or arm_estimate.message or (_of_each(request.training.devices) if bands else ""),
             capable=not missing,
-            peak=band,
-            train_seconds=train_seconds(estimate.train_flops, calibration) if estimate else None,
-            reference_seconds=train_seconds(estimate.reference_flops, calibration) if estimate else None,
-            fit=memory_fit(band, device) if band and not missing else "unknown",
+            peak=bands.peak if bands else None,
+            train_seconds=bands.train_seconds if bands else None,
+            reference_seconds=bands.reference_seconds if bands else None,
+            fit=bands.fit if bands and not missing else "unknown",
         )
 
     def with_savings(self, fit: DeviceFit, options: Sequence[SavingOption]) -> DeviceFit:
@@ -217,22 +224,28 @@ def _device_of(session: Session, settings: Settings, run: RunRow, request: Estim
     )
 
 
-def _run_fit(run: RunRow, fit: DeviceFit | None, arm_estimate: ArmEstimate | None = None) -> RunFit:
+def _run_fit(
+    run: RunRow, arm_estimate: ArmEstimate | None, shown: StoredEstimate | None, now: DeviceFit | None = None
+) -> RunFit:
+    """`now`: what is estimated today, of which only the device and the memory savings are shown."""
     succeeded = run.status == RunStatus.SUCCEEDED
     measured, seconds = (run.peak_bytes, run.train_seconds) if succeeded else (None, None)
-    band, train = (fit.peak, fit.train_seconds) if fit else (None, None)
+    train = shown.train_seconds if shown else None
     return RunFit(
-        arm_estimate=fit.arm_estimate if fit else arm_estimate,
-        device=fit.device if fit else None,
-        peak=band,
+        arm_estimate=arm_estimate,
+        device=shown.device if shown else now.device if now else None,
+        peak=shown.peak if shown else None,
         train_seconds=train,
-        fit=fit.fit if fit else "unknown",
+        reference_seconds=shown.reference_seconds if shown else None,
+        fit=shown.fit if shown else "unknown",
         measured_bytes=measured,
         measured_seconds=seconds,
-        bytes_error=relative_error(band.value, measured) if band and measured else None,
+        bytes_error=relative_error(shown.peak.value, measured) if shown and measured else None,
         seconds_error=relative_error(train.value, seconds) if train and seconds else None,
         oom_ledger=run.failure.ledger if run.failure else None,
-        memory_savings=fit.memory_savings if fit else (),
-        savings_pending=fit.savings_pending if fit else 0,
-        unrequested=fit.unrequested if fit else 0,
+        memory_savings=now.memory_savings if now else (),
+        savings_pending=now.savings_pending if now else 0,
+        unrequested=now.unrequested if now else 0,
+        stored=run.stored_estimates,
+        shown=shown,
     )

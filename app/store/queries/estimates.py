@@ -135,6 +135,12 @@ def queued_runs(session: Session, estimate_id: int) -> list[RunRow]:
     return list(session.scalars(query.where(RunRow.owner_id.is_not(None)).order_by(RunRow.id)))
 
 
+def runs_of(session: Session, estimate_id: int) -> list[RunRow]:
+    """The runs of an estimate, of all owners, in the order in which `fill_in` has locked them."""
+    query = select(RunRow).where(RunRow.estimate_id == estimate_id, RunRow.collection_id.is_(None)).order_by(RunRow.id)
+    return list(session.scalars(query, execution_options=EVERY_OWNER | {"populate_existing": True}))
+
+
 def forget(session: Session, created_before: datetime) -> None:
     """Delete old estimates without runs. Computed baselines stay: studies are compared with them."""
     used = exists().where(RunRow.estimate_id == EstimateRow.id)

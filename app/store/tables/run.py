@@ -17,6 +17,7 @@ from app.domain.imports.result import ImportedResult
 from app.domain.messages import _
 from app.domain.methods import Family
 from app.domain.resources.ledger import Ledger
+from app.domain.resources.memory_fit import StoredEstimate
 from app.domain.runs import groups
 from app.domain.runs.checkpoint import StoredCheckpoint
 from app.domain.runs.result import RunResult
@@ -201,6 +202,9 @@ class RunRow(Owned, QueuedRun, Base):
     """Peak, copied from the estimate once it is ready, so that calibration needs one query."""
     estimated_flops: Mapped[float | None] = mapped_column(default=None)
     """Of the whole training; may exceed 64-bit integers."""
+    stored_estimates_json: Mapped[list[dict[str, Any]] | None] = mapped_column(default=None)
+    """What was estimated for it and its device, oldest first, as `app.domain.resources.memory_fit.StoredEstimate`; only
+    ever appended to."""
 
     __table_args__ = (
         Index("ix_runs_status_id", "status", "id"),
@@ -270,6 +274,11 @@ class RunRow(Owned, QueuedRun, Base):
     def checkpoints(self) -> tuple[StoredCheckpoint, ...]:
         """The newest checkpoints, oldest first."""
         return tuple(StoredCheckpoint.model_validate(c) for c in self.checkpoints_json)
+
+    @property
+    def stored_estimates(self) -> tuple[StoredEstimate, ...]:
+        """What was estimated for it, oldest first."""
+        return tuple(StoredEstimate.model_validate(stored) for stored in self.stored_estimates_json or ())
 
     @property
     def failure(self) -> Failure | None:

@@ -44,7 +44,7 @@ def memory(study: StudyComparison, estimates: Estimates) -> Figure:
         name="memory",
         title=_title(study),
         label=_("Peak memory by owner, one bar per arm"),
-        note=_note(study, estimated=bool(known)) if uses else "",
+        note=_note(study, estimated=bool(known), late=any(fit.late for fit in known.values())) if uses else "",
         data=memory_stacks(uses),
         draw=stacks.chart,
         table=_table(study, uses),
@@ -108,7 +108,7 @@ def _title(study: StudyComparison) -> str:
     return capitalized(text)
 
 
-def _note(study: StudyComparison, *, estimated: bool) -> str:
+def _note(study: StudyComparison, *, estimated: bool, late: bool) -> str:
     if has_ledgers(study):
         parts = [
             _(
@@ -125,6 +125,8 @@ def _note(study: StudyComparison, *, estimated: bool) -> str:
         ]
     if estimated:
         parts.append(_("Pale: estimated before the run, with its band."))
+    if late:
+        parts.append(_("Some of the estimates were calculated only after the run had started."))
     if any(run.shared for run in study.runs):
         parts.append(_("Without runs that trained together: their memory is shared."))
     if not study.memory_comparable:

@@ -33,7 +33,7 @@ def time(study: StudyComparison, estimates: Estimates) -> Figure:
         name="time",
         title=_title(study),
         label=_("Seconds by phase, one bar per arm"),
-        note=_note(study, estimated=any(use.train for use in uses)) if uses else "",
+        note=_note(study, estimates, estimated=any(use.train for use in uses)) if uses else "",
         data=time_stacks(uses),
         draw=stacks.chart,
         table=_table(study, estimates),
@@ -83,12 +83,14 @@ def _title(study: StudyComparison) -> str:
     return capitalized(text)
 
 
-def _note(study: StudyComparison, *, estimated: bool) -> str:
+def _note(study: StudyComparison, estimates: Estimates, *, estimated: bool) -> str:
     counts = [sum(not run.shared for run in arm.succeeded) for arm, _costs in _measured(study)]
     several = max(counts) > 1
     parts = [_("Mean of %(seeds)s.", seeds=seed_range(counts)) if several else _("One seed."), _(REST_NOTE)]
     if estimated:
         parts.append(_("Below a bar: the estimated training, with its band."))
+    if estimated and any(fit.late for fit in estimates.values()):
+        parts.append(_("Some of the estimates were calculated only after the run had started."))
     if estimated and study.spec.training.early_stopping_patience:
         parts.append(_("An estimate covers every step; a run may stop early."))
     if any(run.shared for run in study.runs):

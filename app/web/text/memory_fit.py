@@ -5,6 +5,7 @@ import json
 from app.domain.resources.calibration import EstimateBand, Fit, relative_error
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.resources.memory_fit import DeviceFit, MemorySaving, RunFit
+from app.domain.resources.memory_fit import Moment as StoredAt
 from app.domain.resources.savings import SAVINGS
 from app.web.format import GIB, MIB, NBSP, capitalized, count, decimal, duration, file_size, percent
 from app.web.i18n import gettext as _
@@ -22,6 +23,12 @@ MOMENTS: dict[Moment, str] = {
     "backward": marked("in the backward pass"),
     "optimizer": marked("in the optimizer step"),
     "evaluate": marked("in evaluation"),
+}
+STORED_AT: dict[StoredAt, str] = {
+    "submission": marked("Estimated before the run started"),
+    "claim": marked("Recalculated for the worker's device, before training"),
+    "running": marked("Calculated after the run had started"),
+    "ended": marked("Recalculated after the run had ended"),
 }
 EQUAL = 0.0005
 """Errors below it count as none."""
@@ -93,6 +100,22 @@ def time_error(fit: RunFit) -> str:
     return estimate_error(duration(fit.train_seconds.value), duration(fit.measured_seconds), fit.seconds_error)
 
 
+def stored_moment(fit: RunFit) -> str:
+    """When a run's estimate was stored, with the band of its peak; empty without one."""
+    if fit.shown is None:
+        return ""
+    return _("%(moment)s: %(band)s.", moment=_(STORED_AT[fit.shown.moment]), band=band(fit.shown.peak))
+
+
+def time_moment(fit: RunFit) -> str:
+    """The same of its train time."""
+    if fit.shown is None or fit.shown.train_seconds is None:
+        return ""
+    seconds = fit.shown.train_seconds
+    words = time_band(seconds) or duration(seconds.value)
+    return _("%(moment)s: %(band)s.", moment=_(STORED_AT[fit.shown.moment]), band=words)
+
+
 def file_error(fit: RunFit, measured: int) -> str:
     """The same of the weights' file, whose size is 0 if there is none."""
     estimated = fit.estimate.file_bytes if fit.estimate else None
@@ -136,6 +159,8 @@ FILTERS = (
     error_words,
     memory_error,
     time_error,
+    stored_moment,
+    time_moment,
     file_error,
     saving_title,
     saving_fields,

@@ -92,7 +92,8 @@ def test_a_run_without_a_ledger_shows_what_can_be_computed(ledgers: TestClient) 
 def test_a_running_run_shows_the_peak_that_is_predicted(ledgers: TestClient) -> None:
     with database_of(ledgers).transaction() as session:
         run = runs.get(session, RUNNING)
-        run.estimate_id = runs.get(session, LORA if run.method_kind == "lora" else 1).estimate_id
+        estimated = runs.get(session, LORA if run.method_kind == "lora" else 1)
+        run.estimate_id, run.stored_estimates_json = estimated.estimate_id, estimated.stored_estimates_json
     text = shown(ledgers, f"/runs/{RUNNING}")
     assert re.search(r"<figcaption>Memory \d+ MiB, estimated peak \d+ MiB</figcaption>", text)
 
