@@ -9,8 +9,8 @@ w_g of all N items that cluster g has, and its sum u_g of deviations from the me
 
 The divisor makes it unbiased where the items of a cluster are alike, whatever the sizes of the clusters. With clusters
 of size 1 it is Σ d² / (N (N − 1)), the usual one. Its degrees of freedom are 1/Σ w_g² − 1: the effective number of
-clusters (Kish 1965; compare Carter, Schnepel & Steigerwald 2017) but one, which is G − 1 for G of one size. In simulation
-G − 1 claims too often where sizes are very unequal, and Satterthwaite's for that case hardly ever (docs/verdict.md).
+clusters (Kish 1965; compare Carter, Schnepel & Steigerwald 2017) but one, which is G − 1 for G of one size. G − 1
+claims too often where sizes are very unequal (simulated: docs/verdict.md).
 """
 
 from collections.abc import Iterable
@@ -64,8 +64,8 @@ class Clusters:
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """[…, N] values summed by cluster, […, G]."""
         rows = values.reshape(-1, values.shape[-1])
-        sums = np.stack([np.bincount(self.ids, weights=row, minlength=len(self)) for row in rows])
-        return sums.reshape(*values.shape[:-1], len(self))
+        sums: NDArray[np.float64] = np.stack([np.bincount(self.ids, weights=row, minlength=len(self)) for row in rows])
+        return np.asarray(sums.reshape(*values.shape[:-1], len(self)), dtype=np.float64)
 
     def sum_of_squares(self, deviations: NDArray[np.float64]) -> float:
         """Σ_g u_g² / (1 − 2 w_g + Σ w²), over all rows of [R, N] or [N] deviations from their mean."""

@@ -19,10 +19,10 @@ For an arm x with S seeds and N items, X is [S, N]:
     df  = V² / Σ part² / (degrees of freedom of the part)
     D ± t(df)·√V
 
-Items that are not independent (equal inputs, one user's messages) form clusters: then v_i and e_x come from sums over
-clusters, and degrees of freedom from their number (`app.domain.comparison.clusters`). Seeds are independent between the arms: pairing them buys little and costs degrees of freedom. All numbers are in the
-metric's own unit (0.02 is 2 points of accuracy), variances in its square. A higher metric is better; give a loss with
-its sign turned.
+Items with equal inputs are not independent. They form clusters: then v_i and e_x come from sums over clusters, and
+degrees of freedom from their number (`app.domain.comparison.clusters`). Seeds are independent between the arms: pairing
+them buys little and costs degrees of freedom. All numbers are in the metric's own unit (0.02 is 2 points of accuracy),
+variances in its square. A higher metric is better; give a loss with its sign turned.
 """
 
 from dataclasses import dataclass, replace
@@ -144,9 +144,7 @@ class Difference:
         return replace(self, confidence=confidence)
 
 
-def score_interval(
-    scores: Scores, confidence: float = CONFIDENCE, clusters: Clusters | None = None
-) -> ScoreInterval:
+def score_interval(scores: Scores, confidence: float = CONFIDENCE, clusters: Clusters | None = None) -> ScoreInterval:
     """An arm's mean and interval from [S, N] scores; ValueError if they are not such a matrix. `clusters`: of the
     items, where they are not independent."""
     scores = as_scores(scores)
@@ -255,7 +253,7 @@ def residual_mean_square(scores: Scores, clusters: Clusters | None = None) -> fl
         return 0.0
     left = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
     if clusters:
-        return clusters.sum_of_squares(left) / ((seeds - 1) * items)
+        return clusters.sum_of_squares(left) / float((seeds - 1) * items)
     return float((left**2).sum() / ((seeds - 1) * (items - 1)))
 
 
@@ -272,12 +270,12 @@ def item_variance(values: NDArray[np.float64], unit: float, clusters: Clusters |
     variance = float(values.var(ddof=1))
     if variance <= (ROUNDING * unit) ** 2:
         return (unit / independent) ** 2
-    return clusters.sum_of_squares(values - values.mean()) / items**2 if clusters else variance / items
+    return clusters.sum_of_squares(values - values.mean()) / float(items) ** 2 if clusters else variance / items
 
 
 def item_degrees_of_freedom(items: int, clusters: Clusters | None) -> float:
     """Of v_i."""
-    return clusters.degrees_of_freedom if clusters else items - 1
+    return float(clusters.degrees_of_freedom) if clusters else items - 1.0
 
 
 def _independent(items: int, clusters: Clusters | None) -> int:

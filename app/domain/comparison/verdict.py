@@ -206,8 +206,10 @@ def best_indistinguishable(
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test of two single runs on the same items, each right or wrong. Other seeds are not covered. Where
-    items form clusters it is the sign test over clusters, by which of the two gets more of a cluster's items right."""
+    """McNemar's exact test of two single runs on the same items, each right or wrong. Other seeds are not covered.
+
+    Where items form clusters it is the sign test over clusters, by which of the two gets more of a cluster's items
+    right."""
 
     only_arm: int
     """Items that only the arm gets right; clusters of which it gets more right."""
