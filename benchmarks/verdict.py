@@ -18,6 +18,7 @@ from timeit import repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import difference, score_interval
 from app.domain.comparison.verdict import ArmVerdict, Reason, VerdictKind, confidence_after, judge
 from app.domain.studies.alternative import Alternative
@@ -97,6 +98,30 @@ def studies(design: Design, count: int, seed: int, batch: int = 100) -> Iterator
 def claimed(design: Design, count: int, seed: int = 0) -> float:
     """Share of studies whose 95 % interval of arm 1 − arm 0 excludes 0 (whatever the margin)."""
     return float(np.mean([difference(s[1], s[0]).excludes_zero for s in studies(design, count, seed)]))
+
+
+def repeated(design: Design, sizes: NDArray[np.int64], count: int, seed: int = 0, known: bool = True) -> float:
+    """As `claimed`, where each item stands in the test split as often as `sizes` says; `known`: its copies are taken
+    as one cluster."""
+    places = np.repeat(np.arange(design.items), sizes)
+    clusters = Clusters(places) if known else None
+    found = (difference(s[1][:, places], s[0][:, places], clusters=clusters) for s in studies(design, count, seed))
+    return float(np.mean([one.excludes_zero for one in found]))
+
+
+def copies(items: int) -> dict[str, NDArray[np.int64]]:
+    """How often items are repeated, by what a table calls it."""
+    few = np.ones(items, dtype=np.int64)
+    few[: items // 30] += 2 * items // 3 // (items // 30)
+    random = np.random.default_rng(0)
+    return {
+        "once": np.ones(items, dtype=np.int64),
+        "twice": np.full(items, 2),
+        "four times": np.full(items, 4),
+        "1 to 20 times": random.integers(1, 21, items),
+        "1 to 20 times, most seldom": np.clip(np.exp(random.normal(0.5, 1.2, items)), 1, 20).astype(np.int64),
+        "40 % are copies of few": few,
+    }
 
 
 def differs(verdict: ArmVerdict) -> bool:
@@ -228,6 +253,11 @@ def main() -> None:
         design = Design(s, 646, accuracies=(0.89,) * 10, lasting_sd=LASTING_SD)
         rate = one_by_one(design, count // 10, 0.02, looks=looks)
         print(f"{s} seeds, additions {'counted' if looks else 'not counted'}: {rate:.1%}")
+    print("\n300 inputs, repeated (no true difference): copies as items, and as clusters\n")
+    for seed_sd, (name, sizes) in product((0.004, 0.013), copies(300).items()):
+        truth = Design(5, 300, seed_sd, lasting_sd=LASTING_SD)
+        rates = repeated(truth, sizes, count, known=False), repeated(truth, sizes, count)
+        print(f"sd {seed_sd}, {name}: {rates[0]:.1%}, {rates[1]:.1%}")
     print("\nmean half-width of a pair, 646 items, sd over seeds of a run's accuracy 0.7 points\n")
     for s in SEEDS:
         widths = [difference(x[1], x[0]).half_width for x in studies(realistic(s), count, 1)]

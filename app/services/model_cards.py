@@ -61,6 +61,6 @@ def of_export(session: Session, export_id: int) -> CardFacts:
         result=run.result,
         gate=row.gate,
         margin=margin(session, run),
-        score=score_interval(np.asarray(list(by_seed.values()), dtype=np.float64)),
+        score=score_interval(np.asarray(list(by_seed.values()), dtype=np.float64), clusters=own.clusters),
         seeds=sorted(by_seed),
     )

@@ -148,7 +148,7 @@ def succeeded(session: Session, claim: Claim, files: Sequence[ExportedFile], sco
     run = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
     if run is None or run.items_hash != scores.items_hash:
         raise Conflict(_("Run %(run)s has no scores on the test items of this export.", run=run_id))
-    result = gate(run.scores.tolist(), scores, margin(session, runs.get(session, run_id)))
+    result = gate(run.scores.tolist(), scores, margin(session, runs.get(session, run_id)), run.clusters)
     return EXPORTS.complete(
         session,
         claim,

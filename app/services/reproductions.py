@@ -72,6 +72,7 @@ def _judged(session: Session, first: RunRow, again: RunRow) -> Reproduction | No
         ours.scores,
         _seed_scores(session, first),
         same_weights=bool(hashes[0]) and hashes[0] == hashes[1],
+        clusters=theirs.clusters or ours.clusters,
     )
 
 

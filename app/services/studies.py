@@ -282,6 +282,7 @@ def outcome(run: RunRow, scores: dict[tuple[int, str], evaluations.ItemScores]) 
         scores=adapted.scores if adapted else None,
         base_scores=base.scores if base else None,
         items_hash=adapted.items_hash if adapted else None,
+        clusters=adapted.clusters if adapted else None,
         worker=run.worker,
         started_at=run.started_at,
         finished_at=run.finished_at,

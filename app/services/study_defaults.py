@@ -51,6 +51,6 @@ def metric_prior(session: Session, metric: MetricName, past: Sequence[PastRun]) 
         metric=metric,
         graded=graded,
         score=max(run.score for run in newest.values()),
-        disagreement=observed_disagreement(same_items),
+        disagreement=observed_disagreement(same_items, scores[-1].clusters if scores else None),
         runs=len(same_items),
     )

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
+from app.domain.data.dataset import copy_name
 from app.domain.errors import Conflict, Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILES, MOST_RESULTS, NamedText
 from app.domain.runs.filters import parse
@@ -58,6 +59,17 @@ def test_scores_of_items_are_kept_as_those_of_our_own_runs(database: Database) -
         run = session.get_one(RunRow, found.added[0])
     assert scores[found.added[0], "adapted"].scores.tolist() == [1, 0, 1, 1]
     assert run.imported_result and (run.imported_result.items, run.imported_result.item_scores) == (4, None)
+
+
+def test_items_with_equal_inputs_are_stored_as_one_cluster(database: Database) -> None:
+    names = [copy_name("0123456789abcdef", before) for before in range(3)]
+    found = bring(
+        database, as_file(result(items=None, item_scores=dict(zip([*names, "other"], ITEMS.values(), strict=True))))
+    )
+    with database.reading() as session:
+        clusters = evaluations.test_scores(session, found.added)[found.added[0], "adapted"].clusters
+    assert clusters is not None
+    assert clusters.ids.tolist() == [0, 0, 0, 1]
 
 
 def test_the_same_file_twice_adds_nothing(database: Database) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.domain.data.dataset import ROWS, SPLITS, DatasetFacts, Row, item_name
+from app.domain.data.dataset import ROWS, SPLITS, DatasetFacts, Row, copy_name
 from app.domain.data.findings import (
     LONGEST_EXCERPT,
     MOST_EXAMPLES,
@@ -262,4 +262,4 @@ class _Names:
         before = self._counts.get(ask, 0)
         if ask in self._counts:
             self._counts[ask] += 1
-        return f"{ask:016x}" if not before else item_name(f"{ask:016x}\x1f{before}")
+        return copy_name(f"{ask:016x}", before)

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import ScoreInterval, Scores, score_interval
 from app.domain.data.baselines import BASELINES, Baseline, BaselineFacts, BaselineKind
 from app.domain.messages import Message
@@ -42,9 +43,9 @@ class BaselineResult:
     item_scores: NDArray[np.float64] | None = None
     """[N], on the items of the study's runs; None where it is of other items, or not computed."""
 
-    def below(self, arm: Scores, confidence: float) -> ScoreInterval | None:
+    def below(self, arm: Scores, confidence: float, clusters: Clusters | None = None) -> ScoreInterval | None:
         """Arm − baseline, from the arm's [S, N] scores; None where it is of other items."""
-        return None if self.item_scores is None else score_interval(arm - self.item_scores, confidence)
+        return None if self.item_scores is None else score_interval(arm - self.item_scores, confidence, clusters)
 
     @property
     def facts(self) -> BaselineFacts:
@@ -69,26 +70,30 @@ def baseline_results(
     items_hash: str | None,
     confidence: float,
     base: Scores | None = None,
+    clusters: Clusters | None = None,
 ) -> tuple[BaselineResult, ...]:
     """Baselines beside the reference's [S, N] scores on the items with this hash. `base` are the base model's before
     training, [S, N], where it can do the task without: its zero-shot scores."""
-    results = [] if base is None else [zero_shot(base, reference, confidence)]
+    results = [] if base is None else [zero_shot(base, reference, confidence, clusters)]
     for known in stored:
         scores = _scores(known.baseline, metric)
         alike = known.baseline is not None and known.baseline.items_hash == items_hash
         difference = None
         if scores is not None and alike and reference is not None:
-            difference = score_interval(scores - reference, confidence)
-        score = None if scores is None else score_interval(scores[None])
+            difference = score_interval(scores - reference, confidence, clusters)
+        score = None if scores is None else score_interval(scores[None], clusters=clusters if alike else None)
         results.append(BaselineResult(known, score, difference, scores if alike else None))
     return tuple(results)
 
 
-def zero_shot(base: Scores, reference: Scores | None, confidence: float) -> BaselineResult:
+def zero_shot(
+    base: Scores, reference: Scores | None, confidence: float, clusters: Clusters | None = None
+) -> BaselineResult:
     """The base model before training as a baseline, from its [S, N] scores: it answers alike with every seed."""
     scores = base.mean(axis=0)
-    difference = None if reference is None else score_interval(scores - reference, confidence)
-    return BaselineResult(StoredBaseline("zero-shot", "ready"), score_interval(scores[None]), difference, scores)
+    difference = None if reference is None else score_interval(scores - reference, confidence, clusters)
+    score = score_interval(scores[None], clusters=clusters)
+    return BaselineResult(StoredBaseline("zero-shot", "ready"), score, difference, scores)
 
 
 def has_zero_shot(baselines: Sequence[BaselineResult]) -> bool:

@@ -17,6 +17,7 @@ from enum import StrEnum
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import CONFIDENCE, Difference, Scores, difference
 from app.domain.tasks import MetricName
 
@@ -116,10 +117,10 @@ class ExportGate(_Value):
     """SHA-256 of Vezna's source files, as `Environment.code`."""
 
 
-def gate(run: Sequence[float], export: ExportScores, margin: float) -> ExportGate:
+def gate(run: Sequence[float], export: ExportScores, margin: float, clusters: Clusters | None = None) -> ExportGate:
     """The result, from [N] scores each. ValueError if they are not of as many items."""
     ours, theirs = _matrix(export.scores), _matrix(run)
-    interval = difference(ours, theirs, CONFIDENCE)
+    interval = difference(ours, theirs, CONFIDENCE, clusters)
     broken = export.weights is not None and export.weights.differing > 0
     return ExportGate(
         outcome=GateOutcome.FAIL if broken else outcome(interval, margin),

@@ -24,7 +24,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.score_matrices import common_clusters
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import McNemar
 from app.domain.tasks import METRICS
@@ -82,6 +84,8 @@ class Flips:
     items: int
     items_hash: str | None
     """Which items in which order: see `RunOutcome`."""
+    clusters: Clusters | None = None
+    """Of items with equal inputs."""
 
     @classmethod
     def of(cls, study: StudyComparison, seed: int | None = None) -> "Flips":
@@ -98,7 +102,7 @@ class Flips:
             if counting:
                 arms[arm.title] = _judged(counting)
         items = next(len(run.scores) for run in scored if run.scores is not None and run.items_hash == usual)
-        return cls(arms, study.reference.title, graded, items, usual)
+        return cls(arms, study.reference.title, graded, items, usual, common_clusters(scored, usual))
 
     def default(self, focus: StudyArm | None) -> tuple[str, FlipKind]:
         """The arm and kind to show first: where the arm that the verdict is about loses against the reference."""
@@ -142,7 +146,7 @@ class Flips:
             return None
         if len(own.runs) != 1 or len(reference.runs) != 1:
             return None
-        return McNemar.of(own.mean > HALF, reference.mean > HALF)
+        return McNemar.of(own.mean > HALF, reference.mean > HALF, self.clusters)
 
     def _rises(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Where one is wrong and the other right, or graded lower by more than STEP."""

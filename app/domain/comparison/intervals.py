@@ -19,9 +19,10 @@ For an arm x with S seeds and N items, X is [S, N]:
     df  = V² / Σ part² / (degrees of freedom of the part)
     D ± t(df)·√V
 
-Seeds are independent between the arms: pairing them buys little and costs degrees of freedom. All numbers are in the
-metric's own unit (0.02 is 2 points of accuracy), variances in its square. A higher metric is better; give a loss with
-its sign turned.
+Items with equal inputs are not independent. They form clusters: then v_i and e_x come from sums over clusters, and
+degrees of freedom from their number (`app.domain.comparison.clusters`). Seeds are independent between the arms: pairing
+them buys little and costs degrees of freedom. All numbers are in the metric's own unit (0.02 is 2 points of accuracy),
+variances in its square. A higher metric is better; give a loss with its sign turned.
 """
 
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from math import inf, isfinite, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.distributions import t_below, t_quantile
 
 Scores = NDArray[np.float64]
@@ -97,6 +99,10 @@ class Difference:
     residual: float
     """e_a, of one score; 0 with one seed."""
     reference_residual: float
+    item_degrees_of_freedom: float
+    """Of v_i: N − 1, or fewer where items form clusters."""
+    clusters: int | None = None
+    """How many clusters the items form; None where each is its own."""
 
     @property
     def half_width(self) -> float:
@@ -144,41 +150,45 @@ class Difference:
         return replace(self, confidence=confidence)
 
 
-def score_interval(scores: Scores, confidence: float = CONFIDENCE) -> ScoreInterval:
-    """An arm's mean and interval from [S, N] scores; ValueError if they are not such a matrix."""
+def score_interval(scores: Scores, confidence: float = CONFIDENCE, clusters: Clusters | None = None) -> ScoreInterval:
+    """An arm's mean and interval from [S, N] scores; ValueError if they are not such a matrix. `clusters`: of the
+    items, where they are not independent."""
     scores = as_scores(scores)
     seeds, items = scores.shape
-    mean = float(scores.mean())
-    item = item_variance(scores.mean(axis=0), value_range(scores))
-    seed, residual = seed_variance(scores), residual_mean_square(scores)
+    mean, item_df = float(scores.mean()), item_degrees_of_freedom(items, clusters)
+    item = item_variance(scores.mean(axis=0), value_range(scores), clusters)
+    seed, residual = seed_variance(scores), residual_mean_square(scores, clusters)
     variance = total_variance(item, seed / seeds, residual / (items * seeds))
     df = satterthwaite(
         variance,
-        (item, items - 1),
+        (item, item_df),
         (seed / seeds, seeds - 1),
-        (residual / (items * seeds), (seeds - 1) * (items - 1)),
+        (residual / (items * seeds), (seeds - 1) * item_df),
     )
     half = student(confidence, df) * sqrt(variance)
     return ScoreInterval(mean=mean, low=mean - half, high=mean + half, seeds=seeds, items=items)
 
 
-def difference(arm: Scores, reference: Scores, confidence: float = CONFIDENCE) -> Difference:
+def difference(
+    arm: Scores, reference: Scores, confidence: float = CONFIDENCE, clusters: Clusters | None = None
+) -> Difference:
     """The interval of arm − reference, from [S_a, N] and [S_b, N] scores on the same items in the same order.
 
     With one seed in either arm only the items' part is known: V = v_i, and `one_seed` says so. With one item V is
-    infinite. ValueError if the matrices do not fit each other.
+    infinite, and with one cluster too. ValueError if the matrices do not fit each other.
     """
     a, b = as_scores(arm), as_scores(reference)
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"the arms were tested on {a.shape[1]} and {b.shape[1]} items: they must be the same items")
     (seeds_a, items), seeds_b = a.shape, b.shape[0]
-    v_i = item_variance(a.mean(axis=0) - b.mean(axis=0), value_range(a, b))
+    v_i = item_variance(a.mean(axis=0) - b.mean(axis=0), value_range(a, b), clusters)
+    item_df = item_degrees_of_freedom(items, clusters)
     v_a, v_b = seed_variance(a), seed_variance(b)
-    e_a, e_b = residual_mean_square(a), residual_mean_square(b)
+    e_a, e_b = residual_mean_square(a, clusters), residual_mean_square(b, clusters)
     if min(seeds_a, seeds_b) > 1:
-        variance, df = spread(v_i, items, (v_a, e_a, seeds_a), (v_b, e_b, seeds_b))
+        variance, df = spread(v_i, items, (v_a, e_a, seeds_a), (v_b, e_b, seeds_b), item_df)
     else:
-        variance, df = v_i, float(max(items - 1, 1))
+        variance, df = v_i, max(item_df, 1.0)
     return Difference(
         delta=float(a.mean() - b.mean()),
         confidence=confidence,
@@ -192,6 +202,8 @@ def difference(arm: Scores, reference: Scores, confidence: float = CONFIDENCE) -
         reference_seed_variance=v_b,
         residual=e_a,
         reference_residual=e_b,
+        item_degrees_of_freedom=item_df,
+        clusters=len(clusters) if clusters else None,
     )
 
 
@@ -200,15 +212,18 @@ def spread(
     items: int,
     arm: tuple[float, float, int],
     reference: tuple[float, float, int],
+    item_df: float | None = None,
 ) -> tuple[float, float]:
-    """V and its degrees of freedom, from v_i and each arm's (v, e, seeds); two seeds or more in both."""
+    """V and its degrees of freedom, from v_i and each arm's (v, e, seeds); two seeds or more in both. `item_df`: of
+    v_i, N − 1 unless items form clusters."""
     (v_a, e_a, seeds_a), (v_b, e_b, seeds_b) = arm, reference
+    item_df = items - 1 if item_df is None else item_df
     seed_a, seed_b = v_a / seeds_a, v_b / seeds_b
     left_a, left_b = e_a / (items * seeds_a), e_b / (items * seeds_b)
     variance = total_variance(v_i, seed_a + seed_b, left_a + left_b)
     seed_parts = [(seed_a, seeds_a - 1), (seed_b, seeds_b - 1)]
-    left_parts = [(left_a, (seeds_a - 1) * (items - 1)), (left_b, (seeds_b - 1) * (items - 1))]
-    return variance, satterthwaite(variance, (v_i, items - 1), *seed_parts, *left_parts)
+    left_parts = [(left_a, (seeds_a - 1) * item_df), (left_b, (seeds_b - 1) * item_df)]
+    return variance, satterthwaite(variance, (v_i, item_df), *seed_parts, *left_parts)
 
 
 def total_variance(item: float, seed: float, residual: float) -> float:
@@ -216,7 +231,7 @@ def total_variance(item: float, seed: float, residual: float) -> float:
     return max(item, item + seed - residual)
 
 
-def satterthwaite(variance: float, *parts: tuple[float, int]) -> float:
+def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
     """V² / Σ part²/df: the degrees of freedom of a sum of variances. At least 1, the fewest that any part has."""
     if not isfinite(variance):
         return 1.0
@@ -236,26 +251,41 @@ def seed_variance(scores: Scores) -> float:
     return float(scores.mean(axis=1).var(ddof=1)) if scores.shape[0] > 1 else 0.0
 
 
-def residual_mean_square(scores: Scores) -> float:
-    """e: mean square of X − row mean − column mean + mean, over (S−1)(N−1) degrees of freedom; 0 if there are none."""
+def residual_mean_square(scores: Scores, clusters: Clusters | None = None) -> float:
+    """e: mean square of X − row mean − column mean + mean, over (S−1)(N−1) degrees of freedom; 0 if there are none. Of
+    clusters it is N times what these residuals, which are alike on copies of an item, add to the variance of a mean."""
     seeds, items = scores.shape
-    if seeds < 2 or items < 2:
+    if seeds < 2 or _independent(items, clusters) < 2:
         return 0.0
     left = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
+    if clusters:
+        return clusters.sum_of_squares(left) / float((seeds - 1) * items)
     return float((left**2).sum() / ((seeds - 1) * (items - 1)))
 
 
-def item_variance(values: NDArray[np.float64], unit: float) -> float:
-    """v_i: variance over items of [N] values, ÷ N; infinite for one item.
+def item_variance(values: NDArray[np.float64], unit: float, clusters: Clusters | None = None) -> float:
+    """v_i: variance over items of [N] values, ÷ N, or by the sums over clusters; infinite for one item or cluster.
 
     If all items agree (two arms that predict the same; all right) the sample has no variance, which does not prove that
-    the population has none. It is then taken as though one item in N were off by one `unit`: (unit/N)².
+    the population has none. It is then taken as though one item in N were off by one `unit`: (unit/N)²; or one cluster.
     """
     items = len(values)
-    if items < 2:
+    independent = _independent(items, clusters)
+    if independent < 2:
         return inf
     variance = float(values.var(ddof=1))
-    return variance / items if variance > (ROUNDING * unit) ** 2 else (unit / items) ** 2
+    if variance <= (ROUNDING * unit) ** 2:
+        return (unit / independent) ** 2
+    return clusters.sum_of_squares(values - values.mean()) / float(items) ** 2 if clusters else variance / items
+
+
+def item_degrees_of_freedom(items: int, clusters: Clusters | None) -> float:
+    """Of v_i."""
+    return float(clusters.degrees_of_freedom) if clusters else items - 1.0
+
+
+def _independent(items: int, clusters: Clusters | None) -> int:
+    return len(clusters) if clusters else items
 
 
 def value_range(*scores: Scores) -> float:

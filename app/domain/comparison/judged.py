@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import (
     CONFIDENCE,
     Difference,
@@ -41,6 +42,7 @@ from app.domain.comparison.intervals import (
 )
 from app.domain.comparison.preference import BlindItem, Rating, counted, ordered
 from app.domain.comparison.verdict import VerdictKind, holm, settled_below, word
+from app.domain.data.dataset import input_of
 from app.domain.studies.alternative import Alternative
 
 LOWEST, HIGHEST = 1, 5
@@ -162,6 +164,7 @@ def compare_judged(
 ) -> list[JudgedArm]:
     """The arms in the order given, by the ids of their runs. `ratings`: by pair of runs; `margin`: a fraction."""
     runs = {run.run: run for run in judged.runs}
+    clusters = Clusters.of(map(input_of, judged.items))
     members = {title: [runs[run] for run in ids if run in runs] for title, ids in arms.items()}
     base = members.get(reference, [])
     alone: dict[str, Difference] = {}
@@ -170,9 +173,10 @@ def compare_judged(
         if title == reference or not (of_arm and base):
             continue
         both = _scores([*of_arm, *base])
-        both = both[:, np.isfinite(both).all(axis=0)]
+        scored = np.asarray(np.isfinite(both).all(axis=0))
+        both, of_scored = both[:, scored], clusters and clusters.chosen(scored)
         if both.shape[1] > 1:
-            alone[title] = difference(both[: len(of_arm)], both[len(of_arm) :], confidence)
+            alone[title] = difference(both[: len(of_arm)], both[len(of_arm) :], confidence, of_scored)
             errors[title] = _error(judged, of_arm, base, ratings, both.shape[1])
     left_out = {title: 1 - one.items / len(judged.items) for title, one in alone.items()}
     plain = {title: _corrected(one, errors[title]) for title, one in alone.items()}
@@ -184,7 +188,7 @@ def compare_judged(
         JudgedArm(
             title=title,
             seeds=len(of_arm),
-            score=_mean(of_arm),
+            score=_mean(of_arm, clusters),
             alone=alone[title].at(corrected[title].confidence) if title in alone else None,
             error=errors.get(title),
             corrected=corrected.get(title),
@@ -202,14 +206,15 @@ def _scores(runs: Sequence[JudgedRun]) -> NDArray[np.float64]:
     return np.asarray(given, dtype=np.float64)
 
 
-def _mean(runs: Sequence[JudgedRun]) -> ScoreInterval | None:
+def _mean(runs: Sequence[JudgedRun], clusters: Clusters | None) -> ScoreInterval | None:
     if not runs:
         return None
     x = _scores(runs)
-    scored = np.isfinite(x).all(axis=0)
+    scored = np.asarray(np.isfinite(x).all(axis=0))
     if scored.sum() < 2:
         return None
-    score, share = score_interval(x[:, scored]), float(scored.mean())
+    score = score_interval(x[:, scored], clusters=clusters and clusters.chosen(scored))
+    share = float(scored.mean())
     if share == 1:
         return score
     return replace(score, low=max(share * score.low, 0.0), high=min(share * score.high + 1 - share, 1.0))
@@ -262,7 +267,7 @@ def _error(
         rated=len(agrees),
         agreed=sum(agrees.values()),
         mean=float(e.mean()),
-        variance=item_variance(e, STEP) + 2 * max(0.0, shared) / number,
+        variance=item_variance(e, STEP, Clusters.of(map(input_of, values))) + 2 * max(0.0, shared) / number,
     )
 
 

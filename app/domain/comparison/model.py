@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.confounders import Confounder, ConfounderKind
 from app.domain.comparison.costs import ArmCosts
 from app.domain.comparison.intervals import Difference, ScoreInterval
@@ -45,6 +46,8 @@ class RunOutcome:
     """Base model's score on each test item before training, [N]."""
     items_hash: str | None = None
     """Which test items, in which order."""
+    clusters: Clusters | None = None
+    """Of these items, where some have equal inputs."""
     worker: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

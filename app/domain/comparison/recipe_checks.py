@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from app.domain.comparison.distributions import chi_square_quantile, normal_quantile
 from app.domain.comparison.intervals import difference, student
 from app.domain.comparison.model import POINT
+from app.domain.comparison.score_matrices import common_clusters, common_items
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.messages import Message, _
 from app.domain.studies.recipes import Check, Contrast, Forgetting, Outcome, RateRatio, Recipe, SeedNoise, Statistic
@@ -129,7 +130,9 @@ def _contrast(statistic: Contrast, arms: dict[str, StudyArm], confidence: float)
     weights = list(statistic.weights.values())
     up = sum(weight * matrix for weight, matrix in zip(weights, scores, strict=True) if weight > 0)
     down = sum(-weight * matrix for weight, matrix in zip(weights, scores, strict=True) if weight < 0)
-    found = difference(np.asarray(up), np.asarray(down), confidence)
+    runs = [run for title in statistic.weights for run in arms[title].succeeded]
+    clusters = common_clusters(runs, common_items(runs))
+    found = difference(np.asarray(up), np.asarray(down), confidence, clusters)
     estimate = Estimate(found.delta / POINT, found.low / POINT, found.high / POINT)
     return _unless_at_edge(estimate, [arms[title] for title in statistic.arms])
 

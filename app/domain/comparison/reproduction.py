@@ -21,6 +21,7 @@ from math import sqrt
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import CONFIDENCE, Scores, difference, student
 
 
@@ -59,10 +60,17 @@ class Reproduction(BaseModel):
     """The files with the trained weights are equal, byte for byte."""
 
 
-def reproduction(first: Scores, again: Scores, seed_scores: Sequence[float], *, same_weights: bool) -> Reproduction:
+def reproduction(
+    first: Scores,
+    again: Scores,
+    seed_scores: Sequence[float],
+    *,
+    same_weights: bool,
+    clusters: Clusters | None = None,
+) -> Reproduction:
     """From [N] scores each on the same items in the same order, and the mean score of each of the arm's seeds, the
     first run's among them. ValueError if the items do not fit each other."""
-    interval = difference(again[None, :], first[None, :], CONFIDENCE)
+    interval = difference(again[None, :], first[None, :], CONFIDENCE, clusters)
     same = int(np.sum(again == first))
     bounds = prediction_interval(seed_scores, len(first))
     score = float(np.mean(again))

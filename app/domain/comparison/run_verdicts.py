@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from app.domain.comparison.confounders import ConfounderKind
 from app.domain.comparison.grouping import ComparedRun, metric_stated, same_splits, scored_runs
 from app.domain.comparison.proportions import newcombe
+from app.domain.comparison.score_matrices import common_clusters
 from app.domain.comparison.verdict import ArmVerdict, Basis, Reason, VerdictKind, judge, verdict_of_shares
 from app.domain.studies.alternative import Alternative
 
@@ -27,8 +28,18 @@ def run_verdicts(
     by_share = [title for title in others if bases[title] is Basis.SHARES]
     verdicts = {}
     if by_item:
+        counting = [*base, *(run for title in by_item for run in others[title])]
+        clusters = common_clusters(counting, base[0].items_hash)
         scores = by_item | {reference: score_matrix(base)}
-        verdicts = judge(scores, reference, margin, alternative, further=len(by_share), confidence=confidence)
+        verdicts = judge(
+            scores,
+            reference,
+            margin,
+            alternative,
+            further=len(by_share),
+            confidence=confidence,
+            clusters=clusters,
+        )
     each = 1 - (1 - confidence) / max(len(by_item) + len(by_share), 1)
     for title, runs in others.items():
         basis = bases[title]

@@ -38,6 +38,7 @@ from app.domain.comparison.intervals import CONFIDENCE, ScoreInterval, score_int
 from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlaps
 from app.domain.comparison.proportions import wilson
 from app.domain.comparison.run_verdicts import mean_score, run_verdicts, score_matrix
+from app.domain.comparison.score_matrices import common_clusters
 from app.domain.comparison.verdict import Basis, McNemar
 from app.domain.studies.alternative import Alternative
 
@@ -180,7 +181,7 @@ def _score(group: Sequence[ComparedRun]) -> ScoreInterval | None:
     if not runs:
         return None
     if all(run.scores is not None for run in runs) and len({run.items_hash for run in runs}) == 1:
-        return score_interval(score_matrix(runs))
+        return score_interval(score_matrix(runs), clusters=common_clusters(runs, runs[0].items_hash))
     mean, items = mean_score(runs), {run.items for run in runs}
     n = items.pop() if len(items) == 1 else None
     interval = wilson(mean, n) if n else ScoreInterval(mean, -inf, inf, 1, None)
@@ -250,4 +251,4 @@ def _mcnemar(arms: Sequence[RunArm]) -> McNemar | None:
         return None
     if not set(np.unique(np.concatenate([scores, other]))) <= {0.0, 1.0}:
         return None
-    return McNemar.of(scores == 1, other == 1)
+    return McNemar.of(scores == 1, other == 1, arm.first.clusters or base.first.clusters)

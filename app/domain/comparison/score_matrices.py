@@ -1,11 +1,12 @@
 """Per-item scores of a study's runs as matrices, seeds × items."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.model import RunOutcome
 
 
@@ -22,6 +23,11 @@ def matrices(by_arm: Mapping[str, Sequence[RunOutcome]], items_hash: str | None)
         for title, runs in by_arm.items()
     }
     return {title: np.stack(parts) for title, parts in rows.items() if parts}
+
+
+def common_clusters(runs: Iterable[RunOutcome], items_hash: str | None) -> Clusters | None:
+    """Of the items with this hash. Runs of before clusters were stored have none."""
+    return next((run.clusters for run in runs if run.clusters and run.items_hash == items_hash), None)
 
 
 def base_scores(done: Sequence[RunOutcome], items: int | None) -> NDArray[np.float64] | None:

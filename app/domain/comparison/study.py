@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.baselines import BaselineResult, StoredBaseline, baseline_results, strongest
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.conditions import Condition, measured, planned, study_conditions
 from app.domain.comparison.confounders import (
     MEMORY,
@@ -25,7 +26,7 @@ from app.domain.comparison.costs import Costs, Spread
 from app.domain.comparison.intervals import Difference, ScoreInterval, difference, score_interval
 from app.domain.comparison.learning import Learning, learning
 from app.domain.comparison.model import POINT, ArmResult, Comparison, RunOutcome, marker_fills, most_common, overlaps
-from app.domain.comparison.score_matrices import base_scores, common_items, matrices
+from app.domain.comparison.score_matrices import base_scores, common_clusters, common_items, matrices
 from app.domain.comparison.verdict import VerdictKind, best_indistinguishable, confidence_after, judge
 from app.domain.failures import Failure
 from app.domain.runs.result import RunResult
@@ -108,6 +109,8 @@ class StudyComparison(Comparison[StudyArm]):
     """The base model before training, minus the reference."""
     items: int | None
     """Test items."""
+    clusters: int | None
+    """Clusters that they form: those with equal inputs are one. None where each is its own."""
     conditions: tuple[Condition, ...]
     best_scores: frozenset[str]
     """Arms not significantly different from the best mean; without those whose single seed hints at worse."""
@@ -180,20 +183,22 @@ def compare(
     """
     by_arm = {arm.title: tuple(run for run in runs if run.arm == arm.title) for arm in spec.arms}
     items_hash = common_items(runs)
-    scores = matrices(by_arm, items_hash)
+    scores, clusters = matrices(by_arm, items_hash), common_clusters(runs, items_hash)
     confidence, margin = confidence_after(interim_looks), spec.margin_points * POINT
     reference, verdicts = scores.get(spec.reference_arm), {}
     if reference is not None:
-        verdicts = judge(scores, spec.reference_arm, margin, spec.alternative, confidence=confidence)
+        verdicts = judge(scores, spec.reference_arm, margin, spec.alternative, confidence=confidence, clusters=clusters)
     done = {title: [run for run in outcomes if run.result] for title, outcomes in by_arm.items()}
     results = {title: [run.result for run in outcomes if run.result] for title, outcomes in done.items()}
     items = next((matrix.shape[1] for matrix in scores.values()), test_items)
     tuning = {arm.title: tuned for arm in spec.arms if (tuned := ArmTuning.of(spec, arm, trials))}
     chosen = {a.title: (tuning[a.title].chosen if a.title in tuning else None) or Configuration() for a in spec.arms}
     base = base_scores([run for outcomes in done.values() for run in outcomes], items)
-    base_difference = difference(base, reference) if base is not None and reference is not None else None
+    base_difference = None
+    if base is not None and reference is not None:
+        base_difference = difference(base, reference, clusters=clusters)
     before = None if TASKS[spec.task].adds_head else base  # a new head has learned nothing yet
-    compared = baseline_results(baselines, spec.verdict_metric, reference, items_hash, confidence, before)
+    compared = baseline_results(baselines, spec.verdict_metric, reference, items_hash, confidence, before, clusters)
     best = strongest(compared)
     learned = learning(compared, done, spec.reference_arm, base_difference)
     hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
@@ -209,11 +214,13 @@ def compare(
             configuration=chosen[arm.title],
             settled=arm.at(chosen[arm.title], spec.training),
             runs=by_arm[arm.title],
-            score=score_interval(scores[arm.title]) if arm.title in scores else None,
+            score=score_interval(scores[arm.title], clusters=clusters) if arm.title in scores else None,
             verdict=shown.get(arm.title),
             costs=Costs.of(alone) if (alone := [r for r in results[arm.title] if r.trained_together == 1]) else None,
             forgetting=_forgetting(results[arm.title]),
-            above_baseline=best.below(scores[arm.title], confidence) if best and arm.title in scores else None,
+            above_baseline=best.below(scores[arm.title], confidence, clusters)
+            if best and arm.title in scores
+            else None,
             tuning=tuning.get(arm.title),
             stopped=arm.title in stopped,
         )
@@ -232,12 +239,13 @@ def compare(
         confounders=confounders,
         memory_comparable=measured_alike(measurements, MEMORY),
         times_comparable=measured_alike(measurements, TIME) and not any(c.kind in apart for c in confounders),
-        base_score=score_interval(base) if base is not None else None,
+        base_score=score_interval(base, clusters=clusters) if base is not None else None,
         base_difference=base_difference,
         items=items,
+        clusters=len(clusters) if clusters else None,
         conditions=study_conditions(spec, by_arm, tuning),
-        best_scores=frozenset(best_indistinguishable(scores, confidence)) - hinted_worse,
-        detectable_difference=_detectable_difference(spec, scores, items, confidence),
+        best_scores=frozenset(best_indistinguishable(scores, confidence, clusters)) - hinted_worse,
+        detectable_difference=_detectable_difference(spec, scores, items, confidence, clusters),
         interim_looks=interim_looks,
         baselines=compared,
         learning=learned,
@@ -280,7 +288,11 @@ def _forgetting(results: Sequence[RunResult]) -> Spread | None:
 
 
 def _detectable_difference(
-    spec: StudySpec, scores: Mapping[str, NDArray[np.float64]], items: int | None, confidence: float
+    spec: StudySpec,
+    scores: Mapping[str, NDArray[np.float64]],
+    items: int | None,
+    confidence: float,
+    clusters: Clusters | None,
 ) -> float | None:
     if not items or items < 2:
         return None
@@ -290,7 +302,7 @@ def _detectable_difference(
         len(spec.seeds),
         max((float(matrix.mean()) for matrix in scores.values()), default=GRADED_SCORE if graded else SCORE),
         graded=graded,
-        disagreement=observed_disagreement(scores.values()),
+        disagreement=observed_disagreement(scores.values(), clusters),
         comparisons=len(spec.arms) - 1,
         confidence=confidence,
     )

@@ -44,6 +44,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.confounders import ConfounderKind
 from app.domain.comparison.distributions import binomial_below
 from app.domain.comparison.intervals import (
@@ -154,6 +155,7 @@ def judge(
     *,
     further: int = 0,
     confidence: float = CONFIDENCE,
+    clusters: Clusters | None = None,
 ) -> dict[str, ArmVerdict]:
     """A verdict for each arm but the reference, in the order given.
 
@@ -162,15 +164,17 @@ def judge(
     `alternative` is what is tested against it. ValueError if items do not match.
     Arms with one seed come last in Holm's order and never count as different. `further` is how many more arms are
     compared with the same reference by other means: the correction counts them too. `confidence` is that of all of
-    them together.
+    them together. `clusters`: of the items, where they are not independent.
     """
     if not margin > 0:
         raise ValueError(f"the margin is {margin}: it must be above 0")
     others = [name for name in arms if name != reference]
     base = arms.get(reference)
-    missing = {name: reason for name in others if (reason := _no_interval(arms[name], base))}
+    missing = {name: reason for name in others if (reason := _no_interval(arms[name], base, clusters))}
     plain = {
-        name: difference(arms[name], base, confidence) for name in others if name not in missing and base is not None
+        name: difference(arms[name], base, confidence, clusters)
+        for name in others
+        if name not in missing and base is not None
     }
     corrected = holm(plain, settled_below(margin, alternative), further, confidence)
     return {
@@ -221,7 +225,9 @@ def word(
     return VerdictKind.UNDECIDED, Reason.CROSSES_MARGIN
 
 
-def best_indistinguishable(arms: Mapping[str, Scores], confidence: float = CONFIDENCE) -> list[str]:
+def best_indistinguishable(
+    arms: Mapping[str, Scores], confidence: float = CONFIDENCE, clusters: Clusters | None = None
+) -> list[str]:
     """The arm with the highest mean and all that are not significantly different from it, in the order given.
 
     The best is chosen from the same data, so every other gets the same confidence, 1 − 0.05/(k−1), and the arm that is
@@ -235,7 +241,7 @@ def best_indistinguishable(arms: Mapping[str, Scores], confidence: float = CONFI
     each = 1 - (1 - confidence) / max(len(scored) - 1, 1)
 
     def differs(name: str) -> bool:
-        from_best = difference(scored[name], scored[best], each)
+        from_best = difference(scored[name], scored[best], each, clusters)
         return from_best.excludes_zero and not from_best.one_seed
 
     return [name for name in scored if name == best or not differs(name)]
@@ -243,22 +249,29 @@ def best_indistinguishable(arms: Mapping[str, Scores], confidence: float = CONFI
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's exact test of two single runs on the same items, each right or wrong. Other seeds are not covered."""
+    """McNemar's exact test of two single runs on the same items, each right or wrong. Other seeds are not covered.
+
+    Where items form clusters it is the sign test over clusters, by which of the two gets more of a cluster's items
+    right."""
 
     only_arm: int
-    """Items that only the arm gets right."""
+    """Items that only the arm gets right; clusters of which it gets more right."""
     only_reference: int
     p_value: float
     """Two-sided, that both are equally often right. Of the items that only one of the two gets right, each is a fair
     coin toss if there is no difference (McNemar 1947): the binomial tail, doubled. 1 if they never differ."""
 
     @classmethod
-    def of(cls, arm_right: NDArray[np.bool_], reference_right: NDArray[np.bool_]) -> "McNemar":
+    def of(
+        cls, arm_right: NDArray[np.bool_], reference_right: NDArray[np.bool_], clusters: Clusters | None = None
+    ) -> "McNemar":
         """From [N] booleans. ValueError if they are not of the same items."""
         if arm_right.shape != reference_right.shape or arm_right.ndim != 1:
             shapes = f"{arm_right.shape} and {reference_right.shape}"
             raise ValueError(f"two runs on the same items are needed; these have the shapes {shapes}")
-        first, second = int((arm_right & ~reference_right).sum()), int((reference_right & ~arm_right).sum())
+        ahead = arm_right.astype(np.float64) - reference_right
+        ahead = clusters.sums(ahead) if clusters else ahead
+        first, second = int((ahead > 0).sum()), int((ahead < 0).sum())
         return cls(first, second, min(1.0, 2 * binomial_below(min(first, second), first + second, 0.5)))
 
 
@@ -286,10 +299,10 @@ def verdict_of_shares(difference: UnpairedDifference, margin: float, alternative
     )
 
 
-def _no_interval(arm: Scores, reference: Scores | None) -> Reason | None:
+def _no_interval(arm: Scores, reference: Scores | None, clusters: Clusters | None) -> Reason | None:
     """Why there can be no interval, or None."""
     if reference is None or not len(reference):
         return Reason.NO_REFERENCE_RESULT
     if not len(arm):
         return Reason.NO_RESULT
-    return Reason.ONE_ITEM if np.shape(reference)[-1] < 2 else None
+    return Reason.ONE_ITEM if (len(clusters) if clusters else np.shape(reference)[-1]) < 2 else None

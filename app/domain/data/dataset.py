@@ -14,6 +14,7 @@ labelled-images     image (a PNG), label                  image-classification
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypedDict, TypeVar
 
@@ -204,6 +205,20 @@ class DatasetFacts(BaseModel):
 def items_hash(items: Sequence[str]) -> str:
     """SHA-256 of items' names in order: scores can be compared item by item only where it is the same."""
     return hashlib.sha256("\n".join(items).encode()).hexdigest()
+
+
+_COPY = re.compile(r"([0-9a-f]{16})-[0-9]+")
+
+
+def copy_name(item: str, before: int) -> str:
+    """The name of a row whose input `before` other rows have too, the first of which is `item`."""
+    return f"{item}-{before}" if before else item
+
+
+def input_of(item: str) -> str:
+    """The name that all rows with an item's input share; the item's own where it is no copy."""
+    copy = _COPY.fullmatch(item)
+    return copy[1] if copy else item
 
 
 def item_name(text: str) -> str:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from app.domain.comparison.intervals import CONFIDENCE, Difference
 from app.domain.comparison.model import POINT, RunOutcome
 from app.domain.comparison.proportions import UnpairedDifference
-from app.domain.comparison.score_matrices import common_items, matrices
+from app.domain.comparison.score_matrices import common_clusters, common_items, matrices
 from app.domain.comparison.verdict import judge
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
@@ -64,6 +64,7 @@ def steps(
             spec.margin_points * POINT,
             spec.alternative,
             confidence=confidence,
+            clusters=common_clusters(ordered, common_items(ordered)),
         )
         differences = {title: verdict.difference for title, verdict in verdicts.items() if verdict.difference}
         found.append(PooledStep(number, differences))

@@ -13,8 +13,17 @@ from statistics import NormalDist
 
 import numpy as np
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.distributions import chi_square_quantile
-from app.domain.comparison.intervals import CONFIDENCE, INTERIM_LOOK_FACTOR, Difference, Scores, spread, student
+from app.domain.comparison.intervals import (
+    CONFIDENCE,
+    INTERIM_LOOK_FACTOR,
+    Difference,
+    Scores,
+    item_variance,
+    spread,
+    student,
+)
 from app.domain.studies.alternative import Alternative
 from app.domain.tasks import MetricName
 
@@ -81,6 +90,8 @@ class _Parts:
     reference_seed: float
     residual: float
     reference_residual: float
+    independent: float = 1.0
+    """Clusters of items that tell as much, per item: below 1 where items are not independent."""
 
 
 def required_sample(
@@ -236,11 +247,17 @@ def _plan_spread(
     return _spread(parts, seeds, seeds, items, shares)
 
 
-def observed_disagreement(arms: Iterable[Scores]) -> float | None:
+def observed_disagreement(arms: Iterable[Scores], clusters: Clusters | None = None) -> float | None:
     """`disagreement` from [S, N] scores of arms on the same items: the mean over pairs of arms, and over seeds that
-    both have. None unless two arms have runs."""
+    both have. Where items form `clusters` it is as much larger as they make the variance. None unless two arms have
+    runs."""
     matrices = [np.asarray(scores, dtype=np.float64) for scores in arms if len(scores)]
-    pairs = [np.var(a[s] - b[s], ddof=1) for a, b in combinations(matrices, 2) for s in range(min(len(a), len(b)))]
+
+    def variance(values: Scores) -> float:
+        one = np.var(values, ddof=1)
+        return float(item_variance(values, 1.0, clusters) * len(values) if clusters and one else one)
+
+    pairs = [variance(a[s] - b[s]) for a, b in combinations(matrices, 2) for s in range(min(len(a), len(b)))]
     return float(np.mean(pairs)) if pairs else None
 
 
@@ -260,6 +277,7 @@ def _parts(difference: Difference) -> tuple[_Parts, bool]:
             reference_seed=fallback if reference is None else reference,
             residual=e_a,
             reference_residual=e_b,
+            independent=(difference.item_degrees_of_freedom + 1) / n,
         ),
         assumed,
     )
@@ -287,4 +305,5 @@ def _spread(
         items,
         (shares[0] * (parts.seed + e_a / items), e_a, seeds),
         (shares[1] * (parts.reference_seed + e_b / items), e_b, reference_seeds),
+        max(items * parts.independent - 1, 1.0),
     )

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, defer
 
-from app.domain.data.dataset import items_hash
+from app.domain.comparison.clusters import Clusters
+from app.domain.data.dataset import input_of, items_hash
 from app.domain.runs.result import Evaluation
 from app.store.session import IN_BINARY
 from app.store.tables import EvaluationRow
@@ -20,6 +21,8 @@ class ItemScores:
 
     items_hash: str
     scores: NDArray[np.float64]
+    clusters: Clusters | None = None
+    """Of items with equal inputs."""
 
 
 def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[str], scores: Sequence[float]) -> None:
@@ -53,6 +56,8 @@ def add_imported(
 def _keep(row: EvaluationRow, items: Sequence[str], scores: Sequence[float]) -> None:
     row.items_hash = items_hash(items)
     row.scores = np.asarray(scores, dtype="<f4").tobytes()
+    if clusters := Clusters.of(map(input_of, items)):
+        row.clusters = clusters.ids.astype("<i4").tobytes()
 
 
 def of_run(session: Session, run_id: int) -> list[EvaluationRow]:
@@ -74,12 +79,17 @@ def of_runs(session: Session, run_ids: Sequence[int], split: str) -> list[Evalua
 
 def test_scores(session: Session, run_ids: Sequence[int]) -> dict[tuple[int, str], ItemScores]:
     """Scores on the test split by (run, subject)."""
-    columns = (EvaluationRow.run_id, EvaluationRow.subject, EvaluationRow.items_hash, EvaluationRow.scores)
+    keys = (EvaluationRow.run_id, EvaluationRow.subject)
+    columns = (*keys, EvaluationRow.items_hash, EvaluationRow.scores, EvaluationRow.clusters)
     query = select(*columns).where(EvaluationRow.run_id.in_(run_ids), EvaluationRow.split == "test")
     rows = session.execute(query.execution_options(**IN_BINARY))
     return {
-        (run_id, subject): ItemScores(items_hash, np.frombuffer(scores, dtype="<f4").astype(np.float64))
-        for run_id, subject, items_hash, scores in rows
+        (run_id, subject): ItemScores(
+            items_hash,
+            np.frombuffer(scores, dtype="<f4").astype(np.float64),
+            Clusters(np.frombuffer(clusters, dtype="<i4").astype(np.int64)) if clusters else None,
+        )
+        for run_id, subject, items_hash, scores, clusters in rows
         if items_hash is not None and scores is not None
     }
 

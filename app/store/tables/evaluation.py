@@ -31,4 +31,8 @@ class EvaluationRow(Base):
     """SHA-256 of the items' names in order: scores are compared item by item only where it is the same."""
     scores: Mapped[bytes | None] = mapped_column(LargeBinary, default=None)
 
+    clusters: Mapped[bytes | None] = mapped_column(LargeBinary, default=None, deferred=True)
+    """The cluster of each item, int32, little-endian; None where each item is its own, and of evaluations from before
+    this column."""
+
     __table_args__ = (UniqueConstraint("run_id", "subject", "split", "step"),)

@@ -180,6 +180,8 @@ class StudyComparisonOut(ComparisonOut):
     """How often seeds were added while results were visible."""
     items: int | None
     """Test items."""
+    clusters: int | None
+    """Groups of test items with equal inputs, which the intervals count as evidence; null where all inputs differ."""
     base_score: ScoreOut | None
     """Of the base model before training."""
     baselines: list[BaselineOut]

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.domain.comparison.baselines import unfinished
+from app.domain.comparison.clusters import FEW
 from app.domain.comparison.confounders import CONDITIONS, ConfounderKind
 from app.domain.comparison.learning import Helps
 from app.domain.comparison.study import StudyComparison
 from app.domain.comparison.verdict import VerdictKind
 from app.domain.runs.status import RunStatus
-from app.web.format import join_names
+from app.web.format import count, join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.arms import condition_label
@@ -44,6 +45,7 @@ def caveats(study: StudyComparison) -> tuple[Caveat, ...]:
     if not any(run.status is RunStatus.SUCCEEDED for run in study.runs):
         return ()
     return (
+        *_clusters(study),
         *_scope(study),
         *_baselines(study),
         *_progress(study),
@@ -53,6 +55,21 @@ def caveats(study: StudyComparison) -> tuple[Caveat, ...]:
         *_conditions(study),
         *(Caveat(attention_text(study, arm), "arms") for arm in attention_arms(study)),
     )
+
+
+def _clusters(study: StudyComparison) -> Iterator[Caveat]:
+    """That items with equal inputs count as one, and that few are left."""
+    if not study.clusters:
+        return
+    text = _(
+        "%(items)s test items in %(groups)s groups of equal inputs: the intervals count a group, not its copies, as "
+        "evidence, and numbers of items to add are of items that repeat as often",
+        items=count(study.items or 0),
+        groups=count(study.clusters),
+    )
+    yield Caveat(text, "conditions")
+    if study.clusters < FEW:
+        yield Caveat(_("with fewer than %(few)s groups the intervals rest on little evidence", few=FEW), "conditions")
 
 
 def _scope(study: StudyComparison) -> Iterator[Caveat]:

@@ -192,5 +192,5 @@ def _figures(at: Sources, run_id: int) -> dict[str, Drawn]:
 def _interval(session: Session, run_id: int) -> ScoreInterval | None:
     """Over the test items; what another seed would change is not in it."""
     test = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
-    interval = score_interval(test.scores[None, :]) if test else None
+    interval = score_interval(test.scores[None, :], clusters=test.clusters) if test else None
     return interval if interval and interval.usable else None

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.confounders import ConfounderKind, Effect
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.study import StudyComparison, compare
@@ -16,6 +17,7 @@ from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
 from app.web.figures.axes import AXES
+from app.web.text.caveats import caveats
 from tests.results import result
 
 K = ConfounderKind
@@ -261,3 +263,14 @@ def test_seeds_that_trained_together_have_scores_but_no_costs() -> None:
     assert found.times_comparable and found.memory_comparable
     assert not compare(SPEC, [*full, lora(0, 21), lora(1, 21), lora(2, 21)]).times_comparable, "beside the first seed"
     assert compare(SPEC, [*full, lora(1, 21)]).arms[1].costs is None
+
+
+def test_a_study_counts_clusters_of_items_and_says_so() -> None:
+    clusters = Clusters(np.arange(ITEMS) // 20)
+    plain, clustered = (weighed({arm.title: 0.8 for arm in SPEC.arms}, clusters=known) for known in (None, clusters))
+    assert (plain.items, plain.clusters, clustered.clusters) == (ITEMS, None, 20)
+    for one, other in zip(plain.others, clustered.others, strict=True):
+        assert one.difference and other.difference and one.score and other.score
+        assert other.score.half_width > 2 * one.score.half_width
+    assert caveats(clustered)[0].text.startswith("400 test items in 20 groups of equal inputs")
+    assert caveats(clustered)[1].text.startswith("with fewer than 30 groups")

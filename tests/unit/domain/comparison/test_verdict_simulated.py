@@ -90,3 +90,14 @@ def test_the_half_width_of_a_study_of_646_items_is_as_documented_and_as_planned(
     mean = float(np.mean([d.half_width for d in pairs]))
     assert 100 * mean == pytest.approx(points, abs=0.15)
     assert detectable_difference(646, seeds, 0.89) == pytest.approx(mean, rel=0.1)
+
+
+@pytest.mark.parametrize("name", simulated.copies(300))
+def test_copies_of_items_do_not_make_arms_differ(name: str) -> None:
+    truth = simulated.Design(5, 300, 0.004, lasting_sd=simulated.LASTING_SD)
+    assert simulated.repeated(truth, simulated.copies(300)[name], 300) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 300)
+
+
+def test_copies_that_are_taken_as_items_do() -> None:
+    truth = simulated.Design(5, 300, 0.004, lasting_sd=simulated.LASTING_SD)
+    assert simulated.repeated(truth, simulated.copies(300)["four times"], 300, known=False) > 0.12
