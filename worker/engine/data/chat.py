@@ -32,7 +32,7 @@ from app.domain.data.dataset import ChatRow, Message
 from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
-from worker.engine.tasks.completions import unusable
+from worker.engine.data.rows import unusable
 
 ASSISTANT = "assistant"
 _MOST_LINES = 1_000_000
