@@ -20,11 +20,11 @@ from app.domain.data.baselines import FEW_SHOT_EXAMPLES, FEW_SHOT_SEED, Baseline
 from app.domain.data.dataset import PairRow
 from app.domain.messages import _
 from worker.engine.data.batches import most_tokens
+from worker.engine.data.rows import special_tokens
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
 from worker.engine.small_model import impossible, load_small
 from worker.engine.tasks import causal_lm
-from worker.engine.tasks.completions import special_tokens
 
 BETWEEN = "\n\n"
 BATCH = 16

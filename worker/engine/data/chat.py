@@ -25,7 +25,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from worker.engine.data.rendering import RenderError, render, start_renderer
 from worker.engine.data.rendering_child import MAX_CHARACTERS
-from worker.engine.tasks.completions import unusable
+from worker.engine.data.rows import unusable
 
 ASSISTANT = "assistant"
 

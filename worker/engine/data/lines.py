@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from app.domain.data.dataset import ChatRow, Message, PairRow, Row, Split, TextRow
 from app.domain.messages import _
 from worker.engine.data.chat import ASSISTANT, ChatTemplate
-from worker.engine.tasks.completions import special_tokens, unusable
+from worker.engine.data.rows import special_tokens, unusable
 
 
 @dataclass(frozen=True)

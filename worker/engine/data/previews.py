@@ -30,10 +30,10 @@ from app.domain.tasks import TASKS
 from worker.engine.data.batches import unreadable_dataset
 from worker.engine.data.image_previews import previewed
 from worker.engine.data.lines import LineWriter
+from worker.engine.data.rows import special_tokens
 from worker.engine.models import hub
 from worker.engine.models.load import load_processor
 from worker.engine.tasks import preference, seq2seq_lm, sequence_classification, token_classification
-from worker.engine.tasks.completions import special_tokens
 
 _BATCH = 5000
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"

@@ -12,10 +12,10 @@ from app.domain.inference import DECODERS, ChatMessage, Conversation, Input, Wor
 from app.domain.messages import Message, _
 from worker.engine.data.batches import most_tokens
 from worker.engine.data.lines import LineWriter
+from worker.engine.data.rows import special_tokens
 from worker.engine.evaluation.generation import stop_tokens
 from worker.engine.inference.models import Held
 from worker.engine.tasks import seq2seq_lm, sequence_classification, token_classification
-from worker.engine.tasks.completions import special_tokens
 
 MOST_ERRORS = 20
 """Inputs that are named in one refusal."""

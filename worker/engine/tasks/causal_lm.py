@@ -26,10 +26,11 @@ from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, lear
 from worker.engine.data.lines import LineWriter, report
 from worker.engine.data.packing import check_packing, packed
 from worker.engine.data.padding import needs_padding_mask
+from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.generation import stop_tokens
 from worker.engine.models.precision import computing
-from worker.engine.tasks.completions import Completions, check_vocabulary, judge, longest_prompt, unusable
+from worker.engine.tasks.completions import Completions, check_vocabulary, judge, longest_prompt
 from worker.engine.tasks.token_loss import logits_at, token_losses
 
 AUTO = AutoModelForCausalLM

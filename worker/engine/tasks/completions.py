@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.data.dataset import Row
 from app.domain.failures import FailureCode, RunFailed
-from app.domain.messages import Message, _
+from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import IGNORED, Batch, Texts, most_tokens
@@ -121,23 +121,3 @@ def check_vocabulary(rows: Sequence[Row], sequences: Sequence[NDArray[Any]], mod
                 count=embeddings,
             )
             raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
-
-
-def special_tokens(plain: Sequence[int], complete: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The special tokens before and after a text, from its token ids without and with them."""
-    for start in range(len(complete) - len(plain) + 1):
-        if list(complete[start : start + len(plain)]) == list(plain):
-            return list(complete[:start]), list(complete[start + len(plain) :])
-    return [], []
-
-
-def unusable(row: Row, problem: Message, remedy: Message) -> RunFailed:
-    """The error for a row without anything to learn."""
-    text = _(
-        "Row %(item)s of the %(split)s split %(problem)s. %(remedy)s.",
-        item=row.item,
-        split=row.split,
-        problem=problem,
-        remedy=remedy,
-    )
-    return RunFailed(FailureCode.BAD_CONFIGURATION, text)

@@ -22,10 +22,11 @@ from app.domain.tasks import MetricName
 from worker.engine.data.batches import IGNORED, Batch, Listener, Objective, Texts, in_chunks, learnt, padded
 from worker.engine.data.chat import ASSISTANT
 from worker.engine.data.lines import Line, LineWriter
+from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.generation import stop_tokens
 from worker.engine.tasks import causal_lm
-from worker.engine.tasks.completions import check_vocabulary, most_rows, unusable
+from worker.engine.tasks.completions import check_vocabulary, most_rows
 from worker.engine.tasks.preference_losses import pair_losses, rewards
 from worker.engine.tasks.token_loss import logits_at, token_losses
 

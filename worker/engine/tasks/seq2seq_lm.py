@@ -26,15 +26,9 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
 from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
+from worker.engine.data.rows import special_tokens, unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
-from worker.engine.tasks.completions import (
-    Completions,
-    check_vocabulary,
-    judge,
-    longest_prompt,
-    special_tokens,
-    unusable,
-)
+from worker.engine.tasks.completions import Completions, check_vocabulary, judge, longest_prompt
 from worker.engine.tasks.token_loss import logits_at, token_losses
 
 AUTO = AutoModelForSeq2SeqLM

@@ -7,19 +7,16 @@ one; some pairs close to the threshold are missed.
 
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import NamedTuple
 
 import numpy as np
 from rensa import RMinHash, RMinHashLSH
 
 from app.domain.data.findings import Details
 from app.domain.data.splitting import TRAIN, Codes
-from worker.ingest.findings.rows import Judged, Places, judged
+from worker.ingest.findings.rows import Judged, Pair, Places, judged
 from worker.ingest.gathered import Gathered
 
 ALIKE = 0.8
-MOST_BITS, LEAST_CORRELATION = 10, 0.99
-"""Of images (`worker.ingest.findings.near_images`): bits in which their hashes differ, and similarity of thumbnails."""
 MOST_TESTED = 10_000
 MOST_TRAINED = 100_000
 """Maximum number of inspected test and train rows; a larger split is sampled by its smallest hashes."""
@@ -30,21 +27,14 @@ _LEAST_RUNS = 6
 _MOST_CHARACTERS = 4000
 
 
-class Pair(NamedTuple):
-    """Two near-duplicate rows."""
-
-    held_out: int
-    trained: int
-    alike: float
-
-
 def judge_near(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
     """Rows of test and validation with a near duplicate in train."""
     held_out = _sampled(gathered, splits > TRAIN, MOST_TESTED)
     trained = _sampled(gathered, splits == TRAIN, MOST_TRAINED)
     if gathered.form == "labelled-images":
-        pairs = import_module("worker.ingest.findings.near_images").near(gathered, held_out, trained)  # needs Pillow
-        limits = Details(limit=MOST_BITS, shared=LEAST_CORRELATION)
+        images = import_module("worker.ingest.findings.near_images")  # it needs Pillow, as no other rows do
+        pairs = images.near(gathered, held_out, trained)
+        limits = Details(limit=images.MOST_BITS, shared=images.LEAST_CORRELATION)
     else:
         pairs = near(gathered.texts(held_out, _MOST_CHARACTERS), gathered.texts(trained, _MOST_CHARACTERS))
         limits = Details(shared=ALIKE)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.ingest.findings.near_duplicates import LEAST_CORRELATION, MOST_BITS, Pair
-from worker.ingest.findings.rows import Places
+from worker.ingest.findings.rows import Pair, Places
 from worker.ingest.gathered import Gathered
 from worker.ingest.images import thumbnail
 
+MOST_BITS, LEAST_CORRELATION = 10, 0.99
 _TOGETHER = 64
 """Rows whose distances to all training rows are in memory at a time: 13 MB for each 100,000."""
 _SIDE = 16

@@ -27,6 +27,14 @@ class Judged(NamedTuple):
     places: list[int]
 
 
+class Pair(NamedTuple):
+    """Two near-duplicate rows."""
+
+    held_out: int
+    trained: int
+    alike: float
+
+
 def judged(
     code: FindingCode,
     severity: Severity,

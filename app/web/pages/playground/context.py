@@ -100,11 +100,16 @@ class PlaygroundPage:
         return [error for error in self.errors if error.path == path or (given and "input" in error.path)]
 
     @property
+    def _trained(self) -> Sequence[Lane]:
+        """The models whose agreement counts: not the base, whose head is untrained, unless it alone has answered."""
+        return [lane for lane in self.lanes if lane.prediction and not lane.subject.base] or self.lanes
+
+    @property
     def answers(self) -> dict[str, str]:
         """The label of each model that has answered, by its title."""
         return {
             f"{lane.title} {lane.run.id}": lane.prediction.label
-            for lane in self.lanes
+            for lane in self._trained
             if lane.prediction and lane.prediction.label is not None
         }
 
@@ -113,7 +118,7 @@ class PlaygroundPage:
         """The entities that each model has found, by its title."""
         return {
             f"{lane.title} {lane.run.id}": lane.prediction.entities
-            for lane in self.lanes
+            for lane in self._trained
             if lane.prediction and lane.prediction.entities is not None
         }
 

@@ -64,7 +64,8 @@ def test_classifiers_answer_in_the_page_with_bars_and_word_importance(full: Test
     [request] = fake.requests
     assert [(s.run_id, s.base) for s in request.subjects] == [(run, True), (run, False), (other, False)]
     assert request.importance and request.inputs == [TEXT] and request.kind == "compare"
-    assert "All 3 models answer tech" in html and html.count('<rect width="57.0" height="8" />') == 3
+    assert "All 2 models answer tech" in html  # the untrained base does not count
+    assert html.count('<rect width="57.0" height="8" />') == 3
     assert "Bond game fails to &lt;shake&gt;" in html and '<span class="w u3" title="to: 0.300">to</span>' in html
     assert "4 of at most 128 tokens" in html and "head not trained" in html
     assert "<style" not in html and " style=" not in html

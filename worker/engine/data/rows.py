@@ -1,0 +1,27 @@
+"""Rows of a dataset on their way to token ids."""
+
+from collections.abc import Sequence
+
+from app.domain.data.dataset import Row
+from app.domain.failures import FailureCode, RunFailed
+from app.domain.messages import Message, _
+
+
+def special_tokens(plain: Sequence[int], complete: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text, from its token ids without and with them."""
+    for start in range(len(complete) - len(plain) + 1):
+        if list(complete[start : start + len(plain)]) == list(plain):
+            return list(complete[:start]), list(complete[start + len(plain) :])
+    return [], []
+
+
+def unusable(row: Row, problem: Message, remedy: Message) -> RunFailed:
+    """The error for a row without anything to learn."""
+    text = _(
+        "Row %(item)s of the %(split)s split %(problem)s. %(remedy)s.",
+        item=row.item,
+        split=row.split,
+        problem=problem,
+        remedy=remedy,
+    )
+    return RunFailed(FailureCode.BAD_CONFIGURATION, text)
