@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.audit import Action
 from app.domain.data.dataset import DatasetFacts, Row
 from app.domain.data.findings import Finding
+from app.domain.data.mapping import unsupported_label
 from app.domain.data.uploads import SourceScan
 from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, FieldError, Invalid
@@ -142,5 +143,9 @@ def _check(scan: SourceScan, request: DatasetRequest) -> None:
     if request.splitting.column and request.splitting.column in request.mapping.columns.values():
         what = _("The column %(column)r names the splits and is also mapped", column=request.splitting.column)
         problems.append(FieldError("splitting.column", what, _("Choose another column for one of them")))
+    label = request.mapping.columns.get("label")
+    for column in scan.columns:
+        if column.name == label and (refusal := unsupported_label(column)):
+            problems.append(FieldError("mapping.columns.label", *refusal))
     if problems:
         raise Invalid.of(problems)

@@ -127,6 +127,21 @@ def test_unusable_data_is_one_sentence(
     assert says in error
 
 
+@pytest.mark.parametrize("options", [(), ("--text", "text", "--label", "labels")])
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [(lambda n: ["joy", "fear"][: 1 + n % 2], "multi-label is not supported"), (lambda n: n / 7, "regression is not")],
+)
+def test_several_labels_and_quantities_are_refused_with_exit_status_1(
+    vezna: Any, tmp_path: Path, labels: Any, sentence: str, options: tuple[str, ...]
+) -> None:
+    rows = [json.dumps({"text": f"a text of some words {n}", "labels": labels(n)}) for n in range(60)]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(rows))
+    status, _out, err = vezna("add", str(file), *options)
+    assert status == 1 and sentence in " ".join(err.split())
+
+
 def test_an_interrupted_upload_leaves_no_file(server: str, files: Files) -> None:
     incoming = Path(files.root) / "uploads"
     host, _colon, port = server.removeprefix("http://").partition(":")

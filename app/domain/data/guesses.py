@@ -10,15 +10,21 @@ from typing import NamedTuple
 
 from app.domain.data.column_names import METADATA_WORDS, ROLE_NAMES
 from app.domain.data.guessed_names import words_of
-from app.domain.data.mapping import MOST_LABELS, Column, ColumnKind, ColumnMapping, Role
+from app.domain.data.mapping import (
+    MOST_INTEGER_LABELS,
+    MOST_LABELS,
+    Column,
+    ColumnKind,
+    ColumnMapping,
+    Role,
+    unsupported_label,
+)
 from app.domain.messages import _
 from app.domain.tasks import Format
 
 LABEL_KINDS: tuple[ColumnKind, ...] = ("text", "integer", "number", "boolean", "mixed")
 MOST_UNNAMED_LABELS = 200
 """Distinct values of a label column that its name does not reveal."""
-MOST_INTEGER_LABELS = 20
-"""The same for integers: more of them are counts, ages or years."""
 LONGEST_UNNAMED_LABEL = 60
 SHORTEST_LONG_TEXT = 40
 FEW_ROWS = 20
@@ -39,7 +45,7 @@ def guess_mapping(columns: Sequence[Column], rows: int) -> Guess:
     """By names, kinds and values of columns; the most specific format first."""
     source = _Source(columns, rows)
     attempts: tuple[Callable[[_Source], Guess | None], ...] = (
-        *(_preference, _images, _conversation, _tagged, _pair, _retrieval, _labelled, _plain),
+        *(_preference, _images, _conversation, _tagged, _pair, _retrieval, _unsupported, _labelled, _plain),
     )
     for attempt in attempts:
         if guess := attempt(source):
@@ -233,6 +239,18 @@ def _labelled(source: _Source) -> Guess | None:
             distinct=distinct,
         ),
     )
+
+
+def _unsupported(source: _Source) -> Guess | None:
+    """No mapping for texts whose label column has several labels per row, or a quantity: a dataset without the labels
+    would be another task."""
+    if not source.named("text", ("text",)) and not source.long_texts():
+        return None
+    names = set(ROLE_NAMES["label"]) | {"score"}
+    for column in source.columns:
+        if column.name.strip().lower() in names and (refusal := unsupported_label(column)):
+            return Guess(None, _("%(what)s. %(remedy)s.", what=refusal[0], remedy=refusal[1]))
+    return None
 
 
 def _plain(source: _Source) -> Guess | None:

@@ -14,12 +14,14 @@ labelled-images     image, label                           image, img, picture, 
 """
 
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.data.written_lists import read_list
 from app.domain.errors import FieldError
-from app.domain.messages import _
+from app.domain.messages import Message, _
 from app.domain.names import Line, Verbatim
 from app.domain.tasks import Format
 
@@ -41,6 +43,9 @@ Role = Literal[
 ColumnKind = Literal["text", "integer", "number", "boolean", "list", "object", "image", "mixed", "empty"]
 MOST_LABELS = 1000
 """A column with more distinct values holds no labels."""
+MOST_INTEGER_LABELS = 20
+"""Distinct integers that are taken for labels without a telling name, and decimals at all: more of them are counts,
+ages or measurements."""
 
 
 class Roles(NamedTuple):
@@ -82,6 +87,28 @@ class Column(BaseModel):
     """The most frequent values with their counts, if there are few."""
     longest: int = 0
     """Length of its longest value in characters."""
+
+
+def unsupported_label(column: Column) -> tuple[Message, Message] | None:
+    """Why a column's values are no classes, and what to do; None if they may be."""
+    lists = [read_list(value) for value in column.examples if value.strip()]
+    if column.kind in ("list", "object") or (lists and all(found is not None for found in lists)):
+        return (
+            _("The column %(column)r has several labels per row: multi-label is not supported", column=column.name),
+            _("Write one label per row, or a column of yes and no for each label, and a dataset for each such column"),
+        )
+    many = column.distinct is None or column.distinct > MOST_INTEGER_LABELS
+    if column.kind == "number" and many and not all(map(_is_whole, column.values or ["0.5"])):
+        return (
+            _("The column %(column)r has decimal numbers: regression is not supported", column=column.name),
+            _("Divide its range into classes, such as low, medium and high, and write their names into a column"),
+        )
+    return None
+
+
+def _is_whole(text: str) -> bool:
+    number = float(text)
+    return not isfinite(number) or number.is_integer()
 
 
 class ColumnMapping(BaseModel):

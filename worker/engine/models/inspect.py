@@ -16,7 +16,8 @@ from worker.engine.estimation.unloaded import on_meta
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import check_task, load_config, load_tokenizer
-from worker.engine.models.weights import chosen_weights, fingerprint
+from worker.engine.models.quantization import shape
+from worker.engine.models.weights import check_headers, chosen_weights, fingerprint
 from worker.engine.tasks import TASKS
 
 
@@ -26,6 +27,7 @@ def inspect(location: str, revision: str = "") -> ModelFacts:
     if Path(location).is_absolute():
         config = load_config(location, revision)
         folder, files, restricted = Path(location), _files(Path(location)), False
+        check_headers([folder / file.name for file in files])
         pinned = fingerprint(folder)
     else:
         folder, pinned, files, restricted = hub.resolve(location, revision)
@@ -85,12 +87,16 @@ def on_task(config: PreTrainedConfig, task: Task) -> TaskModel:
     Raises `RunFailed(bad_configuration)` if the architecture does not support the task.
     """
     check_task(config, task)
-    two, three = (describe(_labelled(config, TASKS[task].AUTO, labels), task) for labels in (2, 3))
+    described = describe(_labelled(config, TASKS[task].AUTO), task)
+    if not described.head:
+        return described
+    other = _labelled(config, TASKS[task].AUTO, labels=3)
+    shapes = zip(described.parameters, map(shape, other.parameters()), strict=True)
     marked = [
-        ParameterFacts(name=p.name, shape=tuple(LABELS if a != b else a for a, b in zip(p.shape, q.shape, strict=True)))
-        for p, q in zip(two.parameters, three.parameters, strict=True)
+        ParameterFacts(name=p.name, shape=tuple(LABELS if a != b else a for a, b in zip(p.shape, q, strict=True)))
+        for p, q in shapes
     ]
-    return two.model_copy(update={"parameters": marked})
+    return described.model_copy(update={"parameters": marked})
 
 
 def _labelled(config: PreTrainedConfig, auto: Any, labels: int = 2) -> PreTrainedModel:

@@ -1,4 +1,5 @@
-"""Detects the encoding of a text file: by its first bytes, by decoding it as UTF-8, else by statistics of its bytes."""
+"""Detects the encoding of a text file: by its first bytes, by decoding it as UTF-8, else by the letters of
+European languages, else by statistics of its bytes."""
 
 import codecs
 import io
@@ -11,6 +12,7 @@ from typing import BinaryIO, NamedTuple
 from charset_normalizer import from_bytes
 
 from app.domain.messages import Message, _
+from worker.ingest.readers.alphabets import european_encoding
 from worker.ingest.readers.batches import Source, Unreadable
 
 CHUNK = 1 << 20
@@ -120,7 +122,10 @@ def _nul_byte(name: str, line: int) -> Message:
 def _guessed(path: Path, invalid: int) -> str:
     with path.open("rb") as file:
         file.seek(max(0, invalid - _SAMPLE // 2))
-        guess = from_bytes(file.read(_SAMPLE)).best()
+        sample = file.read(_SAMPLE)
+    if european := european_encoding(sample):
+        return european
+    guess = from_bytes(sample).best()
     return guess.encoding if guess is not None and guess.encoding not in ("ascii", "utf_8") else "cp1252"
 
 

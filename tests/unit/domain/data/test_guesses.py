@@ -139,6 +139,27 @@ def test_ids_dates_counts_and_free_texts_are_no_labels(tmp_path: Path, other: Ma
     assert (scan.mapping.format, scan.mapping.columns) == ("text", {"text": "review"})
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "sentence"),
+    [
+        ("labels", lambda chance, row: '["joy", "anger"]' if row % 2 else '["joy"]', "multi-label is not supported"),
+        ("score", lambda chance, row: f"{chance.uniform(0, 5):.3f}", "regression is not supported"),
+        ("label", lambda chance, row: f"{chance.uniform(0, 5):.3f}", "regression is not supported"),
+    ],
+)
+def test_several_labels_and_quantities_make_no_dataset_without_labels(
+    tmp_path: Path, name: str, labels: Values, sentence: str
+) -> None:
+    scan = scan_of(tmp_path, {"text": text, name: labels})
+    assert scan.mapping is None
+    assert sentence in scan.reason and name in scan.reason
+
+
+def test_half_stars_are_labels(tmp_path: Path) -> None:
+    scan = scan_of(tmp_path, {"text": text, "rating": lambda chance, row: f"{chance.randint(1, 10) / 2}"})
+    assert scan.mapping is not None and scan.mapping.columns["label"] == "rating"
+
+
 def test_two_columns_with_few_values_are_left_to_the_reader(tmp_path: Path) -> None:
     scan = scan_of(tmp_path, {"review": text, "verdict": one_of("a", "b"), "tone": one_of("c", "d", "e")})
     assert scan.mapping is not None

@@ -1,6 +1,7 @@
 """Inspection: exact counts from the configuration alone."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from transformers import DistilBertConfig, GPT2Config, LlamaConfig, PreTrainedConfig, RobertaConfig, T5Config
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
+from app.domain.failures import RunFailed
 from app.domain.methods import (
     AdaLoraSpec,
     FullSpec,
@@ -138,6 +141,40 @@ def test_of_positions_the_tokenizer_knows_better(tmp_path: Path) -> None:
     (spared / "tokenizer.json").unlink()
     (spared / "tokenizer_config.json").unlink()
     assert inspect(str(spared)).max_positions == 34
+
+
+def test_deep_models_run_two_blocks_to_find_what_follows_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"num_hidden_layers": 30, "hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
+    ran: list[object] = []
+    forward = LlamaDecoderLayer.forward
+    monkeypatch.setattr(
+        LlamaDecoderLayer, "forward", lambda self, *given, **named: ran.append(self) or forward(self, *given, **named)
+    )
+    facts = on_task(LlamaConfig(vocab_size=91, **sizes), "causal-lm")
+    assert facts.behind == ["model.norm", "lm_head"]
+    assert len(ran) == 2
+
+
+def header(tensors: dict[str, object], length: int | None = None) -> bytes:
+    text = json.dumps(tensors).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header({}, length=1 << 62),
+        header({"a": {"dtype": "F32", "shape": [1 << 31, 1 << 31, 4], "data_offsets": [0, 16]}}) + bytes(16),
+        header({"a": {"dtype": "F32", "shape": [8], "data_offsets": [0, 32]}}) + bytes(16),
+    ],
+)
+def test_weights_that_contradict_their_header_are_refused(base: Path, tmp_path: Path, content: bytes) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(base, copied)
+    (copied / "model.safetensors").write_bytes(content)
+    with pytest.raises(RunFailed, match=r"model\.safetensors is no valid safetensors file") as caught:
+        inspect(str(copied))
+    assert str(tmp_path) not in caught.value.message
 
 
 def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
