@@ -33,6 +33,7 @@ from worker.ingest.pixel_count import PixelCount
 from worker.ingest.readers.batches import Batch, LocalPart
 from worker.ingest.readers.files import Files, Progress
 from worker.ingest.rows import Draft, Unusable, drafts
+from worker.ingest.unread import Unread, unread
 
 _FIRST_PASS = 0.7
 """Share of the work of the first pass, in which tags are read once before."""
@@ -66,7 +67,8 @@ def prepare(
             for batch in files.open(local).batches:
                 pixels.add(batch, local.part.name)
                 rows = drafts(batch, mapping, tags.scheme if tags else None)
-                _take(batch, rows, file, local.part.split, splitting, gathered, unusable)
+                fields = unread(batch, mapping)
+                _take(batch, zip(rows, fields, strict=True), file, local.part.split, splitting, gathered, unusable)
     splits = assign(gathered.asks, gathered.labels, splitting, gathered.splits)
     if splitting.duplicates == "drop":
         splits = drop_duplicates(gathered.asks, splits)
@@ -102,14 +104,14 @@ def _tag_scheme(
 
 def _take(
     batch: Batch,
-    rows: Iterable[Draft | Unusable],
+    rows: Iterable[tuple[Draft | Unusable, Unread | None]],
     file: int,
     split: str,
     splitting: Splitting,
     gathered: Gathered,
     unusable: "_UnusableRows",
 ) -> None:
-    """Add the usable rows of a batch to `gathered`, the others to `unusable`."""
+    """Add the usable rows of a batch to `gathered`, the others to `unusable`, also those with an unread field."""
     count = len(batch.rows)
     codes = [TRAIN] * count
     if splitting.kind == "predefined":
@@ -119,9 +121,15 @@ def _take(
     usable: list[Draft] = []
     numbers: list[int] = []
     assigned: list[int] = []
-    for draft, number, code in zip(rows, batch.rows, codes, strict=True):
+    for (draft, field_unread), number, code in zip(rows, batch.rows, codes, strict=True):
         if code == LEFT_OUT:
             continue
+        if field_unread is not None:
+            reason: FindingCode = "unsupported-chat" if field_unread.changes_meaning else "unread-chat-fields"
+            excerpt_of = draft.excerpt if isinstance(draft, Unusable) else f"{draft.asks} {draft.answers}"
+            unusable.add(Unusable(reason, field_unread.field, excerpt_of), file, number)
+            if field_unread.changes_meaning:
+                continue
         if isinstance(draft, Unusable):
             unusable.add(draft, file, number)
             continue
@@ -156,9 +164,12 @@ class _UnusableRows:
 
     def findings(self, usable: int, with_entities: int) -> list[Finding]:
         """One finding per reason; it blocks if more rows have it than are usable, of which `with_entities` have an
-        entity. Broken tags block above `MOST_BROKEN`, since all these rows have one; so do unreadable images."""
+        entity. Broken tags block above `MOST_BROKEN`, since all these rows have one; so do unreadable images. What
+        changes the meaning of a conversation always blocks; a field that does not never does."""
 
         def blocks(code: FindingCode, count: int) -> bool:
+            if code in ("unsupported-chat", "unread-chat-fields"):
+                return code == "unsupported-chat"
             of_rows = {"broken-tags": with_entities, "broken-images": usable}.get(code)
             return count > usable or (of_rows is not None and count > MOST_BROKEN * (count + of_rows))
 

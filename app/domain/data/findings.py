@@ -24,6 +24,8 @@ FindingCode = Literal[
     "empty-rows",
     "broken-messages",
     "no-assistant-turn",
+    "unsupported-chat",
+    "unread-chat-fields",
     "broken-words",
     "tags-mismatch",
     "broken-tags",

@@ -63,6 +63,8 @@ FINDINGS: dict[FindingCode, str] = {
     "empty-rows": marked("Empty rows"),
     "broken-messages": marked("Malformed conversations"),
     "no-assistant-turn": marked("Conversations without an answer"),
+    "unsupported-chat": marked("Unsupported parts of conversations"),
+    "unread-chat-fields": marked("Unread fields of messages"),
     "broken-words": marked("Malformed lists of words"),
     "tags-mismatch": marked("Tags that do not match the words"),
     "broken-tags": marked("Tags that are not IOB2"),

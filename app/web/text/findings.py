@@ -81,6 +81,25 @@ _TEMPLATES: dict[FindingCode, Template] = {
         ),
         marked("Add the assistant's answers, with the role assistant."),
     ),
+    "unsupported-chat": Template(
+        marked_plural(
+            "%(num)s row has %(column)s, which Vezna does not read yet; without it, the model would learn something "
+            "else (row %(row)s).",
+            "%(num)s rows have %(column)s, which Vezna does not read yet; without it, the model would learn something "
+            "else (first: row %(row)s).",
+        ),
+        marked(
+            "Leave these rows out, or write what they say into the content of messages with the roles system, user and "
+            "assistant. End a conversation before a turn that must not be learned. Remove columns that do not matter."
+        ),
+    ),
+    "unread-chat-fields": Template(
+        marked_plural(
+            "%(num)s row has messages with the field %(column)s, which Vezna does not read (row %(row)s).",
+            "%(num)s rows have messages with the field %(column)s, which Vezna does not read (first: row %(row)s).",
+        ),
+        marked("If the model needs it, write it into the content of the messages."),
+    ),
     "duplicates": Template(
         marked_plural(
             "%(num)s row duplicates an earlier row of its split (white space is ignored).",
