@@ -250,6 +250,8 @@ class AddedArmPage(PlanningPage):
     study: StudyRow
     arm: ArmForm | None
     """None until a method is chosen."""
+    raised_confidence: float | None
+    """Of the study's verdicts, if adding an arm is an interim look."""
     whole_study = False
 
     @property

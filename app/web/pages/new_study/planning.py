@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends
 
+from app.domain.comparison.verdict import confidence_after
 from app.domain.errors import FieldError, Invalid
-from app.services import submission
+from app.services import interim_looks, submission
 from app.services.study_plan import PlannedStudy, planned
 from app.store.queries import base_models, datasets, studies
 from app.web.forms.sent import PRIVATE, SentForm
@@ -91,9 +92,11 @@ class Planning:
                 else None
             )
         )
+        looks = interim_looks.with_growth(self.session, study)
         return AddedArmPage(
             study=study,
             arm=arm,
+            raised_confidence=confidence_after(looks) if looks > study.interim_looks else None,
             model=task_model(model.facts if model else None, study.spec.task, dataset.facts if dataset else None),
             planned=plan,
             plan_errors=tuple(map(_in_form, plan_errors)),
