@@ -23,7 +23,7 @@ class Empty(NamedTuple):
 
 
 EMPTY = {
-    "/studies": Empty("No studies yet", {"Plan a study": "/studies/new"}),
+    "/studies": Empty("No studies yet", {"Plan a study": "/studies/new"}, ("Prepare the sample",)),
     "/studies?after=1": Empty("There are no older studies", {"Newest studies": "/studies"}),
     "/runs": Empty("No runs yet", {"Plan a study": "/studies/new", "Import results": "/imports"}),
     "/data": Empty("No data yet", {}, ("Upload", "Fetch")),

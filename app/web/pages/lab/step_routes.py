@@ -96,12 +96,15 @@ def compute(
 
 @router.post("/sample")
 def prepare(db: Db, bell: Bell, settings: Config, files: Store, form: SentForm) -> RedirectResponse:
-    """Register the packaged sample, which a worker then inspects, and go back to the step."""
-    topic, _lesson = lessons.lesson(form.get("step", ""), tuple(lessons.library()))
+    """Register the packaged sample, which a worker then inspects, and go back to the step, or from the empty home to
+    the plan of a study."""
+    address = "/studies/new"
+    if step := form.get("step", ""):
+        address = f"{lessons.address(lessons.lesson(step, tuple(lessons.library()))[0])}#run"
     part = sample.of_task("sequence-classification")
     with db.transaction() as session:
         samples.register(session, bell, files, settings.model_roots, part)
-    return RedirectResponse(f"{lessons.address(topic)}#run", status_code=303)
+    return RedirectResponse(address, status_code=303)
 
 
 @router.post("/studies/{plan}")

@@ -75,7 +75,7 @@ class AnswerCell:
 
     text: str
     mark: str
-    """`yes` where it is right, `no`, or `graded`."""
+    """`yes` where it is right, `no`, `tie` where half of the seeds are right, or `graded`."""
     notes: list[str]
 
 
@@ -117,7 +117,8 @@ class FlipItems:
 
 def _cell(answer: Answer, metric: MetricName) -> AnswerCell:
     graded = METRICS[metric].graded
-    mark = "graded" if graded else "yes" if answer.score > HALF else "no"
+    tie = answer.score == HALF and answer.seeds > 1
+    mark = "graded" if graded else "tie" if tie else "yes" if answer.score > HALF else "no"
     notes = []
     if answer.label is not None:
         text = answer.label
