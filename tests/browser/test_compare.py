@@ -64,9 +64,7 @@ def test_without_its_reference_a_study_leads_to_its_other_arms_and_another_margi
     page.goto(f"/studies/{study}")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.click("#other-references a >> nth=0")
-    expect(page.locator("h1")).to_have_text(
-        "5 arms compared with LoRA r=8: 3 within the margin, 1 worse and 1 without a verdict"
-    )
+    expect(page.locator("h1")).to_have_text("5 arms compared with LoRA r=8: 3 enough, 1 worse and 1 without a verdict")
     expect(page.locator("#remarks")).to_contain_text("The study predeclared another reference")
     page.fill("#margin", "0,5")
     page.click("#add-runs")

@@ -144,7 +144,7 @@ def test_where_both_lora_arms_are_undecided_the_demo_leads_with_all_linear_and_n
         answer = Client(url).get(f"/studies/{study}/comparison")
         assert show_comparison(Client(url), study)
     shown = " ".join(capsys.readouterr().out.split())
-    assert answer["summary"].startswith("LoRA all-linear is enough")
+    assert answer["summary"].startswith("Undecided whether LoRA all-linear loses less than 2 points against full")
     [trap] = [caveat for caveat in answer["caveats"] if "adapts attention layers only" in caveat]
     assert trap.startswith("LoRA query, value adapts attention layers only") and "LoRA all-linear" in trap
     assert f"- {' '.join(trap.split())}" in shown

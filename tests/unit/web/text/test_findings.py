@@ -167,6 +167,15 @@ FOUND: list[tuple[Finding, str]] = [
         "2 rows were left out: their column chat has no assistant message to learn from, or an "
         "empty one (first: row 7).",
     ),
+    (
+        found("unsupported-chat", 2, "tool_calls", 7),
+        "2 rows have tool_calls, which Vezna does not read yet; without it, the model would learn something else "
+        "(first: row 7).",
+    ),
+    (
+        found("unread-chat-fields", 1, "name", 7),
+        "1 row has messages with the field name, which Vezna does not read (row 7).",
+    ),
     (found("duplicates", 1), "1 row duplicates an earlier row of its split (white space is ignored)."),
     (found("duplicates", 20), "20 rows duplicate an earlier row of their split (white space is ignored)."),
     (found("contradictions", 1), "1 input occurs with different labels."),
