@@ -119,7 +119,7 @@ def test_an_agent_that_adds_seeds_until_it_wins_is_held_to_a_higher_confidence(
         async with agent(app) as client:
             spec = STUDY | {"margin_points": 1}
             await said(client, "submit_study", spec=spec | {"seeds": [0, 1, 2, 3]})
-            assert (await settle(client, 1))["arms"][1]["verdict"]["kind"] == "better"
+            assert (await settle(client, 1))["arms"][1]["verdict"]["reason"] == "above_zero"
             await said(client, "submit_study", spec=spec)
             confidences = []
             for look in range(3):
@@ -128,7 +128,7 @@ def test_an_agent_that_adds_seeds_until_it_wins_is_held_to_a_higher_confidence(
                     assert f"Interim looks: {look}" in words
                 found = await settle(client, 2)
                 confidences.append(found["confidence"])
-                if look and found["arms"][1]["verdict"]["kind"] == "better":
+                if look and found["arms"][1]["verdict"]["reason"] == "above_zero":
                     pytest.fail(f"the agent won at look {look}")
             assert confidences == pytest.approx([0.95, 0.99, 0.998])
 
@@ -148,7 +148,7 @@ def test_an_agent_that_cancels_the_rest_once_it_wins_is_held_to_a_higher_confide
                     spec = runs.get(session, run).spec
                 if spec.training.seed < 4:
                     await asyncio.to_thread(finish, registered, run, 0.5 if spec.method.kind == "full" else 1.0)
-            assert (await said(client, "read_verdict", study_id=1))[1]["arms"][1]["verdict"]["kind"] == "better"
+            assert (await said(client, "read_verdict", study_id=1))[1]["arms"][1]["verdict"]["reason"] == "above_zero"
             words, _study = await said(client, "cancel_study", study_id=1)
             assert "Interim looks: 1" in words and "99 %" in words
             found = (await said(client, "read_verdict", study_id=1))[1]

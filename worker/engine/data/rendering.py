@@ -75,7 +75,7 @@ class _Renderer:
 
 
 def _reason(process: subprocess.Popen[str]) -> str:
-    with suppress(BrokenPipeError), process:  # closes the pipes, of which one may hold a part of a request
+    with suppress(BrokenPipeError), process:  # closes the pipes; stdin may hold a part of a request
         process.kill()
     if process.returncode == -signal.SIGALRM:
         return f"it did not finish within {MAX_SECONDS} seconds"
