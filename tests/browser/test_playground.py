@@ -52,7 +52,7 @@ def test_a_text_is_classified_without_leaving_the_page_and_the_address_has_it(pa
     page.get_by_label("Text").fill("Bond game fails")
     page.check("input[value=base]")
     page.get_by_role("button", name="Predict").click()
-    expect(page.locator("#answer h2")).to_have_text("All 2 models answer tech")
+    expect(page.locator("#answer h2")).to_have_text("The answer is tech")
     assert "text=Bond%20game%20fails" in page.url and "model=base" in page.url
     page.reload()
     expect(page.locator(".lane")).to_have_count(2)
