@@ -27,6 +27,7 @@ from app.domain.lab.questions import (
 from app.domain.lab.review import NEW_PER_DAY, Rating, rated
 from app.domain.messages import _
 from app.domain.methods import FullSpec, LoraSpec
+from app.domain.studies.alternative import Alternative
 from app.domain.validation import field_error
 from app.services import studies as study_service
 from app.store.queries import lab as rows
@@ -221,5 +222,5 @@ def _compared(session: Session, need: Need) -> Facts | None:
             low, high = verdict.difference.low, verdict.difference.high
             points = own.comparison.spec.margin_points
             values: dict[str, str | float] = {"study": name, "low": 100 * low, "high": 100 * high, "margin": points}
-            return Facts(word(low, high, points / 100, own.comparison.alternative)[0], values)
+            return Facts(word(low, high, points / 100, Alternative.EQUIVALENCE)[0], values)
     return None

@@ -60,6 +60,8 @@ def _of_turns(value: Value) -> Iterator[Unread]:
 
 def _of_turn(turn: dict[str, Value]) -> Iterator[Unread]:
     role = turn.get("role", turn.get("from"))
+    if not isinstance(role, str):  # `broken-messages` names it
+        return
     if role in _TOOL_ROLES:
         yield Unread(str(role), True)
     for field, value in turn.items():

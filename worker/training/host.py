@@ -19,6 +19,7 @@ COMMAND = (sys.executable, "-P", "-m", "worker.training.child")
 SEND_SECONDS = 10.0
 EXIT_SECONDS = 5.0
 FOREVER = 365 * 86400.0
+MOST_REPORT_BYTES = 1 << 30
 """Seconds: a trainer may be silent; the supervisor's own deadlines apply. `select` on macOS refuses more than 10⁸."""
 
 _reports: TypeAdapter[Report] = TypeAdapter(Report)
@@ -128,9 +129,12 @@ class TrainerProcess:
 
     def _whole_line(self) -> bytes:
         """The next report, put together from its pieces."""
-        parts = []
+        parts, size = [], 0
         while (line := self._child.receive(FOREVER)).startswith(PIECE):
             parts.append(line[1:])
+            size += len(line)
+            if size > MOST_REPORT_BYTES:
+                raise ChildError(f"a report has over {MOST_REPORT_BYTES} bytes")
         return b"".join(parts) if line == END else line
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from math import floor, log, sqrt
+from math import floor, isfinite, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -258,7 +258,8 @@ def observed_disagreement(arms: Iterable[Scores], clusters: Clusters | None = No
         return float(item_variance(values, 1.0, clusters) * len(values) if clusters and one else one)
 
     pairs = [variance(a[s] - b[s]) for a, b in combinations(matrices, 2) for s in range(min(len(a), len(b)))]
-    return float(np.mean(pairs)) if pairs else None
+    known = [pair for pair in pairs if isfinite(pair)]  # a single cluster has no variance
+    return float(np.mean(known)) if known else None
 
 
 def _parts(difference: Difference) -> tuple[_Parts, bool]:

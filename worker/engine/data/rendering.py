@@ -18,6 +18,8 @@ from worker.engine.data.rendering_child import MAX_SECONDS
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH")
 """What the process gets of the environment: no token, no credentials."""
+_ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""A thread of OpenBLAS maps about 40 MB: many cores would use up the limit of memory before a template is rendered."""
 
 
 class RenderError(Exception):
@@ -65,11 +67,13 @@ class _Renderer:
         if self._process is None or self._process.poll() is not None:
             inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
             self._process = subprocess.Popen(  # noqa: S603 a fixed command
-                [sys.executable, "-m", rendering_child.__name__],
+                [sys.executable, "-P", "-m", rendering_child.__name__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 encoding="utf-8",
-                env=inherited | {"PYTHONPATH": os.pathsep.join(sys.path), "TRANSFORMERS_VERBOSITY": "error"},
+                env=inherited
+                | _ONE_THREAD
+                | {"PYTHONPATH": os.pathsep.join(sys.path), "TRANSFORMERS_VERBOSITY": "error"},
             )
         return self._process
 

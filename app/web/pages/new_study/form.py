@@ -96,7 +96,7 @@ class StudyForm:
         counted = spec.seeds == list(range(len(spec.seeds)))
         listed = ", ".join(map(str, spec.seeds)) + ("," if len(spec.seeds) == 1 else "")
         values = {name: str(getattr(spec, name) or "") for name in OWN_FIELDS} | {
-            "margin_points": typed(spec.margin_points),
+            "margin_points": typed(spec.margin_points) if "margin_points" in spec.model_fields_set else "",
             "seeds": str(len(spec.seeds)) if counted else listed,
             "reference": str(titles.index(spec.reference)) if spec.reference else "",
         }

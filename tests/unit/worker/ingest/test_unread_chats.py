@@ -79,3 +79,7 @@ def test_empty_fields_and_weights_of_one_say_nothing(tmp_path: Path) -> None:
     rows = [{"messages": chat(place, weight=1, tool_calls=None, name=""), "tools": None} for place in range(120)]
     found = outcome(tmp_path, rows)
     assert found.facts is not None and not [f for f in found.findings if "chat" in f.code]
+
+
+def test_a_role_that_is_no_word_is_left_to_the_finding_of_broken_messages() -> None:
+    assert list(_of_turn({"role": ["user"], "content": "x"})) == []
