@@ -9,6 +9,7 @@ import pytest
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from tests.ingested import prepared
+from worker.ingest.unread import _of_turn
 
 CHATS = ColumnMapping(format="messages", columns={"messages": "messages"})
 PAIRS = ColumnMapping(format="prompt-completion", columns={"prompt": "prompt", "completion": "completion"})
