@@ -102,11 +102,6 @@ class PlanningPage(HasErrors):
         return json.dumps(values | {name: text for arm in self.arms for name, text in arm.sent.items()})
 
     @property
-    def alternative_options(self) -> list[tuple[str, str]]:
-        """The questions that a study can ask."""
-        return alternative_options()
-
-    @property
     def own_values(self) -> Mapping[str, str]:
         """Values that the form sends, without those of its arms."""
         return {}
