@@ -104,11 +104,9 @@ def test_the_interval_shown_alone_implies_the_word(drawn: dict[str, tuple[int, f
             assert verdict.difference.one_seed
             assert verdict.hint is word(verdict.difference.low, verdict.difference.high, margin)[0]
         else:
-            implied = word(verdict.difference.low, verdict.difference.high, margin)
-            assert (verdict.kind, Reason.ONE_SEED if verdict.difference.one_seed else verdict.reason) == (
-                implied[0],
-                Reason.ONE_SEED if verdict.difference.one_seed else implied[1],
-            )
+            kind, reason = word(verdict.difference.low, verdict.difference.high, margin)
+            assert verdict.kind is kind
+            assert verdict.reason is (Reason.ONE_SEED if verdict.difference.one_seed else reason)
         assert verdict.reason
         assert (verdict.needs is None) == (verdict.kind not in (VerdictKind.UNDECIDED, VerdictKind.HINT))
 

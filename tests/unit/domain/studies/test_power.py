@@ -172,7 +172,7 @@ def test_the_power_is_the_share_of_simulated_studies_of_equal_arms_that_find_the
     def good_enough() -> bool:
         a = arm() + np.sqrt(lasting) * rng.standard_normal(items)
         seen = difference(a, arm(), 1 - 0.05 / comparisons)
-        return word(seen.low, seen.high, margin, alternative)[0].good_enough and not seen.excludes_zero
+        return word(seen.low, seen.high, margin, alternative)[0] in (VerdictKind.ENOUGH, VerdictKind.WITHIN)
 
     share = sum(good_enough() for _ in range(studies)) / studies
     planned = power_of_equal_arms(items, seeds, score, margin, alternative, comparisons=comparisons)

@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from app.domain.methods import FullSpec
 from app.domain.runs.job import EvaluationReport, LogReport, Report
 from tests import tiny
@@ -46,3 +48,14 @@ def test_a_short_report_is_one_line() -> None:
     long = b"{" + b"a" * PIECE_BYTES + b"}"
     *parts, end = pieces(long)
     assert b"".join(part[1:] for part in parts) == long and end == b"="
+
+
+def test_a_report_beyond_the_limit_ends_the_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.training.host.MOST_REPORT_BYTES", MAX_LINE_BYTES)
+    process = TrainerProcess([sys.executable, "-c", TRAINER], {"PYTHONPATH": str(Path.cwd())})
+    process.hand_over(tiny.job(tmp_path, tmp_path, FullSpec()), tmp_path, 300.0)
+    deadline = time.monotonic() + 120
+    while not process.finished_reporting and time.monotonic() < deadline:
+        assert process.reports(1.0) == []
+    assert process.finished_reporting
+    process.kill()

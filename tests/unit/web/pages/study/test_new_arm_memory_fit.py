@@ -8,6 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from app.domain.comparison.verdict import confidence_after
+from app.domain.studies import power as power_analysis
 from app.store.queries import runs, studies
 from app.store.tables import EstimateRow
 from tests import filled_estimates
@@ -84,8 +86,16 @@ def test_the_panel_is_of_the_arm_and_of_what_the_study_could_show_with_it(
         "name": "with it",
         "arms": [*study["arms"], {"name": "slow", "method": {"kind": "full"}, "learning_rate": 5e-5}],
     }
-    with_it = registered_only.post("/api/v1/studies", json=grown).json()["plan"]["power"]["detectable_difference"]
-    assert shown > 1.2 * 100 * with_it, "results are in view, so an added arm is an interim look"
+    power = registered_only.post("/api/v1/studies", json=grown).json()["plan"]["power"]
+    prior = power["prior"]
+    known = {name: prior[name] for name in ("graded", "disagreement")}
+    plan = (power["items"], power["seeds"], prior["score"])
+
+    def half_width(looks: int) -> float:
+        return power_analysis.detectable_difference(*plan, comparisons=3, confidence=confidence_after(looks), **known)
+
+    assert power["detectable_difference"] == pytest.approx(half_width(0))
+    assert shown == pytest.approx(100 * half_width(1), abs=0.05), "results are in view: adding an arm is a look"
     with database_of(registered_only).transaction() as session:
         studies.get(session, 1).interim_looks = 1
     assert detectable_difference(planned(registered_only, arms)) > 1.2 * shown, "another look is held to 99 %"
