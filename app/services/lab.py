@@ -222,5 +222,6 @@ def _compared(session: Session, need: Need) -> Facts | None:
             low, high = verdict.difference.low, verdict.difference.high
             points = own.comparison.spec.margin_points
             values: dict[str, str | float] = {"study": name, "low": 100 * low, "high": 100 * high, "margin": points}
+            # The question teaches equivalence, so it asks for that word whatever the study tested.
             return Facts(word(low, high, points / 100, Alternative.EQUIVALENCE)[0], values)
     return None

@@ -27,7 +27,7 @@ from app.domain.comparison.intervals import Difference, ScoreInterval, differenc
 from app.domain.comparison.learning import Learning, learning
 from app.domain.comparison.model import POINT, ArmResult, Comparison, RunOutcome, marker_fills, most_common, overlaps
 from app.domain.comparison.score_matrices import base_scores, common_clusters, common_items, matrices
-from app.domain.comparison.verdict import VerdictKind, best_indistinguishable, confidence_after, judge
+from app.domain.comparison.verdict import best_indistinguishable, confidence_after, judge
 from app.domain.failures import Failure
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
@@ -201,7 +201,11 @@ def compare(
     compared = baseline_results(baselines, spec.verdict_metric, reference, items_hash, confidence, before, clusters)
     best = strongest(compared)
     learned = learning(compared, done, spec.reference_arm, base_difference)
-    hinted_worse = {name for name, verdict in verdicts.items() if verdict.hint is VerdictKind.WORSE}
+    hinted_worse = {
+        name
+        for name, verdict in verdicts.items()
+        if verdict.hint and verdict.difference and verdict.difference.high < 0
+    }
     shown = {title: verdict.not_tested if learned.closed else verdict for title, verdict in verdicts.items()}
     arms = tuple(
         StudyArm(

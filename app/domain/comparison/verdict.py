@@ -21,20 +21,20 @@ In either case:
     none        too few runs or items for an interval, or scores that cannot be compared; or not tested, because the
                 reference does not beat every baseline (`learning.py`)
 
-Several arms are several chances of a false positive. Holm 1979 ("A simple sequentially rejective multiple test
-procedure") bounds at 5 % the chance that *any* arm gets a false verdict: of k arms, the one with the smallest p-value
-gets an interval of confidence 1 − 0.05/k, the next 1 − 0.05/(k−1), and so on while the arms are settled; from the first
-that is not, all have its confidence. For equivalence an arm is settled if its interval excludes 0. For non-inferiority
-it is settled if it is better (above 0) or loses more than the margin (below −margin): nothing further can be said of it
-then. An arm that is merely enough could still be called better or slightly worse, so it does not relax the others.
-Two seeds estimate their variance too poorly for that: with thousands of items and four arms it is 8 %
-(docs/verdict.md), so compare several arms with three seeds or more. "Enough" is a one-sided test at half of that level,
-and "within" two of them, so each is wrong in at most 2.5 % of the cases in which the true loss is the margin or more.
+Several arms are several chances of a false positive. The intervals follow Holm 1979 ("A simple sequentially rejective
+multiple test procedure"), so that *any* arm gets a false verdict in about 5 % of studies: of k arms, the one with the
+smallest p-value gets an interval of confidence 1 − 0.05/k, the next 1 − 0.05/(k−1), and so on while the arms are
+settled; from the first that is not, all have its confidence. For equivalence an arm is settled if its interval excludes
+0. For non-inferiority it is settled if it is better (above 0) or loses more than the margin (below −margin): nothing
+further can be said of it then. An arm that is merely enough could still be called better or slightly worse, so it does
+not relax the others. Two seeds estimate their variance too poorly for that: with thousands of items and four arms it is
+8 % (docs/verdict.md), so compare several arms with three seeds or more. "Enough" is a one-sided test at half of that
+level, and "within" two of them, so each is nominally wrong in at most 2.5 % of the cases in which the true loss is the
+margin or more. That all of this holds with few seeds is simulated (docs/verdict.md), not proven.
 
-Interim looks are several chances too: adding seeds or arms to a study with visible results tests it
-again. Each further look has a fifth
-of the error rate of the one before (`confidence_after`): 5 %, 1 %, 0.2 %, so that all of them together have 6.25 % at
-most, however often a study is extended (simulated: docs/verdict.md).
+Interim looks are several chances too: adding seeds or arms to a study with visible results tests it again. Each
+further look has a fifth of the error rate of the one before (`confidence_after`): 5 %, 1 %, 0.2 %, so that all of
+them together have 6.25 % at most, however often a study is extended (simulated: docs/verdict.md).
 """
 
 from collections.abc import Mapping
@@ -160,8 +160,8 @@ def judge(
     """A verdict for each arm but the reference, in the order given.
 
     `arms` holds [S, N] scores by arm, on the same items in the same order; an arm without finished runs is empty
-    (shape [0, …]). `margin` is in the metric's unit (0.02 is 2 points) and above 0, and
-    `alternative` is what is tested against it. ValueError if items do not match.
+    (shape [0, …]). `margin` is in the metric's unit (0.02 is 2 points) and above 0, and `alternative` is what is tested
+    against it. ValueError if items do not match.
     Arms with one seed come last in Holm's order and never count as different. `further` is how many more arms are
     compared with the same reference by other means: the correction counts them too. `confidence` is that of all of
     them together. `clusters`: of the items, where they are not independent.

@@ -62,8 +62,8 @@ def _clusters(study: StudyComparison) -> Iterator[Caveat]:
     if not study.clusters:
         return
     text = _(
-        "%(items)s test items in %(groups)s groups of equal inputs: the intervals count a group, not its copies, as "
-        "evidence, and numbers of items to add are of items that repeat as often",
+        "%(items)s test items in %(groups)s groups of equal inputs: the intervals treat copies as one cluster, and "
+        "estimates of more test items assume as many copies",
         items=count(study.items or 0),
         groups=count(study.clusters),
     )
