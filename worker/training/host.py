@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import GroupJob, LogReport, Report, TrainJob
 from worker.children.host import Child, ChildError
@@ -134,7 +135,7 @@ class TrainerProcess:
             parts.append(line[1:])
             size += len(line)
             if size > MOST_REPORT_BYTES:
-                raise ChildError(f"a report has over {MOST_REPORT_BYTES} bytes")
+                raise ChildError(_("The %(name)s process sent an answer that is too long. Try again.", name="trainer"))
         return b"".join(parts) if line == END else line
 
 
