@@ -23,8 +23,8 @@ def attention_text(study: StudyComparison, arm: StudyArm) -> str:
     if not wide:
         return _(
             "%(arm)s adapts attention layers only. In the sample study (BBC headlines, MiniLM, 4 seeds), LoRA r=8 on "
-            "query and value was 2.6 ± 2.3 points worse than full fine-tuning; on all linear layers the difference was "
-            "+0.4 ± 1.8, with 36 %% of the memory",
+            "query and value was 3.8 ± 3.0 points worse than full fine-tuning; on all linear layers the difference was "
+            "−0.3 ± 3.1, with 36 %% of the memory",
             arm=arm.title,
         )
     best = max(wide, key=lambda other: other.difference.delta if other.difference else 0.0)

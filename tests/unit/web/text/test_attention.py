@@ -31,7 +31,7 @@ def test_it_stands_beside_the_arm_on_all_linear_layers() -> None:
 
 def test_without_such_an_arm_the_measurement_on_the_sample_is_quoted() -> None:
     study = weighed(FULL, LORA, narrow=0.85)
-    assert "2.6 ± 2.3 points worse than full fine-tuning" in attention_text(study, study.others[0])
+    assert "3.8 ± 3.0 points worse than full fine-tuning" in attention_text(study, study.others[0])
 
 
 def test_an_arm_that_is_good_enough_is_not_warned_about() -> None:
