@@ -30,9 +30,9 @@ def test_a_policy_that_is_broken_is_noticed(site: Site, chromium: Browser) -> No
     page = context.new_page()
     with Complaints(page).collected() as heard:
         page.goto("/studies")
-        page.evaluate(
-            "document.body.insertAdjacentHTML('beforeend', '<p style=\"color: red\">x</p><img src=x onerror=alert()>')"
-        )
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', `<p style='color: red'>x</p>`)")
+        page.evaluate("document.body.insertAdjacentHTML('beforeend', `<b id='handled' onclick='alert()'>y</b>`)")
+        page.evaluate("document.getElementById('handled').click()")
     context.close()
     assert any(line.startswith("policy: style-src-attr") for line in heard), heard
     assert any(line.startswith("policy: script-src-attr") for line in heard), heard
