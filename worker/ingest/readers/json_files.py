@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -89,13 +89,13 @@ def _lines(source: Source, encoding: str) -> Iterator[Batch]:
 
 def _object(name: str, number: int, line: str) -> _Row:
     where = _("line %(number)s", number=number)
-    repeated: list[tuple[dict[str, Any], str]] = []
+    repeated: list[tuple[dict[str, Any], list[str]]] = []
 
     def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         fields = dict(pairs)
         if len(fields) < len(pairs):
             counts = Counter(key for key, _value in pairs)
-            repeated.extend((fields, key) for key, count in counts.items() if count > 1)
+            repeated.append((fields, [key for key, count in counts.items() if count > 1]))
         return fields
 
     try:
@@ -119,15 +119,20 @@ def _object(name: str, number: int, line: str) -> _Row:
         text = _("%(name)s: %(where)s has a number of thousands of digits. Write it as text.", name=name, where=where)
         raise Unreadable(text) from None
     row = _checked(name, where, value, set())
-    for fields, key in repeated:
-        of_row = [key] if fields is value else [name for name, inner in row.fields.items() if _contains(inner, fields)]
-        row.repeated.update((name, key) for name in of_row)
+    if repeated:
+        keys = {id(fields): names for fields, names in repeated}
+        row.repeated.update((key, key) for key in keys.get(id(value), ()))
+        row.repeated.update((field, key) for field, inner in row.fields.items() for key in _repeated_in(inner, keys))
     return row
 
 
-def _contains(value: Any, inner: dict[str, Any]) -> bool:
+def _repeated_in(value: Any, keys: Mapping[int, Sequence[str]]) -> Iterator[str]:
+    """The duplicate keys of a value and of what it contains, from those of each object."""
+    yield from keys.get(id(value), ())
     within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return value is inner or any(_contains(part, inner) for part in within)
+    for part in within:
+        if isinstance(part, dict | list):
+            yield from _repeated_in(part, keys)
 
 
 def _checked(name: str, where: str, value: object, repeated: set[tuple[str, str]]) -> _Row:
