@@ -22,6 +22,7 @@ from app.domain.data.splitting import LEFT_OUT, TRAIN, Codes, Splitting, assign,
 from app.domain.data.uploads import ReadingOptions
 from app.store.rows_file import RowsFile
 from worker.ingest.columns import shown
+from worker.ingest.findings.label_types import LabelTypes
 from worker.ingest.findings.labels import judge_labels
 from worker.ingest.findings.near_duplicates import judge_near
 from worker.ingest.findings.preferences import judge_pairs
@@ -61,11 +62,13 @@ def prepare(
     """Write the dataset's file at `target`, unless a finding blocks. Raises Unreadable."""
     unusable, pixels = _UnusableRows([part.part.name for part in parts]), PixelCount()
     tags = _tag_scheme(parts, options, mapping, progress)
+    types = LabelTypes(mapping.columns.get("label", ""), mapping.label_names, len(parts) > 1)
     with Gathered(target.with_suffix(".drafts"), mapping.format) as gathered:
         files = Files(parts, options, lambda share, rows: progress(share * _FIRST_PASS, rows))
         for file, local in enumerate(parts):
             for batch in files.open(local).batches:
                 pixels.add(batch, local.part.name)
+                types.add(batch.columns.get(mapping.columns.get("label", ""), ()), batch.rows, local.part.name)
                 rows = drafts(batch, mapping, tags.scheme if tags else None)
                 fields = unread(batch, mapping)
                 _take(batch, zip(rows, fields, strict=True), file, local.part.split, splitting, gathered, unusable)
@@ -75,6 +78,7 @@ def prepare(
     judged: list[Finding | Judged] = [
         *unusable.findings(len(gathered), _rows_with_entities(gathered)),
         *filter(None, [tags.finding(mapping.columns["tags"])] if tags else []),
+        *types.findings(),
         *judge_labels(gathered, splits),
         *judge_rows(gathered, splits),
         *judge_pairs(gathered, splits),

@@ -10,7 +10,7 @@ from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.tag_schemes import Scheme, to_iob2
 from app.domain.data.tagging import continues_nothing
-from worker.ingest.columns import shown
+from worker.ingest.columns import not_finite, shown
 from worker.ingest.preferences import ASSISTANT, chat_pair, text_pair
 from worker.ingest.readers.batches import Batch, Value
 from worker.ingest.words import Broken, words_of
@@ -61,7 +61,7 @@ def drafts(batch: Batch, mapping: ColumnMapping, scheme: Scheme | None = None) -
         case "prompt-completion":
             return _pairs(mapping, column("prompt"), column("context"), column("completion"))
         case "labelled-images":
-            pairs = zip(column("image"), map(shown, column("label")), strict=True)
+            pairs = zip(column("image"), column("label"), strict=True)
             return (_imaged(mapping, image, label) for image, label in pairs)
         case "query-passage":
             return _queries(mapping, column("query"), column("passage"))
@@ -78,14 +78,24 @@ def drafts(batch: Batch, mapping: ColumnMapping, scheme: Scheme | None = None) -
 
 
 def _labelled(mapping: ColumnMapping, texts: Sequence[Value], labels: Sequence[Value]) -> Iterator[Draft | Unusable]:
-    for text, label in zip(map(shown, texts), map(shown, labels), strict=True):
+    for text, value in zip(map(shown, texts), labels, strict=True):
+        label = _label(mapping, value, text)
         if _blank(text):
-            yield Unusable("empty-rows", mapping.columns["text"], label)
-        elif _blank(label):
-            yield Unusable("empty-rows", mapping.columns["label"], text)
+            yield Unusable("empty-rows", mapping.columns["text"], shown(value))
+        elif isinstance(label, Unusable):
+            yield label
         else:
-            named = mapping.label_names.get(label, label)
-            yield Draft(text, named, (text, named))
+            yield Draft(text, label, (text, label))
+
+
+def _label(mapping: ColumnMapping, value: Value, excerpt: str) -> str | Unusable:
+    """The label's name. NaN and infinity are no labels unless the mapping names them."""
+    label = shown(value)
+    if _blank(label):
+        return Unusable("empty-rows", mapping.columns["label"], excerpt)
+    if not_finite(value) and label not in mapping.label_names:
+        return Unusable("not-a-number", mapping.columns["label"], excerpt)
+    return mapping.label_names.get(label, label)
 
 
 def _tagged(mapping: ColumnMapping, scheme: Scheme | None, tokens: Value, tags: Value) -> Draft | Unusable:
@@ -108,16 +118,16 @@ def _tagged(mapping: ColumnMapping, scheme: Scheme | None, tokens: Value, tags: 
     return Draft(" ".join(words), " ".join(named), (words, named))
 
 
-def _imaged(mapping: ColumnMapping, image: Value, label: str) -> Draft | Unusable:
+def _imaged(mapping: ColumnMapping, image: Value, value: Value) -> Draft | Unusable:
     if not isinstance(image, bytes) or not image:
-        return Unusable("empty-rows", mapping.columns["image"], label)
-    if _blank(label):
-        return Unusable("empty-rows", mapping.columns["label"], shown(image))
+        return Unusable("empty-rows", mapping.columns["image"], shown(value))
+    label = _label(mapping, value, shown(image))
+    if isinstance(label, Unusable):
+        return label
     normalized = import_module("worker.ingest.images").normalized(image)  # it needs Pillow, as no other rows do
     if isinstance(normalized, str):
         return Unusable("broken-images", mapping.columns["image"], f"{label}: {normalized}"[:1000])
-    named = mapping.label_names.get(label, label)
-    return Draft(normalized.pixels_hash, named, (normalized.png, named), difference_hash=normalized.difference_hash)
+    return Draft(normalized.pixels_hash, label, (normalized.png, label), difference_hash=normalized.difference_hash)
 
 
 def _texts(mapping: ColumnMapping, texts: Sequence[Value]) -> Iterator[Draft | Unusable]:

@@ -21,11 +21,13 @@ FindingCode = Literal[
     "control-characters",
     "formulas",
     "very-long-field",
+    "duplicate-keys",
     "empty-rows",
     "broken-messages",
     "no-assistant-turn",
     "unsupported-chat",
     "unread-chat-fields",
+    "not-a-number",
     "broken-words",
     "tags-mismatch",
     "broken-tags",
@@ -62,7 +64,7 @@ LONGEST_EXCERPT = 200
 """Characters of a row that are shown."""
 MOST_NAMED = 5
 """Labels, or groups of them, that a sentence names."""
-DifferBy = Literal["white-space", "capital-letters"]
+DifferBy = Literal["white-space", "capital-letters", "type"]
 
 
 class Example(BaseModel):

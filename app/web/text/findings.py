@@ -56,6 +56,15 @@ _TEMPLATES: dict[FindingCode, Template] = {
         ),
         marked("Check for a missing quotation mark. A model reads only the first max_length tokens."),
     ),
+    "duplicate-keys": Template(
+        marked_plural(
+            "%(num)s row has a duplicate JSON key in the column %(column)s (%(keys)s; row %(row)s). As in most readers "
+            "of JSON, its last value is kept.",
+            "%(num)s rows have a duplicate JSON key in the column %(column)s (%(keys)s; first: row %(row)s). As in "
+            "most readers of JSON, its last value is kept.",
+        ),
+        marked("If an earlier value is the right one, correct the file: each key may occur once in an object."),
+    ),
     "empty-rows": Template(
         marked_plural(
             "%(num)s row was left out: its column %(column)s is empty (row %(row)s).",
@@ -99,6 +108,13 @@ _TEMPLATES: dict[FindingCode, Template] = {
             "%(num)s rows have messages with the field %(column)s, which Vezna does not read (first: row %(row)s).",
         ),
         marked("If the model needs it, write it into the content of the messages."),
+    ),
+    "not-a-number": Template(
+        marked_plural(
+            "%(num)s row was left out: its label in the column %(column)s is NaN or infinite (row %(row)s).",
+            "%(num)s rows were left out: their label in the column %(column)s is NaN or infinite (first: row %(row)s).",
+        ),
+        marked("Write their labels into the file. If NaN is a class, give it a name in the mapping."),
     ),
     "duplicates": Template(
         marked_plural(
@@ -209,6 +225,11 @@ _NEAR_LEAK_IN_SAMPLE = Template(
 )
 _DIFFER_IN_CASE = Template(marked("Some labels differ in upper and lower case only: %(alike)s."), _MERGE_LABELS)
 
+_DIFFER_IN_TYPE = Template(
+    marked("Some labels differ in type only and became one label each: %(alike)s."),
+    marked("If they are different classes, write them as different texts; else write them all as the same type."),
+)
+
 
 def with_message(finding: Finding) -> Finding:
     """A finding with its sentences."""
@@ -255,6 +276,8 @@ def _template(finding: Finding) -> Template:
             return _NEAR_LEAK_IN_SAMPLE
         case "labels-alike" if details.differ_by == "capital-letters":
             return _DIFFER_IN_CASE
+        case "labels-alike" if details.differ_by == "type":
+            return _DIFFER_IN_TYPE
         case code:
             return _TEMPLATES[code]
 
@@ -280,6 +303,7 @@ def _values(finding: Finding) -> dict[str, str]:
         "held_out": count(details.held_out_rows),
         "trained": count(details.train_rows),
         "labels": ", ".join(labels) + (", …" if finding.count > len(labels) else ""),
+        "keys": ", ".join(labels),
         "endings": ", ".join(f"{label} ({count(rows)})" for label, rows in zip(labels, label_rows, strict=False))
         + (", …" if sum(label_rows) < finding.count else ""),
         "alike": "; ".join(map(join_names, details.alike or [])),

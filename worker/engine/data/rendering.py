@@ -60,6 +60,7 @@ class _Renderer:
             return ""
         except BaseException:  # an interrupted exchange would leave its answer to the next request
             process.kill()
+            process.wait()
             self._process = None
             raise
 

@@ -272,6 +272,28 @@ FOUND: list[tuple[Finding, str]] = [
         "Some labels differ in upper and lower case only: 'No' and 'no'.",
     ),
     (
+        found("labels-alike", 3, alike=[["1", '"1"', "1.0"]], differ_by="type"),
+        'Some labels differ in type only and became one label each: 1, "1" and 1.0.',
+    ),
+    (
+        found("duplicate-keys", 1, row=3, labels=["label"], column="label"),
+        "1 row has a duplicate JSON key in the column label (label; row 3). As in most readers of JSON, its last "
+        "value is kept.",
+    ),
+    (
+        found("duplicate-keys", 2, row=3, labels=["role", "content"], column="messages"),
+        "2 rows have a duplicate JSON key in the column messages (role, content; first: row 3). As in most readers of "
+        "JSON, its last value is kept.",
+    ),
+    (
+        found("not-a-number", 1, row=3, column="label"),
+        "1 row was left out: its label in the column label is NaN or infinite (row 3).",
+    ),
+    (
+        found("not-a-number", 2, row=3, column="label"),
+        "2 rows were left out: their label in the column label is NaN or infinite (first: row 3).",
+    ),
+    (
         found("imbalance", 3, labels=["earn", "grain"], label_rows=[3000, 1], of_rows=4000),
         "Imbalanced labels: earn has 3,000 rows (75 %), grain has 1 row.",
     ),
