@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from app.domain.accounts.policy import Role
-from app.services import models
+from app.services import models, tracker_exports
 from app.store.stored_messages import as_stored
-from app.store.tables import BaseModelRow, DatasetRow, UploadRow
+from app.store.tables import BaseModelRow, DatasetRow, TrackerExportRow, UploadRow, now
 from tests.access_table import filled_in, routes
 from tests.accounts import Installation, installed
 
@@ -96,6 +96,21 @@ def test_a_member_has_a_model_inspected_again_without_its_path(team: Installatio
         row = session.query(BaseModelRow).where(BaseModelRow.name == "lost").one()
         row.status, row.owner_id = "failed", team.ids[Role.ADMIN]
     assert browser.post("/models/lost/inspection").status_code == 403
+
+
+def test_only_an_admin_sees_where_the_folder_of_a_tracker_is(team: Installation) -> None:
+    with team.database.transaction() as session:
+        session.add(TrackerExportRow(study_id=1, exported_at=now(), url=f"{ROOT}/runs/1"))
+    for role, shown in ((Role.ADMIN, f"{ROOT}/runs/1"), (Role.MEMBER, "1")):
+        assert team.program(role).get("/api/v1/studies/1").json()["tracker_export"]["url"] == shown
+        assert (ROOT in team.browser(role).get("/studies/1").text) is (role is Role.ADMIN)
+    claim = tracker_exports.Claim(1, False, False, 0, 9, now())
+    with team.database.transaction() as session:
+        session.get_one(TrackerExportRow, 1).next_at = claim.again
+        session.flush()
+        tracker_exports.failed(session, claim, f"[Errno 28] No space left on device: '{ROOT}/runs/1/events'")
+    message = team.program(Role.MEMBER).get("/api/v1/studies/1").json()["tracker_export"]["message"]
+    assert message == "[Errno 28] No space left on device: 'events'"
 
 
 @pytest.mark.parametrize(
