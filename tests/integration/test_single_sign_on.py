@@ -517,7 +517,8 @@ def test_a_description_of_another_issuer_or_without_https_is_refused(
 @pytest.mark.parametrize(
     "path",
     ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil.example", "/\t/evil.example",
-     " //evil.example", "javascript:alert(1)", "evil.example", "/\n//evil.example", "///evil.example", "/runs\\..\\..\\evil.example"],
+     " //evil.example", "javascript:alert(1)", "evil.example", "/\n//evil.example", "///evil.example",
+     "/runs\\..\\..\\evil.example"],
 )  # fmt: skip
 def test_a_login_leads_to_no_other_site(installation: Installation, provider: Provider, path: str) -> None:
     provider.user("u8", email="zoe@example.org", email_verified=True, groups=["science"])
