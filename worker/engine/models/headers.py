@@ -32,7 +32,7 @@ class WeightFile(NamedTuple):
     """A file, wherever it is."""
 
     name: str
-    bytes: int
+    size: int
     read: Callable[[int, int], bytes]
     """The bytes from a place on, of a length."""
 
@@ -90,10 +90,10 @@ def _tensors(file: WeightFile) -> list[str]:
 
 
 def _checked(file: WeightFile) -> list[str]:
-    start = file.read(0, min(file.bytes, _FIRST))
+    start = file.read(0, min(file.size, _FIRST))
     length = int.from_bytes(start[:8], "little")
-    if len(start) < 8 or length > min(file.bytes - 8, MOST_BYTES):
-        raise _Invalid(_("its header has %(length)s bytes, the file %(size)s", length=length, size=file.bytes))
+    if len(start) < 8 or length > min(file.size - 8, MOST_BYTES):
+        raise _Invalid(_("its header has %(length)s bytes, the file %(size)s", length=length, size=file.size))
     text = start[8 : 8 + length]
     if len(text) < length:
         text += file.read(8 + len(text), length - len(text))
@@ -101,7 +101,7 @@ def _checked(file: WeightFile) -> list[str]:
     if not isinstance(header, dict):
         raise _Invalid(_("its header is not JSON"))
     header.pop("__metadata__", None)
-    room, end = file.bytes - 8 - length, 0
+    room, end = file.size - 8 - length, 0
     spans = sorted((*_span(name, tensor, room), name) for name, tensor in header.items())
     for first, last, name in spans:
         if first != end:

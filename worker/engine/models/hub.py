@@ -19,7 +19,11 @@ from typing import NamedTuple
 
 from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
