@@ -32,6 +32,7 @@ from app.services.resources.stored_estimates import store
 from app.services.workers import REMEMBER as REMEMBER_WORKERS
 from app.store.queries import base_models, clock, datasets, estimates, runs, workers
 from app.store.session import Database, after_commit
+from app.store.stored_messages import as_stored
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow
 
 Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest
@@ -140,7 +141,7 @@ def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Comput
 
 def failed(session: Session, bell: Doorbell, claimed: EstimateRow, message: str) -> bool:
     """Store why there is no answer: a sentence. False if the claim has expired."""
-    written = estimates.end(session, claimed, "failed", message=message.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+    written = estimates.end(session, claimed, "failed", message=as_stored(message))
     _ring_for_next(session, bell)
     return written
 
