@@ -216,7 +216,7 @@ def test_a_job_of_preferences_becomes_a_run_of_dpo(site: Site) -> None:
         (preferences(input={"messages": []}), "first: row 1"),
         (
             preferences(input={"messages": [{"role": "user", "content": "?"}], "tools": [{"type": "function"}]}),
-            "column input",
+            "tools",
         ),
     ],
 )

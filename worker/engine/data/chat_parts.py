@@ -26,16 +26,16 @@ def rendered_parts(tokenizer: PreTrainedTokenizerBase) -> list[ChatPart] | None:
 def _with(part: ChatPart) -> tuple[list[Turn], list[Any] | None]:
     """A conversation and its tools, with a mark in one part."""
 
-    def marked(own: ChatPart) -> str:
+    def text_of(own: ChatPart) -> str:
         return _MARK if part == own else "weather"
 
-    tools = [_function({"name": marked("tools"), "description": "Tells it", "parameters": {"type": "object"}})]
+    tools = [_function({"name": text_of("tools"), "description": "Tells it", "parameters": {"type": "object"}})]
     called: Turn = {
         "role": ASSISTANT,
         "content": _MARK if part == "content beside tool_calls" else "",
-        "tool_calls": [_function({"name": marked("tool_calls"), "arguments": {}}) | {"id": _ID}],
+        "tool_calls": [_function({"name": text_of("tool_calls"), "arguments": {}}) | {"id": _ID}],
     }
-    result: Turn = {"role": "tool", "tool_call_id": _ID, "name": "weather", "content": marked("tool")}
+    result: Turn = {"role": "tool", "tool_call_id": _ID, "name": "weather", "content": text_of("tool")}
     answer: Turn = {"role": ASSISTANT, "content": "Sun."}
     match part:
         case "system":
