@@ -30,7 +30,7 @@ MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
 """Of one file in the cache."""
 CACHE_BYTES = 128 << 20
-TEXTS = ("text", "prompt", "completion", "messages", "query", "passage", "chosen", "rejected")
+TEXTS = ("text", "prompt", "completion", "messages", "tools", "query", "passage", "chosen", "rejected")
 """Inputs of the model, and expected outputs. The words of tagged rows are always read: they are part of an
 answer."""
 WANTED = ("completion", "passage", "chosen")

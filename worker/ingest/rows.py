@@ -188,12 +188,9 @@ def _preferred_turn(
     if isinstance(pair, str):
         return Unusable(pair, mapping.columns["rejected"], json.dumps(worse, ensure_ascii=False)[:1000])
     before = _with_system(pair[0], system)
-    if isinstance(before, str | Unusable):
-        return (
-            before if isinstance(before, Unusable) else Unusable("broken-messages", mapping.columns["chosen"], before)
-        )
-    asks = json.dumps(before, ensure_ascii=False)
-    answers = pair[1:]
+    if isinstance(before, Unusable):
+        return before
+    asks, answers = json.dumps(before, ensure_ascii=False), pair[1:]
     return Draft(f"{asks}\x1f{tools}" if tools else asks, "\x1f".join(answers), (before, *answers, tools or None))
 
 
@@ -253,13 +250,12 @@ def _earlier(history: Value) -> list[Message] | str:
 
 def _with_system(turns: list[Message] | str, system: Value) -> list[Message] | str | Unusable:
     """The turns after the system's, which they may have already. Two different ones contradict each other."""
-    if isinstance(turns, str) or not says(system):
+    if isinstance(turns, str) or not isinstance(system, str):
         return turns
-    if turns[:1] and turns[0]["role"] == "system":
-        return (
-            turns if turns[0]["content"].strip() == system.strip() else Unusable("unsupported-chat", "system", system)
-        )
-    return [message("system", system, {}), *turns]
+    if turns[0]["role"] != "system":
+        return [message("system", system, {}), *turns]
+    same = turns[0]["content"].strip() == system.strip()
+    return turns if same else Unusable("unsupported-chat", "system", system[:1000])
 
 
 def _blank(text: str) -> bool:

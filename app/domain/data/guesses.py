@@ -188,7 +188,7 @@ def _pair(source: _Source) -> Guess | None:
     if (context := source.named("context", ("text",), exclude=prompt)) and context != completion:
         columns["context"] = context
     turns = ("system", "system_prompt", "history")  # only a conversation has them
-    is_chat = any(c.name in turns and c.empty < source.rows and set(c.values) != {"[]"} for c in source.columns)
+    is_chat = any(column.name in turns and column.longest > len("[]") for column in source.columns)
     return _by_names("messages" if is_chat else "prompt-completion", columns)
 
 

@@ -63,7 +63,7 @@ def last_reply(turns: Sequence[Message]) -> int | None:
 
 
 def parts_of(turns: Sequence[Message], tools: str | None) -> Iterator[ChatPart]:
-    """The parts of a conversation that not every chat template renders; one may come several times."""
+    """The parts of a conversation that not every chat template renders, some of them several times."""
     if tools:
         yield "tools"
     for turn in turns:

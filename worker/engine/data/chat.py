@@ -52,7 +52,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Raises `RunFailed(bad_configuration)` if the tokenizer has no template."""
-        self._template, self._with_tools = (_template_of(tokenizer, tools) for tools in (None, [{}]))
+        self._template, self._with_tools = _template_of(tokenizer, None), _template_of(tokenizer, [{}])
         if not self._template:
             raise RunFailed(
                 FailureCode.BAD_CONFIGURATION,

@@ -43,6 +43,7 @@ def usual(count: int = 120) -> list[dict[str, Any]]:
         ({"messages": [*chat(0), {"from": "function_call", "value": "call the weather"}, *chat(1)]}, "function_call"),
         ({"messages": json.dumps(chat(0, weight=2))}, "weight"),
         ({"messages": [{"role": "system", "content": "Be long."}, *chat(0)], "system": "Be brief."}, "system"),
+        ({"messages": chat(0), "system": ["Be brief."]}, "system"),
         ({"messages": chat(0), "tools": "[{}]"}, "tools"),
         ({"messages": chat(0), "history": [["a", "b"]]}, "history"),
     ],
