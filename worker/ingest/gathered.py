@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from app.domain.data.dataset import ROWS
 from app.domain.data.images import size_of
 from app.domain.data.splitting import Codes, Hashes
+from app.domain.data.turns import said
 from app.domain.messages import _
 from app.domain.tasks import Format
 from app.store.rows_file import column_type
@@ -108,10 +109,10 @@ class Gathered:
         self._writer.write_table(pa.table(dict(zip(self._schema.names, columns, strict=True)), schema=self._schema))
 
     def _add_pair(self, draft: Draft) -> None:
-        chosen, rejected = (len(answer) for answer in draft.columns[1:])
+        chosen, rejected = (len(answer) for answer in draft.columns[1:3])
         self._longer.append((chosen > rejected) - (chosen < rejected))
         self._guessed.append(draft.guessed)
-        texts = b"\x1f".join([_plain(draft.asks), *sorted(map(_plain, draft.columns[1:]))])
+        texts = b"\x1f".join([_plain(draft.asks), *sorted(map(_plain, draft.columns[1:3]))])
         self._unordered.append(_hash(texts))
 
     def __enter__(self) -> Self:
@@ -285,5 +286,5 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         if all(isinstance(word, str) for word in value):
             return " ".join(value)
-        return " ".join(f"{turn['role']}: {turn['content']}" for turn in value)
+        return " ".join(f"{turn['role']}: {said(turn)}" for turn in value)
     return str(value)

@@ -5,8 +5,8 @@ labelled            text, label                            text, sentence, revie
 tagged              tokens, tags                           tokens, words; tags, ner_tags, …: lists of one length
 text                text                                   text, content, …
 prompt-completion   prompt, completion; context            prompt, instruction, question, …; completion, answer, …
-messages            messages, or prompt and completion     messages, conversations; lists of {role, content}
-                    that are lists of turns                or of {from, value}
+messages            messages, or prompt and completion;    messages, conversations; lists of {role, content}
+                    context                                or of {from, value}
 query-passage       query, passage                         query, anchor, question, …; passage, positive, …
 preference          chosen, rejected; prompt               chosen, preferred, …; rejected, dispreferred, …
 preference-messages the same: lists of turns               the same
@@ -60,7 +60,7 @@ ROLES: dict[Format, Roles] = {
     "tagged": Roles(("tokens", "tags")),
     "text": Roles(("text",)),
     "prompt-completion": Roles(("prompt", "completion"), ("context",)),
-    "messages": Roles((), ("messages", "prompt", "completion")),
+    "messages": Roles((), ("messages", "prompt", "completion", "context")),
     "query-passage": Roles(("query", "passage")),
     "preference": Roles(("chosen", "rejected"), ("prompt",)),
     "preference-messages": Roles(("chosen", "rejected"), ("prompt",)),

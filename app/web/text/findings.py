@@ -92,14 +92,14 @@ _TEMPLATES: dict[FindingCode, Template] = {
     ),
     "unsupported-chat": Template(
         marked_plural(
-            "%(num)s row has %(column)s, which Vezna does not read yet; without it, the model would learn something "
-            "else (row %(row)s).",
-            "%(num)s rows have %(column)s, which Vezna does not read yet; without it, the model would learn something "
-            "else (first: row %(row)s).",
+            "%(num)s row has %(column)s in a form that Vezna does not read; without it, the model would learn "
+            "something else (row %(row)s).",
+            "%(num)s rows have %(column)s in a form that Vezna does not read; without it, the model would learn "
+            "something else (first: row %(row)s).",
         ),
         marked(
-            "Leave these rows out, or write what they say into the content of messages with the roles system, user and "
-            "assistant. End a conversation before a turn that must not be learned. Remove columns that do not matter."
+            "Leave these rows out, or write these parts as OpenAI's API has them. For a system prompt or a history "
+            "beside prompts, choose the format messages. Remove columns that do not matter."
         ),
     ),
     "unread-chat-fields": Template(

@@ -96,15 +96,17 @@ def start_renderer() -> None:
 
 
 def render(
-    template: str, messages: list[Any], special: dict[str, Any], *, marked: bool, prompt: bool
+    template: str, messages: list[Any], special: dict[str, Any], *, tools: Any = None, marked: bool, prompt: bool
 ) -> tuple[str, list[tuple[int, int]]]:
     """The rendered conversation, and with `marked` the start and end of each turn that the template marks.
 
-    `special`: the tokenizer's special tokens. `prompt`: add the prompt for the next turn. Raises `RenderError`.
+    `special`: the tokenizer's special tokens. `tools`: a list of JSON schemas.
+    `prompt`: add the prompt for the next turn. Raises `RenderError`.
     """
     return _RENDERER.render(
         {
             "conversations": [messages],
+            "tools": tools,
             "chat_template": template,
             "return_assistant_tokens_mask": marked,
             "add_generation_prompt": prompt,

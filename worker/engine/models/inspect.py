@@ -12,6 +12,7 @@ from app.domain.models.architecture import LABELS, ParameterFacts, TaskModel
 from app.domain.models.base_model import FACTS_VERSION, LONGEST_TEMPLATE, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.tasks import Task
 from worker.engine.data.batches import most_tokens, positions
+from worker.engine.data.chat_parts import rendered_parts
 from worker.engine.estimation.unloaded import on_meta
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe
@@ -38,6 +39,7 @@ def inspect(location: str, revision: str = "") -> ModelFacts:
     if tokenizer := _tokenizer(folder):
         update |= {
             "chat_template": bool(tokenizer.chat_template),
+            "chat_parts": rendered_parts(tokenizer),
             "max_positions": most_tokens(config, tokenizer),
             "tokenizer": _described(tokenizer),
         }

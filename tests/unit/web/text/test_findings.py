@@ -169,7 +169,7 @@ FOUND: list[tuple[Finding, str]] = [
     ),
     (
         found("unsupported-chat", 2, "tool_calls", 7),
-        "2 rows have tool_calls, which Vezna does not read yet; without it, the model would learn something else "
+        "2 rows have tool_calls in a form that Vezna does not read; without it, the model would learn something else "
         "(first: row 7).",
     ),
     (
