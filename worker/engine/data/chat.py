@@ -60,7 +60,7 @@ class ChatTemplate:
         messages = _checked(row)
         try:
             if self._marks:
-                text, turns = self._render(messages, marked=True)
+                text, turns, _lengths = render(self._template, messages, self._special, marked=True)
                 turns = turns[-1:] if last_only else turns
             else:
                 text, turns = self._by_beginnings(messages, len(messages) - 1 if last_only else 0)
@@ -88,7 +88,7 @@ class ChatTemplate:
         """A conversation with the prompt for the assistant's next turn. Raises `RunFailed(bad_configuration)` if the
         template cannot render it."""
         try:
-            return self._render(messages, prompt=True)[0]
+            return render(self._template, messages, self._special, prompt=True).text
         except RenderError as error:
             reason = first_line(error)
             text = _("The chat template cannot render this conversation (%(reason)s).", reason=reason)
@@ -96,22 +96,15 @@ class ChatTemplate:
 
     def _by_beginnings(self, messages: list[Message], first: int) -> tuple[str, list[tuple[int, int]]]:
         """The conversation, and the assistant's turns from the message `first` on."""
-        conversation, _marks = self._render(messages)
+        replies = [i for i, message in enumerate(messages) if i >= first and message["role"] == ASSISTANT]
+        beginnings = [beginning for i in replies for beginning in ((i, True), (i + 1, False))]
+        text, _marks, lengths = render(self._template, messages, self._special, beginnings=beginnings)
         turns = []
-        for i, message in enumerate(messages):
-            if i >= first and message["role"] == ASSISTANT:
-                before, _marks = self._render(messages[:i], prompt=True)
-                after, _marks = self._render(messages[: i + 1])
-                if not (conversation.startswith(after) and after.startswith(before)):
-                    raise _ChangesItsMindError
-                turns.append((len(before), len(after)))
-        return conversation, turns
-
-    def _render(
-        self, messages: list[Message], *, marked: bool = False, prompt: bool = False
-    ) -> tuple[str, list[tuple[int, int]]]:
-        """The rendered text, and the start and end of each marked turn."""
-        return render(self._template, messages, self._special, marked=marked, prompt=prompt)
+        for before, after in zip(lengths[::2], lengths[1::2], strict=True):
+            if before is None or after is None or after < before:
+                raise _ChangesItsMindError
+            turns.append((before, after))
+        return text, turns
 
 
 def _checked(row: ChatRow) -> list[Message]:
