@@ -131,17 +131,16 @@ class ChatTemplate:
         """The conversation, and the assistant's turns at these places, or what the template marks."""
         template = self._with_tools if tools else self._template
         if re.search(r"{%-?\s*generation\s*-?%}", template):
-            text, spans = render(template, turns, self._special, tools=tools, marked=True, prompt=False)
+            text, spans, _lengths = render(template, turns, self._special, tools=tools, marked=True)
             return text, spans[-1:] if len(places) == 1 else spans
-        text = self._text(turns, tools)
-        return text, [self._by_beginnings(turns, tools, place, text) for place in places]
-
-    def _by_beginnings(self, turns: list[Turn], tools: Any, place: int, text: str) -> Span:
-        before = self._text(turns[:place], tools, prompt=True)
-        after = self._text(turns[: place + 1], tools) if place + 1 < len(turns) else text
-        if text.startswith(after) and after.startswith(before):
-            return len(before), len(after)
-        return self._by_mark(turns, tools, place, text)
+        beginnings = [beginning for place in places for beginning in ((place, True), (place + 1, False))]
+        text, _marked, lengths = render(template, turns, self._special, tools=tools, beginnings=beginnings)
+        return text, [
+            (before, after)
+            if before is not None and after is not None and before <= after
+            else self._by_mark(turns, tools, place, text)
+            for place, before, after in zip(places, lengths[::2], lengths[1::2], strict=True)
+        ]
 
     def _by_mark(self, turns: list[Turn], tools: Any, place: int, text: str) -> Span:
         """Where a turn lies: from the generation prompt, as far as it is there, after the end of the turn before, to
@@ -202,7 +201,7 @@ class ChatTemplate:
 
     def _text(self, turns: list[Turn], tools: Any, *, prompt: bool = False) -> str:
         template = self._with_tools if tools else self._template
-        return render(template, turns, self._special, tools=tools, marked=False, prompt=prompt)[0]
+        return render(template, turns, self._special, tools=tools, prompt=prompt).text
 
 
 def as_rendered(message: Message) -> Turn:
