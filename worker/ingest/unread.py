@@ -36,7 +36,7 @@ class Unread(NamedTuple):
 
 def unread(batch: Batch, mapping: ColumnMapping) -> Iterator[Unread | None]:
     """For each row its first field that is not read, those that change the meaning before others."""
-    mapped = [name for name in mapping.columns.values() if name in batch.columns]
+    mapped = [name for role, name in mapping.columns.items() if role != "group" and name in batch.columns]
     beside = [name for name in _COLUMNS.get(mapping.format, ()) if name in batch.columns and name not in mapped]
     for place in range(len(batch.rows)):
         found = [Unread(name, True) for name in beside if _holds(batch.columns[name][place])]
