@@ -1,4 +1,4 @@
-"""Internal failures of estimates, which are tried again soon; previews of rows have parts"""
+"""Whether a failed estimate is an error of Vezna, after which it is tried again soon."""
 
 from collections.abc import Sequence
 

@@ -24,8 +24,11 @@ _BFLOAT16 = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inp
 
 
 def shard(model: nn.Module, blocks: Sequence[str], mesh: DeviceMesh, *, bf16: bool) -> nn.Module:
-    """A twin of the model, of which each rank holds its part. The model's own parameters become empty, block by block, so
-    that no rank holds more than the whole, its part of it and one block."""
+    """A twin of the model, of which each rank holds its part.
+
+    The model's own parameters become empty, block by block, so that no rank holds more than the whole, its part of it
+    and one block.
+    """
     # Modules that are copied, with the parameters themselves: `fully_shard` replaces those of the copy.
     shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, shared)

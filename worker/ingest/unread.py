@@ -43,7 +43,7 @@ def beside(batch: Batch, mapping: ColumnMapping, names: Sequence[str]) -> list[V
 
 def unread(batch: Batch, mapping: ColumnMapping) -> Iterator[Unread | None]:
     """For each row its first field that is not read, those that change the meaning before others."""
-    mapped = [name for name in mapping.columns.values() if name in batch.columns]
+    mapped = [name for role, name in mapping.columns.items() if role != "group" and name in batch.columns]
     own = _unmapped(batch, mapping, _COLUMNS.get(mapping.format, ()))
     for place in range(len(batch.rows)):
         found = [Unread(name, True) for name in own if not _is_read(name, batch.columns[name][place], mapping)]
@@ -53,7 +53,8 @@ def unread(batch: Batch, mapping: ColumnMapping) -> Iterator[Unread | None]:
 
 
 def _unmapped(batch: Batch, mapping: ColumnMapping, names: Sequence[str]) -> list[str]:
-    return [name for name in names if name in batch.columns and name not in mapping.columns.values()]
+    taken = {name for role, name in mapping.columns.items() if role != "group"}
+    return [name for name in names if name in batch.columns and name not in taken]
 
 
 def _is_read(column: str, value: Value, mapping: ColumnMapping) -> bool:

@@ -14,12 +14,13 @@ labelled-images     image (a PNG), label                  image-classification
 
 import hashlib
 import json
-import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.data.item_names import cluster_of, group_in
 from app.domain.data.turns import ChatPart, Message, parts_of, without_blanks
 from app.domain.tasks import TASKS, Format, Task
 
@@ -188,6 +189,10 @@ class DatasetFacts(BaseModel):
     test_queries: int | None = None
     """Distinct queries of the test split, each of which is one item; None of other rows, and of rows that were written
     before this was counted."""
+    test_clusters: int | None = None
+    """Clusters of the test items; None of rows that were written before the names of items told them."""
+    test_cluster_size: float = 1.0
+    """Σ n² / N over clusters of n items: how many items the cluster of an item has, on average over items."""
     label_counts: dict[str, int] = Field(default_factory=dict)
     """Rows with each label, or words with each tag."""
     chat_parts: dict[ChatPart, PartRows] = Field(default_factory=dict)
@@ -214,20 +219,6 @@ class DatasetFacts(BaseModel):
 def items_hash(items: Sequence[str]) -> str:
     """SHA-256 of items' names in order: scores can be compared item by item only where it is the same."""
     return hashlib.sha256("\n".join(items).encode()).hexdigest()
-
-
-_COPY = re.compile(r"([0-9a-f]{16})-[0-9]+")
-
-
-def copy_name(item: str, before: int) -> str:
-    """The name of a row whose input `before` other rows have too, the first of which is `item`."""
-    return f"{item}-{before}" if before else item
-
-
-def input_of(item: str) -> str:
-    """The name that all rows with an item's input share; the item's own where it is no copy."""
-    copy = _COPY.fullmatch(item)
-    return copy[1] if copy else item
 
 
 def item_name(text: str) -> str:
@@ -269,6 +260,7 @@ class Tally:
         self._of_label = [0] * len(self._labels)
         self._test_queries: set[int] = set()
         self._parts: dict[ChatPart, PartRows] = {}
+        self._test_clusters: Counter[int] = Counter()
         self._digest = hashlib.sha256()
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -280,22 +272,28 @@ class Tally:
             elif isinstance(row, TaggedRow):
                 for tag in row.tags:
                     self._of_label[tag] += 1
-            elif isinstance(row, QueryRow) and row.split == "test":
+            elif isinstance(row, QueryRow) and row.split == "test" and hash(row.query) not in self._test_queries:
                 self._test_queries.add(hash(row.query))
+                self._test_clusters[hash(cluster_of(row.item))] += 1
             elif isinstance(row, ChatRow | PreferenceChatRow):
                 for part in dict.fromkeys(parts_of(row.messages, row.tools)):
                     before = self._parts.get(part, PartRows(count=0, items=[]))
                     self._parts[part] = PartRows(count=before.count + 1, items=[*before.items, row.item][:3])
-            self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}\x1e".encode())
+            if row.split == "test" and not isinstance(row, QueryRow):
+                self._test_clusters[hash(cluster_of(row.item))] += 1
+            self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}{group_in(row.item)}\x1e".encode())
 
     @property
     def facts(self) -> DatasetFacts:
         """The facts of the rows so far."""
+        sizes = self._test_clusters.values()
         return DatasetFacts(
             format=self._form,
             labels=self._labels,
             counts=self._counts,
             test_queries=len(self._test_queries) or None,
+            test_clusters=len(self._test_clusters),
+            test_cluster_size=sum(n * n for n in sizes) / max(1, sum(sizes)),
             label_counts=dict(zip(self._labels, self._of_label, strict=True)),
             chat_parts=self._parts,
             content_hash=self._digest.hexdigest(),

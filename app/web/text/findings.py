@@ -136,6 +136,15 @@ _TEMPLATES: dict[FindingCode, Template] = {
         ),
         _DROP_DUPLICATES,
     ),
+    "shared-groups": Template(
+        marked_plural(
+            "The splits share %(groups)s: %(num)s of %(rows)s of the %(split)s split (%(share)s) has a group that also "
+            "occurs in an earlier split (%(labels)s). A model may recognise the group, which inflates the score.",
+            "The splits share %(groups)s: %(num)s of %(rows)s of the %(split)s split (%(share)s) have a group that "
+            "also occurs in an earlier split (%(labels)s). A model may recognise the group, which inflates the score.",
+        ),
+        marked("Choose random splits, which keep each group in one split, or move these groups in the file."),
+    ),
     "near-leak": Template(
         marked_plural(
             "%(num)s row of test or validation is a near-duplicate of a train row (they share at least %(shared)s of "
@@ -151,6 +160,15 @@ _TEMPLATES: dict[FindingCode, Template] = {
             "The dataset has %(num)s rows; it needs at least %(limit)s.",
         ),
         marked("Add rows."),
+    ),
+    "too-few-groups": Template(
+        marked_plural(
+            "All rows that are to be split belong to one group, which stays in one split: %(limit)s splits need as "
+            "many groups.",
+            "All rows that are to be split belong to %(num)s groups, each of which stays in one split: %(limit)s "
+            "splits need as many groups.",
+        ),
+        marked("Choose a column with more groups, or none. Equal inputs join their groups."),
     ),
     "empty-split": Template(
         marked("The %(split)s split is empty."), marked("Choose other splits, or a larger share for this one.")
@@ -302,8 +320,9 @@ def _values(finding: Finding) -> dict[str, str]:
         "shared": percent(details.shared, 0),
         "held_out": count(details.held_out_rows),
         "trained": count(details.train_rows),
-        "labels": ", ".join(labels) + (", …" if finding.count > len(labels) else ""),
         "keys": ", ".join(labels),
+        "groups": ngettext("%(num)s group", "%(num)s groups", details.groups or 0, num=count(details.groups)),
+        "labels": ", ".join(labels) + (", …" if (details.groups or finding.count) > len(labels) else ""),
         "endings": ", ".join(f"{label} ({count(rows)})" for label, rows in zip(labels, label_rows, strict=False))
         + (", …" if sum(label_rows) < finding.count else ""),
         "alike": "; ".join(map(join_names, details.alike or [])),

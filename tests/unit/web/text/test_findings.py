@@ -121,8 +121,17 @@ FOUND: list[tuple[Finding, str]] = [
     ),
     (
         found("shared-prompts", 40, "", 7, of_rows=100),
-        "40 test pairs (40 %) have their prompt in common with others. Their scores depend on each other, so the "
-        "intervals of a verdict are too narrow (first: row 7).",
+        "40 test pairs (40 %) have their prompt in common with others. Their scores depend on each other, so "
+        "intervals count pairs of one prompt as one cluster (first: row 7).",
+    ),
+    (
+        found("shared-groups", 4, "", 7, split="test", of_rows=64, groups=4, labels=["ann", "bob", "cy"]),
+        "The splits share 4 groups: 4 of 64 rows of the test split (6.2 %) have a group that also occurs in an earlier "
+        "split (ann, bob, cy, …). A model may recognise the group, which inflates the score.",
+    ),
+    (
+        found("too-few-groups", 1, limit=3),
+        "All rows that are to be split belong to one group, which stays in one split: 3 splits need as many groups.",
     ),
     (
         found("shared-passages", 40, "", 7, of_rows=100),
