@@ -124,6 +124,7 @@ NAMES = [
     *(f"{kind}-{method}" for kind in ("recomputed", "seq2seq") for method in ("full", "lora")),
     *(f"{method}-{kind}" for kind in ("rows", "packed", "images") for method in ("full", "lora")),
     "lora-preference",
+    "full-bf16",
 ]
 
 
