@@ -101,7 +101,7 @@ def predict(
     say(_("Wrote %(target)s, %(rows)s.", target=target, rows=counted(rows)), wrap=False)
 
 
-def _classify_images(client: Client, run: int, path: Path, output: Path | None, *, force: bool = False) -> None:
+def _classify_images(client: Client, run: int, path: Path, output: Path | None, *, force: bool) -> None:
     images = predict_images.images_of(path)
     target = new_file(output or path.with_name(f"{path.stem}-predictions.csv"), force=force)
     found: list[Row] = []

@@ -1,4 +1,4 @@
-"""Sentences and lines of logs as the database keeps them, for every user who sees what they are about."""
+"""Messages and log lines as the database stores them: without what only admins may read."""
 
 import re
 

@@ -223,7 +223,7 @@ def test_images_of_a_directory_are_classified_in_batches(tmp_path: Path) -> None
     (tmp_path / "more" / "large.JPG").write_bytes(b"cat" + bytes(4 << 20))
     (tmp_path / "notes.txt").write_text("no image")
     server: Any = ImageServer()
-    command._classify_images(server, 47, tmp_path, tmp_path / "out.csv")
+    command._classify_images(server, 47, tmp_path, tmp_path / "out.csv", force=False)
     assert server.sizes == [16, 5]
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -237,12 +237,12 @@ def test_an_image_that_cannot_be_sent_or_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"cat")
     (tmp_path / "b.png").write_bytes(b"broken")
     with pytest.raises(Invalid, match=r"b\.png: This image cannot be read"):
-        command._classify_images(server, 47, tmp_path, None)
+        command._classify_images(server, 47, tmp_path, None, force=False)
     (tmp_path / "b.png").write_bytes(bytes((5 << 20) + 1))
     with pytest.raises(Invalid, match=r"b\.png is empty or has more than 5 MiB"):
-        command._classify_images(server, 47, tmp_path / "b.png", None)
+        command._classify_images(server, 47, tmp_path / "b.png", None, force=False)
     (tmp_path / "none").mkdir()
     for place, says in (("none", "has no images"), ("missing.png", "cannot be read: No such file")):
         with pytest.raises(Invalid, match=says):
-            command._classify_images(server, 47, tmp_path / place, None)
+            command._classify_images(server, 47, tmp_path / place, None, force=False)
     assert not list(tmp_path.glob("*predictions*"))

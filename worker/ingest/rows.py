@@ -9,7 +9,7 @@ from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.tag_schemes import Scheme, to_iob2
 from app.domain.data.tagging import continues_nothing
-from app.domain.data.turns import ASSISTANT, Message, is_empty, is_learnt, last_reply, message, others, said
+from app.domain.data.turns import ASSISTANT, Message, is_empty, is_learnt, last_reply, others, said
 from worker.ingest.columns import not_finite, shown
 from worker.ingest.preferences import chat_pair, text_pair
 from worker.ingest.readers.batches import Batch, Value
@@ -255,7 +255,8 @@ def _earlier(history: Value) -> list[Message] | str:
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs
     ):
         return shown(history)[:1000]
-    return [message(role, text, {}) for pair in pairs for role, text in zip(("user", ASSISTANT), pair, strict=True)]
+    roles = ("user", ASSISTANT)
+    return [Message(role=role, content=text) for pair in pairs for role, text in zip(roles, pair, strict=True)]
 
 
 def _with_system(turns: list[Message] | str, system: Value) -> list[Message] | str | Unusable:
@@ -263,7 +264,7 @@ def _with_system(turns: list[Message] | str, system: Value) -> list[Message] | s
     if isinstance(turns, str) or not isinstance(system, str):
         return turns
     if turns[0]["role"] != "system":
-        return [message("system", system, {}), *turns]
+        return [Message(role="system", content=system), *turns]
     same = turns[0]["content"].strip() == system.strip()
     return turns if same else Unusable("unsupported-chat", "system", system[:1000])
 

@@ -18,7 +18,7 @@ _ROLES = {
     "human": "user",
 }
 """Other names of roles."""
-_CALLING = ("function_call", "tool_call")
+CALLING = ("function_call", "tool_call")
 """Roles whose content is a call, or a list of calls."""
 
 
@@ -27,7 +27,7 @@ def role_of(turn: dict[str, Value]) -> str | None:
     role = turn.get("role", turn.get("from"))
     if not isinstance(role, str):
         return None
-    return ASSISTANT if role in _CALLING else _ROLES.get(role, role)
+    return ASSISTANT if role in CALLING else _ROLES.get(role, role)
 
 
 def turns_of(value: Value) -> list[Message] | str:
@@ -47,7 +47,7 @@ def _turn(turn: Value) -> Message | None:
     written = turn.get("content", turn.get("value"))
     more: dict[str, Any] = {}
     if role == ASSISTANT:
-        called = written if turn.get("role", turn.get("from")) in _CALLING else None
+        called = written if turn.get("role", turn.get("from")) in CALLING else None
         written = "" if called else written
         if calls := calls_of(called or turn.get("tool_calls") or turn.get("function_call")):
             more["tool_calls"] = calls

@@ -8,7 +8,7 @@ from app.domain.data.mapping import ColumnMapping
 from app.domain.data.turns import ASSISTANT
 from app.domain.tasks import Format
 from worker.ingest.readers.batches import Batch, Value
-from worker.ingest.turns import REASONING, SHARES, TOOL, calls_of, parsed, role_of, says, tools_of
+from worker.ingest.turns import CALLING, REASONING, SHARES, TOOL, calls_of, parsed, role_of, says, tools_of
 
 SYSTEM = ("system", "system_prompt")
 TOOLS = ("tools", "functions")
@@ -83,7 +83,7 @@ def _of_turn(turn: dict[str, Value]) -> Iterator[Unread]:
     if (role := role_of(turn)) is None:  # `broken-messages` names it
         return
     written = turn.get("role", turn.get("from"))
-    if written in ("function_call", "tool_call") and calls_of(turn.get("content", turn.get("value"))) is None:
+    if written in CALLING and calls_of(turn.get("content", turn.get("value"))) is None:
         yield Unread(written, True)
     for field, value in turn.items():
         if field not in _READ and says(value) and not _is_read_of(role, field, value):

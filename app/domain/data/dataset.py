@@ -14,7 +14,6 @@ labelled-images     image (a PNG), label                  image-classification
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
@@ -191,8 +190,6 @@ class DatasetFacts(BaseModel):
     before this was counted."""
     test_clusters: int | None = None
     """Clusters of the test items; None of rows that were written before the names of items told them."""
-    test_cluster_size: float = 1.0
-    """Σ n² / N over clusters of n items: how many items the cluster of an item has, on average over items."""
     label_counts: dict[str, int] = Field(default_factory=dict)
     """Rows with each label, or words with each tag."""
     chat_parts: dict[ChatPart, PartRows] = Field(default_factory=dict)
@@ -260,40 +257,39 @@ class Tally:
         self._of_label = [0] * len(self._labels)
         self._test_queries: set[int] = set()
         self._parts: dict[ChatPart, PartRows] = {}
-        self._test_clusters: Counter[int] = Counter()
+        self._test_clusters: set[int] = set()
         self._digest = hashlib.sha256()
 
     def add(self, rows: Iterable[Row]) -> None:
         """Add rows."""
         for row in rows:
             self._counts[row.split] += 1
+            is_item = row.split == "test"
             if isinstance(row, LabelledRow | ImageRow):
                 self._of_label[row.label] += 1
             elif isinstance(row, TaggedRow):
                 for tag in row.tags:
                     self._of_label[tag] += 1
-            elif isinstance(row, QueryRow) and row.split == "test" and hash(row.query) not in self._test_queries:
+            elif isinstance(row, QueryRow) and row.split == "test":
+                is_item = hash(row.query) not in self._test_queries
                 self._test_queries.add(hash(row.query))
-                self._test_clusters[hash(cluster_of(row.item))] += 1
             elif isinstance(row, ChatRow | PreferenceChatRow):
                 for part in dict.fromkeys(parts_of(row.messages, row.tools)):
                     before = self._parts.get(part, PartRows(count=0, items=[]))
                     self._parts[part] = PartRows(count=before.count + 1, items=[*before.items, row.item][:3])
-            if row.split == "test" and not isinstance(row, QueryRow):
-                self._test_clusters[hash(cluster_of(row.item))] += 1
+            if is_item:
+                self._test_clusters.add(hash(cluster_of(row.item)))
             self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}{group_in(row.item)}\x1e".encode())
 
     @property
     def facts(self) -> DatasetFacts:
         """The facts of the rows so far."""
-        sizes = self._test_clusters.values()
         return DatasetFacts(
             format=self._form,
             labels=self._labels,
             counts=self._counts,
             test_queries=len(self._test_queries) or None,
             test_clusters=len(self._test_clusters),
-            test_cluster_size=sum(n * n for n in sizes) / max(1, sum(sizes)),
             label_counts=dict(zip(self._labels, self._of_label, strict=True)),
             chat_parts=self._parts,
             content_hash=self._digest.hexdigest(),

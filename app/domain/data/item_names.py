@@ -17,7 +17,7 @@ def copy_name(item: str, before: int, group: int = 0) -> str:
 
 
 def cluster_of(item: str) -> str:
-    """What the names of dependent items share: their group, else their input; the name itself where it is another's."""
+    """What the names of dependent items share: their group, else their input; the whole name if it has another form."""
     name = _NAME.fullmatch(item)
     return (name[2] or name[1]) if name else item
 

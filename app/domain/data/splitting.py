@@ -119,9 +119,7 @@ def assign(
     """
     cut = _cut
     if groups is not None:
-        cut = _cut_groups
-        joined = linked(inputs, groups)
-        inputs = np.where(joined == 0, inputs, joined)
+        cut, inputs = _cut_groups, units_of(inputs, groups)
     if splitting.kind == "predefined":
         assert predefined is not None  # noqa: S101 the caller has read it
         splits = predefined.copy()
@@ -137,8 +135,8 @@ def assign(
 
 
 def linked(inputs: Hashes, groups: Hashes) -> Hashes:
-    """[n] the least group among the rows that are linked by equal inputs and equal groups, directly or through other
-    rows; 0 where none of them has a group. Each step halves the way to the first row of what is linked, at least."""
+    """[n] the smallest group hash among the rows that equal inputs and equal groups link, directly or through other
+    rows; 0 where none of them has a group. Each step at least halves the distance to the first of the linked rows."""
     rows = np.arange(len(inputs))
     keys = [np.unique(inputs, return_inverse=True)[1], np.unique(groups, return_inverse=True)[1]]
     keys[1] = np.where(groups == 0, len(inputs) + rows, keys[1])  # without a group: each its own
@@ -156,6 +154,12 @@ def linked(inputs: Hashes, groups: Hashes) -> Hashes:
     return np.where(found == np.iinfo(np.uint64).max, np.uint64(0), found)
 
 
+def units_of(inputs: Hashes, groups: Hashes) -> Hashes:
+    """[n] what stays in one split: the group that a row is linked to, else its input."""
+    joined = linked(inputs, groups)
+    return np.where(joined == 0, inputs, joined)
+
+
 def drop_duplicates(inputs: Hashes, splits: Codes) -> Codes:
     """Of rows with the same input (equal hashes, [n]) the first stays: in test, else in validation, else in train."""
     left = splits.copy()
@@ -170,26 +174,26 @@ def _cut(units: Hashes, labels: NDArray[np.int32] | None, test: float, validatio
     if len(units) == 0 or test + validation == 0:
         return np.full(len(units), TRAIN, dtype=np.int8)
     # Four bytes a number: a file may have millions of rows.
-    _, first, group = np.unique(units, return_index=True, return_inverse=True)
-    group = group.astype(np.int32)
-    sizes = np.bincount(group).astype(np.int32)
-    of_group = np.zeros(len(first), dtype=np.int32)
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    unit = unit.astype(np.int32)
+    sizes = np.bincount(unit).astype(np.int32)
+    of_unit = np.zeros(len(first), dtype=np.int32)
     if labels is not None:  # of those that stand under several the lowest, in whatever order they come
-        of_group[:] = labels[first]
-        np.minimum.at(of_group, group, labels)
-    rows = np.bincount(of_group, weights=sizes).astype(np.int64)
+        of_unit[:] = labels[first]
+        np.minimum.at(of_unit, unit, labels)
+    rows = np.bincount(of_unit, weights=sizes).astype(np.int64)
     tested = _quotas(rows, test, rows - 1)
     validated = _quotas(rows, validation, rows - 1 - tested)
-    # Groups by label and then by hash, and how many rows of the label come before each.
-    order = np.lexsort((_mixed(units[first], seed), of_group)).astype(np.int32)
-    label, before = of_group[order], np.cumsum(sizes[order], dtype=np.int32)
+    # Units by label and then by hash, and how many rows of the label come before each.
+    order = np.lexsort((_mixed(units[first], seed), of_unit)).astype(np.int32)
+    label, before = of_unit[order], np.cumsum(sizes[order], dtype=np.int32)
     before -= sizes[order]
     before -= (np.cumsum(rows) - rows).astype(np.int32)[label]
     place = np.full(len(first), TRAIN, dtype=np.int8)
     place[order[before < (tested + validated)[label]]] = VALIDATION
     place[order[before < tested[label]]] = TEST
-    _keep_one_in_train(place, of_group, sizes, len(rows))
-    splits: Codes = place[group]
+    _keep_one_in_train(place, of_unit, sizes, len(rows))
+    splits: Codes = place[unit]
     return splits
 
 

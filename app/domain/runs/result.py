@@ -51,8 +51,8 @@ Steps = NDArray[np.void]
 
 
 def known(steps: Steps, name: str) -> list[Any]:
-    """A column as Python's numbers, without what a script did not state: it is stored as 0, which no epoch, number of
-    tokens or memory is after a step, nor every learning rate."""
+    """A column as Python's numbers, None where a script did not state them. The store has 0 there, which is no possible
+    epoch, number of tokens or memory after a step, and no learning rate that holds for all steps."""
     numbers = plain(steps[name])
     if name == "learning_rate":
         return numbers if any(numbers) else [None] * len(numbers)

@@ -62,6 +62,7 @@ class ChatTemplate:
                 ),
             )
         start_renderer()
+        self._marking = {t for t in (self._template, self._with_tools) if re.search(r"{%-?\s*generation\s*-?%}", t)}
         self._special = tokenizer.special_tokens_map
         self.forgotten = 0
         """Number of earlier turns whose reasoning the template leaves out."""
@@ -130,7 +131,7 @@ class ChatTemplate:
     def _located(self, turns: list[Turn], tools: Any, places: Sequence[int]) -> tuple[str, list[Span]]:
         """The conversation, and the assistant's turns at these places, or what the template marks."""
         template = self._with_tools if tools else self._template
-        if re.search(r"{%-?\s*generation\s*-?%}", template):
+        if template in self._marking:
             text, spans, _lengths = render(template, turns, self._special, tools=tools, marked=True)
             return text, spans[-1:] if len(places) == 1 else spans
         beginnings = [beginning for place in places for beginning in ((place, True), (place + 1, False))]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from app.domain.data.dataset import SPLITS
 from app.domain.data.findings import MOST_EXAMPLES, Details, Finding, FindingCode, Severity, excerpt
-from app.domain.data.splitting import TEST, TRAIN, VALIDATION, Codes, Hashes, linked
+from app.domain.data.splitting import TEST, TRAIN, VALIDATION, Codes, Hashes, units_of
 from worker.ingest.gathered import GROUP, Gathered
 
 LEAST_ROWS = 10
@@ -68,8 +68,7 @@ def _sizes(splits: Codes, gathered: Gathered) -> Iterator[Judged]:
     empty = [split for split, count in zip(SPLITS, counts, strict=True) if not count]
     train = splits == TRAIN
     if empty and gathered.groups is not None:
-        joined = linked(gathered.asks[train], gathered.groups[train])
-        units = len(np.unique(np.where(joined == 0, gathered.asks[train], joined)))
+        units = len(np.unique(units_of(gathered.asks[train], gathered.groups[train])))
         if 0 < units <= len(empty):
             yield judged("too-few-groups", "blocks", units, np.flatnonzero(train), Details(limit=1 + len(empty)))
             return
