@@ -256,7 +256,7 @@ def _earlier(history: Value) -> list[Message] | str:
     ):
         return shown(history)[:1000]
     roles = ("user", ASSISTANT)
-    return [Message(role=role, content=text) for pair in pairs for role, text in zip(roles, pair, strict=True)]
+    return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
 
 
 def _with_system(turns: list[Message] | str, system: Value) -> list[Message] | str | Unusable:
@@ -264,7 +264,7 @@ def _with_system(turns: list[Message] | str, system: Value) -> list[Message] | s
     if isinstance(turns, str) or not isinstance(system, str):
         return turns
     if turns[0]["role"] != "system":
-        return [Message(role="system", content=system), *turns]
+        return [{"role": "system", "content": system}, *turns]
     same = turns[0]["content"].strip() == system.strip()
     return turns if same else Unusable("unsupported-chat", "system", system[:1000])
 

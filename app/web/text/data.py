@@ -37,7 +37,7 @@ ROLES: dict[Role, tuple[str, str]] = {
     "chosen": (marked("Chosen"), marked("The better answer.")),
     "rejected": (marked("Rejected"), marked("The worse answer.")),
     "image": (marked("Image"), marked("PNG, JPEG and the like, as bytes.")),
-    "group": (marked("Group"), marked("Rows that belong together: of one user, document, conversation or template.")),
+    "group": (marked("Group"), marked("Rows of one user, document, conversation or template. They stay in one split.")),
 }
 """Label and hint of each role's field."""
 KINDS: dict[ColumnKind, str] = {
