@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.intervals import difference, score_interval
+from app.domain.comparison.intervals import DIFFERENCES, difference, score_interval
 from app.domain.comparison.verdict import ArmVerdict, Reason, VerdictKind, confidence_after, judge
 from app.domain.studies.alternative import Alternative
 
@@ -199,7 +199,7 @@ def gated(design: Design, count: int, baseline: float, margin: float = 0.02, see
     helps = free = after = 0
     last = len(design.accuracies)
     for study in studies(replace(design, accuracies=(*design.accuracies, baseline), last_fixed=True), count, seed):
-        gap = score_interval(study[last, 0] - study[0])
+        gap = score_interval(study[last, 0] - study[0], span=DIFFERENCES)
         verdicts = judge({str(i): scores for i, scores in enumerate(study[:last])}, "0", margin).values()
         claims = any(map(differs, verdicts))
         opens = gap.high < 0
