@@ -318,6 +318,13 @@ def test_export_writes_a_table_or_the_comparison(
     assert Path("steps.parquet").read_bytes().startswith(b"PAR1")
     assert vezna(monkeypatch, "export", str(study), "--format", "json", "-o", "study.json", "--url", server) == 0
     assert json.loads(Path("study.json").read_text())["study_id"] == study
+    Path("study.json").write_text("kept")
+    for command in (("export", str(study), "--format", "json"), ("report", str(study)), ("audit",)):
+        assert vezna(monkeypatch, *command, "-o", "study.json", "--url", server) == 1
+        assert "study.json exists already" in capsys.readouterr().err
+    assert Path("study.json").read_text() == "kept"
+    assert vezna(monkeypatch, "report", str(study), "-o", "study.json", "--force", "--url", server) == 0
+    assert Path("study.json").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_export_leaves_nothing_half_written(

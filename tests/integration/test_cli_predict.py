@@ -3,6 +3,7 @@
 import csv
 import html
 import json
+import os
 import re
 import shlex
 from base64 import b64decode
@@ -106,6 +107,29 @@ def test_a_csv_file_keeps_its_rows_and_their_order(
     assert [(row["probability_a"], row["probability_b"]) for row in rows] == [("0.25", "0.75")] * 3
     assert [len(request.inputs) for request in server[2].requests[before:]] == [2, 1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in-predictions.csv", "in.csv"]
+
+
+def test_an_existing_file_is_kept_and_a_wrong_place_is_named_before_anything_is_predicted(
+    predict: Predict, server: tuple[str, int, FakeExchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, kept, closed = tmp_path / "in.csv", tmp_path / "in-predictions.csv", tmp_path / "closed"
+    file.write_text("text\nxa\n", encoding="utf-8")
+    kept.write_text("corrected by hand", encoding="utf-8")
+    closed.mkdir()
+    before = len(server[2].requests)
+    with pytest.raises(Invalid, match=r"in-predictions\.csv exists already\. Name another .* --force"):
+        predict(file)
+    with pytest.raises(Invalid, match=r"There is no directory .*missing\. Create it"):
+        predict(file, output=tmp_path / "missing" / "out.csv")
+    with pytest.raises(Invalid, match="is a directory"):
+        predict(file, output=closed, force=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, _mode: Path(path) != closed)  # tests may run as root
+        with pytest.raises(Invalid, match=r"You may not write into the directory .*closed\."):
+            predict(file, output=closed / "out.csv")
+    assert (len(server[2].requests), kept.read_text()) == (before, "corrected by hand")
+    predict(file, force=True)
+    assert kept.read_text().startswith("text,predicted_label")
 
 
 def test_the_command_on_the_page_of_a_run_does_as_it_stands(
