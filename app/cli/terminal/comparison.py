@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.domain.tasks import METRICS
-from app.web.format import as_read, general, hundred, points, reach
+from app.web.format import NBSP, as_read, general, hundred, points, reach
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.metrics import counted_items
@@ -194,7 +194,7 @@ def _score(score: dict[str, Any] | None, *, signed: bool = False) -> str:
     mean = points(score["mean"]) if signed else hundred(score["mean"])
     if not score["usable"]:
         return f"{mean} ± ?"
-    return f"{mean} {reach(score['mean'], score['low'], score['high'], signed=signed)}"
+    return f"{mean} {reach(score['mean'], score['low'], score['high'], signed=signed).replace(NBSP, ' ')}"
 
 
 def _verdict(verdict: dict[str, Any] | None) -> str:
