@@ -101,6 +101,21 @@ def test_the_margin_is_a_field_that_is_sent_with_what_else_the_address_says(full
     assert 'id="margin"' not in full.get("/compare?runs=1").text  # nothing to judge
 
 
+def test_the_question_is_a_field_of_the_page_and_a_parameter_of_the_api(full: TestClient) -> None:
+    """Any runs were tested for non-inferiority alone."""
+    form = full.get("/compare?runs=1,2").text.split('<div id="more">')[1].split("</form>")[0]
+    assert re.search(r'<option value="non-inferiority"\s+selected', form)
+    form = full.get("/compare?runs=1,2&alternative=equivalence").text.split('<div id="more">')[1].split("</form>")[0]
+    assert re.search(r'<option value="equivalence"\s+selected', form)
+    assert 'type="hidden" name="alternative"' not in form
+    words = {
+        kind: full.get(f"/api/v1/compare?study=1&margin=20&alternative={kind}").json()["arms"][1]["verdict"]["kind"]
+        for kind in ("non-inferiority", "equivalence")
+    }
+    assert words == {"non-inferiority": "enough", "equivalence": "within"}
+    assert full.get("/api/v1/compare?runs=1,2&alternative=other").status_code == 422
+
+
 def test_runs_of_several_studies_are_told_apart(full: TestClient) -> None:
     text = words(full, "/compare?runs=1,4,10,13")
     assert "full, run 1" in text
