@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import word
+from app.domain.comparison.verdict import VerdictKind, word
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.lab.questions import (
     QUESTIONS,
@@ -27,7 +27,6 @@ from app.domain.lab.questions import (
 from app.domain.lab.review import NEW_PER_DAY, Rating, rated
 from app.domain.messages import _
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.studies.alternative import Alternative
 from app.domain.validation import field_error
 from app.services import studies as study_service
 from app.store.queries import lab as rows
@@ -240,6 +239,7 @@ def _compared(session: Session, need: Need) -> Facts | None:
             low, high = verdict.difference.low, verdict.difference.high
             points = own.comparison.spec.margin_points
             values: dict[str, str | float] = {"study": name, "low": 100 * low, "high": 100 * high, "margin": points}
-            # The question teaches equivalence, so it asks for that word whatever the study tested.
-            return Facts(word(low, high, points / 100, Alternative.EQUIVALENCE)[0], values)
+            # The question is one-sided, whatever the study tested.
+            kind = VerdictKind.BETTER if low > 0 else word(low, high, points / 100)[0]
+            return Facts(kind, values)
     return None

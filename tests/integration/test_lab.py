@@ -135,7 +135,8 @@ def test_questions_about_own_runs_are_asked_where_runs_fit(session: Session) -> 
     assert trainable and memory and difference
     assert trainable.answer == pytest.approx(100 * trainable.values["trainable"] / trainable.values["total"])
     assert memory.answer == pytest.approx(100 * memory.values["lora"] / memory.values["full"])
-    assert difference.answer in ("within", "better", "worse", "undecided")
+    choices = {choice.when for choice in lab.question("own-difference").choices}
+    assert difference.answer in choices == {"enough", "better", "worse", "undecided"}
     answer = lab.give(session, LEARNER, "own-memory", [str(memory.answer)], float(memory.answer))
     assert (answer.right, answer.facts_json["values"]) == (True, dict(memory.values))
 

@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict
 from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import (
     CONFIDENCE,
+    DIFFERENCES,
     Difference,
     ScoreInterval,
     difference,
@@ -128,14 +129,20 @@ class JudgedArm:
     alternative: Alternative
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The interval whatever the items without a score are, before it is clipped."""
+        low, high = self.corrected.limits if self.corrected else DIFFERENCES
+        return (1 - self.left_out) * low - self.left_out, (1 - self.left_out) * high + self.left_out
+
+    @property
     def low(self) -> float:
-        """Lower end of the interval, whatever the items without a score are."""
-        return max((1 - self.left_out) * self.corrected.low - self.left_out, -1.0) if self.corrected else -1.0
+        """Lower end of the interval, clipped at the range of a difference."""
+        return max(self.limits[0], DIFFERENCES[0])
 
     @property
     def high(self) -> float:
-        """Upper end."""
-        return min((1 - self.left_out) * self.corrected.high + self.left_out, 1.0) if self.corrected else 1.0
+        """Upper end, clipped too."""
+        return min(self.limits[1], DIFFERENCES[1])
 
     @property
     def verdict(self) -> VerdictKind:
@@ -150,7 +157,7 @@ class JudgedArm:
         """The word that the interval alone implies, whatever the seeds."""
         if self.corrected is None:
             return VerdictKind.NONE
-        return word(self.low, self.high, self.margin, self.alternative)[0]
+        return word(*self.limits, self.margin, self.alternative)[0]
 
 
 def compare_judged(
@@ -217,7 +224,7 @@ def _mean(runs: Sequence[JudgedRun], clusters: Clusters | None) -> ScoreInterval
     share = float(scored.mean())
     if share == 1:
         return score
-    return replace(score, low=max(share * score.low, 0.0), high=min(share * score.high + 1 - share, 1.0))
+    return replace(score, low=share * score.low, high=share * score.high + 1 - share)
 
 
 def _towards_range(one: Difference, left_out: float, below: float) -> Difference:

@@ -114,10 +114,10 @@ def _results(facts: CardFacts) -> str:
 
 def _gate(facts: CardFacts, reason: str) -> str:
     gate = facts.gate
-    half = (gate.high - gate.low) / 2
     text = (
         f"## Checked as exported\n\nThe files were loaded with {gate.loaded_with} and scored on the same {gate.items} "
-        f"test items as the run: {100 * gate.delta:+.1f} ± {100 * half:.1f} points (95 %, paired), with a margin of "
+        f"test items as the run: {100 * gate.delta:+.1f} points (95 % interval "
+        f"{100 * gate.low:+.1f} to {100 * gate.high:+.1f}, paired), with a margin of "
         f"{100 * gate.margin:g}: **{gate.outcome.value}**."
     )
     if gate.same is not None:
