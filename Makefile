@@ -13,10 +13,12 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 ALONE := HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 PYTEST := $(ALONE) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # With RETRY=1, tests that failed (status 1; above it pytest itself did) run once more, one at a time and without ARGS.
+SHORT := "not slow and not nightly"
+LONG := "slow and not nightly"
 AGAIN = || { test $$? = 1 && test -n "$(RETRY)" && echo "== Once more alone: the tests that failed" && $(ALONE) -v --last-failed --last-failed-no-failures none
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow soak containers check format translation docs shots bench clean
+.PHONY: help demo up test test-slow nightly soak containers check format translation docs shots bench clean
 .DELETE_ON_ERROR:
 
 help: ## This list
@@ -29,10 +31,13 @@ up: $(STAMP) ## Start everything, without the sample study
 	@$(BIN)/vezna up $(ARGS)
 
 test: $(DEV) ## Run the tests but for the long ones (ARGS are pytest's)
-	@$(PYTEST) -m "not slow" $(ARGS) $(AGAIN) -m "not slow"; }
+	@$(PYTEST) -m $(SHORT) $(ARGS) $(AGAIN) -m $(SHORT); }
 
-test-slow: $(DEV) ## Run the long tests: whole studies, real models, browsers, deployments, PostgreSQL
-	@$(PYTEST) -m slow $(ARGS) $(AGAIN) -m slow; }
+test-slow: $(DEV) ## Run the long tests: whole studies, browsers, deployments, PostgreSQL
+	@$(PYTEST) -m $(LONG) $(ARGS) $(AGAIN) -m $(LONG); }
+
+nightly: $(DEV) ## Run the longest tests: what rarely finds what the others did not (half an hour on two cores)
+	@$(PYTEST) -m nightly $(ARGS) $(AGAIN) -m nightly; }
 
 soak: $(DEV) ## 60 runs while processes are killed at random, at most 15 minutes (ARGS="--seed 7")
 	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(ARGS)

@@ -60,6 +60,7 @@ def vezna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningSt
         yield found
 
 
+@pytest.mark.nightly
 def test_nine_methods_are_compared_on_the_sample_from_the_form_to_the_verdict(
     vezna: RunningStack, chromium: Browser
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_study_of_a_language_model_goes_from_the_form_to_its_verdict(
     assert all(arm["forgetting"] is not None for arm in found["arms"])
 
 
+@pytest.mark.nightly
 def test_a_tuned_study_goes_from_the_form_to_a_verdict_with_the_rates_that_were_chosen(
     vezna: RunningStack, page: Page
 ) -> None:

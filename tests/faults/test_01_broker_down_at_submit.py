@@ -8,6 +8,7 @@ from tests.faults.installation import Installation, spec
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.nightly
 def test_a_run_submitted_without_a_broker_is_queued_and_starts_when_it_returns(vezna: Installation) -> None:
     vezna.kill("broker")
     answer = vezna.api.post("/runs", json=spec("succeeds"))

@@ -49,6 +49,7 @@ def _answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.nightly
 def test_a_run_whose_server_died_before_ringing_is_rung_for_by_the_sweep(vezna: Installation) -> None:
     with vezna.database.reading() as session:
         before = runs.count_by_status(session)

@@ -42,7 +42,7 @@ def test_a_worker_that_is_told_to_stop_saves_the_run_and_hands_it_back(vezna: In
     assert run.attempts == 1 and run.result and run.result.resumed_from == last
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_idle_worker_takes_a_run_that_is_handed_back_without_a_sweep(tmp_path: Path, migrated_file: Path) -> None:
     (tmp_path / "home").mkdir()
     shutil.copy(migrated_file, tmp_path / "home" / "vezna.sqlite")
@@ -102,6 +102,7 @@ def test_a_run_that_was_handed_back_does_not_lose_an_attempt(registered: Databas
     assert bell.rung == [(TRAIN, mine.run_id)]
 
 
+@pytest.mark.slow
 def test_a_drained_run_goes_on_from_its_last_checkpoint_and_leaves_none_at_its_end(here: Context) -> None:
     run_id = submitted(here)
     run = drained(here, run_id)

@@ -112,6 +112,7 @@ def test_results_that_do_not_fit_the_disk_fail_as_disk_full(here: Context, claim
     assert left_folders(here) == []
 
 
+@pytest.mark.slow
 @SQLITE
 def test_a_checkpoint_that_does_not_fit_costs_no_run_and_no_earlier_checkpoint(here: Context, disk: SmallDisk) -> None:
     run_id = submitted(here)

@@ -54,6 +54,7 @@ def test_a_worker_begins_again_where_every_checkpoint_is_truncated(vezna: Instal
     ]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_makes_way_for_the_one_before_and_that_is_recorded(here: Context) -> None:
     run_id = submitted(here)
     newest = drained(here, run_id).checkpoints[-1]
@@ -65,6 +66,7 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before_and_that_is_recorded(
     assert "going on from step 9" in said
 
 
+@pytest.mark.slow
 def test_without_a_whole_checkpoint_the_run_begins_again(here: Context) -> None:
     run_id = submitted(here)
     for checkpoint in drained(here, run_id).checkpoints:

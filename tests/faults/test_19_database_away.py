@@ -46,7 +46,7 @@ def _with_a_checkpoint(vezna: Installation) -> int:
     return run_id
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_database_that_returns_within_the_lease_costs_nothing(
     on_postgres: Installation, server: PostgresServer
 ) -> None:
@@ -69,7 +69,7 @@ def test_a_database_that_returns_within_the_lease_costs_nothing(
     vezna.require_rest()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_database_that_is_away_longer_than_the_lease_costs_an_attempt(
     on_postgres: Installation, server: PostgresServer
 ) -> None:
@@ -108,6 +108,7 @@ def test_progress_is_kept_while_the_database_is_away_and_written_once(
         assert steps.read(session, run.id)["step"].tolist() == list(range(1, 11))
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_longer_than_the_lease_ends_the_trainer(
     here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def execute(url: str, name: str, run_ids: list[int]) -> list[int]:
     return [mine.run_id for mine in claims]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_child_that_was_forked_while_its_parent_wrote_can_write(database: Database) -> None:
     command = [sys.executable, "-c", FORK, database.url.render_as_string()]
@@ -73,7 +74,7 @@ def test_a_child_that_was_forked_while_its_parent_wrote_can_write(database: Data
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_eight_processes_that_claim_and_report_at_once_meet_no_lock_error(
     registered: Database, bell: SilentBell

@@ -16,7 +16,7 @@ from worker.context import Context
 STALL_SECONDS = 9
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_trainer_that_stops_where_it_is_ends_as_stalled_and_the_worker_goes_on(vezna: Installation) -> None:
     assert vezna.settings.lease_seconds < STALL_SECONDS, "the lease does not end it"
     vezna.child("worker").stop()
@@ -40,6 +40,7 @@ def test_a_trainer_that_stops_where_it_is_ends_as_stalled_and_the_worker_goes_on
     vezna.remove_worker(impatient)
 
 
+@pytest.mark.slow
 def test_a_trainer_without_progress_is_ended_as_stalled(here: Context, claim: Claim) -> None:
     here = replace(here, settings=here.settings.model_copy(update={"stall_seconds": here.settings.lease_seconds * 1.5}))
     run = attempt(here, claim, "hangs")

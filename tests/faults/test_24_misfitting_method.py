@@ -18,7 +18,7 @@ LORA = {"kind": "lora", "r": 2, "target_modules": ["query", "value"]}
 RUN = {"base_model": "tiny", "dataset": "small", "method": LORA}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_trainer_refuses_a_target_that_only_the_inspected_model_had_and_its_worker_goes_on(
     vezna: Installation,
 ) -> None:

@@ -179,6 +179,7 @@ def sweeper(database: Database, tmp_path: Path) -> Sweeper:
     return Sweeper(database, tmp_path)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("offset", ["+600", "-600"])
 def test_a_worker_whose_clock_is_ten_minutes_off(
     worker: Callable[[str], subprocess.Popen[str]], sweeper: Sweeper, offset: str
@@ -189,7 +190,7 @@ def test_a_worker_whose_clock_is_ten_minutes_off(
     sweeper.notices_the_loss()
 
 
-@pytest.mark.parametrize("jump", ["+600", "-600"])
+@pytest.mark.parametrize("jump", [pytest.param("+600", marks=pytest.mark.nightly), "-600"])
 def test_the_clock_of_the_databases_host_jumps_by_ten_minutes(
     host: tuple[str, Path], worker: Callable[[str], subprocess.Popen[str]], sweeper: Sweeper, jump: str
 ) -> None:

@@ -23,7 +23,7 @@ STARTS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_process_starts_on_an_old_database_and_migrating_mends_it(tmp_path: Path, migrated_file: Path) -> None:
     file = Path(shutil.copy(migrated_file, tmp_path / "vezna.sqlite"))
     old = Database(f"sqlite:///{file}")

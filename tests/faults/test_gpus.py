@@ -153,6 +153,7 @@ def test_two_workers_of_one_host_have_two_names_and_never_share_a_gpu(vezna: Ins
             assert len(gpus_of(vezna, run_id)) == 1
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("processes", "uuids"), [("1", [A]), ("auto", [A, B])])
 def test_a_worker_has_no_more_gpus_than_processes(vezna: Installation, processes: str, uuids: list[str]) -> None:
     with another_worker(vezna, f"with-{processes}", "-c", processes):
@@ -161,6 +162,7 @@ def test_a_worker_has_no_more_gpus_than_processes(vezna: Installation, processes
         until(lambda: len(psutil.Process(pool.process.pid).children()) == len(uuids), 30)
 
 
+@pytest.mark.nightly
 def test_a_run_with_more_gpus_than_a_worker_has_gets_those_of_another_which_hears_its_own_ring(
     vezna: Installation, folder: Path
 ) -> None:
@@ -187,6 +189,7 @@ def test_a_run_with_more_gpus_than_a_worker_has_gets_those_of_another_which_hear
     until(lambda: "far" not in workers(vezna), 60)
 
 
+@pytest.mark.nightly
 def test_the_gpus_of_a_killed_worker_are_free_once_its_leases_end(vezna: Installation) -> None:
     first, second = vezna.submit("trains"), vezna.submit("trains")
     busy(vezna, first, second)
@@ -239,6 +242,7 @@ def test_a_run_whose_gpu_disappears_goes_on_on_another(vezna: Installation, fold
         (folder / "gpus" / f"{lost}.lost").rename(folder / "gpus" / lost)
 
 
+@pytest.mark.nightly
 def test_a_worker_that_has_lost_all_gpus_leaves_the_rings_to_others(
     tmp_path: Path, migrated_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +264,7 @@ def test_a_worker_that_has_lost_all_gpus_leaves_the_rings_to_others(
             assert vezna.require_succeeded_once(run_id).worker == "other"
 
 
+@pytest.mark.nightly
 def test_on_postgresql_two_workers_race_for_three_gpus(
     tmp_path: Path, postgres: str, migrated_template: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

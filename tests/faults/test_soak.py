@@ -38,7 +38,7 @@ def test_a_process_that_ends_while_it_is_looked_for_hides_no_other(monkeypatch: 
     assert soaking._children(stack, "trainer") == [busy, spare]  # type: ignore[arg-type, comparison-overlap]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1200)
 def test_eight_runs_survive_four_kills(tmp_path: Path) -> None:
     report = soak(tmp_path, count=8, kills=4, seed=1, minutes=15)  # idle, about two

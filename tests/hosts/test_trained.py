@@ -159,6 +159,7 @@ def _workers(database: Database) -> list[str]:
         return [gpu.uuid for gpu in session.query(DeviceRow)]
 
 
+@pytest.mark.nightly
 def test_two_hosts_train_a_run_and_a_killed_process_of_the_second_costs_nothing_but_time(hosts: Hosts) -> None:
     whole = hosts.submit()
     undisturbed = hosts.ended(whole)

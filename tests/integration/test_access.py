@@ -45,6 +45,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, filled_file: Path) ->
         yield found
 
 
+@pytest.mark.slow
 def test_every_route_is_closed_to_anonymous_visitors_unless_it_is_listed(installation: Installation) -> None:
     client, walked = installation.anonymous(), routes(installation.app)
     assert len(walked) > 150
@@ -63,6 +64,7 @@ def test_every_route_is_closed_to_anonymous_visitors_unless_it_is_listed(install
     assert answering == PUBLIC
 
 
+@pytest.mark.slow
 def test_every_route_lets_each_kind_of_client_through_as_listed(installation: Installation) -> None:
     """A new route needs a line in the file: `python -m tests.access_table` writes it."""
     assert table(installation).splitlines() == FILE.read_text().splitlines()
@@ -77,6 +79,7 @@ def test_another_spelling_of_a_parameter_needs_the_same(installation: Installati
         assert needed(method, unquote(filled_in(path, value))) == needed(method, filled_in(path)), (method, path)
 
 
+@pytest.mark.slow
 def test_a_member_reaches_no_route_by_control_characters(installation: Installation) -> None:
     """One sign after the other, so that each stands at many routes and in every place."""
     member, signs = installation.browser(Role.MEMBER), cycle(["%00", "%0A", "%0D", "%7F", "%C2%85"])
@@ -107,6 +110,7 @@ def test_static_files_are_open_and_nothing_above_them(installation: Installation
     assert client.get("/static/%2e%2e/app/settings.py").status_code == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("role", "changes"), [(Role.VIEWER, 403), (Role.MEMBER, 0), (Role.ADMIN, 0)])
 def test_a_viewer_changes_nothing_on_any_route(installation: Installation, role: Role, changes: int) -> None:
     client = installation.browser(role)

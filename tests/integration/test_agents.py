@@ -57,6 +57,7 @@ def app(registered: Database, settings: Settings) -> FastAPI:
     return made
 
 
+@pytest.mark.slow
 def test_an_agent_goes_from_the_plan_to_the_verdict(app: FastAPI, registered: Database) -> None:
     async def work() -> None:
         async with agent(app) as client:

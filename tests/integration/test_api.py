@@ -486,6 +486,7 @@ def test_a_server_called_by_a_foreign_name_does_not_answer(api: TestClient) -> N
     assert api.get("runs", headers={"Host": "rebound.example"}).status_code == 400
 
 
+@pytest.mark.slow
 def test_the_documentation_has_an_example_on_every_body_and_names_a_person_would_choose(api: TestClient) -> None:
     document = api.get("openapi.json").json()
     names = []

@@ -106,6 +106,7 @@ def test_what_cannot_be_compared_is_named_and_a_deleted_run_takes_its_ratings_al
         assert blind_ratings.of_pair(session, site.first, site.second) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_on_the_page_the_sides_hide_the_runs(site: Site, settings: Settings) -> None:
     app = create_app(settings)

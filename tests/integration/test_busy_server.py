@@ -37,6 +37,7 @@ async def _read_all(address: str) -> tuple[list[httpx2.Response], httpx2.Respons
         return await asyncio.gather(*reading), probe
 
 
+@pytest.mark.slow
 def test_more_readers_than_threads_and_connections_all_get_their_page(address: str) -> None:
     pages, probe = asyncio.run(_read_all(address))
     assert probe.status_code == 200

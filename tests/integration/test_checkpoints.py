@@ -36,6 +36,7 @@ def run_id(here: Context) -> int:
     return submitted(here)
 
 
+@pytest.mark.slow
 def test_what_a_cancelled_run_has_stored_is_removed_though_no_worker_ends_it(here: Context, run_id: int) -> None:
     assert drained(here, run_id).checkpoints
     tasks.remove_files()
@@ -49,6 +50,7 @@ def test_what_a_cancelled_run_has_stored_is_removed_though_no_worker_ends_it(her
     assert row(here, run_id).checkpoints == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cancelled", "ends"), [(False, "failed"), (True, "cancelled")])
 def test_what_a_run_has_stored_is_removed_once_its_worker_is_lost(
     here: Context, run_id: int, cancelled: bool, ends: str
@@ -68,6 +70,7 @@ def test_what_a_run_has_stored_is_removed_once_its_worker_is_lost(
     assert row(here, run_id).checkpoints == ()
 
 
+@pytest.mark.slow
 def test_files_are_removed_later_if_the_store_does_not_answer(
     here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +105,7 @@ def failing(names: str) -> Callable[..., None]:
     return fail
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_the_store_does_not_take_costs_no_run(
     here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +121,7 @@ def test_a_checkpoint_that_the_store_does_not_take_costs_no_run(
     assert (run.status, run.checkpoints) == ("succeeded", ())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_not_damaged_because_the_store_is_away(
     here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +205,7 @@ def test_after_the_end_nothing_more_appears_in_the_store(
     assert stored(here) == []
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_for_a_checkpoint_fails_the_run_instead_of_training_from_step_0(
     here: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -241,6 +241,7 @@ def test_the_examples_are_specs() -> None:
     assert RunSpec.model_validate(yaml.safe_load((EXAMPLES / "run.yaml").read_text()))
 
 
+@pytest.mark.slow
 def test_an_estimate_is_a_table_of_owners_and_of_devices(
     server: str,
     registered: Database,

@@ -88,6 +88,7 @@ def test_a_sound_installation_has_no_problem(
     assert not list(Path(installed.url.database or "").parent.glob("files/uploads/*"))
 
 
+@pytest.mark.slow
 def test_problems_are_printed_with_remedies_and_the_exit_status_is_1(
     installed: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_model_of_the_hub_is_added_at_a_commit(vezna: Any) -> None:
     assert "google-t5/t5-small" in vezna("list")[1]
 
 
+@pytest.mark.slow
 def test_the_packaged_sample_is_added_without_a_place(vezna: Any) -> None:
     status, said, _errors = vezna("add", "--sample", "minilm", "--json")
     assert status == 0

@@ -132,6 +132,7 @@ def test_an_existing_file_is_kept_and_a_wrong_place_is_named_before_anything_is_
     assert kept.read_text().startswith("text,predicted_label")
 
 
+@pytest.mark.slow
 def test_the_command_on_the_page_of_a_run_does_as_it_stands(
     server: tuple[str, int, FakeExchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,11 +58,12 @@ def serving(answer: Callable[[int], Answer]) -> Iterator[str]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_a_stream_is_over_when_it_says_so_and_not_when_it_breaks() -> None:
     answers: list[Answer] = [
         (200, "text/event-stream", PROGRESS),

@@ -85,7 +85,7 @@ def test_a_proxy_is_in_the_way_of_no_health_check_and_of_no_service_of_ours(
 ) -> None:
     (tmp_path / "livez").touch()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         check = [word.replace(":8000", f":{server.server_port}") for word in Dockerfile().healthcheck("web")]
         proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
         environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"} | proxy

@@ -75,6 +75,7 @@ def test_every_template_of_a_form_has_the_token_before_anything_else() -> None:
     assert forms > 15
 
 
+@pytest.mark.slow
 def test_every_form_of_a_page_is_accepted_with_what_it_has(client: TestClient) -> None:
     seen = 0
     for path in PAGES:
@@ -91,6 +92,7 @@ def test_every_form_of_a_page_is_accepted_with_what_it_has(client: TestClient) -
     assert seen > 15
 
 
+@pytest.mark.slow
 def test_no_route_of_a_page_does_anything_without_a_token(app: FastAPI, client: TestClient) -> None:
     before, posts = rows(app), 0
     stranger = empty_application(app.state.settings.home / "other")

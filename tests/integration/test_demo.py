@@ -61,7 +61,12 @@ def demo(task: Task, home: Path, monkeypatch: pytest.MonkeyPatch) -> StudySpec:
     ("task", "rates", "baselines"),
     [
         ("sequence-classification", [1.8e-4, 1.8e-3, 1.8e-3, 0.027], {"most-frequent", "tfidf", "embeddings"}),
-        ("causal-lm", [1.3e-4, 1.3e-3], {"zero-shot", "few-shot", "first-sentence"}),
+        pytest.param(
+            "causal-lm",
+            [1.3e-4, 1.3e-3],
+            {"zero-shot", "few-shot", "first-sentence"},
+            marks=pytest.mark.nightly,
+        ),
     ],
 )
 def test_the_demo_goes_from_the_packaged_model_to_a_verdict_with_baselines(
@@ -122,6 +127,7 @@ def test_the_demo_says_which_baselines_it_does_not_wait_for(
     assert capsys.readouterr().out == "Not computed yet: embeddings. Baselines are computed while Vezna runs.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_where_both_lora_arms_are_undecided_the_demo_leads_with_all_linear_and_names_the_trap(
     database: Database, settings: Settings, capsys: pytest.CaptureFixture[str]

@@ -178,7 +178,7 @@ def test_web_worker_and_control_have_no_torch_in_memory(deployment: Deployment) 
         assert mapped and not [path for path in mapped if "/torch/" in path], service
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sigterm_hands_the_run_back_within_the_grace_period_and_a_new_start_takes_it_up(deployment: Deployment) -> None:
     api = Api(deployment)
     assert _register_model(api, deployment)["status"] == "ready"

@@ -49,6 +49,7 @@ def until_waiting(db: Database, transactions: int = 1) -> None:
     raise AssertionError("nothing waits for a lock")
 
 
+@pytest.mark.slow
 def test_a_sign_on_and_a_sweep_of_two_lost_runs_both_succeed(
     registered: Database, bell: SilentBell, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return into.resolve()
 
 
+@pytest.mark.slow
 def test_every_page_is_there_and_every_link_leads_to_a_file_and_an_anchor(site: Path) -> None:
     pages = {file: Page(file) for file in site.rglob("*.html") if file.name != "404.html"}
     built = {str(file.relative_to(site).with_suffix(".md")) for file in pages}

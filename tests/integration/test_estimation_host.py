@@ -59,6 +59,7 @@ def test_one_process_answers_one_request_after_the_other(make: Make, files: File
     assert isinstance(estimator.estimate(MAP, files), MemoryMap)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("manner", "says"),
     [
@@ -96,6 +97,7 @@ def test_a_sentence_is_passed_on_and_the_process_kept(make: Make, files: Files) 
     assert kept is not None and estimator.pid == kept
 
 
+@pytest.mark.slow
 def test_one_that_has_ended_or_speaks_unasked_is_replaced_before_the_next_request(make: Make, files: Files) -> None:
     for manner in ("tired", "talkative"):
         estimator = make(manner)
@@ -111,6 +113,7 @@ def test_a_fresh_process_has_more_time(make: Make, files: Files) -> None:
         estimator.estimate(request(), files)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how long a process has waited for a processor")
 def test_one_that_has_to_wait_for_a_processor_has_more_time(make: Make, files: Files) -> None:
     estimator, beats = make("busy", seconds=1.5), []
@@ -147,6 +150,7 @@ def test_a_program_that_cannot_be_started_is_a_sentence(files: Files) -> None:
         Estimator(("/nowhere/python",)).estimate(request(), files)
 
 
+@pytest.mark.slow
 def test_it_dies_with_its_worker() -> None:
     code = (
         "import sys, time; from worker.children.host import Child; from worker.estimation.host import COMMAND;"

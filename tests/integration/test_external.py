@@ -307,6 +307,7 @@ def kinds(comparison: dict[str, Any]) -> dict[str, list[str]]:
     return {one["kind"]: [arm for arms in one["values"].values() for arm in arms] for one in comparison["confounders"]}
 
 
+@pytest.mark.slow
 def test_seeds_that_failed_and_were_tried_again_split_no_arm_and_break_no_page(script: Script) -> None:
     for attempt in range(101):  # as many rows as one comparison takes, and more
         run = script.open(key=f"try {attempt}").json()

@@ -413,7 +413,7 @@ def test_real_trainings_of_a_group_stop_one_by_one_and_all_together(
     assert all(len(run.checkpoints) == 1 for run in found[1:]), "from which each goes on"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @SQLITE
 def test_a_search_whose_trials_train_together_chooses_as_one_whose_trials_train_alone(
     here: Context, model: Path

@@ -155,6 +155,7 @@ def test_a_second_host_that_never_comes_is_released_after_the_deadline(pair: Pai
     assert pair.part().ended == "released" and pair.join() is None
 
 
+@pytest.mark.slow
 def test_hosts_that_join_but_do_not_meet_are_released_too(pair: Pair) -> None:
     pair._contexts["first"] = replace(
         pair._contexts["first"], settings=pair._contexts["first"].settings.model_copy(update={"join_seconds": 2.0})
@@ -164,6 +165,7 @@ def test_hosts_that_join_but_do_not_meet_are_released_too(pair: Pair) -> None:
     assert pair.said().startswith("queued again: The processes on first, second did not meet within 2 s.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["trains", "breaks"])
 def test_a_death_on_the_second_host_queues_the_run_again(pair: Pair, first: str) -> None:
     """Whether rank 0 notices it first, by its connection, or the database tells."""
@@ -230,6 +232,7 @@ def test_a_stop_that_breaks_the_connection_of_the_other_host_is_a_stop(pair: Pai
     assert pair.said() == "queued again: first is shutting down"
 
 
+@pytest.mark.slow
 def test_a_broken_connection_that_nothing_explains_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(other_hosts, "GRACE_SECONDS", 1.0)
     run = pair.train("breaks", "trains")

@@ -122,6 +122,7 @@ def test_a_body_above_the_limit_is_not_read_completely(api: TestClient) -> None:
     assert (page.status_code, page.headers["content-type"]) == (413, "text/html; charset=utf-8")
 
 
+@pytest.mark.slow
 def test_every_route_with_a_body_documents_that_it_may_be_too_large(api: TestClient) -> None:
     described = api.get("openapi.json").json()["paths"]
     ours = [methods for path, methods in described.items() if not path.startswith("/v1/")]  # there it is a 400

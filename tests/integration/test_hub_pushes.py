@@ -93,6 +93,7 @@ def row(pusher: Context, push_id: int) -> HubPushRow:
         return queries.get(session, push_id)
 
 
+@pytest.mark.slow
 def test_a_push_uses_the_token_of_its_user(pusher: Context, export_id: int, hub: small_hub.Hub) -> None:
     own = "hf_" + "b" * 34
     settings = pusher.settings.model_copy(update={"hub_namespaces": ("someone",)})
@@ -181,6 +182,7 @@ def test_the_hub_reads_the_metadata_of_the_card(pusher: Context, export_id: int)
         assert part in card.text, part
 
 
+@pytest.mark.slow
 def test_what_has_arrived_is_not_sent_again(pusher: Context, export_id: int, hub: small_hub.Hub) -> None:
     hub.writes["commit"] = 500
     first = pushed(pusher, export_id)
@@ -275,6 +277,7 @@ def test_users_push_only_where_an_operator_permits_it_and_only_admins_publish(
     assert (row(pusher, of_admin).status, hub.public) == ("succeeded", {REPOSITORY})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_push_replaces_the_earlier_export_and_leaves_other_repositories_alone(
     pusher: Context,
@@ -378,6 +381,7 @@ def test_a_lost_worker_is_noticed(pusher: Context, export_id: int) -> None:
     assert "lost in 3 attempts" in row(pusher, push_id).message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_over_rest_and_on_the_page(
     pusher: Context,
@@ -418,6 +422,7 @@ def test_over_rest_and_on_the_page(
         assert bad.status_code == 422 and "owner/name" in bad.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_by_command(
     pusher: Context,

@@ -55,6 +55,7 @@ def installation(tmp_path: Path, migrated_file: Path) -> Iterator[Installation]:
         yield made
 
 
+@pytest.mark.slow
 def test_a_token_is_stored_encrypted_and_no_answer_shows_it(
     installation: Installation, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

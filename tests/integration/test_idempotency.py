@@ -293,6 +293,7 @@ def test_a_key_expires_after_a_day(
     assert swept() == 0
 
 
+@pytest.mark.slow
 def test_the_documentation_has_the_header_and_its_statuses(client: TestClient) -> None:
     paths = client.get("openapi.json").json()["paths"]
     for path in (

@@ -68,6 +68,7 @@ def predict(running: RunningStack, run: int, inputs: list[str], **options: Any) 
     return running.api.post(f"/runs/{run}/predict", json={"inputs": inputs} | options, timeout=90)
 
 
+@pytest.mark.nightly
 def test_runs_answer_from_one_process_that_is_started_again_after_a_kill(running: RunningStack) -> None:
     texts = [f"good number {n}" for n in range(5)]
     first = predict(running, 1, texts)
@@ -107,6 +108,7 @@ def test_images_that_are_sent_get_the_labels_of_the_evaluation(running: RunningS
     assert shown.status_code == 200 and "resized from 12 × 10" in shown.text and "data:image/png" in shown.text
 
 
+@pytest.mark.nightly
 def test_an_idle_process_ends_and_its_files_go(running: RunningStack) -> None:
     predict(running, 1, ["good"])
     [process] = processes(running)

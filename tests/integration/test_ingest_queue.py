@@ -39,6 +39,7 @@ def test_a_process_that_misbehaves_is_a_sentence(script: str, sentence: str) -> 
     assert refused.value.message.startswith(sentence)
 
 
+@pytest.mark.slow
 def test_progress_is_passed_on_and_the_answer_is_the_last_line() -> None:
     heard: list[tuple[float, int]] = []
 

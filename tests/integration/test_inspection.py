@@ -74,6 +74,7 @@ def test_a_process_that_misbehaves_is_a_sentence(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+@pytest.mark.slow
 def test_it_dies_with_its_worker() -> None:
     program = (
         "import time; from worker.children.host import Child; from worker.inspection.host import COMMAND;"

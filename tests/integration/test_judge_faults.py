@@ -64,6 +64,7 @@ def test_an_empty_reply_is_named_as_such(site: Site) -> None:
     assert found is not None and {one.said for one in found.examples} == {"(empty)"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_reply_without_content_has_no_score(site: Site) -> None:
     """A server that keeps reasoning apart sends null if it used up max_tokens before the answer."""
@@ -75,6 +76,7 @@ def test_a_reply_without_content_has_no_score(site: Site) -> None:
     assert "it has no text at choices[0].message.content" in site.failure(rubric="Another.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_what_a_judge_writes_cannot_steer_a_terminal_and_never_shows_the_key(site: Site) -> None:
     site.stub.key = KEY
@@ -161,6 +163,7 @@ def test_a_study_that_is_deleted_while_a_judge_replies_ends_the_judgement(site: 
         queries.get(session, judgement_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_two_workers_at_once_judge_once(site: Site) -> None:
     judgement_id = site.submit()
@@ -186,6 +189,7 @@ def test_a_server_that_fails_before_any_score_is_named_with_what_it_wrote(site: 
     assert message.endswith("The last reply: I like it.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "FIRST", 1000)
@@ -217,6 +221,7 @@ def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monk
     assert done.result is not None and done.result.unscored == before + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_server_that_fails_later_is_named_and_its_scores_are_kept(site: Site) -> None:
     break_off(site, 20)

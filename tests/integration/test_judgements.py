@@ -50,6 +50,7 @@ def site(database: Database, settings: Settings, files: Files, bell: SilentBell,
         yield found
 
 
+@pytest.mark.slow
 def test_a_good_judge_scores_each_different_answer_once_and_its_scores_are_compared(site: Site) -> None:
     judgement_id = site.submit()
     assert (JUDGE, judgement_id) in site.worker.bell.rung  # type: ignore[attr-defined]
@@ -82,6 +83,7 @@ def test_a_good_judge_scores_each_different_answer_once_and_its_scores_are_compa
         assert judged == {"number": 3, "models": 1, "rubrics": 2}
 
 
+@pytest.mark.slow
 def test_people_who_agree_leave_the_difference_and_widen_the_interval_a_little(site: Site) -> None:
     done = site.run()
     site.rate(lambda _n: Preferred.FIRST)
@@ -95,6 +97,7 @@ def test_people_who_agree_leave_the_difference_and_widen_the_interval_a_little(s
     assert lora.alone.half_width < lora.corrected.half_width < 2 * lora.alone.half_width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_biased_judge_is_corrected_by_people(site: Site) -> None:
     """It takes the worse answers for the better ones; people prefer the other ones."""
@@ -110,6 +113,7 @@ def test_a_biased_judge_is_corrected_by_people(site: Site) -> None:
     assert lora.high - lora.low > alone.high - alone.low
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_replies_that_are_no_score_are_counted_named_and_widen_the_interval(site: Site) -> None:
     site.judge.of = lambda quality, item: "Score: 4 out of 5" if item == 7 else "6" if item == 8 else str(quality)
@@ -152,6 +156,7 @@ def test_a_judge_that_gives_no_score_or_no_answer_ends_the_judgement_with_the_re
         over.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_answer_that_the_server_refuses_has_no_score(site: Site) -> None:
     refusal = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
@@ -161,6 +166,7 @@ def test_an_answer_that_the_server_refuses_has_no_score(site: Site) -> None:
     assert {one.item for one in found.examples} == {"item-9"} and "blocked by a filter" in found.examples[0].said
 
 
+@pytest.mark.slow
 def test_a_resumed_judgement_asks_nothing_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
     judgement_id = site.submit()
@@ -182,6 +188,7 @@ def test_a_resumed_judgement_asks_nothing_twice(site: Site, monkeypatch: pytest.
     assert done.result.asked == done.result.answers
 
 
+@pytest.mark.slow
 def test_a_cancelled_judgement_stops_and_keeps_its_scores_for_the_next(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +263,7 @@ def test_studies_without_generated_text_unlisted_hosts_and_bad_input_are_refused
             assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, path), answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_private_studys_judgements_are_seen_by_its_owner_alone(site: Site) -> None:
     done = site.run()
@@ -273,6 +281,7 @@ def test_a_private_studys_judgements_are_seen_by_its_owner_alone(site: Site) -> 
             queries.get(session, done.id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_over_rest_by_command_and_on_the_page(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

@@ -217,6 +217,7 @@ def test_replaced_data_is_refused(school: Database, settings: Settings) -> None:
         assert session.query(LabClassSeedRow).count() == 0
 
 
+@pytest.mark.slow
 def test_a_class_runs_a_study_by_its_pages(tmp_path: Path, filled_file: Path) -> None:
     (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
     installation = Installation(Settings(home=tmp_path, login="required"))

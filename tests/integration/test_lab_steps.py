@@ -84,6 +84,7 @@ def test_the_answered_question_finishes_a_step_for_this_learner(installation: In
         assert rows.cards(reading, learner)[question].reviews == 2
 
 
+@pytest.mark.slow
 def test_the_calculator_counts_exactly(viewer: TestClient) -> None:
     def shown(*fields: tuple[str, str]) -> str:
         page = viewer.get(f"{STEP}?{urlencode(fields)}").text

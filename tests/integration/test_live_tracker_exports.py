@@ -161,6 +161,7 @@ def test_an_end_is_exported_although_the_settings_were_away(live: Site, unset: s
     assert (live.claims[-1].live, live.claims[-1].number, live.state) == (False, 1, "exported")
 
 
+@pytest.mark.slow
 def test_a_study_no_longer_exported_live_says_that_it_waits_for_its_end(live: Site) -> None:
     live.outcomes = ["http://tracker/1", ChildError("The tracker does not answer."), "http://tracker/1"]
     assert host.export_due(live.context) == 1

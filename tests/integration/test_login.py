@@ -300,6 +300,7 @@ def test_a_user_sees_and_ends_the_own_sessions(installation: Installation) -> No
     assert (third.get("/account").status_code, browser.get("/account").status_code) == (303, 200)
 
 
+@pytest.mark.slow
 def test_a_changed_password_ends_the_other_sessions(installation: Installation) -> None:
     browser, phone = installation.browser(Role.MEMBER), installation.browser(Role.MEMBER)
     form = {"current": PASSWORD, "password": ANOTHER, "repeated": ANOTHER}

@@ -59,7 +59,7 @@ def test_it_is_closed_under_another_name_until_the_first_admin_is_created(tmp_pa
         assert [path for path in written if stat.S_IMODE(path.lstat().st_mode) & 0o077] == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_has_a_single_user_on_loopback_alone(tmp_path: Path) -> None:
     with vezna_up(tmp_path / "home") as (url, printed):
         assert "first-admin" not in printed

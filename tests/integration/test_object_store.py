@@ -128,6 +128,7 @@ def running(store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Ite
             yield found
 
 
+@pytest.mark.nightly
 def test_a_run_outlives_an_outage_of_the_store(running: RunningStack, store: ObjectStore) -> None:
     api = running.api
 
@@ -161,6 +162,7 @@ def test_a_run_outlives_an_outage_of_the_store(running: RunningStack, store: Obj
     assert left
 
 
+@pytest.mark.nightly
 def test_a_frozen_store_holds_up_no_sweep_and_no_other_page(running: RunningStack, store: ObjectStore) -> None:
     api, files = running.api, Files(URL)
     short = {**RUN, "training": {**RUN["training"], "num_train_epochs": 1}}

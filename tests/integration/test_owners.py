@@ -41,6 +41,7 @@ def _about_objects(private: PrivateInstallation) -> list[tuple[str, str]]:
     return [(method, path) for method, path in routes(private.app) if about_object(method, path)]
 
 
+@pytest.mark.slow
 def test_no_route_shows_or_changes_a_private_object_of_another_user(private: PrivateInstallation) -> None:
     """A new route about an object gets a value for its parameter in `PrivateInstallation.keys`."""
     other, walked = private.of_other(), _about_objects(private)
@@ -51,6 +52,7 @@ def test_no_route_shows_or_changes_a_private_object_of_another_user(private: Pri
     assert told == []
 
 
+@pytest.mark.slow
 def test_another_member_gets_from_each_route_what_the_file_says(private: PrivateInstallation) -> None:
     """`absent` by the test above; the rest here, but for forms and routes with parameters of other kinds."""
     other, lines = private.of_other(), expected()
@@ -68,6 +70,7 @@ def test_another_member_gets_from_each_route_what_the_file_says(private: Private
     assert walked > 50
 
 
+@pytest.mark.slow
 def test_the_answer_is_that_about_an_object_that_does_not_exist(private: PrivateInstallation) -> None:
     other = private.of_other()
     for method, path in _about_objects(private):
@@ -95,6 +98,7 @@ WITHOUT_FILES = {
 """Routes about files, generated answers and a memory map that the filled database does not have."""
 
 
+@pytest.mark.slow
 def test_its_owner_and_an_admin_see_each_of_them(private: PrivateInstallation) -> None:
     """Else the tests above would prove nothing: a recipe, a run or a figure that does not exist is absent for all."""
     walked = [path for method, path in _about_objects(private) if method == "GET" and not STREAMS.search(path)]
@@ -104,6 +108,7 @@ def test_its_owner_and_an_admin_see_each_of_them(private: PrivateInstallation) -
         assert {path: answer.text[:200] for path, answer in answers.items() if answer.status_code in (403, 404)} == {}
 
 
+@pytest.mark.slow
 def test_no_list_count_or_search_tells_of_them(private: PrivateInstallation) -> None:
     other, owner = private.of_other(), private.program(Role.MEMBER)
     told = 0

@@ -184,6 +184,7 @@ def test_comparing_exports_artifacts_and_refused_changes_are_noted_too(
     assert set(opened) - {"studies 1"} == {f"runs {number}" for number in range(1, 7)}
 
 
+@pytest.mark.slow
 def test_a_copy_of_private_work_is_private_unless_its_user_says_otherwise(team: Installation) -> None:
     owner = team.program(Role.MEMBER)
     assert change(owner, "studies", 1, visibility="private")[0] == 200
@@ -284,6 +285,7 @@ def test_an_owner_has_to_exist_and_a_change_has_to_change_something(team: Instal
         assert owner.get(f"/api/v1/ownership/studies/{key}").status_code == 404, key
 
 
+@pytest.mark.slow
 def test_the_page_offers_the_change_to_the_owner_alone(team: Installation) -> None:
     owner, other = team.program(Role.MEMBER), other_of(team)
     assert 'id="change-ownership"' in owner.get("/studies/1").text

@@ -68,7 +68,7 @@ def test_a_package_that_is_missing_is_named_with_its_command(tmp_path: Path, mon
         load_from("sample", "smollm2", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_smollm2_is_converted_to_a_model_that_answers(tmp_path: Path) -> None:
     folder = Path(load_from("sample", "smollm2", tmp_path))
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)

@@ -365,6 +365,7 @@ def test_a_wrong_model_and_a_wrong_key_are_named_without_the_key(worker: Context
     assert KEY not in unknown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_server_that_echoes_the_key_shows_it_to_nobody(worker: Context, run_id: int, stub: Stub) -> None:
     stub.key = KEY
@@ -531,6 +532,7 @@ def test_over_rest_bad_input_is_named_by_its_field(
     assert "secret" not in answer.text and "password@" not in answer.text and "x-header" not in answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_over_rest_by_command_and_on_the_pages(
     worker: Context,

@@ -29,6 +29,7 @@ def test_pictures_become_pngs_as_those_of_datasets_do() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_no_picture_is_refused_by_its_place() -> None:
     with pytest.raises(Invalid) as refused:
         pictures.decoded(request(saved(Image.new("RGB", (3, 2))), SVG, saved(Image.new("1", (8000, 8000)))))

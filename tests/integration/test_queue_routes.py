@@ -66,6 +66,7 @@ def test_a_private_run_of_another_user_has_no_name_in_the_queue(team: Installati
     assert 'action="/queue/' not in team.browser(Role.VIEWER).get("/workers").text
 
 
+@pytest.mark.slow
 def test_the_forms_of_the_pages_change_the_queue(team: Installation) -> None:
     first, second = submitted(team), submitted(team)
     browser = team.browser(Role.MEMBER)
@@ -102,6 +103,7 @@ def test_the_forms_of_the_pages_change_the_queue(team: Installation) -> None:
     assert "Runs of this study are paused" not in browser.get(f"/studies/{study}").text
 
 
+@pytest.mark.slow
 def test_an_upload_by_put_says_that_it_can_be_above_a_limit(team: Installation) -> None:
     paths = team.program(Role.MEMBER).get("/api/v1/openapi.json").json()["paths"]
     [put] = [path["put"] for name, path in paths.items() if name.endswith("/uploads/files/{name}")]

@@ -153,6 +153,7 @@ def test_runs_without_the_number_come_last_and_equal_ones_once(many: Database, o
     assert last == sorted(last, reverse=True)
 
 
+@pytest.mark.slow
 def test_groups_reach_every_run_once_page_by_page(changing: Session) -> None:
     changing.execute(update(RunRow).values(group_key=func.substr(cast(RunRow.id * 7919, String), 1, 3)))
     for order in (Order("score", True), Order("lower", False), Order("n", True)):

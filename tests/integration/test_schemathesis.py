@@ -87,11 +87,13 @@ def check(schema: Any, examples: int, labels: tuple[str, ...] = (), headers: dic
     return checked
 
 
+@pytest.mark.slow
 def test_operations_answer_as_described(described: tuple[Any, Any]) -> None:
     _app, schema = described
     assert check(schema, 2, FAST) == len(FAST)
 
 
+@pytest.mark.slow
 def test_operations_answer_as_described_with_a_token(closed: tuple[Any, Any, dict[str, str]]) -> None:
     """Without it too: schemathesis sends each request again without what the description asks for."""
     _app, schema, token = closed
@@ -109,7 +111,7 @@ def test_every_operation_but_the_public_ones_is_described_as_closed(
             assert public or {"401", "403"} <= set(operation["responses"]), path
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_every_operation_answers_as_described(described: tuple[Any, Any]) -> None:
     _app, schema = described
     assert check(schema, 5) > 50

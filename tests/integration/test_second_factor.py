@@ -219,6 +219,7 @@ def test_a_recovery_code_works_once_however_it_is_typed(installation: Installati
     second_factor.check(installation.database, vault, own, newer[4])
 
 
+@pytest.mark.slow
 def test_guessing_is_limited_and_a_right_password_does_not_lift_that(installation: Installation) -> None:
     secret, _codes = turn_on(installation)
     db, vault, own = installation.database, Vault(installation.settings), installation.ids[Role.MEMBER]

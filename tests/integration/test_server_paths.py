@@ -37,6 +37,7 @@ def team(tmp_path: Path, filled_file: Path) -> Iterator[Installation]:
         yield found
 
 
+@pytest.mark.slow
 def test_no_page_and_no_answer_tells_a_member_a_path_of_the_server(team: Installation, tmp_path: Path) -> None:
     values = {
         "{name:path}": "lost",

@@ -79,6 +79,7 @@ def test_a_run_in_a_trainer_that_waited_for_it_is_cancelled_like_any_other(
     trainers.end()
 
 
+@pytest.mark.slow
 def test_a_deaf_trainer_is_ended_by_force(here: Context, claim: Claim, meanwhile: Callable[..., None]) -> None:
     here = Context(here.settings.model_copy(update={"stop_seconds": 0.5}), here.database, here.files, here.bell)
     meanwhile(claim.run_id, lambda session: runs.cancel(session, here.bell, claim.run_id))

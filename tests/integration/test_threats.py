@@ -157,6 +157,7 @@ def test_5_a_path_leads_nowhere_else(target: Target, up: str) -> None:
         assert client.post("/api/v1/uploads/sources", json=source).status_code == 422
 
 
+@pytest.mark.slow
 def test_6_a_name_is_no_command(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also not where a worker reads what was uploaded under it."""
     monkeypatch.chdir(target.folder)

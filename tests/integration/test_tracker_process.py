@@ -48,6 +48,7 @@ def due(database: Database) -> None:
         session.execute(update(TrackerExportRow).values(next_at=now()))
 
 
+@pytest.mark.nightly
 def test_one_process_makes_all_exports_until_none_follows_soon(
     live: Context, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

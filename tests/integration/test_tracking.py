@@ -344,6 +344,7 @@ def test_arms_whose_labels_differ_in_their_letters_only_have_files_of_their_own(
     assert lines(caplog) == [] and len(list(tmp_path.glob("*.jsonl"))) == 2
 
 
+@pytest.mark.slow
 def test_the_time_of_training_is_that_of_all_processes_and_ends_before_the_evaluation(
     track: Callable[..., vezna.Run], server: str, study: int, tmp_path: Path
 ) -> None:

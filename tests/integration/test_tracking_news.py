@@ -36,6 +36,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_script_without_steps_reports_that_it_goes_on_and_learns_of_a_cancel(
     study_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

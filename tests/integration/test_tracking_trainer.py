@@ -79,6 +79,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.getMessage() for one in caplog.records if one.name == "vezna" and one.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 def test_a_trainer_reports_each_test_item_and_what_the_run_was_made_of(
     server: str, study: int, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -211,6 +212,7 @@ def test_a_test_set_without_labels_is_scored_with_a_warning_about_its_order(
     assert set(stored(tmp_path)["item_scores"].values()) == {0.5}
 
 
+@pytest.mark.slow
 def test_a_cancel_ends_the_training_after_its_step(server: str, study: int, base: Path, tmp_path: Path) -> None:
     trainer = trainer_of(base, tmp_path, max_steps=5000)
     trainer.add_callback(

@@ -45,6 +45,7 @@ def test_a_file_goes_to_a_verdict_by_curl_and_by_vezna(tmp_path: Path, monkeypat
         assert running.api.get("/studies/2").json()["status"] == "finished"
 
 
+@pytest.mark.nightly
 def test_a_language_model_learns_the_replies_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"prompt": f"{row.prompt} {n}", "completion": row.completion} for n, row in enumerate(tiny_lm.pairs())]
     (tmp_path / "replies.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")

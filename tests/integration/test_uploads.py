@@ -52,6 +52,7 @@ def test_a_file_becomes_a_dataset(here: Context) -> None:
     assert len({row.item for split in rows.values() for row in split}) == 120
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_reads_and_prepares(settings: Settings, database: Database, files: Files) -> None:
     here = context(settings, database, files, IngestQueue())
     row = upload(here, {"reviews.csv": CSV})

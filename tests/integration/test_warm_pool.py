@@ -141,6 +141,7 @@ def test_where_no_spare_is_wanted_each_trainer_is_started_for_its_job(job: Train
     assert trainers.spare is None
 
 
+@pytest.mark.slow
 def test_a_spare_dies_with_the_process_that_keeps_it() -> None:
     program = (
         "import time\n"

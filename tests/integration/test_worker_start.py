@@ -13,6 +13,7 @@ from app.store import migrate
 from app.store.session import Database
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
@@ -26,6 +27,7 @@ def test_a_worker_that_cannot_work_does_not_start(tmp_path: Path, variable: str,
     assert says in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_worker_without_the_requested_gpu_does_not_start(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/vezna.sqlite")
@@ -36,6 +38,7 @@ def test_a_worker_without_the_requested_gpu_does_not_start(tmp_path: Path) -> No
     assert "VEZNA_DEVICE is cuda, but no GPU can be used: " in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queue", ["train", "control"])
 def test_a_pool_child_of_any_node_removes_the_folder_that_a_killed_one_left(tmp_path: Path, queue: str) -> None:
     left = tmp_path / "work" / "run-left"

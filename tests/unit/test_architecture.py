@@ -38,6 +38,7 @@ def test_the_contracts_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_importing_these_and_making_the_application_brings_no_ml_library(tmp_path: Path) -> None:
     """In one process, one after the other: what the first brings would be there after the last."""
     code = """if True:
@@ -69,6 +70,7 @@ def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> 
     assert {"altair", "alembic", "redis", "argon2", "pwdlib", "zxcvbn"} & set(done.stdout.split()) == set()
 
 
+@pytest.mark.slow
 def test_the_web_server_imports_what_it_installs_and_nothing_else() -> None:
     """Its image has the dependencies without extras, while the environment of the tests has everything."""
     installed: set[str] = set()
@@ -115,6 +117,7 @@ def test_no_file_is_a_grab_bag(name: str) -> None:
     assert not [path for room in ("app", "worker", "vezna") for path in (ROOT / room).rglob(f"{name}.py")]
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """File by file, with what is imported for types alone; import-linter compares packages."""
     files = {_module(file): file for room in ("app", "worker", "vezna") for file in (ROOT / room).rglob("*.py")}

@@ -11,16 +11,20 @@ import yaml
 from app.settings import ROOT
 from tests.containers import __main__ as containers
 
-WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+WORKFLOWS = ["ci", "nightly"]
 
 
-def workflow() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(WORKFLOW.read_text())
+def workflow(name: str = "ci") -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
     return found
 
 
-def steps() -> list[dict[str, Any]]:
-    return [step for job in workflow()["jobs"].values() for step in job["steps"]]
+def steps(name: str = "ci") -> list[dict[str, Any]]:
+    return [step for job in workflow(name)["jobs"].values() for step in job["steps"]]
+
+
+def commands(name: str = "ci") -> list[str]:
+    return [step["run"] for step in steps(name) if "run" in step]
 
 
 def targets() -> set[str]:
@@ -28,28 +32,29 @@ def targets() -> set[str]:
 
 
 RUN = (ROOT / ".ci" / "run").read_text()
-COMMANDS = [step["run"] for step in steps() if "run" in step]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [command for name in WORKFLOWS for command in commands(name)])
 def test_each_command_of_a_job_exists(command: str) -> None:
     program, *arguments = shlex.split(command)
     assert set(arguments) <= targets() if program == "make" else os.access(ROOT / program, os.X_OK)
 
 
 def test_the_jobs_run_the_tests_and_the_containers_once() -> None:
-    assert COMMANDS == [".ci/run", "make containers"]
+    assert commands() == [".ci/run", "make containers"]
+    assert commands("nightly") == [".ci/run nightly"]
     assert workflow()["jobs"]["tests"]["env"]["CONTAINERS"] == "no"
     assert '"${CONTAINERS:-yes}" = no' in RUN
 
 
-def test_both_jobs_know_the_index_of_torch() -> None:
-    assert workflow()["env"] == {"TORCH_INDEX_URL": "${{ vars.TORCH_INDEX_URL }}"}
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_every_job_knows_the_index_of_torch(name: str) -> None:
+    assert workflow(name)["env"] == {"TORCH_INDEX_URL": "${{ vars.TORCH_INDEX_URL }}"}
 
 
 def test_what_ci_run_makes_exists() -> None:
-    made = re.findall(r"^ *make ([a-z-]+)", RUN, re.MULTILINE)
-    assert made == ["check", "test", "test-slow", "containers"] and set(made) <= targets()
+    made = re.findall(r"^ *(?:step )?make ([a-z-]+)", RUN, re.MULTILINE)
+    assert made == ["nightly", "soak", "check", "test", "test-slow", "containers"] and set(made) <= targets()
 
 
 def test_what_ci_run_does_ends_before_its_limit_even_if_the_containers_use_all_their_time() -> None:
@@ -57,11 +62,12 @@ def test_what_ci_run_does_ends_before_its_limit_even_if_the_containers_use_all_t
     assert int(minutes) * 60 + containers.END_SECONDS < workflow()["jobs"]["tests"]["timeout-minutes"] * 60
 
 
-def test_the_workflow_may_only_read_and_its_actions_are_pinned_by_major_version() -> None:
-    found = workflow()
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_may_only_read_and_its_actions_are_pinned_by_major_version(name: str) -> None:
+    found = workflow(name)
     assert found["permissions"] == {"contents": "read"}
     assert found["concurrency"]["group"]
     assert all("permissions" not in job and job["timeout-minutes"] <= 90 for job in found["jobs"].values())
-    for step in steps():
+    for step in steps(name):
         if "uses" in step:
             assert re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"])

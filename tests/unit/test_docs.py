@@ -159,6 +159,7 @@ def test_every_training_argument_is_documented() -> None:
     assert [name for name in TrainingArguments.model_fields if f"`{name}`" not in text] == []
 
 
+@pytest.mark.slow
 def test_exactly_the_routes_are_documented(tmp_path: Path) -> None:
     paths = create_app(Settings(home=tmp_path)).openapi()["paths"]
     told = {first for first in rows("api.md") if first.startswith(("DELETE /", "GET /", "PATCH /", "POST /", "PUT /"))}

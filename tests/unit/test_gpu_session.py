@@ -41,6 +41,7 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(tmp_path: Path) -> 
     assert session.failed
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_a_measurement_and_the_parts_after_it(tmp_path: Path) -> None:
     session = Session(tmp_path, tmp_path, 2, rehearsal=True)
     began = time.monotonic()
@@ -114,7 +115,7 @@ def test_the_tests_are_labelled_with_what_is_installed(
     assert ("bitsandbytes is not installed." in part.notes) != installed
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_a_rehearsal_runs_every_part_on_the_cpu(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu_session", "--rehearse", "--deadline", "800"]

@@ -1,16 +1,14 @@
-"""Imports of large libraries, and of every module alone."""
+"""Imports of large libraries."""
 
 import gc
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from app.imports import import_large
-from app.settings import ROOT
 
 
+@pytest.mark.slow
 def test_a_large_import_is_not_searched_for_garbage_which_is_collected_again_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -27,11 +25,3 @@ def test_a_large_import_is_not_searched_for_garbage_which_is_collected_again_aft
     with pytest.raises(RuntimeError, match="no driver"):
         import_large("broken_library")
     assert gc.isenabled()
-
-
-@pytest.mark.slow
-def test_every_module_is_imported_alone() -> None:
-    """Another order of imports would hide an import circle."""
-    command = [sys.executable, "-m", "tests.imported_alone"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -100,6 +100,7 @@ def imported(files: list[Path]) -> set[str]:
     return names - sys.stdlib_module_names - {"vezna"}
 
 
+@pytest.mark.slow
 def test_its_distribution_has_the_version_of_the_server_and_is_built(tmp_path: Path) -> None:
     assert _project()["version"] == _project(ROOT)["version"]
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

@@ -14,6 +14,7 @@ Run `make translation LANGUAGE=bg`, then translate in that file what it names:
 %(faults)s"""
 
 
+@pytest.mark.slow
 def test_every_message_is_translated_into_bulgarian(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     sources = catalogue.extracted()

@@ -42,6 +42,7 @@ def esperanto(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(i18n, "translations", lambda _code: Esperanto())
 
 
+@pytest.mark.slow
 def test_babel_extracts_the_messages_of_pages_domain_services_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = {message.id for message in extracted()}
@@ -61,6 +62,7 @@ def test_babel_extracts_the_messages_of_pages_domain_services_and_workers(monkey
     } <= found
 
 
+@pytest.mark.slow
 def test_every_error_of_domain_services_pages_and_workers_can_be_translated() -> None:
     """What an error is made with is a `Message`, or comes from one: never a plain or formatted string."""
     rooms = ("app/domain", "app/services", "app/store", "app/web", "worker")

@@ -26,6 +26,7 @@ def test_choosing_on_validation_makes_no_difference_where_there_is_none() -> Non
     assert claims("halving", 0.0, 20).unlike == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rates", "grid", "random", "halving"])
 def test_what_is_said_of_arms_at_their_configurations_is_seldom_false(kind: str) -> None:
     found = [claims(kind, cost) for cost in (0.01, 0.04)]
@@ -45,6 +46,7 @@ def test_the_variance_of_a_choice_is_that_of_choosing_again() -> None:
     assert found.widened < found.any and found.wider > found.width
 
 
+@pytest.mark.slow
 def test_tpe_makes_no_more_false_claims() -> None:
     assert claims("tpe", 0.04, 60).false <= 0.05
 

@@ -29,8 +29,13 @@ def test_the_simulated_arms_have_the_accuracy_and_the_seed_sd_that_they_are_said
     assert np.sqrt(means.var(axis=1, ddof=1).mean() - residual) == pytest.approx(0.023, abs=0.0015)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lasting_sd", [0.0, 2.0], ids=["one method twice", "two methods"])
+@pytest.mark.parametrize(
+    "lasting_sd",
+    [
+        pytest.param(0.0, marks=pytest.mark.nightly, id="one method twice"),
+        pytest.param(2.0, marks=pytest.mark.slow, id="two methods"),
+    ],
+)
 def test_arms_without_a_difference_are_seldom_called_different(lasting_sd: float) -> None:
     rates = {cell: simulated.claimed(cell, STUDIES) for cell in simulated.grid(lasting_sd)}
     worst = max(rates, key=rates.__getitem__)
@@ -93,7 +98,7 @@ def test_of_four_arms_that_lose_the_margin_any_is_seldom_called_enough() -> None
     assert simulated.judged(truth, 500, 0.02, lambda v: v.kind.good_enough) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 500)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_arms_that_are_added_one_by_one_are_seldom_called_different_at_any_time() -> None:
     truth = simulated.Design(5, 646, accuracies=(0.89,) * 10, lasting_sd=simulated.LASTING_SD)
     assert sum(simulated.one_by_one(truth, 2000, 0.02, looks=True)) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 2000)

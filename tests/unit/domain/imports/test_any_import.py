@@ -112,6 +112,7 @@ def check(text: str | bytes) -> None:
         assert type(one.result).model_validate(said) == one.result, "it comes back from the database as it went"
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changed())
 def test_a_document_in_which_anything_is_changed_is_read_or_refused(text: str) -> None:

@@ -50,6 +50,7 @@ def test_the_same_spec_seed_and_data_are_queued_as_a_run_of_its_own(full: TestCl
     assert full.get(ADDRESS).json() == [{"run_id": again, "status": "queued", "result": None}]
 
 
+@pytest.mark.slow
 def test_once_it_has_succeeded_it_is_judged_by_the_arms_seeds(full: TestClient, again: int) -> None:
     with database_of(full).transaction() as session:
         succeed(session, runs.get(session, again))

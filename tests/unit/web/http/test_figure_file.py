@@ -38,6 +38,7 @@ def check(client: TestClient, path: str) -> int:
     return len(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES)
 def test_every_figure_has_csv_svg_and_png(with_language: TestClient, path: str) -> None:
     with database_of(with_language).transaction() as session:

@@ -58,6 +58,7 @@ def test_a_study_takes_its_margin_and_its_reference_along(empty: TestClient) -> 
     assert closer["arms"][0]["verdict"]["kind"] == "undecided"
 
 
+@pytest.mark.slow
 def test_without_its_reference_a_studys_arms_are_held_against_each_other_and_that_is_said(empty: TestClient) -> None:
     failed = {("full", seed): FailureCode.OUT_OF_MEMORY for seed in (0, 1, 2)}
     with database_of(empty).transaction() as session:

@@ -173,6 +173,7 @@ def test_a_study_shows_the_training_of_each_arm_as_it_was_predicted_and_how_far_
         assert sum(parts) == pytest.approx(measured)
 
 
+@pytest.mark.slow
 def test_a_study_without_predictions_shows_its_time_alone(ledgers: TestClient) -> None:
     text = shown(ledgers, "/studies/3").split('id="time"')[1].split("</section>")[0]
     assert "estimated training, with its band" not in text

@@ -179,6 +179,7 @@ def test_a_claim_that_fails_here_is_not_reproduced(full: TestClient) -> None:
     assert full.get("/api/v1/recipes/attention-only/card").json()["outcome"] == Outcome.NOT_REPRODUCED
 
 
+@pytest.mark.slow
 def test_a_study_and_its_recipe_link_to_each_other(full: TestClient) -> None:
     accuracy = {"all-linear": 0.9, "attention-only": 0.7}
     first, second = (ran(full, "attention-only", accuracy | {"attention-only": score}) for score in (0.7, 0.9))

@@ -91,6 +91,7 @@ def test_clocks_sum_to_the_attempt(full: TestClient) -> None:
     assert sum(numbers[:-1]) == pytest.approx(numbers[-1], rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_that_downloads_its_model_shows_how_far_it_is(full: TestClient) -> None:
     with database_of(full).transaction() as session:
         run = runs.get(session, RUNNING)

@@ -48,9 +48,9 @@ UNFIT = {
 """Methods that do not fit a kind of model."""
 TRIES = [(spec, name) for spec in EVERY for name in MODELS if (spec.kind, name) not in UNFIT]
 ALWAYS = ("lora",)
-"""Tried on every kind of model each time; other methods on one of them, and with the long tests on all."""
+"""Tried on every kind of model each time; other methods on one of them, and with the tests of the night on all."""
 RARE = ("gpt2", "t5")
-"""Kinds that are left to the long tests."""
+"""Kinds that are left to the tests of the night."""
 
 
 def tries_on(tries: Iterable[tuple[MethodSpec, str]]) -> pytest.MarkDecorator:
@@ -62,7 +62,7 @@ def tries_on(tries: Iterable[tuple[MethodSpec, str]]) -> pytest.MarkDecorator:
 
 
 def _marks(spec: MethodSpec, name: str) -> list[pytest.MarkDecorator]:
-    return [] if spec.kind in ALWAYS or name == _turn(spec.kind) else [pytest.mark.slow]
+    return [] if spec.kind in ALWAYS or name == _turn(spec.kind) else [pytest.mark.nightly]
 
 
 def _turn(kind: str) -> str:

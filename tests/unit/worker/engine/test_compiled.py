@@ -82,6 +82,7 @@ def loss_and_gradients(model: Any, rows: int, length: int) -> tuple[float, torch
     return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["full", *(pytest.param(kind, marks=pytest.mark.slow) for kind in [*TRAINS, "lean-full", "llama"][1:])],
@@ -119,6 +120,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "try_compiler", lambda device, clocks: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("traced_only")
 def test_an_attempt_has_the_plain_losses_a_clock_and_clean_files(base: Path, tmp_path: Path) -> None:
     plain, sink = tiny.Recorder(), tiny.Recorder()
@@ -178,7 +180,7 @@ def test_compiled_code_is_kept_in_the_installations_folder(monkeypatch: pytest.M
     assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "triton"), "the administrator's choice"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_generated_code_computes_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in compiling._CACHES:
         monkeypatch.setenv(name, "kept")

@@ -124,6 +124,7 @@ def test_every_seed_of_a_run_works() -> None:
     assert all(p.isfinite().all() for p in trained(lean(parameters, seed=2**32 - 1), parameters, steps=2))
 
 
+@pytest.mark.slow
 def test_it_is_freed_after_training_though_parameters_hold_its_hooks() -> None:
     weight = nn.Parameter(torch.ones(64, 64))
     optimizer = lean([weight], optim="adamw_torch", weight_storage="float32", step_in_backward=True)
@@ -147,6 +148,7 @@ def test_the_state_is_as_large_as_expected_before_the_first_step(optim: Optim, s
     assert held == pytest.approx(expected, abs=6000)
 
 
+@pytest.mark.slow
 def test_8_bit_moments_are_estimated_without_bitsandbytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run = job(tmp_path, "llama", LeanFullSpec(), TWO_STEPS.model_copy(update={"bf16": True}))
     expected = estimate_run(request_of(run), Path(run.dataset_file)).ledger
@@ -186,6 +188,7 @@ def test_a_step_in_backward_is_the_step_after_it(optim: Optim) -> None:
     torch.testing.assert_close(norm, of_all)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("bert", marks=pytest.mark.slow), "llama"])
 @pytest.mark.parametrize(
     "storage", [pytest.param(s, marks=[] if s == "bf16-kahan" else pytest.mark.slow) for s in STORAGES]
@@ -198,6 +201,7 @@ def test_its_memory_is_estimated_by_owner(optim: Optim, storage: WeightStorage, 
     alike(*estimated_and_measured(LeanFullSpec(optim=optim, weight_storage=storage), name, tmp_path, training))
 
 
+@pytest.mark.slow
 def test_with_the_step_in_backward_too(tmp_path: Path) -> None:
     training = TWO_STEPS.model_copy(update={"max_grad_norm": 0.0, "bf16": True})
     spec = LeanFullSpec(optim="adafactor", step_in_backward=True)
@@ -223,6 +227,7 @@ def test_bytes_of_a_parameter() -> None:
         assert size == pytest.approx(expected[storage] + of_moments[optim], abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_causal_model_learns_with_the_leanest_settings(tmp_path: Path) -> None:
     base = tiny_lm.save_model(tmp_path / "model", "llama")
     recorder = tiny.Recorder()
@@ -239,7 +244,7 @@ def test_a_causal_model_learns_with_the_leanest_settings(tmp_path: Path) -> None
     assert result.weights_file_bytes == pytest.approx(half, rel=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_eight_billion_parameters_fit_an_80_gb_card_and_in_float32_they_do_not() -> None:
     """Llama 3 8B, two rows of 1,024 tokens: full fine-tuning takes 120 GiB, the leanest AdamW 45."""
     config = {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}

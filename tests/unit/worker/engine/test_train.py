@@ -77,6 +77,7 @@ def test_an_attempt_learns_and_tells_everything(trained: Trained, method: Method
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 25))
 
 
+@pytest.mark.slow
 def test_full_fine_tuning_solves_the_words(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
     job = tiny.job(tmp_path, base, FullSpec(), arguments(num_train_epochs=6), tiny.rows(train=240))
     result = Attempt(job, recorder).run()
@@ -86,6 +87,7 @@ def test_full_fine_tuning_solves_the_words(base: Path, tmp_path: Path, recorder:
     assert after.score > 0.9 > before.score
 
 
+@pytest.mark.slow
 def test_every_arm_of_a_seed_starts_from_the_same_model_and_sees_the_same_tokens(base: Path, tmp_path: Path) -> None:
     seen = []
     for method in tiny.METHODS:
@@ -95,6 +97,7 @@ def test_every_arm_of_a_seed_starts_from_the_same_model_and_sees_the_same_tokens
     assert seen[0] == seen[1] == seen[2]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_to_the_last_digit(base: Path, tmp_path: Path) -> None:
     def numbers(name: str, seed: int) -> list[object]:
         recorder = tiny.Recorder()
@@ -106,6 +109,7 @@ def test_the_same_seed_gives_the_same_numbers_to_the_last_digit(base: Path, tmp_
     assert numbers("other", 8) != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [60, 57])
 def test_accumulation_equals_the_larger_batch(base: Path, tmp_path: Path, rows: int) -> None:
     """Also where the last batch of an epoch is smaller. Dropout is off: it draws per batch."""
@@ -174,6 +178,7 @@ def test_the_best_checkpoint_is_by_the_metric_then_the_loss_or_by_the_loss_alone
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_best_epoch(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
     result = attempt(tmp_path, base, recorder, FullSpec(), arguments(num_train_epochs=6, learning_rate=2e-2))
     validations = [e for e in result.evaluations if e.split == "validation"]
@@ -205,6 +210,7 @@ def test_a_stop_is_heard_between_two_batches(base: Path, tmp_path: Path) -> None
         attempt(tmp_path, base, tiny.Recorder(stop_at=5), LORA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", tiny.METHODS, ids=lambda m: m.kind)
 def test_bfloat16_learns_too(base: Path, tmp_path: Path, method: MethodSpec) -> None:
     losses = []
@@ -334,6 +340,7 @@ def test_b_learns_faster_than_a_with_lora_plus() -> None:
     assert (1 - b[0, 0].item()) / (1 - a[0, 0].item()) == pytest.approx(16, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_trains_on_its_share_of_the_rows_only(base: Path, tmp_path: Path) -> None:
     """Epochs, steps and the hash of the data are those of the share; the test items stay."""
     recorder = tiny.Recorder()

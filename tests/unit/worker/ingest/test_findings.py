@@ -147,6 +147,7 @@ def test_labels_once_never_tested_never_trained_and_contradicted(tmp_path: Path)
     assert (found["imbalance"].details.label_rows or [])[0] == 151
 
 
+@pytest.mark.slow
 def test_a_column_of_texts_taken_for_labels_is_said_before_it_fills_the_memory(tmp_path: Path) -> None:
     rows = [(f"text {i}", f"label {i}") for i in range(100_500)]
     with pytest.raises(Unreadable, match="more than 100,000 different labels up to row 1"):

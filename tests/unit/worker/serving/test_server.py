@@ -103,6 +103,7 @@ def test_models_are_the_base_model_and_each_run(client: openai.OpenAI) -> None:
     assert client.models.retrieve("run-2").id == "run-2"
 
 
+@pytest.mark.slow
 def test_base_model_and_adapters_answer_differently_and_the_same_when_streamed(client: openai.OpenAI) -> None:
     first_logprobs = []
     for name in NAMES:

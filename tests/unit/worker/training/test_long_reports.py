@@ -28,6 +28,7 @@ channel.send(LogReport(message="short"))
 """
 
 
+@pytest.mark.slow
 def test_the_scores_of_900_000_items_arrive_and_what_follows_too(tmp_path: Path) -> None:
     process = TrainerProcess([sys.executable, "-c", TRAINER], {"PYTHONPATH": str(Path.cwd())})
     process.hand_over(tiny.job(tmp_path, tmp_path, FullSpec()), tmp_path, 300.0)
@@ -50,6 +51,7 @@ def test_a_short_report_is_one_line() -> None:
     assert b"".join(part[1:] for part in parts) == long and end == b"="
 
 
+@pytest.mark.slow
 def test_a_report_beyond_the_limit_ends_the_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.training.host.MOST_REPORT_BYTES", MAX_LINE_BYTES)
     process = TrainerProcess([sys.executable, "-c", TRAINER], {"PYTHONPATH": str(Path.cwd())})

@@ -79,6 +79,7 @@ def losses(reports: list[Report]) -> list[tuple[int, float, float]]:
     return [(step.step, step.loss, step.grad_norm) for step in steps]
 
 
+@pytest.mark.nightly
 def test_a_death_of_the_second_process_ends_both_and_the_run_resumes_as_if_it_had_not_been(
     tmp_path: Path, model: Path
 ) -> None:

@@ -39,6 +39,7 @@ def test_the_page_says_the_kind_the_rule_and_the_items(client: TestClient) -> No
     assert "More items" in text
 
 
+@pytest.mark.slow
 def test_every_count_leads_to_as_many_items(client: TestClient) -> None:
     text = client.get(PAGE).text
     links = re.findall(r'<td class="num"><a href="([^"]+)"[^>]*>(\d+)</a>', text)

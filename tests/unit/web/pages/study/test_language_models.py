@@ -54,6 +54,7 @@ def validation(client: TestClient, study_id: int) -> Figure:
         return study_figure(StudyData(session, Settings(), study_id), ViewParams(curve="validation"), "curves")
 
 
+@pytest.mark.slow
 def test_the_newest_scores_of_a_judge_stand_beside_the_arms_in_page_report_and_api(with_language: TestClient) -> None:
     address = f"/studies/{CAUSAL}"
     assert 'id="judge"' not in with_language.get(address).text
@@ -98,6 +99,7 @@ def test_the_curve_of_validation_is_of_the_loss_where_the_metric_needs_generated
     )
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_was_chosen_by_its_loss_is_said_to_be(with_language: TestClient) -> None:
     assert validation(with_language, CAUSAL).title == (
         "In 4 of 12 runs an earlier checkpoint had the lowest validation loss, and was kept"

@@ -35,6 +35,7 @@ def seen(client: TestClient, address: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer.text)).replace("\xa0", " ").split())
 
 
+@pytest.mark.slow
 def test_the_heading_says_it_and_no_arm_has_a_verdict(registered_only: TestClient, study: int) -> None:
     text = registered_only.get(f"/studies/{study}").text
     assert f"<h1>{HEADLINE}</h1>" in text

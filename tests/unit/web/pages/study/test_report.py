@@ -95,6 +95,7 @@ def test_it_shows_what_is_looked_at(empty: TestClient) -> None:
     assert 'id="numbers-curves-loss"' in text[places[1] :]
 
 
+@pytest.mark.slow
 def test_names_are_text_in_it_too(empty: TestClient) -> None:
     arms = [arm.model_copy(update={"name": f"<b>{n}</b>"}) for n, arm in enumerate(MANY)]
     text = report(empty, arms=arms)

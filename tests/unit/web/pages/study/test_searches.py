@@ -4,6 +4,7 @@ import re
 from math import log10
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
@@ -44,6 +45,7 @@ def searched(session: Session, body: dict[str, Any] = BODY) -> int:
     return study.id
 
 
+@pytest.mark.slow
 def test_page_report_rest_and_files_have_the_space_and_every_trial(registered_only: TestClient) -> None:
     with database_of(registered_only).transaction() as session:
         study = searched(session)
@@ -97,6 +99,7 @@ def test_what_is_wrong_with_a_space_is_at_its_field_and_queues_nothing(registere
     assert registered_only.get("/api/v1/runs").json()["items"] == []
 
 
+@pytest.mark.slow
 def test_conditions_have_what_the_searches_chose(registered_only: TestClient) -> None:
     """Every arm chooses 32 rows and 5 epochs, the budget says 16 and 1; the warmup differs."""
     spaces = [{"batch_size": [32], "num_train_epochs": [5], "warmup_steps": [warmup]} for warmup in (10, 20)]

@@ -69,6 +69,7 @@ def test_what_is_drawn_is_in_the_address(client: TestClient) -> None:
         assert client.get(f"{address}?{words}").status_code == 422
 
 
+@pytest.mark.slow
 def test_the_table_is_sorted_by_any_column_and_keeps_what_else_the_address_says(client: TestClient) -> None:
     failed = {("LoRA r=8", seed): FailureCode.DIVERGED for seed in (0, 1, 2)}
     address = f"/studies/{study(client, failed=failed)}"
@@ -131,6 +132,7 @@ def test_the_live_part_is_a_part_and_the_last_one_asks_for_the_page(client: Test
     assert 'id="worker-state" hx-swap-oob="true"' in " ".join(progress.split())
 
 
+@pytest.mark.slow
 def test_ended_runs_are_folded_away_where_there_are_many(client: TestClient) -> None:
     few = client.get(f"/studies/{study(client, queued=ALL[4:])}").text
     seeds = range(5)
@@ -175,6 +177,7 @@ def test_a_lost_seed_is_named_with_its_reason_and_a_link(client: TestClient) -> 
     assert "1 run failed: diverged" in text
 
 
+@pytest.mark.slow
 def test_what_differed_has_a_row_for_each_field_of_a_method_that_did(client: TestClient) -> None:
     own = LoraSpec(r=64, target_modules=["query", "value"], use_dora=True, lora_dropout=0.1)
     arms = (FULL, LORA, ArmSpec(method=own))
@@ -201,6 +204,7 @@ def test_what_differed_lists_what_a_method_takes_as_a_list(client: TestClient) -
     assert "feedforward_modules – – output.dense, intermediate.dense" in rows
 
 
+@pytest.mark.slow
 def test_names_are_text(client: TestClient) -> None:
     arms = [arm.model_copy(update={"name": f"<b>{n}</b>"}) for n, arm in enumerate(MANY)]
     text = client.get(f"/studies/{study(client, arms=arms)}").text

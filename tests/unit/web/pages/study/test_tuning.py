@@ -82,6 +82,7 @@ def test_a_study_that_tuned_nothing_says_so_and_has_no_such_section(full: TestCl
     assert 'id="tuning"' not in text
 
 
+@pytest.mark.slow
 def test_halving_shows_both_rounds(registered_only: TestClient) -> None:
     rates = dict.fromkeys(("full", "LoRA r=8", "head only"), (0.8, 0.82, 0.85, 0.86, 0.8, None))
     text = section(registered_only.get(f"/studies/{tuned(registered_only, rates, how='halving')}").text, "tuning")

@@ -51,6 +51,7 @@ def test_the_process_ends_when_it_is_told_to_and_starts_again() -> None:
     assert _rendered(PLAIN)[0].startswith("<s>Hello")
 
 
+@pytest.mark.slow
 def test_an_operation_that_never_ends_is_killed_and_the_next_template_renders() -> None:
     _rendered(PLAIN)
     begun = time.monotonic()

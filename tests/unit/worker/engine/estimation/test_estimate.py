@@ -77,6 +77,7 @@ def alike(estimated: Ledger, measured: Ledger) -> None:
         assert estimated.owners[owner] == expected, owner
 
 
+@pytest.mark.slow
 @every_try
 def test_an_estimate_equals_what_a_run_holds_and_saves(spec: MethodSpec, name: str, tmp_path: Path) -> None:
     run = job(tmp_path, name, spec)
@@ -88,8 +89,8 @@ def test_an_estimate_equals_what_a_run_holds_and_saves(spec: MethodSpec, name: s
 
 
 def kinds(*names: str) -> pytest.MarkDecorator:
-    """A test for each kind of model, with the long tests for those that are rarely tried."""
-    marked = [pytest.param(name, marks=pytest.mark.slow if name in tried.RARE else []) for name in names]
+    """A test for each kind of model, with the tests of the night for those that are rarely tried."""
+    marked = [pytest.param(name, marks=pytest.mark.nightly if name in tried.RARE else []) for name in names]
     return pytest.mark.parametrize("name", marked)
 
 
@@ -99,7 +100,7 @@ SETTINGS = {"bf16": {"full": ("bert", "t5"), "lora": ("llama", "gpt2")},
 other_settings = pytest.mark.parametrize(
     ("setting", "spec", "name"),
     [
-        pytest.param(setting, spec, name, marks=pytest.mark.slow if name in tried.RARE else [])
+        pytest.param(setting, spec, name, marks=pytest.mark.nightly if name in tried.RARE else [])
         for setting, tries in SETTINGS.items()
         for spec in (FullSpec(), LoraSpec(r=4))
         for name in tries[spec.kind]
@@ -108,12 +109,14 @@ other_settings = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @other_settings
 def test_so_it_is_under_other_settings(setting: str, spec: MethodSpec, name: str, tmp_path: Path) -> None:
     estimated, measured = estimated_and_measured(spec, name, tmp_path, TWO_STEPS.model_copy(update={setting: True}))
     alike(estimated, measured)
 
 
+@pytest.mark.slow
 def test_offloaded_activations_are_estimated_to_the_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (attempt, unloading):  # a CPU stands in for the card
         monkeypatch.setattr(module, "refuse_offload", lambda method, device: None)
@@ -128,6 +131,7 @@ def test_offloaded_activations_are_estimated_to_the_byte(tmp_path: Path, monkeyp
     assert plain.host == 0 and estimated.total <= plain.total
 
 
+@pytest.mark.slow
 def test_a_second_batch_of_a_step_finds_gradients_there(tmp_path: Path) -> None:
     training = TWO_STEPS.model_copy(update={"gradient_accumulation_steps": 2})
     table = [row._replace(text="the cat and a dog") for row in tiny.rows()]
@@ -137,6 +141,7 @@ def test_a_second_batch_of_a_step_finds_gradients_there(tmp_path: Path) -> None:
     alike(estimated, steady(Attempt(run, tiny.Recorder()).run()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "messages"])
 def test_rows_of_every_format_are_measured_as_they_are(form: Format, tmp_path: Path) -> None:
     base = tiny_lm.save_model(tmp_path / "model", "llama", chat_template=tiny_lm.CHAT_TEMPLATE)
@@ -148,6 +153,7 @@ def test_rows_of_every_format_are_measured_as_they_are(form: Format, tmp_path: P
     alike(estimated.ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
+@pytest.mark.slow
 def test_packed_rows_are_estimated_packed(tmp_path: Path) -> None:
     training = TWO_STEPS.model_copy(update={"packing": True, "max_length": 32})
     base = tiny_lm.save_model(tmp_path / "model", "llama")
@@ -155,6 +161,7 @@ def test_packed_rows_are_estimated_packed(tmp_path: Path) -> None:
     alike(estimate_run(request_of(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "name"),
     [(LoraSpec(r=4), "bert"), (FullSpec(), "llama"), pytest.param(LoraSpec(r=4), "gpt2", marks=pytest.mark.slow)],
@@ -177,6 +184,7 @@ WIDE: dict[str, dict[str, int]] = {
 """Whole blocks of 64 weights in a row."""
 
 
+@pytest.mark.slow
 @kinds(*WIDE)
 def test_a_base_in_four_bits_is_estimated_from_its_shapes(name: str, tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
@@ -189,6 +197,7 @@ def test_a_base_in_four_bits_is_estimated_from_its_shapes(name: str, tmp_path: P
     assert estimated.total == pytest.approx(measured.total, rel=0.05)
 
 
+@pytest.mark.slow
 def test_without_rows_each_is_as_long_as_it_may_be(tmp_path: Path) -> None:
     run = job(tmp_path, "llama", FullSpec())
     found = estimate_run(request_of(run, dataset_file=""), None)
@@ -205,6 +214,7 @@ def test_an_evaluation_is_estimated_with_the_optimizers_state_beside_it(tmp_path
     assert found.peak_bytes == max(found.phases.values()) and found.phase in found.phases
 
 
+@pytest.mark.slow
 def test_operations_grow_with_rows_and_are_fewer_where_less_trains(tmp_path: Path) -> None:
     model = tiny.save_model(tmp_path / "model")
     flops = {}
@@ -247,6 +257,7 @@ def test_a_share_of_the_rows_is_estimated_as_that_many_rows(tmp_path: Path) -> N
     assert whole.steps == 2 * half.steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heavy_first", [True, False], ids=["first step", "later step"])
 def test_a_short_run_is_estimated_by_the_batches_that_it_meets(heavy_first: bool, tmp_path: Path) -> None:
     """In its first step the optimizer has no state until its passes are over."""

@@ -37,6 +37,7 @@ def queries(folder: Path) -> TrainJob:
     return tiny_pairs.job(folder / "job", tiny.save_model(folder / "model"), FullSpec(), TWO_STEPS, table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("made", [one_text, prompts, queries])
 def test_the_flops_of_a_run_are_those_of_its_batches(made, tmp_path: Path) -> None:
     job = made(tmp_path)

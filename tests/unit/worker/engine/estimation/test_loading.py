@@ -50,7 +50,7 @@ def load_phase(base: Path, folder: Path, spec: MethodSpec, *, bf16: bool, device
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     ("spec", "bf16", "least", "most"),
     [
@@ -75,6 +75,7 @@ def test_the_peak_of_a_lora_on_a_stored_bfloat16_is_not_in_loading(tmp_path: Pat
     assert estimate_run(request_of(job), None).phase != "load"
 
 
+@pytest.mark.slow
 def test_where_there_are_no_files_the_configuration_says() -> None:
     said = {
         dtype: estimate_run(pasted(CONFIG | {"dtype": dtype}, method=LoraSpec(), bf16=True), None)

@@ -50,6 +50,7 @@ def request_of(location: Path, devices: int, rows: int) -> EstimateRequest:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pretended", [2, 4], indirect=True, ids=lambda world: f"{world} devices")
 @pytest.mark.parametrize("rows", [1, 64], ids=["peak within the blocks", "peak before them"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])

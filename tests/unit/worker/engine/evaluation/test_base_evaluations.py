@@ -95,6 +95,7 @@ def test_weights_without_a_known_hash_are_not_shared(tmp_path: Path) -> None:
     assert READ not in study.run(inspected=False)[1]
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_computed_anew(tmp_path: Path) -> None:
     study = Study(tmp_path)
     _, _, predictions = study.run()
@@ -123,6 +124,7 @@ def classify(tmp_path: Path, base: Path, name: str, *, seed: int) -> tuple[RunRe
     return result, sink.logs, pq.read_table(Path(job.output) / "predictions.parquet").to_pydict()
 
 
+@pytest.mark.slow
 def test_a_classifier_shares_the_evaluation_among_runs_with_the_same_seed(tmp_path: Path) -> None:
     base = tiny.save_model(tmp_path / "base")
     computed, lines, predictions = classify(tmp_path, base, "first", seed=0)

@@ -36,6 +36,7 @@ def run(directory: Path, kind: str, **changes: Any) -> RunResult:
     return Attempt(job, tiny.Recorder()).run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
 def test_a_model_that_learns_forgets(tmp_path: Path, kind: str) -> None:
     found = run(tmp_path, kind, training={"num_train_epochs": 8}).forgetting

@@ -214,6 +214,7 @@ def test_a_method_without_an_update_tells_the_reason(base: Path, tmp_path: Path)
             assert recorder.weight_deltas_analysis == WeightDeltas(unchanged=spec.unchanged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [FullSpec(), LoraSpec(r=4)], ids=lambda m: m.kind)
 def test_a_run_has_the_same_numbers_with_the_analysis_and_without(
     base: Path, tmp_path: Path, method: MethodSpec

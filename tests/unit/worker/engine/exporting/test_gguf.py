@@ -86,6 +86,7 @@ def untrained(exact: Any, base: Any) -> Any:
     return base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "change"),
     [(ExportFormat.GGUF_F16, untrained), (ExportFormat.GGUF_Q8_0, without_scale), (ExportFormat.GGUF_Q4_0, untrained)],

@@ -74,6 +74,7 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_model(tmp_path_factory.mktemp("still"), hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "dropout"),
     [((0, 0, 0), True), ((3, 4, 5), True), pytest.param((3, 4, 5), False, marks=pytest.mark.slow)],
@@ -94,6 +95,7 @@ def test_each_training_has_the_losses_evaluations_and_weights_of_its_own(
         assert result.trained_together == 3 and expected.trained_together == 1
 
 
+@pytest.mark.slow
 def test_seeds_of_an_arm_have_the_test_scores_and_files_of_their_own(base: Path, tmp_path: Path) -> None:
     def seeds(name: str) -> list[TrainJob]:
         jobs = classifiers(tmp_path / name, base, (3, 4, 5), learning_rate=3e-3)
@@ -125,6 +127,7 @@ def test_a_seed_whose_base_model_has_other_random_weights_trains_alone(tmp_path:
     assert close(numbers(sink), numbers(expected), TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gpt2", "t5"))])
 def test_language_models_too(tmp_path: Path, kind: str) -> None:
     """GPT-2 has dropout, and layers that are stored as [in, out]."""
@@ -146,6 +149,7 @@ def test_language_models_too(tmp_path: Path, kind: str) -> None:
         assert close(numbers(sink), numbers(alone(job)[1]), 1e-4)
 
 
+@pytest.mark.slow
 def test_a_decoder_classifies_at_the_end_of_each_members_rows(tmp_path: Path) -> None:
     """It looks for the pad token, which is not 0 here, and the members' batches have different lengths."""
     base = tiny_lm.save_model(tmp_path / "base", "llama", pad_token_id=4)
@@ -203,6 +207,7 @@ def _with(job: TrainJob, **changes: object) -> TrainJob:
     return job.model_copy(update={"spec": job.spec.model_copy(update={"training": training})})
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_leaves_the_others_undisturbed(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +235,7 @@ def test_a_training_that_diverges_leaves_the_others_undisturbed(
     assert low.audit.passed and high.audit.passed
 
 
+@pytest.mark.slow
 def test_a_stopped_training_leaves_a_checkpoint_from_which_it_resumes_alone(base: Path, tmp_path: Path) -> None:
     sinks = [tiny.Recorder(), tiny.Recorder(stop_at=6), tiny.Recorder()]
     first, (stopped, sink), last = together(classifiers(tmp_path / "group", base), sinks)
@@ -278,6 +284,7 @@ CAUSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cause", ["memory", *(pytest.param(one, marks=pytest.mark.slow) for one in CAUSES if one != "memory")]
 )
@@ -331,6 +338,7 @@ def test_packed_batches_are_not_joined(tmp_path: Path) -> None:
         assert close(numbers(sink), numbers(alone(job)[1]), TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_frozen_weights_exist_once(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
     plain = joint.Joint.__init__

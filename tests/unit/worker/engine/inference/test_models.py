@@ -32,6 +32,7 @@ def storages(model: torch.nn.Module) -> set[int]:
     return {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_runs_of_one_base_model_share_its_tensors_and_answer_as_trained(name: str, tmp_path: Path) -> None:
     own: list[MethodSpec] = [BitFitSpec(), HeadOnlySpec()] if name == "bert" else [PrefixSpec(num_virtual_tokens=4)]
@@ -52,6 +53,7 @@ def test_runs_of_one_base_model_share_its_tensors_and_answer_as_trained(name: st
     assert not storages(full.model) & shared and full.base is None
 
 
+@pytest.mark.slow
 def test_a_loaded_model_does_not_serve_with_another_access_to_the_hub(tmp_path: Path) -> None:
     """The token was removed or replaced, or the run has another owner; what a run saved as a whole needs none."""
     runs = [inferred.trained(tmp_path, spec, "bert", number)[0] for number, spec in enumerate((LoraSpec(), FullSpec()))]
@@ -140,6 +142,7 @@ def test_models_that_do_not_fit_beside_a_run_are_refused_with_the_numbers(tmp_pa
     assert models.keys == [job.key]
 
 
+@pytest.mark.slow
 def test_the_model_that_was_unused_for_the_longest_time_gives_way(tmp_path: Path) -> None:
     jobs = [inferred.trained(tmp_path, FullSpec(), "bert", number)[0] for number in (1, 2, 3)]
     models = inferred.models()
@@ -155,6 +158,7 @@ def test_the_model_that_was_unused_for_the_longest_time_gives_way(tmp_path: Path
     assert models.keys == [jobs[0].key, jobs[2].key] and gone() is None
 
 
+@pytest.mark.slow
 def test_idle_models_and_the_base_model_that_only_they_shared_are_unloaded(tmp_path: Path) -> None:
     job, _model = inferred.trained(tmp_path, LoraSpec(r=4), "bert")
     models = inferred.models()

@@ -77,6 +77,7 @@ def test_a_reader_who_leaves_ends_the_splitting_of_texts() -> None:
         tag.sentences(["a"] * 5, between)
 
 
+@pytest.mark.slow
 def test_too_many_tokens_are_refused_or_words_beyond_them_get_no_tag(tmp_path: Path) -> None:
     job, _tags, _words = tagger(tmp_path)
     with pytest.raises(Invalid, match="42 tokens"):

@@ -10,6 +10,7 @@ from worker.engine.lab import freezing as module
 from worker.engine.lab.answer import answer
 
 
+@pytest.mark.slow
 def test_the_mistake_is_caught_and_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STEPS", 4)
     monkeypatch.setattr(module, "RATE", 1e-2)

@@ -49,6 +49,7 @@ def test_a_tensor_counts_once() -> None:
     assert tensor_bytes([weight, weight, torch.zeros(2, dtype=torch.float64)]) == 56
 
 
+@pytest.mark.slow
 def test_computed_bytes_are_those_of_weights_gradients_and_adams_two_moments(
     base: Path, tmp_path: Path, recorder: tiny.Recorder
 ) -> None:

@@ -148,6 +148,7 @@ SPECS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.parametrize("changes", [{}, {"bf16": True}, {"gradient_checkpointing": True}], ids=str)
 def test_a_run_passes_the_audit_and_what_it_keeps_gives_the_same_answers(

@@ -213,6 +213,7 @@ def test_adaloras_penalty_is_that_of_peft() -> None:
     assert RankBudget(adapted, spec, 10).penalty().item() == pytest.approx(theirs.item(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_adalora_goes_on_from_a_checkpoint_as_if_nothing_had_been() -> None:
     spec = AdaLoraSpec(init_r=6, target_r=3)
 
@@ -243,6 +244,7 @@ def test_adalora_goes_on_from_a_checkpoint_as_if_nothing_had_been() -> None:
         assert audit.hashes(second) == audit.hashes(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [*(pytest.param(at, marks=pytest.mark.slow) for at in (3, 13)), 9])
 @pytest.mark.parametrize(
     "spec",

@@ -45,6 +45,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_model(tmp_path_factory.mktemp("wide"), **WIDE)
 
 
+@pytest.mark.slow
 @needs_bitsandbytes
 def test_it_learns_from_images(tmp_path: Path) -> None:
     job = tiny_images.job(tmp_path / "job", tiny_images.save_model(tmp_path / "model", **WIDE), QloraSpec(r=4))
@@ -247,6 +248,7 @@ def test_a_run_passes_the_audit_and_what_it_keeps_gives_the_same_answers(
         np.testing.assert_allclose(logits.softmax(1)[0].numpy(), scores, atol=0.02 if bf16 else 1e-5)
 
 
+@pytest.mark.slow
 @needs_bitsandbytes
 def test_gradient_checkpointing_changes_no_loss(base: Path, tmp_path: Path) -> None:
     losses = []

@@ -203,6 +203,7 @@ def _losses(directory: Path, base: Path, spec: LoraSpec | LoraFromScratchSpec, m
     return [step.loss for step in recorder.seen] + [evaluation.loss for evaluation, *_ in recorder.evaluations]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"gradient_checkpointing": True}], ids=str)
 def test_a_run_has_the_losses_of_pefts(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, bool]

@@ -12,6 +12,7 @@ from worker.engine.models.inspect import inspect
 from worker.engine.models.load import load
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "EPOCHS", 1)
     for name in ("one", "two"):

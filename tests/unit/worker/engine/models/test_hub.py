@@ -134,6 +134,7 @@ def test_two_processes_that_need_a_model_at_once_fetch_it_once(served: small_hub
     assert served.sent("model.safetensors") == 1
 
 
+@pytest.mark.slow
 def test_a_download_that_is_told_to_stop_stops_at_once(served: small_hub.Hub) -> None:
     facts = inspect(BERT)
     served.seconds_a_chunk = 0.5
@@ -367,6 +368,7 @@ def _job(directory: Path, facts: ModelFacts, **changes: object) -> TrainJob:
     return job.model_copy(update=of_hub | {"model_fingerprint": facts.revision} | changes)
 
 
+@pytest.mark.slow
 def test_a_run_downloads_its_model_in_a_phase_and_a_clock_of_its_own_and_the_next_one_need_not(
     served: small_hub.Hub, tmp_path: Path
 ) -> None:

@@ -130,6 +130,7 @@ def test_other_methods_train_what_their_formulas_say(
     assert spec.trainable(on_task(config, task).with_labels(2)) == trainable
 
 
+@pytest.mark.slow
 def test_a_chat_template_is_noticed(tmp_path: Path) -> None:
     plain = tiny_lm.save_model(tmp_path / "plain", "gpt2")
     chat = tiny_lm.save_model(tmp_path / "chat", "gpt2", chat_template=tiny_lm.CHAT_TEMPLATE)

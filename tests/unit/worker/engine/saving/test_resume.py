@@ -168,6 +168,7 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written_costs_that_checkpoin
     assert {path.name for path in (tmp_path / "output" / ".checkpoints").iterdir()} == {"7", "8"}
 
 
+@pytest.mark.slow
 def test_peaks_of_another_device_are_left_out_and_that_is_said(tmp_path: Path, model: Path) -> None:
     kept = stopped(tmp_path / "first", model, LORA, at=6)
     file = kept / STATE_FILE
@@ -201,6 +202,7 @@ def test_a_run_whose_rows_have_another_order_than_its_checkpoints_starts_again(
     assert any("The checkpoint of step 3 is unusable" in line and "another order" in line for line in recorder.logs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
 def test_a_run_that_reads_a_stored_prefix_goes_on_to_the_last_digit(tmp_path: Path, model: Path, bf16: bool) -> None:
     method = LORA.model_copy(update={"layers_to_transform": [1]})

@@ -257,6 +257,7 @@ def test_generation_needs_room(tmp_path: Path) -> None:
         encode([PAIR], max_new_tokens=64, directory=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "sentence"),
     [
@@ -573,6 +574,7 @@ def test_rouge_l_and_exact_match_are_as_defined() -> None:
 # The whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "prompt-completion", "messages"])
 def test_an_attempt_learns_to_count(tmp_path: Path, form: Format) -> None:
     base = tiny_lm.save_model(tmp_path / "base", "gpt2", chat_template=tiny_lm.CHAT_TEMPLATE)

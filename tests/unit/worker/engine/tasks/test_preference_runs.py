@@ -48,6 +48,7 @@ def trained(
     return result, job
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [
@@ -71,6 +72,7 @@ def test_it_learns_and_is_estimated(tmp_path: Path, method: MethodSpec) -> None:
     assert estimate.trainable == result.parameters.trainable
 
 
+@pytest.mark.slow
 def test_the_reference_of_dpo_is_estimated_as_the_base_models_pass_over_the_pairs(tmp_path: Path) -> None:
     """Counted in the pass itself, whose attention may be another kernel; a LoRA run evaluates the same base model, and
     ORPO has no reference."""
@@ -93,6 +95,7 @@ def test_the_reference_of_dpo_is_estimated_as_the_base_models_pass_over_the_pair
     assert found["full"] == found["lora"] == pytest.approx(counted, rel=0.08) and found["orpo"] == 0
 
 
+@pytest.mark.slow
 def test_orpo_learns_from_conversations_and_needs_no_reference(tmp_path: Path) -> None:
     training = tiny_preferences.FAST.model_copy(update={"preference_loss": "orpo", "max_length": 48})
     result, job = trained(tmp_path, FullSpec(), training, table=tiny_preferences.chats())
@@ -204,6 +207,7 @@ def test_each_rank_computes_its_share_of_the_reference(tmp_path: Path, world: in
     np.testing.assert_allclose(sum(parts), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [FullSpec(), LoraSpec(r=4)], ids=["full", "lora"])
 def test_a_stopped_run_goes_on_to_the_last_digit(tmp_path: Path, method: MethodSpec) -> None:
     """Without a cache the reference is computed again, from the base model and not from the trained weights."""

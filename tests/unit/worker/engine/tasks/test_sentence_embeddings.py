@@ -201,6 +201,7 @@ def test_only_an_encoder_of_texts_is_suitable(config: PreTrainedConfig) -> None:
     check_task(RobertaConfig(), "sentence-embeddings")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [

@@ -179,6 +179,7 @@ def test_every_way_of_adapting_learns_and_is_judged_in_bfloat16(tmp_path: Path, 
     assert found.metrics.keys() == {"token_accuracy", "perplexity", "exact_match", "rouge_l"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 def test_an_attempt_learns_to_count(tmp_path: Path, kind: str) -> None:
     base = tiny_lm.save_model(tmp_path / "base", kind)

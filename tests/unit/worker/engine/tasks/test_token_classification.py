@@ -164,6 +164,7 @@ def test_an_encoder_decoder_is_refused() -> None:
     assert "encoder-decoder" in str(task.incompatibility(T5Config()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [FullSpec(), pytest.param(LoraSpec(r=8), marks=pytest.mark.slow)], ids=lambda method: method.kind
 )
@@ -196,6 +197,7 @@ def test_a_run_learns_passes_the_audit_and_leaves_its_predictions(
     assert {"answer", "base_answer"} <= set(shown.table.column_names)
 
 
+@pytest.mark.slow
 def test_an_estimate_without_rows_has_a_target_for_every_token(base: Path, tmp_path: Path) -> None:
     request = request_of(tiny_tags.job(tmp_path / "run", base))
     few, many = (estimate_run(request.model_copy(update={"labels": labels}), None) for labels in (4, 404))
