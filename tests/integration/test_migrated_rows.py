@@ -1,7 +1,6 @@
 """Rows survive a migration, up and down. On SQLite and on PostgreSQL.
 
-There is only the initial revision so far, so these tests add one of their own that replaces the table of runs, which is
-how SQLite changes a column.
+These tests add a revision of their own that replaces the table of runs, which is how SQLite changes a column.
 """
 
 from collections.abc import Callable
