@@ -11,10 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
 from pydantic import BaseModel
 
 from app.domain.runs.job import TrainJob
@@ -88,9 +88,11 @@ def _attempt(planned: Planned, team: Team) -> Done:
     result = None
     try:
         result = Attempt(planned.job, recorder, team).run()
-    except (Stopped, Followed):
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    except Stopped:
+        with suppress(Followed):
+            team.leave()
+    except Followed:
+        pass
     return Done(steps=recorder.seen, result=result, checkpoints=recorder.checkpoints, logs=recorder.logs)
 
 
