@@ -261,6 +261,7 @@ def test_items_of_a_group_are_one_cluster_of_the_verdict(script: Script) -> None
     assert own is not None and alone is not None
     assert (found["low"], found["high"]) == pytest.approx((own.low, own.high))
     assert found["low"] != pytest.approx(alone.low)
+    assert answer["lead"] == "Accuracy, paired over the same 60 test items in 20 groups."
 
 
 def test_groups_that_contradict_another_run_or_name_no_item_are_refused(script: Script) -> None:
