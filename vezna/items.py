@@ -6,6 +6,7 @@ maximal length or padding leaves its hash alone; a row of numbers only is hashed
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,8 +45,8 @@ def item_groups(
     rows: Any, names: Sequence[str], columns: Sequence[str] | None = None, group: str | Sequence[Any] | None = None
 ) -> dict[str, str]:
     """By name, the group of each item that shares one with others: items with the same input (the prompt, or all but
-    labels) or the same `group` (a column, or one for each item; None is none), also through other items. Raises
-    ValueError for a column that a row does not have, and another number of groups."""
+    labels) or the same `group` (a column, or one for each item; None, NaN and an empty text are none), also through
+    other items. Raises ValueError for a column that a row does not have, and another number of groups."""
     table = [row for _dataset, row in _by_dataset(rows)]
     by_column = isinstance(group, str)
     if by_column:
@@ -68,7 +69,7 @@ def item_groups(
         keys.append(
             b"input" + hashlib.sha256(_bytes(_input(row, columns, group if by_column else None), None)).digest()
         )
-        if value is not None and value != "":
+        if value is not None and value != "" and not (isinstance(value, float) and math.isnan(value)):
             root[first(b"group" + _bytes(value, None))] = first(keys[-1])
     of_each = [first(key) for key in keys]
     sizes = Counter(of_each)

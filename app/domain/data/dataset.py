@@ -298,16 +298,16 @@ class Tally:
             counts=self._counts,
             test_queries=len(self._test_queries) or None,
             test_clusters=len(self._test_clusters),
-            test_cluster_size=_size_of_ones_own(self._test_clusters),
-            test_copies=_size_of_ones_own(self._test_inputs),
+            test_cluster_size=_mean_over_items(self._test_clusters),
+            test_copies=_mean_over_items(self._test_inputs),
             label_counts=dict(zip(self._labels, self._of_label, strict=True)),
             chat_parts=self._parts,
             content_hash=self._digest.hexdigest(),
         )
 
 
-def _size_of_ones_own(sizes: Counter[int]) -> float:
-    """Σ n² / N: what an item finds on average."""
+def _mean_over_items(sizes: Counter[int]) -> float:
+    """Σ n² / N: the size of an item's cluster, on average over items."""
     return sum(n * n for n in sizes.values()) / max(1, sizes.total())
 
 

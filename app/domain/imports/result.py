@@ -116,7 +116,8 @@ class ImportedResult(OutsideRun):
 
 def check_item_groups(groups: Mapping[str, str] | None, scores: Mapping[str, float] | None) -> None:
     """Raise a field error for the group of an item that has no score."""
-    if stray := next((name for name in groups or () if name not in (scores or ())), None):
+    stray = next((name for name in groups or () if name not in (scores or ())), None)
+    if stray is not None:
         what = _("item_groups names %(name)s, which has no score", name=short(stray))
         raise invalid_field("item_groups", what, _("Name items of item_scores, each with its group"))
 

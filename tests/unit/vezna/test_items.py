@@ -113,6 +113,7 @@ def test_a_column_or_a_list_names_groups_which_equal_inputs_join() -> None:
     assert groups_of(rows, group="user") == [0, 0, 0, 0, None], "u and v sent the same text"
     lone = [{"text": text} for text in "abcd"]
     assert groups_of(lone, group=["u", "u", None, ""]) == [0, 0, None, None]
+    assert groups_of(lone, group=[float("nan")] * 4) == [None] * 4
     with pytest.raises(ValueError, match="no column 'user', which group names"):
         item_groups(lone, item_names(lone), group="user")
     with pytest.raises(ValueError, match="3 groups were given for 4 test items"):
