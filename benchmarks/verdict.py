@@ -33,6 +33,7 @@ LOOKS, MOST_MORE = 3, 20
 ITEMS = (200, 646, 2000)
 SEED_SDS = (0.003, 0.007, 0.013, 0.023, 0.038)
 POINTS = np.linspace(-6, 6, 4001)
+Drawn = NDArray[np.float32]
 WEIGHTS = np.exp(-(POINTS**2) / 2) / np.exp(-(POINTS**2) / 2).sum()
 
 
@@ -76,8 +77,11 @@ def logits(accuracy_wanted: float, seed_sd: float, lasting_sd: float) -> tuple[f
     return ability, scale
 
 
-def studies(design: Design, count: int, seed: int, batch: int = 100) -> Iterator[NDArray[np.float64]]:
-    """`count` studies, each [arms, S, N] of 0 and 1."""
+def studies(
+    design: Design, count: int, seed: int, batch: int = 100, alike: Callable[[Drawn], Drawn] = lambda drawn: drawn
+) -> Iterator[NDArray[np.float64]]:
+    """`count` studies, each [arms, S, N] of 0 and 1. `alike` makes standard normal values [..., N] of items correlate:
+    their difficulty, and what a method does to them."""
     rng = np.random.default_rng([seed, design.seeds, design.items, round(design.seed_sd * 1e6), design.shared])
     arms = len(design.accuracies)
     seed_sds = [design.seed_sd] * (arms - design.last_fixed) + [0.0] * design.last_fixed
@@ -86,10 +90,10 @@ def studies(design: Design, count: int, seed: int, batch: int = 100) -> Iterator
     for start in range(0, count, batch):
         n = min(batch, count - start)
         seeds = rng.standard_normal((n, 1 if design.shared else arms, design.seeds, 1))
-        items = DIFFICULTY_SD * rng.standard_normal((n, 1, 1, design.items), dtype=np.float32)
+        items = DIFFICULTY_SD * alike(rng.standard_normal((n, 1, 1, design.items), dtype=np.float32))
         if design.lasting_sd:
             own = rng.standard_normal((n, arms, 1, design.items), dtype=np.float32)
-            items = items + np.float32(design.lasting_sd) * own
+            items = items + np.float32(design.lasting_sd) * alike(own)
         logit = (ability + scale * seeds).astype(np.float32) + items
         tosses = rng.random((n, arms, design.seeds, design.items), dtype=np.float32)
         yield from (tosses * (1 + np.exp(-logit)) < 1).astype(np.float64)
@@ -107,6 +111,36 @@ def repeated(design: Design, sizes: NDArray[np.int64], count: int, seed: int = 0
     clusters = Clusters(places) if known else None
     found = (difference(s[1][:, places], s[0][:, places], clusters=clusters) for s in studies(design, count, seed))
     return float(np.mean([one.excludes_zero for one in found]))
+
+
+def grouped(design: Design, sizes: NDArray[np.int64], correlation: float, count: int, seed: int = 0) -> list[float]:
+    """As `claimed`, by items and by clusters, where items form groups of these sizes. Within a group the difficulties
+    of items have this correlation, and so has what a method does to them."""
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    clusters, rng = Clusters(groups), np.random.default_rng(seed)
+
+    def alike(own: Drawn) -> Drawn:
+        common = rng.standard_normal((*own.shape[:-1], len(sizes)), dtype=np.float32)[..., groups]
+        return np.asarray(np.sqrt(1 - correlation) * own + np.sqrt(correlation) * common, dtype=np.float32)
+
+    found = [
+        [difference(s[1], s[0], clusters=how).excludes_zero for how in (None, clusters)]
+        for s in studies(replace(design, items=len(groups)), count, seed, alike=alike)
+    ]
+    return [float(rate) for rate in np.mean(found, axis=0)]
+
+
+def group_sizes() -> dict[str, NDArray[np.int64]]:
+    """Sizes of groups of about 600 items, by what a table calls them."""
+    random = np.random.default_rng(1)
+    return {
+        "of 1": np.ones(600, dtype=np.int64),
+        "of 5": np.full(120, 5),
+        "of 20": np.full(30, 20),
+        "of 1 to 20": random.integers(1, 21, 57),
+        "of 1 to 20, most small": np.clip(np.exp(random.normal(0.5, 1.2, 170)), 1, 20).astype(np.int64),
+        "15 of 20, 300 of 1": np.repeat([20, 1], [15, 300]),
+    }
 
 
 def copies(items: int) -> dict[str, NDArray[np.int64]]:
@@ -260,6 +294,12 @@ def main() -> None:
         truth = Design(5, 300, seed_sd, lasting_sd=LASTING_SD)
         rates = repeated(truth, sizes, count, known=False), repeated(truth, sizes, count)
         print(f"sd {seed_sd}, {name}: {rates[0]:.1%}, {rates[1]:.1%}")
+    print("\nabout 600 items in groups (no true difference): as items, and as clusters, by lasting sd\n")
+    cells = product((3, 5), (LASTING_SD, 4 * LASTING_SD), (0.004, 0.013), group_sizes().items(), (0.2, 0.5, 0.8))
+    for place, (s, lasting_sd, seed_sd, (name, sizes), alike) in enumerate(cells):
+        truth = Design(s, seed_sd=seed_sd, lasting_sd=lasting_sd)
+        rates = grouped(truth, sizes, alike, count // 5, seed=place)
+        print(f"{s} seeds, {lasting_sd}, sd {seed_sd}, {name}, correlation {alike}: {rates[0]:.1%}, {rates[1]:.1%}")
     print("\nmean half-width of a pair, 646 items, sd over seeds of a run's accuracy 0.7 points\n")
     for s in SEEDS:
         widths = [difference(x[1], x[0]).half_width for x in studies(realistic(s), count, 1)]

@@ -6,6 +6,7 @@ maximal length or padding leaves its hash alone; a row of numbers only is hashed
 
 import hashlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,51 @@ def item_names(rows: Iterable[Any], columns: Sequence[str] | None = None) -> lis
         seen[name] += 1
         names.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
     return names
+
+
+def item_groups(
+    rows: Any, names: Sequence[str], columns: Sequence[str] | None = None, group: str | Sequence[Any] | None = None
+) -> dict[str, str]:
+    """By name, the group of each item that shares one with others: items with the same input (the prompt, or all but
+    labels) or the same `group` (a column, or one for each item; None, NaN and an empty text are none), also through
+    other items. Raises ValueError for a column that a row does not have, and another number of groups."""
+    table = [row for _dataset, row in _by_dataset(rows)]
+    by_column = isinstance(group, str)
+    if by_column:
+        if any(not isinstance(row, Mapping) or group not in row for row in table):
+            raise ValueError(f"a row has no column {group!r}, which group names")
+        stated: Sequence[Any] = [row[group] for row in table]
+    else:
+        stated = [None] * len(table) if group is None else group
+    if len(stated) != len(table):
+        raise ValueError(f"{len(stated)} groups were given for {len(table)} test items")
+    root: dict[bytes, bytes] = {}
+
+    def first(key: bytes) -> bytes:
+        while root.setdefault(key, key) != key:
+            root[key] = key = root[root[key]]
+        return key
+
+    keys = []
+    for row, value in zip(table, stated, strict=True):
+        keys.append(
+            b"input" + hashlib.sha256(_bytes(_input(row, columns, group if by_column else None), None)).digest()
+        )
+        if value is not None and value != "" and not (isinstance(value, float) and math.isnan(value)):
+            root[first(b"group" + _bytes(value, None))] = first(keys[-1])
+    of_each = [first(key) for key in keys]
+    sizes = Counter(of_each)
+    shared = {key: str(number) for number, key in enumerate(key for key, size in sizes.items() if size > 1)}
+    return {name: shared[key] for name, key in zip(names, of_each, strict=True) if key in shared}
+
+
+def _input(row: Any, columns: Sequence[str] | None, group: Any) -> Any:
+    if not isinstance(row, Mapping):
+        return row
+    row = {name: value for name, value in row.items() if name != group and (columns is None or name in columns)}
+    if "prompt" in row:
+        return {"prompt": row["prompt"]}
+    return {name: value for name, value in row.items() if name not in ("label", *TOKEN_LABELS)} or row
 
 
 def split_hash(names: Iterable[str]) -> str:

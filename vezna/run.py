@@ -25,12 +25,19 @@ class Run:
     """A run of a declared study. No method raises for what Vezna cannot do: it says so in one line of the log, and the
     training goes on."""
 
-    def __init__(self, sender: Sender | None, facts: dict[str, Any], test_items: Sequence[str] | None) -> None:
-        """Without a sender it reports nothing. `test_items`: the names of the declared test set's items, in order."""
+    def __init__(
+        self,
+        sender: Sender | None,
+        facts: dict[str, Any],
+        test_items: Sequence[str] | None,
+        item_groups: Mapping[str, str] | None = None,
+    ) -> None:
+        """Without a sender it reports nothing. `test_items`: the names of the declared test set's items, in order;
+        `item_groups`: the group of those that share one."""
         self._sender = sender
         self._buffer: Buffer | None = sender.buffer if sender else None
         self._facts = facts
-        self._test_items = test_items
+        self._test_items, self._item_groups = test_items, item_groups
         self._scores: dict[str, float] | None = None
         self._clocks: dict[str, float] = {}
         self._memory = PeakMemory() if sender else None
@@ -199,7 +206,8 @@ class Run:
             )
             self.leave()
             return
-        self._end("succeeded", item_scores=self._scores)
+        groups = {"item_groups": self._item_groups} if self._item_groups else {}
+        self._end("succeeded", item_scores=self._scores, **groups)
 
     def fail(self, why: str) -> None:
         """End the run as failed."""

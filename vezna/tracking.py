@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from vezna import facts
 from vezna.buffer import Buffer, InUse, has_ended
 from vezna.errors import ClientError
-from vezna.items import is_stream, item_names, split_hash
+from vezna.items import is_stream, item_groups, item_names, split_hash
 from vezna.run import Run
 from vezna.sender import Sender
 
@@ -41,6 +41,7 @@ def track(
     validation: Rows | str | None = None,
     test: Rows | str | None = None,
     columns: Sequence[str] | None = None,
+    group: str | Sequence[Any] | None = None,
     metric_version: str = "",
     settings: Mapping[str, Any] | None = None,
     total_steps: int | None = None,
@@ -53,19 +54,26 @@ def track(
     """Open the run of an arm and a seed of a declared study, by its id or name.
 
     `train`, `validation`, `test`: the rows, of which only hashes are sent, or the SHA-256 of a split in hexadecimal;
-    `columns` are those that count. `metric_version`: what computes the score of an item, by name and version; without
-    it there is no verdict. `settings`: how the training is configured; PEFT's configuration is read from the `model`.
+    `columns` are those that count. `group`: the column of the test rows, or a value for each, that rows of one user,
+    document or template share; the intervals count those, and equal inputs, as one. `metric_version`: what computes the
+    score of an item, by name and version; without it there is no verdict. `settings`: how the training is configured;
+    PEFT's configuration is read from the `model`.
     `stated`: more facts by the names of docs/elsewhere.md. `key`: the run's own name; by default the same script,
     started again in the same directory, continues its run. `directory` keeps what is not sent yet. Of several processes
     that train together, the one of rank 0 reports. It raises nothing for what Vezna cannot do: it logs one line, and
     reports nothing.
     """
     names: list[str] | None = None
+    groups: dict[str, str] = {}
     known: dict[str, Any] = {}
     if int(os.environ.get("RANK") or 0) != 0:
         return Run(None, {}, None)
     try:
         names, known = _facts(model, {"train": train, "validation": validation, "test": test}, columns)
+        if names is not None:
+            groups = item_groups(test, names, columns, group)
+        elif group is not None:
+            log.warning("Vezna: group=… needs the rows of the test set as test=…, so the items count as independent.")
         known["settings"] = facts.plain(dict(settings or {})) | known.get("settings", {})
         known |= facts.plain(dict(stated or {})) | ({"metric_version": metric_version} if metric_version else {})
         if "metric_version" not in known:
@@ -73,7 +81,7 @@ def track(
         opening = {"study": study, "arm": arm, "seed": seed, "facts": known}
         if total_steps:
             opening["total_steps"] = total_steps
-        run = Run(_sender(opening, key, url, token, Path(directory)), known, names)
+        run = Run(_sender(opening, key, url, token, Path(directory)), known, names, groups)
         if run.file is not None:
             _runs[run.file] = run
         return run

@@ -63,6 +63,7 @@ class VeznaCallback(TrainerCallback):
         seed: int | None = None,
         train: Any = None,
         columns: Sequence[str] | None = None,
+        group: str | Sequence[Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         key: str | None = None,
         url: str | None = None,
@@ -91,7 +92,7 @@ class VeznaCallback(TrainerCallback):
         self._metric_version = metric_version or default_version or version_of(item_scores or score)
         self._settings = dict(settings or {})
         self._seed, self._tokens = seed, 0
-        self._where: dict[str, Any] = {"study": study, "arm": arm, "columns": columns, "key": key}
+        self._where: dict[str, Any] = {"study": study, "arm": arm, "columns": columns, "group": group, "key": key}
         self._where |= {"url": url, "token": token, "directory": directory}
 
     @_safely

@@ -18,6 +18,8 @@ from app.domain.comparison.study import StudyArm, StudyComparison, compare
 from app.domain.comparison.verdict import confidence_after
 from app.domain.lab.pooled import PooledStep, complete_seeds, steps
 from app.domain.runs.status import RunStatus
+from app.domain.studies.plan import cluster_sizes
+from app.domain.studies.power import EACH_ALONE
 from app.domain.studies.spec import StudySpec
 from app.services import baselines
 from app.services import studies as study_service
@@ -189,6 +191,7 @@ def _compared(
         outcomes,
         interim_looks=len(chosen.verdicts_json) - 1,
         test_items=dataset.facts.test_items if dataset else None,
+        sizes=cluster_sizes(dataset.facts) if dataset else EACH_ALONE,
         baselines=[*known, *(baselines.not_applicable(spec, dataset) if dataset else ())],
         labels=dataset.facts.labels if dataset else (),
         attention_only=study_service.attention_only(spec, model.facts if model else None),

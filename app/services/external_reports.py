@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
+from app.domain.comparison.clusters import Clusters
 from app.domain.data.dataset import items_hash
 from app.domain.errors import Conflict, Invalid
 from app.domain.failures import FailureCode
@@ -144,7 +145,7 @@ def end(session: Session, run_id: int, ending: RunEnd) -> RunState:
     outcome = RunStatus(ending.outcome)
     runs.move(session, run_id, RunStatus.RUNNING, outcome, finished_at=now(), **values)  # the row is locked
     if mean is not None and scores:
-        evaluations.add_imported(session, run_id, spec.metric, mean, scores, values["step"])
+        evaluations.add_imported(session, run_id, spec.metric, mean, scores, values["step"], ending.item_groups)
     steps.compact(session, run_id)
     events.add(session, run_id, "status", f"{outcome.value}, reported by its script")
     audit.record(session, Action.END_RUN, run_id, outcome=outcome.value)
@@ -183,9 +184,16 @@ def _check_scores(
         what = _("The study compares %(metric)s, not %(other)s", metric=spec.metric, other=ending.metric)
         raise Invalid.field("metric", what, _("Score every test item by %(metric)s", metric=spec.metric))
     other = external.scored(session, study_id, run_id) if scores else None
-    if other is None or other[1].items_hash == items_hash(list(scores)):
+    if other is None:
         return
     first, items = other
+    if items.items_hash == items_hash(list(scores)):
+        own = Clusters.of_items(scores, ending.item_groups)
+        if own and items.clusters and not np.array_equal(own.ids, items.clusters.ids):
+            what = _("The groups of the test items are not those of run %(run)s", run=first)
+            remedy = _("Give the same item_groups in every run of the study, or declare another study")
+            raise Invalid.field("item_groups", what, remedy)
+        return
     what = _(
         "The %(here)s test items are not the %(there)s of run %(run)s",
         here=len(scores),

@@ -134,7 +134,7 @@ def _collection(session: Session, name: str) -> CollectionRow:
 def _run(imported: HashedResult) -> dict[str, Any]:
     """The columns of a run."""
     result, at = imported.result, now()
-    stored = result.model_copy(update={"items": result.n, "item_scores": None})
+    stored = result.model_copy(update={"items": result.n, "item_scores": None, "item_groups": None})
     return {
         "arm": result.label,
         "seed": result.seed,
@@ -177,4 +177,6 @@ def _store_item_scores(session: Session, run_id: int, result: ImportedResult) ->
     """Store them like those of other runs: the same names in the same order are the same items."""
     if result.item_scores is not None:
         step = _steps(result)
-        evaluations.add_imported(session, run_id, result.metric, result.score, result.item_scores, step)
+        evaluations.add_imported(
+            session, run_id, result.metric, result.score, result.item_scores, step, result.item_groups
+        )

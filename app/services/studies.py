@@ -16,6 +16,8 @@ from app.domain.methods.lora import Ranked
 from app.domain.models.base_model import ModelFacts
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
+from app.domain.studies.plan import cluster_sizes
+from app.domain.studies.power import EACH_ALONE
 from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import MOST_ARMS, OwedRun, StudySpec, StudyStatus, status_of
 from app.domain.tasks import TASKS
@@ -252,6 +254,7 @@ def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyCo
             stopped=row.stopped_json,
             interim_looks=row.interim_looks,
             test_items=dataset.facts.test_items if dataset else None,
+            sizes=cluster_sizes(dataset.facts) if dataset else EACH_ALONE,
             baselines=[*known, *(baselines.not_applicable(row.spec, dataset) if dataset else ())],
             labels=dataset.facts.labels if dataset else (),
             attention_only=attention_only(row.spec, model.facts if model else None),

@@ -25,7 +25,7 @@ def with_defaults(session: Session, spec: StudySpec, model: BaseModelRow, datase
     same."""
     if "margin_points" not in spec.model_fields_set:
         prior = metric_prior(session, spec.verdict_metric, past_runs.succeeded(session, model.id, dataset.id))
-        spec = spec.model_copy(update={"margin_points": default_margin(spec, dataset.facts.test_items, prior)})
+        spec = spec.model_copy(update={"margin_points": default_margin(spec, dataset.facts, prior)})
     return with_default_rates(spec, model)
 
 

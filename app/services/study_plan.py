@@ -102,5 +102,5 @@ def plan_of(session: Session, spec: StudySpec, compatible: Compatible, interim_l
             )
         )
     prior = metric_prior(session, spec.verdict_metric, past)
-    power = power_of(spec, dataset.facts.test_items, prior, confidence_after(interim_looks))
+    power = power_of(spec, dataset.facts, prior, confidence_after(interim_looks))
     return StudyPlan(spec=spec, arms=tuple(arms), power=power)

@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
 from app.domain.accounts.policy import Role, Scope
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.verdict import judge
 from app.domain.imports.reports import SILENCE
 from app.main import create_app
@@ -239,6 +240,41 @@ def test_a_run_without_item_scores_or_on_other_items_is_refused_with_the_remedy(
     other = script.end(run, item_scores(0.75, 1), metric="macro_f1")
     assert other.json()["errors"][0]["path"] == "metric"
     assert script.end(run, item_scores(0.75, 1)).status_code == 200  # the run was still open
+
+
+def test_items_of_a_group_are_one_cluster_of_the_verdict(script: Script) -> None:
+    names = sorted(item_scores(0.9, 0))
+    groups = {name: f"user {place // 5}" for place, name in enumerate(names[:50])}
+    for arm, accuracy in ((FULL, 0.9), (LORA, 0.7)):
+        for seed in SPEC["seeds"]:
+            script.train(arm, seed, accuracy, item_groups=groups)
+    answer = script.api.get("/compare", params={"collection": script.study}).json()
+    found = next(arm["verdict"] for arm in answer["arms"] if arm["title"] == LORA)
+    scores = [
+        np.stack([[item_scores(accuracy, seed)[name] for name in names] for seed in SPEC["seeds"]])
+        for accuracy in (0.9, 0.7)
+    ]
+    clusters = Clusters.of([groups.get(name, name) for name in names])
+    assert clusters is not None and len(clusters) == 20
+    own = judge({FULL: scores[0], LORA: scores[1]}, FULL, 0.02, clusters=clusters)[LORA].difference
+    alone = judge({FULL: scores[0], LORA: scores[1]}, FULL, 0.02)[LORA].difference
+    assert own is not None and alone is not None
+    assert (found["low"], found["high"]) == pytest.approx((own.low, own.high))
+    assert found["low"] != pytest.approx(alone.low)
+    assert answer["lead"] == "Accuracy, paired over the same 60 test items in 20 groups."
+
+
+def test_groups_that_contradict_another_run_or_name_no_item_are_refused(script: Script) -> None:
+    names = sorted(item_scores(0.5, 0))
+    script.train(FULL, 0, 0.5, item_groups=dict.fromkeys(names[:3], "a"))
+    run = script.open(LORA).json()
+    other = script.end(run, item_scores(0.5, 0), item_groups=dict.fromkeys(names[:4], "a"))
+    assert (other.status_code, other.json()["errors"][0]["path"]) == (422, "item_groups")
+    assert "Give the same item_groups" in other.json()["errors"][0]["remedy"]
+    stray = script.end(run, item_scores(0.5, 0), item_groups={"nobody": "a"})
+    assert "item_groups names 'nobody', which has no score" in stray.json()["errors"][0]["message"]
+    same = script.end(run, item_scores(0.5, 0), item_groups=dict.fromkeys(names[:3], "another word"))
+    assert same.status_code == 200
 
 
 def test_the_verdict_is_that_of_a_study_on_the_same_scores(script: Script) -> None:

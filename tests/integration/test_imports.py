@@ -52,6 +52,18 @@ def test_a_result_becomes_a_run_that_is_marked_as_imported(database: Database) -
             _ = run.spec
 
 
+def test_groups_of_imported_items_are_clusters_and_count_for_their_identity(database: Database) -> None:
+    grouped = result(items=None, item_scores=ITEMS, item_groups={"a": "user 1", "c": "user 1"})
+    found = bring(database, as_file(result(items=None, item_scores=ITEMS)), as_file(grouped))
+    assert len(found.added) == 2
+    with database.reading() as session:
+        scores = evaluations.test_scores(session, found.added)
+        stored = [session.get_one(RunRow, run).imported_result for run in found.added]
+    plain, clustered = (scores[run, "adapted"].clusters for run in found.added)
+    assert plain is None and clustered is not None and clustered.ids.tolist() == [0, 1, 0, 2]
+    assert all(one and one.item_groups is None for one in stored)
+
+
 def test_scores_of_items_are_kept_as_those_of_our_own_runs(database: Database) -> None:
     found = bring(database, as_file(result(items=None, item_scores=ITEMS)))
     with database.reading() as session:

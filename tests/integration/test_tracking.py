@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 import vezna
+from app.domain.comparison.clusters import Clusters
+from app.domain.comparison.intervals import difference
 from app.main import create_app
 from app.settings import ROOT, Settings
 from tests.external import FULL, LORA, SPEC
@@ -80,6 +82,21 @@ def until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_groups_and_equal_inputs_of_the_test_set_widen_the_interval(
+    track: Callable[..., vezna.Run], server: str, study: int
+) -> None:
+    rows = [{"text": f"item {n % 30}", "label": n % 2, "user": n // 2} for n in range(60)]
+    for arm, share in ((FULL, 0.9), (LORA, 0.5)):
+        with track(arm, 0, test=rows, group="user") as tracked:
+            tracked.log_item_scores(right(share))
+    with Client(server) as client:
+        verdict = next(arm.verdict for arm in client.compare(collection=study).arms if arm.title == LORA)
+    clusters = Clusters.of(n % 30 // 2 for n in range(60))
+    own = difference(np.array([right(0.5)]), np.array([right(0.9)]), clusters=clusters)
+    assert own.clusters == 15
+    assert verdict is not None and (verdict.low, verdict.high) == pytest.approx((own.low, own.high))
 
 
 def test_a_run_arrives_with_steps_evaluations_facts_and_a_verdict(

@@ -115,6 +115,18 @@ def test_a_trainer_reports_each_test_item_and_what_the_run_was_made_of(
     assert errors(caplog) == []
 
 
+def test_the_groups_of_the_test_set_are_reported_with_its_scores(
+    server: str, study: int, base: Path, tmp_path: Path
+) -> None:
+    trainer, test = trainer_of(base, tmp_path, seed=0), split("test")
+    arm = {"study": study, "arm": FULL, "url": server, "directory": tmp_path / "runs"}
+    trainer.add_callback(VeznaCallback(trainer, test=test, group=[n // 2 for n in range(len(test))], **arm))
+    trainer.train()
+    end = stored(tmp_path / "runs")
+    assert end["item_groups"].keys() == end["item_scores"].keys()
+    assert len(set(end["item_groups"].values())) == len(test) // 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "changes", "says"),
     [

@@ -83,11 +83,19 @@ def remarks(comparison: dict[str, Any]) -> Iterator[str]:
         )
         yield f"- {words}"
     if test := comparison.get("mcnemar"):
-        yield _(
-            "McNemar's exact test: %(arm)s items only the arm gets right, %(reference)s only the reference; p = %(p)s.",
-            arm=test["only_arm"],
-            reference=test["only_reference"],
-            p=general(test["p_value"], 2),
+        values = {"arm": test["only_arm"], "reference": test["only_reference"], "p": general(test["p_value"], 2)}
+        yield (
+            _(
+                "Exact sign test over groups of items: the arm gets more right of %(arm)s groups, the reference of "
+                "%(reference)s; p = %(p)s.",
+                **values,
+            )
+            if test.get("clustered")
+            else _(
+                "McNemar's exact test: %(arm)s items only the arm gets right, %(reference)s only the reference; "
+                "p = %(p)s.",
+                **values,
+            )
         )
 
 

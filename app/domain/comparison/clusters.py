@@ -13,12 +13,14 @@ clusters (Kish 1965; compare Carter, Schnepel & Steigerwald 2017) but one, which
 claims too often where sizes are very unequal (simulated: docs/verdict.md).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.domain.data.item_names import cluster_of
 
 FEW = 30
 """With fewer clusters intervals rest on little, and are wide."""
@@ -37,6 +39,12 @@ class Clusters:
         places: dict[object, int] = {}
         ids = np.array([places.setdefault(name, len(places)) for name in names], dtype=np.int64)
         return cls(ids) if len(places) < len(ids) else None
+
+    @classmethod
+    def of_items(cls, items: Iterable[str], groups: Mapping[str, str] | None = None) -> "Clusters | None":
+        """From the items' names, which tell it but for those that `groups` names; None if all differ."""
+        stated = groups or {}
+        return cls.of(("group", stated[item]) if item in stated else cluster_of(item) for item in items)
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -43,7 +43,6 @@ from app.domain.comparison.intervals import (
 )
 from app.domain.comparison.preference import BlindItem, Rating, counted, ordered
 from app.domain.comparison.verdict import VerdictKind, holm, settled_below, word
-from app.domain.data.item_names import cluster_of
 from app.domain.studies.alternative import Alternative
 
 LOWEST, HIGHEST = 1, 5
@@ -171,7 +170,7 @@ def compare_judged(
 ) -> list[JudgedArm]:
     """The arms in the order given, by the ids of their runs. `ratings`: by pair of runs; `margin`: a fraction."""
     runs = {run.run: run for run in judged.runs}
-    clusters = Clusters.of(map(cluster_of, judged.items))
+    clusters = Clusters.of_items(judged.items)
     members = {title: [runs[run] for run in ids if run in runs] for title, ids in arms.items()}
     base = members.get(reference, [])
     alone: dict[str, Difference] = {}
@@ -274,7 +273,7 @@ def _error(
         rated=len(agrees),
         agreed=sum(agrees.values()),
         mean=float(e.mean()),
-        variance=item_variance(e, STEP, Clusters.of(map(cluster_of, values))) + 2 * max(0.0, shared) / number,
+        variance=item_variance(e, STEP, Clusters.of_items(values)) + 2 * max(0.0, shared) / number,
     )
 
 

@@ -1,7 +1,8 @@
 """The parity check: whether a server answers as a run did, on the run's test items.
 
-    D = server − run        the mean difference of the metric over the N items, with its paired interval; judged with
-                            the margin as the shipping gate is (`export_gate.outcome`)
+    D = server − run        the mean difference of the metric over the N items, with its paired interval (items of one
+                            input or group are one cluster); judged with the margin as the shipping gate is
+                            (`export_gate.outcome`)
 
 Scores may agree although the server does not use what the run trained. Of the items that run and base model answer
 differently, each answer is therefore nearer to the run's, nearer to the base model's, or neither:
@@ -11,7 +12,8 @@ differently, each answer is therefore nearer to the run's, nearer to the base mo
     nearer_run  the same for the run, but fewer have its text: another adapter on like data does that too
     unclear     the rest
 
-Chance is a fair coin (one-sided binomial test at 1 %), so fewer than seven such items never decide. A server that
+Chance is a fair coin (one-sided binomial test at 1 %), so fewer than seven such items never decide. Items of one input
+or group count once, by the majority of them. A server that
 answers as the base model does fails, whatever it scores. One passes only if it answers as the run where there are seven
 such items, and if it refuses no item.
 """
@@ -23,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.distributions import binomial_below
 from app.domain.comparison.export_gate import GateOutcome, outcome
 from app.domain.comparison.intervals import CONFIDENCE, difference
@@ -146,13 +149,18 @@ def parity(
 ) -> Parity:
     """The result. ValueError without an item."""
     scores = [np.array([values]) for values in zip(*((i.score, i.run_score, i.base_score) for i in items), strict=True)]
-    interval = difference(scores[0], scores[1], CONFIDENCE)
+    clusters = Clusters.of_items(i.item for i in items)
+    interval = difference(scores[0], scores[1], CONFIDENCE, clusters)
     as_run, as_base = (sum(i.telling and i.nearer is model for i in items) for model in (Model.RUN, Model.BASE))
     telling, same_telling = sum(i.telling for i in items), sum(i.telling and i.same for i in items)
-    answers_as = _decided(as_run, as_base, same_telling >= TEXT_SHARE * telling)
+    nearer = np.array([i.telling * {Model.RUN: 1.0, Model.BASE: -1.0}.get(i.nearer, 0.0) for i in items])
+    tells = np.array([float(i.telling) for i in items])
+    if clusters:  # copies tell once
+        nearer, tells = clusters.sums(nearer), clusters.sums(tells)
+    answers_as = _decided(int((nearer > 0).sum()), int((nearer < 0).sum()), same_telling >= TEXT_SHARE * telling)
     server, run, base = (float(values.mean()) for values in scores)
     return Parity(
-        outcome=_outcome(outcome(interval, margin), answers_as, telling, refused),
+        outcome=_outcome(outcome(interval, margin), answers_as, int((tells > 0).sum()), refused),
         metric=metric,
         items=len(items),
         left_out=left_out,

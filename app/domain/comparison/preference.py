@@ -3,7 +3,7 @@
     v       of an item: 1 if the first run's answer is preferred, −1 if the second's, 0 if they are equally good; the
             mean over its raters; 0 without a rating if both texts are equal
     D       mean of v over the items, with its paired interval and the margin as for any metric: a score of an item is
-            (1 + v) / 2 for the first run and (1 − v) / 2 for the second
+            (1 + v) / 2 for the first run and (1 − v) / 2 for the second; items of one input or group are one cluster
 
 Everybody rates the items in one random order, so those that were rated so far are a random sample of the test split,
 once the items with equal texts among them are counted. The side of each answer is drawn for each rater and item.
@@ -16,6 +16,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import CONFIDENCE, Difference, difference
 from app.domain.comparison.verdict import VerdictKind, word
 from app.domain.studies.alternative import Alternative
@@ -78,7 +79,7 @@ class Preference:
     """Ratings that prefer the first run's answer."""
     second: int
     difference: Difference | None
-    """None before two items count."""
+    """None before two items count, of different inputs and groups."""
     margin: float
     verdict: VerdictKind
     """`within`, `better` (the first run is preferred), `worse`, `undecided`, or `none`."""
@@ -111,11 +112,12 @@ def preference(items: Sequence[BlindItem], ratings: Iterable[Rating], margin: fl
     given_ratings = list(ratings)
     by_item = _by_item(given_ratings)
     known = [one for item in items for one in by_item.get(item.item, [])]
-    values = [sum(given) / len(given) for given in counted(items, given_ratings).values()]
+    rated = counted(items, given_ratings)
+    values, clusters = [sum(given) / len(given) for given in rated.values()], Clusters.of_items(rated)
     interval = None
-    if len(values) > 1:
+    if (len(clusters) if clusters else len(values)) > 1:
         v = np.asarray(values)[None, :]
-        interval = difference((1 + v) / 2, (1 - v) / 2, CONFIDENCE)
+        interval = difference((1 + v) / 2, (1 - v) / 2, CONFIDENCE, clusters)
     return Preference(
         items=len(values),
         rated=sum(item.item in by_item for item in items),

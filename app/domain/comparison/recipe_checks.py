@@ -177,11 +177,16 @@ def _rate_ratio(statistic: RateRatio, arms: dict[str, StudyArm], confidence: flo
     logs = [[log10(arm.learning_rate) for arm in group] for group in groups]
     peaks = [_peak(rates, tensor.mean(axis=(1, 2))) for rates, tensor in zip(logs, tensors, strict=True)]
     (seeds, items), random = tensors[0].shape[1:], np.random.default_rng(0)
+    runs = [run for group in groups for arm in group for run in arm.succeeded]
+    clusters = common_clusters(runs, common_items(runs))
+    cluster_of = clusters.ids if clusters else np.arange(items)
+    independent = len(clusters) if clusters else items
     wider = sqrt(seeds / (seeds - 1))
     sampled, censored = [], 0
     for _sample in range(SAMPLES):
-        chosen_items = random.integers(items, size=items)
-        counts = np.bincount(chosen_items, minlength=items) / items
+        drawn_clusters = random.integers(independent, size=independent)
+        counts = np.bincount(drawn_clusters, minlength=independent)[cluster_of]
+        counts = counts / counts.sum()
         both = []
         for rates, tensor in zip(logs, tensors, strict=True):
             mean, drawn = tensor.mean(axis=1), tensor[:, random.integers(seeds, size=seeds)].mean(axis=1)

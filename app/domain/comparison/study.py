@@ -33,7 +33,14 @@ from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.arms import ArmSpec
-from app.domain.studies.power import GRADED_SCORE, SCORE, detectable_difference, observed_disagreement
+from app.domain.studies.power import (
+    EACH_ALONE,
+    GRADED_SCORE,
+    SCORE,
+    ClusterSizes,
+    detectable_difference,
+    observed_disagreement,
+)
 from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.trials import Trial
@@ -172,6 +179,7 @@ def compare(
     stopped: Collection[str] = (),
     interim_looks: int = 0,
     test_items: int | None = None,
+    sizes: ClusterSizes = EACH_ALONE,
     baselines: Sequence[StoredBaseline] = (),
     labels: Sequence[str] = (),
     attention_only: Collection[str] = (),
@@ -179,7 +187,8 @@ def compare(
     """Compare the arms of a study by the runs that it has so far; missing and failed ones are shown and block nothing.
 
     `trials` are reported, and enter no score; `stopped` names the arms that were stopped; `interim_looks` counts how
-    often seeds were added when results were already visible.
+    often seeds were added when results were already visible; `sizes` are those of the test items' clusters, of which
+    only runs tell which they are.
     """
     by_arm = {arm.title: tuple(run for run in runs if run.arm == arm.title) for arm in spec.arms}
     items_hash = common_items(runs)
@@ -249,7 +258,7 @@ def compare(
         clusters=len(clusters) if clusters else None,
         conditions=study_conditions(spec, by_arm, tuning),
         best_scores=frozenset(best_indistinguishable(scores, confidence, clusters)) - hinted_worse,
-        detectable_difference=_detectable_difference(spec, scores, items, confidence, clusters),
+        detectable_difference=_detectable_difference(spec, scores, items, confidence, clusters, sizes),
         interim_looks=interim_looks,
         baselines=compared,
         learning=learned,
@@ -297,6 +306,7 @@ def _detectable_difference(
     items: int | None,
     confidence: float,
     clusters: Clusters | None,
+    sizes: ClusterSizes,
 ) -> float | None:
     if not items or items < 2:
         return None
@@ -309,4 +319,5 @@ def _detectable_difference(
         disagreement=observed_disagreement(scores.values(), clusters),
         comparisons=len(spec.arms) - 1,
         confidence=confidence,
+        clusters=sizes._replace(group=items / clusters.effective) if clusters else sizes,
     )

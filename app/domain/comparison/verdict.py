@@ -260,6 +260,8 @@ class McNemar:
     p_value: float
     """Two-sided, that both are equally often right. Of the items that only one of the two gets right, each is a fair
     coin toss if there is no difference (McNemar 1947): the binomial tail, doubled. 1 if they never differ."""
+    clustered: bool = False
+    """It counts clusters, not items."""
 
     @classmethod
     def of(
@@ -272,7 +274,8 @@ class McNemar:
         ahead = arm_right.astype(np.float64) - reference_right
         ahead = clusters.sums(ahead) if clusters else ahead
         first, second = int((ahead > 0).sum()), int((ahead < 0).sum())
-        return cls(first, second, min(1.0, 2 * binomial_below(min(first, second), first + second, 0.5)))
+        p_value = min(1.0, 2 * binomial_below(min(first, second), first + second, 0.5))
+        return cls(first, second, p_value, clustered=clusters is not None)
 
 
 def _verdict(difference: Difference, margin: float, alternative: Alternative) -> ArmVerdict:

@@ -14,12 +14,13 @@ labelled-images     image (a PNG), label                  image-classification
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.data.item_names import cluster_of, group_in
+from app.domain.data.item_names import cluster_of, group_in, input_of
 from app.domain.data.turns import ChatPart, Message, parts_of, without_blanks
 from app.domain.tasks import TASKS, Format, Task
 
@@ -190,6 +191,11 @@ class DatasetFacts(BaseModel):
     before this was counted."""
     test_clusters: int | None = None
     """Clusters of the test items; None of rows that were written before the names of items told them."""
+    test_cluster_size: float | None = None
+    """Σ n² / N over clusters of n of the N test items: the size of an item's cluster, on average over items. None of
+    rows that were written before it was counted."""
+    test_copies: float | None = None
+    """The same over test items with equal inputs."""
     label_counts: dict[str, int] = Field(default_factory=dict)
     """Rows with each label, or words with each tag."""
     chat_parts: dict[ChatPart, PartRows] = Field(default_factory=dict)
@@ -257,7 +263,8 @@ class Tally:
         self._of_label = [0] * len(self._labels)
         self._test_queries: set[int] = set()
         self._parts: dict[ChatPart, PartRows] = {}
-        self._test_clusters: set[int] = set()
+        self._test_clusters: Counter[int] = Counter()
+        self._test_inputs: Counter[int] = Counter()
         self._digest = hashlib.sha256()
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -278,7 +285,8 @@ class Tally:
                     before = self._parts.get(part, PartRows(count=0, items=[]))
                     self._parts[part] = PartRows(count=before.count + 1, items=[*before.items, row.item][:3])
             if is_item:
-                self._test_clusters.add(hash(cluster_of(row.item)))
+                self._test_clusters[hash(cluster_of(row.item))] += 1
+                self._test_inputs[hash(input_of(row.item))] += 1
             self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}{group_in(row.item)}\x1e".encode())
 
     @property
@@ -290,10 +298,17 @@ class Tally:
             counts=self._counts,
             test_queries=len(self._test_queries) or None,
             test_clusters=len(self._test_clusters),
+            test_cluster_size=_mean_over_items(self._test_clusters),
+            test_copies=_mean_over_items(self._test_inputs),
             label_counts=dict(zip(self._labels, self._of_label, strict=True)),
             chat_parts=self._parts,
             content_hash=self._digest.hexdigest(),
         )
+
+
+def _mean_over_items(sizes: Counter[int]) -> float:
+    """Σ n² / N: the size of an item's cluster, on average over items."""
+    return sum(n * n for n in sizes.values()) / max(1, sizes.total())
 
 
 def _content(row: Row, labels: Sequence[str]) -> str:

@@ -22,6 +22,12 @@ def cluster_of(item: str) -> str:
     return (name[2] or name[1]) if name else item
 
 
+def input_of(item: str) -> str:
+    """What the names of items with equal inputs share; the whole name if it has another form."""
+    name = _NAME.fullmatch(item)
+    return name[1] if name else item
+
+
 def group_in(item: str) -> str:
     """The end of a name that tells its group; empty without."""
     name = _NAME.fullmatch(item)

@@ -111,7 +111,8 @@ def shown_name(name: str) -> str:
 
 def hash_of(result: ImportedResult) -> str:
     """SHA-256 of a result's own JSON, its fields in order."""
-    text = json.dumps(result.model_dump(mode="json"), sort_keys=True, ensure_ascii=False, allow_nan=False)
+    stated = result.model_dump(mode="json", exclude=None if result.item_groups else {"item_groups"})
+    text = json.dumps(stated, sort_keys=True, ensure_ascii=False, allow_nan=False)
     # The order of the items counts, so they are added in their order.
     return hashlib.sha256(f"{text}\n{list(result.item_scores or ())}".encode()).hexdigest()
 

@@ -15,9 +15,9 @@ from app.domain.errors import Invalid
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.facts import Fraction
 from app.domain.imports.reported import ReportedRun, RunFacts
-from app.domain.imports.result import MOST_ITEMS, check_item_names
+from app.domain.imports.result import MOST_ITEMS, check_item_groups, check_item_names
 from app.domain.messages import _
-from app.domain.names import Line, Name, Verbatim
+from app.domain.names import Key, Line, Name, Verbatim
 from app.domain.runs.result import StepMetrics
 from app.domain.runs.training import Seed
 from app.domain.validation import field_error, invalid_field
@@ -150,6 +150,9 @@ class RunEnd(BaseModel):
     """What the item scores are; it has to be the study's metric."""
     item_scores: dict[str, Fraction] | None = None
     """Score by hash of the test item, from 0 to 1; required of a run that succeeded."""
+    item_groups: dict[str, Key] | None = None
+    """The group of each item that shares one with others (user, document, template, equal input), by its hash; the same
+    in every run of the study. The intervals count a group as one cluster."""
     recorded: RecordedScore | None = None
     """Instead of item_scores, of a run that is imported from a tracker."""
     facts: RunFacts = RunFacts()
@@ -168,6 +171,7 @@ class RunEnd(BaseModel):
 
     @model_validator(mode="after")
     def _success_has_scores(self) -> "RunEnd":
+        check_item_groups(self.item_groups, self.item_scores)
         if self.item_scores and self.recorded:
             what = _("The run has item_scores and a recorded score")
             raise invalid_field("recorded", what, _("Leave recorded out: the score is the mean of item_scores"))

@@ -4,7 +4,7 @@ It becomes a run that is marked as imported. Vezna measured none of it, so it en
 (`app.domain.comparison.runs`) states next to it what it rests on. docs/imports.md describes the format.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import isclose
 from reprlib import repr as short
 from typing import Annotated
@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from app.domain.imports.facts import Fraction, TrainingFacts, as_number, check_method
 from app.domain.messages import _
 from app.domain.methods import METHODS, Family
-from app.domain.names import Name
+from app.domain.names import Key, Name
 from app.domain.runs.training import Seed
 from app.domain.validation import invalid_field
 
@@ -73,6 +73,9 @@ class ImportedResult(OutsideRun):
     """Mean over the test items, as a fraction."""
     item_scores: dict[str, Fraction] | None = None
     """Score by item name, in the order of the test set; it allows a paired comparison."""
+    item_groups: dict[str, Key] | None = None
+    """The group of each item that shares one with others (user, document, template, equal input), by item name: the
+    intervals count a group as one cluster."""
     source: Name = Field(max_length=500)
     """The source: a URL, a paper, a file."""
 
@@ -90,6 +93,7 @@ class ImportedResult(OutsideRun):
 
     @model_validator(mode="after")
     def _it_fits_together(self) -> "ImportedResult":
+        check_item_groups(self.item_groups, self.item_scores)
         if self.item_scores is not None:
             mean = sum(self.item_scores.values()) / len(self.item_scores)
             if self.items not in (None, len(self.item_scores)):
@@ -108,6 +112,14 @@ class ImportedResult(OutsideRun):
     def n(self) -> int | None:
         """How many test items."""
         return len(self.item_scores) if self.item_scores is not None else self.items
+
+
+def check_item_groups(groups: Mapping[str, str] | None, scores: Mapping[str, float] | None) -> None:
+    """Raise a field error for the group of an item that has no score."""
+    stray = next((name for name in groups or () if name not in (scores or ())), None)
+    if stray is not None:
+        what = _("item_groups names %(name)s, which has no score", name=short(stray))
+        raise invalid_field("item_groups", what, _("Name items of item_scores, each with its group"))
 
 
 def check_item_names(names: Iterable[str]) -> None:

@@ -11,9 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from app.domain.comparison.intervals import CONFIDENCE
 from app.domain.comparison.model import POINT
+from app.domain.data.dataset import DatasetFacts
 from app.domain.methods import Family
 from app.domain.resources.calibration import EstimateBand
-from app.domain.studies.power import MetricPrior, detectable_difference, enough_items, power_of_equal_arms
+from app.domain.studies.power import (
+    ClusterSizes,
+    MetricPrior,
+    detectable_difference,
+    enough_items,
+    power_of_equal_arms,
+)
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning import RandomTuning, TpeTuning, runs_worth
 
@@ -47,6 +54,8 @@ class Power(BaseModel):
 
     seeds: int
     items: int
+    clusters: int | None
+    """Groups that the items form, by equal inputs or the dataset's groups; None where each is its own."""
     margin: float
     """A fraction, as is the difference."""
     detectable_difference: float
@@ -168,9 +177,15 @@ def _time_of(estimate: EstimateBand | None, worker: str) -> dict[str, object]:
     return {"train_seconds": estimate.value, "device": worker, "estimate": estimate}
 
 
-def power_of(spec: StudySpec, items: int, prior: MetricPrior, confidence: float) -> Power:
-    """The power analysis of a study on so many test items."""
-    seeds, margin = len(spec.seeds), spec.margin_points * POINT
+def cluster_sizes(facts: DatasetFacts) -> ClusterSizes:
+    """Of a dataset's test items; each is its own where that is not known."""
+    return ClusterSizes(facts.test_cluster_size or 1.0, facts.test_copies or 1.0)
+
+
+def power_of(spec: StudySpec, facts: DatasetFacts, prior: MetricPrior, confidence: float) -> Power:
+    """The power analysis of a study on a dataset."""
+    seeds, items, margin = len(spec.seeds), facts.test_items, spec.margin_points * POINT
+    clusters = cluster_sizes(facts)
 
     def detectable(seeds: int, items: int = items) -> float:
         return detectable_difference(
@@ -181,6 +196,7 @@ def power_of(spec: StudySpec, items: int, prior: MetricPrior, confidence: float)
             disagreement=prior.disagreement,
             comparisons=len(spec.arms) - 1,
             confidence=confidence,
+            clusters=clusters,
         )
 
     smallest = detectable(seeds)
@@ -192,9 +208,10 @@ def power_of(spec: StudySpec, items: int, prior: MetricPrior, confidence: float)
     return Power(
         seeds=seeds,
         items=items,
+        clusters=facts.test_clusters if clusters.group > 1 else None,
         margin=margin,
         detectable_difference=smallest,
-        if_equal=_if_equal(spec, items, prior, margin, confidence),
+        if_equal=_if_equal(spec, facts, prior, margin, confidence),
         prior=prior,
         enough_seeds=enough_seeds,
         enough_items=more_items,
@@ -210,16 +227,16 @@ def _items(items: int, seeds: int, decides: Callable[[int, int], bool]) -> tuple
     return None, 0
 
 
-def default_margin(spec: StudySpec, items: int, prior: MetricPrior) -> float:
+def default_margin(spec: StudySpec, facts: DatasetFacts, prior: MetricPrior) -> float:
     """The smallest of MARGINS, in points, at which a planned study has a power of TARGET_POWER for arms that truly do
     not differ; the largest, where none is wide enough."""
-    at = (points for points in MARGINS if _if_equal(spec, items, prior, points * POINT, CONFIDENCE) >= TARGET_POWER)
+    at = (points for points in MARGINS if _if_equal(spec, facts, prior, points * POINT, CONFIDENCE) >= TARGET_POWER)
     return next(at, MARGINS[-1])
 
 
-def _if_equal(spec: StudySpec, items: int, prior: MetricPrior, margin: float, confidence: float) -> float:
+def _if_equal(spec: StudySpec, facts: DatasetFacts, prior: MetricPrior, margin: float, confidence: float) -> float:
     return power_of_equal_arms(
-        items,
+        facts.test_items,
         len(spec.seeds),
         prior.score,
         margin,
@@ -228,4 +245,5 @@ def _if_equal(spec: StudySpec, items: int, prior: MetricPrior, margin: float, co
         disagreement=prior.disagreement,
         comparisons=len(spec.arms) - 1,
         confidence=confidence,
+        clusters=cluster_sizes(facts),
     )

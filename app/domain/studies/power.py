@@ -10,6 +10,7 @@ from functools import partial
 from itertools import combinations
 from math import floor, isfinite, log, sqrt
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,6 +49,27 @@ GRADED = 1 / 3
 """Assumed: values from 0 to 1 vary so much as right and wrong do. If all values are as likely: 1/12 against 1/4."""
 LASTING = 0.35
 """Assumed: the share of that disagreement that is between the methods, and stays however many seeds there are."""
+GROUPED = 0.5
+"""Assumed: how strongly the differences on two items of one group correlate that have different inputs. Those on items
+with equal inputs are equal."""
+
+
+class ClusterSizes(NamedTuple):
+    """How large the clusters of a planned study's test items are, and stay if there are more items: Σ n² / N over
+    clusters of n of all N items."""
+
+    group: float = 1.0
+    copies: float = 1.0
+    """Over equal inputs."""
+
+    @property
+    def design_effect(self) -> float:
+        """How many times as large they make the variance over items (Kish 1965): for each item the sum of its
+        correlations with all items of its cluster, on average."""
+        return self.copies + GROUPED * (self.group - self.copies)
+
+
+EACH_ALONE = ClusterSizes()
 
 
 @dataclass(frozen=True)
@@ -152,6 +174,7 @@ def detectable_difference(
     seed_sd: float | None = None,
     comparisons: int = 1,
     confidence: float = CONFIDENCE,
+    clusters: ClusterSizes = EACH_ALONE,
 ) -> float:
     """The half-width to expect of a study: the smallest observed difference that it can detect, in the
     metric's unit.
@@ -166,10 +189,12 @@ def detectable_difference(
     variance over items of the difference between a run of one arm and a run of the other, is the share of items on
     which the two disagree, DISAGREEMENT × (1 − score), or GRADED times that where the metric is `graded`; LASTING of it
     stays whatever the seeds. `seed_sd`, the sd over seeds of one run's score on these items, is SEED_SD and the rest of
-    the disagreement. With one seed it is the items' part only. ValueError if the numbers make no study.
+    the disagreement. With one seed it is the items' part only. Items that form `clusters` multiply an assumed
+    disagreement by their design effect; an observed one has it already (`observed_disagreement`). ValueError if the
+    numbers make no study.
     """
     confidence = 1 - (1 - confidence) / max(comparisons, 1)
-    parts = _planned(items, seeds, score, graded, disagreement, seed_sd)
+    parts = _planned(items, seeds, score, graded, disagreement, seed_sd, clusters)
     variance, df = _plan_spread(parts, seeds, items)
     return student(confidence, df) * sqrt(variance)
 
@@ -186,6 +211,7 @@ def power_of_equal_arms(
     seed_sd: float | None = None,
     comparisons: int = 1,
     confidence: float = CONFIDENCE,
+    clusters: ClusterSizes = EACH_ALONE,
 ) -> float:
     """The power of the verdict "enough", from 0 to 1: the probability that the interval's lower limit lies above
     −`margin` (in the metric's unit) where the arms truly do not differ. Of equivalence that of "within": the whole
@@ -206,7 +232,7 @@ def power_of_equal_arms(
     many. Where the expected half-width equals the margin, "enough" has about 50 % and "within" a few percent.
     """
     confidence = 1 - (1 - confidence) / max(comparisons, 1)
-    parts = _planned(items, seeds, score, graded, disagreement, seed_sd)
+    parts = _planned(items, seeds, score, graded, disagreement, seed_sd, clusters)
     sd = sqrt(_plan_spread(parts, seeds, items)[0])
 
     def power(shares: tuple[float, float]) -> float:
@@ -223,19 +249,26 @@ def power_of_equal_arms(
 
 
 def _planned(
-    items: int, seeds: int, score: float, graded: bool, disagreement: float | None, seed_sd: float | None
+    items: int,
+    seeds: int,
+    score: float,
+    graded: bool,
+    disagreement: float | None,
+    seed_sd: float | None,
+    clusters: ClusterSizes,
 ) -> _Parts:
     """The variances to expect of a study, from the assumptions of `detectable_difference`."""
     if items < 2 or seeds < 1 or not 0 <= score <= 1:
         raise ValueError("a plan needs two items and one seed at least, and a score between 0 and 1")
-    assumed = DISAGREEMENT * (1 - score) * (GRADED if graded else 1)
-    disagree = max(assumed if disagreement is None else disagreement, 1 / items)
+    assumed = DISAGREEMENT * (1 - score) * (GRADED if graded else 1) * clusters.design_effect
+    disagree = max(assumed if disagreement is None else disagreement, clusters.group / items)
+    independent = 1 / clusters.group
     if seeds == 1:
-        return _Parts(disagree, 0.0, 0.0, 0.0, 0.0)
+        return _Parts(disagree, 0.0, 0.0, 0.0, 0.0, independent)
     # Two runs of one arm disagree on the rest of it, and each brings half.
     residual = (1 - LASTING) * disagree / 2
     seed = SEED_SD**2 if seed_sd is None else max(seed_sd**2 - residual / items, 0.0)
-    return _Parts(LASTING * disagree, seed, seed, residual, residual)
+    return _Parts(LASTING * disagree, seed, seed, residual, residual, independent)
 
 
 def _plan_spread(
@@ -243,7 +276,7 @@ def _plan_spread(
 ) -> tuple[float, float]:
     """V of a plan and its degrees of freedom; `shares` as in `_spread`."""
     if seeds == 1:
-        return parts.item / items, items - 1
+        return parts.item / items, max(items * parts.independent - 1, 1.0)
     return _spread(parts, seeds, seeds, items, shares)
 
 

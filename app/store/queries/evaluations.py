@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session, defer
 
 from app.domain.comparison.clusters import Clusters
 from app.domain.data.dataset import items_hash
-from app.domain.data.item_names import cluster_of
 from app.domain.runs.result import Evaluation
 from app.store.session import IN_BINARY
 from app.store.tables import EvaluationRow
@@ -36,9 +35,16 @@ def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[s
 
 
 def add_imported(
-    session: Session, run_id: int, metric: str, score: float, item_scores: Mapping[str, float], step: int
+    session: Session,
+    run_id: int,
+    metric: str,
+    score: float,
+    item_scores: Mapping[str, float],
+    step: int,
+    item_groups: Mapping[str, str] | None = None,
 ) -> None:
-    """Store the scores of an imported run's test items, by name and in order."""
+    """Store the scores of an imported run's test items, by name and in order; `item_groups`: of items that belong to
+    one."""
     row = EvaluationRow(
         run_id=run_id,
         subject="adapted",
@@ -50,14 +56,16 @@ def add_imported(
         score=score,
         metrics_json={metric: score},
     )
-    _keep(row, list(item_scores), list(item_scores.values()))
+    _keep(row, list(item_scores), list(item_scores.values()), item_groups)
     session.add(row)
 
 
-def _keep(row: EvaluationRow, items: Sequence[str], scores: Sequence[float]) -> None:
+def _keep(
+    row: EvaluationRow, items: Sequence[str], scores: Sequence[float], groups: Mapping[str, str] | None = None
+) -> None:
     row.items_hash = items_hash(items)
     row.scores = np.asarray(scores, dtype="<f4").tobytes()
-    if clusters := Clusters.of(map(cluster_of, items)):
+    if clusters := Clusters.of_items(items, groups):
         row.clusters = clusters.ids.astype("<i4").tobytes()
 
 

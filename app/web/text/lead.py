@@ -8,7 +8,7 @@ from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
 from app.web.text.failures import failure_label, remedy
 from app.web.text.learning import learning_lead
-from app.web.text.metrics import counted_items
+from app.web.text.metrics import items_in_groups
 from app.web.text.needs import what_would_decide
 from app.web.text.tuning import trial_of
 from app.web.text.verdict import arm_name, gap_text, score_text, verdict_reason
@@ -164,7 +164,7 @@ def detectable_text(study: StudyComparison) -> str:
         return ""
     return _(
         "%(items)s and %(seeds)s can detect a difference of about %(smallest)s points",
-        items=counted_items(study.items, study.metric),
+        items=items_in_groups(study.items, study.clusters, study.metric),
         seeds=ngettext("%(num)s seed", "%(num)s seeds", len(study.spec.seeds)),
         smallest=decimal(study.detectable_difference * 100),
     )

@@ -34,6 +34,14 @@ def counted_items(number: int, metric: str) -> str:
     return ngettext(*(scored[0] if scored else items), number, num=count(number))
 
 
+def items_in_groups(number: int, groups: int | None, metric: str) -> str:
+    """`646 test items in 412 groups`; without groups where each item is its own."""
+    items = counted_items(number, metric)
+    if not groups:
+        return items
+    return ngettext("%(items)s in %(num)s group", "%(items)s in %(num)s groups", groups, num=count(groups), items=items)
+
+
 def title(metric: str) -> str:
     """`accuracy`, `ROUGE-L`: within a sentence; a metric that only an imported run has keeps its name."""
     facts = METRICS.get(metric)  # type: ignore[call-overload]

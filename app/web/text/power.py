@@ -1,12 +1,12 @@
 """Whether a study can decide, before it starts: why not, what would let it, and what that rests on."""
 
 from app.domain.studies.alternative import Alternative
-from app.domain.studies.plan import StudyPlan
-from app.domain.studies.power import MetricPrior
+from app.domain.studies.plan import Power, StudyPlan
+from app.domain.studies.power import GROUPED, MetricPrior
 from app.web.format import decimal, general, percent
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
-from app.web.text.metrics import counted_items, title
+from app.web.text.metrics import counted_items, items_in_groups, title
 
 ALTERNATIVES = {
     Alternative.NON_INFERIORITY: marked("does an arm lose less than the margin?"),
@@ -49,12 +49,17 @@ def power_warning(plan: StudyPlan) -> str:
         return ""
     detects = _(
         "%(items)s and %(seeds)s detect a difference of about %(smallest)s points, and the margin is %(margin)s.",
-        items=counted_items(power.items, plan.spec.verdict_metric),
+        items=planned_items(plan),
         seeds=ngettext("%(num)s seed", "%(num)s seeds", power.seeds),
         smallest=decimal(100 * power.detectable_difference),
         margin=general(100 * power.margin),
     )
     return f"{detects} {_('~50 %% power: %(options)s would decide.', options=_(' or ').join(_options(plan)))}"
+
+
+def planned_items(plan: StudyPlan) -> str:
+    """`646 test items in 412 groups`."""
+    return items_in_groups(plan.power.items, plan.power.clusters, plan.spec.verdict_metric)
 
 
 def _options(plan: StudyPlan) -> list[str]:
@@ -85,4 +90,15 @@ def prior_basis(prior: MetricPrior) -> str:
     return _("The difference assumes %(metric)s %(score)s and typical item and seed variances.", **values)
 
 
-FILTERS = (prior_basis, margin_default, if_equal_text)
+def groups_basis(power: Power) -> str:
+    """What is assumed of items in groups; empty without, and where past runs show it."""
+    if not power.clusters or power.prior.disagreement is not None:
+        return ""
+    return _(
+        "It counts items with equal inputs as one, and assumes a correlation of %(share)s between the other items of a "
+        "group.",
+        share=general(GROUPED),
+    )
+
+
+FILTERS = (prior_basis, groups_basis, margin_default, if_equal_text, planned_items)

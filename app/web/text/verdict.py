@@ -327,15 +327,19 @@ def plus_minus_text(comparison: AnyComparison) -> str:
 def mcnemar_text(test: McNemar, arm: str, reference: str) -> str:
     """The test beside the interval, in a sentence."""
     p = significant(test.p_value, 2) if test.p_value >= 0.001 else _("below %(least)s", least=significant(0.001, 1))
-    return _(
-        "McNemar's exact test: %(first)s items only %(arm)s gets right, %(second)s only %(reference)s; p = %(p)s. It "
-        "does not cover other seeds.",
-        first=count(test.only_arm),
-        arm=arm,
-        second=count(test.only_reference),
-        reference=reference,
-        p=p,
+    sentence = (
+        marked(
+            "Exact sign test over groups of items: %(arm)s gets more right of %(first)s groups, %(reference)s of "
+            "%(second)s; p = %(p)s. It does not cover other seeds."
+        )
+        if test.clustered
+        else marked(
+            "McNemar's exact test: %(first)s items only %(arm)s gets right, %(second)s only %(reference)s; p = %(p)s. "
+            "It does not cover other seeds."
+        )
     )
+    first, second = count(test.only_arm), count(test.only_reference)
+    return _(sentence, first=first, arm=arm, second=second, reference=reference, p=p)
 
 
 FILTERS = (arm_name, margin_text, mcnemar_text, verdict_sentence)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vezna.items import is_stream, item_names, split_hash
+from vezna.items import is_stream, item_groups, item_names, split_hash
 from vezna.tracking import _facts
 
 ROWS = [{"text": "a cat", "label": 0}, {"text": "a dog", "label": 1}, {"text": "a cat", "label": 0}]
@@ -88,3 +88,33 @@ def test_a_stream_among_several_datasets_is_not_read() -> None:
     streams = datasets.IterableDatasetDict({"train": datasets.IterableDataset.from_generator(endless)})
     assert is_stream(streams) and is_stream(endless()) and not is_stream({"train": ROWS})
     assert "train" not in _facts(None, {"train": streams}, None)[1]["splits"]
+
+
+def groups_of(rows: list[Any], **how: Any) -> list[int | None]:
+    """The group of each row, by number."""
+    names = item_names(rows)
+    found = item_groups(rows, names, **how)
+    return [int(found[name]) if name in found else None for name in names]
+
+
+def test_equal_inputs_are_a_group_whatever_their_labels() -> None:
+    assert groups_of([*ROWS, {"text": "a cat", "label": 1}]) == [0, None, 0, 0]
+    pairs = [{"prompt": "say", "chosen": word, "rejected": "no"} for word in ("a", "b")]
+    assert groups_of([*pairs, {"prompt": "do", "chosen": "a", "rejected": "no"}]) == [0, 0, None]
+    assert groups_of([("a", 1), ("b", 0)]) == [None, None]
+    assert groups_of([{"label": 1}, {"label": 0}]) == [None, None], "without an input rows are told apart as they are"
+    numbered = [row | {"id": number} for number, row in enumerate(ROWS)]
+    assert groups_of(numbered) == [None, None, None]
+    assert groups_of(numbered, columns=["text", "label"]) == [0, None, 0]
+
+
+def test_a_column_or_a_list_names_groups_which_equal_inputs_join() -> None:
+    rows = [{"text": text, "user": user} for text, user in zip("abcadef", "uuvvw", strict=False)]
+    assert groups_of(rows, group="user") == [0, 0, 0, 0, None], "u and v sent the same text"
+    lone = [{"text": text} for text in "abcd"]
+    assert groups_of(lone, group=["u", "u", None, ""]) == [0, 0, None, None]
+    assert groups_of(lone, group=[float("nan")] * 4) == [None] * 4
+    with pytest.raises(ValueError, match="no column 'user', which group names"):
+        item_groups(lone, item_names(lone), group="user")
+    with pytest.raises(ValueError, match="3 groups were given for 4 test items"):
+        item_groups(lone, item_names(lone), group=[1, 2, 3])

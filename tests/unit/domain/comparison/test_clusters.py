@@ -1,5 +1,8 @@
 """Clusters of test items: copies are no evidence, and items that all differ give the usual numbers."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +14,7 @@ from app.domain.comparison.verdict import McNemar, Reason, best_indistinguishabl
 from app.domain.data.dataset import items_hash
 from app.domain.data.item_names import cluster_of, copy_name
 from app.domain.studies.power import observed_disagreement, required_sample
+from app.web.text.verdict import mcnemar_text
 
 RANDOM = np.random.default_rng(4)
 ARM, REFERENCE = (RANDOM.random((3, 40)) < share for share in (0.7, 0.6))
@@ -56,7 +60,11 @@ def test_the_best_arms_are_those_without_copies() -> None:
 def test_mcnemar_counts_clusters() -> None:
     arm, reference = ARM[0] == 1, REFERENCE[0] == 1
     once = McNemar.of(arm, reference)
-    assert McNemar.of(twice(arm), twice(reference), EACH_TWICE) == once
+    of_copies = McNemar.of(twice(arm), twice(reference), EACH_TWICE)
+    assert of_copies == replace(once, clustered=True)
+    assert re.match("McNemar's exact test: [0-9]+ items only LoRA gets right", mcnemar_text(once, "LoRA", "full"))
+    counted = f"LoRA gets more right of {once.only_arm} groups, full of {once.only_reference}"
+    assert counted in mcnemar_text(of_copies, "LoRA", "full")
     assert McNemar.of(twice(arm), twice(reference)).p_value < once.p_value
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from app.domain.comparison.export_gate import GateOutcome
 from app.domain.comparison.parity import BEFORE, MOST_SHOWN, SHOWN, Model, Parity, ServedItem, parity
+from app.domain.data.dataset import item_name
+from app.domain.data.item_names import copy_name
 
 
 def items(as_run: int, as_base: int, alike: int = 0, **changes: str) -> list[ServedItem]:
@@ -11,7 +13,8 @@ def items(as_run: int, as_base: int, alike: int = 0, **changes: str) -> list[Ser
     one = ServedItem("i", "prompt", "run", "base", "run", 1.0, 0.0, 1.0, Model.RUN)
     other = one._replace(answer="base", score=0.0, nearer=Model.BASE)
     same = one._replace(base="run", base_score=1.0, nearer=Model.UNCLEAR)
-    return [item._replace(**changes) for item in [one] * as_run + [other] * as_base + [same] * alike]
+    made = [item._replace(**changes) for item in [one] * as_run + [other] * as_base + [same] * alike]
+    return [item._replace(item=f"i{place}") for place, item in enumerate(made)]
 
 
 def result(as_run: int, as_base: int, alike: int = 0) -> Parity:
@@ -39,17 +42,32 @@ def test_chance_and_three_quarters_decide_as_which_model_it_answers(as_run: int,
         assert found.outcome is GateOutcome.FAIL
 
 
+def test_copies_of_an_item_are_no_evidence_of_either_model() -> None:
+    def repeated(times: int, **counts: int) -> Parity:
+        once = items(**counts)
+        copies = [copy_name(item_name(item.item), copy) for copy in range(times) for item in once]
+        every = [item._replace(item=name) for item, name in zip(once * times, copies, strict=True)]
+        return parity(every, 0.02, "exact_match", 1.0)
+
+    assert repeated(1, as_run=0, as_base=3).answers_as is repeated(3, as_run=0, as_base=3).answers_as is Model.UNCLEAR
+    few, many = repeated(1, as_run=3, as_base=3, alike=300), repeated(3, as_run=3, as_base=3, alike=300)
+    assert (many.low, many.high) == pytest.approx((few.low, few.high))
+
+
 @pytest.mark.parametrize(("same", "expected"), [(49, Model.NEARER_RUN), (50, Model.RUN)])
 def test_the_runs_own_texts_show_that_it_is_the_run(same: int, expected: Model) -> None:
     """A score as good as the run's, by another model that writes in its manner, is undecided."""
-    found = parity(items(same, 0) + items(100 - same, 0, answer="runs"), 0.02, "exact_match", 1.0)
+    others = [item._replace(item=f"other {item.item}") for item in items(100 - same, 0, answer="runs")]
+    found = parity(items(same, 0) + others, 0.02, "exact_match", 1.0)
     assert (found.answers_as, found.same_telling, found.as_run) == (expected, same, 100)
     assert found.outcome is (GateOutcome.PASS if expected is Model.RUN else GateOutcome.UNDECIDED)
 
 
 @pytest.mark.parametrize(("telling", "outcome"), [(6, GateOutcome.PASS), (7, GateOutcome.UNDECIDED)])
 def test_a_third_model_of_the_same_score_does_not_pass(telling: int, outcome: GateOutcome) -> None:
-    neither = [item._replace(answer="third", nearer=Model.UNCLEAR) for item in items(telling, 0)]
+    neither = [
+        item._replace(item=f"third {item.item}", answer="third", nearer=Model.UNCLEAR) for item in items(telling, 0)
+    ]
     found = parity(neither + items(0, 0, alike=500), 0.02, "exact_match", 1.0)
     assert (found.delta, found.answers_as, found.outcome) == (0.0, Model.UNCLEAR, outcome)
 

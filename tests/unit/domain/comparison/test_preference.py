@@ -1,9 +1,13 @@
 """Preferences of people: the order of the items, the sides, and the interval."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.domain.comparison.preference import BlindItem, Preferred, Rating, first_is_left, ordered, preference
 from app.domain.comparison.verdict import VerdictKind
+from app.domain.data.dataset import item_name
+from app.domain.data.item_names import copy_name
 
 PAIR = (3, 7)
 FIRST, SECOND, TIE = Preferred.FIRST, Preferred.SECOND, Preferred.TIE
@@ -69,3 +73,18 @@ def test_without_ratings_there_is_no_interval() -> None:
     assert preference(order, [], 0.02).verdict is VerdictKind.NONE
     one = items(10)
     assert preference(one, rated(one, 1, FIRST), 0.02).difference is None
+
+
+def test_ratings_of_one_input_are_one_cluster() -> None:
+    once = [BlindItem(item_name(f"i{n}"), "p", "a", "b") for n in range(40)]
+    copied = [replace(item, item=copy_name(item.item, copy)) for item in once for copy in range(3)]
+
+    def of(blind: list[BlindItem]) -> tuple[float, float]:
+        ratings = [Rating(item.item, FIRST if int(item.item[:4], 16) % 3 else SECOND) for item in blind]
+        found = preference(blind, ratings, 0.02).difference
+        assert found is not None
+        return found.low, found.high
+
+    assert of(copied) == pytest.approx(of(once))
+    alone = [Rating(item.item, FIRST) for item in copied[:3]]
+    assert preference(copied, alone, 0.02).difference is None, "three copies of one item"

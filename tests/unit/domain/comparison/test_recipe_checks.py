@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import difference
 from app.domain.comparison.model import RunOutcome
 from app.domain.comparison.recipe_checks import Estimate, Finding, estimated, findings
@@ -37,7 +38,9 @@ def scores(accuracy: float, seeds: int = 3, shift: int = 0) -> Matrix:
 
 
 def study(
-    arms: dict[str, Matrix], forgetting: dict[str, list[float]] | None = None, hashes: Any = "h"
+    arms: dict[str, Matrix],
+    forgetting: dict[str, list[float]] | None = None,
+    clusters: Clusters | None = None,
 ) -> StudyComparison:
     """A study whose arms have these scores; an arm named by a rate has that rate."""
     spec = StudySpec(
@@ -64,7 +67,7 @@ def study(
             runs.append(
                 RunOutcome(
                     run_id=len(runs), arm=title, seed=seed, status=RunStatus.SUCCEEDED, result=own, scores=row,
-                    items_hash="h",
+                    items_hash="h", clusters=clusters,
                 )
             )  # fmt: skip
     return compare(spec, runs)
@@ -162,6 +165,27 @@ def test_the_ratio_is_that_of_the_peaks() -> None:
     assert found.value == pytest.approx(10, rel=0.1)
     assert found.low <= found.value <= found.high
     assert found == value(ratio, study(full | lora)), "the bootstrap has a fixed seed"
+
+
+def test_copies_of_items_make_no_ratio_more_certain() -> None:
+    rng = np.random.default_rng(3)
+    levels = {"full": (0.5, 0.7, 0.8, 0.7, 0.5), "lora": (0.4, 0.5, 0.7, 0.8, 0.7)}
+    once = {
+        f"{arm} {rate:g}": (rng.random((3, 60)) < level).astype(np.float64)
+        for arm in levels
+        for rate, level in zip(RATES, levels[arm], strict=True)
+    }
+    titles = {arm: [title for title in once if title.startswith(arm)] for arm in levels}
+    ratio = RateRatio(kind="rate_ratio", numerator=titles["lora"], denominator=titles["full"])
+    copied = {title: np.repeat(matrix, 4, axis=1) for title, matrix in once.items()}
+
+    def width(arms: dict[str, Matrix], clusters: Clusters | None = None) -> float:
+        found = finding(ratio, study(arms, clusters=clusters)).estimate
+        assert found is not None
+        return float(np.log(found.high / found.low))
+
+    assert width(copied, Clusters(np.repeat(np.arange(60), 4))) == pytest.approx(width(once), rel=0.01)
+    assert width(copied) < 0.95 * width(once)
 
 
 def test_a_peak_at_the_edge_decides_nothing_but_is_reported() -> None:

@@ -119,6 +119,14 @@ def test_copies_of_items_do_not_make_arms_differ(name: str) -> None:
     assert simulated.repeated(truth, simulated.copies(300)[name], 300) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 300)
 
 
+@pytest.mark.parametrize("name", simulated.group_sizes())
+def test_groups_of_correlated_items_do_not_make_arms_differ(name: str) -> None:
+    truth = simulated.Design(5, seed_sd=0.004, lasting_sd=4 * simulated.LASTING_SD)
+    as_items, as_clusters = simulated.grouped(truth, simulated.group_sizes()[name], 0.5, 300)
+    assert as_clusters <= 0.05 + 3 * sqrt(0.05 * 0.95 / 300)
+    assert as_items == as_clusters if name == "of 1" else as_items > as_clusters + 0.04
+
+
 def test_copies_that_are_taken_as_items_do() -> None:
     truth = simulated.Design(5, 300, 0.004, lasting_sd=simulated.LASTING_SD)
     assert simulated.repeated(truth, simulated.copies(300)["four times"], 300, known=False) > 0.12

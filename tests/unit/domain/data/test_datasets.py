@@ -1,10 +1,12 @@
 """Splits that are the same everywhere."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app import sample
-from app.domain.data.dataset import DatasetFacts, LabelledRow, QueryRow, Tally, split_by_hash
+from app.domain.data.dataset import DatasetFacts, LabelledRow, QueryRow, Tally, TextRow, split_by_hash
+from app.domain.studies.plan import cluster_sizes
 
 
 def counted(labels: list[str], rows: list[LabelledRow]) -> DatasetFacts:
@@ -43,6 +45,24 @@ def test_another_label_makes_another_hash() -> None:
     labels, rows = split_by_hash([("x", "a"), ("y", "b")], 1, 0)
     other = [row._replace(label=0) for row in rows]
     assert counted(labels, rows).content_hash != counted(labels, other).content_hash
+
+
+def test_the_sizes_of_clusters_and_of_copies_are_means_over_items() -> None:
+    tally = Tally("text")
+    names = [
+        "a" * 16,
+        "a" * 16 + "-1",
+        "b" * 16 + "~" + "0" * 16,
+        "c" * 16 + "~" + "0" * 16,
+        "c" * 16 + "-1~" + "0" * 16,
+    ]
+    tally.add(TextRow(name, "test", name) for name in [*names, "d" * 16])
+    facts = tally.facts
+    assert facts.test_clusters == 3
+    assert facts.test_cluster_size == pytest.approx((2**2 + 3**2 + 1) / 6)
+    assert facts.test_copies == pytest.approx((2**2 + 1 + 2**2 + 1) / 6)
+    old = facts.model_dump(exclude={"test_cluster_size", "test_copies"})
+    assert cluster_sizes(DatasetFacts.model_validate(old)) == (1, 1)
 
 
 def test_each_distinct_query_of_the_test_split_is_one_item() -> None:

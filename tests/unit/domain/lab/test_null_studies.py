@@ -39,6 +39,11 @@ def test_neither_arm_leads_even_if_one_seed_is_better() -> None:
     assert 0.03 < drawn.excluded < 0.07
 
 
+def test_copies_are_tossed_for_one_by_one_so_the_interval_keeps_its_error() -> None:
+    drawn = null_studies(np.repeat(scores(0.3), 8, axis=1), 200, seed=1, studies=4000)
+    assert 0.03 < drawn.excluded < 0.07
+
+
 def test_more_items_make_leads_smaller_and_keep_the_error_of_the_interval() -> None:
     few, many = (null_studies(scores(), items, seed=1) for items in (50, 1000))
     assert few.leading > 0.6 > 0.4 > many.leading

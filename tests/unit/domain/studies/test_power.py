@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 
 from app import sample
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import Difference, Scores, difference
 from app.domain.comparison.verdict import VerdictKind, confidence_after, word
+from app.domain.data.dataset import DatasetFacts
 from app.domain.studies import power
 from app.domain.studies.alternative import Alternative
-from app.domain.studies.power import detectable_difference, observed_disagreement, power_of_equal_arms, required_sample
+from app.domain.studies.plan import StudyPlan, default_margin, power_of
+from app.domain.studies.power import (
+    ClusterSizes,
+    detectable_difference,
+    observed_disagreement,
+    power_of_equal_arms,
+    required_sample,
+)
+from app.web.text.power import groups_basis, planned_items
 
 
 def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:
@@ -178,6 +188,71 @@ def test_the_power_is_the_share_of_simulated_studies_of_equal_arms_that_find_the
     planned = power_of_equal_arms(items, seeds, score, margin, alternative, comparisons=comparisons)
     assert planned == pytest.approx(share, abs=0.05)
     assert 0.1 < planned < 0.97, "a case that tells formulas apart"
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_copies_of_test_items_add_nothing_to_a_plan(seeds: int) -> None:
+    copied = {"clusters": ClusterSizes(4, 4)}
+    assert detectable_difference(800, seeds, 0.89, **copied) == detectable_difference(200, seeds, 0.89)
+    assert power_of_equal_arms(800, seeds, 0.89, 0.03, **copied) == power_of_equal_arms(200, seeds, 0.89, 0.03)
+    alone = {"clusters": ClusterSizes()}
+    assert detectable_difference(646, seeds, 0.89, **alone) == detectable_difference(646, seeds, 0.89)
+
+
+def test_a_group_tells_more_than_one_item_and_less_than_as_many() -> None:
+    grouped = ClusterSizes(group=5)
+    assert grouped.design_effect == 3
+    wider = detectable_difference(600, 3, 0.89, clusters=grouped)
+    assert detectable_difference(600, 3, 0.89) < wider < detectable_difference(120, 3, 0.89)
+    seen = {"disagreement": 0.05}
+    barely_wider = detectable_difference(600, 3, 0.89, clusters=grouped, **seen)
+    assert 1 < barely_wider / detectable_difference(600, 3, 0.89, **seen) < 1.01, (
+        "an observed one has the effect already"
+    )
+
+
+def test_the_power_with_groups_is_that_of_simulated_studies() -> None:
+    groups, each, seeds, margin, studies = 60, 5, 4, 0.04, 400
+    disagree = power.DISAGREEMENT * (1 - 0.89)
+    residual, lasting = (1 - power.LASTING) * disagree / 2, power.LASTING * disagree
+    clusters = Clusters(np.repeat(np.arange(groups), each))
+    rng = np.random.default_rng(3)
+
+    def grouped(rows: int) -> Scores:
+        own, common = rng.standard_normal((rows, groups * each)), rng.standard_normal((rows, groups))
+        share = power.GROUPED
+        return np.asarray(np.sqrt(1 - share) * own + np.sqrt(share) * np.repeat(common, each, axis=1))
+
+    def arm() -> Scores:
+        return np.asarray(power.SEED_SD * rng.standard_normal((seeds, 1)) + np.sqrt(residual) * grouped(seeds))
+
+    def enough() -> bool:
+        seen = difference(arm() + np.sqrt(lasting) * grouped(1), arm(), clusters=clusters)
+        return seen.low > -margin
+
+    share = sum(enough() for _ in range(studies)) / studies
+    planned = power_of_equal_arms(groups * each, seeds, 0.89, margin, clusters=ClusterSizes(each))
+    assert planned == pytest.approx(share, abs=0.06)
+    assert 0.4 < planned < 0.9
+
+
+def test_a_plan_on_groups_has_a_wider_margin_and_needs_more_items() -> None:
+    spec = sample.study()
+    prior = power.MetricPrior(metric="accuracy", graded=False, score=0.89)
+    facts = DatasetFacts(
+        counts={"train": 1, "validation": 0, "test": 646}, test_clusters=65, test_cluster_size=10.0, content_hash=""
+    )
+    alone = facts.model_copy(update={"test_clusters": 646, "test_cluster_size": 1.0})
+    old = facts.model_copy(update={"test_clusters": None, "test_cluster_size": None})
+    assert default_margin(spec, facts, prior) > default_margin(spec, alone, prior) == default_margin(spec, old, prior)
+    plans = [power_of(spec.model_copy(update={"margin_points": 1.0}), one, prior, 0.95) for one in (facts, alone, old)]
+    assert [plan.clusters for plan in plans] == [65, None, None]
+    assert plans[0].detectable_difference > plans[1].detectable_difference == plans[2].detectable_difference
+    assert (plans[0].enough_items or 0) > 4 * (plans[1].enough_items or 0) > 0
+    planned = StudyPlan(spec=spec, arms=(), power=plans[0])
+    assert planned_items(planned) == "646 test items in 65 groups"
+    assert "a correlation of 0.5 between the other items of a group" in groups_basis(plans[0])
+    assert groups_basis(plans[1]) == ""
 
 
 def test_a_half_width_as_wide_as_the_margin_gives_half_the_power_of_enough_and_little_of_within() -> None:

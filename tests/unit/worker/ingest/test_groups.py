@@ -34,7 +34,7 @@ def test_no_group_is_in_two_splits_and_each_is_one_cluster(tmp_path: Path) -> No
     found = prepared(tmp_path, csv(*rows), MAPPING)
     assert found.facts is not None
     assert found.facts.counts == {"train": 480, "validation": 60, "test": 60}
-    assert found.facts.test_clusters == 6
+    assert (found.facts.test_clusters, found.facts.test_cluster_size, found.facts.test_copies) == (6, 10, 1)
     user_of = {text: user for text, _label, user in rows}
     written = read(str(tmp_path / "rows.parquet"), "labelled")
     users = {split: {user_of[row.text] for row in of_split} for split, of_split in written.items()}  # type: ignore[union-attr]
