@@ -146,7 +146,7 @@ def preview(
     seen = _finished(Client(url), f"/datasets/{quote(name)}/preview", "working", **query)
     if seen["state"] == "failed":
         raise Invalid(stored(seen["message"]))
-    show_answer(seen, as_json, data.seen)
+    show_answer(seen, as_json, data.seen, wrap=False)
 
 
 @datasets.command()

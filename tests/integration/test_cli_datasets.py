@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from app import cli
+from app.cli.terminal import data
 from app.domain.data.findings import Details, Finding
 from app.main import create_app
 from app.queue import READ
@@ -106,6 +107,7 @@ def test_rows_are_printed_as_a_model_sees_them_with_what_the_loss_covers(
     assert "⟦…⟧: tokens in the loss" in said
     assert "train, 133 tokens, 2 in the loss" in said
     assert "[CLS]good⟦ thing 1⟧[SEP]" in said
+    assert data._printable("a\n\x1b[2Jb") == "a\n\N{REPLACEMENT CHARACTER}[2Jb"
     assert "no base model" in vezna("preview", "small", "--model", "none")[2]
 
 

@@ -61,7 +61,7 @@ def seen(answer: dict[str, Any]) -> Iterator[str]:
         yield ", ".join(filter(None, (split_name(row["split"]), size, loss)))
         text = ""
         for learnt, tokens in groupby(row["tokens"], key=itemgetter("learnt")):
-            part = "".join(token["text"] for token in tokens)
+            part = "".join(_printable(token["text"]) for token in tokens)
             text += f"⟦{part}⟧" if learnt else part
         hidden = row["kept"] - len(row["tokens"]) if row["tokens"] else 0
         yield text + (" " + _("… and %(rest)s more", rest=count(hidden)) if hidden else "")
@@ -79,6 +79,11 @@ def table(versions: list[dict[str, Any]]) -> Table:
         counts = [count(facts["counts"].get(split, 0)) for split in SPLITS] if facts else []
         drawn.add_row(escape(row["reference"]), state_word(row["status"]), facts["format"] if facts else "", *counts)
     return drawn
+
+
+def _printable(text: str) -> str:
+    """A token's text without characters that would control the terminal."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _findings(owner: dict[str, Any]) -> Iterator[str]:

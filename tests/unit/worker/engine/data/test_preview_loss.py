@@ -158,10 +158,15 @@ def test_with_smollm2s_tokenizer_it_does_too(tmp_path: Path) -> None:
 
 def test_of_preference_pairs_it_marks_both_answers_as_training_does(tmp_path: Path) -> None:
     model = model_of(tmp_path / "model", tokenizer(PLAIN))
-    row = PreferenceChatRow("0" * 16, "train", [user("a"), assistant("one"), user("b")], "two", "three")
-    for max_length in (1024, 24):
-        [seen] = shown(model, [row], "preference-messages", "preference", max_length).rows
-        examples, _logs = trained(model, [row], "preference-messages", "preference", max_length)
+    row = PreferenceChatRow("0" * 16, "train", [user("a"), assistant("one"), user("b")], "two", "<think></think>")
+    for max_length in (1024, 16):
+        found = shown(model, [row], "preference-messages", "preference", max_length)
+        [seen] = found.rows
+        examples, logs = trained(model, [row], "preference-messages", "preference", max_length)
+        assert [finding.code for finding in found.findings] == (
+            ["empty-thought-learnt"] if max_length == 1024 else ["stop-outside-loss", "empty-thought-learnt"]
+        )
+        assert sum("1 of 1 rows of the train split" in line for line in logs) == len(found.findings)
         sides = [examples.targets[0], examples.rejected_targets[0]]
         labels = [label for side in sides for label in (False, *(side != IGNORED).tolist())]
         assert [learnt for _text, learnt in marked(seen)] == labels
