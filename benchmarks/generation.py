@@ -44,7 +44,7 @@ Prompts = list[np.ndarray[Any, np.dtype[np.int32]]]
 def plain(model: Any, prompts: Prompts, tokenizer: Any, limit: int, batch: int, bf16: bool) -> list[str]:
     """transformers' `generate` and nothing else."""
     ALL_ATTENTION_FUNCTIONS.register("sdpa", sdpa_attention_forward)
-    stops, texts = stop_tokens(model, tokenizer), [""] * len(prompts)
+    stops, texts = stop_tokens(model.generation_config, tokenizer), [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     model.eval()
     with (

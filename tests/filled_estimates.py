@@ -58,7 +58,7 @@ def preview(max_length: int = 128, *, learnt: bool = True) -> Preview:
     """A truncated row, whatever the dataset holds; half of its tokens count in the loss."""
     words = [("[CLS]", False), ("good", False), (" thing", learnt), (" 1", learnt), ("[SEP]", False)]
     tokens = [PreviewToken(text=word, special=word.startswith("["), learnt=learns) for word, learns in words]
-    row = PreviewRow(item="a", split="train", tokens=tokens, length=max_length + 5, kept=max_length)
+    row = PreviewRow(item="a", split="train", tokens=tokens, length=max_length + 5, kept=max_length, in_loss=2 * learnt)
     counts = [(5, 70), (60, 20), (205, 6)]
     return Preview(rows=[row], lengths=[SplitLengths(split="train", rows=96, looked_at=96, counts=counts)], seconds=0.1)
 

@@ -1,4 +1,4 @@
-"""`vezna datasets`: create datasets from files, list, show and delete them, over REST."""
+"""`vezna datasets`: create datasets from files, list, show, preview and delete them, over REST."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,17 +14,19 @@ from app.cli.terminal import data
 from app.domain.data.guessed_names import dataset_name
 from app.domain.data.mapping import ROLES
 from app.domain.errors import Invalid
-from app.domain.tasks import Format
+from app.domain.runs.training import TrainingArguments
+from app.domain.tasks import Format, Task
 from app.web.i18n import gettext as _
 from app.web.i18n import stored
 
 WAIT_SECONDS = 20
 """Of one request; it is repeated until the worker is done."""
+DEFAULT_LENGTH: int = TrainingArguments.model_fields["max_length"].default
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 Delimiter = Literal["comma", "semicolon", "tab", "bar"]
 Column = Annotated[str, typer.Option(help="Name of the column. Default: detected automatically.")]
 
-datasets = typer.Typer(help="Create datasets from files, list, show and delete them.", no_args_is_help=True)
+datasets = typer.Typer(help="Create datasets from files, list, show, preview and delete them.", no_args_is_help=True)
 
 
 @datasets.command()
@@ -131,6 +133,23 @@ def show(
 
 
 @datasets.command()
+def preview(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME@2 for one version.")],
+    model: Annotated[str, typer.Option(help="A registered base model.")],
+    task: Annotated[Task | None, typer.Option(help="Default: the first task that can use the rows.")] = None,
+    max_length: Annotated[int, typer.Option(help="Most tokens of a row.")] = DEFAULT_LENGTH,
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Show five rows as a base model sees them, and which tokens are in the loss."""
+    query = {"model": model, "max_length": max_length} | ({"task": task} if task else {})
+    seen = _finished(Client(url), f"/datasets/{quote(name)}/preview", "working", **query)
+    if seen["state"] == "failed":
+        raise Invalid(stored(seen["message"]))
+    show_answer(seen, as_json, data.seen, wrap=False)
+
+
+@datasets.command()
 def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="NAME, or NAME@2 for one version.")], url: Url = LOCAL
 ) -> None:
@@ -149,12 +168,12 @@ def _uploaded(client: Client, files: list[Path], options: dict[str, str]) -> dic
         return upload
 
 
-def _finished(client: Client, path: str, working: str) -> dict[str, Any]:
+def _finished(client: Client, path: str, working: str, **query: Any) -> dict[str, Any]:
     """The resource, once a worker has finished it."""
     with errors.status(_("Waiting for a worker")):
         while True:
-            resource: dict[str, Any] = client.get(path, wait=WAIT_SECONDS)
-            if resource["status"] != working:
+            resource: dict[str, Any] = client.get(path, wait=WAIT_SECONDS, **query)
+            if resource.get("status", resource.get("state")) != working:
                 return resource
 
 

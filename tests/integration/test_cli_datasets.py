@@ -12,11 +12,14 @@ import httpx2
 import pytest
 
 from app import cli
+from app.cli.terminal import data
+from app.domain.data.findings import Details, Finding
 from app.main import create_app
 from app.queue import READ
 from app.settings import Settings
 from app.store.files import Files
 from app.store.session import Database
+from tests import filled_estimates
 from tests.fakes import SilentBell
 from tests.ingested import context
 from tests.served import served
@@ -89,6 +92,23 @@ def test_a_file_becomes_a_dataset_named_after_it(vezna: Any, tmp_path: Path) -> 
     }
     assert vezna("delete", "my-reviews@1")[0] == 0
     assert "There is no dataset 'my-reviews'" in vezna("show", "my-reviews")[2]
+
+
+def test_rows_are_printed_as_a_model_sees_them_with_what_the_loss_covers(
+    vezna: Any, registered: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Finding(code="stop-outside-loss", severity="warns", count=1, details=Details(of_rows=96))
+    seen = filled_estimates.preview(learnt=True).model_copy(update={"findings": [found]})
+    monkeypatch.setattr(filled_estimates, "_answer", lambda _request: seen)
+    monkeypatch.setattr(Worker, "ring", lambda *_: bool(filled_estimates.answer_requests(registered)))
+    status, said, _err = vezna("preview", "small", "--model", "tiny", "--max-length", "64")
+    assert status == 0
+    assert "Warning: 1 of 96 rows has a reply whose stop token is outside the loss" in said.replace("\xa0", " ")
+    assert "⟦…⟧: tokens in the loss" in said
+    assert "train, 133 tokens, 2 in the loss" in said
+    assert "[CLS]good⟦ thing 1⟧[SEP]" in said
+    assert data._printable("a\n\x1b[2Jb") == "a\n\N{REPLACEMENT CHARACTER}[2Jb"
+    assert "no base model" in vezna("preview", "small", "--model", "none")[2]
 
 
 def test_a_column_of_groups_is_named(vezna: Any, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Data in the terminal: an upload as it was read, a dataset with its findings, a list of datasets."""
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from rich import box
@@ -39,13 +41,30 @@ def lines(version: dict[str, Any]) -> Iterator[str]:
             shown = [f"{name} {count(facts['label_counts'][name])}" for name in facts["labels"][:SHOWN_LABELS]]
             more = ["…"] if len(facts["labels"]) > SHOWN_LABELS else []
             yield "  " + _("labels: %(labels)s", labels=", ".join([*shown, *more]))
-    for finding in version["findings"]:
-        text = " ".join(map(stored, filter(None, (finding["message"], finding["remedy"]))))
-        yield f"{capitalized(state_word(finding['severity']))}: {text}"
-        for example in finding["examples"][:SHOWN_EXAMPLES]:
-            yield f"  {_place(example)}{example['excerpt']}"
+    yield from _findings(version)
     if facts:
         yield _("In a spec: %(line)s", line=f"dataset: {version['reference']}")
+
+
+def seen(answer: dict[str, Any]) -> Iterator[str]:
+    """A preview: its findings, and its rows with brackets around the tokens in the loss."""
+    yield from _findings(answer["preview"])
+    rows = answer["preview"]["rows"]
+    if any(row["in_loss"] for row in rows):
+        yield _("%(brackets)s: tokens in the loss", brackets="⟦…⟧")
+    for row in rows:
+        size = ngettext("%(num)s token", "%(num)s tokens", row["length"], num=count(row["length"]))
+        if row["seen_size"]:
+            width, height = row["seen_size"]
+            size = _("read as %(width)s × %(height)s px", width=width, height=height)
+        loss = _("%(num)s in the loss", num=count(row["in_loss"])) if row["in_loss"] else ""
+        yield ", ".join(filter(None, (split_name(row["split"]), size, loss)))
+        text = ""
+        for learnt, tokens in groupby(row["tokens"], key=itemgetter("learnt")):
+            part = "".join(_printable(token["text"]) for token in tokens)
+            text += f"⟦{part}⟧" if learnt else part
+        hidden = row["kept"] - len(row["tokens"]) if row["tokens"] else 0
+        yield text + (" " + _("… and %(rest)s more", rest=count(hidden)) if hidden else "")
 
 
 def table(versions: list[dict[str, Any]]) -> Table:
@@ -60,6 +79,19 @@ def table(versions: list[dict[str, Any]]) -> Table:
         counts = [count(facts["counts"].get(split, 0)) for split in SPLITS] if facts else []
         drawn.add_row(escape(row["reference"]), state_word(row["status"]), facts["format"] if facts else "", *counts)
     return drawn
+
+
+def _printable(text: str) -> str:
+    """A token's text without characters that would control the terminal."""
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def _findings(owner: dict[str, Any]) -> Iterator[str]:
+    for finding in owner["findings"]:
+        text = " ".join(map(stored, filter(None, (finding["message"], finding["remedy"]))))
+        yield f"{capitalized(state_word(finding['severity']))}: {text}"
+        for example in finding["examples"][:SHOWN_EXAMPLES]:
+            yield f"  {_place(example)}{example['excerpt']}"
 
 
 def _place(example: dict[str, Any]) -> str:

@@ -60,6 +60,9 @@ FindingCode = Literal[
     "label-not-tested",
     "labels-alike",
     "imbalance",
+    "stop-outside-loss",
+    "empty-thought-learnt",
+    "reasoning-left-out",
 ]
 MOST_EXAMPLES = 10
 LONGEST_EXCERPT = 200

@@ -6,10 +6,11 @@ A preview needs the tokenizer, or the image processor, only. It is requested and
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.dataset import Split
+from app.domain.data.findings import Finding
 from app.domain.resources.estimate import key_of
 from app.domain.tasks import Format, Task
 
-PREVIEW_VERSION = 1
+PREVIEW_VERSION = 2
 """Raised when a preview of the same request may differ."""
 PREVIEWED_ROWS = 5
 LOOKED_AT = 5000
@@ -70,6 +71,8 @@ class PreviewRow(_Value):
     """Tokens of the whole row."""
     kept: int
     """Tokens that `max_length` keeps."""
+    in_loss: int = 0
+    """Of these, the tokens that the loss covers."""
     image: str = ""
     """Of an image, which has no tokens: what the model reads, before normalization, as a `data:` address of a PNG."""
     seen_size: tuple[int, int] | None = None
@@ -117,4 +120,6 @@ class Preview(_Value):
 
     rows: list[PreviewRow]
     lengths: list[SplitLengths]
+    findings: list[Finding] = []
+    """Of the looked at rows of train; their sentences are empty in the database."""
     seconds: float

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Query, Response
+from pydantic import AfterValidator
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -30,7 +31,7 @@ from app.web.http.dependencies import Bell, Db, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
 from app.web.http.waiting import Wait, ended, partial
-from app.web.text.findings import why_unavailable, with_message
+from app.web.text.findings import why_unavailable, with_message, with_messages
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -138,7 +139,7 @@ class PreviewOut(Answer):
     state: EstimateState
     message: str
     """Why it failed."""
-    preview: Preview | None
+    preview: Annotated[Preview | None, AfterValidator(with_messages)]
     """None until it is ready."""
 
     @classmethod
@@ -160,8 +161,8 @@ async def preview(
     completion_only_loss: bool = True,
     wait: Wait = 0,
 ) -> PreviewOut:
-    """Five rows token by token (special tokens, tokens in the loss, tokens kept by `max_length`), and the distribution
-    of lengths. 200 once it is ready, 202 before."""
+    """Five rows token by token (special tokens, tokens in the loss, tokens kept by `max_length`), findings about the
+    tokens in the loss, and the distribution of lengths. 200 once it is ready, 202 before."""
 
     def request() -> int:
         with db.transaction() as session:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Response
-from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import AfterValidator, BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
@@ -31,6 +31,7 @@ from app.web.api.examples import ESTIMATE
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.errors import problems
 from app.web.http.waiting import Wait, answered, partial
+from app.web.text.findings import with_messages
 
 router = APIRouter(prefix="/estimates", tags=["estimates"])
 
@@ -63,7 +64,7 @@ class EstimateOut(Answer):
     """Why it failed."""
     request: EstimateRequest | PreviewRequest | MapRequest | BaselineRequest
     estimate: ResourceEstimate | None
-    preview: Preview | None
+    preview: Annotated[Preview | None, AfterValidator(with_messages)]
     map: MemoryMap | None
     baseline: Baseline | None
     created_at: datetime

@@ -100,6 +100,9 @@ FINDINGS: dict[FindingCode, str] = {
     "label-not-tested": marked("Labels missing from test"),
     "labels-alike": marked("Similar labels"),
     "imbalance": marked("Imbalanced labels"),
+    "stop-outside-loss": marked("Stop token outside the loss"),
+    "empty-thought-learnt": marked("Empty reasoning in the loss"),
+    "reasoning-left-out": marked("Earlier reasoning left out"),
 }
 DELIMITERS = {
     ",": marked("comma"),

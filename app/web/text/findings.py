@@ -2,6 +2,7 @@
 
 from app.domain.data.findings import Example, Finding, FindingCode
 from app.domain.data.images import HASH_BITS
+from app.domain.data.previews import Preview
 from app.web.format import count, decimal, join_names, percent, share
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, marked_plural, ngettext, stored
@@ -13,6 +14,7 @@ from app.web.text.image_findings import (
     NEAR_LEAK_OF_IMAGES,
 )
 from app.web.text.preference_findings import PREFERENCE_FINDINGS
+from app.web.text.preview_findings import PREVIEW_FINDINGS
 from app.web.text.tag_findings import TAG_FINDINGS, Template
 
 _DROP_DUPLICATES = marked(
@@ -25,6 +27,7 @@ _TEMPLATES: dict[FindingCode, Template] = {
     **TAG_FINDINGS,
     **PREFERENCE_FINDINGS,
     **IMAGE_FINDINGS,
+    **PREVIEW_FINDINGS,
     "encoding": Template(
         marked_plural(
             "The file is not UTF-8 and was read as %(encoding)s, a guess from its bytes: %(num)s row of the column "
@@ -257,6 +260,11 @@ def with_message(finding: Finding) -> Finding:
     else:
         message = ngettext(*template.message, finding.count, **values)
     return finding.model_copy(update={"message": message, "remedy": _(template.remedy, **values)})
+
+
+def with_messages(preview: Preview | None) -> Preview | None:
+    """A preview whose findings have their sentences."""
+    return preview and preview.model_copy(update={"findings": [with_message(one) for one in preview.findings]})
 
 
 def why_unavailable(message: str, blocked_by: Finding | None) -> str:

@@ -64,12 +64,11 @@ class ChatTemplate:
         start_renderer()
         self._marking = {t for t in (self._template, self._with_tools) if re.search(r"{%-?\s*generation\s*-?%}", t)}
         self._special = tokenizer.special_tokens_map
-        self.forgotten = 0
-        """Number of earlier turns whose reasoning the template leaves out."""
 
-    def pieces(self, row: ChatRow, *, last_only: bool = False) -> list[Piece]:
+    def pieces(self, row: ChatRow, *, last_only: bool = False) -> tuple[list[Piece], bool]:
         """The text up to the end of the last assistant turn that is in the loss, split into context, turn, context,
-        turn, …; with `last_only` into the context of the last turn and the turn.
+        turn, …; with `last_only` into the context of the last turn and the turn. And whether the template leaves out
+        the reasoning of a turn that is in the loss, once others follow.
 
         Raises `RunFailed(bad_configuration)` if the row has no such turn, or the template cannot render it, or it
         leaves out a part without which the row would mean something else.
@@ -81,11 +80,12 @@ class ChatTemplate:
         try:
             text, spans = self._located(turns, tools, places)
             taken = [is_learnt(messages[place]) for place in places]
+            learnt = {place for place, own in zip(places, taken, strict=True) if own}
             if len(spans) != len(places):  # the template marks parts of turns, or not all turns
                 if not all(taken):
                     raise _ChangesItsMindError
                 places, taken = [], [True] * len(spans)
-            lost = self._lost(turns, tools, text, dict(zip(places, spans, strict=False)))
+            lost, forgotten = self._lost(turns, tools, text, dict(zip(places, spans, strict=False)))
         except _ChangesItsMindError:
             raise unusable(
                 row,
@@ -109,7 +109,8 @@ class ChatTemplate:
             raise unusable(row, problem, _("Use another base model, or leave it out of the row"))
         cuts = [0, *(place for span in spans for place in span)]
         texts = [text[start:stop] for start, stop in pairwise(cuts)]
-        return [Piece(part, taken[n // 2] if n % 2 else None) for n, part in enumerate(texts)]
+        pieces = [Piece(part, taken[n // 2] if n % 2 else None) for n, part in enumerate(texts)]
+        return pieces, not learnt.isdisjoint(forgotten)
 
     def prompt(self, messages: list[Message]) -> str:
         """A conversation with the prompt for the assistant's next turn. Raises `RunFailed(bad_configuration)` if the
@@ -166,9 +167,12 @@ class ChatTemplate:
             raise _ChangesItsMindError
         return start, stop
 
-    def _lost(self, turns: list[Turn], tools: Any, text: str, spans: dict[int, Span]) -> tuple[str, int] | None:
-        """The first part that the template leaves out, and its turn. What is not in the text as it stands is there if
-        the text differs without it."""
+    def _lost(
+        self, turns: list[Turn], tools: Any, text: str, spans: dict[int, Span]
+    ) -> tuple[tuple[str, int] | None, set[int]]:
+        """The first part that the template leaves out, and its turn; and the turns whose reasoning it leaves out
+        because others follow. What is not in the text as it stands is there if the text differs without it."""
+        forgotten: set[int] = set()
 
         def differs(place: int, field: str, upto: int | None = None) -> bool:
             less = {name: value for name, value in turns[place].items() if name != field or name == "content"}
@@ -180,25 +184,25 @@ class ChatTemplate:
             return without != (text if upto is None else self._text(turns[:upto], tools))
 
         if tools and self._text(turns, None) == text:
-            return "tools", 0
+            return ("tools", 0), forgotten
         for place, turn in enumerate(turns):
             own = text[slice(*spans[place])] if place in spans else ""
             content, reasoning = turn["content"].strip(), turn.get("reasoning_content", "").strip()
             if content and content not in text and not differs(place, "content"):
-                return "content", place
+                return ("content", place), forgotten
             names = [call["function"]["name"] for call in turn.get("tool_calls", ())]
             if names and not all(name in own for name in names) and not differs(place, "tool_calls"):
-                return "tool_calls", place
+                return ("tool_calls", place), forgotten
             if reasoning and reasoning not in own and not differs(place, "reasoning_content"):
                 if not differs(place, "reasoning_content", place + 1):
-                    return "reasoning_content", place
-                self.forgotten += 1
+                    return ("reasoning_content", place), forgotten
+                forgotten.add(place)
             thoughts = content.partition("</think>")[0].removeprefix("<think>").strip() if "</think>" in content else ""
             if turn["role"] == ASSISTANT and thoughts and thoughts not in text:
                 if thoughts not in self._text(turns[: place + 1], tools):
-                    return "<think>", place
-                self.forgotten += 1
-        return None
+                    return ("<think>", place), forgotten
+                forgotten.add(place)
+        return None, forgotten
 
     def _text(self, turns: list[Turn], tools: Any, *, prompt: bool = False) -> str:
         template = self._with_tools if tools else self._template

@@ -13,16 +13,35 @@ BOS is whatever the tokenizer puts at the start of a text. EOS is added to a com
 end-of-text token already; for a chat turn, if it contains none.
 """
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
 from app.domain.data.dataset import ChatRow, PairRow, Row, Split, TextRow
+from app.domain.data.findings import FindingCode
 from app.domain.data.turns import Message, last_reply, others
 from app.domain.messages import _
 from worker.engine.data.chat import ChatTemplate, Piece
 from worker.engine.data.rows import special_tokens, unusable
+
+_EMPTY_THOUGHT = re.compile(r"<think>\s*</think>")
+_LONGEST_EMPTY = 40
+"""Characters before a piece in which an empty thought that ends in it may begin."""
+WARNINGS: dict[FindingCode, str] = {
+    "stop-outside-loss": "{rows} of {all} rows of the train split have a reply whose stop token is outside the loss, "
+    "so the model does not learn there to stop: max_length cuts it off, or the chat template attributes it to the next "
+    "message. Raise max_length, or write the stop token inside the template's {{% generation %}}.",
+    "empty-thought-learnt": "{rows} of {all} rows of the train split have an empty <think></think> in the loss, so "
+    "the model learns not to reason. To keep its reasoning, write reasoning_content into these turns, or use a chat "
+    "template that adds no empty block.",
+    "reasoning-left-out": "The chat template leaves out the reasoning of earlier turns in {rows} of {all} rows of the "
+    "train split, so the model does not learn it. To learn it, end a conversation after each such turn.",
+}
+"""What a log says of rows."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +50,7 @@ class Line:
 
     ids: list[int]
     learnt: list[bool]
-    """Which tokens have a target: those of the completions, or all."""
+    """Which tokens belong to what is learnt: those of the completions, or all."""
     start: int
     """Index of the last completion's first token; 0: the row has no prompt."""
     lead: int
@@ -39,6 +58,15 @@ class Line:
     reference: str
     """The last completion as the dataset has it, or with calls or reasoning as the chat template writes it; empty
     without a prompt."""
+    stop: int
+    """Index of the token that ends the last completion."""
+    findings: frozenset[FindingCode] = frozenset()
+    """What is unusual of its tokens in the loss."""
+
+    @property
+    def targets(self) -> list[bool]:
+        """Which tokens are in the loss. The first never is, since nothing predicts it."""
+        return [False, *self.learnt[1:]]
 
     @property
     def prompt(self) -> list[int]:
@@ -54,11 +82,14 @@ class Line:
         the completion from its end."""
         drop = self.excess(limit) if drop is None else drop
         tail = self.lead + drop
+        unended: set[FindingCode] = {"stop-outside-loss"} if self.start and self.stop - drop >= limit else set()
         return replace(
             self,
             ids=[*self.ids[: self.lead], *self.ids[tail:]][:limit],
             learnt=[*self.learnt[: self.lead], *self.learnt[tail:]][:limit],
             start=self.start - drop,
+            stop=self.stop - drop,
+            findings=self.findings | unended,
         )
 
     def tail(self, limit: int) -> list[int]:
@@ -94,16 +125,10 @@ class LineWriter:
         """One untruncated line for each row. Raises `RunFailed(bad_configuration)` for a row without anything to
         learn."""
         pieces = [self._pieces(row) for row in rows]
-        ids = self._tokens([[piece.text for piece in own] for own in pieces])
+        ids = self._tokens([[piece.text for piece in own] for own, _forgets in pieces])
         return [
-            self._line(row, own, [piece.learnt for piece in of_row])
-            for row, own, of_row in zip(rows, ids, pieces, strict=True)
+            self._line(row, own, of_row, forgets) for row, own, (of_row, forgets) in zip(rows, ids, pieces, strict=True)
         ]
-
-    @property
-    def forgotten(self) -> int:
-        """Number of the assistant's earlier turns whose reasoning the chat template leaves out."""
-        return self._chat.forgotten if self._chat else 0
 
     def prompt(self, given: str | list[Message]) -> Line:
         """A prompt, or a conversation up to the assistant's next turn, without a completion: the tokens after which a
@@ -115,18 +140,18 @@ class LineWriter:
             self._chat = self._chat or ChatTemplate(self._tokenizer)
             ids = self._ids([self._chat.prompt(given)])[0]
         lead = len(self._lead) if ids[: len(self._lead)] == self._lead else 0
-        return Line(ids, [False] * len(ids), len(ids), lead, "")
+        return Line(ids, [False] * len(ids), len(ids), lead, "", len(ids))
 
-    def _pieces(self, row: Row) -> list[Piece]:
+    def _pieces(self, row: Row) -> tuple[list[Piece], bool]:
         """Split a row into context, completion, context, completion, …: a chat has several of each, a plain text has an
-        empty context."""
+        empty context. And whether the reasoning of a completion is left out."""
         match row:
             case TextRow() if row.text and row.text.strip():
-                return [Piece("", None), Piece(row.text, True)]
+                return [Piece("", None), Piece(row.text, True)], False
             case TextRow():
                 raise unusable(row, _("has an empty text"), _("Leave it out"))
             case PairRow() if row.completion and row.completion.strip():
-                return [Piece(row.prompt or "", None), Piece(row.completion, True)]
+                return [Piece(row.prompt or "", None), Piece(row.completion, True)], False
             case PairRow():
                 raise unusable(row, _("has an empty completion"), _("Leave it out"))
             case ChatRow():
@@ -166,7 +191,7 @@ class LineWriter:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    def _line(self, row: Row, pieces: list[list[int]], learnt: list[bool | None]) -> Line:
+    def _line(self, row: Row, pieces: list[list[int]], texts: Sequence[Piece], forgets: bool) -> Line:
         chat, plain = isinstance(row, ChatRow), isinstance(row, TextRow)
         if not pieces[-1]:
             raise unusable(row, _("has a text without any token"), _("Leave it out"))
@@ -186,16 +211,25 @@ class LineWriter:
                 _("Write a prompt, or register the completions as plain texts"),
             )
         everything = plain or not self._completion_only
+        learnt = [everything if piece.learnt is None else piece.learnt for piece in texts]
+        findings: set[FindingCode] = {"reasoning-left-out"} if forgets else set()
+        if not everything and any(
+            piece.learnt and self._stops.isdisjoint(own) and not self._stops.isdisjoint(following)
+            for piece, (own, following) in zip(texts, pairwise(pieces), strict=False)
+        ):
+            findings.add("stop-outside-loss")
+        told = [piece.text for piece in texts]
+        if any(own and _thinks_nothing(*pair) for own, pair in zip(learnt, pairwise(["", *told]), strict=True)):
+            findings.add("empty-thought-learnt")
+        stops = (place for place, token in enumerate(pieces[-1]) if token in self._stops)
         return Line(
             ids=ids,
-            learnt=[
-                everything if own is None else own
-                for own, piece in zip(learnt, pieces, strict=True)
-                for _token in piece
-            ],
+            learnt=[own for own, piece in zip(learnt, pieces, strict=True) for _token in piece],
             start=start,
             lead=len(self._lead) if ids[: len(self._lead)] == self._lead else 0,
             reference=self._reference(row, pieces[-1]),
+            stop=len(ids) - len(pieces[-1]) + next(stops, len(pieces[-1]) - 1),
+            findings=frozenset(findings),
         )
 
     def _reference(self, row: Row, completion: list[int]) -> str:
@@ -213,11 +247,15 @@ class LineWriter:
                 return ""
 
 
-def report(
-    lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split, limit: int, forgotten: int = 0
-) -> list[str]:
-    """Log lines: how many rows were truncated, how many were tokenized separately, and how many earlier turns of the
-    assistant lose their reasoning."""
+def _thinks_nothing(before: str, text: str) -> bool:
+    """Whether an empty thought ends in a text that follows another."""
+    before = before[-_LONGEST_EMPTY:]
+    return any(found.end() > len(before) for found in _EMPTY_THOUGHT.finditer(before + text))
+
+
+def report(lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split, limit: int) -> list[str]:
+    """Log lines: how many rows were truncated, how many were tokenized separately, and in how many the loss covers
+    something unusual."""
     sentences = []
     long = [(line, short) for line, short in zip(lines, cut, strict=True) if len(short.ids) < len(line.ids)]
     if long:
@@ -232,9 +270,12 @@ def report(
             "the start of its completion into one token, so they were tokenized separately, as in generation. If a "
             "prompt ends in a space, move the space to the start of the completion."
         )
-    if forgotten:
-        sentences.append(
-            f"The chat template leaves out the reasoning (reasoning_content) of {forgotten} earlier turns in the "
-            f"{split} split, so the model does not learn it. To learn it, end a conversation after each such turn."
-        )
-    return sentences
+    return [*sentences, *(warnings([line.findings for line in cut]) if split == "train" else ())]
+
+
+def warnings(findings: Sequence[frozenset[FindingCode]]) -> Iterator[str]:
+    """Log lines: in how many rows of train the loss covers something unusual."""
+    counts = Counter(code for own in findings for code in own)
+    for code, sentence in WARNINGS.items():
+        if counts[code]:
+            yield sentence.format(rows=counts[code], all=len(findings))

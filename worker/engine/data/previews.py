@@ -3,16 +3,28 @@ images by its processor."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ROWS, SPLITS, LabelledRow, PairRow, QueryRow, Row, Split, TaggedRow
+from app.domain.data.dataset import (
+    ROWS,
+    SPLITS,
+    ChatRow,
+    LabelledRow,
+    PairRow,
+    PreferenceChatRow,
+    PreferenceRow,
+    Row,
+    Split,
+    TextRow,
+)
+from app.domain.data.findings import Details, Example, Finding, excerpt
 from app.domain.data.previews import (
     LOOKED_AT,
     MOST_TOKENS,
@@ -23,32 +35,22 @@ from app.domain.data.previews import (
     PreviewToken,
     SplitLengths,
 )
+from app.domain.data.turns import said
 from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.tasks import TASKS
 from worker.engine.data.batches import unreadable_dataset
 from worker.engine.data.image_previews import previewed
-from worker.engine.data.lines import LineWriter
-from worker.engine.data.rows import special_tokens, values_of
+from worker.engine.data.lines import WARNINGS
+from worker.engine.data.preview_tokens import TOKENIZERS, TokenizedRow
+from worker.engine.data.rows import values_of
 from worker.engine.models import hub
 from worker.engine.models.load import load_processor
-from worker.engine.tasks import preference, seq2seq_lm, sequence_classification, token_classification
 
 _BATCH = 5000
+_EXAMPLES = 3
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
-
-
-class TokenizedRow(NamedTuple):
-    """One tokenized row."""
-
-    ids: list[int]
-    """The tokens after truncation to `max_length`."""
-    learnt: list[bool]
-    length: int
-    """Number of tokens before truncation."""
-    longest: int
-    """The length that `max_length` limits."""
 
 
 def preview(request: PreviewRequest, dataset: Path) -> Preview:
@@ -69,16 +71,18 @@ def preview(request: PreviewRequest, dataset: Path) -> Preview:
     if images:
         sampled = {split: rows for split, _count, rows in _sampled(dataset, request, PREVIEWED_ROWS)}
         return Preview(rows=previewed(processor, sampled["train"]), lengths=[], seconds=time.perf_counter() - began)
-    tokenize = _TOKENIZERS[request.task](processor, request)
+    tokenize = TOKENIZERS[request.task](processor, request)
     rows: list[PreviewRow] = []
+    findings: list[Finding] = []
     lengths = []
     for split, count, sample in _sampled(dataset, request):
         tokenized = tokenize(sample)
         if split == "train":
             rows = [_shown(processor, *pair) for pair in zip(sample[:PREVIEWED_ROWS], tokenized, strict=False)]
+            findings = _findings(sample, tokenized)
         counts = Counter(row.longest for row in tokenized)
         lengths.append(SplitLengths(split=split, rows=count, looked_at=len(sample), counts=sorted(counts.items())))
-    return Preview(rows=rows, lengths=lengths, seconds=time.perf_counter() - began)
+    return Preview(rows=rows, lengths=lengths, findings=findings, seconds=time.perf_counter() - began)
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
@@ -109,11 +113,46 @@ def _shown(tokenizer: PreTrainedTokenizerBase, row: Row, tokenized: TokenizedRow
         label=row.label if isinstance(row, LabelledRow) else None,
         tokens=[
             PreviewToken(text=text, special=token in special, learnt=learnt)
-            for token, text, learnt in zip(ids, pieces(tokenizer, ids), tokenized.learnt, strict=False)
+            for token, text, learnt in zip(ids, pieces(tokenizer, ids), tokenized.targets, strict=False)
         ],
         length=tokenized.length,
         kept=len(tokenized.ids),
+        in_loss=sum(tokenized.targets),
     )
+
+
+def _findings(rows: Sequence[Row], tokenized: Sequence[TokenizedRow]) -> list[Finding]:
+    """What is unusual of the tokens in the loss, each with three rows."""
+    affected = {
+        code: [row for row, own in zip(rows, tokenized, strict=True) if code in own.findings] for code in WARNINGS
+    }
+    return [
+        Finding(
+            code=code,
+            severity="warns",
+            count=len(found),
+            details=Details(of_rows=len(rows)),
+            examples=[
+                Example(row=None, split=row.split, item=row.item, excerpt=excerpt(_told(row)))
+                for row in found[:_EXAMPLES]
+            ],
+        )
+        for code, found in affected.items()
+        if found
+    ]
+
+
+def _told(row: Row) -> str:
+    """A row of texts, for people."""
+    match row:
+        case ChatRow() | PreferenceChatRow():
+            return " ".join(map(said, row.messages))
+        case PairRow() | PreferenceRow():
+            return row.prompt
+        case TextRow():
+            return row.text
+        case _:
+            return ""
 
 
 def _sampled(dataset: Path, request: PreviewRequest, most: int = LOOKED_AT) -> Iterator[tuple[Split, int, list[Row]]]:
@@ -146,123 +185,3 @@ def _rows(file: pq.ParquetFile, chosen: np.ndarray[Any, Any], columns: list[str]
             rows.update(zip(places.tolist(), values, strict=True))
         start += batch.num_rows
     return rows
-
-
-Tokenize = Callable[[Sequence[Row]], list[TokenizedRow]]
-
-
-def _classified(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
-    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
-        texts = [row.text for row in rows if isinstance(row, LabelledRow)]
-        if not texts:
-            return []
-        complete = sequence_classification.token_ids(tokenizer, texts)
-        cut = sequence_classification.token_ids(tokenizer, texts, truncation=True, max_length=request.max_length)
-        return [
-            TokenizedRow(ids, [False] * len(ids), len(all_ids), len(all_ids))
-            for ids, all_ids in zip(cut, complete, strict=True)
-        ]
-
-    return tokenize
-
-
-def _tagged(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
-    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
-        sentences = [row.tokens for row in rows if isinstance(row, TaggedRow)]
-        if not sentences:
-            return []
-        complete = token_classification.tokenize(tokenizer, sentences)
-        cut = token_classification.tokenize(tokenizer, sentences, request.max_length)
-        lengths = [len(words.ids) for words in complete]
-        tokenized = []
-        for words, length in zip(cut, lengths, strict=True):
-            starts = {*words.starts}
-            learnt = [place in starts for place in range(len(words.ids))]
-            tokenized.append(TokenizedRow(words.ids, learnt, length, length))
-        return tokenized
-
-    return tokenize
-
-
-def _continued(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
-    ending = tokenizer.eos_token_id
-    writer = LineWriter(tokenizer, {ending} if isinstance(ending, int) else set(), request.completion_only_loss)
-
-    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
-        lines = writer.lines(rows) if rows else []
-        cut = [line.cut(request.max_length) for line in lines]
-        return [
-            TokenizedRow(short.ids, short.learnt, len(line.ids), len(line.ids))
-            for line, short in zip(lines, cut, strict=True)
-        ]
-
-    return tokenize
-
-
-def _translated(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
-    _start, ending = special_tokens(
-        *(seq2seq_lm.token_ids(tokenizer, "text", ["a"], special)[0] for special in (False, True))
-    )
-    limit = request.max_length
-
-    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
-        pairs = [row for row in rows if isinstance(row, PairRow)]
-        if not pairs:
-            return []
-        prompts = seq2seq_lm.token_ids(tokenizer, "text", [row.prompt for row in pairs])
-        completions = seq2seq_lm.token_ids(tokenizer, "text_target", [row.completion for row in pairs])
-        tokenized = []
-        for prompt, completion in zip(prompts, completions, strict=True):
-            source, target = seq2seq_lm.cut(prompt, ending, limit), completion[:limit]
-            learnt = [False] * len(source) + [True] * len(target)
-            length = len(prompt) + len(completion)
-            tokenized.append(TokenizedRow(source + target, learnt, length, max(len(prompt), len(completion))))
-        return tokenized
-
-    return tokenize
-
-
-def _embedded(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
-    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
-        pairs = [row for row in rows if isinstance(row, QueryRow)]
-        if not pairs:
-            return []
-        texts = [text for row in pairs for text in (row.query, row.passage)]
-        whole = sequence_classification.token_ids(tokenizer, texts)
-        cut = sequence_classification.token_ids(tokenizer, texts, truncation=True, max_length=request.max_length)
-        tokenized = []
-        for place in range(0, len(texts), 2):
-            ids, lengths = cut[place] + cut[place + 1], [len(whole[place]), len(whole[place + 1])]
-            tokenized.append(TokenizedRow(ids, [False] * len(ids), sum(lengths), max(lengths)))
-        return tokenized
-
-    return tokenize
-
-
-def _preferred(tokenizer: PreTrainedTokenizerBase, request: PreviewRequest) -> Tokenize:
-    ending = tokenizer.eos_token_id
-    writer = LineWriter(
-        tokenizer, {ending} if isinstance(ending, int) else set(), completion_only=True, last_turn_only=True
-    )
-
-    def tokenize(rows: Sequence[Row]) -> list[TokenizedRow]:
-        tokenized = []
-        for pair in preference.lines_of(rows, writer) if rows else []:
-            cut = preference.cut_alike(pair, request.max_length)
-            ids = [token for line in cut for token in line.ids]
-            learnt = [place >= line.start for line in cut for place in range(len(line.ids))]
-            lengths = [len(line.ids) for line in pair]
-            tokenized.append(TokenizedRow(ids, learnt, sum(lengths), max(lengths)))
-        return tokenized
-
-    return tokenize
-
-
-_TOKENIZERS: dict[str, Callable[[PreTrainedTokenizerBase, PreviewRequest], Tokenize]] = {
-    "sequence-classification": _classified,
-    "token-classification": _tagged,
-    "causal-lm": _continued,
-    "seq2seq-lm": _translated,
-    "sentence-embeddings": _embedded,
-    "preference": _preferred,
-}

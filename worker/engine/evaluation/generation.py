@@ -40,7 +40,7 @@ def write(
 ) -> list[str]:
     """Generate a text after each prompt, without special tokens. Can be stopped between two tokens."""
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    encoder_decoder, stops = bool(inner.config.is_encoder_decoder), stop_tokens(inner, tokenizer)
+    encoder_decoder, stops = bool(inner.config.is_encoder_decoder), stop_tokens(inner.generation_config, tokenizer)
     texts, count, logged_at = [""] * len(prompts), 0, monotonic()
     batches = evaluation_order([len(prompt) for prompt in prompts], evaluator.batch_size)
     heaviest = heaviest_to_generate(batches) if batches else ()
@@ -141,9 +141,9 @@ def _keeps_keys_by_row(model: nn.Module, inner: Any) -> bool:
     )
 
 
-def stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The end-of-text tokens: the tokenizer's, and those of the model's generation_config.json."""
-    own = model.generation_config.eos_token_id if model.generation_config is not None else None
+def stop_tokens(config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The end-of-text tokens: the tokenizer's, and those of the model's generation config."""
+    own = config.eos_token_id if config is not None else None
     several = own if isinstance(own, list) else [own]
     return {token for token in (*several, tokenizer.eos_token_id) if token is not None}
 

@@ -50,7 +50,7 @@ def generate(
     is held back until that is decided."""
     model: Any = held.model
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    stops = stop_tokens(inner, held.tokenizer)
+    stops = stop_tokens(inner.generation_config, held.tokenizer)
     watch = _Watch(held, stops, how.stop, top, emit, cancelled)
     sampling = {"do_sample": True, "temperature": how.temperature, "top_p": how.top_p, "top_k": 0}
     ids = torch.from_numpy(prompt.astype("int64"))[None]

@@ -32,7 +32,11 @@ class Encoder:
         inner = held.model.get_base_model() if hasattr(held.model, "get_base_model") else held.model
         self._inner = inner
         self.limit, self.why = self._limit(new_tokens, whole_context)
-        self._writer = LineWriter(held.tokenizer, stop_tokens(inner, held.tokenizer), True) if self._writes else None
+        self._writer = (
+            LineWriter(held.tokenizer, stop_tokens(inner.generation_config, held.tokenizer), True)
+            if self._writes
+            else None
+        )
 
     @property
     def _writes(self) -> bool:

@@ -70,15 +70,16 @@ def encode(
         check_direction(model)
     if packs:
         check_packing(model, training.max_length)
-    writer = LineWriter(tokenizer, stop_tokens(model, tokenizer), training.completion_only_loss)
+    stops = stop_tokens(model.generation_config, tokenizer)
+    writer = LineWriter(tokenizer, stops, training.completion_only_loss)
     complete = [line for chunk in in_chunks(rows, sink.raise_if_stopped) for line in writer.lines(chunk)]
     lines = [line.cut(training.max_length) for line in complete]
-    for sentence in report(complete, lines, writer.apart, split, training.max_length, writer.forgotten):
+    for sentence in report(complete, lines, writer.apart, split, training.max_length):
         sink.log(sentence)
     ids = [np.asarray(line.ids, dtype=np.int32) for line in lines]
     check_vocabulary(rows, ids, model)
     targets = [
-        np.where(line.learnt[1:], row[1:], IGNORED).astype(np.int64) for line, row in zip(lines, ids, strict=True)
+        np.where(line.targets[1:], row[1:], IGNORED).astype(np.int64) for line, row in zip(lines, ids, strict=True)
     ]
     for row, target in zip(rows, targets, strict=True):
         if not np.any(target != IGNORED):

@@ -21,7 +21,7 @@ from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import IGNORED, Batch, Listener, Objective, Texts, in_chunks, learnt, padded
-from worker.engine.data.lines import Line, LineWriter
+from worker.engine.data.lines import Line, LineWriter, warnings
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.generation import stop_tokens
@@ -115,7 +115,8 @@ def encode(
     training = job.spec.training
     if split == "train":
         causal_lm.check_direction(model)
-    writer = LineWriter(tokenizer, stop_tokens(model, tokenizer), completion_only=True, last_turn_only=True)
+    stops = stop_tokens(model.generation_config, tokenizer)
+    writer = LineWriter(tokenizer, stops, completion_only=True, last_turn_only=True)
     complete = [pair for chunk in in_chunks(rows, sink.raise_if_stopped) for pair in lines_of(chunk, writer)]
     cut = [cut_alike(pair, training.max_length) for pair in complete]
     _report(complete, cut, split, training.max_length, sink)
@@ -124,11 +125,11 @@ def encode(
     for row, pair in zip(rows, cut, strict=True):
         for side, line in enumerate(pair):
             ids = np.asarray(line.ids, dtype=np.int32)
-            is_answer = np.arange(1, len(ids)) >= line.start
-            if not is_answer.any():
+            is_target = line.targets[1:]
+            if not any(is_target):
                 raise unusable(row, _("has no token to predict"), _("Raise max_length, or leave the row out"))
             tokens[side].append(ids[:-1])
-            targets[side].append(np.where(is_answer, ids[1:], IGNORED).astype(np.int64))
+            targets[side].append(np.where(is_target, ids[1:], IGNORED).astype(np.int64))
         check_vocabulary([row, row], [np.asarray(line.ids) for line in pair], model)
     longest = [max(len(line.ids) for line in pair) - 1 for pair in complete]
     return Preferences(
@@ -194,6 +195,9 @@ def _report(
             f"The answers of {same} of {len(complete)} pairs of the {split} split are the same tokens, of {beyond} "
             "because of the truncation. Such a pair teaches nothing, and counts ½ in accuracies."
         )
+    if split == "train":
+        for sentence in warnings([chosen.findings | rejected.findings for chosen, rejected in cut]):
+            sink.log(sentence)
 
 
 def collate(examples: Preferences, indices: Sequence[int], pad_token: int) -> Batch:

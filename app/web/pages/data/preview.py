@@ -108,7 +108,7 @@ class PreviewView(HasErrors):
     @property
     def learns_tokens(self) -> bool:
         """The loss covers tokens; else it covers labels."""
-        return any(token.learnt for row in (self.preview.rows if self.preview else []) for token in row.tokens)
+        return any(row.in_loss for row in (self.preview.rows if self.preview else []))
 
     def groups(self, row: PreviewRow) -> list[tuple[bool, list[tuple[str, bool]]]]:
         """Stretches of a row with and without loss: the text of each token, and whether it is special."""

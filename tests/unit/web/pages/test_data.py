@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from app.domain.data.findings import Details, Finding
 from app.domain.models.base_model import SAMPLE_MODEL
 from app.main import create_app
 from app.queue import PREPARE, READ
@@ -274,6 +275,32 @@ def test_rows_are_shown_as_the_model_sees_them(data: TestClient) -> None:
     for name in ("labels", "lengths"):
         assert data.get(f"{at}/charts/{name}.svg").text.startswith("<svg")
         assert data.get(f"{at}/charts/{name}.png?theme=dark").content[:4] == b"\x89PNG"
+
+
+def test_tokens_in_the_loss_are_marked_counted_and_warned_of(data: TestClient) -> None:
+    found = Finding(code="empty-thought-learnt", severity="warns", count=2, details=Details(of_rows=96))
+    at = made(data)
+    data.get(at)
+    filled_estimates.answer_requests(database_of(data))
+    with database_of(data).transaction() as session:
+        row = session.scalars(select(EstimateRow).where(EstimateRow.kind == "preview")).one()
+        seen = filled_estimates.preview(learnt=True).model_copy(update={"findings": [found]})
+        row.result_json = seen.model_dump(mode="json")
+    text = data.get(at).text
+    learnt = text.split("<mark>")[2].split("</mark>")[0]
+    assert learnt == '<i class="hidden">in the loss:</i><span> thing</span><span> 1</span>'
+    assert "133 tokens, 2 in the loss" in plain(text)
+    warned = plain(text.split('data-code="empty-thought-learnt"')[1])
+    assert "Empty reasoning in the loss" in warned
+    assert "2 of 96 rows have an empty &lt;think&gt;&lt;/think&gt; in the loss" in warned
+    query = {"model": SAMPLE_MODEL, "max_length": row.request_json["max_length"]}
+    answer = data.get("/api/v1/datasets/reviews/preview", params=query).json()
+    kept = data.get(f"/api/v1/estimates/{answer['estimate_id']}", headers={"Accept-Language": "bg"}).json()
+    for preview, sentence in ((answer["preview"], "2 of 96"), (kept["preview"], "В 2 от 96")):
+        [one] = preview["findings"]
+        assert (one["code"], one["count"], one["details"]) == ("empty-thought-learnt", 2, {"of_rows": 96})
+        assert one["message"].replace("\N{NO-BREAK SPACE}", " ").startswith(sentence)
+        assert one["remedy"]
 
 
 def test_a_preview_reads_the_commit_that_was_inspected(data: TestClient) -> None:

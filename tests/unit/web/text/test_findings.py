@@ -19,7 +19,7 @@ from tests.unit.web.conftest import database_of
 
 SENTENCES = [
     ROOT / "app" / "web" / "text" / name
-    for name in ("findings.py", "tag_findings.py", "preference_findings.py", "image_findings.py")
+    for name in ("findings.py", "tag_findings.py", "preference_findings.py", "image_findings.py", "preview_findings.py")
 ]
 SCAN: dict[str, Any] = {"kind": "csv", "encoding": "utf-8", "delimiter": ",", "rows": 4, "splits": {"": 4}}
 COLUMNS = [{"name": name, "kind": "text", "examples": [], "empty": 0, "distinct": 2} for name in ("text", "label")]
@@ -305,6 +305,18 @@ FOUND: list[tuple[Finding, str]] = [
     (
         found("imbalance", 3, labels=["earn", "grain"], label_rows=[3000, 1], of_rows=4000),
         "Imbalanced labels: earn has 3,000 rows (75 %), grain has 1 row.",
+    ),
+    (
+        found("stop-outside-loss", 1, of_rows=5000),
+        "1 of 5,000 rows has a reply whose stop token is outside the loss, so the model does not learn there to stop.",
+    ),
+    (
+        found("empty-thought-learnt", 7, of_rows=7),
+        "7 of 7 rows have an empty <think></think> in the loss, so the model learns not to reason.",
+    ),
+    (
+        found("reasoning-left-out", 3, of_rows=40),
+        "The chat template leaves out the reasoning of earlier turns in 3 of 40 rows, so the model does not learn it.",
     ),
 ]
 

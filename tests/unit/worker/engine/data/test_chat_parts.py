@@ -125,7 +125,7 @@ def test_a_template_that_forgets_reasoning_keeps_the_turns_and_says_so() -> None
     (found,) = writer.lines([ChatRow("c1", "train", turns)])
     taken = learnt(FORGETTING, found)
     assert taken == ["first<|im_end|>\n", "<think>\nlate\n</think>\n\nsecond<|im_end|>\n"]
-    assert writer.forgotten == 1
+    assert found.findings == {"reasoning-left-out"}
     assert words.decode(found.ids) == words.apply_chat_template([as_rendered(turn) for turn in turns], tokenize=False)
 
 

@@ -93,7 +93,7 @@ def test_the_completion_and_its_end_are_learnt_and_nothing_else(tmp_path: Path) 
         assert "".join(token.text for token in row.tokens).split()[:3] == ["<s>", "count", "from"]
         assert [token.special for token in row.tokens if token.text.strip() in ("<s>", "</s>")] == [True, True]
     everything = shown(tmp_path, rows, "prompt-completion", "causal-lm", model, 64, completion_only_loss=False)
-    assert all(token.learnt for row in everything.rows for token in row.tokens)
+    assert all([token.learnt for token in row.tokens] == [False] + [True] * (row.kept - 1) for row in everything.rows)
 
 
 def test_of_a_text_to_text_model_prompt_and_completion_are_cut_each_by_itself(tmp_path: Path) -> None:
@@ -131,10 +131,11 @@ def test_of_a_preference_pair_both_answers_are_learnt_after_their_prompt(tmp_pat
     assert (row.length, row.kept, found.lengths[0].counts) == (16, 14, [(9, 1)])
 
 
-def test_plain_texts_are_learnt_whole_and_a_split_without_rows_has_no_length(tmp_path: Path) -> None:
+def test_plain_texts_are_learnt_after_their_first_token_and_a_split_without_rows_has_no_length(tmp_path: Path) -> None:
     model = tiny_lm.save_model(tmp_path / "model", "gpt2")
     found = shown(tmp_path, [TextRow("0" * 16, "train", "a text")], "text", "causal-lm", model)
-    assert all(token.learnt for token in found.rows[0].tokens)
+    assert [token.learnt for token in found.rows[0].tokens] == [False, True, True, True]
+    assert found.rows[0].in_loss == 3
     assert [(one.split, one.rows) for one in found.lengths] == [("train", 1), ("validation", 0), ("test", 0)]
     assert found.lengths[2].percentile(50) == 0
     assert found.lengths[2].bins() == [(0, 1, 0)]

@@ -198,7 +198,10 @@ def test_a_long_prompt_loses_its_beginning_and_a_long_completion_its_end(tmp_pat
     assert not any(examples.cut) and len(examples.cut) == 2
     assert recorder.logs == [
         "2 of 2 rows of the train split are longer than max_length 6: 1 were truncated at the start of their prompt, 1 "
-        "at the end of their completion."
+        "at the end of their completion.",
+        "1 of 2 rows of the train split have a reply whose stop token is outside the loss, so the model does not learn "
+        "there to stop: max_length cuts it off, or the chat template attributes it to the next message. Raise "
+        "max_length, or write the stop token inside the template's {% generation %}.",
     ]
 
 

@@ -1,0 +1,247 @@
+"""Which tokens are in the loss: a preview says what training's labels are, and where they are unusual."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from app import sample
+from app.domain.data.dataset import ChatRow, PairRow, PreferenceChatRow, Row, TextRow
+from app.domain.data.findings import FindingCode
+from app.domain.data.previews import Preview, PreviewRequest, PreviewRow
+from app.domain.data.turns import Message, message
+from app.domain.runs.training import TrainingArguments
+from app.domain.tasks import Format, Task
+from app.store.rows_file import RowsFile
+from tests import tiny, tiny_lm
+from tests.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, MARKED, PLAIN, tokenizer
+from worker.engine.data.batches import IGNORED
+from worker.engine.data.previews import preview
+from worker.engine.tasks import causal_lm, preference
+
+TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+CALLS = {"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Sofia"}}}]}
+UNENDED = MARKED.replace("{{- '<|im_end|>' }}{% endgeneration %}", "{% endgeneration %}{{- '<|im_end|>' }}")
+"""Each reply's end is outside its marks."""
+NEXT_ROLE = (
+    "{%- for m in messages %}{{- ('<|im_start|>' if m.role == 'user' else '<|eot_id|>') + m.content }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|eot_id|>' }}{%- endif %}"
+)
+"""As GLM: a reply has no end but the next message's role."""
+THOUGHTLESS = PLAIN.replace(
+    "message.content +", "('<think>\\n\\n</think>\\n\\n' if message.role == 'assistant' else '') + message.content +"
+)
+"""Every reply begins with an empty thought."""
+PROMPTED = THOUGHTLESS.replace("<|im_start|>assistant\\n", "<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n")
+"""The generation prompt ends in one, too."""
+OPENED = THOUGHTLESS.replace("<|im_start|>assistant\\n", "<|im_start|>assistant\\n<think>\\n")
+"""The generation prompt begins one."""
+
+
+def user(text: str) -> Message:
+    return message("user", text, {})
+
+
+def assistant(text: str, **more: Any) -> Message:
+    return message("assistant", text, more)
+
+
+def chat(*turns: Message, item: str = "c", tools: list[Any] | None = None) -> ChatRow:
+    return ChatRow(item * 16, "train", list(turns), json.dumps(tools) if tools else None)
+
+
+PLAIN_CHATS = [
+    chat(user("a"), assistant("one"), user("b"), assistant("two"), item="0"),
+    chat(user("a"), assistant("wrong", train=False), user("b"), assistant("right"), user("c"), item="1"),
+    chat(
+        user("a"), assistant("right"), user("b"), assistant("wrong", train=False), user("c"), assistant("d"), item="2"
+    ),
+    chat(message("system", "Be brief.", {}), user("a"), assistant("one"), item="3"),
+]
+TOOL_CHAT = chat(
+    user("Weather in Sofia?"),
+    assistant("", **CALLS),
+    message("tool", "12 °C", {"name": "weather"}),
+    assistant("It is 12 °C."),
+    item="4",
+    tools=TOOLS,
+)
+
+
+def model_of(folder: Path, words: PreTrainedTokenizerBase, **changes: Any) -> Path:
+    """A tiny model with this tokenizer. `changes`: of its generation_config.json."""
+    tiny_lm.save_model(folder, "llama", vocab_size=len(words), max_position_embeddings=1024)
+    words.save_pretrained(folder)
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": words.eos_token_id} | changes))
+    return folder
+
+
+def shown(
+    model: Path, rows: Sequence[Row], form: Format, task: Task, max_length: int = 1024, *, only: bool = True
+) -> Preview:
+    file = model / "rows.parquet"
+    with RowsFile(file, form, []) as written:
+        written.write(rows)
+    request = PreviewRequest(
+        location=str(model),
+        task=task,
+        dataset_file="x",
+        dataset_format=form,
+        dataset_hash="y",
+        max_length=max_length,
+        completion_only_loss=only,
+    )
+    return preview(request, file)
+
+
+def trained(
+    model: Path, rows: Sequence[Row], form: Format, task: Task, max_length: int = 1024, *, only: bool = True
+) -> Any:
+    """The rows as training encodes them, and what it logs."""
+    training = TrainingArguments.model_validate(
+        tiny_lm.FAST.model_dump() | {"max_length": max_length, "completion_only_loss": only}
+    )
+    job = tiny_lm.job(model / f"{max_length}{only}", model, task, rows, form, training=training)
+    words, loaded = AutoTokenizer.from_pretrained(model), AutoModelForCausalLM.from_pretrained(model)
+    sink = tiny.Recorder()
+    encode = causal_lm.encode if task == "causal-lm" else preference.encode
+    return encode(rows, "train", words, loaded, job, sink), sink.logs
+
+
+def marked(row: PreviewRow) -> list[tuple[str, bool]]:
+    return [(token.text, token.learnt) for token in row.tokens]
+
+
+def labelled(words: PreTrainedTokenizerBase, tokens: Any, targets: Any) -> tuple[str, list[bool]]:
+    """The text of a row as training has it, and which tokens have a label."""
+    last = [int(targets[-1])] if targets[-1] != IGNORED else []
+    return words.decode([*tokens.tolist(), *last]), [False, *(targets != IGNORED).tolist()]
+
+
+def agree(model: Path, rows: Sequence[Row], max_length: int, *, only: bool) -> None:
+    found = shown(model, rows, "messages", "causal-lm", max_length, only=only)
+    examples, _logs = trained(model, rows, "messages", "causal-lm", max_length, only=only)
+    words = AutoTokenizer.from_pretrained(model)
+    for row, tokens, targets in zip(found.rows, examples.tokens, examples.targets, strict=True):
+        text, labels = labelled(words, tokens, targets)
+        assert [learnt for _text, learnt in marked(row)] == labels
+        assert "".join(token for token, _learnt in marked(row)) == text
+        assert row.in_loss == sum(labels) == int(np.sum(targets != IGNORED))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [CHATML_TOOLS, MARKED, FORGETTING, LLAMA, UNENDED, PLAIN],
+    ids=["chatml", "marked", "qwen3", "llama", "unended", "plain"],
+)
+def test_a_preview_marks_exactly_the_tokens_with_a_label(tmp_path: Path, template: str) -> None:
+    rows = PLAIN_CHATS if template is PLAIN else [*PLAIN_CHATS, TOOL_CHAT]
+    model = model_of(tmp_path / "model", tokenizer(template))
+    for max_length, only in ((1024, True), (1024, False), (24, True), (24, False)):
+        agree(model, rows, max_length, only=only)
+
+
+@pytest.mark.slow
+def test_with_smollm2s_tokenizer_it_does_too(tmp_path: Path) -> None:
+    file = sample.language_model_file()
+    words = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
+    model = model_of(tmp_path / "model", words)
+    for max_length, only in ((1024, True), (1024, False), (40, True)):
+        agree(model, PLAIN_CHATS, max_length, only=only)
+    assert not shown(model, PLAIN_CHATS, "messages", "causal-lm").findings
+
+
+def test_of_preference_pairs_it_marks_both_answers_as_training_does(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "model", tokenizer(PLAIN))
+    row = PreferenceChatRow("0" * 16, "train", [user("a"), assistant("one"), user("b")], "two", "<think></think>")
+    for max_length in (1024, 16):
+        found = shown(model, [row], "preference-messages", "preference", max_length)
+        [seen] = found.rows
+        examples, logs = trained(model, [row], "preference-messages", "preference", max_length)
+        assert [finding.code for finding in found.findings] == (
+            ["empty-thought-learnt"] if max_length == 1024 else ["stop-outside-loss", "empty-thought-learnt"]
+        )
+        assert sum("1 of 1 rows of the train split" in line for line in logs) == len(found.findings)
+        sides = [examples.targets[0], examples.rejected_targets[0]]
+        labels = [label for side in sides for label in (False, *(side != IGNORED).tolist())]
+        assert [learnt for _text, learnt in marked(seen)] == labels
+
+
+@pytest.mark.parametrize("named", ["generation_config.json", "config.json"])
+def test_a_reply_that_ends_in_a_stop_token_of_the_model_gets_no_other(tmp_path: Path, named: str) -> None:
+    words = tokenizer(LLAMA)
+    words.eos_token = "<|im_end|>"
+    ending = words.convert_tokens_to_ids("<|eot_id|>")
+    model = model_of(tmp_path / "model", words, eos_token_id=[ending, words.eos_token_id])
+    if named == "config.json":
+        (model / "generation_config.json").unlink()
+        file = model / named
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": ending}))
+    [row] = shown(model, PLAIN_CHATS[:1], "messages", "causal-lm").rows
+    assert [text for text, learnt in marked(row) if learnt][-1] == "<|eot_id|>"
+    agree(model, PLAIN_CHATS[:1], 1024, only=True)
+
+
+TWO = chat(user("a"), assistant("one"), user("b"), assistant("two"))
+REASONED = chat(
+    user("a"), assistant("one", reasoning_content="hm"), user("b"), assistant("two", reasoning_content="aha")
+)
+FIRST = chat(user("a"), assistant("one", reasoning_content="hm", train=False), *REASONED.messages[2:])
+FOUND: dict[str, tuple[str, Row, int, bool, set[FindingCode]]] = {
+    "nothing": (PLAIN, TWO, 1024, True, set()),
+    "nothing with marks": (MARKED, TWO, 1024, True, set()),
+    "an end outside the marks": (UNENDED, TWO, 1024, True, {"stop-outside-loss"}),
+    "the same where everything is learnt": (UNENDED, TWO, 1024, False, set()),
+    "the same of one reply, which gets an end": (UNENDED, chat(*TWO.messages[:2]), 1024, True, set()),
+    "a next role that ends a reply": (NEXT_ROLE, TWO, 1024, True, {"stop-outside-loss"}),
+    "a wrong reply after a prompt without an end": (
+        "{%- for m in messages %}{{- m.role + m.content + ('<|im_end|>' if m.role == 'assistant' else '') }}"
+        "{%- endfor %}{%- if add_generation_prompt %}{{- 'assistant' }}{%- endif %}",
+        chat(user("a"), assistant("wrong", train=False), user("b"), assistant("right")),
+        *(1024, False, set()),
+    ),
+    "an end that is cut off": (PLAIN, chat(user("a"), assistant("one " * 30)), 40, True, {"stop-outside-loss"}),
+    "a line break that is cut off": (PLAIN, chat(user("a"), assistant("one")), 24, True, set()),
+    "a plain text that is cut off": (PLAIN, TextRow("0" * 16, "train", "one " * 30), 40, True, set()),
+    "an empty thought": (THOUGHTLESS, TWO, 1024, True, {"empty-thought-learnt"}),
+    "an empty thought of the prompt": (PROMPTED, TWO, 1024, True, set()),
+    "a thought that the prompt begins": (OPENED, TWO, 1024, True, {"empty-thought-learnt"}),
+    "an empty thought of the prompt, which is learnt too": (PROMPTED, TWO, 1024, False, {"empty-thought-learnt"}),
+    "an empty thought of a wrong reply": (
+        PLAIN,
+        chat(user("a"), assistant("<think></think>one", train=False), user("b"), assistant("two")),
+        *(1024, True, set()),
+    ),
+    "a thought": (MARKED, REASONED, 1024, True, set()),
+    "an empty thought in a completion": (
+        PLAIN,
+        PairRow("0" * 16, "train", "a", "<think>\n</think>\none"),
+        *(1024, True, {"empty-thought-learnt"}),
+    ),
+    "reasoning that is forgotten": (FORGETTING, REASONED, 1024, True, {"reasoning-left-out"}),
+    "reasoning that is not learnt": (FORGETTING, FIRST, 1024, True, set()),
+    "reasoning of one reply": (FORGETTING, chat(*REASONED.messages[:2]), 1024, True, set()),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_is_unusual_is_found_and_logged(tmp_path: Path, name: str) -> None:
+    template, row, max_length, only, codes = FOUND[name]
+    words = tokenizer(template)
+    stops = [words.eos_token_id, *words.convert_tokens_to_ids(["<|im_start|>"] if template is NEXT_ROLE else [])]
+    model = model_of(tmp_path / "model", words, eos_token_id=stops)
+    form: Format = {ChatRow: "messages", PairRow: "prompt-completion", TextRow: "text"}[type(row)]
+    found = shown(model, [row], form, "causal-lm", max_length, only=only).findings
+    assert {finding.code for finding in found} == codes
+    for finding in found:
+        assert (finding.severity, finding.count, finding.details.of_rows) == ("warns", 1, 1)
+        assert [example.item for example in finding.examples] == [row.item]
+        assert finding.examples[0].excerpt.startswith("a")
+    logs = trained(model, [row], form, "causal-lm", max_length, only=only)[1]
+    said = [line for line in logs if "1 of 1 rows" in line and "longer than max_length" not in line]
+    assert len(said) == len(codes)
