@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.domain.data.tagging import in_brackets
-from app.domain.data.turns import last_reply, said
+from app.domain.data.turns import ASSISTANT, last_reply, said, stored
 from app.domain.errors import Invalid
 from app.domain.messages import _
 from app.domain.tasks import METRICS
@@ -30,7 +30,10 @@ MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
 """Of one file in the cache."""
 CACHE_BYTES = 128 << 20
-TEXTS = ("text", "prompt", "completion", "messages", "tools", "query", "passage", "chosen", "rejected")
+TEXTS = (
+    *("text", "prompt", "completion", "messages", "tools", "query", "passage"),
+    *("chosen", "rejected", "chosen_more", "rejected_more"),
+)
 """Inputs of the model, and expected outputs. The words of tagged rows are always read: they are part of an
 answer."""
 WANTED = ("completion", "passage", "chosen")
@@ -152,7 +155,7 @@ def _kept_of(batch: pa.RecordBatch, labels: Sequence[str], *, images: bool) -> p
         kept["asked"] = _conversations(columns["messages"], replies=False) if "messages" in columns else text
     wanted = next((columns[name] for name in WANTED if name in columns), None)
     if wanted is not None:
-        kept["wanted"] = wanted
+        kept["wanted"] = wanted if "chosen_more" not in columns else _said(columns["chosen"], columns["chosen_more"])
     if "tags" in columns:
         kept["words"] = columns["tokens"]
         kept["wanted"] = _tagged(columns["tokens"], columns["tags"], labels)
@@ -179,6 +182,12 @@ def _tagged(words: Any, tags: Any, labels: Sequence[str]) -> Any:
     names = [*labels, ""]  # the last place is that of UNREAD, -1
     pairs = zip(words.to_pylist(), tags.to_pylist(), strict=True)
     return pa.array([in_brackets(row, [names[tag] for tag in own]) for row, own in pairs], pa.string())
+
+
+def _said(contents: Any, more: Any) -> Any:
+    """The assistant's turns as people read them."""
+    pairs = zip(contents.to_pylist(), more.to_pylist(), strict=True)
+    return pa.array([said(stored(ASSISTANT, *pair)) for pair in pairs], pa.string())
 
 
 def _text(columns: dict[str, Any]) -> Any:

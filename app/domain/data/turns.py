@@ -26,13 +26,13 @@ class Message(TypedDict):
 
 def message(role: str, content: str, more: dict[str, Any]) -> Message:
     """A turn with some other fields, or none."""
+    return stored(role, content, json.dumps(more, ensure_ascii=False) if more else None)
+
+
+def stored(role: str, content: str, more: str | None) -> Message:
+    """A turn as it was written: Parquet gives every turn the field `more`."""
     turn = Message(role=role, content=content)
-    return Message(**turn, more=json.dumps(more, ensure_ascii=False)) if more else turn
-
-
-def without_blanks(turns: Sequence[Message]) -> list[Message]:
-    """Turns as they were written: Parquet gives every turn the field `more`."""
-    return [turn if turn.get("more") else Message(role=turn["role"], content=turn["content"]) for turn in turns]
+    return Message(**turn, more=more) if more else turn
 
 
 def others(turn: Message) -> dict[str, Any]:
