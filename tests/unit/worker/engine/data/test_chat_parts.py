@@ -11,7 +11,7 @@ from app.domain.data.turns import ChatPart, Message, message
 from app.domain.failures import RunFailed
 from tests.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, MARKED, PLAIN, tokenizer
 from worker.engine.data.chat import as_rendered
-from worker.engine.data.chat_parts import rendered_parts
+from worker.engine.data.chat_parts import before_calls, rendered_parts
 from worker.engine.data.lines import Line, LineWriter
 from worker.engine.tasks.preference import lines_of
 
@@ -88,6 +88,22 @@ def test_a_marked_template_gives_the_mask_of_transformers() -> None:
     assert [int(taken) for taken in found.learnt] == theirs["assistant_masks"][:kept]
     assert not any(theirs["assistant_masks"][kept:])
     assert learnt(MARKED, found)[-1] == "<think>\nPolite.\n</think>\nWelcome.<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "mark"), [(CHATML_TOOLS, "<tool_call>"), (FORGETTING, "<tool_call>"), (LLAMA, ""), (PLAIN, None)]
+)
+def test_what_a_template_writes_before_calls_is_known(template: str, mark: str | None) -> None:
+    assert before_calls(tokenizer(template)) == mark
+
+
+@pytest.mark.parametrize("template", [CHATML_TOOLS, MARKED, FORGETTING, LLAMA])
+def test_an_answer_is_asked_for_after_the_prompt_of_training(template: str) -> None:
+    words = tokenizer(template)
+    writer = LineWriter(words, {words.eos_token_id}, completion_only=True)
+    for end in (3, 5, 7):  # the turns before are a question, a result and a question
+        trained = line(template, TOOL_CHAT[:end], TOOLS)
+        assert writer.prompt(TOOL_CHAT[: end - 1], json.dumps(TOOLS)).ids == trained.prompt
 
 
 @pytest.mark.parametrize(
