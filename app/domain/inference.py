@@ -4,6 +4,8 @@ A request names one or several subjects (a run's model, or the base model of a r
 
     loading      a subject's model is being loaded, with the bytes that this is predicted to take
     loaded       every subject is ready
+    form         of `compare`, before a subject continues a conversation with tools, or one whose prompt has opened the
+                 reasoning (`reasons`): `mark` is what its chat template writes before calls of tools, null if unknown
     seen         of `compare`: the picture as the first subject reads it, and its size as datasets would store it
     working      a model is still being loaded or computes; sent every few seconds
     answers      class probabilities, or generated texts, of some inputs of a subject
@@ -17,10 +19,21 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
+from app.domain.data.turns import Message, message, others
 from app.domain.errors import FieldError, Invalid, NotFound, Unavailable, VeznaError
-from app.domain.messages import Message, _
+from app.domain.messages import Message as Sentence
+from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import Task
@@ -32,6 +45,8 @@ MOST_CHARACTERS = 100_000
 """Of an input."""
 MOST_SUBJECTS = 6
 """Models side by side."""
+MOST_TOOLS = 128
+"""Of a conversation, and calls of a turn."""
 MOST_NEW_TOKENS = 4096
 MOST_GENERATED = 32_768
 """Tokens that a request may generate: its inputs × `max_new_tokens`."""
@@ -67,6 +82,22 @@ class ChatMessage(_Part):
 
     role: Annotated[str, StringConstraints(min_length=1, max_length=40)]
     content: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
+    tool_calls: Annotated[list[dict[str, JsonValue]], Field(min_length=1, max_length=MOST_TOOLS)] | None = None
+    """Calls by the assistant, as chat templates take them: the arguments are an object."""
+    reasoning_content: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] | None = None
+    tool_call_id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    name: Annotated[str, StringConstraints(max_length=200)] | None = None
+
+    @classmethod
+    def of(cls, turn: Message) -> Self:
+        """A turn of a dataset."""
+        more = {name: value for name, value in others(turn).items() if name != "train"}
+        return cls(role=turn["role"], content=turn["content"], **more)
+
+    @property
+    def turn(self) -> Message:
+        """As datasets have it."""
+        return message(self.role, self.content, self.model_dump(exclude={"role", "content"}, exclude_none=True))
 
 
 Text = Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
@@ -153,6 +184,8 @@ class InferenceRequest(_Part):
     """`predict`: one subject, many inputs, answered in batches. `compare`: several subjects, one input."""
     subjects: list[Subject] = Field(min_length=1, max_length=MOST_SUBJECTS)
     inputs: list[Given] = Field(min_length=1, max_length=MOST_INPUTS)
+    tools: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] | None = None
+    """The tools that the assistant of conversations may call, as JSON: a list of {type, function}."""
     decoding: Decoding = Decoding()
     truncate: bool = False
     """Truncate an input that is too long, as the run's evaluation does; otherwise it is refused."""
@@ -246,15 +279,15 @@ def failed(error: VeznaError) -> dict[str, object]:
 
 def raised(event: Mapping[str, object]) -> VeznaError:
     """The error of such an event."""
-    message = Message(str(event["message"]))
+    sentence = Sentence(str(event["message"]))
     stated = event.get("fields")
     fields: Sequence[Mapping[str, str]] = stated if isinstance(stated, list) else []
-    errors = [FieldError(f["path"], Message(f["message"]), Message(f["remedy"])) for f in fields]
+    errors = [FieldError(f["path"], Sentence(f["message"]), Sentence(f["remedy"])) for f in fields]
     kinds: Mapping[object, type[VeznaError]] = {"invalid": Invalid, "not-found": NotFound}
-    return kinds.get(event.get("kind"), Unavailable)(message, errors)
+    return kinds.get(event.get("kind"), Unavailable)(sentence, errors)
 
 
-def too_long(index: int, tokens: int, limit: int, why: Message) -> FieldError:
+def too_long(index: int, tokens: int, limit: int, why: Sentence) -> FieldError:
     """The error for an input that a model does not read as a whole."""
     what = _("This input has %(tokens)s tokens, and %(why)s", tokens=tokens, why=why)
     remedy = _("Shorten it to %(limit)s tokens, or have it truncated", limit=limit)

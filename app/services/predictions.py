@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.domain.data.tagging import in_brackets
-from app.domain.data.turns import last_reply, said
+from app.domain.data.turns import ASSISTANT, Message, as_text, last_reply, said, stored
 from app.domain.errors import Invalid
 from app.domain.messages import _
 from app.domain.tasks import METRICS
@@ -30,7 +30,10 @@ MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
 """Of one file in the cache."""
 CACHE_BYTES = 128 << 20
-TEXTS = ("text", "prompt", "completion", "messages", "tools", "query", "passage", "chosen", "rejected")
+TEXTS = (
+    *("text", "prompt", "completion", "messages", "tools", "query", "passage"),
+    *("chosen", "rejected", "chosen_more", "rejected_more"),
+)
 """Inputs of the model, and expected outputs. The words of tagged rows are always read: they are part of an
 answer."""
 WANTED = ("completion", "passage", "chosen")
@@ -42,9 +45,9 @@ BATCH = 256
 class Predictions:
     """A run's answers on the first R items of the test split, in their order.
 
-    `table` has, as far as the task has it: `item`; `text` and `wanted`, the completion, passage or answer (of an image
-    its item's name is the text);
-    `label`, an index of `labels`; `answer`, an index or a text (of words: their entities in brackets), with the
+    `table` has, as far as the task has it: `item`; `text` (of an image its item's name) and `asked`, the part of it
+    before the answer; of a conversation the `turns` of that part, and its `tools`; `wanted`, the completion, passage or
+    answer; `label`, an index of `labels`; `answer`, an index or a text (of words: their entities in brackets), with the
     probabilities `sure` (of the answer) and `of_label` (of the true label); every per-item metric. Columns with the
     prefix `base_` belong to the base model (before training).
     """
@@ -148,11 +151,15 @@ def _kept_of(batch: pa.RecordBatch, labels: Sequence[str], *, images: bool) -> p
     if images:
         kept["text"] = columns["item"]  # by which the dataset has the image
     elif (text := _text(columns)) is not None:
-        kept["text"] = text
-        kept["asked"] = _conversations(columns["messages"], replies=False) if "messages" in columns else text
+        kept["text"] = kept["asked"] = text
+        if "messages" in columns:
+            prompts = [_prompt(turns, columns) for turns in columns["messages"].to_pylist()]
+            kept["turns"] = pa.array(prompts, columns["messages"].type)
+            kept |= {"tools": columns["tools"]} if "tools" in columns else {}
+            kept["asked"] = _conversations(prompts, columns)
     wanted = next((columns[name] for name in WANTED if name in columns), None)
     if wanted is not None:
-        kept["wanted"] = wanted
+        kept["wanted"] = wanted if "chosen_more" not in columns else _said(columns["chosen"], columns["chosen_more"])
     if "tags" in columns:
         kept["words"] = columns["tokens"]
         kept["wanted"] = _tagged(columns["tokens"], columns["tags"], labels)
@@ -181,25 +188,32 @@ def _tagged(words: Any, tags: Any, labels: Sequence[str]) -> Any:
     return pa.array([in_brackets(row, [names[tag] for tag in own]) for row, own in pairs], pa.string())
 
 
+def _said(contents: Any, more: Any) -> Any:
+    """The assistant's turns as people read them."""
+    pairs = zip(contents.to_pylist(), more.to_pylist(), strict=True)
+    return pa.array([said(stored(ASSISTANT, *pair)) for pair in pairs], pa.string())
+
+
 def _text(columns: dict[str, Any]) -> Any:
     """The input of the model: a text, words, a prompt, or a conversation with one turn per line; None if it was not
     requested."""
     if "messages" in columns:
-        return _conversations(columns["messages"], replies=True)
+        return _conversations(columns["messages"].to_pylist(), columns)
     if "tokens" in columns:
         return pa.array([" ".join(words) for words in columns["tokens"].to_pylist()], pa.string())
     return columns["prompt"].fill_null("") if "prompt" in columns else columns.get("text", columns.get("query"))
 
 
-def _conversations(messages: Any, *, replies: bool) -> Any:
-    """Conversations with one turn per line; without `replies` up to the assistant's last turn, which the model is to
-    write."""
-    lines = []
-    for turns in messages.to_pylist():
-        last = last_reply(turns)
-        shown = turns if replies else turns[:last]
-        lines.append("\n".join(f"{turn['role']}: {said(turn)}" for turn in shown))
-    return pa.array(lines, pa.string())
+def _prompt(turns: list[Message], columns: dict[str, Any]) -> list[Message]:
+    """The turns before the one that the model is to write: all of a preference pair's, or those before the assistant's
+    last one."""
+    return turns if "chosen" in columns else turns[: last_reply(turns)]
+
+
+def _conversations(conversations: Sequence[Sequence[Message]], columns: dict[str, Any]) -> Any:
+    """Conversations with one turn per line, and their tools in the last line."""
+    tools = columns["tools"].to_pylist() if "tools" in columns else [None] * len(conversations)
+    return pa.array(list(map(as_text, conversations, tools)), pa.string())
 
 
 def _chances(column: Any) -> NDArray[np.float64]:

@@ -24,7 +24,8 @@ def longer_answer(train: Sequence[Row], test: Sequence[Row]) -> Scores:
 
 def _longer(rows: Sequence[Row]) -> list[int]:
     """By how many characters each chosen answer is longer than the rejected one."""
-    return [len(row.chosen) - len(row.rejected) for row in rows if isinstance(row, PreferenceRow | PreferenceChatRow)]
+    answers = [row.answers for row in rows if isinstance(row, PreferenceRow | PreferenceChatRow)]
+    return [len(better) - len(worse) for better, worse in answers]
 
 
 def _ranked(margins: Sequence[int]) -> Scores:

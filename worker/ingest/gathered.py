@@ -125,10 +125,12 @@ class Gathered:
         self._writer.write_table(pa.table(dict(zip(self._schema.names, columns, strict=True)), schema=self._schema))
 
     def _add_pair(self, draft: Draft) -> None:
-        chosen, rejected = (len(answer) for answer in draft.columns[1:3])
+        row_type: Any = ROWS[self._form]
+        answers: tuple[str, str] = row_type("", "train", *draft.columns).answers
+        chosen, rejected = map(len, answers)
         self._longer.append((chosen > rejected) - (chosen < rejected))
         self._guessed.append(draft.guessed)
-        texts = b"\x1f".join([_plain(draft.asks), *sorted(map(_plain, draft.columns[1:3]))])
+        texts = b"\x1f".join([_plain(draft.asks), *sorted(map(_plain, answers))])
         self._unordered.append(_hash(texts))
 
     def __enter__(self) -> Self:

@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from app.domain.data.findings import FindingCode
-from app.domain.data.turns import ASSISTANT, Message
+from app.domain.data.turns import ASSISTANT, Message, is_empty
 
 DIALOGUE = "\n\nAssistant:"
 """Where an answer begins in dialogues as one text, such as those of Anthropic's hh-rlhf."""
@@ -50,7 +50,7 @@ def text_pair(prompt: str | None, chosen: str, rejected: str) -> TextPair | Find
 
 def chat_pair(
     prompt: Sequence[Message] | str, chosen: Sequence[Message], rejected: Sequence[Message]
-) -> tuple[list[Message], str, str] | FindingCode:
+) -> tuple[list[Message], Message, Message] | FindingCode:
     """A conversation and two next turns of the assistant. `prompt`: its first turns, its one user turn, or nothing.
     The turns that both answers begin with follow it, unless they repeat it, or its last turns."""
     if list(chosen) == list(rejected):
@@ -63,9 +63,9 @@ def chat_pair(
     if not before:
         return "no-prompt"
     answers = [*chosen[shared:]], [*rejected[shared:]]
-    if any(len(turns) != 1 or turns[0]["role"] != ASSISTANT or not turns[0]["content"].strip() for turns in answers):
+    if any(len(turns) != 1 or turns[0]["role"] != ASSISTANT or is_empty(turns[0]) for turns in answers):
         return "broken-pairs"
-    return before, answers[0][0]["content"], answers[1][0]["content"]
+    return before, answers[0][0], answers[1][0]
 
 
 def _joined(prompt: list[Message], shared: list[Message]) -> list[Message]:

@@ -9,7 +9,7 @@ from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.tag_schemes import Scheme, to_iob2
 from app.domain.data.tagging import continues_nothing
-from app.domain.data.turns import ASSISTANT, Message, is_empty, is_learnt, last_reply, others, said
+from app.domain.data.turns import ASSISTANT, Message, is_empty, is_learnt, last_reply, said
 from worker.ingest.columns import not_finite, shown
 from worker.ingest.preferences import chat_pair, text_pair
 from worker.ingest.readers.batches import Batch, Value
@@ -191,9 +191,9 @@ def _preferred_turn(
             return Unusable("broken-messages", mapping.columns[role], broken)
     better, worse = turns["chosen"], turns["rejected"]
     assert not isinstance(better, str) and not isinstance(worse, str)  # noqa: S101 both were checked
-    more = others(better[-1]) or others(worse[-1])
-    if more:  # an answer is stored as its text
-        return Unusable("unsupported-chat", next(iter(more)), json.dumps(more, ensure_ascii=False)[:1000])
+    for answer in (better[-1], worse[-1]):
+        if answer["role"] == ASSISTANT and not is_learnt(answer):
+            return Unusable("unsupported-chat", "train", said(answer)[:1000])
     pair = chat_pair(asked, better, worse)
     if isinstance(pair, str):
         return Unusable(pair, mapping.columns["rejected"], json.dumps(worse, ensure_ascii=False)[:1000])
@@ -201,7 +201,8 @@ def _preferred_turn(
     if isinstance(before, Unusable):
         return before
     asks, answers = json.dumps(before, ensure_ascii=False), pair[1:]
-    return Draft(f"{asks}\x1f{tools}" if tools else asks, "\x1f".join(answers), (before, *answers, tools or None))
+    columns = before, *(turn["content"] for turn in answers), tools or None, *(turn.get("more") for turn in answers)
+    return Draft(f"{asks}\x1f{tools}" if tools else asks, "\x1f".join(map(said, answers)), columns)
 
 
 def _answer(value: Value, asked: list[Message] | str) -> list[Message] | str:

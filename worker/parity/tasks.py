@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.domain.comparison.parity import Parity, ServedItem, parity
-from app.domain.data.turns import last_reply, others, said
+from app.domain.data.turns import as_text, last_reply, others, said
 from app.domain.errors import Unavailable
 from app.domain.messages import _
 from app.services import parity_checks
@@ -144,12 +144,17 @@ def rows(file: Path, most: int) -> list[Item]:
 def _prompt(item: Item) -> Prompt | None:
     """What a server is sent: a prompt, or the conversation up to the assistant's last turn. None if that is empty, or
     if the answer depends on how the server reads calls of tools and writes them."""
-    if "messages" in item and (item.get("tools") or any(others(turn).keys() - {"train"} for turn in item["messages"])):
+    if "messages" in item and _has_parts(item):
         return None
     text: str | list[dict[str, str]] = _turns(item) if "messages" in item else item["prompt"] or ""
     turns = text if isinstance(text, list) else []
     length = sum(len(turn["content"].encode()) for turn in turns) if turns else len(str(text).encode())
     return Prompt(text, length) if text else None
+
+
+def _has_parts(item: Item) -> bool:
+    """Whether a conversation has tools, calls, results or reasoning."""
+    return bool(item.get("tools")) or any(others(turn).keys() - {"train"} for turn in item["messages"])
 
 
 def _turns(item: Item) -> list[dict[str, str]]:
@@ -166,10 +171,11 @@ def reference_of(item: Item) -> str:
 
 
 def prompt_text(item: Item) -> str:
-    """The prompt, or the turns before the assistant's last one."""
+    """The prompt, or the turns before the assistant's last one, with their tools, calls and reasoning as JSON."""
     if "messages" not in item:
         return item["prompt"] or ""
-    return "\n".join(map(said, item["messages"][: last_reply(item["messages"])]))
+    turns = item["messages"][: last_reply(item["messages"])]
+    return as_text(turns, item.get("tools")) if _has_parts(item) else "\n".join(map(said, turns))
 
 
 def _was_cut(item: Item, read: int | None, tokens: int) -> bool:

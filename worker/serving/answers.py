@@ -1,9 +1,12 @@
 """Answers of the inference process in OpenAI's form."""
 
+import json
 import time
 from collections.abc import Sequence
 from secrets import token_hex
 from typing import Any, Literal
+
+from worker.serving.written import Reader, Written
 
 Form = Literal["chat", "completion"]
 Json = dict[str, Any]
@@ -14,26 +17,44 @@ PREFIXES = {"chat": "chatcmpl-", "completion": "cmpl-"}
 class Answer:
     """One answer, as a whole or in pieces."""
 
-    def __init__(self, form: Form, model: str, logprobs: bool) -> None:
-        self._form, self._logprobs = form, logprobs
+    def __init__(self, form: Form, model: str, logprobs: bool, tools: Sequence[str] = ()) -> None:
+        """`tools`: names of the tools of a chat."""
+        self._form, self._logprobs, self._tools = form, logprobs, tools
+        self._reader, self._text, self._sent = Reader(tools), "", Written()
         self._about = {"id": f"{PREFIXES[form]}{token_hex(12)}", "created": int(time.time()), "model": model}
         self._offset = 0
         self._first = True
+
+    def read_as(self, form: Json) -> None:
+        """The event `form` says how to read the answer."""
+        self._reader = Reader(self._tools, reasons=form["reasons"], mark=form["mark"])
 
     def piece(self, token: Json) -> Json:
         """A piece of a stream with one token."""
         choice: Json = {"index": 0, "finish_reason": None, "logprobs": self._of([token]) if self._logprobs else None}
         if self._form == "chat":
-            role = {"role": "assistant"} if self._first else {}
+            role = {"role": "assistant", "content": ""} if self._first else {}
             self._first = False
-            return self._chunk([choice | {"delta": role | {"content": token["text"]}}])
+            self._text += token["text"]
+            return self._chunk([choice | {"delta": role | self._news(done=False)}])
         return self._chunk([choice | {"text": token["text"]}])
 
     def last(self, finish: str) -> Json:
         """The piece that says why the answer ends."""
-        choice: Json = {"index": 0, "finish_reason": _reason(finish), "logprobs": None}
-        nothing: Json = {"delta": {}} if self._form == "chat" else {"text": ""}
-        return self._chunk([choice | nothing])
+        rest: Json = {"delta": self._news(done=True)} if self._form == "chat" else {"text": ""}
+        choice: Json = {"index": 0, "finish_reason": _reason(finish, self._sent), "logprobs": None}
+        return self._chunk([choice | rest])
+
+    def _news(self, *, done: bool) -> Json:
+        """What the last token adds to the parts of the answer, in the form of a stream."""
+        sent, self._sent = self._sent, self._reader.read(self._text, done=done)
+        calls = [{"index": n} | _call(call) for n, call in enumerate(self._sent.calls)][len(sent.calls) :]
+        news = {
+            "reasoning_content": self._sent.reasoning[len(sent.reasoning) :],
+            "content": self._sent.content[len(sent.content) :],
+            "tool_calls": calls,
+        }
+        return {name: new for name, new in news.items() if new}
 
     def usage(self, finished: Json) -> Json:
         """A last piece with the number of tokens."""
@@ -42,13 +63,17 @@ class Answer:
     def whole(self, tokens: Sequence[Json], finished: Json) -> Json:
         """The answer of a request without a stream."""
         text = "".join(token["text"] for token in tokens)
-        choice: Json = {
-            "index": 0,
-            "finish_reason": _reason(finished["finish"]),
-            "logprobs": self._of(tokens) if self._logprobs else None,
-        }
-        message = {"message": {"role": "assistant", "content": text, "refusal": None}}
-        choice |= message if self._form == "chat" else {"text": text}
+        choice: Json = {"index": 0, "logprobs": self._of(tokens) if self._logprobs else None}
+        if self._form == "chat":
+            parts = self._reader.read(text, done=True)
+            message: Json = {"role": "assistant", "content": parts.content, "refusal": None}
+            if parts.reasoning:
+                message["reasoning_content"] = parts.reasoning
+            if parts.calls:
+                message |= {"content": parts.content or None, "tool_calls": list(map(_call, parts.calls))}
+            choice |= {"message": message, "finish_reason": _reason(finished["finish"], parts)}
+        else:
+            choice |= {"text": text, "finish_reason": _reason(finished["finish"])}
         return self._about | {"object": OBJECTS[self._form], "choices": [choice], "usage": _usage(finished)}
 
     def _chunk(self, choices: list[Json]) -> Json:
@@ -80,8 +105,18 @@ def _entry(text: str, value: float) -> Json:
     return {"token": text, "logprob": value, "bytes": list(text.encode())}
 
 
-def _reason(finish: str) -> str:
-    return "length" if finish == "length" else "stop"
+def _call(call: Json) -> Json:
+    function = call["function"]
+    arguments = json.dumps(function["arguments"], ensure_ascii=False)
+    return {
+        "id": token_hex(5)[:9],  # the length that Mistral's templates demand
+        "type": "function",
+        "function": {"name": function["name"], "arguments": arguments},
+    }
+
+
+def _reason(finish: str, parts: Written | None = None) -> str:
+    return "tool_calls" if parts and parts.calls else "length" if finish == "length" else "stop"
 
 
 def _usage(finished: Json) -> Json:

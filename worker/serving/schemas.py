@@ -4,11 +4,14 @@ of the answer (`user`, `metadata`, `store`).
 https://platform.openai.com/docs/api-reference
 """
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, ChatMessage, Decoding
+from app.domain.data.turns import ASSISTANT
+from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_TOOLS, ChatMessage, Decoding
+from worker.ingest.turns import TOOL, calls_of, tools_of
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
 DEFAULT_NEW_TOKENS = {"chat": 256, "completion": 16}
@@ -81,23 +84,45 @@ class Turn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Annotated[str, Field(min_length=1, max_length=40)]
-    content: Annotated[str, Field(max_length=MOST_CHARACTERS)] | Annotated[list[Part], Field(max_length=100)]
-    name: str | None = None
+    content: Annotated[str, Field(max_length=MOST_CHARACTERS)] | Annotated[list[Part], Field(max_length=100)] | None = (
+        None
+    )
+    name: Annotated[str, Field(max_length=200)] | None = None
+    tool_calls: Annotated[list[dict[str, Any]], Field(max_length=MOST_TOOLS)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=200)] | None = None
+    reasoning_content: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
+    refusal: None = None
+    """As answers have it, so that they can be sent back."""
 
     @model_validator(mode="after")
-    def _parts_together(self) -> Self:
+    def _is_a_turn(self) -> Self:
         if len(self.text) > MOST_CHARACTERS:
             raise ValueError(f"The parts of a message have at most {MOST_CHARACTERS} characters together")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("A message needs content, or tool_calls")
+        if (self.tool_calls or self.reasoning_content) and self.role != ASSISTANT:
+            raise ValueError("Only a message of the assistant has tool_calls or reasoning_content")
+        if self.tool_call_id and self.role != TOOL:
+            raise ValueError("Only a message with the role tool has a tool_call_id")
+        if self.tool_calls and calls_of(self.tool_calls) is None:
+            raise ValueError("Write each of tool_calls as {type: function, function: {name, arguments: a JSON object}}")
         return self
 
     @property
     def text(self) -> str:
         """The content; of several parts, one after the other."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content or ())
 
     def message(self) -> ChatMessage:
         """For the model's chat template."""
-        return ChatMessage(role=self.role, content=self.text)
+        return ChatMessage(
+            role=self.role,
+            content=self.text,
+            tool_calls=calls_of(self.tool_calls) if self.tool_calls else None,
+            reasoning_content=self.reasoning_content or None,
+            tool_call_id=self.tool_call_id,
+            name=self.name if self.role == TOOL else None,
+        )
 
 
 class ChatRequest(_Request):
@@ -107,6 +132,35 @@ class ChatRequest(_Request):
     max_completion_tokens: Annotated[int, Field(ge=1, le=MOST_NEW_TOKENS)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Any = None
+
+    @field_validator("tools")
+    @classmethod
+    def _are_functions(cls, tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        written = tools_of(tools)
+        if written is None or len(written) > MOST_CHARACTERS:
+            raise ValueError(
+                f"Write each tool as {{type: function, function: {{name, …}}}}, {MOST_CHARACTERS} characters together"
+            )
+        return tools
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _is_free(cls, choice: object) -> object:
+        if choice not in (None, "auto", "none"):
+            raise ValueError("A model cannot be made to call a tool here. Send auto or none")
+        return choice
+
+    @property
+    def offered(self) -> str | None:
+        """The tools that the model may call, as JSON."""
+        return None if self.tool_choice == "none" else tools_of(self.tools) or None
+
+    @property
+    def names(self) -> list[str]:
+        """Of these tools."""
+        return [tool["function"]["name"] for tool in json.loads(self.offered or "[]")]
 
     @property
     def new_tokens(self) -> int:

@@ -28,7 +28,7 @@ from app.services.accounts.sessions import Visitor
 from app.settings import LOOPBACK
 from app.store.queries import runs
 from app.store.session import Database
-from worker.serving.answers import Answer, Form, Json
+from worker.serving.answers import Answer, Json
 from worker.serving.queue import Answering
 from worker.serving.schemas import BadRequest, ChatRequest, CompletionRequest
 
@@ -77,21 +77,23 @@ def create(models: Mapping[str, Subject], answering: Answering, database: Databa
         subject = _subject(request.state.models, body.model)
         conversation: Input = [turn.message() for turn in body.messages]
         top = body.top_logprobs or 0 if body.logprobs else 0
-        return await answered(request, body, "chat", subject, conversation, body.logprobs, top)
+        answer = Answer("chat", body.model, body.logprobs, body.names)
+        return await answered(request, body, subject, conversation, answer, top, body.offered)
 
     @app.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
         subject = _subject(request.state.models, body.model)
-        shown = body.logprobs is not None
-        return await answered(request, body, "completion", subject, body.text, shown, body.logprobs or 0)
+        answer = Answer("completion", body.model, body.logprobs is not None)
+        return await answered(request, body, subject, body.text, answer, body.logprobs or 0)
 
     async def answered(
-        request: Request, body: ChatRequest | CompletionRequest, form: Form, subject: Subject, prompt: Input,
-        logprobs: bool, top: int,
+        request: Request, body: ChatRequest | CompletionRequest, subject: Subject, prompt: Input, answer: Answer,
+        top: int, tools: str | None = None,
     ) -> Response:  # fmt: skip
         decoding = body.decoding(body.new_tokens, randbits(31))
-        work = inference.request("compare", [subject], [prompt], decoding=decoding, top=top, whole_context=True)
-        answer = Answer(form, body.model, logprobs)
+        work = inference.request(
+            "compare", [subject], [prompt], decoding=decoding, top=top, whole_context=True, tools=tools
+        )
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
             return await _streamed(_events(request, answering, work), answer, usage)
@@ -100,6 +102,8 @@ def create(models: Mapping[str, Subject], answering: Answering, database: Databa
             async for event in events:
                 if event["type"] == "token":
                     tokens.append(event)
+                elif event["type"] == "form":
+                    answer.read_as(event)
                 else:
                     finished = event
         return JSONResponse(answer.whole(tokens, finished))
@@ -108,12 +112,12 @@ def create(models: Mapping[str, Subject], answering: Answering, database: Databa
 
 
 async def _events(request: Request, answering: Answering, work: InferenceRequest) -> AsyncGenerator[Json]:
-    """The tokens of an answer and its end. Raises ClientDisconnect soon after the client has left."""
+    """The form of an answer, its tokens and its end. Raises ClientDisconnect soon after the client has left."""
     async with aclosing(answering.events(work)) as events:
         async for event in events:
             if await request.is_disconnected():
                 raise ClientDisconnect
-            if event["type"] in ("token", "finished"):
+            if event["type"] in ("form", "token", "finished"):
                 yield event
 
 
@@ -128,6 +132,8 @@ async def _streamed(events: AsyncGenerator[Json], answer: Answer, usage: bool) -
                 while event is not None:
                     if event["type"] == "token":
                         yield _line(answer.piece(event))
+                    elif event["type"] == "form":
+                        answer.read_as(event)
                     elif event["type"] == "finished":
                         yield _line(answer.last(event["finish"]))
                         if usage:

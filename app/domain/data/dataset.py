@@ -9,6 +9,7 @@ messages            messages: turns; tools (JSON)         causal-lm, by the toke
 query-passage       query, passage                        sentence-embeddings
 preference          prompt, chosen, rejected              preference
 preference-messages messages, chosen, rejected; tools     preference, by the tokenizer's chat template
+                    chosen_more, rejected_more            the answers' fields beside their texts (JSON)
 labelled-images     image (a PNG), label                  image-classification
 """
 
@@ -21,7 +22,7 @@ from typing import Literal, NamedTuple, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.data.item_names import cluster_of, group_in, input_of
-from app.domain.data.turns import ChatPart, Message, parts_of, without_blanks
+from app.domain.data.turns import ASSISTANT, ChatPart, Message, parts_of, said, stored
 from app.domain.tasks import TASKS, Format, Task
 
 Split = Literal["train", "validation", "test"]
@@ -96,6 +97,11 @@ class PreferenceRow(NamedTuple):
     chosen: str
     rejected: str
 
+    @property
+    def answers(self) -> tuple[str, str]:
+        """The better and the worse answer."""
+        return self.chosen, self.rejected
+
 
 class PreferenceChatRow(NamedTuple):
     """A conversation, the better and the worse one of two next turns of the assistant."""
@@ -106,6 +112,20 @@ class PreferenceChatRow(NamedTuple):
     chosen: str
     rejected: str
     tools: str | None = None
+    chosen_more: str | None = None
+    """The fields of the answer's turn beside its text, as `app.domain.data.turns` has them."""
+    rejected_more: str | None = None
+
+    @property
+    def turns(self) -> tuple[Message, Message]:
+        """The better and the worse turn."""
+        return stored(ASSISTANT, self.chosen, self.chosen_more), stored(ASSISTANT, self.rejected, self.rejected_more)
+
+    @property
+    def answers(self) -> tuple[str, str]:
+        """What the turns say, for people."""
+        better, worse = map(said, self.turns)
+        return better, worse
 
 
 class StoredImage(NamedTuple):
@@ -281,7 +301,8 @@ class Tally:
                 is_item = hash(row.query) not in self._test_queries
                 self._test_queries.add(hash(row.query))
             elif isinstance(row, ChatRow | PreferenceChatRow):
-                for part in dict.fromkeys(parts_of(row.messages, row.tools)):
+                turns = [*row.messages, *(row.turns if isinstance(row, PreferenceChatRow) else ())]
+                for part in dict.fromkeys(parts_of(turns, row.tools)):
                     before = self._parts.get(part, PartRows(count=0, items=[]))
                     self._parts[part] = PartRows(count=before.count + 1, items=[*before.items, row.item][:3])
             if is_item:
@@ -328,13 +349,13 @@ def _content(row: Row, labels: Sequence[str]) -> str:
         case PreferenceRow():
             return f"{row.prompt}\x1f{row.chosen}\x1f{row.rejected}"
         case PreferenceChatRow():
-            return _conversation(row, row.chosen, row.rejected)
+            return _conversation(row, *(turn if "more" in turn else turn["content"] for turn in row.turns))
         case ImageRow():  # the bytes of a PNG depend on the library that wrote it
             return f"{row.item}\x1f{labels[row.label]}"
 
 
-def _conversation(row: ChatRow | PreferenceChatRow, *answers: str) -> str:
+def _conversation(row: ChatRow | PreferenceChatRow, *answers: Message | str) -> str:
     """Without what a row lacks, so that a conversation of texts has the hash that it had before there was more."""
-    turns = without_blanks(row.messages)
+    turns = [stored(turn["role"], turn["content"], turn.get("more")) for turn in row.messages]
     told = [turns, *answers] if answers else turns
     return json.dumps([told, row.tools] if row.tools else told, ensure_ascii=False)

@@ -26,13 +26,13 @@ class Message(TypedDict):
 
 def message(role: str, content: str, more: dict[str, Any]) -> Message:
     """A turn with some other fields, or none."""
+    return stored(role, content, json.dumps(more, ensure_ascii=False) if more else None)
+
+
+def stored(role: str, content: str, more: str | None) -> Message:
+    """A turn as it was written: Parquet gives every turn the field `more`."""
     turn = Message(role=role, content=content)
-    return Message(**turn, more=json.dumps(more, ensure_ascii=False)) if more else turn
-
-
-def without_blanks(turns: Sequence[Message]) -> list[Message]:
-    """Turns as they were written: Parquet gives every turn the field `more`."""
-    return [turn if turn.get("more") else Message(role=turn["role"], content=turn["content"]) for turn in turns]
+    return Message(**turn, more=more) if more else turn
 
 
 def others(turn: Message) -> dict[str, Any]:
@@ -43,8 +43,14 @@ def others(turn: Message) -> dict[str, Any]:
 
 def said(turn: Message) -> str:
     """What a turn says, for people: its content, then its other fields as JSON."""
-    more = turn.get("more")
-    return " ".join(filter(None, [turn["content"], more])) if more else turn["content"]
+    more = {name: value for name, value in others(turn).items() if name != "train"}
+    return " ".join(filter(None, [turn["content"], json.dumps(more, ensure_ascii=False) if more else ""]))
+
+
+def as_text(turns: Sequence[Message], tools: str | None) -> str:
+    """A conversation for people: one turn per line, and its tools in the last line."""
+    lines = [f"{turn['role']}: {said(turn)}" for turn in turns]
+    return "\n".join([*lines, f"tools: {tools}"] if tools else lines)
 
 
 def is_learnt(turn: Message) -> bool:

@@ -1,19 +1,29 @@
 """The tokens of language models side by side, as a stream of events, for the page of the playground."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
-from app.domain.errors import Invalid, VeznaError
-from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_SUBJECTS, ChatMessage, Decoding, Subject
+from app.domain.errors import Invalid, NotFound, VeznaError
+from app.domain.inference import (
+    MOST_CHARACTERS,
+    MOST_NEW_TOKENS,
+    MOST_SUBJECTS,
+    ChatMessage,
+    Conversation,
+    Decoding,
+    Input,
+    Subject,
+    Text,
+)
 from app.domain.messages import Message, _
-from app.services import inference
+from app.services import asked_items, inference
 from app.store.queries.page import LARGEST_ID
 from app.web.api.events import place
-from app.web.http.dependencies import Db, Exchange
+from app.web.http.dependencies import Db, Exchange, Store
 from app.web.http.errors import problems
 from app.web.http.inference import answered
 from app.web.i18n import localized
@@ -21,6 +31,7 @@ from app.web.i18n import localized
 router = APIRouter(prefix="/playground", tags=["runs"])
 
 TEMPERATURE = 0.8
+_ASKED: TypeAdapter[tuple[Conversation, Text | None]] = TypeAdapter(tuple[Conversation, Text | None])
 Model = Annotated[str, Field(pattern=r"^(base|[0-9]{1,18})$")]
 
 
@@ -44,6 +55,33 @@ def subjects(
     return chosen
 
 
+def asked(
+    db: Db,
+    files: Store,
+    text: Annotated[str, Query(max_length=MOST_CHARACTERS)] = "",
+    chat: Annotated[bool, Query(description="The text is a user's turn in the model's chat template.")] = False,
+    study: Annotated[
+        int | None,
+        Query(ge=1, le=LARGEST_ID, description="With `item`: instead of a text, a conversation of its data."),
+    ] = None,
+    item: Annotated[int | None, Query(ge=0, le=LARGEST_ID, description="Its place in the test split, from 0.")] = None,
+) -> tuple[Input, str | None]:
+    """What the models continue, and the tools that it has."""
+    if study is None or item is None:
+        if not text:
+            raise Invalid.field("text", _("This input is empty"), _("Write a text"))
+        return ([ChatMessage(role="user", content=text)] if chat else text), None
+    with db.reading() as session:
+        found = asked_items.asked(session, files, study, item)
+    if found is None:
+        raise NotFound(_("Study %(study)s has no conversation as test item %(item)s.", study=study, item=item))
+    try:
+        return _ASKED.validate_python(([ChatMessage.of(turn) for turn in found.turns], found.tools))
+    except ValidationError:
+        what = _("This conversation has more turns or characters than a request may have")
+        raise Invalid.field("item", what, _("Choose another test item")) from None
+
+
 @router.get(
     "/events",
     operation_id="watchGeneration",
@@ -55,18 +93,18 @@ async def generate(
     exchange: Exchange,
     request: Request,
     chosen: Annotated[list[Subject], Depends(subjects)],
-    text: Annotated[str, Query(min_length=1, max_length=MOST_CHARACTERS)],
+    given: Annotated[tuple[Input, str | None], Depends(asked)],
     tokens: Annotated[
         int | None, Query(ge=1, le=MOST_NEW_TOKENS, description="Default: as the run's evaluation.")
     ] = None,
     seed: Annotated[int | None, Query(ge=0, le=2**31 - 1, description="Of sampling; without one, greedy.")] = None,
-    chat: Annotated[bool, Query(description="The text is a user's turn in the model's chat template.")] = False,
 ) -> AsyncIterator[ServerSentEvent]:
-    """Have models continue a text, one after the other: `token` with its text, its log-probability and the most
-    probable tokens at its place, `finished` for each model, and `end`, or `failed` with a sentence."""
+    """Have models continue a text, or a test item with its tools, one after the other: `token` with its text, its
+    log-probability and the most probable tokens at its place, `finished` for each model, and `end`, or `failed` with a
+    sentence."""
     decoding = Decoding(max_new_tokens=tokens, seed=seed or 0, temperature=0.0 if seed is None else TEMPERATURE)
-    prompt: Any = [ChatMessage(role="user", content=text)] if chat else text
-    work = inference.request("compare", chosen, [prompt], decoding=decoding)
+    prompt, tools = given
+    work = inference.request("compare", chosen, [prompt], decoding=decoding, tools=tools)
     try:
         async for event in answered(request, exchange, work):
             yield ServerSentEvent(event=event["type"], data=event)

@@ -190,7 +190,8 @@ def read(
     row_type = ROWS[form]
     try:
         there = pq.read_schema(Path(file)).names
-        columns = [name for name in row_type._fields if name != "image" and (name != "tools" or name in there)]
+        added = set(row_type._field_defaults) - set(there)  # since the file was written
+        columns = [name for name in row_type._fields if name != "image" and name not in added]
         table = pq.read_table(Path(file), columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise unreadable_dataset(error, file) from error

@@ -112,11 +112,19 @@ class ChatTemplate:
         pieces = [Piece(part, taken[n // 2] if n % 2 else None) for n, part in enumerate(texts)]
         return pieces, not learnt.isdisjoint(forgotten)
 
-    def prompt(self, messages: list[Message]) -> str:
+    def prompt(self, messages: list[Message], tools: str | None = None) -> str:
         """A conversation with the prompt for the assistant's next turn. Raises `RunFailed(bad_configuration)` if the
-        template cannot render it."""
+        template cannot render it, or leaves out its tools, a call or a reasoning."""
+        turns, listed = [as_rendered(message) for message in messages], json.loads(tools or "null")
         try:
-            return self._text([as_rendered(message) for message in messages], None, prompt=True)
+            lost = None
+            if tools or any(map(others, messages)):
+                lost, _forgotten = self._lost(turns, listed, self._text(turns, listed), {})
+            if lost is not None:
+                part = lost[0] if lost[0] == "tools" else f"messages.{lost[1]}.{lost[0]}"
+                text = _("The chat template of the base model leaves out %(part)s. Use another base model.", part=part)
+                raise RunFailed(FailureCode.BAD_CONFIGURATION, text)
+            return self._text(turns, listed, prompt=True)
         except RenderError as error:
             reason = first_line(error)
             text = _("The chat template cannot render this conversation (%(reason)s).", reason=reason)

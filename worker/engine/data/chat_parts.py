@@ -1,10 +1,12 @@
-"""Which parts of conversations a chat template renders, by trying each with a mark in it."""
+"""Which parts of conversations a chat template renders, by trying each with a mark in it, and how it writes calls."""
 
+import json
 from typing import Any, get_args
 
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.data.turns import ASSISTANT, ChatPart
+from app.domain.data.dataset import ChatRow
+from app.domain.data.turns import ASSISTANT, ChatPart, message
 from app.domain.failures import RunFailed
 from worker.engine.data.chat import ChatTemplate, Turn
 
@@ -21,6 +23,30 @@ def rendered_parts(tokenizer: PreTrainedTokenizerBase) -> list[ChatPart] | None:
     except RunFailed:
         return None
     return [part for part in get_args(ChatPart) if template.renders(*_with(part), _MARK)]
+
+
+def before_calls(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """What the template writes before the JSON of a call, without special tokens, such as `<tool_call>`; empty if
+    nothing, None if it writes calls in another form than JSON, or none."""
+    turns, tools = _with("tool_calls")
+    messages = [
+        message(turn["role"], turn["content"], {name: turn[name] for name in turn if name not in ("role", "content")})
+        for turn in turns[:2]
+    ]
+    try:
+        row = ChatRow("call", "test", messages, json.dumps(tools))
+        pieces, _forgets = ChatTemplate(tokenizer).pieces(row, last_only=True)
+    except RunFailed:
+        return None
+    ids = tokenizer(pieces[-1].text, add_special_tokens=False)["input_ids"]
+    text = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    for place in (place for place, character in enumerate(text) if character in "[{"):
+        try:
+            json.JSONDecoder().raw_decode(text, place)
+        except ValueError:
+            continue
+        return text[:place].rpartition("</think>")[2].strip()
+    return None
 
 
 def _with(part: ChatPart) -> tuple[list[Turn], list[Any] | None]:

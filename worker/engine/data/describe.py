@@ -31,9 +31,10 @@ def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_
 def _described(row: Row) -> tuple[object, ...]:
     if isinstance(row, ImageRow):
         return row.item, row.split, row.label
-    if isinstance(row, ChatRow | PreferenceChatRow) and row.tools is None:  # as before rows had tools
-        return row[:-1]
-    return row
+    described: tuple[object, ...] = row
+    while isinstance(row, ChatRow | PreferenceChatRow) and described[-1] is None:  # as before rows had the column
+        described = described[:-1]
+    return described
 
 
 def _long_tokens(train: Examples) -> int:

@@ -130,15 +130,16 @@ class LineWriter:
             self._line(row, own, of_row, forgets) for row, own, (of_row, forgets) in zip(rows, ids, pieces, strict=True)
         ]
 
-    def prompt(self, given: str | list[Message]) -> Line:
-        """A prompt, or a conversation up to the assistant's next turn, without a completion: the tokens after which a
-        completion is generated. Raises `RunFailed(bad_configuration)` if there is no chat template, or it fails."""
+    def prompt(self, given: str | list[Message], tools: str | None = None) -> Line:
+        """A prompt, or a conversation up to the assistant's next turn with its tools (JSON), without a completion: the
+        tokens after which a completion is generated. Raises `RunFailed(bad_configuration)` if there is no chat
+        template, or it fails."""
         if isinstance(given, str):
             ids = self._ids([given])[0]
             ids = ids if ids[: len(self._lead)] == self._lead else [*self._lead, *ids]
         else:
             self._chat = self._chat or ChatTemplate(self._tokenizer)
-            ids = self._ids([self._chat.prompt(given)])[0]
+            ids = self._ids([self._chat.prompt(given, tools)])[0]
         lead = len(self._lead) if ids[: len(self._lead)] == self._lead else 0
         return Line(ids, [False] * len(ids), len(ids), lead, "", len(ids))
 

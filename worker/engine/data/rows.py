@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from app.domain.data.dataset import Row
-from app.domain.data.turns import without_blanks
+from app.domain.data.turns import stored
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 
@@ -24,7 +24,9 @@ def values_of(table: pa.Table | pa.RecordBatch, column: str) -> list[Any]:
     if column not in table.schema.names:
         return [None] * table.num_rows
     values: list[Any] = table.column(column).to_pylist()
-    return [turns and without_blanks(turns) for turns in values] if column == "messages" else values
+    if column != "messages":
+        return values
+    return [turns and [stored(turn["role"], turn["content"], turn.get("more")) for turn in turns] for turns in values]
 
 
 def unusable(row: Row, problem: Message, remedy: Message) -> RunFailed:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from app.domain.inference import LANGUAGE, PICTURES, Decoding, Picture, Prediction, WorkRequest
+from worker.engine.data.chat_parts import before_calls
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
 from worker.engine.inference.classify import classify, importance
@@ -18,6 +19,8 @@ from worker.engine.inference.tag import Sentence, sentences, tag
 
 HEARTBEAT_SECONDS = 5.0
 """Longest time without an event between two tokens, two batches or two files of a download."""
+_THINK_TOKENS = 12
+"""At the end of a prompt, enough for `<think>` and white space."""
 Emit = Callable[[Mapping[str, Any]], None]
 """Sends an event of `app.domain.inference`."""
 
@@ -67,7 +70,8 @@ class Answering:
                 self._answers(place, [prediction])
 
     def _encoder(self, held: Held) -> Encoder:
-        return Encoder(held, new_tokens(held, self._request.decoding), whole_context=self._request.whole_context)
+        request, most = self._request, new_tokens(held, self._request.decoding)
+        return Encoder(held, most, whole_context=request.whole_context, tools=request.tools)
 
     def _loading(self, place: int, predicted: int) -> None:
         self._between()
@@ -117,6 +121,8 @@ class Answering:
         how, most = self._request.decoding, new_tokens(held, self._request.decoding)
         for index, prompt in enumerate(encoded):
             texts: list[str] = []
+            if self._request.kind == "compare":
+                self._form(place, held, prompt)
 
             def emit(token: Token, texts: list[str] = texts) -> None:
                 texts.append(token.text)
@@ -133,6 +139,14 @@ class Answering:
                             "prompt_tokens": len(prompt), "limit": limit})  # fmt: skip
             else:
                 self._answers(place, [Prediction(index=index, text="".join(texts), tokens=written.tokens)])
+
+    def _form(self, place: int, held: Held, prompt: Tokens) -> None:
+        """How to read the answer in a conversation."""
+        ending = str(held.tokenizer.decode(prompt[-_THINK_TOKENS:].tolist()))
+        reasons = not isinstance(self._request.inputs[0], str) and ending.rstrip().endswith("<think>")
+        if reasons or self._request.tools:
+            mark = before_calls(held.tokenizer) if self._request.tools else None
+            self._emit({"type": "form", "subject": place, "reasons": reasons, "mark": mark})
 
     def _answers(self, place: int, predictions: list[Prediction], limit: int | None = None) -> None:
         dumped = [prediction.model_dump(exclude_none=True) for prediction in predictions]

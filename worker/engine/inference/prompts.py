@@ -25,10 +25,10 @@ Tokens = NDArray[np.int32]
 class Encoder:
     """Encodes inputs for one model."""
 
-    def __init__(self, held: Held, new_tokens: int, *, whole_context: bool = False) -> None:
+    def __init__(self, held: Held, new_tokens: int, *, whole_context: bool = False, tools: str | None = None) -> None:
         """`new_tokens`: room for the answer of a language model. `whole_context`: as many tokens as the model has
-        positions, and not only those that the run was evaluated with."""
-        self._held, self._task = held, held.job.job.spec.task
+        positions, and not only those that the run was evaluated with. `tools`: of conversations, as JSON."""
+        self._held, self._task, self._tools = held, held.job.job.spec.task, tools
         inner = held.model.get_base_model() if hasattr(held.model, "get_base_model") else held.model
         self._inner = inner
         self.limit, self.why = self._limit(new_tokens, whole_context)
@@ -83,7 +83,7 @@ class Encoder:
             what = _("A model for %(task)s reads no conversation", task=self._task)
             raise Invalid.field(f"inputs.{index}", what, _("Send a text"))
         assert self._writer is not None  # noqa: S101 of a decoder
-        line = self._writer.prompt(given if isinstance(given, str) else _turns(given))
+        line = self._writer.prompt(given if isinstance(given, str) else _turns(given), self._tools)
         return line.ids, line.lead
 
     def _cut(self, given: Input, ids: list[int], lead: int) -> list[int]:
@@ -129,5 +129,4 @@ def _words(given: Input) -> list[str] | None:
 
 
 def _turns(conversation: Conversation | Words) -> list[Turn]:
-    messages = (message for message in conversation if isinstance(message, ChatMessage))
-    return [{"role": message.role, "content": message.content} for message in messages]
+    return [message.turn for message in conversation if isinstance(message, ChatMessage)]

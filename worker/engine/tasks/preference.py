@@ -15,7 +15,6 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from app.domain.data.dataset import ChatRow, PairRow, PreferenceChatRow, PreferenceRow, Row, Split
-from app.domain.data.turns import ASSISTANT, Message
 from app.domain.messages import Message as Sentence
 from app.domain.messages import _
 from app.domain.runs.job import TrainJob
@@ -154,22 +153,17 @@ def lines_of(rows: Sequence[Row], writer: LineWriter) -> list[tuple[Line, Line]]
 
 
 def _sides(row: Row) -> tuple[Row, Row]:
-    if not isinstance(row, PreferenceRow | PreferenceChatRow) or not all(map(_written, (row.chosen, row.rejected))):
+    if not isinstance(row, PreferenceRow | PreferenceChatRow) or not all(
+        answer and answer.strip() for answer in row.answers
+    ):
         raise unusable(row, _("has no chosen or no rejected answer"), _("Leave it out"))
-    if row.chosen == row.rejected:
+    if row.answers[0] == row.answers[1]:
         raise unusable(row, _("has equal answers, so neither is preferred"), _("Leave it out"))
     if isinstance(row, PreferenceRow):
-        chosen, rejected = (PairRow(row.item, row.split, row.prompt, answer) for answer in (row.chosen, row.rejected))
+        chosen, rejected = (PairRow(row.item, row.split, row.prompt, answer) for answer in row.answers)
         return chosen, rejected
-    turns: list[list[Message]] = [
-        [*row.messages, {"role": ASSISTANT, "content": answer}] for answer in (row.chosen, row.rejected)
-    ]
-    better, worse = (ChatRow(row.item, row.split, told, row.tools) for told in turns)
+    better, worse = (ChatRow(row.item, row.split, [*row.messages, turn], row.tools) for turn in row.turns)
     return better, worse
-
-
-def _written(answer: str | None) -> bool:
-    return bool(answer and answer.strip())
 
 
 def cut_alike(pair: tuple[Line, Line], limit: int) -> tuple[Line, Line]:
@@ -270,8 +264,8 @@ def judged(examples: Preferences, sums: NDArray[np.float64], evaluator: Evaluato
     per_item = {name: (1 + differ * np.sign(values[0] - values[1])) / 2 for name, values in compared.items()}
     metrics: dict[MetricName, float] = {name: float(right.mean()) for name, right in per_item.items()}
     metrics["reward_margin"] = float((reward[0] - reward[1]).mean())
-    pairs = [row for row in examples.rows if isinstance(row, PreferenceRow | PreferenceChatRow)]
+    pairs = [row.answers for row in examples.rows if isinstance(row, PreferenceRow | PreferenceChatRow)]
     scores = per_item["preference_accuracy"].tolist()
-    answers = [{1.0: row.chosen, 0.0: row.rejected}.get(score, "") for row, score in zip(pairs, scores, strict=True)]
+    answers = [{1.0: better, 0.0: worse}.get(score, "") for (better, worse), score in zip(pairs, scores, strict=True)]
     columns = {"prediction": answers, CHOSEN: sums[0].tolist(), REJECTED: sums[1].tolist()}
     return Predictions(evaluator.finite(float(pair_losses(objective, *flat).mean())), metrics, per_item, columns)

@@ -19,8 +19,8 @@ from app.domain.inference import (
     Picture,
     are_words,
 )
+from app.services import asked_items, inference
 from app.services import flips as flip_service
-from app.services import inference
 from app.services import studies as study_service
 from app.services.flips import Slice
 from app.services.images import image_of
@@ -52,6 +52,8 @@ class FlipPlace:
     """Of an item whose words are tagged."""
     name: str = ""
     """Of the item."""
+    chat: bool = False
+    """It is a conversation, of which `text` is what people read."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,13 @@ class PlaygroundPage:
         evaluation, if a request can hold them."""
         if self.picture is not None:
             return Picture.of(self.picture)
-        words = self.flip.words if self.flip is not None and self.flip.text == self.query.text else None
+        words = self.flip.words if self.flip is not None and self._unedited else None
         return words if self.tags and words is not None and are_words(words) else self.query.text
+
+    @property
+    def _unedited(self) -> bool:
+        """The text is that of the test item; forms send line breaks as CR LF."""
+        return self.flip is not None and self.flip.text == self.query.text.replace("\r\n", "\n")
 
     @property
     def most_picture(self) -> int:
@@ -156,9 +163,14 @@ class PlaygroundPage:
 
     @property
     def stream(self) -> str:
-        """The address of the events of a language model's answer; empty without a question."""
+        """The address of the events of a language model's answer; empty without a question. A test item that is a
+        conversation is named, so that models read its turns and tools as in the evaluation."""
         ready = self.writes and self.lanes and self.query.text and not self.errors
-        plain = replace(self.query, base="", study="", arm="", kind="", item="")
+        plain = replace(self.query, base="", arm="", kind="")
+        if self.flip and self.flip.chat and self._unedited:
+            plain = replace(plain, text="", chat="")
+        else:
+            plain = replace(plain, study="", item="")
         return plain.address("/api/v1/playground/events") if ready else ""
 
     def next_flip(self) -> str:
@@ -245,4 +257,6 @@ def _flip(session: Session, files: Files, query: PlaygroundQuery) -> FlipPlace |
     after = following[0].position if following else None
     words = None if page.words[0] is None else list(page.words[0])
     study = (study_id, comparison.spec.name, position, page.total)
-    return FlipPlace(*study, item.label, item.text, item.target, after, words, item.item)
+    chat = asked_items.asked(session, files, study_id, position)
+    text = chat.text if chat else item.text
+    return FlipPlace(*study, item.label, text, item.target, after, words, item.item, chat is not None)

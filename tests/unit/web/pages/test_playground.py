@@ -205,6 +205,22 @@ def test_a_test_item_has_the_words_of_the_evaluation_or_its_text(words: list[str
     assert inference.request("compare", [Subject(run_id=1)], [page.given]).inputs == [given]
 
 
+def test_a_conversation_of_the_test_split_is_named_and_an_edited_one_is_a_prompt(
+    with_language: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = runs(with_language, "causal-lm")[0]
+    text = "user: Weather?\ntools: []"
+    monkeypatch.setattr(context, "_flip", lambda *_: FlipPlace(3, "study", 7, 9, None, text, "Sun", 8, chat=True))
+    where = {"study": 3, "arm": "lora", "kind": "lost", "item": 7}
+
+    def stream(**changes: object) -> str:
+        return page(with_language, run, **where, **changes).split('data-stream="')[1].split('"')[0]
+
+    named = f"/api/v1/playground/events?model={run}&amp;study=3&amp;item=7"
+    assert stream() == stream(text=text.replace("\n", "\r\n")) == named
+    assert "item=" not in stream(text="user: Rain?") and "text=user" in stream(text="user: Rain?")
+
+
 def test_a_worker_that_cannot_answer_says_why(full: TestClient) -> None:
     exchange(full, lambda _request: [failed(Unavailable("It needs 900 MiB, and 300 MiB are free."))])
     html = page(full, runs(full)[0], text=TEXT)

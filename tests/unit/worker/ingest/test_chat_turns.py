@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.data.dataset import ROWS
+from app.domain.data.dataset import ROWS, DatasetFacts
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from tests.ingested import prepared
@@ -56,11 +56,18 @@ def test_tools_get_openais_form() -> None:
     assert tools_of("[]") == tools_of(None) == "" and tools_of("weather") is tools_of([{}]) is None
 
 
-def rows_of(folder: Path, rows: list[dict[str, Any]], mapping: ColumnMapping | None = None) -> list[Any]:
+def made(
+    folder: Path, rows: list[dict[str, Any]], mapping: ColumnMapping | None = None
+) -> tuple[DatasetFacts, list[Any]]:
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     found = prepared(folder, {"data.jsonl": data}, mapping, Splitting(kind="random"))
     assert found.facts is not None, found.findings
-    return [row for split in read(str(folder / "rows.parquet"), found.facts.format).values() for row in split]
+    splits = read(str(folder / "rows.parquet"), found.facts.format)
+    return found.facts, [row for split in splits.values() for row in split]
+
+
+def rows_of(folder: Path, rows: list[dict[str, Any]], mapping: ColumnMapping | None = None) -> list[Any]:
+    return made(folder, rows, mapping)[1]
 
 
 def test_a_line_of_openais_fine_tuning_keeps_tools_and_weights(tmp_path: Path) -> None:
@@ -130,19 +137,41 @@ def test_preference_pairs_keep_tools_and_system(tmp_path: Path) -> None:
         assert row.messages[0]["role"] == "system" and json.loads(row.tools) == [TOOL]
 
 
-def test_an_answer_that_calls_a_tool_is_no_preference_yet(tmp_path: Path) -> None:
-    rows = [
+def pairs(chosen: dict[str, Any], rejected: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
         {
             "prompt": [{"role": "user", "content": f"hi {i}"}],
-            "chosen": [{"role": "assistant", "content": "ho", "tool_calls": [CALL]}],
-            "rejected": [{"role": "assistant", "content": "no"}],
+            "chosen": [{"role": "assistant", "content": "", **chosen}],
+            "rejected": [{"role": "assistant", "content": "", **rejected}],
+            "tools": [TOOL],
         }
         for i in range(20)
     ]
-    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def test_preferred_answers_may_call_tools_and_reason(tmp_path: Path) -> None:
+    rows = pairs({"tool_calls": [CALL]}, {"content": "no", "reasoning_content": "why?"})
+    facts, found = made(tmp_path, rows)
+    assert {part: of.count for part, of in facts.chat_parts.items()} == {
+        "tools": 20, "tool_calls": 20, "reasoning_content": 20
+    }  # fmt: skip
+    for row in found:
+        better, worse = row.turns
+        assert better["content"] == "" and json.loads(better["more"])["tool_calls"][0]["function"]["name"] == "weather"
+        assert worse == {"role": "assistant", "content": "no", "more": '{"reasoning_content": "why?"}'}
+        assert row.answers == (better["more"], 'no {"reasoning_content": "why?"}')
+
+
+def test_answers_that_differ_in_their_calls_alone_are_a_pair(tmp_path: Path) -> None:
+    other = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Varna"}}}
+    assert len(rows_of(tmp_path, pairs({"tool_calls": [CALL]}, {"tool_calls": [other]}))) == 20
+
+
+def test_an_answer_out_of_the_loss_is_no_preference(tmp_path: Path) -> None:
+    data = "".join(json.dumps(row) + "\n" for row in pairs({"content": "ho", "weight": 0}, {"content": "no"})).encode()
     found = prepared(tmp_path, {"data.jsonl": data}, None, Splitting(kind="random"))
     assert found.facts is None
-    assert ("unsupported-chat", "tool_calls", 20) in [(f.code, f.column, f.count) for f in found.findings]
+    assert ("unsupported-chat", "train", 20) in [(f.code, f.column, f.count) for f in found.findings]
 
 
 def test_fields_that_parquet_fills_in_are_no_arguments(tmp_path: Path) -> None:

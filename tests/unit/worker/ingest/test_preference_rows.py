@@ -209,7 +209,7 @@ def test_turns_that_answers_share_follow_the_prompt_unless_they_repeat_it() -> N
         (more, [], more),
     ):
         found = chat_pair(prompt, [*shared, good], [*shared, bad])  # type: ignore[arg-type, list-item]
-        assert found == (expected, "good", "bad"), (prompt, shared)
+        assert found == (expected, good, bad), (prompt, shared)
 
 
 def test_a_long_text_prompt_that_begins_with_a_bracket_stays_whole(tmp_path: Path) -> None:

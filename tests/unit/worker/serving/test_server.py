@@ -157,7 +157,7 @@ def test_a_seed_repeats_a_sampled_answer(client: openai.OpenAI) -> None:
         ({"model": "run-9"}, openai.NotFoundError, "Choose from: base, run-1, run-2"),
         ({"temperature": 3}, openai.BadRequestError, "temperature"),
         ({"n": 2}, openai.BadRequestError, "n:"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, openai.BadRequestError, "tools"),
+        ({"functions": [{"name": "f"}]}, openai.BadRequestError, "functions"),
         ({"messages": []}, openai.BadRequestError, "messages"),
         ({"messages": [{"role": "user", "content": "count " * 80}]}, openai.BadRequestError, "reads at most"),
         ({"seed": 2**63}, openai.BadRequestError, "seed"),

@@ -6,13 +6,14 @@ from typing import Any, get_args
 
 import pytest
 
-from app.domain.data.dataset import ChatRow
+from app.domain.data.dataset import ChatRow, PreferenceChatRow
 from app.domain.data.turns import ChatPart, Message, message
 from app.domain.failures import RunFailed
 from tests.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, MARKED, PLAIN, tokenizer
 from worker.engine.data.chat import as_rendered
-from worker.engine.data.chat_parts import rendered_parts
+from worker.engine.data.chat_parts import before_calls, rendered_parts
 from worker.engine.data.lines import Line, LineWriter
+from worker.engine.tasks.preference import lines_of
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
 CALLS = {"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Sofia"}}}]}
@@ -87,6 +88,48 @@ def test_a_marked_template_gives_the_mask_of_transformers() -> None:
     assert [int(taken) for taken in found.learnt] == theirs["assistant_masks"][:kept]
     assert not any(theirs["assistant_masks"][kept:])
     assert learnt(MARKED, found)[-1] == "<think>\nPolite.\n</think>\nWelcome.<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("template", "mark"), [(CHATML_TOOLS, "<tool_call>"), (FORGETTING, "<tool_call>"), (LLAMA, ""), (PLAIN, None)]
+)
+def test_what_a_template_writes_before_calls_is_known(template: str, mark: str | None) -> None:
+    assert before_calls(tokenizer(template)) == mark
+
+
+@pytest.mark.parametrize("template", [CHATML_TOOLS, MARKED, FORGETTING, LLAMA])
+def test_an_answer_is_asked_for_after_the_prompt_of_training(template: str) -> None:
+    words = tokenizer(template)
+    writer = LineWriter(words, {words.eos_token_id}, completion_only=True)
+    for end in (3, 5, 7):  # the turns before are a question, a result and a question
+        trained = line(template, TOOL_CHAT[:end], TOOLS)
+        assert writer.prompt(TOOL_CHAT[: end - 1], json.dumps(TOOLS)).ids == trained.prompt
+
+
+@pytest.mark.parametrize(
+    ("template", "other"),
+    [
+        (CHATML_TOOLS, {"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {}}}]}),
+        (MARKED, {"reasoning_content": "No city."}),
+        (FORGETTING, {"reasoning_content": "No city."}),
+        (LLAMA, {}),
+    ],
+    ids=["chatml", "marked", "qwen3", "llama"],
+)
+def test_each_answer_of_a_pair_is_the_templates_and_alone_in_the_loss(template: str, other: dict[str, Any]) -> None:
+    words = tokenizer(template)
+    row = PreferenceChatRow("p1", "train", TOOL_CHAT[:2], "", "Where?", *map(json.dumps, (TOOLS, CALLS, other)))
+    writer = LineWriter(words, {words.eos_token_id}, completion_only=True, last_turn_only=True)
+    (pair,) = lines_of([row], writer)
+    before = [as_rendered(turn) for turn in row.messages]
+    prompt = words.apply_chat_template(before, tools=TOOLS, add_generation_prompt=True, return_dict=False)
+    for found, turn in zip(pair, row.turns, strict=True):
+        whole = words.apply_chat_template([*before, as_rendered(turn)], tools=TOOLS, return_dict=False)
+        marked_only = template is MARKED  # it ends at its mark
+        assert found.ids == (whole[: len(found.ids)] if marked_only else whole)
+        assert found.learnt == [place >= len(prompt) for place in range(len(found.ids))]
+        assert found.ids[: found.start] == prompt
+        assert not words.decode(whole[len(found.ids) :]).strip()
 
 
 @pytest.mark.parametrize(

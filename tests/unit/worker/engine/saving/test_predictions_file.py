@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from app.domain.data.dataset import ChatRow, LabelledRow, PairRow, Row
+from app.domain.data.dataset import ChatRow, LabelledRow, PairRow, PreferenceChatRow, Row
 from app.services.predictions import read
 from worker.engine.data.batches import Examples
 from worker.engine.evaluation.evaluate import Predictions
@@ -51,3 +51,33 @@ def test_conversations_are_written_a_turn_a_line(tmp_path: Path) -> None:
     assert found.at("text", 0) == "user: Hello?\nassistant: Yes."
     assert found.at("asked", 0) == "user: Hello?", "what a rater sees of it"
     assert found.at("answer", 0) is None
+
+
+TOOLS = '[{"type": "function", "function": {"name": "weather"}}]'
+CALLS = '{"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {}}}]}'
+
+
+def test_conversations_keep_what_the_model_was_asked_with_its_tools(tmp_path: Path) -> None:
+    turns: Any = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": "", "more": CALLS},
+        {"role": "tool", "content": "12 °C"},
+        {"role": "assistant", "content": "It is 12 °C."},
+    ]
+    with file(tmp_path, [ChatRow("a", "test", turns, TOOLS)], [], {}, token_accuracy=[0.5]).open("rb") as opened:
+        found = read(opened)
+    assert found.at("asked", 0) == f"user: Weather?\nassistant: {CALLS}\ntool: 12 °C\ntools: {TOOLS}"
+    assert [(turn["role"], turn["more"]) for turn in found.at("turns", 0)] == [
+        ("user", None), ("assistant", CALLS), ("tool", None)
+    ]  # fmt: skip
+    assert found.at("tools", 0) == TOOLS
+
+
+def test_a_preferred_call_is_what_was_wanted_and_all_turns_were_asked(tmp_path: Path) -> None:
+    turns: Any = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    row = PreferenceChatRow("a", "test", turns, "", "no", None, CALLS)
+    answers = {"prediction": [row.answers[0]]}
+    with file(tmp_path, [row], [], answers, preference_accuracy=[1.0]).open("rb") as opened:
+        found = read(opened)
+    assert found.at("wanted", 0) == found.at("answer", 0) == CALLS
+    assert found.at("asked", 0) == "user: a\nassistant: b" and len(found.at("turns", 0)) == 2
