@@ -92,7 +92,6 @@ class Child:
             )
 
     def stop(self) -> None:
-        """Ask it to end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 

@@ -85,7 +85,6 @@ class Reader:
             ) from error
 
     async def close(self) -> None:
-        """Close the connections."""
         if self._redis is not None:
             redis, self._redis = self._redis, None
             await redis.aclose()
@@ -182,7 +181,6 @@ class Answerer:
         return bool(self._redis.exists(self._keys.request(request_id)))
 
     def send(self, request_id: str, event: Mapping[str, Any]) -> None:
-        """Send an event."""
         key = self._keys.events(request_id)
         with self._redis.pipeline(transaction=True) as together:
             together.xadd(key, {"event": json.dumps(event)}, maxlen=MOST_EVENTS, approximate=True)

@@ -117,7 +117,6 @@ class Doorbell:
         return self._send(JOIN, (run_id,), queue=join_queue(worker))
 
     def answers(self) -> bool:
-        """Whether the broker answers."""
         try:
             with self._app.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=3)

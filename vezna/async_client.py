@@ -38,7 +38,6 @@ class AsyncConnection:
         await self.close()
 
     async def close(self) -> None:
-        """Close its connections."""
         await self._http.aclose()
 
     async def request(self, request: Request) -> Any:

@@ -94,7 +94,6 @@ def submit_study(spec: Mapping[str, Any], *, insist: bool = False) -> Call[model
 
 
 def run(run_id: int) -> Call[models.Run]:
-    """A run."""
     return Call("GET", "/runs/{run_id}", models.Run, {"run_id": run_id})
 
 
@@ -107,12 +106,10 @@ def runs(
 
 
 def study(study_id: int) -> Call[models.Study]:
-    """A study."""
     return Call("GET", "/studies/{study_id}", models.Study, {"study_id": study_id})
 
 
 def cancel_run(run_id: int) -> Call[models.Run]:
-    """Cancel a run."""
     return Call("POST", "/runs/{run_id}/cancel", models.Run, {"run_id": run_id}, once=True)
 
 

@@ -56,7 +56,6 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close its connections."""
         self._http.close()
 
     def request(self, request: Request) -> Any:

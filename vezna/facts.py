@@ -18,7 +18,6 @@ ALLOCATED, RESIDENT = "allocated on the device", "resident in the process, at it
 
 
 def of_process() -> dict[str, Any]:
-    """Versions, environment and device."""
     versions = {}
     for name in LIBRARIES:
         if name.replace("-", "_") in sys.modules:

@@ -53,7 +53,6 @@ class Sender:
 
     @property
     def address(self) -> str:
-        """Of the server."""
         return self._client.server.address
 
     def start(self) -> None:

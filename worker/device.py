@@ -61,7 +61,6 @@ class Probe(BaseModel):
 
     @property
     def working(self) -> list[Card]:
-        """The cards that work."""
         return [card for card in self.cards if not card.problem]
 
     @property

@@ -28,7 +28,6 @@ class Agents:
         self._tools: FastMCP | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
         if self._tools is None:
             self._tools = await asyncio.to_thread(self._made)
         app = self._tools.http_app(path=AGENTS, stateless_http=True, json_response=True)

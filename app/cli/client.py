@@ -43,11 +43,9 @@ class Client:
             self._connection = ScriptsClient(url, token=token, language=language())
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET below /api/v1."""
         return self._ask(Request("GET", path, query))
 
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
-        """POST below /api/v1."""
         return self._ask(Request("POST", path, query, body, new_key()))
 
     def ask(self, path: str, body: Any, seconds: float) -> Any:
@@ -55,15 +53,12 @@ class Client:
         return self._ask(Request("POST", path, body=body, seconds=seconds))
 
     def patch(self, path: str, body: Any) -> Any:
-        """PATCH below /api/v1."""
         return self._ask(Request("PATCH", path, body=body))
 
     def put(self, path: str, body: Any) -> Any:
-        """PUT below /api/v1."""
         return self._ask(Request("PUT", path, body=body))
 
     def delete(self, path: str) -> None:
-        """DELETE below /api/v1."""
         self._ask(Request("DELETE", path))
 
     def upload(

@@ -40,8 +40,7 @@ Row = dict[str, Any]
 class Writer(Protocol):
     """Writes rows in a format."""
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Write one row."""
+    def write(self, row: Mapping[str, Any]) -> None: ...
 
 
 def predict(

@@ -37,7 +37,6 @@ def images_of(path: Path) -> list[Path]:
 
 
 def batches(images: list[Path]) -> Iterator[list[Path]]:
-    """Images of one request."""
     batch: list[Path] = []
     size = 0
     for image in images:

@@ -50,7 +50,6 @@ def reproduce(
 
 
 def lines(run: int, again: int, result: Reproduction) -> list[str]:
-    """The result in sentences."""
     scores = _(
         "Run %(run)s: %(score)s. Again, run %(again)s: %(new_score)s.",
         run=run,

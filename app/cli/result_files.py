@@ -91,7 +91,6 @@ class Total:
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """As one report."""
         return {
             "collection": self.collection,
             "collection_id": self.collection_id,

@@ -159,7 +159,6 @@ def web() -> None:
 
 
 def server_options(settings: Settings) -> dict[str, Any]:
-    """Options of uvicorn."""
     return {
         # By name: the other commands do not need the web modules, and start faster without them.
         "app": "app.main:serve",

@@ -132,7 +132,6 @@ class Picture(_Part):
 
     @property
     def data(self) -> bytes:
-        """Its bytes."""
         return b64decode(self.image)
 
 

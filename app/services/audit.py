@@ -115,7 +115,6 @@ class AuditEvent:
 
     @classmethod
     def of(cls, row: AuditEventRow) -> "AuditEvent":
-        """From a row."""
         return cls(**{name: getattr(row, name) for name in cls.__dataclass_fields__})
 
 

@@ -43,7 +43,6 @@ class LearnerProgress:
 
     @property
     def pitfalls(self) -> int:
-        """Finished pitfalls."""
         return len(self.finished & set(lessons.PITFALLS))
 
 
@@ -72,7 +71,6 @@ class ClassReport:
 
     @property
     def enough_share(self) -> bool:
-        """Wrong answers are shown."""
         return self.sharing_answers >= LEAST_SHARING
 
     @property

@@ -48,7 +48,6 @@ class RunState:
 
     @classmethod
     def of(cls, run: RunRow) -> "RunState":
-        """From the store."""
         cancel = run.cancel_requested and not RunStatus(run.status).terminal
         return cls(run.id, RunStatus(run.status), run.epoch, run.reported + 1, run.step, cancel)
 

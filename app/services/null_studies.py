@@ -33,7 +33,6 @@ class ScoreSource:
 
     @property
     def items(self) -> int:
-        """Test items."""
         return int(self.scores.shape[1])
 
     def drawn(self, seed: int) -> Sequence[NullStudies]:

@@ -88,7 +88,6 @@ class Outbound:
 
     @property
     def enabled(self) -> bool:
-        """Some host is listed."""
         return bool(self._hosts)
 
     def require_listed(self, text: str) -> httpx2.URL:

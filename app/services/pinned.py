@@ -42,15 +42,12 @@ class _UntilDeadline(httpcore2.NetworkStream):
         return left
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """As the stream does."""
         return self._stream.read(max_bytes, self._left())
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """As the stream does."""
         self._stream.write(buffer, self._left())
 
     def close(self) -> None:
-        """As the stream does."""
         self._stream.close()
 
     def start_tls(
@@ -60,5 +57,4 @@ class _UntilDeadline(httpcore2.NetworkStream):
         return _UntilDeadline(self._stream.start_tls(ssl_context, server_hostname, self._left()), self._deadline)
 
     def get_extra_info(self, info: str) -> object:
-        """As the stream does."""
         return self._stream.get_extra_info(info)

@@ -78,7 +78,6 @@ class Predictor:
         return max(self.bases, key=WORST.index, default=Basis.ESTIMATE)
 
     def of_run(self, spec: RunSpec) -> Prediction:
-        """Of a run."""
         seconds, reference, estimate = self._estimated(spec)
         basis = Basis.ESTIMATE
         if seconds is None:

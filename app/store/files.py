@@ -150,7 +150,6 @@ class Files:
 
     @_answered()
     def exists(self, name: str) -> bool:
-        """Whether a file exists."""
         return bool(self.fs.exists(self._path(name)))
 
     def chunks(self, name: str) -> Iterator[bytes]:
@@ -226,7 +225,6 @@ class Incoming:
 
     @_answered()
     def done(self) -> Stored:
-        """The file is complete."""
         self._file.close()
         self._stored = True
         return Stored(self.sha256, self._bytes, self._name)

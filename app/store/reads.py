@@ -36,7 +36,6 @@ class Reads:
     different rows."""
 
     def note(self, statement: str, parameters: Any, options: dict[str, Any], digest: bytes) -> None:
-        """Note a query."""
         query = (statement, repr(parameters))
         if self.queries.setdefault(query, (parameters, options, digest))[2] != digest:
             self.complete = False

@@ -36,7 +36,6 @@ class RowsFile:
         self._writer = pq.ParquetWriter(path, self._schema)
 
     def write(self, rows: Sequence[Row]) -> None:
-        """More rows."""
         if rows:
             self._tally.add(rows)
             columns = dict(zip(self._schema.names, map(list, zip(*rows, strict=True)), strict=True))

@@ -147,7 +147,6 @@ class Database:
         return self._observer.version()
 
     def dispose(self) -> None:
-        """Close every connection."""
         self.engine.dispose()
         self._observer.close()
 

@@ -45,7 +45,6 @@ def _number(values: Mapping[str, float], name: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """In Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(_cell(str(value)) for value in line)} |" for line in lines)
 

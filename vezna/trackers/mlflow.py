@@ -215,7 +215,6 @@ class MlflowExperiment:
         return self._mlflow.create_run(self._id, _milliseconds(begun), dict(tags) | SOURCE, name)
 
     def _values(self, run: Any, points: Iterable[Point], begun: datetime) -> None:
-        """Log values in batches."""
         for batch in _batches(self._metrics(points, begun), BATCH):
             self._mlflow.log_batch(run.info.run_id, metrics=batch)
 

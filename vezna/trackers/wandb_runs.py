@@ -108,7 +108,6 @@ def _unreadable(file: Path, error: Exception) -> NotImported:
 
 
 def _add(log: _Log, kind: int, content: bytes) -> None:
-    """Add a record."""
     if kind == RUN:
         _add_run(log, content)
     elif kind == CONFIG:

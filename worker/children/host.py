@@ -94,12 +94,10 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """The process is running."""
         return self._process.poll() is None
 
     @property

@@ -70,7 +70,6 @@ class Stopwatch:
 
     @property
     def running(self) -> ClockName:
-        """The running clock."""
         return self._running
 
     def enter(self, clock: ClockName) -> None:

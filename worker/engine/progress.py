@@ -50,29 +50,21 @@ class ProgressSink(Protocol):
 class Silence:
     """A `ProgressSink` that reports nothing and never stops."""
 
-    def phase(self, phase: Phase, total_steps: int | None = None) -> None:
-        """Nothing."""
+    def phase(self, phase: Phase, total_steps: int | None = None) -> None: ...
 
-    def download(self, done_bytes: int, total_bytes: int) -> None:
-        """Nothing."""
+    def download(self, done_bytes: int, total_bytes: int) -> None: ...
 
-    def steps(self, steps: Sequence[StepMetrics]) -> None:
-        """Nothing."""
+    def steps(self, steps: Sequence[StepMetrics]) -> None: ...
 
-    def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
-        """Nothing."""
+    def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None: ...
 
-    def log(self, message: str) -> None:
-        """Nothing."""
+    def log(self, message: str) -> None: ...
 
-    def checkpoint(self, step: int, folder: Path) -> None:
-        """Nothing."""
+    def checkpoint(self, step: int, folder: Path) -> None: ...
 
-    def weight_deltas(self, weight_deltas: WeightDeltas) -> None:
-        """Nothing."""
+    def weight_deltas(self, weight_deltas: WeightDeltas) -> None: ...
 
-    def raise_if_stopped(self) -> None:
-        """Nothing."""
+    def raise_if_stopped(self) -> None: ...
 
 
 @dataclass

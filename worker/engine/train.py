@@ -107,7 +107,6 @@ class Loop:
 
     @property
     def total_steps(self) -> int:
-        """Total optimizer steps."""
         return self.order.total_steps
 
     def run(self, model: nn.Module) -> Trained:

@@ -114,7 +114,6 @@ class Estimator:
         return result
 
     def end(self) -> None:
-        """End the process."""
         child, self._child, self._dataset = self._child, None, None
         if child is not None:
             child.close()

@@ -28,7 +28,6 @@ OUT_OF_MEMORY_SCORE = 1000
 
 
 def answer(line: str, progress: ProgressWriter) -> dict[str, Any]:
-    """Answer a request."""
     failures, output = None, Path()
     try:
         failures = import_large("worker.engine.failures")  # after stdout is reserved for the answer
@@ -47,7 +46,6 @@ def answer(line: str, progress: ProgressWriter) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer one request."""
     die_with_parent()
     yield_processor()
     with suppress(OSError):  # not Linux, or not allowed

@@ -25,7 +25,6 @@ PUSH_AGAIN = _("Free some space, and push again.")
 
 
 def push(context: "Context", push_id: int) -> None:
-    """Push one export."""
     write = context.database.write
     claim = write(lambda session: hub_pushes.begin(session, push_id))
     if claim is None:

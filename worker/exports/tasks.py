@@ -32,7 +32,6 @@ STORING = 0.9
 
 
 def export(context: "Context", export_id: int, command: tuple[str, ...] = ExportQueue.command) -> None:
-    """Write one export."""
     write = context.database.write
     claim = write(lambda session: model_exports.begin(session, export_id))
     if claim is None:

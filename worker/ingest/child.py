@@ -84,7 +84,6 @@ class ProgressWriter:
             self.write({"share": share, "rows": rows})
 
     def write(self, message: dict[str, Any]) -> None:
-        """Write a line."""
         self._answers.write(f"{json.dumps(message)}\n")
         self._answers.flush()
 

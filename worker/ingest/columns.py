@@ -36,7 +36,6 @@ class ColumnScan:
         self._values: Counter[str] | None = Counter()
 
     def add(self, values: Sequence[Value]) -> None:
-        """Add values."""
         if len(self._examples) < SHOWN_ROWS:
             missing = SHOWN_ROWS - len(self._examples)
             self._examples += [excerpt(shown(value)) for value in values[:missing]]

@@ -166,7 +166,6 @@ class _UnusableRows:
         self._reasons: dict[tuple[FindingCode, str], _Reason] = {}
 
     def add(self, unusable: Unusable, file: int, number: int) -> None:
-        """Count a row."""
         reason = self._reasons.setdefault((unusable.code, unusable.column), _Reason())
         reason.count += 1
         if len(reason.examples) < MOST_EXAMPLES:

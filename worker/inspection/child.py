@@ -25,7 +25,6 @@ MAX_SECONDS = 150
 
 
 def answer(request: str) -> str:
-    """The line to print."""
     try:
         message = json.loads(request)
         engine = import_engine("worker.engine.models.inspect")  # after stdout is reserved for the answer

@@ -22,7 +22,6 @@ MAX_SECONDS = 660
 
 
 def answer(request: str) -> str:
-    """The line to print."""
     try:
         message = json.loads(request)
         if "digits" in message:

@@ -64,6 +64,5 @@ class Answering:
         self._waiting -= 1
 
     def close(self) -> None:
-        """End the process."""
         self._thread.submit(self._inference.end)
         self._thread.shutdown(wait=True, cancel_futures=True)

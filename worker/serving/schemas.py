@@ -178,7 +178,6 @@ class CompletionRequest(_Request):
 
     @property
     def text(self) -> str:
-        """The prompt."""
         return self.prompt if isinstance(self.prompt, str) else self.prompt[0]
 
     @property

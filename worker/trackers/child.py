@@ -28,7 +28,6 @@ MAX_SECONDS = 3630
 
 
 def answer(line: str) -> str:
-    """The line to print."""
     try:
         request = json.loads(line)
         with in_words(), Client(request["server"], token=request["token"]) as client:

@@ -65,7 +65,6 @@ class ExportProcess:
             self.end()
 
     def end(self) -> None:
-        """End the process."""
         child, self._child, self._exports = self._child, None, 0
         if child is not None:
             child.close()

@@ -48,7 +48,6 @@ class Supervisor:
         threading.Thread(target=self._listen, daemon=True, name="supervisor").start()
 
     def job(self) -> Handover:
-        """Wait for the job."""
         return self._handed.get()
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:

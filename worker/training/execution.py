@@ -56,8 +56,7 @@ _job: TypeAdapter[TrainJob | GroupJob] = TypeAdapter(TrainJob | GroupJob)
 class Sender(Protocol):
     """Sends reports."""
 
-    def send(self, message: RunReport) -> None:
-        """Send one."""
+    def send(self, message: RunReport) -> None: ...
 
 
 class Stop(Protocol):
@@ -101,7 +100,6 @@ class Reports:
         self._working_seconds, self._worked_at = working_seconds, time.monotonic()
 
     def phase(self, phase: Phase, total_steps: int | None = None) -> None:
-        """A phase begins."""
         self._channel.send(PhaseReport(phase=phase, total_steps=total_steps))
 
     def download(self, done_bytes: int, total_bytes: int) -> None:
@@ -114,7 +112,6 @@ class Reports:
             self._channel.send(StepsReport(steps=list(steps)))
 
     def evaluation(self, evaluation: Evaluation, items: Sequence[str] = (), scores: Sequence[float] = ()) -> None:
-        """A finished evaluation."""
         self._channel.send(EvaluationReport(evaluation=evaluation, items=list(items), scores=list(scores)))
 
     def log(self, message: str) -> None:

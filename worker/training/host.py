@@ -45,12 +45,10 @@ class TrainerProcess:
 
     @property
     def alive(self) -> bool:
-        """The process is running."""
         return self._child.alive
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self._child.pid
 
     def hand_over(

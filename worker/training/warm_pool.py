@@ -87,7 +87,6 @@ class WarmPool:
         return trainer
 
     def end(self) -> None:
-        """Kill the spare."""
         spare, self._spare = self._spare, None
         if spare is not None:
             spare.kill()

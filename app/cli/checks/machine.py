@@ -45,7 +45,6 @@ class _Probe(BaseModel):
 
 
 def python() -> Finding:
-    """The interpreter."""
     if sys.version_info < OLDEST_PYTHON:
         return Finding(
             "python",

@@ -133,7 +133,6 @@ def skew(database: Database) -> Finding:
 
 
 def broker(settings: Settings) -> Finding:
-    """Whether the broker answers."""
     if Doorbell(settings).answers():
         return Finding("broker", "ok", _("It answers"))
     return Finding(

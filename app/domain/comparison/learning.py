@@ -99,7 +99,6 @@ class Learning:
 
     @property
     def nothing(self) -> bool:
-        """Nothing was learned."""
         return bool(self.criteria)
 
     @property

@@ -288,7 +288,6 @@ class Tally:
         self._digest = hashlib.sha256()
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Add rows."""
         for row in rows:
             self._counts[row.split] += 1
             is_item = row.split == "test"

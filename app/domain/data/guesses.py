@@ -72,7 +72,6 @@ class _Source(NamedTuple):
         return [column for column in candidates if not set(ROLE_NAMES[role]).isdisjoint(words_of(column.name))]
 
     def get(self, name: str) -> Column:
-        """A column by name."""
         return next(column for column in self.columns if column.name == name)
 
     def repeats(self, column: Column, times: int) -> bool:

@@ -82,7 +82,6 @@ class ExternalStudySpec(BaseModel):
 
     @property
     def reference_arm(self) -> str:
-        """Label of the reference."""
         full = [arm.label for arm in self.arms if arm.method == "full"]
         return self.reference or next(iter(full), self.arms[0].label)
 

@@ -227,7 +227,6 @@ class FreezingRequest(OfModel):
 
     @property
     def files(self) -> dict[str, str]:
-        """The rows."""
         return {"rows_file": self.rows_file}
 
 

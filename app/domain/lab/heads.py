@@ -49,7 +49,6 @@ class Heads:
 
     @property
     def layers(self) -> int:
-        """Number of layers."""
         return len(self.answer.before)
 
     @property

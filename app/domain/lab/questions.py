@@ -117,7 +117,6 @@ class _Explained(_Question):
 
     @property
     def sentences(self) -> list[Text]:
-        """Text and explanation."""
         return [self.text, self.because]
 
 

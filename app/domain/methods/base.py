@@ -170,7 +170,6 @@ class Method(BaseModel):
         return 1.0
 
     def trainable(self, model: TaskModel) -> int:
-        """Number of trainable parameters."""
         return sum(t.size for t in self.trains(model))
 
 
@@ -227,7 +226,6 @@ class LinearMethod(Method):
         return [m.name for m in self.targets(model)] + model.head
 
     def changed_layers(self, model: TaskModel) -> list[LinearFacts]:
-        """The target modules."""
         return self.targets(model)
 
     def attention_only(self, model: TaskModel) -> bool:

@@ -55,7 +55,6 @@ class EveryWeight(Selection):
     freezes_base: ClassVar[bool] = False
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """All of them."""
         return True
 
 
@@ -178,7 +177,6 @@ class HeadOnlySpec(Selection):
     kind: Literal["head-only"] = "head-only"
 
     def selects(self, parameter: ParameterFacts, model: TaskModel) -> bool:
-        """Those of the head."""
         return model.in_head(parameter.name)
 
 

@@ -31,7 +31,6 @@ class Tensor(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Number of values."""
         return prod(self.shape)
 
 
@@ -45,7 +44,6 @@ class ParameterFacts(BaseModel):
 
     @property
     def size(self) -> int:
-        """Number of values."""
         return prod(self.shape)
 
 

@@ -54,7 +54,6 @@ class Ledger(BaseModel):
 
     @property
     def total(self) -> int:
-        """The peak."""
         return sum(self.owners.values())
 
 

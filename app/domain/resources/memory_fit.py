@@ -302,5 +302,4 @@ class RunFit(_Fit):
 
     @property
     def settled(self) -> bool:
-        """All estimates have ended."""
         return not self.savings_pending and (self.arm_estimate is None or self.arm_estimate.state != "working")

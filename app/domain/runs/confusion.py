@@ -41,12 +41,10 @@ class Confusion(BaseModel):
 
     @property
     def predictions(self) -> Counter[int]:
-        """Items by predicted label."""
         return self._sums("predicted")
 
     @property
     def labels(self) -> Counter[int]:
-        """Items by true label."""
         return self._sums("label")
 
     @property

@@ -34,7 +34,6 @@ class Priority(StrEnum):
 
     @classmethod
     def of(cls, precedence: int) -> "Priority":
-        """From the store."""
         return list(cls)[precedence]
 
 

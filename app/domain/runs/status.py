@@ -14,7 +14,6 @@ class RunStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """The run has ended."""
         return self not in (RunStatus.QUEUED, RunStatus.RUNNING)
 
 

@@ -61,8 +61,7 @@ class Report(Protocol):
     """An answer that may be incomplete."""
 
     @property
-    def settled(self) -> bool:
-        """All estimates have ended."""
+    def settled(self) -> bool: ...
 
     @property
     def unrequested(self) -> int:

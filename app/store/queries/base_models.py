@@ -59,7 +59,6 @@ def in_use(session: Session, model_id: int) -> bool:
 
 
 def names(session: Session) -> dict[int, str]:
-    """Names by id."""
     return {i: name for i, name in session.execute(select(BaseModelRow.id, BaseModelRow.name))}
 
 

@@ -64,7 +64,6 @@ def named(session: Session, run: RunRow) -> str:
 
 
 def names(session: Session, collection_ids: Collection[int]) -> dict[int, str]:
-    """Names by id."""
     query = select(CollectionRow.id, CollectionRow.name).where(CollectionRow.id.in_(collection_ids))
     return {i: name for i, name in session.execute(query)}
 

@@ -33,7 +33,6 @@ def count(session: Session, subject: str, since: datetime) -> int:
 
 
 def clear(session: Session, subject: str) -> None:
-    """Count from zero again."""
     affected(session, delete(LoginFailuresRow).where(LoginFailuresRow.subject == subject))
 
 

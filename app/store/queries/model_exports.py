@@ -47,5 +47,4 @@ def measured_seconds(session: Session, run: RunRow) -> dict[str, list[float]]:
 
 
 def everyone(session: Session) -> list[ModelExportRow]:
-    """Every export."""
     return list(session.scalars(select(ModelExportRow)))

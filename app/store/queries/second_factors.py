@@ -21,7 +21,6 @@ def confirmed_users(session: Session) -> set[int]:
 
 
 def everyone(session: Session) -> Sequence[SecondFactorRow]:
-    """Every factor."""
     return session.scalars(select(SecondFactorRow).order_by(SecondFactorRow.user_id)).all()
 
 

@@ -55,7 +55,6 @@ def by_name(session: Session, name: str) -> StudyRow | None:
 
 
 def names(session: Session, study_ids: set[int]) -> dict[int, str]:
-    """Names by id."""
     query = select(StudyRow.id, StudyRow.name).where(StudyRow.id.in_(study_ids))
     return {study_id: name for study_id, name in session.execute(query)}
 

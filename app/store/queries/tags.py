@@ -27,14 +27,12 @@ def of_studies(session: Session, study_ids: Sequence[int]) -> dict[int, list[str
 
 
 def set_of_run(session: Session, run_id: int, tags: Sequence[str]) -> None:
-    """Replace the tags."""
     session.execute(delete(RunTagRow).where(RunTagRow.run_id == run_id))
     if tags:
         session.execute(insert(RunTagRow), [{"run_id": run_id, "tag": tag} for tag in tags])
 
 
 def set_of_study(session: Session, study_id: int, tags: Sequence[str]) -> None:
-    """Replace the tags."""
     session.execute(delete(StudyTagRow).where(StudyTagRow.study_id == study_id))
     if tags:
         session.execute(insert(StudyTagRow), [{"study_id": study_id, "tag": tag} for tag in tags])

@@ -10,7 +10,6 @@ from app.store.tables import WeightDeltasRow
 
 
 def add(session: Session, run_id: int, analysis: WeightDeltas) -> None:
-    """Store a run's analysis."""
     summary = analysis.summary.model_dump(mode="json") if analysis.summary else None
     session.add(WeightDeltasRow(run_id=run_id, summary_json=summary, analysis_json=analysis.model_dump(mode="json")))
 
@@ -31,5 +30,4 @@ def summaries(session: Session, run_ids: Sequence[int]) -> dict[int, WeightDelta
 
 
 def clear(session: Session, run_id: int) -> None:
-    """Delete a run's analysis."""
     session.execute(delete(WeightDeltasRow).where(WeightDeltasRow.run_id == run_id))

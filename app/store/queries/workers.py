@@ -42,7 +42,6 @@ def idle(session: Session, since: datetime) -> int:
 
 
 def get(session: Session, name: str) -> WorkerRow | None:
-    """A worker by name."""
     return session.get(WorkerRow, name)
 
 

@@ -42,7 +42,6 @@ class EstimateRow(Base):
 
     @property
     def request(self) -> EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest:
-        """The request."""
         match self.kind:
             case "baseline":
                 return BaselineRequest.model_validate(self.request_json)

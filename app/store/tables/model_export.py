@@ -35,7 +35,6 @@ class ModelExportRow(WorkRow):
 
     @property
     def form(self) -> ExportFormat:
-        """Its format."""
         return ExportFormat(self.format)
 
     @property

@@ -80,7 +80,6 @@ class ModelVersionRow(Base):
 
     @property
     def form(self) -> ExportFormat:
-        """Of the export."""
         return ExportFormat(self.format)
 
     @property

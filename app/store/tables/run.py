@@ -253,7 +253,6 @@ class RunRow(Owned, QueuedRun, Base):
 
     @property
     def cancel_requested(self) -> bool:
-        """Cancellation was requested."""
         return self.cancel_requested_at is not None
 
     @property

@@ -41,5 +41,4 @@ class StudyRow(Owned, Queued, Base):
 
     @property
     def spec(self) -> StudySpec:
-        """The spec."""
         return StudySpec.model_validate(self.spec_json)

@@ -51,12 +51,10 @@ class UploadRow(Located, Base):
 
     @property
     def parts(self) -> list[Part]:
-        """Its files."""
         return [Part.model_validate(part) for part in self.parts_json]
 
     @property
     def options(self) -> ReadingOptions:
-        """Reading options."""
         return ReadingOptions.model_validate(self.options_json)
 
     @property

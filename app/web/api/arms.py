@@ -143,7 +143,6 @@ class RunArmOut(ArmOut):
 
     @classmethod
     def of(cls, comparison: RunComparison, arm: RunArm) -> Self:
-        """From the domain."""
         return cls.from_arm(comparison, arm, method=arm.first.method, settings=arm.first.settings)
 
 
@@ -211,7 +210,6 @@ class StudyArmOut(ArmOut):
 
     @classmethod
     def of(cls, study: StudyComparison, arm: StudyArm) -> Self:
-        """From the domain."""
         return cls.from_arm(
             study,
             arm,

@@ -111,7 +111,6 @@ class PoolOut(BaseModel):
 
     @classmethod
     def of(cls, pool: Pool) -> "PoolOut":
-        """From the results."""
         intervals = [
             PooledOut(
                 seeds=step.seeds,
@@ -155,7 +154,6 @@ class ClassReportOut(ClassOut):
 
     @classmethod
     def of(cls, report: ClassReport, pool: Pool | None) -> "ClassReportOut":
-        """From a report."""
         learners = [
             LearnerOut(
                 name=one.name,

@@ -50,7 +50,6 @@ class ConfounderOut(Answer):
 
     @classmethod
     def of(cls, confounder: Confounder, comparison: AnyComparison) -> Self:
-        """In words."""
         return cls.from_object(
             confounder,
             differs=confounder_words.what_differs(confounder, comparison),
@@ -79,7 +78,6 @@ class BaselineOut(Answer):
 
     @classmethod
     def of(cls, result: BaselineResult) -> Self:
-        """In words."""
         return cls.from_object(
             result.stored,
             message=localized(result.stored.message),
@@ -146,7 +144,6 @@ class RunComparisonOut(ComparisonOut):
 
     @classmethod
     def of(cls, comparison: RunComparison) -> Self:
-        """From the domain."""
         return cls.from_comparison(
             comparison,
             headline=runs_headline(comparison),

@@ -60,7 +60,6 @@ class DatasetListed(Answer):
 
     @classmethod
     def from_row(cls, row: DatasetRow, **derived: Any) -> Self:
-        """From the store."""
         facts = row.facts if row.status == "ready" else None
         message = why_unavailable(row.message, row.blocked_by)
         return cls.from_object(row, facts=facts, message=message, **derived)
@@ -82,7 +81,6 @@ class DatasetOut(DatasetListed):
 
     @classmethod
     def of(cls, session: Session, row: DatasetRow) -> Self:
-        """From the store."""
         uses = datasets.used_by(session, row.id)
         findings = [with_message(finding) for finding in row.findings]
         return cls.from_row(row, findings=findings, runs=uses.runs, studies=uses.studies)
@@ -144,7 +142,6 @@ class PreviewOut(Answer):
 
     @classmethod
     def of(cls, row: EstimateRow) -> Self:
-        """From the store."""
         request = PreviewRequest.model_validate(row.request_json)
         return cls.from_object(row, estimate_id=row.id, task=request.task, max_length=request.max_length)
 

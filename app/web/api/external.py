@@ -44,7 +44,6 @@ class ExternalRunOut(Answer):
 
     @classmethod
     def of(cls, session: Session, run: RunRow) -> Self:
-        """From the store."""
         return cls.from_object(run, no_news=service.is_silent(session, run))
 
 
@@ -68,7 +67,6 @@ class ExternalStudyOut(Answer):
 
     @classmethod
     def of(cls, session: Session, study: CollectionRow, spec: ExternalStudySpec) -> Self:
-        """From the store."""
         runs = [ExternalRunOut.of(session, run) for run in external.runs_of(session, study.id)]
         export = TrackerExportOut.of(session, study)
         return cls.from_object(study, spec=spec, reference=spec.reference_arm, runs=runs, tracker_export=export)

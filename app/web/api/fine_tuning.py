@@ -115,7 +115,6 @@ class Job(BaseModel):
 
     @classmethod
     def of(cls, session: Session, job: FineTuningJobRow, request: Request) -> Self:
-        """From the store."""
         run = runs.find(session, job.run_id) if job.run_id is not None else None
         dataset, base = datasets.by_id(session, job.dataset_id), str(request.base_url).rstrip("/")
         sent, finished = job.request, run.finished_at if run else job.finished_at

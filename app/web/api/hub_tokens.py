@@ -30,7 +30,6 @@ class HubTokenOut(BaseModel):
 
     @classmethod
     def of(cls, row: HubTokenRow | None) -> "HubTokenOut":
-        """From what is stored."""
         return cls(stored=True, ends_with=row.hint, stored_at=row.created_at) if row else cls(stored=False)
 
 

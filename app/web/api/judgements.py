@@ -64,7 +64,6 @@ class JudgedArmOut(BaseModel):
 
     @classmethod
     def of(cls, arm: JudgedArm) -> Self:
-        """From the comparison."""
         score, corrected = arm.score, arm.corrected
         return cls(
             arm=arm.title,
@@ -119,7 +118,6 @@ class JudgementOut(Answer):
 
     @classmethod
     def of(cls, session: Session, row: JudgementRow) -> Self:
-        """From the store."""
         result = row.result
         return cls.from_object(
             row,

@@ -69,7 +69,6 @@ class CauseOut(Answer):
 
     @classmethod
     def of(cls, study_id: int, study: StudyComparison, cause: Cause) -> Self:
-        """In words."""
         return cls.from_object(
             cause,
             likelihood="likely" if cause.likely else "possible",
@@ -107,7 +106,6 @@ class LearningOut(Answer):
 
     @classmethod
     def of(cls, study_id: int, study: StudyComparison, causes: Causes) -> Self:
-        """In words."""
         learning = study.learning
         return cls.from_object(
             learning,

@@ -63,7 +63,6 @@ class ExportFormatOut(BaseModel):
 
     @classmethod
     def of(cls, offer: Offer) -> Self:
-        """From an offer."""
         refused = str(offer.refused.sentence) if offer.refused else None
         return cls(
             format=offer.format,

@@ -91,7 +91,6 @@ class MethodOut(Answer):
 
     @classmethod
     def of(cls, adaptation: Adaptation) -> Self:
-        """From the domain."""
         facts, spec = adaptation.facts, adaptation.spec
         return cls.from_object(
             facts,

@@ -68,7 +68,6 @@ class FileObject(BaseModel):
 
     @classmethod
     def of(cls, row: UploadRow) -> Self:
-        """An upload."""
         return cls(
             id=f"{FILE}{row.id}",
             bytes=row.bytes,

@@ -36,7 +36,6 @@ class QueueEntryOut(BaseModel):
 
     @classmethod
     def of(cls, entry: QueueEntry) -> "QueueEntryOut":
-        """From an entry."""
         return cls(
             position=entry.position,
             run_id=entry.run.id if entry.run else None,

@@ -56,7 +56,6 @@ class AccountUsage(BaseModel):
 
     @classmethod
     def of(cls, user: UserRow, account: Account) -> "AccountUsage":
-        """From an account."""
         return cls(
             email=user.email,
             month=f"{month_of(now()):%Y-%m}",

@@ -58,7 +58,6 @@ class RecipeCardOut(BaseModel):
 
     @classmethod
     def of(cls, session: Reading, card: RecipeCard) -> "RecipeCardOut":
-        """From a card."""
         model = base_models.by_id(session, card.study.base_model_id)
         return cls(
             recipe=card.recipe.id,

@@ -58,7 +58,6 @@ class VersionOut(Answer):
 
     @classmethod
     def of(cls, row: ModelVersionRow) -> Self:
-        """From a row."""
         changes = [StageChangeOut.from_object(change) for change in row.changes]
         return cls.from_object(row, version=row.number, revision=row.model.revision, changes=changes)
 

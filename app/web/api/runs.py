@@ -84,7 +84,6 @@ class RunOut(RunState):
 
     @classmethod
     def of(cls, session: Session, row: RunRow) -> Self:
-        """From the store."""
         return cls.from_object(
             row,
             spec=None if row.imported else row.spec,
@@ -128,7 +127,6 @@ class ValidationOut(Answer):
 
     @classmethod
     def of(cls, row: EvaluationRow) -> Self:
-        """From the store."""
         metrics = {row.metric: row.score} if row.score is not None else {}
         return cls.from_object(row, items=row.n, metrics=row.metrics_json | metrics)
 

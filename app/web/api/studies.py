@@ -72,7 +72,6 @@ class StudyOut(Answer):
 
     @classmethod
     def of(cls, session: Session, study_id: int, **derived: Any) -> Self:
-        """From the store."""
         progress = study_service.progress(session, study_id)
         return cls.from_object(
             progress.study,

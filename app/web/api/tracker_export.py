@@ -31,6 +31,5 @@ class TrackerExportOut(Answer):
 
     @classmethod
     def of(cls, session: Session, study: StudyRow | CollectionRow) -> Self | None:
-        """From the store."""
         export = tracker_exports.of_study(session, study)
         return cls.from_object(export.row, state=export.state, url=export.place) if export else None

@@ -97,7 +97,6 @@ class UploadOut(UploadListed):
 
     @classmethod
     def of(cls, session: Session, row: UploadRow) -> Self:
-        """From the store."""
         scan = row.scan
         if scan:
             scan = scan.model_copy(update={"findings": [with_message(finding) for finding in scan.findings]})

@@ -84,7 +84,6 @@ class MemoryFitFigure:
 
     @property
     def key(self) -> tuple[Holder, ...]:
-        """The legend."""
         return LEDGER
 
     @property

@@ -63,7 +63,6 @@ class PriceParams(BaseModel):
         return errors
 
     def errors_of(self, name: str) -> tuple[FieldError, ...]:
-        """Of one field."""
         return self.errors.get(name, ())
 
     @property
@@ -80,7 +79,6 @@ class PriceParams(BaseModel):
 
     @property
     def many(self) -> int:
-        """Tasks."""
         return self._tasks or USUAL_TASKS
 
     @property

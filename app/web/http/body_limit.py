@@ -18,7 +18,6 @@ class Application(FastAPI):
     """FastAPI, whose limit of a body and whose internal errors lie outside of every middleware."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
         await SafeHeaders(Language(self._explained))(scope, receive, send)
 
     async def _explained(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -79,7 +79,6 @@ def exchange(request: Request) -> Reader:
 
 
 def files(request: Request) -> Files:
-    """The files store."""
     return cast(Files, request.app.state.files)
 
 

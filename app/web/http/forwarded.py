@@ -22,7 +22,6 @@ class UntrustedProxyWarning:
         self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on."""
         if not self._warned and scope["type"] == "http":
             headers = Headers(scope=scope)
             if any(name in headers for name in HEADERS) and not self._is_trusted(scope, headers):

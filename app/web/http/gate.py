@@ -137,7 +137,6 @@ class _Body:
         self.complete = False
 
     async def read(self) -> None:
-        """Receive it."""
         size, more = 0, True
         while more and size <= READ_BEFORE_BYTES:
             message = await self._receive()

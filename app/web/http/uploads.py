@@ -124,7 +124,6 @@ class _Form:
         )
 
     def write(self, data: bytes) -> None:
-        """More of the body."""
         try:
             self._parser.write(data)
         except FormParserError as error:

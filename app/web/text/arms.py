@@ -63,7 +63,6 @@ SHOWN_ELSEWHERE = (
 
 
 def condition_label(name: ConditionName) -> str:
-    """A condition in words."""
     return _(CONDITION_LABELS[name])
 
 

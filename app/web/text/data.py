@@ -141,7 +141,6 @@ def kind_of(kind: ColumnKind) -> str:
 
 
 def split_name(split: Split) -> str:
-    """A split."""
     return _(SPLITS[split])
 
 

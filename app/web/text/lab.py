@@ -53,7 +53,6 @@ def question_kind(question: Question) -> str:
 
 
 def rating_name(rating: Rating) -> str:
-    """A rating."""
     return _(RATINGS[rating])
 
 

@@ -44,7 +44,6 @@ def fit_words(fit: DeviceFit) -> str:
 
 
 def fit_word(fit: Fit) -> str:
-    """A fit in words."""
     return _(FITS[fit])
 
 

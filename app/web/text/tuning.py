@@ -88,7 +88,6 @@ def tuning_hint(kind: str) -> str:
 
 
 def parameter_label(name: Parameter) -> str:
-    """A hyperparameter in words."""
     return _(PARAMETERS[name])
 
 

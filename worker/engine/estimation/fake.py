@@ -193,7 +193,6 @@ class Operations(TorchDispatchMode):
         self._apart, self._handles, self._within = apart, list[RemovableHandle](), 0
 
     def __enter__(self) -> Self:
-        """Start to count."""
         super().__enter__()  # type: ignore[no-untyped-call]
         for module in self._apart:
             self._handles.append(module.register_forward_pre_hook(lambda *_: self._go(1)))
@@ -201,7 +200,6 @@ class Operations(TorchDispatchMode):
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Stop counting."""
         for handle in self._handles:
             handle.remove()
         super().__exit__(*error)  # type: ignore[no-untyped-call]

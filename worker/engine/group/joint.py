@@ -111,7 +111,6 @@ class JointLora(nn.Module):
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """The original bias."""
         bias: torch.Tensor | None = self.base_layer.bias
         return bias
 

@@ -83,7 +83,6 @@ class Member:
         return self._loss
 
     def now(self) -> float:
-        """Seconds on its clock."""
         return self._used + self._rate * (time.perf_counter() - self._since)
 
     def run_clock(self, rate: float) -> None:

@@ -32,8 +32,7 @@ class Companion(Protocol):
     def state(self) -> dict[str, torch.Tensor]:
         """The state to store in a checkpoint."""
 
-    def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore that state."""
+    def restore(self, state: dict[str, torch.Tensor]) -> None: ...
 
 
 class MechanismFile(Protocol):

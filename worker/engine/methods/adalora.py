@@ -51,7 +51,6 @@ class RankBudget:
         return patterns | smoothed
 
     def restore(self, state: dict[str, torch.Tensor]) -> None:
-        """Restore that state."""
         allocator, device = self._tuner.rankallocator, self._matrices[0].device
         patterns: dict[str, list[bool]] = {}
         allocator.reset_ipt()

@@ -79,7 +79,6 @@ def _through_adapter(projection: nn.Module, _: object, output: torch.Tensor) -> 
 
 
 def companion(model: PreTrainedModel, spec: BottleneckAdapterSpec, total_steps: int) -> None:
-    """Nothing."""
     return
 
 

@@ -63,7 +63,6 @@ class LoRALayer(nn.Module):
 
     @property
     def bias(self) -> torch.Tensor | None:
-        """The original bias."""
         return self.original.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -106,7 +105,6 @@ def apply(model: PreTrainedModel, spec: LoraFromScratchSpec, facts: TaskModel) -
 
 
 def companion(model: PreTrainedModel, spec: LoraFromScratchSpec, total_steps: int) -> None:
-    """Nothing."""
     return
 
 

@@ -33,7 +33,6 @@ def apply(model: PreTrainedModel, spec: Selection, facts: TaskModel) -> PreTrain
 
 
 def companion(model: PreTrainedModel, spec: Selection, total_steps: int) -> None:
-    """Nothing."""
     return
 
 

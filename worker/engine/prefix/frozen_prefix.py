@@ -80,7 +80,6 @@ class Prefix:
 
     @property
     def depth(self) -> int:
-        """Number of blocks."""
         return len(self.blocks)
 
     def train_mode(self) -> None:

@@ -82,7 +82,6 @@ class PreviewView(HasErrors):
 
     @property
     def model_options(self) -> list[tuple[str, str]]:
-        """The models, by name."""
         return [(row.name, row.name) for row in self.models]
 
     @property

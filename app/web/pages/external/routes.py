@@ -31,7 +31,6 @@ class ShownRun:
 
     @classmethod
     def of(cls, session: Session, row: RunRow) -> "ShownRun":
-        """From the store."""
         return cls(row, external.is_silent(session, row), external.is_quiet(session, row))
 
     @property

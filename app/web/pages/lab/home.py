@@ -61,7 +61,6 @@ class LabPage:
 
     @property
     def finished(self) -> int:
-        """Number of finished steps."""
         return sum(item.done for item in self.path)
 
     @property

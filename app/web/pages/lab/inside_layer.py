@@ -38,7 +38,6 @@ class InsideLayer:
 
     @classmethod
     def of(cls, session: Session, query: QueryParams) -> "InsideLayer":
-        """From the address."""
         calculator = Calculator.of(session, query, method="lora")
         row = _model(session, calculator)
         layer = _middle(calculator.spec, calculator.model)

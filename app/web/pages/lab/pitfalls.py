@@ -66,7 +66,6 @@ class RankTooHigh:
 
     @classmethod
     def of(cls, session: Session, settings: Settings, query: QueryParams) -> "RankTooHigh":
-        """As it stands."""
         ladder = tuple((rank, 2 * SIDE * rank, 2 * rank / SIDE) for rank in lab_studies.LADDER)
         name = lab_studies.PLANS[lab_studies.RANKS][0]
         row = studies.by_name(session, name)
@@ -91,7 +90,6 @@ class WrongFreezing:
 
     @classmethod
     def of(cls, session: Session) -> "WrongFreezing":
-        """As it stands."""
         model, dataset = sample = samples.registered(session)
         if model is None or dataset is None or not sample.ready:
             return cls(None)

@@ -95,7 +95,6 @@ class StepPage:
 
     @property
     def address(self) -> str:
-        """Of the page."""
         return lessons.address(self.topic)
 
     @property

@@ -70,7 +70,6 @@ class HeadView:
 
     @property
     def tokens(self) -> list[str]:
-        """Of the sentence."""
         return self.heads.answer.tokens
 
     @property

@@ -147,7 +147,6 @@ class NewStudyPage(PlanningPage):
 
     @property
     def reference_title(self) -> str:
-        """The reference arm."""
         return self.form.reference_title
 
     @property
@@ -206,7 +205,6 @@ class NewStudyPage(PlanningPage):
 
     @property
     def general_text_options(self) -> list[tuple[str, str]]:
-        """The general texts."""
         texts = self.inputs.general_texts.items()
         none = ("", _("none: forgetting is not measured"))
         return [none, *((name, title_of(name, row)) for name, row in texts)] if texts else []
@@ -226,7 +224,6 @@ class NewStudyPage(PlanningPage):
 
     @property
     def tuning_options(self) -> list[tuple[str, str]]:
-        """The kinds of tuning."""
         return tuning_text.options()
 
     @property

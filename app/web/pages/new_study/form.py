@@ -204,7 +204,6 @@ class StudyForm:
 
     @property
     def tuning(self) -> str:
-        """The kind of tuning."""
         kind = self.values.get(f"{TUNING}kind", "none")
         return kind if kind in TUNINGS else "none"
 

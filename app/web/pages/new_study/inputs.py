@@ -89,7 +89,6 @@ class StudyInputs:
 
     @cached_property
     def model(self) -> BaseModelRow | None:
-        """The chosen base model."""
         return next((m for m in self.models if m.name == self.form.values["base_model"]), None)
 
     @cached_property

@@ -97,7 +97,6 @@ class PlaygroundPage:
     tokens_choices: Sequence[Choice] = field(default=())
 
     def errors_of(self, path: str) -> list[FieldError]:
-        """Errors at a field."""
         given = path == ("picture" if self.images else "text")
         return [error for error in self.errors if error.path == path or (given and "input" in error.path)]
 

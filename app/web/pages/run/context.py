@@ -125,12 +125,10 @@ class RunPage:
 
     @property
     def run(self) -> RunRow:
-        """Its row."""
         return self.view.row
 
     @property
     def notes(self) -> Notes:
-        """Its note and tags."""
         return Notes("runs", self.run.id, self.run.note, tuple(self.view.tags), self.run.archived)
 
     @property

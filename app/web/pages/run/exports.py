@@ -47,7 +47,6 @@ class RunExports:
 
     @classmethod
     def of(cls, session: Session, run_id: int) -> "RunExports":
-        """From the store."""
         run, rows = runs.get(session, run_id), model_exports.of_run(session, run_id)
         return cls(
             run_id,

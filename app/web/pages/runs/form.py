@@ -48,7 +48,6 @@ class ViewParams:
     def of(
         cls, filter: str, sort: str, columns: Sequence[str], group: str, baseline: str, open_groups: str
     ) -> "ViewParams":
-        """From query parameters."""
         condition, error, text = None, None, filter.strip()
         try:
             condition = without_archived(parse(text))

@@ -17,7 +17,6 @@ class Scale(MarginScale):
 
     @classmethod
     def of(cls, arm: StudyArm, margin: float) -> "Scale | None":
-        """From an arm's verdict."""
         difference = arm.difference
         if difference is None:
             return None

@@ -47,7 +47,6 @@ class BlindPage:
 
     @property
     def choices(self) -> list[tuple[str, str]]:
-        """Runs, with their names."""
         return [(str(run.id), self.name(run)) for run in self.candidates]
 
     @property

@@ -234,7 +234,6 @@ class FlipsPage:
 
     @property
     def labels(self) -> list[Choice]:
-        """True labels, by name."""
         return _choices({name: name for name in self.listed.labels}, self.listed.by_label)
 
     @property
@@ -249,7 +248,6 @@ class FlipsPage:
 
     @property
     def items(self) -> FlipItems:
-        """The table."""
         query, items = self.query, self.listed.items
         return FlipItems(query.kind, self.heading, query.arm, self.comparison, items, query, self.flips)
 
