@@ -23,7 +23,9 @@ __all__ = ["site"]
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 TOOLS = json.dumps([{"type": "function", "function": {"name": "weather"}}])
-CALLS = {"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Sofia"}}}]}
+CALLS = {
+    "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Sofia", "day": None}}}]
+}
 TURNS = [
     {"role": "system", "content": "Be brief.", "more": None},
     {"role": "user", "content": "Weather?", "more": None},
@@ -87,6 +89,7 @@ def test_models_are_asked_the_turns_with_their_tools(chats: Site, settings: Sett
             ChatMessage(role="assistant", content="", tool_calls=CALLS["tool_calls"]),  # type: ignore[arg-type]
             ChatMessage(role="tool", content="12 °C"),
         ]
+        assert [turn.turn.get("more") for turn in asked] == [turn["more"] for turn in TURNS[:4]]  # type: ignore[union-attr]
         assert client.get(f"{address}&text=hello&chat=1").status_code == 200
         assert fake.requests[1].tools is None, "a free prompt has none"
         assert client.get(f"{address}&study={chats.study}&item=9").status_code == 404
