@@ -77,13 +77,28 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class CalledFunction(_Part):
+    """What a call of a tool names."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class ToolCall(_Part):
+    """A call of a tool, as chat templates take it: the arguments are an object."""
+
+    id: Annotated[str, StringConstraints(max_length=200)] | None = None
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class ChatMessage(_Part):
     """A turn of a conversation."""
 
     role: Annotated[str, StringConstraints(min_length=1, max_length=40)]
     content: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
-    tool_calls: Annotated[list[dict[str, JsonValue]], Field(min_length=1, max_length=MOST_TOOLS)] | None = None
-    """Calls by the assistant, as chat templates take them: the arguments are an object."""
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=MOST_TOOLS)] | None = None
+    """Of the assistant, as its reasoning."""
     reasoning_content: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] | None = None
     tool_call_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     name: Annotated[str, StringConstraints(max_length=200)] | None = None

@@ -6,11 +6,15 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
+from app.domain.comparison.flips import FlipKind, Flips
 from app.domain.inference import ChatMessage
 from app.main import create_app
-from app.services import asked_items
+from app.services import asked_items, studies
+from app.services.flips import FlipItem, FlipPage
 from app.settings import Settings
 from app.store.tables import RunRow
+from app.web.pages.playground import context
+from app.web.pages.playground.form import PlaygroundQuery
 from tests import prediction_files
 from tests.fake_inference import FakeExchange, written
 from tests.integration.test_blind import Site, site
@@ -19,7 +23,9 @@ __all__ = ["site"]
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 TOOLS = json.dumps([{"type": "function", "function": {"name": "weather"}}])
-CALLS = {"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Sofia"}}}]}
+CALLS = {
+    "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Sofia", "day": None}}}]
+}
 TURNS = [
     {"role": "system", "content": "Be brief.", "more": None},
     {"role": "user", "content": "Weather?", "more": None},
@@ -50,6 +56,21 @@ def test_raters_see_the_tools(chats: Site) -> None:
     assert {item.prompt for item in chats.pair().items} == {TEXT, "system: Be brief.\nuser: Weather?"}
 
 
+def test_the_playground_shows_what_was_asked_without_the_answer(
+    chats: Site, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = FlipItem(0, "a", f"{TEXT}\nassistant: It is 12 °C.", None, None, None, None, None)
+    listed = FlipPage(items=(item,), words=(None,), total=1)
+    monkeypatch.setattr(context.flip_service, "browse", lambda *_args, **_options: listed)
+    with chats.database.reading() as session:
+        comparison = studies.comparison(session, chats.study)
+        arm = next(iter(Flips.of(comparison, None).arms))
+        pairs = {"study": str(chats.study), "arm": arm, "kind": next(iter(FlipKind)).value, "item": "0"}
+        page = context.of_query(session, chats.files, PlaygroundQuery((str(chats.first),), **pairs))
+    assert page.query.text == TEXT
+    assert page.stream == f"/api/v1/playground/events?model={chats.first}&study={chats.study}&item=0"
+
+
 def test_models_are_asked_the_turns_with_their_tools(chats: Site, settings: Settings) -> None:
     with chats.database.reading() as session:
         found = asked_items.asked(session, chats.files, chats.study, 0)
@@ -68,6 +89,7 @@ def test_models_are_asked_the_turns_with_their_tools(chats: Site, settings: Sett
             ChatMessage(role="assistant", content="", tool_calls=CALLS["tool_calls"]),  # type: ignore[arg-type]
             ChatMessage(role="tool", content="12 °C"),
         ]
+        assert [turn.turn.get("more") for turn in asked] == [turn["more"] for turn in TURNS[:4]]  # type: ignore[union-attr]
         assert client.get(f"{address}&text=hello&chat=1").status_code == 200
         assert fake.requests[1].tools is None, "a free prompt has none"
         assert client.get(f"{address}&study={chats.study}&item=9").status_code == 404

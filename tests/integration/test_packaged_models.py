@@ -9,8 +9,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from app import sample
+from app.domain.data.turns import message
 from app.domain.errors import Unavailable
+from app.domain.failures import RunFailed
 from app.domain.models.base_model import ModelFacts
+from tests.chat_templates import CHATML_TOOLS
+from worker.engine.data.chat import ChatTemplate
+from worker.engine.data.chat_parts import before_calls
 from worker.engine.models.weights import fingerprint
 from worker.inspection.host import inspect_model
 from worker.samples import host
@@ -84,4 +89,10 @@ def test_smollm2_is_converted_to_a_model_that_answers(tmp_path: Path) -> None:
     assert (facts.architecture, facts.parameters, facts.dtype) == ("LlamaModel", 134_515_008, "bfloat16")
     assert "causal-lm" in facts.tasks and facts.chat_template
     assert facts.chat_parts == ["system", "content beside tool_calls", "tool"]
+    asked, tools = [message("user", "Weather?", {})], '[{"type": "function", "function": {"name": "weather"}}]'
+    with pytest.raises(RunFailed, match="leaves out tools"):
+        ChatTemplate(tokenizer).prompt(asked, tools)
+    assert before_calls(tokenizer) is None
+    tokenizer.chat_template = CHATML_TOOLS
+    assert before_calls(tokenizer) == "<tool_call>" and '"weather"' in ChatTemplate(tokenizer).prompt(asked, tools)
     assert fingerprint(Path(load_from("sample", "smollm2", tmp_path / "again"))) == facts.revision

@@ -7,7 +7,7 @@ https://platform.openai.com/docs/api-reference
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.domain.data.turns import ASSISTANT
 from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_TOOLS, ChatMessage, Decoding
@@ -104,7 +104,11 @@ class Turn(BaseModel):
             raise ValueError("Only a message of the assistant has tool_calls or reasoning_content")
         if self.tool_call_id and self.role != TOOL:
             raise ValueError("Only a message with the role tool has a tool_call_id")
-        if self.tool_calls and calls_of(self.tool_calls) is None:
+        try:
+            read = not self.tool_calls or self.message().tool_calls is not None
+        except ValidationError:  # an id that is no text, or a name of many characters
+            read = False
+        if not read:
             raise ValueError("Write each of tool_calls as {type: function, function: {name, arguments: a JSON object}}")
         return self
 
@@ -115,14 +119,9 @@ class Turn(BaseModel):
 
     def message(self) -> ChatMessage:
         """For the model's chat template."""
-        return ChatMessage(
-            role=self.role,
-            content=self.text,
-            tool_calls=calls_of(self.tool_calls) if self.tool_calls else None,
-            reasoning_content=self.reasoning_content or None,
-            tool_call_id=self.tool_call_id,
-            name=self.name if self.role == TOOL else None,
-        )
+        more: dict[str, Any] = {"tool_calls": calls_of(self.tool_calls) if self.tool_calls else None}
+        more |= {"reasoning_content": self.reasoning_content or None, "tool_call_id": self.tool_call_id}
+        return ChatMessage(role=self.role, content=self.text, name=self.name if self.role == TOOL else None, **more)
 
 
 class ChatRequest(_Request):

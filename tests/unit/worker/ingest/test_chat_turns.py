@@ -162,6 +162,14 @@ def test_preferred_answers_may_call_tools_and_reason(tmp_path: Path) -> None:
         assert row.answers == (better["more"], 'no {"reasoning_content": "why?"}')
 
 
+def test_pairs_that_were_written_before_answers_had_more_are_read(tmp_path: Path) -> None:
+    facts, found = made(tmp_path, pairs({"content": "ho"}, {"content": "no"}))
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["tools", "chosen_more", "rejected_more"]), file)
+    again = [row for rows in read(str(file), facts.format).values() for row in rows]
+    assert again == [row._replace(tools=None) for row in found]
+
+
 def test_answers_that_differ_in_their_calls_alone_are_a_pair(tmp_path: Path) -> None:
     other = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Varna"}}}
     assert len(rows_of(tmp_path, pairs({"tool_calls": [CALL]}, {"tool_calls": [other]}))) == 20
