@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.accounts.policy import SCOPES, Identity, Scope
+from app.domain.accounts.ownership import Viewer
+from app.domain.accounts.policy import SCOPES, Identity, Role, Scope
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
@@ -38,6 +39,7 @@ PUSHES = WorkKind(
 class PushClaim(Claimed):
     """A push that this worker has."""
 
+    run_id: int
     repository: str
     private: bool
     card: str
@@ -109,6 +111,7 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
     return PushClaim(
         id=row.id,
         epoch=row.epoch,
+        run_id=export.run_id,
         repository=row.repository,
         private=row.private,
         card=row.card,
@@ -123,13 +126,18 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
 
 
 def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | None:
-    """The access of the push's user to the hub; None: the worker's. Raises Conflict for a user who may push no more,
-    and if the token is gone that the user had; Unavailable without the key of stored secrets."""
+    """The access of the push's user to the hub; None: the worker's. Raises Conflict for a user who may push no more, or
+    does not see the run any more, and if the token is gone that the user had; Unavailable without the key of stored
+    secrets."""
     if claim.user_id is None:
         return None
     user = users.find(session, claim.user_id)
-    if user is None or user.disabled or Scope.RUN not in SCOPES[user.role]:
+    needed = Scope.RUN if claim.private else Scope.ADMIN
+    if user is None or user.disabled or needed not in SCOPES[user.role]:
         raise Conflict(_("The owner of this push is disabled or no longer has permission to push."))
+    run = runs.get(session, claim.run_id)
+    if not Viewer(user.id, sees_all=user.role is Role.ADMIN).may_see(run.private_to):
+        raise Conflict(_("Run %(run)s is now private to another user. Only its owner and admins can push it.", run=run.id))
     access = token_service.access_of(session, vault, user.id)
     if access is None and claim.own_token:
         raise Conflict(_("The hub token for this push was removed. Store one, and push again."))
