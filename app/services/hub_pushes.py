@@ -137,7 +137,9 @@ def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | N
         raise Conflict(_("The owner of this push is disabled or no longer has permission to push."))
     run = runs.get(session, claim.run_id)
     if not Viewer(user.id, sees_all=user.role is Role.ADMIN).may_see(run.private_to):
-        raise Conflict(_("Run %(run)s is now private to another user. Only its owner and admins can push it.", run=run.id))
+        raise Conflict(
+            _("Run %(run)s is now private to another user. Only its owner and admins can push it.", run=run.id)
+        )
     access = token_service.access_of(session, vault, user.id)
     if access is None and claim.own_token:
         raise Conflict(_("The hub token for this push was removed. Store one, and push again."))
