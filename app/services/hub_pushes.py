@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.accounts.ownership import Viewer
-from app.domain.accounts.policy import SCOPES, Identity, Role, Scope
+from app.domain.accounts.policy import Identity, Scope
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
@@ -20,12 +19,13 @@ from app.queue import PUSH, Doorbell
 from app.services import audit, receipts
 from app.services.accounts import hub_tokens as token_service
 from app.services.model_exports import own
+from app.services.ownership import lost_access
 from app.services.signing import sign, signing_key
 from app.services.vault import Vault
 from app.services.work import Claimed, WorkKind
 from app.settings import Settings
 from app.store.ownership import owner_of
-from app.store.queries import hub_pushes, hub_tokens, model_exports, runs, users
+from app.store.queries import hub_pushes, hub_tokens, model_exports, runs
 from app.store.tables import HubPushRow
 
 PUSHES = WorkKind(
@@ -131,16 +131,10 @@ def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | N
     secrets."""
     if claim.user_id is None:
         return None
-    user = users.find(session, claim.user_id)
     needed = Scope.RUN if claim.private else Scope.ADMIN
-    if user is None or user.disabled or needed not in SCOPES[user.role]:
-        raise Conflict(_("The owner of this push is disabled or no longer has permission to push."))
-    run = runs.get(session, claim.run_id)
-    if not Viewer(user.id, sees_all=user.role is Role.ADMIN).may_see(run.private_to):
-        raise Conflict(
-            _("Run %(run)s is now private to another user. Only its owner and admins can push it.", run=run.id)
-        )
-    access = token_service.access_of(session, vault, user.id)
+    if lost := lost_access(session, claim.user_id, runs.get(session, claim.run_id), needed):
+        raise Conflict(lost)
+    access = token_service.access_of(session, vault, claim.user_id)
     if access is None and claim.own_token:
         raise Conflict(_("The hub token for this push was removed. Store one, and push again."))
     return access

@@ -19,7 +19,7 @@ from app.domain.accounts.quotas import LimitChange, OverQuota
 from app.domain.errors import Invalid
 from app.domain.models.exports import ExportFormat
 from app.domain.models.hub_push import HubPush, namespace_refusal
-from app.services import classes, lessons, quotas, runs
+from app.services import classes, judgements, lessons, parity_checks, quotas, runs
 from app.services.accounts import tokens
 from app.services.accounts.tokens import NewToken
 from app.settings import Settings, load
@@ -244,7 +244,7 @@ def test_a_stranger_takes_nothing_from_a_class_and_no_learner_acts_as_another(te
 
 
 def test_no_page_of_the_lab_shows_or_changes_what_is_anothers(private: PrivateInstallation) -> None:
-    """Neither private runs and studies, by their numbers too, nor the answers, cards and progress of another learner."""
+    """Neither private runs and studies, by their numbers too, nor the answers and progress of another learner."""
     owner = f"user {private.ids[Role.MEMBER]}"
     with private.database.transaction() as session:
         answer = LabAnswerRow(learner=owner, question="q", given_json=[MARK], right=True)
@@ -330,6 +330,33 @@ def test_no_member_cancels_or_sees_through_a_push_of_another(team: Installation)
         assert program.get(f"/api/v1/{path}").status_code == 404
 
 
+@pytest.mark.parametrize("lost", ["sight", "access", "role"])
+def test_what_a_user_has_requested_sends_nothing_once_the_user_has_lost_access(team: Installation, lost: str) -> None:
+    """To an address that the user has named, or to a judge there."""
+    owner, other = team.ids[Role.ADMIN], team.ids[Role.MEMBER]
+    with team.database.transaction() as session:
+        check = ParityCheckRow(run_id=1, url="https://hook.example.org/v1", model="m", api_key="key", owner_id=other)
+        judgement = JudgementRow(
+            study_id=1, url=check.url, model="m", rubric="r", sample=2, api_key="key", owner_id=other
+        )
+        session.add_all([check, judgement])
+        session.flush()
+        numbers = check.id, judgement.id
+        user = user_queries.get(session, other)
+        if lost == "sight":
+            for table in (RunRow, StudyRow):
+                session.execute(update(table).values(owner_id=owner, private_to=owner))
+        user.disabled = lost == "access"
+        user.role_name = "viewer" if lost == "role" else "member"
+    with team.database.transaction() as session:
+        assert parity_checks.begin(session, numbers[0]) is None
+        assert judgements.begin(session, numbers[1]) is None
+    with team.database.reading() as session:
+        ended = session.get_one(ParityCheckRow, numbers[0]), session.get_one(JudgementRow, numbers[1])
+        assert [(one.status, one.api_key) for one in ended] == [("failed", "")] * 2
+        assert all(("private" if lost == "sight" else "disabled") in one.message for one in ended)
+
+
 @pytest.mark.parametrize("name", ["../../../etc/x", "/etc/x", "..", ".", "a/../../b", "a\\..\\b", "~root"])
 def test_a_studys_name_leads_an_export_out_of_no_folder(name: str) -> None:
     folder = Path("/srv/runs")
@@ -388,6 +415,31 @@ def test_two_uploads_at_the_same_time_do_not_both_take_the_last_room(
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(send, "abcd")) == 1
     assert member.usage.stored_bytes == 3 * MIB
+
+
+def test_a_rush_of_uploads_by_every_route_stores_no_more_than_is_left(team: Installation) -> None:
+    with team.database.transaction() as session:
+        user = user_queries.get(session, team.ids[Role.MEMBER])
+        used = quotas.account_of(session, user.id).usage.committed_bytes
+        quotas.change_limits(session, user, LimitChange(stored_bytes=used + 3 * MIB))
+    programs = [team.program(Role.MEMBER) for _ in range(4)]
+    store = Files(team.settings.files)
+    before = store.names("uploads")
+
+    def send(number: int) -> int:
+        program, content = programs[number % 4], f"text,label\n{number},a\n".encode() + b"b,c\n" * (MIB // 2)
+        if number % 3 == 0:
+            return program.put(f"/api/v1/uploads/files/{number}.csv", content=content).status_code
+        if number % 3 == 1:
+            return program.post("/api/v1/uploads", files={"file": (f"{number}.csv", content)}).status_code
+        sent = {"file": (f"{number}.jsonl", content)}
+        return program.post("/v1/files", files=sent, data={"purpose": "fine-tune"}).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(send, range(9)))
+    accepted = [status for status in statuses if status < 300]
+    assert len(accepted) == 1 and set(statuses) <= {200, 202, 400, 409, 429}, statuses
+    assert len(store.names("uploads") - before) == 1, "refused files are removed"
 
 
 def test_a_rush_of_submissions_and_cancels_takes_no_more_device_time_than_is_left(
