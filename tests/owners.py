@@ -111,6 +111,15 @@ class PrivateInstallation(Installation):
         """A program of the other member."""
         return self.program_of(self.other)
 
+    def browser_of(self, user_id: int) -> TestClient:
+        """A browser of a user that is a member."""
+        member = self.ids[Role.MEMBER]
+        self.ids[Role.MEMBER] = user_id
+        try:
+            return self.browser(Role.MEMBER)
+        finally:
+            self.ids[Role.MEMBER] = member
+
     def program_of(self, user_id: int) -> TestClient:
         """A program of a user that is a member."""
         member = self.ids[Role.MEMBER]

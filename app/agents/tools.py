@@ -144,7 +144,7 @@ def server(ask: Ask) -> FastMCP:
         found = await ask.get(f"/studies/{study_id}/comparison")
         kept = {name: found[name] for name in ("learning", "baselines", "best_baseline", "base_score")}
         lines = [
-            f"{row['title']}: {100 * row['score']['value']:.1f} points."
+            f"{row['title']}: {100 * row['score']['mean']:.1f} points."
             if row["score"]
             else f"{row['title']}: {row['message']}"
             for row in found["baselines"]
@@ -154,7 +154,9 @@ def server(ask: Ask) -> FastMCP:
     @mcp.tool(annotations=READS)
     async def read_flips(
         study_id: StudyNumber,
-        arm: Annotated[str, Field(description="An arm's title; by default the arm of the verdict.")] = "",
+        arm: Annotated[
+            str, Field(description="An arm's title; by default the arm of the verdict.", max_length=500)
+        ] = "",
         limit: Annotated[int, Field(ge=1, le=100)] = 20,
     ) -> ToolResult:
         """Test items that the reference and an arm answer differently, with the texts."""

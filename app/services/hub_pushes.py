@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.accounts.policy import SCOPES, Identity, Scope
+from app.domain.accounts.policy import Identity, Scope
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
@@ -19,12 +19,13 @@ from app.queue import PUSH, Doorbell
 from app.services import audit, receipts
 from app.services.accounts import hub_tokens as token_service
 from app.services.model_exports import own
+from app.services.ownership import lost_access
 from app.services.signing import sign, signing_key
 from app.services.vault import Vault
 from app.services.work import Claimed, WorkKind
 from app.settings import Settings
 from app.store.ownership import owner_of
-from app.store.queries import hub_pushes, hub_tokens, model_exports, runs, users
+from app.store.queries import hub_pushes, hub_tokens, model_exports, runs
 from app.store.tables import HubPushRow
 
 PUSHES = WorkKind(
@@ -38,6 +39,7 @@ PUSHES = WorkKind(
 class PushClaim(Claimed):
     """A push that this worker has."""
 
+    run_id: int
     repository: str
     private: bool
     card: str
@@ -109,6 +111,7 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
     return PushClaim(
         id=row.id,
         epoch=row.epoch,
+        run_id=export.run_id,
         repository=row.repository,
         private=row.private,
         card=row.card,
@@ -123,14 +126,15 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
 
 
 def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | None:
-    """The access of the push's user to the hub; None: the worker's. Raises Conflict for a user who may push no more,
-    and if the token is gone that the user had; Unavailable without the key of stored secrets."""
+    """The access of the push's user to the hub; None: the worker's. Raises Conflict for a user who may push no more, or
+    does not see the run any more, and if the token is gone that the user had; Unavailable without the key of stored
+    secrets."""
     if claim.user_id is None:
         return None
-    user = users.find(session, claim.user_id)
-    if user is None or user.disabled or Scope.RUN not in SCOPES[user.role]:
-        raise Conflict(_("The owner of this push is disabled or no longer has permission to push."))
-    access = token_service.access_of(session, vault, user.id)
+    needed = Scope.RUN if claim.private else Scope.ADMIN
+    if lost := lost_access(session, claim.user_id, runs.get(session, claim.run_id), needed):
+        raise Conflict(lost)
+    access = token_service.access_of(session, vault, claim.user_id)
     if access is None and claim.own_token:
         raise Conflict(_("The hub token for this push was removed. Store one, and push again."))
     return access

@@ -16,6 +16,7 @@ from app.domain.tasks import TASKS
 from app.queue import JUDGE, Doorbell
 from app.services import audit, blind
 from app.services.outbound import Outbound
+from app.services.ownership import lost_access
 from app.services.vault import Vault
 from app.services.work import Claimed, WorkKind
 from app.settings import Settings
@@ -90,8 +91,11 @@ def submit(session: Session, bell: Doorbell, settings: Settings, study_id: int, 
 
 
 def begin(session: Session, judgement_id: int) -> JudgementClaim | None:
-    """Claim a judgement. None if it has ended, or a live worker has it."""
+    """Claim a judgement. None if it has ended, a live worker has it, or its user has lost access, so that it fails."""
     if (row := JUDGEMENTS.claim(session, judgement_id)) is None:
+        return None
+    if lost := lost_access(session, row.owner_id, studies.get(session, row.study_id)):
+        JUDGEMENTS.failed(session, Claimed(row.id, row.epoch), lost)
         return None
     members = [run.id for run in blind.candidates(session, row.study_id)]
     stored = artifacts.predictions_of(session, members)

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.domain.accounts.ownership import Visibility, hides
+from app.domain.accounts.ownership import Viewer, Visibility, hides
+from app.domain.accounts.policy import SCOPES, Role, Scope
 from app.domain.accounts.users import Email
 from app.domain.data.versions import reference_in
 from app.domain.errors import Conflict, FieldError, Invalid, NotFound
@@ -166,6 +167,18 @@ def require_team(session: Session, run_id: int) -> None:
     if run.private_to is not None:
         what = _("Run %(run)s is private, and all users see the registry", run=run_id)
         raise Invalid.field("export", what, _("Make the run or its study visible to the team"))
+
+
+def lost_access(session: Session, user_id: int | None, row: Owned, needed: Scope = Scope.RUN) -> Message | None:
+    """Why work on an object that a user has requested may not begin any more; None if it may, and without login."""
+    if user_id is None:
+        return None
+    user = users.find(session, user_id)
+    if user is None or user.disabled or needed not in SCOPES[user.role]:
+        return _("The user who requested this is disabled or no longer has permission for it.")
+    if not Viewer(user.id, sees_all=user.role is Role.ADMIN).may_see(row.private_to):
+        return _("This is now private to another user. Only its owner and admins can request it.")
+    return None
 
 
 def transfer_all(session: Session, owner_id: int, to_id: int) -> int:

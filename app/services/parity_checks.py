@@ -15,6 +15,7 @@ from app.queue import PARITY, Doorbell
 from app.services import audit
 from app.services.model_exports import margin
 from app.services.outbound import Outbound
+from app.services.ownership import lost_access
 from app.services.vault import Vault
 from app.services.work import Claimed, WorkKind
 from app.settings import Settings
@@ -97,10 +98,14 @@ def submit(session: Session, bell: Doorbell, settings: Settings, run_id: int, ne
 
 
 def begin(session: Session, check_id: int) -> ParityClaim | None:
-    """Claim a parity check. None if it has ended, or a live worker has it."""
+    """Claim a parity check. None if it has ended, a live worker has it, or its user has lost access, so that it
+    fails."""
     if (row := CHECKS.claim(session, check_id)) is None:
         return None
     run = runs.get(session, row.run_id)
+    if lost := lost_access(session, row.owner_id, run):
+        CHECKS.failed(session, Claimed(row.id, row.epoch), lost)
+        return None
     metric = run.spec.verdict_metric
     return ParityClaim(
         id=row.id,

@@ -76,6 +76,10 @@ def test_a_path_with_control_characters_is_refused(api: TestClient) -> None:
         assert answer.status_code == 400 and "control characters" in answer.json()["detail"], sign
         assert "control characters" in api.get(f"{ROOT}/studies{sign}").text, sign
     assert api.get("models/a%20b").status_code == 404
+    for query in ("filter=%00", "filter=a%00b&limit=5"):
+        answer = api.get(f"runs?{query}")
+        assert answer.status_code == 400 and "%00" in answer.json()["detail"], query
+    assert api.get("runs?filter=%2500").status_code == 422, "a text that only looks like it"
 
 
 def test_a_nul_in_an_address_is_no_mistake_of_ours(api: TestClient) -> None:

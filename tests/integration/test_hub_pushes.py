@@ -28,7 +28,7 @@ from app.services.vault import Vault
 from app.settings import Settings
 from app.store.queries import hub_pushes as queries
 from app.store.queries import model_exports
-from app.store.tables import HubPushRow, ModelExportRow, UserRow
+from app.store.tables import HubPushRow, ModelExportRow, RunRow, UserRow
 from app.web.text.model_card import model_card
 from tests import hub as small_hub
 from tests.fakes import SilentBell
@@ -109,9 +109,16 @@ def test_a_push_uses_the_token_of_its_user(pusher: Context, export_id: int, hub:
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
-    ("lost", "why"), [("token", "hub token .* was removed"), ("access", "is disabled"), ("role", "no longer has")]
+    ("lost", "why"),
+    [
+        ("token", "hub token .* was removed"),
+        ("access", "is disabled"),
+        ("role", "no longer has"),
+        ("publishing", "no longer has"),
+        ("run", "is now private to another user"),
+    ],
 )
-def test_a_push_of_a_user_who_has_lost_the_token_uses_no_other(
+def test_a_push_of_a_user_who_has_lost_what_it_needs_uploads_nothing(
     lost: str, why: str, pusher: Context, export_id: int, hub: small_hub.Hub
 ) -> None:
     settings = pusher.settings.model_copy(update={"hub_namespaces": ("someone",)})
@@ -121,14 +128,19 @@ def test_a_push_of_a_user_who_has_lost_the_token_uses_no_other(
         session.flush()
         new = NewHubToken(token="hf_" + "b" * 34)
         hub_tokens.store(session, Vault(settings), session.get_one(UserRow, 1), new)
-    push_id = pushed(pusher, export_id, MEMBER)
+    push_id = pushed(pusher, export_id, ADMIN if lost == "publishing" else MEMBER, private=lost != "publishing")
     with pusher.database.transaction() as session:
         user = session.get_one(UserRow, 1)
-        if lost == "token":
+        if lost == "run":
+            session.add(UserRow(id=2, email="b@example.org", role_name="member"))
+            session.flush()
+            run = session.get_one(RunRow, model_exports.get(session, export_id).run_id)
+            run.owner_id = run.private_to = 2
+        elif lost == "token":
             hub_tokens.remove(session, 1)
         elif lost == "access":
             user.disabled = True
-        else:
+        elif lost == "role":
             user.role_name = "viewer"
     push.push(pusher, push_id)
     failed = row(pusher, push_id)

@@ -47,6 +47,20 @@ def test_a_million_layers_are_refused_before_they_are_built(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_thousand_wide_layers_take_seconds(tmp_path: Path) -> None:
+    """14 s of a core, 6 of them to import torch; to fill tensors without memory and to collect garbage took more."""
+    sizes = {"num_hidden_layers": 1000, "hidden_size": 16384, "intermediate_size": 65536, "num_attention_heads": 128}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "architectures": ["BertModel"], **sizes}))
+    save_file({"none": torch.zeros(1)}, tmp_path / "model.safetensors")
+    before = os.times()
+    facts = inspect_model(str(tmp_path), "")
+    after = os.times()
+    assert isinstance(facts, ModelFacts) and facts.layers == 1000
+    assert facts.parameters == 3_222_215_442_432
+    assert after.children_user + after.children_system - before.children_user - before.children_system < 22
+
+
+@pytest.mark.slow
 def test_fifty_million_labels_hit_the_memory_limit_and_not_the_machine(tmp_path: Path) -> None:
     config = tiny.config().to_dict() | {"num_labels": 50_000_000, "architectures": ["BertModel"]}
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from fastmcp.exceptions import ToolError
 from pydantic import ValidationError
 from sqlalchemy import update
@@ -18,7 +19,7 @@ from app.domain.accounts.quotas import LimitChange, OverQuota
 from app.domain.errors import Invalid
 from app.domain.models.exports import ExportFormat
 from app.domain.models.hub_push import HubPush, namespace_refusal
-from app.services import classes, quotas
+from app.services import classes, judgements, lessons, parity_checks, quotas, runs
 from app.services.accounts import tokens
 from app.services.accounts.tokens import NewToken
 from app.settings import Settings, load
@@ -29,6 +30,7 @@ from app.store.tables import (
     HubPushRow,
     JudgementRow,
     LabAnswerRow,
+    LabProgressRow,
     ModelExportRow,
     ParityCheckRow,
     RecipeRunRow,
@@ -41,9 +43,9 @@ from tests import filled_exports
 from tests.accounts import Installation, installed
 from tests.fakes import SilentBell
 from tests.integration.test_agents import agent, said
-from tests.integration.test_quotas import Account, member
+from tests.integration.test_quotas import RUN, Account, doing, live, member, submit, submit_study
 from tests.integration.test_stored_bytes import MIB, upload
-from tests.owners import MARK, PrivateInstallation
+from tests.owners import MARK, MODEL, PrivateInstallation
 from vezna.trackers import tensorboard
 
 __all__ = ["member"]
@@ -121,6 +123,85 @@ def test_no_tool_of_an_agent_reads_or_changes_a_private_study(private: PrivateIn
     assert len(asyncio.run(work())) >= 6
 
 
+def test_a_token_that_reads_and_a_viewer_change_nothing_by_a_tool(team: Installation) -> None:
+    with team.database.reading() as session:
+        before = session.query(RunRow).count(), session.query(RunRow).where(RunRow.status == "cancelled").count()
+    spec = {
+        "name": "x",
+        "base_model": "all-MiniLM-L6-v2",
+        "dataset": "headlines",
+        "arms": [{"method": {"kind": "full"}}],
+    }
+    changes: dict[str, dict[str, Any]] = {
+        "submit_study": {"spec": spec},
+        "add_seeds": {"study_id": 2, "count": 1},
+        "cancel_study": {"study_id": 2},
+    }
+
+    async def work(token: str) -> None:
+        async with agent(team.app, token) as client:
+            assert set(changes) <= {tool.name for tool in await client.list_tools()}
+            assert "Study 2" in (await said(client, "list_studies"))[0]
+            for name, values in changes.items():
+                with pytest.raises(ToolError, match=r"scope|role|permi"):
+                    await client.call_tool(name, values)
+
+    for token in (team.token(Role.ADMIN, Scope.READ), team.token(Role.VIEWER)):
+        asyncio.run(work(token))
+    with team.database.reading() as session:
+        after = session.query(RunRow).count(), session.query(RunRow).where(RunRow.status == "cancelled").count()
+    assert before == after
+
+
+def asked(program: TestClient, method: str, **values: Any) -> Any:
+    """What the agent interface answers, as JSON."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": values})
+    headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    answered = program.post("/mcp", content=body, headers=headers)
+    assert answered.status_code < 500, answered.text
+    return answered.json()
+
+
+def words_of(answer: Any) -> str:
+    return str(answer.get("error") or [block["text"] for block in answer["result"]["content"]])
+
+
+def test_every_tool_that_reads_reads_every_kind_of_study(team: Installation) -> None:
+    program = team.program(Role.MEMBER)
+    with team.database.reading() as session:
+        studies = {row.id: row.spec_json for row in session.query(StudyRow)}
+    for study, spec in studies.items():
+        for tool in ("wait_for_study", "read_verdict", "read_baselines", "read_flips"):
+            given = {"study_id": study} | ({"seconds": 0} if tool == "wait_for_study" else {})
+            found = words_of(asked(program, "tools/call", name=tool, arguments=given))
+            assert "Error calling tool" not in found, (tool, study, found)
+        found = words_of(asked(program, "tools/call", name="plan_study", arguments={"spec": spec}))
+        assert "Error calling tool" not in found, (study, found)
+
+
+def test_no_argument_breaks_a_tool(team: Installation) -> None:
+    """Each is refused with a sentence, or answered; an internal error would be neither."""
+    deep: Any = []
+    for _level in range(200):
+        deep = [deep]
+    hostile: list[Any] = [
+        None, True, -1, 0, 2**31, 2**63, 10**400, 1e308, "", "\0", "é", "\ud800", "x" * 200_000, [], {}, deep,
+        {"arms": deep}, {"name": "\0", "arms": [{}] * 500}, {"seeds": list(range(2000))}, "1\n", "k\n",
+    ]  # fmt: skip
+
+    program, broken = team.program(Role.MEMBER), []
+    usual = {"spec": {}, "study_id": 1, "count": 1, "seconds": 0}
+    for tool in asked(program, "tools/list")["result"]["tools"]:
+        names = tool["inputSchema"]["properties"]
+        for name in names:
+            for value in hostile:
+                given = {known: usual[known] for known in usual if known in names} | {name: value}
+                words = words_of(asked(program, "tools/call", name=tool["name"], arguments=given))
+                if "Error calling tool" in words or "nternal" in words or words == "[]":
+                    broken.append((tool["name"], name, str(value)[:30], words[:200]))
+    assert not broken, "\n".join(map(str, broken))
+
+
 def test_a_tool_does_nothing_by_a_browsers_cookie(team: Installation) -> None:
     """A page of another site could send that; a tool acts by the token of its request alone."""
     call = {"name": "cancel_study", "arguments": {"study_id": 2}}
@@ -160,6 +241,36 @@ def test_a_stranger_takes_nothing_from_a_class_and_no_learner_acts_as_another(te
     assert stranger.post(f"/lab/join/{code}", data={"name": "admin@example.org"}).status_code == 303
     report = team.program(Role.ADMIN).get(f"/api/v1/classes/{class_id}").json()
     assert [one["name"] for one in report["learners"]] == ["member@example.org"], "the account names the learner"
+
+
+def test_no_page_of_the_lab_shows_or_changes_what_is_anothers(private: PrivateInstallation) -> None:
+    """Neither private runs and studies, by their numbers too, nor the answers and progress of another learner."""
+    owner = f"user {private.ids[Role.MEMBER]}"
+    with private.database.transaction() as session:
+        answer = LabAnswerRow(learner=owner, question="q", given_json=[MARK], right=True)
+        session.add_all([answer, LabProgressRow(learner=owner, topic=MARK)])
+        session.flush()
+        number = answer.id
+    browser = private.browser_of(private.other)
+    steps = [f"/lab/{kind}/{topic}" for kind, topics in (("steps", lessons.STEPS), ("pitfalls", lessons.PITFALLS))
+             for topic in topics]  # fmt: skip
+    assert steps
+    for path in ("/lab", "/lab/recap", "/lab/review", "/lab/anki.txt", "/lab/calendar.ics", "/lab/classes", *steps):
+        for query in ("", f"?run=1&study=1&study_id=1&run_id=1&model={MODEL}&learner={owner}&answered={number}"):
+            answered = browser.get(path + query)
+            assert answered.status_code in (200, 303, 404, 422), (path, answered.status_code)
+            assert MARK not in answered.text.replace(MODEL, ""), path + query
+    assert browser.post(f"/lab/answers/{number}/rating", data={"rating": "1"}).status_code == 404
+    other_class = private.lab_class
+    for method, path, body in (
+        ("GET", f"/api/v1/classes/{other_class}", None),
+        ("DELETE", f"/api/v1/classes/{other_class}", None),
+        ("POST", f"/api/v1/classes/{other_class}/study", {"plan": "ranks", "planned_seeds": 3}),
+    ):
+        assert private.of_other().request(method, path, json=body).status_code == 404, path
+    mine = private.of_other().post("/api/v1/classes", json={"name": "mine"}).json()["id"]
+    chosen = private.of_other().post(f"/api/v1/classes/{mine}/study", json={"study_id": 1, "planned_seeds": 3})
+    assert chosen.status_code in (404, 422) and MARK not in chosen.text, "a private study of another is none to choose"
 
 
 def test_a_recipe_tells_nothing_of_private_studies_that_ran_it(private: PrivateInstallation) -> None:
@@ -217,6 +328,33 @@ def test_no_member_cancels_or_sees_through_a_push_of_another(team: Installation)
         session.execute(update(RunRow).values(private_to=owner))
     for path in (f"pushes/{ident}", f"exports/{exports[0]}/pushes"):
         assert program.get(f"/api/v1/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("lost", ["sight", "access", "role"])
+def test_what_a_user_has_requested_sends_nothing_once_the_user_has_lost_access(team: Installation, lost: str) -> None:
+    """To an address that the user has named, or to a judge there."""
+    owner, other = team.ids[Role.ADMIN], team.ids[Role.MEMBER]
+    with team.database.transaction() as session:
+        check = ParityCheckRow(run_id=1, url="https://hook.example.org/v1", model="m", api_key="key", owner_id=other)
+        judgement = JudgementRow(
+            study_id=1, url=check.url, model="m", rubric="r", sample=2, api_key="key", owner_id=other
+        )
+        session.add_all([check, judgement])
+        session.flush()
+        numbers = check.id, judgement.id
+        user = user_queries.get(session, other)
+        if lost == "sight":
+            for table in (RunRow, StudyRow):
+                session.execute(update(table).values(owner_id=owner, private_to=owner))
+        user.disabled = lost == "access"
+        user.role_name = "viewer" if lost == "role" else "member"
+    with team.database.transaction() as session:
+        assert parity_checks.begin(session, numbers[0]) is None
+        assert judgements.begin(session, numbers[1]) is None
+    with team.database.reading() as session:
+        ended = session.get_one(ParityCheckRow, numbers[0]), session.get_one(JudgementRow, numbers[1])
+        assert [(one.status, one.api_key) for one in ended] == [("failed", "")] * 2
+        assert all(("private" if lost == "sight" else "disabled") in one.message for one in ended)
 
 
 @pytest.mark.parametrize("name", ["../../../etc/x", "/etc/x", "..", ".", "a/../../b", "a\\..\\b", "~root"])
@@ -277,6 +415,53 @@ def test_two_uploads_at_the_same_time_do_not_both_take_the_last_room(
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(send, "abcd")) == 1
     assert member.usage.stored_bytes == 3 * MIB
+
+
+def test_a_rush_of_uploads_by_every_route_stores_no_more_than_is_left(team: Installation) -> None:
+    with team.database.transaction() as session:
+        user = user_queries.get(session, team.ids[Role.MEMBER])
+        used = quotas.account_of(session, user.id).usage.committed_bytes
+        quotas.change_limits(session, user, LimitChange(stored_bytes=used + 3 * MIB))
+    programs = [team.program(Role.MEMBER) for _ in range(4)]
+    store = Files(team.settings.files)
+    before = store.names("uploads")
+
+    def send(number: int) -> int:
+        program, content = programs[number % 4], f"text,label\n{number},a\n".encode() + b"b,c\n" * (MIB // 2)
+        if number % 3 == 0:
+            return program.put(f"/api/v1/uploads/files/{number}.csv", content=content).status_code
+        if number % 3 == 1:
+            return program.post("/api/v1/uploads", files={"file": (f"{number}.csv", content)}).status_code
+        sent = {"file": (f"{number}.jsonl", content)}
+        return program.post("/v1/files", files=sent, data={"purpose": "fine-tune"}).status_code
+
+    with ThreadPoolExecutor(4) as pool:
+        statuses = list(pool.map(send, range(9)))
+    accepted = [status for status in statuses if status < 300]
+    assert len(accepted) == 1 and set(statuses) <= {200, 202, 400, 409, 429}, statuses
+    assert len(store.names("uploads") - before) == 1, "refused files are removed"
+
+
+def test_a_rush_of_submissions_and_cancels_takes_no_more_device_time_than_is_left(
+    member: Account, bell: SilentBell
+) -> None:
+    member.limit(device_seconds=3 * RUN)
+
+    def attempt(number: int) -> None:
+        try:
+            if number % 3:
+                run_id = submit(member.db, bell)
+                if number % 3 == 1:
+                    doing(member.db, lambda session: runs.cancel(session, bell, run_id))
+            else:
+                submit_study(member.db, bell, seeds=[0])
+        except OverQuota:
+            pass
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(attempt, range(12)))
+    used, reserved = member.numbers
+    assert used == 0 and reserved <= 3 * RUN and reserved == RUN * len(live(member.db))
 
 
 def test_recipes_and_jobs_in_openais_form_take_no_device_time_above_the_limit(team: Installation) -> None:

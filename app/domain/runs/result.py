@@ -1,5 +1,6 @@
 """What a run reports: steps, evaluations, memory, clocks, the audit and the result. Bytes and seconds throughout."""
 
+from math import isnan
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -51,11 +52,14 @@ Steps = NDArray[np.void]
 
 
 def known(steps: Steps, name: str) -> list[Any]:
-    """A column as Python's numbers, None where a script did not state them. The store has 0 there, which is no possible
-    epoch, number of tokens or memory after a step, and no learning rate that holds for all steps."""
+    """A column as Python's numbers, None where a script did not state them. The store has NaN there for a loss or a
+    norm, else 0, which is no possible epoch, number of tokens or memory after a step, and no learning rate that holds
+    for all steps."""
     numbers = plain(steps[name])
     if name == "learning_rate":
         return numbers if any(numbers) else [None] * len(numbers)
+    if name in ("loss", "grad_norm"):
+        return [None if isnan(number) else number for number in numbers]
     return [number or None for number in numbers] if name in ("epoch", "tokens", "memory_bytes") else numbers
 
 

@@ -54,8 +54,9 @@ def host_name(scope: Scope) -> str:
 
 
 class NoControlCharacters:
-    """Refuses a path with control characters. No name in Vezna has any, and parts of the server read them differently:
-    a route and the conversion to a number ignore a newline, other checks of the same path do not."""
+    """Refuses a path with control characters, and a query with NUL. No name in Vezna has any, and parts of the server
+    read them differently: a route and the conversion to a number ignore a newline, other checks of the same path do
+    not."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -64,6 +65,10 @@ class NoControlCharacters:
         """Pass on, or answer 400."""
         if scope["type"] == "http" and CONTROL.search(scope["path"]):
             detail = _("The path of the address has control characters (%00 to %1F, %7F). Send it without them.")
+            await _refusal(scope, 400, BAD_REQUEST, detail)(scope, receive, send)
+            return
+        if scope["type"] == "http" and b"%00" in scope["query_string"]:  # PostgreSQL takes no NUL
+            detail = _("The query of the address has the character %00. Send it without it.")
             await _refusal(scope, 400, BAD_REQUEST, detail)(scope, receive, send)
             return
         await self.app(scope, receive, send)

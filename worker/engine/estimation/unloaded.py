@@ -18,7 +18,7 @@ from worker.engine.estimation.fake import pack
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models import hub
-from worker.engine.models.architecture import describe
+from worker.engine.models.architecture import built_on_meta, describe
 from worker.engine.models.load import attention, check_task, harmless, load_config, recompute, refuse_offload
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
 from worker.engine.models.weights import stored_dtype
@@ -117,8 +117,7 @@ def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedMo
     """Build the model of a configuration, by one of transformers' auto classes. Raises `RunFailed(bad_configuration)`
     if transformers cannot."""
     try:
-        with torch.device("meta"):
-            model: PreTrainedModel = auto.from_config(config, **options)
+        return built_on_meta(lambda: auto.from_config(config, **options))
     except MemoryError:  # the process's limit, which its caller reports
         raise
     except Exception as error:  # an architecture may raise anything for an unexpected configuration
@@ -128,7 +127,6 @@ def on_meta(config: PreTrainedConfig, auto: Any, **options: Any) -> PreTrainedMo
             error=_first_line(error),
         )
         raise RunFailed(FailureCode.BAD_CONFIGURATION, text) from error
-    return model
 
 
 def _without_values(method: AnyMethod) -> AnyMethod:

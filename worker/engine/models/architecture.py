@@ -7,7 +7,7 @@ of them must train. A language model's head is its output projection, which the 
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
 
 from app.domain.failures import FailureCode, RunFailed
@@ -28,6 +29,15 @@ from worker.engine.models.quantization import shape
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
 _OF_TEXT = {"text_config", "encoder", "decoder"}
 """Sub-configurations that may describe the text model itself."""
+
+
+def built_on_meta(build: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    """A model on torch's `meta` device. Its initialization is left out: the values do not exist, but to call torch's
+    random functions for each tensor took most of the time."""
+    with torch.device("meta"), no_init_weights():
+        model = build()
+    model.tie_weights()  # which would be a part of the initialization
+    return model
 
 
 def describe(model: PreTrainedModel, task: Task) -> TaskModel:
@@ -215,8 +225,7 @@ def _reached_after(model: PreTrainedModel, blocks: Sequence[str], shortened: set
     """The modules that a copy of the model first runs after its last block; of the stacks in `shortened` it has the
     first and the last block only."""
     try:
-        with torch.device("meta"):
-            twin: Any = type(model)(copy.deepcopy(model.config))
+        twin: Any = built_on_meta(lambda: type(model)(copy.deepcopy(model.config)))
     except MemoryError:  # the limit of the process, which its caller reports
         raise
     except Exception:  # an architecture may raise anything on meta

@@ -29,7 +29,7 @@ from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import Task
 from worker.engine.data.images import load_image_processor
 from worker.engine.models import hub
-from worker.engine.models.architecture import describe, head_names
+from worker.engine.models.architecture import built_on_meta, describe, head_names
 from worker.engine.models.offload import offload_blocks
 from worker.engine.models.quantization import NF4
 from worker.engine.models.weights import refuse_unusable, stored_dtype, weight_files, without_weights
@@ -220,8 +220,7 @@ def attention(config: PreTrainedConfig, task: Task) -> str:
 def _quantized(nf4: NF4, config: PreTrainedConfig, task: Task) -> dict[str, Any]:
     """Arguments of `from_pretrained` that quantize the base model's linear layers to four bits, except the head's and
     the output projection."""
-    with torch.device("meta"):
-        model = TASKS[task].AUTO.from_config(config)
+    model = built_on_meta(lambda: TASKS[task].AUTO.from_config(config))
     base = {layer.name: layer.in_features for layer in describe(model, task).linear}
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)]
     return nf4.options(base.values(), [f"{re.escape(name)}$" for name in linear if name not in base])

@@ -159,6 +159,14 @@ def test_deep_models_run_two_blocks_to_find_what_follows_the_last(monkeypatch: p
     assert len(ran) == 2
 
 
+def test_no_values_are_drawn_for_a_model_without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("normal_", "uniform_"):
+        monkeypatch.setattr(torch.Tensor, name, lambda *_given, **_named: pytest.fail("a value is drawn"))
+    config = GPT2Config(n_layer=2, n_embd=32, n_head=2, vocab_size=91)
+    described = on_task(config, "causal-lm")
+    assert "lm_head.weight" not in [parameter.name for parameter in described.parameters], "it is tied"
+
+
 def header(tensors: dict[str, object], length: int | None = None) -> bytes:
     text = json.dumps(tensors).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text
