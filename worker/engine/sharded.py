@@ -30,7 +30,7 @@ def shard(model: nn.Module, blocks: Sequence[str], mesh: DeviceMesh, *, bf16: bo
     """A twin of the model in float32, of which each rank holds its part, on the device of the mesh.
 
     The model's own parameters become empty, block by block. They may lie in the mapped files of the base model: then a
-    rank reads its own rows, or a block at a time where the file has another dtype or the device is no CPU. So a rank
+    rank reads its own rows, or a block at a time where the file has another dtype or the device is a GPU. So a rank
     that has not read the model before never holds more than its part, and one block or what lies outside of them.
     """
     device, files = torch.device(mesh.device_type), MappedFiles()

@@ -71,7 +71,7 @@ class Sharing:
         blocks = [model.get_submodule(name) for name in facts.blocks]
         shared = [rounded_weights(block) if bf16 else [*block.parameters()] for block in blocks]
         block = max(map(tensor_bytes, shared), default=0)
-        rest = tensor_bytes(model.parameters()) - sum(map(tensor_bytes, shared))
+        rest = tensor_bytes(model.parameters()) - tensor_bytes(p for weights in shared for p in weights)
         others = [p for name, p in model.named_parameters() if facts.block_of(name) is None]
         rounded = frozenset(id(p) for weights in shared for p in weights if bf16)
         return cls(devices, block, block // 2 if bf16 else block, rest, others, rounded)
