@@ -108,7 +108,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def halved(directory: Path) -> Path:
     """Stored in bfloat16, with an output projection that is tied to the embeddings."""
-    tiny_lm.model("gpt2").to(torch.bfloat16).save_pretrained(directory)
+    tiny_lm.model("llama", tie_word_embeddings=True).to(torch.bfloat16).save_pretrained(directory)
     tiny_lm.tokenizer().save_pretrained(directory)
     return directory
 
