@@ -35,13 +35,15 @@ class Planned(BaseModel):
 
 
 class Done(BaseModel):
-    """What rank 0 knows of an attempt."""
+    """What rank 0 knows of an attempt, and what each rank has measured."""
 
     steps: list[StepMetrics]
     result: RunResult | None
     """None if it was stopped."""
     checkpoints: list[tuple[int, Path]]
     logs: list[str]
+    peaks: list[dict[str, int]]
+    """Peak bytes by phase of each rank, in its own memory."""
 
 
 LIMIT_SECONDS = 300.0
@@ -64,9 +66,12 @@ def execute(directory: Path, plan: Sequence[Planned], world: int = 2) -> dict[st
         for rank in ranks:
             rank.kill()
             rank.wait()
-    return {
-        planned.name: Done.model_validate_json((directory / f"{planned.name}.json").read_bytes()) for planned in plan
-    }
+    return {planned.name: _of_ranks(directory, planned.name, world) for planned in plan}
+
+
+def _of_ranks(directory: Path, name: str, world: int) -> Done:
+    done = [Done.model_validate_json((directory / f"{name}-{rank}.json").read_bytes()) for rank in range(world)]
+    return done[0].model_copy(update={"peaks": [own for each in done for own in each.peaks]})
 
 
 def _stacks(directory: Path, ranks: Sequence[subprocess.Popen[bytes]]) -> str:
@@ -86,14 +91,21 @@ def alone(planned: Planned) -> Done:
 def _attempt(planned: Planned, team: Team) -> Done:
     recorder = tiny.Recorder(planned.stop_at if team.leads else None)
     result = None
+    attempt = Attempt(planned.job, recorder, team)
     try:
-        result = Attempt(planned.job, recorder, team).run()
+        result = attempt.run()
     except Stopped:
         with suppress(Followed):
             team.leave()
     except Followed:
         pass
-    return Done(steps=recorder.seen, result=result, checkpoints=recorder.checkpoints, logs=recorder.logs)
+    return Done(
+        steps=recorder.seen,
+        result=result,
+        checkpoints=recorder.checkpoints,
+        logs=recorder.logs,
+        peaks=[attempt.instruments.memory.peaks()],
+    )
 
 
 def main(file: Path, rank: int, world: int) -> None:
@@ -104,8 +116,7 @@ def main(file: Path, rank: int, world: int) -> None:
             stacks.flush()
             team = Team(rank, world, file.with_name(f"meeting-{place}"))
             done = _attempt(Planned.model_validate(planned), team)
-            if team.leads:
-                file.with_name(f"{planned['name']}.json").write_text(done.model_dump_json())
+            file.with_name(f"{planned['name']}-{rank}.json").write_text(done.model_dump_json())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from worker.engine.clocks import Stopwatch
 from worker.engine.compiled import CompiledBlocks, keep_caches_in, try_compiler
 from worker.engine.data.batches import Examples, check_length, read
 from worker.engine.data.describe import describe_data
+from worker.engine.data.packing import check_packing
 from worker.engine.data.padding_free import RowsApart, check_padding_free
 from worker.engine.data.rendering import end_renderer
 from worker.engine.energy import EnergyMeter
@@ -38,7 +39,7 @@ from worker.engine.models.dropout import disable_dropout, use_fast_dropout
 from worker.engine.models.finite import blamed_on_weights
 from worker.engine.models.hub import fetch_model
 from worker.engine.models.load import Loaded, load, padding_of, recompute, refuse_offload
-from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
+from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle, widen_buffers
 from worker.engine.models.quantization import NF4
 from worker.engine.prefix.stored_prefix import stored_prefix
 from worker.engine.progress import Instruments, ProgressSink
@@ -46,6 +47,7 @@ from worker.engine.saving.artifacts import collect, write_predictions
 from worker.engine.saving.resume import usable_checkpoint
 from worker.engine.step import ForwardAndBack, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
+from worker.engine.tasks.causal_lm import check_direction
 from worker.engine.team import Team
 from worker.engine.train import Loop
 
@@ -101,7 +103,10 @@ class Attempt:
         if incompatibility := self.method.incompatibility(facts) or clash_of(self.method, spec.task, training):
             raise RunFailed(FailureCode.BAD_CONFIGURATION, incompatibility.located)
         expected = self.method.trains(facts)
-        settle(base.model, kept_in_float32(self.method, facts), self.device, bf16=self.bf16)
+        if self._reads_all:
+            settle(base.model, kept_in_float32(self.method, facts), self.device, bf16=self.bf16)
+        elif not self.bf16:
+            widen_buffers(base.model)
         if spec.task == "preference":  # a reward is relative to a model without dropout (TRL's disable_dropout)
             disable_dropout(base.model)
         if self.device.type == "cpu":
@@ -143,13 +148,15 @@ class Attempt:
 
         clocks.enter("audit")
         torch.manual_seed(training.seed)  # the method's own weights, such as LoRA's A
-        model = self.mechanism.apply(base.model, self.method, facts).to(self.device)
+        model = self.mechanism.apply(base.model, self.method, facts)
+        if self._reads_all:
+            model.to(self.device)
         if training.gradient_checkpointing:
             recompute(base.model, self.method)
         frozen_dtype = freeze_in_bf16(model) if self.bf16 else "float32"
         audit.check_trainable(model, expected)
         self.saved_bytes = tensor_bytes(p for p in model.parameters() if p.requires_grad)
-        before = audit.hashes(model)
+        before = audit.hashes(model) if team.leads else {}
         memory.loaded()
         cached = job if self.caches_prefix else job.model_copy(update={"cache": None})
         prefix = stored_prefix(model, before, cached, splits["train"], evaluate, instruments)
@@ -246,12 +253,23 @@ class Attempt:
         return matmul_flops(self.device, self.bf16), matmul_rates(self.device, self.bf16)
 
     def _splits(self, rows: Mapping[Split, Sequence[Row]], base: Loaded) -> dict[Split, Examples]:
-        sink = self.instruments.sink
+        sink, training = self.instruments.sink, self.job.spec.training
+        if self.team.leads and self.job.spec.task in ("causal-lm", "preference"):  # a refusal ends the other ranks
+            check_direction(base.model)
+            if training.packing:
+                check_packing(base.model, training.max_length)
         return {
             split: self.task.encode(rows[split], split, base.processor, base.model, self.job, sink)
             for split in rows
             if split != "test" or self._tests
         }
+
+    @property
+    def _reads_all(self) -> bool:
+        """Whether this rank reads the whole model. Where each is to hold a part of it, only rank 0 executes it before,
+        and every rank for the reference of DPO, of which each computes its share."""
+        refers = self.job.spec.task == "preference" and self.job.spec.training.preference_loss == "dpo"
+        return self.team.leads or self.method.freezes_base or refers
 
     @property
     def _tests(self) -> bool:

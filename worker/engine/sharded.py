@@ -17,6 +17,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn.modules.conv import _ConvNd
 from transformers.pytorch_utils import Conv1D
 
+from worker.engine.models.precision import convert
+from worker.engine.models.weights import MappedFiles
+
 _ROUNDED = (nn.Linear, Conv1D, _ConvNd)
 """Autocast rounds their weights and biases for every use."""
 _FLOAT32 = MixedPrecisionPolicy()
@@ -24,26 +27,28 @@ _BFLOAT16 = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inp
 
 
 def shard(model: nn.Module, blocks: Sequence[str], mesh: DeviceMesh, *, bf16: bool) -> nn.Module:
-    """A twin of the model, of which each rank holds its part.
+    """A twin of the model in float32, of which each rank holds its part, on the device of the mesh.
 
-    The model's own parameters become empty, block by block, so that no rank holds more than the whole, its part of it
-    and one block.
+    The model's own parameters become empty, block by block. They may lie in the mapped files of the base model: then a
+    rank reads its own rows, or a block at a time where the file has another dtype or the device is a GPU. So a rank
+    that has not read the model before never holds more than its part, and one block or what lies outside of them.
     """
+    device, files = torch.device(mesh.device_type), MappedFiles()
     # Modules that are copied, with the parameters themselves: `fully_shard` replaces those of the copy.
     shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     twin = copy.deepcopy(model, shared)
     for name in blocks:
         block = twin.get_submodule(name)
-        values = _whole(block)
+        values = _whole(block, device, files)
         kept = kept_modules(block) if bf16 else []
         for module in reversed(kept):  # inner ones first
             if module is not block:
                 fully_shard(module, mesh=mesh, reshard_after_forward=False)
         fully_shard(block, mesh=mesh, mp_policy=_BFLOAT16 if bf16 and block not in kept else _FLOAT32)
-        _empty(values)
-    values = _whole(twin)
+        _empty(values, files)
+    values = _whole(twin, device, files)
     fully_shard(twin, mesh=mesh)
-    _empty(values)
+    _empty(values, files)
     return twin
 
 
@@ -54,13 +59,23 @@ def kept_modules(block: nn.Module) -> list[nn.Module]:
     ]
 
 
-def _whole(module: nn.Module) -> list[nn.Parameter]:
-    """The weights of a module that are not sharded yet."""
-    return [p for p in module.parameters() if not isinstance(p, DTensor)]
+def rounded_weights(block: nn.Module) -> list[nn.Parameter]:
+    """The weights of a block that are gathered in bfloat16, with bfloat16 arithmetic."""
+    kept = {id(p) for module in kept_modules(block) for p in module.parameters()}
+    return [p for p in block.parameters() if id(p) not in kept]
 
 
-def _empty(parameters: Sequence[nn.Parameter]) -> None:
+def _whole(module: nn.Module, device: torch.device, files: MappedFiles) -> list[nn.Parameter]:
+    """The weights of a module that are not sharded yet, in float32 on the device."""
+    parameters = [p for p in module.parameters() if not isinstance(p, DTensor)]
     for parameter in parameters:
+        convert(parameter, device, torch.float32, files)
+    return parameters
+
+
+def _empty(parameters: Sequence[nn.Parameter], files: MappedFiles) -> None:
+    for parameter in parameters:
+        files.release(parameter.data)
         parameter.data = parameter.data.new_empty(0)
 
 

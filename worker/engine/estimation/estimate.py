@@ -294,5 +294,5 @@ def fake_steps(built: Unloaded, request: EstimateRequest) -> _Steps:
         companion = MECHANISMS[method.mechanism].companion(built.model, method, 2)
     rounded = rounded_on_cuda if cuda else rounded_on_host
     apart = RowsApart(built.base, as_one=cuda)
-    sharing = Sharing.of(built.model, built.facts, training.devices)
+    sharing = Sharing.of(built.model, built.facts, training.devices, bf16=request.bf16)
     return _Steps(request, built.model, optimizer, companion, mode, rounded, stored, apart, sharing)

@@ -187,6 +187,8 @@ class Journal(TorchDispatchMode):
                 entry = self._entry(tensor, func)
                 if copied and entry.owner is None and moment == "forward":
                     entry.owner = "weights"
+                    if self._sharing is not None and id(args[0]) in self._sharing.rounded:
+                        entry.size = 0  # it is gathered so
         return output
 
     def _own(self, tensors: Iterable[torch.Tensor], owner: Owner) -> None:

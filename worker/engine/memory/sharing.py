@@ -1,15 +1,18 @@
 """The memory of one device in a step if every device has a part of each weight, gradient and moment (FSDP2).
 
-    F       bytes of the weights of a transformer block, the largest
-    R       bytes of all other weights: embeddings, final norm, head
+    F       bytes of the weights of a transformer block, the largest, in float32
+    G       bytes of the same as they are gathered: F, or with bfloat16 arithmetic half of it
+    R       bytes of all other weights: embeddings, final norm, head; with bfloat16 arithmetic also the blocks' norms
     W       devices
 
-    forward    R + 2·F              R is gathered for the whole step; a block in computation, and the buffer of one
+    forward    R + 2·G              R is gathered for the whole step; a block in computation, and the buffer of one
     backward   R                    until it reaches a block; gradients of R stay whole until the end
-               R + 4·F − 2·F/W      in the blocks: also the gradients of one, and the copy of those that is summed, of
-                                    which the parts are counted already
+               R + 3·G + F − 2·F/W  in the blocks: also the gradients of one, and the copy of those that is summed, in
+                                    float32, of which the parts are counted already
                R + max(F, R)        behind them: the last copy of a block's gradients, then that of the gradients of R
     optimizer  0                    each device updates its part
+
+What is gathered in bfloat16 needs no copy of autocast (`worker.engine.sharded`).
 
 This is the communication. The rest is that of one device with its own batches: weights, gradients and moments by parts,
 activations and temporaries whole. torch's own account of FSDP2 (`FSDPMemTracker`) agrees; a test compares them.
@@ -25,6 +28,7 @@ from torch import nn
 from app.domain.models.architecture import TaskModel
 from app.domain.resources.ledger import Moment, Owner
 from worker.engine.memory.measured import tensor_bytes
+from worker.engine.sharded import rounded_weights
 
 
 class Held(Protocol):
@@ -49,23 +53,28 @@ class Sharing:
 
     parts: int
     block: int
-    """Bytes of the largest block's weights."""
+    """F."""
+    gathered: int
+    """G."""
+    rest: int
+    """R."""
     others: Sequence[nn.Parameter]
     """The weights outside of the blocks."""
+    rounded: frozenset[int]
+    """The weights that are gathered in bfloat16, by `id`."""
 
     @classmethod
-    def of(cls, model: nn.Module, facts: TaskModel, devices: int) -> Self | None:
+    def of(cls, model: nn.Module, facts: TaskModel, devices: int, *, bf16: bool) -> Self | None:
         """How several devices share a model; None if each has all of it: replicas exchange only their gradients."""
         if devices == 1 or not all(p.requires_grad for p in model.parameters()):
             return None
-        blocks = [tensor_bytes(model.get_submodule(name).parameters()) for name in facts.blocks]
+        blocks = [model.get_submodule(name) for name in facts.blocks]
+        shared = [rounded_weights(block) if bf16 else [*block.parameters()] for block in blocks]
+        block = max(map(tensor_bytes, shared), default=0)
+        rest = tensor_bytes(model.parameters()) - tensor_bytes(p for weights in shared for p in weights)
         others = [p for name, p in model.named_parameters() if facts.block_of(name) is None]
-        return cls(devices, max(blocks, default=0), others)
-
-    @property
-    def rest(self) -> int:
-        """Their bytes."""
-        return tensor_bytes(self.others)
+        rounded = frozenset(id(p) for weights in shared for p in weights if bf16)
+        return cls(devices, block, block // 2 if bf16 else block, rest, others, rounded)
 
     def size(self, held: Held) -> int:
         """Bytes of a storage on one device."""
@@ -79,10 +88,10 @@ class Sharing:
         of_blocks = [place for place in gradients if not lines[place][0].gathered]
         earlier = any(lines[place][0].moment != "backward" for place in of_blocks)  # another batch left them
         first, last = (0, len(lines)) if earlier or not of_blocks else (of_blocks[0], of_blocks[-1])
-        rest, within = self.rest, 4 * self.block - 2 * self.block // self.parts
+        rest, within = self.rest, 3 * self.gathered + self.block - 2 * self.block // self.parts
         behind = max(self.block, rest)
         whole = accumulate(sign * (held.size - self.size(held)) if held.gathered else 0 for held, sign in lines)
-        of_moment = {"forward": rest + 2 * self.block, "backward": rest}
+        of_moment = {"forward": rest + 2 * self.gathered, "backward": rest}
         return [
             of_moment.get(held.moment, 0)
             + (gathered + (0 if place < first else within if place <= last else behind)) * (held.moment == "backward")

@@ -45,9 +45,9 @@ def settle(model: nn.Module, in_float32: Collection[str], device: torch.device, 
     for name, parameter in model.named_parameters():
         if not is_packed(parameter):
             dtype = _frozen_dtype(parameter) if bf16 and name not in in_float32 else torch.float32
-            _convert(parameter, device, dtype, files)
+            convert(parameter, device, dtype, files)
     if not bf16:
-        _widen_buffers(model)
+        widen_buffers(model)
     nn.Module.to(model, device)
 
 
@@ -57,7 +57,7 @@ def convert_parameters(model: nn.Module, dtype: torch.dtype) -> None:
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     if dtype is torch.float32:
-        _widen_buffers(model)
+        widen_buffers(model)
 
 
 def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
@@ -67,7 +67,7 @@ def freeze_in_bf16(model: nn.Module) -> Literal["float32", "bfloat16"]:
     files = MappedFiles()
     for parameter in frozen:
         if not is_packed(parameter):
-            _convert(parameter, parameter.device, _frozen_dtype(parameter), files)
+            convert(parameter, parameter.device, _frozen_dtype(parameter), files)
     for module in model.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             # PEFT would cast each adapter's input to float32, and autocast would cast it back.
@@ -95,7 +95,8 @@ def alike(actual: torch.Tensor, expected: torch.Tensor, compute: torch.dtype) ->
     return bool((actual - expected).float().norm() <= tolerance * expected.float().norm())
 
 
-def _widen_buffers(model: nn.Module) -> None:
+def widen_buffers(model: nn.Module) -> None:
+    """Give half-precision buffers float32, in place."""
     for buffer in model.buffers():
         if buffer.dtype in (torch.float16, torch.bfloat16):
             buffer.data = buffer.data.float()
@@ -107,7 +108,8 @@ def _frozen_dtype(parameter: nn.Parameter) -> torch.dtype:
     return torch.float32 if keeps else torch.bfloat16
 
 
-def _convert(parameter: nn.Parameter, device: torch.device, dtype: torch.dtype, files: MappedFiles) -> None:
+def convert(parameter: nn.Parameter, device: torch.device, dtype: torch.dtype, files: MappedFiles) -> None:
+    """Give a parameter a dtype on a device, in place, and release its pages of a file."""
     values = parameter.data
     if values.dtype != dtype or values.device != device:
         # The parameter object stays the same: tied weights stay tied.

@@ -162,6 +162,8 @@ def frozen_prefix(model: nn.Module, *, bf16: bool = False, log: Callable[[str], 
     # An encoder-decoder has two lists, and T5's first block computes position biases for all; layerdrop skips blocks at
     # random; BigBird permanently disables sparse attention when it sees a short text, so it must not be probed.
     sparse = getattr(config, "attention_type", "") == "block_sparse"
+    if all(p.requires_grad for p in model.parameters()):
+        return Prefix(model)
     if not blocks or sparse or any(getattr(config, name, False) for name in ("is_encoder_decoder", "layerdrop")):
         return Prefix(model)
     device = next(model.parameters()).device

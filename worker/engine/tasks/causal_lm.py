@@ -24,7 +24,7 @@ from app.domain.runs.job import TrainJob
 from app.domain.tasks import generates
 from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
 from worker.engine.data.lines import LineWriter, report
-from worker.engine.data.packing import check_packing, packed
+from worker.engine.data.packing import packed
 from worker.engine.data.padding import needs_padding_mask
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -66,10 +66,6 @@ def encode(
     training = job.spec.training
     packs = training.packing and split == "train"
     _check_metric(job)
-    if split == "train":
-        check_direction(model)
-    if packs:
-        check_packing(model, training.max_length)
     stops = stop_tokens(model.generation_config, tokenizer)
     writer = LineWriter(tokenizer, stops, training.completion_only_loss)
     complete = [line for chunk in in_chunks(rows, sink.raise_if_stopped) for line in writer.lines(chunk)]

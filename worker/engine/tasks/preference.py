@@ -112,8 +112,6 @@ def encode(
     """Tokens and shifted targets of every prompt with its chosen and with its rejected answer. A prompt that is too
     long is truncated at its start, equally for both answers; then each answer at its end."""
     training = job.spec.training
-    if split == "train":
-        causal_lm.check_direction(model)
     stops = stop_tokens(model.generation_config, tokenizer)
     writer = LineWriter(tokenizer, stops, completion_only=True, last_turn_only=True)
     complete = [pair for chunk in in_chunks(rows, sink.raise_if_stopped) for pair in lines_of(chunk, writer)]

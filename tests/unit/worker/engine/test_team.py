@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LoraSpec, MethodSpec
@@ -85,6 +86,7 @@ def plan(root: Path, models: dict[str, Path], stops: bool) -> list[Planned]:
         tried.append(written(root / f"full-{name}", models["llama"], FullSpec(), packing))
         tried.append(written(root / f"lora-{name}", models["llama"], LM_LORA, packing))
     tried.append(written(root / "full-bf16", models["llama"], FullSpec(), False, bf16=True))
+    tried.append(written(root / "full-halved", models["halved"], FullSpec(), False))
     if stops:
         for name in ("full", "lora"):
             stopped = classified(root / f"stopped-{name}", models["bert"], METHODS[name])
@@ -100,7 +102,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "llama": tiny_lm.save_model(root / "llama", "llama"),
         "vit": tiny_images.save_model(root / "vit"),
         "t5": tiny_lm.save_model(root / "t5", "t5", dropout_rate=0.0),
+        "halved": halved(root / "halved"),
     }
+
+
+def halved(directory: Path) -> Path:
+    """Stored in bfloat16, with an output projection that is tied to the embeddings."""
+    tiny_lm.model("llama", tie_word_embeddings=True).to(torch.bfloat16).save_pretrained(directory)
+    tiny_lm.tokenizer().save_pretrained(directory)
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +135,7 @@ NAMES = [
     *(f"{method}-{kind}" for kind in ("rows", "packed", "images") for method in ("full", "lora")),
     "lora-preference",
     "full-bf16",
+    "full-halved",
 ]
 
 

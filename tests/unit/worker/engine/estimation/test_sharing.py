@@ -32,7 +32,7 @@ def pretended(request: pytest.FixtureRequest) -> Iterator[Team]:
     dist.destroy_process_group()
 
 
-def request_of(location: Path, devices: int, rows: int) -> EstimateRequest:
+def request_of(location: Path, devices: int, rows: int, *, bf16: bool = False) -> EstimateRequest:
     changes = {
         "devices": devices,
         "gradient_accumulation_steps": devices,
@@ -46,7 +46,7 @@ def request_of(location: Path, devices: int, rows: int) -> EstimateRequest:
         method=FullSpec(),
         training=TWO_STEPS.model_copy(update=changes),
         device="cpu",
-        bf16=False,
+        bf16=bf16,
     )
 
 
@@ -54,28 +54,37 @@ def request_of(location: Path, devices: int, rows: int) -> EstimateRequest:
 @pytest.mark.parametrize("pretended", [2, 4], indirect=True, ids=lambda world: f"{world} devices")
 @pytest.mark.parametrize("rows", [1, 64], ids=["peak within the blocks", "peak before them"])
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
-def test_a_shared_model_is_estimated_as_torch_counts_it(pretended: Team, rows: int, tied: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+def test_a_shared_model_is_estimated_as_torch_counts_it(
+    pretended: Team, rows: int, tied: bool, bf16: bool, tmp_path: Path
+) -> None:
     shape = FOUR_BLOCKS | {"tie_word_embeddings": tied}
-    request = request_of(tiny_lm.save_model(tmp_path, "llama", **shape), pretended.world, rows)
+    request = request_of(tiny_lm.save_model(tmp_path, "llama", **shape), pretended.world, rows, bf16=bf16)
     built = unloaded(request)
     batch = shapes(request, None, built.base).heaviest[0]
     model = tiny_lm.model("llama", **shape)
-    trained = pretended.wrap(model, built.facts.blocks, torch.device("cpu"), bf16=False).trained.train()
-    expected = counted(trained, batch)
+    trained = pretended.wrap(model, built.facts.blocks, torch.device("cpu"), bf16=bf16).trained.train()
+    expected = counted(trained, batch, bf16)
     found = estimate_run(request, None).ledger
-    assert found.total == pytest.approx(expected["Total"], rel=0.02)
-    assert found.owners["weights"] == pytest.approx(expected["Sharded Param"], rel=0.03)
+    # autocast rounds the output projection, which is not in a block, and keeps the copy until its backward pass
+    of_head = 2 * 512 * 128 if bf16 and rows == 64 else 0
+    assert found.total == pytest.approx(expected["Total"], rel=0.06 if bf16 else 0.02)
+    assert found.owners["weights"] == pytest.approx(expected["Sharded Param"] + of_head, rel=0.03)
     assert found.owners["optimizer"] == pytest.approx(expected["OptState"], rel=0.03)
-    assert (found.owners["communication"] > found.owners["weights"]) is (rows == 1)
+    assert (found.owners["communication"] > found.owners["weights"]) is (
+        rows == 1 and (not bf16 or pretended.world == 4)
+    )
 
 
-def counted(model: torch.nn.Module, batch: Batch) -> dict[str, int]:
+def counted(model: torch.nn.Module, batch: Batch, bf16: bool) -> dict[str, int]:
     """Bytes on this device by torch's kinds, at the peak of the second step."""
     optimizer = optimizer_of(FullSpec(), dict(model.named_parameters()), 1e-3, 0.0)
     with FSDPMemTracker(model, optimizer) as tracker:
         for _step in range(2):
             tracker.reset_mod_stats()
-            TASKS["causal-lm"].loss(model, batch).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                loss = TASKS["causal-lm"].loss(model, batch)
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
     (found,) = tracker.get_tracker_snapshot("peak").values()

@@ -297,12 +297,12 @@ def test_a_model_that_reads_both_ways_is_refused(config: Any, sentence: str) -> 
     check_task(BertConfig(is_decoder=True), "causal-lm")
 
 
-def test_a_model_that_reads_both_ways_without_saying_so_is_found_out(tmp_path: Path) -> None:
+def test_a_model_that_reads_both_ways_without_saying_so_is_found_out() -> None:
     torch.manual_seed(0)
     config = BertGenerationConfig(vocab_size=32, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
                                   intermediate_size=32, initializer_range=0.5)  # fmt: skip
     with pytest.raises(RunFailed, match="is an encoder"):
-        encode([PAIR], model=AutoModelForCausalLM.from_config(config), directory=tmp_path)
+        causal_lm.check_direction(AutoModelForCausalLM.from_config(config))
 
 
 # The loss
