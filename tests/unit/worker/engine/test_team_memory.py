@@ -28,10 +28,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Done]:
     def planned(name: str, model: Path, method: MethodSpec) -> Planned:
         return Planned(name=name, job=tiny.job(root / name, model, method, TRAINING, tiny.rows(16, 4, 4)))
 
-    plan = [
-        planned("full of bfloat16", halved, FullSpec()),
-        planned("full", base, FullSpec()),
+    plan = [  # the first in a process pays for what libraries keep
         planned("lora", base, LoraSpec(r=4, target_modules=["query", "value"])),
+        planned("full", base, FullSpec()),
+        planned("full of bfloat16", halved, FullSpec()),
     ]
     return ranks.execute(root, plan)
 
