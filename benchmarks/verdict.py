@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.intervals import difference, score_interval
-from app.domain.comparison.verdict import ArmVerdict, Reason, VerdictKind, confidence_after, judge
+from app.domain.comparison.intervals import DIFFERENCES, difference, score_interval
+from app.domain.comparison.verdict import ArmVerdict, Reason, VerdictKind, confidence_after, holm, judge
 from app.domain.studies.alternative import Alternative
 
 DIFFICULTY_SD = 8.0
@@ -145,18 +145,19 @@ def judged(
     return found / count
 
 
-def one_by_one(design: Design, count: int, margin: float, *, looks: bool, seed: int = 0) -> float:
-    """Share of studies that call an arm better or worse at some time while arms are added one by one; `looks`: each
-    addition counts as an interim look."""
-    found = 0
+def one_by_one(design: Design, count: int, margin: float, *, looks: bool, seed: int = 0) -> list[float]:
+    """Shares of studies that call an arm better or worse for the first time with one arm beside the reference, with
+    two, and so on, while arms are added one by one; `looks`: each addition counts as an interim look."""
+    found = [0] * (len(design.accuracies) - 1)
     for study in studies(design, count, seed, batch=20):
-        for arms in range(2, len(design.accuracies) + 1):
-            confidence = confidence_after(arms - 2 if looks else 0)
-            seen = {str(i): scores for i, scores in enumerate(study[:arms])}
-            if any(map(differs, judge(seen, "0", margin, confidence=confidence).values())):
-                found += 1
+        plain = [difference(scores, study[0]) for scores in study[1:]]
+        for look in range(len(plain)):
+            seen = {str(i): one for i, one in enumerate(plain[: look + 1])}
+            judged = holm(seen, -margin, confidence=confidence_after(look if looks else 0))
+            if any(one.excludes_zero for one in judged.values()):
+                found[look] += 1
                 break
-    return found / count
+    return [n / count for n in found]
 
 
 def extended(design: Design, count: int, margin: float, seed: int = 0) -> tuple[float, float]:
@@ -199,7 +200,7 @@ def gated(design: Design, count: int, baseline: float, margin: float = 0.02, see
     helps = free = after = 0
     last = len(design.accuracies)
     for study in studies(replace(design, accuracies=(*design.accuracies, baseline), last_fixed=True), count, seed):
-        gap = score_interval(study[last, 0] - study[0])
+        gap = score_interval(study[last, 0] - study[0], span=DIFFERENCES)
         verdicts = judge({str(i): scores for i, scores in enumerate(study[:last])}, "0", margin).values()
         claims = any(map(differs, verdicts))
         opens = gap.high < 0
@@ -249,10 +250,11 @@ def main() -> None:
         within = enough(equal, alternative=Alternative.EQUIVALENCE)
         print(f"{arms} arms, {s} seeds, {n} items, sd {sd}: {enough(loses):.1%}, {enough(equal):.1%}, {within:.1%}")
     print("\nadding arms without a difference one by one, up to 10: any called better or worse at some time\n")
-    for s, looks in product((3, 5), (False, True)):
-        design = Design(s, 646, accuracies=(0.89,) * 10, lasting_sd=LASTING_SD)
-        rate = one_by_one(design, count // 10, 0.02, looks=looks)
-        print(f"{s} seeds, additions {'counted' if looks else 'not counted'}: {rate:.1%}")
+    for s, sd, looks in product((3, 5), (0.004, 0.007), (False, True)):
+        design = Design(s, 646, sd, accuracies=(0.89,) * 10, lasting_sd=LASTING_SD)
+        rates = one_by_one(design, count // 2, 0.02, looks=looks)
+        counted = "counted" if looks else "not counted"
+        print(f"{s} seeds, sd {sd}, additions {counted}: {sum(rates):.1%}, of which at first {rates[0]:.1%}")
     print("\n300 inputs, repeated (no true difference): copies as items, and as clusters\n")
     for seed_sd, (name, sizes) in product((0.004, 0.013), copies(300).items()):
         truth = Design(5, 300, seed_sd, lasting_sd=LASTING_SD)

@@ -43,7 +43,7 @@ class Hub:
     """Tokens that open a model, by id."""
     url: str = ""
     asked: list[tuple[str, str]] = field(default_factory=list)
-    """Method and path of every request."""
+    """Method and path of every request; `GET part` for a range with an end."""
     tokens: set[str] = field(default_factory=set)
     seconds_a_chunk: float = 0.0
     """Of a file; to see one on its way."""
@@ -168,7 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
-        self.hub.asked.append((self.command, path))
+        part = re.fullmatch(r"bytes=\d+-\d+", self.headers.get("range", ""))
+        self.hub.asked.append((f"{self.command} part" if part else self.command, path))
         self.hub.tokens.add(token)
         found = _API.fullmatch(path) or _FILE.fullmatch(path)
         place = self.hub.models.get(found["id"]) if found else None
@@ -215,9 +216,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, file: Path, *, body: bool) -> None:
         content, start = file.read_bytes(), 0
-        if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("range", "")):
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("range", ""))
+        if wanted:
             start = int(wanted[1])
-        self.send_response(206 if start else 200)
+            content = content[: int(wanted[2]) + 1] if wanted[2] else content
+        self.send_response(206 if wanted else 200)
         self.send_header("ETag", f'"{_oid(file)}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Accept-Ranges", "bytes")

@@ -13,7 +13,7 @@ from app.domain.data.uploads import Part
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reports import RunOpening
 from app.domain.models.exports import ExportFormat
-from app.services import external, imports
+from app.services import external, imports, recipes
 from app.services.accounts import users
 from app.settings import Settings
 from app.store.ownership import OWNED
@@ -44,7 +44,7 @@ from tests.imported_results import as_file, result
 MARK = "zephyr"
 """Part of every private name."""
 DATASET, MODEL, COLLECTION = f"{MARK}-data", f"{MARK}-model", f"{MARK}-results"
-RECIPE = "lora-learns-less"
+RECIPE = "rank-ladder"
 
 
 @dataclass
@@ -71,7 +71,7 @@ class PrivateInstallation(Installation):
             session.flush()
             self.job = job.id
             session.add(TrackerExportRow(study_id=1, epoch=1, next_at=now(), url=f"https://{MARK}.example.org"))
-            session.add(RecipeRunRow(study_id=2, recipe=RECIPE, recipe_json={}))
+            session.add(RecipeRunRow(study_id=2, recipe=RECIPE, recipe_json=_recipe_of(session.get_one(StudyRow, 2))))
             self.export = filled_exports.add(session, 1, ExportFormat.ADAPTER, "succeeded")
             for row in session.scalars(select(StudyRow)):
                 row.name = f"{MARK} {row.id}"
@@ -156,7 +156,7 @@ class PrivateInstallation(Installation):
         elif "external-studies" in path:
             values["collection_id"] = str(self.external)
         elif "charts" in path:
-            values["name"] = "steps" if "runs" in path else "verdict"
+            values["name"] = "loss" if "runs" in path else "verdict"
         return values
 
 
@@ -202,6 +202,17 @@ FORM = {
     "paused": "true",
 }
 """Enough for every form of a page about an object."""
+
+
+def _recipe_of(study: StudyRow) -> dict[str, Any]:
+    """The recipe as if it compared the first two arms of a study. Raises NotFound where there is no such recipe."""
+    stored = recipes.get(RECIPE).model_dump(mode="json")
+    first, second = (arm.title for arm in study.spec.arms[:2])
+    stored["checks"] = stored["checks"][:1]
+    stored["checks"][0]["statistic"]["weights"] = {first: 1, second: -1}
+    for arm, title in zip(stored["study"]["arms"], (first, second), strict=False):
+        arm["name"] = title
+    return stored
 
 
 def ask(client: TestClient, method: str, path: str, values: dict[str, str]) -> httpx2.Response:

@@ -133,15 +133,17 @@ def compare(
     collection: int | None = None,
     reference: int | None = None,
     margin_points: float | None = None,
+    alternative: str | None = None,
 ) -> Call[models.Comparison]:
     """Compare any runs: by their ids, of studies, or of a collection, as which a study of runs trained elsewhere
-    counts. `reference` is a run of the reference arm."""
+    counts. `reference` is a run of the reference arm; `alternative` is `non-inferiority` or `equivalence`."""
     query = {
         "runs": ",".join(map(str, runs)) or None,
         "study": list(studies) or None,
         "collection": collection,
         "reference": reference,
         "margin": margin_points,
+        "alternative": alternative,
     }
     return Call("GET", "/compare", models.Comparison, {}, query)
 

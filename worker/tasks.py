@@ -27,6 +27,7 @@ from worker import device, removal
 from worker.children.host import ChildError, ChildInterrupted
 from worker.claimed import LEFT_TO_THE_SWEEP
 from worker.context import Context, process_context
+from worker.estimation.host import NoAnswer
 from worker.exports import push as pushes
 from worker.exports import tasks as exports
 from worker.ingest import tasks as ingest
@@ -131,10 +132,11 @@ def estimate(estimate_id: int) -> None:
         context.database.write(lambda session: estimates.give_back(session, row))
         return
     except VeznaError as error:
-        result, why = None, str(error)
+        result, why, internal = None, str(error), isinstance(error, NoAnswer) and error.internal
     except Exception as error:  # the sweep and all other estimates wait for this task
         log.exception("estimate failed", estimate_id=estimate_id)
-        result, why = None, _("The estimate failed (%(why)s).", why=f"{type(error).__name__}: {error}")
+        result, internal = None, True
+        why = _("The estimate failed (%(why)s).", why=f"{type(error).__name__}: {error}")
     if result is not None:
         found = result
 
@@ -144,7 +146,7 @@ def estimate(estimate_id: int) -> None:
 
         context.database.write(ready)
     else:
-        context.database.write(lambda session: estimates.failed(session, context.bell, row, why))
+        context.database.write(lambda session: estimates.failed(session, context.bell, row, why, internal=internal))
 
 
 def _estimate_heartbeat(context: Context, claimed: EstimateRow) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import typer
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Url
+from app.cli.shared import LOCAL, Force, Url, new_file
 
 
 def audit(
@@ -19,6 +19,7 @@ def audit(
     until: Annotated[str, typer.Option(help="Entries before this time.")] = "",
     after: Annotated[int, typer.Option(help="Entries after this id, to continue an earlier export.")] = 0,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: print.")] = None,
+    force: Force = False,
     url: Url = LOCAL,
 ) -> None:
     """Export the audit log as JSON lines, the oldest entry first. It needs a token of an admin with the scope admin."""
@@ -28,4 +29,4 @@ def audit(
     if output is None:
         Client(url).download(path, sys.stdout.buffer)
     else:
-        Client(url).save(path, output)
+        Client(url).save(path, new_file(output, force=force))

@@ -52,6 +52,9 @@ def add(
     chosen: Column = "",
     rejected: Column = "",
     image: Column = "",
+    group: Annotated[
+        str, typer.Option(help="Column of groups (user, document, template), which stay in one split. Default: none.")
+    ] = "",
     label_name: Annotated[
         list[str] | None, typer.Option(metavar="VALUE=NAME", help="Rename a label, for example 1=good.")
     ] = None,
@@ -94,11 +97,13 @@ def add(
     columns |= {"prompt": prompt, "context": context, "completion": completion, "query": query, "passage": passage}
     columns |= {"chosen": chosen, "rejected": rejected, "image": image}
     assigned = {role: column for role, column in columns.items() if column}
+    mapping = _mapping(upload["scan"], form, assigned, label_name or [])
+    mapping["columns"] |= {"group": group} if group else {}
     request = {
         "name": name or dataset_name(files[0].name if files else (hub or directory)),
         "title": title,
         "upload_id": upload["id"],
-        "mapping": _mapping(upload["scan"], form, assigned, label_name or []),
+        "mapping": mapping,
         "splitting": _splitting(upload["scan"], splits)
         | {"validation": validation, "test": test, "seed": seed, "duplicates": "drop" if drop_duplicates else "keep"},
     }

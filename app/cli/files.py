@@ -8,7 +8,7 @@ import typer
 
 from app.cli import result_files
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, say, show
+from app.cli.shared import LOCAL, Force, Json, Url, new_file, say, show
 from app.domain.errors import Invalid
 from app.web.i18n import gettext as _
 
@@ -27,24 +27,26 @@ def export(
         Exported, typer.Option(help="One row per run, per test item and run, or per optimizer step and run.")
     ] = "runs",
     output: Output = None,
+    force: Force = False,
     url: Url = LOCAL,
 ) -> None:
     """Export a study: runs, item scores or step metrics as a table, or the comparison as JSON."""
     if form == "json":
         if what != "runs":
             raise Invalid(_("--what %(what)s is a table. Choose --format csv or --format parquet.", what=what))
-        _fetch(url, f"/studies/{study}/comparison", output, f"study-{study}.json")
+        _fetch(url, f"/studies/{study}/comparison", output, f"study-{study}.json", force=force)
         return
-    _fetch(url, f"/studies/{study}/tables/{what}.{form}", output, f"study-{study}-{what}.{form}")
+    _fetch(url, f"/studies/{study}/tables/{what}.{form}", output, f"study-{study}-{what}.{form}", force=force)
 
 
 def report(
     study: Annotated[int, typer.Argument(metavar="ID", help="Number of the study.")],
     output: Output = None,
+    force: Force = False,
     url: Url = LOCAL,
 ) -> None:
     """Export a study's page as one HTML file that works offline and can be printed."""
-    _fetch(url, f"/studies/{study}/report", output, f"study-{study}.html")
+    _fetch(url, f"/studies/{study}/report", output, f"study-{study}.html", force=force)
 
 
 def import_results(
@@ -68,12 +70,12 @@ def import_results(
         raise typer.Exit(1)
 
 
-def _fetch(url: str, path: str, output: Path | None, name: str) -> None:
+def _fetch(url: str, path: str, output: Path | None, name: str, *, force: bool) -> None:
     """Download a file from the server."""
     client = Client(url)
     if output == Path("-"):
         client.download(path, sys.stdout.buffer)
     else:
-        target = output or Path(name)
+        target = new_file(output or Path(name), force=force)
         client.save(path, target)
         say(_("Wrote %(target)s.", target=target), wrap=False)

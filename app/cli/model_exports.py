@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Json, Url, show
+from app.cli.shared import LOCAL, Force, Json, Url, new_file, show
 from app.cli.terminal.gate import gate_line
 from app.cli.work import LIVE, once_succeeded
 from app.domain.comparison.export_gate import ExportGate, GateOutcome
@@ -27,6 +27,7 @@ def export_model(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The tar archive. Default: run-RUN-FORMAT.tar.")
     ] = None,
+    force: Force = False,
     url: Url = LOCAL,
     as_json: Json = False,
 ) -> None:
@@ -36,9 +37,9 @@ def export_model(
     if form is None:
         show(client.get(f"/runs/{run}/export-formats"), as_json, _formats)
         return
+    target = new_file(output or Path(f"run-{run}-{form.value}.tar"), force=force)
     export = _wanted(client, run, form)
     export = once_succeeded(client, "/exports", export, _("Export %(id)s", id=export["id"]))
-    target = output or Path(f"run-{run}-{form.value}.tar")
     client.save(f"/exports/{export['id']}/archive", target)
     gate = ExportGate.model_validate(export["gate"])
     wrote = _("Wrote %(target)s, %(size)s.", target=target, size=file_size(export["bytes"]))

@@ -15,7 +15,7 @@ import typer
 
 from app.cli import predict_images
 from app.cli.client import Client
-from app.cli.shared import LOCAL, Url, errors, say
+from app.cli.shared import LOCAL, Force, Url, errors, new_file, say
 from app.domain.data.written_lists import read_list
 from app.domain.errors import Invalid
 from app.domain.inference import MOST_GENERATED, MOST_INPUTS
@@ -66,6 +66,7 @@ def predict(
     temperature: Annotated[float, typer.Option(help="0 is greedy, as the run's evaluation.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of sampling; used with a temperature.")] = 0,
     batch: Annotated[int, typer.Option(min=1, max=MOST_INPUTS, help="Rows of a request.")] = BATCH,
+    force: Force = False,
     url: Url = LOCAL,
 ) -> None:
     """Predict with a run's model for every row of a file: the same rows in the same order, with the label and the
@@ -74,10 +75,10 @@ def predict(
     batch = min(batch, max(1, MOST_GENERATED // (max_new_tokens or 1)))
     task = client.get(f"/runs/{run}")["spec"]["task"]
     if task == "image-classification":
-        _classify_images(client, run, file, output)
+        _classify_images(client, run, file, output, force=force)
         return
     tags = task == "token-classification"
-    target = output or file.with_name(f"{file.stem}-predictions{file.suffix}")
+    target = new_file(output or file.with_name(f"{file.stem}-predictions{file.suffix}"), force=force)
     decoding = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     rows = 0
     with _reading(file) as source, _written_whole(target) as sink:
@@ -100,9 +101,9 @@ def predict(
     say(_("Wrote %(target)s, %(rows)s.", target=target, rows=counted(rows)), wrap=False)
 
 
-def _classify_images(client: Client, run: int, path: Path, output: Path | None) -> None:
+def _classify_images(client: Client, run: int, path: Path, output: Path | None, *, force: bool) -> None:
     images = predict_images.images_of(path)
-    target = output or path.with_name(f"{path.stem}-predictions.csv")
+    target = new_file(output or path.with_name(f"{path.stem}-predictions.csv"), force=force)
     found: list[Row] = []
     for batch in predict_images.batches(images):
         found += predict_images.predictions(client, run, batch, PREDICT_SECONDS)

@@ -34,6 +34,8 @@ from app.store import migrate
 from app.store.files import Files
 from app.store.queries import base_models, runs, studies
 from app.store.session import Database
+from app.store.tables import DatasetRow, StudyRow
+from app.web.format import join_names
 from app.web.i18n import gettext as _
 from app.web.i18n import stored
 
@@ -257,10 +259,13 @@ def sample_study(settings: Settings, still_alive: Callable[[], None], part: samp
         model = packaged.name
         spec = part.study(dataset_service.shortest_reference(session, dataset), model)
         known = studies.by_name(session, spec.name)
-        if known and known.dataset_id == dataset.id and _is_of(session, known.spec, part, model):
-            spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
-            if not any(run.status in spoilt for run in runs.of_study(session, known.id)):
+        if known:
+            why = _unlike_today(session, known, dataset, part, model)
+            if not why:
                 return known.id
+            console.print(
+                _("Study %(id)s of the sample is not continued, and a new one starts: %(why)s.", id=known.id, why=why)
+            )
         data = partial(dataset_service.register, session, files)
         pairs = partial(data, title=sample.SUMMARIES_TITLE, form="prompt-completion", rows=sample.summaries())
         samples.beside(sample.SUMMARIES, pairs)
@@ -272,10 +277,23 @@ def sample_study(settings: Settings, still_alive: Callable[[], None], part: samp
         return study_service.submit(session, bell, spec).id
 
 
-def _is_of(session: Session, spec: StudySpec, part: sample.Sample, model: str) -> bool:
-    """Whether a stored study is that of the sample today, with the default rates for its base model."""
-    row = base_models.by_name(session, model)
-    return row is not None and spec == study_defaults.with_default_rates(part.study(spec.dataset, model), row)
+def _unlike_today(session: Session, known: StudyRow, dataset: DatasetRow, part: sample.Sample, model: str) -> str:
+    """Why a stored study is not that of the sample today, with the default rates for its base model; empty if it is.
+
+    Its runs are what counts: a study from before there was a choice keeps its question and its margin."""
+    if known.dataset_id != dataset.id:
+        return _("its data differ from those of this version of Vezna")
+    row, spec = base_models.by_name(session, model), known.spec
+    if row is None or known.base_model_id != row.id:
+        return _("its base model is another one")
+    today = study_defaults.with_default_rates(part.study(spec.dataset, model), row)
+    differs = [name for name in StudySpec.model_fields if getattr(spec, name) != getattr(today, name)]
+    if other := [name for name in differs if name not in ("alternative", "margin_points")]:
+        return _("its %(fields)s differ from those of this version of Vezna", fields=join_names(other))
+    spoilt = (RunStatus.FAILED, RunStatus.CANCELLED)
+    if any(run.status in spoilt for run in runs.of_study(session, known.id)):
+        return _("some of its runs failed or were cancelled")
+    return ""
 
 
 def _wait_for_model(database: Database, name: str, still_alive: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """What commands share: printing, common options, reading files."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ console = Console()
 errors = Console(stderr=True, soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite the file if it exists.")]
 Url = Annotated[str, typer.Option("--url", envvar="VEZNA_URL", help="Where the server is.")]
 LOCAL = "http://127.0.0.1:8000"
 
@@ -44,6 +46,24 @@ def read(path: Path) -> dict[str, Any]:
             )
         ) from error
     return body
+
+
+def new_file(target: Path, *, force: bool) -> Path:
+    """The file that a command is going to write, checked before its work. Raises Invalid if it exists, unless `force`
+    is set, or cannot be written."""
+    if target.is_dir():
+        raise Invalid(_("%(path)s is a directory. Name a file by --output.", path=target))
+    if target.exists() and not force:
+        raise Invalid(
+            _("%(path)s exists already. Name another file by --output, or overwrite it by --force.", path=target)
+        )
+    folder = target.parent
+    if not folder.is_dir():
+        raise Invalid(_("There is no directory %(path)s. Create it, or name another file by --output.", path=folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        text = _("You may not write into the directory %(path)s. Name another file by --output.", path=folder)
+        raise Invalid(text)
+    return target
 
 
 def say(line: str, *, to: Console | None = None, wrap: bool = True) -> None:

@@ -32,6 +32,8 @@ class Selection:
     """A run of the reference arm; None takes the study's, where all runs are of one."""
     margin_points: float | None = None
     """None takes the study's, where all runs are of one; else 1."""
+    alternative: Alternative | None = None
+    """None takes the study's, where all runs are of one; else non-inferiority."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def compare(session: Session, selection: Selection) -> Selected:
         compared_runs(session, existing),
         reference=declared.reference if selection.reference is None or replaced is not None else selection.reference,
         margin_points=declared.margin_points if selection.margin_points is None else selection.margin_points,
-        alternative=declared.alternative,
+        alternative=selection.alternative or declared.alternative,
         predeclared=declared.runs,
         seeds=declared.seeds,
         labels=declared.labels,

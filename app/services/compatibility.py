@@ -206,6 +206,18 @@ def _data_problems(name: str, rows: DatasetFacts, facts: ModelFacts | None, spec
     if rows.format in CHATS and facts is not None and not facts.chat_template:
         what = _("The base model's tokenizer has no chat template for messages")
         yield FieldError("base_model", what, _("Choose a chat model, or a dataset of prompts and completions"))
+    elif rows.format in CHATS and facts is not None and facts.chat_parts is not None:
+        for part, of_rows in rows.chat_parts.items():
+            if part not in facts.chat_parts:
+                what = _(
+                    "The base model's chat template does not render %(part)s, which %(count)s rows of %(name)s have "
+                    "(%(items)s)",
+                    part=part,
+                    count=f"{of_rows.count:,}",
+                    name=name,
+                    items=", ".join(of_rows.items),
+                )
+                yield FieldError("base_model", what, _("Choose another base model, or leave it out of the rows"))
     if spec.training.packing and spec.task != "causal-lm":
         what = _("Rows of %(task)s cannot be packed", task=spec.task)
         yield FieldError("training.packing", what, _("Set it to false"))

@@ -10,6 +10,7 @@ from app.queue import PREPARE, READ, Doorbell
 from app.store.queries import clock, ingestion
 from app.store.queries.ingestion import Ingested
 from app.store.session import after_commit
+from app.store.stored_messages import as_stored
 from app.store.tables import DatasetRow, UploadRow
 
 SILENT_SECONDS = 90.0
@@ -40,8 +41,7 @@ def progress(session: Session, claimed: UploadRow | DatasetRow, share: float, ro
 
 def failed(session: Session, claimed: UploadRow | DatasetRow, message: str) -> bool:
     """Note why there is no result: a sentence. False if the claim has expired."""
-    message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return ingestion.write(session, claimed, status="failed", message=message)
+    return ingestion.write(session, claimed, status="failed", message=as_stored(message))
 
 
 def ring_again(session: Session, bell: Doorbell, at: datetime, rung_before: datetime) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import word
+from app.domain.comparison.verdict import VerdictKind, word
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.lab.questions import (
     QUESTIONS,
@@ -27,7 +27,6 @@ from app.domain.lab.questions import (
 from app.domain.lab.review import NEW_PER_DAY, Rating, rated
 from app.domain.messages import _
 from app.domain.methods import FullSpec, LoraSpec
-from app.domain.studies.alternative import Alternative
 from app.domain.validation import field_error
 from app.services import studies as study_service
 from app.store.queries import lab as rows
@@ -74,6 +73,12 @@ def question(question_id: str) -> Question:
     return found
 
 
+def asked_before(question_id: str) -> bool:
+    """It asks what a learner knows before the course: it is asked once, and compared at the end, in the recap."""
+    known = library().get(question_id)  # a learner may have answered one that is gone
+    return known is not None and known.topic is Topic.BEFORE
+
+
 @dataclass(frozen=True)
 class Planned:
     """A question of the course's spaced review."""
@@ -105,19 +110,21 @@ class Queue:
 
 def queue(session: Session, learner: str, now: datetime) -> Queue:
     """What a learner is to answer now."""
-    cards, began = rows.cards(session, learner), rows.began(session, learner)
+    cards, began, answered = rows.cards(session, learner), rows.began(session, learner), rows.answered(session, learner)
     plan = tuple(
         Planned(known, known.after_days, began and began + timedelta(days=known.after_days), known.id in cards)
         for known in sorted(library().values(), key=lambda known: known.after_days or 0)
         if known.after_days
     )
-    due = [library()[card.question] for card in cards.values() if card.due_at <= now and card.question in library()]
+    known_cards = [card for card in cards.values() if card.question in library() and not asked_before(card.question)]
+    due = [library()[card.question] for card in known_cards if card.due_at <= now]
     due += [item.question for item in plan if not item.done and item.due_at and item.due_at <= now]
     planned = {item.question.id for item in plan}
     met_today = sum(card.first_at.date() == now.date() and card.question not in planned for card in cards.values())
-    unmet = [known for known in library().values() if known.id not in cards and known.id not in planned]
+    met = cards.keys() | {question_id for question_id in answered if asked_before(question_id)}
+    unmet = [known for known in library().values() if known.id not in met and known.id not in planned]
     new = [known for known in unmet if not known.needs or facts(session, known.needs)]
-    ahead = [card.due_at for card in cards.values() if card.due_at > now]
+    ahead = [card.due_at for card in known_cards if card.due_at > now]
     ahead += [item.due_at for item in plan if not item.done and item.due_at and item.due_at > now]
     return Queue(tuple(due), tuple(new[: max(0, NEW_PER_DAY - met_today)]), plan, tuple(sorted(ahead)))
 
@@ -162,8 +169,10 @@ def _judged(asked: Question, given: Sequence[str], number: float | None, known: 
 
 def rate(session: Session, learner: str, answer_id: int, rating: Rating, now: datetime) -> None:
     """Schedule an answered question by how well the learner remembered. A second rating of an answer changes nothing.
-    Raises NotFound."""
+    Raises NotFound, and Invalid for a wrong answer that was remembered."""
     answer = rows.answer(session, learner, answer_id, lock=True)
+    if answer.right is False and rating is not Rating.AGAIN:
+        raise Invalid.field("rating", _("The answer was not right"), _("Choose “Again”"))
     if answer.rating is not None:
         return
     answer.rating = rating
@@ -200,10 +209,18 @@ class OwnStudy:
     lora: StudyArm
 
 
-def own_studies(session: Session) -> Iterator[OwnStudy]:
-    """Studies that have both, the newest first."""
+def teaching_studies(session: Session) -> Iterator[tuple[StudyRow, StudyComparison]]:
+    """Studies that have ended and in which something was learned, the newest first: of others a page would show the
+    opposite of its lesson."""
     for row in rows.newest_studies(session, SEARCHED):
         shown = study_service.comparison(session, row.id)
+        if shown.complete and not shown.learning.nothing:
+            yield row, shown
+
+
+def own_studies(session: Session) -> Iterator[OwnStudy]:
+    """Those of them that have both, the newest first."""
+    for row, shown in teaching_studies(session):
         arms = {type(arm.spec.method): arm for arm in reversed(shown.arms) if arm.costs}
         full, lora = arms.get(FullSpec), arms.get(LoraSpec)
         if full and lora:
@@ -222,6 +239,7 @@ def _compared(session: Session, need: Need) -> Facts | None:
             low, high = verdict.difference.low, verdict.difference.high
             points = own.comparison.spec.margin_points
             values: dict[str, str | float] = {"study": name, "low": 100 * low, "high": 100 * high, "margin": points}
-            # The question teaches equivalence, so it asks for that word whatever the study tested.
-            return Facts(word(low, high, points / 100, Alternative.EQUIVALENCE)[0], values)
+            # The question is one-sided, whatever the study tested.
+            kind = VerdictKind.BETTER if low > 0 else word(low, high, points / 100)[0]
+            return Facts(kind, values)
     return None

@@ -87,15 +87,15 @@ def architectures() -> dict[str, Architecture]:
 def answer(
     session: Session, learner: str, topic: Topic, question_id: str, given: list[str], number: float | None
 ) -> LabAnswerRow:
-    """Store and judge the answer to the question of a lesson, schedule its review, and finish the lesson. Raises
-    Invalid for an answer that is none."""
+    """Store and judge the answer to the question of a lesson, schedule its review, and finish the lesson unless it
+    is wrong. Raises Invalid for an answer that is none."""
     row = lab.give(session, learner, question_id, given, number)
     lab.rate(session, learner, row.id, Rating.GOOD if row.right else Rating.AGAIN, now())
-    if session.get(LabProgressRow, (learner, topic)) is None:
+    if row.right is not False and session.get(LabProgressRow, (learner, topic)) is None:
         session.add(LabProgressRow(learner=learner, topic=topic))
     return row
 
 
 def finished(session: Session, learner: str) -> frozenset[Topic]:
-    """The lessons whose question a learner has answered on their page."""
+    """The lessons whose question a learner has answered on their page, and not wrongly."""
     return frozenset(Topic(name) for name in rows.finished(session, learner) if name in set(Topic))

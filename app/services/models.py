@@ -13,8 +13,10 @@ from app.domain.models.base_model import FACTS_VERSION, ModelFacts, ModelRegistr
 from app.queue import INSPECT, Doorbell
 from app.services import audit, ownership
 from app.services.roots import below_a_root
+from app.store.ownership import require_change
 from app.store.queries import base_models, clock
 from app.store.session import after_commit
+from app.store.stored_messages import as_stored
 from app.store.tables import BaseModelRow
 
 INSPECTION_SECONDS = 120
@@ -29,7 +31,7 @@ def register(session: Session, bell: Doorbell, registration: ModelRegistration, 
     Raises Invalid for a directory outside the allowed roots, Conflict if the name stands for something else, or for a
     model that the team sees where it is to be private.
     """
-    location = _allowed(registration, roots)
+    location = _allowed(session, registration, roots)
     known = base_models.by_name(session, registration.name)
     if known is not None:
         if (known.source, known.location) != (registration.source, location):
@@ -50,9 +52,7 @@ def register(session: Session, bell: Doorbell, registration: ModelRegistration, 
                 )
             )
         ownership.refuse_visible(session, known, _("The base model %(name)r already exists", name=known.name))
-        if known.status == "failed":
-            known.status, known.inspection_started_at = "inspecting", None
-            after_commit(session, lambda: bell.ring(INSPECT, known.id))
+        _again(session, bell, known)
         return known
     if base_models.is_taken(session, registration.name):
         raise Conflict(_("The name %(name)r is taken. Choose another name.", name=registration.name))
@@ -64,6 +64,20 @@ def register(session: Session, bell: Doorbell, registration: ModelRegistration, 
     audit.record(session, Action.REGISTER_MODEL, row.name, source=row.source, location=location)
     after_commit(session, lambda: bell.ring(INSPECT, row.id))
     return row
+
+
+def inspect_again(session: Session, bell: Doorbell, name: str) -> None:
+    """Have a worker inspect a base model again whose inspection failed. Raises NotFound, and Forbidden for a user who
+    may not change it."""
+    row = base_models.get(session, name)
+    require_change(session, row)
+    _again(session, bell, row)
+
+
+def _again(session: Session, bell: Doorbell, row: BaseModelRow) -> None:
+    if row.status == "failed":
+        row.status, row.inspection_started_at = "inspecting", None
+        after_commit(session, lambda: bell.ring(INSPECT, row.id))
 
 
 SAMPLE = "sample:"
@@ -116,10 +130,10 @@ def uninspectable(session: Session, model_id: int, message: str) -> None:
     """Record why an inspection failed; the facts of an older one stay."""
     row = base_models.by_id(session, model_id)
     if row is not None and not row.facts_json:
-        row.status, row.message = "failed", message
+        row.status, row.message = "failed", as_stored(message)
 
 
-def _allowed(registration: ModelRegistration, roots: Sequence[Path]) -> str:
+def _allowed(session: Session, registration: ModelRegistration, roots: Sequence[Path]) -> str:
     if registration.source in ("hub", "sample"):
         return registration.location  # checked by the registration itself
-    return str(below_a_root(registration.location, roots, "VEZNA_MODEL_ROOTS"))
+    return str(below_a_root(session, registration.location, roots, "VEZNA_MODEL_ROOTS"))

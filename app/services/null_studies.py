@@ -13,10 +13,12 @@ from app.domain.comparison.score_matrices import common_items, matrices
 from app.domain.lab import null_studies
 from app.domain.lab.null_studies import NullStudies
 from app.domain.runs.status import RunStatus
-from app.services.lab import SEARCHED
+from app.services import lab
 from app.store.queries import evaluations, runs
-from app.store.queries import lab as rows
 from app.store.tables import StudyRow
+
+LEAST_VARIATION = 0.02
+"""Share of the items that seeds score differently: one of the 50 that a study draws."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ class ScoreSource:
 
 
 def sources(session: Session) -> Iterator[ScoreSource]:
-    """One arm of each study that has one, the newest study first: LoRA's, else the arm with the most seeds."""
-    for study in rows.newest_studies(session, SEARCHED):
+    """One arm of each study that has one, the newest study first: LoRA's, else the arm with the most seeds. Without
+    items that its seeds score differently, no pair of them would have a lead."""
+    for study, _shown in lab.teaching_studies(session):
         done = [
             run
             for run in runs.of_study(session, study.id)
@@ -57,10 +60,14 @@ def sources(session: Session) -> Iterator[ScoreSource]:
         by_arm = {arm.title: [outcome for outcome in outcomes if outcome.arm == arm.title] for arm in arms}
         found = matrices(by_arm, common_items(outcomes))
         lora = {arm.title for arm in arms if arm.method.kind == "lora"}
-        enough = [title for title, scores in found.items() if min(scores.shape) > 1]
+        enough = [title for title, scores in found.items() if min(scores.shape) > 1 and _varies(scores)]
         if enough:
             arm = max(enough, key=lambda title: (title in lora, len(found[title])))
             yield ScoreSource(study, arm, len(found[arm]), found[arm])
+
+
+def _varies(scores: NDArray[np.float64]) -> bool:
+    return float(np.mean(np.ptp(scores, axis=0) > 0)) >= LEAST_VARIATION
 
 
 @lru_cache(8)

@@ -35,8 +35,10 @@ Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
 NAT64 = IPv6Network("64:ff9b::/96")
 """An IPv4 address in its last 32 bits (RFC 6052)."""
-CLOUD = frozenset({IPv4Address("168.63.129.16")})
-"""Public by their numbers, and yet a cloud's own service for each machine."""
+UNICAST = IPv6Network("2000::/3")
+"""Every public IPv6 address is in it (RFC 4291), and no other form of an IPv4 address."""
+NOT_PUBLIC = tuple(map(ip_network, ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
+"""Public to `ipaddress`: services of Azure and Oracle's cloud for each machine, the relays of 6to4, and examples."""
 CONNECT_SECONDS = 5.0
 SECONDS = 15.0
 MOST_BYTES = 1 << 20
@@ -188,7 +190,8 @@ class Outbound:
     def _problem(self, address: Address, port: int, scheme: str, host: str, *, by_name: bool) -> Message | None:
         """Why an address may not be reached, without a final period."""
         inner = _within(address)
-        public = inner.is_global and not inner.is_multicast and inner not in CLOUD
+        public = inner.is_global and not inner.is_multicast and not any(inner in network for network in NOT_PUBLIC)
+        public = public and (isinstance(inner, IPv4Address) or inner in UNICAST)
         if not public and not (self._is_listed(address, port) or self._is_listed(inner, port)):
             if not by_name:
                 return _("%(address)s is no public address, and VEZNA_OUTBOUND_HOSTS does not list it", address=address)

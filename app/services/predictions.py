@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.domain.data.tagging import in_brackets
+from app.domain.data.turns import last_reply, said
 from app.domain.errors import Invalid
 from app.domain.messages import _
 from app.domain.tasks import METRICS
@@ -29,7 +30,7 @@ MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
 """Of one file in the cache."""
 CACHE_BYTES = 128 << 20
-TEXTS = ("text", "prompt", "completion", "messages", "query", "passage", "chosen", "rejected")
+TEXTS = ("text", "prompt", "completion", "messages", "tools", "query", "passage", "chosen", "rejected")
 """Inputs of the model, and expected outputs. The words of tagged rows are always read: they are part of an
 answer."""
 WANTED = ("completion", "passage", "chosen")
@@ -195,9 +196,9 @@ def _conversations(messages: Any, *, replies: bool) -> Any:
     write."""
     lines = []
     for turns in messages.to_pylist():
-        last = max((place for place, turn in enumerate(turns) if turn["role"] == "assistant"), default=len(turns))
+        last = last_reply(turns)
         shown = turns if replies else turns[:last]
-        lines.append("\n".join(f"{turn['role']}: {turn['content']}" for turn in shown))
+        lines.append("\n".join(f"{turn['role']}: {said(turn)}" for turn in shown))
     return pa.array(lines, pa.string())
 
 

@@ -10,6 +10,7 @@ database's clock (`app.store.queries.clock`).
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import PurePath
 from typing import Any, Literal
 
 import structlog
@@ -23,7 +24,9 @@ from app.services import baselines
 from app.store.queries import base_models, clock, datasets, runs, studies
 from app.store.queries import tracker_exports as queries
 from app.store.session import savepoint
+from app.store.stored_messages import as_stored
 from app.store.tables import CollectionRow, StudyRow, now
+from app.store.tables.owned import sees_all
 from app.store.tables.tracker_export import TrackerExport
 
 log = structlog.get_logger()
@@ -129,7 +132,7 @@ def failed(session: Session, claim: Claim, why: str, live_seconds: float = 0) ->
     row = _end(session, claim)
     if row is None or not _is_as_claimed(row, claim):
         return
-    row.message, row.next_at = why, None
+    row.message, row.next_at = as_stored(why), None
     if claim.live or claim.number < MOST_ATTEMPTS:
         row.next_at = clock.now(session) + max(
             _pause(claim.number, claim.live), timedelta(seconds=live_seconds * claim.live)
@@ -183,6 +186,8 @@ class ExportState:
 
     row: TrackerExport
     state: State
+    place: str
+    """Its address, or the folder; of a folder only admins see the path, others its name."""
 
     @property
     def command(self) -> str:
@@ -198,7 +203,10 @@ class ExportState:
 def of_study(session: Session, study: StudyRow | CollectionRow) -> ExportState | None:
     """The export of a study; None if it has neither ended nor been exported since there is a tracker."""
     row = queries.of_study(session, study.id, external=isinstance(study, CollectionRow))
-    return ExportState(row, state(row, private=study.private_to is not None)) if row else None
+    if row is None:
+        return None
+    shown = row.url if sees_all(session) or not row.url.startswith("/") else PurePath(row.url).name
+    return ExportState(row, state(row, private=study.private_to is not None), shown)
 
 
 def state(row: TrackerExport, *, private: bool = False) -> State:

@@ -104,7 +104,7 @@ def add_source(session: Session, bell: Doorbell, request: SourceRequest, roots: 
     """
     location = request.location
     if request.source == "directory":
-        location = str(below_a_root(request.location, roots, "VEZNA_DATA_ROOTS"))
+        location = str(below_a_root(session, request.location, roots, "VEZNA_DATA_ROOTS"))
     key = (request.source, location, request.config, request.revision, request.split)
     for upload in uploads.from_source(session, *key, owner_of(session)):
         if upload.status in ("reading", "failed") or COMMIT.fullmatch(request.revision):

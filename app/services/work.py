@@ -20,6 +20,7 @@ from app.store.queries import clock
 from app.store.queries import work as queries
 from app.store.queries.work import Work
 from app.store.session import after_commit
+from app.store.stored_messages import as_stored
 from app.store.tables import now
 
 
@@ -71,8 +72,7 @@ class WorkKind(Generic[Work]):
 
     def failed(self, session: Session, claim: Claimed, message: str) -> bool:
         """Write why there is no result: a sentence. False as `progress`."""
-        message = message.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        return self.write(session, claim, status="failed", message=message, **self._ended())
+        return self.write(session, claim, status="failed", message=as_stored(message), **self._ended())
 
     def give_back(self, session: Session, bell: Doorbell, claim: Claimed) -> None:
         """Queue work again whose worker shuts down; the attempt does not count."""

@@ -51,10 +51,8 @@ from app.store.tables import (
     UserRow,
     WeightDeltasRow,
 )
-from app.store.tables.owned import Owned
+from app.store.tables.owned import VIEWER, Owned
 
-VIEWER = "viewer"
-"""Of a session: its key in `Session.info`."""
 OPENED = "opened"
 """Of a session: the key of the private objects of others that it opened, by table and id."""
 FILTERED = "vezna_filtered"

@@ -16,7 +16,7 @@ from app.domain.data.dataset import ROWS, DatasetFacts, Row, Tally
 from app.domain.tasks import Format
 from app.store.files import DATASETS
 
-_TURN = pa.struct([("role", pa.string()), ("content", pa.string())])
+_TURN = pa.struct([("role", pa.string()), ("content", pa.string()), ("more", pa.string())])
 _TYPES = {
     "label": pa.int32(),
     "image": pa.binary(),

@@ -23,7 +23,8 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.ownership import Viewer, Visibility
 from app.store import reads
 from app.store.database_errors import undone
-from app.store.ownership import FILTERED, OPENED, VIEWER, guard
+from app.store.ownership import FILTERED, OPENED, guard
+from app.store.tables.owned import VIEWER
 
 Result = TypeVar("Result")
 REPEATS = 3

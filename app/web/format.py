@@ -89,6 +89,27 @@ def plus_minus(half: float | None, digits: int = 1) -> str:
     return f"±{NBSP}{decimal(half * 100, digits) if isfinite(half) else '?'}"
 
 
+def reach(middle: float, low: float, high: float, *, signed: bool = False) -> str:
+    """How far an interval of fractions reaches around its middle, in points: `± 0.8`; `(97.2 to 100.0)` where one side
+    is longer, since the interval ends at the range of a score or is uneven by its nature."""
+    if even(middle, low, high):
+        return plus_minus((high - low) / 2)
+    ends = (decimal(end * 100, 1, signed=signed) for end in (low, high))
+    return _("(%(low)s to %(high)s)", **dict(zip(("low", "high"), ends, strict=True)))
+
+
+def even(middle: float, low: float, high: float) -> bool:
+    """Both sides of an interval of fractions are equally long, as far as a tenth of a point shows."""
+    return abs(high + low - 2 * middle) < 0.001
+
+
+def points_between(delta: float, low: float, high: float) -> str:
+    """A difference with its interval, in points: `+0.3 ± 1.2`; `+0.7, −3.1 to +4.5` where the interval is uneven."""
+    if even(delta, low, high):
+        return f"{points(delta)}{NBSP}{plus_minus((high - low) / 2)}"
+    return _("%(delta)s, %(low)s to %(high)s", delta=points(delta), low=points(low), high=points(high))
+
+
 def share(part: float | None, whole: float | None) -> str:
     """Part of a whole: `100 %`, `37 %`, `0.33 %`, `0.01 %`, `0.0002 %`."""
     if part is None or not whole:

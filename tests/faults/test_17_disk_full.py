@@ -63,7 +63,7 @@ def small_disk(place: Path) -> Iterator[SmallDisk]:
 def full_message(files: Files) -> str:
     """Which disk is full, what is needed of it for an adapter of seven bytes, and what to do."""
     return (
-        f"The worker's disk with {files.root} is full: 0 KiB are free, and at least 1 KiB are needed. "
+        f"The worker's disk with {Path(files.root).name} is full: 0 KiB are free, and at least 1 KiB are needed. "
         "Free some space there, then submit the run again."
     )
 

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,13 @@ import yaml
 
 from app.settings import ROOT
 
-FILES = ("docker-compose.yml", "compose.gpu.yml", "compose.proxy.yml", "compose.remote.yml", "compose.worker.yml")
+FILES = (
+    "docker-compose.yml",
+    "deploy/compose.gpu.yml",
+    "deploy/compose.proxy.yml",
+    "deploy/compose.remote.yml",
+    "deploy/compose.worker.yml",
+)
 VARIABLE = re.compile(r"\$\$|\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 
 
@@ -75,14 +82,20 @@ def compose_variables() -> set[str]:
 
 
 def compose(variables: Mapping[str, str], path: Path = ROOT / "docker-compose.yml") -> dict[str, Any]:
-    """The compose file with its variables filled in. Raises Missing."""
+    """The compose file with its variables filled in, and its paths relative to the checkout. Raises Missing."""
+    text = yaml.safe_load(path.read_text())
+    project = path.parent if "name" in text else ROOT  # the other files are added to docker-compose.yml
 
     def fill(node: Any) -> Any:
         if isinstance(node, dict):
             return {key: fill(value) for key, value in node.items()}
         if isinstance(node, list):
             return [fill(value) for value in node]
-        return VARIABLE.sub(value_of, node) if isinstance(node, str) else node
+        return placed(VARIABLE.sub(value_of, node)) if isinstance(node, str) else node
+
+    def placed(value: str) -> str:
+        place, colon, rest = value.partition(":")
+        return f"./{relpath(project / place, ROOT)}{colon}{rest}" if place.split("/")[0] in (".", "..") else value
 
     def value_of(match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -92,10 +105,10 @@ def compose(variables: Mapping[str, str], path: Path = ROOT / "docker-compose.ym
             raise Missing(f"{match[1]}: {match[3]}")
         return value or (match[3] or "" if match[2] == ":-" else "")
 
-    found: dict[str, Any] = fill(yaml.safe_load(path.read_text()))
+    found: dict[str, Any] = fill(text)
     for service in found["services"].values():
         if extended := service.pop("extends", None):  # maps are merged, anything else is replaced
-            extended_file = compose(variables, path.with_name(extended["file"]))
+            extended_file = compose(variables, project / extended["file"])
             for key, value in extended_file["services"][extended["service"]].items():
                 service[key] = value | service[key] if isinstance(service.get(key), dict) else service.get(key, value)
         given = service.get("environment", {})  # a key without a value is taken from the caller, if it is there

@@ -129,6 +129,7 @@ SILENT += ["/api/v1/runs/{run_id}/reports"]
 SILENT += ["/lab/questions/{question_id}", "/lab/answers/{answer_id}/rating", "/lab/steps/{step}"]
 SILENT += ["/lab/steps/{step}/compute", "/lab/pitfalls/{step}/compute", "/lab/pitfalls/{step}"]
 SILENT += ["/lab/join/{code}/switch"]
+SILENT += ["/models/{name:path}/inspection"]
 """Routes that only compute, although they are no GET, prepare what another one does, concern a learner alone,
 store rows that say who and when themselves, or report how a run goes on, whose opening and end are recorded."""
 

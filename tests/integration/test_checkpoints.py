@@ -214,5 +214,5 @@ def test_a_disk_without_room_for_a_checkpoint_fails_the_run_instead_of_training_
     monkeypatch.setattr(here.files, "get", full)
     run = attempt(here, claimed(here, run_id), "succeeds")
     assert (run.status, run.failure_code) == ("failed", "disk_full")
-    assert f"The worker's disk with {here.settings.home / 'work'}" in run.failure_message
+    assert "The worker's disk with run-" in run.failure_message
     assert not [message for message in messages(here, run_id) if "unusable" in message]

@@ -318,6 +318,13 @@ def test_export_writes_a_table_or_the_comparison(
     assert Path("steps.parquet").read_bytes().startswith(b"PAR1")
     assert vezna(monkeypatch, "export", str(study), "--format", "json", "-o", "study.json", "--url", server) == 0
     assert json.loads(Path("study.json").read_text())["study_id"] == study
+    Path("study.json").write_text("kept")
+    for command in (("export", str(study), "--format", "json"), ("report", str(study)), ("audit",)):
+        assert vezna(monkeypatch, *command, "-o", "study.json", "--url", server) == 1
+        assert "study.json exists already" in capsys.readouterr().err
+    assert Path("study.json").read_text() == "kept"
+    assert vezna(monkeypatch, "report", str(study), "-o", "study.json", "--force", "--url", server) == 0
+    assert Path("study.json").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_export_leaves_nothing_half_written(
@@ -380,7 +387,7 @@ def test_any_runs_are_compared_in_the_terminal_with_their_confounders(
     assert vezna(monkeypatch, "compare", "--runs", "1,2", "--url", server) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Undecided whether LoRA r=8 loses less than 1 point against full" in shown
-    assert "imported" in shown and "75.0 ± " in shown
+    assert "imported" in shown and "75.0 (" in shown
     assert "all results are imported: Vezna has not verified them" in shown
     assert vezna(monkeypatch, "compare", "--collection", "1", "--reference", "1", "--url", server, "--json") == 0
     arms = json.loads(capsys.readouterr().out)["arms"]

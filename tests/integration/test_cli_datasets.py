@@ -91,6 +91,16 @@ def test_a_file_becomes_a_dataset_named_after_it(vezna: Any, tmp_path: Path) -> 
     assert "There is no dataset 'my-reviews'" in vezna("show", "my-reviews")[2]
 
 
+def test_a_column_of_groups_is_named(vezna: Any, tmp_path: Path) -> None:
+    rows = b"".join(b"thing %d,%d,user %d\n" % (n, n % 2, n // 10) for n in range(200))
+    path = file(tmp_path, "grouped.csv", b"review,stars,user\n" + rows)
+    status, said, _err = vezna("add", path, "--text", "review", "--label", "stars", "--group", "user", "--json")
+    version = json.loads(said)
+    assert (status, version["mapping"]["columns"]["group"]) == (0, "user")
+    assert (version["facts"]["counts"]["test"], version["facts"]["test_clusters"]) == (20, 2)
+    assert "There is no column 'nobody'" in vezna("add", path, "--group", "nobody")[2]
+
+
 def test_two_files_are_one_dataset_with_their_splits(vezna: Any, tmp_path: Path) -> None:
     paths = [file(tmp_path, "train.csv"), file(tmp_path, "test.csv", CSV.replace(b"thing", b"item"))]
     status, said, _err = vezna("add", *paths, "--name", "both", "--text", "review", "--label", "stars", "--json")

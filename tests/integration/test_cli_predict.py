@@ -3,6 +3,7 @@
 import csv
 import html
 import json
+import os
 import re
 import shlex
 from base64 import b64decode
@@ -108,6 +109,29 @@ def test_a_csv_file_keeps_its_rows_and_their_order(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in-predictions.csv", "in.csv"]
 
 
+def test_an_existing_file_is_kept_and_a_wrong_place_is_named_before_anything_is_predicted(
+    predict: Predict, server: tuple[str, int, FakeExchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, kept, closed = tmp_path / "in.csv", tmp_path / "in-predictions.csv", tmp_path / "closed"
+    file.write_text("text\nxa\n", encoding="utf-8")
+    kept.write_text("corrected by hand", encoding="utf-8")
+    closed.mkdir()
+    before = len(server[2].requests)
+    with pytest.raises(Invalid, match=r"in-predictions\.csv exists already\. Name another .* --force"):
+        predict(file)
+    with pytest.raises(Invalid, match=r"There is no directory .*missing\. Create it"):
+        predict(file, output=tmp_path / "missing" / "out.csv")
+    with pytest.raises(Invalid, match="is a directory"):
+        predict(file, output=closed, force=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, _mode: Path(path) != closed)  # tests may run as root
+        with pytest.raises(Invalid, match=r"You may not write into the directory .*closed\."):
+            predict(file, output=closed / "out.csv")
+    assert (len(server[2].requests), kept.read_text()) == (before, "corrected by hand")
+    predict(file, force=True)
+    assert kept.read_text().startswith("text,predicted_label")
+
+
 def test_the_command_on_the_page_of_a_run_does_as_it_stands(
     server: tuple[str, int, FakeExchange], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +223,7 @@ def test_images_of_a_directory_are_classified_in_batches(tmp_path: Path) -> None
     (tmp_path / "more" / "large.JPG").write_bytes(b"cat" + bytes(4 << 20))
     (tmp_path / "notes.txt").write_text("no image")
     server: Any = ImageServer()
-    command._classify_images(server, 47, tmp_path, tmp_path / "out.csv")
+    command._classify_images(server, 47, tmp_path, tmp_path / "out.csv", force=False)
     assert server.sizes == [16, 5]
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -213,12 +237,12 @@ def test_an_image_that_cannot_be_sent_or_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"cat")
     (tmp_path / "b.png").write_bytes(b"broken")
     with pytest.raises(Invalid, match=r"b\.png: This image cannot be read"):
-        command._classify_images(server, 47, tmp_path, None)
+        command._classify_images(server, 47, tmp_path, None, force=False)
     (tmp_path / "b.png").write_bytes(bytes((5 << 20) + 1))
     with pytest.raises(Invalid, match=r"b\.png is empty or has more than 5 MiB"):
-        command._classify_images(server, 47, tmp_path / "b.png", None)
+        command._classify_images(server, 47, tmp_path / "b.png", None, force=False)
     (tmp_path / "none").mkdir()
     for place, says in (("none", "has no images"), ("missing.png", "cannot be read: No such file")):
         with pytest.raises(Invalid, match=says):
-            command._classify_images(server, 47, tmp_path / place, None)
+            command._classify_images(server, 47, tmp_path / place, None, force=False)
     assert not list(tmp_path.glob("*predictions*"))

@@ -10,7 +10,7 @@ from app.domain.data.dataset import DatasetFacts, Split
 from app.domain.models.architecture import TaskModel
 from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import Format
-from app.store.queries import base_models
+from app.store.queries import base_models, datasets
 from app.store.session import Database
 from app.store.tables import BaseModelRow, DatasetRow
 from tests.fakes import SilentBell
@@ -296,6 +296,21 @@ def test_what_preference_tuning_cannot_use_is_refused(
 ) -> None:
     [(found, message, _remedy)] = refused(preferring, bell, PREFERRED | change)
     assert found == path and says in message
+
+
+def test_a_chat_template_that_drops_a_part_is_refused(
+    preferring: TestClient, registered: Database, bell: SilentBell
+) -> None:
+    with registered.transaction() as session:
+        model, rows = base_models.by_name(session, "decoder"), datasets.by_name(session, "chats")
+        assert model is not None and model.facts is not None and rows is not None
+        known = model.facts.model_copy(update={"chat_template": True, "chat_parts": ["system", "tool"]})
+        model.facts_json = known.model_dump(mode="json")
+        parts = {"system": {"count": 9, "items": ["a"]}, "tools": {"count": 1200, "items": ["a", "b", "c"]}}
+        rows.facts_json = rows.facts_json | {"chat_parts": parts}
+    [(found, message, _remedy)] = refused(preferring, bell, PREFERRED | {"dataset": "chats"})
+    assert found == "base_model"
+    assert "does not render tools, which 1,200 rows of chats have (a, b, c)" in message
 
 
 def test_an_arm_searches_no_batch_that_would_be_accumulated_or_has_one_row(embedding: TestClient) -> None:

@@ -109,14 +109,14 @@ def test_a_worker_is_given_the_time_to_try_its_device_before_its_health_counts()
 # --- the compose file -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["docker-compose.yml", "compose.worker.yml"])
+@pytest.mark.parametrize("file", ["docker-compose.yml", "deploy/compose.worker.yml"])
 def test_passwords_are_files_and_no_environment_nor_command_has_one(file: str) -> None:
     """`docker inspect` shows environments and commands, `ps` commands. Without the files nothing starts."""
     given = {"VEZNA_SERVER_ADDRESS": "10.0.0.1", "VEZNA_FILES_URL": "s3://b/p"}
     found = compose(given, ROOT / file)
     names = PASSWORDS | ({KEY} if HAVE_KEY & set(found["services"]) else set())
     assert {name: secret["file"] for name, secret in found["secrets"].items()} == {
-        name: f"./secrets/{name}" for name in names
+        name: f"./deploy/secrets/{name}" for name in names
     }
     for name, service in found["services"].items():
         files = {value for key, value in service["environment"].items() if key.endswith("_FILE") and value}
@@ -127,8 +127,8 @@ def test_passwords_are_files_and_no_environment_nor_command_has_one(file: str) -
         assert not [key for key in service["environment"] if key.endswith(("PASSWORD", "_AUTH"))], name
         whole = {f"VEZNA_{secret.upper()}" for secret in Settings.secrets() if not secret.endswith("_url")}
         assert whole.isdisjoint(service["environment"]), name
-    assert "*" in (ROOT / "secrets" / ".gitignore").read_text().splitlines()
-    assert "!secrets" not in (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in (ROOT / "deploy" / "secrets" / ".gitignore").read_text().splitlines()
+    assert "!deploy" not in (ROOT / ".dockerignore").read_text().splitlines()
 
 
 def test_what_decrypts_stored_secrets_has_the_key_that_encrypts_them(services: dict[str, Any]) -> None:
@@ -140,7 +140,7 @@ def test_what_decrypts_stored_secrets_has_the_key_that_encrypts_them(services: d
 
 def test_a_variable_without_a_default_is_asked_for() -> None:
     with pytest.raises(Missing, match="VEZNA_SERVER_ADDRESS"):
-        compose({}, ROOT / "compose.worker.yml")
+        compose({}, ROOT / "deploy/compose.worker.yml")
 
 
 def test_the_example_names_every_variable_and_gives_no_secret() -> None:
@@ -221,7 +221,7 @@ def test_web_and_workers_share_the_files(services: dict[str, Any]) -> None:
 
 
 def test_one_worker_has_every_gpu_and_is_like_the_cpu_worker(services: dict[str, Any]) -> None:
-    gpu = compose({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, ROOT / "compose.gpu.yml")["services"]
+    gpu = compose({"CUDA_VISIBLE_DEVICES": "GPU-a,GPU-b"}, ROOT / "deploy/compose.gpu.yml")["services"]
     assert gpu.pop("worker-cpu") == {"profiles": ["cpu"], "environment": {}}
     worker = gpu.pop("worker-gpu")
     [device] = worker.pop("deploy")["resources"]["reservations"]["devices"]
@@ -301,4 +301,4 @@ def test_images_have_a_tag_to_roll_back_to() -> None:
 @pytest.mark.parametrize("name", ["models", "data"])
 def test_mounted_directories_belong_to_the_checkout(name: str) -> None:
     """Docker would create a missing one as root, and its user could put nothing there."""
-    assert "!.gitignore" in (ROOT / name / ".gitignore").read_text().splitlines()
+    assert "!.gitignore" in (ROOT / "deploy" / name / ".gitignore").read_text().splitlines()

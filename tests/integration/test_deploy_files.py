@@ -164,7 +164,7 @@ def test_caddy_accepts_its_file() -> None:
 
 
 def test_the_proxy_tells_the_server_its_name() -> None:
-    file = compose(GIVEN, ROOT / "compose.proxy.yml")
+    file = compose(GIVEN, ROOT / "deploy/compose.proxy.yml")
     services = file["services"]
     proxied = {"VEZNA_ALLOWED_HOSTS": "localhost", "VEZNA_FORWARDED_ALLOW_IPS": "10.213.77.2"}
     assert services["web"] == {"environment": proxied, "networks": ["edge"]}
@@ -178,7 +178,7 @@ def test_the_proxy_tells_the_server_its_name() -> None:
 
 
 def test_other_machines_come_in_by_one_private_address() -> None:
-    services = compose(GIVEN, ROOT / "compose.remote.yml")["services"]
+    services = compose(GIVEN, ROOT / "deploy/compose.remote.yml")["services"]
     assert {name: service["ports"] for name, service in services.items()} == {
         "postgres": ["10.0.0.1:5432:5432"],
         "redis": ["10.0.0.1:6379:6379"],
@@ -186,7 +186,7 @@ def test_other_machines_come_in_by_one_private_address() -> None:
 
 
 def test_a_worker_elsewhere_is_like_one_here_but_for_the_servers_addresses() -> None:
-    elsewhere = compose(GIVEN, ROOT / "compose.worker.yml")["services"]
+    elsewhere = compose(GIVEN, ROOT / "deploy/compose.worker.yml")["services"]
     here = compose(GIVEN)["services"]["worker-cpu"]
     apart = {"environment", "networks", "depends_on", "volumes", "profiles"}
     worker = elsewhere["worker-cpu"]
@@ -201,7 +201,7 @@ def test_a_worker_elsewhere_is_like_one_here_but_for_the_servers_addresses() -> 
         "postgresql://vezna@10.0.0.1:5432/vezna",
         "s3://b/p",
     ]
-    gpu = compose(GIVEN, ROOT / "compose.gpu.yml")["services"]["worker-gpu"]
+    gpu = compose(GIVEN, ROOT / "deploy/compose.gpu.yml")["services"]["worker-gpu"]
     assert elsewhere["worker-gpu"]["profiles"] == ["gpu"] and elsewhere["worker-gpu"]["deploy"] == gpu["deploy"]
     both = elsewhere["worker-gpu"]["environment"], gpu["environment"]
     for name in ("VEZNA_DEVICE", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_DEVICE_ORDER"):
@@ -212,7 +212,8 @@ def test_a_worker_elsewhere_is_like_one_here_but_for_the_servers_addresses() -> 
 def test_docker_compose_accepts_the_further_files(name: str) -> None:
     if subprocess.run([program("docker"), "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("docker has no compose here")
-    files = [f"compose.{name}.yml"] if name == "worker" else ["docker-compose.yml", f"compose.{name}.yml"]
+    further = f"deploy/compose.{name}.yml"
+    files = [further] if name == "worker" else ["docker-compose.yml", further]
     options = [option for file in files for option in ("--file", file)]
     environment = os.environ | GIVEN | {"COMPOSE_DISABLE_ENV_FILE": "1"}
     command = ["docker", "compose", *options, "--profile", "*", "config", "--quiet"]

@@ -203,6 +203,31 @@ def test_a_failed_estimate_is_retried_when_it_is_requested_later(database: Datab
     assert (row(database, wanted).status, rings(bell)) == ("queued", [wanted, wanted])
 
 
+def test_an_internal_error_is_no_answer_for_long_and_one_of_the_input_stays(
+    database: Database, bell: SilentBell
+) -> None:
+    [wanted] = asked(database, bell, request())
+
+    def shown() -> bool:
+        return bool(within(database, lambda s: estimates.known(s, [request().key])))
+
+    def let_it_age(session: Session) -> None:
+        queries.get(session, wanted).seen_at = now() - estimates.SOON
+
+    for internal in (False, True):
+        mine = begun(database, wanted)
+        assert mine is not None
+        within(database, lambda s, mine=mine, ours=internal: estimates.failed(s, bell, mine, "No.", internal=ours))
+        asked(database, bell, request())
+        assert row(database, wanted).status == "failed" and shown(), "a page that asks at once does not repeat it"
+        within(database, let_it_age)
+        assert shown() != internal
+        asked(database, bell, request())
+        assert row(database, wanted).status == ("queued" if internal else "failed")
+        within(database, lambda s: setattr(queries.get(s, wanted), "status", "queued"))
+    assert not row(database, wanted).internal
+
+
 def test_the_sweep_rings_for_an_estimate_whose_ring_was_lost(
     database: Database, bell: SilentBell, settings: Settings
 ) -> None:
@@ -362,13 +387,14 @@ class Told(Estimator):
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "message"),
+    ("answer", "status", "message", "internal"),
     [
-        (estimate(), "ready", ""),
-        (NoAnswer("The architecture is not known."), "failed", "The architecture is not known."),
-        (VeznaError("The sample is not installed."), "failed", "The sample is not installed."),
-        (RunFailed(FailureCode.BAD_CONFIGURATION, Message("No.")), "failed", "No."),
-        (RuntimeError("boom"), "failed", "The estimate failed (RuntimeError: boom)."),
+        (estimate(), "ready", "", False),
+        (NoAnswer("The architecture is not known."), "failed", "The architecture is not known.", False),
+        (NoAnswer("The process ended.", internal=True), "failed", "The process ended.", True),
+        (VeznaError("The sample is not installed."), "failed", "The sample is not installed.", False),
+        (RunFailed(FailureCode.BAD_CONFIGURATION, Message("No.")), "failed", "No.", False),
+        (RuntimeError("boom"), "failed", "The estimate failed (RuntimeError: boom).", True),
     ],
 )
 def test_the_task_notes_the_answer_or_a_sentence_and_a_second_ring_does_nothing(
@@ -380,12 +406,14 @@ def test_the_task_notes_the_answer_or_a_sentence_and_a_second_ring_does_nothing(
     answer: Any,
     status: str,
     message: str,
+    internal: bool,
 ) -> None:
     here = Context(settings, database, files, bell, estimator=Told(answer))
     monkeypatch.setattr(tasks, "process_context", lambda: here)
     [wanted] = asked(database, bell, request())
     for _ in range(2):
         tasks.estimate(wanted)
-    assert (row(database, wanted).status, row(database, wanted).message) == (status, message)
+    stored = row(database, wanted)
+    assert (stored.status, stored.message, stored.internal) == (status, message, internal)
     assert rings(bell) == [wanted]
     tasks.estimate(wanted + 1)  # nobody knows it

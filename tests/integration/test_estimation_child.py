@@ -23,6 +23,7 @@ from tests import tiny
 from tests.conftest import small_dataset
 from tests.estimates import request
 from tests.fakes import SilentBell
+from worker.estimation import child
 from worker.estimation.host import Estimator, NoAnswer
 
 pytestmark = [
@@ -134,6 +135,11 @@ def test_what_cannot_be_predicted_is_a_sentence_and_the_process_stays(
     assert says in no.value.message
     assert re.search(r"Traceback|Error\b.*Error\b", no.value.message) is None
     assert estimator.pid is not None
+
+
+def test_an_exception_is_an_internal_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert child.answer(b"no JSON")["internal"]
+    assert "JSONDecodeError" in capsys.readouterr().err
 
 
 def test_a_length_above_the_models_positions_is_a_sentence(estimator: Estimator, model: Path, files: Files) -> None:

@@ -72,8 +72,9 @@ def test_one_process_answers_one_request_after_the_other(make: Make, files: File
 def test_one_that_misbehaves_is_ended_and_replaced(make: Make, files: Files, manner: str, says: str) -> None:
     estimator = make(manner, seconds=2.0 if manner == "stuck" else 20.0)
     for _ in range(2):
-        with pytest.raises(NoAnswer, match=says):
+        with pytest.raises(NoAnswer, match=says) as error:
             estimator.estimate(request(), files)
+        assert error.value.internal
         assert estimator.pid is None
     assert [c for c in psutil.Process().children(recursive=True) if str(FAKE) in c.cmdline()] == []
 
@@ -86,8 +87,9 @@ def test_one_that_does_not_read_a_long_request_does_not_hold_its_worker_up(make:
 
 def test_a_sentence_is_passed_on_and_the_process_kept(make: Make, files: Files) -> None:
     estimator = make("sorry")
-    with pytest.raises(NoAnswer, match=r"^This architecture is not known\.$"):
+    with pytest.raises(NoAnswer, match=r"^This architecture is not known\.$") as error:
         estimator.estimate(request(), files)
+    assert not error.value.internal
     kept = estimator.pid
     with pytest.raises(NoAnswer):
         estimator.estimate(request(), files)

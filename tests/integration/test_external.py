@@ -1,5 +1,7 @@
 """Runs that are trained elsewhere: declared, opened, reported, ended, compared; on SQLite and on PostgreSQL."""
 
+import csv
+import io
 import json
 import os
 import re
@@ -10,6 +12,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
@@ -30,6 +33,8 @@ from tests.accounts import Installation
 from tests.external import FACTS, FULL, LORA, SPEC, Script, declare, item_scores
 from tests.fakes import SilentBell
 from tests.served import served
+from vezna import Client
+from vezna.trackers.study import read_steps
 
 STEPS = [{"step": n, "loss": 1 / n, "seconds": 0.1 * n} for n in range(1, 5)]
 
@@ -93,6 +98,30 @@ def test_a_resumed_script_finds_its_run_and_goes_on_with_the_next_batch(script: 
     assert series["loss"] == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 9, 9])
     shown = script.api.get(f"/runs/{run['run_id']}").json()
     assert (shown["validation_score"], shown["total_steps"], shown["no_news"]) == (0.5, 8, False)
+
+
+def test_what_a_script_does_not_state_of_its_steps_is_nowhere_a_zero(script: Script, settings: Settings) -> None:
+    plain, whole = script.open().json(), script.open(key="2", arm=LORA).json()
+    script.report(plain, steps=STEPS)
+    stated = {"epoch": 0.5, "tokens": 100, "memory_bytes": 2**20}
+    script.report(whole, steps=[step | stated | {"learning_rate": 0.1 * (4 - step["step"])} for step in STEPS])
+    series = [script.api.get(f"/runs/{run['run_id']}/steps").json() for run in (plain, whole)]
+    for name in (*stated, "learning_rate"):
+        assert series[0][name] == [None] * 4, name
+    assert series[1]["tokens"] == [100] * 4
+    assert series[1]["learning_rate"][-1] == 0, "a rate may end at zero"
+    with served(create_app(settings)) as address:
+        table = httpx2.get(f"{address}/runs/{plain['run_id']}/charts/loss.csv").text
+        points = [list(read_steps(Client(address), run["run_id"])) for run in (plain, whole)]
+    assert {point.name for point in points[0]} == {"train/loss"}
+    assert {point.name for point in points[1]} == {"train/loss", "train/learning_rate", *(f"train/{n}" for n in stated)}
+    [first, *_others] = list(csv.DictReader(io.StringIO(table)))
+    assert {name: value for name, value in first.items() if value} == {
+        "step": "1",
+        "loss": "1.0",
+        "grad_norm": "nan",
+        "seconds": "0.1",
+    }
 
 
 def test_what_a_resumed_script_states_is_kept_and_never_contradicts_what_a_verdict_rests_on(

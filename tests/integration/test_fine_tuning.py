@@ -216,7 +216,7 @@ def test_a_job_of_preferences_becomes_a_run_of_dpo(site: Site) -> None:
         (preferences(input={"messages": []}), "first: row 1"),
         (
             preferences(input={"messages": [{"role": "user", "content": "?"}], "tools": [{"type": "function"}]}),
-            "column input",
+            "tools",
         ),
     ],
 )
@@ -227,6 +227,25 @@ def test_a_file_of_other_rows_fails_a_job_of_preferences_with_the_reason(
     site.work()
     error = site.client.fine_tuning.jobs.retrieve(job.id).error
     assert error is not None and error.code == "invalid_training_file" and words in (error.message or ""), error
+
+
+def test_a_file_with_tools_and_weights_becomes_a_dataset_that_has_them(site: Site) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "next", "arguments": '{"of": 4}'}}
+    lines = [json.loads(line) for line in chats().splitlines()]
+    for line in lines:
+        line["messages"][1] |= {"content": None, "tool_calls": [call], "weight": 1}
+        line["messages"][1:1] = [
+            {"role": "assistant", "content": "No.", "weight": 0},
+            {"role": "user", "content": "Do."},
+        ]
+        line["tools"] = [{"type": "function", "function": {"name": "next", "parameters": {}}}]
+    file = site.upload("\n".join(map(json.dumps, lines)).encode())
+    job = site.client.fine_tuning.jobs.create(model=MODEL, training_file=file)
+    site.work()
+    run = site.run(site.client.fine_tuning.jobs.retrieve(job.id))
+    with site.database.reading() as session:
+        facts = session.get_one(DatasetRow, run.dataset_id).facts
+    assert {part: rows.count for part, rows in facts.chat_parts.items()} == {"tools": 60, "tool_calls": 60}
 
 
 def test_two_jobs_on_one_file_train_on_the_same_rows_by_different_methods(site: Site) -> None:

@@ -43,15 +43,14 @@ def test_compose_accepts_the_settings_of_both_machines(tmp_path: Path) -> None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("docker has no compose here")
     server, worker = tmp_path / "server", tmp_path / "worker"
     for folder in (server, worker):
-        folder.mkdir()
-        for file in ROOT.glob("*compose*.yml"):
-            shutil.copy(file, folder)
+        shutil.copytree(ROOT / "deploy", folder / "deploy")
+        shutil.copy(ROOT / "docker-compose.yml", folder)
     of_server, of_worker, update = [block for block in executed() if SETTINGS in block or UPDATE in block]
-    (server / ".env").write_text("COMPOSE_FILE=docker-compose.yml:compose.gpu.yml\n")
+    (server / ".env").write_text("COMPOSE_FILE=docker-compose.yml:deploy/compose.gpu.yml\n")
     assert shell(server, of_server, "") == ""
     services = shell(server, "docker compose config --services", "").split()
     assert "worker-gpu" in services and "worker-cpu" not in services
-    kept = "COMPOSE_FILE=docker-compose.yml:compose.gpu.yml:compose.remote.yml:compose.own.yml\n"
+    kept = "COMPOSE_FILE=docker-compose.yml:deploy/compose.gpu.yml:deploy/compose.remote.yml:compose.own.yml\n"
     assert (server / ".env").read_text().startswith(kept)
     assert shell(worker, of_worker, "") == "worker-gpu\n"
     settings = subprocess.run(

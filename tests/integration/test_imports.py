@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
-from app.domain.data.dataset import copy_name
+from app.domain.data.item_names import copy_name
 from app.domain.errors import Conflict, Invalid
 from app.domain.imports.files import MOST_AT_ONCE, MOST_FILES, MOST_RESULTS, NamedText
 from app.domain.runs.filters import parse

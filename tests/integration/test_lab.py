@@ -12,15 +12,18 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
-from app.domain.lab.questions import Need, Topic
+from app.domain.errors import Invalid
+from app.domain.lab.questions import Need, OpenQuestion, Topic
 from app.domain.lab.review import NEW_PER_DAY, Rating
 from app.services import lab, lessons
 from app.settings import ROOT
 from app.store.ownership import VIEWER
 from app.store.queries import lab as rows
 from app.store.session import Database
+from app.store.tables import now
 from app.web.i18n import LOCALES, gettext, speak
 from app.web.pages.lab import files
+from app.web.pages.lab.context import question_page
 from app.web.shell import NAV
 from tests.accounts import Installation, installed
 from tests.filled import fill
@@ -94,6 +97,37 @@ def test_a_second_rating_of_an_answer_changes_nothing(session: Session) -> None:
     assert (given.rating, rows.cards(session, LEARNER)["attention"].due_at) == (Rating.EASY, due)
 
 
+def test_a_wrong_answer_can_only_come_again(session: Session) -> None:
+    wrong = lab.give(session, LEARNER, "attention", ["1"], None)
+    assert wrong.right is False
+    shown = question_page(session, LEARNER, "attention", wrong.id)
+    assert [rating for rating, _time in shown.ratings] == [Rating.AGAIN]
+    for rating in (Rating.HARD, Rating.GOOD, Rating.EASY):
+        with pytest.raises(Invalid, match="The answer was not right"):
+            lab.rate(session, LEARNER, wrong.id, rating, NOON)
+    lab.rate(session, LEARNER, wrong.id, Rating.AGAIN, NOON)
+    assert wrong.rating == Rating.AGAIN
+    topic = Topic.RANK
+    lessons.answer(session, LEARNER, topic, lessons.library()[topic].question, ["3"], None)
+    assert topic not in lessons.finished(session, LEARNER)
+
+
+def test_what_a_learner_knew_before_is_compared_at_the_end_and_asked_once(installation: Installation) -> None:
+    learner = installation.browser(Role.VIEWER)
+    question = lab.question("before-3")
+    assert isinstance(question, OpenQuestion)
+    sent = learner.post("/lab/questions/before-3", data={"answer": "Rent one."})
+    page = learner.get(sent.headers["location"]).text
+    assert "Your answer is kept" in page and "Next question" in page
+    assert question.model.en not in page and "How well did you remember it?" not in page
+    assert question.model.en in learner.get("/lab/recap").text
+    with installation.database.reading() as reading:
+        name = f"user {installation.ids[Role.VIEWER]}"
+        for days in (0, 400):
+            queue = lab.queue(reading, name, now() + timedelta(days=days))
+            assert "before-3" not in [known.id for known in queue.questions]
+
+
 def test_questions_about_own_runs_are_asked_where_runs_fit(session: Session) -> None:
     assert [lab.facts(session, need) for need in Need] == [None] * 3
     fill(session)
@@ -101,7 +135,8 @@ def test_questions_about_own_runs_are_asked_where_runs_fit(session: Session) -> 
     assert trainable and memory and difference
     assert trainable.answer == pytest.approx(100 * trainable.values["trainable"] / trainable.values["total"])
     assert memory.answer == pytest.approx(100 * memory.values["lora"] / memory.values["full"])
-    assert difference.answer in ("within", "better", "worse", "undecided")
+    choices = {choice.when for choice in lab.question("own-difference").choices}
+    assert difference.answer in choices == {"enough", "better", "worse", "undecided"}
     answer = lab.give(session, LEARNER, "own-memory", [str(memory.answer)], float(memory.answer))
     assert (answer.right, answer.facts_json["values"]) == (True, dict(memory.values))
 

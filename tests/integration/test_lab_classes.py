@@ -59,7 +59,9 @@ def test_a_teacher_sees_what_each_learner_shares_and_no_more(session: Session) -
     open_one = joined(session, row.code, 1, progress=True)
     closed_one = joined(session, row.code, 2, answers=True)
     for learner in (open_one, closed_one):
-        lessons.answer(session, learner, Topic.VALIDATION, WRONG, [wrong_place(WRONG)], None)
+        right = [str(place) for place in lab.question(WRONG).right()]  # type: ignore[union-attr]
+        lessons.answer(session, learner, Topic.VALIDATION, WRONG, right, None)
+        lab.give(session, learner, WRONG, [wrong_place(WRONG)], None)
         lab.give(session, learner, OTHER, [str(min(lab.question(OTHER).right()))], None)  # type: ignore[union-attr]
     shown, hidden = classes.report(session, row.id).learners
     assert (shown.shares, shown.steps, shown.pitfalls, shown.answered, shown.right) == (True, 0, 1, 2, 1)

@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from app import sample
 from app.domain.accounts.policy import Role
+from app.domain.comparison.learning import Learning
 from app.domain.lab.computations import Equality, LabAnswer, MatricesRequest
 from app.domain.lab.questions import Topic
 from app.services import lab, lab_computations, lab_studies, lessons, samples
@@ -23,7 +24,7 @@ from app.store.files import Files
 from app.store.queries import lab as rows
 from app.store.queries import runs
 from app.store.session import Database
-from app.store.tables import EstimateRow, now
+from app.store.tables import EstimateRow, RunRow, now
 from app.web.i18n import LANGUAGES
 from tests.accounts import Installation, installed
 from tests.conftest import TINY_FACTS
@@ -72,7 +73,9 @@ def test_the_answered_question_finishes_a_step_for_this_learner(installation: In
     for right, verdict in ((False, "Not right"), (True, "That is right")):
         sent = viewer.post(STEP, data=places(question, right=right))
         assert (sent.status_code, sent.headers["location"].startswith(f"{STEP}?answer=")) == (303, True)
-        assert verdict in viewer.get(sent.headers["location"]).text
+        page = viewer.get(sent.headers["location"]).text
+        assert verdict in page and ("Answer again" in page) is not right
+        assert ("1 of 5 steps" in viewer.get("/lab").text) is right, "a wrong answer finishes no step"
     assert "1 of 5 steps" in viewer.get("/lab").text
     assert "0 of 5 steps" in installation.browser(Role.MEMBER).get("/lab").text
     with installation.database.reading() as reading:
@@ -99,6 +102,19 @@ def test_the_calculator_counts_exactly(viewer: TestClient) -> None:
 def test_a_registered_model_is_counted_with_its_head(viewer: TestClient) -> None:
     page = viewer.get(f"{STEP}?model=all-MiniLM-L6-v2&method=head-only").text
     assert ">770<" in page  # 384 × 2 and two biases
+
+
+def test_a_study_that_goes_on_or_learned_nothing_is_not_explained(
+    installation: Installation, viewer: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 'href="/studies/1"' in viewer.get(STEP).text
+    assert 'href="/studies/2"' not in viewer.get(f"{STEP}?study=2").text, "it goes on"
+    with installation.database.transaction() as session:
+        session.execute(update(RunRow).where(RunRow.status.in_(("queued", "running"))).values(status="cancelled"))
+    assert 'href="/studies/2"' in viewer.get(f"{STEP}?study=2").text
+    monkeypatch.setattr(Learning, "nothing", property(lambda _self: True))
+    for page, says in ((STEP, "Your own study comes here"), ("/lab/steps/step-2", "See your own ΔW here")):
+        assert says in viewer.get(page).text, page
 
 
 def test_the_newest_study_is_explained_or_the_one_that_is_chosen(viewer: TestClient) -> None:

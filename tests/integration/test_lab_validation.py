@@ -5,14 +5,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from app.main import create_app
 from app.services import null_studies
 from app.settings import Settings
 from app.store import migrate
 from app.store.session import Database
+from app.store.tables import EvaluationRow, RunRow
 
 PAGE = "/lab/pitfalls/validation"
 
@@ -52,7 +55,11 @@ def test_the_button_draws_studies_of_50_100_200_and_all_items(browser: TestClien
 
 
 def test_another_study_is_chosen_and_lora_comes_first(browser: TestClient) -> None:
-    with browser.app.state.database.reading() as session:  # type: ignore[attr-defined]
+    database = browser.app.state.database  # type: ignore[attr-defined]
+    with database.reading() as session:
+        assert [source.study.id for source in null_studies.sources(session)] == [1], "another one goes on"
+    with database.transaction() as session:
+        session.execute(update(RunRow).where(RunRow.status.in_(("queued", "running"))).values(status="cancelled"))
         found = {source.study.id: source for source in null_studies.sources(session)}
     assert len(found) > 1 and all(source.arm.startswith("LoRA") for source in found.values())
     oldest = min(found)
@@ -65,5 +72,21 @@ def test_without_two_seeds_a_small_study_is_offered(tmp_path: Path) -> None:
     database = Database(settings.database)
     migrate.upgrade(database)
     page = TestClient(create_app(settings), base_url="http://127.0.0.1").get(f"{PAGE}?seed=7").text
-    assert "It needs two seeds of one method" in page and "Prepare the sample" in page
+    assert "It needs a study in which one method has learned with two seeds" in page and "Prepare the sample" in page
+    database.dispose()
+
+
+def test_scores_without_variation_are_refused_and_a_study_is_offered(tmp_path: Path, filled_file: Path) -> None:
+    (tmp_path / "vezna.sqlite").write_bytes(filled_file.read_bytes())
+    app = create_app(Settings(home=tmp_path))
+    database = app.state.database
+    with database.transaction() as session:
+        for row in session.query(EvaluationRow).where(EvaluationRow.scores.is_not(None)):
+            row.scores = bytes(len(row.scores))
+    steady = np.zeros((2, 100))
+    few, enough = (np.array([steady[0], np.arange(100) < differing]) for differing in (1, 2))
+    assert [null_studies._varies(scores) for scores in (steady, few, enough)] == [False, False, True]
+    page = TestClient(app, base_url="http://127.0.0.1").get(f"{PAGE}?seed=7").text
+    assert "data-null-studies" not in page and "Other studies would show no lead at all" in page
+    assert "Prepare the sample" in page or "Start LoRA r=8 with three seeds" in page
     database.dispose()

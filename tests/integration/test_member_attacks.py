@@ -11,24 +11,40 @@ from typing import Any
 import pytest
 from fastmcp.exceptions import ToolError
 from pydantic import ValidationError
+from sqlalchemy import update
 
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.quotas import LimitChange, OverQuota
+from app.domain.errors import Invalid
+from app.domain.models.exports import ExportFormat
 from app.domain.models.hub_push import HubPush, namespace_refusal
 from app.services import classes, quotas
 from app.services.accounts import tokens
 from app.services.accounts.tokens import NewToken
-from app.settings import Settings
+from app.settings import Settings, load
 from app.store.files import Files
 from app.store.queries import users as user_queries
 from app.store.session import Database
-from app.store.tables import JudgementRow, LabAnswerRow, ParityCheckRow, RecipeRunRow, RunRow, UploadRow, WebhookRow
+from app.store.tables import (
+    HubPushRow,
+    JudgementRow,
+    LabAnswerRow,
+    ModelExportRow,
+    ParityCheckRow,
+    RecipeRunRow,
+    RunRow,
+    StudyRow,
+    UploadRow,
+    WebhookRow,
+)
+from tests import filled_exports
 from tests.accounts import Installation, installed
 from tests.fakes import SilentBell
 from tests.integration.test_agents import agent, said
 from tests.integration.test_quotas import Account, member
 from tests.integration.test_stored_bytes import MIB, upload
 from tests.owners import MARK, PrivateInstallation
+from vezna.trackers import tensorboard
 
 __all__ = ["member"]
 RECIPE = "rank-ladder"
@@ -43,6 +59,21 @@ ADDRESSES = [
     "https://hook.example.org.evil.example/",
     "https://hook.example.org@evil.example/",
     "https://evil.example\\@hook.example.org/",
+    "https://evil.example#@hook.example.org/",
+    "https://evil.example?@hook.example.org/",
+    "https://hook.example.org%2eevil.example/",
+    "https://hook.example.org%00.evil.example/",
+    "https://ann:word@hook.example.org/",
+    "https://[::127.0.0.1]/",
+    "https://[::ffff:7f00:1]/",
+    "https://[64:ff9b::7f00:1]/",
+    "https://0177.0.0.1/",
+    "https://127.1/",
+    "https://①②⑦.⓪.⓪.①/",
+    "https://hook.example.org:0/",
+    "https://hook.example.org:443443/",
+    "//hook.example.org/",
+    "https:hook.example.org",
     "gopher://hook.example.org/",
     "file:///etc/passwd",
 ]
@@ -155,6 +186,66 @@ def test_a_push_leaves_its_namespace_by_no_spelling(name: str) -> None:
         HubPush(repository=name)
     for owner in ("acmee", "acm", "acme.", "acme-x"):
         assert namespace_refusal(f"{owner}/x", ["acme"], login=True) is not None
+
+
+def test_no_member_cancels_or_sees_through_a_push_of_another(team: Installation) -> None:
+    with team.database.transaction() as session:
+        runs = [session.get_one(RunRow, number) for number in (1, 2)]
+        exports = [filled_exports.add(session, run.id, ExportFormat.ADAPTER, "succeeded") for run in runs]
+        owner = team.ids[Role.ADMIN]
+        session.execute(update(RunRow).values(owner_id=owner))
+        session.execute(update(StudyRow).values(owner_id=owner))
+        session.execute(update(ModelExportRow).values(owner_id=owner))
+        push = HubPushRow(export_id=exports[0], repository="acme/x", card="card", user_id=owner)
+        session.add(push)
+        session.flush()
+        ident = push.id
+    member = team.browser(Role.MEMBER)
+    for export_id, status in ((exports[0], 403), (exports[1], 404)):
+        path = f"/runs/{runs[0].id}/exports/{export_id}/hub/{ident}/cancel"
+        assert member.post(path).status_code == status, path
+    assert member.post(f"/runs/{runs[1].id}/exports/{exports[0]}/hub/{ident}/cancel").status_code in (403, 404)
+    program = team.program(Role.MEMBER)
+    assert program.post(f"/api/v1/pushes/{ident}/cancel").status_code == 403
+    for number in (0, -1, 2**63, 987654, f"{ident}%0A"):
+        assert program.post(f"/api/v1/pushes/{number}/cancel").status_code in (400, 404, 405, 422), number
+    shown = program.get(f"/api/v1/pushes/{ident}").json()
+    assert not {"card", "receipt", "user_id", "own_token"} & set(shown)
+    with team.database.reading() as session:
+        assert session.get_one(HubPushRow, ident).status == "queued"
+    with team.database.transaction() as session:
+        session.execute(update(RunRow).values(private_to=owner))
+    for path in (f"pushes/{ident}", f"exports/{exports[0]}/pushes"):
+        assert program.get(f"/api/v1/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["../../../etc/x", "/etc/x", "..", ".", "a/../../b", "a\\..\\b", "~root"])
+def test_a_studys_name_leads_an_export_out_of_no_folder(name: str) -> None:
+    folder = Path("/srv/runs")
+    assert (folder / tensorboard._file_name(name, " (study 1)")).resolve().parent == folder
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://ann:secret@mlflow.example:5000", "https://ann@mlflow.example", "mlflow:https://ann:secret@mlflow.example",
+     "file:///etc/passwd", "gopher://mlflow.example", "javascript:alert(1)", "databricks://x", "sqlite:///x.db"],
+)  # fmt: skip
+def test_a_tracker_is_no_address_with_a_password_or_of_another_kind(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("VEZNA_TRACKER", address)
+    with pytest.raises(Invalid) as refused:
+        load()
+    assert "secret" not in str(refused.value)
+
+
+def test_no_user_names_a_tracker(team: Installation) -> None:
+    """A study's spec, its note and requests about it lead no export to another address."""
+    program = team.program(Role.MEMBER)
+    for body in ({"tracker": "http://169.254.169.254"}, {"tracker_export": {"url": "http://169.254.169.254"}}):
+        assert program.patch("/api/v1/studies/1", json=body).status_code == 422, body
+    for path in ("studies/1/tracker", "studies/1/export", "trackers"):
+        assert program.post(f"/api/v1/{path}", json={"to": "http://169.254.169.254"}).status_code in (404, 405)
 
 
 @pytest.mark.parametrize("url", ADDRESSES)

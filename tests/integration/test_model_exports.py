@@ -481,7 +481,7 @@ def test_a_disk_that_fills_is_named_with_what_to_do(
     tasks.export(worker, export_id)
     place = worker.files.directory if where == "store" else worker.settings.home
     message = row(worker, export_id).message
-    assert message.startswith(f"The worker's disk with {place} is full: ")
+    assert message.startswith(f"The worker's disk with {place.name} is full: ")
     assert message.endswith(" Free some space there, then export the run's model again.")
     assert (" are needed" in message) == (where == "store")
 

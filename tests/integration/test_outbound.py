@@ -145,6 +145,15 @@ def test_it_is_off_by_default() -> None:
         "64:ff9b::a9fe:a9fe",
         "2002:7f00:1::",
         "::",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "64:ff9b:1::7f00:1",
+        "fec0::1",
+        "5f00::1",
+        "3fff::1",
+        "192.0.0.192",
+        "192.88.99.1",
+        "100.100.100.200",
     ],
 )
 def test_a_listed_name_does_not_lead_to_an_address_that_is_not_public(address: str) -> None:

@@ -83,4 +83,5 @@ def test_smollm2_is_converted_to_a_model_that_answers(tmp_path: Path) -> None:
     assert isinstance(facts, ModelFacts)
     assert (facts.architecture, facts.parameters, facts.dtype) == ("LlamaModel", 134_515_008, "bfloat16")
     assert "causal-lm" in facts.tasks and facts.chat_template
+    assert facts.chat_parts == ["system", "content beside tool_calls", "tool"]
     assert fingerprint(Path(load_from("sample", "smollm2", tmp_path / "again"))) == facts.revision

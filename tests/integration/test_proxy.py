@@ -1,4 +1,4 @@
-"""compose.proxy.yml with Debian's Caddy: TLS, the login, large uploads, streams, and the addresses of the pages."""
+"""`deploy/compose.proxy.yml` with Debian's Caddy: TLS, the login, large uploads, streams, addresses of pages."""
 
 import hashlib
 import json

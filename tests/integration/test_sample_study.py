@@ -42,6 +42,26 @@ def test_a_spoilt_sample_study_is_submitted_anew(with_sample_model: Database, se
     assert serve.sample_study(settings, lambda: None) == first + 1
 
 
+def test_a_sample_study_of_an_earlier_version_is_found_unless_its_runs_would_differ(
+    with_sample_model: Database, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stored studies keep the test of equivalence that they were planned with, so an upgrade started a second one."""
+    first = serve.sample_study(settings, lambda: None)
+    _changed(with_sample_model, first, alternative="equivalence", margin_points=3.0)
+    assert serve.sample_study(settings, lambda: None) == first
+    assert "is not continued" not in capsys.readouterr().out
+    _changed(with_sample_model, first, seeds=[0, 1])
+    assert serve.sample_study(settings, lambda: None) == first + 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"Study {first} of the sample is not continued, and a new one starts: its seeds differ" in said
+
+
+def _changed(database: Database, study: int, **values: object) -> None:
+    with database.transaction() as session:
+        row = session.get_one(StudyRow, study)
+        row.spec_json = row.spec_json | values
+
+
 def test_a_users_newer_version_of_the_samples_name_leaves_the_sample_study_what_it_is(
     with_sample_model: Database, settings: Settings, files: Files
 ) -> None:

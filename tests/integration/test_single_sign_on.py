@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import hmac
 import json
 import re
 import threading
@@ -45,6 +46,7 @@ from tests.accounts import HERE, Installation
 
 CLIENT = "vezna"
 Answers = Callable[[dict[str, Any]], dict[str, Any]]
+OTHER = RSAKey.generate_key(2048)
 
 
 @dataclass
@@ -233,17 +235,23 @@ def test_a_state_works_once_in_the_browser_that_began(installation: Installation
     assert is_refused(late.get(address))
 
 
-def forged(key: Any, algorithm: str, **changes: Any) -> Answers:
-    """An answer with a token of the same claims but for some, by another key."""
+def forged(key: Any, algorithm: str, head: dict[str, Any] | None = None, **changes: Any) -> Answers:
+    """An answer with a token of the same claims but for some (None: without), by another key."""
 
     def forge(answer: dict[str, Any]) -> dict[str, Any]:
         part = answer["id_token"].split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) | changes
+        known = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) | changes
+        claims = {name: value for name, value in known.items() if value is not None}
         if algorithm == "none":
-            head = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
+            start = base64.urlsafe_b64encode(b'{"alg":"none"}').rstrip(b"=").decode()
             body = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
-            return answer | {"id_token": f"{head}.{body}."}
-        return answer | {"id_token": jwt.encode({"alg": algorithm}, claims, key)}
+            return answer | {"id_token": f"{start}.{body}."}
+        if isinstance(key, bytes):  # joserfc itself refuses to sign with a public key
+            parts = [json.dumps(part).encode() for part in ({"alg": algorithm}, claims)]
+            signed = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+            mac = base64.urlsafe_b64encode(hmac.digest(key, signed, "sha256")).rstrip(b"=")
+            return answer | {"id_token": b".".join([signed, mac]).decode()}
+        return answer | {"id_token": jwt.encode({"alg": algorithm} | (head or {}), claims, key)}
 
     return forge
 
@@ -257,15 +265,26 @@ def own_key(provider: Provider) -> RSAKey:
         return RSAKey.import_key(g.oidc_provider_mock_storage.jwk.as_dict(is_private=True))
 
 
-@pytest.mark.parametrize("attack", ["other key", "none", "client secret", "no token", "changed"])
+@pytest.mark.parametrize(
+    "attack",
+    ["other key", "none", "client secret", "no token", "changed", "public key", "own kid", "no kid", "key in head",
+     "key by address", "a path as kid", "not text"],
+)  # fmt: skip
 def test_a_token_that_the_provider_did_not_sign_is_refused(
     installation: Installation, provider: Provider, attack: str
 ) -> None:
     provider.user("u4", email="kim@example.org", email_verified=True, groups=["science"])
     provider.forge = {
-        "other key": forged(RSAKey.generate_key(2048), "RS256"),
+        "other key": forged(OTHER, "RS256"),
         "none": forged(None, "none"),
         "client secret": forged(OctKey.import_key("hidden words of the client"), "HS256"),
+        "public key": forged(own_key(provider).as_pem(private=False), "HS256"),
+        "own kid": forged(OTHER, "RS256", {"kid": own_key(provider).kid}),
+        "no kid": forged(OTHER, "RS256", {"kid": "nobody's"}),
+        "key in head": forged(OTHER, "RS256", {"jwk": OTHER.as_dict(private=False)}),
+        "key by address": forged(OTHER, "RS256", {"jku": "https://evil.example/keys", "x5u": "https://evil.example/"}),
+        "a path as kid": forged(OctKey.import_key("x" * 32), "HS256", {"kid": "../../dev/null"}),
+        "not text": lambda answer: answer | {"id_token": [answer["id_token"]]},
         "no token": lambda answer: {name: value for name, value in answer.items() if name != "id_token"},
         "changed": lambda answer: answer | {"id_token": answer["id_token"][:-8] + "AAAAAAAA"},
     }[attack]
@@ -275,7 +294,25 @@ def test_a_token_that_the_provider_did_not_sign_is_refused(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"nonce": "another"}, {"iss": "https://evil.example"}, {"aud": ["other"]}, {"exp": int(time.time()) - 3600}],
+    [
+        {"nonce": "another"},
+        {"nonce": None},
+        {"iss": "https://evil.example"},
+        {"iss": None},
+        {"aud": ["other"]},
+        {"aud": []},
+        {"aud": [CLIENT, "other"], "azp": "other"},
+        {"azp": "other"},
+        {"exp": int(time.time()) - 3600},
+        {"exp": None},
+        {"exp": "9999999999"},
+        {"iat": int(time.time()) + 86400},
+        {"nbf": int(time.time()) + 86400},
+        {"sub": None},
+        {"sub": ""},
+        {"at_hash": "another"},
+    ],
+    ids=str,
 )
 def test_a_signed_token_of_another_login_client_issuer_or_time_is_refused(
     installation: Installation, provider: Provider, changes: dict[str, Any]
@@ -477,10 +514,35 @@ def test_a_description_of_another_issuer_or_without_https_is_refused(
     assert installation.anonymous().get("/login/openid").status_code == 503
 
 
-def test_a_login_leads_to_no_other_site(installation: Installation, provider: Provider) -> None:
+@pytest.mark.parametrize(
+    "path",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil.example", "/\t/evil.example",
+     " //evil.example", "javascript:alert(1)", "evil.example", "/\n//evil.example", "///evil.example",
+     "/runs\\..\\..\\evil.example"],
+)  # fmt: skip
+def test_a_login_leads_to_no_other_site(installation: Installation, provider: Provider, path: str) -> None:
     provider.user("u8", email="zoe@example.org", email_verified=True, groups=["science"])
     client = installation.anonymous()
-    assert client.get(confirmed(client, "u8", "//evil.example")).headers["location"] == "/studies"
+    assert client.get(confirmed(client, "u8", path)).headers["location"] == "/studies"
+
+
+def test_a_code_is_used_once_with_the_verifier_of_its_own_login(installation: Installation, provider: Provider) -> None:
+    provider.user("u9", email="ida@example.org", email_verified=True, groups=["science"])
+    first, second = installation.anonymous(), installation.anonymous()
+    address = confirmed(first, "u9")
+    code = parse_qs(urlsplit(address).query)["code"][0]
+    of_second = parse_qs(urlsplit(confirmed(second, "u9")).query)["state"][0]
+    stolen = f"/login/openid/back?state={of_second}&code={code}"
+    assert is_refused(second.get(stolen), "did not confirm"), "another login's verifier and nonce"
+    again = confirmed(first, "u9")
+    assert first.get(again).status_code == 303
+    state = parse_qs(urlsplit(confirmed(first, "u9")).query)["state"][0]
+    used = parse_qs(urlsplit(again).query)["code"][0]
+    assert is_refused(first.get(f"/login/openid/back?state={state}&code={used}"), "did not confirm"), "a replay"
+    for query in ("", "?error=access_denied", "?state=&code=", f"?state={state}", "?state=x&state=y&code=z"):
+        assert is_refused(first.get(f"/login/openid/back{query}")), query
+    mixed = confirmed(first, "u9")
+    assert is_refused(first.get(f"{mixed}&iss=https://evil.example")), "the answer of another provider"
 
 
 @pytest.mark.parametrize(

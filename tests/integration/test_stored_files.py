@@ -94,7 +94,7 @@ def test_a_full_disk_is_named_when_files_are_copied_and_when_rows_are_stored(
     stored = dataset(here, read)
     for failed in (copied, stored):
         assert failed.status == "failed"
-        assert failed.message.startswith(f"The worker's disk with {here.files.directory} is full: ")
+        assert failed.message.startswith(f"The worker's disk with {here.files.directory.name} is full: ")
         assert failed.message.endswith("Free some space there, then add the data again.")
 
 

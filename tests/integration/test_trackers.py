@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from sqlalchemy import update
 
+from app.domain.runs.training import TASKS_OF
 from app.main import create_app
 from app.services import ended_runs
 from app.settings import Settings
@@ -25,7 +26,7 @@ from vezna.connection import Request
 from vezna.errors import NotImported, TrackerUnreachable
 from vezna.trackers import export_study, writing
 from vezna.trackers import mlflow as mlflow_tracker
-from vezna.trackers.study import read_steps
+from vezna.trackers.study import USED_BY, read_run, read_steps
 from vezna.trackers.targets import recorded_at
 from worker.context import Context
 from worker.trackers.host import export_due
@@ -72,6 +73,18 @@ def holding(folder: Path, *words: str) -> list[Path]:
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert files
     return [file for file in files if any(word.encode() in file.read_bytes() for word in words)]
+
+
+def test_the_tasks_of_training_arguments_are_those_of_the_server() -> None:
+    assert {name: set(tasks) for name, tasks in USED_BY.items()} == {n: set(tasks) for n, tasks in TASKS_OF.items()}
+
+
+@sqlite
+def test_parameters_that_a_run_does_not_use_are_left_out(server: str) -> None:
+    run = read_run(Client(server), 2)
+    assert run is not None and run.parameters["task"] == "sequence-classification"
+    assert not run.parameters.keys() & {"preference_loss", "beta", "packing", "max_new_tokens", "completion_only_loss"}
+    assert {"max_length", "learning_rate", "padding_free", "num_train_epochs"} <= run.parameters.keys()
 
 
 @sqlite

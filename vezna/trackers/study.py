@@ -19,6 +19,20 @@ STATED = (
     "metric_version", "memory_measure",
 )  # fmt: skip
 """Of a run that is trained elsewhere, beside its settings."""
+BLOCKWISE = ("sequence-classification", "token-classification", "causal-lm", "preference")
+USED_BY = {
+    "beta": ("preference",),
+    "compile_blocks": BLOCKWISE,
+    "completion_only_loss": ("causal-lm", "seq2seq-lm"),
+    "devices": (*BLOCKWISE, "image-classification", "seq2seq-lm"),
+    "gradient_accumulation_steps": (*BLOCKWISE, "image-classification", "seq2seq-lm"),
+    "max_length": (*BLOCKWISE, "seq2seq-lm", "sentence-embeddings"),
+    "max_new_tokens": ("causal-lm", "seq2seq-lm"),
+    "packing": ("causal-lm",),
+    "padding_free": BLOCKWISE,
+    "preference_loss": ("preference",),
+}
+"""The tasks of training arguments that apply to some only, as the server has them."""
 MEMORY = ("peak_bytes", "train_peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "reserved_bytes")
 
 
@@ -212,7 +226,10 @@ def _parameters(spec: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
     whole |= {name: value for name, value in spec.items() if name not in ("method", "training")}
     if data := result.get("data"):
         whole["dataset_sha256"] = data["splits"]
-    return {name: _text(value) for name, value in whole.items() if value is not None}
+    unused = {name for name, tasks in USED_BY.items() if spec["task"] not in tasks}
+    if training["max_steps"] is not None:
+        unused.add("num_train_epochs")
+    return {name: _text(value) for name, value in whole.items() if value is not None and name not in unused}
 
 
 def _reported_parameters(reported: Mapping[str, Any]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """A child process from the parent's side: start it, exchange JSON lines with it, and end it.
 
 Every process that loads models or reads users' files is started here. It leads its own process group, so that it is
-killed together with its children; it starts in an empty directory, so that a hub id is never mistaken for a local
-directory; and it asks the kernel to die with its parent (`worker.children.child`).
+killed together with its children. It starts in an empty directory, so that a hub id is never mistaken for a local
+directory. It asks the kernel to die with its parent (`worker.children.child`). A thread of the parent waits for its
+end, so that it does not stay a zombie.
 """
 
 import json
@@ -11,6 +12,7 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -82,6 +84,9 @@ class Child:
             self._remove_directory()
             text = _("The %(name)s process could not be started: %(why)s. Try again.", name=name, why=error.strerror)
             raise ChildError(text) from error
+        # It is reaped as soon as it ends, also when it ends by itself while nothing is asked of it, or is forgotten.
+        with suppress(RuntimeError):  # without memory for a thread it is reaped when it is asked for next
+            threading.Thread(target=self._process.wait, daemon=True, name=f"reaper of {name}").start()
         assert self._process.stdin and self._process.stdout  # noqa: S101 both are pipes
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)

@@ -21,6 +21,7 @@ from worker.engine.compiled import CompiledBlocks, keep_caches_in, try_compiler
 from worker.engine.data.batches import Examples, check_length, read
 from worker.engine.data.describe import describe_data
 from worker.engine.data.padding_free import RowsApart, check_padding_free
+from worker.engine.data.rendering import end_renderer
 from worker.engine.energy import EnergyMeter
 from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, matmul_rates, prepare
 from worker.engine.evaluation import audit
@@ -116,6 +117,7 @@ class Attempt:
             splits["train"] = replace(splits["train"], padding_free=True)
         data = describe_data(rows, splits["train"], training.per_device_train_batch_size, training.seed)
         general = GeneralText(job, base.processor, base.model, sink) if job.general_file and team.leads else None
+        end_renderer()
         evaluate = Evaluator(
             self.device,
             training.per_device_eval_batch_size,

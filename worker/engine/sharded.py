@@ -1,7 +1,67 @@
-"""Tensors of which each process holds the rows of its rank (`torch.distributed.fsdp.fully_shard`)."""
+"""Tensors of which each process holds the rows of its rank (`torch.distributed.fsdp.fully_shard`).
+
+With bfloat16 arithmetic the linear layers of a block are gathered in bfloat16: autocast would round float32 weights for
+every use, and keep the copies until the backward pass. Everything else (normalization, embeddings, output projection,
+head) is gathered in float32, as a single process holds it. Gradients are summed, and weights updated, in float32.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.nn.modules.conv import _ConvNd
+from transformers.pytorch_utils import Conv1D
+
+_ROUNDED = (nn.Linear, Conv1D, _ConvNd)
+"""Autocast rounds their weights and biases for every use."""
+_FLOAT32 = MixedPrecisionPolicy()
+_BFLOAT16 = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+
+
+def shard(model: nn.Module, blocks: Sequence[str], mesh: DeviceMesh, *, bf16: bool) -> nn.Module:
+    """A twin of the model, of which each rank holds its part.
+
+    The model's own parameters become empty, block by block, so that no rank holds more than the whole, its part of it
+    and one block.
+    """
+    # Modules that are copied, with the parameters themselves: `fully_shard` replaces those of the copy.
+    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    twin = copy.deepcopy(model, shared)
+    for name in blocks:
+        block = twin.get_submodule(name)
+        values = _whole(block)
+        kept = kept_modules(block) if bf16 else []
+        for module in reversed(kept):  # inner ones first
+            if module is not block:
+                fully_shard(module, mesh=mesh, reshard_after_forward=False)
+        fully_shard(block, mesh=mesh, mp_policy=_BFLOAT16 if bf16 and block not in kept else _FLOAT32)
+        _empty(values)
+    values = _whole(twin)
+    fully_shard(twin, mesh=mesh)
+    _empty(values)
+    return twin
+
+
+def kept_modules(block: nn.Module) -> list[nn.Module]:
+    """The modules of a block whose own weights stay in float32."""
+    return [
+        m for m in block.modules() if not isinstance(m, _ROUNDED) and any(True for _ in m.parameters(recurse=False))
+    ]
+
+
+def _whole(module: nn.Module) -> list[nn.Parameter]:
+    """The weights of a module that are not sharded yet."""
+    return [p for p in module.parameters() if not isinstance(p, DTensor)]
+
+
+def _empty(parameters: Sequence[nn.Parameter]) -> None:
+    for parameter in parameters:
+        parameter.data = parameter.data.new_empty(0)
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

@@ -14,17 +14,16 @@ torch divides gradients by W, so the loss of each batch is multiplied by it befo
 
 Where a frozen base stays, each rank holds a replica (`DistributedDataParallel`). Where all weights train, each holds a
 W-th of every weight, gradient and moment, and gathers a block's weights when the block is computed (`fully_shard`,
-Zhao et al. 2023, arXiv 2304.11277).
+Zhao et al. 2023, arXiv 2304.11277; `worker.engine.sharded`).
 """
 
-import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -32,7 +31,7 @@ from safetensors import SafetensorError
 from torch import nn
 from torch._C._distributed_c10d import FileStore, Store
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
@@ -40,7 +39,7 @@ from app.domain.runs.job import Place
 from worker.engine import hosts
 from worker.engine.progress import Stopped
 from worker.engine.replica import Replica
-from worker.engine.sharded import whole
+from worker.engine.sharded import shard, whole
 
 PATIENCE = timedelta(days=7)
 """How long a collective operation waits for the other ranks. A rank that dies ends the group at once, and the
@@ -202,22 +201,14 @@ class Team:
         values = self.each(math.nan if value is None else value)
         return value if self.world == 1 else None if math.isnan(sum(values)) else sum(values)
 
-    def wrap(self, model: nn.Module, blocks: Sequence[str]) -> Models:
+    def wrap(self, model: nn.Module, blocks: Sequence[str], device: torch.device, *, bf16: bool) -> Models:
         """The model as this team trains it; `blocks` are its transformer blocks. Create the optimizer afterwards, from
         the parameters of `evaluated`. A sharded model's own parameters are empty until `gather`."""
         if self.world == 1:
             return Models(model, model)
         if not all(p.requires_grad for p in model.parameters()):
             return Models(Replica(model), model)
-        # Modules that are copied, with the parameters themselves: `fully_shard` replaces those of the copy.
-        shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
-        twin = copy.deepcopy(model, shared)
-        mesh = init_device_mesh(next(model.parameters()).device.type, (self.world,))
-        for name in blocks:
-            fully_shard(twin.get_submodule(name), mesh=mesh)
-        fully_shard(twin, mesh=mesh)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.new_empty(0)
+        twin = shard(model, blocks, init_device_mesh(device.type, (self.world,)), bf16=bf16)
         self._whole, self._twin = model, twin
         return Models(twin, twin)
 

@@ -117,7 +117,8 @@ class Loop:
         `Stopped`, after writing a checkpoint, if asked to stop.
         """
         arguments, clocks, total = self.arguments, self.instruments.clocks, self.total_steps
-        team, models = self.team, self.team.wrap(model, self.blocks)
+        team = self.team
+        models = team.wrap(model, self.blocks, self.evaluate.device, bf16=self.bf16)
         named = {name: p for name, p in models.evaluated.named_parameters() if p.requires_grad}
         optimizer = self.optimizer(named, self.learning_rate, arguments.weight_decay, arguments.seed)
         warmup_steps = warmup(arguments.warmup_steps, total)

@@ -4,7 +4,7 @@
              {"preview": PreviewRequest, "dataset": path}, {"baseline": BaselineRequest, "dataset": path} or
              {"lab": LabRequest, "files": paths by field}; each with "hub": HubAccess or null
     stdout   one answer a line: {"run": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview},
-             {"baseline": Baseline}, {"lab": LabAnswer} or {"error": a sentence}
+             {"baseline": Baseline}, {"lab": LabAnswer} or {"error": a sentence, "internal": true if it is Vezna's}
     stderr   library output, and tracebacks
 
 It imports the ML libraries with its first request. It loads weights only for the baselines of frozen embeddings and of
@@ -52,7 +52,8 @@ def answer(line: bytes) -> dict[str, Any]:
         raise
     except Exception as error:
         traceback.print_exc()
-        return {"error": _("The computation failed (%(why)s).", why=f"{type(error).__name__}: {error}")}
+        why = _("The computation failed (%(why)s).", why=f"{type(error).__name__}: {error}")
+        return {"error": why, "internal": True}
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:

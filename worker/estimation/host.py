@@ -46,6 +46,11 @@ HEARTBEAT_SECONDS = 10.0
 class NoAnswer(VeznaError):
     """There is no estimate; the message says why."""
 
+    def __init__(self, message: str | Message, *, internal: bool = False) -> None:
+        """`internal`: the error is Vezna's, and says nothing about the request."""
+        super().__init__(message)
+        self.internal = internal
+
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -56,6 +61,7 @@ class _Answer(BaseModel):
     baseline: Baseline | None = None
     lab: LabAnswer | None = None
     error: str | None = None
+    internal: bool = False
 
 
 class Estimator:
@@ -104,7 +110,7 @@ class Estimator:
             raise
         except ChildError as error:
             self.end()
-            raise NoAnswer(error.message) from error
+            raise NoAnswer(error.message, internal=True) from error
         return result
 
     def end(self) -> None:
@@ -133,7 +139,7 @@ class Estimator:
             log.error("unreadable estimate", answer=line[:200].decode(errors="replace"), errors=error.error_count())
             raise self._child.unreadable() from error
         if answer.error is not None:
-            raise NoAnswer(Message(answer.error))
+            raise NoAnswer(Message(answer.error), internal=answer.internal)
         return answer
 
     def _beside(self, request: Request, files: Files, kept: ExitStack) -> dict[str, object]:
@@ -145,7 +151,8 @@ class Estimator:
                 try:
                     files.get(name, local[field])
                 except (NotFound, OSError) as error:
-                    raise NoAnswer(_("The weights of a run cannot be read: %(why)s", why=error)) from error
+                    text = _("The weights of a run cannot be read: %(why)s", why=error)
+                    raise NoAnswer(text, internal=True) from error
             return {"files": {field: str(path) for field, path in local.items()}}
         file = "" if isinstance(request, MapRequest) else request.dataset_file
         return {"dataset": str(self._rows(files, file)) if file else None}
@@ -162,6 +169,7 @@ class Estimator:
             try:
                 files.get(name, local)
             except (NotFound, OSError) as error:
-                raise NoAnswer(_("The dataset's rows cannot be read: %(why)s", why=error)) from error
+                text = _("The dataset's rows cannot be read: %(why)s", why=error)
+                raise NoAnswer(text, internal=True) from error
             self._dataset = (name, local)
         return self._dataset[1]

@@ -1,6 +1,7 @@
 """Statistics of a column, from its values in batches."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -109,6 +110,11 @@ def shown(value: Value) -> str:
             return str(value)
         case _:
             return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def not_finite(value: Value) -> bool:
+    """Whether it is NaN or infinite."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _numbers(texts: Sequence[str], at_least: ColumnKind) -> ColumnKind | None:

@@ -62,7 +62,7 @@ def _readable(location: Path) -> list[Path]:
         raise WorkFailed(
             _(
                 "%(location)s does not exist on this worker. Mount the same directories for web and workers.",
-                location=location,
+                location=location.name,
             )
         )
     inside = location.resolve()
@@ -78,7 +78,7 @@ def _readable(location: Path) -> list[Path]:
         raise WorkFailed(
             _(
                 "%(location)s contains no file that Vezna reads: %(readable)s, by the endings of their names.",
-                location=location,
+                location=location.name,
                 readable=READABLE,
             )
         )
@@ -86,7 +86,7 @@ def _readable(location: Path) -> list[Path]:
         raise WorkFailed(
             _(
                 "%(location)s contains %(count)s files, and an upload has at most %(limit)s. Join some.",
-                location=location,
+                location=location.name,
                 count=len(paths),
                 limit=MOST_PARTS,
             )
@@ -96,7 +96,7 @@ def _readable(location: Path) -> list[Path]:
         raise WorkFailed(
             _(
                 "%(location)s contains files of several kinds (%(kinds)s). Use a directory with one kind.",
-                location=location,
+                location=location.name,
                 kinds=", ".join(sorted(kinds)),
             )
         )
@@ -119,7 +119,7 @@ def _stored(files: Files, path: Path, split: str, report: ReportProgress) -> Par
     except OSError as error:
         if disk.is_full(error):  # that of the files store
             raise
-        raise WorkFailed(_("%(path)s cannot be read: %(why)s.", path=path, why=error.strerror)) from error
+        raise WorkFailed(_("%(path)s cannot be read: %(why)s.", path=path.name, why=error.strerror)) from error
     if not file.bytes:
-        raise WorkFailed(_("%(path)s is empty.", path=path))
+        raise WorkFailed(_("%(path)s is empty.", path=path.name))
     return Part(name=shown_name(path.name), sha256=file.sha256, bytes=file.bytes, split=split, file=file.file)

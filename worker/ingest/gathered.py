@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from app.domain.data.dataset import ROWS
 from app.domain.data.images import size_of
 from app.domain.data.splitting import Codes, Hashes
+from app.domain.data.turns import said
 from app.domain.messages import _
 from app.domain.tasks import Format
 from app.store.rows_file import column_type
@@ -43,6 +44,8 @@ _SHOWN: dict[Format, str] = {
     "labelled-images": "image",
 }
 """The column shown in excerpts."""
+GROUP = "group"
+"""A column beside those of the format, if rows are grouped."""
 
 
 class Tags(NamedTuple):
@@ -57,7 +60,7 @@ class Tags(NamedTuple):
 class Gathered:
     """Collects drafts in batches, then gives access to all of them. `with Gathered(path, form)`."""
 
-    def __init__(self, path: Path, form: Format) -> None:
+    def __init__(self, path: Path, form: Format, grouped: bool = False) -> None:
         self._path, self._form = path, form
         self._asks, self._same = array("Q"), array("Q")
         self._labels, self._splits = array("i"), array("b")
@@ -66,13 +69,24 @@ class Gathered:
         self._passages = array("Q")
         self._difference_hashes = array("Q")
         self._files, self._numbers = array("h"), array("q")
+        self._groups = array("Q") if grouped else None
         self._codes: dict[str, int] = {}
         self._starts = [0]
-        self._schema = pa.schema([(name, column_type(name)) for name in ROWS[form]._fields[2:]])
+        self._columns = ROWS[form]._fields[2:]
+        names = (*self._columns, *([GROUP] if grouped else []))
+        self._schema = pa.schema([(name, column_type(name)) for name in names])
         self._writer = pq.ParquetWriter(path, self._schema)
 
-    def add(self, drafts: Sequence[Draft], numbers: Sequence[int], file: int, splits: Sequence[int]) -> None:
-        """Add rows, with their numbers in the file and the source's splits (indices into `SPLITS`, or LEFT_OUT)."""
+    def add(
+        self,
+        drafts: Sequence[Draft],
+        numbers: Sequence[int],
+        file: int,
+        splits: Sequence[int],
+        groups: Sequence[str] = (),
+    ) -> None:
+        """Add rows, with their numbers in the file, the source's splits (indices into `SPLITS`, or LEFT_OUT) and, where
+        rows are grouped, their groups."""
         if not drafts:
             return
         for draft in drafts:
@@ -105,13 +119,16 @@ class Gathered:
             columns[1] = [self._codes[label] for label in columns[1]]
         elif self._tagged:
             columns[1] = [[self._codes[tag] for tag in tags] for tags in columns[1]]
+        if self._groups is not None:
+            columns.append(list(groups))
+            self._groups.extend(_hash(_plain(group)) if group.strip() else 0 for group in groups)
         self._writer.write_table(pa.table(dict(zip(self._schema.names, columns, strict=True)), schema=self._schema))
 
     def _add_pair(self, draft: Draft) -> None:
-        chosen, rejected = (len(answer) for answer in draft.columns[1:])
+        chosen, rejected = (len(answer) for answer in draft.columns[1:3])
         self._longer.append((chosen > rejected) - (chosen < rejected))
         self._guessed.append(draft.guessed)
-        texts = b"\x1f".join([_plain(draft.asks), *sorted(map(_plain, draft.columns[1:]))])
+        texts = b"\x1f".join([_plain(draft.asks), *sorted(map(_plain, draft.columns[1:3]))])
         self._unordered.append(_hash(texts))
 
     def __enter__(self) -> Self:
@@ -139,6 +156,11 @@ class Gathered:
     def same(self) -> Hashes:
         """[n] a hash of each row's input and target."""
         return _view(self._same, np.uint64)
+
+    @property
+    def groups(self) -> Hashes | None:
+        """[n] a hash of each row's group, 0 without one; None if rows are not grouped."""
+        return None if self._groups is None else _view(self._groups, np.uint64)
 
     @cached_property
     def again(self) -> NDArray[np.int64]:
@@ -218,9 +240,9 @@ class Gathered:
         for place, value in self.shown(places):
             yield place, _text(value)[:characters]
 
-    def shown(self, places: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
-        """What is shown of some rows (`places` in order): texts, words, turns or PNGs."""
-        column = _SHOWN[self._form]
+    def shown(self, places: NDArray[np.int64], column: str = "") -> Iterator[tuple[int, Any]]:
+        """What is shown of some rows (`places` in order): texts, words, turns or PNGs; or their values in a column."""
+        column = column or _SHOWN[self._form]
         with pq.ParquetFile(self._path) as file:
             groups = np.searchsorted(self._starts, places, side="right") - 1
             for group in np.unique(groups).tolist():
@@ -233,7 +255,7 @@ class Gathered:
         ranks = self._ranks.tolist()
         with pq.ParquetFile(self._path) as file:
             for group, start in enumerate(self._starts[:-1]):
-                columns = [column.to_pylist() for column in file.read_row_group(group).columns]
+                columns = [column.to_pylist() for column in file.read_row_group(group, columns=self._columns).columns]
                 if self._labelled:
                     columns[1] = [ranks[code] for code in columns[1]]
                 elif self._tagged:
@@ -285,5 +307,5 @@ def _text(value: Any) -> str:
     if isinstance(value, list):
         if all(isinstance(word, str) for word in value):
             return " ".join(value)
-        return " ".join(f"{turn['role']}: {turn['content']}" for turn in value)
+        return " ".join(f"{turn['role']}: {said(turn)}" for turn in value)
     return str(value)

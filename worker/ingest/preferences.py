@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import NamedTuple
 
-from app.domain.data.dataset import Message
 from app.domain.data.findings import FindingCode
+from app.domain.data.turns import ASSISTANT, Message
 
-ASSISTANT = "assistant"
 DIALOGUE = "\n\nAssistant:"
 """Where an answer begins in dialogues as one text, such as those of Anthropic's hh-rlhf."""
 _PART_OF_WORD = re.compile(r"\w+\Z")
@@ -71,7 +70,9 @@ def chat_pair(
 
 def _joined(prompt: list[Message], shared: list[Message]) -> list[Message]:
     """The turns of a prompt and those after it, which may repeat all of it or its last ones."""
-    first, second = ([(turn["role"], turn["content"].strip()) for turn in turns] for turns in (prompt, shared))
+    first, second = (
+        [(turn["role"], turn["content"].strip(), turn.get("more")) for turn in turns] for turns in (prompt, shared)
+    )
     if any(second[place : place + len(first)] == first for place in range(len(second) - len(first) + 1)):
         return shared
     repeated = max(n for n in range(min(len(first), len(second)) + 1) if first[len(first) - n :] == second[:n])

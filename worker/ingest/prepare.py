@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.domain.data.dataset import ROWS, SPLITS, DatasetFacts, Row, copy_name
+from app.domain.data.dataset import ROWS, SPLITS, DatasetFacts, Row
 from app.domain.data.findings import (
     LONGEST_EXCERPT,
     MOST_EXAMPLES,
@@ -17,11 +17,13 @@ from app.domain.data.findings import (
     excerpt,
     gravest_first,
 )
+from app.domain.data.item_names import copy_name
 from app.domain.data.mapping import ColumnMapping
-from app.domain.data.splitting import LEFT_OUT, TRAIN, Codes, Splitting, assign, drop_duplicates
+from app.domain.data.splitting import LEFT_OUT, TRAIN, Codes, Splitting, assign, drop_duplicates, linked
 from app.domain.data.uploads import ReadingOptions
 from app.store.rows_file import RowsFile
 from worker.ingest.columns import shown
+from worker.ingest.findings.label_types import LabelTypes
 from worker.ingest.findings.labels import judge_labels
 from worker.ingest.findings.near_duplicates import judge_near
 from worker.ingest.findings.preferences import judge_pairs
@@ -60,21 +62,25 @@ def prepare(
 ) -> Prepared:
     """Write the dataset's file at `target`, unless a finding blocks. Raises Unreadable."""
     unusable, pixels = _UnusableRows([part.part.name for part in parts]), PixelCount()
-    tags = _tag_scheme(parts, options, mapping, progress)
-    with Gathered(target.with_suffix(".drafts"), mapping.format) as gathered:
+    tags, group = _tag_scheme(parts, options, mapping, progress), mapping.columns.get("group", "")
+    types = LabelTypes(mapping.columns.get("label", ""), mapping.label_names, len(parts) > 1)
+    with Gathered(target.with_suffix(".drafts"), mapping.format, grouped=bool(group)) as gathered:
         files = Files(parts, options, lambda share, rows: progress(share * _FIRST_PASS, rows))
         for file, local in enumerate(parts):
             for batch in files.open(local).batches:
                 pixels.add(batch, local.part.name)
+                types.add(batch.columns.get(mapping.columns.get("label", ""), ()), batch.rows, local.part.name)
                 rows = drafts(batch, mapping, tags.scheme if tags else None)
                 fields = unread(batch, mapping)
-                _take(batch, zip(rows, fields, strict=True), file, local.part.split, splitting, gathered, unusable)
-    splits = assign(gathered.asks, gathered.labels, splitting, gathered.splits)
+                both = zip(rows, fields, strict=True)
+                _take(batch, both, file, local.part.split, splitting, group, gathered, unusable)
+    splits = assign(gathered.asks, gathered.labels, splitting, gathered.splits, gathered.groups)
     if splitting.duplicates == "drop":
         splits = drop_duplicates(gathered.asks, splits)
     judged: list[Finding | Judged] = [
         *unusable.findings(len(gathered), _rows_with_entities(gathered)),
         *filter(None, [tags.finding(mapping.columns["tags"])] if tags else []),
+        *types.findings(),
         *judge_labels(gathered, splits),
         *judge_rows(gathered, splits),
         *judge_pairs(gathered, splits),
@@ -108,11 +114,14 @@ def _take(
     file: int,
     split: str,
     splitting: Splitting,
+    group: str,
     gathered: Gathered,
     unusable: "_UnusableRows",
 ) -> None:
-    """Add the usable rows of a batch to `gathered`, the others to `unusable`, also those with an unread field."""
+    """Add the usable rows of a batch to `gathered`, the others to `unusable`, also those with an unread field. `group`:
+    the column of groups, if any."""
     count = len(batch.rows)
+    groups = batch.columns.get(group, [""] * count)
     codes = [TRAIN] * count
     if splitting.kind == "predefined":
         places = splitting.of_source()
@@ -121,7 +130,8 @@ def _take(
     usable: list[Draft] = []
     numbers: list[int] = []
     assigned: list[int] = []
-    for (draft, field_unread), number, code in zip(rows, batch.rows, codes, strict=True):
+    grouped: list[str] = []
+    for (draft, field_unread), number, code, value in zip(rows, batch.rows, codes, groups, strict=True):
         if code == LEFT_OUT:
             continue
         if field_unread is not None:
@@ -136,7 +146,8 @@ def _take(
         usable.append(draft)
         numbers.append(number)
         assigned.append(code)
-    gathered.add(usable, numbers, file, assigned)
+        grouped.append(shown(value))
+    gathered.add(usable, numbers, file, assigned, grouped)
 
 
 @dataclass
@@ -198,7 +209,7 @@ def _findings(
 ) -> list[Finding]:
     """The findings with their example rows, blocking ones first."""
     places = sorted({place for item in judged if isinstance(item, Judged) for place in item.places})
-    names = _Names(gathered)
+    names = _Names(gathered, splits)
     texts = dict(gathered.texts(np.array(places, dtype=np.int64), 2 * LONGEST_EXCERPT))
 
     def example(place: int) -> Example:
@@ -208,7 +219,7 @@ def _findings(
             row=number,
             file=files[file] if len(files) > 1 else "",
             split=SPLITS[split] if split >= 0 else None,
-            item="" if split < 0 or names.repeated(ask) else names.name(ask),
+            item="" if split < 0 or names.repeated(ask) else names.name(place, ask),
             excerpt=excerpt(texts[place]),
         )
 
@@ -224,16 +235,20 @@ def _findings(
 
 def _write(gathered: Gathered, splits: Codes, target: Path, progress: Progress) -> DatasetFacts:
     row_type: Any = ROWS[gathered.form]
-    names = _Names(gathered)
+    names = _Names(gathered, splits)
     labels, places = _labels(gathered, splits)
     with RowsFile(target, gathered.form, labels) as file:
         for start, rows in gathered.batches():
             asks = gathered.asks[start : start + len(rows)].tolist()
             written: list[Row] = [
                 row_type(
-                    names.name(ask), SPLITS[split], *(row if places is None else (row[0], _placed(row[1], places)))
+                    names.name(place, ask),
+                    SPLITS[split],
+                    *(row if places is None else (row[0], _placed(row[1], places))),
                 )
-                for ask, split, row in zip(asks, splits[start : start + len(rows)].tolist(), rows, strict=True)
+                for place, (ask, split, row) in enumerate(
+                    zip(asks, splits[start : start + len(rows)].tolist(), rows, strict=True), start
+                )
                 if split != LEFT_OUT
             ]
             file.write(written)
@@ -259,18 +274,24 @@ def _placed(codes: int | list[int], places: dict[int, int]) -> int | list[int]:
 
 
 class _Names:
-    """Names of items: the hash of the input; rows with the same input get names derived from it."""
+    """Names of items: the hash of the input; rows with the same input get names derived from it. Names tell the groups,
+    which rows of one split may link; rows of another split do not."""
 
-    def __init__(self, gathered: Gathered) -> None:
+    def __init__(self, gathered: Gathered, splits: Codes) -> None:
         self._counts = dict.fromkeys(gathered.asks[gathered.again].tolist(), 0)
+        self._groups = None if (groups := gathered.groups) is None else np.zeros_like(groups)
+        if groups is not None and self._groups is not None:
+            for split in range(len(SPLITS)):
+                mine = splits == split
+                self._groups[mine] = linked(gathered.asks[mine], groups[mine])
 
     def repeated(self, ask: int) -> bool:
         """Whether several rows have this input, so that only their order distinguishes them."""
         return ask in self._counts
 
-    def name(self, ask: int) -> str:
-        """The name of the next row with this input."""
+    def name(self, place: int, ask: int) -> str:
+        """The name of the row at a place, the next with this input."""
         before = self._counts.get(ask, 0)
         if ask in self._counts:
             self._counts[ask] += 1
-        return copy_name(f"{ask:016x}", before)
+        return copy_name(f"{ask:016x}", before, 0 if self._groups is None else int(self._groups[place]))

@@ -5,19 +5,19 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from app.domain.data.dataset import Message
 from app.domain.data.findings import FindingCode
 from app.domain.data.mapping import ColumnMapping
 from app.domain.data.tag_schemes import Scheme, to_iob2
 from app.domain.data.tagging import continues_nothing
-from worker.ingest.columns import shown
-from worker.ingest.preferences import ASSISTANT, chat_pair, text_pair
+from app.domain.data.turns import ASSISTANT, Message, is_empty, is_learnt, last_reply, others, said
+from worker.ingest.columns import not_finite, shown
+from worker.ingest.preferences import chat_pair, text_pair
 from worker.ingest.readers.batches import Batch, Value
+from worker.ingest.turns import parsed, says, tools_of, turns_of
+from worker.ingest.unread import HISTORY, SYSTEM, TOOLS, beside
 from worker.ingest.words import Broken, words_of
 
 PREFERENCE = ("prompt", "chosen", "rejected")
-_ROLES = {"human": "user", "gpt": ASSISTANT, "bot": ASSISTANT, "model": ASSISTANT, "chatgpt": ASSISTANT}
-"""Other names of roles."""
 
 
 class Draft(NamedTuple):
@@ -51,6 +51,7 @@ def drafts(batch: Batch, mapping: ColumnMapping, scheme: Scheme | None = None) -
         name = mapping.columns.get(role)
         return batch.columns.get(name, [None] * count) if name else [None] * count
 
+    tools = map(tools_of, beside(batch, mapping, TOOLS))
     match mapping.format:
         case "labelled":
             return _labelled(mapping, column("text"), column("label"))
@@ -61,31 +62,41 @@ def drafts(batch: Batch, mapping: ColumnMapping, scheme: Scheme | None = None) -
         case "prompt-completion":
             return _pairs(mapping, column("prompt"), column("context"), column("completion"))
         case "labelled-images":
-            pairs = zip(column("image"), map(shown, column("label")), strict=True)
+            pairs = zip(column("image"), column("label"), strict=True)
             return (_imaged(mapping, image, label) for image, label in pairs)
         case "query-passage":
             return _queries(mapping, column("query"), column("passage"))
         case "preference":
             return (_preference(mapping, *row) for row in zip(*map(column, PREFERENCE), strict=True))
         case "preference-messages":
-            return (_preferred_turn(mapping, *row) for row in zip(*map(column, PREFERENCE), strict=True))
-        case "messages" if "messages" in mapping.columns:
-            return (_conversation(mapping.columns["messages"], _turns(turns)) for turns in column("messages"))
+            sides = zip(*map(column, PREFERENCE), beside(batch, mapping, SYSTEM), tools, strict=True)
+            return (_preferred_turn(mapping, *row) for row in sides)
         case "messages":
-            name = mapping.columns["completion"]
-            both = zip(column("prompt"), column("completion"), strict=True)
-            return (_conversation(name, _joined(_turns(prompt), _turns(completion))) for prompt, completion in both)
+            name = mapping.columns.get("messages") or mapping.columns["completion"]
+            turns = map(turns_of, column("messages")) if "messages" in mapping.columns else _asked(batch, mapping)
+            told = zip(turns, beside(batch, mapping, SYSTEM), tools, strict=True)
+            return (_conversation(name, _with_system(own, system), tool_list) for own, system, tool_list in told)
 
 
 def _labelled(mapping: ColumnMapping, texts: Sequence[Value], labels: Sequence[Value]) -> Iterator[Draft | Unusable]:
-    for text, label in zip(map(shown, texts), map(shown, labels), strict=True):
+    for text, value in zip(map(shown, texts), labels, strict=True):
+        label = _label(mapping, value, text)
         if _blank(text):
-            yield Unusable("empty-rows", mapping.columns["text"], label)
-        elif _blank(label):
-            yield Unusable("empty-rows", mapping.columns["label"], text)
+            yield Unusable("empty-rows", mapping.columns["text"], shown(value))
+        elif isinstance(label, Unusable):
+            yield label
         else:
-            named = mapping.label_names.get(label, label)
-            yield Draft(text, named, (text, named))
+            yield Draft(text, label, (text, label))
+
+
+def _label(mapping: ColumnMapping, value: Value, excerpt: str) -> str | Unusable:
+    """The label's name. NaN and infinity are no labels unless the mapping names them."""
+    label = shown(value)
+    if _blank(label):
+        return Unusable("empty-rows", mapping.columns["label"], excerpt)
+    if not_finite(value) and label not in mapping.label_names:
+        return Unusable("not-a-number", mapping.columns["label"], excerpt)
+    return mapping.label_names.get(label, label)
 
 
 def _tagged(mapping: ColumnMapping, scheme: Scheme | None, tokens: Value, tags: Value) -> Draft | Unusable:
@@ -108,16 +119,16 @@ def _tagged(mapping: ColumnMapping, scheme: Scheme | None, tokens: Value, tags: 
     return Draft(" ".join(words), " ".join(named), (words, named))
 
 
-def _imaged(mapping: ColumnMapping, image: Value, label: str) -> Draft | Unusable:
+def _imaged(mapping: ColumnMapping, image: Value, value: Value) -> Draft | Unusable:
     if not isinstance(image, bytes) or not image:
-        return Unusable("empty-rows", mapping.columns["image"], label)
-    if _blank(label):
-        return Unusable("empty-rows", mapping.columns["label"], shown(image))
+        return Unusable("empty-rows", mapping.columns["image"], shown(value))
+    label = _label(mapping, value, shown(image))
+    if isinstance(label, Unusable):
+        return label
     normalized = import_module("worker.ingest.images").normalized(image)  # it needs Pillow, as no other rows do
     if isinstance(normalized, str):
         return Unusable("broken-images", mapping.columns["image"], f"{label}: {normalized}"[:1000])
-    named = mapping.label_names.get(label, label)
-    return Draft(normalized.pixels_hash, named, (normalized.png, named), difference_hash=normalized.difference_hash)
+    return Draft(normalized.pixels_hash, label, (normalized.png, label), difference_hash=normalized.difference_hash)
 
 
 def _texts(mapping: ColumnMapping, texts: Sequence[Value]) -> Iterator[Draft | Unusable]:
@@ -161,15 +172,16 @@ def _preference(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: 
     return Draft(pair.prompt, f"{pair.chosen}\x1f{pair.rejected}", pair[:3], pair.guessed)
 
 
-def _preferred_turn(mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: Value) -> Draft | Unusable:
-    if isinstance(prompt, dict):  # OpenAI's `input`; tools would be part of what the model is asked
-        if prompt.get("tools"):
-            return Unusable("broken-messages", mapping.columns["prompt"], shown(prompt)[:1000])
+def _preferred_turn(
+    mapping: ColumnMapping, prompt: Value, chosen: Value, rejected: Value, system: Value, tools: str | None
+) -> Draft | Unusable:
+    if isinstance(prompt, dict):  # OpenAI's `input`
+        tools = tools_of(prompt.get("tools")) or tools
         prompt = prompt.get("messages", shown(prompt))
     text = "" if prompt == [] else shown(prompt)
     asked: list[Message] | str = text
     if prompt and (isinstance(prompt, list) or text.lstrip().startswith("[")):
-        read = _turns(prompt)
+        read = turns_of(prompt)
         if isinstance(read, str) and isinstance(prompt, list):
             return Unusable("broken-messages", mapping.columns["prompt"], read)
         asked = text if isinstance(read, str) else read
@@ -179,28 +191,47 @@ def _preferred_turn(mapping: ColumnMapping, prompt: Value, chosen: Value, reject
             return Unusable("broken-messages", mapping.columns[role], broken)
     better, worse = turns["chosen"], turns["rejected"]
     assert not isinstance(better, str) and not isinstance(worse, str)  # noqa: S101 both were checked
+    more = others(better[-1]) or others(worse[-1])
+    if more:  # an answer is stored as its text
+        return Unusable("unsupported-chat", next(iter(more)), json.dumps(more, ensure_ascii=False)[:1000])
     pair = chat_pair(asked, better, worse)
     if isinstance(pair, str):
         return Unusable(pair, mapping.columns["rejected"], json.dumps(worse, ensure_ascii=False)[:1000])
-    return Draft(json.dumps(pair[0], ensure_ascii=False), "\x1f".join(pair[1:]), pair)
+    before = _with_system(pair[0], system)
+    if isinstance(before, Unusable):
+        return before
+    asks, answers = json.dumps(before, ensure_ascii=False), pair[1:]
+    return Draft(f"{asks}\x1f{tools}" if tools else asks, "\x1f".join(answers), (before, *answers, tools or None))
 
 
 def _answer(value: Value, asked: list[Message] | str) -> list[Message] | str:
-    """The turns of an answer; after a prompt of turns, a text is the assistant's one."""
-    turns = _turns(value)
-    if isinstance(turns, str) and isinstance(asked, list) and isinstance(value, str):
+    """The turns of an answer; after a prompt, a text is the assistant's one."""
+    turns = turns_of(value)
+    if isinstance(turns, str) and asked and isinstance(value, str) and not _blank(value):
         return [{"role": ASSISTANT, "content": value}]
     return turns
 
 
-def _conversation(column: str, turns: list[Message] | str) -> Draft | Unusable:
+def _asked(batch: Batch, mapping: ColumnMapping) -> Iterator[list[Message] | str]:
+    """The turns of prompts and completions, each of them turns or a text, after those of Alpaca's `history`."""
+    nothing = [None] * len(batch.rows)
+    names = [mapping.columns.get(role, "") for role in ("prompt", "context", "completion")]
+    columns = [batch.columns.get(name, nothing) for name in names]
+    for prompt, context, completion, history in zip(*columns, beside(batch, mapping, HISTORY), strict=True):
+        last = _joined(_side(prompt, "user", shown(context)), _side(completion, ASSISTANT))
+        yield _joined(_earlier(history), last)
+
+
+def _conversation(column: str, turns: list[Message] | str | Unusable, tools: str | None) -> Draft | Unusable:
+    if isinstance(turns, Unusable):
+        return turns
     if isinstance(turns, str):
         return Unusable("broken-messages", column, turns)
-    replies = [place for place, turn in enumerate(turns) if turn["role"] == ASSISTANT]
-    if not replies or any(_blank(turns[place]["content"]) for place in replies):
+    last = last_reply(turns)
+    if last is None or any(is_learnt(turn) and is_empty(turn) for turn in turns):
         return Unusable("no-assistant-turn", column, json.dumps(turns, ensure_ascii=False)[:1000])
-    asks = json.dumps(turns[: replies[-1]], ensure_ascii=False)
-    return Draft(asks, turns[replies[-1]]["content"], (turns,))
+    asks = json.dumps(turns[:last], ensure_ascii=False)
+    return Draft(f"{asks}\x1f{tools}" if tools else asks, said(turns[last]), (turns, tools or None))
 
 
 def _joined(prompt: list[Message] | str, completion: list[Message] | str) -> list[Message] | str:
@@ -209,31 +240,33 @@ def _joined(prompt: list[Message] | str, completion: list[Message] | str) -> lis
     return [*prompt, *completion]
 
 
-def _turns(value: Value) -> list[Message] | str:
-    """The turns in a list of {role, content} or {from, value}; the value as text if it is no such list."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            return str(value)[:1000]
-    if not isinstance(value, list) or not value:
-        return shown(value)[:1000]
-    turns: list[Message] = []
-    for turn in value:
-        if not isinstance(turn, dict):
-            return shown(value)[:1000]
-        role, content = turn.get("role", turn.get("from")), _content(turn.get("content", turn.get("value")))
-        if not isinstance(role, str) or content is None:
-            return shown(value)[:1000]
-        turns.append({"role": _ROLES.get(role, role), "content": content})
-    return turns
+def _side(value: Value, role: str, context: str = "") -> list[Message] | str:
+    """The turns of a prompt or a completion; a text is one turn."""
+    turns = turns_of(value)
+    if isinstance(turns, list) or not isinstance(value, str) or _blank(value):
+        return turns
+    return [{"role": role, "content": value if _blank(context) else f"{value}\n\n{context}"}]
 
 
-def _content(value: Value) -> str | None:
-    """A turn's text, which may be a list of parts."""
-    if isinstance(value, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
-        return "".join(part["text"] for part in value)
-    return value if isinstance(value, str) else None
+def _earlier(history: Value) -> list[Message] | str:
+    """The turns in a list of pairs of a user's text and the assistant's."""
+    pairs = parsed(history) if says(history) else []
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs
+    ):
+        return shown(history)[:1000]
+    roles = ("user", ASSISTANT)
+    return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
+
+
+def _with_system(turns: list[Message] | str, system: Value) -> list[Message] | str | Unusable:
+    """The turns after the system's, which they may have already. Two different ones contradict each other."""
+    if isinstance(turns, str) or not isinstance(system, str):
+        return turns
+    if turns[0]["role"] != "system":
+        return [{"role": "system", "content": system}, *turns]
+    same = turns[0]["content"].strip() == system.strip()
+    return turns if same else Unusable("unsupported-chat", "system", system[:1000])
 
 
 def _blank(text: str) -> bool:

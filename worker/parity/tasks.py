@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.domain.comparison.parity import Parity, ServedItem, parity
+from app.domain.data.turns import last_reply, others, said
 from app.domain.errors import Unavailable
 from app.domain.messages import _
 from app.services import parity_checks
@@ -29,8 +30,7 @@ from worker.training.workdir import workdir
 if TYPE_CHECKING:
     from worker.context import Context
 
-ASSISTANT = "assistant"
-COLUMNS = ("item", "prompt", "completion", "messages", "prediction", "base_prediction", "cut")
+COLUMNS = ("item", "prompt", "completion", "messages", "tools", "prediction", "base_prediction", "cut")
 ROWS_AT_ONCE = 256
 """Of the predictions file."""
 METRICS = {"exact_match": exact_match, "rouge_l": rouge_l}
@@ -100,7 +100,9 @@ def _scored(
 
 
 def _no_prompt() -> Unavailable:
-    return Unavailable(_("No test item of the run has a prompt to send."))
+    return Unavailable(
+        _("No test item of the run has a prompt to send. Conversations with tools or reasoning are not sent.")
+    )
 
 
 def _nothing_compared(claim: ParityClaim) -> Unavailable:
@@ -140,7 +142,10 @@ def rows(file: Path, most: int) -> list[Item]:
 
 
 def _prompt(item: Item) -> Prompt | None:
-    """What a server is sent: a prompt, or the conversation up to the assistant's last turn. None if that is empty."""
+    """What a server is sent: a prompt, or the conversation up to the assistant's last turn. None if that is empty, or
+    if the answer depends on how the server reads calls of tools and writes them."""
+    if "messages" in item and (item.get("tools") or any(others(turn).keys() - {"train"} for turn in item["messages"])):
+        return None
     text: str | list[dict[str, str]] = _turns(item) if "messages" in item else item["prompt"] or ""
     turns = text if isinstance(text, list) else []
     length = sum(len(turn["content"].encode()) for turn in turns) if turns else len(str(text).encode())
@@ -148,22 +153,23 @@ def _prompt(item: Item) -> Prompt | None:
 
 
 def _turns(item: Item) -> list[dict[str, str]]:
-    last = _last_reply(item)
+    last = last_reply(item["messages"])
     return [{"role": turn["role"], "content": turn["content"]} for turn in item["messages"][:last]]
-
-
-def _last_reply(item: Item) -> int:
-    return max(place for place, turn in enumerate(item["messages"]) if turn["role"] == ASSISTANT)
 
 
 def reference_of(item: Item) -> str:
     """The completion that the test split has, or the assistant's last turn."""
-    return item["messages"][_last_reply(item)]["content"] if "messages" in item else item["completion"] or ""
+    if "messages" not in item:
+        return item["completion"] or ""
+    turns = item["messages"]
+    return said(turns[last_reply(turns) or 0])
 
 
 def prompt_text(item: Item) -> str:
     """The prompt, or the turns before the assistant's last one."""
-    return item["prompt"] or "" if "messages" not in item else "\n".join(t["content"] for t in _turns(item))
+    if "messages" not in item:
+        return item["prompt"] or ""
+    return "\n".join(map(said, item["messages"][: last_reply(item["messages"])]))
 
 
 def _was_cut(item: Item, read: int | None, tokens: int) -> bool:

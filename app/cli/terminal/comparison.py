@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.domain.tasks import METRICS
-from app.web.format import as_read, general
+from app.web.format import NBSP, as_read, general, hundred, points, reach
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.metrics import counted_items
@@ -151,11 +151,6 @@ def _margin(margin: float) -> str:
     )
 
 
-def _range(verdict: dict[str, Any]) -> str:
-    low, high = (_signed(verdict[end] * 100, 1) for end in ("low", "high"))
-    return _("%(low)s to %(high)s", low=low, high=high)
-
-
 def _fixed(number: float, digits: int) -> str:
     return as_read(f"{number:.{digits}f}")
 
@@ -193,23 +188,19 @@ def _name(arm: dict[str, Any]) -> str:
 
 
 def _score(score: dict[str, Any] | None, *, signed: bool = False) -> str:
-    """`89.5 ± 2.1`; of a difference `+10.9 ± 2.8`."""
+    """`89.5 ± 2.1`, or `98.8 (97.2 to 100.0)` where the interval is uneven; of a difference `+10.9 ± 2.8`."""
     if score is None:
         return UNKNOWN
-    half = _fixed((score["high"] - score["low"]) * 50, 1) if score["usable"] else "?"
-    mean = score["mean"] * 100
-    return f"{_signed(mean, 1) if signed else _fixed(mean, 1)} ± {half}"
+    mean = points(score["mean"]) if signed else hundred(score["mean"])
+    if not score["usable"]:
+        return f"{mean} ± ?"
+    return f"{mean} {reach(score['mean'], score['low'], score['high'], signed=signed).replace(NBSP, ' ')}"
 
 
 def _verdict(verdict: dict[str, Any] | None) -> str:
     if verdict is None or verdict["delta"] is None:
         return _("no verdict")
-    delta = _signed(verdict["delta"] * 100, 1)
-    if not verdict["usable"]:
-        return f"{delta} ± ?\n{verdict['label']}"
-    if verdict["basis"] == "shares":  # its interval is uneven
-        return f"{delta} ({_range(verdict)})\n{verdict['label']}"
-    return f"{delta} ± {_fixed((verdict['high'] - verdict['low']) * 50, 1)}\n{verdict['label']}"
+    return f"{_score(verdict | {'mean': verdict['delta']}, signed=True)}\n{verdict['label']}"
 
 
 def _forgetting(arm: dict[str, Any]) -> str:

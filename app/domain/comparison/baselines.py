@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.intervals import ScoreInterval, Scores, score_interval
+from app.domain.comparison.intervals import DIFFERENCES, ScoreInterval, Scores, score_interval
 from app.domain.data.baselines import BASELINES, Baseline, BaselineFacts, BaselineKind
 from app.domain.messages import Message
 from app.domain.tasks import MetricName
@@ -45,7 +45,7 @@ class BaselineResult:
 
     def below(self, arm: Scores, confidence: float, clusters: Clusters | None = None) -> ScoreInterval | None:
         """Arm − baseline, from the arm's [S, N] scores; None where it is of other items."""
-        return None if self.item_scores is None else score_interval(arm - self.item_scores, confidence, clusters)
+        return None if self.item_scores is None else _difference(arm, self.item_scores, confidence, clusters)
 
     @property
     def facts(self) -> BaselineFacts:
@@ -80,7 +80,7 @@ def baseline_results(
         alike = known.baseline is not None and known.baseline.items_hash == items_hash
         difference = None
         if scores is not None and alike and reference is not None:
-            difference = score_interval(scores - reference, confidence, clusters)
+            difference = _difference(scores, reference, confidence, clusters)
         score = None if scores is None else score_interval(scores[None], clusters=clusters if alike else None)
         results.append(BaselineResult(known, score, difference, scores if alike else None))
     return tuple(results)
@@ -91,7 +91,7 @@ def zero_shot(
 ) -> BaselineResult:
     """The base model before training as a baseline, from its [S, N] scores: it answers alike with every seed."""
     scores = base.mean(axis=0)
-    difference = None if reference is None else score_interval(scores - reference, confidence, clusters)
+    difference = None if reference is None else _difference(scores, reference, confidence, clusters)
     score = score_interval(scores[None], clusters=clusters)
     return BaselineResult(StoredBaseline("zero-shot", "ready"), score, difference, scores)
 
@@ -116,6 +116,10 @@ def unbeaten(baselines: Sequence[BaselineResult]) -> list[BaselineResult]:
     """Baselines that the reference does not beat, the strongest first; empty before they can be compared."""
     compared = [baseline for baseline in baselines if baseline.difference is not None and not baseline.beaten]
     return sorted(compared, key=lambda baseline: -(baseline.score.mean if baseline.score else 0.0))
+
+
+def _difference(one: Scores, other: Scores, confidence: float, clusters: Clusters | None) -> ScoreInterval:
+    return score_interval(one - other, confidence, clusters, DIFFERENCES)
 
 
 def _scores(baseline: Baseline | None, metric: MetricName) -> NDArray[np.float64] | None:

@@ -132,8 +132,8 @@ def gate(run: Sequence[float], export: ExportScores, margin: float, clusters: Cl
         score=float(np.mean(ours)),
         run_score=float(np.mean(theirs)),
         delta=interval.delta,
-        low=max(interval.low, -1.0),
-        high=min(interval.high, 1.0),
+        low=interval.low,
+        high=interval.high,
         same=export.same,
         first_difference=export.first_difference,
         weights=export.weights,
@@ -145,9 +145,10 @@ def gate(run: Sequence[float], export: ExportScores, margin: float, clusters: Cl
 
 def outcome(interval: Difference, margin: float) -> GateOutcome:
     """What an interval implies."""
-    if interval.low >= -margin:
+    low, high = interval.limits
+    if low >= -margin:
         return GateOutcome.PASS
-    return GateOutcome.FAIL if interval.high < -margin else GateOutcome.UNDECIDED
+    return GateOutcome.FAIL if high < -margin else GateOutcome.UNDECIDED
 
 
 def _matrix(scores: Sequence[float]) -> Scores:

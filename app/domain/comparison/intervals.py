@@ -44,10 +44,12 @@ ROUNDING = 1e-9
 """A standard deviation below this share of the scores' range is rounding, not chance."""
 
 
-SCORE_RANGE = 1.0
-"""Scores lie between 0 and 1: a wider interval carries no information."""
-DIFFERENCE_RANGE = 2.0
-"""Differences of scores lie between −1 and 1."""
+SCORES = (0.0, 1.0)
+"""The range of every metric that a verdict rests on. Intervals end there; a wider one carries no information."""
+DIFFERENCES = (-1.0, 1.0)
+"""Of differences of such scores."""
+UNLIMITED = (-inf, inf)
+"""Of a quantity without a range, such as a loss."""
 
 
 @dataclass(frozen=True)
@@ -56,21 +58,14 @@ class ScoreInterval:
 
     mean: float
     low: float
+    """Within the range of the score, as `high`."""
     high: float
     seeds: int
     """1: the interval covers the items only."""
     items: int | None
-    """1, or None where their number is unknown: nothing is known of other items, and the interval is infinite."""
-
-    @property
-    def usable(self) -> bool:
-        """The interval is no wider than the scale of the score."""
-        return self.high - self.low <= SCORE_RANGE
-
-    @property
-    def half_width(self) -> float:
-        """Half of the interval."""
-        return (self.high - self.low) / 2
+    """1, or None where their number is unknown: nothing is known of other items."""
+    usable: bool = True
+    """Before it was clipped the interval was no wider than the range of the score."""
 
     @property
     def reversed(self) -> "ScoreInterval":
@@ -110,19 +105,25 @@ class Difference:
         return student(self.confidence, self.degrees_of_freedom) * sqrt(self.variance)
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The interval before it is clipped: what is decided by a margin rests on it."""
+        half = self.half_width
+        return self.delta - half, self.delta + half
+
+    @property
     def low(self) -> float:
-        """Lower end of the interval."""
-        return self.delta - self.half_width
+        """Lower end of the interval, clipped at the range of a difference. That moves no end across 0."""
+        return max(self.limits[0], DIFFERENCES[0])
 
     @property
     def high(self) -> float:
-        """Upper end of the interval."""
-        return self.delta + self.half_width
+        """Upper end, clipped too."""
+        return min(self.limits[1], DIFFERENCES[1])
 
     @property
     def usable(self) -> bool:
-        """The interval is no wider than the scale of a difference."""
-        return self.high - self.low <= DIFFERENCE_RANGE
+        """The interval is no wider than the range of a difference."""
+        return within_range(self.half_width, DIFFERENCES)
 
     @property
     def excludes_zero(self) -> bool:
@@ -150,9 +151,19 @@ class Difference:
         return replace(self, confidence=confidence)
 
 
-def score_interval(scores: Scores, confidence: float = CONFIDENCE, clusters: Clusters | None = None) -> ScoreInterval:
+def within_range(half_width: float, span: tuple[float, float]) -> bool:
+    """An interval of this half-width is no wider than the range."""
+    return 2 * half_width <= span[1] - span[0]
+
+
+def score_interval(
+    scores: Scores,
+    confidence: float = CONFIDENCE,
+    clusters: Clusters | None = None,
+    span: tuple[float, float] = SCORES,
+) -> ScoreInterval:
     """An arm's mean and interval from [S, N] scores; ValueError if they are not such a matrix. `clusters`: of the
-    items, where they are not independent."""
+    items, where they are not independent. `span`: the range of the scores, at which the interval is clipped."""
     scores = as_scores(scores)
     seeds, items = scores.shape
     mean, item_df = float(scores.mean()), item_degrees_of_freedom(items, clusters)
@@ -166,7 +177,14 @@ def score_interval(scores: Scores, confidence: float = CONFIDENCE, clusters: Clu
         (residual / (items * seeds), (seeds - 1) * item_df),
     )
     half = student(confidence, df) * sqrt(variance)
-    return ScoreInterval(mean=mean, low=mean - half, high=mean + half, seeds=seeds, items=items)
+    return ScoreInterval(
+        mean=mean,
+        low=max(mean - half, span[0]),
+        high=min(mean + half, span[1]),
+        seeds=seeds,
+        items=items,
+        usable=within_range(half, span),
+    )
 
 
 def difference(

@@ -33,6 +33,7 @@ from pydantic import BaseModel, ConfigDict
 from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.intervals import (
     CONFIDENCE,
+    DIFFERENCES,
     Difference,
     ScoreInterval,
     difference,
@@ -42,7 +43,7 @@ from app.domain.comparison.intervals import (
 )
 from app.domain.comparison.preference import BlindItem, Rating, counted, ordered
 from app.domain.comparison.verdict import VerdictKind, holm, settled_below, word
-from app.domain.data.dataset import input_of
+from app.domain.data.item_names import cluster_of
 from app.domain.studies.alternative import Alternative
 
 LOWEST, HIGHEST = 1, 5
@@ -128,14 +129,20 @@ class JudgedArm:
     alternative: Alternative
 
     @property
+    def limits(self) -> tuple[float, float]:
+        """The interval whatever the items without a score are, before it is clipped."""
+        low, high = self.corrected.limits if self.corrected else DIFFERENCES
+        return (1 - self.left_out) * low - self.left_out, (1 - self.left_out) * high + self.left_out
+
+    @property
     def low(self) -> float:
-        """Lower end of the interval, whatever the items without a score are."""
-        return max((1 - self.left_out) * self.corrected.low - self.left_out, -1.0) if self.corrected else -1.0
+        """Lower end of the interval, clipped at the range of a difference."""
+        return max(self.limits[0], DIFFERENCES[0])
 
     @property
     def high(self) -> float:
-        """Upper end."""
-        return min((1 - self.left_out) * self.corrected.high + self.left_out, 1.0) if self.corrected else 1.0
+        """Upper end, clipped too."""
+        return min(self.limits[1], DIFFERENCES[1])
 
     @property
     def verdict(self) -> VerdictKind:
@@ -150,7 +157,7 @@ class JudgedArm:
         """The word that the interval alone implies, whatever the seeds."""
         if self.corrected is None:
             return VerdictKind.NONE
-        return word(self.low, self.high, self.margin, self.alternative)[0]
+        return word(*self.limits, self.margin, self.alternative)[0]
 
 
 def compare_judged(
@@ -164,7 +171,7 @@ def compare_judged(
 ) -> list[JudgedArm]:
     """The arms in the order given, by the ids of their runs. `ratings`: by pair of runs; `margin`: a fraction."""
     runs = {run.run: run for run in judged.runs}
-    clusters = Clusters.of(map(input_of, judged.items))
+    clusters = Clusters.of(map(cluster_of, judged.items))
     members = {title: [runs[run] for run in ids if run in runs] for title, ids in arms.items()}
     base = members.get(reference, [])
     alone: dict[str, Difference] = {}
@@ -217,7 +224,7 @@ def _mean(runs: Sequence[JudgedRun], clusters: Clusters | None) -> ScoreInterval
     share = float(scored.mean())
     if share == 1:
         return score
-    return replace(score, low=max(share * score.low, 0.0), high=min(share * score.high + 1 - share, 1.0))
+    return replace(score, low=share * score.low, high=share * score.high + 1 - share)
 
 
 def _towards_range(one: Difference, left_out: float, below: float) -> Difference:
@@ -267,7 +274,7 @@ def _error(
         rated=len(agrees),
         agreed=sum(agrees.values()),
         mean=float(e.mean()),
-        variance=item_variance(e, STEP, Clusters.of(map(input_of, values))) + 2 * max(0.0, shared) / number,
+        variance=item_variance(e, STEP, Clusters.of(map(cluster_of, values))) + 2 * max(0.0, shared) / number,
     )
 
 

@@ -124,7 +124,7 @@ def preference(items: Sequence[BlindItem], ratings: Iterable[Rating], margin: fl
         second=known.count(Preferred.SECOND),
         difference=interval,
         margin=margin,
-        verdict=word(interval.low, interval.high, margin, Alternative.EQUIVALENCE)[0] if interval else VerdictKind.NONE,
+        verdict=word(*interval.limits, margin, Alternative.EQUIVALENCE)[0] if interval else VerdictKind.NONE,
     )
 
 

@@ -133,7 +133,9 @@ def _contrast(statistic: Contrast, arms: dict[str, StudyArm], confidence: float)
     runs = [run for title in statistic.weights for run in arms[title].succeeded]
     clusters = common_clusters(runs, common_items(runs))
     found = difference(np.asarray(up), np.asarray(down), confidence, clusters)
-    estimate = Estimate(found.delta / POINT, found.low / POINT, found.high / POINT)
+    ends = sum(min(weight, 0.0) for weight in weights), sum(max(weight, 0.0) for weight in weights)
+    low, high = max(found.limits[0], ends[0]), min(found.limits[1], ends[1])  # the range of the contrast
+    estimate = Estimate(found.delta / POINT, low / POINT, high / POINT)
     return _unless_at_edge(estimate, [arms[title] for title in statistic.arms])
 
 

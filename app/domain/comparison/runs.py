@@ -12,7 +12,6 @@ covers the items only, and so its verdict is a hint at best.
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from math import inf
 
 import numpy as np
 
@@ -34,7 +33,7 @@ from app.domain.comparison.grouping import (
     same_splits,
     scored_runs,
 )
-from app.domain.comparison.intervals import CONFIDENCE, ScoreInterval, score_interval
+from app.domain.comparison.intervals import CONFIDENCE, SCORES, ScoreInterval, score_interval
 from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlaps
 from app.domain.comparison.proportions import wilson
 from app.domain.comparison.run_verdicts import mean_score, run_verdicts, score_matrix
@@ -184,8 +183,8 @@ def _score(group: Sequence[ComparedRun]) -> ScoreInterval | None:
         return score_interval(score_matrix(runs), clusters=common_clusters(runs, runs[0].items_hash))
     mean, items = mean_score(runs), {run.items for run in runs}
     n = items.pop() if len(items) == 1 else None
-    interval = wilson(mean, n) if n else ScoreInterval(mean, -inf, inf, 1, None)
-    return ScoreInterval(mean, interval.low, interval.high, len(runs), n)
+    interval = wilson(mean, n) if n else ScoreInterval(mean, *SCORES, seeds=1, items=None, usable=False)
+    return replace(interval, seeds=len(runs))
 
 
 def _confounders(

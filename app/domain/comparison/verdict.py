@@ -276,7 +276,7 @@ class McNemar:
 
 
 def _verdict(difference: Difference, margin: float, alternative: Alternative) -> ArmVerdict:
-    kind, reason = word(difference.low, difference.high, margin, alternative)
+    kind, reason = word(*difference.limits, margin, alternative)
     decided = kind is not VerdictKind.UNDECIDED and not difference.one_seed
     return ArmVerdict(
         kind=VerdictKind.HINT if difference.one_seed and kind is not VerdictKind.UNDECIDED else kind,

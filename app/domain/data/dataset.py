@@ -5,21 +5,22 @@ labelled            text, label                           sequence-classificatio
 tagged              tokens (words), tags                  token-classification
 text                text                                  causal-lm
 prompt-completion   prompt, completion                    causal-lm, seq2seq-lm
-messages            messages: [{role, content}, …]        causal-lm, by the tokenizer's chat template
+messages            messages: turns; tools (JSON)         causal-lm, by the tokenizer's chat template
 query-passage       query, passage                        sentence-embeddings
 preference          prompt, chosen, rejected              preference
-preference-messages messages, chosen, rejected            preference, by the tokenizer's chat template
+preference-messages messages, chosen, rejected; tools     preference, by the tokenizer's chat template
 labelled-images     image (a PNG), label                  image-classification
 """
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, TypedDict, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.data.item_names import cluster_of, group_in
+from app.domain.data.turns import ChatPart, Message, parts_of, without_blanks
 from app.domain.tasks import TASKS, Format, Task
 
 Split = Literal["train", "validation", "test"]
@@ -66,19 +67,14 @@ class PairRow(NamedTuple):
     completion: str
 
 
-class Message(TypedDict):
-    """One turn of a conversation."""
-
-    role: str
-    content: str
-
-
 class ChatRow(NamedTuple):
     """A conversation; the model learns the assistant's turns."""
 
     item: str
     split: Split
     messages: list[Message]
+    tools: str | None = None
+    """The tools that the assistant may call, as JSON: a list of {type, function}."""
 
 
 class QueryRow(NamedTuple):
@@ -108,6 +104,7 @@ class PreferenceChatRow(NamedTuple):
     messages: list[Message]
     chosen: str
     rejected: str
+    tools: str | None = None
 
 
 class StoredImage(NamedTuple):
@@ -169,6 +166,16 @@ def _fraction_hash(item: str) -> str:
     return hashlib.sha256(f"train_fraction/{item}".encode()).hexdigest()
 
 
+class PartRows(BaseModel):
+    """The conversations with some part."""
+
+    model_config = ConfigDict(frozen=True)
+
+    count: int
+    items: list[str]
+    """The names of the first three."""
+
+
 class DatasetFacts(BaseModel):
     """A dataset's description, stored beside its file."""
 
@@ -181,8 +188,12 @@ class DatasetFacts(BaseModel):
     test_queries: int | None = None
     """Distinct queries of the test split, each of which is one item; None of other rows, and of rows that were written
     before this was counted."""
+    test_clusters: int | None = None
+    """Clusters of the test items; None of rows that were written before the names of items told them."""
     label_counts: dict[str, int] = Field(default_factory=dict)
     """Rows with each label, or words with each tag."""
+    chat_parts: dict[ChatPart, PartRows] = Field(default_factory=dict)
+    """Rows with a part that not every chat template renders; none of a dataset from before this was counted."""
     content_hash: str
     """SHA-256 over every row in order."""
 
@@ -205,20 +216,6 @@ class DatasetFacts(BaseModel):
 def items_hash(items: Sequence[str]) -> str:
     """SHA-256 of items' names in order: scores can be compared item by item only where it is the same."""
     return hashlib.sha256("\n".join(items).encode()).hexdigest()
-
-
-_COPY = re.compile(r"([0-9a-f]{16})-[0-9]+")
-
-
-def copy_name(item: str, before: int) -> str:
-    """The name of a row whose input `before` other rows have too, the first of which is `item`."""
-    return f"{item}-{before}" if before else item
-
-
-def input_of(item: str) -> str:
-    """The name that all rows with an item's input share; the item's own where it is no copy."""
-    copy = _COPY.fullmatch(item)
-    return copy[1] if copy else item
 
 
 def item_name(text: str) -> str:
@@ -259,20 +256,30 @@ class Tally:
         self._counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)
         self._of_label = [0] * len(self._labels)
         self._test_queries: set[int] = set()
+        self._parts: dict[ChatPart, PartRows] = {}
+        self._test_clusters: set[int] = set()
         self._digest = hashlib.sha256()
 
     def add(self, rows: Iterable[Row]) -> None:
         """Add rows."""
         for row in rows:
             self._counts[row.split] += 1
+            is_item = row.split == "test"
             if isinstance(row, LabelledRow | ImageRow):
                 self._of_label[row.label] += 1
             elif isinstance(row, TaggedRow):
                 for tag in row.tags:
                     self._of_label[tag] += 1
             elif isinstance(row, QueryRow) and row.split == "test":
+                is_item = hash(row.query) not in self._test_queries
                 self._test_queries.add(hash(row.query))
-            self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}\x1e".encode())
+            elif isinstance(row, ChatRow | PreferenceChatRow):
+                for part in dict.fromkeys(parts_of(row.messages, row.tools)):
+                    before = self._parts.get(part, PartRows(count=0, items=[]))
+                    self._parts[part] = PartRows(count=before.count + 1, items=[*before.items, row.item][:3])
+            if is_item:
+                self._test_clusters.add(hash(cluster_of(row.item)))
+            self._digest.update(f"{row.split}\x1f{_content(row, self._labels)}{group_in(row.item)}\x1e".encode())
 
     @property
     def facts(self) -> DatasetFacts:
@@ -282,7 +289,9 @@ class Tally:
             labels=self._labels,
             counts=self._counts,
             test_queries=len(self._test_queries) or None,
+            test_clusters=len(self._test_clusters),
             label_counts=dict(zip(self._labels, self._of_label, strict=True)),
+            chat_parts=self._parts,
             content_hash=self._digest.hexdigest(),
         )
 
@@ -298,12 +307,19 @@ def _content(row: Row, labels: Sequence[str]) -> str:
         case PairRow():
             return f"{row.prompt}\x1f{row.completion}"
         case ChatRow():
-            return json.dumps(row.messages, ensure_ascii=False)
+            return _conversation(row)
         case QueryRow():
             return f"{row.query}\x1f{row.passage}"
         case PreferenceRow():
             return f"{row.prompt}\x1f{row.chosen}\x1f{row.rejected}"
         case PreferenceChatRow():
-            return json.dumps([row.messages, row.chosen, row.rejected], ensure_ascii=False)
+            return _conversation(row, row.chosen, row.rejected)
         case ImageRow():  # the bytes of a PNG depend on the library that wrote it
             return f"{row.item}\x1f{labels[row.label]}"
+
+
+def _conversation(row: ChatRow | PreferenceChatRow, *answers: str) -> str:
+    """Without what a row lacks, so that a conversation of texts has the hash that it had before there was more."""
+    turns = without_blanks(row.messages)
+    told = [turns, *answers] if answers else turns
+    return json.dumps([told, row.tools] if row.tools else told, ensure_ascii=False)

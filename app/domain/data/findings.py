@@ -21,11 +21,13 @@ FindingCode = Literal[
     "control-characters",
     "formulas",
     "very-long-field",
+    "duplicate-keys",
     "empty-rows",
     "broken-messages",
     "no-assistant-turn",
     "unsupported-chat",
     "unread-chat-fields",
+    "not-a-number",
     "broken-words",
     "tags-mismatch",
     "broken-tags",
@@ -46,8 +48,10 @@ FindingCode = Literal[
     "duplicates",
     "contradictions",
     "leak",
+    "shared-groups",
     "near-leak",
     "too-few-rows",
+    "too-few-groups",
     "empty-split",
     "one-class",
     "too-many-labels",
@@ -62,7 +66,7 @@ LONGEST_EXCERPT = 200
 """Characters of a row that are shown."""
 MOST_NAMED = 5
 """Labels, or groups of them, that a sentence names."""
-DifferBy = Literal["white-space", "capital-letters"]
+DifferBy = Literal["white-space", "capital-letters", "type"]
 
 
 class Example(BaseModel):
@@ -100,8 +104,11 @@ class Details(BaseModel):
     """The total that `count` is a share of."""
     scheme: Scheme | None = Field(default=None, exclude_if=_absent)
     """Of the tags that were converted to IOB2."""
+    groups: int | None = Field(default=None, exclude_if=_absent)
+    """Groups that splits share."""
     labels: list[str] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)
-    """The first of those that it concerns, each its beginning; of `imbalance` the commonest and the rarest."""
+    """The first of those that it concerns, each its beginning, or groups; of `imbalance` the commonest and the
+    rarest."""
     label_rows: list[int] | None = Field(default=None, exclude_if=_absent)
     """Of each of `labels`; of `skipped-files` the number of files with each ending."""
     alike: list[list[str]] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)

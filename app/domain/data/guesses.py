@@ -131,7 +131,9 @@ def _preference(source: _Source) -> Guess | None:
 def _naming_ignored(guess: Guess, source: _Source) -> Guess:
     """A guess whose reason names the columns that may be part of the prompt, and have no role in the format."""
     used = list(guess.mapping.columns.values()) if guess.mapping else []
-    names = {"system", "system_prompt", "history", *ROLE_NAMES["context"], *ROLE_NAMES["prompt"]}
+    names = {"history", *ROLE_NAMES["context"], *ROLE_NAMES["prompt"]}
+    if not guess.mapping or guess.mapping.format == "preference":  # conversations have both
+        names |= {"system", "system_prompt", "tools", "functions"}
     ignored = [c.name for c in source.columns if c.name.strip().lower() in names and c.name not in used]
     if not ignored:
         return guess
@@ -185,7 +187,9 @@ def _pair(source: _Source) -> Guess | None:
     columns: dict[Role, str] = {"prompt": prompt, "completion": completion}
     if (context := source.named("context", ("text",), exclude=prompt)) and context != completion:
         columns["context"] = context
-    return _by_names("prompt-completion", columns)
+    turns = ("system", "system_prompt", "history")  # only a conversation has them
+    is_chat = any(column.name in turns and column.longest > len("[]") for column in source.columns)
+    return _by_names("messages" if is_chat else "prompt-completion", columns)
 
 
 def _retrieval(source: _Source) -> Guess | None:

@@ -5,12 +5,14 @@ labelled            text, label                            text, sentence, revie
 tagged              tokens, tags                           tokens, words; tags, ner_tags, …: lists of one length
 text                text                                   text, content, …
 prompt-completion   prompt, completion; context            prompt, instruction, question, …; completion, answer, …
-messages            messages, or prompt and completion     messages, conversations; lists of {role, content}
-                    that are lists of turns                or of {from, value}
+messages            messages, or prompt and completion;    messages, conversations; lists of {role, content}
+                    context                                or of {from, value}
 query-passage       query, passage                         query, anchor, question, …; passage, positive, …
 preference          chosen, rejected; prompt               chosen, preferred, …; rejected, dispreferred, …
 preference-messages the same: lists of turns               the same
 labelled-images     image, label                           image, img, picture, …; label, class, topic, …
+
+Each has an optional `group`: rows of one user, document or template, which are not independent of each other.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,6 +41,7 @@ Role = Literal[
     "chosen",
     "rejected",
     "image",
+    "group",
 ]
 ColumnKind = Literal["text", "integer", "number", "boolean", "list", "object", "image", "mixed", "empty"]
 MOST_LABELS = 1000
@@ -56,18 +59,18 @@ class Roles(NamedTuple):
 
 
 ROLES: dict[Format, Roles] = {
-    "labelled": Roles(("text", "label")),
-    "tagged": Roles(("tokens", "tags")),
-    "text": Roles(("text",)),
-    "prompt-completion": Roles(("prompt", "completion"), ("context",)),
-    "messages": Roles((), ("messages", "prompt", "completion")),
-    "query-passage": Roles(("query", "passage")),
-    "preference": Roles(("chosen", "rejected"), ("prompt",)),
-    "preference-messages": Roles(("chosen", "rejected"), ("prompt",)),
-    "labelled-images": Roles(("image", "label")),
+    "labelled": Roles(("text", "label"), ("group",)),
+    "tagged": Roles(("tokens", "tags"), ("group",)),
+    "text": Roles(("text",), ("group",)),
+    "prompt-completion": Roles(("prompt", "completion"), ("context", "group")),
+    "messages": Roles((), ("messages", "prompt", "completion", "context", "group")),
+    "query-passage": Roles(("query", "passage"), ("group",)),
+    "preference": Roles(("chosen", "rejected"), ("prompt", "group")),
+    "preference-messages": Roles(("chosen", "rejected"), ("prompt", "group")),
+    "labelled-images": Roles(("image", "label"), ("group",)),
 }
 """Of `messages`: either messages, or prompt and completion. A context is appended to its prompt after a blank line. Of
-preferences without a prompt: the beginning that both answers share."""
+preferences without a prompt: the beginning that both answers share. A group may be a column with another role too."""
 
 
 class Column(BaseModel):
@@ -126,7 +129,7 @@ class ColumnMapping(BaseModel):
         roles, there = ROLES[self.format], ", ".join(columns)
         required = roles.required
         if self.format == "messages":
-            has_messages = "messages" in self.columns or not self.columns
+            has_messages = "messages" in self.columns or not self.columns.keys() - {"group"}
             required = ("messages",) if has_messages else ("prompt", "completion")
         for role in required:
             if not self.columns.get(role):
@@ -149,11 +152,12 @@ class ColumnMapping(BaseModel):
                 yield FieldError(
                     path, _("There is no column %(column)r", column=column), _("Choose from: %(names)s", names=there)
                 )
-            elif column in taken:
+            elif column in taken and role != "group":
                 what = _("The column %(column)r is already used as %(role)s", column=column, role=taken[column])
                 yield FieldError(path, what, _("Choose another column for one of them"))
-            taken[column] = role
-        if self.format == "messages" and "messages" in self.columns and len(self.columns) > 1:
+            if role != "group":
+                taken[column] = role
+        if self.format == "messages" and "messages" in self.columns and self.columns.keys() - {"messages", "group"}:
             what = _("Messages hold the whole conversation, including prompts and completions")
             yield FieldError("mapping.columns", what, _("Choose either messages, or prompt and completion"))
         if self.label_names and self.format not in ("labelled", "tagged", "labelled-images"):

@@ -1,13 +1,17 @@
 """Splits: predefined by the source, or random. A dataset always has train, validation and test.
 
 A row's split follows from a hash of its input (text or prompt) and a seed, so it does not depend on the order of the
-rows; rows with the same input stay in one split. Within a label the smallest hashes are the test split, the
-next ones validation: additional rows move only the few at the edges.
+rows; rows with the same input stay in one split, and so do rows of one group. Within a label the smallest hashes are
+the test split, the next ones validation: additional rows move only the few at the edges.
 
     rows of a label    h_1 ≤ h_2 ≤ … ≤ h_n
     test               the first  test · n, rounded so that all labels together have test · N (largest remainders)
     validation         the next   validation · n, in the same way
     train              the rest, and never less than one
+
+Groups are larger and have several labels. In the order of their hashes each goes into test, and of the rest into
+validation, if it fits there and brings the rows n_l of each label l nearer to their share t_l of all: if it makes
+Σ (n_l − t_l)² / t_l smaller. Then one more may, which does not fit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,14 +104,22 @@ class Splitting(BaseModel):
 
 
 def assign(
-    inputs: Hashes, labels: NDArray[np.int32] | None, splitting: Splitting, predefined: Codes | None = None
+    inputs: Hashes,
+    labels: NDArray[np.int32] | None,
+    splitting: Splitting,
+    predefined: Codes | None = None,
+    groups: Hashes | None = None,
 ) -> Codes:
     """The split of each row, as a place in `SPLITS`, or LEFT_OUT.
 
     inputs        [n] a hash of each row's input; equal ones stay in one split
     labels        [n] or None: by which to stratify
     predefined    [n] the predefined splits; missing ones are taken from train
+    groups        [n] or None: a hash of each row's group, 0 without one; equal ones stay in one split
     """
+    cut = _cut
+    if groups is not None:
+        cut, inputs = _cut_groups, units_of(inputs, groups)
     if splitting.kind == "predefined":
         assert predefined is not None  # noqa: S101 the caller has read it
         splits = predefined.copy()
@@ -117,9 +129,35 @@ def assign(
             splitting.validation if "validation" in missing else 0.0,
         )
         train = np.flatnonzero(splits == TRAIN)
-        splits[train] = _cut(inputs[train], None if labels is None else labels[train], *shares, splitting.seed)
+        splits[train] = cut(inputs[train], None if labels is None else labels[train], *shares, splitting.seed)
         return splits
-    return _cut(inputs, labels, splitting.test, splitting.validation, splitting.seed)
+    return cut(inputs, labels, splitting.test, splitting.validation, splitting.seed)
+
+
+def linked(inputs: Hashes, groups: Hashes) -> Hashes:
+    """[n] the smallest group hash among the rows that equal inputs and equal groups link, directly or through other
+    rows; 0 where none of them has a group. Each step at least halves the distance to the first of the linked rows."""
+    rows = np.arange(len(inputs))
+    keys = [np.unique(inputs, return_inverse=True)[1], np.unique(groups, return_inverse=True)[1]]
+    keys[1] = np.where(groups == 0, len(inputs) + rows, keys[1])  # without a group: each its own
+    first, before = rows, None
+    while before is None or not np.array_equal(first, before):
+        before = first
+        for key in keys:
+            least = np.full(2 * len(inputs), len(inputs))
+            np.minimum.at(least, key, first)
+            first = least[key]
+        first = first[first]
+    names = np.full(len(inputs), np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(names, first[groups != 0], groups[groups != 0])
+    found = names[first]
+    return np.where(found == np.iinfo(np.uint64).max, np.uint64(0), found)
+
+
+def units_of(inputs: Hashes, groups: Hashes) -> Hashes:
+    """[n] what stays in one split: the group that a row is linked to, else its input."""
+    joined = linked(inputs, groups)
+    return np.where(joined == 0, inputs, joined)
 
 
 def drop_duplicates(inputs: Hashes, splits: Codes) -> Codes:
@@ -131,32 +169,77 @@ def drop_duplicates(inputs: Hashes, splits: Codes) -> Codes:
     return left
 
 
-def _cut(inputs: Hashes, labels: NDArray[np.int32] | None, test: float, validation: float, seed: int) -> Codes:
+def _cut(units: Hashes, labels: NDArray[np.int32] | None, test: float, validation: float, seed: int) -> Codes:
     """Train, validation and test by place in the order of hashes, within each label."""
-    if len(inputs) == 0 or test + validation == 0:
-        return np.full(len(inputs), TRAIN, dtype=np.int8)
+    if len(units) == 0 or test + validation == 0:
+        return np.full(len(units), TRAIN, dtype=np.int8)
     # Four bytes a number: a file may have millions of rows.
-    _, first, group = np.unique(inputs, return_index=True, return_inverse=True)
-    group = group.astype(np.int32)
-    sizes = np.bincount(group).astype(np.int32)
-    of_group = np.zeros(len(first), dtype=np.int32)
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    unit = unit.astype(np.int32)
+    sizes = np.bincount(unit).astype(np.int32)
+    of_unit = np.zeros(len(first), dtype=np.int32)
     if labels is not None:  # of those that stand under several the lowest, in whatever order they come
-        of_group[:] = labels[first]
-        np.minimum.at(of_group, group, labels)
-    rows = np.bincount(of_group, weights=sizes).astype(np.int64)
+        of_unit[:] = labels[first]
+        np.minimum.at(of_unit, unit, labels)
+    rows = np.bincount(of_unit, weights=sizes).astype(np.int64)
     tested = _quotas(rows, test, rows - 1)
     validated = _quotas(rows, validation, rows - 1 - tested)
-    # Groups by label and then by hash, and how many rows of the label come before each.
-    order = np.lexsort((_mixed(inputs[first], seed), of_group)).astype(np.int32)
-    label, before = of_group[order], np.cumsum(sizes[order], dtype=np.int32)
+    # Units by label and then by hash, and how many rows of the label come before each.
+    order = np.lexsort((_mixed(units[first], seed), of_unit)).astype(np.int32)
+    label, before = of_unit[order], np.cumsum(sizes[order], dtype=np.int32)
     before -= sizes[order]
     before -= (np.cumsum(rows) - rows).astype(np.int32)[label]
     place = np.full(len(first), TRAIN, dtype=np.int8)
     place[order[before < (tested + validated)[label]]] = VALIDATION
     place[order[before < tested[label]]] = TEST
-    _keep_one_in_train(place, of_group, sizes, len(rows))
-    splits: Codes = place[group]
+    _keep_one_in_train(place, of_unit, sizes, len(rows))
+    splits: Codes = place[unit]
     return splits
+
+
+def _cut_groups(units: Hashes, labels: NDArray[np.int32] | None, test: float, validation: float, seed: int) -> Codes:
+    """Train, validation and test of whole units ([n] hashes); all train if there are too few units."""
+    _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+    kinds = np.zeros(len(units), dtype=np.int64) if labels is None else labels.astype(np.int64)
+    rows = np.bincount(kinds)
+    cells, counts = np.unique(unit * len(rows) + kinds, return_counts=True)
+    place = np.full(len(first), TRAIN, dtype=np.int8)
+    order = np.argsort(_mixed(units[first], seed))
+    shares = [(code, share) for code, share in ((TEST, test), (VALIDATION, validation)) if share]
+    if len(first) <= len(shares):
+        return place[unit]
+    for filled, (code, share) in enumerate(shares):
+        free = order[place[order] == TRAIN]
+        most = len(free) - (len(shares) - filled)  # each later split, and train, keeps one
+        due: NDArray[np.float64] = share * rows.astype(np.float64)
+        place[_for_split(free, cells // len(rows), cells % len(rows), counts, due, most)] = code
+    return place[unit]
+
+
+def _for_split(
+    free: NDArray[np.int64],
+    units: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    due: NDArray[np.float64],
+    most: int,
+) -> list[int]:
+    """At least one and at most `most` of the `free` units, in their order, for a split that is `due` [L] rows of each
+    label. `units`, `labels`, `counts`: the rows of each label in each unit, by unit."""
+    missing, chosen = due.copy(), list[int]()
+    ends = np.searchsorted(units, np.arange(units[-1] + 2))
+    for unit in free.tolist():
+        if len(chosen) == most or missing.sum() < 1:
+            break
+        mine = slice(ends[unit], ends[unit + 1])
+        label, rows = labels[mine], counts[mine]
+        if rows.sum() <= missing.sum() and (rows * (2 * missing[label] - rows) / due[label]).sum() > 0:
+            missing[label] -= rows
+            chosen.append(unit)
+    gains = np.bincount(units, weights=counts * (2 * missing[labels] - counts) / due[labels])
+    gains[chosen] = -np.inf
+    best = int(free[np.argmax(gains[free])])
+    return [*chosen, best] if not chosen or (len(chosen) < most and gains[best] > 0) else chosen
 
 
 def _quotas(rows: NDArray[np.int64], share: float, most: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.domain.data.turns import ChatPart
 from app.domain.errors import FieldError
 from app.domain.messages import _
 from app.domain.methods import AnyMethod
@@ -24,7 +25,7 @@ SAMPLE_NOTES = {
     "smollm2": _("The weights were dequantized from 4 bits (GGUF Q4_1) to bfloat16."),
     "digits": _("A small vision transformer that the worker trains on the digits 0 to 4; it is of no other use."),
 }
-FACTS_VERSION = 6
+FACTS_VERSION = 7
 """Raised when an inspection reads more; older models are then inspected again."""
 LONGEST_TEMPLATE = 100_000
 """Characters of a chat template that are stored for display."""
@@ -84,6 +85,8 @@ class ModelFacts(BaseModel):
     """Why it does not support the other tasks: a sentence for each."""
     chat_template: bool = False
     """Its tokenizer has a chat template for `messages`."""
+    chat_parts: list[ChatPart] | None = None
+    """Parts of conversations that this template renders; None where the inspection did not try it."""
     revision: str = ""
     """The commit, or the hash of the files, that was inspected."""
     dtype: str = ""

@@ -1,6 +1,6 @@
 """What a run reports: steps, evaluations, memory, clocks, the audit and the result. Bytes and seconds throughout."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from app.domain.data.dataset import Split
 from app.domain.resources.ledger import Ledger
 from app.domain.runs.clocks import Clocks
 from app.domain.runs.confusion import Confusion
+from app.domain.runs.digits import plain
 from app.domain.tasks import MetricName
 
 METRICS_VERSION = 1
@@ -47,6 +48,15 @@ StepColumn = Literal["step", "epoch", "loss", "learning_rate", "grad_norm", "tok
 """A field of `StepMetrics`; a test compares them."""
 Steps = NDArray[np.void]
 """An array of STEP_DTYPE, in order of `step`."""
+
+
+def known(steps: Steps, name: str) -> list[Any]:
+    """A column as Python's numbers, None where a script did not state them. The store has 0 there, which is no possible
+    epoch, number of tokens or memory after a step, and no learning rate that holds for all steps."""
+    numbers = plain(steps[name])
+    if name == "learning_rate":
+        return numbers if any(numbers) else [None] * len(numbers)
+    return [number or None for number in numbers] if name in ("epoch", "tokens", "memory_bytes") else numbers
 
 
 def to_array(steps: list[StepMetrics]) -> Steps:

@@ -122,7 +122,7 @@ def record_refusal(db: Database, profile: Profile | None, visitor: Visitor) -> N
 
 def _user(session: Session, settings: Settings, profile: Profile) -> UserRow:
     """The locked user that has the identity, or may get it; a new one if the address is new."""
-    if not profile.subject.isprintable() or len(profile.subject) > MAX_SUBJECT_LENGTH:
+    if not profile.subject or not profile.subject.isprintable() or len(profile.subject) > MAX_SUBJECT_LENGTH:
         raise Unauthenticated(REFUSED)
     if known := openid.identity(session, profile.issuer, profile.subject):
         return users.get(session, known.user_id, lock=True)

@@ -15,6 +15,7 @@ from app.domain.runs.job import (
 )
 from app.services.run_log import PHASES, numbers, weight_deltas_summary
 from app.store.queries import evaluations, events, weight_deltas
+from app.store.stored_messages import as_stored
 
 
 def changed_columns(item: Report) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def keep_rows(session: Session, run_id: int, item: Report) -> None:
             line = f"{model}: {evaluation.split} {numbers(evaluation)}, {evaluation.n} items"
             events.add(session, run_id, "evaluation", line)
         case LogReport():
-            events.add(session, run_id, "log", item.message)
+            events.add(session, run_id, "log", as_stored(item.message))
         case WeightDeltasReport():
             weight_deltas.add(session, run_id, item.weight_deltas)
             if line := weight_deltas_summary(item.weight_deltas):

@@ -27,6 +27,7 @@ from app.services.run_log import numbers
 from app.store.files import run_folder
 from app.store.queries import clock, events, queue, run_hosts, runs, steps, workers
 from app.store.session import after_commit
+from app.store.stored_messages import as_stored
 from app.store.tables import ArtifactRow, RunRow, now
 
 
@@ -153,7 +154,7 @@ def fail(
     session: Session, bell: Doorbell, claimed: Claim, failure: Failure, shared_seconds: float | None = None
 ) -> None:
     """End a run as failed; `shared_seconds`: its share of a group's time. Raises Fenced."""
-    message = failure.message.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    message = as_stored(failure.message)
     values = {
         "failure_code": failure.code.value,
         "failure_message": message,
@@ -230,7 +231,7 @@ def back_to_queue(
     if moved:
         release(session, bell, attempt)
         quotas.settle(session, bell, attempt.run_id, run.owner_id)
-        events.add(session, attempt.run_id, "status", f"queued again: {why}")
+        events.add(session, attempt.run_id, "status", f"queued again: {as_stored(why)}")
         if not queue.pause_requested(session, attempt.run_id):
             after_commit(session, lambda: bell.ring(TRAIN, attempt.run_id))
     return moved

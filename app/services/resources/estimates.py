@@ -32,6 +32,7 @@ from app.services.resources.stored_estimates import store
 from app.services.workers import REMEMBER as REMEMBER_WORKERS
 from app.store.queries import base_models, clock, datasets, estimates, runs, workers
 from app.store.session import Database, after_commit
+from app.store.stored_messages import as_stored
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow
 
 Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest
@@ -50,6 +51,8 @@ SILENT_SECONDS = 180.0
 """A claim without a heartbeat for this long is a lost worker's; files are fetched before the first one."""
 AGAIN = timedelta(minutes=10)
 """A failed estimate that is older is retried when it is requested: a hub may have been unreachable."""
+SOON = timedelta(seconds=10)
+"""The same after an internal error; an open page that asks again and again does not repeat it at once."""
 REMEMBER = timedelta(days=30)
 """How long an estimate without runs is kept."""
 
@@ -100,7 +103,7 @@ def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) ->
             )
             rows[key] = estimates.insert(session, new)
         elif row.status == "failed" and again_at(row) < at:
-            row.status, row.message, row.rung_at = "queued", "", at
+            row.status, row.message, row.internal, row.rung_at = "queued", "", False, at
         else:
             continue
         _ring(session, bell, rows[key].id)
@@ -109,7 +112,16 @@ def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) ->
 
 def again_at(row: EstimateRow) -> datetime:
     """When a failed estimate can be requested again."""
-    return (row.seen_at or row.created_at) + AGAIN
+    return (row.seen_at or row.created_at) + (SOON if row.internal else AGAIN)
+
+
+def known(session: Session, keys: Iterable[str]) -> dict[str, EstimateRow]:
+    """The estimates that exist, by key, without internal errors that may be tried again: those are no answer."""
+    at = clock.now(session)
+    rows = estimates.by_keys(session, keys)
+    return {
+        key: row for key, row in rows.items() if not (row.status == "failed" and row.internal and again_at(row) < at)
+    }
 
 
 def begin(session: Session, estimate_id: int) -> EstimateRow | None:
@@ -138,9 +150,9 @@ def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Comput
     return written
 
 
-def failed(session: Session, bell: Doorbell, claimed: EstimateRow, message: str) -> bool:
-    """Store why there is no answer: a sentence. False if the claim has expired."""
-    written = estimates.end(session, claimed, "failed", message=message.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+def failed(session: Session, bell: Doorbell, claimed: EstimateRow, message: str, *, internal: bool = False) -> bool:
+    """Store why there is no answer: a sentence. `internal`: the error is Vezna's. False if the claim has expired."""
+    written = estimates.end(session, claimed, "failed", message=as_stored(message), internal=internal)
     _ring_for_next(session, bell)
     return written
 

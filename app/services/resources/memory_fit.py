@@ -131,7 +131,7 @@ class _Lookup:
         """Look estimates up, or request them."""
         missing = {key: request for request in requests if (key := request.key) not in self._rows}
         if self._bell is None:
-            self._rows |= queries.by_keys(self._session, missing)
+            self._rows |= estimates.known(self._session, missing)
         else:
             self._rows |= estimates.all_wanted(self._session, self._bell, missing.values())
 

@@ -19,7 +19,6 @@ from app.services.resources.devices import available
 from app.services.resources.requests import model_fields
 from app.settings import Settings
 from app.store.queries import base_models
-from app.store.queries import estimates as queries
 
 
 def map_report(session: Session, bell: Doorbell | None, settings: Settings, spec: MapSpec) -> MapReport:
@@ -30,7 +29,7 @@ def map_report(session: Session, bell: Doorbell | None, settings: Settings, spec
     device = _device(session, settings, spec.device)
     request = _request(session, spec, device)
     if bell is None:
-        row = queries.by_keys(session, [request.key]).get(request.key)
+        row = estimates.known(session, [request.key]).get(request.key)
     else:
         row = estimates.wanted(session, bell, request)
     memory_map = row.map if row else None

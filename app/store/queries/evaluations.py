@@ -9,7 +9,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, defer
 
 from app.domain.comparison.clusters import Clusters
-from app.domain.data.dataset import input_of, items_hash
+from app.domain.data.dataset import items_hash
+from app.domain.data.item_names import cluster_of
 from app.domain.runs.result import Evaluation
 from app.store.session import IN_BINARY
 from app.store.tables import EvaluationRow
@@ -22,7 +23,7 @@ class ItemScores:
     items_hash: str
     scores: NDArray[np.float64]
     clusters: Clusters | None = None
-    """Of items with equal inputs."""
+    """Of items with equal inputs or groups."""
 
 
 def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[str], scores: Sequence[float]) -> None:
@@ -56,7 +57,7 @@ def add_imported(
 def _keep(row: EvaluationRow, items: Sequence[str], scores: Sequence[float]) -> None:
     row.items_hash = items_hash(items)
     row.scores = np.asarray(scores, dtype="<f4").tobytes()
-    if clusters := Clusters.of(map(input_of, items)):
+    if clusters := Clusters.of(map(cluster_of, items)):
         row.clusters = clusters.ids.astype("<i4").tobytes()
 
 

@@ -8,10 +8,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.models.base_model import ModelFacts
 from app.store.tables.base import IDS_ARE_NEVER_REUSED, Base, now
-from app.store.tables.owned import Owned
+from app.store.tables.owned import Located
 
 
-class BaseModelRow(Owned, Base):
+class BaseModelRow(Located, Base):
     """A pretrained model under a name; `facts` is there once `status` is `ready`."""
 
     __tablename__ = "base_models"
@@ -19,8 +19,6 @@ class BaseModelRow(Owned, Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
-    source: Mapped[str] = mapped_column(String(20))
-    location: Mapped[str] = mapped_column(String(500), default="")
     revision: Mapped[str] = mapped_column(String(120), default="")
     """As it was registered: a branch, a tag, a commit; empty for the newest."""
     status: Mapped[str] = mapped_column(String(20), default="inspecting")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import String
+from sqlalchemy import String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.data.baselines import Baseline, BaselineRequest
@@ -29,6 +29,8 @@ class EstimateRow(Base):
     """`queued`, `working`, `ready` or `failed`."""
     message: Mapped[str] = mapped_column(default="")
     """Why it failed."""
+    internal: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """It failed by an error of Vezna's, which says nothing about the request."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
     owner_id: Mapped[int | None] = mapped_column(default=None)

@@ -1,8 +1,14 @@
 """The owner of a row, and who sees it."""
 
-from sqlalchemy.orm import Mapped, mapped_column
+from pathlib import PurePath
 
-from app.domain.accounts.ownership import Visibility
+from sqlalchemy import String, event
+from sqlalchemy.orm import Mapped, QueryContext, Session, mapped_column, object_session
+
+from app.domain.accounts.ownership import Viewer, Visibility
+
+VIEWER = "viewer"
+"""Of a session: its key in `Session.info`."""
 
 
 class Owned:
@@ -23,6 +29,34 @@ class Owned:
         """Change the owner and the visibility. What has no owner is visible to the team."""
         self.owner_id = owner_id
         self.private_to = owner_id if visibility is Visibility.PRIVATE else None
+
+
+class Located(Owned):
+    """What comes from the hub or from a directory on the server, whose path only admins see."""
+
+    source: Mapped[str] = mapped_column(String(20))
+    location: Mapped[str] = mapped_column(String(500), default="")
+
+    _whole = False
+    """Whether the session that loaded it was an admin's: pages are rendered after the session has ended."""
+
+    @property
+    def shown_location(self) -> str:
+        """The location as the viewer of its session sees it: of a directory the name alone, unless an admin looks."""
+        session = object_session(self)
+        whole = self._whole if session is None else sees_all(session)
+        return self.location if whole or self.source != "directory" else PurePath(self.location).name
+
+
+@event.listens_for(Located, "load", propagate=True)
+def _remember(row: Located, context: QueryContext) -> None:
+    row._whole = sees_all(context.session)
+
+
+def sees_all(session: Session) -> bool:
+    """Whether a session is an admin's, or one without a viewer."""
+    viewer: Viewer | None = session.info.get(VIEWER)
+    return viewer is None or viewer.sees_all
 
 
 def inherited(parent: Owned) -> dict[str, int | None]:

@@ -8,20 +8,18 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.data.uploads import Part, ReadingOptions, SourceScan
 from app.store.tables.base import Base, now
-from app.store.tables.owned import Owned
+from app.store.tables.owned import Located
 
 
-class UploadRow(Owned, Base):
-    """Files, a directory or a hub dataset; the bytes themselves are files in the files store."""
+class UploadRow(Located, Base):
+    """Files, a directory or a hub dataset; the bytes themselves are files in the files store. `source` is `files`,
+    `directory` or `hub`."""
 
     __tablename__ = "uploads"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    source: Mapped[str] = mapped_column(String(20))
-    """`files`, `directory` or `hub`."""
     name: Mapped[str] = mapped_column(String(500))
     """Name on pages."""
-    location: Mapped[str] = mapped_column(String(500), default="")
     config: Mapped[str] = mapped_column(String(120), default="")
     revision: Mapped[str] = mapped_column(String(120), default="")
     """Revision on the hub: as requested, and the commit once it is known."""
@@ -45,6 +43,11 @@ class UploadRow(Owned, Base):
     seen_at: Mapped[datetime | None] = mapped_column(default=None)
     """Last heartbeat of the worker that reads it."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
+
+    @property
+    def shown_name(self) -> str:
+        """Its name as the viewer of its session sees it."""
+        return self.shown_location or self.name
 
     @property
     def parts(self) -> list[Part]:

@@ -12,6 +12,8 @@ class Answer(BaseModel):
 
     @classmethod
     def from_object(cls, source: object, **derived: Any) -> Self:
-        """Fields are the object's attributes of the same name, except those in `derived`."""
-        own = {name: getattr(source, name) for name in cls.model_fields if name not in derived}
+        """Fields are the object's attributes of the same name, or of their alias, except those in `derived`."""
+        fields = {name: field.validation_alias for name, field in cls.model_fields.items() if name not in derived}
+        names = [alias if isinstance(alias, str) else name for name, alias in fields.items()]
+        own = {name: getattr(source, name) for name in names}
         return cls.model_validate(own | derived)

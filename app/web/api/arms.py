@@ -2,15 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field
 
 from app.domain.comparison.confounders import ConfounderKind
 from app.domain.comparison.costs import ArmCosts, Costs, Spread
-from app.domain.comparison.intervals import ScoreInterval
+from app.domain.comparison.intervals import Difference, ScoreInterval
 from app.domain.comparison.model import AnyComparison, ArmResult
+from app.domain.comparison.proportions import UnpairedDifference
 from app.domain.comparison.runs import RunArm, RunComparison
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.comparison.verdict import Basis, Reason, VerdictKind
@@ -26,26 +26,31 @@ from app.web.text.needs import needs_label
 from app.web.text.tuning import search_summary
 from app.web.text.verdict import unusable_text, verdict_label, verdict_reason, verdict_sentence
 
-Finite = Annotated[float | None, BeforeValidator(lambda end: end if end is None or isfinite(end) else None)]
+
+def _ends(interval: ScoreInterval | Difference | UnpairedDifference | None) -> dict[str, float | None]:
+    """None where the interval carries no information."""
+    known = interval is not None and interval.usable
+    return {"low": interval.low if interval and known else None, "high": interval.high if interval and known else None}
 
 
 class ScoreOut(Answer):
     """A mean with its 95 % interval."""
 
     mean: float
-    low: Finite
-    high: Finite
+    low: float | None
+    """Clipped at the range of the score, as `high`; null where the interval is not usable."""
+    high: float | None
     seeds: int
     items: int | None
     usable: bool
-    """False if the interval is wider than the scale of the score: it carries no information."""
+    """False if the interval was wider than the range of the score before it was clipped: it carries no information."""
     note: str
     """Why the interval is not usable: `1 seed and 3 test items give no usable interval`."""
 
     @classmethod
     def of(cls, score: ScoreInterval | None) -> Self | None:
         """With its note."""
-        return cls.from_object(score, note=unusable_text(score)) if score else None
+        return cls.from_object(score, **_ends(score), note=unusable_text(score)) if score else None
 
 
 class VerdictOut(Answer):
@@ -65,11 +70,12 @@ class VerdictOut(Answer):
     confounder: ConfounderKind | None
     """For `none`: what rules a verdict out."""
     delta: float | None
-    low: Finite
-    high: Finite
+    low: float | None
+    """Clipped at −1, as `high` at 1; null where the interval is not usable."""
+    high: float | None
     confidence: float | None
     usable: bool
-    """False without an interval, or if it is wider than the scale of a difference."""
+    """False without an interval, or if it is wider than the range of a difference."""
     needs: RequiredSample | None
     """Seeds or test items that would decide with ~50 % power."""
     would_decide: str
@@ -83,7 +89,8 @@ class VerdictOut(Answer):
             return None
         return cls.from_object(
             verdict,
-            **{name: getattr(difference, name, None) for name in ("delta", "low", "high", "confidence")},
+            **{name: getattr(difference, name, None) for name in ("delta", "confidence")},
+            **_ends(difference),
             usable=difference is not None and difference.usable,
             label=verdict_label(verdict),
             sentence=verdict_sentence(comparison, arm),

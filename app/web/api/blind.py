@@ -138,8 +138,8 @@ def preference(session: Reading, files: Store, study_id: RowId, first: Run, seco
         second_preferred=result.second,
         ties=result.ratings - result.first - result.second,
         delta=interval.delta if interval else None,
-        low=max(interval.low, -1.0) if interval else None,
-        high=min(interval.high, 1.0) if interval else None,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
         margin=result.margin,
         verdict=result.verdict,
     )

@@ -19,7 +19,6 @@ from app.services import deletion
 from app.services import models as model_service
 from app.services.deletion import Deletion
 from app.store.queries import base_models
-from app.store.tables import BaseModelRow
 from app.web.api.answer import Answer
 from app.web.api.examples import REGISTRATION
 from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading
@@ -33,7 +32,8 @@ class ModelBase(Answer):
 
     name: str
     source: ModelSource
-    location: str
+    location: str = Field(validation_alias="shown_location")
+    """A hub id or a directory; of a directory only admins see the path, others its name."""
     revision: str = Field(validation_alias="pinned")
     """The inspected commit, or the hash of a directory's files, which every run loads. Before the inspection, the
     registered revision."""
@@ -118,10 +118,10 @@ def register_model(
         return ModelOut.model_validate(model_service.register(session, bell, registration, settings.model_roots))
 
 
-@router.get("", operation_id="listModels", response_model=list[ModelListed])
-def list_models(session: Reading) -> list[BaseModelRow]:
+@router.get("", operation_id="listModels")
+def list_models(session: Reading) -> list[ModelListed]:
     """Every base model."""
-    return base_models.everyone(session)
+    return [ModelListed.model_validate(row) for row in base_models.everyone(session)]
 
 
 @router.get(

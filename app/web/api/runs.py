@@ -14,10 +14,9 @@ from app.domain.imports.reported import ReportedRun
 from app.domain.imports.result import ImportedResult
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.annotations import Changes
-from app.domain.runs.digits import plain
 from app.domain.runs.downsampling import lttb
 from app.domain.runs.queue import Priority
-from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn
+from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn, known
 from app.domain.runs.spec import RunSpec
 from app.services import annotations, archive, deletion, external, submission
 from app.services import runs as run_service
@@ -99,19 +98,19 @@ class RunOut(RunState):
 
 class StepSeries(BaseModel):
     """Step metrics as columns of equal length; `thinned` if steps were left out. Columns that were not requested are
-    null, and so are numbers that are not finite."""
+    null, and so are numbers that are not finite, or that the script of a run trained elsewhere did not state."""
 
     run_id: int
     total: int
     thinned: bool
     step: list[int]
-    epoch: list[float] | None = None
+    epoch: list[float | None] | None = None
     loss: list[float | None] | None = None
-    learning_rate: list[float] | None = None
+    learning_rate: list[float | None] | None = None
     grad_norm: list[float | None] | None = None
-    tokens: list[int] | None = None
+    tokens: list[int | None] | None = None
     seconds: list[float] | None = None
-    memory_bytes: list[int] | None = None
+    memory_bytes: list[int | None] | None = None
 
 
 class ValidationOut(Answer):
@@ -216,7 +215,7 @@ def series(
     number, loss = (steps.column(chunks, name, np.float64) for name in ("step", "loss"))
     kept = steps.picked(chunks, lttb(number, loss, points))
     names = {"step", *(columns or STEP_DTYPE.names or ())}
-    series = {name: plain(kept[name]) for name in names}
+    series = {name: known(kept, name) for name in names}
     return StepSeries(run_id=run_id, total=len(number), thinned=len(kept) < len(number), **series)
 
 

@@ -24,7 +24,8 @@ class TrackerExportOut(Answer):
     exported_at: datetime | None
     """When it was exported last."""
     url: str
-    """Of its experiment in the tracker, or the folder; empty before the first export."""
+    """Of its experiment in the tracker, or the folder, of which only admins see the path; empty before the first
+    export."""
     message: str
     """Why the last attempt failed; otherwise empty."""
 
@@ -32,4 +33,4 @@ class TrackerExportOut(Answer):
     def of(cls, session: Session, study: StudyRow | CollectionRow) -> Self | None:
         """From the store."""
         export = tracker_exports.of_study(session, study)
-        return cls.from_object(export.row, state=export.state) if export else None
+        return cls.from_object(export.row, state=export.state, url=export.place) if export else None

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Path, Query
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Visibility
@@ -65,7 +65,7 @@ class UploadListed(Answer):
 
     id: int
     source: UploadSource
-    name: str
+    name: str = Field(validation_alias="shown_name")
     bytes: int
     status: UploadState
     message: str
@@ -83,7 +83,8 @@ class UploadListed(Answer):
 class UploadOut(UploadListed):
     """An upload; `scan` is there once a worker has read it."""
 
-    location: str
+    location: str = Field(validation_alias="shown_location")
+    """A hub id or a directory; of a directory only admins see the path, others its name."""
     config: str
     revision: str
     """Of a hub dataset: the commit, once it is fetched."""

@@ -29,7 +29,7 @@ from app.web.text.baselines import above_baseline_text
 from app.web.text.failures import failure_label
 from app.web.text.metrics import heading
 from app.web.text.needs import needs_label
-from app.web.text.verdict import difference_text, half_width_text, unusable_text, verdict_label, verdict_reason
+from app.web.text.verdict import difference_text, score_reach, unusable_text, verdict_label, verdict_reason
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def _score(comparison: AnyComparison, arm: ArmResult) -> Cell:
     scored = [other for other in comparison.arms if other.score]
     best = isinstance(comparison, StudyComparison) and arm.title in comparison.best_scores and len(scored) > 1
     note = unusable_text(arm.score) or above_baseline_text(comparison, arm)
-    return Cell(hundred(arm.score.mean), half_width_text(arm.score), note, best=best)
+    return Cell(hundred(arm.score.mean), score_reach(arm.score), note, best=best)
 
 
 def _difference(comparison: AnyComparison, arm: ArmResult) -> Cell:

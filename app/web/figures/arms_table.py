@@ -16,7 +16,7 @@ from app.web.format import NOTHING, hundred
 from app.web.i18n import gettext as _
 from app.web.i18n import stored
 from app.web.text.baselines import baseline_remarks
-from app.web.text.verdict import difference_interval, half_width_text, plus_minus_text
+from app.web.text.verdict import difference_interval, plus_minus_text, score_reach
 
 SORTS = ("arm", *COLUMNS)
 """What the table sorts by, as the address names it; with a minus the largest comes first."""
@@ -105,7 +105,7 @@ def sorted_arms(arms: Sequence[ArmResult], sort: str) -> list[ArmResult]:
 def _yardsticks(study: StudyComparison, names: Sequence[str]) -> Iterator[Yardstick]:
     if study.base_score is not None and not has_zero_shot(study.baselines):
         base = {
-            "score": Cell(hundred(study.base_score.mean), half_width_text(study.base_score)),
+            "score": Cell(hundred(study.base_score.mean), score_reach(study.base_score)),
             "difference": Cell(difference_interval(study.base_difference) if study.base_difference else NOTHING),
             "trainable": Cell("0"),
         }
@@ -124,7 +124,7 @@ def _baseline_score(baseline: BaselineResult) -> Cell:
         return Cell(
             NOTHING, note={"working": _("in progress"), "failed": _("not computed")}.get(baseline.stored.status, "")
         )
-    return Cell(hundred(baseline.score.mean), half_width_text(baseline.score))
+    return Cell(hundred(baseline.score.mean), score_reach(baseline.score))
 
 
 def _baseline_difference(baseline: BaselineResult) -> Cell:

@@ -87,7 +87,7 @@ class Score(Axis):
             return None
         if not score.usable:
             return Spread(score.mean, score.mean, score.mean)
-        return Spread(score.mean, max(0.0, score.low), min(1.0, score.high))
+        return Spread(score.mean, score.low, score.high)
 
 
 def time_unit(most: float) -> tuple[float, str]:

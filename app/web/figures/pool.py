@@ -86,17 +86,12 @@ def _title(pool: Pool) -> str:
     first, last = _widest(pool, 0), _widest(pool, -1)
     values = {"first": decimal(100 * first, 1), "last": decimal(100 * last, 1), "seeds": pool.steps[-1].seeds}
     if last < first:
-        return _("The interval narrows: ± %(first)s points with 2 seeds, ± %(last)s with %(seeds)s", **values)
-    return _("The interval is ± %(last)s points with %(seeds)s seeds", **values)
+        return _("The interval narrows: %(first)s points wide with 2 seeds, %(last)s with %(seeds)s", **values)
+    return _("The interval is %(last)s points wide with %(seeds)s seeds", **values)
 
 
 def _widest(pool: Pool, place: int) -> float:
-    return max((half(difference) for difference in pool.steps[place].differences.values()), default=0.0)
-
-
-def half(difference: object) -> float:
-    """Half of an interval."""
-    return float(difference.high - difference.low) / 2  # type: ignore[attr-defined]
+    return max((found.high - found.low for found in pool.steps[place].differences.values()), default=0.0)
 
 
 def _rows(pool: Pool) -> tuple[Row, ...]:

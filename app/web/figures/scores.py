@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 
 from app.domain.comparison.learning import Helps
 from app.domain.comparison.study import StudyArm, StudyComparison
@@ -61,7 +61,8 @@ def scores(study: StudyComparison) -> Figure:
 
 def _arm(arm: StudyArm) -> Score:
     assert arm.score  # noqa: S101 the caller checks
-    return Score(MarkStyle.of(arm), *(100 * end for end in (arm.score.mean, arm.score.low, arm.score.high)))
+    ends = (100 * arm.score.low, 100 * arm.score.high) if arm.score.usable else (-inf, inf)
+    return Score(MarkStyle.of(arm), 100 * arm.score.mean, *ends)
 
 
 def _title(study: StudyComparison) -> str:
@@ -88,9 +89,9 @@ def _note(study: StudyComparison, lines: tuple[Reference, ...]) -> str:
 def chart(data: Scores, width: int) -> alt.LayerChart:
     """A row per arm; the lines' names stand above them, one line of text each where they would meet."""
     wide = width > WIDE_FROM
-    ends = [end for arm in data.arms for end in (arm.mean, arm.low, arm.high) if isfinite(end) and -50 <= end <= 150]
+    ends = [end for arm in data.arms for end in (arm.mean, arm.low, arm.high) if isfinite(end)]
     known = [*ends, *(line.value for line in data.lines)] or [0.0, 100.0]
-    low, high = max(min(known), 0.0), min(max(known), 100.0)
+    low, high = min(known), max(known)
     air = 0.08 * (high - low) or 1.0
     domain = [low - air, high + air]
     head = head_height(data.lines)

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from app.domain.runs.digits import plain
-from app.domain.runs.result import STEP_DTYPE, Steps
+from app.domain.runs.result import STEP_DTYPE, Steps, known
 from app.web.figures.figure import Cell, Table
 
 BLOCK = 4096
@@ -22,5 +21,5 @@ def _rows(runs: RunSteps) -> Iterator[tuple[Cell, ...]]:
     for first, steps in runs:
         for start in range(0, len(steps), BLOCK):
             block = steps[start : start + BLOCK]
-            columns = (plain(block[name]) for name in block.dtype.names or ())
+            columns = (known(block, name) for name in block.dtype.names or ())
             yield from ((*first, *row) for row in zip(*columns, strict=True))

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from app.domain.errors import Invalid
 from app.domain.messages import _
+from app.domain.studies.alternative import Alternative
 from app.services.compare import Selection
 from app.store.queries.page import LARGEST_ID
 from app.web.numbers import NotANumber, parse_number
@@ -50,8 +51,11 @@ def _selection(
     margin: Annotated[
         str, Query(description="In points, above 0 and up to 100; default: that of the runs' study, else 1.")
     ] = "",
+    alternative: Annotated[
+        Alternative | None, Query(description="What is tested; default: as the runs' study does, else non-inferiority.")
+    ] = None,
 ) -> Selection:
-    return Selection(_run_numbers(" ".join(runs)), tuple(study), collection, reference, _margin(margin))
+    return Selection(_run_numbers(" ".join(runs)), tuple(study), collection, reference, _margin(margin), alternative)
 
 
 SelectedRuns = Annotated[Selection, Depends(_selection)]

@@ -3,9 +3,8 @@
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.methods.lora import Ranked
 from app.domain.methods.targets import ALL_LINEAR
-from app.web.format import NBSP, points
 from app.web.i18n import gettext as _
-from app.web.text.verdict import half_width_text
+from app.web.text.verdict import difference_text
 
 
 def attention_arms(study: StudyComparison) -> list[StudyArm]:
@@ -45,7 +44,7 @@ def _all_linear(arm: StudyArm) -> bool:
 
 
 def _gap(arm: StudyArm) -> str:
-    return f"{points(arm.difference.delta)}{NBSP}{half_width_text(arm.difference)}" if arm.difference else ""
+    return difference_text(arm)
 
 
 FILTERS = (attention_arms, attention_text)

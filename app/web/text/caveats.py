@@ -58,12 +58,12 @@ def caveats(study: StudyComparison) -> tuple[Caveat, ...]:
 
 
 def _clusters(study: StudyComparison) -> Iterator[Caveat]:
-    """That items with equal inputs count as one, and that few are left."""
+    """That items of one input or group count as one, and that few are left."""
     if not study.clusters:
         return
     text = _(
-        "%(items)s test items in %(groups)s groups of equal inputs: the intervals treat copies as one cluster, and "
-        "estimates of more test items assume as many copies",
+        "%(items)s test items in %(groups)s groups, by equal inputs or the dataset's groups: the intervals treat each "
+        "as one cluster, and estimates of more test items assume groups as large",
         items=count(study.items or 0),
         groups=count(study.clusters),
     )

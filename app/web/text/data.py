@@ -37,6 +37,7 @@ ROLES: dict[Role, tuple[str, str]] = {
     "chosen": (marked("Chosen"), marked("The better answer.")),
     "rejected": (marked("Rejected"), marked("The worse answer.")),
     "image": (marked("Image"), marked("PNG, JPEG and the like, as bytes.")),
+    "group": (marked("Group"), marked("Rows of one user, document, conversation or template. They stay in one split.")),
 }
 """Label and hint of each role's field."""
 KINDS: dict[ColumnKind, str] = {
@@ -60,11 +61,13 @@ FINDINGS: dict[FindingCode, str] = {
     "control-characters": marked("Control characters"),
     "formulas": marked("Spreadsheet formulas"),
     "very-long-field": marked("Very long fields"),
+    "duplicate-keys": marked("Duplicate keys"),
     "empty-rows": marked("Empty rows"),
     "broken-messages": marked("Malformed conversations"),
     "no-assistant-turn": marked("Conversations without an answer"),
     "unsupported-chat": marked("Unsupported parts of conversations"),
     "unread-chat-fields": marked("Unread fields of messages"),
+    "not-a-number": marked("NaN or infinity as a label"),
     "broken-words": marked("Malformed lists of words"),
     "tags-mismatch": marked("Tags that do not match the words"),
     "broken-tags": marked("Tags that are not IOB2"),
@@ -85,8 +88,10 @@ FINDINGS: dict[FindingCode, str] = {
     "duplicates": marked("Duplicates"),
     "contradictions": marked("Contradictory labels"),
     "leak": marked("Rows in two splits"),
+    "shared-groups": marked("Groups in two splits"),
     "near-leak": marked("Near-duplicates across splits"),
     "too-few-rows": marked("Too few rows"),
+    "too-few-groups": marked("Too few groups"),
     "empty-split": marked("Empty split"),
     "one-class": marked("Single label"),
     "too-many-labels": marked("Too many labels"),

@@ -3,7 +3,7 @@
 from app.domain.comparison.export_gate import ExportGate, GateOutcome
 from app.domain.comparison.parity import Parity
 from app.domain.models.exports import ExportFormat
-from app.web.format import NBSP, count, decimal, plus_minus, points
+from app.web.format import count, decimal, points_between
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 
@@ -43,7 +43,7 @@ def margin_head(margin: float) -> str:
 
 def gate_difference(gate: ExportGate | Parity) -> str:
     """`−0.2 ± 0.4`, in points."""
-    return f"{points(gate.delta)}{NBSP}{plus_minus((gate.high - gate.low) / 2)}"
+    return points_between(gate.delta, gate.low, gate.high)
 
 
 def gate_reason(gate: ExportGate) -> str:

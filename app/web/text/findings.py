@@ -56,6 +56,15 @@ _TEMPLATES: dict[FindingCode, Template] = {
         ),
         marked("Check for a missing quotation mark. A model reads only the first max_length tokens."),
     ),
+    "duplicate-keys": Template(
+        marked_plural(
+            "%(num)s row has a duplicate JSON key in the column %(column)s (%(keys)s; row %(row)s). As in most readers "
+            "of JSON, its last value is kept.",
+            "%(num)s rows have a duplicate JSON key in the column %(column)s (%(keys)s; first: row %(row)s). As in "
+            "most readers of JSON, its last value is kept.",
+        ),
+        marked("If an earlier value is the right one, correct the file: each key may occur once in an object."),
+    ),
     "empty-rows": Template(
         marked_plural(
             "%(num)s row was left out: its column %(column)s is empty (row %(row)s).",
@@ -83,14 +92,14 @@ _TEMPLATES: dict[FindingCode, Template] = {
     ),
     "unsupported-chat": Template(
         marked_plural(
-            "%(num)s row has %(column)s, which Vezna does not read yet; without it, the model would learn something "
-            "else (row %(row)s).",
-            "%(num)s rows have %(column)s, which Vezna does not read yet; without it, the model would learn something "
-            "else (first: row %(row)s).",
+            "%(num)s row has %(column)s in a form that Vezna does not read; without it, the model would learn "
+            "something else (row %(row)s).",
+            "%(num)s rows have %(column)s in a form that Vezna does not read; without it, the model would learn "
+            "something else (first: row %(row)s).",
         ),
         marked(
-            "Leave these rows out, or write what they say into the content of messages with the roles system, user and "
-            "assistant. End a conversation before a turn that must not be learned. Remove columns that do not matter."
+            "Leave these rows out, or write these parts as OpenAI's API has them. For a system prompt or a history "
+            "beside prompts, choose the format messages. Remove columns that do not matter."
         ),
     ),
     "unread-chat-fields": Template(
@@ -99,6 +108,13 @@ _TEMPLATES: dict[FindingCode, Template] = {
             "%(num)s rows have messages with the field %(column)s, which Vezna does not read (first: row %(row)s).",
         ),
         marked("If the model needs it, write it into the content of the messages."),
+    ),
+    "not-a-number": Template(
+        marked_plural(
+            "%(num)s row was left out: its label in the column %(column)s is NaN or infinite (row %(row)s).",
+            "%(num)s rows were left out: their label in the column %(column)s is NaN or infinite (first: row %(row)s).",
+        ),
+        marked("Write their labels into the file. If NaN is a class, give it a name in the mapping."),
     ),
     "duplicates": Template(
         marked_plural(
@@ -120,6 +136,15 @@ _TEMPLATES: dict[FindingCode, Template] = {
         ),
         _DROP_DUPLICATES,
     ),
+    "shared-groups": Template(
+        marked_plural(
+            "The splits share %(groups)s: %(num)s of %(rows)s of the %(split)s split (%(share)s) has a group that also "
+            "occurs in an earlier split (%(labels)s). A model may recognise the group, which inflates the score.",
+            "The splits share %(groups)s: %(num)s of %(rows)s of the %(split)s split (%(share)s) have a group that "
+            "also occurs in an earlier split (%(labels)s). A model may recognise the group, which inflates the score.",
+        ),
+        marked("Choose random splits, which keep each group in one split, or move these groups in the file."),
+    ),
     "near-leak": Template(
         marked_plural(
             "%(num)s row of test or validation is a near-duplicate of a train row (they share at least %(shared)s of "
@@ -135,6 +160,15 @@ _TEMPLATES: dict[FindingCode, Template] = {
             "The dataset has %(num)s rows; it needs at least %(limit)s.",
         ),
         marked("Add rows."),
+    ),
+    "too-few-groups": Template(
+        marked_plural(
+            "All rows that are to be split belong to one group, which stays in one split: %(limit)s splits need as "
+            "many groups.",
+            "All rows that are to be split belong to %(num)s groups, each of which stays in one split: %(limit)s "
+            "splits need as many groups.",
+        ),
+        marked("Choose a column with more groups, or none. Equal inputs join their groups."),
     ),
     "empty-split": Template(
         marked("The %(split)s split is empty."), marked("Choose other splits, or a larger share for this one.")
@@ -209,6 +243,11 @@ _NEAR_LEAK_IN_SAMPLE = Template(
 )
 _DIFFER_IN_CASE = Template(marked("Some labels differ in upper and lower case only: %(alike)s."), _MERGE_LABELS)
 
+_DIFFER_IN_TYPE = Template(
+    marked("Some labels differ in type only and became one label each: %(alike)s."),
+    marked("If they are different classes, write them as different texts; else write them all as the same type."),
+)
+
 
 def with_message(finding: Finding) -> Finding:
     """A finding with its sentences."""
@@ -255,6 +294,8 @@ def _template(finding: Finding) -> Template:
             return _NEAR_LEAK_IN_SAMPLE
         case "labels-alike" if details.differ_by == "capital-letters":
             return _DIFFER_IN_CASE
+        case "labels-alike" if details.differ_by == "type":
+            return _DIFFER_IN_TYPE
         case code:
             return _TEMPLATES[code]
 
@@ -279,7 +320,9 @@ def _values(finding: Finding) -> dict[str, str]:
         "shared": percent(details.shared, 0),
         "held_out": count(details.held_out_rows),
         "trained": count(details.train_rows),
-        "labels": ", ".join(labels) + (", …" if finding.count > len(labels) else ""),
+        "keys": ", ".join(labels),
+        "groups": ngettext("%(num)s group", "%(num)s groups", details.groups or 0, num=count(details.groups)),
+        "labels": ", ".join(labels) + (", …" if (details.groups or finding.count) > len(labels) else ""),
         "endings": ", ".join(f"{label} ({count(rows)})" for label, rows in zip(labels, label_rows, strict=False))
         + (", …" if sum(label_rows) < finding.count else ""),
         "alike": "; ".join(map(join_names, details.alike or [])),

@@ -2,40 +2,28 @@
 
 from app.domain.comparison.judged import Judged, JudgedArm
 from app.domain.comparison.verdict import VerdictKind
-from app.web.format import NBSP, count, decimal, percent, plus_minus, points
+from app.web.format import count, points
 from app.web.i18n import gettext as _
 from app.web.i18n import ngettext
-from app.web.text.verdict import VERDICT_LABELS
-
-EQUAL = 1e-9
+from app.web.text.verdict import VERDICT_LABELS, difference_interval, score_with_interval
 
 
 def judged_score(arm: JudgedArm) -> str:
     """`62.5 ± 4.1 %`, or `62.5 % (57.0 to 70.1)` where items without a score widen one side; empty without a score."""
-    if (score := arm.score) is None:
-        return ""
-    low, high = max(score.low, 0.0), min(score.high, 1.0)
-    if abs(high + low - 2 * score.mean) < EQUAL:
-        return f"{decimal(score.mean * 100)}{NBSP}{plus_minus(score.half_width)}{NBSP}%"
-    return _with_ends(percent(score.mean), decimal(low * 100), decimal(high * 100))
+    return score_with_interval(arm.score) if arm.score else ""
 
 
 def judged_difference(arm: JudgedArm) -> str:
     """`−4.2 (−10.3 to 1.8)`, in points, with everything that widens the interval; empty for the reference."""
     if arm.corrected is None:
         return ""
-    return _with_ends(points(arm.corrected.delta), points(arm.low), points(arm.high))
-
-
-def _with_ends(value: str, low: str, high: str) -> str:
+    value, low, high = points(arm.corrected.delta), points(arm.low), points(arm.high)
     return _("%(value)s (%(low)s to %(high)s)", value=value, low=low, high=high)
 
 
 def judged_alone(arm: JudgedArm) -> str:
     """`−3.0 ± 2.5`: as though the judge never erred."""
-    if arm.alone is None:
-        return ""
-    return f"{points(arm.alone.delta)}{NBSP}{plus_minus(arm.alone.half_width)}"
+    return difference_interval(arm.alone) if arm.alone else ""
 
 
 def judged_verdict(arm: JudgedArm) -> str:

@@ -25,10 +25,10 @@ MOMENTS: dict[Moment, str] = {
     "evaluate": marked("in evaluation"),
 }
 STORED_AT: dict[StoredAt, str] = {
-    "submission": marked("Estimated before the run started"),
-    "claim": marked("Recalculated for the worker's device, before training"),
-    "running": marked("Calculated after the run had started"),
-    "ended": marked("Recalculated after the run had ended"),
+    "submission": marked("Estimated range: %(band)s, stored before the run started."),
+    "claim": marked("Estimated range: %(band)s, recalculated for the worker's device before training."),
+    "running": marked("Estimated range: %(band)s, calculated after the run had started."),
+    "ended": marked("Estimated range: %(band)s, recalculated after the run had ended."),
 }
 EQUAL = 0.0005
 """Errors below it count as none."""
@@ -104,7 +104,7 @@ def stored_moment(fit: RunFit) -> str:
     """When a run's estimate was stored, with the band of its peak; empty without one."""
     if fit.shown is None:
         return ""
-    return _("%(moment)s: %(band)s.", moment=_(STORED_AT[fit.shown.moment]), band=band(fit.shown.peak))
+    return _(STORED_AT[fit.shown.moment], band=band(fit.shown.peak))
 
 
 def time_moment(fit: RunFit) -> str:
@@ -113,7 +113,7 @@ def time_moment(fit: RunFit) -> str:
         return ""
     seconds = fit.shown.train_seconds
     words = time_band(seconds) or duration(seconds.value)
-    return _("%(moment)s: %(band)s.", moment=_(STORED_AT[fit.shown.moment]), band=words)
+    return _(STORED_AT[fit.shown.moment], band=words)
 
 
 def file_error(fit: RunFit, measured: int) -> str:

@@ -11,6 +11,7 @@ import yaml
 from app.domain.comparison.export_gate import GateOutcome
 from app.domain.inference import LANGUAGE
 from app.domain.models.exports import ExportFormat
+from app.domain.runs.training import applies
 from app.domain.tasks import METRICS, TASKS, Task
 from app.services.model_cards import CardFacts
 from app.web.text.snippets import Export, loading_code
@@ -113,10 +114,10 @@ def _results(facts: CardFacts) -> str:
 
 def _gate(facts: CardFacts, reason: str) -> str:
     gate = facts.gate
-    half = (gate.high - gate.low) / 2
     text = (
         f"## Checked as exported\n\nThe files were loaded with {gate.loaded_with} and scored on the same {gate.items} "
-        f"test items as the run: {100 * gate.delta:+.1f} ± {100 * half:.1f} points (95 %, paired), with a margin of "
+        f"test items as the run: {100 * gate.delta:+.1f} points (95 % interval "
+        f"{100 * gate.low:+.1f} to {100 * gate.high:+.1f}, paired), with a margin of "
         f"{100 * gate.margin:g}: **{gate.outcome.value}**."
     )
     if gate.same is not None:
@@ -139,7 +140,8 @@ def _loading(facts: CardFacts, repository: str) -> str:
 def _training(facts: CardFacts) -> str:
     result, spec = facts.result, facts.run.spec
     settings = spec.training.model_dump(mode="json")
-    rows = [(name, settings[name]) for name in ARGUMENTS if settings.get(name) not in (None, -1)]
+    rows = [(name, settings[name]) for name in ARGUMENTS
+            if settings.get(name) not in (None, -1) and applies(name, spec.task)]  # fmt: skip
     rows += [(name, value) for name, value in spec.method.model_dump(mode="json", exclude_defaults=False).items()
              if value is not None and not isinstance(value, list | dict)]  # fmt: skip
     lines = "\n".join(f"| `{name}` | {value} |" for name, value in rows)

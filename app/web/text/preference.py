@@ -2,15 +2,14 @@
 
 from app.domain.comparison.preference import Preference
 from app.domain.comparison.verdict import VerdictKind
-from app.web.format import NBSP, plus_minus, points
+from app.web.format import points_between
 from app.web.i18n import gettext as _
 
 
 def preference_difference(result: Preference) -> str:
     """`12.0 ± 8.1`, in points; empty before two items count."""
-    if result.difference is None:
-        return ""
-    return f"{points(result.difference.delta)}{NBSP}{plus_minus(result.difference.half_width)}"
+    found = result.difference
+    return points_between(found.delta, found.low, found.high) if found else ""
 
 
 def preference_sentence(result: Preference, first: str, second: str) -> str:

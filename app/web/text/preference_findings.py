@@ -52,12 +52,12 @@ PREFERENCE_FINDINGS: dict[FindingCode, Template] = {
     ),
     "shared-prompts": Template(
         marked_plural(
-            "%(num)s test pair (%(share)s) has its prompt in common with another one. Its score depends on the "
-            "other's, so the intervals of a verdict are too narrow (row %(row)s).",
+            "%(num)s test pair (%(share)s) has its prompt in common with another one. Their scores depend on each "
+            "other, so intervals count them as one cluster (row %(row)s).",
             "%(num)s test pairs (%(share)s) have their prompt in common with others. Their scores depend on each "
-            "other, so the intervals of a verdict are too narrow (first: row %(row)s).",
+            "other, so intervals count pairs of one prompt as one cluster (first: row %(row)s).",
         ),
-        marked("Keep one pair of each prompt in the test split, or trust only intervals far from 0 and the margin."),
+        marked("For narrower intervals, add test pairs of other prompts."),
     ),
     "shared-passages": Template(
         marked_plural(
@@ -66,7 +66,7 @@ PREFERENCE_FINDINGS: dict[FindingCode, Template] = {
             "%(num)s test queries (%(share)s) have their passage in common with others. Their scores depend on each "
             "other, so the intervals of a verdict are too narrow (first: row %(row)s).",
         ),
-        marked("Keep one query of each passage in the test split, or trust only intervals far from 0 and the margin."),
+        marked("Choose the passage column as the group: intervals then count queries of one passage as one cluster."),
     ),
     "longer-chosen": Template(
         marked_plural(

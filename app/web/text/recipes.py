@@ -6,7 +6,7 @@ from app.domain.models.base_model import ModelFacts
 from app.domain.studies.recipes import Outcome
 from app.domain.tasks import TASKS
 from app.services.recipes import RecipeCard, published
-from app.web.format import NBSP, count, decimal, duration, plus_minus, points, short_count, significant
+from app.web.format import NBSP, count, decimal, duration, points, points_between, short_count, significant
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 
@@ -34,8 +34,8 @@ def observed(finding: Finding) -> str:
         return finding.why or ""
     match finding.check.statistic.kind:
         case "contrast":
-            half = plus_minus((found.high - found.low) / 2 * POINT)
-            text = _("%(points)s %(half)s points", points=points(found.value * POINT), half=half)
+            interval = points_between(found.value * POINT, found.low * POINT, found.high * POINT)
+            text = _("%(difference)s points", difference=interval)
         case "forgetting":
             text = _(
                 "%(value)s nats per token (%(low)s to %(high)s)",

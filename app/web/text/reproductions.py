@@ -1,7 +1,7 @@
 """Runs that were trained again, in words."""
 
 from app.domain.comparison.reproduction import Reproduction, ReproductionOutcome
-from app.web.format import NBSP, percent, plus_minus, points
+from app.web.format import percent, points_between
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 
@@ -20,7 +20,8 @@ def reproduction_outcome(result: Reproduction) -> str:
 
 def reproduction_difference(result: Reproduction) -> str:
     """`−0.2 ± 0.4`, in points."""
-    return f"{points(result.delta)}{NBSP}{plus_minus(result.half_width)}"
+    low, high = max(result.delta - result.half_width, -1.0), min(result.delta + result.half_width, 1.0)
+    return points_between(result.delta, low, high)
 
 
 def reproduction_interval(result: Reproduction) -> str:

@@ -4,13 +4,26 @@ Page, API and terminal take their wording from here.
 """
 
 from collections.abc import Collection, Iterable
+from math import inf
 
 from app.domain.comparison.intervals import CONFIDENCE, Difference, ScoreInterval
 from app.domain.comparison.model import AnyComparison, ArmResult
 from app.domain.comparison.proportions import UnpairedDifference
 from app.domain.comparison.study import StudyArm
 from app.domain.comparison.verdict import ArmVerdict, Basis, McNemar, Reason, VerdictKind
-from app.web.format import NBSP, confidence, count, decimal, join_names, plus_minus, points, significant
+from app.web.format import (
+    NBSP,
+    confidence,
+    count,
+    decimal,
+    even,
+    join_names,
+    plus_minus,
+    points,
+    points_between,
+    reach,
+    significant,
+)
 from app.web.i18n import gettext as _
 from app.web.i18n import marked, ngettext
 from app.web.text.confounders import DIFFERS
@@ -51,9 +64,9 @@ def margin_text(comparison: AnyComparison) -> str:
     return _("%(number)s point", number=number) if size == 1 else _("%(number)s points", number=number)
 
 
-def half_width_text(interval: ScoreInterval | Difference | UnpairedDifference) -> str:
-    """`± 1.2`; `± ?` where the interval carries no information."""
-    return plus_minus(interval.half_width if interval.usable else float("inf"))
+def score_reach(score: ScoreInterval) -> str:
+    """`± 1.2`; `(97.2 to 100.0)` where it ends at the range; `± ?` where the interval carries no information."""
+    return reach(score.mean, score.low, score.high) if score.usable else plus_minus(inf)
 
 
 def unusable_text(interval: ScoreInterval | Difference | UnpairedDifference | None) -> str:
@@ -71,20 +84,24 @@ def unusable_text(interval: ScoreInterval | Difference | UnpairedDifference | No
 
 
 def score_text(arm: ArmResult) -> str:
-    """`89.8 ± 2.1 %`; empty without a score."""
-    if arm.score is None:
-        return ""
-    return f"{decimal(arm.score.mean * 100)}{NBSP}{half_width_text(arm.score)}{NBSP}%"
+    """`89.8 ± 2.1 %`, `98.8 % (97.2 to 100.0)`; empty without a score."""
+    return score_with_interval(arm.score) if arm.score else ""
+
+
+def score_with_interval(score: ScoreInterval) -> str:
+    """The same."""
+    mean = decimal(score.mean * 100)
+    if score.usable and not even(score.mean, score.low, score.high):
+        return f"{mean}{NBSP}% {score_reach(score)}"
+    return f"{mean}{NBSP}{score_reach(score)}{NBSP}%"
 
 
 def difference_interval(difference: Difference | UnpairedDifference | ScoreInterval) -> str:
     """`+0.3 ± 1.2`, in points; `+0.7, −3.1 to +4.5` where the interval is uneven."""
-    if isinstance(difference, ScoreInterval):
-        return f"{points(difference.mean)}{NBSP}{half_width_text(difference)}"
-    if isinstance(difference, Difference):
-        return f"{points(difference.delta)}{NBSP}{half_width_text(difference)}"
-    low, high = points(difference.low), points(difference.high)
-    return _("%(delta)s, %(low)s to %(high)s", delta=points(difference.delta), low=low, high=high)
+    delta = difference.mean if isinstance(difference, ScoreInterval) else difference.delta
+    if not difference.usable:
+        return f"{points(delta)}{NBSP}{plus_minus(inf)}"
+    return points_between(delta, difference.low, difference.high)
 
 
 def difference_text(arm: ArmResult) -> str:
@@ -96,7 +113,10 @@ def gap_text(arm: ArmResult) -> str:
     """The same without a sign, for a sentence that names the direction: `8.6 ± 1.9 points`."""
     if arm.difference is None:
         return ""
-    number = f"{decimal(abs(arm.difference.delta) * 100)}{NBSP}{half_width_text(arm.difference)}"
+    found = arm.difference
+    low, high = (found.low, found.high) if found.delta >= 0 else (-found.high, -found.low)
+    width = reach(abs(found.delta), low, high) if found.usable else plus_minus(inf)
+    number = f"{decimal(abs(found.delta) * 100)}{NBSP}{width}"
     return _("%(number)s points", number=number)
 
 

@@ -27,7 +27,7 @@ def test_the_environment_decides_but_for_json(
 
 
 def test_the_table_of_a_comparison_is_in_the_language_of_the_command() -> None:
-    score = {"mean": 0.894, "low": 0.87, "high": 0.912, "usable": True}
+    score = {"mean": 0.894, "low": 0.873, "high": 0.915, "usable": True}
     arm = {
         "title": "full",
         "score": score,

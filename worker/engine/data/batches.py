@@ -23,6 +23,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.tasks import Format
 from worker.engine.data.pinned import copied
+from worker.engine.data.rows import values_of
 
 IGNORED = -100
 """A target without a loss: padding, and the tokens of a prompt."""
@@ -187,14 +188,15 @@ def read(
     from which `worker.engine.data.stored_images` reads them. Raises `RunFailed` if it cannot be used, such as one
     without rows in a needed split."""
     row_type = ROWS[form]
-    columns = [name for name in row_type._fields if name != "image"]
     try:
+        there = pq.read_schema(Path(file)).names
+        columns = [name for name in row_type._fields if name != "image" and (name != "tools" or name in there)]
         table = pq.read_table(Path(file), columns=columns)
     except (OSError, pa.ArrowException) as error:
         raise unreadable_dataset(error, file) from error
     rows: dict[Split, list[Row]] = {split: [] for split in SPLITS}
     stored = (StoredImage(file, place) for place in range(table.num_rows))
-    fields = (stored if name == "image" else table.column(name).to_pylist() for name in row_type._fields)
+    fields = (stored if name == "image" else values_of(table, name) for name in row_type._fields)
     for values in zip(*fields, strict=True):
         row: Row = row_type._make(values)
         if row.split not in rows:

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 
-from app.domain.data.dataset import SPLITS, ImageRow, LabelledRow, Row, Split
+from app.domain.data.dataset import SPLITS, ChatRow, ImageRow, LabelledRow, PreferenceChatRow, Row, Split
 from app.domain.runs.result import DataSeen
 from worker.engine.data.batches import Examples, training_order
 
@@ -15,8 +15,7 @@ def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_
     rows, order = hashlib.sha256(), hashlib.sha256()
     for split in SPLITS:
         for row in splits.get(split, ()):
-            described = (row.item, row.split, row.label) if isinstance(row, ImageRow) else row
-            rows.update(json.dumps(described, ensure_ascii=False).encode() + b"\n")
+            rows.update(json.dumps(_described(row), ensure_ascii=False).encode() + b"\n")
     for batch in training_order(train.sorted_by, batch_size, seed, 0):
         order.update(json.dumps([train.rows[i].item for i in batch], ensure_ascii=False).encode() + b"\n")
     return DataSeen(
@@ -27,6 +26,14 @@ def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_
         long_tokens=_long_tokens(train),
         contradictory_rows=_contradictory(train.rows),
     )
+
+
+def _described(row: Row) -> tuple[object, ...]:
+    if isinstance(row, ImageRow):
+        return row.item, row.split, row.label
+    if isinstance(row, ChatRow | PreferenceChatRow) and row.tools is None:  # as before rows had tools
+        return row[:-1]
+    return row
 
 
 def _long_tokens(train: Examples) -> int:

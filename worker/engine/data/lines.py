@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from app.domain.data.dataset import ChatRow, Message, PairRow, Row, Split, TextRow
+from app.domain.data.dataset import ChatRow, PairRow, Row, Split, TextRow
+from app.domain.data.turns import Message, last_reply, others
 from app.domain.messages import _
-from worker.engine.data.chat import ASSISTANT, ChatTemplate
+from worker.engine.data.chat import ChatTemplate, Piece
 from worker.engine.data.rows import special_tokens, unusable
 
 
@@ -36,7 +37,8 @@ class Line:
     lead: int
     """Number of leading tokens that start every text (BOS); never truncated."""
     reference: str
-    """The last completion as the dataset has it; empty without a prompt."""
+    """The last completion as the dataset has it, or with calls or reasoning as the chat template writes it; empty
+    without a prompt."""
 
     @property
     def prompt(self) -> list[int]:
@@ -92,7 +94,16 @@ class LineWriter:
         """One untruncated line for each row. Raises `RunFailed(bad_configuration)` for a row without anything to
         learn."""
         pieces = [self._pieces(row) for row in rows]
-        return [self._line(row, ids) for row, ids in zip(rows, self._tokens(pieces), strict=True)]
+        ids = self._tokens([[piece.text for piece in own] for own in pieces])
+        return [
+            self._line(row, own, [piece.learnt for piece in of_row])
+            for row, own, of_row in zip(rows, ids, pieces, strict=True)
+        ]
+
+    @property
+    def forgotten(self) -> int:
+        """Number of the assistant's earlier turns whose reasoning the chat template leaves out."""
+        return self._chat.forgotten if self._chat else 0
 
     def prompt(self, given: str | list[Message]) -> Line:
         """A prompt, or a conversation up to the assistant's next turn, without a completion: the tokens after which a
@@ -106,16 +117,16 @@ class LineWriter:
         lead = len(self._lead) if ids[: len(self._lead)] == self._lead else 0
         return Line(ids, [False] * len(ids), len(ids), lead, "")
 
-    def _pieces(self, row: Row) -> list[str]:
+    def _pieces(self, row: Row) -> list[Piece]:
         """Split a row into context, completion, context, completion, …: a chat has several of each, a plain text has an
         empty context."""
         match row:
             case TextRow() if row.text and row.text.strip():
-                return ["", row.text]
+                return [Piece("", None), Piece(row.text, True)]
             case TextRow():
                 raise unusable(row, _("has an empty text"), _("Leave it out"))
             case PairRow() if row.completion and row.completion.strip():
-                return [row.prompt or "", row.completion]
+                return [Piece(row.prompt or "", None), Piece(row.completion, True)]
             case PairRow():
                 raise unusable(row, _("has an empty completion"), _("Leave it out"))
             case ChatRow():
@@ -155,7 +166,7 @@ class LineWriter:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    def _line(self, row: Row, pieces: list[list[int]]) -> Line:
+    def _line(self, row: Row, pieces: list[list[int]], learnt: list[bool | None]) -> Line:
         chat, plain = isinstance(row, ChatRow), isinstance(row, TextRow)
         if not pieces[-1]:
             raise unusable(row, _("has a text without any token"), _("Leave it out"))
@@ -177,25 +188,36 @@ class LineWriter:
         everything = plain or not self._completion_only
         return Line(
             ids=ids,
-            learnt=[everything or n % 2 == 1 for n, piece in enumerate(pieces) for _token in piece],
+            learnt=[
+                everything if own is None else own
+                for own, piece in zip(learnt, pieces, strict=True)
+                for _token in piece
+            ],
             start=start,
             lead=len(self._lead) if ids[: len(self._lead)] == self._lead else 0,
-            reference=_reference(row),
+            reference=self._reference(row, pieces[-1]),
         )
 
+    def _reference(self, row: Row, completion: list[int]) -> str:
+        match row:
+            case PairRow():
+                return row.completion
+            case ChatRow():
+                turn = row.messages[last_reply(row.messages) or 0]
+                if not others(turn):
+                    return turn["content"]
+                return str(
+                    self._tokenizer.decode(completion, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+                ).strip()
+            case _:
+                return ""
 
-def _reference(row: Row) -> str:
-    match row:
-        case PairRow():
-            return row.completion
-        case ChatRow():
-            return [message["content"] for message in row.messages if message["role"] == ASSISTANT][-1]
-        case _:
-            return ""
 
-
-def report(lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split, limit: int) -> list[str]:
-    """Log lines: how many rows were truncated, and how many were tokenized separately."""
+def report(
+    lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split, limit: int, forgotten: int = 0
+) -> list[str]:
+    """Log lines: how many rows were truncated, how many were tokenized separately, and how many earlier turns of the
+    assistant lose their reasoning."""
     sentences = []
     long = [(line, short) for line, short in zip(lines, cut, strict=True) if len(short.ids) < len(line.ids)]
     if long:
@@ -209,5 +231,10 @@ def report(lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split,
             f"In {apart} of {len(lines)} rows of the {split} split the tokenizer would merge the end of the prompt and "
             "the start of its completion into one token, so they were tokenized separately, as in generation. If a "
             "prompt ends in a space, move the space to the start of the completion."
+        )
+    if forgotten:
+        sentences.append(
+            f"The chat template leaves out the reasoning (reasoning_content) of {forgotten} earlier turns in the "
+            f"{split} split, so the model does not learn it. To learn it, end a conversation after each such turn."
         )
     return sentences

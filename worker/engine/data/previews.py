@@ -30,7 +30,7 @@ from app.domain.tasks import TASKS
 from worker.engine.data.batches import unreadable_dataset
 from worker.engine.data.image_previews import previewed
 from worker.engine.data.lines import LineWriter
-from worker.engine.data.rows import special_tokens
+from worker.engine.data.rows import special_tokens, values_of
 from worker.engine.models import hub
 from worker.engine.models.load import load_processor
 from worker.engine.tasks import preference, seq2seq_lm, sequence_classification, token_classification
@@ -142,7 +142,7 @@ def _rows(file: pq.ParquetFile, chosen: np.ndarray[Any, Any], columns: list[str]
         places = ordered[(ordered >= start) & (ordered < start + batch.num_rows)]
         if len(places):
             selected = batch.take(pa.array(places - start))
-            values = zip(*(selected.column(name).to_pylist() for name in columns), strict=True)
+            values = zip(*(values_of(selected, name) for name in columns), strict=True)
             rows.update(zip(places.tolist(), values, strict=True))
         start += batch.num_rows
     return rows

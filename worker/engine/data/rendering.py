@@ -1,7 +1,8 @@
 """Render chat templates in a process of their own, with a limit of time and memory (`rendering_child.py`).
 
 A template is untrusted code, and a single operation of it (`n**n**n`) cannot be interrupted in the process that
-executes it. The process starts with the first template, stays for all others, and is replaced when it has been killed.
+executes it. The process starts with the first template, stays for all others until `end_renderer`, and is replaced
+when it has been killed.
 """
 
 import json
@@ -10,8 +11,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from worker.engine.data import rendering_child
 from worker.engine.data.rendering_child import MAX_SECONDS
@@ -26,6 +28,16 @@ class RenderError(Exception):
     """The template raises an error, or exceeds a limit."""
 
 
+class Rendered(NamedTuple):
+    """A rendered conversation."""
+
+    text: str
+    turns: list[tuple[int, int]]
+    """Start and end of each turn that the template marks."""
+    lengths: list[int | None]
+    """Of each beginning the length of its text; None if the conversation's text does not begin with it."""
+
+
 class _Renderer:
     """The process, started when it is needed; threads take turns."""
 
@@ -38,7 +50,14 @@ class _Renderer:
         with self._lock:
             self._running()
 
-    def render(self, request: dict[str, Any]) -> tuple[str, list[tuple[int, int]]]:
+    def end(self) -> None:
+        """End the process, once it has answered."""
+        with self._lock:
+            process, self._process = self._process, None
+            if process is not None:
+                _close(process)
+
+    def render(self, request: dict[str, Any]) -> Rendered:
         with self._lock:
             process = self._running()
             line = self._exchange(process, json.dumps(request, default=str))
@@ -48,7 +67,7 @@ class _Renderer:
         answer = json.loads(line)
         if "error" in answer:
             raise RenderError(answer["error"])
-        return answer["text"], [(start, stop) for start, stop in answer["turns"]]
+        return Rendered(answer["text"], [(start, stop) for start, stop in answer["turns"]], answer["lengths"])
 
     def _exchange(self, process: subprocess.Popen[str], request: str) -> str:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101 they are pipes
@@ -60,6 +79,7 @@ class _Renderer:
             return ""
         except BaseException:  # an interrupted exchange would leave its answer to the next request
             process.kill()
+            process.wait()
             self._process = None
             raise
 
@@ -79,11 +99,15 @@ class _Renderer:
 
 
 def _reason(process: subprocess.Popen[str]) -> str:
-    with suppress(BrokenPipeError), process:  # closes the pipes; stdin may hold a part of a request
-        process.kill()
+    _close(process)
     if process.returncode == -signal.SIGALRM:
         return f"it did not finish within {MAX_SECONDS} seconds"
     return f"the process that renders it ended with status {process.returncode}"
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    with suppress(BrokenPipeError), process:  # closes the pipes; stdin may hold a part of a request
+        process.kill()
 
 
 _RENDERER = _Renderer()
@@ -94,19 +118,32 @@ def start_renderer() -> None:
     _RENDERER.start()
 
 
-def render(
-    template: str, messages: list[Any], special: dict[str, Any], *, marked: bool, prompt: bool
-) -> tuple[str, list[tuple[int, int]]]:
-    """The rendered conversation, and with `marked` the start and end of each turn that the template marks.
+def end_renderer() -> None:
+    """End the process, where no conversation is expected for long; the next one starts it again."""
+    _RENDERER.end()
 
-    `special`: the tokenizer's special tokens. `prompt`: add the prompt for the next turn. Raises `RenderError`.
+
+def render(
+    template: str,
+    messages: list[Any],
+    special: dict[str, Any],
+    *,
+    tools: Any = None,
+    marked: bool = False,
+    prompt: bool = False,
+    beginnings: Sequence[tuple[int, bool]] = (),
+) -> Rendered:
+    """A rendered conversation, with `marked` the turns that the template marks, and the lengths of its `beginnings`
+    (how many messages, and whether with the prompt for the next turn): all in one request.
+
+    `special`: the tokenizer's special tokens. `tools`: a list of JSON schemas. `prompt`: add the prompt for the next
+    turn. Raises `RenderError`.
     """
-    return _RENDERER.render(
-        {
-            "conversations": [messages],
-            "chat_template": template,
-            "return_assistant_tokens_mask": marked,
-            "add_generation_prompt": prompt,
-            **special,
-        }
-    )
+    options = {
+        "tools": tools,
+        "chat_template": template,
+        "return_assistant_tokens_mask": marked,
+        "add_generation_prompt": prompt,
+        **special,
+    }
+    return _RENDERER.render({"messages": messages, "beginnings": beginnings, "options": options})

@@ -38,11 +38,18 @@ def main() -> None:
 
 
 def _answer(render: Any, request: dict[str, Any]) -> str:
+    messages, beginnings, options = request["messages"], request["beginnings"], request["options"]
     try:
-        texts, turns = render(**request)
-        if len(texts[0]) > MAX_CHARACTERS:
-            return json.dumps({"error": f"it writes {len(texts[0])} characters"})
-        return json.dumps({"text": texts[0], "turns": turns[0] if turns else []})
+        [text], turns = render(conversations=[messages], **options)
+        if len(text) > MAX_CHARACTERS:
+            return json.dumps({"error": f"it writes {len(text)} characters"})
+        lengths = []
+        for count, prompt in beginnings:
+            [beginning], _turns = render(
+                conversations=[messages[:count]], **(options | {"add_generation_prompt": prompt})
+            )
+            lengths.append(len(beginning) if text.startswith(beginning) else None)
+        return json.dumps({"text": text, "turns": turns[0] if turns else [], "lengths": lengths})
     except Exception as error:  # a template may raise anything
         return json.dumps({"error": first_line(error)})
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.data.dataset import Message as Turn
+from app.domain.data.turns import Message as Turn
 from app.domain.errors import FieldError, Invalid
 from app.domain.failures import RunFailed
 from app.domain.inference import DECODERS, ChatMessage, Conversation, Input, Words, too_long

@@ -11,12 +11,19 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_url, snapshot_download, try_to_load_from_cache
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
@@ -24,6 +31,7 @@ from app.domain.models.base_model import ModelFile
 from app.domain.resources.devices import size
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import Phase
+from worker.engine.models.headers import WeightFile, check_headers, on_disk
 from worker.engine.models.hub_access import Place, first_allowed, places
 from worker.engine.models.hub_errors import Unreachable, errors_explained
 from worker.engine.models.weights import chosen_weights, fingerprint, refuse_unusable
@@ -118,6 +126,44 @@ def missing(location: str, commit: str, files: Sequence[ModelFile], place: Place
     """The files that a cache lacks; without a `place` the shared one."""
     look = partial(try_to_load_from_cache, location, cache_dir=place.cache if place else None, revision=commit)
     return [file for file in files if not isinstance(look(filename=file.name), str)]
+
+
+def check_weights(location: str, commit: str, files: Sequence[ModelFile]) -> None:
+    """`check_headers` of a model's weights: of files that a cache has, else of ranges that the hub sends. While the hub
+    does not answer, files that no cache has stay unchecked until they are loaded. Raises as `resolve` does."""
+    weights = [file for file in files if file.holds_weights]
+
+    def check(place: Place) -> None:
+        lacking = missing(location, commit, weights, place)
+        folder = _cached(location, commit, place) or Path()
+        check_headers(
+            WeightFile(file.name, file.bytes, partial(_range, location, commit, file.name, place))
+            if file in lacking
+            else on_disk(folder / file.name)
+            for file in weights
+        )
+
+    with suppress(Unreachable):
+        first_allowed(check)
+
+
+def _range(location: str, commit: str, name: str, place: Place, start: int, length: int) -> bytes:
+    """A part of a file on the hub. No more is received, also where a server ignores the range."""
+    wanted = {"Range": f"bytes={start}-{start + length - 1}", "Accept-Encoding": "identity"}
+    with errors_explained(location, commit, own=place.own):
+        headers = build_hf_headers(token=place.token) | wanted
+        url = hf_hub_url(location, name, revision=commit)
+        with get_session().stream("GET", url, headers=headers, timeout=_SECONDS) as answer:
+            if answer.is_error:
+                answer.read()
+            hf_raise_for_status(answer)
+            skipped = 0 if answer.status_code == HTTPStatus.PARTIAL_CONTENT else start
+            received = bytearray()
+            for part in answer.iter_bytes():
+                received += part
+                if len(received) >= skipped + length:
+                    break
+    return bytes(received[skipped : skipped + length])
 
 
 def download(location: str, commit: str, files: Sequence[ModelFile], report: ReportDownload) -> Path:

@@ -12,12 +12,14 @@ from app.domain.models.architecture import LABELS, ParameterFacts, TaskModel
 from app.domain.models.base_model import FACTS_VERSION, LONGEST_TEMPLATE, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.tasks import Task
 from worker.engine.data.batches import most_tokens, positions
+from worker.engine.data.chat_parts import rendered_parts
 from worker.engine.estimation.unloaded import on_meta
 from worker.engine.models import hub
 from worker.engine.models.architecture import describe
+from worker.engine.models.headers import check_headers, on_disk
 from worker.engine.models.load import check_task, load_config, load_tokenizer
 from worker.engine.models.quantization import shape
-from worker.engine.models.weights import check_headers, chosen_weights, fingerprint
+from worker.engine.models.weights import chosen_weights, fingerprint
 from worker.engine.tasks import TASKS
 
 
@@ -27,15 +29,17 @@ def inspect(location: str, revision: str = "") -> ModelFacts:
     if Path(location).is_absolute():
         config = load_config(location, revision)
         folder, files, restricted = Path(location), _files(Path(location)), False
-        check_headers([folder / file.name for file in files])
+        check_headers([on_disk(folder / file.name) for file in files])
         pinned = fingerprint(folder)
     else:
         folder, pinned, files, restricted = hub.resolve(location, revision)
         config = load_config(location, pinned)
+        hub.check_weights(location, pinned, files)
     update: dict[str, object] = {"revision": pinned, "files": files, "restricted": restricted}
     if tokenizer := _tokenizer(folder):
         update |= {
             "chat_template": bool(tokenizer.chat_template),
+            "chat_parts": rendered_parts(tokenizer),
             "max_positions": most_tokens(config, tokenizer),
             "tokenizer": _described(tokenizer),
         }

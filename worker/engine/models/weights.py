@@ -4,15 +4,14 @@ import ctypes
 import hashlib
 import json
 import mmap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
+from worker.engine.models.headers import MOST_BYTES
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -20,8 +19,6 @@ _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".msgpack", ".h5"}
 _SHOWN = 3
 _SAMPLE_BYTES = 65536
-_MOST_HEADER = 100_000_000
-"""Bytes of a header; safetensors accepts no more."""
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -52,38 +49,6 @@ def chosen_weights(hub_id: str, folder: Path, names: Collection[str]) -> list[st
     return named
 
 
-def check_headers(files: Sequence[Path]) -> None:
-    """Check the header of each weight file against the file's size, and each tensor's shape against its bytes. No
-    weights are read.
-
-    Raises `RunFailed(model_unavailable)` for an invalid file, and for a tensor that two files have.
-    """
-    places: dict[str, str] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                names = list(opened.keys())
-        except (OSError, ValueError, SafetensorError) as error:
-            text = _(
-                "%(name)s is no valid safetensors file (%(why)s): it is damaged or truncated. Copy it again, or save "
-                "the model again with save_pretrained.",
-                name=file.name,
-                why=first_line(error).replace(str(file), file.name),
-            )
-            raise RunFailed(FailureCode.MODEL_UNAVAILABLE, text) from error
-        for name in names:
-            if name in places:
-                text = _(
-                    "%(first)s and %(second)s both contain the tensor %(tensor)r. Save the model again with "
-                    "save_pretrained.",
-                    first=places[name],
-                    second=file.name,
-                    tensor=name,
-                )
-                raise RunFailed(FailureCode.MODEL_UNAVAILABLE, text)
-            places[name] = file.name
-
-
 def stored_dtype(folder: Path, default: torch.dtype = torch.float32) -> torch.dtype:
     """The dtype in which no weight of the files is rounded, by the headers of these: their own if all weights share it,
     else float32. Without readable files the default."""
@@ -102,7 +67,7 @@ def _dtypes(file: Path) -> set[str]:
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(min(length, _MOST_HEADER)))
+            header = json.loads(opened.read(min(length, MOST_BYTES)))
         tensors = [entry for name, entry in header.items() if name != "__metadata__"]
         return {str(tensor["dtype"]) for tensor in tensors}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -156,7 +121,7 @@ def fingerprint(directory: Path) -> str:
         size = path.stat().st_size
         digest.update(json.dumps([path.name, size]).encode())
         with path.open("rb") as file:
-            header = min(int.from_bytes(file.read(8), "little"), size, _MOST_HEADER)
+            header = min(int.from_bytes(file.read(8), "little"), size, MOST_BYTES)
             digest.update(file.read(header))
             for start in (8 + header, size // 2, max(0, size - _SAMPLE_BYTES)):
                 file.seek(start)

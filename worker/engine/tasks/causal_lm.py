@@ -73,7 +73,7 @@ def encode(
     writer = LineWriter(tokenizer, stop_tokens(model, tokenizer), training.completion_only_loss)
     complete = [line for chunk in in_chunks(rows, sink.raise_if_stopped) for line in writer.lines(chunk)]
     lines = [line.cut(training.max_length) for line in complete]
-    for sentence in report(complete, lines, writer.apart, split, training.max_length):
+    for sentence in report(complete, lines, writer.apart, split, training.max_length, writer.forgotten):
         sink.log(sentence)
     ids = [np.asarray(line.ids, dtype=np.int32) for line in lines]
     check_vocabulary(rows, ids, model)

@@ -14,13 +14,13 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from app.domain.data.dataset import ChatRow, Message, PairRow, PreferenceChatRow, PreferenceRow, Row, Split
+from app.domain.data.dataset import ChatRow, PairRow, PreferenceChatRow, PreferenceRow, Row, Split
+from app.domain.data.turns import ASSISTANT, Message
 from app.domain.messages import Message as Sentence
 from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import MetricName
 from worker.engine.data.batches import IGNORED, Batch, Listener, Objective, Texts, in_chunks, learnt, padded
-from worker.engine.data.chat import ASSISTANT
 from worker.engine.data.lines import Line, LineWriter
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -163,7 +163,8 @@ def _sides(row: Row) -> tuple[Row, Row]:
     turns: list[list[Message]] = [
         [*row.messages, {"role": ASSISTANT, "content": answer}] for answer in (row.chosen, row.rejected)
     ]
-    return ChatRow(row.item, row.split, turns[0]), ChatRow(row.item, row.split, turns[1])
+    better, worse = (ChatRow(row.item, row.split, told, row.tools) for told in turns)
+    return better, worse
 
 
 def _written(answer: str | None) -> bool:

@@ -1,10 +1,19 @@
-"""Findings about single fields: invisible characters, spreadsheet formulas, very long fields."""
+"""Findings about single fields: invisible characters, spreadsheet formulas, very long fields, duplicate keys."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from app.domain.data.findings import MOST_EXAMPLES, Details, Example, Finding, FindingCode, Severity, excerpt
+from app.domain.data.findings import (
+    MOST_EXAMPLES,
+    MOST_NAMED,
+    Details,
+    Example,
+    Finding,
+    FindingCode,
+    Severity,
+    excerpt,
+)
 from worker.ingest.columns import shown
 from worker.ingest.readers.batches import Batch, Value
 
@@ -18,6 +27,7 @@ _SEVERITIES: dict[FindingCode, Severity] = {
     "formulas": "notes",
     "very-long-field": "warns",
     "encoding": "warns",
+    "duplicate-keys": "warns",
 }
 
 
@@ -25,6 +35,7 @@ _SEVERITIES: dict[FindingCode, Severity] = {
 class _Oddity:
     count: int = 0
     examples: list[Example] = field(default_factory=list)
+    keys: dict[str, None] = field(default_factory=dict)
 
 
 class Oddities:
@@ -48,6 +59,7 @@ class Oddities:
                     self._note("very-long-field", column, file, batch.rows[place], shown(value))
             if guessed_encoding:
                 self._beyond_ascii(column, values, batch.rows, file)
+        self._repeated_keys(batch, file)
 
     def findings(self) -> Iterator[Finding]:
         """One finding per column and kind of oddity."""
@@ -58,7 +70,7 @@ class Oddities:
                 severity=_SEVERITIES[code],
                 count=oddity.count,
                 column=column,
-                details=details.get(code, Details()),
+                details=Details(labels=list(oddity.keys)) if oddity.keys else details.get(code, Details()),
                 examples=oddity.examples,
             )
 
@@ -66,6 +78,16 @@ class Oddities:
         for place, value in enumerate(values):
             if isinstance(value, str) and not value.isascii():
                 self._note("encoding", column, file, rows[place], _around(value))
+
+    def _repeated_keys(self, batch: Batch, file: str) -> None:
+        """Count each row once per column, however many keys repeat."""
+        by_field: dict[tuple[int, str], list[str]] = {}
+        for place, column, key in batch.repeated:
+            by_field.setdefault((place, column), []).append(excerpt(key))
+        for (place, column), keys in by_field.items():
+            self._note("duplicate-keys", column, file, batch.rows[place], shown(batch.columns[column][place]))
+            oddity = self._oddities["duplicate-keys", column]
+            oddity.keys |= dict.fromkeys(keys[: MOST_NAMED - len(oddity.keys)])
 
     def _note(self, code: FindingCode, column: str, file: str, row: int, value: str) -> None:
         oddity = self._oddities.setdefault((code, column), _Oddity())

@@ -1,4 +1,4 @@
-"""Findings about rows, from hashes, labels and splits: too few rows, duplicates, leakage."""
+"""Findings about rows, from hashes, labels and splits: too few rows, duplicates, leakage, shared groups."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -7,15 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.data.dataset import SPLITS
-from app.domain.data.findings import MOST_EXAMPLES, Details, Finding, FindingCode, Severity
-from app.domain.data.splitting import TEST, TRAIN, VALIDATION, Codes
-from worker.ingest.gathered import Gathered
+from app.domain.data.findings import MOST_EXAMPLES, Details, Finding, FindingCode, Severity, excerpt
+from app.domain.data.splitting import TEST, TRAIN, VALIDATION, Codes, Hashes, units_of
+from worker.ingest.gathered import GROUP, Gathered
 
 LEAST_ROWS = 10
 FEW_TESTED = 100
 MOST_LEAKED = 0.05
 """Share of the test split: with more training rows in it, its score says little about new data."""
 MANY_REPEATED = 0.05
+_NAMED_GROUPS = 3
 Places = NDArray[np.int64]
 NO_DETAILS = Details()
 
@@ -49,22 +50,30 @@ def judged(
 
 def judge_rows(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
     """The findings of rows of any format."""
-    yield from _sizes(splits)
+    yield from _sizes(splits, gathered)
+    if gathered.groups is not None:
+        yield from _shared_groups(gathered, gathered.groups, splits)
     repeated = gathered.again[splits[gathered.again] >= 0]
     yield from _leaks(gathered.asks, splits, repeated)
     yield from _repeats(gathered.same, splits, repeated)
 
 
-def _sizes(splits: Codes) -> Iterator[Judged]:
+def _sizes(splits: Codes, gathered: Gathered) -> Iterator[Judged]:
     counts = np.bincount(splits[splits >= 0], minlength=len(SPLITS))
     total = int(counts.sum())
     if total < LEAST_ROWS:
         used = np.flatnonzero(splits >= 0)
         yield judged("too-few-rows", "blocks", total, used, Details(limit=LEAST_ROWS))
         return
-    for split, count in zip(SPLITS, counts, strict=True):
-        if not count:
-            yield judged("empty-split", "blocks", 0, details=Details(split=split))
+    empty = [split for split, count in zip(SPLITS, counts, strict=True) if not count]
+    train = splits == TRAIN
+    if empty and gathered.groups is not None:
+        units = len(np.unique(units_of(gathered.asks[train], gathered.groups[train])))
+        if 0 < units <= len(empty):
+            yield judged("too-few-groups", "blocks", units, np.flatnonzero(train), Details(limit=1 + len(empty)))
+            return
+    for split in empty:
+        yield judged("empty-split", "blocks", 0, details=Details(split=split))
     if 0 < counts[TEST] < FEW_TESTED:
         yield judged("too-few-rows", "warns", int(counts[TEST]), details=Details(split="test"))
 
@@ -81,6 +90,25 @@ def _leaks(asks: NDArray[np.uint64], splits: Codes, repeated: Places) -> Iterato
         yield judged("leak", severity, len(of_test), of_test, Details(split="test", of_rows=rows))
     if len(of_validation):
         yield judged("leak", "warns", len(of_validation), of_validation, Details(split="validation"))
+
+
+def _shared_groups(gathered: Gathered, groups: Hashes, splits: Codes) -> Iterator[Judged]:
+    """Test rows whose group also occurs in train or validation, and validation rows whose group occurs in train; only
+    predefined splits have any. Up to three groups are named, each by an example row."""
+    for split, earlier in ((TEST, (TRAIN, VALIDATION)), (VALIDATION, (TRAIN,))):
+        held_out = np.flatnonzero((splits == split) & (groups != 0))
+        shared = held_out[np.isin(groups[held_out], groups[np.isin(splits, earlier)])]
+        if not len(shared):
+            continue
+        distinct, first = np.unique(groups[shared], return_index=True)
+        places = shared[np.sort(first)][:_NAMED_GROUPS]
+        details = Details(
+            split=SPLITS[split],
+            of_rows=int(np.count_nonzero(splits == split)),
+            groups=len(distinct),
+            labels=[excerpt(str(name)) for _place, name in gathered.shown(places, GROUP)],
+        )
+        yield judged("shared-groups", "warns", len(shared), places, details)
 
 
 def _repeats(same: NDArray[np.uint64], splits: Codes, repeated: Places) -> Iterator[Judged]:

@@ -1,5 +1,5 @@
-"""Findings about test items that have a part in common. Their scores are no independent draws, as intervals assume:
-with four pairs of each prompt, 15 % of simulated pairs of methods without a difference differed at 95 %."""
+"""Findings about test items that have a part in common. Their scores are no independent draws: pairs of one prompt are
+one cluster of the intervals, queries of one passage only if they have one group."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from worker.ingest.findings.rows import Judged, judged
 from worker.ingest.gathered import Gathered
 
 MANY = 0.2
-"""Share of the test split above which intervals are far too narrow."""
+"""Share of the test split above which they are much less evidence than their number suggests."""
 
 
 def judge_shared(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
@@ -27,6 +27,9 @@ def judge_shared(gathered: Gathered, splits: Codes) -> Iterator[Judged]:
         passages = gathered.passages[tested]
         _pairs, first = np.unique(np.stack([passages, asks]), axis=1, return_index=True)
         common = np.unique(passages[first][_repeated(passages[first])])
+        if gathered.groups is not None:  # queries of one group are one cluster anyway
+            pairs = np.unique(np.stack([passages, gathered.groups[tested]]), axis=1)
+            common = np.intersect1d(common, pairs[0][_repeated(pairs[0]) | (pairs[1] == 0)])
         several = np.flatnonzero(np.isin(passages, common))  # rows whose passage other queries have too
         shared = tested[several[np.sort(np.unique(asks[several], return_index=True)[1])]]  # a query is one item
         items = len(np.unique(asks))

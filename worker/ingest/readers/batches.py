@@ -30,12 +30,22 @@ def internal_error(error: Exception) -> Message:
     return _("The data could not be read because of an internal error (%(why)s). Report this bug in Vezna.", why=why)
 
 
+class RepeatedKey(NamedTuple):
+    """A key that an object of JSON names more than once; its last value is kept."""
+
+    place: int
+    """Of the row in its batch."""
+    column: str
+    key: str
+
+
 class Batch(NamedTuple):
     """Rows [n] by column, with their positions in the file."""
 
     columns: Mapping[str, Sequence[Value]]
     rows: Sequence[int]
     """Row numbers as an editor shows them; see `app.domain.data.findings.Example`."""
+    repeated: Sequence[RepeatedKey] = ()
 
 
 class LocalPart(NamedTuple):

@@ -19,6 +19,14 @@ _TICK_EVENTS = 1_000_000
 _MOST_NAMED = 5
 
 
+class Element(NamedTuple):
+    """A value of a list, with what JSON permits and a dict loses."""
+
+    value: Any
+    repeated: set[tuple[str, str]]
+    """Keys that an object names more than once, each with the field of the row that it is in."""
+
+
 class Shape(NamedTuple):
     """Where the rows of a file are."""
 
@@ -67,24 +75,34 @@ def shape_of(source: Source, bytes_: Any) -> Shape:
     raise Unreadable(text)
 
 
-def elements(source: Source, bytes_: Any, within: str | None) -> Iterator[Any]:
+def elements(source: Source, bytes_: Any, within: str | None) -> Iterator[Element]:
     """Yield the elements of the file's list, or of the list in the field `within` of its object. Raises Unreadable for
     elements that are nested too deeply, and ijson.JSONError."""
     base = 1 if within is None else 2
     depth, number, field, inside = 0, 0, "", False
     builder: ijson.ObjectBuilder | None = None
+    keys, repeated, of_row = list[set[str]](), set[tuple[str, str]](), ""
     for event, value in ijson.basic_parse(bytes_, use_float=True):
         before = depth
         depth += event.startswith("start") - event.startswith("end")
         if depth > base + MOST_DEPTH:
             raise Unreadable(too_deep(source.name, _("element %(number)s", number=number + 1)))
         if builder is None and inside and before == base and depth >= base:
-            builder = ijson.ObjectBuilder()
+            builder, repeated = ijson.ObjectBuilder(), set()
         if builder is not None:
             builder.event(event, value)
+            if event == "start_map":
+                keys.append(set())
+            elif event == "end_map":
+                keys.pop()
+            elif event == "map_key":
+                of_row = value if depth == base + 1 else of_row
+                if value in keys[-1]:
+                    repeated.add((of_row, value))
+                keys[-1].add(value)
             if depth == base:
                 number += 1
-                yield builder.value
+                yield Element(builder.value, repeated)
                 builder = None
         elif event == "map_key" and before == 1:
             field = value

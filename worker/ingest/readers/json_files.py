@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -11,7 +12,16 @@ import ijson
 from app.domain.data.uploads import MOST_COLUMNS
 from app.domain.errors import first_line
 from app.domain.messages import _
-from worker.ingest.readers.batches import BATCH_CHARACTERS, BATCH_ROWS, MOST_FIELD, Batch, Opened, Source, Unreadable
+from worker.ingest.readers.batches import (
+    BATCH_CHARACTERS,
+    BATCH_ROWS,
+    MOST_FIELD,
+    Batch,
+    Opened,
+    RepeatedKey,
+    Source,
+    Unreadable,
+)
 from worker.ingest.readers.json_events import MOST_DEPTH, elements, shape_of, too_deep
 from worker.ingest.readers.text import CHUNK, encoding_of, reading
 
@@ -21,6 +31,8 @@ class _Row(NamedTuple):
 
     fields: dict[str, Any]
     bytes: int
+    repeated: set[tuple[str, str]]
+    """See `Element`."""
 
 
 _NAMED = {dict: _("an object"), list: _("a list"), str: _("a string"), bool: _("a boolean"), type(None): _("null")}
@@ -77,8 +89,17 @@ def _lines(source: Source, encoding: str) -> Iterator[Batch]:
 
 def _object(name: str, number: int, line: str) -> _Row:
     where = _("line %(number)s", number=number)
+    repeated: list[tuple[dict[str, Any], list[str]]] = []
+
+    def as_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            counts = Counter(key for key, _value in pairs)
+            repeated.append((fields, [key for key, count in counts.items() if count > 1]))
+        return fields
+
     try:
-        value = json.loads(line)
+        value = json.loads(line, object_pairs_hook=as_dict)
     except json.JSONDecodeError as error:
         remedy = _("Each line must contain one complete object")
         if number == 1 and line.strip() in ("{", "["):
@@ -97,10 +118,24 @@ def _object(name: str, number: int, line: str) -> _Row:
     except ValueError:  # Python limits the digits of an integer
         text = _("%(name)s: %(where)s has a number of thousands of digits. Write it as text.", name=name, where=where)
         raise Unreadable(text) from None
-    return _checked(name, where, value)
+    row = _checked(name, where, value, set())
+    if repeated:
+        keys = {id(fields): names for fields, names in repeated}
+        row.repeated.update((key, key) for key in keys.get(id(value), ()))
+        row.repeated.update((field, key) for field, inner in row.fields.items() for key in _repeated_in(inner, keys))
+    return row
 
 
-def _checked(name: str, where: str, value: object) -> _Row:
+def _repeated_in(value: Any, keys: Mapping[int, Sequence[str]]) -> Iterator[str]:
+    """The duplicate keys of a value and of what it contains, from those of each object."""
+    yield from keys.get(id(value), ())
+    within = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in within:
+        if isinstance(part, dict | list):
+            yield from _repeated_in(part, keys)
+
+
+def _checked(name: str, where: str, value: object, repeated: set[tuple[str, str]]) -> _Row:
     if not isinstance(value, dict):
         kind = _NAMED.get(type(value), _("a number"))
         raise Unreadable(
@@ -119,7 +154,7 @@ def _checked(name: str, where: str, value: object) -> _Row:
             where=where,
         )
         raise Unreadable(text) from None
-    return _Row(value, bytes_)
+    return _Row(value, bytes_, repeated)
 
 
 def _deeper_than(limit: int, value: Any) -> bool:
@@ -151,7 +186,7 @@ def _elements(source: Source, encoding: str, within: str | None) -> Iterator[Bat
         try:
             for number, element in enumerate(elements(source, bytes_, within), start=1):
                 where = _("element %(number)s", number=number)
-                yield from gathered.add(where, number, _checked(source.name, where, element), raw.tell())
+                yield from gathered.add(where, number, _checked(source.name, where, *element), raw.tell())
         except ijson.JSONError as error:
             where = _("after element %(number)s", number=number) if number else _("at its beginning")
             what = first_line(error)
@@ -179,6 +214,7 @@ class _Gathered:
         self._source = source
         self._rows: list[dict[str, Any]] = []
         self._numbers: list[int] = []
+        self._repeated: list[RepeatedKey] = []
         self._characters, self._count = 0, 0
         self._fields: set[str] = set()
 
@@ -195,6 +231,7 @@ class _Gathered:
                 limit=MOST_COLUMNS,
             )
             raise Unreadable(text)
+        self._repeated += [RepeatedKey(len(self._rows), *names) for names in sorted(row.repeated)]
         self._rows.append(row.fields)
         self._numbers.append(number)
         self._characters += row.bytes
@@ -207,5 +244,6 @@ class _Gathered:
         """The last batch."""
         if self._rows:
             names = dict.fromkeys(name for row in self._rows for name in row)
-            yield Batch({name: [row.get(name) for row in self._rows] for name in names}, self._numbers)
-        self._rows, self._numbers, self._characters = [], [], 0
+            columns = {name: [row.get(name) for row in self._rows] for name in names}
+            yield Batch(columns, self._numbers, self._repeated)
+        self._rows, self._numbers, self._repeated, self._characters = [], [], [], 0

@@ -76,7 +76,8 @@ def _values(name: str, before: int, piece: pa.RecordBatch, column: str, names: l
     """The values of a column. Raises Unreadable with the row of a value that cannot be converted."""
     values = piece.column(column)
     try:
-        return _plain(values.to_pylist(), names)
+        plain = _plain(values.to_pylist(), names)
+        return [_without_nulls(value) for value in plain] if "struct<" in str(values.type) else plain
     except (ValueError, OverflowError) as error:
         row = f"{before + 1 + _first_bad(values):,}"
         if isinstance(error, UnicodeDecodeError):
@@ -113,6 +114,13 @@ def _plain(values: list[Any], names: list[str] | None) -> list[Any]:
     if names:
         return [names[v] if isinstance(v, int) and 0 <= v < len(names) else None if v == -1 else v for v in values]
     return [_image(v) if isinstance(v, dict) else v if isinstance(v, _PLAIN) else str(v) for v in values]
+
+
+def _without_nulls(value: Any) -> Any:
+    """Objects without the fields that they lack: in Parquet all objects of a column have the same."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(field) for name, field in value.items() if field is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _image(value: dict[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from app.web.address import Address
 from app.web.figures.arms_table import ArmsTable
 from app.web.figures.axes import axis_options
 from app.web.figures.figure import Drawn
+from app.web.text.power import alternative_options
 
 MOST_COLUMNS = 12
 """Arms whose settings stand side by side."""
@@ -39,6 +40,11 @@ class ComparePage:
     def axes(self) -> tuple[tuple[str, str], ...]:
         """Values and titles of the axes that the trade-off may have."""
         return axis_options(self.comparison, self.x, self.y)
+
+    @property
+    def alternatives(self) -> list[tuple[str, str]]:
+        """What the comparison can test, with titles."""
+        return alternative_options()
 
     @property
     def reported(self) -> bool:

@@ -31,8 +31,8 @@ class DataPage(HasErrors):
     """Without a dataset."""
     source: Mapping[str, str]
     """Values of the form for a hub dataset or a directory."""
-    roots: tuple[str, ...]
-    """Directories below which data may be registered."""
+    roots: tuple[str, ...] | None
+    """Directories below which data may be registered; None where the user may not read them."""
     most_bytes: int
     errors: tuple[FieldError, ...] = ()
 
@@ -78,7 +78,7 @@ class DatasetPage:
     @property
     def origin(self) -> str:
         """Where its rows came from."""
-        return f"{source_name(self.upload.source)}: {self.upload.name}" if self.upload else _("made by a program")
+        return f"{source_name(self.upload.source)}: {self.upload.shown_name}" if self.upload else _("made by a program")
 
     @property
     def splitting(self) -> str:

@@ -16,6 +16,7 @@ from app.domain.messages import _
 from app.services import datasets as dataset_service
 from app.services import uploads as upload_service
 from app.services.images import image_of
+from app.services.roots import shown_roots
 from app.settings import Settings
 from app.store.queries import datasets, uploads
 from app.store.tables import DatasetRow
@@ -192,7 +193,7 @@ def _list(session: Session, settings: Settings) -> DataPage:
         uses=datasets.uses(session),
         uploads=uploads.without_dataset(session),
         source=typed_source({}),
-        roots=tuple(map(str, settings.data_roots)),
+        roots=shown_roots(session, settings.data_roots),
         most_bytes=settings.upload_bytes,
     )
 

@@ -82,7 +82,7 @@ def confirm_dataset(session: Reading, render: Render, name: str) -> HTMLResponse
 def confirm_upload(session: Reading, render: Render, upload_id: RowId) -> HTMLResponse:
     """Whether an upload can be deleted."""
     removed = deletion.of_upload(session, upload_id)
-    title = _("upload %(name)s", name=uploads.get(session, upload_id).name)
+    title = _("upload %(name)s", name=uploads.get(session, upload_id).shown_name)
     consequence = _("Removes its files for good.")
     return render.page(TEMPLATE, DeletionPage("data", title, f"/data/uploads/{upload_id}", removed, consequence))
 

@@ -22,7 +22,8 @@ class QuestionPage:
     facts: Facts | None
     answer: LabAnswerRow | None = None
     ratings: tuple[tuple[Rating, timedelta], ...] = ()
-    """With the time until the question comes again; empty once the answer is rated."""
+    """With the time until the question comes again, after a wrong answer "again" alone; empty once the answer is rated,
+    and for what is asked before the course."""
     errors: Sequence[FieldError] = ()
     given: Sequence[str] = ()
     """What was sent and refused, or answered."""
@@ -39,6 +40,11 @@ class QuestionPage:
         return self.question.right(self.facts) if isinstance(self.question, ChoiceQuestion) else set()
 
     @property
+    def compared_later(self) -> bool:
+        """A model answer is shown at the end of the course."""
+        return lab.asked_before(self.question.id)
+
+    @property
     def is_open(self) -> bool:
         """The learner judges the answer."""
         return isinstance(self.question, OpenQuestion)
@@ -52,5 +58,9 @@ def question_page(session: Session, learner: str, question_id: str, answer_id: i
     answer = rows.answer(session, learner, answer_id)
     facts = Facts(**answer.facts_json) if answer.facts_json else None
     card = rows.cards(session, learner).get(question_id)
-    ratings = intervals(card.card_json if card else None, at).items() if answer.rating is None else ()
-    return QuestionPage(question, facts, answer, tuple(ratings), given=answer.given_json)
+    ratings = intervals(card.card_json if card else None, at)
+    if answer.rating is not None or lab.asked_before(question_id):
+        ratings = {}
+    elif answer.right is False:
+        ratings = {Rating.AGAIN: ratings[Rating.AGAIN]}
+    return QuestionPage(question, facts, answer, tuple(ratings.items()), given=answer.given_json)

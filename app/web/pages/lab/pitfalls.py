@@ -10,7 +10,7 @@ from app.domain.lab.computations import Freezing, FreezingRequest, FreezingSide
 from app.domain.methods import LoraSpec
 from app.domain.models.adaptations import Adaptation, adaptation
 from app.domain.models.architecture import short_names
-from app.services import lab_computations, lab_studies, samples
+from app.services import lab, lab_computations, lab_studies, samples
 from app.services.lab_computations import Computation
 from app.services.resources.requests import model_fields
 from app.settings import Settings
@@ -60,22 +60,25 @@ class RankTooHigh:
     ladder: tuple[tuple[int, int, float], ...]
     """Rank, parameters of A and B of one square matrix of the sample, and their share of the matrix itself."""
     study: int | None
-    """The learner's own ladder; None before it is started."""
+    """The newest ladder of the learner; None before one is started."""
     figure: Drawn | None
-    """Scores by trainable parameters; None until a run has a result."""
+    """Scores by trainable parameters; None until a ladder has ended and learned something."""
 
     @classmethod
     def of(cls, session: Session, settings: Settings, query: QueryParams) -> "RankTooHigh":
         """As it stands."""
         ladder = tuple((rank, 2 * SIDE * rank, 2 * rank / SIDE) for rank in lab_studies.LADDER)
-        row = studies.by_name(session, lab_studies.PLANS[lab_studies.RANKS][0])
+        name = lab_studies.PLANS[lab_studies.RANKS][0]
+        row = studies.by_name(session, name)
+        teaches = (
+            next((own for own, _shown in lab.teaching_studies(session) if own.name == name), None) if row else None
+        )
         figure = None
-        if row is not None:
-            data = StudyData(session, settings, row.id)
+        if teaches is not None:
+            data, view = StudyData(session, settings, teaches.id), ViewParams(x="trainable")
             if any(arm.score for arm in data.comparison.arms):
-                view = ViewParams(x="trainable")
                 found = study_figure(data, view, "trade-off")
-                figure = drawn(found, f"/studies/{row.id}/charts", view.query("trade-off"))
+                figure = drawn(found, f"/studies/{teaches.id}/charts", view.query("trade-off"))
         return cls(Calculator.of(session, query), ladder, row.id if row else None, figure)
 
 

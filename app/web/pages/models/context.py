@@ -23,7 +23,8 @@ SOURCES = {"sample": marked("packaged model"), "hub": marked("hub"), "directory"
 
 def origin(row: BaseModelRow) -> str:
     """`hub`, or `directory: /models/x` where the location is not the name."""
-    location = "" if row.location == row.name or row.source == "sample" else row.location
+    shown = row.shown_location
+    location = "" if shown == row.name or row.source == "sample" else shown
     return ": ".join(part for part in (_(SOURCES[row.source]), location) if part)
 
 
@@ -33,8 +34,8 @@ class ModelsPage(HasErrors):
 
     models: Sequence[BaseModelRow]
     form: Mapping[str, str]
-    roots: tuple[str, ...]
-    """Directories below which models may be registered."""
+    roots: tuple[str, ...] | None
+    """Directories below which models may be registered; None where the user may not read them."""
     errors: tuple[FieldError, ...] = ()
     origin = staticmethod(origin)
 

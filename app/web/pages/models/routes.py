@@ -13,6 +13,7 @@ from app.domain.names import Name
 from app.domain.resources.memory_map import MapReport
 from app.services import models as model_service
 from app.services.resources import memory_maps
+from app.services.roots import shown_roots
 from app.settings import Settings
 from app.store.queries import base_models
 from app.web.forms.sent import SentForm, creating
@@ -46,6 +47,14 @@ def register(db: Db, bell: Bell, session: Reading, settings: Config, render: Ren
         page = _list(session, settings, form)
         return render.page(LIST, replace(page, errors=error.at("name")), status=422)
     return RedirectResponse(f"/models/{quote(request.name)}", status_code=303)
+
+
+@router.post("/models/{name:path}/inspection")
+def inspect_again(db: Db, bell: Bell, name: Name) -> RedirectResponse:
+    """Inspect a model again whose inspection failed."""
+    with db.transaction() as session:
+        model_service.inspect_again(session, bell, name)
+    return RedirectResponse(f"/models/{quote(name)}", status_code=303)
 
 
 @router.get("/models/{name:path}/modules")
@@ -90,4 +99,4 @@ def _memory(session: Session, settings: Settings, chosen: TaskMethods) -> MapRep
 
 
 def _list(session: Session, settings: Settings, form: Mapping[str, str]) -> ModelsPage:
-    return ModelsPage(base_models.everyone(session), typed(form), tuple(map(str, settings.model_roots)))
+    return ModelsPage(base_models.everyone(session), typed(form), shown_roots(session, settings.model_roots))

@@ -16,7 +16,7 @@ from app.services.study_plan import PlannedStudy
 from app.store.tables import DatasetRow, StudyRow
 from app.web.figures.drawing.render import content_hash
 from app.web.figures.memory_fit import MemoryFitFigure
-from app.web.format import capitalized
+from app.web.format import capitalized, typed
 from app.web.forms.errors import HasErrors
 from app.web.forms.fields import Fields
 from app.web.i18n import gettext as _
@@ -149,6 +149,12 @@ class NewStudyPage(PlanningPage):
     def reference_title(self) -> str:
         """The reference arm."""
         return self.form.reference_title
+
+    @property
+    def shown_margin(self) -> str:
+        """The margin of the plan, in points: a study that leaves its own open gets this one, even if a run that ends
+        meanwhile would make it another."""
+        return typed(round(100 * self.plan.power.margin, 6)) if self.plan else ""
 
     @property
     def reference_options(self) -> list[tuple[str, str]]:

@@ -10,9 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from app.domain.methods import METHODS, AnyMethod, MethodSpec
-from app.domain.methods.base import TEXT_TASKS
 from app.domain.runs.spec import RunSpec
-from app.domain.runs.training import TrainingBudget
+from app.domain.runs.training import TrainingBudget, applies
 from app.domain.studies.arms import OVERRIDABLE, ArmSpec, arm_names, without_default_names
 from app.domain.studies.spec import MOST_ARMS, StudySpec
 from app.domain.studies.tuning import AnyTuning, GridTuning, HalvingTuning, RandomTuning, TpeTuning, TuningSpec
@@ -39,17 +38,6 @@ TRAINING = "training."
 """Before the names of the budget's fields."""
 BUDGET = {f"{TRAINING}{field.name}": field for field in fields_of(TrainingBudget)}
 """The fields of the budget, by path."""
-TASKS_OF: Mapping[str, tuple[Task, ...]] = {
-    "max_length": TEXT_TASKS,
-    "packing": ("causal-lm",),
-    **dict.fromkeys(("gradient_accumulation_steps", "devices"), tuple(t for t in TASKS if not TASKS[t].in_batch)),
-    "padding_free": ("sequence-classification", "token-classification", "causal-lm", "preference"),
-    "compile_blocks": ("sequence-classification", "token-classification", "causal-lm", "preference"),
-    **dict.fromkeys(("preference_loss", "beta"), ("preference",)),
-    "completion_only_loss": ("causal-lm", "seq2seq-lm"),
-    "max_new_tokens": ("causal-lm", "seq2seq-lm"),
-}
-"""Fields of the budget that apply to some tasks only."""
 OWN_FIELDS = (
     *("name", "base_model", "dataset", "task", "metric", "general_text"),
     *("margin_points", "alternative", "seeds", "reference", "train_together"),
@@ -212,7 +200,7 @@ class StudyForm:
     @property
     def budget(self) -> dict[str, Field]:
         """The fields of the budget that the task uses, by path."""
-        return {path: f for path, f in BUDGET.items() if self.task in TASKS_OF.get(f.name, (self.task,))}
+        return {path: f for path, f in BUDGET.items() if applies(f.name, self.task)}
 
     @property
     def tuning(self) -> str:

@@ -20,6 +20,8 @@ from app.web.pages.new_study.inputs import StudyInputs, task_model
 from app.web.pages.new_study.text import OWN_LABELS
 
 MAX_ACTION = 5000
+MAX_MARGIN = 20
+"""Characters."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Planning:
     def form(self) -> StudyForm:
         """The form, as it was typed."""
         return StudyForm.typed(self.sent)
+
+    def as_shown(self, form: StudyForm) -> StudyForm:
+        """The form with the margin that its plan showed, where it leaves that open."""
+        margin = form.values["margin_points"] or self.sent.get("shown_margin", "").strip()[:MAX_MARGIN]
+        return form.with_values(margin_points=margin)
 
     @property
     def arm(self) -> ArmForm | None:

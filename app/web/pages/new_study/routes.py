@@ -104,7 +104,7 @@ def submit(at: At, once: OnceByForm, render: Render) -> Response:
     """Start the study, or show the form again with its errors."""
     inputs = StudyInputs.of(at.session, at.form)
     try:
-        spec = inputs.form.spec()
+        spec = at.as_shown(inputs.form).spec()
 
         def accept(writing: Session, compatible: Compatible) -> str:
             return once.keep(writing, f"/studies/{study_service.submit(writing, at.bell, spec, compatible).id}")

@@ -80,7 +80,8 @@ def test_the_difference_is_that_of_the_items_and_covers_the_seeds() -> None:
     )
     assert calm.difference and wild.difference
     assert calm.difference.mean == pytest.approx(wild.difference.mean) == pytest.approx(-0.25)
-    assert wild.difference.half_width > 1.5 * calm.difference.half_width
+    widths = [found.difference.high - found.difference.low for found in (wild, calm) if found.difference]
+    assert widths[0] > 1.5 * widths[1]
 
 
 @pytest.mark.parametrize("others", [1, 3])

@@ -8,7 +8,8 @@ from app.domain.comparison.export_gate import ExportScores, gate
 from app.domain.comparison.intervals import difference, score_interval
 from app.domain.comparison.reproduction import reproduction
 from app.domain.comparison.verdict import McNemar, Reason, best_indistinguishable, judge
-from app.domain.data.dataset import copy_name, input_of, items_hash
+from app.domain.data.dataset import items_hash
+from app.domain.data.item_names import cluster_of, copy_name
 from app.domain.studies.power import observed_disagreement, required_sample
 
 RANDOM = np.random.default_rng(4)
@@ -76,6 +77,12 @@ def test_the_names_of_copies_say_what_they_are_copies_of() -> None:
     item = "0123456789abcdef"
     names = [copy_name(item, before) for before in range(3)]
     assert len(set(names)) == 3
-    assert {input_of(name) for name in names} == {item}
-    assert input_of("user-1") == "user-1"
+    assert {cluster_of(name) for name in names} == {item}
+    assert cluster_of("user-1") == "user-1"
     assert items_hash(names) != items_hash([item] * 3)
+
+
+def test_the_names_of_items_tell_their_groups() -> None:
+    one, other = "0123456789abcdef", "fedcba9876543210"
+    assert cluster_of(copy_name(one, 0, group=7)) == cluster_of(copy_name(other, 2, group=7)) != cluster_of(one)
+    assert cluster_of("user~7") == "user~7"

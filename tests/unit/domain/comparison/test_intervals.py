@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.domain.comparison.intervals import Scores, difference, score_interval
+from app.domain.comparison.intervals import UNLIMITED, Scores, difference, score_interval
+from app.domain.comparison.verdict import VerdictKind, judge
+from app.domain.studies.alternative import Alternative
 
 
 def runs(seeds: int, items: int, seed: int, right: float = 0.85) -> Scores:
@@ -135,13 +137,13 @@ def test_identical_predictions_are_no_proof_of_equality(seeds: int, items: int) 
         seen = difference(a, b)
         assert seen.delta == 0
         assert seen.p_value == 1
-        assert seen.high >= stats.t.ppf(0.975, items - 1) / items * 0.999
+        assert seen.half_width >= stats.t.ppf(0.975, items - 1) / items * 0.999
 
 
 def test_one_item_says_nothing_of_others() -> None:
     seen = difference(np.ones((3, 1)), np.zeros((2, 1)))
-    assert (seen.delta, seen.low, seen.high, seen.p_value) == (1, -inf, inf, 1)
-    assert score_interval(np.ones((3, 1))).low == -inf
+    assert (seen.delta, seen.limits, seen.usable, seen.p_value) == (1, (-inf, inf), False, 1)
+    assert not score_interval(np.ones((3, 1))).usable
 
 
 def test_arms_may_have_different_numbers_of_seeds_but_not_of_items() -> None:
@@ -161,7 +163,7 @@ def test_an_estimate_covers_the_mean_of_all_items_and_seeds() -> None:
     hits = 0
     for _ in range(2000):
         items, seeds = 0.3 * rng.standard_normal((1, 100)), 0.05 * rng.standard_normal((4, 1))
-        seen = score_interval(items + seeds + 0.3 * rng.standard_normal((4, 100)))
+        seen = score_interval(items + seeds + 0.3 * rng.standard_normal((4, 100)), span=UNLIMITED)
         hits += seen.low < 0 < seen.high
     assert 0.93 < hits / 2000 < 0.975
 
@@ -185,3 +187,27 @@ def test_an_interval_wider_than_the_scale_of_a_score_is_not_usable() -> None:
     assert not score_interval(np.ones((3, 1))).usable
     many = np.tile(few, (1, 200))
     assert score_interval(many[:1]).usable and difference(many[:1], np.tile(other, (1, 200))[:1]).usable
+
+
+@pytest.mark.parametrize("right", [1, 39])
+def test_an_interval_ends_at_the_range_of_its_metric_whatever_the_verdict(right: int) -> None:
+    """Near 0 and 1, with few seeds, Student's interval of a score ended at −0.158 and 1.0083."""
+    near = np.zeros((3, 40))
+    near[:, :right], near[0, 20] = 1, 1
+    score = score_interval(near)
+    assert score.usable and 0 <= score.low <= score.mean <= score.high <= 1 and (score.low, score.high) != (0, 1)
+    free = score_interval(near, span=UNLIMITED)
+    assert free.low < 0 or free.high > 1
+    assert (score.low, score.high) == (max(free.low, 0), min(free.high, 1))
+    against = difference(near, 1 - near if right == 39 else np.zeros((3, 40)))
+    assert -1 <= against.low <= against.delta <= against.high <= 1
+
+
+def test_clipping_decides_nothing() -> None:
+    """A margin of the whole range is crossed by the interval, but not by its clipped end."""
+    arm, reference = np.zeros((2, 8)), np.zeros((2, 8))
+    arm[0, :7], reference[1, :3] = 1, 1
+    seen = difference(arm, reference)
+    assert (seen.low, seen.high) == (-1, 1) and seen.limits[0] < -1 and seen.limits[1] > 1
+    verdict = judge({"reference": reference, "arm": arm}, "reference", 1.0, Alternative.EQUIVALENCE)["arm"]
+    assert verdict.kind is VerdictKind.UNDECIDED

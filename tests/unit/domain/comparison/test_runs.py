@@ -1,7 +1,6 @@
 """Any runs held against each other: which are one arm, what is judged and how, and what is in the way."""
 
 from datetime import UTC, datetime, timedelta
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -283,7 +282,7 @@ def test_an_arms_own_interval_is_of_its_items_or_absent() -> None:
     first, second = (arm.score for arm in found.arms)
     assert first is not None and second is not None
     assert (first.low, first.high) == pytest.approx((0.4731, 0.5269), abs=1e-4)
-    assert (second.mean, second.low, second.usable) == (0.5, -inf, False)
+    assert (second.mean, second.low, second.high, second.usable) == (0.5, 0, 1, False)
 
 
 def test_settings_that_differ_are_told_from_those_that_are_the_same() -> None:

@@ -271,6 +271,6 @@ def test_a_study_counts_clusters_of_items_and_says_so() -> None:
     assert (plain.items, plain.clusters, clustered.clusters) == (ITEMS, None, 20)
     for one, other in zip(plain.others, clustered.others, strict=True):
         assert one.difference and other.difference and one.score and other.score
-        assert other.score.half_width > 2 * one.score.half_width
-    assert caveats(clustered)[0].text.startswith("400 test items in 20 groups of equal inputs")
+        assert other.score.high - other.score.mean > 2 * (one.score.high - one.score.mean)
+    assert caveats(clustered)[0].text.startswith("400 test items in 20 groups, by equal inputs or the dataset's groups")
     assert caveats(clustered)[1].text.startswith("with fewer than 30 groups")

@@ -5,7 +5,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from app.domain.data.dataset import SPLITS
-from app.domain.data.splitting import LEFT_OUT, TEST, TRAIN, VALIDATION, Splitting, assign, drop_duplicates
+from app.domain.data.splitting import LEFT_OUT, TEST, TRAIN, VALIDATION, Splitting, assign, drop_duplicates, linked
 
 HASHES = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=300)
 SHARE = st.floats(0.0, 0.5)
@@ -96,3 +96,23 @@ def test_a_source_is_held_against_the_splits_that_are_named() -> None:
     assert [problem.path for problem in by_column.problems([""], {"part": ["1", "2"]})] == ["splitting.test"]
     assert [p.path for p in by_column.problems([""], {"other": []})][-1] == "splitting.column"
     assert SPLITS[TEST] == "test"
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 15)), min_size=1, max_size=200), st.integers(0, 9))
+def test_what_equal_inputs_or_groups_link_is_in_one_split(pairs: list[tuple[int, int]], seed: int) -> None:
+    inputs, groups = rows([ask for ask, _group in pairs]), rows([group for _ask, group in pairs])
+    labels = (np.arange(len(pairs)) % 3).astype(np.int32)
+    names = linked(inputs, groups)
+    found = assign(inputs, labels, Splitting(seed=seed), groups=groups)
+    for keys in (inputs, groups):
+        for key in set(keys.tolist()) - ({0} if keys is groups else set()):
+            assert len(set(found[keys == key].tolist())) == len(set(names[keys == key].tolist())) == 1
+    assert set(names[groups == 0].tolist()) <= {0, *groups.tolist()}
+    units = set(np.where(names == 0, inputs + 100, names).tolist())
+    assert len(set(found.tolist())) == (3 if len(units) > 2 else 1)
+
+
+def test_a_long_chain_of_links_is_one_group() -> None:
+    chain = np.arange(1, 100_001, dtype=np.uint64)
+    assert set(linked(chain // 2, (chain + 1) // 2).tolist()) == {1}

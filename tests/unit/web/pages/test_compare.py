@@ -101,6 +101,21 @@ def test_the_margin_is_a_field_that_is_sent_with_what_else_the_address_says(full
     assert 'id="margin"' not in full.get("/compare?runs=1").text  # nothing to judge
 
 
+def test_the_question_is_a_field_of_the_page_and_a_parameter_of_the_api(full: TestClient) -> None:
+    """Any runs were tested for non-inferiority alone."""
+    form = full.get("/compare?runs=1,2").text.split('<div id="more">')[1].split("</form>")[0]
+    assert re.search(r'<option value="non-inferiority"\s+selected', form)
+    form = full.get("/compare?runs=1,2&alternative=equivalence").text.split('<div id="more">')[1].split("</form>")[0]
+    assert re.search(r'<option value="equivalence"\s+selected', form)
+    assert 'type="hidden" name="alternative"' not in form
+    words = {
+        kind: full.get(f"/api/v1/compare?study=1&margin=20&alternative={kind}").json()["arms"][1]["verdict"]["kind"]
+        for kind in ("non-inferiority", "equivalence")
+    }
+    assert words == {"non-inferiority": "enough", "equivalence": "within"}
+    assert full.get("/api/v1/compare?runs=1,2&alternative=other").status_code == 422
+
+
 def test_runs_of_several_studies_are_told_apart(full: TestClient) -> None:
     text = words(full, "/compare?runs=1,4,10,13")
     assert "full, run 1" in text
@@ -119,7 +134,7 @@ def test_a_hint_from_shares_is_not_called_one_of_a_single_seed(full: TestClient)
     with database_of(full).transaction() as session:
         imports.add_results(session, imports.read_files([as_file(*results)]), "elsewhere")
     text = words(full, "/compare?collection=1")
-    assert "hint that LoRA r=8 is better than full fine-tuning: +20.0, +16.0 to +23.9 points" in text
+    assert "hint that LoRA r=8 is better than full fine-tuning: +20.0 ± 3.9 points" in text
     assert "one seed" not in text.lower()
 
 
@@ -283,10 +298,7 @@ def test_full_against_lora_elsewhere_is_undecided_and_no_ranking(empty: TestClie
     assert (against["kind"], against["basis"], against["label"]) == ("undecided", "shares", "undecided")
     assert against["low"] < 0 < against["high"]
     text = words(empty, "/compare?runs=1,2")
-    assert (
-        "Undecided whether LoRA r=32 loses less than 1 point against full fine-tuning: +0.7, −3.1 to +4.5 points"
-        in text
-    )
+    assert "Undecided whether LoRA r=32 loses less than 1 point against full fine-tuning: +0.7 ± 3.8 points" in text
     assert "(Newcombe 1998)" in text
     assert "It ranks nothing." in text
     assert "Every arm has one seed : the variance over seeds is unknown" in text

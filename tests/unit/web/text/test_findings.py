@@ -121,8 +121,17 @@ FOUND: list[tuple[Finding, str]] = [
     ),
     (
         found("shared-prompts", 40, "", 7, of_rows=100),
-        "40 test pairs (40 %) have their prompt in common with others. Their scores depend on each other, so the "
-        "intervals of a verdict are too narrow (first: row 7).",
+        "40 test pairs (40 %) have their prompt in common with others. Their scores depend on each other, so "
+        "intervals count pairs of one prompt as one cluster (first: row 7).",
+    ),
+    (
+        found("shared-groups", 4, "", 7, split="test", of_rows=64, groups=4, labels=["ann", "bob", "cy"]),
+        "The splits share 4 groups: 4 of 64 rows of the test split (6.2 %) have a group that also occurs in an earlier "
+        "split (ann, bob, cy, …). A model may recognise the group, which inflates the score.",
+    ),
+    (
+        found("too-few-groups", 1, limit=3),
+        "All rows that are to be split belong to one group, which stays in one split: 3 splits need as many groups.",
     ),
     (
         found("shared-passages", 40, "", 7, of_rows=100),
@@ -169,7 +178,7 @@ FOUND: list[tuple[Finding, str]] = [
     ),
     (
         found("unsupported-chat", 2, "tool_calls", 7),
-        "2 rows have tool_calls, which Vezna does not read yet; without it, the model would learn something else "
+        "2 rows have tool_calls in a form that Vezna does not read; without it, the model would learn something else "
         "(first: row 7).",
     ),
     (
@@ -270,6 +279,28 @@ FOUND: list[tuple[Finding, str]] = [
     (
         found("labels-alike", 2, alike=[["'No'", "'no'"]], differ_by="capital-letters"),
         "Some labels differ in upper and lower case only: 'No' and 'no'.",
+    ),
+    (
+        found("labels-alike", 3, alike=[["1", '"1"', "1.0"]], differ_by="type"),
+        'Some labels differ in type only and became one label each: 1, "1" and 1.0.',
+    ),
+    (
+        found("duplicate-keys", 1, row=3, labels=["label"], column="label"),
+        "1 row has a duplicate JSON key in the column label (label; row 3). As in most readers of JSON, its last "
+        "value is kept.",
+    ),
+    (
+        found("duplicate-keys", 2, row=3, labels=["role", "content"], column="messages"),
+        "2 rows have a duplicate JSON key in the column messages (role, content; first: row 3). As in most readers of "
+        "JSON, its last value is kept.",
+    ),
+    (
+        found("not-a-number", 1, row=3, column="label"),
+        "1 row was left out: its label in the column label is NaN or infinite (row 3).",
+    ),
+    (
+        found("not-a-number", 2, row=3, column="label"),
+        "2 rows were left out: their label in the column label is NaN or infinite (first: row 3).",
     ),
     (
         found("imbalance", 3, labels=["earn", "grain"], label_rows=[3000, 1], of_rows=4000),

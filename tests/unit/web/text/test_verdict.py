@@ -27,6 +27,8 @@ from app.web.text.verdict import (
 from tests.factories import FULL, LORA, plain, seed_study, weighed
 from tests.unit.domain.comparison.test_runs import elsewhere, run
 from tests.unit.web.conftest import database_of
+from vezna.models import Comparison
+from vezna.trackers.study import _arm_points
 
 
 def test_each_intervals_own_confidence_stands_beside_that_of_all() -> None:
@@ -122,3 +124,29 @@ def test_of_two_arms_the_one_with_a_search_is_named() -> None:
     assert sentence.endswith("worse than full fine-tuning, with LoRA at the configuration that its search chose")
     assert "Searches chose the configurations of LoRA, and the verdicts are about these" in runs_lead(compared)
     assert "search" not in runs_lead(compare_runs([run(1), run(2, "LoRA")]))
+
+
+def test_no_interval_of_a_score_leaves_its_range_on_pages_in_the_api_the_terminal_or_a_tracker() -> None:
+    """Two seeds near 1 and near 0 ended at 1.0083 and −0.158."""
+
+    def near(run_id: int, label: str, seed: int, right: int) -> ComparedRun:
+        scores = np.zeros(40)
+        scores[:right] = 1
+        return run(run_id, label, seed, scores=scores, score=float(scores.mean()), items=40)
+
+    found = compare_runs([near(1, "full", 0, 39), near(2, "full", 1, 40), near(3, "LoRA", 0, 0), near(4, "LoRA", 1, 1)])
+    full, lora = found.arms
+    assert full.score and lora.score and (full.score.high, lora.score.low) == (1, 0)
+    low, high = f"{100 * full.score.low:.1f}", f"{100 * lora.score.high:.1f}"
+    assert plain(score_text(full)) == f"98.8 % ({low} to 100.0)" and plain(score_text(lora)) == f"1.2 % (0.0 to {high})"
+    cells = ArmsTable.of(found, Address("/compare"), "").rows[0][1]
+    assert plain(cells[0].doubt) == f"({low} to 100.0)"
+    answer = RunComparisonOut.of(found).model_dump(mode="json")
+    assert answer["arms"][0]["score"]["high"] == 1 and answer["arms"][1]["score"]["low"] == 0
+    verdict = answer["arms"][1]["verdict"]
+    assert -1 <= verdict["low"] <= verdict["delta"] <= verdict["high"] <= 1
+    assert [str(cell) for cell in comparison_table(answer).columns[1].cells] == [
+        f"98.8 ({low} to 100.0)", f"1.2 (0.0 to {high})"
+    ]  # fmt: skip
+    exported = {point.name: point.value for point in _arm_points(Comparison.model_validate(answer))}
+    assert exported["arm/full/score_high"] == 1 and exported["arm/LoRA/score_low"] == 0

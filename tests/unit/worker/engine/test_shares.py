@@ -29,7 +29,7 @@ def test_a_process_without_a_batch_repeats_the_smallest_without_weight() -> None
 def test_a_single_process_computes_all_and_changes_nothing() -> None:
     team, model = Team(), torch.nn.Linear(2, 2)
     assert shares(1, 2) == [[([0], True, False), ([1, 1], True, True)]]
-    assert team.wrap(model, ["0"]) == (model, model)
+    assert team.wrap(model, ["0"], torch.device("cpu"), bf16=False) == (model, model)
     assert team.factor(counts=True) is None
     values = torch.ones(3)
     assert team.sum(values) is values and team.agree(True) and not team.agree(False)

@@ -44,10 +44,13 @@ def classified(
     return Planned(name=directory.name, job=job.model_copy(update={"resume": str(resume) if resume else None}))
 
 
-def written(directory: Path, model: Path, method: MethodSpec, packing: bool, task: Task = "causal-lm") -> Planned:
+def written(
+    directory: Path, model: Path, method: MethodSpec, packing: bool, task: Task = "causal-lm", **changes: object
+) -> Planned:
     training = tiny_lm.FAST.model_copy(
         update={"packing": packing, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
         | {"max_grad_norm": 0.5}
+        | changes
     )
     job = tiny_lm.job(directory, model, task, tiny_lm.pairs(), method=method, training=training)
     return Planned(name=directory.name, job=job)
@@ -81,6 +84,7 @@ def plan(root: Path, models: dict[str, Path], stops: bool) -> list[Planned]:
         name = "packed" if packing else "rows"
         tried.append(written(root / f"full-{name}", models["llama"], FullSpec(), packing))
         tried.append(written(root / f"lora-{name}", models["llama"], LM_LORA, packing))
+    tried.append(written(root / "full-bf16", models["llama"], FullSpec(), False, bf16=True))
     if stops:
         for name in ("full", "lora"):
             stopped = classified(root / f"stopped-{name}", models["bert"], METHODS[name])
@@ -120,6 +124,7 @@ NAMES = [
     *(f"{kind}-{method}" for kind in ("recomputed", "seq2seq") for method in ("full", "lora")),
     *(f"{method}-{kind}" for kind in ("rows", "packed", "images") for method in ("full", "lora")),
     "lora-preference",
+    "full-bf16",
 ]
 
 

@@ -36,20 +36,16 @@ def usual(count: int = 120) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("row", "field"),
     [
-        ({"messages": chat(0, tool_calls=[CALL])}, "tool_calls"),
-        (
-            {"messages": [*chat(0), {"role": "user", "content": "?"}, *chat(1, content=None, tool_calls=[CALL])[1:]]},
-            "tool_calls",
-        ),
-        ({"messages": chat(0, reasoning_content="hm")}, "reasoning_content"),
-        ({"messages": chat(0, thinking="hm")}, "thinking"),
-        ({"messages": chat(0, weight=0)}, "weight"),
-        ({"messages": chat(0, train=False)}, "train"),
-        ({"messages": [{"role": "tool", "content": "12 °C"}, *chat(0)]}, "tool"),
-        ({"messages": [{"from": "observation", "value": "12 °C"}, *chat(0)]}, "observation"),
-        ({"messages": json.dumps(chat(0, weight=0))}, "weight"),
-        ({"messages": chat(0), "system": "Be brief."}, "system"),
+        ({"messages": chat(0, tool_calls=[{"type": "custom", "custom": {"name": "x"}}])}, "tool_calls"),
+        ({"messages": chat(0, tool_calls=[{"function": {"name": "x", "arguments": "{not JSON"}}])}, "tool_calls"),
+        ({"messages": [{"role": "user", "content": "?", "thinking": "hm"}, *chat(0)]}, "thinking"),
+        ({"messages": chat(0, weight=0.5)}, "weight"),
+        ({"messages": [*chat(0), {"from": "function_call", "value": "call the weather"}, *chat(1)]}, "function_call"),
+        ({"messages": json.dumps(chat(0, weight=2))}, "weight"),
+        ({"messages": [{"role": "system", "content": "Be long."}, *chat(0)], "system": "Be brief."}, "system"),
+        ({"messages": chat(0), "system": ["Be brief."]}, "system"),
         ({"messages": chat(0), "tools": "[{}]"}, "tools"),
+        ({"messages": chat(0), "history": [["a", "b"]]}, "history"),
     ],
 )
 def test_a_lost_part_blocks(tmp_path: Path, row: dict[str, Any], field: str) -> None:
@@ -60,7 +56,7 @@ def test_a_lost_part_blocks(tmp_path: Path, row: dict[str, Any], field: str) -> 
     assert [example.row for example in finding.examples] == [121, 122, 123]
 
 
-def test_alpacas_history_and_system_block(tmp_path: Path) -> None:
+def test_history_has_no_place_in_a_plain_prompt(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"prompt": f"ask {i}", "completion": f"yes {i}", "history": []} for i in range(120)]
     (tmp_path / "whole").mkdir()
     assert outcome(tmp_path / "whole", rows, PAIRS).facts is not None

@@ -176,8 +176,7 @@ def test_a_model_that_failed_is_inspected_again_by_a_button(registered_only: Tes
         row.status, row.message = "failed", "The hub does not answer."
     text = registered_only.get("/models/distilbert-base").text
     assert "The hub does not answer." in text
-    data = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', text))
-    assert registered_only.post("/models", data=data).status_code == 303
+    assert registered_only.post("/models/distilbert-base/inspection").status_code == 303
     assert "Inspecting the model" in registered_only.get("/models/distilbert-base").text
 
 

@@ -213,6 +213,21 @@ def test_one_seed_is_said_to_give_a_hint_at_best(registered_only: TestClient) ->
     assert "One seed gives a hint at best" in registered_only.post("/studies/plan", data=FORM | {"seeds": "1"}).text
 
 
+def test_a_study_starts_with_the_default_margin_that_its_plan_showed(registered_only: TestClient) -> None:
+    """A run that ended between plan and start gave it another one."""
+    form = FORM | {"margin_points": ""}
+    page = registered_only.post("/studies/plan", data=form).text
+    [shown] = re.findall(r'name="shown_margin" value="([\d.]+)"', page)
+    assert f"Margin {float(shown):.1f}" in without_breaks(page)
+    other = str(float(shown) + 0.5)  # as though it had been shown before that run ended
+    registered_only.post("/studies", data=form | {"shown_margin": other})
+    registered_only.post("/studies", data=form)
+    registered_only.post("/studies", data=FORM | {"shown_margin": other})
+    with database_of(registered_only).reading() as session:
+        margins = [studies.get(session, number).spec.margin_points for number in (1, 2, 3)]
+    assert margins == [float(other), float(shown), 2]
+
+
 def test_an_unfinished_form_is_planned_as_far_as_it_goes(registered_only: TestClient) -> None:
     answer = registered_only.post("/studies/plan", data={"arms.0.method.kind": "lora", "arms.0.method.r": "x"})
     assert answer.status_code == 200

@@ -19,7 +19,7 @@ SPECIAL = {"bos_token": "<s>"}
 
 
 def _rendered(template: str, **options: bool) -> tuple[str, list[tuple[int, int]]]:
-    return render(template, CHAT, SPECIAL, marked=options.get("marked", False), prompt=options.get("prompt", False))
+    return render(template, CHAT, SPECIAL, **options)[:2]
 
 
 def _process() -> Any:
@@ -32,6 +32,23 @@ def test_any_text_comes_back_as_it_was_and_marks_with_it() -> None:
     assert _rendered(PLAIN) == ("<s>Hello \ud800 Здравей", [])
     assert _rendered("a{% generation %}bc{% endgeneration %}", marked=True) == ("abc", [(1, 3)])
     assert _rendered("{% if add_generation_prompt %}next{% endif %}", prompt=True) == ("next", [])
+
+
+def test_beginnings_are_told_by_their_lengths_where_the_conversation_begins_so() -> None:
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "bc"}, {"role": "user", "content": "d"}]
+    answers = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}b{% endif %}"
+    forgets = "{% for m in messages %}{{ m.content if loop.last or m.role == 'user' }}{% endfor %}"
+    beginnings = [(1, True), (2, False), (0, False)]
+    assert render(answers, chat, SPECIAL, beginnings=beginnings) == ("abcd", [], [2, 3, 0])
+    assert render(forgets, chat, SPECIAL, beginnings=beginnings) == ("ad", [], [1, None, 0])
+
+
+def test_the_process_ends_when_it_is_told_to_and_starts_again() -> None:
+    _rendered(PLAIN)
+    process = _process()
+    rendering.end_renderer()
+    assert process.poll() is not None and rendering._RENDERER._process is None
+    assert _rendered(PLAIN)[0].startswith("<s>Hello")
 
 
 def test_an_operation_that_never_ends_is_killed_and_the_next_template_renders() -> None:

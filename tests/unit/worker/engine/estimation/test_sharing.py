@@ -58,7 +58,8 @@ def test_a_shared_model_is_estimated_as_torch_counts_it(pretended: Team, rows: i
     request = request_of(tiny_lm.save_model(tmp_path, "llama", **shape), pretended.world, rows)
     built = unloaded(request)
     batch = shapes(request, None, built.base).heaviest[0]
-    trained = pretended.wrap(tiny_lm.model("llama", **shape), built.facts.blocks).trained.train()
+    model = tiny_lm.model("llama", **shape)
+    trained = pretended.wrap(model, built.facts.blocks, torch.device("cpu"), bf16=False).trained.train()
     expected = counted(trained, batch)
     found = estimate_run(request, None).ledger
     assert found.total == pytest.approx(expected["Total"], rel=0.02)

@@ -20,6 +20,7 @@ from app.domain.runs.job import TrainJob
 from app.domain.runs.status import Phase
 from tests import hub as small_hub
 from tests import tiny
+from tests.unit.worker.engine.models.test_inspect import CONTRADICTIONS
 from worker.engine.attempt import Attempt
 from worker.engine.models import hub
 from worker.engine.models.hub import fetch_model
@@ -65,6 +66,21 @@ def test_an_inspection_resolves_a_revision_to_its_commit_and_fetches_no_weights(
     assert facts.tokenizer and facts.tokenizer.special["pad_token"] == "[PAD]"
     sent = {path.rpartition("/")[2] for method, path in served.asked if method == "GET" and "/resolve/" in path}
     assert sent == {"config.json", "tokenizer.json", "tokenizer_config.json"}
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("why", ["of tensor 'e' does not fit", "its header has", "overlap others"])
+def test_weights_on_the_hub_that_contradict_their_header_are_refused(
+    served: small_hub.Hub, model: Path, why: str, cached: bool
+) -> None:
+    (model / "model.safetensors").write_bytes(CONTRADICTIONS[why])
+    if cached:
+        found = hub.resolve(BERT, "")
+        hub.download(BERT, found.commit, found.files, lambda _done, _total: None)
+    with pytest.raises(RunFailed, match="no valid safetensors file") as caught:
+        inspect(BERT)
+    assert why in caught.value.message
+    assert served.sent("model.safetensors") == int(cached)
 
 
 def test_what_was_inspected_is_described_without_asking_anybody(served: small_hub.Hub) -> None:

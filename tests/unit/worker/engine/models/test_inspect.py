@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from transformers import DistilBertConfig, GPT2Config, LlamaConfig, PreTrainedConfig, RobertaConfig, T5Config
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
@@ -30,6 +32,7 @@ from app.domain.methods import (
 from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import Task
 from tests import tiny, tiny_lm
+from worker.engine.models.headers import check_headers, on_disk
 from worker.engine.models.inspect import facts_of, inspect, on_task
 from worker.engine.models.weights import fingerprint
 
@@ -160,21 +163,50 @@ def header(tensors: dict[str, object], length: int | None = None) -> bytes:
     return (len(text) if length is None else length).to_bytes(8, "little") + text
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        header({}, length=1 << 62),
-        header({"a": {"dtype": "F32", "shape": [1 << 31, 1 << 31, 4], "data_offsets": [0, 16]}}) + bytes(16),
-        header({"a": {"dtype": "F32", "shape": [8], "data_offsets": [0, 32]}}) + bytes(16),
-    ],
-)
-def test_weights_that_contradict_their_header_are_refused(base: Path, tmp_path: Path, content: bytes) -> None:
+def whole(**tensors: object) -> bytes:
+    return header(tensors) + bytes(16)
+
+
+CONTRADICTIONS = {
+    "its header has": header({}, length=1 << 62),
+    "its header has 2": header({})[:9],
+    "the file 5": b"short",
+    "its header is not JSON": header({}, length=1) + bytes(16),
+    "names a tensor twice": (40).to_bytes(8, "little") + b'{"a": 1, "a": 2}'.ljust(40),
+    "has no data type": whole(a={"dtype": "F32"}),
+    "has an unknown data type": whole(a={"dtype": "F33", "shape": [4], "data_offsets": [0, 16]}),
+    "'a' lies outside": whole(a={"dtype": "F32", "shape": [8], "data_offsets": [0, 32]}),
+    "'b' lies outside": whole(b={"dtype": "F32", "shape": [-4], "data_offsets": [0, 16]}),
+    "'c' lies outside": whole(c={"dtype": "F32", "shape": [4], "data_offsets": [16, 0]}),
+    "'d' lies outside": whole(d={"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}),
+    "of tensor 'a' does not fit": whole(a={"dtype": "F32", "shape": [1 << 31, 1 << 31, 4], "data_offsets": [0, 16]}),
+    "of tensor 'e' does not fit": whole(e={"dtype": "F32", "shape": [1 << 40, 0], "data_offsets": [0, 0]}),
+    "of tensor 'f' does not fit": whole(f={"dtype": "F32", "shape": [3], "data_offsets": [0, 16]}),
+    "overlap others": whole(
+        a={"dtype": "F32", "shape": [4], "data_offsets": [0, 16]},
+        b={"dtype": "F32", "shape": [2], "data_offsets": [4, 12]},
+    ),
+    "or leave a gap": whole(a={"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}),
+    "its tensors have 8 bytes": whole(a={"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}),
+}
+"""Weights that contradict their header, by what is said of them."""
+
+
+@pytest.mark.parametrize("why", CONTRADICTIONS)
+def test_weights_that_contradict_their_header_are_refused(base: Path, tmp_path: Path, why: str) -> None:
     copied = tmp_path / "copy"
     shutil.copytree(base, copied)
-    (copied / "model.safetensors").write_bytes(content)
+    (copied / "model.safetensors").write_bytes(CONTRADICTIONS[why])
     with pytest.raises(RunFailed, match=r"model\.safetensors is no valid safetensors file") as caught:
         inspect(str(copied))
-    assert str(tmp_path) not in caught.value.message
+    assert why in caught.value.message and str(tmp_path) not in caught.value.message
+
+
+def test_a_file_with_empty_tensors_and_a_long_header_is_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    tensors = {f"{number}" * 60: torch.zeros(2) for number in range(1000)} | {"none": torch.zeros(0, 3)}
+    save_file(tensors, file)
+    check_headers([on_disk(file)])
 
 
 def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:

@@ -1,0 +1,166 @@
+"""Tools, reasoning, weights, system prompts and history of conversations, as sources write them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from app.domain.data.dataset import ROWS
+from app.domain.data.mapping import ColumnMapping
+from app.domain.data.splitting import Splitting
+from tests.ingested import prepared
+from worker.engine.data.batches import read
+from worker.ingest.turns import tools_of, turns_of
+
+WEATHER = {"name": "weather", "arguments": {"city": "Sofia"}}
+CALL = {"type": "function", "function": WEATHER}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("turn", "role", "content", "more"),
+    [
+        (
+            {"role": "assistant", "content": "Hm.", "tool_calls": [{"id": "1", **CALL}]},
+            *("assistant", "Hm.", {"tool_calls": [{"id": "1", **CALL}]}),
+        ),
+        (
+            {"role": "assistant", "content": None, "function_call": WEATHER | {"arguments": '{"city": "Sofia"}'}},
+            *("assistant", "", {"tool_calls": [CALL]}),
+        ),
+        ({"from": "function_call", "value": json.dumps(WEATHER)}, "assistant", "", {"tool_calls": [CALL]}),
+        ({"from": "observation", "value": "12"}, "tool", "12", {}),
+        (
+            {"role": "tool", "tool_call_id": "1", "name": "weather", "content": [{"type": "text", "text": "12"}]},
+            *("tool", "12", {"tool_call_id": "1", "name": "weather"}),
+        ),
+        ({"from": "gpt", "value": "<tool_call>{}</tool_call>"}, "assistant", "<tool_call>{}</tool_call>", {}),
+        ({"role": "assistant", "content": "4", "thinking": "2+2"}, "assistant", "4", {"reasoning_content": "2+2"}),
+        ({"role": "assistant", "content": "4", "weight": 0}, "assistant", "4", {"train": False}),
+        ({"role": "assistant", "content": "4", "train": False, "weight": None}, "assistant", "4", {"train": False}),
+        ({"role": "assistant", "content": "4", "weight": 1}, "assistant", "4", {}),
+    ],
+)
+def test_a_turn_is_read(turn: dict[str, Any], role: str, content: str, more: dict[str, Any]) -> None:
+    (read_turn,) = turns_of([turn])
+    assert isinstance(read_turn, dict)
+    assert (read_turn["role"], read_turn["content"]) == (role, content)
+    assert json.loads(read_turn.get("more") or "{}") == more
+
+
+def test_tools_get_openais_form() -> None:
+    assert tools_of([TOOL]) == tools_of(json.dumps([TOOL["function"]])) == json.dumps([TOOL])
+    assert tools_of("[]") == tools_of(None) == "" and tools_of("weather") is tools_of([{}]) is None
+
+
+def rows_of(folder: Path, rows: list[dict[str, Any]], mapping: ColumnMapping | None = None) -> list[Any]:
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    found = prepared(folder, {"data.jsonl": data}, mapping, Splitting(kind="random"))
+    assert found.facts is not None, found.findings
+    return [row for split in read(str(folder / "rows.parquet"), found.facts.format).values() for row in split]
+
+
+def test_a_line_of_openais_fine_tuning_keeps_tools_and_weights(tmp_path: Path) -> None:
+    lines = [
+        {
+            "messages": [
+                {"role": "user", "content": f"Weather {place}?"},
+                {"role": "assistant", "content": "No.", "weight": 0},
+                {"role": "user", "content": "Do."},
+                {"role": "assistant", "tool_calls": [{"id": "1", **CALL}], "weight": 1},
+            ],
+            "tools": [TOOL],
+        }
+        for place in range(20)
+    ]
+    for row in rows_of(tmp_path, lines):
+        assert json.loads(row.tools) == [TOOL]
+        assert [turn.get("more") for turn in row.messages][::2] == [None, None]
+        assert json.loads(row.messages[1]["more"]) == {"train": False}
+        assert json.loads(row.messages[3]["more"])["tool_calls"][0]["function"] == WEATHER
+
+
+def test_parts_are_counted(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!", "reasoning_content": "hm"}]
+    rows: list[dict[str, Any]] = [{"messages": [{"role": "user", "content": f"{i}"}, chat[1]]} for i in range(12)]
+    rows += [
+        {"messages": [{"role": "user", "content": f"{i}"}, chat[1] | {"reasoning_content": ""}]} for i in range(12, 20)
+    ]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    found = prepared(tmp_path, {"data.jsonl": data}, None, Splitting(kind="random"))
+    assert found.facts is not None
+    (part,) = found.facts.chat_parts.items()
+    assert part[0] == "reasoning_content" and part[1].count == 12 and len(part[1].items) == 3
+
+
+def test_a_system_column_becomes_the_first_turn(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]
+    rows = [
+        {"conversations": [{"from": "human", "value": f"hi {i}"}, turns[1]], "system": "Be brief."} for i in range(20)
+    ]
+    for row in rows_of(tmp_path, rows):
+        assert row.messages[0] == {"role": "system", "content": "Be brief."}
+
+
+def test_alpacas_system_and_history_make_a_conversation(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": f"Add {i}", "input": "one", "output": "two", "system": "Be brief.", "history": [["hi", "ho"]]}
+        for i in range(20)
+    ]
+    for row in rows_of(tmp_path, rows):
+        told = [(turn["role"], turn["content"]) for turn in row.messages]
+        assert told[:3] == [("system", "Be brief."), ("user", "hi"), ("assistant", "ho")]
+        assert told[3][1].startswith("Add ") and told[3][1].endswith("\n\none") and told[4] == ("assistant", "two")
+
+
+def test_preference_pairs_keep_tools_and_system(tmp_path: Path) -> None:
+    rows = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"hi {i}"}], "tools": [TOOL]},
+            "preferred_output": [{"role": "assistant", "content": "ho"}],
+            "non_preferred_output": [{"role": "assistant", "content": "no"}],
+            "system": "Be brief.",
+        }
+        for i in range(20)
+    ]
+    for row in rows_of(tmp_path, rows):
+        assert row.messages[0]["role"] == "system" and json.loads(row.tools) == [TOOL]
+
+
+def test_an_answer_that_calls_a_tool_is_no_preference_yet(tmp_path: Path) -> None:
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"hi {i}"}],
+            "chosen": [{"role": "assistant", "content": "ho", "tool_calls": [CALL]}],
+            "rejected": [{"role": "assistant", "content": "no"}],
+        }
+        for i in range(20)
+    ]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    found = prepared(tmp_path, {"data.jsonl": data}, None, Splitting(kind="random"))
+    assert found.facts is None
+    assert ("unsupported-chat", "tool_calls", 20) in [(f.code, f.column, f.count) for f in found.findings]
+
+
+def test_fields_that_parquet_fills_in_are_no_arguments(tmp_path: Path) -> None:
+    def calls(arguments: dict[str, str]) -> dict[str, Any]:
+        return {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
+
+    chats = [[{"role": "user", "content": f"{i}"}, calls({"a": "1"} if i % 2 else {"b": "2"})] for i in range(20)]
+    pq.write_table(pa.table({"messages": chats}), tmp_path / "data.parquet")
+    source = {"data.parquet": (tmp_path / "data.parquet").read_bytes()}
+    assert prepared(tmp_path, source, None, Splitting(kind="random")).facts is not None
+    rows = read(str(tmp_path / "rows.parquet"), "messages")["train"]
+    told = [json.loads(row.messages[1]["more"])["tool_calls"][0]["function"]["arguments"] for row in rows]  # type: ignore[union-attr]
+    assert {json.dumps(arguments) for arguments in told} == {'{"a": "1"}', '{"b": "2"}'}
+
+
+def test_a_file_from_before_rows_had_tools_is_read(tmp_path: Path) -> None:
+    turns = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]] * 2
+    table = pa.table({"item": ["a", "b"], "split": ["train", "test"], "messages": turns})
+    pq.write_table(table, tmp_path / "old.parquet")
+    (row,) = read(str(tmp_path / "old.parquet"), "messages")["train"]
+    assert row == ROWS["messages"]("a", "train", turns[0], None)  # type: ignore[call-arg, arg-type]
