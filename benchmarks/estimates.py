@@ -3,10 +3,13 @@
     python -m benchmarks.estimates [--json FILE]
 
 Four runs calibrate the device: full fine-tuning and LoRA of MiniLM on short rows, `max_length` 64. Ten others follow,
-with rows of other lengths, other methods, batch sizes and models. Each is estimated before it trains, from the
-calibration runs alone, and trained as a worker trains it. Targets on an idle machine: median error ≤ 12 %, worst
-≤ 30 %, and the range covers 80 % of the measurements. `waiting` is the share of the train time that other processes
-took; the error is that of the time without it.
+with rows of other lengths, other methods, batch sizes and models. Each is estimated from the calibration runs alone,
+and trained as a worker trains it. Targets on an idle machine: median error ≤ 12 %, worst ≤ 30 %, and the range covers
+80 % of the measurements.
+
+`idle` is the time that the app learns from: the seconds in which all threads had a processor. On an idle machine it is
+the measured time. On a busy one, one thread gives the most exact times: OMP_NUM_THREADS=1. `by operations` is the rule
+before: the operations of a run, at the operations a second that runs of its method, or else all runs, reached.
 """
 
 import argparse
@@ -21,21 +24,23 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from transformers import BertConfig, BertModel
 
 from app import sample
 from app.domain.data.dataset import ROWS, Row, Split
 from app.domain.methods import FullSpec, HeadOnlySpec, LastLayersSpec, LoraSpec, Method
-from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
-from app.domain.runs.result import RunResult
+from app.domain.resources.estimate import EstimateRequest
+from app.domain.resources.speed import DeviceRates, Speed, Trained
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, Task
 from benchmarks.ledger import model_directory
 from benchmarks.speed.trained import trained
-from worker.engine.environment import computes_in_bf16, choose_device
+from worker.engine.environment import choose_device, computes_in_bf16
 from worker.engine.estimation.estimate import estimate_run
+from worker.engine.models.load import load_tokenizer
 
-WORDS = "time year people way day man thing woman life child world school state family student group country".split()
+WORDS = ("time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world", "school", "state")
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Case:
 
     name: str
     model: str
-    """`minilm`, or a shape of `benchmarks.memory.cases`."""
+    """`minilm`, `tiny`, or a shape of `benchmarks.memory.cases`."""
     method: Method
     steps: int
     words: int
@@ -62,26 +67,53 @@ CALIBRATION = (
     Case("full again", "minilm", FullSpec(), 60, 14, 64),
     Case("lora again", "minilm", LORA, 60, 14, 64),
 )
+TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
+PLAIN = {"cache_frozen_prefix": False}
+TWICE = {"gradient_checkpointing": True, "gradient_accumulation_steps": 2}
 UNLIKE = (
-    Case("full, long rows", "minilm", FullSpec(), 40, 80, 128),
-    Case("lora, long rows", "minilm", LORA, 40, 80, 128),
-    Case("full, 256, batches of 8", "minilm", FullSpec(), 30, 200, 256, 8),
-    Case("lora on all layers, 32, batches of 32", "minilm", LoraSpec(r=16, target_modules="all-linear"), 60, 8, 32, 32),
-    Case("head only, long rows", "minilm", HeadOnlySpec(), 60, 80, 128, more={"cache_frozen_prefix": False}),
-    Case("last two layers, batches of 4", "minilm", LastLayersSpec(layers=2), 100, 40, 128, 4, {"cache_frozen_prefix": False}),
-    Case("full, recomputed, accumulated", "minilm", FullSpec(), 30, 80, 128, 8, {"gradient_checkpointing": True, "gradient_accumulation_steps": 2}),
-    Case("small model, full", "bert", FullSpec(), 100, 30, 64, 32),
-    Case("small model, lora", "bert", LORA, 100, 60, 128, 8),
-    Case("small language model, lora", "llama", LORA, 60, 60, 128, 4, {}, "causal-lm"),
-)  # fmt: skip
+    Case("full, long rows", "minilm", FullSpec(), 30, 80, 128),
+    Case("LoRA, long rows", "minilm", LORA, 30, 80, 128),
+    Case("full, 256, batches of 8", "minilm", FullSpec(), 20, 200, 256, 8),
+    Case("LoRA on all layers, 32, batches of 32", "minilm", LoraSpec(r=16, target_modules="all-linear"), 40, 8, 32, 32),
+    Case("head only, long rows", "minilm", HeadOnlySpec(), 60, 80, 128, more=PLAIN),
+    Case("last two blocks, batches of 4", "minilm", LastLayersSpec(layers=2), 150, 40, 128, 4, PLAIN),
+    Case("full, recomputed, accumulated", "minilm", FullSpec(), 20, 80, 128, 8, TWICE),
+    Case("tiny, full", "tiny", FullSpec(), 600, 30, 64, 32),
+    Case("tiny, LoRA", "tiny", LORA, 600, 60, 128, 8),
+    Case("Llama of 30 M, LoRA", "llama", LORA, 20, 60, 128, 4, {}, "causal-lm"),
+)
 
 
 class Measured(NamedTuple):
-    """A case's estimate and its run."""
+    """A case's run."""
 
-    case: Case
-    estimate: ResourceEstimate
-    result: RunResult
+    name: str
+    method: str
+    """Kind."""
+    trained: Trained
+    rates: DeviceRates
+
+
+class Line(NamedTuple):
+    """A run beside its estimates."""
+
+    name: str
+    estimate: float
+    low: float
+    high: float
+    idle: float
+    measured: float
+    by_operations: float
+
+    @property
+    def error(self) -> float:
+        """Of the estimate, as a share of the time."""
+        return self.estimate / self.idle - 1
+
+    @property
+    def error_by_operations(self) -> float:
+        """The same of the rule before."""
+        return self.by_operations / self.idle - 1
 
 
 def rows_of(case: Case) -> tuple[list[Row], Format]:
@@ -101,9 +133,24 @@ def rows_of(case: Case) -> tuple[list[Row], Format]:
     return rows, form
 
 
+def model_of(name: str, folder: Path) -> Path:
+    """The directory of a model, of random weights unless it is MiniLM."""
+    where = folder / name
+    if name == "minilm":
+        return sample.model_directory()
+    if where.exists():
+        return where
+    if name != "tiny":
+        return model_directory(name, folder)
+    model = BertModel(BertConfig(**TINY))
+    model.save_pretrained(where)
+    load_tokenizer(sample.model_directory()).save_pretrained(where)
+    return where
+
+
 def measured(case: Case, folder: Path) -> Measured:
     """Estimate a case's run, and execute it."""
-    model = sample.model_directory() if case.model == "minilm" else model_directory(case.model, folder / "models")
+    model = model_of(case.model, folder)
     rows, form = rows_of(case)
     training = TrainingArguments(
         max_steps=case.steps,
@@ -121,23 +168,59 @@ def measured(case: Case, folder: Path) -> Measured:
         pq.write_table(pa.table({name: [getattr(r, name) for r in rows] for name in rows[0]._fields}), file.name)
         estimate = estimate_run(request, Path(file.name))
         result, _steps = trained(spec, model, labels, rows, Path(run), form)
-    return Measured(case, estimate, result)
+    environment = result.environment
+    assert estimate.train_work is not None
+    rates = DeviceRates(
+        environment.matmul_flops, environment.matmul_rates, environment.call_rate, environment.byte_rate
+    )
+    own = Trained(estimate.train_work, estimate.width, result.clocks.train, result.clocks.waiting, environment.threads)
+    return Measured(case.name, case.method.kind, own, rates)
+
+
+def compared(past: Sequence[Measured], others: Sequence[Measured]) -> list[Line]:
+    """Other runs beside their estimates from the past ones."""
+    speed = Speed(DeviceRates.best([run.rates for run in past]), [run.trained for run in past])
+    lines = []
+    for run in others:
+        work, width = run.trained.work, run.trained.width
+        value, factor, _runs = speed.of(work, width)
+        like = [known.trained for known in past if known.method == run.method] or [known.trained for known in past]
+        rate = statistics.median(known.work.flops / known.own_seconds for known in like)
+        own = run.trained.own_seconds
+        lines.append(Line(run.name, value, value / factor, value * factor, own, run.trained.seconds, work.flops / rate))
+    return lines
+
+
+def summary(title: str, errors: Sequence[float], inside: str = "") -> str:
+    """Median and worst of errors, without their signs."""
+    sizes = [abs(error) for error in errors]
+    return f"{title}: median {statistics.median(sizes):.0%}, worst {max(sizes):.0%}{inside}"
 
 
 def main() -> None:
-    p = argparse.ArgumentParser(); p.add_argument("--json", type=Path); p.add_argument("--only")
-    a = p.parse_args()
-    out = []
+    parser = argparse.ArgumentParser(description="Compare estimated train times with measured ones.")
+    parser.add_argument("--json", type=Path, help="write the runs and the lines to this file")
+    arguments = parser.parse_args()
+    runs = []
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder)/"models").mkdir()
         for case in (*CALIBRATION, *UNLIKE):
-            if a.only and a.only not in case.name: continue
-            m = measured(case, Path(folder))
-            c = m.result.clocks
-            w = m.estimate.train_work
-            out.append({"name": case.name, "work": list(w), "steps": case.steps, "trainable": m.estimate.trainable, "clocks": c.model_dump(), "train": c.train, "env": m.result.environment.model_dump(mode="json")})
-            print(f"{case.name:40s} train {c.train:6.2f} wait {c.waiting:6.2f} fwd {c.forward:.2f} bwd {c.backward:.2f} opt {c.optimizer:.2f} data {c.data:.2f} | calls/step {w.calls/case.steps:.0f} MB/step {w.bytes/case.steps/1e6:.1f} GF/step {w.flops/case.steps/1e9:.2f} threads {m.result.environment.threads} est {m.estimate.seconds:.1f}", flush=True)
-            if a.json: a.json.write_text(json.dumps(out))
+            runs.append(measured(case, Path(folder)))
+            print(f"{case.name}: {runs[-1].trained.seconds:.1f} s", flush=True)
+    past, others = runs[: len(CALIBRATION)], runs[len(CALIBRATION) :]
+    lines = compared(past, others)
+    print("| configuration | estimate (s) | range | idle (s) | measured (s) | error | by operations |")
+    print("|---|---|---|---|---|---|---|")
+    for line in lines:
+        print(
+            f"| {line.name} | {line.estimate:.1f} | {line.low:.1f} to {line.high:.1f} | {line.idle:.1f} "
+            f"| {line.measured:.1f} | {line.error:+.0%} | {line.error_by_operations:+.0%} |"
+        )
+    inside = sum(line.low <= line.idle <= line.high for line in lines)
+    print(summary("estimate", [line.error for line in lines], f", {inside} of {len(lines)} within the range"))
+    print(summary("by operations", [line.error_by_operations for line in lines]))
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"runs": runs, "lines": lines}, indent=1))
+
 
 if __name__ == "__main__":
     main()

@@ -30,7 +30,7 @@ from app.settings import Settings
 from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import EstimateRow, StudyRow, WorkerRow
-from tests.estimates import MIB, estimate, ledger, memory_map
+from tests.estimates import MIB, estimate, ledger, memory_map, work
 from tests.fakes import SilentBell
 from tests.integration.test_estimates import sign_on
 from tests.results import result
@@ -276,19 +276,19 @@ def test_past_runs_calibrate_their_device_and_each_is_compared_with_the_others(
     [found] = arm.workers
     assert found.peak is not None and found.train_seconds is not None
     assert (found.peak.value, found.peak.runs) == (150 * MIB, 3)
-    assert found.train_seconds.value == pytest.approx(10.0)
+    assert found.train_seconds.value == pytest.approx(10.0, rel=0.05)
     assert arm.gpu_models[0].train_seconds is None  # nobody has measured it
     last = fit_of(registered, bell, settings, ids[-1])
     assert last.peak is not None and last.peak.runs == 2
     assert last.bytes_error == pytest.approx(-10 / 160)
-    assert last.seconds_error == pytest.approx(0)
+    assert last.seconds_error == pytest.approx(0, abs=0.05)
     assert (last.measured_bytes, last.fit) == (160 * MIB, "fits")
     with registered.reading() as session:
         [told] = calibration.accuracy(session)
     assert (told.device_name, told.precision, told.method, told.peak.runs) == ("CPU", "fp32", "full", 3)
     assert told.task == RUN.task
     assert told.peak.worst == pytest.approx(-10 / 160)
-    assert told.train is not None and told.train.mean == pytest.approx(0)
+    assert told.train is not None and told.train.mean == pytest.approx(0, abs=0.05)
 
 
 def test_what_was_estimated_before_a_run_stays_when_later_runs_teach_more(
@@ -300,7 +300,7 @@ def test_what_was_estimated_before_a_run_stays_when_later_runs_teach_more(
     before = fit_of(registered, bell, settings, second)
     assert before.peak is not None and before.train_seconds is not None and before.shown is not None
     assert (before.peak.value, before.peak.runs, before.shown.moment) == (150 * MIB, 1, "submission")
-    assert before.train_seconds.low < before.train_seconds.value == pytest.approx(10.0)
+    assert before.train_seconds.low < before.train_seconds.value == pytest.approx(10.0, rel=0.05)
     for _ in range(3):
         finished(registered, bell, 190 * MIB, 30.0)
     with registered.transaction() as session:
@@ -495,7 +495,7 @@ def test_a_plan_has_the_reference_of_dpo_once(registered: Database, bell: Silent
             return planned(registered, bell, settings, session, STUDY).plan
 
     plan()
-    answer(registered, bell, lambda _request: estimate(GIB).model_copy(update={"reference_flops": 10**11}))
+    answer(registered, bell, lambda _request: estimate(GIB).model_copy(update={"reference_work": work(10**11)}))
     found = plan()
     times = [arm.train_seconds for arm in found.arms if arm.train_seconds]
     assert found.reference_seconds == pytest.approx(times[0] / 10) and len(times) == len(STUDY.arms)
@@ -514,7 +514,7 @@ def test_a_budget_of_seconds_is_checked_with_the_smallest_rank_of_a_search_on_ca
 
     def by_rank(request: EstimateRequest) -> ResourceEstimate:
         rank = request.method.r if isinstance(request.method, LoraSpec) else 1
-        return estimate(GIB).model_copy(update={"train_flops": rank * 10**12})
+        return estimate(GIB).model_copy(update={"train_work": work(rank * 10**12)})
 
     def plan(spec: StudySpec) -> PlannedStudy:
         with registered.reading() as session:

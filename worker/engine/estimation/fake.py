@@ -215,7 +215,8 @@ class Operations(TorchDispatchMode):
         """Execute the operation, and count it."""
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if not self._within and not func.is_view and func._overloadpacket not in _FREE:
+        free = func.is_view or func.namespace == "prim" or func._overloadpacket in _FREE
+        if not self._within and not free:
             formula: Callable[..., int] | None = flop_registry.get(_known_as(func._overloadpacket))
             flops = formula(*args, **kwargs, out_val=output) if formula is not None else 0
             self.work += Work(1, _moved_bytes(func, args, kwargs, output), flops)
