@@ -16,6 +16,7 @@ from app.domain.resources.devices import GIB, GPU_MODELS
 from app.domain.resources.estimate import EstimateRequest, EstimateSpec, MapRequest, ResourceEstimate
 from app.domain.resources.memory_fit import FitReport, RunFit
 from app.domain.resources.memory_map import MapReport, MapSpec
+from app.domain.resources.speed import DeviceRates
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
@@ -27,6 +28,7 @@ from app.services.compatibility import Compatible
 from app.services.resources import calibration, estimates, memory_fit, memory_maps
 from app.services.study_plan import PlannedStudy, planned
 from app.settings import Settings
+from app.store.queries import past_estimates
 from app.store.queries import runs as run_queries
 from app.store.session import Database
 from app.store.tables import EstimateRow, StudyRow, WorkerRow
@@ -247,18 +249,33 @@ def test_a_method_that_is_incompatible_with_the_model_is_refused_with_the_field(
     assert error.path == path and says in error.message
 
 
-def finished(db: Database, bell: SilentBell, peak: int, seconds: float, spec: RunSpec = RUN) -> int:
-    """A succeeded run that needed so many bytes and seconds."""
+RATES = {"matmul_flops": 1e11, "matmul_rates": {64: 3e10}, "call_rate": 2e4, "byte_rate": 1e10}
+
+
+def finished(
+    db: Database, bell: SilentBell, peak: int, seconds: float, spec: RunSpec = RUN, *, waiting: float | None = None
+) -> int:
+    """A succeeded run that needed so many bytes and seconds; `waiting`: of its thread, and its device is measured."""
     with db.transaction() as session:
         run_id = runs.submit(session, bell, spec).id
     answer(db, bell, lambda _: 100 * MIB)
     found = result()
     memory = found.memory.model_copy(update={"peak_bytes": peak})
-    clocks = found.clocks.model_copy(update={"forward": seconds, "backward": 0.0, "optimizer": 0.0})
+    clocks = found.clocks.model_copy(
+        update={"forward": seconds, "backward": 0.0, "optimizer": 0.0, "waiting": waiting or 0.0}
+    )
+    rates = {} if waiting is None else RATES | {"threads": 1}
+    environment = found.environment.model_copy(update=rates)
     with db.transaction() as session:
         mine = attempts.claim(session, run_id, "w1", 45)
         assert mine is not None
-        attempts.finish(session, bell, mine, found.model_copy(update={"memory": memory, "clocks": clocks}), {})
+        attempts.finish(
+            session,
+            bell,
+            mine,
+            found.model_copy(update={"memory": memory, "clocks": clocks, "environment": environment}),
+            {},
+        )
     return run_id
 
 
@@ -289,6 +306,20 @@ def test_past_runs_calibrate_their_device_and_each_is_compared_with_the_others(
     assert told.task == RUN.task
     assert told.peak.worst == pytest.approx(-10 / 160)
     assert told.train is not None and told.train.mean == pytest.approx(0, abs=0.05)
+
+
+def test_a_run_that_waited_for_a_processor_is_not_taken_for_the_speed_of_its_device(
+    registered: Database, bell: SilentBell, settings: Settings, ask: Callable[[Any], FitReport]
+) -> None:
+    sign_on(registered, memory_bytes=8 * GIB)
+    for seconds, waiting in ((10.0, 0.0), (40.0, 30.0), (35.0, 25.0)):
+        finished(registered, bell, 150 * MIB, seconds, waiting=waiting)
+    with registered.reading() as session:
+        past = past_estimates.on_device(session, "CPU", "fp32")
+    assert [run.trained.own_seconds for run in past if run.trained] == pytest.approx([10.0, 10.0, 10.0])
+    assert past[0].rates == DeviceRates(1e11, {64: 3e10}, 2e4, 1e10)
+    [found] = ask(RUN).arms[0].workers
+    assert found.train_seconds is not None and found.train_seconds.value == pytest.approx(10.0, rel=0.1)
 
 
 def test_what_was_estimated_before_a_run_stays_when_later_runs_teach_more(

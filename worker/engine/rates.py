@@ -31,15 +31,21 @@ _ENOUGH, _LONGEST, _LITTLE = 5, 0.1, 1e-4
 def device_rates(device: torch.device, bf16: bool) -> DeviceRates:
     """Measure them in the compute dtype. On a CPU this is also the libraries' first use, so that their buffers are
     allocated before memory is counted."""
-    dtype, large = torch.bfloat16 if bf16 else torch.float32, _LARGE[device.type]
+    dtype = torch.bfloat16 if bf16 else torch.float32
     with torch.random.fork_rng():
         calls = _calls(device, bf16)
     return DeviceRates(
-        peak=_product(large, large, dtype, device),
+        peak=matmul_flops(device, bf16),
         by_width={width: _product(_TOKENS, width, dtype, device) for width in _WIDTHS[device.type]},
         calls=calls,
         bytes=_bytes(device),
     )
+
+
+def matmul_flops(device: torch.device, bf16: bool) -> float:
+    """FLOP/s of the product of large matrices."""
+    large = _LARGE[device.type]
+    return _product(large, large, torch.bfloat16 if bf16 else torch.float32, device)
 
 
 def _product(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> float:
