@@ -9,7 +9,6 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from app.domain.resources.speed import DeviceRates
-from worker.engine.clocks import waited_for_processor
 from worker.engine.estimation.fake import Operations
 
 _WIDTHS = {"cpu": (64, 256, 1024), "cuda": (256, 1024, 4096)}
@@ -25,7 +24,6 @@ _TINY = BertConfig(
     num_attention_heads=2,
     max_position_embeddings=16,
 )
-_ENOUGH, _LONGEST, _LITTLE = 5, 0.1, 1e-4
 
 
 def device_rates(device: torch.device, bf16: bool) -> DeviceRates:
@@ -78,15 +76,14 @@ def _calls(device: torch.device, bf16: bool) -> float:
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest repetition. There are more of them while other processes have the processors, within a
-    tenth of a second."""
-    work()
-    best, undisturbed, end = math.inf, 0, time.perf_counter() + _LONGEST
-    while undisturbed < _ENOUGH and (math.isinf(best) or time.perf_counter() < end):
-        waited, began = waited_for_processor(), time.perf_counter()
+    """Seconds of the fastest of five repetitions. On a CPU, of this thread's processor time, which other processes do
+    not lengthen: the other threads have an equal share of the work."""
+    now = time.thread_time if device.type == "cpu" else time.perf_counter
+    best = math.inf
+    for _repetition in range(6):  # the first warms up
+        began = now()
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - began)
-        undisturbed += waited_for_processor() - waited < _LITTLE
+        best = min(best, now() - began)
     return best
