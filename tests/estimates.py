@@ -12,6 +12,7 @@ from app.domain.resources.estimate import (
     ResourceEstimate,
 )
 from app.domain.resources.ledger import Ledger, owners
+from app.domain.resources.work import Work
 from app.domain.runs.training import TrainingArguments
 
 MIB = 2**20
@@ -36,6 +37,11 @@ def ledger(total: int = 100 * MIB, rows: int = 16, length: int = 128) -> Ledger:
     return Ledger(kind="estimated", owners=held, moment="backward", rows=rows, length=length)
 
 
+def work(flops: float) -> Work:
+    """Of a small model, with these operations."""
+    return Work(calls=flops / 1e7, bytes=flops / 20, flops=flops)
+
+
 def estimate(peak: int = 100 * MIB, flops: int = 10**12) -> ResourceEstimate:
     """A resource estimate with this memory peak."""
     return ResourceEstimate(
@@ -44,6 +50,7 @@ def estimate(peak: int = 100 * MIB, flops: int = 10**12) -> ResourceEstimate:
         lengths=Lengths(source="dataset", rows=24, longest=12, mean=8.0),
         step_flops=flops // 10,
         train_flops=flops,
+        train_work=work(flops),
         steps=10,
         trainable=66,
         total=10_066,

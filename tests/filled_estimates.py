@@ -15,6 +15,7 @@ from app.services.resources.stored_estimates import store
 from app.store.queries import base_models, datasets, workers
 from app.store.session import Database
 from app.store.tables import EstimateRow, RunRow
+from tests.estimates import work
 from tests.fakes import SilentBell
 from tests.filled import MIB, PEAK, SECONDS, TRAINABLE
 from tests.lab import computed
@@ -80,6 +81,7 @@ def estimate(request: EstimateRequest) -> ResourceEstimate:
         lengths=Lengths(source="dataset", rows=1300, longest=training.max_length, mean=12.0),
         step_flops=flops // 246,
         train_flops=flops,
+        train_work=work(flops),
         steps=246,
         trainable=trainable(request.method),
         total=PARAMETERS,
@@ -141,7 +143,7 @@ def attach_estimates(session: Session, study_id: int = 1) -> None:
         ledger = measured.model_copy(update={"kind": "estimated", "step": None})
         phases = {"load": 90 * MIB, "train": ledger.total}
         flops = int(SECONDS[run.method_kind] * RATE)
-        changes = {"ledger": ledger, "phases": phases, "train_flops": flops}
+        changes = {"ledger": ledger, "phases": phases, "train_flops": flops, "train_work": work(flops)}
         _attach(session, bell, run, request, estimate(request).model_copy(update=changes))
         run.precision, run.libraries = "fp32", "torch 2.9.0, transformers 5.1.0"
         result = run.result

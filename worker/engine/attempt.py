@@ -11,6 +11,7 @@ import torch
 from app.domain.data.dataset import Row, Split
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import QloraSpec
+from app.domain.resources.speed import DeviceRates
 from app.domain.runs.in_batch import clash_of
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
@@ -24,7 +25,7 @@ from worker.engine.data.packing import check_packing
 from worker.engine.data.padding_free import RowsApart, check_padding_free
 from worker.engine.data.rendering import end_renderer
 from worker.engine.energy import EnergyMeter
-from worker.engine.environment import choose_device, computes_in_bf16, describe, matmul_flops, matmul_rates, prepare
+from worker.engine.environment import choose_device, computes_in_bf16, describe, prepare
 from worker.engine.evaluation import audit
 from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
@@ -43,6 +44,7 @@ from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, sett
 from worker.engine.models.quantization import NF4
 from worker.engine.prefix.stored_prefix import stored_prefix
 from worker.engine.progress import Instruments, ProgressSink
+from worker.engine.rates import device_rates
 from worker.engine.saving.artifacts import collect, write_predictions
 from worker.engine.saving.resume import usable_checkpoint
 from worker.engine.step import ForwardAndBack, forward_and_back, optimizer_of
@@ -87,7 +89,7 @@ class Attempt:
         with team.joining(self.device):
             job = self.job = fetch_model(self.job, instruments)
         instruments.enter(Phase.LOAD)
-        rate, rates = self._rates()
+        rates = self._rates()
         if training.compile_blocks:
             keep_caches_in(Path(job.cache or self.output).with_name("compiled"))
             try_compiler(self.device, clocks)
@@ -235,7 +237,6 @@ class Attempt:
                 self.bf16,
                 "nf4" if nf4 else frozen_dtype,
                 base.model.config._attn_implementation,
-                rate,
                 rates,
                 splits["train"].masked,
                 team.hosts,
@@ -248,9 +249,8 @@ class Attempt:
         job = self.job
         return load(job.model_location, job.model_revision, job.spec.task, job.labels, job.spec.training.seed, nf4)
 
-    def _rates(self) -> tuple[float, dict[int, float]]:
-        """Rates of matrix products in FLOP/s: the device's peak, and by layer width."""
-        return matmul_flops(self.device, self.bf16), matmul_rates(self.device, self.bf16)
+    def _rates(self) -> DeviceRates:
+        return device_rates(self.device, self.bf16)
 
     def _splits(self, rows: Mapping[Split, Sequence[Row]], base: Loaded) -> dict[Split, Examples]:
         sink, training = self.instruments.sink, self.job.spec.training

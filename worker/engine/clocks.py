@@ -3,7 +3,9 @@ download of a base model, which happens once per machine."""
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -30,6 +32,8 @@ ClockName = Literal[
 _TRAIN: tuple[ClockName, ...] = ("forward", "backward", "optimizer", "data")
 _APART = "|ledger"
 """Suffix of a clock's name in a checkpoint, for its seconds in the steps whose memory is recorded."""
+_WAITING = "waiting"
+"""Name in a checkpoint of the seconds without a processor."""
 
 
 @dataclass
@@ -50,10 +54,16 @@ class Stopwatch:
     `aside` books them apart, so that they do not count as train time.
     """
 
-    def __init__(self, claimed_at: float, device: torch.device, now: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        claimed_at: float,
+        device: torch.device,
+        now: Callable[[], float] | None = None,
+        waited: Callable[[], float] | None = None,
+    ) -> None:
         """Start with `load`. `claimed_at`: Unix seconds; the time since then is booked as `start`. `now`: seconds, from
-        any beginning."""
-        self._now = now or time.perf_counter
+        any beginning; `waited`: of them, those without a processor."""
+        self._now, self._waited = now or time.perf_counter, waited or waited_for_processor
         # max: the wall clock may have been set back since the claim
         self._start = max(0.0, time.time() - claimed_at)
         self._began = self._entered = self._now()
@@ -63,6 +73,10 @@ class Stopwatch:
         self._aside = False
         self._apart: dict[ClockName, float] = {}
         """Seconds of the training clocks in the steps whose memory is recorded."""
+        self._waiting = 0.0
+        """Of the training clocks, seconds without a processor."""
+        self._waited_before: float | None = None
+        """What `_waited` was when these clocks began to run; None while none of them does."""
         self._settled: Any = None
         """CUDA: an event at the moment of the last `settle`."""
         self._marks: list[tuple[ClockName, Any, Lap]] = []
@@ -79,12 +93,28 @@ class Stopwatch:
         else:
             self.settle()
         self._running = clock
+        self._watch_waiting()
 
     def aside(self, measured: bool) -> None:
         """Book training apart from here on, or no longer."""
         if measured != self._aside:
             self.settle()
             self._aside = measured
+            self._watch_waiting()
+
+    def _watch_waiting(self) -> None:
+        """Count waiting while training is booked as such."""
+        steady = self._running in _TRAIN and not self._aside
+        if steady and self._waited_before is None:
+            self._waited_before = self._waited()
+        elif not steady and self._waited_before is not None:
+            self._waiting += self._waited() - self._waited_before
+            self._waited_before = None
+
+    @property
+    def waiting(self) -> float:
+        """Of the seconds of training that are not booked apart: those without a processor."""
+        return self._waiting + (0.0 if self._waited_before is None else self._waited() - self._waited_before)
 
     def lap(self) -> Lap:
         """This moment; the running clock continues."""
@@ -132,11 +162,15 @@ class Stopwatch:
         seconds: dict[str, float] = {
             clock: self._seconds.get(clock, 0.0) for clock in (*_TRAIN, "evaluate", "save", "compile")
         }
-        return seconds | {f"{clock}{_APART}": self._apart.get(clock, 0.0) for clock in _TRAIN}
+        apart = {f"{clock}{_APART}": self._apart.get(clock, 0.0) for clock in _TRAIN}
+        return seconds | apart | {_WAITING: self.waiting}
 
     def carry(self, seconds: Mapping[str, float]) -> None:
         """Add the seconds of earlier attempts; their time counts as wall time too."""
+        self._waiting += seconds.get(_WAITING, 0.0)
         for name, value in seconds.items():
+            if name == _WAITING:
+                continue
             booked = self._apart if name.endswith(_APART) else self._seconds
             clock = cast(ClockName, name.removesuffix(_APART))
             booked[clock] = booked.get(clock, 0.0) + value
@@ -156,7 +190,19 @@ class Stopwatch:
         seconds: dict[str, float] = {clock: value for clock, value in self._seconds.items()}
         if steady_share > 0:
             steady = sum(self._seconds.get(clock, 0.0) for clock in _TRAIN)
-            seconds |= {"ledger": sum(self._apart.values()), "ledger_steady": steady * (1 / steady_share - 1)}
+            waiting = self.waiting / steady_share
+            steady_rest = steady * (1 / steady_share - 1)
+            seconds |= {"ledger": sum(self._apart.values()), "ledger_steady": steady_rest, "waiting": waiting}
         else:
             seconds |= {clock: seconds.get(clock, 0.0) + value for clock, value in self._apart.items()}
         return Clocks(**seconds, start=self._start, wall=self._start + wall_seconds)
+
+
+def waited_for_processor() -> float:
+    """Seconds in which this process's threads were ready to run and others had the processor (proc_pid_schedstat(5)),
+    added up: in a pass all wait for the last one. 0 where the kernel does not count them."""
+    total = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):  # a thread may end meanwhile
+            total += int(path.read_text().split()[1])
+    return total / 1e9

@@ -1,11 +1,9 @@
 """The device and libraries of an attempt: chosen once, reported with its numbers."""
 
 import hashlib
-import math
 import os
 import platform
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,10 +15,9 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from app.domain.errors import first_line
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
+from app.domain.resources.speed import DeviceRates
 from app.domain.runs.result import Environment
 
-_WIDTHS = {"cpu": (64, 256, 1024), "cuda": (256, 1024, 4096)}
-_TOKENS = 512
 _PACKAGES = ("torch", "transformers", "peft", "vezna")
 
 
@@ -66,52 +63,17 @@ def computes_in_bf16(device: torch.device) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
-def matmul_flops(device: torch.device, bf16: bool, size: int | None = None) -> float:
-    """Measured FLOP/s of the device's matrix product in the compute dtype: the best of five.
-
-    Takes about 50 ms. On a CPU it is also the libraries' first use, so that their buffers are allocated before memory
-    is counted.
-    """
-    n = size or (4096 if device.type == "cuda" else 1024)
-    a, b = torch.ones(2, n, n, dtype=torch.bfloat16 if bf16 else torch.float32, device=device)
-    return 2 * n**3 / _fastest(lambda: a @ b, device)
-
-
-def matmul_rates(device: torch.device, bf16: bool) -> dict[int, float]:
-    """Measured FLOP/s of the products [T, n] · [n, n] of a layer, by its width n, for a few hundred tokens: small ones
-    do not reach the device's peak. Takes about 50 ms."""
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    rates = {}
-    for n in _WIDTHS[device.type]:
-        a, b = torch.ones(_TOKENS, n, dtype=dtype, device=device), torch.ones(n, n, dtype=dtype, device=device)
-        rates[n] = 2 * _TOKENS * n**2 / _fastest(lambda a=a, b=b: a @ b, device)  # type: ignore[misc]
-    return rates
-
-
-def _fastest(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest of five repetitions."""
-    best = math.inf
-    for _repetition in range(6):  # the first warms up
-        began = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - began)
-    return best
-
-
 def describe(
     device: torch.device,
     bf16: bool,
     frozen_dtype: Literal["float32", "bfloat16", "nf4"],
     attention: str,
-    rate: float | None = None,
-    rates: dict[int, float] | None = None,
+    rates: DeviceRates = DeviceRates(),  # noqa: B008 immutable
     padding_mask: bool = True,
     hosts: Sequence[int] = (1,),
 ) -> Environment:
-    """The environment of an attempt; `attention` is transformers' name of it, `rate` and `rates` the results of
-    `matmul_flops` and `matmul_rates`, `hosts` the number of its processes on each host."""
+    """The environment of an attempt; `attention` is transformers' name of it, `rates` the result of
+    `device_rates`, `hosts` the number of its processes on each host."""
     return Environment(
         device=str(device),
         device_name=device_name(device, hosts),
@@ -121,8 +83,10 @@ def describe(
         frozen_dtype=frozen_dtype,
         attention=attention,
         padding_mask=padding_mask,
-        matmul_flops=rate,
-        matmul_rates=rates or {},
+        matmul_flops=rates.peak,
+        matmul_rates=dict(rates.by_width),
+        call_rate=rates.calls,
+        byte_rate=rates.bytes,
         versions=versions(),
         code=source_hash(),
     )

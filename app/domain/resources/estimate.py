@@ -21,11 +21,12 @@ from app.domain.methods import AnyMethod, MethodSpec
 from app.domain.names import Name
 from app.domain.resources.devices import DeviceKind
 from app.domain.resources.ledger import Ledger
+from app.domain.resources.work import Work
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, MetricName, Task
 from app.domain.validation import invalid_field
 
-ESTIMATE_VERSION = 9
+ESTIMATE_VERSION = 10
 """Raised when the estimate of an unchanged request may differ: old ones are then computed again."""
 LONGEST_CONFIG = 200_000
 """Characters of a config.json; the longest known one has a tenth of that."""
@@ -182,9 +183,13 @@ class ResourceEstimate(_Value):
     """Floating-point operations of that step: forward, backward, recomputation."""
     train_flops: int
     """Of the whole training, over the actual batches; 0 without a dataset."""
+    train_work: Work | None = None
+    """Of the whole training, with the optimizer's; None without a dataset, and in older estimates."""
     reference_flops: int = 0
     """Of DPO's reference: the base model's pass over the training and validation pairs, which runs of a study share;
     0 for other losses, without a dataset, and in older estimates."""
+    reference_work: Work | None = None
+    """Of the same pass; None where there is none, and in older estimates."""
     steps: int
     """Optimizer steps; 0 without a dataset."""
     trainable: int

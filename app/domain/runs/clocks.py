@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict
 
-_APART = ("download", "ledger_steady", "wall")
+_APART = ("download", "ledger_steady", "waiting", "wall")
 
 
 class Clocks(BaseModel):
@@ -27,6 +27,8 @@ class Clocks(BaseModel):
     above are of the other steps, unless there are none."""
     ledger_steady: float = 0.0
     """Computed: what the steps in `ledger` would take at the other steps' seconds per token; no part of `wall`."""
+    waiting: float = 0.0
+    """Of the train time: without a processor, since other processes had it. Part of the clocks above."""
     evaluate: float = 0.0
     save: float = 0.0
     audit: float = 0.0

@@ -208,6 +208,10 @@ class Environment(_Value):
     """Operations a second of the device's matrix product in `precision`, measured at the attempt's start."""
     matmul_rates: dict[int, float] = Field(default_factory=dict)
     """The same for the products of smaller layers, by width; empty for runs before Vezna measured them."""
+    call_rate: float | None = None
+    """Operations on tiny tensors a second, in a training pass; null for older runs, like the next."""
+    byte_rate: float | None = None
+    """Bytes a second that an addition of large tensors reads and writes."""
 
     @property
     def libraries(self) -> str:

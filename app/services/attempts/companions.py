@@ -67,6 +67,5 @@ def _fitting(session: Session, run: RunRow, worker: str) -> int:
     device, request = of_worker(signed_on), row.request
     if device.usable_bytes is None:
         return 1
-    workload = (request.task, request.method.kind, request.fingerprint, row.estimate.width)
-    constants = Calibrations(session).of(device, request.bf16, *workload)
+    constants = Calibrations(session).of(device, request.bf16, request.task, request.method.kind)
     return most_members(row.estimate, device.usable_bytes, constants.constant_bytes + constants.band_bytes)

@@ -12,14 +12,15 @@ from app.domain.resources.calibration import (
     CalibrationRun,
     EstimateBand,
     Fit,
-    MatmulRates,
     calibrate,
     memory_fit,
     peak,
+    speed_of,
     train_seconds,
 )
 from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
+from app.domain.resources.speed import DeviceRates, Speed
 from app.domain.tasks import Task
 from app.services.resources.devices import available, kind_of, of_worker
 from app.settings import Settings
@@ -45,23 +46,29 @@ class Calibrations:
     def __init__(self, session: Session, without: int | None = None) -> None:
         self._session, self._without = session, without
         self._past: dict[tuple[str, bool], list[CalibrationRun]] = {}
+        self._speeds: dict[tuple[str, str, bool], Speed | None] = {}
 
-    def of(self, device: Device, bf16: bool, task: Task, method: str, model: str = "", width: int = 0) -> Calibration:
-        """A device's constants when it computes in bfloat16, or in float32; `method` is a kind, `model` the base
-        model's fingerprint and `width` that of its hidden states."""
-        measured = bf16 is device.bf16
-        rates = MatmulRates(device.matmul_flops, device.matmul_rates) if measured else MatmulRates()
-        return calibrate(device.kind, bf16, self._runs(device, bf16), task, method, rates, model, width)
+    def of(self, device: Device, bf16: bool, task: Task, method: str) -> Calibration:
+        """A device's constants when it computes in bfloat16, or in float32; `method` is a kind."""
+        return calibrate(device.kind, bf16, self._runs(device, bf16), task, method)
+
+    def speed(self, device: Device, bf16: bool) -> Speed | None:
+        """The speed of a device when it computes in bfloat16, or in float32; None where nothing is known of it."""
+        key = (device.name, device.device_name, bf16)
+        if key not in self._speeds:
+            runs = self._runs(device, bf16)
+            own = DeviceRates(device.matmul_flops, device.matmul_rates) if bf16 is device.bf16 else DeviceRates()
+            self._speeds[key] = speed_of(runs, own)
+        return self._speeds[key]
 
     def bands(self, device: Device, request: EstimateRequest, estimate: ResourceEstimate) -> Bands:
         """What an estimate means on a device."""
-        workload = (request.task, request.method.kind, request.fingerprint, estimate.width)
-        constants = self.of(device, request.bf16, *workload)
-        need = peak(estimate.peak_bytes, constants)
+        need = peak(estimate.peak_bytes, self.of(device, request.bf16, request.task, request.method.kind))
+        speed = self.speed(device, request.bf16)
         return Bands(
             peak=need,
-            train_seconds=train_seconds(estimate.train_flops, constants),
-            reference_seconds=train_seconds(estimate.reference_flops, constants),
+            train_seconds=train_seconds(estimate.train_work, estimate.width, speed),
+            reference_seconds=train_seconds(estimate.reference_work, estimate.width, speed),
             fit=memory_fit(need, device),
         )
 
@@ -92,13 +99,13 @@ def accuracy(session: Session) -> list[Accuracy]:
     ]
 
 
-def _rates(session: Session, device: past_estimates.Device) -> MatmulRates:
+def _rates(session: Session, device: past_estimates.Device) -> DeviceRates:
     """The throughput of a device in a precision, where a worker that still exists has measured it."""
     row = workers.of_device(session, device.name, bf16=device.precision == "bf16")
     if row is None:
-        return MatmulRates()
+        return DeviceRates()
     worker = of_worker(row)
-    return MatmulRates(worker.matmul_flops, worker.matmul_rates)
+    return DeviceRates(worker.matmul_flops, worker.matmul_rates)
 
 
 class Assumption(NamedTuple):

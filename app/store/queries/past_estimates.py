@@ -1,11 +1,14 @@
 """Estimates of past runs beside their measurements: what calibration and accuracy rest on."""
 
-from typing import NamedTuple, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from app.domain.resources.calibration import CalibrationRun, Precision
+from app.domain.resources.speed import DeviceRates, Trained
+from app.domain.resources.work import Work
 from app.domain.runs.status import Phase, RunStatus
 from app.store.tables import EstimateRow, RunRow
 
@@ -60,6 +63,22 @@ def devices(session: Session) -> list[Device]:
     return devices
 
 
+def _trained(row: Any) -> Trained | None:
+    if not row.work or not row.train_seconds or not row.step:
+        return None
+    # One that stopped early has done a share of what was estimated.
+    work = Work(*row.work) * (row.step / row.total_steps if row.total_steps else 1.0)
+    threads = (row.environment or {}).get("threads", 1)
+    return Trained(work, row.width or 0, row.train_seconds, row.waiting or 0.0, threads)
+
+
+def _rates(environment: Mapping[str, Any]) -> DeviceRates:
+    by_width = {int(width): rate for width, rate in environment.get("matmul_rates", {}).items()}
+    return DeviceRates(
+        environment.get("matmul_flops"), by_width, environment.get("call_rate"), environment.get("byte_rate")
+    )
+
+
 def on_device(
     session: Session, device_name: str, precision: Precision, *, without: int | None = None
 ) -> list[CalibrationRun]:
@@ -70,12 +89,13 @@ def on_device(
     columns = (
         RunRow.id,
         EstimateRow.request_json["task"].as_string().label("task"),
-        EstimateRow.request_json["fingerprint"].as_string().label("fingerprint"),
         EstimateRow.result_json["width"].as_integer().label("width"),
+        EstimateRow.result_json["train_work"].as_json().label("work"),
+        RunRow.result_json["clocks"]["waiting"].as_float().label("waiting"),
+        RunRow.result_json["environment"].as_json().label("environment"),
         RunRow.method_kind,
         RunRow.estimated_bytes,
         RunRow.peak_bytes,
-        RunRow.estimated_flops,
         RunRow.train_seconds,
         RunRow.step,
         RunRow.total_steps,
@@ -90,11 +110,8 @@ def on_device(
             row.method_kind,
             row.estimated_bytes or 0,
             row.peak_bytes or 0,
-            # One that stopped early has done a share of what was estimated.
-            (row.estimated_flops or 0.0) * (row.step / row.total_steps if row.total_steps else 1.0),
-            row.train_seconds or 0.0,
-            row.fingerprint or "",
-            row.width or 0,
+            _trained(row),
+            _rates(row.environment or {}),
         )
         for row in rows
         if row.libraries == rows[0].libraries and row.id != without

@@ -80,9 +80,9 @@ def _figure(title: str, note: str, use: MemoryUse) -> Figure:
 def clocks(clocks: Clocks, fit: RunFit) -> Figure:
     """Seconds by phase; the estimated train time below them."""
     rows: list[tuple[Cell, ...]] = [
-        (name, value, "" if name in ("download", "ledger_steady") else share(value, clocks.wall))
+        (name, value, "" if name in ("download", "ledger_steady", "waiting") else share(value, clocks.wall))
         for name, value in clocks
-        if name not in ("download", "ledger_steady", "compile") or value
+        if name not in ("download", "ledger_steady", "waiting", "compile") or value
     ]
     note, train = _(REST_NOTE), fit.train_seconds
     if train:

@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from app.domain.methods import FullSpec
 from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
+from app.domain.resources.work import Work
 from app.domain.tasks import TASKS as FACTS
 from worker.engine.data.batches import Batch, Places
 from worker.engine.data.padding_free import RowsApart
@@ -33,10 +34,10 @@ from worker.engine.estimation.fake import (
     no_rows_side_by_side,
     replace_tensors,
 )
-from worker.engine.estimation.flops import flops_of_batches, halves, sides_of
 from worker.engine.estimation.generation import writing_peak
 from worker.engine.estimation.shapes import Shapes, rows_of, shapes
 from worker.engine.estimation.unloaded import Unloaded, resting_blocks, unloaded
+from worker.engine.estimation.work import Sides, shorter, sides_of, work_of_batches
 from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.memory.sharing import Sharing
@@ -59,12 +60,12 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
     steps = fake_steps(built, request)
     first = [steps.step(batches.first, first=True)] if batches.first else []
     passes = first + [steps.step(batch) for batch in batches.heaviest]
-    ledger, flops = max(passes, key=lambda pair: pair[0].total)
+    ledger, of_step = max(passes, key=lambda pair: pair[0].total)
     evaluation = steps.evaluation(batches.evaluated)
     writing = max((steps.writing(prompts) for prompts in batches.prompts), default=0)
-    epoch_flops = steps.flops_of(batches, passes[0][1]) if batches.padded else 0
+    train = _train_work(steps, batches, passes[0][1]) if batches.padded else None
     optimizer = tensor_bytes(t for state in steps.optimizer.state.values() for t in state.values())
-    reference = _reference_flops(request, batches) if batches.reference else 0
+    reference = _reference_work(request, batches) if batches.reference else None
     return ResourceEstimate(
         ledger=ledger,
         phases={
@@ -75,9 +76,11 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
             "evaluate": max(evaluation - (optimizer if steps.sharing else 0), writing),
         },
         lengths=batches.lengths,
-        step_flops=flops,
-        train_flops=round(epoch_flops * batches.epochs / request.training.devices),
-        reference_flops=round(reference / request.training.devices),
+        step_flops=round(of_step.flops),
+        train_flops=round(train.flops) if train else 0,
+        train_work=train,
+        reference_flops=round(reference.flops) if reference else 0,
+        reference_work=reference,
         steps=batches.steps,
         trainable=request.method.trainable(built.facts),
         total=built.facts.total,
@@ -87,13 +90,20 @@ def estimate_run(request: EstimateRequest, dataset: Path | None) -> ResourceEsti
     )
 
 
-def _reference_flops(request: EstimateRequest, batches: Shapes) -> float:
-    """FLOPs of the base model's pass over pairs, without a method."""
+def _train_work(steps: "_Steps", batches: Shapes, of_first: Work) -> Work:
+    """Of the whole training on one of its devices; `of_first` is that of the passes of `trained`'s first batch."""
+    epoch = steps.work_of(batches, of_first)
+    return epoch * (batches.epochs / steps.request.training.devices) + steps.of_update * batches.steps
+
+
+def _reference_work(request: EstimateRequest, batches: Shapes) -> Work:
+    """Of the base model's pass over pairs, without a method, on one of its devices."""
     plain = request.model_copy(update={"method": FullSpec()})
-    steps, batch = fake_steps(unloaded(plain), plain), batches.evaluated
-    sides = sides_of(batch, request.task)
-    measured = {lengths: steps.judged(batch, lengths) / rows_of(batch)[0] for lengths in (sides, halves(sides))}
-    return flops_of_batches(batches.reference, measured, request.task)
+    steps, batch, task = fake_steps(unloaded(plain), plain), batches.evaluated, request.task
+    sides = sides_of(batch, task)
+    measured = {lengths: steps.judged(batch, lengths) for lengths in (sides, *shorter(sides, task))}
+    passes, rows = len(batches.reference), rows_of(batch)[0]
+    return work_of_batches(batches.reference, passes, rows, measured, task) * (1 / request.training.devices)
 
 
 @dataclass
@@ -113,18 +123,18 @@ class _Steps:
     """Among several devices; None if each has the whole model."""
     moment: Moment = "data"
     settle: Callable[[], None] | None = None
-    flops_of_half: int | None = None
-    """FLOPs of a pass over the first half of each row of the first batch that was executed; of images over all."""
+    of_update: Work = Work()  # noqa: RUF009 immutable
+    """Of the optimizer, in the last step."""
 
-    def step(self, real: Batch, first: bool = False) -> tuple[Ledger, int]:
-        """An optimizer step over a batch: its ledger and its FLOPs, without those of the optimizer. `first`: the
-        optimizer has no state yet, and allocates it when the passes are over.
+    def step(self, real: Batch, first: bool = False) -> tuple[Ledger, Work]:
+        """An optimizer step over a batch: its ledger and the work of its passes, without that of the optimizer.
+        `first`: the optimizer has no state yet, and allocates it when the passes are over.
 
         With accumulation the batch is executed twice: the second time gradients already exist.
         """
         with self._computing():
             if not self.optimizer.state and not first:
-                self.flops_of_half = self._half(real)
+                self._at(real, shorter(sides_of(real, self.request.task), self.request.task)[0])
                 self._update()
             with self._followed(self.optimizer) as journal:
                 batch = self._fake(real)
@@ -132,8 +142,10 @@ class _Steps:
                     self._passes(batch)
                 if self.request.training.gradient_accumulation_steps > self.request.training.devices:
                     self._passes(batch)
-                self._update()
-            return journal.ledger("estimated", None, *rows_of(real)), operations.total
+                with Operations() as update:
+                    self._update()
+            self.of_update = update.work
+            return journal.ledger("estimated", None, *rows_of(real)), operations.work
 
     def evaluation(self, real: Batch) -> int:
         """The peak of an evaluation batch, with the optimizer state in memory."""
@@ -142,12 +154,12 @@ class _Steps:
             task.loss(self.model, batch)
         return journal.ledger("estimated", None, *rows_of(real)).total
 
-    def judged(self, real: Batch, sides: Sequence[int]) -> int:
-        """The FLOPs of an evaluation batch whose rows have these lengths."""
+    def judged(self, real: Batch, sides: Sides) -> Work:
+        """The work of an evaluation batch whose rows have these lengths."""
         batch = self._fake(replace(real, lengths=None), sides=sides)
         with self._evaluating(), Operations() as operations:
             TASKS[self.request.task].loss(self.model, batch)
-        return operations.total
+        return operations.work
 
     def writing(self, prompts: Batch) -> int:
         """The peak of generation after prompts: before or after training, without the optimizer state."""
@@ -165,39 +177,25 @@ class _Steps:
         with self._computing():
             return file_bytes(MECHANISMS[method.mechanism].saved_tensors(self.model, method))
 
-    def flops_of(self, batches: Shapes, of_heaviest: int) -> float:
-        """FLOPs of `padded`, from those of the first batch of `trained` and of shorter rows of it."""
-        heaviest, task = batches.trained[0], self.request.task
-        rows, sides = rows_of(heaviest)[0], sides_of(heaviest, task)
-        if "pixel_values" in heaviest.inputs:
-            return of_heaviest / rows * sum(n for n, _sides in batches.padded)
-        if heaviest.lengths is not None:
-            heaviest = replace(heaviest, lengths=None)
-            with self._computing(), Operations(self.stored) as operations:
-                self._passes(self._fake(heaviest))
-            of_heaviest = operations.total
-        if self.flops_of_half is None:
-            with self._computing():
-                self.flops_of_half = self._half(heaviest)
-            self.optimizer.zero_grad(set_to_none=True)
-        measured = {sides: of_heaviest, halves(sides): self.flops_of_half}
-        if task == "seq2seq-lm":
-            shorter = (halves(sides)[0], *sides[1:])
-            with self._computing():
-                measured[shorter] = self._of(heaviest, shorter)
-            self.optimizer.zero_grad(set_to_none=True)
-        return flops_of_batches(batches.padded, {lengths: flops / rows for lengths, flops in measured.items()}, task)
+    def work_of(self, batches: Shapes, of_first: Work) -> Work:
+        """The work of the passes over `padded`, from that over the first batch of `trained` and shorter rows of it."""
+        first, task = batches.trained[0], self.request.task
+        rows, sides = rows_of(first)[0], sides_of(first, task)
+        if "pixel_values" in first.inputs:
+            share = sum(count for count, _sides in batches.padded) / rows
+            return Work(of_first.calls * batches.passes, of_first.bytes * share, of_first.flops * share)
+        with self._computing():
+            measured = {sides: of_first if first.lengths is None else self._at(first, sides)}
+            measured |= {lengths: self._at(first, lengths) for lengths in shorter(sides, task)}
+        self.optimizer.zero_grad(set_to_none=True)
+        return work_of_batches(batches.padded, batches.passes, rows, measured, task)
 
-    def _half(self, real: Batch) -> int:
-        """Execute the passes over the first half of each row, padded; returns their FLOPs."""
-        return self._of(real, halves(sides_of(real, self.request.task)))
-
-    def _of(self, real: Batch, sides: Sequence[int]) -> int:
-        """Execute the passes over rows of these lengths, padded; returns their FLOPs."""
+    def _at(self, real: Batch, sides: Sides) -> Work:
+        """Execute the passes over rows of these lengths, padded; returns their work."""
         batch = self._fake(replace(real, lengths=None), sides=sides)
         with Operations(self.stored) as operations:
             self._passes(batch)
-        return operations.total
+        return operations.work
 
     def _passes(self, batch: Batch) -> None:
         units = max(1, batch.labels.numel())

@@ -18,10 +18,12 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 from torch.utils.hooks import RemovableHandle
 from transformers import masking_utils
 
+from app.domain.resources.work import Work
 from worker.engine.tasks import token_loss
 
 _BLOCK, _SCALES = 64, 256
@@ -184,12 +186,13 @@ def _attend(
 
 
 class Operations(TorchDispatchMode):
-    """Counts FLOPs by the formulas of torch.utils.flop_counter: matrix products, convolutions and attention; a product
-    of [m, k] and [k, n] has 2·m·k·n. Operations within `apart` are excluded."""
+    """Counts the work of operations, of which a view is none. FLOPs are by the formulas of torch.utils.flop_counter:
+    matrix products, convolutions and attention; a product of [m, k] and [k, n] has 2·m·k·n. Operations within `apart`
+    are excluded."""
 
     def __init__(self, apart: Iterable[nn.Module] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
+        self.work = Work()
         self._apart, self._handles, self._within = apart, list[RemovableHandle](), 0
 
     def __enter__(self) -> Self:
@@ -208,14 +211,34 @@ class Operations(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Execute the operation, and count it."""
-        output = func(*args, **(kwargs or {}))
-        formula: Callable[..., int] | None = flop_registry.get(_known_as(func._overloadpacket))
-        if formula is not None and not self._within:
-            self.total += formula(*args, **(kwargs or {}), out_val=output)
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        free = func.is_view or func.namespace == "prim" or func._overloadpacket in _FREE
+        if not self._within and not free:
+            formula: Callable[..., int] | None = flop_registry.get(_known_as(func._overloadpacket))
+            flops = formula(*args, **kwargs, out_val=output) if formula is not None else 0
+            self.work += Work(1, _moved_bytes(func, args, kwargs, output), flops)
         return output
 
     def _go(self, step: int) -> None:
         self._within += step
+
+
+def _moved_bytes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> int:
+    """Bytes that an operation reads and writes; of a table, the rows that it takes."""
+    if func._overloadpacket in _OF_TABLES:
+        return 2 * _bytes(output)
+    schema, moved = func._schema, 0
+    for place, declared in enumerate(schema.arguments):
+        value = args[place] if place < len(args) else kwargs.get(declared.name)
+        written = declared.alias_info is not None and declared.alias_info.is_write
+        moved += _bytes(value) * (2 if written else 1)
+    new = all(declared.alias_info is None for declared in schema.returns)
+    return moved + (_bytes(output) if new else 0)
+
+
+def _bytes(value: Any) -> int:
+    return sum(t.numel() * t.element_size() for t in tree_leaves(value) if isinstance(t, torch.Tensor))
 
 
 def _known_as(operation: Any) -> Any:
@@ -225,6 +248,9 @@ def _known_as(operation: Any) -> Any:
 
 
 _aten = torch.ops.aten
+_FREE = {_aten._unsafe_view, _aten.empty, _aten.empty_like, _aten.new_empty, _aten.empty_strided}
+"""Operations that move nothing, beside views."""
+_OF_TABLES = {_aten.embedding, _aten.index, _aten.index_select, _aten.gather}
 _CPU_ATTENTION = {
     _aten._scaled_dot_product_flash_attention_for_cpu: _aten._scaled_dot_product_flash_attention,
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: _aten._scaled_dot_product_flash_attention_backward,

@@ -61,6 +61,8 @@ class Shapes:
     padded: list[tuple[int, tuple[int, ...]]]
     """Rows and the padded length of each side (`Examples.sides`) of every batch of the first epoch that the run
     reaches; empty without a dataset."""
+    passes: int = 0
+    """Batches in that epoch: fewer than `padded` has, if they are computed without padding."""
     reference: tuple[tuple[int, tuple[int, ...]], ...] = ()
     """The same of the base model's pass over the pairs on which DPO needs its log-probabilities; empty for others."""
     epochs: float = 0.0
@@ -131,6 +133,7 @@ def _of_rows(request: EstimateRequest, dataset: Path, model: PreTrainedModel) ->
             mean=float(np.mean(train.lengths)),
         ),
         padded=[size for step in epoch for batch in step for size in train.computed(batch)],
+        passes=sum(map(len, epoch)),
         reference=tuple(
             size
             for split in pairs
@@ -171,6 +174,7 @@ def _of_images(request: EstimateRequest, dataset: Path | None, model: PreTrained
         prompts=[],
         lengths=Lengths(source="dataset" if trained else "max_length", rows=trained, longest=length, mean=length),
         padded=[size for step in epoch for rows in step for size in examples.computed(rows)],
+        passes=sum(map(len, epoch)),
         epochs=order.total_steps / len(epoch) if epoch else 0.0,
         steps=order.total_steps if trained else 0,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from app.domain.data.dataset import Row, Split
+from app.domain.resources.speed import DeviceRates
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
 from worker.engine.attempt import Attempt
@@ -41,7 +42,7 @@ class Together:
         self.seed = 0
         """Seed of the base model's randomly initialized weights."""
         self.splits: Mapping[Split, Examples] | None = None
-        self.rates: tuple[float, dict[int, float]] | None = None
+        self.rates: DeviceRates | None = None
 
 
 class GroupedAttempt(Attempt):
@@ -81,7 +82,7 @@ class GroupedAttempt(Attempt):
             self._together.splits = super()._splits(rows, base)
         return dict(self._together.splits)
 
-    def _rates(self) -> tuple[float, dict[int, float]]:
+    def _rates(self) -> DeviceRates:
         if self._together.rates is None:
             self._together.rates = super()._rates()
         return self._together.rates

@@ -1,45 +1,40 @@
 """What a device adds to a prediction, whether that fits, and what to do where it does not."""
 
-from typing import Any
-
 import pytest
 
 from app.domain.methods import FullSpec, HeadOnlySpec, LeanFullSpec, LoraSpec
 from app.domain.resources.calibration import (
     ASSUMED,
-    RATE_FACTOR,
-    SHARE_FACTOR,
-    USUAL_SHARE,
     Calibration,
     CalibrationRun,
     EstimateBand,
-    MatmulRates,
     accuracy,
     calibrate,
-    leave_one_out_errors,
     memory_fit,
     peak,
     similar_runs,
+    speed_of,
     train_seconds,
 )
 from app.domain.resources.devices import GIB, GPU_MODELS, MIB, WorkerDevice, usable_bytes
 from app.domain.resources.savings import SAVINGS, saving_options
+from app.domain.resources.speed import DeviceRates, Trained
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
-from tests.estimates import request
+from tests.estimates import request, work
 
 CLASSES: Task = "sequence-classification"
 
 
-def calibrated(past: list[CalibrationRun], **more: Any) -> Calibration:
+def calibrated(past: list[CalibrationRun]) -> Calibration:
     """Of full fine-tuning of a classifier on a CPU."""
-    return calibrate("cpu", False, past, CLASSES, "full", **more)
+    return calibrate("cpu", False, past, CLASSES, "full")
 
 
 def past(*extra: int, rate: float = 1e11) -> list[CalibrationRun]:
-    """Runs that needed so many MiB more than was predicted."""
+    """Runs that needed so many MiB more than was predicted, and did so many operations a second."""
     return [
-        CalibrationRun(n, CLASSES, "full", 100 * MIB, (100 + more) * MIB, 1e12, 1e12 / rate)
+        CalibrationRun(n, CLASSES, "full", 100 * MIB, (100 + more) * MIB, Trained(work(1e12), 64, 1e12 / rate))
         for n, more in enumerate(extra, start=1)
     ]
 
@@ -47,16 +42,23 @@ def past(*extra: int, rate: float = 1e11) -> list[CalibrationRun]:
 def test_before_a_device_has_made_a_run_a_constant_is_assumed_and_no_time_is_told() -> None:
     found = calibrated([])
     assert (found.runs, found.constant_bytes, found.band_bytes) == (0, *ASSUMED["cpu", False])
-    assert train_seconds(10**12, found) is None
+    assert train_seconds(work(1e12), 64, speed_of([], DeviceRates())) is None
 
 
 def test_before_that_the_devices_matrix_product_tells_a_time_within_a_wide_band() -> None:
-    found = calibrated([], rates=MatmulRates(1e11))
-    told = train_seconds(3 * 10**11, found)
+    told = train_seconds(work(1e12), 64, speed_of([], DeviceRates(1e11)))
+    assert told is not None and told.runs == 0 and told.high > 3 * told.low
+    known = train_seconds(work(1e12), 64, speed_of(past(30, 30, 30, rate=5e10), DeviceRates(1e11)))
+    assert known is not None and known.runs == 3
+    assert known.value == pytest.approx(20, rel=0.05) and known.high < 1.5 * known.low
+    assert train_seconds(None, 64, speed_of(past(30), DeviceRates(1e11))) is None, "an estimate before work was counted"
+
+
+def test_runs_of_which_no_time_is_known_leave_it_to_the_rates() -> None:
+    silent = [run._replace(trained=None, rates=DeviceRates(1e11)) for run in past(30)]
+    told = train_seconds(work(1e12), 64, speed_of(silent, DeviceRates()))
     assert told is not None and told.runs == 0
-    assert told.value == pytest.approx(3 / USUAL_SHARE) and told.high == pytest.approx(9 * told.low)
-    known = calibrated(past(30, rate=5e10), rates=MatmulRates(1e11))
-    assert known.rate is not None and known.rate.value == pytest.approx(5e10) and known.rate.runs == 1
+    assert told == train_seconds(work(1e12), 64, speed_of([], DeviceRates(1e11)))
 
 
 def test_the_constant_is_the_median_of_what_past_runs_needed_on_top() -> None:
@@ -74,28 +76,19 @@ def test_many_runs_that_agree_make_the_band_narrow_but_never_narrower_than_a_hun
     assert large.high - large.value == pytest.approx(0.01 * large.value)
 
 
-def test_time_follows_the_rate_that_training_reached_there() -> None:
-    found = calibrated(past(30, rate=1e11) + past(30, rate=2e11) + past(30, rate=4e11))
-    told = train_seconds(4 * 10**12, found)
-    assert told is not None
-    assert told.value == pytest.approx(20) and told.low < told.value < told.high
-
-
 def test_a_run_is_held_against_an_estimate_that_it_had_no_part_in() -> None:
     [alone] = accuracy("cpu", "x86", "fp32", past(30))
     assert (alone.peak.runs, alone.train) == (1, None)
     assert alone.peak.worst == pytest.approx((100 + ASSUMED["cpu", False][0] / MIB) / 130 - 1)
-    [with_rates] = accuracy("cpu", "x86", "fp32", past(30, rate=1e11), MatmulRates(2e11))
-    assert with_rates.train is not None and with_rates.train.worst == pytest.approx(1 / (2 * USUAL_SHARE) - 1)
-    *others, last = past(30, 30, 60)
-    bytes_error, seconds_error = leave_one_out_errors(last, calibrated(others))
-    assert bytes_error == pytest.approx((130 - 160) / 160)
-    assert seconds_error == pytest.approx(0)
+    pair = past(30, rate=1e11) + past(30, rate=1.2e11)
+    [both] = accuracy("cpu", "x86", "fp32", pair, DeviceRates(2e11))
+    assert both.train is not None and both.train.runs == 2 and 0.05 < both.train.mean < 0.3
+    assert both.peak.worst == pytest.approx(0)
 
 
 def test_runs_of_the_same_method_teach_more_than_others() -> None:
     others = past(30, 40)
-    own = [CalibrationRun(9, CLASSES, "lora", 50 * MIB, 150 * MIB, 1e12, 1.0)]
+    own = [CalibrationRun(9, CLASSES, "lora", 50 * MIB, 150 * MIB)]
     assert similar_runs([*others, *own], CLASSES, "lora") == own
     assert similar_runs(others, CLASSES, "lora") == others
 
@@ -112,46 +105,6 @@ def test_runs_on_another_task_leave_the_band_as_wide_as_it_was_assumed() -> None
     assert calibrated(own).band_bytes < ASSUMED["cpu", False][1] / 5
     strange = calibrated(others)
     assert strange.constant_bytes == 57 * MIB and strange.band_bytes == ASSUMED["cpu", False][1]
-
-
-def test_a_few_runs_of_one_speed_do_not_make_a_time_certain() -> None:
-    widths = []
-    for runs in (1, 3, 50):
-        told = train_seconds(10**12, calibrated(past(*[30] * runs)))
-        assert told is not None and told.runs == runs
-        assert told.high / told.value == pytest.approx(told.value / told.low)
-        widths.append(told.high / told.value)
-    assert RATE_FACTOR > widths[0] > widths[1] > widths[2] >= 1.01
-    uneven = train_seconds(10**12, calibrated(past(30, rate=1e11) * 20 + past(30, rate=4e11) * 20))
-    assert uneven is not None and uneven.high / uneven.low > 3.5
-
-
-def test_other_models_tell_the_share_of_the_matrix_product_that_this_one_reaches() -> None:
-    """A model with wide layers reaches more operations a second than one with narrow layers."""
-    narrow = [run._replace(model="narrow", width=64) for run in past(30, 30, rate=1e10)]
-    rates = MatmulRates(peak=1e11, by_width={64: 2e10, 1024: 1e11})
-    wide = calibrated(narrow, rates=rates, model="wide", width=1024).rate
-    assert wide is not None and wide.value == pytest.approx(5e10) and wide.factor == pytest.approx(SHARE_FACTOR)
-    between = calibrated(narrow, rates=rates, model="wide", width=256).rate
-    assert between is not None and between.value == pytest.approx(0.5 * (2e10 * 1e11) ** 0.5)
-    own = calibrated(narrow, rates=rates, model="narrow", width=64).rate
-    assert own is not None and own.value == pytest.approx(1e10) and own.factor < RATE_FACTOR
-    unmeasured = calibrated(narrow, model="wide", width=1024).rate
-    assert unmeasured is not None and unmeasured.value == pytest.approx(1e10)
-    assert unmeasured.factor == pytest.approx(SHARE_FACTOR)
-
-
-def test_without_past_runs_the_rate_at_the_models_width_counts() -> None:
-    rates = MatmulRates(peak=1e11, by_width={64: 2e10, 1024: 1e11})
-    found = calibrated([], rates=rates, width=64).rate
-    assert found is not None and found.value == pytest.approx(2e10 * USUAL_SHARE) and found.runs == 0
-
-
-def test_runs_that_tell_no_rate_leave_it_to_the_matrix_product() -> None:
-    silent = [run._replace(estimated_flops=0.0) for run in past(30)]
-    told = train_seconds(10**12, calibrated(silent, rates=MatmulRates(1e11)))
-    assert told is not None and told.runs == 0 and told.value == pytest.approx(10 / USUAL_SHARE)
-    assert train_seconds(10**12, calibrated(silent)) is None
 
 
 @pytest.mark.parametrize(

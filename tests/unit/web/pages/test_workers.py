@@ -42,8 +42,8 @@ def test_each_method_on_each_device_has_its_errors_and_its_constant(full: TestCl
         assert runs == "3"
         assert re.fullmatch(r"0\.\d %", mean)
         assert re.fullmatch(r"\+0\.\d %", worst)
-        assert re.fullmatch(r"3\.\d %", time_mean)
-        assert time_worst == "+5.0 %"
+        assert re.fullmatch(r"\d\.\d %", time_mean)
+        assert re.fullmatch(r"[+−]\d\.\d %", time_worst)
         assert re.fullmatch(r"\d\d MiB<small>± [\d.]+ MiB</small>", constant)
 
 

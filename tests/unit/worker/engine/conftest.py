@@ -15,8 +15,7 @@ def _rates_are_measured_once() -> Iterator[None]:
     """Every attempt begins by measuring the device, which takes longer here than its training: all share one
     measurement per precision."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("matmul_flops", "matmul_rates"):
-            patch.setattr(attempt, name, cache(getattr(attempt, name)))
+        patch.setattr(attempt, "device_rates", cache(attempt.device_rates))
         yield
 
 

@@ -107,6 +107,28 @@ def test_seconds_of_an_earlier_attempt_stay_apart(monkeypatch: pytest.MonkeyPatc
     assert both.accounted - both.start == pytest.approx(both.wall - both.start)
 
 
+def test_what_other_processes_took_of_the_train_time_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, waited = Host(monkeypatch), [100.0]
+    stopwatch = Stopwatch(time.time(), torch.device("cpu"), waited=lambda: waited[0])
+    waited[0] += 50.0  # while the model was loaded
+    stopwatch.enter("data")
+    stopwatch.aside(True)
+    waited[0] += 7.0
+    host.step(stopwatch)
+    stopwatch.aside(False)
+    host.step(stopwatch)
+    waited[0] += 3.0
+    assert stopwatch.waiting == pytest.approx(3.0)
+    stopwatch.enter("evaluate")
+    waited[0] += 9.0
+    stopwatch.enter("data")
+    waited[0] += 1.0
+    assert stopwatch.read(steady_share=0.5).waiting == pytest.approx(2 * 4.0), "of the whole train clock"
+    later = Stopwatch(time.time(), torch.device("cpu"), waited=lambda: 0.0)
+    later.carry(stopwatch.of_training())
+    assert later.waiting == pytest.approx(4.0)
+
+
 def run(folder: Path, **training: object) -> RunResult:
     """A tiny run."""
     job = tiny.job(folder, tiny.save_model(folder / "model"), FullSpec(), tiny.FAST.model_copy(update=training))

@@ -91,7 +91,7 @@ def test_the_reference_of_dpo_is_estimated_as_the_base_models_pass_over_the_pair
         rows = [row for row in tiny_preferences.rows() if row.split == split]
         with Operations() as counter:
             evaluated(model, encoded(list(rows), tmp_path / split))
-        counted += counter.total
+        counted += counter.work.flops
     assert found["full"] == found["lora"] == pytest.approx(counted, rel=0.08) and found["orpo"] == 0
 
 

@@ -1,18 +1,19 @@
-"""The FLOPs of a run are the sum over its batches, where two texts of a row are padded apart too."""
+"""The work of a run is the sum over its batches, where two texts of a row are padded apart too."""
 
 from pathlib import Path
 
 import pytest
 
 from app.domain.methods import FullSpec
+from app.domain.resources.work import Work
 from app.domain.runs.job import TrainJob
 from tests import tiny, tiny_lm, tiny_pairs
 from tests.unit.worker.engine.estimation.test_estimate import TWO_STEPS, request_of
 from worker.engine.data.batches import read
 from worker.engine.data.order import Order
 from worker.engine.estimation.estimate import estimate_run, fake_steps
-from worker.engine.estimation.flops import flops_of_batches
 from worker.engine.estimation.unloaded import unloaded
+from worker.engine.estimation.work import work_of_batches
 from worker.engine.models.load import load_tokenizer
 from worker.engine.tasks import TASKS
 
@@ -39,7 +40,7 @@ def queries(folder: Path) -> TrainJob:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("made", [one_text, prompts, queries])
-def test_the_flops_of_a_run_are_those_of_its_batches(made, tmp_path: Path) -> None:
+def test_the_work_of_a_run_is_that_of_its_batches(made, tmp_path: Path) -> None:
     job = made(tmp_path)
     request = request_of(job)
     estimated = estimate_run(request, Path(job.dataset_file))
@@ -50,18 +51,22 @@ def test_the_flops_of_a_run_are_those_of_its_batches(made, tmp_path: Path) -> No
     each = [
         steps.step(task.collate(train, batch, 0))[1] for step in Order(train, TWO_STEPS).first_epoch() for batch in step
     ]
-    assert len(set(each)) > 2
-    assert estimated.train_flops == pytest.approx(sum(each), rel=0.01)
+    whole = sum(each, Work()) + steps.of_update * len(each)
+    assert len(set(each)) > 2 and estimated.train_work is not None
+    assert estimated.train_flops == pytest.approx(whole.flops, rel=0.01)
+    assert estimated.train_work.bytes == pytest.approx(whole.bytes, rel=0.02)
+    assert estimated.train_work.calls == pytest.approx(whole.calls, rel=0.02)
 
 
-def test_three_lengths_give_three_coefficients_of_an_encoder_decoder() -> None:
-    def of_row(prompt: int, completion: int) -> float:
-        return 5 * prompt + 11 * completion + 0.5 * (prompt**2 + prompt * completion + completion**2)
+def test_four_lengths_give_four_coefficients_of_an_encoder_decoder() -> None:
+    def of_batch(rows: int, prompt: int, completion: int) -> Work:
+        tokens = 5 * prompt + 11 * completion + 0.5 * (prompt**2 + prompt * completion + completion**2)
+        return Work(40, 1000 + rows * tokens, 2 * rows * tokens)
 
-    known = {sides: of_row(*sides) for sides in ((100, 20), (50, 10), (50, 20))}
-    padded = [(8, (90, 30)), (4, (10, 60))]
-    expected = 8 * of_row(90, 30) + 4 * of_row(10, 60)
-    assert flops_of_batches(padded, known, "seq2seq-lm") == pytest.approx(expected)
+    known = {sides: of_batch(16, *sides) for sides in ((100, 20), (50, 10), (25, 5), (50, 20))}
+    expected = of_batch(8, 90, 30) + of_batch(4, 10, 60)
+    found = work_of_batches([(8, (90, 30)), (4, (10, 60))], 2, 16, known, "seq2seq-lm")
+    assert tuple(found) == pytest.approx(tuple(expected))
 
 
 def test_the_heaviest_batch_of_two_texts_is_the_one_with_the_most_padded_tokens(tmp_path: Path) -> None:
