@@ -272,6 +272,27 @@ def test_groups_that_contradict_another_run_or_name_no_item_are_refused(script: 
     assert same.status_code == 200
 
 
+def test_groups_are_compared_with_the_first_run_that_has_some(script: Script) -> None:
+    names = sorted(item_scores(0.5, 0))
+    script.train(FULL, 0, 0.5)
+    script.train(FULL, 1, 0.5, item_groups=dict.fromkeys(names[:3], "a"))
+    run = script.open(LORA).json()
+    other = script.end(run, item_scores(0.5, 0), item_groups=dict.fromkeys(names[:4], "a"))
+    assert (other.status_code, other.json()["errors"][0]["path"]) == (422, "item_groups")
+    assert "not those of run 2" in other.json()["errors"][0]["message"]
+    assert script.end(run, item_scores(0.5, 0)).status_code == 200
+
+
+def test_an_end_with_other_groups_is_not_the_same_end(script: Script) -> None:
+    names = sorted(item_scores(0.5, 0))
+    run = script.open(FULL).json()
+    for groups, status in ((None, 200), (dict.fromkeys(names[:3], "a"), 409), (None, 200)):
+        assert script.end(run, item_scores(0.5, 0), item_groups=groups).status_code == status
+    run = script.open(LORA).json()
+    for groups, status in ((dict.fromkeys(names[:3], "a"), 200), (None, 409), (dict.fromkeys(names[:3], "b"), 200)):
+        assert script.end(run, item_scores(0.5, 0), item_groups=groups).status_code == status
+
+
 def test_the_verdict_is_that_of_a_study_on_the_same_scores(script: Script) -> None:
     accuracies = {FULL: 0.9, LORA: 0.5}
     for arm, accuracy in accuracies.items():

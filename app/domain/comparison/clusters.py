@@ -49,6 +49,11 @@ class Clusters:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    @staticmethod
+    def same(one: "Clusters | None", other: "Clusters | None") -> bool:
+        """Whether the same items belong together."""
+        return np.array_equal(one.ids if one else [], other.ids if other else [])
+
     @cached_property
     def sizes(self) -> NDArray[np.int64]:
         """Items in each, [G]."""
