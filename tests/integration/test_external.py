@@ -20,6 +20,7 @@ from sqlalchemy import func, select, update
 
 from app.domain.accounts.policy import Role, Scope
 from app.domain.comparison.clusters import Clusters
+from app.domain.comparison.intervals import score_interval
 from app.domain.comparison.verdict import judge
 from app.domain.imports.reports import SILENCE
 from app.main import create_app
@@ -256,7 +257,14 @@ def test_items_of_a_group_are_one_cluster_of_the_verdict(script: Script) -> None
     assert own is not None and alone is not None
     assert (found["low"], found["high"]) == pytest.approx((own.low, own.high))
     assert found["low"] != pytest.approx(alone.low)
-    assert answer["lead"] == "Accuracy, paired over the same 60 test items in 20 groups."
+    assert answer["clusters"] == 20
+    assert answer["lead"] == (
+        "Accuracy, paired over the same 60 test items in 20 groups. With fewer than 30 groups the intervals rest on "
+        "little evidence."
+    )
+    single = score_interval(scores[0][:1], clusters=clusters)
+    page = script.api.get(str(script.api.base_url.copy_with(path="/runs/1"))).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert f"95 % interval {100 * single.low:.1f} to {100 * single.high:.1f} %" in page
 
 
 def test_groups_that_contradict_another_run_or_name_no_item_are_refused(script: Script) -> None:
