@@ -52,7 +52,8 @@ def item_groups(
 ) -> dict[str, str]:
     """By name, the group of each item that shares one with others: items with the same input (the row without labels
     and, beside a prompt, answers) or the same `group` (a column, or one for each item; None, NaN and an empty text are
-    none), also through other items. Raises ValueError for a column that a row does not have, and another number of groups."""
+    none), also through other items. Raises ValueError for a column that a row does not have, and another
+    number of groups."""
     by_column = isinstance(group, str)
     listed = None if group is None or by_column else list(group)
     if listed is not None and len(listed) != len(names):

@@ -66,7 +66,9 @@ def test_groups_of_imported_items_are_clusters_and_count_for_their_identity(data
 
 def test_groups_that_contradict_another_result_are_refused(database: Database) -> None:
     groups = [{"a": "1", "c": "1"}, {"a": "1", "b": "1"}]
-    results = [result(label=f"LoRA {n}", items=None, item_scores=ITEMS, item_groups=own) for n, own in enumerate(groups)]
+    results = [
+        result(label=f"LoRA {n}", items=None, item_scores=ITEMS, item_groups=own) for n, own in enumerate(groups)
+    ]
     with pytest.raises(Invalid, match="test items of LoRA 1 are not those of run 1"):
         bring(database, as_file(*results))
     assert count(database) == 0

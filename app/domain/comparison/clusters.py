@@ -48,7 +48,7 @@ class Clusters:
 
         def first(key: object) -> object:
             while joined.setdefault(key, key) != key:
-                key = joined[key]
+                joined[key] = key = joined[joined[key]]
             return key
 
         for item in names:

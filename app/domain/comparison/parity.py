@@ -14,7 +14,7 @@ differently, each answer is therefore nearer to the run's, nearer to the base mo
 
 Chance is a fair coin (one-sided binomial test at 1 %), so fewer than seven such items never decide. Items of one input
 or group count once in all of this, by the majority of them. A server that answers as the base model does fails,
-whatever it scores. One passes only if it answers as the run where there are seven such items, and if it refuses no item.
+whatever it scores. One passes only if it answers as the run where there are seven such items, and refuses no item.
 """
 
 from collections.abc import Sequence

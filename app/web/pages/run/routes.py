@@ -21,8 +21,8 @@ from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.settings import Settings
 from app.store.queries import collections, evaluations, events, runs, weight_deltas
-from app.store.session import Database
 from app.store.queries.evaluations import ItemScores
+from app.store.session import Database
 from app.store.tables import RunRow
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Drawn, drawn

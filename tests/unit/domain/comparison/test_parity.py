@@ -55,7 +55,9 @@ def test_copies_of_an_item_are_no_evidence_of_either_model() -> None:
     assert (many.low, many.high) == pytest.approx((few.low, few.high))
 
 
-@pytest.mark.parametrize(("once", "copied", "expected"), [("run", "runs", Model.RUN), ("runs", "run", Model.NEARER_RUN)])
+@pytest.mark.parametrize(
+    ("once", "copied", "expected"), [("run", "runs", Model.RUN), ("runs", "run", Model.NEARER_RUN)]
+)
 def test_copies_of_an_item_have_one_text(once: str, copied: str, expected: Model) -> None:
     """Nine inputs decide, not the thirty copies of a tenth."""
     alone = [item._replace(item=item_name(item.item), answer=once) for item in items(9, 0)]

@@ -94,7 +94,10 @@ def test_runs_that_differ_by_their_seed_alone_are_one_arm_and_judged_as_in_a_stu
 def test_all_intervals_of_a_comparison_use_the_same_clusters() -> None:
     few, many = Clusters(np.arange(400) // 20), Clusters(np.arange(400) // 2)
     for groups in ((None, few), (few, None), (many, few), (few, many)):
-        full, lora = (run(place, title, clusters=own) for place, (title, own) in enumerate(zip(("full", "LoRA"), groups, strict=True)))
+        full, lora = (
+            run(place, title, clusters=own)
+            for place, (title, own) in enumerate(zip(("full", "LoRA"), groups, strict=True))
+        )
         found = compare_runs([full, lora])
         assert full.scores is not None and lora.scores is not None
         assert found.mcnemar == McNemar.of(lora.scores == 1, full.scores == 1, few)
