@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from vezna.items import is_stream, item_groups, item_names, split_hash
 from vezna.tracking import _facts
@@ -40,6 +39,7 @@ def test_a_split_has_one_hash_in_any_order() -> None:
 
 
 def test_rows_of_torch_and_of_datasets_are_hashed_by_their_values() -> None:
+    torch = pytest.importorskip("torch")
     datasets = pytest.importorskip("datasets")
     as_dataset = datasets.Dataset.from_list(ROWS)
     assert item_names(as_dataset) == item_names(ROWS)
@@ -125,7 +125,7 @@ def test_a_column_or_a_list_names_groups_which_equal_inputs_join() -> None:
 
 
 def test_values_that_every_library_writes_for_missing_are_no_group() -> None:
-    pandas = pytest.importorskip("pandas")
+    pandas, torch = pytest.importorskip("pandas"), pytest.importorskip("torch")
     rows = [{"text": text} for text in "abcd"]
     for missing in (pandas.NA, pandas.NaT, np.float32("nan"), torch.tensor(float("nan")), np.datetime64("NaT", "ns")):
         assert groups_of(rows, group=[missing, missing, "a", "a"]) == [None, None, 0, 0], missing
