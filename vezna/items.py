@@ -6,7 +6,6 @@ maximal length or padding leaves its hash alone; a row of numbers only is hashed
 
 import hashlib
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,13 @@ TOKEN_LABELS = ("labels", "label_ids")
 """The same if they are as long as the token ids; otherwise they are labels of the row."""
 COMPUTED = ("ref_chosen_logps", "ref_rejected_logps")
 """Columns of numbers that a trainer adds to its rows: TRL, of the reference model."""
+
+ANSWERS = ("completion", "completions", "chosen", "rejected", "score_chosen", "score_rejected", "margin")
+"""Columns that TRL's trainers read beside a prompt; the rest of such a row is its input."""
+PLAIN = (bytes, int, float, list, tuple, Mapping)
+"""Groups that count as they are; others, such as dates, by their text."""
+MISSING = ("None", "nan", "NaN", "NaT", "<NA>")
+"""How values that stand for no group are written."""
 
 
 class Items(list[Any]):
@@ -44,19 +50,14 @@ def item_names(rows: Iterable[Any], columns: Sequence[str] | None = None) -> lis
 def item_groups(
     rows: Any, names: Sequence[str], columns: Sequence[str] | None = None, group: str | Sequence[Any] | None = None
 ) -> dict[str, str]:
-    """By name, the group of each item that shares one with others: items with the same input (the prompt, or all but
-    labels) or the same `group` (a column, or one for each item; None, NaN and an empty text are none), also through
-    other items. Raises ValueError for a column that a row does not have, and another number of groups."""
-    table = [row for _dataset, row in _by_dataset(rows)]
+    """By name, the group of each item that shares one with others: items with the same input (the row without labels
+    and, beside a prompt, answers) or the same `group` (a column, or one for each item; None, NaN and an empty text are
+    none), also through other items. Raises ValueError for a column that a row does not have, and another
+    number of groups."""
     by_column = isinstance(group, str)
-    if by_column:
-        if any(not isinstance(row, Mapping) or group not in row for row in table):
-            raise ValueError(f"a row has no column {group!r}, which group names")
-        stated: Sequence[Any] = [row[group] for row in table]
-    else:
-        stated = [None] * len(table) if group is None else group
-    if len(stated) != len(table):
-        raise ValueError(f"{len(stated)} groups were given for {len(table)} test items")
+    listed = None if group is None or by_column else list(group)
+    if listed is not None and len(listed) != len(names):
+        raise ValueError(f"{len(listed)} groups were given for {len(names)} test items")
     root: dict[bytes, bytes] = {}
 
     def first(key: bytes) -> bytes:
@@ -65,12 +66,14 @@ def item_groups(
         return key
 
     keys = []
-    for row, value in zip(table, stated, strict=True):
-        keys.append(
-            b"input" + hashlib.sha256(_bytes(_input(row, columns, group if by_column else None), None)).digest()
-        )
-        if value is not None and value != "" and not (isinstance(value, float) and math.isnan(value)):
-            root[first(b"group" + _bytes(value, None))] = first(keys[-1])
+    for place, (_dataset, row) in enumerate(_by_dataset(rows)):
+        if by_column and (not isinstance(row, Mapping) or group not in row):
+            raise ValueError(f"a row has no column {group!r}, which group names")
+        value = row[group] if by_column else listed[place] if listed is not None else None
+        inputs = _bytes(_input(row, columns, group if by_column else None), None)
+        keys.append(b"input" + hashlib.sha256(inputs).digest())
+        if (stated := _group(value)) is not None:
+            root[first(b"group" + stated)] = first(keys[-1])
     of_each = [first(key) for key in keys]
     sizes = Counter(of_each)
     shared = {key: str(number) for number, key in enumerate(key for key, size in sizes.items() if size > 1)}
@@ -81,9 +84,19 @@ def _input(row: Any, columns: Sequence[str] | None, group: Any) -> Any:
     if not isinstance(row, Mapping):
         return row
     row = {name: value for name, value in row.items() if name != group and (columns is None or name in columns)}
-    if "prompt" in row:
-        return {"prompt": row["prompt"]}
-    return {name: value for name, value in row.items() if name not in ("label", *TOKEN_LABELS)} or row
+    answers = ("label", *TOKEN_LABELS, *(ANSWERS if "prompt" in row else ()))
+    return {name: value for name, value in row.items() if name not in answers} or row
+
+
+def _group(value: Any) -> bytes | None:
+    """What stands for a group; None where it is missing: an empty text, or None, NaN, NaT or NA of any library."""
+    if isinstance(value, str):
+        return _bytes(value, None) if value else None
+    if str(value) in MISSING:
+        return None
+    if hasattr(value, "tolist"):
+        return _group(value.tolist())
+    return _bytes(value if isinstance(value, PLAIN) else str(value), None)
 
 
 def split_hash(names: Iterable[str]) -> str:

@@ -71,7 +71,7 @@ def track(
     try:
         names, known = _facts(model, {"train": train, "validation": validation, "test": test}, columns)
         if names is not None:
-            groups = item_groups(test, names, columns, group)
+            groups = _groups(test, names, columns, group)
         elif group is not None:
             log.warning("Vezna: group=… needs the rows of the test set as test=…, so the items count as independent.")
         known["settings"] = facts.plain(dict(settings or {})) | known.get("settings", {})
@@ -99,6 +99,16 @@ def track(
 def _not_reported(why: str, remedy: str) -> None:
     sentences = " ".join(f"{part.rstrip('.')}." for part in (why, remedy) if part)
     log.error("Vezna: this training is not reported. %s", sentences)
+
+
+def _groups(
+    test: Any, names: Sequence[str], columns: Sequence[str] | None, group: str | Sequence[Any] | None
+) -> dict[str, str]:
+    try:
+        return item_groups(test, names, columns, group)
+    except Exception as error:  # whatever was given as group
+        log.warning("Vezna: the groups of the test items are unknown (%s), so the items count as independent.", error)
+        return {}
 
 
 def _facts(

@@ -169,7 +169,9 @@ def _same_scores(session: Session, run: RunRow, ending: RunEnd, scores: dict[str
     if stored is None:
         return not scores and _score(ending, scores)[0] == run.score
     sent = np.asarray(list(scores.values()), dtype="<f4").astype(np.float64)
-    return stored.items_hash == items_hash(list(scores)) and np.array_equal(stored.scores, sent)
+    if stored.items_hash != items_hash(list(scores)) or not np.array_equal(stored.scores, sent):
+        return False
+    return Clusters.same(stored.clusters, Clusters.of_items(scores, ending.item_groups))
 
 
 def _check_scores(
@@ -188,9 +190,9 @@ def _check_scores(
         return
     first, items = other
     if items.items_hash == items_hash(list(scores)):
-        own = Clusters.of_items(scores, ending.item_groups)
-        if own and items.clusters and not np.array_equal(own.ids, items.clusters.ids):
-            what = _("The groups of the test items are not those of run %(run)s", run=first)
+        names, groups = list(scores), ending.item_groups
+        if (grouped := evaluations.contradicting(session, study_id, names, groups, run_id)) is not None:
+            what = _("The groups of the test items are not those of run %(run)s", run=grouped)
             remedy = _("Give the same item_groups in every run of the study, or declare another study")
             raise Invalid.field("item_groups", what, remedy)
         return

@@ -102,7 +102,7 @@ def add_results(session: Session, files: ReadFiles, collection: str) -> ImportRe
             new[imported.content_hash] = imported
     added = collections.add(session, row, [_run(imported) for imported in new.values()])
     for content_hash, imported in new.items():
-        _store_item_scores(session, added[content_hash], imported.result)
+        _store_item_scores(session, row.id, added[content_hash], imported.result)
     run_ids |= added
     audit.record(session, Action.IMPORT_RESULTS, row.id, name=row.name, runs=len(new))
     new_ids, known_ids = [added[h] for h in new], [run_ids[h] for h in repeated]
@@ -173,10 +173,16 @@ def _steps(result: OutsideRun) -> int:
     return min(result.steps or 0, 2**31 - 1)
 
 
-def _store_item_scores(session: Session, run_id: int, result: ImportedResult) -> None:
-    """Store them like those of other runs: the same names in the same order are the same items."""
+def _store_item_scores(session: Session, collection_id: int, run_id: int, result: ImportedResult) -> None:
+    """Store them like those of other runs: the same names in the same order are the same items. Raises Invalid for
+    groups that another run of the collection contradicts."""
     if result.item_scores is not None:
-        step = _steps(result)
+        names, step = list(result.item_scores), _steps(result)
+        if (grouped := evaluations.contradicting(session, collection_id, names, result.item_groups)) is not None:
+            values = {"label": result.label, "run": grouped}
+            what = _("The groups of the test items of %(label)s are not those of run %(run)s", **values)
+            remedy = _("Give the same item_groups in every result of the collection, or choose another collection")
+            raise Invalid.field("item_groups", what, remedy)
         evaluations.add_imported(
             session, run_id, result.metric, result.score, result.item_scores, step, result.item_groups
         )

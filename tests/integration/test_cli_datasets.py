@@ -108,6 +108,9 @@ def test_rows_are_printed_as_a_model_sees_them_with_what_the_loss_covers(
     assert "train, 133 tokens, 2 in the loss" in said
     assert "[CLS]good⟦ thing 1⟧[SEP]" in said
     assert data._printable("a\n\x1b[2Jb") == "a\n\N{REPLACEMENT CHARACTER}[2Jb"
+    assert data._printable("\u202e\ud800\x85") == "\N{REPLACEMENT CHARACTER}" * 3
+    for words in ("日本\u3000語", "می\u200cخواهم", "15\xa0000\u202f€", "👨\u200d👩\u200d👧"):
+        assert data._printable(words) == words
     assert "no base model" in vezna("preview", "small", "--model", "none")[2]
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import func, select, update
 
 from app.domain.accounts.policy import Role, Scope
 from app.domain.comparison.clusters import Clusters
+from app.domain.comparison.intervals import score_interval
 from app.domain.comparison.verdict import judge
 from app.domain.imports.reports import SILENCE
 from app.main import create_app
@@ -256,7 +257,14 @@ def test_items_of_a_group_are_one_cluster_of_the_verdict(script: Script) -> None
     assert own is not None and alone is not None
     assert (found["low"], found["high"]) == pytest.approx((own.low, own.high))
     assert found["low"] != pytest.approx(alone.low)
-    assert answer["lead"] == "Accuracy, paired over the same 60 test items in 20 groups."
+    assert answer["clusters"] == 20
+    assert answer["lead"] == (
+        "Accuracy, paired over the same 60 test items in 20 groups. With fewer than 30 groups the intervals rest on "
+        "little evidence."
+    )
+    single = score_interval(scores[0][:1], clusters=clusters)
+    page = script.api.get(str(script.api.base_url.copy_with(path="/runs/1"))).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert f"95 % interval {100 * single.low:.1f} to {100 * single.high:.1f} %" in page
 
 
 def test_groups_that_contradict_another_run_or_name_no_item_are_refused(script: Script) -> None:
@@ -270,6 +278,27 @@ def test_groups_that_contradict_another_run_or_name_no_item_are_refused(script: 
     assert "item_groups names 'nobody', which has no score" in stray.json()["errors"][0]["message"]
     same = script.end(run, item_scores(0.5, 0), item_groups=dict.fromkeys(names[:3], "another word"))
     assert same.status_code == 200
+
+
+def test_groups_are_compared_with_the_first_run_that_has_some(script: Script) -> None:
+    names = sorted(item_scores(0.5, 0))
+    script.train(FULL, 0, 0.5)
+    script.train(FULL, 1, 0.5, item_groups=dict.fromkeys(names[:3], "a"))
+    run = script.open(LORA).json()
+    other = script.end(run, item_scores(0.5, 0), item_groups=dict.fromkeys(names[:4], "a"))
+    assert (other.status_code, other.json()["errors"][0]["path"]) == (422, "item_groups")
+    assert "not those of run 2" in other.json()["errors"][0]["message"]
+    assert script.end(run, item_scores(0.5, 0)).status_code == 200
+
+
+def test_an_end_with_other_groups_is_not_the_same_end(script: Script) -> None:
+    names = sorted(item_scores(0.5, 0))
+    run = script.open(FULL).json()
+    for groups, status in ((None, 200), (dict.fromkeys(names[:3], "a"), 409), (None, 200)):
+        assert script.end(run, item_scores(0.5, 0), item_groups=groups).status_code == status
+    run = script.open(LORA).json()
+    for groups, status in ((dict.fromkeys(names[:3], "a"), 200), (None, 409), (dict.fromkeys(names[:3], "b"), 200)):
+        assert script.end(run, item_scores(0.5, 0), item_groups=groups).status_code == status
 
 
 def test_the_verdict_is_that_of_a_study_on_the_same_scores(script: Script) -> None:

@@ -64,6 +64,20 @@ def test_groups_of_imported_items_are_clusters_and_count_for_their_identity(data
     assert all(one and one.item_groups is None for one in stored)
 
 
+def test_groups_that_contradict_another_result_are_refused(database: Database) -> None:
+    groups = [{"a": "1", "c": "1"}, {"a": "1", "b": "1"}]
+    results = [
+        result(label=f"LoRA {n}", items=None, item_scores=ITEMS, item_groups=own) for n, own in enumerate(groups)
+    ]
+    with pytest.raises(Invalid, match="test items of LoRA 1 are not those of run 1"):
+        bring(database, as_file(*results))
+    assert count(database) == 0
+    bring(database, as_file(results[0]))
+    with pytest.raises(Invalid, match="Give the same item_groups"):
+        bring(database, as_file(results[1]))
+    assert len(bring(database, as_file(results[1]), collection="another").added) == 1
+
+
 def test_scores_of_items_are_kept_as_those_of_our_own_runs(database: Database) -> None:
     found = bring(database, as_file(result(items=None, item_scores=ITEMS)))
     with database.reading() as session:

@@ -99,6 +99,17 @@ def test_groups_and_equal_inputs_of_the_test_set_widen_the_interval(
     assert verdict is not None and (verdict.low, verdict.high) == pytest.approx((own.low, own.high))
 
 
+def test_a_wrong_group_costs_only_the_groups(
+    track: Callable[..., vezna.Run], server: str, study: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with track(FULL, 0, group="user") as tracked:
+        tracked.log_item_scores(right(0.9))
+    [line] = lines(caplog)
+    assert "the groups of the test items are unknown (a row has no column 'user'" in line
+    with Client(server) as client:
+        assert [one.status for one in client.external_study(study).runs] == ["succeeded"]
+
+
 def test_a_run_arrives_with_steps_evaluations_facts_and_a_verdict(
     track: Callable[..., vezna.Run], server: str, study: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
+from unicodedata import category
 
 from rich import box
 from rich.markup import escape
@@ -17,6 +18,8 @@ from app.web.text.states import state_word
 
 SHOWN_LABELS = 12
 SHOWN_EXAMPLES = 3
+BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that change the direction of the text after them."""
 
 
 def upload_line(upload: dict[str, Any]) -> str:
@@ -83,7 +86,11 @@ def table(versions: list[dict[str, Any]]) -> Table:
 
 def _printable(text: str) -> str:
     """A token's text without characters that would control the terminal."""
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    return "".join("\N{REPLACEMENT CHARACTER}" if _controls(sign) else sign for sign in text)
+
+
+def _controls(sign: str) -> bool:
+    return sign in BIDI or (category(sign) in ("Cc", "Cs") and sign not in "\n\t")
 
 
 def _findings(owner: dict[str, Any]) -> Iterator[str]:

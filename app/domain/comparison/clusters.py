@@ -42,12 +42,27 @@ class Clusters:
 
     @classmethod
     def of_items(cls, items: Iterable[str], groups: Mapping[str, str] | None = None) -> "Clusters | None":
-        """From the items' names, which tell it but for those that `groups` names; None if all differ."""
-        stated = groups or {}
-        return cls.of(("group", stated[item]) if item in stated else cluster_of(item) for item in items)
+        """From the items' names and the groups of some; what names tell to be one stays one. None if all differ."""
+        names, stated = list(items), groups or {}
+        joined: dict[object, object] = {}
+
+        def first(key: object) -> object:
+            while joined.setdefault(key, key) != key:
+                joined[key] = key = joined[joined[key]]
+            return key
+
+        for item in names:
+            if item in stated:
+                joined[first(cluster_of(item))] = first(("group", stated[item]))
+        return cls.of(first(cluster_of(item)) for item in names)
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @staticmethod
+    def same(one: "Clusters | None", other: "Clusters | None") -> bool:
+        """Whether the same items belong together."""
+        return np.array_equal(one.ids if one else [], other.ids if other else [])
 
     @cached_property
     def sizes(self) -> NDArray[np.int64]:

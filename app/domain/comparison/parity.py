@@ -13,9 +13,8 @@ differently, each answer is therefore nearer to the run's, nearer to the base mo
     unclear     the rest
 
 Chance is a fair coin (one-sided binomial test at 1 %), so fewer than seven such items never decide. Items of one input
-or group count once, by the majority of them. A server that
-answers as the base model does fails, whatever it scores. One passes only if it answers as the run where there are seven
-such items, and if it refuses no item.
+or group count once in all of this, by the majority of them. A server that answers as the base model does fails,
+whatever it scores. One passes only if it answers as the run where there are seven such items, and refuses no item.
 """
 
 from collections.abc import Sequence
@@ -122,6 +121,8 @@ class Parity(_Value):
     high: float
     same: int
     """Items with the same text, but for white space at its ends."""
+    clusters: int | None = None
+    """How many inputs or groups the items have, each of which counts once below; None where each is its own."""
     telling: int
     """Items that run and base model answer differently."""
     as_run: int
@@ -151,16 +152,17 @@ def parity(
     scores = [np.array([values]) for values in zip(*((i.score, i.run_score, i.base_score) for i in items), strict=True)]
     clusters = Clusters.of_items(i.item for i in items)
     interval = difference(scores[0], scores[1], CONFIDENCE, clusters)
-    as_run, as_base = (sum(i.telling and i.nearer is model for i in items) for model in (Model.RUN, Model.BASE))
-    telling, same_telling = sum(i.telling for i in items), sum(i.telling and i.same for i in items)
     nearer = np.array([i.telling * {Model.RUN: 1.0, Model.BASE: -1.0}.get(i.nearer, 0.0) for i in items])
+    has_text = np.array([i.telling * (1.0 if i.same else -1.0) for i in items])
     tells = np.array([float(i.telling) for i in items])
     if clusters:  # copies tell once
-        nearer, tells = clusters.sums(nearer), clusters.sums(tells)
-    answers_as = _decided(int((nearer > 0).sum()), int((nearer < 0).sum()), same_telling >= TEXT_SHARE * telling)
+        nearer, has_text, tells = clusters.sums(nearer), clusters.sums(has_text), clusters.sums(tells)
+    as_run, as_base = int((nearer > 0).sum()), int((nearer < 0).sum())
+    telling, same_telling = int((tells > 0).sum()), int((has_text > 0).sum())
+    answers_as = _decided(as_run, as_base, same_telling >= TEXT_SHARE * telling)
     server, run, base = (float(values.mean()) for values in scores)
     return Parity(
-        outcome=_outcome(outcome(interval, margin), answers_as, int((tells > 0).sum()), refused),
+        outcome=_outcome(outcome(interval, margin), answers_as, telling, refused),
         metric=metric,
         items=len(items),
         left_out=left_out,
@@ -175,6 +177,7 @@ def parity(
         low=interval.low,
         high=interval.high,
         same=sum(i.same for i in items),
+        clusters=len(clusters) if clusters else None,
         telling=telling,
         as_run=as_run,
         as_base=as_base,

@@ -6,7 +6,8 @@ forgetting    difference of two arms' means over seeds: Welch's t. As a contrast
               of an arm chose a value at the edge of its search
 rate ratio    10^(x − y), where x and y are the peaks of parabolas through the best log-rate and its neighbours;
               percentile bootstrap over seeds and items. Resampling S seeds understates their variance by (S − 1)/S, so
-              their deviations are widened by √(S/(S − 1)). Nothing is decided where more samples have a peak at the
+              their deviations are widened by √(S/(S − 1)), and those of the items' weights likewise by their number,
+              or the effective one of their clusters. Nothing is decided where more samples have a peak at the
               edge than an end of the interval cuts off: that end may lie further out
 seed noise    z · √2 · s: 95 % of pairs of runs that differ only in their seed differ by no more. s² is the variance
               over seeds pooled over arms, its interval χ²
@@ -180,17 +181,19 @@ def _rate_ratio(statistic: RateRatio, arms: dict[str, StudyArm], confidence: flo
     runs = [run for group in groups for arm in group for run in arm.succeeded]
     clusters = common_clusters(runs, common_items(runs))
     cluster_of = clusters.ids if clusters else np.arange(items)
-    independent = len(clusters) if clusters else items
-    wider = sqrt(seeds / (seeds - 1))
+    independent, effective = (len(clusters), clusters.effective) if clusters else (items, items)
+    if independent < 2:
+        raise _Undecidable(_("All test items are of one group, which tells nothing of other items"))
+    wider, items_wider = sqrt(seeds / (seeds - 1)), sqrt(effective / (effective - 1))
     sampled, censored = [], 0
     for _sample in range(SAMPLES):
         drawn_clusters = random.integers(independent, size=independent)
         counts = np.bincount(drawn_clusters, minlength=independent)[cluster_of]
-        counts = counts / counts.sum()
+        weights = 1 / items + items_wider * (counts / counts.sum() - 1 / items)
         both = []
         for rates, tensor in zip(logs, tensors, strict=True):
             mean, drawn = tensor.mean(axis=1), tensor[:, random.integers(seeds, size=seeds)].mean(axis=1)
-            both.append(_peak(rates, (mean + wider * (drawn - mean)) @ counts))
+            both.append(_peak(rates, (mean + wider * (drawn - mean)) @ weights))
         sampled.append(both[0] - both[1])
         censored += _at_edge(both, logs)
     low, high = np.quantile(sampled, [(1 - confidence) / 2, (1 + confidence) / 2])

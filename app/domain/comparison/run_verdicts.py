@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from app.domain.comparison.confounders import ConfounderKind
 from app.domain.comparison.grouping import ComparedRun, metric_stated, same_splits, scored_runs
 from app.domain.comparison.proportions import newcombe
-from app.domain.comparison.score_matrices import common_clusters
 from app.domain.comparison.verdict import ArmVerdict, Basis, Reason, VerdictKind, judge, verdict_of_shares
 from app.domain.studies.alternative import Alternative
 
@@ -20,7 +19,8 @@ def run_verdicts(
     alternative: Alternative,
     confidence: float,
 ) -> dict[str, ArmVerdict]:
-    """Of each arm but the reference. Holm's order counts all that are judged, whatever their basis."""
+    """Of each arm but the reference. Runs on the same items have the same clusters. Holm's order counts all that are
+    judged, whatever their basis."""
     base = scored_runs(groups[reference])
     others = {title: scored_runs(group) for title, group in groups.items() if title != reference}
     bases = {title: _basis(runs, base) for title, runs in others.items()}
@@ -28,8 +28,6 @@ def run_verdicts(
     by_share = [title for title in others if bases[title] is Basis.SHARES]
     verdicts = {}
     if by_item:
-        counting = [*base, *(run for title in by_item for run in others[title])]
-        clusters = common_clusters(counting, base[0].items_hash)
         scores = by_item | {reference: score_matrix(base)}
         verdicts = judge(
             scores,
@@ -38,7 +36,7 @@ def run_verdicts(
             alternative,
             further=len(by_share),
             confidence=confidence,
-            clusters=clusters,
+            clusters=base[0].clusters,
         )
     each = 1 - (1 - confidence) / max(len(by_item) + len(by_share), 1)
     for title, runs in others.items():

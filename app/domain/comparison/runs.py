@@ -33,7 +33,7 @@ from app.domain.comparison.grouping import (
     same_splits,
     scored_runs,
 )
-from app.domain.comparison.intervals import CONFIDENCE, SCORES, ScoreInterval, score_interval
+from app.domain.comparison.intervals import CONFIDENCE, SCORES, Difference, ScoreInterval, score_interval
 from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlaps
 from app.domain.comparison.proportions import wilson
 from app.domain.comparison.run_verdicts import mean_score, run_verdicts, score_matrix
@@ -81,6 +81,13 @@ class RunComparison(Comparison[RunArm]):
     mcnemar: McNemar | None
 
     @property
+    def clusters(self) -> int | None:
+        """That the test items form which are the same in the arms that are judged by them; None where each is its own,
+        or none are the same."""
+        by_item = (arm.difference for arm in self.others if arm.verdict and arm.verdict.basis is Basis.ITEMS)
+        return next((d.clusters for d in by_item if isinstance(d, Difference)), None)
+
+    @property
     def settings(self) -> dict[str, tuple[str, ...]]:
         """Every setting by name, with its value for each arm; empty where an arm lacks it."""
         names = dict.fromkeys(name for arm in self.arms for name in arm.first.settings)
@@ -125,6 +132,8 @@ def compare_runs(
         raise ValueError("there are no runs to compare")
     if len({run.run_id for run in runs}) < len(runs):
         raise ValueError("a run occurs twice")
+    shared = {items: common_clusters(runs, items) for items in {run.items_hash for run in runs}}
+    runs = [replace(run, clusters=shared[run.items_hash]) for run in runs]
     groups = group_by_seed(runs)
     titles = arm_titles(groups)
     chosen = _reference(groups, reference)
@@ -180,7 +189,7 @@ def _score(group: Sequence[ComparedRun]) -> ScoreInterval | None:
     if not runs:
         return None
     if all(run.scores is not None for run in runs) and len({run.items_hash for run in runs}) == 1:
-        return score_interval(score_matrix(runs), clusters=common_clusters(runs, runs[0].items_hash))
+        return score_interval(score_matrix(runs), clusters=runs[0].clusters)
     mean, items = mean_score(runs), {run.items for run in runs}
     n = items.pop() if len(items) == 1 else None
     interval = wilson(mean, n) if n else ScoreInterval(mean, *SCORES, seeds=1, items=None, usable=False)
@@ -250,4 +259,4 @@ def _mcnemar(arms: Sequence[RunArm]) -> McNemar | None:
         return None
     if not set(np.unique(np.concatenate([scores, other]))) <= {0.0, 1.0}:
         return None
-    return McNemar.of(scores == 1, other == 1, arm.first.clusters or base.first.clusters)
+    return McNemar.of(scores == 1, other == 1, arm.first.clusters)

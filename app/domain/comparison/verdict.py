@@ -101,6 +101,8 @@ class Reason(StrEnum):
     NO_RESULT = "no_result"
     NO_REFERENCE_RESULT = "no_reference_result"
     ONE_ITEM = "one_item"
+    ONE_GROUP = "one_group"
+    """All test items belong to it."""
     INCOMPARABLE = "incomparable"
     """`ArmVerdict.confounder` rules a verdict out."""
     NOT_TESTED = "not_tested"
@@ -308,4 +310,6 @@ def _no_interval(arm: Scores, reference: Scores | None, clusters: Clusters | Non
         return Reason.NO_REFERENCE_RESULT
     if not len(arm):
         return Reason.NO_RESULT
-    return Reason.ONE_ITEM if (len(clusters) if clusters else np.shape(reference)[-1]) < 2 else None
+    if np.shape(reference)[-1] < 2:
+        return Reason.ONE_ITEM
+    return Reason.ONE_GROUP if clusters and len(clusters) < 2 else None

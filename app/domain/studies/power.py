@@ -190,13 +190,13 @@ def detectable_difference(
     which the two disagree, DISAGREEMENT × (1 − score), or GRADED times that where the metric is `graded`; LASTING of it
     stays whatever the seeds. `seed_sd`, the sd over seeds of one run's score on these items, is SEED_SD and the rest of
     the disagreement. With one seed it is the items' part only. Items that form `clusters` multiply an assumed
-    disagreement by their design effect; an observed one has it already (`observed_disagreement`). ValueError if the
-    numbers make no study.
+    disagreement by their design effect; an observed one has it already (`observed_disagreement`). It is 1 at most, and
+    where all items are one cluster, which decides nothing. ValueError if the numbers make no study.
     """
     confidence = 1 - (1 - confidence) / max(comparisons, 1)
     parts = _planned(items, seeds, score, graded, disagreement, seed_sd, clusters)
     variance, df = _plan_spread(parts, seeds, items)
-    return student(confidence, df) * sqrt(variance)
+    return 1.0 if items <= clusters.group else min(student(confidence, df) * sqrt(variance), 1.0)
 
 
 def power_of_equal_arms(
@@ -233,6 +233,8 @@ def power_of_equal_arms(
     """
     confidence = 1 - (1 - confidence) / max(comparisons, 1)
     parts = _planned(items, seeds, score, graded, disagreement, seed_sd, clusters)
+    if items <= clusters.group:  # a single cluster decides nothing
+        return 0.0
     sd = sqrt(_plan_spread(parts, seeds, items)[0])
 
     def power(shares: tuple[float, float]) -> float:
@@ -261,7 +263,7 @@ def _planned(
     if items < 2 or seeds < 1 or not 0 <= score <= 1:
         raise ValueError("a plan needs two items and one seed at least, and a score between 0 and 1")
     assumed = DISAGREEMENT * (1 - score) * (GRADED if graded else 1) * clusters.design_effect
-    disagree = max(assumed if disagreement is None else disagreement, clusters.group / items)
+    disagree = max(assumed if disagreement is None else disagreement, clusters.group**2 / items)
     independent = 1 / clusters.group
     if seeds == 1:
         return _Parts(disagree, 0.0, 0.0, 0.0, 0.0, independent)

@@ -12,7 +12,7 @@ from app.domain.comparison.clusters import Clusters
 from app.domain.data.dataset import items_hash
 from app.domain.runs.result import Evaluation
 from app.store.session import IN_BINARY
-from app.store.tables import EvaluationRow
+from app.store.tables import EvaluationRow, RunRow
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,11 @@ def _keep(
     row.items_hash = items_hash(items)
     row.scores = np.asarray(scores, dtype="<f4").tobytes()
     if clusters := Clusters.of_items(items, groups):
-        row.clusters = clusters.ids.astype("<i4").tobytes()
+        row.clusters = _stored(clusters)
+
+
+def _stored(clusters: Clusters) -> bytes:
+    return clusters.ids.astype("<i4").tobytes()
 
 
 def of_run(session: Session, run_id: int) -> list[EvaluationRow]:
@@ -101,6 +105,23 @@ def test_scores(session: Session, run_ids: Sequence[int]) -> dict[tuple[int, str
         for run_id, subject, items_hash, scores, clusters in rows
         if items_hash is not None and scores is not None
     }
+
+
+def contradicting(
+    session: Session, collection_id: int, items: Sequence[str], groups: Mapping[str, str] | None, besides: int = 0
+) -> int | None:
+    """The first run of a collection, besides one, that has groups of the same items, if they are others; a run without
+    groups contradicts none."""
+    alone, own = Clusters.of_items(items), Clusters.of_items(items, groups)
+    if own is None or Clusters.same(own, alone):
+        return None
+    query = select(EvaluationRow.run_id, EvaluationRow.clusters).join(RunRow, RunRow.id == EvaluationRow.run_id)
+    query = query.where(RunRow.collection_id == collection_id, RunRow.id != besides, EvaluationRow.split == "test")
+    query = query.where(EvaluationRow.items_hash == items_hash(items), EvaluationRow.clusters.is_not(None))
+    if alone:
+        query = query.where(EvaluationRow.clusters != _stored(alone))
+    first = session.execute(query.order_by(EvaluationRow.run_id).limit(1).execution_options(**IN_BINARY)).first()
+    return first.run_id if first and first.clusters != _stored(own) else None
 
 
 def count(session: Session, run_id: int) -> int:

@@ -136,6 +136,9 @@ class RunComparisonOut(ComparisonOut):
 
     scores_comparable: bool
     arms: list[RunArmOut]
+    clusters: int | None
+    """Groups of the test items that arms are judged by, which the intervals count as evidence; null where each item is
+    its own."""
     mcnemar: McNemar | None
     conditions: list[StatedConditionOut]
     """What a verdict rests on comes first."""

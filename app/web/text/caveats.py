@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.domain.comparison.baselines import unfinished
-from app.domain.comparison.clusters import FEW
 from app.domain.comparison.confounders import CONDITIONS, ConfounderKind
 from app.domain.comparison.learning import Helps
 from app.domain.comparison.study import StudyComparison
@@ -19,6 +18,7 @@ from app.web.text.confounders import confounder_text, name_arms
 from app.web.text.failures import failure_label
 from app.web.text.headline import raised_confidence
 from app.web.text.lead import detectable_text
+from app.web.text.metrics import few_groups
 from app.web.text.tuning import parameter_label, trial_of, varied
 from app.web.text.verdict import arm_name
 
@@ -68,8 +68,8 @@ def _clusters(study: StudyComparison) -> Iterator[Caveat]:
         groups=count(study.clusters),
     )
     yield Caveat(text, "conditions")
-    if study.clusters < FEW:
-        yield Caveat(_("with fewer than %(few)s groups the intervals rest on little evidence", few=FEW), "conditions")
+    if few := few_groups(study.clusters):
+        yield Caveat(few, "conditions")
 
 
 def _scope(study: StudyComparison) -> Iterator[Caveat]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from app.domain.comparison.intervals import CONFIDENCE, Difference
+from app.domain.comparison.intervals import CONFIDENCE
 from app.domain.comparison.model import AnyComparison
 from app.domain.comparison.runs import RunComparison
 from app.domain.comparison.study import StudyArm, StudyComparison
@@ -16,7 +16,7 @@ from app.web.text.confounders import name_arms
 from app.web.text.failures import failure_label
 from app.web.text.lead import how_to_decide, savings
 from app.web.text.learning import learning_headline, learning_lead
-from app.web.text.metrics import items_in_groups, title
+from app.web.text.metrics import few_groups, items_in_groups, title
 from app.web.text.verdict import (
     arm_name,
     gap_text,
@@ -147,10 +147,12 @@ def runs_lead(comparison: RunComparison) -> str:
         arm = next((arm for arm in comparison.others if arm.verdict and arm.verdict.basis is basis), None)
         if arm is None or arm.difference is None:
             continue
-        groups = arm.difference.clusters if isinstance(arm.difference, Difference) else None
+        groups = comparison.clusters if basis is Basis.ITEMS else None
         items = items_in_groups(arm.difference.items, groups, comparison.metric)
         if basis is Basis.ITEMS:
             parts.append(_("%(metric)s, paired over the same %(items)s.", metric=metric, items=items))
+            if groups and (few := few_groups(groups)):
+                parts.append(f"{capitalized(few)}.")
         else:
             text = _(
                 "%(metric)s of the same %(items)s without per-item scores: the interval treats the items of "

@@ -4,6 +4,7 @@ Scores that a verdict can rest on lie between 0 and 1 and are written in percent
 scale of their own, and a loss is in nats.
 """
 
+from app.domain.comparison.clusters import FEW
 from app.domain.tasks import METRICS, TASKS, MetricName, Task, generates
 from app.web.format import NOTHING, capitalized, count, percent, significant
 from app.web.i18n import gettext as _
@@ -40,6 +41,11 @@ def items_in_groups(number: int, groups: int | None, metric: str) -> str:
     if not groups:
         return items
     return ngettext("%(items)s in %(num)s group", "%(items)s in %(num)s groups", groups, num=count(groups), items=items)
+
+
+def few_groups(groups: int) -> str:
+    """That so many groups are few; empty where they are enough."""
+    return _("with fewer than %(few)s groups the intervals rest on little evidence", few=FEW) if groups < FEW else ""
 
 
 def title(metric: str) -> str:

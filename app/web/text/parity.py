@@ -28,6 +28,13 @@ def parity_reason(result: Parity) -> str:
 
 def parity_answers_as(result: Parity) -> str:
     """As which model the server answers, by the items on which run and base model differ."""
+    text = _answers_as(result)
+    if not (result.clusters and result.telling):
+        return text
+    return _("%(text)s; items with one input or group count once here", text=text)
+
+
+def _answers_as(result: Parity) -> str:
     values = {"run": count(result.as_run), "base": count(result.as_base), "items": count(result.telling)}
     match result.answers_as:
         case Model.BASE:

@@ -280,6 +280,8 @@ def verdict_reason(comparison: AnyComparison, arm: ArmResult) -> str:
             )
         case Reason.ONE_ITEM:
             text = _("a single test item gives no interval")
+        case Reason.ONE_GROUP:
+            text = _("all test items are of one group, which gives no interval")
         case Reason.NO_REFERENCE_RESULT:
             text = _("the reference %(arm)s has no result", arm=comparison.reference.title)
         case _:

@@ -1,8 +1,12 @@
 """Hashes of rows: the same for the same rows, whatever a tokenizer made of them."""
 
+import datetime
+import tracemalloc
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vezna.items import is_stream, item_groups, item_names, split_hash
@@ -118,3 +122,40 @@ def test_a_column_or_a_list_names_groups_which_equal_inputs_join() -> None:
         item_groups(lone, item_names(lone), group="user")
     with pytest.raises(ValueError, match="3 groups were given for 4 test items"):
         item_groups(lone, item_names(lone), group=[1, 2, 3])
+
+
+def test_values_that_every_library_writes_for_missing_are_no_group() -> None:
+    pandas, torch = pytest.importorskip("pandas"), pytest.importorskip("torch")
+    rows = [{"text": text} for text in "abcd"]
+    for missing in (pandas.NA, pandas.NaT, np.float32("nan"), torch.tensor(float("nan")), np.datetime64("NaT", "ns")):
+        assert groups_of(rows, group=[missing, missing, "a", "a"]) == [None, None, 0, 0], missing
+    assert groups_of(rows, group=torch.tensor([1, 1, 2, 2])) == [0, 0, 1, 1]
+    assert groups_of(rows, group=pandas.Series([1, None, 1, None], dtype="Int64")) == [0, None, 0, None]
+    days = [datetime.date(2020, 1, day) for day in (1, 1, 2, 3)]
+    assert groups_of(rows, group=days) == [0, 0, None, None]
+    one, other = uuid.uuid4(), uuid.uuid4()
+    assert groups_of(rows, group=[one, other, one, other]) == [0, 1, 0, 1]
+
+
+def test_a_prompt_is_the_input_only_beside_the_columns_that_trl_reads() -> None:
+    pairs = [{"prompt": "Translate:", "input": word, "completion": word.upper()} for word in ("a", "b", "a")]
+    assert groups_of(pairs) == [0, None, 0]
+    scored = [{"prompt": "say", "completion": word, "label": True, "completions": [word]} for word in ("a", "b")]
+    assert groups_of(scored) == [0, 0]
+
+
+class Pictures(list[int]):
+    """200 rows of 0.8 MB each, made as they are read."""
+
+    def __getitem__(self, place: Any) -> Any:
+        return {"image": bytes(800_000) + bytes([place]), "label": 1, "user": place // 2}
+
+
+def test_rows_are_read_one_by_one() -> None:
+    rows = Pictures(range(200))
+    names = [str(place) for place in rows]
+    for how in ({}, {"group": "user"}, {"group": names}):
+        tracemalloc.start()
+        item_groups(rows, names, **how)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+        tracemalloc.stop()

@@ -17,7 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from transformers import PreTrainedTokenizerBase
 
@@ -62,6 +62,8 @@ class Line:
     """Index of the token that ends the last completion."""
     findings: frozenset[FindingCode] = frozenset()
     """What is unusual of its tokens in the loss."""
+    empty_thoughts: tuple[int, ...] = ()
+    """Where empty thoughts that are in the loss end: the index after their last tokens."""
 
     @property
     def targets(self) -> list[bool]:
@@ -82,14 +84,20 @@ class Line:
         the completion from its end."""
         drop = self.excess(limit) if drop is None else drop
         tail = self.lead + drop
-        unended: set[FindingCode] = {"stop-outside-loss"} if self.start and self.stop - drop >= limit else set()
+        findings = {*self.findings}
+        if self.start and self.stop - drop >= limit:
+            findings.add("stop-outside-loss")
+        thoughts = tuple(end - drop for end in self.empty_thoughts if self.lead < end - drop <= limit)
+        if not thoughts:
+            findings.discard("empty-thought-learnt")
         return replace(
             self,
             ids=[*self.ids[: self.lead], *self.ids[tail:]][:limit],
             learnt=[*self.learnt[: self.lead], *self.learnt[tail:]][:limit],
             start=self.start - drop,
             stop=self.stop - drop,
-            findings=self.findings | unended,
+            findings=frozenset(findings),
+            empty_thoughts=thoughts,
         )
 
     def tail(self, limit: int) -> list[int]:
@@ -219,8 +227,15 @@ class LineWriter:
             for piece, (own, following) in zip(texts, pairwise(pieces), strict=False)
         ):
             findings.add("stop-outside-loss")
-        told = [piece.text for piece in texts]
-        if any(own and _thinks_nothing(*pair) for own, pair in zip(learnt, pairwise(["", *told]), strict=True)):
+        told = pairwise(["", *(piece.text for piece in texts)])
+        begins = accumulate((len(piece) for piece in pieces), initial=0)
+        thoughts = tuple(
+            begin + len(self._ids([text[:end]])[0])
+            for own, begin, (before, text) in zip(learnt, begins, told, strict=False)
+            if own
+            for end in _empty_thoughts(before, text)
+        )
+        if thoughts:
             findings.add("empty-thought-learnt")
         stops = (place for place, token in enumerate(pieces[-1]) if token in self._stops)
         return Line(
@@ -231,6 +246,7 @@ class LineWriter:
             reference=self._reference(row, pieces[-1]),
             stop=len(ids) - len(pieces[-1]) + next(stops, len(pieces[-1]) - 1),
             findings=frozenset(findings),
+            empty_thoughts=thoughts,
         )
 
     def _reference(self, row: Row, completion: list[int]) -> str:
@@ -248,10 +264,11 @@ class LineWriter:
                 return ""
 
 
-def _thinks_nothing(before: str, text: str) -> bool:
-    """Whether an empty thought ends in a text that follows another."""
+def _empty_thoughts(before: str, text: str) -> list[int]:
+    """Where empty thoughts end in a text that follows another."""
     before = before[-_LONGEST_EMPTY:]
-    return any(found.end() > len(before) for found in _EMPTY_THOUGHT.finditer(before + text))
+    ends = (found.end() - len(before) for found in _EMPTY_THOUGHT.finditer(before + text))
+    return [end for end in ends if end > 0]
 
 
 def report(lines: Sequence[Line], cut: Sequence[Line], apart: int, split: Split, limit: int) -> list[str]:

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 
 from app.domain.comparison.intervals import ScoreInterval
-from app.domain.comparison.proportions import wilson
 from app.domain.imports.reported import ReportedRun
 from app.services.annotations import Notes
+from app.store.queries.evaluations import ItemScores
 from app.store.tables import RunEventRow, RunRow
 from app.web.figures.figure import Drawn
 from app.web.format import duration, percent
 from app.web.i18n import gettext as _
-from app.web.pages.run.imported import facts_of, settings_of
+from app.web.pages.run.imported import facts_of, interval_of, settings_of
 from app.web.text.metrics import title
 
 HASH = 12
@@ -32,6 +32,8 @@ class ExternalRunPage:
     loss: Drawn
     events: list[RunEventRow]
     notes: Notes
+    tested: ItemScores | None
+    """Scores of its test items, once it has ended."""
 
     @property
     def title(self) -> str:
@@ -48,9 +50,7 @@ class ExternalRunPage:
     @property
     def interval(self) -> ScoreInterval | None:
         """Over its test items; None until it has ended."""
-        if self.result.score is None or not self.result.items:
-            return None
-        return wilson(self.result.score, self.result.items)
+        return interval_of(self.result, self.tested)
 
     @property
     def state(self) -> str:

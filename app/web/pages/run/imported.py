@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 
-from app.domain.comparison.intervals import ScoreInterval
+from app.domain.comparison.intervals import ScoreInterval, score_interval
 from app.domain.comparison.proportions import wilson
 from app.domain.imports.result import ImportedResult, OutsideRun
 from app.services.annotations import Notes
+from app.store.queries.evaluations import ItemScores
 from app.store.tables import RunRow
 from app.web.format import NOTHING, count, duration, file_size, memory, percent, rate, share
 from app.web.i18n import gettext as _
@@ -20,8 +21,8 @@ class ImportedRunPage:
     result: ImportedResult
     collection: str
     """Its name."""
-    by_item: bool
-    """There are scores of single items."""
+    tested: ItemScores | None
+    """Scores of single items, if there are any."""
     notes: Notes
 
     @property
@@ -37,7 +38,7 @@ class ImportedRunPage:
     @property
     def interval(self) -> ScoreInterval | None:
         """Over its items; None where their number is not known."""
-        return wilson(self.result.score, self.result.n) if self.result.n else None
+        return interval_of(self.result, self.tested)
 
     @property
     def facts(self) -> list[tuple[str, str]]:
@@ -48,6 +49,14 @@ class ImportedRunPage:
     def settings(self) -> list[tuple[str, str]]:
         """By name."""
         return settings_of(self.result)
+
+
+def interval_of(result: OutsideRun, tested: ItemScores | None) -> ScoreInterval | None:
+    """Of a score over its items, or their clusters; None where it has no score, or too few of these are known."""
+    if tested and tested.clusters:
+        interval = score_interval(tested.scores[None, :], clusters=tested.clusters)
+        return interval if interval.usable else None
+    return wilson(result.score, result.n) if result.score is not None and result.n else None
 
 
 def facts_of(r: OutsideRun) -> list[tuple[str, str]]:

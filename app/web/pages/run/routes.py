@@ -21,6 +21,7 @@ from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.settings import Settings
 from app.store.queries import collections, evaluations, events, runs, weight_deltas
+from app.store.queries.evaluations import ItemScores
 from app.store.session import Database
 from app.store.tables import RunRow
 from app.web.figures.drawing.render import Theme
@@ -74,10 +75,10 @@ def show(at: At, render: Render, run_id: int, spec: SpecFormat = "yaml") -> HTML
     if reported := row.reported_run:
         return render.page("run/external.html", _external(at, row, reported), of=("runs", run_id))
     if isinstance(result := row.imported_result, ImportedResult):
-        name, scored = collections.named(at.session, row), bool(evaluations.of_run(at.session, run_id))
+        name, tested = collections.named(at.session, row), _tested(at.session, run_id)
         notes = annotations.notes_of(at.session, "runs", run_id)
         return render.page(
-            "run/imported.html", ImportedRunPage(row, result, name, by_item=scored, notes=notes), of=("runs", run_id)
+            "run/imported.html", ImportedRunPage(row, result, name, tested=tested, notes=notes), of=("runs", run_id)
         )
     return render.page("run/show.html", _page(at, run_id, spec, figures=_figures(at, run_id)), of=("runs", run_id))
 
@@ -175,6 +176,7 @@ def _external(at: Sources, row: RunRow, reported: ReportedRun) -> ExternalRunPag
         loss=drawn(run_figure(RunData(at.session, at.settings, row.id), "loss"), f"/runs/{row.id}/charts"),
         events=events.last(at.session, row.id, limit=200),
         notes=annotations.notes_of(at.session, "runs", row.id),
+        tested=_tested(at.session, row.id),
     )
 
 
@@ -189,8 +191,12 @@ def _figures(at: Sources, run_id: int) -> dict[str, Drawn]:
     return {name: drawn(build(), f"/runs/{run_id}/charts") for name, build in builders.items()}
 
 
+def _tested(session: Session, run_id: int) -> ItemScores | None:
+    return evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
+
+
 def _interval(session: Session, run_id: int) -> ScoreInterval | None:
     """Over the test items; what another seed would change is not in it."""
-    test = evaluations.test_scores(session, [run_id]).get((run_id, "adapted"))
+    test = _tested(session, run_id)
     interval = score_interval(test.scores[None, :], clusters=test.clusters) if test else None
     return interval if interval and interval.usable else None

@@ -48,13 +48,27 @@ def test_copies_of_every_item_change_neither_interval_nor_what_is_needed() -> No
 
 def test_one_cluster_has_no_verdict() -> None:
     verdicts = judge({"a": ARM, "b": REFERENCE}, "b", 0.02, clusters=Clusters(np.zeros(40, dtype=np.int64)))
-    assert verdicts["a"].reason is Reason.ONE_ITEM
+    assert verdicts["a"].reason is Reason.ONE_GROUP
 
 
 def test_the_best_arms_are_those_without_copies() -> None:
     arms = {"a": np.tile(ARM, 40), "b": np.tile(REFERENCE, 40)}
     clusters = Clusters(np.tile(np.arange(40), 40))
     assert best_indistinguishable(arms, clusters=clusters) == best_indistinguishable({"a": ARM, "b": REFERENCE})
+
+
+def test_groups_of_some_items_break_up_no_copies() -> None:
+    one, other, third = "a" * 16, "b" * 16, "c" * 16
+    names = [one, f"{one}-1", other, f"{other}-1", third]
+
+    def ids(groups: dict[str, str]) -> list[int]:
+        found = Clusters.of_items(names, groups)
+        assert found is not None
+        return found.ids.tolist()
+
+    assert ids({one: "u"}) == [0, 0, 1, 1, 2]
+    assert ids({one: "u", f"{other}-1": "u"}) == [0, 0, 0, 0, 1]
+    assert ids({one: "u", f"{one}-1": "v", other: "v"}) == [0, 0, 0, 0, 1]
 
 
 def test_mcnemar_counts_clusters() -> None:

@@ -6,6 +6,7 @@ from app.domain.comparison.export_gate import GateOutcome
 from app.domain.comparison.parity import BEFORE, MOST_SHOWN, SHOWN, Model, Parity, ServedItem, parity
 from app.domain.data.dataset import item_name
 from app.domain.data.item_names import copy_name
+from app.web.text.parity import parity_answers_as
 
 
 def items(as_run: int, as_base: int, alike: int = 0, **changes: str) -> list[ServedItem]:
@@ -52,6 +53,23 @@ def test_copies_of_an_item_are_no_evidence_of_either_model() -> None:
     assert repeated(1, as_run=0, as_base=3).answers_as is repeated(3, as_run=0, as_base=3).answers_as is Model.UNCLEAR
     few, many = repeated(1, as_run=3, as_base=3, alike=300), repeated(3, as_run=3, as_base=3, alike=300)
     assert (many.low, many.high) == pytest.approx((few.low, few.high))
+
+
+@pytest.mark.parametrize(
+    ("once", "copied", "expected"), [("run", "runs", Model.RUN), ("runs", "run", Model.NEARER_RUN)]
+)
+def test_copies_of_an_item_have_one_text(once: str, copied: str, expected: Model) -> None:
+    """Nine inputs decide, not the thirty copies of a tenth."""
+    alone = [item._replace(item=item_name(item.item), answer=once) for item in items(9, 0)]
+    copies = [
+        item._replace(item=copy_name(item_name("copied"), place), answer=copied)
+        for place, item in enumerate(items(30, 0))
+    ]
+    found = parity([*alone, *copies], 0.02, "exact_match", 1.0)
+    assert (found.answers_as, found.telling, found.as_run, found.clusters) == (expected, 10, 10, 10)
+    assert found.same_telling == (9 if once == "run" else 1)
+    text = str(parity_answers_as(found))
+    assert "10 of the 10 items" in text and text.endswith("items with one input or group count once here")
 
 
 @pytest.mark.parametrize(("same", "expected"), [(49, Model.NEARER_RUN), (50, Model.RUN)])

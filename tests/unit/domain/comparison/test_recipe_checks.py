@@ -186,6 +186,10 @@ def test_copies_of_items_make_no_ratio_more_certain() -> None:
 
     assert width(copied, Clusters(np.repeat(np.arange(60), 4))) == pytest.approx(width(once), rel=0.01)
     assert width(copied) < 0.95 * width(once)
+    halves = [Clusters(np.random.default_rng(seed).permutation(60) % 2) for seed in range(10)]
+    assert np.mean([width(once, half) for half in halves]) > 0.95 * width(once), "few groups make no ratio more certain"
+    only = finding(ratio, study(once, clusters=Clusters(np.zeros(60, dtype=np.int64))))
+    assert only.interval is None and "one group" in (only.why or "")
 
 
 def test_a_peak_at_the_edge_decides_nothing_but_is_reported() -> None:

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.confounders import CONDITIONS, EFFECTS, ConditionName, ConfounderKind, Effect
 from app.domain.comparison.costs import ArmCosts
 from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed
+from app.domain.comparison.intervals import score_interval
 from app.domain.comparison.runs import RunComparison, compare_runs
-from app.domain.comparison.verdict import Basis, Reason, VerdictKind, judge
+from app.domain.comparison.verdict import Basis, McNemar, Reason, VerdictKind, judge
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
 from tests.results import result
@@ -87,6 +89,23 @@ def test_runs_that_differ_by_their_seed_alone_are_one_arm_and_judged_as_in_a_stu
     assert (against.kind, against.basis, against.difference) == (VerdictKind.WORSE, Basis.ITEMS, verdict.difference)
     assert found.scores_comparable and found.memory_comparable and found.times_comparable
     assert found.confounders == ()
+
+
+def test_all_intervals_of_a_comparison_use_the_same_clusters() -> None:
+    few, many = Clusters(np.arange(400) // 20), Clusters(np.arange(400) // 2)
+    for groups in ((None, few), (few, None), (many, few), (few, many)):
+        full, lora = (
+            run(place, title, clusters=own)
+            for place, (title, own) in enumerate(zip(("full", "LoRA"), groups, strict=True))
+        )
+        found = compare_runs([full, lora])
+        assert full.scores is not None and lora.scores is not None
+        assert found.mcnemar == McNemar.of(lora.scores == 1, full.scores == 1, few)
+        assert [arm.score for arm in found.arms] == [
+            score_interval(own.scores[None], clusters=few) for own in (full, lora) if own.scores is not None
+        ]
+        assert found.clusters == 20
+    assert compare_runs([run(0, "full"), run(1, "LoRA")]).clusters is None
 
 
 def test_a_repeated_seed_is_no_further_seed() -> None:

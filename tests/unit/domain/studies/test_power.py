@@ -211,6 +211,20 @@ def test_a_group_tells_more_than_one_item_and_less_than_as_many() -> None:
     )
 
 
+@pytest.mark.parametrize("group", [1, 5, 20])
+def test_a_plan_without_disagreement_has_the_floor_of_the_interval(group: int) -> None:
+    right, clusters = np.ones((1, 600)), Clusters(np.arange(600) // group)
+    planned = detectable_difference(600, 1, 1.0, clusters=ClusterSizes(group, group))
+    assert planned == pytest.approx(difference(right, right, clusters=clusters).half_width)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_single_group_decides_nothing(seeds: int) -> None:
+    assert detectable_difference(646, seeds, 0.89, clusters=ClusterSizes(646)) == 1
+    assert power_of_equal_arms(646, seeds, 0.89, 0.02, clusters=ClusterSizes(646)) == 0
+    assert detectable_difference(4, seeds, 0.5, clusters=ClusterSizes(2)) <= 1
+
+
 def test_the_power_with_groups_is_that_of_simulated_studies() -> None:
     groups, each, seeds, margin, studies = 60, 5, 4, 0.04, 400
     disagree = power.DISAGREEMENT * (1 - 0.89)

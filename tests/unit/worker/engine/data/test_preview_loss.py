@@ -172,6 +172,14 @@ def test_of_preference_pairs_it_marks_both_answers_as_training_does(tmp_path: Pa
         assert [learnt for _text, learnt in marked(seen)] == labels
 
 
+def test_an_empty_thought_that_is_cut_off_is_not_learnt(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "model", tokenizer(PLAIN))
+    row = PairRow("0" * 16, "train", "a", "one " * 60 + "<think></think>")
+    for max_length, codes in ((1024, ["empty-thought-learnt"]), (40, ["stop-outside-loss"])):
+        found = shown(model, [row], "prompt-completion", "causal-lm", max_length)
+        assert [finding.code for finding in found.findings] == codes
+
+
 @pytest.mark.parametrize("named", ["generation_config.json", "config.json"])
 def test_a_reply_that_ends_in_a_stop_token_of_the_model_gets_no_other(tmp_path: Path, named: str) -> None:
     words = tokenizer(LLAMA)
