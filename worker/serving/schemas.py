@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.domain.data.turns import ASSISTANT
-from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_TOOLS, ChatMessage, Decoding
+from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_TOOLS, ChatMessage, Decoding, can_be_sent
 from worker.ingest.turns import TOOL, calls_of, tools_of
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
@@ -105,7 +105,8 @@ class Turn(BaseModel):
         if self.tool_call_id and self.role != TOOL:
             raise ValueError("Only a message with the role tool has a tool_call_id")
         try:
-            read = not self.tool_calls or self.message().tool_calls is not None
+            called = self.message().tool_calls if self.tool_calls else []
+            read = called is not None and all(can_be_sent(call.function.arguments) for call in called)
         except ValidationError:  # an id that is no text, or a name of many characters
             read = False
         if not read:
@@ -137,7 +138,7 @@ class ChatRequest(_Request):
     @field_validator("tools")
     @classmethod
     def _are_functions(cls, tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-        written = tools_of(tools)
+        written = tools_of(tools) if can_be_sent(tools) else None
         if written is None or len(written) > MOST_CHARACTERS:
             raise ValueError(
                 f"Write each tool as {{type: function, function: {{name, …}}}}, {MOST_CHARACTERS} characters together"
