@@ -51,7 +51,7 @@ class Answer:
     def _news(self, *, done: bool) -> Json:
         """What the last token adds to the parts of the answer, in the form of a stream."""
         sent, self._sent = self._sent, self._reader.read(self._text, done=done)
-        calls = [{"index": n} | _call(call) for n, call in enumerate(self._sent.calls)][len(sent.calls) :]
+        calls = [{"index": n} | _call(self._sent.calls[n]) for n in range(len(sent.calls), len(self._sent.calls))]
         news = {
             "reasoning_content": self._sent.reasoning[len(sent.reasoning) :],
             "content": self._sent.content[len(sent.content) :],

@@ -151,7 +151,6 @@ def test_without_a_choice_of_tools_the_model_sees_none(client: openai.OpenAI, to
     assert "weather" not in tokenizer(CHATML_TOOLS).decode(forced.prompt)
 
 
-HALF = '{"a": "\\ud83c"}'
 CALLING = {"role": "assistant", "content": "I look.", "tool_calls": [{"id": "a", "function": CITIES[0]}]}
 
 
