@@ -92,13 +92,16 @@ class Turn(BaseModel):
     tool_call_id: Annotated[str, Field(max_length=200)] | None = None
     reasoning_content: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
     refusal: None = None
+    function_call: None = None
+    audio: None = None
+    annotations: None = None
     """As answers have it, so that they can be sent back."""
 
     @model_validator(mode="after")
     def _is_a_turn(self) -> Self:
         if len(self.text) > MOST_CHARACTERS:
             raise ValueError(f"The parts of a message have at most {MOST_CHARACTERS} characters together")
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and not self.reasoning_content:
             raise ValueError("A message needs content, or tool_calls")
         if (self.tool_calls or self.reasoning_content) and self.role != ASSISTANT:
             raise ValueError("Only a message of the assistant has tool_calls or reasoning_content")
@@ -134,6 +137,7 @@ class ChatRequest(_Request):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[dict[str, Any]], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: Literal[True] | None = None
 
     @field_validator("tools")
     @classmethod
