@@ -29,6 +29,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic_core import from_json, to_json
 
 from app.domain.data.turns import Message, message, others
 from app.domain.errors import FieldError, Invalid, NotFound, Unavailable, VeznaError
@@ -75,6 +76,16 @@ Finish = Literal["stop", "length", "cancelled"]
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def can_be_sent(value: object) -> bool:
+    """Whether a request can hold a value as JSON: without half characters, and not nested too deeply."""
+    around = 32
+    try:
+        from_json(b"[" * around + to_json(value) + b"]" * around)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 class CalledFunction(_Part):

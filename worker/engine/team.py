@@ -44,8 +44,8 @@ from worker.engine.sharded import shard, whole
 PATIENCE = timedelta(days=7)
 """How long a collective operation waits for the other ranks. A rank that dies ends the group at once, and the
 supervisor handles one that hangs."""
-_LEFT: list[dist.ProcessGroup | None] = []
-"""Groups that this process has left, which live as long as it does. To free one is to wait for its threads with
+_LEFT: list[dist.ProcessGroup] = []
+"""All groups that this process has left, which live as long as it does. To free one is to wait for its threads with
 Python's lock held, and a thread that still has to free the tensor of the last operation waits for that lock."""
 
 
@@ -231,7 +231,7 @@ class Team:
     def leave(self) -> None:
         """End the group. Raises `Followed` on every rank but 0."""
         if self.world > 1:
-            _LEFT.append(dist.group.WORLD)
+            _LEFT.extend(dist.distributed_c10d._world.pg_map)
             dist.destroy_process_group()
             if not self.leads:
                 raise Followed

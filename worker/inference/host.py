@@ -79,10 +79,11 @@ class Inference:
                 return
             if work is None:
                 return
+            line = work.model_dump_json().encode()
             started = ended = False
             try:
                 child = self._started()
-                child.send(work.model_dump_json().encode(), SEND_SECONDS)
+                child.send(line, SEND_SECONDS)
                 for event in self._events(child, wanted):
                     started, ended = True, event["type"] in ("end", "failed")
                     yield event

@@ -33,22 +33,25 @@ class Answer:
         """A piece of a stream with one token."""
         choice: Json = {"index": 0, "finish_reason": None, "logprobs": self._of([token]) if self._logprobs else None}
         if self._form == "chat":
-            role = {"role": "assistant", "content": ""} if self._first else {}
-            self._first = False
             self._text += token["text"]
-            return self._chunk([choice | {"delta": role | self._news(done=False)}])
+            return self._chunk([choice | {"delta": self._role() | self._news(done=False)}])
         return self._chunk([choice | {"text": token["text"]}])
 
     def last(self, finish: str) -> Json:
         """The piece that says why the answer ends."""
-        rest: Json = {"delta": self._news(done=True)} if self._form == "chat" else {"text": ""}
+        rest: Json = {"delta": self._role() | self._news(done=True)} if self._form == "chat" else {"text": ""}
         choice: Json = {"index": 0, "finish_reason": _reason(finish, self._sent), "logprobs": None}
         return self._chunk([choice | rest])
+
+    def _role(self) -> Json:
+        """Whose answer it is, in its first piece."""
+        first, self._first = self._first, False
+        return {"role": "assistant", "content": ""} if first else {}
 
     def _news(self, *, done: bool) -> Json:
         """What the last token adds to the parts of the answer, in the form of a stream."""
         sent, self._sent = self._sent, self._reader.read(self._text, done=done)
-        calls = [{"index": n} | _call(call) for n, call in enumerate(self._sent.calls)][len(sent.calls) :]
+        calls = [{"index": n} | _call(self._sent.calls[n]) for n in range(len(sent.calls), len(self._sent.calls))]
         news = {
             "reasoning_content": self._sent.reasoning[len(sent.reasoning) :],
             "content": self._sent.content[len(sent.content) :],
@@ -107,7 +110,7 @@ def _entry(text: str, value: float) -> Json:
 
 def _call(call: Json) -> Json:
     function = call["function"]
-    arguments = json.dumps(function["arguments"], ensure_ascii=False)
+    arguments = json.dumps(function["arguments"])  # ASCII, since a model may write half characters
     return {
         "id": token_hex(5)[:9],  # the length that Mistral's templates demand
         "type": "function",

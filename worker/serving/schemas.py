@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from app.domain.data.turns import ASSISTANT
-from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_TOOLS, ChatMessage, Decoding
+from app.domain.inference import MOST_CHARACTERS, MOST_NEW_TOKENS, MOST_TOOLS, ChatMessage, Decoding, can_be_sent
 from worker.ingest.turns import TOOL, calls_of, tools_of
 
 Stop = Annotated[str, Field(min_length=1, max_length=200)]
@@ -92,20 +92,24 @@ class Turn(BaseModel):
     tool_call_id: Annotated[str, Field(max_length=200)] | None = None
     reasoning_content: Annotated[str, Field(max_length=MOST_CHARACTERS)] | None = None
     refusal: None = None
+    function_call: None = None
+    audio: None = None
+    annotations: None = None
     """As answers have it, so that they can be sent back."""
 
     @model_validator(mode="after")
     def _is_a_turn(self) -> Self:
         if len(self.text) > MOST_CHARACTERS:
             raise ValueError(f"The parts of a message have at most {MOST_CHARACTERS} characters together")
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and not self.reasoning_content:
             raise ValueError("A message needs content, or tool_calls")
         if (self.tool_calls or self.reasoning_content) and self.role != ASSISTANT:
             raise ValueError("Only a message of the assistant has tool_calls or reasoning_content")
         if self.tool_call_id and self.role != TOOL:
             raise ValueError("Only a message with the role tool has a tool_call_id")
         try:
-            read = not self.tool_calls or self.message().tool_calls is not None
+            called = self.message().tool_calls if self.tool_calls else []
+            read = called is not None and all(can_be_sent(call.function.arguments) for call in called)
         except ValidationError:  # an id that is no text, or a name of many characters
             read = False
         if not read:
@@ -133,11 +137,12 @@ class ChatRequest(_Request):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[list[dict[str, Any]], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: Literal[True] | None = None
 
     @field_validator("tools")
     @classmethod
     def _are_functions(cls, tools: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-        written = tools_of(tools)
+        written = tools_of(tools) if can_be_sent(tools) else None
         if written is None or len(written) > MOST_CHARACTERS:
             raise ValueError(
                 f"Write each tool as {{type: function, function: {{name, …}}}}, {MOST_CHARACTERS} characters together"

@@ -37,9 +37,9 @@ class Reader:
     def read(self, text: str, *, done: bool) -> Written:
         """The parts; before it is `done` without what the next tokens may change, so that parts only grow."""
         begun = text.lstrip()
+        if not done and THINK.startswith(begun):
+            return Written()
         if not self._reasons and not begun.startswith(THINK):
-            if not done and THINK.startswith(begun):
-                return Written()
             return Written("", *self._with_calls(text, done))
         thoughts, closed, rest = begun.removeprefix(THINK).partition(THOUGHT)
         if not closed and not done:
@@ -70,6 +70,10 @@ class Reader:
     def _of_tools(self, text: str) -> list[Call]:
         """The calls in a JSON text; none unless all are of tools that the request has."""
         calls = calls_of(text) or []
+        try:
+            json.dumps(calls, allow_nan=False)
+        except (ValueError, RecursionError):
+            return []
         return calls if all(call["function"]["name"] in self._tools for call in calls) else []
 
 
@@ -84,7 +88,7 @@ def _end(text: str, start: int, mark: str, done: bool) -> int | None:
     try:
         _value, end = json.JSONDecoder().raw_decode(text, start)
     except (ValueError, RecursionError):
-        return None
+        return start if done else None
     after, closing = text[end:].lstrip(), _closing(mark)
     if after.startswith(closing):
         return len(text) - len(after) + len(closing)

@@ -42,10 +42,11 @@ def before_calls(tokenizer: PreTrainedTokenizerBase) -> str | None:
     text = str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
     for place in (place for place, character in enumerate(text) if character in "[{"):
         try:
-            json.JSONDecoder().raw_decode(text, place)
+            _value, end = json.JSONDecoder().raw_decode(text, place)
         except ValueError:
             continue
-        return text[:place].rpartition("</think>")[2].strip()
+        if _MARK in text[place:end]:
+            return text[:place].rpartition("</think>")[2].strip()
     return None
 
 

@@ -141,7 +141,7 @@ class PlaygroundPage:
     @property
     def _unedited(self) -> bool:
         """The text is that of the test item; forms send line breaks as CR LF."""
-        return self.flip is not None and self.flip.text == self.query.text.replace("\r\n", "\n")
+        return self.flip is not None and self.flip.text.replace("\r\n", "\n") == self.query.text.replace("\r\n", "\n")
 
     @property
     def most_picture(self) -> int:

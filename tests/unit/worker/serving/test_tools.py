@@ -166,6 +166,16 @@ CALLING = {"role": "assistant", "content": "I look.", "tool_calls": [{"id": "a",
             {"messages": [ASK, CALLING | {"tool_calls": [{"id": 1, "function": CITIES[0]}]}]},
             "Write each of tool_calls",
         ),
+        (
+            CHATML_TOOLS,
+            {
+                "messages": [
+                    ASK,
+                    CALLING | {"tool_calls": [{"function": {"name": "w", "arguments": '{"a": "\\ud83c"}'}}]},
+                ]
+            },
+            "Write each of tool_calls",
+        ),
         (CHATML_TOOLS, {"messages": [ASK, {"role": "assistant"}]}, "needs content"),
         (CHATML_TOOLS, {"messages": [ASK | {"reasoning_content": "Hm."}]}, "Only a message of the assistant"),
         (CHATML_TOOLS, {"messages": [ASK | {"tool_call_id": "a"}]}, "Only a message with the role tool"),
@@ -181,9 +191,16 @@ def test_what_cannot_be_done_is_refused(
         asked(client, False, **change)
 
 
+def test_a_malformed_call_hides_no_other_one() -> None:
+    text = f'<tool_call>{{"name": "weather"</tool_call>\n{HERMES}'
+    assert len(Reader(["weather"]).read(text, done=True).calls) == 2
+    assert not Reader(["weather"]).read(HERMES.replace('"Sofia"', "NaN").replace('"Varna"', "NaN"), done=True).calls
+
+
+@pytest.mark.parametrize("reasons", [False, True])
 @pytest.mark.parametrize("mark", ["<tool_call>", "[TOOL_CALLS]", "", None])
-def test_parts_only_grow_while_an_answer_is_written(mark: str | None) -> None:
-    reader = Reader(["weather"], mark=mark)
+def test_parts_only_grow_while_an_answer_is_written(mark: str | None, reasons: bool) -> None:
+    reader = Reader(["weather"], reasons=reasons, mark=mark)
     listed = json.dumps(CITIES)
     for text in (f"<think>a</think> b {HERMES} c", f"[TOOL_CALLS]{listed}", listed, f"{listed} and text", "a < b"):
         before = reader.read("", done=False)
