@@ -33,9 +33,12 @@ class Reader:
         """`tools`: their names. `reasons`: the prompt has opened the reasoning. `mark`: as in the event `form`."""
         self._tools, self._reasons, self._mark = set(tools), reasons, mark
         self._marks = list(filter(None, dict.fromkeys((HERMES, mark))))
+        self._content, self._calls, self._place = "", list[Call](), 0
+        """What is before the place in the answer after its reasoning, up to the end of the last complete call."""
 
     def read(self, text: str, *, done: bool) -> Written:
-        """The parts; before it is `done` without what the next tokens may change, so that parts only grow."""
+        """The parts; before it is `done` without what the next tokens may change, so that parts only grow. `text`: the
+        answer so far, which begins with what was read before."""
         begun = text.lstrip()
         if not done and THINK.startswith(begun):
             return Written()
@@ -52,7 +55,7 @@ class Reader:
         if self._mark == "" and text.lstrip().startswith(("{", "[")):
             calls = self._of_tools(text) if done else []
             return ("" if calls or not done else text), calls
-        content, calls, place = "", [], 0
+        content, calls, place = self._content, [*self._calls], self._place
         while starts := [(at, mark) for mark in self._marks if (at := text.find(mark, place)) >= 0]:
             at, mark = min(starts)
             if (end := _end(text, at + len(mark), mark, done)) is None:
@@ -61,6 +64,8 @@ class Reader:
             content = (content + text[place:at]).rstrip() if found else content + text[place:end]
             calls += found
             place = end
+        if not done:
+            self._content, self._calls, self._place = content, [*calls], place
         rest = text[place:]
         if not done:
             rest = rest[: at - place] if starts else _certain(rest, self._marks)
@@ -90,6 +95,8 @@ def _end(text: str, start: int, mark: str, done: bool) -> int | None:
     except (ValueError, RecursionError):
         return start if done else None
     after, closing = text[end:].lstrip(), _closing(mark)
+    if not closing:
+        return end
     if after.startswith(closing):
         return len(text) - len(after) + len(closing)
     return None if closing.startswith(after) and not done else end

@@ -98,8 +98,7 @@ def asked(client: openai.OpenAI, stream: bool, **changes: Any) -> tuple[Any, str
             finish = piece.choices[0].finish_reason or finish
     calls = message.pop("tool_calls", [])
     assert all(len(call.pop("id")) == 9 for call in calls)
-    for call in calls:
-        call.pop("index", None)
+    assert [call.pop("index", place) for place, call in enumerate(calls)] == [*range(len(calls))]
     functions = [call["function"] | {"arguments": json.loads(call["function"]["arguments"])} for call in calls]
     return (message.get("reasoning_content"), message.get("content") or "", functions), finish
 
@@ -200,12 +199,13 @@ def test_a_malformed_call_hides_no_other_one() -> None:
 @pytest.mark.parametrize("reasons", [False, True])
 @pytest.mark.parametrize("mark", ["<tool_call>", "[TOOL_CALLS]", "", None])
 def test_parts_only_grow_while_an_answer_is_written(mark: str | None, reasons: bool) -> None:
-    reader = Reader(["weather"], reasons=reasons, mark=mark)
     listed = json.dumps(CITIES)
     for text in (f"<think>a</think> b {HERMES} c", f"[TOOL_CALLS]{listed}", listed, f"{listed} and text", "a < b"):
+        reader = Reader(["weather"], reasons=reasons, mark=mark)
         before = reader.read("", done=False)
         for end in (*range(len(text)), None):
             now = reader.read(text[:end], done=end is None)
             assert now.reasoning.startswith(before.reasoning) and now.content.startswith(before.content)
             assert list(now.calls[: len(before.calls)]) == list(before.calls)
             before = now
+        assert before == Reader(["weather"], reasons=reasons, mark=mark).read(text, done=True)
