@@ -85,8 +85,8 @@ def test_a_path_with_control_characters_is_refused(api: TestClient) -> None:
 def test_a_nul_in_an_address_is_no_mistake_of_ours(api: TestClient) -> None:
     assert api.get("models/a%00b").status_code == 400
     assert api.get("datasets/a%00b").status_code == 400
-    assert api.get("runs?method=a%00b").status_code == 422
-    assert api.get(f"{ROOT}/runs?method=a%00b&status=%00&study=%00&sort=%00").status_code == 200
+    assert api.get("runs?method=a%00b").status_code == 400
+    assert api.get(f"{ROOT}/runs?method=a%00b&status=%00&study=%00&sort=%00").status_code == 400
     assert api.get(f"{ROOT}/a%00b").status_code == 400
 
 

@@ -284,6 +284,8 @@ def test_users_push_only_where_an_operator_permits_it_and_only_admins_publish(
     push.push(limited(pusher, "acme"), of_member)
     assert "does not push to repositories of someone" in row(pusher, of_member).message, "the worker has its own list"
     assert hub.repositories == {}
+    with pusher.database.transaction() as session:
+        session.get_one(UserRow, 1).role_name = "admin"
     of_admin = pushed(allowed, export_id, ADMIN, private=False)
     push.push(allowed, of_admin)
     assert (row(pusher, of_admin).status, hub.public) == ("succeeded", {REPOSITORY})

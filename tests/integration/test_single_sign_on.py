@@ -426,7 +426,7 @@ def test_an_address_that_is_not_ascii_joins_no_account(installation: Installatio
     assert is_refused(log_in(installation, "thief"), "ASCII")
 
 
-@pytest.mark.parametrize("path", ["/%00", "/%1f", "/a%7f", "/a%0Ab"])
+@pytest.mark.parametrize("path", ["/%1f", "/a%7f", "/a%0Ab"])
 def test_a_path_with_control_characters_leads_home(installation: Installation, path: str) -> None:
     client = installation.anonymous()
     assert client.get(f"/login/openid?next={path}").status_code == 303

@@ -78,7 +78,7 @@ def test_bands_rest_on_past_runs_where_there_are_any_and_so_do_times(full: TestC
     text = planned(full)
     assert "from 3 past runs" in text
     assert "Times on cpu-1 follow from the training FLOPs" in text
-    assert "about 4 min 18 s" in text
+    assert "about 4 min 14 s" in text
 
 
 def test_what_does_not_fit_has_memory_savings_ranked_by_what_they_save(registered_only: TestClient) -> None:
