@@ -77,7 +77,7 @@ def test_bands_rest_on_past_runs_where_there_are_any_and_so_do_times(full: TestC
         filled_estimates.attach_estimates(session)
     text = planned(full)
     assert "from 3 past runs" in text
-    assert "Times on cpu-1 follow from the training FLOPs" in text
+    assert "Times on cpu-1 follow from the operations and bytes of the batches" in text
     assert "about 4 min 14 s" in text
 
 
