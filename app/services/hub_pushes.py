@@ -126,9 +126,8 @@ def begin(session: Session, push_id: int) -> PushClaim | None:
 
 
 def access_of(session: Session, vault: Vault, claim: PushClaim) -> HubAccess | None:
-    """The access of the push's user to the hub; None: the worker's. Raises Conflict for a user who may push no more, or
-    does not see the run any more, and if the token is gone that the user had; Unavailable without the key of stored
-    secrets."""
+    """The access of the push's user to the hub; None: the worker's. Raises Conflict if the user can no longer push or
+    see the run, or has removed the token that the push was to use; Unavailable without the key of stored secrets."""
     if claim.user_id is None:
         return None
     needed = Scope.RUN if claim.private else Scope.ADMIN

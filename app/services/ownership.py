@@ -175,7 +175,7 @@ def lost_access(session: Session, user_id: int | None, row: Owned, needed: Scope
         return None
     user = users.find(session, user_id)
     if user is None or user.disabled or needed not in SCOPES[user.role]:
-        return _("The user who requested this is disabled or no longer has permission for it.")
+        return _("The requesting user is disabled, or has lost the role that this needs.")
     if not Viewer(user.id, sees_all=user.role is Role.ADMIN).may_see(row.private_to):
         return _("This is now private to another user. Only its owner and admins can request it.")
     return None

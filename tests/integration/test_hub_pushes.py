@@ -113,8 +113,8 @@ def test_a_push_uses_the_token_of_its_user(pusher: Context, export_id: int, hub:
     [
         ("token", "hub token .* was removed"),
         ("access", "is disabled"),
-        ("role", "no longer has"),
-        ("publishing", "no longer has"),
+        ("role", "has lost the role"),
+        ("publishing", "has lost the role"),
         ("run", "is now private to another user"),
     ],
 )

@@ -121,5 +121,5 @@ class Preview(_Value):
     rows: list[PreviewRow]
     lengths: list[SplitLengths]
     findings: list[Finding] = []
-    """Of the looked at rows of train; their sentences are empty in the database."""
+    """About a sample of the train rows. The database has them without sentences."""
     seconds: float

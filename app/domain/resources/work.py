@@ -14,9 +14,7 @@ class Work(NamedTuple):
     """Floating-point operations of products, convolutions and attention."""
 
     def __add__(self, other: "Work") -> "Work":  # type: ignore[override]
-        """Sum by component."""
         return Work(*(a + b for a, b in zip(self, other, strict=True)))
 
     def __mul__(self, factor: float) -> "Work":  # type: ignore[override]
-        """Each component times a number."""
         return Work(*(factor * value for value in self))

@@ -22,7 +22,6 @@ Sides = tuple[int, ...]
 
 
 def sides_of(batch: Batch, task: Task) -> Sides:
-    """Those of a batch."""
     _rows, first = rows_of(batch)
     if "query_ids" in batch.inputs:
         return first, int(batch.inputs["query_ids"].shape[1])

@@ -12,15 +12,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from app import sample
 from app.domain.data.dataset import ChatRow, PairRow, PreferenceChatRow, Row, TextRow
 from app.domain.data.findings import FindingCode
-from app.domain.data.previews import Preview, PreviewRequest, PreviewRow
+from app.domain.data.previews import Preview, PreviewRow
 from app.domain.data.turns import Message, message
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, Task
-from app.store.rows_file import RowsFile
 from tests import tiny, tiny_lm
 from tests.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, MARKED, PLAIN, tokenizer
+from tests.unit.worker.engine.data import test_previews
 from worker.engine.data.batches import IGNORED
-from worker.engine.data.previews import preview
 from worker.engine.tasks import causal_lm, preference
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
@@ -84,19 +83,7 @@ def model_of(folder: Path, words: PreTrainedTokenizerBase, **changes: Any) -> Pa
 def shown(
     model: Path, rows: Sequence[Row], form: Format, task: Task, max_length: int = 1024, *, only: bool = True
 ) -> Preview:
-    file = model / "rows.parquet"
-    with RowsFile(file, form, []) as written:
-        written.write(rows)
-    request = PreviewRequest(
-        location=str(model),
-        task=task,
-        dataset_file="x",
-        dataset_format=form,
-        dataset_hash="y",
-        max_length=max_length,
-        completion_only_loss=only,
-    )
-    return preview(request, file)
+    return test_previews.shown(model, rows, form, task, model, max_length, completion_only_loss=only)
 
 
 def trained(
