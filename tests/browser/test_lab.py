@@ -61,7 +61,7 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     page.goto("/lab")
     page.get_by_role("link", name="Преди да започнете").click()
     page.locator("textarea").fill("Нещо за трансфера.")
-    page.get_by_role("button", name="Сравнете").click()
+    page.get_by_role("button", name="Отговор").click()
     page.goto("/lab/steps/step-1")
     page.get_by_role("button", name="Изчислете").click()
     expect(page.locator("#run [role='status']")).to_be_visible()

@@ -188,7 +188,8 @@ def test_a_trainer_that_waited_counts_time_from_the_claim_and_memory_above_its_l
         last = REPORT.validate_json(process.stdout.readlines()[-1])
     assert isinstance(last, ResultReport)
     assert 0 < last.result.clocks.start <= ready
-    assert last.result.memory.before_bytes == pytest.approx(libraries, abs=2**24)
+    first_use = 2**25  # of the libraries, which measuring the device's rates makes
+    assert libraries <= last.result.memory.before_bytes <= libraries + first_use
 
 
 def test_a_trainer_that_waits_holds_no_file_and_no_device_and_can_be_told_to_go() -> None:
