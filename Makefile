@@ -40,7 +40,7 @@ nightly: $(DEV) ## Run the longest tests: what rarely finds what the others did 
 	@$(PYTEST) -m nightly $(ARGS) $(AGAIN) -m nightly; }
 
 soak: $(DEV) ## 60 runs while processes are killed at random, at most 15 minutes (ARGS="--seed 7")
-	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(ARGS)
+	@HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.support.servers.soak $(ARGS)
 
 containers: $(DEV) ## Build both images and try docker-compose.yml: kill, stop, scale, back up, restore (10 to 20 minutes)
 	@$(BIN)/python -m tests.containers
@@ -51,7 +51,7 @@ check: $(DEV) ## Lint, types, architecture, templates, migrations
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/djlint templates --check --lint --quiet
-	$(BIN)/python -m tests.migrations_in_step
+	$(BIN)/python -m tests.support.checks.migrations_in_step
 
 format: $(DEV) ## Format code and templates
 	$(BIN)/ruff check --fix .
@@ -60,10 +60,10 @@ format: $(DEV) ## Format code and templates
 
 translation: $(DEV) ## Bring the catalogue of a language up to date with the sources (LANGUAGE=bg), and name what it lacks
 	@test -n "$(LANGUAGE)" || { echo "Name a language: make translation LANGUAGE=bg" >&2; exit 1; }
-	$(BIN)/python -m tests.catalogue $(LANGUAGE)
+	$(BIN)/python -m tests.support.checks.catalogue $(LANGUAGE)
 
 docs: $(DEV) ## Build the documentation site into site/ and serve it (ARGS=--build only builds; PORT=8002)
-	@$(BIN)/python -m tests.docs_site $(ARGS)
+	@$(BIN)/python -m tests.support.servers.docs_site $(ARGS)
 
 shots: $(DEV) ## Pictures of every page into shots/ (both languages, 1280 and 390 px, light and dark)
 	$(BIN)/python -m tests.browser.shots $(ARGS)

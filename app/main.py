@@ -9,34 +9,32 @@ import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Security
 from fastapi.security import HTTPBearer
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from app import logs
-from app.agents.mounted import METHODS, Agents
 from app.exchange import Reader
 from app.queue import Doorbell
-from app.services import audit
-from app.services.accounts import first_start
+from app.services.users import audit, first_start
 from app.settings import Settings, load
-from app.store import migrate
-from app.store.files import Files
-from app.store.session import Database
+from app.store.database import migrate
+from app.store.database.session import Database
+from app.store.files.files import Files
 from app.web import api
 from app.web.forms.sent import from_own_page
 from app.web.http import csrf, errors, idempotency
 from app.web.http.access import Access
-from app.web.http.body_limit import Application
-from app.web.http.errors import AGENTS
 from app.web.http.feed import Feed
-from app.web.http.forwarded import UntrustedProxyWarning
-from app.web.http.gate import Gate
-from app.web.http.kept import KeptPages
-from app.web.http.limits import LimitedRate
-from app.web.http.metrics_port import MetricsPort
-from app.web.http.security import KnownHost, NoControlCharacters, SameOrigin
-from app.web.http.static import mount
-from app.web.http.timing import Timed
+from app.web.http.files.static import mount
+from app.web.http.middleware.body_limit import Application
+from app.web.http.middleware.forwarded import UntrustedProxyWarning
+from app.web.http.middleware.gate import Gate
+from app.web.http.middleware.kept import KeptPages
+from app.web.http.middleware.limits import LimitedRate
+from app.web.http.middleware.metrics_port import MetricsPort
+from app.web.http.middleware.security import KnownHost, NoControlCharacters, SameOrigin
+from app.web.http.middleware.timing import Timed
 from app.web.pages.routers import API_ROUTERS, ROUTERS
+from app.web.site import Site, sites
 
 DESCRIPTION = """Weighs full fine-tuning against LoRA and the other parameter-efficient methods.
 
@@ -56,17 +54,18 @@ MOST_BODY_BYTES = 1 << 20
 
 
 @cache
-def _routes(*, login_required: bool) -> tuple[BaseRoute, ...]:
+def _routes(added: tuple[Site, ...], *, login_required: bool) -> tuple[BaseRoute, ...]:
     """Of every application of this process. FastAPI prepares routes at the first request that passes them, which takes
     50 ms of a processor; these keep what it has prepared."""
     together = APIRouter()
     closed = [Security(BEARER)] if login_required else []
-    for router in api.public:
+    for router in (*api.public, *(each for site in added for each in site.public_api)):
         together.include_router(router, prefix=api.PREFIX)
     together.include_router(api.probes)
-    for router in (api.router, api.openai, api.metrics, *API_ROUTERS):
+    whole = [each for site in added for each in (*site.other_api, *site.api_pages)]
+    for router in (api.router([each for site in added for each in site.api]), *whole, api.metrics, *API_ROUTERS):
         together.include_router(router, dependencies=closed)
-    for router in ROUTERS:
+    for router in (*(each for site in added for each in site.pages), *ROUTERS):
         together.include_router(router, dependencies=[Depends(from_own_page)])
     return tuple(together.routes)
 
@@ -95,7 +94,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         max_body_size=MOST_BODY_BYTES,
         lifespan=lifespan,
-        routes=list(_routes(login_required=settings.login_required)),
+        routes=list(_routes(sites(), login_required=settings.login_required)),
     )
     app.state.settings = settings
     app.state.database = Database(settings.database)
@@ -104,7 +103,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.files = Files(settings.files)
     app.state.exchange = Reader(settings)
     mount(app)
-    app.router.routes.append(Route(AGENTS, Agents(app), methods=METHODS))
+    for site in sites():
+        site.install(app)
     errors.install(app)
     idempotency.install(app)
     app.add_middleware(Gate)

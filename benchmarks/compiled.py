@@ -19,13 +19,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app import sample
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
+from app.samples import samples as sample
 from benchmarks.speed.tables import spread
-from worker.engine.clocks import Stopwatch
-from worker.engine.compiled import CompiledBlocks, keep_caches_in
-from worker.engine.data.batches import Batch
-from worker.engine.environment import computes_in_bf16, prepare
+from worker.engine.data.batches.batches import Batch
+from worker.engine.device.environment import computes_in_bf16, prepare
+from worker.engine.loop.clocks import Stopwatch
+from worker.engine.loop.compiled import CompiledBlocks, keep_caches_in
+from worker.engine.loop.progress import Instruments, Silence
+from worker.engine.loop.step import forward_and_back
 from worker.engine.memory import allocator
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.methods import MECHANISMS
@@ -33,8 +35,6 @@ from worker.engine.models.architecture import describe
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.load import load
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
-from worker.engine.progress import Instruments, Silence
-from worker.engine.step import forward_and_back
 from worker.engine.tasks import TASKS
 
 CPU, TASK, ROWS = torch.device("cpu"), "sequence-classification", 16

@@ -27,15 +27,15 @@ from app.domain.methods import LoraSpec
 from app.domain.runs.job import StepsReport
 from app.domain.runs.result import StepMetrics
 from app.domain.runs.spec import RunSpec
-from app.services import attempts, runs
-from app.store.session import Database
+from app.services.runs import attempts, runs
+from app.store.database.session import Database
 from benchmarks.board import ours
 from benchmarks.board.pages import pages
 from benchmarks.board.served import Served, clock, good, serve
 from benchmarks.speed import tables
-from tests import filled
-from tests.fakes import SilentBell
-from tests.running_stack import free_port
+from tests.support.fakes.fakes import SilentBell
+from tests.support.filled import filled
+from tests.support.servers.running_stack import free_port
 
 METRICS_A_STEP = 7
 BATCH = 1000

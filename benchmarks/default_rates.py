@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from app import sample
 from app.domain.data.dataset import SPLITS, Row
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.methods.rates import default_rate
@@ -21,6 +20,7 @@ from app.domain.runs.result import Evaluation
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format
+from app.samples import samples as sample
 from benchmarks.speed.tables import over_seeds
 from benchmarks.speed.trained import trained
 from worker.samples.host import load_from

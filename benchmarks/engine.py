@@ -30,16 +30,16 @@ from pathlib import Path
 
 import torch
 
-from app import sample
 from app.domain.data.dataset import LabelledRow, split_by_hash
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
+from app.samples import samples as sample
 from benchmarks.speed.arithmetic import peak, training_flops
 from benchmarks.speed.reporting import reporting
 from benchmarks.speed.tables import over_seeds, spread
 from benchmarks.speed.trained import trained
-from worker.engine.environment import choose_device
+from worker.engine.device.environment import choose_device
 
 SECTIONS = ("lora", "full", "overhead", "prefix", "start", "precision")
 SPECS: dict[str, LoraSpec | FullSpec] = {

@@ -26,7 +26,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import BertConfig, BertModel
 
-from app import sample
 from app.domain.data.dataset import ROWS, Row, Split
 from app.domain.methods import FullSpec, HeadOnlySpec, LastLayersSpec, LoraSpec, Method
 from app.domain.resources.estimate import EstimateRequest
@@ -34,9 +33,10 @@ from app.domain.resources.speed import DeviceRates, Speed, Trained
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import TASKS, Format, Task
+from app.samples import samples as sample
 from benchmarks.ledger import model_directory
 from benchmarks.speed.trained import trained
-from worker.engine.environment import choose_device, computes_in_bf16
+from worker.engine.device.environment import choose_device, computes_in_bf16
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.models.load import load_tokenizer
 

@@ -18,17 +18,17 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from app import sample
 from app.domain.methods import FullSpec, LoraSpec
+from app.samples import samples as sample
 from benchmarks.speed.tables import spread
-from worker.engine.data.batches import Batch
-from worker.engine.environment import computes_in_bf16
+from worker.engine.data.batches.batches import Batch
+from worker.engine.device.environment import computes_in_bf16
+from worker.engine.loop.step import clip, forward_and_back, optimizer_of
 from worker.engine.memory import allocator
 from worker.engine.memory.ledger import Ledgers
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.dropout import use_fast_dropout
-from worker.engine.step import clip, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
 
 ROWS = 16

@@ -27,15 +27,15 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from benchmarks.speed.tables import spread
-from worker.engine.data.batches import padded
-from worker.engine.environment import computes_in_bf16, prepare
+from worker.engine.data.batches.batches import padded
+from worker.engine.device.environment import computes_in_bf16, prepare
+from worker.engine.device.rates import matmul_flops
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import _last_together, decoding, stop_tokens, write
 from worker.engine.memory import allocator
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.load import load
 from worker.engine.models.precision import settle
-from worker.engine.rates import matmul_flops
 from worker.engine.tasks import causal_lm
 
 CPU = torch.device("cpu")

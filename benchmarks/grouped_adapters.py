@@ -35,15 +35,15 @@ def search(task: dict[str, Any]) -> dict[str, Any]:
     """Run a side in this process: makespan, device-seconds and validation losses by trial."""
     import torch  # noqa: PLC0415 the process that compares sides needs none of these
 
-    from app import sample  # noqa: PLC0415
     from app.domain.methods import LoraSpec  # noqa: PLC0415
     from app.domain.runs.job import TrainJob  # noqa: PLC0415
     from app.domain.runs.result import RunResult  # noqa: PLC0415
     from app.domain.runs.spec import RunSpec  # noqa: PLC0415
     from app.domain.runs.training import TrainingArguments  # noqa: PLC0415
-    from tests.tiny import Recorder, save_rows  # noqa: PLC0415
-    from worker.engine.attempt import Attempt  # noqa: PLC0415
+    from app.samples import samples as sample  # noqa: PLC0415
+    from tests.support.tiny.texts import Recorder, save_rows  # noqa: PLC0415
     from worker.engine.group.attempt import run_group  # noqa: PLC0415
+    from worker.engine.loop.attempt import Attempt  # noqa: PLC0415
 
     base = sample.model_directory()
     labels, rows = sample.headlines()

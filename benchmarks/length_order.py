@@ -20,7 +20,7 @@ from scipy.stats import t
 from torch.nn import functional
 
 from app.domain.data.dataset import LabelledRow, split_by_hash
-from worker.engine.data import batches
+from worker.engine.data.batches import batches
 
 SIZE, WORDS, WIDTH, EPOCHS, RATE, LONGEST = 16, 2**15, 64, 2, 1e-2, 128
 

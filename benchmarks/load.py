@@ -33,14 +33,14 @@ import psutil
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.services import workers
-from app.store import migrate
-from app.store.queries import workers as worker_rows
-from app.store.session import Database
+from app.services.workers import workers
+from app.store.database import migrate
+from app.store.database.session import Database
 from app.store.tables import RunRow, now
+from app.store.workers import queries as worker_rows
 from benchmarks.board.served import serve
-from tests.filled import add_study, fill, succeed, three_arms
-from tests.running_stack import free_port
+from tests.support.filled.filled import add_study, fill, succeed, three_arms
+from tests.support.servers.running_stack import free_port
 
 STUDIES = 50
 STREAMS = 1000

@@ -14,18 +14,18 @@ import time
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from app import sample
 from app.domain.methods import FullSpec, LoraSpec
-from worker.engine.data.batches import Batch
-from worker.engine.environment import computes_in_bf16, prepare
+from app.samples import samples as sample
+from worker.engine.data.batches.batches import Batch
+from worker.engine.device.environment import computes_in_bf16, prepare
+from worker.engine.device.rates import matmul_flops
+from worker.engine.loop.step import clip, forward_and_back, optimizer_of
 from worker.engine.memory import allocator
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.load import load
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
-from worker.engine.rates import matmul_flops
-from worker.engine.step import clip, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
 
 CPU = torch.device("cpu")

@@ -16,19 +16,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app import sample
 from app.domain.methods import LoraSpec
+from app.samples import samples as sample
 from benchmarks.speed.tables import spread
-from worker.engine.data.batches import Batch, padded, training_order
-from worker.engine.data.padding_free import RowsApart, without_padding
-from worker.engine.environment import computes_in_bf16, prepare
+from worker.engine.data.batches.batches import Batch, padded, training_order
+from worker.engine.data.batches.padding_free import RowsApart, without_padding
+from worker.engine.device.environment import computes_in_bf16, prepare
+from worker.engine.loop.step import clip, forward_and_back, optimizer_of
 from worker.engine.memory import allocator
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.models.load import load
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
-from worker.engine.step import clip, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
 
 CPU, TASK, BATCH = torch.device("cpu"), "sequence-classification", 16

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import torch
 
-from app import sample
 from app.domain.data.dataset import LabelledRow
 from app.domain.methods import LoraSpec
 from app.domain.runs.result import RunResult
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
+from app.samples import samples as sample
 from benchmarks.speed.tables import over_seeds, spread
 from benchmarks.speed.trained import trained
-from worker.engine.environment import computes_in_bf16
+from worker.engine.device.environment import computes_in_bf16
 
 LORA = LoraSpec(r=8, lora_alpha=16, target_modules=["query", "value"])
 MIB = 2**20

@@ -36,9 +36,9 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
+from worker.engine.loop.prefix.activations import Activations, PrefixCache
+from worker.engine.loop.prefix.frozen_prefix import frozen_prefix
 from worker.engine.models.dropout import use_fast_dropout
-from worker.engine.prefix.activations import Activations, PrefixCache
-from worker.engine.prefix.frozen_prefix import frozen_prefix
 
 BLOCKS, TRAINED, BATCH, LABELS = 12, 2, 32, 4
 VOCABULARY = 30_522

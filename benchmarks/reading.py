@@ -18,7 +18,7 @@ from typing import Any
 from app.domain.data.findings import Finding
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import Part, ReadingOptions, SourceScan
-from app.web.text.findings import with_message
+from app.words.data.findings import with_message
 from worker.ingest.host import IngestQueue
 
 WORDS = 50_000

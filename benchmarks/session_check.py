@@ -24,12 +24,12 @@ from pydantic import SecretStr
 from app.domain.accounts.policy import Role
 from app.main import create_app
 from app.settings import Settings
-from app.store import migrate
-from app.store.session import Database
+from app.store.database import migrate
+from app.store.database.session import Database
 from app.web.http.csrf import SESSION_COOKIE as COOKIE
 from benchmarks.load import database_url
-from tests.accounts import Installation
-from tests.filled import fill
+from tests.support.filled.filled import fill
+from tests.support.rows.accounts import Installation
 
 PATHS = ("/api/v1/me", "/api/v1/workers", "/workers", "/studies/1")
 """A route that reads nothing, one that reads little, a page, and a page that is kept."""

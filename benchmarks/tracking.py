@@ -23,11 +23,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
 
-from app import sample
+from app.samples import samples as sample
 from app.settings import Settings
-from app.store import migrate
-from app.store.session import Database
-from tests.running_stack import free_port
+from app.store.database import migrate
+from app.store.database.session import Database
+from tests.support.servers.running_stack import free_port
 from vezna import Client, VeznaCallback, track
 from vezna.errors import ClientError
 

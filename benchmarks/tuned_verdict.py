@@ -19,14 +19,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.intervals import difference
+from app.domain.comparison.statistics.intervals import difference
 from app.domain.runs.status import RunStatus
 from app.domain.studies.next_step import Chosen, Suggest, Try, next_step
 from app.domain.studies.power import DISAGREEMENT, SEED_SD
-from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
-from app.domain.studies.tpe import suggest
-from app.domain.studies.trials import Trial, tried
-from app.domain.studies.tuning import FIRST_SEED, GridTuning, HalvingTuning, RandomTuning, Search, TpeTuning
+from app.domain.studies.tuning.search_space import Configuration, DimensionSpec, SearchSpace
+from app.domain.studies.tuning.tpe import suggest
+from app.domain.studies.tuning.trials import Trial, tried
+from app.domain.studies.tuning.tuning import FIRST_SEED, GridTuning, HalvingTuning, RandomTuning, Search, TpeTuning
 from benchmarks.verdict import DIFFICULTY_SD, Design, logits, studies
 
 BEST = 0.89

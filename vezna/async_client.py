@@ -14,10 +14,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import httpx2
 
-from vezna import calls
-from vezna.calls import Call, Download, Watching
-from vezna.connection import AWAY, TIMEOUT, Patience, Request, Server, away, broken, json_of, problem_of
 from vezna.errors import BROKE_OFF, ClientError, Refused, Unreachable
+from vezna.sending import calls
+from vezna.sending.calls import Call, Download, Watching
+from vezna.sending.connection import AWAY, TIMEOUT, Patience, Request, Server, away, broken, json_of, problem_of
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -18,9 +18,10 @@ from typing import IO, Any, BinaryIO, Concatenate, ParamSpec, Self, TypeVar, cas
 
 import httpx2
 
-from vezna import calls
-from vezna.calls import Call, Download, Watching
-from vezna.connection import (
+from vezna.errors import BROKE_OFF, ClientError, Refused, Unreachable
+from vezna.sending import calls
+from vezna.sending.calls import Call, Download, Watching
+from vezna.sending.connection import (
     AWAY,
     TIMEOUT,
     UPLOAD_TIMEOUT,
@@ -34,7 +35,6 @@ from vezna.connection import (
     new_key,
     problem_of,
 )
-from vezna.errors import BROKE_OFF, ClientError, Refused, Unreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -172,8 +172,8 @@ def _save(make: Callable[P, Download]) -> Callable[Concatenate["Client", Path | 
 
 
 class Client(Connection):
-    """A client of one server. Its methods take the arguments of `vezna.calls`; those that save a file take the file
-    first. A request whose answer was lost is sent again with the same Idempotency-Key, for half a minute."""
+    """A client of one server. Its methods take the arguments of `vezna.sending.calls`; those that save a file take the
+    file first. A request whose answer was lost is sent again with the same Idempotency-Key, for half a minute."""
 
     submit_run = _call(calls.submit_run)
     submit_study = _call(calls.submit_study)

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from vezna.buffer import Buffer
 from vezna.facts import PeakMemory, plain
-from vezna.sender import Sender
+from vezna.sending.buffer import Buffer
+from vezna.sending.sender import Sender
 
 log = logging.getLogger("vezna")
 LONGEST_MESSAGE = 2000
@@ -227,7 +227,7 @@ class Run:
         if not sender.finish(wait) and not sender.stopped:
             log.warning(
                 "Vezna: %s does not have all reports yet; they are in %s. Send them by starting the script again, or "
-                "by: python -m vezna.send %s",
+                "by: python -m vezna.sending.send %s",
                 sender.address, sender.buffer.path, sender.buffer.path.parent,
             )  # fmt: skip
         sender.close()

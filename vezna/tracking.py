@@ -18,11 +18,11 @@ from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from vezna import facts
-from vezna.buffer import Buffer, InUse, has_ended
 from vezna.errors import ClientError
-from vezna.items import is_stream, item_groups, item_names, split_hash
 from vezna.run import Run
-from vezna.sender import Sender
+from vezna.scores.items import is_stream, item_groups, item_names, split_hash
+from vezna.sending.buffer import Buffer, InUse, has_ended
+from vezna.sending.sender import Sender
 
 log = logging.getLogger("vezna")
 DIRECTORY = "vezna-runs"

@@ -22,10 +22,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from vezna.default_scores import default_of
-from vezna.metric_version import version_of
 from vezna.run import Run
-from vezna.scoring import DefaultScore, NoScores, or_no_scores
+from vezna.scores.default import default_of
+from vezna.scores.metric_version import version_of
+from vezna.scores.scoring import DefaultScore, NoScores, or_no_scores
 from vezna.tracking import DIRECTORY, track
 from vezna.training_arguments import training_settings
 
@@ -71,7 +71,7 @@ class VeznaCallback(TrainerCallback):
         directory: Path | str = DIRECTORY,
     ) -> None:
         """`test`: the declared test set. An item's score is whether the argmax of its prediction equals its label, for
-        trainers of TRL and sentence-transformers as in `vezna.default_scores`, or what `score` makes of
+        trainers of TRL and sentence-transformers as in `vezna.scores.default`, or what `score` makes of
         `trainer.predict(test)`, or what `item_scores` makes of the trainer, without a prediction here: one score from 0
         to 1 for each item, in the order of the set. `metric`: which `eval_…` is reported for validation. `train`: the
         training rows, if not those of the trainer. `seed`: by default the trainer's. The others are as of

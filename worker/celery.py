@@ -18,36 +18,31 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app import logs
 from app.domain.errors import Unavailable
-from app.exchange import Answerer
 from app.queue import (
     CONTROL_QUEUE,
     ESTIMATE,
-    EXPORT,
     INFER_QUEUE,
     INSPECT,
     JOIN,
-    JUDGE,
-    PARITY,
     PREPARE,
-    PUSH,
     READ,
     TRAIN,
     TRAIN_QUEUE,
     celery_app,
     join_queue,
 )
-from app.services import tracker_exports
-from app.store import migrate
-from app.store.database_errors import cause
-from app.store.queries import workers
-from worker import device, naming, tasks
+from app.store.database import migrate
+from app.store.database.errors import cause
+from app.store.workers import queries as workers
+from worker import tasks
 from worker.children.child import die_with_parent
 from worker.children.interrupt import INTERRUPT
+from worker.children.work import WorkQueue
 from worker.context import process_context
-from worker.gpu_watch import GpuWatch
-from worker.inference import service as inference
-from worker.inference.host import Inference
-from worker.network import shared_address
+from worker.machine import device, naming
+from worker.machine.gpu_watch import GpuWatch
+from worker.machine.network import shared_address
+from worker.node import nodes
 from worker.training import workdir
 
 log = structlog.get_logger()
@@ -59,11 +54,10 @@ app.task(tasks.inspect, name=INSPECT)
 app.task(tasks.estimate, name=ESTIMATE)
 app.task(tasks.read, name=READ)
 app.task(tasks.prepare, name=PREPARE)
-app.task(tasks.export, name=EXPORT)
-app.task(tasks.push, name=PUSH)
-app.task(tasks.parity, name=PARITY)
-app.task(tasks.judge, name=JUDGE)
 app.task(tasks.join, name=JOIN)
+for node in nodes():
+    for name, task in node.tasks.items():
+        app.task(task, name=name)
 
 HUNG_SECONDS = 60.0
 _main_process = os.getpid()
@@ -125,18 +119,17 @@ def find_device(most: int | None) -> None:
 @signals.worker_ready.connect
 def sign_on(sender: Any, **_: Any) -> None:
     """Register a worker that trains, and send heartbeats from its main process; sweep from that of a control node,
-    which no estimate and no inspection keeps busy; remove files, send webhooks and export studies in other threads, for
-    which no sweep waits."""
+    which no estimate and no inspection keeps busy; do in other threads what no sweep waits for: remove files, and what
+    features add."""
     if _consumes(CONTROL_QUEUE):
-        jobs = {"sweep": _sweep, "removal": tasks.remove_files, "webhooks": tasks.send_webhooks}
-        if process_context().settings.tracker:
-            jobs["export to the tracker"] = partial(tasks.export_studies, _stopping)
+        jobs = {"sweep": _sweep, "removal": tasks.remove_files}
+        jobs |= {name: partial(work, _stopping) for node in nodes() for name, work in node.repeated.items()}
         for name, work in jobs.items():
             threading.Thread(target=_repeat, args=(name, work), daemon=True, name=name).start()
-        if not process_context().settings.tracker:
-            process_context().database.write(tracker_exports.leave_live)
     if _infers():
-        threading.Thread(target=_infer, daemon=True, name="inference").start()
+        for node in nodes():
+            if node.inference is not None:
+                threading.Thread(target=node.inference, args=(_stopping,), daemon=True, name="inference").start()
     if _device is not None:
         if _device.problem:
             log.error("a GPU cannot be used", problem=_device.problem)
@@ -183,9 +176,9 @@ def end_children(**_: Any) -> None:
     process_context().trainers.end()
     process_context().estimator.end()
     process_context().ingest.stop()
-    process_context().exporter.stop()
-    process_context().parity.stop()
-    process_context().judge.stop()
+    for kept in process_context().of_features.values():
+        if isinstance(kept, WorkQueue):
+            kept.stop()
 
 
 def _trains() -> bool:
@@ -197,12 +190,6 @@ def _infers() -> bool:
     """Whether this node answers requests for inference."""
     on_control = _consumes(CONTROL_QUEUE) and process_context().settings.infer_on_control
     return _consumes(INFER_QUEUE) or on_control
-
-
-def _infer() -> None:
-    context = process_context()
-    process = Inference(context.settings, context.database, context.files)
-    inference.serve(process, Answerer(context.settings), _stopping)
 
 
 def _consumes(name: str) -> bool:

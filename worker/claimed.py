@@ -12,11 +12,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.domain.errors import VeznaError
 from app.domain.messages import Message
-from app.services.work import Claimed, WorkKind
-from app.store.files import StoreUnavailable
-from worker import disk
+from app.services.workers.work import Claimed, WorkKind
+from app.store.files.files import StoreUnavailable
 from worker.children.host import ChildInterrupted
 from worker.children.work import WorkCancelled, WorkQueue
+from worker.machine import disk
 
 if TYPE_CHECKING:
     from worker.context import Context

@@ -4,23 +4,23 @@ import os
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 from app.domain.errors import Invalid
 from app.domain.models.hub_access import HubAccess
 from app.queue import Doorbell
-from app.services.accounts import hub_tokens
-from app.services.clock_jumps import ClockWatch
-from app.services.vault import Vault
+from app.services.ownership.vault import Vault
+from app.services.users import hub_tokens
+from app.services.workers.clock_jumps import ClockWatch
 from app.settings import Settings, load
-from app.store.files import Files
-from app.store.session import Database
-from worker import naming
+from app.store.database.session import Database
+from app.store.files.files import Files
 from worker.estimation.host import Estimator
-from worker.exports.host import ExportQueue
 from worker.ingest.host import IngestQueue
-from worker.parity.host import ParityQueue
-from worker.trackers.process import ExportProcess
+from worker.machine import naming
 from worker.training.warm_pool import WarmPool
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,16 @@ class Context:
     trainers: WarmPool = field(default_factory=WarmPool)
     estimator: Estimator = field(default_factory=Estimator)
     ingest: IngestQueue = field(default_factory=IngestQueue)
-    exporter: ExportQueue = field(default_factory=ExportQueue)
-    parity: ParityQueue = field(default_factory=ParityQueue)
-    judge: ParityQueue = field(default_factory=ParityQueue)
-    """For hours at a time; parity checks do not wait for it."""
-    tracker: ExportProcess = field(default_factory=ExportProcess)
+    of_features: dict[type, object] = field(default_factory=dict)
+    """What features keep in this process; `one` is how to get it."""
     clock: ClockWatch = field(default_factory=ClockWatch)
+
+    def one(self, kind: type[T]) -> T:
+        """This process's only object of a class, which the first request for it makes."""
+        found = self.of_features.get(kind)
+        if not isinstance(found, kind):
+            found = self.of_features[kind] = kind()
+        return found
 
     @property
     def worker(self) -> str:

@@ -11,9 +11,12 @@ from functools import partial
 import structlog
 
 from app.domain.errors import NotFound
-from app.services import attempts, deletion
-from app.store.files import DATASETS, RUNS, UPLOADS, StoreUnavailable
-from app.store.queries import datasets, runs, uploads
+from app.services.ownership import deletion
+from app.services.runs import attempts
+from app.store.data import queries as datasets
+from app.store.data import uploads
+from app.store.files.files import DATASETS, RUNS, UPLOADS, StoreUnavailable
+from app.store.runs import queries as runs
 from worker.context import Context
 
 log = structlog.get_logger()

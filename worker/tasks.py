@@ -12,31 +12,32 @@ from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
+from app.features.openai_jobs import service as fine_tuning
+from app.features.quotas.services import quotas, reservations
 from app.queue import TRAIN
-from app.services import attempts, audit, ended_runs, fine_tuning, models, quotas, reservations, scheduling, webhooks
-from app.services import sweep as sweeping
-from app.services import workers as worker_service
-from app.services.attempts import Claim, hosts
-from app.services.outbound import Outbound
+from app.services.models import models
 from app.services.resources import estimates
-from app.store.database_errors import cause
-from app.store.queries import clock, queue, workers
-from app.store.session import after_commit
+from app.services.runs import attempts
+from app.services.runs.attempts import Claim, hosts
+from app.services.users import audit
+from app.services.workers import scheduling
+from app.services.workers import sweep as sweeping
+from app.services.workers import workers as worker_service
+from app.store.database.errors import cause
+from app.store.database.session import after_commit
 from app.store.tables import EstimateRow, now
-from worker import device, removal
+from app.store.workers import clock, queue
+from app.store.workers import queries as workers
+from worker import removal
 from worker.children.host import ChildError, ChildInterrupted
 from worker.claimed import LEFT_TO_THE_SWEEP
 from worker.context import Context, process_context
 from worker.estimation.host import NoAnswer
-from worker.exports import push as pushes
-from worker.exports import tasks as exports
 from worker.ingest import tasks as ingest
 from worker.inspection.host import inspect_model
-from worker.network import shared_address
-from worker.parity import judgements
-from worker.parity import tasks as parity_checks
+from worker.machine import device
+from worker.machine.network import shared_address
 from worker.samples.host import load_from, located
-from worker.trackers import host as trackers
 from worker.training import workdir
 from worker.training.group import supervise_group
 from worker.training.part import supervise_part
@@ -173,30 +174,6 @@ def prepare(dataset_id: int) -> None:
     context.ingest.add(partial(ingest.prepare, context, dataset_id))
 
 
-def export(export_id: int) -> None:
-    """Queue an export of a run's model for the export thread."""
-    context = process_context()
-    context.exporter.add(partial(exports.export, context, export_id))
-
-
-def push(push_id: int) -> None:
-    """Queue a push to the hub for the export thread."""
-    context = process_context()
-    context.exporter.add(partial(pushes.push, context, push_id))
-
-
-def parity(check_id: int) -> None:
-    """Queue a parity check for the thread that sends them."""
-    context = process_context()
-    context.parity.add(partial(parity_checks.check, context, check_id))
-
-
-def judge(judgement_id: int) -> None:
-    """Queue a judgement for the thread that asks judges."""
-    context = process_context()
-    context.judge.add(partial(judgements.judge, context, judgement_id))
-
-
 def sweep() -> None:
     """Send lost tasks again, and end expired leases. It waits for no files store: that has a thread of its own."""
     context = process_context()
@@ -207,18 +184,6 @@ def sweep() -> None:
     say("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
     audit.forget(context.database, now(), context.settings.audit_days)
     fine_tuning.advance_waiting(context.database, context.bell, context.settings)
-
-
-def send_webhooks() -> None:
-    """Take note of the runs that have ended, and send the messages that are due."""
-    context = process_context()
-    ended_runs.process(context.database, context.settings)
-    webhooks.send_due(context.database, Outbound(context.settings), context.settings)
-
-
-def export_studies(stopping: threading.Event) -> None:
-    """Export the studies that are due to the tracker, until the node stops."""
-    trackers.export_due(process_context(), stopping)
 
 
 def remove_files() -> None:

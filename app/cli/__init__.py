@@ -9,42 +9,20 @@ from typing import Annotated, NoReturn
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli import (
-    agents,
-    archive,
-    audit,
-    data,
-    doctor,
-    export_study,
-    files,
-    hub_token,
-    import_runs,
-    judge,
-    keys,
-    limits,
-    lists,
-    login,
-    model_exports,
-    models,
-    parity,
-    predict,
-    push,
-    queue,
-    receipts,
-    recipes,
-    registry,
-    reproduce,
-    serve,
-    serving,
-    studies,
-    webhooks,
-)
+from app import feature
+from app.cli import serve
+from app.cli.checks import doctor
+from app.cli.data import datasets as data
+from app.cli.data import hub_token, models
 from app.cli.help import localize, usage_error
 from app.cli.language import language_of
+from app.cli.runs import archive, files, lists, queue, reproduce
 from app.cli.shared import errors, say
+from app.cli.studies import export_study, studies
+from app.cli.users import audit, keys, login, users
 from app.domain.errors import Invalid, VeznaError
 from app.domain.messages import _
-from app.web.i18n import localized, speak
+from app.words.i18n import localized, speak
 
 cli = typer.Typer(
     help="Weighs full fine-tuning against LoRA: memory, time, quality, and how sure.",
@@ -60,33 +38,23 @@ cli.command()(doctor.doctor)
 cli.command(name="sample")(serve.submit_sample)
 cli.command()(files.export)
 cli.command()(files.report)
-cli.command(name="export-model")(model_exports.export_model)
 cli.command(name="export-study")(export_study.export_study)
-cli.command()(push.push)
-cli.command()(predict.predict)
-cli.command()(serving.serve)
-cli.command(name="check-serving")(parity.check_serving)
-cli.command()(judge.judge)
-cli.command()(receipts.verify)
 cli.command()(reproduce.reproduce)
 cli.command(name="import")(files.import_results)
-cli.command(name="import-runs")(import_runs.import_runs)
 cli.add_typer(archive.runs, name="runs")
 cli.add_typer(archive.studies, name="studies")
 cli.add_typer(queue.queue, name="queue")
 cli.add_typer(hub_token.hub_token, name="hub-token")
 cli.add_typer(data.datasets, name="datasets")
 cli.add_typer(models.models, name="models")
-cli.add_typer(recipes.recipes, name="recipes")
-cli.add_typer(registry.registry, name="registry")
-cli.add_typer(limits.users, name="user")
+cli.add_typer(users.users, name="user")
 cli.command()(audit.audit)
-cli.command()(agents.mcp)
 cli.command(name="rotate-key")(keys.rotate_key)
-cli.add_typer(webhooks.webhooks, name="webhook")
 cli.command()(login.login)
 cli.command()(login.logout)
 cli.command(name="migrate")(serve.migrate_database)
+for module in feature.modules("commands"):
+    module.register(cli)
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from app.cli.credentials import require_no_user_name, token_for
-from app.cli.tracker_errors import tracker_error
+from app.cli.users.credentials import require_no_user_name, token_for
 from app.domain.errors import (
     Conflict,
     FieldError,
@@ -20,10 +19,11 @@ from app.domain.errors import (
     VeznaError,
 )
 from app.domain.messages import Message, _
-from app.web.i18n import language
+from app.features.elsewhere.cli.tracker_errors import tracker_error
+from app.words.i18n import language
 from vezna.client import Client as ScriptsClient
-from vezna.connection import Request, new_key, without_credentials
 from vezna.errors import BROKE_OFF, ClientError, NotVezna, Refused, TrackerError, Unreachable, WrongAddress
+from vezna.sending.connection import Request, new_key, without_credentials
 
 KINDS: dict[int, type[VeznaError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 503: Unavailable}
 LOGIN = "/login"

@@ -1,8 +1,7 @@
 """Help and usage errors in the language of the command.
 
-The docstring of a command and the `help` of its options are messages as they stand: `tests/catalogue.py` collects them
-from the commands, so none can lack a translation. Typer's own words are messages here.
-"""
+The docstring of a command and the `help` of its options are messages as they stand: `tests/support/checks/catalogue.py`
+collects them from the commands, so none can lack a translation. Typer's own words are messages here."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -11,8 +10,8 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from app.web.i18n import DEFAULT, language, marked, stored
-from app.web.i18n import gettext as _
+from app.words.i18n import DEFAULT, language, marked, stored
+from app.words.i18n import gettext as _
 
 TITLES = {
     "ARGUMENTS_PANEL_TITLE": marked("Arguments"),

@@ -5,7 +5,7 @@ What `--json` prints is for programs, so it is English in every environment.
 
 from collections.abc import Mapping, Sequence
 
-from app.web.i18n import DEFAULT, LANGUAGES
+from app.words.i18n import DEFAULT, LANGUAGES
 
 VARIABLE = "VEZNA_LANGUAGE"
 LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")

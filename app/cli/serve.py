@@ -13,31 +13,34 @@ import uvicorn
 from rich.markup import escape
 from sqlalchemy.orm import Session
 
-from app import sample
 from app.cli.client import Client
 from app.cli.shared import console, queued
-from app.cli.studies import show_comparison
+from app.cli.studies.studies import show_comparison
 from app.cli.terminal import progress
 from app.domain.errors import Invalid, Unavailable
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.embedded import Stack, check, stack
-from app.home import locked, private_files
 from app.imports import import_large
 from app.queue import Doorbell
-from app.services import datasets as dataset_service
-from app.services import samples, study_defaults
-from app.services import studies as study_service
-from app.services.accounts import first_start
+from app.samples import samples as sample
+from app.services.data import datasets as dataset_service
+from app.services.data import samples
+from app.services.studies import defaults as study_defaults
+from app.services.studies import studies as study_service
+from app.services.users import first_start
 from app.settings import Settings, load
-from app.store import migrate
-from app.store.files import Files
-from app.store.queries import base_models, runs, studies
-from app.store.session import Database
+from app.settings.home import locked, private_files
+from app.store.database import migrate
+from app.store.database.session import Database
+from app.store.files.files import Files
+from app.store.models import queries as base_models
+from app.store.runs import queries as runs
+from app.store.studies import queries as studies
 from app.store.tables import DatasetRow, StudyRow
-from app.web.format import join_names
-from app.web.i18n import gettext as _
-from app.web.i18n import stored
+from app.words.format import join_names
+from app.words.i18n import gettext as _
+from app.words.i18n import stored
 
 SampleTask = Annotated[
     Literal[
@@ -165,7 +168,7 @@ def server_options(settings: Settings) -> dict[str, Any]:
         "factory": True,
         "host": settings.host,
         "port": settings.port,
-        "http": "app.web.http.connections:LimitedConnection",
+        "http": "app.web.http.middleware.connections:LimitedConnection",
         "limit_concurrency": MOST_CONNECTIONS,
         "timeout_graceful_shutdown": GRACE_SECONDS,
         "proxy_headers": bool(settings.forwarded_allow_ips),

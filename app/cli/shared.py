@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.domain.errors import Invalid
-from app.web.i18n import gettext as _
+from app.words.i18n import gettext as _
 
 console = Console()
 errors = Console(stderr=True, soft_wrap=True)

@@ -6,10 +6,10 @@ from typing import Any
 from app.cli.client import Client
 from app.cli.shared import errors, say
 from app.domain.errors import Invalid, VeznaError
-from app.web.format import percent
-from app.web.i18n import gettext as _
-from app.web.i18n import stored
-from app.web.text.states import state_word
+from app.words.format import percent
+from app.words.i18n import gettext as _
+from app.words.i18n import stored
+from app.words.runs.states import state_word
 
 WAIT_SECONDS = 30
 LIVE = ("queued", "running")

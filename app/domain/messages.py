@@ -1,7 +1,7 @@
 """Sentences for people, written in English and shown in the reader's language.
 
 A `Message` is its English text, so logs, the API and the terminal use it like any other string. It also keeps the
-template and the values it was made from, from which `app.web.i18n` makes the sentence in the language of a request.
+template and the values it was made from, from which `app.words.i18n` makes the sentence in the language of a request.
 """
 
 from collections.abc import Callable, Iterable

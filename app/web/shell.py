@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.domain.accounts.policy import Identity, Scope
-from app.services.workers import WorkerView
-from app.web.i18n import gettext as _
-from app.web.i18n import marked, ngettext
+from app.services.workers.workers import WorkerView
+from app.words.i18n import gettext as _
+from app.words.i18n import marked, ngettext
 
 
 @dataclass(frozen=True)
@@ -17,32 +17,20 @@ class Place:
     section: str
     path: str
     name: str
+    key: str
+    """Pressed after g, it leads there."""
+    order: int
 
 
-NAV = (
-    Place("studies", "/studies", marked("Studies")),
-    Place("runs", "/runs", marked("Runs")),
-    Place("recipes", "/recipes", marked("Recipes")),
-    Place("playground", "/playground", marked("Playground")),
-    Place("data", "/data", marked("Data")),
-    Place("models", "/models", marked("Models")),
-    Place("workers", "/workers", marked("Workers")),
-    Place("lab", "/lab", marked("Lab")),
+PLACES = (
+    Place("studies", "/studies", marked("Studies"), key="s", order=10),
+    Place("runs", "/runs", marked("Runs"), key="r", order=20),
+    Place("data", "/data", marked("Data"), key="d", order=50),
+    Place("models", "/models", marked("Models"), key="m", order=60),
+    Place("workers", "/workers", marked("Workers"), key="w", order=70),
 )
-
-
-GO = {
-    "s": NAV[0],
-    "r": NAV[1],
-    "n": Place("studies", "/studies/new", marked("New study")),
-    "e": NAV[2],
-    "p": NAV[3],
-    "d": NAV[4],
-    "m": NAV[5],
-    "w": NAV[6],
-    "l": NAV[7],
-}
-"""Places by the key that follows g."""
+"""Of the core."""
+NEW_STUDY = Place("studies", "/studies/new", marked("New study"), key="n", order=25)
 
 
 @dataclass(frozen=True)

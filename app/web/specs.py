@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from app.domain.runs.groups import without_empty
+from app.domain.runs.listing.groups import without_empty
 
 
 class _Dumper(yaml.SafeDumper):

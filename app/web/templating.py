@@ -8,9 +8,9 @@ for `Render`:
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from secrets import token_urlsafe
 from typing import Annotated, Any
 
@@ -20,28 +20,31 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from sqlalchemy.orm import Session
 
+from app import words
 from app.domain.methods import METHODS
 from app.domain.tasks import TASKS
-from app.services import ownership, workers
-from app.services.ownership import Kind, Ownership
+from app.services.ownership import ownership
+from app.services.ownership.ownership import Kind, Ownership
+from app.services.workers import workers
 from app.settings import ROOT
-from app.store.queries import users
-from app.web import text
+from app.store.users import queries as users
 from app.web.error_page import ErrorPage
-from app.web.format import FILTERS
 from app.web.http import csrf
 from app.web.http.dependencies import Config, Reading
-from app.web.http.static import SHEETS, static
-from app.web.i18n import LANGUAGES, gettext, language, localized, looked_up, looked_up_in, plural_looked_up, stored
+from app.web.http.files.static import SHEETS, static
 from app.web.paper import on_paper
-from app.web.shell import GO, NAV, Shell
+from app.web.shell import NEW_STUDY, PLACES, Shell
+from app.web.site import Site, sites
+from app.words.format import FILTERS
+from app.words.i18n import LANGUAGES, gettext, language, localized, looked_up, looked_up_in, plural_looked_up, stored
 
 TEMPLATES = ROOT / "templates"
-TEXT = [import_module(f"{text.__name__}.{module.name}") for module in iter_modules(text.__path__)]
-"""Modules of sentences; templates use the functions in their `FILTERS`."""
+WORDS = [import_module(module.name) for module in walk_packages(words.__path__, "app.words.") if not module.ispkg]
+"""The core's modules of sentences; templates use the functions in their `FILTERS`."""
 
 
-def _environment() -> Environment:
+@cache
+def _environment(added: tuple[Site, ...]) -> Environment:
     env = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -51,7 +54,9 @@ def _environment() -> Environment:
         extensions=["jinja2.ext.i18n"],
         finalize=localized,
     )
-    functions = (*FILTERS, *(function for module in TEXT for function in getattr(module, "FILTERS", ())))
+    modules = (*WORDS, *(module for site in added for module in site.words))
+    functions = (*FILTERS, *(function for module in modules for function in getattr(module, "FILTERS", ())))
+    places = sorted([*PLACES, *(place for site in added for place in site.places)], key=lambda place: place.order)
     env.filters |= {function.__name__: function for function in functions}
     env.filters |= {"on_paper": on_paper, "localized": localized, "stored": stored}
     # `translate` is for constants that were marked where they are defined; a `Message` is translated by `finalize`
@@ -59,8 +64,8 @@ def _environment() -> Environment:
         "static": static,
         "language": language,
         "translate": gettext,
-        "NAV": NAV,
-        "GO": GO,
+        "NAV": places,
+        "GO": {place.key: place for place in sorted([*places, NEW_STUDY], key=lambda place: place.order)},
         "SHEETS": SHEETS,
         "METHODS": METHODS,
         "TASKS": TASKS,
@@ -85,12 +90,14 @@ def _with_messages(function: Any) -> Any:
     return translated
 
 
-ENVIRONMENT = _environment()
+def environment() -> Environment:
+    """Jinja's environment, with what the active features add."""
+    return _environment(sites())
 
 
 def render_text(template: str, **values: Any) -> str:
     """A template as text; `Render` is what an endpoint wants. Without a token its forms cannot be sent."""
-    return ENVIRONMENT.get_template(template).render({"csrf_token": "", "owners": {}, "ownership": None} | values)
+    return environment().get_template(template).render({"csrf_token": "", "owners": {}, "ownership": None} | values)
 
 
 class Renderer:

@@ -15,11 +15,14 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.store import migrate
-from app.store.queries import base_models, datasets, evaluations, steps
-from app.store.session import Database
+from app.store.data import queries as datasets
+from app.store.database import migrate
+from app.store.database.session import Database
+from app.store.models import queries as base_models
+from app.store.runs import evaluations, steps
 from app.store.tables import EstimateRow, RunRow, StudyRow, now
-from tests import estimates, filled
+from tests.support.filled import filled
+from tests.support.rows import estimates
 
 SEEDS = 5
 AT_ONCE = 1000

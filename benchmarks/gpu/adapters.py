@@ -10,9 +10,9 @@ from app.domain.runs.result import RunResult
 from app.domain.runs.together import group_peak_bytes
 from benchmarks.gpu.runs import GIB, Run
 from benchmarks.gpu.session import NotMeasured, Part, Session, Value
-from tests.tiny import Recorder
-from worker.engine.failures import failure
+from tests.support.tiny.texts import Recorder
 from worker.engine.group.attempt import GroupedAttempt, run_group
+from worker.engine.loop.failures import failure
 
 COUNTS = (1, 2, 4, 8)
 

@@ -22,8 +22,8 @@ from benchmarks.gpu.resumed import resume
 from benchmarks.gpu.runs import LORA, Run, peaks, prepare, steps
 from benchmarks.gpu.session import DeadlineReached, NotMeasured, Part, Session, Value
 from benchmarks.speed.tables import spread
-from worker.engine.energy import EnergyMeter
-from worker.engine.environment import choose_device
+from worker.engine.device.energy import EnergyMeter
+from worker.engine.device.environment import choose_device
 
 CHECKPOINTING = {"gradient_checkpointing": True}
 CONFIGURATIONS: list[tuple[Size, MethodSpec, int, int, dict[str, object]]] = [

@@ -8,9 +8,9 @@ from app.domain.methods import FullSpec
 from benchmarks.gpu.models import SMALL, TINY, texts
 from benchmarks.gpu.runs import LORA, Run, losses, prepare, steps
 from benchmarks.gpu.session import NotMeasured, Part, Session, Value
-from tests.tiny import Recorder
-from worker.engine.attempt import Attempt
-from worker.engine.progress import Stopped
+from tests.support.tiny.texts import Recorder
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.progress import Stopped
 
 
 def resume(session: Session, part: Part) -> None:

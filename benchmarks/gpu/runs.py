@@ -23,11 +23,11 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from benchmarks.gpu.models import Size, saved
 from benchmarks.gpu.session import NotMeasured, Session, Value
-from tests.tiny import Recorder
-from worker.engine.attempt import Attempt
-from worker.engine.environment import choose_device, computes_in_bf16
+from tests.support.tiny.texts import Recorder
+from worker.engine.device.environment import choose_device, computes_in_bf16
 from worker.engine.estimation.estimate import estimate_run
-from worker.engine.failures import failure
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.failures import failure
 
 LORA = LoraSpec(r=16, lora_alpha=32)
 GIB = 2**30

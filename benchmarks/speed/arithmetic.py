@@ -10,7 +10,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-from app import sample
+from app.samples import samples as sample
 
 
 def training_flops(method: str, texts: Sequence[str], labels: int, max_length: int) -> float:

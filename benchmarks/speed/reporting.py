@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from worker.engine.clocks import Stopwatch
+from worker.engine.loop.clocks import Stopwatch
+from worker.engine.loop.progress import Instruments
 from worker.engine.memory.measured import MemoryMeter
-from worker.engine.progress import Instruments
 from worker.engine.saving.steplog import FLUSH_SECONDS, StepLog
 from worker.training.execution import Reports
 from worker.training.protocol import Channel

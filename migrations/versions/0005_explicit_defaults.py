@@ -95,7 +95,7 @@ def _with_rate(arm: dict[str, Any]) -> dict[str, Any]:
 
 
 def _group_key(row: Any, spec: dict[str, Any]) -> str:
-    """As `app.domain.runs.groups` computes it at this revision."""
+    """As `app.domain.runs.listing.groups` computes it at this revision."""
     training = {name: value for name, value in (spec.get("training") or {}).items() if name != "seed"}
     identity = {
         **spec,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-from app.store.tables.base import Json, UtcDateTime
+from app.store.database.base import Json, UtcDateTime
 
 revision: str = "0018"
 down_revision: str | None = "0017"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-from app.store.tables.base import UtcDateTime
+from app.store.database.base import UtcDateTime
 
 revision: str = "0029"
 down_revision: str | None = "0028"

@@ -12,11 +12,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from app.main import create_app
 from app.settings import Settings
-from app.store.files import Files
-from app.store.session import Database
-from tests.fakes import SilentBell
-from tests.filled import still_alive
-from tests.served import served as served_app
+from app.store.database.session import Database
+from app.store.files.files import Files
+from tests.support.fakes.fakes import SilentBell
+from tests.support.filled.filled import still_alive
+from tests.support.servers.served import served as served_app
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 NEEDLESS = (

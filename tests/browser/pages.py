@@ -3,16 +3,16 @@
 from pathlib import Path
 from urllib.parse import urlencode
 
-from app.services import imports
-from app.store.queries import runs
-from tests import filled_estimates
+from app.features.elsewhere.services import imports
+from app.store.runs import queries as runs
 from tests.browser.conftest import Site
-from tests.filled_data import fill_data
-from tests.filled_judged import add_judgements
-from tests.filled_lab import fill_lab
-from tests.filled_language import fill_language
-from tests.imported_results import peft_files
-from tests.tuned_studies import add_tuned_study
+from tests.support.filled import estimates as filled_estimates
+from tests.support.filled.data import fill_data
+from tests.support.filled.judged import add_judgements
+from tests.support.filled.lab import fill_lab
+from tests.support.filled.language import fill_language
+from tests.support.rows.imported_results import peft_files
+from tests.support.rows.tuned_studies import add_tuned_study
 
 HUGE = '{"training.per_device_train_batch_size":4096,"training.max_length":512}'
 QUERIES = "bert.encoder.layer.0-5.attention.self.query"

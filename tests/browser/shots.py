@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx2
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from app.services import lessons
-from app.web.i18n import DEFAULT, LANGUAGES
+from app.features.lab.services import lessons
+from app.words.i18n import DEFAULT, LANGUAGES
 
 OUTPUT = Path("shots")
 WIDTHS = (1280, 390)

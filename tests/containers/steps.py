@@ -20,9 +20,9 @@ import httpx2
 
 from app.cli.client import Client
 from app.settings import ROOT
-from app.store import migrate
-from tests import tiny
+from app.store.database import migrate
 from tests.containers.engine import Failed, run
+from tests.support.tiny import texts as tiny
 
 MIGRATION = """from alembic import op
 revision = "9999"

@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.installation import Installation, installation
 from tests.integration.conftest import api
-from tests.supervised import claim, here, meanwhile
+from tests.support.servers.supervised import claim, here, meanwhile
 
 __all__ = ["api", "claim", "here", "meanwhile", "vezna"]
 

@@ -29,8 +29,8 @@ from app.domain.runs.job import (
 )
 from app.domain.runs.result import ArtifactFile
 from app.domain.runs.status import Phase
-from tests import fake_gpus
-from tests.results import evaluation, result, step
+from tests.support.fakes import gpus as fake_gpus
+from tests.support.rows.results import evaluation, result, step
 from worker.children.child import EXIT_STOPPED
 from worker.training.protocol import Channel
 

@@ -17,17 +17,18 @@ import pytest
 from app.domain.failures import FailureCode
 from app.domain.models.base_model import ModelFacts
 from app.embedded import Child, Stack, stack
-from app.services import attempts
-from app.services.attempts import Fenced
+from app.services.runs import attempts
+from app.services.runs.attempts import Fenced
 from app.settings import ROOT, Settings
-from app.store.files import Files
-from app.store.queries import events, runs, steps
-from app.store.session import Database
+from app.store.database.session import Database
+from app.store.files.files import Files
+from app.store.runs import events, steps
+from app.store.runs import queries as runs
 from app.store.tables import BaseModelRow, RunRow
 from tests.conftest import TINY_FACTS, register_tiny
-from tests.fakes import SilentBell
 from tests.faults.engine import BEHAVIOURS, FINISH
-from tests.running_stack import TIMES, free_port, marked_processes, until
+from tests.support.fakes.fakes import SilentBell
+from tests.support.servers.running_stack import TIMES, free_port, marked_processes, until
 
 SITE = """\
 import os, sys
@@ -37,9 +38,9 @@ if "worker.training.child" in command:
     sys.modules["worker.training.execution"] = tests.faults.engine
 elif "worker.estimation.child" in command:
     os._exit(1)
-elif "worker.probe" in command and "VEZNA_TEST_GPUS" in os.environ:
-    import tests.fake_gpus
-    tests.fake_gpus.answer_probe()
+elif "worker.machine.probe" in command and "VEZNA_TEST_GPUS" in os.environ:
+    import tests.support.fakes.gpus
+    tests.support.fakes.gpus.answer_probe()
 """
 """Python executes it in every process at its start."""
 

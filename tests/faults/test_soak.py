@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from tests import soak as soaking
-from tests.soak import soak
+from tests.support.servers import soak as soaking
+from tests.support.servers.soak import soak
 
 
 class Listed:

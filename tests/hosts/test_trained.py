@@ -18,17 +18,17 @@ import pytest
 from app.domain.methods import FullSpec
 from app.domain.models.base_model import ModelFacts
 from app.domain.runs.spec import RunSpec
-from app.services import runs
+from app.services.runs import runs
 from app.settings import ROOT
-from app.store.files import Files
-from app.store.queries import runs as run_queries
-from app.store.queries import steps
-from app.store.session import Database
+from app.store.database.session import Database
+from app.store.files.files import Files
+from app.store.runs import queries as run_queries
+from app.store.runs import steps
 from app.store.tables import BaseModelRow, DeviceRow, RunRow
-from tests import tiny
 from tests.conftest import register_tiny
-from tests.fakes import SilentBell
 from tests.hosts.namespaces import Host, two_hosts
+from tests.support.fakes.fakes import SilentBell
+from tests.support.tiny import texts as tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -14,7 +14,7 @@ _import_execution = child.import_execution
 def import_execution() -> ModuleType:
     """The same, with another device."""
     execution = _import_execution()
-    sys.modules["worker.engine.attempt"].choose_device = lambda wanted: torch.device("cpu")  # type: ignore[attr-defined]
+    sys.modules["worker.engine.loop.attempt"].choose_device = lambda wanted: torch.device("cpu")  # type: ignore[attr-defined]
     return execution
 
 

@@ -11,11 +11,12 @@ from threading import Event
 from sqlalchemy import select
 
 from app import logs
-from app.store.queries import queue, run_hosts
+from app.store.runs import hosts as run_hosts
 from app.store.tables import RunHostRow
+from app.store.workers import queue
 from worker import tasks
 from worker.context import Context, process_context
-from worker.device import Card, Device
+from worker.machine.device import Card, Device
 from worker.training.warm_pool import WarmPool
 
 TRAINER = (sys.executable, "-P", "-m", "tests.hosts.trainer")

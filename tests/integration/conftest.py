@@ -7,12 +7,12 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from app.store.session import Database
-from tests.external import SPEC
-from tests.fakes import SilentBell
-from tests.forms import form_headers
-from tests.served import served
-from tests.supervised import claim, here, meanwhile
+from app.store.database.session import Database
+from tests.support.fakes.fakes import SilentBell
+from tests.support.rows.external import SPEC
+from tests.support.servers.forms import form_headers
+from tests.support.servers.served import served
+from tests.support.servers.supervised import claim, here, meanwhile
 from vezna import Client
 
 __all__ = ["api", "claim", "here", "meanwhile"]
@@ -29,7 +29,7 @@ def api(registered: Database, settings: Settings, bell: SilentBell) -> Iterator[
 
 @pytest.fixture
 def study_server(database: Database, settings: Settings) -> Iterator[str]:
-    """The address of a server with a declared study, `tests.external.SPEC`."""
+    """The address of a server with a declared study, `tests.support.rows.external.SPEC`."""
     with served(create_app(settings)) as address:
         with Client(address) as client:
             client.declare_study(SPEC)

@@ -9,12 +9,11 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from app import sample
 from app.cli import cli
-from app.cli.credentials import FILE_VARIABLE, VARIABLE
 from app.cli.language import VARIABLE as LANGUAGE_VARIABLE
-from app.domain.comparison.export_gate import GateOutcome
-from app.domain.comparison.reproduction import ReproductionOutcome
+from app.cli.users.credentials import FILE_VARIABLE, VARIABLE
+from app.domain.comparison.fairness.export_gate import GateOutcome
+from app.domain.comparison.fairness.reproduction import ReproductionOutcome
 from app.domain.data.findings import FindingCode
 from app.domain.failures import FailureCode
 from app.domain.methods import METHODS, SPECS
@@ -22,15 +21,16 @@ from app.domain.models.exports import ExportFormat
 from app.domain.resources.calibration import ASSUMED
 from app.domain.resources.devices import MIB, DeviceKind
 from app.domain.runs.clocks import Clocks
-from app.domain.runs.fields import FIELDS
+from app.domain.runs.listing.fields import FIELDS
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import METRICS, TASKS
+from app.features.recipes import service as recipes
 from app.main import create_app
-from app.services import recipes
+from app.samples import samples as sample
 from app.settings import ROOT, Settings
-from tests.integration.container_files import compose_variables
+from tests.integration.deploy.container_files import compose_variables
 
 DOCS = ROOT / "docs"
 
@@ -198,7 +198,7 @@ def test_exactly_the_fields_of_filters_are_documented_with_their_other_names() -
 
 
 FAULTS = set(range(1, 26))
-FAULT_TEST = re.compile(r"`tests/faults/(test_(\d\d)_\w+\.py)`")
+FAULT_TEST = re.compile(r"`tests/faults/\w+/(test_(\d\d)_\w+\.py)`")
 AS_ABOVE = ("both", "the same")
 
 
@@ -209,7 +209,7 @@ def test_every_test_that_reliability_rests_on_exists_and_every_fault_has_one() -
     rows = re.findall(r"^\| (\d+) \|.* \| (.*) \|$", page, re.MULTILINE)
     tests = [(int(row), name, int(number)) for row, cell in rows for name, number in FAULT_TEST.findall(cell)]
     assert all(row == number for row, _, number in tests)
-    files = {path.name for path in (ROOT / "tests" / "faults").glob("test_[0-9]*.py")}
+    files = {path.name for path in (ROOT / "tests" / "faults").rglob("test_[0-9]*.py")}
     assert {name for _, name, _ in tests} == files, "docs/reliability.md has a row for each fault"
     assert {row for row, _, _ in tests} == FAULTS
 

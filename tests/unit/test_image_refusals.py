@@ -14,9 +14,9 @@ from app.domain.resources.savings import saving_options
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.together import can_train_together
 from app.domain.runs.training import TrainingArguments
-from app.services import compatibility
+from app.services.models import compatibility
 from app.services.resources import memory_maps
-from tests import tiny_images
+from tests.support.tiny import images as tiny_images
 from worker.engine.models.inspect import facts_of
 
 COUNTS: dict[Any, int] = {"train": 8, "validation": 4, "test": 4}

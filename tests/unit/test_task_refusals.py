@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from app.domain.runs.status import RunStatus
-from app.services import judgements, parity_checks
-from app.store.queries import artifacts
+from app.features.judging.services import judgements
+from app.features.shipping.services import parity_checks
+from app.store.runs import artifacts
 
 HEADS = ["sequence-classification", "token-classification", "image-classification"]
 

@@ -5,8 +5,8 @@ from typing import get_args
 from app.domain.data.dataset import ROWS
 from app.domain.methods import METHODS
 from app.domain.tasks import METRICS, TASKS, Format, MetricName, Task, Unit
-from app.web.text.data import FORMATS
-from app.web.text.metrics import UNITS, loss_unit
+from app.words.data.data import FORMATS
+from app.words.runs.metrics import UNITS, loss_unit
 from worker.engine import tasks as engine
 
 

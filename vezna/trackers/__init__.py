@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vezna.client import Client
-from vezna.trackers.reading import ImportedRun, import_recorded
+from vezna.trackers.recorded.reading import ImportedRun, import_recorded
 from vezna.trackers.targets import recorded_at, tracker_at
 from vezna.trackers.writing import read_whole, write_study
 

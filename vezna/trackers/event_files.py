@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vezna.errors import NotImported, TrackerMissing
-from vezna.trackers.reading import RecordedRun, selected
+from vezna.trackers.recorded.reading import RecordedRun, selected
 from vezna.trackers.study import Point
 
 LARGEST = 64 * 2**20

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from vezna.connection import without_credentials
 from vezna.errors import TrackerMissing, TrackerRefused, TrackerUnreachable, WrongTracker
+from vezna.sending.connection import without_credentials
 from vezna.trackers.study import Point, TrackedRun, TrackedStudy
 from vezna.trackers.validation import validation_points
 from vezna.trackers.writing import Outcome

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from vezna.client import Client
-from vezna.connection import Request
 from vezna.models import Artifact, Comparison, Run, StudyComparison
+from vezna.sending.connection import Request
 
 AnyComparison = Comparison | StudyComparison
 

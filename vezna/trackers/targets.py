@@ -7,9 +7,9 @@ Each tracker is a module with a function `connect`, which imports its package.
 from collections.abc import Sequence
 from importlib import import_module
 
-from vezna.connection import without_credentials
 from vezna.errors import WrongTracker
-from vezna.trackers.reading import RecordedRun
+from vezna.sending.connection import without_credentials
+from vezna.trackers.recorded.reading import RecordedRun
 from vezna.trackers.writing import Tracker
 
 KINDS = ("mlflow", "tensorboard", "trackio", "wandb")

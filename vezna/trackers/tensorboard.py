@@ -19,7 +19,7 @@ from typing import Any
 from vezna.errors import TrackerMissing, TrackerRefused
 from vezna.trackers.event_files import recorded_below
 from vezna.trackers.markdown import arms_table, files_table, table, verdict_text
-from vezna.trackers.reading import RecordedRun
+from vezna.trackers.recorded.reading import RecordedRun
 from vezna.trackers.study import Point, TrackedRun, TrackedStudy
 from vezna.trackers.validation import validation_points
 from vezna.trackers.values import numbered

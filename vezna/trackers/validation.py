@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from vezna.client import Client
-from vezna.connection import Request
+from vezna.sending.connection import Request
 from vezna.trackers.study import Point, TrackedRun
 
 PREFIXES = {"adapted": "validation/", "base": "base/validation/"}

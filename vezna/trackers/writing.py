@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol, runtime_checkable
 
 from vezna.client import Client
-from vezna.connection import API
 from vezna.errors import Refused, StudyIsPrivate
 from vezna.models import Artifact
+from vezna.sending.connection import API
 from vezna.trackers.study import (
     STEPS,
     Point,

@@ -7,5 +7,5 @@ from app.imports import import_large
 
 def import_engine(name: str) -> ModuleType:
     """Import a module that brings PEFT, after bitsandbytes without torch's compiler."""
-    import_large("worker.engine.models.quantization_kernels")
+    import_large("worker.engine.models.quantized.kernels")
     return import_large(name)

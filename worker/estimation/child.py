@@ -25,10 +25,10 @@ from typing import Any
 from app.domain.data.baselines import BaselineRequest
 from app.domain.data.previews import PreviewRequest
 from app.domain.failures import RunFailed
-from app.domain.lab.computations import REQUESTS
 from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
 from app.domain.resources.estimate import EstimateRequest, MapRequest
+from app.features.lab.rules.computations import REQUESTS
 from app.imports import import_large
 from worker.children.child import answer_channel, confine, yield_processor
 from worker.children.engine import import_engine
@@ -44,7 +44,7 @@ def answer(line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
         access = HubAccess.model_validate(request["hub"]) if request.get("hub") else None
-        with import_large("worker.engine.models.hub_access").acting_for(access):
+        with import_large("worker.engine.models.hub.access").acting_for(access):
             return _answer(request)
     except RunFailed as error:
         return {"error": error.message}
@@ -59,15 +59,15 @@ def answer(line: bytes) -> dict[str, Any]:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     # Imported by name and late: it takes seconds, and library output must not be parsed as an answer.
     if "preview" in request:
-        previews = import_engine("worker.engine.data.previews")
+        previews = import_engine("worker.engine.data.previews.previews")
         preview = previews.preview(PreviewRequest.model_validate(request["preview"]), Path(request["dataset"]))
         return {"preview": preview.model_dump(mode="json")}
     if "baseline" in request:
-        baselines = import_engine("worker.engine.baselines")
+        baselines = import_engine("worker.engine.baselines.texts")
         scored = baselines.baseline(BaselineRequest.model_validate(request["baseline"]), Path(request["dataset"]))
         return {"baseline": scored.model_dump(mode="json")}
     if "lab" in request:
-        lab = import_engine("worker.engine.lab.answer")
+        lab = import_engine("worker.features.lab.answer")
         files = {field: Path(path) for field, path in request["files"].items()}
         return {"lab": lab.answer(REQUESTS.validate_python(request["lab"]), files).model_dump(mode="json")}
     if "map" in request:

@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from app.domain.data.baselines import Baseline
 from app.domain.data.previews import Preview
 from app.domain.errors import NotFound, VeznaError
-from app.domain.lab.computations import LabAnswer, OfModel
 from app.domain.messages import Message, _
 from app.domain.models.hub_access import HubAccess
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
+from app.features.lab.rules.computations import LabAnswer, OfModel
 from app.services.resources.estimates import KINDS, Computed, Request
-from app.store.files import Files
+from app.store.files.files import Files
 from worker.children.host import Child, ChildError, ChildInterrupted
 
 log = structlog.get_logger()

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.domain.data.guessed_names import split_in_name
+from app.domain.data.guesses.guessed_names import split_in_name
 from app.domain.data.uploads import KINDS, MOST_PARTS, READABLE, Part, shown_name
 from app.domain.messages import _
-from app.store.files import CHUNK, Files, StoreUnavailable
-from worker import disk
+from app.store.files.files import CHUNK, Files, StoreUnavailable
 from worker.children.work import PROGRESS_SECONDS, ReportProgress, WorkCancelled, WorkFailed
 from worker.ingest.host import IngestQueue
+from worker.machine import disk
 
 Unused = Callable[[list[Part]], list[Part]]
 """Selects the files that no upload refers to."""

@@ -17,12 +17,11 @@ from app.domain.data.findings import (
     excerpt,
     gravest_first,
 )
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.item_names import copy_name
-from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import LEFT_OUT, TRAIN, Codes, Splitting, assign, drop_duplicates, linked
 from app.domain.data.uploads import ReadingOptions
-from app.store.rows_file import RowsFile
-from worker.ingest.columns import shown
+from app.store.files.rows_file import RowsFile
 from worker.ingest.findings.label_types import LabelTypes
 from worker.ingest.findings.labels import judge_labels
 from worker.ingest.findings.near_duplicates import judge_near
@@ -30,11 +29,12 @@ from worker.ingest.findings.preferences import judge_pairs
 from worker.ingest.findings.rows import Judged, judge_rows
 from worker.ingest.findings.shared import judge_shared
 from worker.ingest.findings.tag_schemes import TagScheme
-from worker.ingest.gathered import Gathered, in_order
-from worker.ingest.pixel_count import PixelCount
+from worker.ingest.images.pixel_count import PixelCount
 from worker.ingest.readers.batches import Batch, LocalPart
 from worker.ingest.readers.files import Files, Progress
-from worker.ingest.rows import Draft, Unusable, drafts
+from worker.ingest.rows.columns import shown
+from worker.ingest.rows.gathered import Gathered, in_order
+from worker.ingest.rows.rows import Draft, Unusable, drafts
 from worker.ingest.unread import Unread, unread
 
 _FIRST_PASS = 0.7

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 
-from app.domain.data.guessed_names import guess_splitting
-from app.domain.data.guesses import guess_mapping
+from app.domain.data.guesses.guessed_names import guess_splitting
+from app.domain.data.guesses.guesses import guess_mapping
 from app.domain.data.uploads import ReadingOptions, SourceScan
 from app.domain.messages import _
-from worker.ingest.columns import ColumnScan
 from worker.ingest.findings.oddities import Oddities
 from worker.ingest.findings.skipped import skipped_files
 from worker.ingest.findings.tag_schemes import TagScheme
-from worker.ingest.pixel_count import PixelCount
+from worker.ingest.images.pixel_count import PixelCount
 from worker.ingest.readers.batches import LocalPart, Opened, Unreadable, check_columns
 from worker.ingest.readers.files import Files, Progress
+from worker.ingest.rows.columns import ColumnScan
 
 
 def scan(parts: Sequence[LocalPart], options: ReadingOptions, progress: Progress) -> SourceScan:

@@ -12,22 +12,23 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
-from app.domain.accounts.quotas import OverQuota
 from app.domain.data.dataset import DatasetFacts
 from app.domain.data.findings import Finding, gravest_first
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.uploads import Part, SourceScan
 from app.domain.errors import NotFound, VeznaError
 from app.domain.messages import _
-from app.services import datasets, fine_tuning, ingestion, uploads
-from app.store.files import StoreUnavailable
-from app.store.queries import uploads as upload_rows
-from app.store.rows_file import new_name
+from app.features.openai_jobs import service as fine_tuning
+from app.features.quotas.rules import OverQuota
+from app.services.data import datasets, ingestion, uploads
+from app.store.data import uploads as upload_rows
+from app.store.files.files import StoreUnavailable
+from app.store.files.rows_file import new_name
 from app.store.tables import DatasetRow, UploadRow
-from worker import disk
 from worker.children.work import ReportProgress, WorkCancelled, WorkFailed
 from worker.ingest.fetch import from_directory, from_hub, kept
 from worker.ingest.readers.batches import internal_error
+from worker.machine import disk
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:

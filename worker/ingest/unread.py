@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from app.domain.data.dataset import CHATS
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.turns import ASSISTANT
 from app.domain.tasks import Format
 from worker.ingest.readers.batches import Batch, Value
-from worker.ingest.turns import CALLING, REASONING, SHARES, TOOL, calls_of, parsed, role_of, says, tools_of
+from worker.ingest.rows.turns import CALLING, REASONING, SHARES, TOOL, calls_of, parsed, role_of, says, tools_of
 
 SYSTEM = ("system", "system_prompt")
 TOOLS = ("tools", "functions")

@@ -29,7 +29,7 @@ def answer(request: str) -> str:
     try:
         message = json.loads(request)
         engine = import_engine("worker.engine.models.inspect")  # after stdout is reserved for the answer
-        hub = import_large("worker.engine.models.hub_access")
+        hub = import_large("worker.engine.models.hub.access")
         access = HubAccess.model_validate(message["hub"]) if message.get("hub") else None
         gc.disable()  # the process ends with its answer; searching a deep model's objects took half of the time
         with hub.acting_for(access):

@@ -7,7 +7,7 @@ import structlog
 
 from app.domain.models.base_model import ModelFacts
 from app.domain.models.hub_access import HubAccess
-from app.services.models import INSPECTION_SECONDS
+from app.services.models.models import INSPECTION_SECONDS
 from worker.children.host import Child, ChildError, ChildInterrupted
 
 log = structlog.get_logger()

@@ -27,7 +27,9 @@ def answer(request: str) -> str:
         if "digits" in message:
             import_large("worker.engine.models.digits").train(Path(message["directory"]))
         else:
-            import_large("worker.engine.models.gguf").convert(Path(message["file"]), Path(message["directory"]))
+            import_large("worker.engine.models.quantized.gguf").convert(
+                Path(message["file"]), Path(message["directory"])
+            )
     except Unavailable as error:
         return json.dumps({"error": error.message})
     except ImportError as error:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import structlog
 
-from app import sample
 from app.domain.errors import Unavailable
-from app.services.models import SAMPLE
+from app.samples import samples as sample
+from app.services.models.models import SAMPLE
 from worker.children.host import Child, ChildError, ChildInterrupted
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ def load_from(source: str, location: str, home: Path, command: tuple[str, ...] =
 
 
 def located(reference: str, home: Path) -> str:
-    """The same for a reference, as `app.services.models.reference_of` writes it."""
+    """The same for a reference, as `app.services.models.models.reference_of` writes it."""
     if reference.startswith(SAMPLE):
         return load_from("sample", reference.removeprefix(SAMPLE), home)
     return reference

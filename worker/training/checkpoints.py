@@ -22,10 +22,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.runs.checkpoint import STATE_FILE, StoredCheckpoint
 from app.domain.runs.job import CheckpointReport
-from app.services import attempts
-from app.services.attempts import Claim
-from app.store.files import Files, StoreUnavailable, sha256
-from worker import disk
+from app.services.runs import attempts
+from app.services.runs.attempts import Claim
+from app.store.files.files import Files, StoreUnavailable, sha256
+from worker.machine import disk
 
 log = structlog.get_logger()
 

@@ -40,13 +40,13 @@ from app.domain.runs.job import (
 from app.domain.runs.result import Evaluation, RunResult, StepMetrics
 from app.domain.runs.status import Phase
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
-from worker.engine.attempt import Attempt
-from worker.engine.failures import failure
 from worker.engine.group.attempt import TrainsAlone, run_group
-from worker.engine.hosts import listen
-from worker.engine.models.hub_access import acting_for
-from worker.engine.progress import Silence, Stopped
-from worker.engine.team import Followed, Team
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.failures import failure
+from worker.engine.loop.progress import Silence, Stopped
+from worker.engine.models.hub.access import acting_for
+from worker.engine.ranks.hosts import listen
+from worker.engine.ranks.team import Followed, Team
 from worker.training.followers import Followers, meeting_of
 from worker.training.protocol import Channel, Position
 

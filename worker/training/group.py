@@ -17,9 +17,9 @@ from pathlib import Path
 import structlog
 
 from app.domain.runs.job import GroupJob, MemberReport, TrainJob
-from app.services import attempts
-from app.services.attempts import Claim, Fenced
-from app.store.files import StoreUnavailable
+from app.services.runs import attempts
+from app.services.runs.attempts import Claim, Fenced
+from app.store.files.files import StoreUnavailable
 from worker.context import Context
 from worker.training.host import TrainerProcess
 from worker.training.lease import LeaseLost

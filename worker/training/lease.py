@@ -16,10 +16,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.domain.runs.job import Report
-from app.services import attempts
-from app.services.attempts import Claim, Fenced, Orders
-from app.store.database_errors import cause, undone
-from app.store.session import Database
+from app.services.runs import attempts
+from app.services.runs.attempts import Claim, Fenced, Orders
+from app.store.database.errors import cause, undone
+from app.store.database.session import Database
 
 log = structlog.get_logger()
 

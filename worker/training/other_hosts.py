@@ -14,7 +14,7 @@ from app.domain.messages import _
 from app.domain.runs.checkpoint import StoredCheckpoint
 from app.domain.runs.hosts import HostState, blamed, of_connection
 from app.domain.runs.job import FailureReport, ListeningReport, MetReport, ResultReport
-from app.services.attempts import Claim, hosts
+from app.services.runs.attempts import Claim, hosts
 from worker.context import Context
 from worker.training.lease import Lease
 

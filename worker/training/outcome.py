@@ -17,13 +17,13 @@ from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.job import FailureReport, ResultReport
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
-from app.services import attempts
-from app.services.attempts import Claim, Fenced
-from app.store.queries import runs
-from worker import disk, nvidia
+from app.services.runs import attempts
+from app.services.runs.attempts import Claim, Fenced
+from app.store.runs import queries as runs
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.context import Context
-from worker.gpu_watch import LOST
+from worker.machine import disk, nvidia
+from worker.machine.gpu_watch import LOST
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess
 from worker.training.lease import Lease, LeaseLost

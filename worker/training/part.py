@@ -17,12 +17,12 @@ from app.domain.messages import _
 from app.domain.resources.devices import VisibleGpu
 from app.domain.runs.hosts import HostEnd
 from app.domain.runs.job import FailureReport, Report, TrainJob
-from app.services.attempts import Claim, Fenced, hosts
-from app.store.files import StoreUnavailable
-from worker import nvidia
+from app.services.runs.attempts import Claim, Fenced, hosts
+from app.store.files.files import StoreUnavailable
 from worker.children.child import EXIT_STOPPED
 from worker.context import Context
-from worker.gpu_watch import LOST
+from worker.machine import nvidia
+from worker.machine.gpu_watch import LOST
 from worker.training.checkpoints import Checkpoints
 from worker.training.lease import Lease, LeaseLost
 from worker.training.outcome import failure_of

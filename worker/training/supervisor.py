@@ -30,12 +30,12 @@ from app.domain.runs.job import (
     TrainJob,
     WorkingReport,
 )
-from app.services.accounts import hub_tokens
-from app.services.attempts import Claim, Fenced
-from app.services.vault import Vault
-from app.store.files import StoreUnavailable
-from worker import disk
+from app.services.ownership.vault import Vault
+from app.services.runs.attempts import Claim, Fenced
+from app.services.users import hub_tokens
+from app.store.files.files import StoreUnavailable
 from worker.context import Context
+from worker.machine import disk
 from worker.samples.host import load_from
 from worker.training.checkpoints import Checkpoints
 from worker.training.host import TrainerProcess

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from app.web.i18n import gettext as _
-from app.web.i18n import marked
+from app.words.i18n import gettext as _
+from app.words.i18n import marked
 
 State = Literal["ok", "warning", "problem"]
 STATES: dict[State, str] = {"ok": marked("ok"), "warning": marked("warning"), "problem": marked("problem")}

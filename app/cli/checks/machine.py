@@ -16,21 +16,21 @@ from pydantic import BaseModel
 
 from app.cli.checks.finding import Finding, State
 from app.settings import Settings
-from app.web.format import file_size
-from app.web.i18n import gettext as _
-from app.web.i18n import stored
+from app.words.format import file_size
+from app.words.i18n import gettext as _
+from app.words.i18n import stored
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_DISK, NO_DISK = 5 << 30, 1 << 30
 LITTLE_TEMPORARY, NO_TEMPORARY = 128 << 20, 32 << 20
 """Runs, uploads and models use `home`; a container has 256 MiB (web) or 1 GiB (worker) for temporary files."""
 PROBE_SECONDS = 180.0
-PROBE = (sys.executable, "-P", "-m", "worker.probe")
+PROBE = (sys.executable, "-P", "-m", "worker.machine.probe")
 WORKER_PACKAGES = ("torch", "transformers", "peft")
 
 
 class _Card(BaseModel):
-    """What `worker.probe` prints of a GPU."""
+    """What `worker.machine.probe` prints of a GPU."""
 
     uuid: str
     name: str

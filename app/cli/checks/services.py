@@ -8,23 +8,23 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli.checks import tracker
 from app.cli.checks.finding import Finding
 from app.cli.terminal.workers import gpu_words
 from app.domain.errors import Unavailable
+from app.features.elsewhere.cli import tracker_check as tracker
+from app.features.quotas.services import quotas
 from app.queue import Doorbell
-from app.services import quotas
-from app.services import workers as worker_service
+from app.services.workers import workers as worker_service
 from app.settings import Settings
-from app.store import migrate
-from app.store.files import Files
-from app.store.queries import clock
-from app.store.session import Database
-from app.web.format import age, decimal
-from app.web.i18n import gettext as _
-from app.web.i18n import localized, ngettext, stored
-from app.web.text.states import state_word
-from vezna.connection import without_credentials
+from app.store.database import migrate
+from app.store.database.session import Database
+from app.store.files.files import Files
+from app.store.workers import clock
+from app.words.format import age, decimal
+from app.words.i18n import gettext as _
+from app.words.i18n import localized, ngettext, stored
+from app.words.runs.states import state_word
+from vezna.sending.connection import without_credentials
 
 SKEW_SECONDS = 5.0
 

@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.domain.tasks import METRICS
-from app.web.format import NBSP, as_read, general, hundred, points, reach
-from app.web.i18n import gettext as _
-from app.web.i18n import marked, ngettext
-from app.web.text.metrics import counted_items
+from app.words.format import NBSP, as_read, general, hundred, points, reach
+from app.words.i18n import gettext as _
+from app.words.i18n import marked, ngettext
+from app.words.runs.metrics import counted_items
 
 MINUS = "−"
 UNKNOWN = "–"

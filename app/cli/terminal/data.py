@@ -10,11 +10,11 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from app.web.format import capitalized, count
-from app.web.i18n import gettext as _
-from app.web.i18n import ngettext, stored
-from app.web.text.data import SPLITS, split_name
-from app.web.text.states import state_word
+from app.words.data.data import SPLITS, split_name
+from app.words.format import capitalized, count
+from app.words.i18n import gettext as _
+from app.words.i18n import ngettext, stored
+from app.words.runs.states import state_word
 
 SHOWN_LABELS = 12
 SHOWN_EXAMPLES = 3

@@ -1,8 +1,8 @@
 """The outcome of a gate, as a terminal shows it."""
 
-from app.domain.comparison.export_gate import GateOutcome
-from app.web.i18n import gettext as _
-from app.web.text.states import state_word
+from app.domain.comparison.fairness.export_gate import GateOutcome
+from app.words.i18n import gettext as _
+from app.words.runs.states import state_word
 
 
 def gate_line(title: str, outcome: GateOutcome, difference: str, reason: str) -> str:

@@ -8,10 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.domain.resources.ledger import OWNERS, Owner
-from app.web.format import capitalized, count, duration, file_size, memory, separator
-from app.web.i18n import gettext as _
-from app.web.i18n import marked, ngettext, stored
-from app.web.text.states import state_word
+from app.words.format import capitalized, count, duration, file_size, memory, separator
+from app.words.i18n import gettext as _
+from app.words.i18n import marked, ngettext, stored
+from app.words.runs.states import state_word
 
 STYLES = {"fits": "green", "tight": "yellow", "does_not_fit": "red", "unknown": "dim"}
 OWNER_HEADS: dict[Owner, str] = {

@@ -8,10 +8,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from app.domain.tasks import METRICS, MetricName
-from app.web.format import as_read, general, percent, separator
-from app.web.i18n import gettext as _
-from app.web.text.phases import PHASE_LABELS
-from app.web.text.states import state_word
+from app.words.format import as_read, general, percent, separator
+from app.words.i18n import gettext as _
+from app.words.runs.phases import PHASE_LABELS
+from app.words.runs.states import state_word
 
 ENDED = ("succeeded", "failed", "cancelled")
 

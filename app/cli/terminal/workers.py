@@ -1,8 +1,8 @@
 """Workers, as a terminal shows them."""
 
-from app.services.workers import WorkerView
-from app.web.format import GIB, decimal
-from app.web.i18n import gettext as _
+from app.services.workers.workers import WorkerView
+from app.words.format import GIB, decimal
+from app.words.i18n import gettext as _
 
 
 def gpu_words(worker: WorkerView) -> str:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 LEAST_DAYS = 30
-"""Days for which the database itself refuses to delete an entry (`app.store.tables.audit`)."""
+"""Days for which the database itself refuses to delete an entry (`app.store.users.tables`)."""
 
 Via = Literal["session", "token", "visitor", "single user", "command line", "server"]
 """How an act came: by a browser's session, an API token, without login, on a server without login, by a command of the

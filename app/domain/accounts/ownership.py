@@ -1,5 +1,5 @@
 """Which users may see and change a study, run, collection, dataset, upload, base model or export. Every such decision
-is made here; `app.store.ownership` is the same in SQL.
+is made here; `app.store.database.ownership` is the same in SQL.
 
                                     sees    uses, downloads, compares    changes, deletes, transfers
     visible to the team             all     all that may submit          its owner, admins

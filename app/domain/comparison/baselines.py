@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.intervals import DIFFERENCES, ScoreInterval, Scores, score_interval
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.intervals import DIFFERENCES, ScoreInterval, Scores, score_interval
 from app.domain.data.baselines import BASELINES, Baseline, BaselineFacts, BaselineKind
 from app.domain.messages import Message
 from app.domain.tasks import MetricName

@@ -24,11 +24,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.clusters import Clusters
 from app.domain.comparison.model import RunOutcome
-from app.domain.comparison.score_matrices import common_clusters
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.score_matrices import common_clusters
+from app.domain.comparison.statistics.verdict import McNemar
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import McNemar
 from app.domain.tasks import METRICS
 
 HALF = 0.5

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.domain.comparison.confounders import RunConditions
+from app.domain.comparison.fairness.confounders import RunConditions
 from app.domain.comparison.model import RunOutcome
 from app.domain.methods import Family
 
@@ -29,7 +29,7 @@ class ComparedRun(RunOutcome):
     test_set: str = ""
     """The name of the test set, where that is all that is known of it."""
     costs: Mapping[str, float] = field(default_factory=dict)
-    """By the names of `app.domain.comparison.costs.COSTS`."""
+    """By the names of `app.domain.comparison.costs.costs.COSTS`."""
     study_id: int | None = None
     collection: str = ""
     """Of an imported run."""

@@ -14,12 +14,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.confounders import Confounder, ConfounderKind
-from app.domain.comparison.costs import ArmCosts
-from app.domain.comparison.intervals import Difference, ScoreInterval
-from app.domain.comparison.proportions import UnpairedDifference
-from app.domain.comparison.verdict import ArmVerdict, VerdictKind
+from app.domain.comparison.costs.costs import ArmCosts
+from app.domain.comparison.fairness.confounders import Confounder, ConfounderKind
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.intervals import Difference, ScoreInterval
+from app.domain.comparison.statistics.proportions import UnpairedDifference
+from app.domain.comparison.statistics.verdict import ArmVerdict, VerdictKind
 from app.domain.failures import Failure
 from app.domain.methods import Family
 from app.domain.runs.result import RunResult

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.comparison.confounders import ConfounderKind
+from app.domain.comparison.fairness.confounders import ConfounderKind
 from app.domain.comparison.grouping import ComparedRun, metric_stated, same_splits, scored_runs
-from app.domain.comparison.proportions import newcombe
-from app.domain.comparison.verdict import ArmVerdict, Basis, Reason, VerdictKind, judge, verdict_of_shares
+from app.domain.comparison.statistics.proportions import newcombe
+from app.domain.comparison.statistics.verdict import ArmVerdict, Basis, Reason, VerdictKind, judge, verdict_of_shares
 from app.domain.studies.alternative import Alternative
 
 

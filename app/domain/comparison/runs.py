@@ -1,13 +1,13 @@
 """The comparison of any runs: of one study or of several, trained here or imported.
 
 Pure: runs in, comparison out. Runs that differ by their seed alone are one arm, and then the statistics of `verdict.py`
-apply as they do in a study. What a study fixes beforehand is looked for here (`app.domain.comparison.confounders`):
-between different test items there is no verdict; across devices there is no winner in memory or time.
+apply as they do in a study. What a study fixes beforehand is looked for here
+(`app.domain.comparison.fairness.confounders`): between different test items there is no verdict; across devices there
+is no winner in memory or time.
 
 Imported results mostly lack per-item scores. Where the test set is the same by name and number of items, their
-difference gets an interval that treats the items as independent (`app.domain.comparison.proportions`): it is wide, it
-covers the items only, and so its verdict is a hint at best.
-"""
+difference gets an interval that treats the items as independent (`app.domain.comparison.statistics.proportions`): it is
+wide, it covers the items only, and so its verdict is a hint at best."""
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.domain.comparison.conditions import StatedCondition, stated_conditions
-from app.domain.comparison.confounders import (
+from app.domain.comparison.costs.costs import ArmCosts
+from app.domain.comparison.fairness.conditions import StatedCondition, stated_conditions
+from app.domain.comparison.fairness.confounders import (
     MEMORY,
     TIME,
     Confounder,
@@ -24,7 +25,6 @@ from app.domain.comparison.confounders import (
     find_confounders,
     measured_alike,
 )
-from app.domain.comparison.costs import ArmCosts
 from app.domain.comparison.grouping import (
     ComparedRun,
     arm_titles,
@@ -33,12 +33,12 @@ from app.domain.comparison.grouping import (
     same_splits,
     scored_runs,
 )
-from app.domain.comparison.intervals import CONFIDENCE, SCORES, Difference, ScoreInterval, score_interval
 from app.domain.comparison.model import POINT, ArmResult, Comparison, marker_fills, overlaps
-from app.domain.comparison.proportions import wilson
 from app.domain.comparison.run_verdicts import mean_score, run_verdicts, score_matrix
-from app.domain.comparison.score_matrices import common_clusters
-from app.domain.comparison.verdict import Basis, McNemar
+from app.domain.comparison.statistics.intervals import CONFIDENCE, SCORES, Difference, ScoreInterval, score_interval
+from app.domain.comparison.statistics.proportions import wilson
+from app.domain.comparison.statistics.score_matrices import common_clusters
+from app.domain.comparison.statistics.verdict import Basis, McNemar
 from app.domain.studies.alternative import Alternative
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.comparison.baselines import BaselineResult, StoredBaseline, baseline_results, strongest
-from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.conditions import Condition, measured, planned, study_conditions
-from app.domain.comparison.confounders import (
+from app.domain.comparison.costs.costs import Costs, Spread
+from app.domain.comparison.fairness.conditions import Condition, measured, planned, study_conditions
+from app.domain.comparison.fairness.confounders import (
     MEMORY,
     TIME,
     ConditionName,
@@ -22,16 +22,15 @@ from app.domain.comparison.confounders import (
     find_confounders,
     measured_alike,
 )
-from app.domain.comparison.costs import Costs, Spread
-from app.domain.comparison.intervals import Difference, ScoreInterval, difference, score_interval
-from app.domain.comparison.learning import Learning, learning
+from app.domain.comparison.learning.learning import Learning, learning
 from app.domain.comparison.model import POINT, ArmResult, Comparison, RunOutcome, marker_fills, most_common, overlaps
-from app.domain.comparison.score_matrices import base_scores, common_clusters, common_items, matrices
-from app.domain.comparison.verdict import best_indistinguishable, confidence_after, judge
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.intervals import Difference, ScoreInterval, difference, score_interval
+from app.domain.comparison.statistics.score_matrices import base_scores, common_clusters, common_items, matrices
+from app.domain.comparison.statistics.verdict import best_indistinguishable, confidence_after, judge
 from app.domain.failures import Failure
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
-from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.power import (
     EACH_ALONE,
@@ -41,9 +40,10 @@ from app.domain.studies.power import (
     detectable_difference,
     observed_disagreement,
 )
-from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.trials import Trial
+from app.domain.studies.tuning.arm_tuning import ArmTuning
+from app.domain.studies.tuning.search_space import Configuration
+from app.domain.studies.tuning.trials import Trial
 from app.domain.tasks import METRICS, TASKS, MetricName
 
 

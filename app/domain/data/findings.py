@@ -4,7 +4,7 @@ blocks   the rows cannot be used: no dataset is made
 warns    a dataset is made; read its results with this in mind
 notes    worth knowing
 
-The database stores code, numbers and names; `app.web.text.findings` makes the sentences.
+The database stores code, numbers and names; `app.words.data.findings` makes the sentences.
 """
 
 from collections.abc import Iterable

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.data.findings import Finding
-from app.domain.data.mapping import Column, ColumnMapping
+from app.domain.data.guesses.mapping import Column, ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.messages import _
 from app.domain.models.base_model import HUB_ID

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.names import Line, Name
 

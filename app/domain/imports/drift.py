@@ -11,8 +11,8 @@ from statistics import fmean, stdev
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.comparison.distributions import normal_quantile
 from app.domain.comparison.model import POINT
+from app.domain.comparison.statistics.distributions import normal_quantile
 
 
 class _Value(BaseModel):

@@ -4,8 +4,8 @@
     virtual tokens + a prompt + max_new_tokens        generated text of a decoder; beside an encoder it has positions
                                                       of its own
 
-The worker checks the same on the loaded model (`worker.engine.data.batches`, `worker.engine.tasks.completions`).
-"""
+The worker checks the same on the loaded model (`worker.engine.data.batches.batches`,
+`worker.engine.tasks.completions`)."""
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, at_most

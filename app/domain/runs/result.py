@@ -11,7 +11,7 @@ from app.domain.data.dataset import Split
 from app.domain.resources.ledger import Ledger
 from app.domain.runs.clocks import Clocks
 from app.domain.runs.confusion import Confusion
-from app.domain.runs.digits import plain
+from app.domain.runs.listing.digits import plain
 from app.domain.tasks import MetricName
 
 METRICS_VERSION = 1

@@ -11,7 +11,7 @@ from app.domain.messages import _
 from app.domain.methods import AnyMethod, MethodSpec
 from app.domain.names import Line
 from app.domain.runs.training import MAX_DEVICES, MAX_STEPS, LearningRate, TrainingBudget
-from app.domain.studies.search_space import Configuration, SearchSpace
+from app.domain.studies.tuning.search_space import Configuration, SearchSpace
 from app.domain.validation import invalid_field
 
 MAX_NAME = 60

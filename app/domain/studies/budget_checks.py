@@ -12,9 +12,9 @@ from app.domain.errors import FieldError
 from app.domain.messages import _
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.arms import ArmSpec
-from app.domain.studies.search_space import Parameter, ends, finite_values, from_values
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import RandomTuning, TpeTuning
+from app.domain.studies.tuning.search_space import Parameter, ends, finite_values, from_values
+from app.domain.studies.tuning.tuning import RandomTuning, TpeTuning
 
 LENGTHS: tuple[Parameter, ...] = ("batch_size", "num_train_epochs", "max_steps")
 """What a trial's number of rows depends on."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from app.domain.studies.search_space import Configuration, SearchSpace
-from app.domain.studies.trials import Trial, Tried, cost, tried
-from app.domain.studies.tuning import MOST_TRIALS, GridTuning, HalvingTuning, RandomTuning, Search, TpeTuning
+from app.domain.studies.tuning.search_space import Configuration, SearchSpace
+from app.domain.studies.tuning.trials import Trial, Tried, cost, tried
+from app.domain.studies.tuning.tuning import MOST_TRIALS, GridTuning, HalvingTuning, RandomTuning, Search, TpeTuning
 
 RANDOM_FIRST = 5
 """Configurations that TPE draws at random before it suggests; at most half of a budget of trials."""

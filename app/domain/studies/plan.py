@@ -9,8 +9,8 @@ from math import ceil
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from app.domain.comparison.intervals import CONFIDENCE
 from app.domain.comparison.model import POINT
+from app.domain.comparison.statistics.intervals import CONFIDENCE
 from app.domain.data.dataset import DatasetFacts
 from app.domain.methods import Family
 from app.domain.resources.calibration import EstimateBand
@@ -22,7 +22,7 @@ from app.domain.studies.power import (
     power_of_equal_arms,
 )
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import RandomTuning, TpeTuning, runs_worth
+from app.domain.studies.tuning.tuning import RandomTuning, TpeTuning, runs_worth
 
 MAX_SEEDS_SUGGESTED = 20
 TARGET_POWER = 0.8

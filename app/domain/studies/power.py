@@ -1,7 +1,7 @@
 """Power analysis: the seeds or test items that an undecided study requires, and what a planned study can detect.
 
-Both put variance components into the interval of `app.domain.comparison.intervals`: the observed ones, or before any
-run the assumed ones below. The seeds' component shrinks with S, the items' with N, the residual with both.
+Both put variance components into the interval of `app.domain.comparison.statistics.intervals`: the observed ones, or
+before any run the assumed ones below. The seeds' component shrinks with S, the items' with N, the residual with both.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.distributions import chi_square_quantile
-from app.domain.comparison.intervals import (
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.distributions import chi_square_quantile
+from app.domain.comparison.statistics.intervals import (
     CONFIDENCE,
     INTERIM_LOOK_FACTOR,
     Difference,
@@ -80,7 +80,7 @@ class RequiredSample:
 
     seeds: int | None
     """Seeds per arm in all, at most 100, with the items that there are; by the verdict after one more interim look
-    (`app.domain.comparison.verdict.confidence_after`)."""
+    (`app.domain.comparison.statistics.verdict.confidence_after`)."""
     items: int | None
     """Test items, at most 1,000,000 (found to within 2 %), with the seeds that there are."""
     both: tuple[int, int] | None = None

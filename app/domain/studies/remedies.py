@@ -3,9 +3,9 @@
 from typing import Literal, get_args
 
 from app.domain.studies.arms import ArmSpec
-from app.domain.studies.search_space import DimensionSpec, Parameter, bounds
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import GridTuning
+from app.domain.studies.tuning.search_space import DimensionSpec, Parameter, bounds
+from app.domain.studies.tuning.tuning import GridTuning
 
 Remedy = Literal["steps", "learning-rate", "max-length", "labels"]
 REMEDIES: tuple[Remedy, ...] = get_args(Remedy)

@@ -17,9 +17,9 @@ from app.domain.runs.training import Seed, TrainingArguments, TrainingBudget
 from app.domain.studies.alternative import Alternative
 from app.domain.studies.arms import ArmSpec, arm_names, without_default_names
 from app.domain.studies.next_step import Try, next_step
-from app.domain.studies.search_checks import search_problem, space_of
-from app.domain.studies.search_space import Configuration, SearchSpace
-from app.domain.studies.tuning import NoTuning, TuningSpec, seeds_for, trials_owed
+from app.domain.studies.tuning.search_checks import search_problem, space_of
+from app.domain.studies.tuning.search_space import Configuration, SearchSpace
+from app.domain.studies.tuning.tuning import NoTuning, TuningSpec, seeds_for, trials_owed
 from app.domain.tasks import TASKS, MetricName, Task
 from app.domain.validation import invalid_field
 

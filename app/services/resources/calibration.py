@@ -24,7 +24,8 @@ from app.domain.resources.speed import DeviceRates, Speed
 from app.domain.tasks import Task
 from app.services.resources.devices import available, kind_of, of_worker
 from app.settings import Settings
-from app.store.queries import past_estimates, workers
+from app.store.resources import past_estimates
+from app.store.workers import queries as workers
 
 
 class Bands(NamedTuple):

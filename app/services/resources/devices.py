@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from app.domain.messages import Message, _
 from app.domain.resources.devices import GPU_MODELS, Device, DeviceKind, WorkerDevice
 from app.domain.runs.capabilities import CAPABILITIES, Capability
-from app.services.workers import WorkerView, live
+from app.services.workers.workers import WorkerView, live
 from app.settings import Settings
 from app.store.tables import WorkerRow
 

@@ -13,7 +13,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
-from app.domain.lab.computations import (
+from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
+from app.domain.resources.memory_fit import Moment
+from app.domain.runs.spec import RunSpec
+from app.domain.runs.status import RunStatus
+from app.features.lab.rules.computations import (
     AttentionRequest,
     EqualityRequest,
     FreezingRequest,
@@ -21,19 +25,20 @@ from app.domain.lab.computations import (
     LabRequest,
     MatricesRequest,
 )
-from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
-from app.domain.resources.memory_fit import Moment
-from app.domain.runs.spec import RunSpec
-from app.domain.runs.status import RunStatus
 from app.queue import ESTIMATE, Doorbell
 from app.services.resources.devices import kind_of
 from app.services.resources.requests import run_request
 from app.services.resources.stored_estimates import store
-from app.services.workers import REMEMBER as REMEMBER_WORKERS
-from app.store.queries import base_models, clock, datasets, estimates, runs, workers
-from app.store.session import Database, after_commit
-from app.store.stored_messages import as_stored
+from app.services.workers.workers import REMEMBER as REMEMBER_WORKERS
+from app.store.data import queries as datasets
+from app.store.database.messages import as_stored
+from app.store.database.session import Database, after_commit
+from app.store.models import queries as base_models
+from app.store.resources import estimates
+from app.store.runs import queries as runs
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, WorkerRow
+from app.store.workers import clock
+from app.store.workers import queries as workers
 
 Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest
 Computed = ResourceEstimate | Preview | MemoryMap | Baseline | LabAnswer

@@ -31,15 +31,15 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import StudySpec
 from app.queue import Doorbell
-from app.services.compatibility import check, check_estimate
+from app.services.models.compatibility import check, check_estimate
 from app.services.resources import estimates
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import available, missing_capabilities, of_worker
 from app.services.resources.requests import ArmRequest, arm_requests
 from app.settings import Settings
-from app.store.queries import estimates as queries
-from app.store.queries import workers
+from app.store.resources import estimates as queries
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow
+from app.store.workers import queries as workers
 
 TOO_SMALL: tuple[Fit, ...] = ("tight", "does_not_fit")
 """Where memory savings are estimated."""

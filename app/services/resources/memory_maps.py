@@ -18,7 +18,7 @@ from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import available
 from app.services.resources.requests import model_fields
 from app.settings import Settings
-from app.store.queries import base_models
+from app.store.models import queries as base_models
 
 
 def map_report(session: Session, bell: Doorbell | None, settings: Settings, spec: MapSpec) -> MapReport:

@@ -12,8 +12,8 @@ from app.domain.resources.devices import Device
 from app.domain.resources.estimate import EstimateRequest, EstimateSpec
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
-from app.services.models import reference_of
-from app.store.ownership import owner_of
+from app.services.models.models import reference_of
+from app.store.database.ownership import owner_of
 from app.store.tables import BaseModelRow, DatasetRow
 
 

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
-from app.store.queries.past_runs import PastRun
+from app.store.resources.past_runs import PastRun
 
 
 def similar_train_seconds(spec: RunSpec, past: Sequence[PastRun]) -> tuple[float | None, str]:

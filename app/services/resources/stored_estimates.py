@@ -7,8 +7,8 @@ from app.domain.resources.estimate import EstimateRequest
 from app.domain.resources.memory_fit import Moment, StoredEstimate
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import of_worker
-from app.store.queries import clock
 from app.store.tables import EstimateRow, RunRow, WorkerRow
+from app.store.workers import clock
 
 
 def store(session: Session, run: RunRow, row: EstimateRow, worker: WorkerRow, moment: Moment) -> None:

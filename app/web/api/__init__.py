@@ -1,100 +1,56 @@
 """The REST API, version 1: what programs and the command line use."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from app.web.api import (
-    account,
-    artifacts,
-    audit,
-    blind,
-    classes,
-    comparison,
-    datasets,
-    estimates,
-    events,
-    external,
-    fine_tuning,
-    flips,
-    health,
-    hub_pushes,
-    hub_tokens,
-    imports,
-    judgements,
-    memory_maps,
-    model_exports,
-    models,
-    openai_files,
-    ownership,
-    parity_checks,
-    playground,
-    predictions,
-    queue,
-    quotas,
-    recipes,
-    registry,
-    reproductions,
-    run_list,
-    runs,
-    studies,
-    uploads,
-    webhooks,
-    weight_deltas,
-    workers,
-)
+from app.web.api import estimates, health, queue, workers
+from app.web.api.data import datasets, uploads
+from app.web.api.models import memory_maps, models
+from app.web.api.runs import artifacts, events, runs, weight_deltas
+from app.web.api.runs import listing as run_list
+from app.web.api.studies import comparison, flips, reproductions, studies
+from app.web.api.users import account, audit, hub_tokens, ownership
 from app.web.http.errors import problems
-from app.web.http.openai_errors import PREFIX as OPENAI_PREFIX
-from app.web.http.openai_errors import openai_problems
 
 PREFIX = "/api/v1"
-router = APIRouter(prefix=PREFIX)
-for part in (
+PARTS = (
     studies,
-    recipes,
     flips,
-    blind,
-    judgements,
     run_list,
     runs,
-    predictions,
-    playground,
     reproductions,
     weight_deltas,
     events,
     artifacts,
-    model_exports,
-    hub_pushes,
-    parity_checks,
-    registry,
     estimates,
     memory_maps,
     models,
     uploads,
     datasets,
-    imports,
-    external,
     comparison,
     workers,
     queue,
     ownership,
     account,
     hub_tokens,
-    quotas,
     audit,
-    classes,
-    webhooks,
-):
-    for route in part.router.routes:
-        if isinstance(route, APIRoute) and (route.body_field or "requestBody" in (route.openapi_extra or {})):
-            route.responses |= problems(413)  # a body may be above its limit
-    router.include_router(part.router, responses=problems(400, 401, 403, 422, 429, 503))
+)
 
-openai = APIRouter(prefix=OPENAI_PREFIX)
-"""The routes in OpenAI's form."""
-for part in (openai_files, fine_tuning):
-    openai.include_router(part.router, responses=openai_problems(400, 401, 403, 429, 503))
 
-public = (account.login_router, model_exports.public_router)
+def router(added: Sequence[APIRouter]) -> APIRouter:
+    """The routes below /api/v1: those of features, and those of the core."""
+    together = APIRouter(prefix=PREFIX)
+    for part in (*added, *(part.router for part in PARTS)):
+        for route in part.routes:
+            if isinstance(route, APIRoute) and (route.body_field or "requestBody" in (route.openapi_extra or {})):
+                route.responses |= problems(413)  # a body may be above its limit
+        together.include_router(part, responses=problems(400, 401, 403, 422, 429, 503))
+    return together
+
+
+public = (account.login_router,)
 """The routes of the API that need no authentication."""
 
 probes, metrics = health.router, health.metrics_router

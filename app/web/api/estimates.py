@@ -24,14 +24,14 @@ from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import invalid_field
 from app.services.resources import calibration, memory_fit
-from app.store.queries import estimates
+from app.store.resources import estimates
 from app.store.tables import EstimateRow
 from app.web.api.answer import Answer
 from app.web.api.examples import ESTIMATE
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.errors import problems
 from app.web.http.waiting import Wait, answered, partial
-from app.web.text.findings import with_messages
+from app.words.data.findings import with_messages
 
 router = APIRouter(prefix="/estimates", tags=["estimates"])
 

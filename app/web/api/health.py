@@ -12,14 +12,15 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.errors import Unavailable
-from app.services import workers as worker_service
+from app.services.workers import workers as worker_service
 from app.settings import Settings
-from app.store import migrate
-from app.store.queries import collections, runs
-from app.store.session import Database
+from app.store.database import migrate
+from app.store.database.session import Database
+from app.store.runs import queries as runs
+from app.store.studies import collections
 from app.web.http.dependencies import Bell, Config, Db
 from app.web.http.errors import problems
-from app.web.http.timing import REGISTRY
+from app.web.http.middleware.timing import REGISTRY
 
 router = APIRouter(tags=["health"])
 metrics_router = APIRouter(tags=["health"])

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.domain.runs.queue import Priority, QueueChange
-from app.services import queue_order, queue_view
-from app.services.queue_view import QueueEntry, Turn
+from app.domain.runs.listing.queue import Priority, QueueChange
+from app.services.workers import queue_order, queue_view
+from app.services.workers.queue_view import QueueEntry, Turn
 from app.web.http.dependencies import Bell, Db, Reading, RowId
 from app.web.http.errors import problems
 

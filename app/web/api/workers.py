@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter
 
-from app.services import workers as worker_service
-from app.services.workers import WorkerView
+from app.services.workers import workers as worker_service
+from app.services.workers.workers import WorkerView
 from app.web.http.dependencies import Config, Reading
 
 router = APIRouter()

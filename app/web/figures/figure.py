@@ -10,7 +10,7 @@ from app.domain.errors import NotFound
 from app.domain.messages import Message
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing import render
-from app.web.i18n import language
+from app.words.i18n import language
 
 Cell = str | int | float | None
 Show = Callable[[Any], str]

@@ -14,13 +14,13 @@ from pydantic import BaseModel
 
 from app.domain.errors import FieldError
 from app.domain.methods.targets import NAMED_TARGETS
-from app.domain.studies.search_space import DimensionSpec
-from app.web.format import decimal_sign, rate, separator, typed
-from app.web.i18n import gettext as _
-from app.web.i18n import language
+from app.domain.studies.tuning.search_space import DimensionSpec
 from app.web.numbers import NotANumber, plain_number
-from app.web.text.fields import FieldText, field_text, option
-from app.web.text.tuning import dimension_text
+from app.words.format import decimal_sign, rate, separator, typed
+from app.words.i18n import gettext as _
+from app.words.i18n import language
+from app.words.runs.fields import FieldText, field_text, option
+from app.words.studies.tuning import dimension_text
 
 Kind = Literal["number", "flag", "choice", "modules", "numbers", "dimension", "text"]
 YES, NO = "true", "false"

@@ -7,8 +7,8 @@ from fastapi import Depends, Request
 
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Db
+from app.web.http.files.uploads import FormFiles
 from app.web.http.idempotency import FIELD, Once, contents, held
-from app.web.http.uploads import FormFiles
 
 
 async def of_form(request: Request, db: Db, form: SentForm) -> AsyncIterator[Once]:

@@ -8,10 +8,10 @@ from fastapi import Depends, Request
 from app.domain.accounts.ownership import Visibility
 from app.domain.errors import Invalid
 from app.domain.messages import _
-from app.store.session import Database
+from app.store.database.session import Database
 from app.web.http import csrf
-from app.web.http.gate import UPLOADS
-from app.web.http.security import SAFE_METHODS
+from app.web.http.middleware.gate import UPLOADS
+from app.web.http.middleware.security import SAFE_METHODS
 
 MOST_FIELDS = 2000
 MAX_TEXT = 500
@@ -26,7 +26,7 @@ async def sent_form(request: Request) -> dict[str, str]:
 
 async def from_own_page(request: Request) -> None:
     """A dependency of every page's route: what changes something has a token. Raises Forbidden. The form of an upload
-    is checked as it arrives, before its first file (`app.web.http.uploads`)."""
+    is checked as it arrives, before its first file (`app.web.http.files.uploads`)."""
     if request.method in SAFE_METHODS or UPLOADS.fullmatch(request.url.path):
         return
     if csrf.HEADER in request.headers:

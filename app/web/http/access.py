@@ -34,15 +34,14 @@ from app.domain.accounts.audit import Actor
 from app.domain.accounts.policy import SINGLE_USER, Identity
 from app.domain.errors import Forbidden, Unauthenticated, VeznaError
 from app.domain.messages import _
-from app.services import audit
-from app.services.accounts import sessions, tokens
-from app.services.accounts.sessions import Visitor
-from app.store.session import Database
-from app.web.http import language
-from app.web.http.checked_stream import CheckedStream
+from app.services.users import audit, sessions, tokens
+from app.services.users.sessions import Visitor
+from app.store.database.session import Database
 from app.web.http.csrf import session_cookie
 from app.web.http.errors import AGENTS, DATABASE_AWAY, answer_to, database_away, wants_json
-from app.web.http.security import SAFE_METHODS
+from app.web.http.files.checked_stream import CheckedStream
+from app.web.http.middleware import language
+from app.web.http.middleware.security import SAFE_METHODS
 
 PUBLIC = (
     "/livez",

@@ -1,12 +1,13 @@
 """The token in every form that changes something: it proves that the form is from a page of this server, which a page
-of another site cannot read. The checks of `Origin` and of `Host` come before it (`app.web.http.security`).
+of another site cannot read. The checks of `Origin` and of `Host` come before it (`app.web.http.middleware.security`).
 
     token      NONCE.HMAC-SHA256(key, NONCE and the session's cookie)
     key        of the installation: random bytes in its database, read when a web process starts
 
 Each page has another nonce, so that the token cannot be guessed from the size of compressed pages (BREACH). With a
 session the token is worth nothing to another user. Without one, permission to read a page is also permission to do what
-its forms do, so the token is the same for all, and pages can be kept for several readers (`app.web.http.kept`).
+its forms do, so the token is the same for all, and pages can be kept for several readers
+(`app.web.http.middleware.kept`).
 
 A form has it as a hidden field, before its files; htmx sends it as a header.
 """
@@ -21,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.errors import Forbidden
 from app.domain.messages import _
-from app.store.queries import form_key
+from app.store.requests import form_key
 
 FIELD, HEADER = "csrf_token", "X-CSRF-Token"
 SESSION_COOKIE, SECURE_SESSION_COOKIE = "vezna_session", "__Host-vezna_session"

@@ -12,12 +12,12 @@ from app.domain.accounts.ownership import Viewer, Visibility, viewer_of
 from app.domain.accounts.policy import Identity
 from app.exchange import Reader
 from app.queue import Doorbell
-from app.services import audit
-from app.services.vault import Vault
+from app.services.ownership.vault import Vault
+from app.services.users import audit
 from app.settings import Settings
-from app.store.files import Files
-from app.store.queries.page import LARGEST_ID
-from app.store.session import Database
+from app.store.database.page import LARGEST_ID
+from app.store.database.session import Database
+from app.store.files.files import Files
 from app.web.http.feed import Feed
 
 NO_ONE = Viewer(0)

@@ -14,7 +14,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from app.domain.accounts.quotas import OverQuota
 from app.domain.errors import (
     Conflict,
     FieldError,
@@ -31,10 +30,11 @@ from app.domain.errors import (
 from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
-from app.store.database_errors import disk_full, undone
-from app.web.http.openai_errors import QUOTA, is_openai, openai_error
-from app.web.i18n import gettext, localized, marked
+from app.features.openai_jobs.errors import QUOTA, is_openai, openai_error
+from app.features.quotas.rules import OverQuota
+from app.store.database.errors import disk_full, undone
 from app.web.templating import error_page
+from app.words.i18n import gettext, localized, marked
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from app.domain.accounts.ownership import Viewer
 from app.domain.errors import NotFound, TooMany, Unavailable
 from app.domain.messages import _
-from app.store.session import Database
+from app.store.database.session import Database
 
 log = structlog.get_logger()
 

@@ -27,13 +27,13 @@ from starlette.concurrency import run_in_threadpool
 
 from app.domain.errors import Conflict, InProgress, Invalid, Unavailable, VeznaError
 from app.domain.messages import _
-from app.services.vault import Vault
-from app.store.queries import idempotency
-from app.store.session import Database
+from app.services.ownership.vault import Vault
+from app.store.database.session import Database
+from app.store.requests import idempotency
 from app.store.tables import IdempotencyKeyRow
 from app.web.http.dependencies import Db, config
 from app.web.http.errors import answer_to
-from app.web.http.uploads import FormFiles
+from app.web.http.files.uploads import FormFiles
 
 HEADER, FIELD = "Idempotency-Key", "idempotency_key"
 REPLAYED = "Idempotency-Replayed"

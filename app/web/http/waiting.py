@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.queue import Doorbell
 from app.services.resources.estimates import Answer, read_or_request, request
-from app.store.session import Database
+from app.store.database.session import Database
 
 POLL_SECONDS = 0.25
 

@@ -10,7 +10,7 @@ from typer import rich_utils
 
 from app.cli import cli
 from app.cli.help import TITLES, help_texts, localize, usage_error
-from app.web.i18n import DEFAULT, gettext, speak
+from app.words.i18n import DEFAULT, gettext, speak
 
 CYRILLIC = re.compile("[а-яѝ]")
 NAMES = re.compile(r"`[^`]*`|'[^']*'|<[^>]*>|vezna( [a-z-]+)+")

@@ -4,7 +4,7 @@ import pytest
 
 from app.cli.language import language_of
 from app.cli.terminal.comparison import comparison_table
-from app.web.i18n import DEFAULT, speak
+from app.words.i18n import DEFAULT, speak
 
 
 @pytest.mark.parametrize(

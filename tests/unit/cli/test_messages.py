@@ -12,7 +12,7 @@ from app.settings import ROOT
 COMMANDS = ROOT / "app" / "cli"
 MESSAGES = {"_", "ngettext", "marked", "marked_plural", "looked_up_in"}
 HELP = {"help", "metavar", "envvar"}
-"""Arguments of Typer: `tests/catalogue.py` collects help; the others are names."""
+"""Arguments of Typer: `tests/support/checks/catalogue.py` collects help; the others are names."""
 WORDS = re.compile(r"[A-Za-z]{2,}[,:;]? [A-Za-z]{2,}|^[A-Z][a-z]{2,}")
 WORD_BETWEEN_VALUES = re.compile(r"(?:^|\s)[A-Za-z]{2,}(?=[\s.,:;)]|$)")
 

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from app.cli.terminal.comparison import comparison_table, remarks
 from app.cli.terminal.progress import follow_study
-from app.services import studies as study_service
-from app.web.api.comparison import StudyComparisonOut
-from tests import filled
-from tests.factories import empty_database, plain, seed_study
-from tests.filled_language import fill_language
-from tests.tuned_studies import add_tuned_study
+from app.services.studies import studies as study_service
+from app.web.api.studies.comparison import StudyComparisonOut
+from tests.support.filled import filled
+from tests.support.filled.language import fill_language
+from tests.support.rows.factories import empty_database, plain, seed_study
+from tests.support.rows.tuned_studies import add_tuned_study
 
 
 def shown(study_id: int, *, language: bool) -> str:

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 
 from app.main import create_app
 from app.settings import Settings
-from app.web.api.events import FIELDS
-from vezna import AsyncClient, Client, calls, models
-from vezna.calls import Call, Download, Watching
+from app.web.api.runs.events import FIELDS
+from vezna import AsyncClient, Client, models
+from vezna.sending import calls
+from vezna.sending.calls import Call, Download, Watching
 
 MAKERS = {
     name: make
@@ -28,7 +29,7 @@ def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def example(name: str) -> Any:
-    """The request that a function of `vezna.calls` makes."""
+    """The request that a function of `vezna.sending.calls` makes."""
     parameters = inspect.signature(MAKERS[name]).parameters.values()
     required = [parameter for parameter in parameters if parameter.default is parameter.empty]
     return MAKERS[name](*[{} if "Mapping" in str(one.annotation) else 1 for one in required])

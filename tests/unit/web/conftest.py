@@ -9,12 +9,12 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from app.store.session import Database
+from app.store.database.session import Database
 from app.store.tables import RunRow
-from tests.fakes import SilentBell
-from tests.filled import register, still_alive
-from tests.filled_language import fill_language
-from tests.forms import form_headers
+from tests.support.fakes.fakes import SilentBell
+from tests.support.filled.filled import register, still_alive
+from tests.support.filled.language import fill_language
+from tests.support.servers.forms import form_headers
 
 
 @pytest.fixture

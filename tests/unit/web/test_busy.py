@@ -10,18 +10,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.accounts.policy import SCOPES, Identity, Role
-from app.services import workers
-from app.store.queries import clock, evaluations, steps
-from app.store.queries import runs as run_rows
-from app.store.queries import workers as worker_rows
-from app.store.reads import recorded
-from app.store.session import Database
+from app.services.workers import workers
+from app.store.database.reads import recorded
+from app.store.database.session import Database
+from app.store.runs import evaluations, steps
+from app.store.runs import queries as run_rows
 from app.store.tables import EvaluationRow, now
+from app.store.workers import clock
+from app.store.workers import queries as worker_rows
 from app.web.http.errors import CONFLICT_KEY
-from app.web.http.gate import Gate
-from app.web.http.kept import KeptPages
-from app.web.http.language import Language
-from tests.filled import fill
+from app.web.http.middleware.gate import Gate
+from app.web.http.middleware.kept import KeptPages
+from app.web.http.middleware.language import Language
+from tests.support.filled.filled import fill
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ import pytest
 from babel.messages.catalog import Catalog
 
 from app.settings import ROOT
-from app.web.i18n import DEFAULT, looked_up, looked_up_in, speak
-from tests import catalogue
+from app.words.i18n import DEFAULT, looked_up, looked_up_in, speak
+from tests.support.checks import catalogue
 
 HOW = """%(number)s messages of app/locale/bg/LC_MESSAGES/messages.po need a translator.
 Run `make translation LANGUAGE=bg`, then translate in that file what it names:

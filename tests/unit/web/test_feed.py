@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Viewer
 from app.domain.errors import NotFound
-from app.services import workers
-from app.store.session import Database
+from app.services.workers import workers
+from app.store.database.session import Database
 from app.web.http.feed import Feed, Read, State, Watched
 
 STREAMS = 50

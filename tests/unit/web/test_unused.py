@@ -9,8 +9,9 @@ import pytest
 from jinja2 import nodes
 
 from app.settings import ROOT
-from app.web import format, templating
-from app.web.templating import ENVIRONMENT, TEMPLATES
+from app.web import templating
+from app.web.templating import TEMPLATES, environment
+from app.words import format
 
 FILES = sorted(path.relative_to(TEMPLATES).as_posix() for path in TEMPLATES.rglob("*.html"))
 NO_SELECTOR = r"/\*.*?\*/|\{[^{}]*\}|url\([^)]*\)"
@@ -19,7 +20,7 @@ NO_SELECTOR = r"/\*.*?\*/|\{[^{}]*\}|url\([^)]*\)"
 
 @cache
 def parsed(name: str) -> nodes.Template:
-    return ENVIRONMENT.parse((TEMPLATES / name).read_text())
+    return environment().parse((TEMPLATES / name).read_text())
 
 
 def names_read(name: str) -> set[str]:

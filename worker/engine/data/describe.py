@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from app.domain.data.dataset import SPLITS, ChatRow, ImageRow, LabelledRow, PreferenceChatRow, Row, Split
 from app.domain.runs.result import DataSeen
-from worker.engine.data.batches import Examples, training_order
+from worker.engine.data.batches.batches import Examples, training_order
 
 
 def describe_data(splits: Mapping[Split, Sequence[Row]], train: Examples, batch_size: int, seed: int) -> DataSeen:

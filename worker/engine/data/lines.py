@@ -25,7 +25,7 @@ from app.domain.data.dataset import ChatRow, PairRow, Row, Split, TextRow
 from app.domain.data.findings import FindingCode
 from app.domain.data.turns import Message, last_reply, others
 from app.domain.messages import _
-from worker.engine.data.chat import ChatTemplate, Piece
+from worker.engine.data.chats.chat import ChatTemplate, Piece
 from worker.engine.data.rows import special_tokens, unusable
 
 _EMPTY_THOUGHT = re.compile(r"<think>\s*</think>")

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.domain.data.dataset import ImageRow, Row, StoredImage
-from worker.engine.data.batches import unreadable_dataset
+from worker.engine.data.batches.batches import unreadable_dataset
 
 _TOGETHER = 64
 """Images that are in memory at a time."""

@@ -25,8 +25,8 @@ from app.domain.resources.estimate import EstimateRequest, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.resources.work import Work
 from app.domain.tasks import TASKS as FACTS
-from worker.engine.data.batches import Batch, Places
-from worker.engine.data.padding_free import RowsApart
+from worker.engine.data.batches.batches import Batch, Places
+from worker.engine.data.batches.padding_free import RowsApart
 from worker.engine.estimation.fake import (
     Answers,
     Operations,
@@ -38,13 +38,13 @@ from worker.engine.estimation.generation import writing_peak
 from worker.engine.estimation.shapes import Shapes, rows_of, shapes
 from worker.engine.estimation.unloaded import Unloaded, resting_blocks, unloaded
 from worker.engine.estimation.work import Sides, shorter, sides_of, work_of_batches
+from worker.engine.loop.step import clip, forward_and_back, optimizer_of
 from worker.engine.memory.ledger import Journal, rounded_on_cuda, rounded_on_host
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.memory.sharing import Sharing
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.dropout import use_fast_dropout
 from worker.engine.saving.artifacts import file_bytes
-from worker.engine.step import clip, forward_and_back, optimizer_of
 from worker.engine.tasks import TASKS
 
 _SECOND = ("query_ids", "query_mask")

@@ -55,7 +55,7 @@ def replace_tensors(model: nn.Module, mode: FakeTensorMode) -> None:
 
 
 class PackedLinear(nn.Linear):
-    """A four-bit linear layer, with the memory of bitsandbytes' (`worker.engine.models.quantization`)."""
+    """A four-bit linear layer, with the memory of bitsandbytes' (`worker.engine.models.quantized.quantization`)."""
 
     def pack(self, compute: torch.dtype) -> None:
         """Replace the weight, on `meta`, by packed bytes and their scales."""

@@ -16,19 +16,11 @@ from app.domain.resources.estimate import EstimateRequest, Lengths
 from app.domain.runs.job import TrainJob
 from app.domain.runs.spec import RunSpec
 from app.domain.tasks import TASKS as FACTS
-from worker.engine.data.batches import (
-    Batch,
-    Examples,
-    Objective,
-    check_length,
-    learnt,
-    padded,
-    read,
-)
+from worker.engine.data.batches.batches import Batch, Examples, Objective, check_length, learnt, padded, read
+from worker.engine.data.batches.order import Order, evaluation_order, heaviest_to_generate
+from worker.engine.data.batches.padding_free import without_padding
 from worker.engine.data.images import check_shape, load_image_processor, sequence_length, shape_in, shape_of
-from worker.engine.data.order import Order, evaluation_order, heaviest_to_generate
-from worker.engine.data.padding_free import without_padding
-from worker.engine.models import hub
+from worker.engine.models.hub import hub
 from worker.engine.models.load import load_tokenizer
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.causal_lm import masks_padding

@@ -17,8 +17,8 @@ from app.domain.runs.in_batch import clash_of
 from worker.engine.estimation.fake import pack
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
-from worker.engine.models import hub
 from worker.engine.models.architecture import built_on_meta, describe
+from worker.engine.models.hub import hub
 from worker.engine.models.load import attention, check_task, harmless, load_config, recompute, refuse_offload
 from worker.engine.models.precision import freeze_in_bf16, kept_in_float32, settle
 from worker.engine.models.weights import stored_dtype
@@ -167,7 +167,7 @@ def _first_line(error: Exception) -> str:
 
 
 def resting_blocks(model: nn.Module, facts: TaskModel) -> list[nn.Module]:
-    """Disable dropout below everything that trains, as `worker.engine.prefix.frozen_prefix` does; returns those
+    """Disable dropout below everything that trains, as `worker.engine.loop.prefix.frozen_prefix` does; returns those
     blocks."""
     if facts.encoder_decoder:
         return []

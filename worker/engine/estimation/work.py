@@ -14,7 +14,7 @@ import numpy as np
 
 from app.domain.resources.work import Work
 from app.domain.tasks import Task
-from worker.engine.data.batches import Batch
+from worker.engine.data.batches.batches import Batch
 from worker.engine.estimation.shapes import rows_of
 
 Sides = tuple[int, ...]

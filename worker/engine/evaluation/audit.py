@@ -22,7 +22,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 from app.domain.models.architecture import Tensor
 from app.domain.runs.result import Audit, AuditGroup
-from worker.engine.models.quantization import shape, stored
+from worker.engine.models.quantized.quantization import shape, stored
 
 _SHOWN = 3
 _MULTIPLIERS = (0x1E3779B97F4A7C15, 0x3F58476D1CE4E5B9)

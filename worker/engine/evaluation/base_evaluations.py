@@ -23,8 +23,8 @@ from app.domain.runs.confusion import Confusion
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import METRICS_VERSION
 from app.domain.tasks import Task
-from worker.engine.data.batches import Examples, Texts
-from worker.engine.environment import device_name
+from worker.engine.data.batches.batches import Examples, Texts
+from worker.engine.device.environment import device_name
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.models.architecture import head_names
 from worker.engine.models.load import Loaded

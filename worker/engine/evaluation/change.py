@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from worker.engine.models.quantization import unpacked
+from worker.engine.models.quantized.quantization import unpacked
 
 
 class Product(NamedTuple):

@@ -16,8 +16,8 @@ from app.domain.messages import _
 from app.domain.runs.confusion import Confusion
 from app.domain.runs.result import Evaluation
 from app.domain.tasks import MetricName
-from worker.engine.data.batches import Batch, Examples
-from worker.engine.data.order import evaluation_order
+from worker.engine.data.batches.batches import Batch, Examples
+from worker.engine.data.batches.order import evaluation_order
 
 
 @dataclass(frozen=True)

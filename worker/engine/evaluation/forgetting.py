@@ -22,7 +22,7 @@ from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Forgetting
 from app.domain.tasks import Task
-from worker.engine.data.batches import Examples, Listener, read
+from worker.engine.data.batches.batches import Examples, Listener, read
 from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.tasks import TASKS

@@ -22,8 +22,8 @@ from peft import PeftModel
 from torch import nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 
-from worker.engine.data.batches import padded
-from worker.engine.data.order import evaluation_order, heaviest_to_generate
+from worker.engine.data.batches.batches import padded
+from worker.engine.data.batches.order import evaluation_order, heaviest_to_generate
 from worker.engine.evaluation.evaluate import Evaluator
 
 _LOG_SECONDS = 60.0

@@ -21,14 +21,14 @@ from torch import nn
 
 from app.domain.data.dataset import Split
 from app.domain.runs.status import Phase
-from worker.engine.data.batches import Batch, Examples
+from worker.engine.data.batches.batches import Batch, Examples
 from worker.engine.evaluation.base_evaluations import BaseEvaluations
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
-from worker.engine.progress import Instruments
+from worker.engine.loop.progress import Instruments
+from worker.engine.ranks.team import Team
 from worker.engine.tasks.completions import most_rows
 from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
 from worker.engine.tasks.token_loss import PARTS, logits_at
-from worker.engine.team import Team
 
 MOST_TOKENS = 1024
 """Answer tokens on which the divergence is measured; at least those of one pair."""

@@ -32,11 +32,11 @@ from app.domain.models.weight_delta import EPSILON, TOP, MatrixDelta, WeightDelt
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import Memory
 from worker.engine.evaluation.change import Change, Product
+from worker.engine.loop.progress import Instruments, Stopped
 from worker.engine.memory.measured import tensor_bytes
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.load import load
 from worker.engine.models.weights import MappedFiles
-from worker.engine.progress import Instruments, Stopped
 
 SHARE_OF_TRAINING = 0.1
 """Share of the train clock that the analysis may take, where that is more than its fixed budget."""

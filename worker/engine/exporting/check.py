@@ -13,21 +13,21 @@ import torch
 from peft import PeftModel
 from torch import nn
 
-from app.domain.comparison.export_gate import ExportScores, TextDifference, WeightCheck
+from app.domain.comparison.fairness.export_gate import ExportScores, TextDifference, WeightCheck
 from app.domain.data.dataset import items_hash
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.models.exports import ExportFormat, ExportJob
-from worker.engine import environment
-from worker.engine.data.batches import Examples, read
+from worker.engine.data.batches.batches import Examples, read
+from worker.engine.device import environment
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.exporting.formats import library
 from worker.engine.exporting.merge import attach, base_model
 from worker.engine.exporting.progress import Report, part
 from worker.engine.exporting.quantized import check_quantized
 from worker.engine.exporting.weights import check_weights
+from worker.engine.loop.progress import Silence
 from worker.engine.models.load import load_processor, padding_of
-from worker.engine.progress import Silence
 from worker.engine.tasks import TASKS
 from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
 

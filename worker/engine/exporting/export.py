@@ -2,17 +2,17 @@
 
 import torch
 
-from app.domain.comparison.export_gate import ExportScores
+from app.domain.comparison.fairness.export_gate import ExportScores
 from app.domain.models.exports import ExportedFile, ExportJob
-from worker.engine.clocks import Stopwatch
-from worker.engine.environment import prepare
+from worker.engine.device.environment import prepare
 from worker.engine.exporting.check import check
 from worker.engine.exporting.merge import write
 from worker.engine.exporting.progress import Report, part
+from worker.engine.loop.clocks import Stopwatch
+from worker.engine.loop.progress import Instruments, Silence
 from worker.engine.memory.measured import MemoryMeter
-from worker.engine.models.hub import fetch_model
-from worker.engine.models.hub_access import acting_for
-from worker.engine.progress import Instruments, Silence
+from worker.engine.models.hub.access import acting_for
+from worker.engine.models.hub.hub import fetch_model
 
 FETCHED = 0.2
 """Share of the work that the download of a base model is taken for."""

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import torch
 
-from app.domain.comparison.export_gate import WeightCheck
+from app.domain.comparison.fairness.export_gate import WeightCheck
 from app.domain.models.exports import ExportFormat, ExportJob
-from app.domain.models.gguf import stored_as
+from app.features.shipping.rules.gguf import stored_as
 from worker.engine.exporting.formats import library
 from worker.engine.exporting.progress import Report, quiet
 from worker.engine.exporting.weights import Expectation, expectation

@@ -23,7 +23,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers.core_model_loading import revert_weight_conversion
 
-from app.domain.comparison.export_gate import WeightCheck
+from app.domain.comparison.fairness.export_gate import WeightCheck
 from app.domain.models.exports import ExportJob
 from worker.engine.exporting.formats import DTYPES
 from worker.engine.exporting.merge import attach, base_model, whole_model

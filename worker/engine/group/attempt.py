@@ -11,18 +11,18 @@ from app.domain.data.dataset import Row, Split
 from app.domain.resources.speed import DeviceRates
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
-from worker.engine.attempt import Attempt
-from worker.engine.clocks import Stopwatch
-from worker.engine.data.batches import Examples
-from worker.engine.environment import choose_device
+from worker.engine.data.batches.batches import Examples
+from worker.engine.device.environment import choose_device
 from worker.engine.group.joint import shared_copy
 from worker.engine.group.members import Group, Member
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.clocks import Stopwatch
+from worker.engine.loop.progress import Instruments, ProgressSink
 from worker.engine.memory.ledger import Ledgers
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.architecture import head_names
 from worker.engine.models.load import Loaded, new_head
-from worker.engine.models.quantization import NF4
-from worker.engine.progress import Instruments, ProgressSink
+from worker.engine.models.quantized.quantization import NF4
 
 
 class TrainsAlone(Exception):

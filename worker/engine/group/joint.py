@@ -24,7 +24,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import nn
 from torch.nn import functional
 
-from worker.engine.data.batches import IGNORED, Batch, Places
+from worker.engine.data.batches.batches import IGNORED, Batch, Places
 from worker.engine.models.dropout import Dropout, drawn_by
 from worker.engine.tasks import TaskFile
 

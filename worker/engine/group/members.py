@@ -24,11 +24,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from worker.engine.data.batches import Batch
-from worker.engine.failures import out_of_memory
+from worker.engine.data.batches.batches import Batch
 from worker.engine.group.joint import Joint, NotJoined
+from worker.engine.loop.failures import out_of_memory
+from worker.engine.loop.step import Enter, forward_and_back
 from worker.engine.saving.resume import random_state, set_random_state
-from worker.engine.step import Enter, forward_and_back
 from worker.engine.tasks import TaskFile
 
 
@@ -71,7 +71,7 @@ class Member:
         enter: Enter,
         factor: float | None = None,
     ) -> torch.Tensor:
-        """Like `worker.engine.step.forward_and_back`, but in the next joint pass."""
+        """Like `worker.engine.loop.step.forward_and_back`, but in the next joint pass."""
         enter("forward")
         self.wanted = Pass(task, model, batch, units, device, bf16, enter, factor)
         self._group.returned.release()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from app.domain.inference import LANGUAGE, PICTURES, Decoding, Picture, Prediction, WorkRequest
-from worker.engine.data.chat_parts import before_calls
+from worker.engine.data.chats.parts import before_calls
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
 from worker.engine.inference.classify import classify, importance

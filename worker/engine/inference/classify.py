@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from app.domain.inference import MOST_IMPORTANCE_WORDS, Prediction
-from worker.engine.data.batches import padded
-from worker.engine.data.order import evaluation_order
+from worker.engine.data.batches.batches import padded
+from worker.engine.data.batches.order import evaluation_order
 from worker.engine.inference.models import Held
 from worker.engine.inference.prompts import Encoder, Tokens
 

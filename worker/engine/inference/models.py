@@ -23,16 +23,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from app.domain.inference import ModelJob, too_large
 from app.domain.models.exports import ExportFormat, ExportJob
-from worker.engine.clocks import Stopwatch
 from worker.engine.exporting import merge
 from worker.engine.inference.memory import WORKING_BYTES, available_bytes
+from worker.engine.loop.clocks import Stopwatch
+from worker.engine.loop.progress import Instruments, Silence
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.architecture import head_names
-from worker.engine.models.hub import fetch_model
-from worker.engine.models.hub_access import acting_for
+from worker.engine.models.hub.access import acting_for
+from worker.engine.models.hub.hub import fetch_model
 from worker.engine.models.load import load_processor, new_head
 from worker.engine.models.precision import convert_parameters
-from worker.engine.progress import Instruments, Silence
 
 BaseKey = tuple[object, ...]
 Loading = Callable[[int, int], None]

@@ -10,7 +10,7 @@ from app.domain.errors import FieldError, Invalid
 from app.domain.failures import RunFailed
 from app.domain.inference import DECODERS, ChatMessage, Conversation, Input, Words, too_long
 from app.domain.messages import Message, _
-from worker.engine.data.batches import most_tokens
+from worker.engine.data.batches.batches import most_tokens
 from worker.engine.data.lines import LineWriter
 from worker.engine.data.rows import special_tokens
 from worker.engine.evaluation.generation import stop_tokens

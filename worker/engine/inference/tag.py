@@ -15,8 +15,8 @@ from app.domain.data.tagging import Span, entities, joined_spans, word_spans
 from app.domain.errors import Invalid
 from app.domain.inference import MOST_REQUEST_WORDS, MOST_WORDS, EntitySpan, Input, Prediction, TaggedWord
 from app.domain.messages import _
-from worker.engine.data.batches import padded
-from worker.engine.data.order import evaluation_order
+from worker.engine.data.batches.batches import padded
+from worker.engine.data.batches.order import evaluation_order
 from worker.engine.inference.models import Held
 from worker.engine.tasks.token_classification import Words, tokenize
 

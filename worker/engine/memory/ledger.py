@@ -34,7 +34,7 @@ from torch.utils._pytree import tree_leaves
 from app.domain.resources.ledger import Ledger, Moment, Owner, owners
 from worker.engine.memory import allocator
 from worker.engine.memory.sharing import Sharing
-from worker.engine.models.quantization import stored
+from worker.engine.models.quantized.quantization import stored
 
 _PAGE = 4096
 _MAPPED = 64 * 2**10

@@ -25,8 +25,8 @@ from torch import nn
 from app.domain.resources.ledger import Ledger
 from app.domain.runs.result import Memory
 from worker.engine.memory import allocator
-from worker.engine.models.quantization import stored
-from worker.engine.sharded import local
+from worker.engine.models.quantized.quantization import stored
+from worker.engine.ranks.sharded import local
 
 _PROC = Path("/proc/self")
 _LINUX = (_PROC / "statm").exists()

@@ -12,7 +12,7 @@
                R + max(F, R)        behind them: the last copy of a block's gradients, then that of the gradients of R
     optimizer  0                    each device updates its part
 
-What is gathered in bfloat16 needs no copy of autocast (`worker.engine.sharded`).
+What is gathered in bfloat16 needs no copy of autocast (`worker.engine.ranks.sharded`).
 
 This is the communication. The rest is that of one device with its own batches: weights, gradients and moments by parts,
 activations and temporaries whole. torch's own account of FSDP2 (`FSDPMemTracker`) agrees; a test compares them.
@@ -28,7 +28,7 @@ from torch import nn
 from app.domain.models.architecture import TaskModel
 from app.domain.resources.ledger import Moment, Owner
 from worker.engine.memory.measured import tensor_bytes
-from worker.engine.sharded import rounded_weights
+from worker.engine.ranks.sharded import rounded_weights
 
 
 class Held(Protocol):

@@ -24,7 +24,7 @@ from app.domain.messages import _
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.tasks import TASKS, Task
 from worker.engine.data.images import shape_in
-from worker.engine.models.quantization import shape
+from worker.engine.models.quantized.quantization import shape
 
 _TARGETS = "TRANSFORMERS_MODELS_TO_"
 _OF_TEXT = {"text_config", "encoder", "decoder"}

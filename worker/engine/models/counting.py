@@ -6,7 +6,7 @@ from math import prod
 from torch import nn
 
 from app.domain.runs.result import Parameters
-from worker.engine.models.quantization import shape
+from worker.engine.models.quantized.quantization import shape
 
 
 def count(model: nn.Module, groups: Mapping[str, str]) -> Parameters:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.nn import functional
 from transformers import ViTConfig, ViTForImageClassification
 
-from app.sample_digits import DIGITS, SHEET, SIDE, Digit, digits
+from app.samples.digits import DIGITS, SHEET, SIDE, Digit, digits
 from worker.engine.data.images import Normalization, load_image_processor, resized
 
 SIZE, PATCH, WIDTH, BLOCKS, HEADS = SHEET, 3, 64, 4, 4

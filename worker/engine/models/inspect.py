@@ -11,14 +11,14 @@ from app.domain.messages import Message, _
 from app.domain.models.architecture import LABELS, ParameterFacts, TaskModel
 from app.domain.models.base_model import FACTS_VERSION, LONGEST_TEMPLATE, ModelFacts, ModelFile, TokenizerFacts
 from app.domain.tasks import Task
-from worker.engine.data.batches import most_tokens, positions
-from worker.engine.data.chat_parts import rendered_parts
+from worker.engine.data.batches.batches import most_tokens, positions
+from worker.engine.data.chats.parts import rendered_parts
 from worker.engine.estimation.unloaded import on_meta
-from worker.engine.models import hub
 from worker.engine.models.architecture import describe
-from worker.engine.models.headers import check_headers, on_disk
+from worker.engine.models.hub import hub
+from worker.engine.models.hub.headers import check_headers, on_disk
 from worker.engine.models.load import check_task, load_config, load_tokenizer
-from worker.engine.models.quantization import shape
+from worker.engine.models.quantized.quantization import shape
 from worker.engine.models.weights import chosen_weights, fingerprint
 from worker.engine.tasks import TASKS
 

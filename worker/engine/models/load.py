@@ -28,10 +28,10 @@ from app.domain.methods import AnyMethod, LeanFullSpec
 from app.domain.tasks import TASKS as FACTS
 from app.domain.tasks import Task
 from worker.engine.data.images import load_image_processor
-from worker.engine.models import hub
 from worker.engine.models.architecture import built_on_meta, describe, head_names
+from worker.engine.models.hub import hub
 from worker.engine.models.offload import offload_blocks
-from worker.engine.models.quantization import NF4
+from worker.engine.models.quantized.quantization import NF4
 from worker.engine.models.weights import refuse_unusable, stored_dtype, weight_files, without_weights
 from worker.engine.tasks import TASKS
 

@@ -25,7 +25,7 @@ from torch import nn
 
 from app.domain.methods import Method
 from app.domain.models.architecture import TaskModel
-from worker.engine.models.quantization import is_packed
+from worker.engine.models.quantized.quantization import is_packed
 from worker.engine.models.weights import MappedFiles
 
 

@@ -11,7 +11,7 @@ import torch
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
-from worker.engine.models.headers import MOST_BYTES
+from worker.engine.models.hub.headers import MOST_BYTES
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -11,7 +11,7 @@ import torch
 
 from app.domain.models import exports
 from app.domain.runs.result import ArtifactFile
-from worker.engine.data.batches import Examples
+from worker.engine.data.batches.batches import Examples
 from worker.engine.evaluation.evaluate import Predictions
 
 Kind = Literal["adapter", "model", "predictions", "metrics", "log"]

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from app.domain.runs.result import Evaluation
-from worker import disk
 from worker.engine.memory.measured import tensor_bytes
-from worker.engine.sharded import local
-from worker.engine.team import Team
+from worker.engine.ranks.sharded import local
+from worker.engine.ranks.team import Team
+from worker.machine import disk
 
 
 class BestCheckpoint:

@@ -10,12 +10,12 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from worker.engine.loop.progress import Instruments, Stopped
 from worker.engine.methods import Companion
-from worker.engine.progress import Instruments, Stopped
+from worker.engine.ranks.team import Team
 from worker.engine.saving.best_weights import BestCheckpoint
 from worker.engine.saving.resume import LARGE, Checkpoint, Checkpoints, State, part, random_state
 from worker.engine.saving.steplog import StepLog
-from worker.engine.team import Team
 
 
 class Resumable:

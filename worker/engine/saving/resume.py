@@ -16,7 +16,7 @@ devices, resumes on any.
 The data order follows from seed and step, and the learning rate from the step, so neither is stored. No pickle: reading
 a checkpoint executes no code. With the same library versions on the same CPU, a run that was interrupted anywhere and
 resumed has bit-identical losses to one that was not; on CUDA they are equal except for rounding
-(`worker.engine.environment.prepare`).
+(`worker.engine.device.environment.prepare`).
 """
 
 import os
@@ -39,11 +39,11 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import Evaluation
+from worker.engine.loop.step import expected_state_bytes
 from worker.engine.memory.measured import tensor_bytes
+from worker.engine.ranks.sharded import local, rows, sharded_like
+from worker.engine.ranks.team import Team
 from worker.engine.saving.artifacts import sha256_of
-from worker.engine.sharded import local, rows, sharded_like
-from worker.engine.step import expected_state_bytes
-from worker.engine.team import Team
 
 LARGE = 2**30
 """Bytes of a checkpoint from which its time is estimated beforehand; a smaller one takes seconds."""

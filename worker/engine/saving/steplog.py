@@ -15,8 +15,8 @@ import torch
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.result import StepMetrics
-from worker.engine.clocks import Lap
-from worker.engine.progress import Instruments
+from worker.engine.loop.clocks import Lap
+from worker.engine.loop.progress import Instruments
 
 FLUSH_SECONDS = 0.25
 _CHUNK = 1000

@@ -11,7 +11,7 @@ from app.domain.data.dataset import Row, Split
 from app.domain.messages import Message
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import Task
-from worker.engine.data.batches import Batch, Examples, Listener
+from worker.engine.data.batches.batches import Batch, Examples, Listener
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.tasks import (
     causal_lm,

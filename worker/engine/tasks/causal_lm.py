@@ -22,10 +22,10 @@ from app.domain.messages import Message, _
 from app.domain.methods import AnyMethod
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import generates
-from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
+from worker.engine.data.batches.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
+from worker.engine.data.batches.packing import packed
+from worker.engine.data.batches.padding import needs_padding_mask
 from worker.engine.data.lines import LineWriter, report
-from worker.engine.data.packing import packed
-from worker.engine.data.padding import needs_padding_mask
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.generation import stop_tokens

@@ -16,7 +16,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import MetricName
-from worker.engine.data.batches import IGNORED, Batch, Texts, most_tokens
+from worker.engine.data.batches.batches import IGNORED, Batch, Texts, most_tokens
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.generation import write
 from worker.engine.tasks.token_loss import token_losses

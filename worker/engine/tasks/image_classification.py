@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATIO
 from app.domain.data.dataset import ImageRow, Row, Split
 from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
-from worker.engine.data.batches import Batch, Examples, Listener
+from worker.engine.data.batches.batches import Batch, Examples, Listener
 from worker.engine.data.images import Normalization, Pixels, Shape, check_shape, pixels_of, sequence_length, shape_of
 from worker.engine.data.rows import unusable
 from worker.engine.data.stored_images import pngs

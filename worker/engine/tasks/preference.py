@@ -19,7 +19,7 @@ from app.domain.messages import Message as Sentence
 from app.domain.messages import _
 from app.domain.runs.job import TrainJob
 from app.domain.tasks import MetricName
-from worker.engine.data.batches import IGNORED, Batch, Listener, Objective, Texts, in_chunks, learnt, padded
+from worker.engine.data.batches.batches import IGNORED, Batch, Listener, Objective, Texts, in_chunks, learnt, padded
 from worker.engine.data.lines import Line, LineWriter, warnings
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions

@@ -17,7 +17,7 @@ import math
 import torch
 from torch.nn.functional import logsigmoid
 
-from worker.engine.data.batches import Objective
+from worker.engine.data.batches.batches import Objective
 
 
 def rewards(objective: Objective, sums: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

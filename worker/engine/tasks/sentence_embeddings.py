@@ -23,10 +23,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING, 
 from app.domain.data.dataset import QueryRow, Row, Split
 from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
-from worker.engine.data.batches import Batch, Listener, Texts, in_chunks, padded
+from worker.engine.baselines.retrieval import Corpus, scores
+from worker.engine.data.batches.batches import Batch, Listener, Texts, in_chunks, padded
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
-from worker.engine.retrieval import Corpus, scores
 from worker.engine.tasks.completions import check_vocabulary
 from worker.engine.tasks.sequence_classification import token_ids
 

@@ -25,7 +25,7 @@ from app.domain.data.dataset import PairRow, Row, Split
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
-from worker.engine.data.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
+from worker.engine.data.batches.batches import IGNORED, Batch, Listener, in_chunks, learnt, padded
 from worker.engine.data.rows import special_tokens, unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.tasks.completions import Completions, check_vocabulary, judge, longest_prompt

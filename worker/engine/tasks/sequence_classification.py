@@ -19,7 +19,7 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.runs.confusion import Confusion
 from app.domain.runs.job import TrainJob
-from worker.engine.data.batches import Batch, Listener, Texts, in_chunks, most_tokens, padded
+from worker.engine.data.batches.batches import Batch, Listener, Texts, in_chunks, most_tokens, padded
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 
 AUTO = AutoModelForSequenceClassification

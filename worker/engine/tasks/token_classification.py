@@ -23,7 +23,7 @@ from app.domain.data.tagging import UNREAD
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import Message, _
 from app.domain.runs.job import TrainJob
-from worker.engine.data.batches import IGNORED, Batch, Listener, Texts, in_chunks, learnt, most_tokens, padded
+from worker.engine.data.batches.batches import IGNORED, Batch, Listener, Texts, in_chunks, learnt, most_tokens, padded
 from worker.engine.data.rows import unusable
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.tags import tag_scores

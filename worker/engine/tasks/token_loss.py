@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from worker.engine.data.batches import Places
+from worker.engine.data.batches.batches import Places
 
 PARTS = {"cpu": 2**20, "cuda": 2**26}
 """Float32 elements per chunk, by device: what fits a CPU's cache; 256 MiB on a GPU, where fewer kernels matter more."""

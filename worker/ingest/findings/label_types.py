@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from app.domain.data.findings import MOST_EXAMPLES, MOST_NAMED, Details, Example, Finding, excerpt
-from app.domain.data.mapping import MOST_LABELS
-from worker.ingest.columns import not_finite, shown
+from app.domain.data.guesses.mapping import MOST_LABELS
 from worker.ingest.readers.batches import Value
+from worker.ingest.rows.columns import not_finite, shown
 
 
 class LabelTypes:

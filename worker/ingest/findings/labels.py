@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.data.findings import MOST_NAMED, Details, DifferBy, Severity, excerpt
-from app.domain.data.mapping import MOST_LABELS
+from app.domain.data.guesses.mapping import MOST_LABELS
 from app.domain.data.splitting import TEST, TRAIN, Codes
 from app.domain.data.tagging import other_scheme
 from worker.ingest.findings.oddities import CONTROL
 from worker.ingest.findings.rows import LEAST_ROWS, Judged, Places, judged
-from worker.ingest.gathered import Gathered
+from worker.ingest.rows.gathered import Gathered
 
 UNEVEN = 20
 """How many times more often the most frequent label occurs than the rarest."""

@@ -14,7 +14,7 @@ from rensa import RMinHash, RMinHashLSH
 from app.domain.data.findings import Details
 from app.domain.data.splitting import TRAIN, Codes
 from worker.ingest.findings.rows import Judged, Pair, Places, judged
-from worker.ingest.gathered import Gathered
+from worker.ingest.rows.gathered import Gathered
 
 ALIKE = 0.8
 MOST_TESTED = 10_000

@@ -1,9 +1,9 @@
 """Near duplicates of images in different splits: saved again, resized, brightened, or cropped by a little.
 
-Two images are near duplicates if their difference hashes (`worker.ingest.images`) differ in at most `MOST_BITS` of 128
-bits and their thumbnails of 16 × 16 grey pixels have a correlation of at least `LEAST_CORRELATION`. The hash finds the
-nearest training image, and the correlation rules out drawings whose plain background gives them nearly equal hashes.
-"""
+Two images are near duplicates if their difference hashes (`worker.ingest.images.images`) differ in at most `MOST_BITS`
+of 128 bits and their thumbnails of 16 × 16 grey pixels have a correlation of at least `LEAST_CORRELATION`. The hash
+finds the nearest training image, and the correlation rules out drawings whose plain background gives them nearly equal
+hashes."""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from worker.ingest.findings.rows import Pair, Places
-from worker.ingest.gathered import Gathered
-from worker.ingest.images import thumbnail
+from worker.ingest.images.images import thumbnail
+from worker.ingest.rows.gathered import Gathered
 
 MOST_BITS, LEAST_CORRELATION = 10, 0.99
 _TOGETHER = 64

@@ -14,8 +14,8 @@ from app.domain.data.findings import (
     Severity,
     excerpt,
 )
-from worker.ingest.columns import shown
 from worker.ingest.readers.batches import Batch, Value
+from worker.ingest.rows.columns import shown
 
 VERY_LONG = 100_000
 """Characters: some 25,000 tokens."""

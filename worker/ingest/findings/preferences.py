@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from app.domain.data.findings import Details, FindingCode, Severity
 from app.domain.data.splitting import Codes
 from worker.ingest.findings.rows import LEAST_ROWS, Judged, judged
-from worker.ingest.gathered import Gathered
+from worker.ingest.rows.gathered import Gathered
 
 UNEVEN, VERY_UNEVEN = 0.6, 0.75
 """Shares of the pairs in which the longer answer, or the shorter one, is the chosen one."""

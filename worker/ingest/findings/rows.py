@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from app.domain.data.dataset import SPLITS
 from app.domain.data.findings import MOST_EXAMPLES, Details, Finding, FindingCode, Severity, excerpt
 from app.domain.data.splitting import TEST, TRAIN, VALIDATION, Codes, Hashes, units_of
-from worker.ingest.gathered import GROUP, Gathered
+from worker.ingest.rows.gathered import GROUP, Gathered
 
 LEAST_ROWS = 10
 FEW_TESTED = 100

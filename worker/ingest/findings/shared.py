@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from app.domain.data.findings import Details, FindingCode
 from app.domain.data.splitting import TEST, Codes
 from worker.ingest.findings.rows import Judged, judged
-from worker.ingest.gathered import Gathered
+from worker.ingest.rows.gathered import Gathered
 
 MANY = 0.2
 """Share of the test split above which they are much less evidence than their number suggests."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.domain.data.column_names import ROLE_NAMES
+from app.domain.data.guesses.column_names import ROLE_NAMES
 from app.domain.data.uploads import FileKind
 from app.domain.messages import Message, _
 from worker.ingest.readers.batches import (

@@ -20,8 +20,8 @@ from app.domain.errors import first_line
 from app.domain.failures import RunFailed
 from app.domain.messages import Message, _
 from app.domain.models.hub_access import HubAccess
-from worker.engine.models.hub_access import Place, acting_for, first_allowed
-from worker.engine.models.hub_errors import errors_explained
+from worker.engine.models.hub.access import Place, acting_for, first_allowed
+from worker.engine.models.hub.errors import errors_explained
 from worker.ingest.readers.batches import Unreadable
 from worker.ingest.readers.files import Progress
 

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from app.domain.data.findings import MOST_NAMED
-from app.domain.data.guessed_names import SPLIT_WORDS
+from app.domain.data.guesses.guessed_names import SPLIT_WORDS
 from app.domain.data.images import MOST_IMAGE_BYTES, READ_ENDINGS
 from app.domain.messages import _
 from worker.ingest.findings.skipped import by_ending

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.domain.data.column_names import ROLE_NAMES
+from app.domain.data.guesses.column_names import ROLE_NAMES
 from app.domain.messages import Message, _
 from worker.ingest.readers.batches import BATCH_CHARACTERS, BATCH_ROWS, Batch, Opened, Source, Unreadable, check_columns
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import INK, MUTED, at_x, at_y, halo, side, values
-from app.web.format import decimal
+from app.words.format import decimal
 
 DASHES = ((2, 2), (6, 2), (8, 2, 2, 2), (1, 3))
 """By a baseline's place in its study; the symbols `k-line-1` and so on have the same."""

@@ -24,7 +24,7 @@ from babel.numbers import get_decimal_symbol, get_group_symbol
 from app.settings import ROOT
 from app.web.figures.drawing import grammar as alt
 from app.web.figures.drawing.theme import CONFIG, FONT
-from app.web.i18n import language
+from app.words.i18n import language
 
 Theme = Literal["light", "dark"]
 CSS = ROOT / "static" / "css"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import log10
 from typing import Any
 
-from app.domain.comparison.costs import Spread
+from app.domain.comparison.costs.costs import Spread
 from app.web.figures.drawing import grammar as alt
 
 AIR = 0.13

@@ -30,8 +30,8 @@ from app.web.figures.drawing.theme import (
     own_colour,
     values,
 )
-from app.web.format import decimal
-from app.web.i18n import gettext as _
+from app.words.format import decimal
+from app.words.i18n import gettext as _
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 30, 46
 """Margins of the plot, in pixels."""

@@ -9,11 +9,12 @@ from markupsafe import Markup
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import MIN_PASSWORD_LENGTH
 from app.domain.errors import FieldError
-from app.services.accounts import links, second_factor, sessions, tokens
-from app.services.quotas import Account
+from app.features.quotas.services.quotas import Account
+from app.features.second_factor import service as second_factor
+from app.services.users import links, sessions, tokens
 from app.store.tables import ApiTokenRow, HubTokenRow, LoginSessionRow, UserRow
 from app.web.forms.errors import HasErrors
-from app.web.i18n import gettext as _
+from app.words.i18n import gettext as _
 
 IDLE_HOURS, LONGEST_DAYS = int(sessions.IDLE.total_seconds() // 3600), sessions.LONGEST.days
 LINK_HOURS = int(links.PASSWORD.total_seconds() // 3600)

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import Invalid, NotFound, Unavailable
-from app.services.accounts import hub_tokens
-from app.services.accounts.hub_tokens import NewHubToken
-from app.services.vault import Vault
-from app.store.queries import users
+from app.services.ownership.vault import Vault
+from app.services.users import hub_tokens
+from app.services.users.hub_tokens import NewHubToken
+from app.store.users import queries as users
 from app.web.forms.errors import validated
 from app.web.http.dependencies import Config, Db, User
 from app.web.pages.account.accounts import OwnId

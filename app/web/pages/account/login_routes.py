@@ -16,12 +16,13 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid, NotFound, TooMany, Unauthenticated
 from app.domain.messages import _
-from app.services import audit
-from app.services.accounts import links, login, openid, passwords, second_factor, sessions
-from app.services.accounts.first_start import PATH as FIRST_ADMIN
-from app.services.accounts.login import CodeNeeded
+from app.features.second_factor import service as second_factor
+from app.features.single_sign_on.services import openid
+from app.services.users import audit, links, login, passwords, sessions
+from app.services.users.first_start import PATH as FIRST_ADMIN
+from app.services.users.login import CodeNeeded
 from app.settings import Settings
-from app.store.session import Database
+from app.store.database.session import Database
 from app.store.tables import UserRow
 from app.web.forms.errors import validated
 from app.web.http.access import actor_of, drop_cookie, identity_of, set_cookie, visitor_of

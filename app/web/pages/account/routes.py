@@ -10,18 +10,21 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import SCOPES, Identity, Scope
 from app.domain.errors import Invalid, TooMany, Unauthenticated
 from app.domain.messages import _
-from app.services import quotas
-from app.services.accounts import login, passwords, second_factor, sessions, tokens
-from app.services.accounts import users as user_service
-from app.store.queries import hub_tokens, second_factors, users
-from app.store.session import Database
+from app.features.quotas.services import quotas
+from app.features.second_factor import queries as second_factors
+from app.features.second_factor import service as second_factor
+from app.services.users import login, passwords, sessions, tokens
+from app.services.users import users as user_service
+from app.store.database.session import Database
+from app.store.models import hub_tokens
 from app.store.tables import now
+from app.store.users import queries as users
 from app.web.http.access import visitor_of
 from app.web.http.dependencies import Db, Reading, RowId, User
-from app.web.i18n import marked
 from app.web.pages.account.accounts import OwnId
 from app.web.pages.account.context import AccountPage
 from app.web.templating import Render
+from app.words.i18n import marked
 
 router = APIRouter(prefix="/account", include_in_schema=False)
 

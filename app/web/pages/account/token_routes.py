@@ -7,9 +7,9 @@ from fastapi import APIRouter, Form
 from fastapi.responses import RedirectResponse, Response
 
 from app.domain.errors import Conflict, FieldError, Invalid
-from app.services.accounts import tokens
-from app.services.accounts.tokens import NewToken
-from app.store.queries import users
+from app.services.users import tokens
+from app.services.users.tokens import NewToken
+from app.store.users import queries as users
 from app.web.forms.errors import validated
 from app.web.http.dependencies import Db, RowId, User
 from app.web.pages.account.accounts import OwnId

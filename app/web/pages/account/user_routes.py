@@ -11,10 +11,13 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Conflict, Invalid
-from app.services.accounts import links, second_factor
-from app.services.accounts import users as user_service
-from app.store.queries import openid, second_factors, users
-from app.store.session import Database
+from app.features.second_factor import queries as second_factors
+from app.features.second_factor import service as second_factor
+from app.features.single_sign_on import queries as openid
+from app.services.users import links
+from app.services.users import users as user_service
+from app.store.database.session import Database
+from app.store.users import queries as users
 from app.web.forms.errors import validated
 from app.web.http.dependencies import Db, Reading, RowId, User
 from app.web.pages.account.accounts import WithLogin

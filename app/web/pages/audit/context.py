@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from app.domain.accounts.audit import Action, AuditFilter
-from app.store.queries.page import Page
+from app.store.database.page import Page
 from app.store.tables import AuditEventRow
-from app.web.i18n import gettext as _
-from app.web.text.audit import action_title
+from app.words.i18n import gettext as _
+from app.words.users.audit import action_title
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 from pydantic import BeforeValidator
 
-from app.store.queries import audit
-from app.web.http.audit_query import Which
+from app.store.users import audit
 from app.web.http.dependencies import Config, Reading, RowId
+from app.web.http.queries.audit import Which
 from app.web.pages.audit.context import AuditPage
 from app.web.templating import Render
 

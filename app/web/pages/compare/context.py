@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.domain.comparison.runs import RunComparison
-from app.services.compare import Selected
+from app.services.comparison.compare import Selected
 from app.store.tables import RunRow
 from app.web.address import Address
-from app.web.figures.arms_table import ArmsTable
-from app.web.figures.axes import axis_options
+from app.web.figures.drawing.axes import axis_options
 from app.web.figures.figure import Drawn
-from app.web.text.power import alternative_options
+from app.web.figures.studies.arms_table import ArmsTable
+from app.words.studies.power import alternative_options
 
 MOST_COLUMNS = 12
 """Arms whose settings stand side by side."""

@@ -7,17 +7,17 @@ from fastapi.responses import HTMLResponse, Response
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.services import compare as compare_service
-from app.store.queries import runs
+from app.services.comparison import compare as compare_service
+from app.store.runs import queries as runs
 from app.web.address import Address
-from app.web.figures.arms_table import SORTS, ArmsTable
-from app.web.figures.axes import AXES
+from app.web.figures.drawing.axes import AXES
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import choose, drawn
-from app.web.figures.trade_off import trade_off
-from app.web.http.compare_query import SelectedRuns
+from app.web.figures.studies.arms_table import SORTS, ArmsTable
+from app.web.figures.studies.trade_off import trade_off
 from app.web.http.dependencies import Reading
-from app.web.http.figure_file import Ending, figure_file
+from app.web.http.files.figure_file import Ending, figure_file
+from app.web.http.queries.compare import SelectedRuns
 from app.web.pages.compare.context import ComparePage
 from app.web.templating import Render
 

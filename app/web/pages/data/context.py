@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from app.domain.data.dataset import SPLITS as SPLIT_ORDER
 from app.domain.data.findings import Finding, gravest_first
 from app.domain.errors import FieldError
-from app.store.queries.datasets import Uses
+from app.store.data.queries import Uses
 from app.store.tables import DatasetRow, UploadRow
 from app.web.figures.figure import Drawn
-from app.web.format import capitalized, share
 from app.web.forms.errors import HasErrors
-from app.web.i18n import gettext as _
 from app.web.pages.data.form import FORMATS, PREDEFINED, RANDOM, MappingForm
 from app.web.pages.data.preview import PreviewView
-from app.web.text.data import DELIMITED, DELIMITERS, ROLES, SPLITS, format_of, kind_of, source_name
+from app.words.data.data import DELIMITED, DELIMITERS, ROLES, SPLITS, format_of, kind_of, source_name
+from app.words.format import capitalized, share
+from app.words.i18n import gettext as _
 
 ENCODINGS = ("utf-8", "utf-16", "windows-1252", "latin-1", "windows-1251", "shift_jis", "gb18030")
 """Offered by the form; REST and the command line accept every encoding of Python."""

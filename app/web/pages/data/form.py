@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from app.domain.data.dataset import SPLITS, Split
-from app.domain.data.guessed_names import dataset_name, split_in_name
-from app.domain.data.mapping import ROLES, Column, Role
+from app.domain.data.guesses.guessed_names import dataset_name, split_in_name
+from app.domain.data.guesses.mapping import ROLES, Column, Role
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import ReadingOptions, SourceRequest, SourceScan
 from app.domain.data.versions import DatasetRequest

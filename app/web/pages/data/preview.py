@@ -15,14 +15,14 @@ from app.domain.messages import Message
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
 from app.queue import Doorbell
-from app.services import previews
-from app.store.queries import base_models
-from app.store.session import Database
+from app.services.data import previews
+from app.store.database.session import Database
+from app.store.models import queries as base_models
 from app.store.tables import BaseModelRow, DatasetRow, EstimateRow
 from app.web.figures.figure import Drawn
 from app.web.forms.errors import HasErrors
 from app.web.numbers import NotANumber, parse_whole
-from app.web.text.data import task_options
+from app.words.data.data import task_options
 
 SHORTEST, LONGEST = 2, 131_072
 """Limits of `PreviewRequest.max_length`."""

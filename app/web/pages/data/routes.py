@@ -13,23 +13,24 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.messages import _
-from app.services import datasets as dataset_service
-from app.services import uploads as upload_service
-from app.services.images import image_of
-from app.services.roots import shown_roots
+from app.services.data import datasets as dataset_service
+from app.services.data import uploads as upload_service
+from app.services.data.images import image_of
+from app.services.models.roots import shown_roots
 from app.settings import Settings
-from app.store.queries import datasets, uploads
+from app.store.data import queries as datasets
+from app.store.data import uploads
 from app.store.tables import DatasetRow
+from app.web.figures.drawing.labels import labels
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Figure, choose, drawn
-from app.web.figures.labels import labels
-from app.web.figures.lengths import lengths
+from app.web.figures.runs.lengths import lengths
 from app.web.forms.once import OnceByFiles, OnceByForm
 from app.web.forms.sent import SentForm, creating
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId, Store
-from app.web.http.figure_file import Ending, figure_file
-from app.web.http.security import NOTHING
-from app.web.http.uploads import ANY_SIZE, FormFiles
+from app.web.http.files.figure_file import Ending, figure_file
+from app.web.http.files.uploads import ANY_SIZE, FormFiles
+from app.web.http.middleware.security import NOTHING
 from app.web.pages.data.context import DataPage, DatasetPage, UploadPage
 from app.web.pages.data.form import MappingForm, at_fields, reading_options, source_request, typed_source
 from app.web.pages.data.preview import PreviewView, preview_of

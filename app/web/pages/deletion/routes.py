@@ -8,13 +8,18 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.domain.names import Name
-from app.services import archive, deletion
-from app.services.annotations import Owner
-from app.services.deletion import Deletion
-from app.store.queries import collections, datasets, runs, studies, uploads
+from app.services.ownership import deletion
+from app.services.ownership.deletion import Deletion
+from app.services.runs import archive
+from app.services.runs.annotations import Owner
+from app.store.data import queries as datasets
+from app.store.data import uploads
+from app.store.runs import queries as runs
+from app.store.studies import collections
+from app.store.studies import queries as studies
 from app.web.http.dependencies import Db, Reading, RowId, Store
-from app.web.i18n import gettext as _
 from app.web.templating import Render
+from app.words.i18n import gettext as _
 
 router = APIRouter(include_in_schema=False)
 

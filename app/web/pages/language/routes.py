@@ -8,12 +8,12 @@ from starlette.routing import Match
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
-from app.services.accounts import users
+from app.services.users import users
 from app.web.forms.sent import SentForm
 from app.web.http.access import identity_of
 from app.web.http.dependencies import Db
-from app.web.http.language import COOKIE
-from app.web.i18n import LANGUAGES
+from app.web.http.middleware.language import COOKIE
+from app.words.i18n import LANGUAGES
 
 router = APIRouter(include_in_schema=False)
 

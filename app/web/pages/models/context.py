@@ -10,13 +10,13 @@ from app.domain.models.base_model import SAMPLE_MODELS, SAMPLE_NOTES, ModelFacts
 from app.domain.resources.memory_map import MapReport
 from app.domain.tasks import TASKS, Task
 from app.store.tables import BaseModelRow
-from app.web.format import capitalized
 from app.web.forms.errors import HasErrors
-from app.web.i18n import gettext as _
-from app.web.i18n import marked
 from app.web.pages.models.methods import DEFAULT_LABELS, TaskMethods
 from app.web.pages.models.modules import ModuleTree
-from app.web.text.data import task_options
+from app.words.data.data import task_options
+from app.words.format import capitalized
+from app.words.i18n import gettext as _
+from app.words.i18n import marked
 
 SOURCES = {"sample": marked("packaged model"), "hub": marked("hub"), "directory": marked("directory")}
 

@@ -10,13 +10,13 @@ from app.domain.resources.devices import Device
 from app.domain.resources.memory_map import MapReport
 from app.domain.tasks import Task
 from app.web.figures.figure import Drawn
-from app.web.format import memory
-from app.web.i18n import gettext as _
 from app.web.pages.models.map_form import PRECISIONS, MapForm
-from app.web.text.data import task_options
-from app.web.text.fields import option
-from app.web.text.memory_maps import precision_words
-from app.web.text.methods import by_family
+from app.words.data.data import task_options
+from app.words.format import memory
+from app.words.i18n import gettext as _
+from app.words.models.memory_maps import precision_words
+from app.words.models.methods import by_family
+from app.words.runs.fields import option
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from app.domain.names import Name
 from app.services.resources import memory_maps
 from app.services.resources.devices import available
 from app.services.resources.estimates import read_or_request
-from app.store.queries import base_models
+from app.store.models import queries as base_models
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import choose, drawn
-from app.web.figures.memory_map import map_figures
+from app.web.figures.resources.memory_map import map_figures
 from app.web.http.dependencies import Bell, Config, Db, Reading
-from app.web.http.figure_file import Ending, figure_file
+from app.web.http.files.figure_file import Ending, figure_file
 from app.web.pages.models.map import MapPage
 from app.web.pages.models.map_form import MapForm
 from app.web.templating import Render

@@ -9,11 +9,11 @@ from app.domain.models.architecture import TaskModel
 from app.domain.models.base_model import ModelFacts
 from app.domain.models.outline import Group, Layer, folded, groups, layers
 from app.domain.tasks import Task
-from app.web.format import NBSP
 from app.web.numbers import NotANumber, parse_whole
 from app.web.pages.models.map_form import MapForm
-from app.web.text.methods import by_family
-from app.web.text.outline import in_blocks, kinds
+from app.words.format import NBSP
+from app.words.models.methods import by_family
+from app.words.models.outline import in_blocks, kinds
 
 DEFAULT_LABELS = 2
 DEFAULT_LENGTH, DEFAULT_BATCH = 128, 16

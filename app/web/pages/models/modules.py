@@ -17,10 +17,10 @@ from app.domain.models.module_tree import Module, module_tree, targets_of, train
 from app.web.forms.errors import validated
 from app.web.forms.fields import readable
 from app.web.forms.sent import MAX_TEXT
-from app.web.i18n import gettext as _
 from app.web.pages.models.methods import TaskMethods
 from app.web.pages.models.modules_form import ModulesForm
-from app.web.text.methods import by_family
+from app.words.i18n import gettext as _
+from app.words.models.methods import by_family
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Conflict, Invalid
 from app.domain.names import Name
 from app.domain.resources.memory_map import MapReport
-from app.services import models as model_service
+from app.services.models import models as model_service
+from app.services.models.roots import shown_roots
 from app.services.resources import memory_maps
-from app.services.roots import shown_roots
 from app.settings import Settings
-from app.store.queries import base_models
+from app.store.models import queries as base_models
 from app.web.forms.sent import SentForm, creating
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.pages.models.context import ModelPage, ModelsPage

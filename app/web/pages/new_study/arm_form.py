@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from app.domain.methods import METHODS, SPECS, AnyMethod, Family
 from app.domain.studies.arms import OVERRIDABLE, ArmSpec
-from app.domain.studies.search_space import SearchSpace
+from app.domain.studies.tuning.search_space import SearchSpace
 from app.web.forms.errors import validated
 from app.web.forms.fields import Field, fields_of
 

@@ -12,15 +12,15 @@ from app.domain.methods.targets import NAMED_TARGETS, PEFT_DEFAULT
 from app.domain.models.adaptations import Adaptation, adaptation, usual
 from app.domain.models.architecture import TaskModel, short_names
 from app.domain.studies.arms import OVERRIDABLE, ArmSpec
-from app.domain.studies.tuning import AnyTuning, NoTuning
+from app.domain.studies.tuning.tuning import AnyTuning, NoTuning
 from app.domain.tasks import TASKS
-from app.web.format import rate
 from app.web.forms.fields import Fields
-from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import METHOD, SEARCH, SHARED, ArmForm
-from app.web.text import methods
-from app.web.text.fields import ARM_FIELDS, SEARCH_FIELDS
-from app.web.text.tuning import dimension_text
+from app.words.format import rate
+from app.words.i18n import gettext as _
+from app.words.models import methods
+from app.words.runs.fields import ARM_FIELDS, SEARCH_FIELDS
+from app.words.studies.tuning import dimension_text
 
 
 @dataclass(frozen=True)

@@ -12,24 +12,24 @@ from app.domain.resources.memory_fit import FitReport
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import StudySpec
 from app.domain.tasks import TASKS, Task
-from app.services.study_plan import PlannedStudy
+from app.services.studies.plan import PlannedStudy
 from app.store.tables import DatasetRow, StudyRow
 from app.web.figures.drawing.render import content_hash
-from app.web.figures.memory_fit import MemoryFitFigure
-from app.web.format import capitalized, typed
+from app.web.figures.resources.memory_fit import MemoryFitFigure
 from app.web.forms.errors import HasErrors
 from app.web.forms.fields import Fields
-from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
 from app.web.pages.new_study.arms import ArmFields, offers
 from app.web.pages.new_study.form import BUDGET, TUNING, TUNINGS, StudyForm
 from app.web.pages.new_study.inputs import StudyInputs, title_of
 from app.web.pages.new_study.text import OWN_LABELS, label, owed_runs
-from app.web.text import metrics
-from app.web.text import tuning as tuning_text
-from app.web.text.data import format_of, task_options
-from app.web.text.fields import TRAINING_FIELDS, TUNING_FIELDS
-from app.web.text.power import alternative_options
+from app.words.data.data import format_of, task_options
+from app.words.format import capitalized, typed
+from app.words.i18n import gettext as _
+from app.words.runs import metrics
+from app.words.runs.fields import TRAINING_FIELDS, TUNING_FIELDS
+from app.words.studies import tuning as tuning_text
+from app.words.studies.power import alternative_options
 
 
 @dataclass(frozen=True, kw_only=True)

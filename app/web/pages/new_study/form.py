@@ -14,13 +14,13 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget, applies
 from app.domain.studies.arms import OVERRIDABLE, ArmSpec, arm_names, without_default_names
 from app.domain.studies.spec import MOST_ARMS, StudySpec
-from app.domain.studies.tuning import AnyTuning, GridTuning, HalvingTuning, RandomTuning, TpeTuning, TuningSpec
+from app.domain.studies.tuning.tuning import AnyTuning, GridTuning, HalvingTuning, RandomTuning, TpeTuning, TuningSpec
 from app.domain.tasks import TASKS, Task
-from app.web.format import typed
 from app.web.forms.errors import validated
 from app.web.forms.fields import Field, fields_of, readable
 from app.web.forms.sent import MAX_TEXT
 from app.web.pages.new_study.arm_form import ArmForm
+from app.words.format import typed
 
 TUNING = "tuning."
 """Before the names of tuning's fields."""

@@ -10,11 +10,12 @@ from app.domain.data.dataset import DatasetFacts
 from app.domain.models.architecture import TaskModel
 from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import METRICS, TASKS, MetricName, Task, generates
-from app.store.queries import base_models, datasets
+from app.store.data import queries as datasets
+from app.store.models import queries as base_models
 from app.store.tables import BaseModelRow, DatasetRow
-from app.web.i18n import gettext as _
 from app.web.pages.new_study.arms import new_arm, offers
 from app.web.pages.new_study.form import StudyForm
+from app.words.i18n import gettext as _
 
 FIRST_ARMS = ("full", "lora", "head-only")
 """The arms of a new study, as far as they are compatible with its model."""

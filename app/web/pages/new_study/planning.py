@@ -6,11 +6,14 @@ from typing import Annotated
 
 from fastapi import Depends
 
-from app.domain.comparison.verdict import confidence_after
+from app.domain.comparison.statistics.verdict import confidence_after
 from app.domain.errors import FieldError, Invalid
-from app.services import interim_looks, submission
-from app.services.study_plan import PlannedStudy, planned
-from app.store.queries import base_models, datasets, studies
+from app.services.runs import submission
+from app.services.studies import interim_looks
+from app.services.studies.plan import PlannedStudy, planned
+from app.store.data import queries as datasets
+from app.store.models import queries as base_models
+from app.store.studies import queries as studies
 from app.web.forms.sent import PRIVATE, SentForm
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.pages.new_study.arm_form import ArmForm

@@ -9,25 +9,25 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Visibility
-from app.domain.accounts.quotas import OverQuota
 from app.domain.errors import Invalid, VeznaError
 from app.domain.messages import Message
 from app.domain.methods import METHODS
-from app.domain.studies.arm_tuning import trying
 from app.domain.studies.arms import without_default_names
 from app.domain.studies.remedies import REMEDIES
 from app.domain.studies.spec import StudySpec
-from app.services import studies as study_service
-from app.services import submission
-from app.services.compatibility import Compatible
-from app.services.learning import remedied_study
-from app.store.queries import runs, studies
+from app.domain.studies.tuning.arm_tuning import trying
+from app.features.quotas.rules import OverQuota
+from app.services.models.compatibility import Compatible
+from app.services.runs import submission
+from app.services.studies import studies as study_service
+from app.services.studies.learning import remedied_study
+from app.store.runs import queries as runs
+from app.store.studies import queries as studies
 from app.store.tables import RunRow, StudyRow
 from app.web.forms.once import OnceByForm
 from app.web.forms.sent import creating
 from app.web.http.dependencies import Bell, Db, RowId
 from app.web.http.errors import status_of
-from app.web.i18n import gettext as _
 from app.web.pages.new_study.arm_form import ArmForm
 from app.web.pages.new_study.arms import new_arm
 from app.web.pages.new_study.context import AddedArmPage
@@ -36,7 +36,8 @@ from app.web.pages.new_study.inputs import StudyInputs
 from app.web.pages.new_study.planning import MAX_ACTION, At
 from app.web.specs import as_yaml
 from app.web.templating import Render
-from app.web.text.tuning import FURTHER
+from app.words.i18n import gettext as _
+from app.words.studies.tuning import FURTHER
 
 router = APIRouter(prefix="/studies", include_in_schema=False)
 

@@ -1,11 +1,11 @@
 """The names of the form's own fields, and what an added arm will run."""
 
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning import RandomTuning, TpeTuning
-from app.web.i18n import gettext as _
-from app.web.i18n import marked, ngettext
-from app.web.text.fields import ARM_FIELDS, SEARCH_FIELDS, TRAINING_FIELDS, TUNING_FIELDS, field_text
-from app.web.text.tuning import amount
+from app.domain.studies.tuning.tuning import RandomTuning, TpeTuning
+from app.words.i18n import gettext as _
+from app.words.i18n import marked, ngettext
+from app.words.runs.fields import ARM_FIELDS, SEARCH_FIELDS, TRAINING_FIELDS, TUNING_FIELDS, field_text
+from app.words.studies.tuning import amount
 
 OWN_LABELS = {
     "name": marked("Name of the study"),

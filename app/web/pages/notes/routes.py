@@ -9,13 +9,13 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 
 from app.domain.errors import FieldError
-from app.domain.runs.annotations import MAX_NOTE_LENGTH, MAX_TAGS, Annotation, split_tags
-from app.services import annotations
-from app.services.annotations import Notes, Owner
+from app.domain.runs.listing.annotations import MAX_NOTE_LENGTH, MAX_TAGS, Annotation, split_tags
+from app.services.runs import annotations
+from app.services.runs.annotations import Notes, Owner
 from app.web.http.dependencies import Db, Reading
 from app.web.http.errors import field_errors
-from app.web.i18n import gettext as _
 from app.web.templating import Render
+from app.words.i18n import gettext as _
 
 router = APIRouter(prefix="/{owner}/{owner_id:int}/notes", include_in_schema=False)
 

@@ -5,8 +5,9 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
-from app.services import baselines, ownership
-from app.services.ownership import Kind, OwnershipChange
+from app.services.data import baselines
+from app.services.ownership import ownership
+from app.services.ownership.ownership import Kind, OwnershipChange
 from app.web.forms.errors import validated
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Db

@@ -5,8 +5,8 @@ from typing import Literal
 from fastapi import APIRouter
 from fastapi.responses import RedirectResponse
 
-from app.domain.runs.queue import QueueChange
-from app.services import queue_order
+from app.domain.runs.listing.queue import QueueChange
+from app.services.workers import queue_order
 from app.web.forms.errors import validated
 from app.web.forms.sent import SentForm
 from app.web.http.dependencies import Bell, Db

@@ -4,29 +4,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.domain.comparison.intervals import ScoreInterval
-from app.domain.comparison.run_learning import RunLearning
+from app.domain.comparison.learning.run_learning import RunLearning
+from app.domain.comparison.statistics.intervals import ScoreInterval
 from app.domain.failures import Failure
 from app.domain.models.weight_delta import WeightDeltas
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import TASKS, MetricName
-from app.services.annotations import Notes
-from app.services.reproductions import Repeated
-from app.services.runs import RunView
+from app.features.shipping.pages.exports import RunExports
+from app.features.shipping.pages.parity import RunParity
+from app.services.runs.annotations import Notes
+from app.services.runs.runs import RunView
+from app.services.studies.reproductions import Repeated
 from app.store.tables import ArtifactRow, EvaluationRow, RunRow
 from app.web.figures.figure import Drawn
-from app.web.figures.resource_parts import COMPUTED, computed_sizes, fit_sizes, memory_sizes, names
-from app.web.format import percent
-from app.web.i18n import gettext as _
-from app.web.pages.run.exports import RunExports
+from app.web.figures.resources.parts import COMPUTED, computed_sizes, fit_sizes, memory_sizes, names
 from app.web.pages.run.live import RunLive
-from app.web.pages.run.parity import RunParity
-from app.web.text.failures import failure_label
-from app.web.text.metrics import COUNTED, title
-from app.web.text.phases import CLOCK_LABELS
-from app.web.text.weight_delta import explained
+from app.words.format import percent
+from app.words.i18n import gettext as _
+from app.words.runs.failures import failure_label
+from app.words.runs.metrics import COUNTED, title
+from app.words.runs.phases import CLOCK_LABELS
+from app.words.runs.weight_delta import explained
 
 SpecFormat = Literal["yaml", "json", "curl"]
 OPTIONAL_CLOCKS = ("download", "cache", "compile", "ledger", "weight_delta")

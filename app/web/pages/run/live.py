@@ -7,11 +7,11 @@ from itertools import pairwise
 from typing import Literal
 
 from app.domain.runs.status import RunStatus
-from app.services.run_log import PHASES
+from app.services.runs.log import PHASES
 from app.store.tables import RunEventRow, RunRow, now
-from app.web.i18n import gettext as _
-from app.web.text.metrics import title, written
-from app.web.text.phases import PHASE_HEADINGS, PHASE_LABELS
+from app.words.i18n import gettext as _
+from app.words.runs.metrics import title, written
+from app.words.runs.phases import PHASE_HEADINGS, PHASE_LABELS
 
 PhaseState = Literal["done", "current", "ahead"]
 

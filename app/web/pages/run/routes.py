@@ -6,36 +6,40 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.intervals import ScoreInterval, score_interval
+from app.domain.comparison.statistics.intervals import ScoreInterval, score_interval
 from app.domain.failures import Failure, FailureCode
 from app.domain.imports.reported import ReportedRun
 from app.domain.imports.result import ImportedResult
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
+from app.features.elsewhere.pages.imported import ImportedRunPage
+from app.features.elsewhere.pages.run import ExternalRunPage
+from app.features.elsewhere.services import studies as external
+from app.features.shipping.pages.exports import RunExports
+from app.features.shipping.pages.parity import RunParity
 from app.queue import Doorbell
-from app.services import annotations, external, reproductions
-from app.services import runs as run_service
-from app.services.learning import run_learning
-from app.services.reproductions import Repeated
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
+from app.services.runs import annotations
+from app.services.runs import runs as run_service
+from app.services.studies import reproductions
+from app.services.studies.learning import run_learning
+from app.services.studies.reproductions import Repeated
 from app.settings import Settings
-from app.store.queries import collections, evaluations, events, runs, weight_deltas
-from app.store.queries.evaluations import ItemScores
-from app.store.session import Database
+from app.store.database.session import Database
+from app.store.runs import evaluations, events, weight_deltas
+from app.store.runs import queries as runs
+from app.store.runs.evaluations import ItemScores
+from app.store.studies import collections
 from app.store.tables import RunRow
 from app.web.figures.drawing.render import Theme
 from app.web.figures.figure import Drawn, drawn
-from app.web.figures.run import RunData, run_figure, run_figures
+from app.web.figures.runs.run import RunData, run_figure, run_figures
 from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Config, Db, Reading
-from app.web.http.figure_file import Ending, figure_file
+from app.web.http.files.figure_file import Ending, figure_file
 from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
-from app.web.pages.run.exports import RunExports
-from app.web.pages.run.external import ExternalRunPage
-from app.web.pages.run.imported import ImportedRunPage
 from app.web.pages.run.live import RunLive
-from app.web.pages.run.parity import RunParity
 from app.web.specs import as_curl, as_json, as_yaml
 from app.web.templating import Render
 

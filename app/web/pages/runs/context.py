@@ -5,24 +5,24 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from app.domain.comparison.confounders import RunConditions, field_confounder
+from app.domain.comparison.fairness.confounders import RunConditions, field_confounder
 from app.domain.imports.reports import SILENCE
-from app.domain.runs.fields import FIELDS, UNITS, Field, Kind
-from app.domain.runs.filters import STATES
+from app.domain.runs.listing.fields import FIELDS, UNITS, Field, Kind
+from app.domain.runs.listing.filters import STATES
 from app.domain.runs.status import RunStatus
-from app.domain.studies.tuning import FIRST_SEED
-from app.store.queries.run_columns import SORTABLE
-from app.store.queries.run_groups import OWN, SUMMED, Group, Spread
-from app.store.queries.run_list import Order, RunValues
+from app.domain.studies.tuning.tuning import FIRST_SEED
+from app.store.runs.columns import SORTABLE
+from app.store.runs.groups import OWN, SUMMED, Group, Spread
+from app.store.runs.listing import Order, RunValues
 from app.store.tables import now
 from app.web.address import Address
-from app.web.format import NBSP, NOTHING, count, hundred
-from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
 from app.web.pages.runs.form import CHOICES, EXAMPLES, GROUPED, ViewParams, falls_first
 from app.web.pages.runs.listing import Baseline, Listing, conditions_of, conditions_of_group
-from app.web.text import metrics
-from app.web.text.run_fields import column_title, difference, formatted, not_compared, unit
+from app.words.format import NBSP, NOTHING, count, hundred
+from app.words.i18n import gettext as _
+from app.words.i18n import ngettext
+from app.words.runs import metrics
+from app.words.runs.run_fields import column_title, difference, formatted, not_compared, unit
 
 CellKind = Literal["number", "text", "study", "state", "moment", "tags"]
 NOISE = 1e-6

@@ -10,16 +10,17 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from app.domain.comparison.confounders import RunConditions, field_confounder
-from app.domain.runs.fields import FIELDS
-from app.store.queries import studies, tags
-from app.store.queries.run_groups import SUMMED, Group
-from app.store.queries.run_list import RunValues
-from app.store.session import Database
-from app.web.http.csv_file import write_csv
+from app.domain.comparison.fairness.confounders import RunConditions, field_confounder
+from app.domain.runs.listing.fields import FIELDS
+from app.store.database.session import Database
+from app.store.runs.groups import SUMMED, Group
+from app.store.runs.listing import RunValues
+from app.store.studies import queries as studies
+from app.store.studies import tags
+from app.web.http.files.csv_file import write_csv
 from app.web.pages.runs.form import ViewParams
 from app.web.pages.runs.listing import Baseline, baseline, conditions_of, conditions_of_group, page
-from app.web.text.run_fields import PLAIN
+from app.words.runs.run_fields import PLAIN
 
 AT_ONCE = 1000
 BASE_UNITS = {"bytes": "_bytes", "seconds": "_seconds"}

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.domain.runs.fields import FIELDS, NAMES
-from app.domain.runs.filter_tokens import FilterError
-from app.domain.runs.filters import VISIBLE, Condition, Every, parse, without_archived
-from app.store.queries.page import LARGEST_ID
-from app.store.queries.run_columns import SHOWN, SORTABLE
-from app.store.queries.run_groups import OWN, SUMMED
-from app.store.queries.run_list import NEWEST, Order
+from app.domain.runs.listing.fields import FIELDS, NAMES
+from app.domain.runs.listing.filter_tokens import FilterError
+from app.domain.runs.listing.filters import VISIBLE, Condition, Every, parse, without_archived
+from app.store.database.page import LARGEST_ID
+from app.store.runs.columns import SHOWN, SORTABLE
+from app.store.runs.groups import OWN, SUMMED
+from app.store.runs.listing import NEWEST, Order
 from app.web.address import Address
 
 DEFAULT = ("study", "score", "peak", "train", "seed", "learning_rate", "status", "tag", "started_at")

@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.confounders import ConditionName, RunConditions
-from app.store.queries import run_groups, run_list
-from app.store.queries.run_groups import Group
-from app.store.queries.run_list import RunValues
+from app.domain.comparison.fairness.confounders import ConditionName, RunConditions
+from app.store.runs import groups as run_groups
+from app.store.runs import listing as run_list
+from app.store.runs.groups import Group
+from app.store.runs.listing import RunValues
 from app.web.pages.runs.form import ViewParams
 
 GROUP_FIELDS = ("model", "data", "score")

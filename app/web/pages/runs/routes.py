@@ -8,8 +8,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import Invalid
 from app.domain.messages import Message
-from app.domain.runs.filters import Is
-from app.store.queries import run_groups, run_list, studies, tags
+from app.domain.runs.listing.filters import Is
+from app.store.runs import groups as run_groups
+from app.store.runs import listing as run_list
+from app.store.studies import queries as studies
+from app.store.studies import tags
 from app.web.http.dependencies import After, Db, Reading
 from app.web.pages.runs import listing as runs_listing
 from app.web.pages.runs.context import FilterHelpPage, RunsPage

@@ -6,10 +6,10 @@ from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.studies.spec import StudyStatus, status_of
 from app.store.tables import CollectionRow, StudyRow
 from app.web.bars import MarginScale
-from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
-from app.web.text.headline import phrase
-from app.web.text.verdict import VERDICT_LABELS, difference_text
+from app.words.i18n import gettext as _
+from app.words.i18n import ngettext
+from app.words.verdict.headline import phrase
+from app.words.verdict.verdict import VERDICT_LABELS, difference_text
 
 
 class Scale(MarginScale):

@@ -3,8 +3,11 @@
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from app.services import studies as study_service
-from app.store.queries import base_models, datasets, external, studies
+from app.services.studies import studies as study_service
+from app.store.data import queries as datasets
+from app.store.models import queries as base_models
+from app.store.studies import external
+from app.store.studies import queries as studies
 from app.web.figures.drawing import render as render_charts
 from app.web.http.dependencies import After, Reading
 from app.web.pages.studies.context import StudiesPage, StudyLine

@@ -4,19 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from app.domain.comparison.confounders import ConditionName
+from app.domain.comparison.fairness.confounders import ConditionName
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.data.dataset import fraction_of
 from app.domain.runs.training import TrainingBudget
-from app.domain.studies.search_space import Parameter
+from app.domain.studies.tuning.search_space import Parameter
 from app.domain.tasks import TASKS
 from app.store.tables import BaseModelRow, DatasetRow
-from app.web.format import NOTHING, count, general, rate, share
-from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
-from app.web.text.arms import condition_label, condition_value, trains
-from app.web.text.metrics import title
-from app.web.text.tuning import together_text
+from app.words.format import NOTHING, count, general, rate, share
+from app.words.i18n import gettext as _
+from app.words.i18n import ngettext
+from app.words.runs.metrics import title
+from app.words.studies.arms import condition_label, condition_value, trains
+from app.words.studies.tuning import together_text
 
 VERSIONS: tuple[ConditionName, ...] = ("torch", "transformers", "peft", "vezna")
 SHOWN_ELSEWHERE = ("kind", "target_modules")

@@ -5,35 +5,38 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from app.domain.comparison.baselines import unfinished
-from app.domain.comparison.causes import Causes
+from app.domain.comparison.learning.causes import Causes
+from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import VerdictKind
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.calibration import EstimateBand
-from app.services import annotations, recipes, tracker_exports
-from app.services import studies as study_service
-from app.services.annotations import Notes
-from app.services.learning import causes_of
-from app.services.recipes import RecipeCard
-from app.services.tracker_exports import ExportState
-from app.store.files import Files
-from app.store.queries import base_models, datasets
+from app.features.elsewhere.services import tracker_exports
+from app.features.elsewhere.services.tracker_exports import ExportState
+from app.features.judging.pages.judged import JudgedArms
+from app.features.recipes import service as recipes
+from app.features.recipes.service import RecipeCard
+from app.services.runs import annotations
+from app.services.runs.annotations import Notes
+from app.services.studies import studies as study_service
+from app.services.studies.learning import causes_of
+from app.store.data import queries as datasets
+from app.store.files.files import Files
+from app.store.models import queries as base_models
 from app.web.address import Address
-from app.web.figures.arms_table import ArmsTable
-from app.web.figures.axes import axis_options
-from app.web.figures.curve_axes import QUANTITIES, X_AXES
+from app.web.figures.curves.axes import QUANTITIES, X_AXES
+from app.web.figures.drawing.axes import axis_options
 from app.web.figures.figure import Drawn, drawn
-from app.web.figures.study import FIGURES, StudyData, study_figure
-from app.web.figures.time import train_estimates
-from app.web.figures.view import ViewParams
-from app.web.format import capitalized, general
-from app.web.i18n import gettext as _
+from app.web.figures.resources.time import train_estimates
+from app.web.figures.studies.arms_table import ArmsTable
+from app.web.figures.studies.study import FIGURES, StudyData, study_figure
+from app.web.figures.studies.view import ViewParams
 from app.web.pages.study.conditions import StudyConditions
 from app.web.pages.study.flips import StudyFlips
-from app.web.pages.study.judged import JudgedArms
 from app.web.pages.study.learning import LearningRun, ReferenceConfusion, learning_runs, reference_confusion
 from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.pages.study.weight_delta import StudyWeightDeltas
+from app.words.format import capitalized, general
+from app.words.i18n import gettext as _
 
 Choice = tuple[str, str]
 """Value and title of an option."""

@@ -9,14 +9,14 @@ from sqlalchemy.orm import Session
 from app.domain.comparison.flips import HALF, SURE, FlipKind, Flips
 from app.domain.comparison.study import StudyComparison
 from app.domain.tasks import METRICS, MetricName
-from app.services.flips import Answer, FlipItem, FlipPage, Slice, UnreadRun, browse
-from app.store.files import Files
-from app.web.format import NOTHING, capitalized, count, percent
-from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
-from app.web.text.flips import band_title, kind_title, quarter_title, rule
-from app.web.text.metrics import title, written
-from app.web.text.verdict import mcnemar_text
+from app.services.comparison.flips import Answer, FlipItem, FlipPage, Slice, UnreadRun, browse
+from app.store.files.files import Files
+from app.words.format import NOTHING, capitalized, count, percent
+from app.words.i18n import gettext as _
+from app.words.i18n import ngettext
+from app.words.runs.metrics import title, written
+from app.words.verdict.flips import band_title, kind_title, quarter_title, rule
+from app.words.verdict.verdict import mcnemar_text
 
 EXAMPLES = 3
 Choice = tuple[str, str]

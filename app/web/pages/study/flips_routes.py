@@ -8,10 +8,10 @@ from fastapi.responses import HTMLResponse
 
 from app.domain.comparison.flips import FlipKind, Flips
 from app.domain.errors import Invalid
-from app.services import flips as flip_service
-from app.services import studies as study_service
-from app.services.flips import Slice
-from app.store.queries.page import LARGEST_ID
+from app.services.comparison import flips as flip_service
+from app.services.comparison.flips import Slice
+from app.services.studies import studies as study_service
+from app.store.database.page import LARGEST_ID
 from app.web.http.dependencies import Reading, Store
 from app.web.pages.study.flips import FlipQuery, FlipsPage
 from app.web.templating import Render

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from app.domain.comparison.learning.run_learning import RunLearning
 from app.domain.comparison.model import RunOutcome
-from app.domain.comparison.run_learning import RunLearning
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.runs.result import Steps
-from app.web.figures.confusion import confusion_matrix
 from app.web.figures.drawing.theme import MarkStyle
 from app.web.figures.figure import Drawn, drawn
+from app.web.figures.runs.confusion import confusion_matrix
 
 
 class LearningRun(NamedTuple):

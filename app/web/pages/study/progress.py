@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
+from app.domain.comparison.statistics.verdict import confidence_after
 from app.domain.comparison.study import StudyArm, StudyComparison
-from app.domain.comparison.verdict import confidence_after
 from app.domain.runs.status import RunStatus
-from app.services import interim_looks
-from app.services.studies import StudyProgress
+from app.services.studies import interim_looks
+from app.services.studies.studies import StudyProgress
 from app.store.tables import RunRow
-from app.web.format import count, duration, energy, percent
-from app.web.i18n import gettext as _
-from app.web.i18n import ngettext
-from app.web.text.needs import more_seeds_help, seeds_needed
-from app.web.text.phases import PHASE_LABELS
+from app.words.format import count, duration, energy, percent
+from app.words.i18n import gettext as _
+from app.words.i18n import ngettext
+from app.words.runs.phases import PHASE_LABELS
+from app.words.verdict.needs import more_seeds_help, seeds_needed
 
 MORE_SEEDS = 2
 """Seeds added by one click if the number that would decide is unknown."""

@@ -12,11 +12,11 @@ from fastapi.responses import HTMLResponse
 from app.store.tables import now
 from app.web.address import Address
 from app.web.figures.figure import Figure, drawn
-from app.web.figures.study import StudyData, study_figure
-from app.web.figures.view import USUAL, ViewParams
+from app.web.figures.studies.study import StudyData, study_figure
+from app.web.figures.studies.view import USUAL, ViewParams
 from app.web.http.dependencies import Config, Reading, Store
 from app.web.http.errors import problems
-from app.web.http.stylesheet import whole_stylesheet
+from app.web.http.files.stylesheet import whole_stylesheet
 from app.web.pages.study.context import StudyPage
 from app.web.pages.study.routes import Page
 from app.web.specs import as_yaml

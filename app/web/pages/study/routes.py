@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from app.services import studies as study_service
+from app.services.studies import studies as study_service
 from app.web.address import Address
 from app.web.figures.drawing.render import Theme
-from app.web.figures.study import StudyData, study_figure
-from app.web.figures.view import ViewParams
+from app.web.figures.studies.study import StudyData, study_figure
+from app.web.figures.studies.view import ViewParams
 from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Config, Db, Reading, Store
-from app.web.http.figure_file import Ending, figure_file
+from app.web.http.files.figure_file import Ending, figure_file
 from app.web.pages.study.context import StudyPage
 from app.web.pages.study.progress import RunsProgress
 from app.web.templating import Render

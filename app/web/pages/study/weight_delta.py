@@ -5,10 +5,10 @@ from functools import cached_property
 
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.models.weight_delta import WeightDeltaSummary
-from app.web.figures.view import ViewParams
-from app.web.figures.weight_delta import Deltas, drawable
-from app.web.i18n import gettext as _
-from app.web.text.weight_delta import MEASURES, MOST_SAID, arm_sentence, explained, weight_sentence
+from app.web.figures.runs.weight_delta import Deltas, drawable
+from app.web.figures.studies.view import ViewParams
+from app.words.i18n import gettext as _
+from app.words.runs.weight_delta import MEASURES, MOST_SAID, arm_sentence, explained, weight_sentence
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.domain.resources.calibration import Accuracy
-from app.services.queue_view import QueueView
 from app.services.resources.calibration import Assumption
-from app.services.workers import DeviceView, WorkerView
+from app.services.workers.queue_view import QueueView
+from app.services.workers.workers import DeviceView, WorkerView
 from app.store.tables import RunRow
 
 

@@ -4,9 +4,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from app.domain.resources.calibration import Accuracy
-from app.services import queue_view, workers
 from app.services.resources.calibration import accuracy, assumed
-from app.store.queries import runs
+from app.services.workers import queue_view, workers
+from app.store.runs import queries as runs
 from app.web.http.dependencies import Config, Reading
 from app.web.pages.workers.context import WorkersPage, gpu_rows
 from app.web.templating import Render

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.domain.comparison.baselines import StoredBaseline, baseline_results, has_zero_shot, unbeaten
-from app.domain.comparison.intervals import Scores
+from app.domain.comparison.statistics.intervals import Scores
 from app.domain.data.baselines import Baseline, BaselineKind
 
 N = 400

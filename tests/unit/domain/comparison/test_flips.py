@@ -7,13 +7,13 @@ import pytest
 
 from app.domain.comparison.flips import FlipKind, Flips, bands, quarter_edges, quarters
 from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.statistics.verdict import McNemar
 from app.domain.comparison.study import StudyComparison, compare
-from app.domain.comparison.verdict import McNemar
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from tests.results import result
+from tests.support.rows.results import result
 
 FULL, LORA, HEAD = "full", "LoRA r=8", "head only"
 Scores = list[list[float]]

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.confounders import CONDITIONS, EFFECTS, ConditionName, ConfounderKind, Effect
-from app.domain.comparison.costs import ArmCosts
+from app.domain.comparison.costs.costs import ArmCosts
+from app.domain.comparison.fairness.confounders import CONDITIONS, EFFECTS, ConditionName, ConfounderKind, Effect
 from app.domain.comparison.grouping import ComparedRun, arm_titles, group_by_seed
-from app.domain.comparison.intervals import score_interval
 from app.domain.comparison.runs import RunComparison, compare_runs
-from app.domain.comparison.verdict import Basis, McNemar, Reason, VerdictKind, judge
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.intervals import score_interval
+from app.domain.comparison.statistics.verdict import Basis, McNemar, Reason, VerdictKind, judge
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
-from tests.results import result
+from tests.support.rows.results import result
 
 HERE: dict[ConditionName, str] = {
     "task": "sequence-classification",

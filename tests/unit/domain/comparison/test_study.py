@@ -5,20 +5,20 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.confounders import ConfounderKind, Effect
+from app.domain.comparison.fairness.confounders import ConfounderKind, Effect
 from app.domain.comparison.model import RunOutcome
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.comparison.study import StudyComparison, compare
-from app.domain.comparison.verdict import VerdictKind
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.result import Forgetting, RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.web.figures.axes import AXES
-from app.web.text.caveats import caveats
-from tests.results import result
+from app.web.figures.drawing.axes import AXES
+from app.words.verdict.caveats import caveats
+from tests.support.rows.results import result
 
 K = ConfounderKind
 START = datetime(2026, 1, 1, tzinfo=UTC)

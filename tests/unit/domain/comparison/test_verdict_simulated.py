@@ -8,8 +8,8 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from app.domain.comparison.intervals import difference
-from app.domain.comparison.verdict import VerdictKind, confidence_after, holm
+from app.domain.comparison.statistics.intervals import difference
+from app.domain.comparison.statistics.verdict import VerdictKind, confidence_after, holm
 from app.domain.studies.alternative import Alternative
 from app.domain.studies.power import detectable_difference
 from benchmarks import verdict as simulated

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import sample
 from app.domain.data.dataset import DatasetFacts, LabelledRow, QueryRow, Tally, TextRow, split_by_hash
 from app.domain.studies.plan import cluster_sizes
+from app.samples import samples as sample
 
 
 def counted(labels: list[str], rows: list[LabelledRow]) -> DatasetFacts:

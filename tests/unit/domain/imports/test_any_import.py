@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.domain.imports.files import NamedText, Refused, read
-from tests.imported_results import HERE, result
+from app.features.elsewhere.rules.files import NamedText, Refused, read
+from tests.support.rows.imported_results import HERE, result
 
 ENORMOUS = 8.125e300
 """Stands for a number that JSON can write and no float can hold."""

@@ -13,7 +13,7 @@ from app.domain.imports.drift import (
     newest,
     score_half_width,
 )
-from app.services.recipes import published
+from app.features.recipes.service import published
 
 OLD, NEW = {"torch": "2.9"}, {"torch": "2.13"}
 

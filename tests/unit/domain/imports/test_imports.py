@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from app.domain.imports.files import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown_name
-from tests.imported_results import as_file, result
+from app.features.elsewhere.rules.files import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown_name
+from tests.support.rows.imported_results import as_file, result
 
 TWICE = "The setting is given twice: in an object, and with dots in its name"
 

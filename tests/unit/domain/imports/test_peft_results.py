@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.domain.imports.files import NamedText, Refused, read
 from app.domain.imports.result import ImportedResult
-from tests.imported_results import ALL, HERE, peft_files
+from app.features.elsewhere.rules.files import NamedText, Refused, read
+from tests.support.rows.imported_results import ALL, HERE, peft_files
 
 WHOLE = pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")
 

@@ -28,7 +28,7 @@ from app.domain.methods import (
 from app.domain.methods.lowrank import factors
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.runs.training import TrainingArguments
-from tests.filled import bert
+from tests.support.filled.filled import bert
 
 BERT = bert(layers=2, width=64, inner=256, words=100, positions=64, heads=2).with_labels(3)
 """Two layers of width 64."""

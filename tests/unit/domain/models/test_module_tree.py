@@ -9,8 +9,8 @@ from app.domain.methods.targets import chosen
 from app.domain.models.architecture import LinearFacts, ParameterFacts, TaskModel
 from app.domain.models.module_tree import Module, chosen_layers, module_tree, targets_of, trains_in
 from app.domain.models.patterns import LONGEST
-from tests.filled import bert
-from tests.filled_language import llama, t5
+from tests.support.filled.filled import bert
+from tests.support.filled.language import llama, t5
 
 BERT = bert(layers=6, width=384, inner=1536, words=30522, positions=512, heads=12).with_labels(2)
 TREE = module_tree(BERT)

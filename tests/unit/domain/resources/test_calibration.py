@@ -21,7 +21,7 @@ from app.domain.resources.savings import SAVINGS, saving_options
 from app.domain.resources.speed import DeviceRates, Trained
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
-from tests.estimates import request, work
+from tests.support.rows.estimates import request, work
 
 CLASSES: Task = "sequence-classification"
 

@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec
 from app.domain.runs.training import TrainingArguments, TrainingBudget
 from app.domain.studies.arms import ArmSpec
-from app.domain.studies.search_space import Configuration
 from app.domain.studies.spec import StudySpec
+from app.domain.studies.tuning.search_space import Configuration
 
 
 def training(devices: int, batches: int, size: int = 8) -> TrainingBudget:

@@ -12,12 +12,12 @@ from app.domain.runs.status import RunStatus
 from app.domain.runs.training import TrainingBudget
 from app.domain.studies.budget_checks import budget_problem, least_rows, seconds_problem, unchecked_arms
 from app.domain.studies.next_step import AllFailed, Chosen, Step, Suggest, Try, Wait, next_step
-from app.domain.studies.search_space import Configuration, DimensionSpec, SearchSpace
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tpe import suggest
-from app.domain.studies.trials import Trial, cost, tried
-from app.domain.studies.tuning import FIRST_SEED, RandomTuning, TpeTuning
-from app.web.text.tuning import unchecked_budget
+from app.domain.studies.tuning.search_space import Configuration, DimensionSpec, SearchSpace
+from app.domain.studies.tuning.tpe import suggest
+from app.domain.studies.tuning.trials import Trial, cost, tried
+from app.domain.studies.tuning.tuning import FIRST_SEED, RandomTuning, TpeTuning
+from app.words.studies.tuning import unchecked_budget
 
 RATES = SearchSpace(learning_rate=DimensionSpec(low=1e-5, high=1e-1))
 BOTH = SearchSpace(learning_rate=DimensionSpec(low=1e-5, high=1e-1), r=DimensionSpec(values=(4, 8, 16, 32)))

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app import sample
-from app.domain.comparison.clusters import Clusters
-from app.domain.comparison.intervals import Difference, Scores, difference
-from app.domain.comparison.verdict import VerdictKind, confidence_after, word
+from app.domain.comparison.statistics.clusters import Clusters
+from app.domain.comparison.statistics.intervals import Difference, Scores, difference
+from app.domain.comparison.statistics.verdict import VerdictKind, confidence_after, word
 from app.domain.data.dataset import DatasetFacts
 from app.domain.studies import power
 from app.domain.studies.alternative import Alternative
@@ -20,7 +19,8 @@ from app.domain.studies.power import (
     power_of_equal_arms,
     required_sample,
 )
-from app.web.text.power import groups_basis, planned_items
+from app.samples import samples as sample
+from app.words.studies.power import groups_basis, planned_items
 
 
 def runs(seeds: int, items: int, seed_sd: float, seed: int, right: float = 0.88) -> Scores:

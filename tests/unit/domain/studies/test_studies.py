@@ -3,11 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from app import sample
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec
 from app.domain.runs.status import TRANSITIONS, RunStatus
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec, StudyStatus, status_of
+from app.samples import samples as sample
 
 FULL, LORA = ArmSpec(method=FullSpec()), ArmSpec(method=LoraSpec())
 

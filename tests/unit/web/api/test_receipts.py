@@ -15,16 +15,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from fastapi.testclient import TestClient
 
-from app.cli import receipts as cli
-from app.domain.comparison.export_gate import GateOutcome
+from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.errors import Invalid, Unavailable
 from app.domain.models.exports import ExportedFile, ExportFormat
-from app.domain.receipts import Envelope, signed_bytes
-from app.services import signing
+from app.features.shipping.cli import receipts as cli
+from app.features.shipping.queries import exports as model_exports
+from app.features.shipping.rules.receipts import Envelope, signed_bytes
+from app.features.shipping.services import signing
 from app.settings import Settings
-from app.store.files import Files, sha256
-from app.store.queries import model_exports, runs
-from tests.filled_exports import add, gate
+from app.store.files.files import Files, sha256
+from app.store.runs import queries as runs
+from tests.support.filled.exports import add, gate
 from tests.unit.web.conftest import database_of
 
 SUCCEEDED = 2

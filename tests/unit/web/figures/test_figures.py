@@ -18,12 +18,12 @@ from app.web.figures.drawing.placement import LINE_HEIGHT, Box, beside, text_wid
 from app.web.figures.drawing.scales import Domain, Reach, Side
 from app.web.figures.drawing.theme import FAMILIES, MarkStyle
 from app.web.figures.figure import Figure, drawn
-from app.web.figures.run import RunData, run_figure, run_figures
-from app.web.figures.study import FIGURES, StudyData, study_figure
-from app.web.figures.verdict import Differences, Row
-from app.web.figures.verdict import chart as differences_chart
-from app.web.figures.view import USUAL
-from tests.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
+from app.web.figures.runs.run import RunData, run_figure, run_figures
+from app.web.figures.studies.study import FIGURES, StudyData, study_figure
+from app.web.figures.studies.verdict import Differences, Row
+from app.web.figures.studies.verdict import chart as differences_chart
+from app.web.figures.studies.view import USUAL
+from tests.support.rows.factories import ALL, ARMS, FULL, STATES, empty_database, plain, seed_study
 
 SETTINGS = Settings()
 NAMES = {

@@ -8,11 +8,10 @@ from sqlalchemy import select
 
 from app.settings import ROOT, Settings
 from app.store.tables import RunRow
-from app.web.figures import axes
-from app.web.figures.drawing import render
-from app.web.figures.study import StudyData
-from app.web.figures.trade_off import trade_off
-from tests.factories import empty_database, plain, seed_study
+from app.web.figures.drawing import axes, render
+from app.web.figures.studies.study import StudyData
+from app.web.figures.studies.trade_off import trade_off
+from tests.support.rows.factories import empty_database, plain, seed_study
 
 
 def test_the_row_of_the_worked_axis_is_offered_and_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from app.domain.studies.search_space import DimensionSpec, SearchSpace
-from app.web import i18n
+from app.domain.studies.tuning.search_space import DimensionSpec, SearchSpace
 from app.web.forms.fields import Field
-from app.web.text.tuning import space_text
+from app.words import i18n
+from app.words.studies.tuning import space_text
 
 DIMENSION = Field("learning_rate", "dimension", optional=True)
 SPACE = {

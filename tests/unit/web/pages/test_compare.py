@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 
 from app.cli.terminal.comparison import comparison_table
 from app.domain.failures import FailureCode
-from app.services import imports
-from tests.factories import plain, seed_study
-from tests.imported_results import ALL, as_file, peft_files, result
+from app.features.elsewhere.services import imports
+from tests.support.rows.factories import plain, seed_study
+from tests.support.rows.imported_results import ALL, as_file, peft_files, result
 from tests.unit.web.conftest import database_of
 
 FRONT = ["TinyLoRA", "BEFT", "MiSS-mini", "MiSS", "SHiRA", "rsLoRA r=64", "Lily r=140"]

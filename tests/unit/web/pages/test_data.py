@@ -15,13 +15,14 @@ from app.domain.models.base_model import SAMPLE_MODEL
 from app.main import create_app
 from app.queue import PREPARE, READ
 from app.settings import Settings
-from app.store.queries import base_models, datasets
+from app.store.data import queries as datasets
+from app.store.models import queries as base_models
 from app.store.tables import EstimateRow
-from tests import filled_estimates
-from tests.factories import plain
-from tests.fakes import SilentBell
-from tests.forms import form_headers
-from tests.ingested import context
+from tests.support.fakes.fakes import SilentBell
+from tests.support.filled import estimates as filled_estimates
+from tests.support.ingested import context
+from tests.support.rows.factories import plain
+from tests.support.servers.forms import form_headers
 from tests.unit.web.conftest import database_of
 from worker.ingest import tasks
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from tests.external import FACTS, FULL, LORA, declare
-from tests.factories import plain
+from tests.support.rows.external import FACTS, FULL, LORA, declare
+from tests.support.rows.factories import plain
 
 API = "/api/v1"
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.factories import plain
-from tests.imported_results import as_file, peft_files, result
+from tests.support.rows.factories import plain
+from tests.support.rows.imported_results import as_file, peft_files, result
 
 
 def send(client: TestClient, *files: tuple[str, str | bytes], collection: str = "") -> Any:

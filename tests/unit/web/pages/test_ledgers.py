@@ -14,13 +14,13 @@ from fastapi.testclient import TestClient
 from app.domain.methods import LoraSpec
 from app.domain.resources.calibration import EstimateBand
 from app.domain.runs.clocks import Clocks
-from app.store.queries import runs
+from app.store.runs import queries as runs
 from app.web.figures.drawing import render, stacks
-from app.web.figures.resource_parts import LEDGER, TimeUse, estimated_sizes, ledger_sizes, time_stacks
-from app.web.text.memory_fit import error_words
-from tests import filled_estimates
-from tests.estimates import request
-from tests.factories import plain
+from app.web.figures.resources.parts import LEDGER, TimeUse, estimated_sizes, ledger_sizes, time_stacks
+from app.words.models.memory_fit import error_words
+from tests.support.filled import estimates as filled_estimates
+from tests.support.rows.estimates import request
+from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 
 LORA, FAILED, OLD, RUNNING = 2, 25, 26, 16

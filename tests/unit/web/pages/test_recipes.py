@@ -7,21 +7,24 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.studies.recipes import Outcome, Recipe
 from app.domain.studies.spec import StudySpec
-from app.services import recipes, tuning
-from app.services import studies as study_service
-from app.services.recipes import RecipeRequest
-from app.store.queries import runs
-from app.store.session import Database
-from app.store.tables import RecipeRunRow, RunRow, StudyRow, WorkerRow
-from app.web.format import duration
+from app.features.recipes import service as recipes
+from app.features.recipes.rules.recipes import Outcome, Recipe
+from app.features.recipes.service import RecipeRequest
+from app.features.recipes.tables import RecipeRunRow
+from app.services.studies import studies as study_service
+from app.services.studies import tuning
+from app.store.database.session import Database
+from app.store.runs import queries as runs
+from app.store.tables import RunRow, StudyRow, WorkerRow
 from app.web.pages.study.progress import RunsProgress
-from tests import filled, filled_estimates
-from tests.factories import plain
-from tests.fakes import SilentBell
-from tests.filled_language import CAUSAL, fill_language
-from tests.tuned_studies import end_trial
+from app.words.format import duration
+from tests.support.fakes.fakes import SilentBell
+from tests.support.filled import estimates as filled_estimates
+from tests.support.filled import filled
+from tests.support.filled.language import CAUSAL, fill_language
+from tests.support.rows.factories import plain
+from tests.support.rows.tuned_studies import end_trial
 from tests.unit.web.conftest import database_of
 
 ON = {"base_model": "all-MiniLM-L6-v2", "dataset": "bbc-headlines"}

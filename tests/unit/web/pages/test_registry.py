@@ -5,9 +5,9 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.comparison.export_gate import GateOutcome
+from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.models.exports import ExportFormat
-from tests.filled_exports import add, gate
+from tests.support.filled.exports import add, gate
 from tests.unit.web.conftest import database_of
 
 SUCCEEDED = 2

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from app.domain.failures import FAILURES, FailureCode
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.store.queries import runs
+from app.store.runs import queries as runs
 from app.store.tables import now
 from app.web.pages.run.live import RunLive
 from tests.unit.web.conftest import database_of

@@ -6,10 +6,10 @@ from html import unescape
 import pytest
 from fastapi.testclient import TestClient
 
-from app.domain.comparison.export_gate import ExportGate, GateOutcome
+from app.domain.comparison.fairness.export_gate import ExportGate, GateOutcome
 from app.domain.models.exports import ExportFormat
-from app.store.queries import model_exports
-from tests.filled_exports import add, gate
+from app.features.shipping.queries import exports as model_exports
+from tests.support.filled.exports import add, gate
 from tests.unit.web.conftest import database_of
 
 SUCCEEDED, QUEUED = 2, 17

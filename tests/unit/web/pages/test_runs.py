@@ -9,17 +9,18 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
-from app.domain.runs.annotations import Annotation
-from app.domain.runs.filters import Is, parse
-from app.domain.studies.tuning import FIRST_SEED
-from app.services import annotations, imports
-from app.store.queries import run_groups
-from app.store.queries.run_columns import SORTABLE
-from app.store.queries.run_list import NEWEST, Order, count, page
+from app.domain.runs.listing.annotations import Annotation
+from app.domain.runs.listing.filters import Is, parse
+from app.domain.studies.tuning.tuning import FIRST_SEED
+from app.features.elsewhere.services import imports
+from app.services.runs import annotations
+from app.store.runs import groups as run_groups
+from app.store.runs.columns import SORTABLE
+from app.store.runs.listing import NEWEST, Order, count, page
 from app.store.tables import RunRow
-from app.web.format import hundred, rate
 from app.web.pages.runs.form import CHOICES, DEFAULT
-from tests.imported_results import as_file, result
+from app.words.format import hundred, rate
+from tests.support.rows.imported_results import as_file, result
 from tests.unit.web.conftest import database_of
 
 ALL = 37

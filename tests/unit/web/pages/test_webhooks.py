@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from app.cli import webhooks as cli
 from app.domain.accounts.policy import Role
 from app.domain.errors import Invalid
+from app.features.webhooks import commands as cli
+from app.features.webhooks import queries
+from app.features.webhooks import service as webhooks
 from app.main import create_app
-from app.services import webhooks
 from app.settings import Settings
-from app.store.queries import webhooks as queries
-from tests.accounts import Installation
-from tests.fakes import SilentBell
-from tests.forms import form_headers
+from tests.support.fakes.fakes import SilentBell
+from tests.support.rows.accounts import Installation
+from tests.support.servers.forms import form_headers
 from tests.unit.web.conftest import database_of
 
 HOOK = "https://hooks.example.org/vezna"

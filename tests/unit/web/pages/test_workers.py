@@ -7,15 +7,16 @@ from dataclasses import replace
 from fastapi.testclient import TestClient
 
 from app.domain.resources.devices import GIB, Gpu, VisibleGpu
-from app.services import workers
-from app.services.workers import DeviceView, WorkerView
-from app.store.queries import clock, devices
-from app.store.queries import workers as worker_queries
+from app.services.workers import workers
+from app.services.workers.workers import DeviceView, WorkerView
+from app.store.resources import devices
 from app.store.tables import EstimateRow
+from app.store.workers import clock
+from app.store.workers import queries as worker_queries
 from app.web.pages.workers.context import gpu_rows
-from tests import filled_estimates
-from tests.factories import plain
-from tests.filled import GPUS
+from tests.support.filled import estimates as filled_estimates
+from tests.support.filled.filled import GPUS
+from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 
 CLASSES = "sequence-classification"

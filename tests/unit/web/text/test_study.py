@@ -5,27 +5,27 @@ from typing import Any
 
 import pytest
 
-from app.domain.comparison.confounders import ConfounderKind
-from app.domain.comparison.intervals import Difference
+from app.domain.comparison.fairness.confounders import ConfounderKind
+from app.domain.comparison.statistics.intervals import Difference
+from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.comparison.study import StudyComparison
-from app.domain.comparison.verdict import VerdictKind
 from app.domain.failures import FailureCode
 from app.domain.methods import LoraSpec
-from app.domain.studies.arm_tuning import ArmTuning
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.next_step import Chosen
 from app.domain.studies.power import RequiredSample
-from app.domain.studies.search_space import Configuration, SearchSpace
-from app.web.format import join_names
-from app.web.text.caveats import caveats
-from app.web.text.facts import facts
-from app.web.text.headline import headline, phrase, summary
-from app.web.text.lead import lead, times_smaller
-from app.web.text.learning import enough_text
-from app.web.text.needs import needs_label, seeds_needed, what_would_decide
-from app.web.text.verdict import seed_range
-from tests.factories import ALL, FULL, LORA, weighed
-from tests.factories import plain as spaced
+from app.domain.studies.tuning.arm_tuning import ArmTuning
+from app.domain.studies.tuning.search_space import Configuration, SearchSpace
+from app.words.format import join_names
+from app.words.verdict.caveats import caveats
+from app.words.verdict.facts import facts
+from app.words.verdict.headline import headline, phrase, summary
+from app.words.verdict.lead import lead, times_smaller
+from app.words.verdict.learning import enough_text
+from app.words.verdict.needs import needs_label, seeds_needed, what_would_decide
+from app.words.verdict.verdict import seed_range
+from tests.support.rows.factories import ALL, FULL, LORA, weighed
+from tests.support.rows.factories import plain as spaced
 
 STATES: dict[str, dict[str, Any]] = {
     "within": {},

@@ -12,7 +12,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from app.domain.methods import SPECS, MethodSpec
 from app.domain.models.architecture import TaskModel
 from app.domain.tasks import Task
-from tests import tiny, tiny_lm
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
-from worker.engine import attempt
+from tests.support.tiny import texts as tiny
+from worker.engine.loop import attempt
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,9 +7,9 @@ import torch
 
 from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec
 from app.domain.runs.result import RunResult
-from tests import tiny
-from worker.engine.attempt import Attempt
-from worker.engine.progress import Stopped
+from tests.support.tiny import texts as tiny
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.progress import Stopped
 
 pytestmark = [
     pytest.mark.gpu,

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests import tiny_lm
-from worker.engine.data.packing import check_packing
-from worker.engine.data.padding_free import check_padding_free
+from tests.support.tiny import lm as tiny_lm
+from worker.engine.data.batches.packing import check_packing
+from worker.engine.data.batches.padding_free import check_padding_free
+from worker.engine.loop.prefix.frozen_prefix import frozen_prefix
 from worker.engine.models.architecture import behind_blocks
-from worker.engine.prefix.frozen_prefix import frozen_prefix
 
 PROBES: dict[str, Callable[[Any], object]] = {
     "packing": lambda model: check_packing(model, 8),

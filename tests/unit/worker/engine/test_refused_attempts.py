@@ -9,8 +9,9 @@ from transformers import AutoModelForCausalLM, BertGenerationConfig, MistralConf
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import PromptSpec
 from app.domain.runs.status import Phase
-from tests import tiny, tiny_lm
-from worker.engine.attempt import Attempt
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
+from worker.engine.loop.attempt import Attempt
 
 
 def test_a_budget_that_a_method_does_not_go_with(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from worker.engine.team import Team
+from worker.engine.ranks.team import Team
 
 
 def shares(world: int, batches: int) -> list[list[tuple[list[int], bool, bool]]]:

@@ -7,8 +7,9 @@ import torch
 from transformers import BertModel
 
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
-from tests import ranks, tiny
-from tests.ranks import Done, Planned
+from tests.support import ranks
+from tests.support.ranks import Done, Planned
+from tests.support.tiny import texts as tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # processes of their own, which import the ML libraries
 

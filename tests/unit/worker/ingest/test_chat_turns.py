@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from app.domain.data.dataset import ROWS, DatasetFacts
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from tests.ingested import prepared
-from worker.engine.data.batches import read
-from worker.ingest.turns import tools_of, turns_of
+from tests.support.ingested import prepared
+from worker.engine.data.batches.batches import read
+from worker.ingest.rows.turns import tools_of, turns_of
 
 WEATHER = {"name": "weather", "arguments": {"city": "Sofia"}}
 CALL = {"type": "function", "function": WEATHER}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from app.domain.data.findings import Finding
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from tests.ingested import prepared
-from worker.engine.data.batches import read
+from tests.support.ingested import prepared
+from worker.engine.data.batches.batches import read
 from worker.ingest.findings.near_duplicates import near
 from worker.ingest.readers.batches import Unreadable
 

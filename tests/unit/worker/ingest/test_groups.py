@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from app.domain.comparison.clusters import Clusters
+from app.domain.comparison.statistics.clusters import Clusters
 from app.domain.data.findings import Finding
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.item_names import cluster_of
-from app.domain.data.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from tests.ingested import prepared
-from worker.engine.data.batches import read
+from tests.support.ingested import prepared
+from worker.engine.data.batches.batches import read
 
 MAPPING = ColumnMapping(format="labelled", columns={"text": "text", "label": "label", "group": "user"})
 

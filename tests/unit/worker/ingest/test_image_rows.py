@@ -14,15 +14,15 @@ from sklearn.datasets import load_sample_image
 
 from app.domain.data.dataset import ImageRow
 from app.domain.data.findings import Details, Finding
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.images import png_of, size_of
-from app.domain.data.mapping import ColumnMapping
 from app.domain.data.uploads import ReadingOptions
-from tests import tiny_images
-from tests.ingested import ignore_progress, local, prepared, scanned
-from worker.engine.data.batches import read
+from tests.support.ingested import ignore_progress, local, prepared, scanned
+from tests.support.tiny import images as tiny_images
+from worker.engine.data.batches.batches import read
 from worker.engine.data.images import opened
 from worker.engine.data.stored_images import pngs
-from worker.ingest import pixel_count
+from worker.ingest.images import pixel_count
 from worker.ingest.prepare import prepare
 from worker.ingest.readers import image_folder
 from worker.ingest.readers.batches import Unreadable

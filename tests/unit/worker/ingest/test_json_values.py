@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.data.mapping import ColumnMapping
-from tests.ingested import prepared, scanned
+from app.domain.data.guesses.mapping import ColumnMapping
+from tests.support.ingested import prepared, scanned
 
 LABELLED = ColumnMapping(format="labelled", columns={"text": "text", "label": "label"})
 TURNS = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "content": "c"}]'

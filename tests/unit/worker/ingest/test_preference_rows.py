@@ -8,12 +8,12 @@ import pytest
 
 from app.domain.data.dataset import PreferenceChatRow, PreferenceRow
 from app.domain.data.findings import Finding
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.tasks import Format
-from tests.ingested import prepared, scanned
-from worker.engine.data.batches import read
-from worker.ingest.preferences import chat_pair, text_pair
+from tests.support.ingested import prepared, scanned
+from worker.engine.data.batches.batches import read
+from worker.ingest.rows.preferences import chat_pair, text_pair
 
 PLAIN = ColumnMapping(format="preference", columns={"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"})
 WITHOUT = ColumnMapping(format="preference", columns={"chosen": "chosen", "rejected": "rejected"})

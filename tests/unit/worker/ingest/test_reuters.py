@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
 from app.domain.data.uploads import ReadingOptions
-from tests.ingested import local, prepared
+from tests.support.ingested import local, prepared
 from worker.ingest.scan import scan
 
 PLACE = os.environ.get("VEZNA_TEST_REUTERS_R8", "")

@@ -11,10 +11,10 @@ import pytest
 
 from app.domain.data.dataset import TaggedRow
 from app.domain.data.findings import Finding
-from app.domain.data.mapping import ColumnMapping
-from tests.ingested import prepared, scanned
-from worker.engine.data.batches import read
-from worker.ingest.words import Broken, words_of
+from app.domain.data.guesses.mapping import ColumnMapping
+from tests.support.ingested import prepared, scanned
+from worker.engine.data.batches.batches import read
+from worker.ingest.rows.words import Broken, words_of
 
 TAGGED = ColumnMapping(format="tagged", columns={"tokens": "tokens", "tags": "tags"})
 NAMES = ["Ada", "Bo", "Cy", "Di", "Ed"]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.splitting import Splitting
-from tests.ingested import prepared
+from tests.support.ingested import prepared
 from worker.ingest.unread import _of_turn
 
 CHATS = ColumnMapping(format="messages", columns={"messages": "messages"})

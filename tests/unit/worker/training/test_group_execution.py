@@ -9,7 +9,8 @@ import pytest
 
 from app.domain.methods import LoraSpec
 from app.domain.runs.job import GroupJob, MemberReport
-from tests import results, tiny
+from tests.support.rows import results
+from tests.support.tiny import texts as tiny
 from worker.children.child import EXIT_ABANDONED
 from worker.training import execution
 from worker.training.protocol import Channel

@@ -8,7 +8,7 @@ import pytest
 
 from app.domain.methods import FullSpec
 from app.domain.runs.job import EvaluationReport, LogReport, Report
-from tests import tiny
+from tests.support.tiny import texts as tiny
 from worker.children.host import MAX_LINE_BYTES
 from worker.training.host import TrainerProcess
 from worker.training.protocol import PIECE_BYTES, pieces
@@ -18,7 +18,7 @@ TRAINER = f"""
 import sys
 from app.domain.methods import FullSpec
 from app.domain.runs.job import EvaluationReport, LogReport
-from tests.results import evaluation
+from tests.support.rows.results import evaluation
 from worker.training.protocol import Channel
 channel = Channel()
 sys.stdin.readline()

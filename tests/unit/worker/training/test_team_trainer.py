@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.runs.job import CheckpointReport, FailureReport, Report, ResultReport, StepsReport, TrainJob
-from tests import led as leaders
-from tests import tiny
+from tests.support import led as leaders
+from tests.support.tiny import texts as tiny
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.training.followers import visible
 from worker.training.host import TrainerProcess

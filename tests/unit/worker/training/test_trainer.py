@@ -24,7 +24,7 @@ from app.domain.runs.job import (
     TrainJob,
 )
 from app.domain.runs.training import TrainingArguments
-from tests import tiny
+from tests.support.tiny import texts as tiny
 from worker.children.child import EXIT_ABANDONED, EXIT_STOPPED
 from worker.children.environment import ML_ENVIRONMENT
 from worker.training.host import COMMAND

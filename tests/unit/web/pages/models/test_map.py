@@ -19,12 +19,12 @@ from app.settings import Settings
 from app.store.tables import EstimateRow, WorkerRow
 from app.web.figures.drawing import render
 from app.web.figures.drawing.heat import Heat
-from app.web.figures.memory_map import map_figures
+from app.web.figures.resources.memory_map import map_figures
 from app.web.pages.models.map_form import MapForm
-from app.web.text.memory_maps import saving, title
-from tests import filled_estimates
-from tests.factories import plain
-from tests.filled import model_facts
+from app.words.models.memory_maps import saving, title
+from tests.support.filled import estimates as filled_estimates
+from tests.support.filled.filled import model_facts
+from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 
 MAP = f"/models/{SAMPLE_MODEL}/map"

@@ -10,12 +10,12 @@ from markupsafe import escape
 from app.domain.methods import METHODS, SPECS, LoraSpec
 from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL, SAMPLE_MODELS
 from app.domain.models.outline import fold, folded, groups, layers
-from app.store.queries import base_models
-from app.web.text.methods import by_family, papers
-from app.web.text.outline import in_blocks, kinds, ranges
-from tests import filled
-from tests.factories import plain
-from tests.filled_language import CAUSAL, SEQ2SEQ, register_language
+from app.store.models import queries as base_models
+from app.words.models.methods import by_family, papers
+from app.words.models.outline import in_blocks, kinds, ranges
+from tests.support.filled import filled
+from tests.support.filled.language import CAUSAL, SEQ2SEQ, register_language
+from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 from tests.unit.web.pages.test_pages import check_page
 

@@ -8,10 +8,10 @@ from fastapi.testclient import TestClient
 
 from app.domain.methods import LoraSpec
 from app.domain.models.base_model import SAMPLE_MODEL
-from app.store.queries import base_models
-from tests import filled
-from tests.factories import plain
-from tests.filled_language import CAUSAL, SEQ2SEQ, register_language
+from app.store.models import queries as base_models
+from tests.support.filled import filled
+from tests.support.filled.language import CAUSAL, SEQ2SEQ, register_language
+from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 from tests.unit.web.pages.test_pages import check_page
 

@@ -8,11 +8,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.domain.models.base_model import SAMPLE_MODEL
-from app.store.queries import runs
+from app.store.runs import queries as runs
 from app.store.tables import WorkerRow
 from app.web.pages.new_study.form import StudyForm, read_change
-from tests import filled_estimates
-from tests.factories import plain
+from tests.support.filled import estimates as filled_estimates
+from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 from tests.unit.web.pages.new_study.test_new_study import FORM, typed
 

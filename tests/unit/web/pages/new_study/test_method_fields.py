@@ -17,15 +17,15 @@ from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.capabilities import CAPABILITIES, Capability
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
-from app.domain.studies.tuning import TpeTuning
-from app.services import workers
-from app.store.queries import studies
+from app.domain.studies.tuning.tuning import TpeTuning
+from app.services.workers import workers
+from app.store.studies import queries as studies
 from app.web.forms.fields import Field, fields_of
 from app.web.pages.new_study.arm_form import METHOD, SHARED, ArmForm
 from app.web.pages.new_study.form import BUDGET
-from app.web.text.fields import ARM_FIELDS, METHOD_FIELDS, OPTIONS, TRAINING_FIELDS
-from app.web.text.methods import FAMILIES, by_family
-from tests import filled
+from app.words.models.methods import FAMILIES, by_family
+from app.words.runs.fields import ARM_FIELDS, METHOD_FIELDS, OPTIONS, TRAINING_FIELDS
+from tests.support.filled import filled
 from tests.unit.web.conftest import database_of
 
 METHOD_NAMES = {field.name for spec in SPECS.values() for field in fields_of(spec)}

@@ -11,7 +11,6 @@ from starlette.datastructures import FormData
 from starlette.types import Message
 from structlog.testing import capture_logs
 
-from app import sample
 from app.domain.data.dataset import SAMPLE_DATASET
 from app.domain.errors import Invalid
 from app.domain.methods import LoraSpec
@@ -19,10 +18,12 @@ from app.domain.models.base_model import SAMPLE_MODEL
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
 from app.queue import ESTIMATE, TRAIN
-from app.store.queries import runs, studies
+from app.samples import samples as sample
+from app.store.runs import queries as runs
+from app.store.studies import queries as studies
 from app.store.tables import RunRow
 from app.web.pages.new_study.form import StudyForm
-from tests.factories import plain as without_breaks
+from tests.support.rows.factories import plain as without_breaks
 from tests.unit.web.conftest import database_of
 
 FORM: dict[str, str] = {

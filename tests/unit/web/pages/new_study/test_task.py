@@ -6,13 +6,14 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.datastructures import FormData
 
-from app import sample
 from app.domain.data.dataset import SAMPLE_DATASET, DatasetFacts, Split
 from app.domain.models.base_model import SAMPLE_MODEL
-from app.store.queries import base_models, studies
+from app.samples import samples as sample
+from app.store.models import queries as base_models
+from app.store.studies import queries as studies
 from app.store.tables import DatasetRow
 from app.web.pages.new_study.form import StudyForm
-from tests.filled_language import CAUSAL, SEQ2SEQ, llama, register_language
+from tests.support.filled.language import CAUSAL, SEQ2SEQ, llama, register_language
 from tests.unit.web.conftest import database_of
 
 FORM: dict[str, str] = {

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 
-from app.store.queries import runs
-from tests import prediction_files
-from tests.factories import ALL, STATES, seed_study
-from tests.filled import ITEMS
-from tests.forms import without_tokens
+from app.store.runs import queries as runs
+from tests.support import prediction_files
+from tests.support.filled.filled import ITEMS
+from tests.support.rows.factories import ALL, STATES, seed_study
+from tests.support.servers.forms import without_tokens
 from tests.unit.web.conftest import database_of
 
 PAGE = "/studies/1/flips"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.services.flips import Answer
+from app.services.comparison.flips import Answer
 from app.web.pages.study.flips import _cell
 
 

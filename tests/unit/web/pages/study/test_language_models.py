@@ -10,19 +10,19 @@ from fastapi.testclient import TestClient
 from app.cli.terminal.comparison import remarks
 from app.domain.comparison.study import StudyComparison
 from app.domain.tasks import METRICS
-from app.services import studies as study_service
+from app.services.studies import studies as study_service
 from app.settings import Settings
 from app.web.figures.figure import Figure
-from app.web.figures.study import FIGURES, StudyData, study_figure
-from app.web.figures.view import USUAL, ViewParams
-from app.web.text.caveats import caveats
-from tests.factories import plain
-from tests.filled_judged import add_judgements
+from app.web.figures.studies.study import FIGURES, StudyData, study_figure
+from app.web.figures.studies.view import USUAL, ViewParams
+from app.words.verdict.caveats import caveats
+from tests.support.filled.judged import add_judgements
+from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 
 CAUSAL, SEQ2SEQ = 5, 6
 STOPPED, RESUMED, RUNNING, HANDED_BACK = 43, 46, 54, 55
-"""Runs of `tests.filled_language`."""
+"""Runs of `tests.support.filled.language`."""
 
 
 def read(client: TestClient, address: str) -> str:

@@ -8,13 +8,14 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from app.domain.comparison.verdict import confidence_after
+from app.domain.comparison.statistics.verdict import confidence_after
 from app.domain.studies import power as power_analysis
-from app.store.queries import runs, studies
+from app.store.runs import queries as runs
+from app.store.studies import queries as studies
 from app.store.tables import EstimateRow
-from tests import filled_estimates
-from tests.factories import plain
-from tests.tuned_studies import add_tuned_study
+from tests.support.filled import estimates as filled_estimates
+from tests.support.rows.factories import plain
+from tests.support.rows.tuned_studies import add_tuned_study
 from tests.unit.web.conftest import database_of
 from tests.unit.web.pages.new_study.test_memory_fit import ROOM_FOR_ALL, ROOM_FOR_LORA, sign_on
 

@@ -8,11 +8,12 @@ from fastapi.testclient import TestClient
 from rich.console import Console
 
 from app.cli.terminal.comparison import comparison_table, remarks, summary
-from app.store.session import Database
+from app.store.database.session import Database
 from app.store.tables import EstimateRow
-from tests import filled, filled_learning
-from tests.factories import seed_study
-from tests.forms import without_tokens
+from tests.support.filled import filled
+from tests.support.filled import learning as filled_learning
+from tests.support.rows.factories import seed_study
+from tests.support.servers.forms import without_tokens
 
 HEADLINE = "Nothing was learned: every arm predicts “positive” for almost all test items"
 

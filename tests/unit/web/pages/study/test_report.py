@@ -9,9 +9,9 @@ import yaml
 from fastapi.testclient import TestClient
 
 from app.domain.studies.spec import StudySpec
-from app.web.http.stylesheet import whole_stylesheet
-from tests import prediction_files
-from tests.factories import MANY, STATES, seed_study
+from app.web.http.files.stylesheet import whole_stylesheet
+from tests.support import prediction_files
+from tests.support.rows.factories import MANY, STATES, seed_study
 from tests.unit.web.conftest import database_of
 
 NAMESPACES = ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink")

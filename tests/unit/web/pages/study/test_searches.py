@@ -8,15 +8,15 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
-from app import sample
 from app.domain.studies.spec import StudySpec
-from app.services import studies as study_service
-from app.services import tuning
-from app.store.queries import runs
-from tests import filled
-from tests.factories import plain
-from tests.fakes import SilentBell
-from tests.tuned_studies import end_trial
+from app.samples import samples as sample
+from app.services.studies import studies as study_service
+from app.services.studies import tuning
+from app.store.runs import queries as runs
+from tests.support.fakes.fakes import SilentBell
+from tests.support.filled import filled
+from tests.support.rows.factories import plain
+from tests.support.rows.tuned_studies import end_trial
 from tests.unit.web.conftest import database_of
 
 FULL = {"method": {"kind": "full"}, "search": {"learning_rate": {"low": 1e-5, "high": 1e-3}, "batch_size": [8, 16]}}

@@ -11,10 +11,10 @@ from fastapi.testclient import TestClient
 from app.domain.failures import FailureCode
 from app.domain.methods import Ia3Spec, LoraSpec
 from app.domain.studies.arms import ArmSpec
-from app.store.session import Database
+from app.store.database.session import Database
 from app.store.tables import EstimateRow
-from tests import filled
-from tests.factories import ALL, FULL, LORA, MANY, STATES, plain, seed_study
+from tests.support.filled import filled
+from tests.support.rows.factories import ALL, FULL, LORA, MANY, STATES, plain, seed_study
 
 
 @pytest.fixture

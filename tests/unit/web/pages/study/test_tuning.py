@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select
 
 from app.store.tables import RunRow, StudyRow
-from tests.factories import FULL, HEAD, plain
-from tests.tuned_studies import add_tuned_study
+from tests.support.rows.factories import FULL, HEAD, plain
+from tests.support.rows.tuned_studies import add_tuned_study
 from tests.unit.web.conftest import database_of
 
 LOST = {"full": (None, None, None), "LoRA r=8": (0.83, None, 0.8), "head only": (0.8, 0.81, 0.82)}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.domain.data.dataset import Row, Split
-from tests import tiny_preferences
+from tests.support.tiny import preferences as tiny_preferences
 from tests.unit.worker.engine.tasks.test_preference import PAIR, encoded
 from worker.engine.data.describe import describe_data
 

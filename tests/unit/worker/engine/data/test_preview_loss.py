@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from app import sample
 from app.domain.data.dataset import ChatRow, PairRow, PreferenceChatRow, Row, TextRow
 from app.domain.data.findings import FindingCode
 from app.domain.data.previews import Preview, PreviewRow
 from app.domain.data.turns import Message, message
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, Task
-from tests import tiny, tiny_lm
-from tests.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, MARKED, PLAIN, tokenizer
-from tests.unit.worker.engine.data import test_previews
-from worker.engine.data.batches import IGNORED
+from app.samples import samples as sample
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
+from tests.support.tiny.chat_templates import CHATML_TOOLS, FORGETTING, LLAMA, MARKED, PLAIN, tokenizer
+from tests.unit.worker.engine.data.previews import test_previews
+from worker.engine.data.batches.batches import IGNORED
 from worker.engine.tasks import causal_lm, preference
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]

@@ -14,16 +14,18 @@ from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format
-from tests import tiny, tiny_images, tiny_lm
+from tests.support.tiny import images as tiny_images
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
-from worker.engine import attempt
-from worker.engine.attempt import Attempt
 from worker.engine.estimation import unloaded as unloading
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.estimation.memory_map import memory_map
 from worker.engine.estimation.shapes import shapes
 from worker.engine.estimation.unloaded import unloaded
-from worker.engine.failures import failure
+from worker.engine.loop import attempt
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.failures import failure
 
 TRIES = [(spec, name) for spec, name in tried.TRIES if not isinstance(spec, QloraSpec)]
 every_try = tried.tries_on(TRIES)
@@ -371,7 +373,7 @@ def test_memory_that_runs_out_leaves_the_ledger_of_that_moment(tmp_path: Path, m
     def too_much(*_: object) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("worker.engine.train.clip", too_much)
+    monkeypatch.setattr("worker.engine.loop.train.clip", too_much)
     with pytest.raises(torch.OutOfMemoryError) as raised:
         attempt.run()
     found = failure(raised.value, attempt.instruments.memory.peak(), attempt.instruments.ledgers.interrupted)

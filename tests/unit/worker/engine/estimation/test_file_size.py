@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from app.domain.methods import AdaLoraSpec, LoraSpec, MethodSpec
 from app.domain.runs.job import TrainJob
-from tests import tiny
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
 from tests.unit.worker.engine.estimation.test_estimate import TRIES, job, request_of
 from worker.engine.estimation.estimate import fake_steps

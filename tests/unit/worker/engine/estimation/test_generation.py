@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests import tiny_lm
+from tests.support.tiny import lm as tiny_lm
 from worker.engine.estimation.fake import Answers, no_rows_side_by_side, replace_tensors
 from worker.engine.estimation.generation import writing_peak
 from worker.engine.evaluation.evaluate import Evaluator

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import BertModel
 
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
-from tests import tiny
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine.estimation.test_estimate import CONFIG, TWO_STEPS, pasted, request_of
 from worker.children.environment import ML_ENVIRONMENT
 from worker.engine.estimation.estimate import estimate_run
@@ -21,7 +21,7 @@ from worker.engine.models.weights import stored_dtype
 MIB = 2**20
 LOAD = """
 import sys, torch
-from worker.engine.environment import prepare
+from worker.engine.device.environment import prepare
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.load import load
 from worker.engine.models.precision import settle

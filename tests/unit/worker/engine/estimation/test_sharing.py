@@ -11,15 +11,15 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.resources.estimate import EstimateRequest
-from tests import tiny_lm
+from tests.support.tiny import lm as tiny_lm
 from tests.unit.worker.engine.estimation.test_estimate import TWO_STEPS
-from worker.engine.data.batches import Batch
+from worker.engine.data.batches.batches import Batch
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.estimation.shapes import shapes
 from worker.engine.estimation.unloaded import unloaded
-from worker.engine.step import optimizer_of
+from worker.engine.loop.step import optimizer_of
+from worker.engine.ranks.team import Team
 from worker.engine.tasks import TASKS
-from worker.engine.team import Team
 
 FOUR_BLOCKS = {"hidden_size": 128, "intermediate_size": 512, "vocab_size": 512, "num_hidden_layers": 4}
 

@@ -7,10 +7,12 @@ import pytest
 from app.domain.methods import FullSpec
 from app.domain.resources.work import Work
 from app.domain.runs.job import TrainJob
-from tests import tiny, tiny_lm, tiny_pairs
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import pairs as tiny_pairs
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine.estimation.test_estimate import TWO_STEPS, request_of
-from worker.engine.data.batches import read
-from worker.engine.data.order import Order
+from worker.engine.data.batches.batches import read
+from worker.engine.data.batches.order import Order
 from worker.engine.estimation.estimate import estimate_run, fake_steps
 from worker.engine.estimation.unloaded import unloaded
 from worker.engine.estimation.work import work_of_batches

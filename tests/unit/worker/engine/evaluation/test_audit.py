@@ -14,9 +14,9 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import AdaLoraSpec, FullSpec, HeadOnlySpec, LeanFullSpec, LoraSpec, MethodSpec
 from app.domain.runs.result import Audit
 from app.domain.runs.training import TrainingArguments
-from tests import tiny
-from worker.engine.attempt import Attempt
+from tests.support.tiny import texts as tiny
 from worker.engine.evaluation import audit
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS, peft, selection
 
 LORA = LoraSpec(r=4, target_modules=["query", "value"])

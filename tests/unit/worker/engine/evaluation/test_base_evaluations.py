@@ -11,9 +11,11 @@ from safetensors.torch import load_file, save_file
 from app.domain.data.dataset import TextRow
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import RunResult
-from tests import tiny, tiny_lm, tiny_pairs
-from worker.engine.attempt import Attempt
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import pairs as tiny_pairs
+from tests.support.tiny import texts as tiny
 from worker.engine.evaluation import base_evaluations
+from worker.engine.loop.attempt import Attempt
 from worker.engine.models.weights import fingerprint
 
 GENERAL = [TextRow(f"g{i}", "test", " ".join(tiny_lm.WORDS[i % 5 : i % 5 + 6])) for i in range(4)]

@@ -9,11 +9,12 @@ from app.domain.data.dataset import PairRow, TextRow
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.runs.result import RunResult
-from tests import tiny, tiny_lm
-from worker.engine.attempt import Attempt
-from worker.engine.data.batches import IGNORED
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
+from worker.engine.data.batches.batches import IGNORED
 from worker.engine.evaluation import forgetting
 from worker.engine.evaluation.forgetting import GeneralText, halves
+from worker.engine.loop.attempt import Attempt
 
 GENERAL = [TextRow(f"g{i}", "test", " ".join(tiny_lm.WORDS[i % 5 : i % 5 + 6])) for i in range(12)]
 

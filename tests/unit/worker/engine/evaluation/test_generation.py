@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
-from tests import tiny_lm
-from worker.engine.data.order import evaluation_order
+from tests.support.tiny import lm as tiny_lm
+from worker.engine.data.batches.order import evaluation_order
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
 from worker.engine.models.dropout import use_fast_dropout

@@ -11,14 +11,14 @@ from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.models.weight_delta import UNCHANGED, WeightDeltas
 from app.domain.runs.status import Phase
-from tests import tiny
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
 from tests.unit.worker.engine.methods.test_methods import every_try, put
-from worker.engine import attempt as attempt_module
-from worker.engine.attempt import Attempt
 from worker.engine.evaluation import weight_delta
 from worker.engine.evaluation.change import Change, Product
 from worker.engine.evaluation.weight_delta import analyse, cosines, dense_values, eigen, product_values
+from worker.engine.loop import attempt as attempt_module
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.precision import freeze_in_bf16, settle
 

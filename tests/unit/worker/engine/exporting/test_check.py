@@ -9,15 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.domain.comparison.export_gate import GateOutcome, gate
+from app.domain.comparison.fairness.export_gate import GateOutcome, gate
 from app.domain.data.dataset import items_hash
 from app.domain.failures import RunFailed
 from app.domain.methods import LoraSpec, MethodSpec, PromptSpec
 from app.domain.models.exports import ExportFormat, ExportJob
-from tests import exported
+from tests.support.rows import exported
 from tests.unit.worker.engine import adapted as tried
 from tests.unit.worker.engine.exporting.test_merge import MERGEABLE
-from worker.engine.data.batches import read
+from worker.engine.data.batches.batches import read
 from worker.engine.exporting import check, formats, merge
 from worker.engine.exporting.progress import growing, quiet
 from worker.engine.exporting.weights import check_weights

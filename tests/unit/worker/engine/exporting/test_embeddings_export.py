@@ -10,8 +10,10 @@ from transformers import AutoTokenizer
 
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.models.exports import ExportFormat
-from app.web.text import snippets
-from tests import exported, tiny, tiny_pairs
+from app.words.runs import snippets
+from tests.support.rows import exported
+from tests.support.tiny import pairs as tiny_pairs
+from tests.support.tiny import texts as tiny
 from worker.engine.exporting import check, merge
 from worker.engine.exporting.progress import quiet
 from worker.engine.tasks import sentence_embeddings

@@ -7,11 +7,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from app.domain.comparison.export_gate import GateOutcome, gate
+from app.domain.comparison.fairness.export_gate import GateOutcome, gate
 from app.domain.failures import RunFailed
 from app.domain.methods import LoraSpec
 from app.domain.models.exports import ExportFormat, ExportJob, merged_bytes, refusal
-from tests import exported, tiny_lm, tiny_tokenizers
+from tests.support.rows import exported
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import tokenizers as tiny_tokenizers
 from worker.engine.exporting import check, gguf_file, merge
 from worker.engine.exporting.progress import quiet
 from worker.engine.exporting.quantized import check_quantized

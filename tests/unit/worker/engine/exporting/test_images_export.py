@@ -9,8 +9,9 @@ import torch
 
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec
 from app.domain.models.exports import ExportFormat, refusal
-from app.web.text import snippets
-from tests import exported, tiny_images
+from app.words.runs import snippets
+from tests.support.rows import exported
+from tests.support.tiny import images as tiny_images
 from worker.engine.data.images import opened
 from worker.engine.exporting import check, merge
 from worker.engine.exporting.progress import quiet

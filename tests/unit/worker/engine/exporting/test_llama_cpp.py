@@ -13,7 +13,7 @@ import xllamacpp
 from transformers import AutoTokenizer
 
 from app.domain.models.exports import ExportFormat
-from tests.running_stack import free_port
+from tests.support.servers.running_stack import free_port
 from tests.unit.worker.engine.exporting.test_gguf import FAMILIES, TEXTS, run
 from worker.engine.exporting import merge
 

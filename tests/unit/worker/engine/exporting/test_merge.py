@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from app.domain.failures import RunFailed
 from app.domain.methods import HeadOnlySpec, LoraSpec, MethodSpec, QloraSpec
 from app.domain.models.exports import CHECKSUMS, ExportFormat, merged_bytes
-from tests import exported
+from tests.support.rows import exported
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.exporting import merge
 from worker.engine.models.architecture import describe

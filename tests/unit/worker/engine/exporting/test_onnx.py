@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.domain.comparison.export_gate import GateOutcome, gate
+from app.domain.comparison.fairness.export_gate import GateOutcome, gate
 from app.domain.methods import HeadOnlySpec, LoraSpec, MethodSpec
 from app.domain.models.exports import ExportFormat, merged_bytes
-from tests import exported
+from tests.support.rows import exported
 from worker.engine.exporting import check, merge, onnx_file
 from worker.engine.exporting.progress import quiet
 from worker.engine.models.architecture import describe

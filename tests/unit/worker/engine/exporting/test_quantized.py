@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from app.domain.comparison.export_gate import WeightCheck
+from app.domain.comparison.fairness.export_gate import WeightCheck
 from app.domain.methods import LoraSpec
 from app.domain.models.exports import ExportFormat, ExportJob
-from tests import exported
+from tests.support.rows import exported
 from worker.engine.exporting import gguf_file, quantized
 from worker.engine.exporting.quantized import Stored, check_quantized
 from worker.engine.exporting.weights import Expectation

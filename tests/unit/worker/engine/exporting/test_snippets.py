@@ -14,8 +14,9 @@ from app.domain.data.dataset import PairRow
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PrefixSpec
 from app.domain.models.exports import ExportFormat, ExportJob
 from app.domain.runs.job import TrainJob
-from app.web.text import serving, snippets
-from tests import exported
+from app.features.serving.words import serving
+from app.words.runs import snippets
+from tests.support.rows import exported
 from tests.unit.worker.engine import adapted as tried
 from tests.unit.worker.engine.exporting import test_gguf as gguf
 from worker.engine.data.lines import LineWriter

@@ -16,13 +16,14 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import LoraSpec
 from app.domain.runs.job import TrainJob
 from app.domain.runs.result import RunResult
-from tests import tiny, tiny_lm
-from worker.engine import attempt
-from worker.engine.attempt import Attempt
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
 from worker.engine.group import joint
 from worker.engine.group.attempt import TrainsAlone, run_group
-from worker.engine.progress import Stopped
-from worker.engine.step import optimizer_of
+from worker.engine.loop import attempt
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.progress import Stopped
+from worker.engine.loop.step import optimizer_of
 
 LORA = LoraSpec(r=4, target_modules=["query", "value"])
 RATES = (1e-3, 3e-3, 1e-2)

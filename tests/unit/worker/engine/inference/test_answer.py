@@ -12,7 +12,8 @@ import torch
 from app.domain.errors import Invalid
 from app.domain.inference import Decoding, InferenceRequest, Subject, WorkRequest
 from app.domain.methods import FullSpec, LoraSpec
-from tests import inferred, tiny
+from tests.support.rows import inferred
+from tests.support.tiny import texts as tiny
 from worker.engine.inference import answer as answering
 from worker.engine.inference import generate as generating
 from worker.engine.inference.answer import Answering, Cancelled

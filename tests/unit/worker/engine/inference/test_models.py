@@ -20,7 +20,7 @@ from app.domain.methods import (
     PTuningSpec,
 )
 from app.domain.models.hub_access import HubAccess
-from tests import inferred
+from tests.support.rows import inferred
 from tests.unit.worker.engine import adapted as tried
 from worker.engine.inference import models as inference_models
 from worker.engine.inference.memory import WORKING_BYTES

@@ -13,7 +13,8 @@ from app.domain.data.images import png_of
 from app.domain.inference import ModelJob, Picture
 from app.domain.methods import FullSpec, LoraSpec
 from app.domain.models.exports import ExportFormat
-from tests import exported, inferred, tiny_images
+from tests.support.rows import exported, inferred
+from tests.support.tiny import images as tiny_images
 from worker.engine.exporting import check, merge
 
 

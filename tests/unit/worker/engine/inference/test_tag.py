@@ -10,7 +10,9 @@ from app.domain.errors import Invalid
 from app.domain.inference import MOST_WORDS, ModelJob
 from app.domain.methods import LoraSpec, PromptSpec
 from app.domain.models.exports import ExportFormat
-from tests import exported, inferred, tiny, tiny_tags
+from tests.support.rows import exported, inferred
+from tests.support.tiny import tags as tiny_tags
+from tests.support.tiny import texts as tiny
 from worker.engine.exporting import check, merge
 from worker.engine.inference import tag
 from worker.engine.inference.answer import Cancelled

@@ -10,11 +10,11 @@ import torch
 
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec
-from tests import tiny
-from tests.fake_cuda import FakeCuda
+from tests.support.fakes.cuda import FakeCuda
+from tests.support.tiny import texts as tiny
 from worker.children.environment import ML_ENVIRONMENT
-from worker.engine.attempt import Attempt
-from worker.engine.environment import choose_device
+from worker.engine.device.environment import choose_device
+from worker.engine.loop.attempt import Attempt
 from worker.engine.memory import allocator
 from worker.engine.memory.measured import MemoryMeter, resident_bytes, tensor_bytes
 

@@ -30,8 +30,8 @@ from transformers import (
 
 from app.domain.methods import BottleneckAdapterSpec
 from app.domain.tasks import Task
-from tests import tiny
-from worker.engine.attempt import Attempt
+from tests.support.tiny import texts as tiny
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import bottleneck
 from worker.engine.models.architecture import describe
 from worker.engine.models.inspect import on_task

@@ -17,10 +17,11 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import METHODS, BottleneckAdapterSpec, MethodSpec, PrefixSpec, QloraSpec
 from app.domain.runs.result import RunResult
-from tests import tiny, tiny_lm
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
-from worker.engine.attempt import Attempt
 from worker.engine.evaluation import audit
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS, bottleneck
 from worker.engine.models.inspect import on_task
 from worker.engine.models.load import checkpoint_blocks

@@ -25,12 +25,12 @@ from app.domain.methods import (
     PTuningSpec,
     VeraSpec,
 )
-from tests import tiny
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine import adapted as tried
 from tests.unit.worker.engine.methods.test_methods import put, save
 from tests.unit.worker.engine.saving import test_resume
-from worker.engine.attempt import Attempt
 from worker.engine.evaluation import audit
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import peft
 from worker.engine.methods.adalora import RankBudget
 

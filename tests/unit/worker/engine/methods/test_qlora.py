@@ -17,14 +17,15 @@ from transformers import GPT2Config, LlamaConfig, PreTrainedConfig, T5Config
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import LoraSpec, QloraSpec
 from app.domain.tasks import Task
-from tests import tiny, tiny_images
-from worker.engine.attempt import Attempt
+from tests.support.tiny import images as tiny_images
+from tests.support.tiny import texts as tiny
 from worker.engine.evaluation import audit
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import peft
 from worker.engine.models.architecture import describe
 from worker.engine.models.inspect import on_task
 from worker.engine.models.load import load
-from worker.engine.models.quantization import NF4, is_packed, shape, stored
+from worker.engine.models.quantized.quantization import NF4, is_packed, shape, stored
 from worker.engine.tasks import TASKS
 
 TASK: Task = "sequence-classification"

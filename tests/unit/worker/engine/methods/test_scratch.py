@@ -22,9 +22,9 @@ from transformers.pytorch_utils import Conv1D
 
 from app.domain.methods import LoraFromScratchSpec, LoraSpec
 from app.domain.tasks import Task
-from tests import tiny
-from worker.engine import attempt as attempt_module
-from worker.engine.attempt import Attempt
+from tests.support.tiny import texts as tiny
+from worker.engine.loop import attempt as attempt_module
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS, scratch
 from worker.engine.methods.scratch import LoRALayer
 from worker.engine.models.architecture import describe

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.sample_digits import DIGITS, SHEET, SIDE, digit_rows, digits
+from app.samples.digits import DIGITS, SHEET, SIDE, digit_rows, digits
 from worker.engine.data.images import opened, shape_of
 from worker.engine.models import digits as training
 from worker.engine.models.inspect import inspect

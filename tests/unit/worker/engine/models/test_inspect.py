@@ -31,8 +31,9 @@ from app.domain.methods import (
 )
 from app.domain.models.base_model import ModelFacts
 from app.domain.tasks import Task
-from tests import tiny, tiny_lm
-from worker.engine.models.headers import check_headers, on_disk
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
+from worker.engine.models.hub.headers import check_headers, on_disk
 from worker.engine.models.inspect import facts_of, inspect, on_task
 from worker.engine.models.weights import fingerprint
 

@@ -15,9 +15,10 @@ from app.domain.methods import FullSpec
 from app.domain.resources.estimate import EstimateRequest
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Task
-from tests import tiny, tiny_lm
-from worker.engine.attempt import Attempt
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
 from worker.engine.estimation.unloaded import configuration
+from worker.engine.loop.attempt import Attempt
 from worker.engine.models.inspect import inspect
 from worker.engine.models.load import load, load_config
 

@@ -11,7 +11,8 @@ from app.domain.failures import FailureCode, RunFailed
 from app.domain.methods import LeanFullSpec
 from app.domain.resources.ledger import Ledger, Moment
 from app.domain.runs.training import TrainingArguments
-from tests import tiny, tiny_lm
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
 from worker.engine.memory.ledger import Journal
 from worker.engine.models import offload
 from worker.engine.models.load import checkpoint_blocks, recompute, refuse_offload

@@ -17,9 +17,10 @@ from app.domain.methods import (
     MethodSpec,
 )
 from app.domain.runs.result import Memory, RunResult
-from tests import tiny, tiny_lm
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
 from worker.children.environment import ML_ENVIRONMENT
-from worker.engine.attempt import Attempt
+from worker.engine.loop.attempt import Attempt
 from worker.engine.models.load import load
 from worker.engine.models.precision import computing, settle
 
@@ -46,7 +47,7 @@ def test_losses_are_those_of_a_base_that_is_rounded_only_when_it_is_frozen(
     base: Path, tmp_path: Path, method: MethodSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, losses = run(tmp_path / "held", base, method)
-    monkeypatch.setattr("worker.engine.attempt.settle", lambda *_, bf16: None)
+    monkeypatch.setattr("worker.engine.loop.attempt.settle", lambda *_, bf16: None)
     late, expected = run(tmp_path / "late", base, method)
     assert losses == pytest.approx(expected, rel=0.05)
     assert held.evaluations[0].loss == pytest.approx(late.evaluations[0].loss, rel=0.02)
@@ -112,7 +113,7 @@ def test_no_phase_before_training_holds_a_frozen_base_in_four_bytes_a_number(tmp
 from pathlib import Path
 from app.domain.runs.job import TrainJob
 from tests import tiny, tiny_lm
-from worker.engine.attempt import Attempt
+from worker.engine.loop.attempt import Attempt
 tiny.save_model(Path({str(tmp_path / "warm")!r}))
 job = TrainJob.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_bytes())
 warm = job.model_copy(update={{"model_location": {str(tmp_path / "warm")!r}, "output": {str(tmp_path / "other")!r}}})

@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoConfig
 
-from app.services import lessons
+from app.features.lab.services import lessons
 from worker.engine.models.inspect import on_task
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import ROOT
-from tests import tiny
+from tests.support.tiny import texts as tiny
 
 PROGRAM = """
 import sys
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from app.domain.methods import LoraSpec
 from tests import tiny
-from worker.engine.attempt import Attempt
+from worker.engine.loop.attempt import Attempt
 
 training = tiny.FAST.model_copy(update={"num_train_epochs": 1, "max_steps": 1})
 method = LoraSpec(r=2, target_modules=["query", "key", "value", "dense"])

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from app.domain.data.dataset import ChatRow, LabelledRow, PairRow, PreferenceChatRow, Row
-from app.services.predictions import read
-from worker.engine.data.batches import Examples
+from app.services.runs.predictions import read
+from worker.engine.data.batches.batches import Examples
 from worker.engine.evaluation.evaluate import Predictions
 from worker.engine.saving.artifacts import write_predictions
 

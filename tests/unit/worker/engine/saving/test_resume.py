@@ -17,12 +17,13 @@ from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec, MethodSpec
 from app.domain.runs.checkpoint import STATE_FILE
 from app.domain.runs.result import RunResult
 from app.domain.runs.training import TrainingArguments
-from tests import tiny, tiny_lm
-from worker.engine.attempt import Attempt
-from worker.engine.progress import Stopped
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.progress import Stopped
+from worker.engine.loop.step import optimizer_of
 from worker.engine.saving import resumable
 from worker.engine.saving.resume import Checkpoint, Checkpoints
-from worker.engine.step import optimizer_of
 
 TRAINING = tiny.FAST.model_copy(update={"num_train_epochs": 2, "gradient_accumulation_steps": 2})
 LORA = LoraSpec(r=4, lora_dropout=0.1, target_modules=["query", "value"])

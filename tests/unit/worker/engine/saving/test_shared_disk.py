@@ -9,10 +9,10 @@ import torch
 
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.runs.result import Evaluation
+from worker.engine.ranks.team import Team
 from worker.engine.saving import resumable
 from worker.engine.saving.best_weights import BestCheckpoint
 from worker.engine.saving.resume import Checkpoints
-from worker.engine.team import Team
 
 
 class Ranked(Team):

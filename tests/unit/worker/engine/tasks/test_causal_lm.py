@@ -31,16 +31,17 @@ from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec, PromptSpec, PTuningSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.tasks import Format, MetricName
-from tests import tiny, tiny_lm
-from worker.engine.attempt import Attempt
-from worker.engine.data.batches import IGNORED, most_tokens
-from worker.engine.data.packing import check_packing, first_fit
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
+from worker.engine.data.batches.batches import IGNORED, most_tokens
+from worker.engine.data.batches.packing import check_packing, first_fit
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.progress import Stopped
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import check_task
-from worker.engine.progress import Stopped
 from worker.engine.tasks import causal_lm
 from worker.engine.tasks.completions import Completions
 from worker.engine.tasks.token_loss import logits_at, token_losses

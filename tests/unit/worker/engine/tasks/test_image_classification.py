@@ -17,15 +17,16 @@ from app.domain.data.dataset import ImageRow, StoredImage
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, HeadOnlySpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.runs.job import TrainJob
-from app.store.rows_file import RowsFile
-from tests import tiny, tiny_images
-from worker.engine.attempt import Attempt
-from worker.engine.data.batches import read
+from app.store.files.rows_file import RowsFile
+from tests.support.tiny import images as tiny_images
+from tests.support.tiny import texts as tiny
+from worker.engine.data.batches.batches import read
 from worker.engine.data.images import Normalization, check_shape, opened, sequence_length, shape_of
 from worker.engine.data.stored_images import pngs
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.prefix.frozen_prefix import frozen_prefix
 from worker.engine.models.inspect import facts_of, inspect
 from worker.engine.models.load import harmless
-from worker.engine.prefix.frozen_prefix import frozen_prefix
 from worker.engine.tasks import image_classification as task
 
 

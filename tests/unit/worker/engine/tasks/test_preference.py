@@ -12,21 +12,23 @@ from transformers import AutoModelForCausalLM, BertConfig, GPT2Config, T5Config
 
 from app.domain.data.dataset import PreferenceChatRow, PreferenceRow, Row
 from app.domain.failures import RunFailed
-from tests import tiny, tiny_lm, tiny_preferences
-from worker.engine.clocks import Stopwatch
-from worker.engine.compiled import CompiledBlocks
-from worker.engine.data.batches import IGNORED, Objective
-from worker.engine.data.padding_free import RowsApart, without_padding
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import preferences as tiny_preferences
+from tests.support.tiny import texts as tiny
+from worker.engine.data.batches.batches import IGNORED, Objective
+from worker.engine.data.batches.padding_free import RowsApart, without_padding
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
 from worker.engine.evaluation.reference import Reference
+from worker.engine.loop.clocks import Stopwatch
+from worker.engine.loop.compiled import CompiledBlocks
+from worker.engine.loop.progress import Instruments
 from worker.engine.memory.measured import MemoryMeter
 from worker.engine.models.dropout import disable_dropout, use_fast_dropout
 from worker.engine.models.load import check_task
-from worker.engine.progress import Instruments
+from worker.engine.ranks.team import Team
 from worker.engine.tasks import preference
 from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
 from worker.engine.tasks.preference_losses import pair_losses
-from worker.engine.team import Team
 
 CPU = torch.device("cpu")
 PAIR = PreferenceRow("p", "test", "count from one :", " two three", " four")

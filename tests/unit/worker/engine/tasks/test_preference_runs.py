@@ -20,17 +20,21 @@ from app.domain.runs.job import PhaseReport
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import Phase
 from app.domain.runs.training import TrainingArguments
-from tests import inferred, tiny, tiny_lm, tiny_preferences, tiny_tokenizers
+from tests.support.rows import inferred
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import preferences as tiny_preferences
+from tests.support.tiny import texts as tiny
+from tests.support.tiny import tokenizers as tiny_tokenizers
 from tests.unit.worker.engine.estimation.test_estimate import alike, request_of, steady
 from tests.unit.worker.engine.tasks.test_preference import Evaluations, Phases, encoded, evaluated
-from worker.engine.attempt import Attempt
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.estimation.fake import Operations
 from worker.engine.evaluation.reference import Reference
 from worker.engine.exporting import check, merge
 from worker.engine.exporting.progress import quiet
+from worker.engine.loop.attempt import Attempt
+from worker.engine.loop.progress import Stopped
 from worker.engine.models.weights import fingerprint
-from worker.engine.progress import Stopped
 from worker.engine.tasks.preference import CHOSEN, REJECTED
 from worker.training.execution import Reports
 

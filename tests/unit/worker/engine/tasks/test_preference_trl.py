@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from app.domain.data.dataset import PreferenceRow
-from tests import tiny_lm, tiny_preferences
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import preferences as tiny_preferences
 from tests.unit.worker.engine.tasks.test_preference import encoded, evaluated
-from vezna.default_scores import default_of
-from worker.engine.data.batches import IGNORED
+from vezna.scores.default import default_of
+from worker.engine.data.batches.batches import IGNORED
 from worker.engine.tasks import preference
 from worker.engine.tasks.preference import CHOSEN, REJECTED, Preferences
 

@@ -17,13 +17,15 @@ from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LastLayersSpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.resources.estimate import EstimateRequest
 from app.domain.runs.spec import RunSpec
-from tests import tiny, tiny_lm, tiny_pairs
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import pairs as tiny_pairs
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine.estimation.test_estimate import alike, request_of, steady
-from worker.engine.attempt import Attempt
-from worker.engine.baselines import baseline
-from worker.engine.data.batches import Batch
+from worker.engine.baselines.texts import baseline
+from worker.engine.data.batches.batches import Batch
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.evaluation.evaluate import Evaluator, Predictions
+from worker.engine.loop.attempt import Attempt
 from worker.engine.models.load import check_task
 from worker.engine.tasks import sentence_embeddings
 from worker.engine.tasks.sentence_embeddings import AUTO, Pairs

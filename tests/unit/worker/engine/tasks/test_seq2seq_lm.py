@@ -12,11 +12,12 @@ from app.domain.data.dataset import PairRow, Row, TextRow
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PrefixSpec, PromptSpec
 from app.domain.runs.training import TrainingArguments
-from tests import tiny, tiny_lm
-from worker.engine.attempt import Attempt
-from worker.engine.data.batches import IGNORED
+from tests.support.tiny import lm as tiny_lm
+from tests.support.tiny import texts as tiny
+from worker.engine.data.batches.batches import IGNORED
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.generation import write
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.models.load import check_task

@@ -16,15 +16,16 @@ from app.domain.data.tagging import UNREAD
 from app.domain.failures import RunFailed
 from app.domain.methods import FullSpec, LoraSpec, MethodSpec, PromptSpec
 from app.domain.resources.ledger import OWNERS
-from app.services.predictions import read
-from tests import tiny, tiny_tags
+from app.services.runs.predictions import read
+from tests.support.tiny import tags as tiny_tags
+from tests.support.tiny import texts as tiny
 from tests.unit.worker.engine.estimation.test_estimate import request_of
-from worker.engine.attempt import Attempt
-from worker.engine.data.batches import IGNORED
-from worker.engine.data.padding_free import RowsApart, without_padding
+from worker.engine.data.batches.batches import IGNORED
+from worker.engine.data.batches.padding_free import RowsApart, without_padding
 from worker.engine.estimation.estimate import estimate_run
 from worker.engine.evaluation.evaluate import Evaluator
 from worker.engine.evaluation.tags import tag_scores
+from worker.engine.loop.attempt import Attempt
 from worker.engine.methods import MECHANISMS
 from worker.engine.models.architecture import describe
 from worker.engine.tasks import token_classification as task

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ingested import scanned
+from tests.support.ingested import scanned
 
 TEXTS = {
     "Portuguese": ("cp1252", "Não há razão para que a informação não seja útil às pessoas; são três opções."),

@@ -10,9 +10,9 @@ import pytest
 
 from app.domain.data.uploads import shown_name
 from app.domain.errors import Invalid
-from app.store.files import Files
-from app.web.text.findings import with_message
-from tests.ingested import scanned
+from app.store.files.files import Files
+from app.words.data.findings import with_message
+from tests.support.ingested import scanned
 from worker.ingest.readers.batches import Unreadable
 
 ROWS = b"".join(b"a text %d,%s\n" % (i, b"yes" if i % 2 else b"no") for i in range(20))

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.data.uploads import ReadingOptions
-from tests.ingested import local, scanned
+from tests.support.ingested import local, scanned
 from worker.ingest.readers.batches import Unreadable
 from worker.ingest.readers.files import Files
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.domain.data.mapping import ColumnMapping
+from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.uploads import ReadingOptions
-from tests.ingested import local, prepared, scanned
+from tests.support.ingested import local, prepared, scanned
 from worker.ingest.readers import parquet
 from worker.ingest.readers.batches import BATCH_CHARACTERS, Unreadable
 from worker.ingest.readers.files import Files

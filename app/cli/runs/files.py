@@ -1,0 +1,81 @@
+"""Commands for files: export a study as a table or a report, import results."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from app.cli.client import Client
+from app.cli.runs import result_files
+from app.cli.shared import LOCAL, Force, Json, Url, new_file, say, show
+from app.domain.errors import Invalid
+from app.words.i18n import gettext as _
+
+Form = Literal["csv", "json", "parquet"]
+Exported = Literal["runs", "items", "steps"]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="The file; - is standard output. Default: a file named after the study."),
+]
+
+
+def export(
+    study: Annotated[int, typer.Argument(metavar="ID", help="Number of the study.")],
+    form: Annotated[Form, typer.Option("--format", help="CSV and Parquet are tables; JSON is the comparison.")] = "csv",
+    what: Annotated[
+        Exported, typer.Option(help="One row per run, per test item and run, or per optimizer step and run.")
+    ] = "runs",
+    output: Output = None,
+    force: Force = False,
+    url: Url = LOCAL,
+) -> None:
+    """Export a study: runs, item scores or step metrics as a table, or the comparison as JSON."""
+    if form == "json":
+        if what != "runs":
+            raise Invalid(_("--what %(what)s is a table. Choose --format csv or --format parquet.", what=what))
+        _fetch(url, f"/studies/{study}/comparison", output, f"study-{study}.json", force=force)
+        return
+    _fetch(url, f"/studies/{study}/tables/{what}.{form}", output, f"study-{study}-{what}.{form}", force=force)
+
+
+def report(
+    study: Annotated[int, typer.Argument(metavar="ID", help="Number of the study.")],
+    output: Output = None,
+    force: Force = False,
+    url: Url = LOCAL,
+) -> None:
+    """Export a study's page as one HTML file that works offline and can be printed."""
+    _fetch(url, f"/studies/{study}/report", output, f"study-{study}.html", force=force)
+
+
+def import_results(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="FILE|DIR…", help="Result files, or directories of .json files.")
+    ],
+    collection: Annotated[
+        str, typer.Option("--collection", help="Collection of the results. Default: the directory's name.")
+    ] = "",
+    url: Url = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Import results that were measured elsewhere. The exit status is 1 if a file cannot be imported."""
+    client, files = Client(url), result_files.result_files(paths)
+    name = collection or (paths[0].resolve().name if len(paths) == 1 and paths[0].is_dir() else "imported")
+    total = result_files.Total(name)
+    for batch in result_files.batches(files):
+        total.send(client, batch)
+    show(total.as_json, as_json, lambda _answer: total.lines(client.address), wrap=False)
+    if total.refused:
+        raise typer.Exit(1)
+
+
+def _fetch(url: str, path: str, output: Path | None, name: str, *, force: bool) -> None:
+    """Download a file from the server."""
+    client = Client(url)
+    if output == Path("-"):
+        client.download(path, sys.stdout.buffer)
+    else:
+        target = new_file(output or Path(name), force=force)
+        client.save(path, target)
+        say(_("Wrote %(target)s.", target=target), wrap=False)

@@ -1,0 +1,10 @@
+"""Commands of studies whose runs are trained elsewhere."""
+
+import typer
+
+from app.features.elsewhere.cli import import_runs
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the commands."""
+    cli.command(name="import-runs")(import_runs.import_runs)

@@ -1,0 +1,20 @@
+"""What services call of exports, pushes and parity checks."""
+
+from collections.abc import Iterator
+
+from sqlalchemy.orm import Session
+
+from app.features.shipping.queries import parity_checks
+from app.features.shipping.services.exports import EXPORTS
+from app.features.shipping.services.parity_checks import CHECKS
+from app.features.shipping.services.pushes import PUSHES
+from app.features.shipping.tables import ParityCheckRow
+from app.services.hooks import Hooks
+
+
+def _secrets(session: Session) -> Iterator[tuple[ParityCheckRow, str]]:
+    for row in parity_checks.with_key(session):
+        yield row, "api_key"
+
+
+HOOKS = Hooks(work=(EXPORTS, PUSHES, CHECKS), secrets=_secrets)

@@ -1,0 +1,300 @@
+"""Reporting and ending: what a worker writes about its attempt until the run has ended or is queued again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import VeznaError
+from app.domain.failures import Failure
+from app.domain.resources.devices import VisibleGpu
+from app.domain.runs.checkpoint import KEPT, StoredCheckpoint
+from app.domain.runs.hosts import HostState
+from app.domain.runs.job import (
+    Report,
+    StepsReport,
+)
+from app.domain.runs.result import RunResult, to_array
+from app.domain.runs.status import RunStatus
+from app.features.quotas.services import quotas
+from app.queue import TRAIN, Doorbell
+from app.services.runs import ended as ended_runs
+from app.services.runs.attempts.claiming import Attempt, Claim
+from app.services.runs.attempts.releasing import release
+from app.services.runs.attempts.report_rows import changed_columns, keep_rows
+from app.services.runs.log import numbers
+from app.services.studies import tuning
+from app.store.database.messages import as_stored
+from app.store.database.session import after_commit
+from app.store.files.files import run_folder
+from app.store.runs import events, steps
+from app.store.runs import hosts as run_hosts
+from app.store.runs import queries as runs
+from app.store.tables import ArtifactRow, RunRow, now
+from app.store.workers import clock, queue
+from app.store.workers import queries as workers
+
+
+class Fenced(VeznaError):
+    """The run is in another attempt, has ended, or was deleted."""
+
+
+@dataclass(frozen=True)
+class Orders:
+    """The database's answer to a report."""
+
+    cancel: bool
+    """The run was cancelled."""
+    drain: bool
+    """The worker was told to stop and hands the run back; of a run on several hosts, one of their workers."""
+    pause: bool = False
+    """The run was paused: the worker hands it back, and goes on with another."""
+    others: tuple[HostState, ...] = ()
+    """The further hosts of an attempt on several."""
+
+
+def report(session: Session, claimed: Claim, number: int, reports: Sequence[Report], lease_seconds: float) -> Orders:
+    """Renew the lease and write the attempt's report with that number, once. Raises Fenced.
+
+    Numbers ascend from 1. A report that was already written, because only the answer to its commit was lost, renews the
+    lease and nothing else.
+    """
+    at = clock.now(session)
+    lease: dict[str, Any] = {"lease_expires_at": at + timedelta(seconds=lease_seconds)}
+    if claimed.clock is not None:
+        lease["attempt_seconds"] = claimed.clock.device_seconds
+    progress = {name: value for item in reports for name, value in changed_columns(item).items()}
+    unwritten = RunRow.reported < number
+    if runs.write(session, claimed.run_id, claimed.epoch, unwritten, reported=number, **lease, **progress):
+        for item in reports:
+            keep_rows(session, claimed.run_id, item)
+        done = [step for item in reports if isinstance(item, StepsReport) for step in item.steps]
+        steps.append(session, claimed.run_id, to_array(done))
+    elif not runs.write(session, claimed.run_id, claimed.epoch, **lease):
+        raise fenced(claimed)
+    workers.beat(session, claimed.worker, at)
+    others = _others(session, claimed, at) if claimed.hosts else ()
+    return Orders(
+        cancel=runs.cancel_requested(session, claimed.run_id),
+        drain=workers.draining(session, claimed.worker) or any(other.draining for other in others),
+        pause=queue.pause_requested(session, claimed.run_id),
+        others=others,
+    )
+
+
+def checkpoint_prefix(run_id: int) -> str:
+    """The folder of a run's checkpoints in the files store."""
+    return f"{run_folder(run_id)}/checkpoints"
+
+
+def checkpointed(session: Session, claimed: Claim, stored: StoredCheckpoint) -> list[StoredCheckpoint]:
+    """Record a stored checkpoint. Returns the checkpoints older than the last two, whose files can be removed. Raises
+    Fenced."""
+    known = _run(session, claimed).checkpoints
+    every = [*(c for c in known if c.prefix != stored.prefix), stored]
+    kept = [c.model_dump() for c in every[-KEPT:]]
+    if not runs.write(session, claimed.run_id, claimed.epoch, checkpoints_json=kept):
+        raise fenced(claimed)
+    events.add(session, claimed.run_id, "log", f"checkpoint of step {stored.step} stored")
+    return every[:-KEPT]
+
+
+def finish(
+    session: Session,
+    bell: Doorbell,
+    claimed: Claim,
+    result: RunResult,
+    stored: dict[str, str],
+    shared_seconds: float | None = None,
+) -> None:
+    """Write a result, once. `stored` gives each artifact's place in the files store; `shared_seconds`: its share of a
+    group's time, for a run that trained in one and has neither times nor memory of its own. A run that left a group and
+    resumed alone has them in its clocks. Raises Fenced."""
+    environment = result.environment.model_copy(update={"gpus": claimed.all_gpus})
+    result = result.model_copy(update={"environment": environment})
+    test, base = (None if claimed.trial else result.evaluation(subject, "test") for subject in ("adapted", "base"))
+    train = result.clocks.train
+    own: dict[str, Any] = {
+        "peak_bytes": result.memory.peak_bytes,
+        "train_seconds": train,
+        "wall_seconds": result.clocks.wall,
+        "tokens_per_second": result.tokens / train if train else None,
+        "shared_seconds": None,
+    }
+    if result.trained_together > 1:
+        seconds = result.clocks.wall if shared_seconds is None else shared_seconds  # None: it ended alone
+        own = dict.fromkeys(own) | {"shared_seconds": seconds}
+    ended = end(
+        session,
+        bell,
+        claimed,
+        RunStatus.SUCCEEDED,
+        step=result.steps,
+        score=test.score if test else None,
+        loss=test.loss if test else None,
+        base_score=base.score if base else None,
+        trainable_parameters=result.parameters.trainable,
+        total_parameters=result.parameters.total,
+        artifact_bytes=result.artifact_bytes,
+        device_name=environment.device_name,
+        precision=environment.precision,
+        libraries=environment.libraries,
+        result_json=result.model_dump(mode="json"),
+        **own,
+    )
+    if not ended:
+        raise fenced(claimed)
+    bf16 = environment.precision == "bf16"
+    gpu_name = environment.device_name if claimed.gpus else None
+    flops, rates = environment.matmul_flops, environment.matmul_rates
+    workers.measured(session, claimed.worker, flops, rates, bf16=bf16, gpu_name=gpu_name)
+    for file in result.artifacts:
+        session.add(ArtifactRow(run_id=claimed.run_id, file=stored[file.name], **file.model_dump()))
+    score = f": test {numbers(test)}" if test else ""
+    events.add(session, claimed.run_id, "status", f"succeeded{score}")
+
+
+def fail(
+    session: Session, bell: Doorbell, claimed: Claim, failure: Failure, shared_seconds: float | None = None
+) -> None:
+    """End a run as failed; `shared_seconds`: its share of a group's time. Raises Fenced."""
+    message = as_stored(failure.message)
+    values = {
+        "failure_code": failure.code.value,
+        "failure_message": message,
+        "failure_ledger_json": failure.ledger.model_dump(mode="json") if failure.ledger else None,
+        "failure_requested_bytes": failure.requested_bytes,
+        "shared_seconds": shared_seconds,
+    }
+    if not end(session, bell, claimed, RunStatus.FAILED, **values):
+        raise fenced(claimed)
+    events.add(session, claimed.run_id, "status", f"failed, {failure.code}: {message}")
+
+
+def stop(
+    session: Session,
+    bell: Doorbell,
+    claimed: Claim,
+    *conditions: runs.Condition,
+    shared_seconds: float | None = None,
+) -> None:
+    """End a run that was cancelled while it was running; `shared_seconds`: its share of a group's time. Raises Fenced,
+    also if a condition does not hold."""
+    if not end(session, bell, claimed, RunStatus.CANCELLED, *conditions, shared_seconds=shared_seconds):
+        raise fenced(claimed)
+    events.add(session, claimed.run_id, "status", "cancelled")
+
+
+def hand_back(session: Session, bell: Doorbell, claimed: Claim, why: str) -> None:
+    """Queue a run again because its worker stops or it was paused; this attempt does not count. Raises Fenced."""
+    if not back_to_queue(session, bell, claimed, why, counted=False):
+        stop(session, bell, claimed, runs.CANCEL_REQUESTED)
+
+
+def retry(
+    session: Session,
+    bell: Doorbell,
+    claimed: Claim,
+    failure: Failure,
+    max_attempts: int,
+    lost: Sequence[VisibleGpu] = (),
+) -> None:
+    """Queue a run again whose trainer was killed, or fail it after `max_attempts`; no later run takes a GPU that is
+    `lost`. Raises Fenced."""
+    if _run(session, claimed).attempts >= max_attempts:
+        fail(session, bell, claimed, failure)
+    elif not back_to_queue(session, bell, claimed, failure.message, counted=True):
+        stop(session, bell, claimed, runs.CANCEL_REQUESTED)
+    workers.see(session, claimed.worker, lost)
+
+
+def back_to_queue(
+    session: Session, bell: Doorbell, attempt: Attempt, why: str, *conditions: runs.Condition, counted: bool
+) -> bool:
+    """Queue a running run again and ring for it, unless it was cancelled.
+
+    False if the run is no longer in this attempt, was cancelled, or a condition does not hold.
+    """
+    run = runs.find(session, attempt.run_id)
+    if run is None:
+        return False
+    moved = runs.move(
+        session,
+        attempt.run_id,
+        RunStatus.RUNNING,
+        RunStatus.QUEUED,
+        RunRow.epoch == attempt.epoch,
+        ~runs.CANCEL_REQUESTED,
+        *conditions,
+        phase=None,
+        lease_expires_at=None,
+        rung_at=clock.now(session),
+        attempts=RunRow.attempts - (0 if counted else 1),
+        **_device_time(attempt),
+    )
+    if moved:
+        release(session, bell, attempt)
+        quotas.settle(session, bell, attempt.run_id, run.owner_id)
+        events.add(session, attempt.run_id, "status", f"queued again: {as_stored(why)}")
+        if not queue.pause_requested(session, attempt.run_id):
+            after_commit(session, lambda: bell.ring(TRAIN, attempt.run_id))
+    return moved
+
+
+def end(
+    session: Session, bell: Doorbell, attempt: Attempt, status: RunStatus, *conditions: runs.Condition, **values: Any
+) -> bool:
+    """End an attempt in a terminal state; after a trial, queue what follows from it.
+
+    False if the run is no longer in this attempt, or a condition does not hold.
+    """
+    run = runs.find(session, attempt.run_id)
+    if run is None:
+        return False
+    tuning.hold(session, run)
+    values = {"phase": None, "lease_expires_at": None, "finished_at": now(), **_device_time(attempt), **values}
+    current = RunRow.epoch == attempt.epoch
+    ended = runs.move(session, attempt.run_id, RunStatus.RUNNING, status, current, *conditions, **values)
+    if ended:
+        release(session, bell, attempt)
+        quotas.settle(session, bell, attempt.run_id, run.owner_id)
+        steps.compact(session, attempt.run_id)
+        tuning.trial_ended(session, bell, run)
+        ended_runs.note(session, attempt.run_id)
+    return ended
+
+
+def _device_time(attempt: Attempt) -> dict[str, Any]:
+    """What an attempt has used at its end: by its worker's clock, or up to its last report if the worker was lost."""
+    used = RunRow.attempt_seconds if attempt.clock is None else attempt.clock.device_seconds
+    return {"attempt_seconds": used, "charged_seconds": RunRow.charged_seconds + used}
+
+
+def _others(session: Session, claimed: Claim, at: datetime) -> tuple[HostState, ...]:
+    return tuple(
+        HostState(
+            worker=row.worker,
+            joined=row.lease_expires_at is not None,
+            ready=row.ready,
+            expired=row.lease_expires_at is not None and row.lease_expires_at < at,
+            draining=row.ended != "done"
+            and (row.draining or (row.lease_expires_at is None and workers.draining(session, row.worker))),
+            ended=row.ended,
+            failure=Failure.model_validate(row.failure_json) if row.failure_json else None,
+        )
+        for row in run_hosts.of_attempt(session, claimed.run_id, claimed.epoch)
+        if row.host > 0
+    )
+
+
+def _run(session: Session, claimed: Claim) -> RunRow:
+    if (run := runs.find(session, claimed.run_id)) is None:
+        raise fenced(claimed)
+    return run
+
+
+def fenced(claimed: Claim) -> Fenced:
+    """The error of a call for an attempt that is no longer the run's."""
+    return Fenced(f"run {claimed.run_id} is no longer in attempt {claimed.epoch}")

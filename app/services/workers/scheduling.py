@@ -1,0 +1,165 @@
+"""Whose run starts next: by priority, then fair shares of device time among users, then the order of the owner.
+
+A ring says that there is work, not which. The worker that hears it takes, of the first waiting run of each user, that
+with the highest priority, and of several that of the user with the least device time: used in the last seven days, or
+reserved by runs that run now. A user at the limit of concurrent runs, and a run that this worker cannot execute, are
+passed over, so that they keep no one else's waiting. Runs without an owner (no login) are one queue, in its own order.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy.orm import Session
+
+from app.domain.runs.status import RunStatus
+from app.features.quotas.queries import quotas as queries
+from app.features.quotas.rules import reserved
+from app.features.quotas.services import quotas
+from app.services.runs.attempts.spanning import Installation, installation, waiting
+from app.store.resources import devices
+from app.store.runs import events
+from app.store.runs import queries as runs
+from app.store.tables import RunRow, WorkerRow, now
+from app.store.workers import queries as workers
+from app.store.workers import queue
+from app.store.workers.queue import Head
+
+RECENT = timedelta(days=7)
+MOST_TRIED = 16
+"""Runs that a worker passes over or loses to other workers before it gives up."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What decides between users."""
+
+    seconds: Mapping[int, float]
+    """Device time that was used recently or is reserved by running runs, by user."""
+    rooms: Mapping[int, int | None]
+    """How many more runs may start, by user; None: any number."""
+
+    @classmethod
+    def of(cls, session: Session, user_ids: Iterable[int]) -> "Shares":
+        """Of some users, as it is now."""
+        chosen = list(user_ids)
+        seconds = queries.used_seconds(session, chosen, now() - RECENT)
+        running = dict.fromkeys(chosen, 0)
+        for run in queries.running_runs(session):
+            if run.owner_id in running:
+                running[run.owner_id] += 1
+                kept = reserved(run.reserved, run.charged, run.attempt)
+                seconds[run.owner_id] = seconds.get(run.owner_id, 0.0) + kept
+        return cls(seconds, quotas.rooms(session, chosen, running))
+
+    def may_start(self, user_id: int) -> bool:
+        """Whether another run of a user may start."""
+        room = self.rooms.get(user_id)
+        return room is None or room > 0
+
+
+class Turns:
+    """The runs that a worker is to claim when it hears a ring, one after another until a claim succeeds.
+
+    What decides is read once, and after each run that is passed over only the queue of its owner is read again.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        run_id: int,
+        worker: str,
+        gpus: Sequence[str] | None = None,
+        lease_seconds: float = 0.0,
+    ) -> None:
+        """`run_id`: what the ring names. `gpus`: UUIDs of the worker's GPUs; None on a CPU. `lease_seconds`: how old a
+        live worker's heartbeat may be."""
+        self._session, self._rung = session, run_id
+        self._worker, self._lease_seconds = worker, lease_seconds
+        signed_on = workers.get(session, worker)
+        self._capabilities = set(signed_on.capabilities if signed_on else ())
+        self._gpus = _working(signed_on, gpus or ())
+        self._free = None if gpus is None else len(devices.free(session).intersection(self._gpus))
+        self._passed: set[int] = set()
+        rung = runs.find(session, run_id)
+        self._heads: dict[int | None, Head]
+        if rung is not None and rung.owner_id is None:
+            first = queue.head(session, None)
+            self._heads, self._shares = ({None: first} if first else {}), Shares({}, {})
+        else:
+            heads = queue.heads(session)
+            self._heads, self._shares = dict[int | None, Head](heads.items()), Shares.of(session, heads)
+        self._chosen: int | None = None
+
+    def next(self) -> int | None:
+        """The next run to claim: the one that was rung for if there is nothing better. None once every candidate was
+        given."""
+        if self._chosen is not None:  # its claim failed
+            self._pass_over(self._chosen)
+        while len(self._passed) < MOST_TRIED and (candidate := self._first()) is not None:
+            run = runs.find(self._session, candidate)
+            if run is not None and self._can_execute(run):
+                self._chosen = candidate
+                return candidate
+            if run is not None and not self._fits(run):
+                self._refuse(run)
+            self._pass_over(candidate)
+        self._chosen = None if self._rung in self._passed else self._rung
+        return self._chosen
+
+    def _first(self) -> int | None:
+        """Of the owners that may start a run, the first run of that with the highest priority and the least share."""
+        may_start = [
+            (head.precedence, 0.0 if owner is None else self._shares.seconds.get(owner, 0.0), head.run_id)
+            for owner, head in self._heads.items()
+            if owner is None or self._shares.may_start(owner)
+        ]
+        return min(may_start)[2] if may_start else None
+
+    def _pass_over(self, run_id: int) -> None:
+        self._passed.add(run_id)
+        for owner, head in self._heads.items():
+            if head.run_id == run_id:
+                following = queue.head(self._session, owner, self._passed)
+                if following is None or (owner is not None and not self._still_may_start(owner)):
+                    del self._heads[owner]
+                else:
+                    self._heads[owner] = following
+                return
+
+    def _still_may_start(self, owner_id: int) -> bool:
+        """Whether a user may start a run, after another worker may have started one."""
+        if self._shares.rooms.get(owner_id) is None:
+            return True
+        running = {owner_id: queries.running_of(self._session, owner_id)}
+        room = quotas.rooms(self._session, [owner_id], running)[owner_id]
+        return room is None or room > 0
+
+    def _can_execute(self, run: RunRow) -> bool:
+        return run.spec.needed <= self._capabilities and self._fits(run)
+
+    def _fits(self, run: RunRow) -> bool:
+        """Whether enough GPUs are free, on this worker or, for a run with more than it has, on several."""
+        count = run.spec.training.devices
+        if run.status != RunStatus.QUEUED or self._free is None or count <= self._free:
+            return run.status == RunStatus.QUEUED
+        several = self._several(run)
+        return several is not None and several.choose(count) is not None
+
+    def _refuse(self, run: RunRow) -> None:
+        """Have the sweep ring for a run with too few free GPUs, if it is queued, and say in its log what it waits
+        for."""
+        if queue.to_ring(self._session, run.id):
+            line = waiting(self._worker, len(self._gpus), run.spec.training.devices, self._several(run))
+            events.add_once(self._session, run.id, "log", line)
+
+    def _several(self, run: RunRow) -> Installation | None:
+        """What this worker has together with others; None for a run for which it has enough GPUs itself."""
+        if run.spec.training.devices <= len(self._gpus):
+            return None
+        return installation(self._session, run.spec, self._worker, self._gpus, self._lease_seconds)
+
+
+def _working(worker: WorkerRow | None, gpus: Sequence[str]) -> list[str]:
+    broken = {gpu.uuid for gpu in (worker.devices if worker else ()) if gpu.problem}
+    return [uuid for uuid in gpus if uuid not in broken]

@@ -1,0 +1,86 @@
+"""Changes of owner and visibility, and what uses a row, visible or not."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, inspect, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.features.judging.tables import JudgementRow
+from app.features.lab.tables import LabClassRow
+from app.features.openai_jobs.tables import FineTuningJobRow
+from app.features.shipping.tables import ModelExportRow, ModelVersionRow, ParityCheckRow
+from app.store.database.owned import Owned
+from app.store.database.ownership import EVERY_OWNER, OWNED
+from app.store.database.rows import affected
+from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, StudyRow
+
+ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, FineTuningJobRow, ModelExportRow, ParityCheckRow, JudgementRow)
+"""Tables with the user who asked, which does not restrict who may see a row, except for fine-tuning jobs."""
+
+
+def hold(session: Session, rows: Iterable[Owned | None], *, change: bool = False) -> None:
+    """Read rows anew and lock them until the transaction ends: to change their owner or visibility, otherwise against
+    such a change. SQLite's writes take turns anyway."""
+    ids: dict[type[Any], set[int]] = {}
+    for row in rows:
+        if row is not None:
+            ids.setdefault(type(row), set()).add(inspect(row).identity[0])
+    for table, chosen in ids.items():
+        query = select(table).where(table.id.in_(chosen)).order_by(table.id)
+        query = query.with_for_update(read=not change, key_share=not change)
+        session.scalars(query, execution_options={"populate_existing": True, **EVERY_OWNER}).all()
+
+
+def users_hidden_from(session: Session, rows: Sequence[Owned], private_to: int) -> bool:
+    """Whether studies or runs that are not private to a user use datasets or base models."""
+    data = [row.id for row in rows if isinstance(row, DatasetRow)]
+    models = [row.id for row in rows if isinstance(row, BaseModelRow)]
+    names = {row.name for row in rows if isinstance(row, DatasetRow)}
+    for table in (RunRow, StudyRow):
+        general = table.spec_json["general_text"].as_string()
+        texts = [(general == name) | general.startswith(f"{name}@", autoescape=True) for name in names]
+        uses = or_(table.dataset_id.in_(data), table.base_model_id.in_(models), *texts)
+        query = select(table.id).where(uses, table.private_to.is_distinct_from(private_to)).limit(1)
+        if session.scalar(query.execution_options(**EVERY_OWNER)) is not None:
+            return True
+    return False
+
+
+def registered(session: Session, study_ids: Collection[int], run_ids: Collection[int]) -> str:
+    """A name in the registry with a version of a study or run; empty if there is none."""
+    of_them = or_(ModelVersionRow.study_id.in_(study_ids), ModelVersionRow.run_id.in_(run_ids))
+    version = session.scalars(select(ModelVersionRow).where(of_them).limit(1)).first()
+    return version.name if version else ""
+
+
+def give_runs(session: Session, which: ColumnElement[bool], owner_id: int | None, private_to: int | None) -> None:
+    """Change the owner and the visibility of runs. Their exports are charged to the new owner as they were to the old
+    one, and those that others asked for too once these no longer see them."""
+    asked = ModelExportRow.run_id.in_(select(RunRow.id).where(which))
+    if private_to is None:
+        mine = RunRow.owner_id.is_not_distinct_from(ModelExportRow.owner_id)
+        asked = ModelExportRow.run_id.in_(select(RunRow.id).where(which, mine).correlate(ModelExportRow))
+    affected(session, update(ModelExportRow).where(asked).values(owner_id=owner_id))
+    affected(session, update(RunRow).where(which).values(owner_id=owner_id, private_to=private_to))
+
+
+def adopt(session: Session, owner_id: int) -> None:
+    """Give every row without an owner to a user."""
+    for table in (*OWNED, *ASKED_FOR):
+        query = update(table).where(table.owner_id.is_(None)).values(owner_id=owner_id)
+        affected(session, query.execution_options(**EVERY_OWNER))
+
+
+def transfer_all(session: Session, owner_id: int, to_id: int) -> int:
+    """Give every row of a user to another; what was private is private to the other. Returns the number of objects."""
+    changed = 0
+    for table in OWNED:
+        values = {"owner_id": to_id, "private_to": case((table.private_to.is_not(None), to_id))}
+        query = update(table).where(table.owner_id == owner_id).values(**values)
+        changed += affected(session, query.execution_options(**EVERY_OWNER))
+    session.execute(update(LabClassRow).where(LabClassRow.teacher_id == owner_id).values(teacher_id=to_id))
+    for table in ASKED_FOR:
+        query = update(table).where(table.owner_id == owner_id).values(owner_id=to_id)
+        affected(session, query.execution_options(**EVERY_OWNER))
+    return changed

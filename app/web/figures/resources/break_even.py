@@ -1,0 +1,245 @@
+"""What keeping many adapted models costs: bytes, or money where prices are given. A line an arm over the number of
+tasks, and a mark where keeping adapters becomes cheaper than keeping whole models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from app.domain.comparison.costs.break_even import stored
+from app.domain.comparison.study import StudyComparison
+from app.web.figures.drawing import grammar as alt
+from app.web.figures.drawing.theme import (
+    MUTED,
+    STRONG,
+    WIDE_FROM,
+    ArmEncodings,
+    MarkStyle,
+    at_y,
+    frame,
+    markers,
+    number_axis,
+    side,
+    values,
+)
+from app.web.figures.figure import Column, Figure, Table
+from app.web.figures.resources.upkeep import Keeping, money
+from app.web.figures.studies.view import PriceParams
+from app.words.format import GIB, KIB, MIB, NOTHING, capitalized, count, duration, energy, file_size, general
+from app.words.i18n import gettext as _
+from app.words.i18n import ngettext
+from app.words.verdict.verdict import arm_name
+
+SHOWN = 2
+"""The picture goes on to at least so many times the number of tasks at which lines cross."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """An arm: what it costs at one task and at the last."""
+
+    style: MarkStyle
+    first: float
+    last: float
+    cheaper_from: int | None = None
+    """Tasks from which on it costs less than whole models; None where it never does, and for whole models."""
+
+    def at(self, tasks: float, most: int) -> float:
+        """Of so many tasks."""
+        return self.first + (self.last - self.first) * (tasks - 1) / max(most - 1, 1)
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """Arms over the number of tasks, from 1."""
+
+    arms: tuple[Growth, ...]
+    tasks: int
+    across: str
+    up: str
+    crossing: str
+    """What stands at the mark."""
+
+
+def break_even(study: StudyComparison, prices: PriceParams) -> Figure:
+    """Over the number of tasks."""
+    keeping = Keeping.of(study, prices)
+    return Figure(
+        name="break-even",
+        title=takeaway(keeping),
+        label=_("Total cost by number of tasks, one line per arm"),
+        note=_note(keeping) if keeping.arms else "",
+        data=_data(keeping),
+        draw=chart,
+        table=_table(keeping),
+        empty=why_not(keeping),
+    )
+
+
+def chart(data: BreakEven, width: int) -> alt.LayerChart:
+    """Lines, and the crossings: the first is named."""
+    most = max(data.tasks, 2)
+    arms = ArmEncodings([arm.style for arm in sorted(data.arms, key=lambda arm: -arm.last)], width)
+    ends = [{"arm": arm.style.name, "x": x, "y": y} for arm in data.arms for x, y in ((1, arm.first), (most, arm.last))]
+    x = alt.X("x:Q", scale=alt.Scale(domain=[1, most], nice=False), axis=number_axis(data.across, tickMinStep=1))
+    y = alt.Y("y:Q", axis=number_axis())
+    crossing = [(arm, arm.cheaper_from) for arm in data.arms if arm.cheaper_from and arm.cheaper_from <= most]
+    layers = []
+    if crossing:
+        first = min(tasks for _arm, tasks in crossing)
+        mark = values([{"x": first, "text": data.crossing}])
+        label = mark.mark_text(baseline="top", color=MUTED, **side((first - 1) / (most - 1)))
+        rows = [arm.style.fields | {"x": tasks, "y": arm.at(tasks, most)} for arm, tasks in crossing]
+        layers = [
+            mark.mark_rule(color=STRONG, strokeDash=[3, 3]).encode(x=alt.X("x:Q")),
+            label.encode(x=alt.X("x:Q"), y=at_y(2), text=alt.Text("text:N")),
+            markers(rows, 70, x=alt.X("x:Q"), y=alt.Y("y:Q")),
+        ]
+    return frame(
+        values(ends).mark_line(strokeWidth=2.2).encode(x=x, y=y, **arms.lines),
+        arms.key,
+        *layers,
+        width=width,
+        height=230 if width > WIDE_FROM else 210,
+        up=data.up,
+    )
+
+
+def why_not(keeping: Keeping) -> str:
+    """Why there is no break-even."""
+    if not keeping.arms:
+        return _("No arm has saved a file yet.")
+    if keeping.models is None:
+        return _("No arm of this study keeps a whole model, so there is nothing to compare adapters with.")
+    return "" if keeping.adapters else _("Every arm of this study keeps a whole model for each task.")
+
+
+def takeaway(keeping: Keeping) -> str:
+    """From how many tasks on adapters are cheaper."""
+    kept, models = keeping.focus, keeping.models
+    if kept is None or models is None:
+        return _("Cost of keeping many tasks")
+    start, tasks = keeping.cheaper_from(kept), keeping.form.many
+    cost, reference_cost = keeping.line(kept).at(tasks), keeping.line(models).at(tasks)
+    values = {
+        "arm": arm_name(kept.arm),
+        "reference": arm_name(models.arm),
+        "tasks": ngettext("%(num)s task", "%(num)s tasks", tasks, num=count(tasks)),
+        "cost": keeping.say(cost),
+        "reference_cost": keeping.say(reference_cost),
+    }
+    if start is None:
+        text = _(
+            "%(arm)s never costs less than %(reference)s: %(cost)s compared with %(reference_cost)s for %(tasks)s",
+            **values,
+        )
+    else:
+        cheaper = _("cheaper") if keeping.priced else _("smaller on disk")
+        since = _("the first task") if start == 1 else _since(start)
+        text = _(
+            "%(arm)s is %(cheaper)s from %(since)s on: %(cost)s for %(tasks)s, compared with %(reference_cost)s for "
+            "%(reference)s"
+        )
+        text = text % (values | {"cheaper": cheaper, "since": since})
+    return capitalized(text)
+
+
+def _data(keeping: Keeping) -> BreakEven:
+    starts = {kept.arm.title: keeping.cheaper_from(kept) for kept in keeping.arms}
+    near = [start for start in starts.values() if start and start <= keeping.form.many]
+    most = max(keeping.form.many, SHOWN * max(near, default=1))
+    lines = {kept.arm.title: keeping.line(kept) for kept in keeping.arms}
+    top = max((line.at(most) for line in lines.values()), default=1.0)
+    size, unit = _unit(keeping, top)
+    first = min(near, default=1)
+    return BreakEven(
+        arms=tuple(
+            Growth(
+                MarkStyle.of(kept.arm),
+                lines[kept.arm.title].at(1) / size,
+                lines[kept.arm.title].at(most) / size,
+                starts[kept.arm.title],
+            )
+            for kept in keeping.arms
+        ),
+        tasks=most,
+        across=_("Tasks, each with an adapted model →"),
+        up=_("Cost, %(unit)s", unit=unit) if keeping.priced and unit else unit if not keeping.priced else _("Cost"),
+        crossing=_("from the first task on") if first == 1 else _("from %(num)s tasks on", num=count(first)),
+    )
+
+
+def _unit(keeping: Keeping, top: float) -> tuple[float, str]:
+    if keeping.priced:
+        return 1.0, keeping.form.money
+    units = (("TiB", 1024 * GIB), ("GiB", GIB), ("MiB", MIB))
+    unit, size = next(((u, s) for u, s in units if top >= 2 * s), ("KiB", KIB))
+    return size, _("On disk, %(unit)s", unit=unit)
+
+
+def _note(keeping: Keeping) -> str:
+    parts = [
+        _("Adapters need the base model once, counted as large as a whole model of this study."),
+        _("One run per task; every further seed or learning rate costs as much again."),
+    ]
+    if keeping.form.prices.hour and not keeping.study.times_comparable:
+        parts.append(_("Times are not comparable, so hours are not priced."))
+    if keeping.form.prices.kwh and not keeping.prices.kwh:
+        parts.append(
+            _("Energy was not measured in every arm, so it is not priced.")
+            if keeping.study.times_comparable
+            else _("Energy was not measured under the same conditions, so it is not priced.")
+        )
+    if keeping.priced:
+        prices = keeping.prices
+        currency = keeping.form.money
+        if prices.hour:
+            parts.append(_("Price of a device-hour: %(price)s.", price=money(prices.hour, currency)))
+        if prices.kwh:
+            text = _("Price of a kWh: %(price)s, for the energy of the device alone while it trained and validated.")
+            parts.append(text % {"price": money(prices.kwh, currency)})
+        if prices.gib_month:
+            text = _("Price of a GiB-month: %(price)s, kept for %(months)s months.")
+            parts.append(text % {"price": money(prices.gib_month, currency), "months": general(prices.months)})
+    return " ".join(parts)
+
+
+def _table(keeping: Keeping) -> Table:
+    tasks = keeping.form.many
+    columns = [
+        Column("arm", _("arm")),
+        Column("seconds", _("device time per task"), duration),
+        Column("base_bytes", _("stored once"), _size),
+        Column("task_bytes", _("stored per task"), file_size),
+        Column(
+            f"bytes_of_{tasks}",
+            ngettext("%(num)s task on disk", "%(num)s tasks on disk", tasks, num=count(tasks)),
+            file_size,
+        ),
+    ]
+    measured = any(kept.joules is not None for kept in keeping.arms)
+    if measured:
+        columns.insert(2, Column("energy_joules", _("energy per task"), energy))
+    if keeping.priced:
+        show = partial(money, currency=keeping.form.money)
+        columns.append(
+            Column(
+                f"cost_of_{tasks}", ngettext("%(num)s task cost", "%(num)s tasks cost", tasks, num=count(tasks)), show
+            )
+        )
+    columns.append(Column("cheaper_from", _("cheaper from"), _since))
+    rows = []
+    for kept in keeping.arms:
+        row = [kept.arm.title, kept.upkeep.seconds, *([kept.joules] if measured else [])]
+        row += [kept.upkeep.base_bytes, kept.upkeep.task_bytes, stored(kept.upkeep).at(tasks)]
+        row += [keeping.line(kept).at(tasks)] if keeping.priced else []
+        rows.append((*row, keeping.cheaper_from(kept)))
+    return Table(tuple(columns), tuple(rows))
+
+
+def _since(start: int | None) -> str:
+    return ngettext("%(num)s task", "%(num)s tasks", start, num=count(start)) if start else NOTHING
+
+
+def _size(value: float) -> str:
+    return file_size(value) if value else NOTHING

@@ -1,0 +1,61 @@
+"""From how many tasks on keeping adapters is cheaper, by numbers worked out by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.comparison.costs.break_even import GIB, Line, Prices, Upkeep, cheaper_from, cost, stored
+
+FULL = Upkeep(seconds=7200, task_bytes=4 * GIB)
+LORA = Upkeep(seconds=3600, task_bytes=GIB / 64, base_bytes=4 * GIB)
+
+
+def test_adapters_take_less_room_from_the_second_task_on() -> None:
+    # one task: 4 + 1/64 GiB against 4; two tasks: 4 + 2/64 against 8
+    assert cheaper_from(stored(LORA), stored(FULL)) == 2
+    assert stored(LORA).at(10) == 4 * GIB + 10 * GIB / 64
+    assert stored(FULL).at(10) == 40 * GIB
+
+
+def test_hours_and_storage_are_added_up() -> None:
+    prices = Prices(hour=2.0, gib_month=0.1, months=12)
+    # full: 2 h · 2 + 4 GiB · 0.1 · 12 = 4 + 4.8; LoRA: 4.8 once, 1 h · 2 + 1.2/64 a task
+    assert cost(FULL, prices) == Line(0.0, pytest.approx(8.8))
+    assert cost(LORA, prices) == Line(pytest.approx(4.8), pytest.approx(2.01875))
+    # 4.8 / (8.8 − 2.01875) = 0.708: from the first task on
+    assert cheaper_from(cost(LORA, prices), cost(FULL, prices)) == 1
+
+
+def test_energy_is_priced_by_the_kilowatt_hour() -> None:
+    drawn = Upkeep(seconds=7200, task_bytes=0, joules=5.4e6)
+    # 1.5 kWh · 0.4, beside 2 h · 2
+    assert cost(drawn, Prices(kwh=0.4)) == Line(0.0, pytest.approx(0.6))
+    assert cost(drawn, Prices(kwh=0.4, hour=2.0)) == Line(0.0, pytest.approx(4.6))
+    assert cost(FULL, Prices(kwh=0.4)) == Line(0.0, 0.0)  # nobody counted
+
+
+def test_hours_alone_are_cheaper_from_the_first_task_or_never() -> None:
+    hours = Prices(hour=1.0)
+    slow = Upkeep(seconds=9000, task_bytes=1, base_bytes=4 * GIB)
+    assert cheaper_from(cost(LORA, hours), cost(FULL, hours)) == 1
+    assert cheaper_from(cost(slow, hours), cost(FULL, hours)) is None
+
+
+def test_where_both_take_the_same_at_a_number_of_tasks_the_next_is_the_first_that_is_cheaper() -> None:
+    assert cheaper_from(Line(4.0, 1.0), Line(0.0, 3.0)) == 3  # at 2 both take 6
+
+
+def test_equal_lines_are_never_cheaper_than_each_other() -> None:
+    assert cheaper_from(Line(1.0, 2.0), Line(1.0, 2.0)) is None
+    assert cheaper_from(Line(0.5, 2.0), Line(1.0, 2.0)) == 1
+
+
+@given(*[st.integers(0, 50)] * 4)
+def test_it_is_cheaper_from_there_on_and_not_just_before(a: int, b: int, c: int, d: int) -> None:
+    one, other = Line(a, b), Line(c, d)
+    found = cheaper_from(one, other)
+    if found is None:
+        assert one.at(10_000) >= other.at(10_000)
+    else:
+        assert all(one.at(n) < other.at(n) for n in range(found, found + 60))
+        assert found == 1 or one.at(found - 1) >= other.at(found - 1)

@@ -1,0 +1,206 @@
+"""The verdict: the word follows from the interval shown, Holm watches over the arms, one seed is a hint at best."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from app.domain.comparison.statistics.intervals import Scores
+from app.domain.comparison.statistics.verdict import (
+    McNemar,
+    Reason,
+    VerdictKind,
+    best_indistinguishable,
+    holm,
+    judge,
+    settled_below,
+    word,
+)
+from app.domain.studies.alternative import Alternative
+
+EQUIVALENCE = Alternative.EQUIVALENCE
+
+
+def runs(seeds: int, items: int, right: float, seed: int, seed_sd: float = 0.003) -> Scores:
+    rng = np.random.default_rng(seed)
+    easy = np.random.default_rng(99).beta(4, 0.5, items) - 4 / 4.5 + right
+    return (rng.random((seeds, items)) < easy + seed_sd * rng.standard_normal((seeds, 1))).astype(float)
+
+
+def test_each_arm_but_the_reference_gets_a_verdict_in_the_order_given() -> None:
+    arms = {"lora": runs(3, 300, 0.88, 1), "full": runs(3, 300, 0.88, 2), "head": runs(3, 300, 0.7, 3)}
+    assert list(judge(arms, "full", 0.02)) == ["lora", "head"]
+
+
+def test_a_far_worse_arm_is_worse_and_a_far_better_one_better() -> None:
+    arms = {"full": runs(5, 1000, 0.8, 1), "head": runs(5, 1000, 0.7, 2), "lora": runs(5, 1000, 0.88, 3)}
+    verdicts = judge(arms, "full", 0.02)
+    assert verdicts["head"].kind is VerdictKind.WORSE
+    assert (verdicts["lora"].kind, verdicts["lora"].reason) == (VerdictKind.ENOUGH, Reason.ABOVE_ZERO)
+    assert verdicts["lora"].better
+    assert verdicts["head"].needs is None
+    assert judge(arms, "full", 0.02, EQUIVALENCE)["lora"].kind is VerdictKind.BETTER
+
+
+def test_an_equal_arm_on_many_items_is_within_the_margin() -> None:
+    arms = {"full": runs(5, 20000, 0.88, 1), "lora": runs(5, 20000, 0.88, 2)}
+    assert judge(arms, "full", 0.02, EQUIVALENCE)["lora"].kind is VerdictKind.WITHIN
+    assert judge(arms, "full", 0.02)["lora"].kind is VerdictKind.ENOUGH
+
+
+def test_an_arm_is_enough_however_much_better_it_may_be_and_equivalent_only_within_both_margins() -> None:
+    shown = {
+        (-0.009, 0.03): (VerdictKind.ENOUGH, Reason.ABOVE_MARGIN, VerdictKind.UNDECIDED),
+        (0.001, 0.009): (VerdictKind.ENOUGH, Reason.ABOVE_ZERO, VerdictKind.WITHIN),
+        (0.001, 0.011): (VerdictKind.ENOUGH, Reason.ABOVE_ZERO, VerdictKind.BETTER),
+        (-0.009, -0.001): (VerdictKind.ENOUGH, Reason.SLIGHTLY_BELOW_ZERO, VerdictKind.WITHIN),
+        (-0.011, -0.001): (VerdictKind.WORSE, Reason.BELOW_ZERO, VerdictKind.WORSE),
+        (-0.001, 0.011): (VerdictKind.ENOUGH, Reason.ABOVE_MARGIN, VerdictKind.UNDECIDED),
+        (-0.011, 0.001): (VerdictKind.UNDECIDED, Reason.CROSSES_MARGIN, VerdictKind.UNDECIDED),
+        (-0.01, 0.001): (VerdictKind.UNDECIDED, Reason.CROSSES_MARGIN, VerdictKind.WITHIN),
+        (-0.2, 0.2): (VerdictKind.UNDECIDED, Reason.CROSSES_MARGIN, VerdictKind.UNDECIDED),
+    }
+    for (low, high), (kind, reason, two_sided) in shown.items():
+        assert word(low, high, 0.01) == (kind, reason)
+        assert word(low, high, 0.01, EQUIVALENCE)[0] is two_sided
+
+
+def test_an_arm_that_is_merely_enough_does_not_relax_the_others_but_a_large_loss_does() -> None:
+    """Its interval can still be one of a false claim that it is better, or slightly worse."""
+    full, same = np.tile(runs(1, 4000, 0.88, 1), (3, 1)), runs(3, 4000, 0.88, 2)
+    slightly = np.clip(full - (np.arange(4000) % 100 == 0), 0, 1)  # a loss of a point on items of its own
+    verdicts = judge({"full": full, "slightly": slightly, "same": same}, "full", 0.03)
+    assert verdicts["slightly"].reason is Reason.SLIGHTLY_BELOW_ZERO
+    assert [v.difference.confidence for v in verdicts.values() if v.difference] == [0.975, 0.975]
+    verdicts = judge({"full": full, "head": runs(3, 4000, 0.7, 3), "same": same}, "full", 0.03)
+    assert [v.difference.confidence for v in verdicts.values() if v.difference] == [0.975, 0.95]
+
+
+def test_undecided_says_what_would_decide() -> None:
+    verdict = judge({"full": runs(5, 300, 0.88, 1), "lora": runs(5, 300, 0.88, 2)}, "full", 0.01)["lora"]
+    assert verdict.kind is VerdictKind.UNDECIDED
+    assert verdict.needs is not None
+    assert verdict.needs.seeds is not None
+    assert verdict.needs.seeds > 5
+
+
+arms_by_name = st.dictionaries(
+    st.sampled_from("abcde"),
+    st.tuples(st.integers(0, 4), st.floats(0.6, 0.95), st.integers(0, 10**6)),
+    min_size=1,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(arms_by_name, st.floats(0.005, 0.1))
+def test_the_interval_shown_alone_implies_the_word(drawn: dict[str, tuple[int, float, int]], margin: float) -> None:
+    arms = {name: runs(seeds, 60, right, seed) for name, (seeds, right, seed) in drawn.items()}
+    arms["full"] = runs(3, 60, 0.85, 0)
+    for verdict in judge(arms, "full", margin).values():
+        if verdict.difference is None:
+            assert verdict.kind is VerdictKind.NONE
+        elif verdict.kind is VerdictKind.HINT:
+            assert verdict.difference.one_seed
+            assert verdict.hint is word(verdict.difference.low, verdict.difference.high, margin)[0]
+        else:
+            kind, reason = word(verdict.difference.low, verdict.difference.high, margin)
+            assert verdict.kind is kind
+            assert verdict.reason is (Reason.ONE_SEED if verdict.difference.one_seed else reason)
+        assert verdict.reason
+        assert (verdict.needs is None) == (verdict.kind not in (VerdictKind.UNDECIDED, VerdictKind.HINT))
+
+
+@settings(max_examples=80, deadline=None)
+@given(arms_by_name, st.sampled_from(Alternative))
+def test_what_holms_procedure_rejects_is_what_the_intervals_exclude(
+    drawn: dict[str, tuple[int, float, int]], alternative: Alternative
+) -> None:
+    arms = {name: runs(seeds + 2, 60, right, seed) for name, (seeds, right, seed) in drawn.items()}
+    arms["full"] = runs(3, 60, 0.85, 0)
+    below = settled_below(0.01, alternative)
+    seen = {name: v.difference for name, v in judge(arms, "full", 0.01, alternative).items() if v.difference}
+    ordered = sorted(seen.values(), key=lambda d: d.p_value_outside(below))
+    rejected, k = 0, len(ordered)
+    while rejected < k and ordered[rejected].p_value_outside(below) < 0.05 / (k - rejected):
+        rejected += 1
+    assert sum(d.low > 0 or d.high < below for d in ordered) == rejected
+    assert [d.confidence for d in ordered] == pytest.approx([1 - 0.05 / max(k - min(i, rejected), 1) for i in range(k)])
+
+
+def test_a_single_arm_needs_no_correction() -> None:
+    verdict = judge({"full": runs(3, 90, 0.8, 1), "lora": runs(3, 90, 0.8, 2)}, "full", 0.01)["lora"]
+    assert verdict.difference is not None
+    assert verdict.difference.confidence == 0.95
+
+
+def test_without_arms_holm_has_nothing_to_do() -> None:
+    assert holm({}) == {}
+
+
+@pytest.mark.parametrize(("seeds", "reference_seeds"), [(1, 1), (1, 5), (5, 1)])
+def test_with_one_seed_a_large_difference_is_a_hint(seeds: int, reference_seeds: int) -> None:
+    arms = {"full": runs(reference_seeds, 500, 0.88, 1), "head": runs(seeds, 500, 0.6, 2)}
+    verdict = judge(arms, "full", 0.02)["head"]
+    assert verdict.kind is VerdictKind.HINT
+    assert verdict.hint is VerdictKind.WORSE
+    assert verdict.needs is not None
+
+
+def test_a_one_seed_arm_does_not_loosen_the_others() -> None:
+    arms = {"full": runs(3, 500, 0.88, 1), "lora": runs(3, 500, 0.88, 2), "head": runs(1, 500, 0.5, 3)}
+    verdicts = judge(arms, "full", 0.02)
+    assert verdicts["lora"].difference is not None
+    assert verdicts["lora"].difference.confidence == 0.975
+
+
+def test_too_few_runs_or_items_is_no_verdict_with_the_reason() -> None:
+    some, none = runs(2, 50, 0.8, 1), np.empty((0, 50))
+    assert judge({"full": some, "lora": none}, "full", 0.01)["lora"].reason is Reason.NO_RESULT
+    assert judge({"full": none, "lora": some}, "full", 0.01)["lora"].reason is Reason.NO_REFERENCE_RESULT
+    assert judge({"lora": some}, "full", 0.01)["lora"].reason is Reason.NO_REFERENCE_RESULT
+    verdict = judge({"full": np.ones((3, 1)), "lora": np.ones((3, 1))}, "full", 0.01)["lora"]
+    assert verdict.kind is VerdictKind.NONE
+    assert verdict.reason is Reason.ONE_ITEM
+    assert verdict.difference is None
+
+
+def test_identical_predictions_are_within_a_margin_that_the_items_can_resolve_only() -> None:
+    many, few = (np.tile(runs(1, items, 0.88, 1), (3, 1)) for items in (696, 50))
+    assert judge({"full": many, "lora": many}, "full", 0.01)["lora"].kind is VerdictKind.ENOUGH
+    assert judge({"full": many, "lora": many}, "full", 0.01, EQUIVALENCE)["lora"].kind is VerdictKind.WITHIN
+    assert judge({"full": few, "lora": few}, "full", 0.01)["lora"].kind is VerdictKind.UNDECIDED
+
+
+def test_all_right_against_all_wrong_is_worse() -> None:
+    verdict = judge({"full": np.ones((2, 30)), "lora": np.zeros((2, 30))}, "full", 0.01)["lora"]
+    assert verdict.kind is VerdictKind.WORSE
+
+
+def test_other_items_and_a_margin_of_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="the same items"):
+        judge({"full": np.ones((2, 30)), "lora": np.ones((2, 31))}, "full", 0.01)
+    with pytest.raises(ValueError, match="margin"):
+        judge({"full": np.ones((2, 30))}, "full", 0)
+
+
+def test_the_best_arms_are_those_that_cannot_be_told_from_the_best() -> None:
+    arms = {"full": runs(3, 600, 0.88, 1), "head": runs(3, 600, 0.6, 2), "lora": runs(3, 600, 0.88, 3)}
+    assert best_indistinguishable(arms) == ["full", "lora"]
+    assert best_indistinguishable(arms | {"one": runs(1, 600, 0.3, 4)}) == ["full", "lora", "one"]
+    assert best_indistinguishable(arms | {"none": np.empty((0, 600))}) == ["full", "lora"]
+    assert best_indistinguishable({"full": arms["full"]}) == ["full"]
+    assert best_indistinguishable({}) == []
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_is_the_exact_binomial_test_on_the_flips(pairs: list[tuple[bool, bool]]) -> None:
+    arm, reference = np.array(pairs).T
+    gained, lost = int((arm & ~reference).sum()), int((~arm & reference).sum())
+    known = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert McNemar.of(arm, reference).p_value == pytest.approx(known)
+
+
+def test_mcnemar_wants_the_same_items() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        McNemar.of(np.ones(3, bool), np.ones(4, bool))

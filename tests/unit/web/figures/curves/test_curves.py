@@ -1,0 +1,213 @@
+"""Curves over training: what, over what, how smooth; seeds that ended early, runs that failed, very long runs."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.comparison.study import StudyComparison
+from app.domain.failures import FailureCode
+from app.domain.methods import LoraSpec
+from app.domain.runs.result import Steps
+from app.domain.studies.arms import ArmSpec
+from app.settings import Settings
+from app.store.runs import steps
+from app.store.tables import EvaluationRow, RunRow
+from app.web.figures.curves.axes import QUANTITIES, X_AXES
+from app.web.figures.curves.chart import MARKS, POINTS, Curves
+from app.web.figures.curves.curves import curves
+from app.web.figures.drawing import render
+from app.web.figures.figure import Figure
+from app.web.figures.studies.study import StudyData
+from app.web.figures.studies.view import ViewParams
+from tests.support.filled import filled
+from tests.support.rows.factories import FULL, LORA, MANY, empty_database, plain, seed_study
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """A database of its own."""
+    with empty_database() as found:
+        yield found
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What curves are made of, to be changed by a test."""
+
+    comparison: StudyComparison
+    steps: Mapping[int, Steps]
+    validation: Mapping[int, Sequence[EvaluationRow]]
+
+
+def evidence(session: Session, **options: Any) -> Evidence:
+    """Of a study made for a test."""
+    return of_study(session, seed_study(session, **options))
+
+
+def of_study(session: Session, study_id: int) -> Evidence:
+    """Of a study."""
+    data = StudyData(session, Settings(), study_id)
+    return Evidence(data.comparison, data.steps, data.validation)
+
+
+def drawn(found: Evidence, **view: Any) -> tuple[Figure, Curves]:
+    """Its curves."""
+    figure = curves(found.comparison, found.steps, found.validation, ViewParams(**view))
+    assert isinstance(figure.data, Curves)
+    return figure, figure.data
+
+
+@pytest.mark.parametrize("curve", QUANTITIES)
+@pytest.mark.parametrize("by", X_AXES)
+def test_any_quantity_is_drawn_over_any_place(session: Session, curve: str, by: str) -> None:
+    figure, data = drawn(evidence(session), curve=curve, by=by)
+    assert len(data.curves) == 3
+    specification = figure.chart(narrow=True).configure(**render.CONFIG).to_dict(validate=True)
+    assert "NaN" not in json.dumps(specification, allow_nan=False)
+    assert figure.title
+    assert all(len(row) == len(figure.table.columns) for row in figure.table.shown)
+
+
+def test_smoothing_is_off_and_what_was_measured_stays_behind_it(session: Session) -> None:
+    found = evidence(session)
+    _figure, plainly = drawn(found)
+    figure, calm = drawn(found, smooth=0.9)
+    raw = calm.curves[0].raw
+    assert plainly.curves[0].raw is None
+    assert raw is not None
+    assert (plainly.curves[0].mean == raw).all()
+    assert (calm.curves[0].mean[0] == raw[0]).all()  # debiased: it starts where the loss starts
+    assert np.ptp(calm.curves[0].mean[-40:, 1]) < np.ptp(plainly.curves[0].mean[-40:, 1])
+    assert "over about 10 steps (factor 0.9)" in figure.note
+    validation = [drawn(found, curve="validation", smooth=factor)[1] for factor in (0.9, 0.0)]
+    assert render.content_hash(validation[0]) == render.content_hash(validation[1])
+
+
+def test_the_mean_is_that_of_all_steps_and_the_table_is_not_thinned(session: Session) -> None:
+    found = evidence(session)
+    figure, _data = drawn(found, curve="gradient")
+    runs = [run.run_id for run in found.comparison.arms[0].succeeded]
+    last = np.mean([found.steps[run]["grad_norm"][-1] for run in runs])
+    assert figure.table.rows[0][-1] == pytest.approx(last, abs=1e-6)
+    assert len(list(figure.numbers.rows)) == 9 * 246
+
+
+def test_over_time_an_arm_ends_where_its_training_ended(session: Session) -> None:
+    _figure, data = drawn(evidence(session), by="time")
+    ends = {curve.style.name: curve.mean[-1, 0] for curve in data.curves}
+    assert ends == pytest.approx({"full": 54.0, "LoRA r=8": 28.0, "head only": 18.0})
+    assert data.across == "Time in training, s →"
+
+
+def test_where_a_seed_ended_early_it_is_said_how_many_go_on(session: Session) -> None:
+    study = seed_study(session)
+    run = session.scalars(select(RunRow).where(RunRow.arm == "LoRA r=8")).first()
+    assert run is not None
+    kept = steps.read(session, run.id)[:100].copy()
+    steps.clear(session, run.id)
+    steps.append(session, run.id, kept)
+    figure, data = drawn(of_study(session, study))
+    assert "LoRA r=8: 2 of 3 seeds from step 101 on." in figure.note
+    assert data.curves[1].mean[-1, 0] == 246
+
+
+def test_a_run_that_diverged_ends_in_a_cross_and_flattens_nothing(session: Session) -> None:
+    study = seed_study(session, failed={("LoRA r=8", 0): FailureCode.DIVERGED})
+    run = session.scalars(select(RunRow).where(RunRow.status == "failed")).one()
+    made = filled._steps(run, 40).copy()
+    made["loss"] = np.exp(np.arange(40) / 2)
+    made["loss"][-1] = np.inf
+    steps.append(session, run.id, made)
+    figure, data = drawn(of_study(session, study))
+    [failed] = data.curves[1].failed
+    assert failed[-1, 0] == 39
+    assert data.top < 3
+    assert "Crosses: where runs failed (LoRA r=8: diverged, 1 run)." in figure.note
+    assert '"M-1,-1L1,1M-1,1L1,-1"' in json.dumps(figure.chart().to_dict(validate=False))
+
+
+def test_an_arm_whose_runs_all_failed_is_in_the_picture(session: Session) -> None:
+    study = seed_study(session, arms=(FULL, LORA), failed={("full", s): FailureCode.DIVERGED for s in (0, 1, 2)})
+    for run in session.scalars(select(RunRow).where(RunRow.status == "failed")):
+        steps.append(session, run.id, filled._steps(run, 40))
+    _figure, data = drawn(of_study(session, study))
+    assert [curve.style.name for curve in data.curves] == ["full", "LoRA r=8"]
+    assert len(data.curves[0].failed) == 3
+
+
+def marks(found: Evidence) -> int:
+    """How many evaluations of the first arm are marked."""
+    points = drawn(found)[1].curves[0].marks
+    return 0 if points is None else len(points)
+
+
+def test_evaluations_are_marked_but_not_more_than_can_be_told_apart(session: Session) -> None:
+    found = evidence(session)
+    assert marks(found) == 3
+    for run in found.validation:
+        many = [EvaluationRow(run_id=run, step=step, epoch=0.0, n=150, loss=0.4, score=0.8) for step in range(1, 200)]
+        found = replace(found, validation=dict(found.validation) | {run: many})
+    assert marks(found) == MARKS
+
+
+def test_a_score_of_nothing_is_a_score(session: Session) -> None:
+    found = evidence(session)
+    for rows in found.validation.values():
+        for row in rows:
+            row.score = 0.0
+    _figure, data = drawn(found, curve="validation")
+    assert data.curves[0].mean[:, 1].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("trend", ["has levelled off", "is still falling"])
+def test_the_loss_is_called_level_or_falling_where_every_arm_shows_it(session: Session, trend: str) -> None:
+    found = evidence(session)
+
+    def law(step: NDArray[np.int32]) -> NDArray[np.float64]:
+        return 0.1 + np.exp(-step / 9.0) if trend == "has levelled off" else 1.5 - 0.005 * step
+
+    changed = {run: with_loss(seen, law(seen["step"])) for run, seen in found.steps.items()}
+    assert plain(drawn(replace(found, steps=changed))[0].title) == f"The training loss {trend} in every arm"
+
+
+def with_loss(seen: Steps, loss: NDArray[np.float64]) -> Steps:
+    changed = seen.copy()
+    changed["loss"] = loss
+    return changed
+
+
+def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
+    found = evidence(session)
+    titles = {curve: plain(drawn(found, curve=curve)[0].title) for curve in QUANTITIES}
+    assert titles["loss"] == "Training loss by step", "its noise hides whether it has levelled off in all three"
+    assert titles["validation"] == "Every run had its best validation score at the end"
+    assert "is clipped most: its gradient norm exceeds 1 in" in titles["gradient"]
+    assert titles["memory"] == "Highest memory after a step: full 403 MiB, LoRA r=8 150 MiB and head only 121 MiB"
+    assert titles["rate"].startswith("Highest learning rate: ")
+    many = evidence(session, arms=MANY)
+    assert plain(drawn(many, curve="memory")[0].title).count("MiB") == 2
+
+
+def test_fifteen_runs_of_a_hundred_thousand_steps_are_thinned_to_what_a_picture_shows(session: Session) -> None:
+    arms = (FULL, *(ArmSpec(method=LoraSpec(r=r)) for r in (4, 8, 16, 32)))
+    found = evidence(session, arms=arms)
+    number = np.arange(1, 100_001)
+    long = np.zeros(100_000, dtype=filled.STEP_DTYPE)
+    long["step"], long["seconds"] = number, number * 0.1
+    long["loss"] = 1 / np.sqrt(number) + np.random.default_rng(0).normal(1, 0.1, 100_000)
+    long["loss"][54_321] = 2.0
+    found = replace(found, steps=dict.fromkeys(found.steps, long))
+    began = time.perf_counter()
+    _figure, data = drawn(found, by="time", smooth=0.6)
+    print(f"statistics and thinning: {time.perf_counter() - began:.2f} s")
+    for curve in data.curves:
+        assert len(curve.mean) <= POINTS
+        assert curve.band is not None and curve.band[:, 2].max() == pytest.approx(curve.mean[:, 1].max())

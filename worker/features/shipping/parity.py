@@ -1,0 +1,204 @@
+"""Compare a server with a run: claim the check, read the run's predictions, send the test items, write the result."""
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.domain.data.turns import as_text, last_reply, others, said
+from app.domain.errors import Unavailable
+from app.domain.messages import _
+from app.features.serving.services.openai_server import OpenAIServer, ServerRefused
+from app.features.shipping.rules.parity import Parity, ServedItem, parity
+from app.features.shipping.services import parity_checks
+from app.features.shipping.services.parity_checks import CHECKS, ParityClaim
+from app.services.outbound.outbound import Outbound
+from app.services.ownership.vault import Vault
+from worker.children.work import WorkCancelled
+from worker.claimed import noting_the_end, reporter
+from worker.features.shipping import parity_answers
+from worker.features.shipping.likeness import nearer, writes_on
+from worker.features.shipping.parity_answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
+from worker.features.shipping.parity_host import ParityQueue
+from worker.text_metrics import exact_match, rouge_l
+from worker.training.workdir import workdir
+
+if TYPE_CHECKING:
+    from worker.context import Context
+
+COLUMNS = ("item", "prompt", "completion", "messages", "tools", "prediction", "base_prediction", "cut")
+ROWS_AT_ONCE = 256
+"""Of the predictions file."""
+METRICS = {"exact_match": exact_match, "rouge_l": rouge_l}
+
+Item = dict[str, Any]
+"""A row of the predictions file."""
+
+
+def check(context: "Context", check_id: int, pauses: tuple[float, ...] = PAUSES) -> None:
+    """Run one parity check. `pauses`: seconds before a request is sent again."""
+    write = context.database.write
+    claim = write(lambda session: parity_checks.begin(session, check_id))
+    if claim is None:
+        return
+    with noting_the_end(context, CHECKS, claim, lambda why: _("The parity check failed (%(why)s).", why=why)):
+        result = _compared(context, claim, pauses)
+        write(partial(parity_checks.succeeded, claim=claim, result=result))
+
+
+def _compared(context: "Context", claim: ParityClaim, pauses: tuple[float, ...]) -> Parity:
+    began = monotonic()
+
+    report = reporter(context, context.one(ParityQueue), CHECKS, claim)
+    key = Vault(context.settings).decrypt(claim.api_key) if claim.api_key else ""
+    server = OpenAIServer(Outbound(context.settings), claim.url, claim.model, key)
+    items = _items(context, claim)
+    whole = [item for item in items if not item.get("cut")]
+    sent = [(item, prompt) for item in whole if (prompt := _prompt(item))]
+    if not sent:
+        raise _nothing_compared(claim) if items and not whole else _no_prompt()
+    requests = Answers(
+        server, [prompt for _item, prompt in sent], claim.max_new_tokens, pauses=pauses, most_seconds=MOST_SECONDS
+    )
+    answers = requests.gather(report)
+    refusals = [answer for answer in answers if isinstance(answer, ServerRefused)]
+    compared = _scored([item for item, _prompt in sent], answers, claim, server, report)
+    if not compared:
+        raise refusals[0] if refusals else _nothing_compared(claim)
+    return parity(
+        compared,
+        claim.margin,
+        claim.metric,
+        monotonic() - began,
+        left_out=len(items) - len(compared) - len(refusals),
+        refused=len(refusals),
+        refusal=refusals[0].message if refusals else "",
+    )
+
+
+def _scored(
+    items: Sequence[Item],
+    answers: Sequence[Answer],
+    claim: ParityClaim,
+    server: OpenAIServer,
+    report: Callable[[float], bool],
+) -> list[ServedItem]:
+    """The items with an answer to the prompt that the run has read. Raises WorkCancelled."""
+    compared, reported = [], monotonic()
+    for item, answer in zip(items, answers, strict=True):
+        if monotonic() - reported >= parity_answers.REPORT_SECONDS:
+            reported = monotonic()
+            if not report(1.0):
+                raise WorkCancelled
+        if not isinstance(answer, ServerRefused) and not _was_cut(item, answer.prompt_tokens, claim.prompt_tokens):
+            compared.append(_served(item, answer.text, claim, server))
+    return compared
+
+
+def _no_prompt() -> Unavailable:
+    return Unavailable(
+        _("No test item of the run has a prompt to send. Conversations with tools or reasoning are not sent.")
+    )
+
+
+def _nothing_compared(claim: ParityClaim) -> Unavailable:
+    return Unavailable(
+        _(
+            "The run has read only the end of every prompt (max_length is %(tokens)s tokens), so no answer can be "
+            "compared. Train it with a larger max_length.",
+            tokens=claim.prompt_tokens,
+        )
+    )
+
+
+def _items(context: "Context", claim: ParityClaim) -> list[Item]:
+    """Rows of the predictions file, in its order; a sample if there are more than the check sends."""
+    with workdir(context.settings.home) as folder:
+        file = folder / "predictions.parquet"
+        context.files.get(claim.predictions, file)
+        return rows(file, claim.sample)
+
+
+def rows(file: Path, most: int) -> list[Item]:
+    """The rows of a predictions file, or a sample of them; the others never become Python objects."""
+    try:
+        with pq.ParquetFile(file, pre_buffer=False) as stored:
+            names = [name for name in stored.schema_arrow.names if name in COLUMNS]
+            if not {"prediction", "base_prediction"} <= set(names):
+                raise Unavailable(_("The run's predictions file has no generated texts."))
+            number, found, start = stored.metadata.num_rows, [], 0
+            chosen = set(range(number) if number <= most else random.Random(0).sample(range(number), most))
+            for batch in stored.iter_batches(ROWS_AT_ONCE, columns=names):
+                places = [place for place in range(batch.num_rows) if start + place in chosen]
+                found += batch.take(pa.array(places, pa.int64())).to_pylist()
+                start += batch.num_rows
+    except (OSError, pa.ArrowException) as error:
+        raise Unavailable(_("The run's predictions file cannot be read.")) from error
+    return found
+
+
+def _prompt(item: Item) -> Prompt | None:
+    """What a server is sent: a prompt, or the conversation up to the assistant's last turn. None if that is empty, or
+    if the answer depends on how the server reads calls of tools and writes them."""
+    if "messages" in item and _has_parts(item):
+        return None
+    text: str | list[dict[str, str]] = _turns(item) if "messages" in item else item["prompt"] or ""
+    turns = text if isinstance(text, list) else []
+    length = sum(len(turn["content"].encode()) for turn in turns) if turns else len(str(text).encode())
+    return Prompt(text, length) if text else None
+
+
+def _has_parts(item: Item) -> bool:
+    """Whether a conversation has tools, calls, results or reasoning."""
+    return bool(item.get("tools")) or any(others(turn).keys() - {"train"} for turn in item["messages"])
+
+
+def _turns(item: Item) -> list[dict[str, str]]:
+    last = last_reply(item["messages"])
+    return [{"role": turn["role"], "content": turn["content"]} for turn in item["messages"][:last]]
+
+
+def reference_of(item: Item) -> str:
+    """The completion that the test split has, or the assistant's last turn."""
+    if "messages" not in item:
+        return item["completion"] or ""
+    turns = item["messages"]
+    return said(turns[last_reply(turns) or 0])
+
+
+def prompt_text(item: Item) -> str:
+    """The prompt, or the turns before the assistant's last one, with their tools, calls and reasoning as JSON."""
+    if "messages" not in item:
+        return item["prompt"] or ""
+    turns = item["messages"][: last_reply(item["messages"])]
+    return as_text(turns, item.get("tools")) if _has_parts(item) else "\n".join(map(said, turns))
+
+
+def _was_cut(item: Item, read: int | None, tokens: int) -> bool:
+    """The server has read more of the prompt than the run. Files of earlier versions do not say what the run has read;
+    there, the server's count decides."""
+    return "cut" not in item and read is not None and read > tokens
+
+
+def _served(item: Item, answer: str, claim: ParityClaim, server: OpenAIServer) -> ServedItem:
+    reference = reference_of(item)
+    answer = answer.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    run, base = item["prediction"] or "", item["base_prediction"] or ""
+    metric = METRICS[claim.metric]
+    return ServedItem(
+        item=item["item"],
+        prompt=prompt_text(item),
+        run=run,
+        base=base,
+        answer=server.masked(answer),
+        run_score=metric(run, reference),
+        base_score=metric(base, reference),
+        score=metric(answer, reference),
+        nearer=nearer(answer.strip(), run.strip(), base.strip()),
+        writes_on=writes_on(answer.strip(), run.strip()),
+    )
