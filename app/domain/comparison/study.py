@@ -1,6 +1,6 @@
 """The comparison of a study: any comparison, with what the study fixed before its runs began.
 
-Pure: runs in, comparison out. The statistics are in `verdict.py`; `app.web.text` puts them into words.
+Pure: runs in, comparison out. The statistics are in `verdict.py`; `app.words` puts them into words.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -32,7 +32,13 @@ from app.services.users.hub_tokens import NewHubToken
 from app.services.workers.sweep import sweep
 from app.settings import Settings
 from app.store.tables import RunRow, UserRow
-from tests.features.shipping.test_model_exports import MERGED, submit
+from tests.features.shipping.test_model_exports import (  # noqa: F401 fixtures
+    MERGED,
+    run_id,
+    saved,
+    submit,
+    worker,
+)
 from tests.support.fakes import hub as small_hub
 from tests.support.fakes.fakes import SilentBell
 from tests.support.servers.forms import form_headers
@@ -55,17 +61,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[small_hub.Hub]:
 
 
 @pytest.fixture
-def pusher(worker: Context) -> Context:
+def pusher(worker: Context) -> Context:  # noqa: F811
     """A worker with a token of the hub."""
     return with_token(worker, TOKEN)
 
 
-def with_token(worker: Context, token: str) -> Context:
+def with_token(worker: Context, token: str) -> Context:  # noqa: F811
     return replace(worker, settings=worker.settings.model_copy(update={"hub_token": SecretStr(token)}))
 
 
 @pytest.fixture
-def export_id(worker: Context, run_id: int) -> int:
+def export_id(worker: Context, run_id: int) -> int:  # noqa: F811
     """A merged export whose gate has passed."""
     export = submit(worker, run_id, MERGED)
     tasks.export(worker, export)
@@ -292,7 +298,7 @@ def test_users_push_only_where_an_operator_permits_it_and_only_admins_publish(
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_push_replaces_the_earlier_export_and_leaves_other_repositories_alone(
     pusher: Context,
-    run_id: int,
+    run_id: int,  # noqa: F811
     export_id: int,
     hub: small_hub.Hub,
 ) -> None:
@@ -396,7 +402,7 @@ def test_a_lost_worker_is_noticed(pusher: Context, export_id: int) -> None:
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_over_rest_and_on_the_page(
     pusher: Context,
-    run_id: int,
+    run_id: int,  # noqa: F811
     export_id: int,
     settings: Settings,
     hub: small_hub.Hub,

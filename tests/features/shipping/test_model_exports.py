@@ -375,7 +375,7 @@ def test_a_worker_that_shuts_down_while_it_stores_hands_the_export_back(
     export_id, put = submit(worker, run_id), worker.files.put
 
     def stop(file: Path, name: str) -> None:
-        worker.exporter.stop()
+        worker.one(ExportQueue).stop()
         put(file, name)
 
     monkeypatch.setattr(worker.files, "put", stop)

@@ -10,6 +10,7 @@ from jinja2 import nodes
 
 from app.settings import ROOT
 from app.web import templating
+from app.web.site import sites
 from app.web.templating import TEMPLATES, environment
 from app.words import format
 
@@ -31,7 +32,8 @@ def names_read(name: str) -> set[str]:
 
 
 def test_a_template_uses_every_filter() -> None:
-    own = chain(format.FILTERS, *(getattr(module, "FILTERS", ()) for module in templating.TEXT))
+    modules = (*templating.WORDS, *(module for site in sites() for module in site.words))
+    own = chain(format.FILTERS, *(getattr(module, "FILTERS", ()) for module in modules))
     used = {node.name for file in FILES for node in parsed(file).find_all(nodes.Filter)}
     used |= {node.value for file in FILES for node in parsed(file).find_all(nodes.Const) if isinstance(node.value, str)}
     assert sorted({function.__name__ for function in own} - used) == []
@@ -55,7 +57,7 @@ def test_a_template_uses_what_it_imports(file: str) -> None:
 
 def test_every_class_of_a_stylesheet_is_written_somewhere() -> None:
     """Numbers at the end are not compared: `u3` is written `u{level}`."""
-    sources = [*TEMPLATES.rglob("*.html"), *(ROOT / "static/js").glob("*.js"), *(ROOT / "app/web").rglob("*.py")]
+    sources = [*TEMPLATES.rglob("*.html"), *(ROOT / "static/js").glob("*.js"), *(ROOT / "app").rglob("*.py")]
     quoted = chain.from_iterable(re.findall(r"\"[^\"]*\"|'[^']*'|`[^`]*`", file.read_text()) for file in sources)
     written = {word.rstrip(digits) for text in quoted for word in re.findall(r"[\w-]+", text)}
     sheets = [

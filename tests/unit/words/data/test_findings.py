@@ -18,7 +18,7 @@ from tests.support.rows.factories import plain
 from tests.unit.web.conftest import database_of
 
 SENTENCES = [
-    ROOT / "app" / "web" / "text" / name
+    ROOT / "app/words/data" / name
     for name in ("findings.py", "tag_findings.py", "preference_findings.py", "image_findings.py", "preview_findings.py")
 ]
 SCAN: dict[str, Any] = {"kind": "csv", "encoding": "utf-8", "delimiter": ",", "rows": 4, "splits": {"": 4}}
