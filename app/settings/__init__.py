@@ -14,6 +14,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from app import feature
 from app.domain.errors import Invalid
 from app.domain.messages import Message, _
 from app.settings.accounts import AccountSettings
@@ -43,6 +44,9 @@ class Settings(AccountSettings, TrackerSettings):
 
     model_config = SettingsConfigDict(env_prefix="VEZNA_", env_ignore_empty=True, frozen=True, extra="ignore")
 
+    features: str = ""
+    """Active features, by name and comma-separated, which `app.feature` reads: all if it is not set, none if it is set
+    to nothing."""
     home: Path = Path(".vezna")
     """Directory of the embedded database, broker, files and logs."""
     database_url: SecretStr = SecretStr("")
@@ -199,6 +203,7 @@ class Settings(AccountSettings, TrackerSettings):
 
     @model_validator(mode="after")
     def _they_agree(self) -> "Settings":
+        feature.active()  # or it names one that does not exist
         for name, url in (("DATABASE", self.database_url), ("BROKER", self.broker_url)):
             password = getattr(self, f"{name.lower()}_password").get_secret_value()
             if password and not url.get_secret_value():

@@ -13,17 +13,20 @@ from app.store.database.session import Database
 MIGRATIONS = ROOT / "migrations"
 _NAMED = re.compile(r"""^(?:down_)?revision(?:: [^=]+)? = (?:["'](\w+)["']|None)$""", re.MULTILINE)
 """The two lines of a migration that name it and the one before it."""
+FIRST = "0055"
+"""The oldest revision that can be brought up to date: the migrations before it were joined into it."""
 
 
 def upgrade(database: Database) -> None:
-    """Apply every migration that the database lacks, one process at a time. Raises Unavailable if it is newer."""
+    """Apply every migration that the database lacks, one process at a time. Raises Unavailable if it is newer, or older
+    than the first."""
     from alembic import command  # noqa: PLC0415 for those who only look, it would be a twentieth of their start
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     with database.engine.connect() as connection:
-        _refuse_newer(_revision(connection))
+        _refuse_unknown(_revision(connection))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -32,7 +35,7 @@ def require_current(database: Database) -> None:
     """Raise Unavailable unless the database's tables are those of this code."""
     with database.engine.connect() as connection:
         current = _revision(connection)
-    _refuse_newer(current)
+    _refuse_unknown(current)
     if current != head():
         state = "is empty" if current is None else f"stands at {current}"
         raise Unavailable(
@@ -50,16 +53,25 @@ def _revision(connection: Connection) -> str | None:
     return connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
 
 
-def _refuse_newer(current: str | None) -> None:
-    if current is not None and current not in _revisions():
+def _refuse_unknown(current: str | None) -> None:
+    if current is None or current in _revisions():
+        return
+    if current < FIRST:
         raise Unavailable(
             _(
-                "A newer version of Vezna has migrated the database to %(current)s; this version needs %(head)s. Start "
-                "the newer version, or restore a backup from before it.",
+                "A development version of Vezna made this database (%(current)s), which no release can bring up to "
+                "date. Start with a new one.",
                 current=current,
-                head=head(),
             )
         )
+    raise Unavailable(
+        _(
+            "A newer version of Vezna has migrated the database to %(current)s; this version needs %(head)s. Start "
+            "the newer version, or restore a backup from before it.",
+            current=current,
+            head=head(),
+        )
+    )
 
 
 @cache

@@ -10,10 +10,9 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from alembic import command
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 
 from app.domain.accounts.audit import AuditFilter
 from app.domain.accounts.policy import Role
@@ -41,7 +40,6 @@ from app.store.runs import queries as runs
 from app.store.tables import IdempotencyKeyRow, now
 from tests.integration.attacks.test_outbound import Server, answer, serving
 from tests.integration.workers.test_device_locks import until_waiting
-from tests.support.checks.migrations_in_step import config, differences
 from tests.support.fakes.fakes import SilentBell
 from tests.support.filled import exports as filled_exports
 from tests.support.rows.accounts import Installation
@@ -395,23 +393,6 @@ def test_an_attempt_that_disables_a_webhook_and_one_who_enables_it_wait_for_each
             webhooks.enable(enabling, site.id)
         ended.result()
     assert site.row.disabled == "" and site.message.attempts == 0, "the attempt is one of before"
-
-
-def test_an_address_that_was_stored_in_plain_is_removed_by_the_migration(site: Site) -> None:
-    site.test()
-    _migrate(site.database, "0021")
-    with site.database.transaction() as session:
-        session.execute(text("UPDATE webhooks SET url = 'https://hooks.example.org:8443/services/T0/B0/secret'"))
-    _migrate(site.database, "head")
-    assert differences(site.database) == []
-    assert (site.row.host, site.row.url) == ("hooks.example.org:8443", "") and "add it again" in site.row.disabled
-    assert len(site.messages(site.id)) == 1
-
-
-def _migrate(database: Database, revision: str) -> None:
-    with database.engine.connect() as connection:
-        act = command.upgrade if revision == "head" else command.downgrade
-        act(config(connection), revision)
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -18,7 +18,6 @@ from app.domain.runs.job import EvaluationReport, StepsReport
 from app.domain.runs.listing.annotations import Annotation
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
-from app.features.elsewhere.tables import TrackerExportRow
 from app.services.runs import annotations, attempts
 from app.services.runs import runs as run_service
 from app.services.studies import studies
@@ -28,7 +27,7 @@ from app.store.database.session import Database
 from app.store.runs import evaluations, steps
 from app.store.runs import queries as runs
 from app.store.studies import tags
-from app.store.tables import Base, RunRow, StudyRow, now
+from app.store.tables import Base, RunRow, StudyRow
 from tests.support.checks.migrations_in_step import config, differences
 from tests.support.fakes.fakes import SilentBell
 from tests.support.rows.results import evaluation, result, step
@@ -113,20 +112,6 @@ def test_a_replaced_table_keeps_its_rows_and_those_that_belong_to_them(rows: Dat
         assert np.array_equal(steps.read(session, 1)["step"], [1])
         assert tags.of_runs(session, [1]) == {1: ["paper"]}
         assert [run.status for run in runs.of_study(session, 1)] == ["succeeded", "queued"]
-
-
-def test_exports_to_the_tracker_survive_the_migration_that_gave_them_leases(rows: Database) -> None:
-    there = {"url": "http://tracker/1", "attempts": 2, "message": "late", "epoch": 3, "next_at": None}
-    with rows.transaction() as session:
-        session.add(TrackerExportRow(study_id=1, live=True, leased_until=now(), **there))
-    for migrated, revision in ((command.downgrade, "0049"), (command.upgrade, migrate.head())):
-        with rows.engine.connect() as connection:
-            migrated(config(connection), revision)
-    assert differences(rows) == []
-    with rows.reading() as session:
-        row = session.get_one(TrackerExportRow, 1)
-        assert {name: getattr(row, name) for name in there} == there
-        assert (row.live, row.leased_until) == (False, None)
 
 
 def test_foreign_keys_hold_after_a_migration(rows: Database, to: Migrate) -> None:

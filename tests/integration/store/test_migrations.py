@@ -43,6 +43,14 @@ def test_a_database_of_a_newer_version_is_neither_used_nor_migrated(database: Da
         assert session.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
 
 
+def test_a_database_of_before_the_first_migration_is_neither_used_nor_migrated(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0040'"))
+    for attempt in (migrate.require_current, migrate.upgrade):
+        with pytest.raises(Unavailable, match="development version of Vezna made this database"):
+            attempt(database)
+
+
 def test_doing_them_twice_changes_nothing(database: Database) -> None:
     migrate.upgrade(database)
     assert differences(database) == []
