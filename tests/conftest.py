@@ -13,6 +13,7 @@ os.environ["VEZNA_LOGIN"] = "single-user"  # as of `vezna up` on loopback; tests
 # takes three times as much of the processors, and on busy ones four times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -99,10 +100,34 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return bool(re.search(r"^pytestmark = .*mark\.slow", collection_path.read_text(), re.MULTILINE)) or None
 
 
+DIALECTS_DIFFER = (
+    "integration/store/",
+    "integration/workers/",
+    "integration/runs/",
+    "integration/users/test_ownership",
+    "integration/web/test_api.py",
+    "features/quotas/",
+)
+"""Where a test says of PostgreSQL what SQLite cannot show: locks, claims, migrations, the form of queries. The
+other tests repeat on it at night."""
+BY_DAY = 2
+"""Sets of parameters of a test that is marked `by_day` which do not wait for the night."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, the others as they were found."""
+    """The longest files first, the others as they were found. What repeats others waits for the night."""
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+    seen = Counter[str]()
+    for item in items:
+        on_postgresql = "postgresql" in item.name
+        if on_postgresql and not any(place in item.path.as_posix() for place in DIALECTS_DIFFER):
+            item.add_marker("nightly")
+        if item.get_closest_marker("by_day"):
+            name = f"{item.nodeid.partition('[')[0]} {on_postgresql}"
+            seen[name] += 1
+            if seen[name] > BY_DAY:
+                item.add_marker("nightly")
 
 
 MEMORY, ROOM = "/dev/shm", 8 << 30

@@ -58,7 +58,7 @@ def test_importing_these_and_making_the_application_brings_no_ml_library(tmp_pat
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> None:
     """Each takes a twentieth of the start or more: charts, migrations, the client of the broker,
     hashing of passwords."""

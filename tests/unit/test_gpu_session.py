@@ -142,7 +142,7 @@ def test_a_rehearsal_runs_every_part_on_the_cpu(tmp_path: Path) -> None:
     assert all(row["repeated is identical"] and row["resumed is identical"] for row in parts["resume"]["rows"])
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_unknown_part_is_refused_with_the_choices() -> None:
     command = [sys.executable, "-m", "benchmarks.gpu_session", "--parts", "memory,heat"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

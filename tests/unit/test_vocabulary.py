@@ -68,6 +68,7 @@ def lines() -> tuple[tuple[Path, int, str], ...]:
     )
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("phrase", RETIRED)
 def test_a_retired_phrase_stays_out(phrase: str) -> None:
     pattern = re.compile(phrase, re.IGNORECASE)

@@ -10,6 +10,7 @@ pytestmark = pytest.mark.slow
 MODEL = "/models/all-MiniLM-L6-v2"
 
 
+@pytest.mark.nightly
 def test_a_tick_is_counted_at_once_and_stands_in_the_address(page: Page) -> None:
     page.goto(MODEL)
     count = page.locator("#modules-count")

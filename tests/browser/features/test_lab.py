@@ -120,6 +120,7 @@ def test_the_path_is_walked_in_bulgarian(site: Site, chromium: Browser) -> None:
     context.close()
 
 
+@pytest.mark.nightly
 def test_two_pitfalls_are_walked_into_in_bulgarian(site: Site, chromium: Browser) -> None:
     context = chromium.new_context(base_url=site.url, locale="bg-BG", viewport={"width": 390, "height": 900})
     page = context.new_page()

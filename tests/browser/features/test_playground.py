@@ -46,6 +46,7 @@ def writer(site: Site) -> int:
     return found
 
 
+@pytest.mark.nightly
 def test_a_text_is_classified_without_leaving_the_page_and_the_address_has_it(page: Page, worker: Any) -> None:
     worker(classified("tech", PROBABILITIES))
     page.goto("/playground?model=2")
@@ -98,6 +99,7 @@ def test_an_item_that_flips_opens_with_its_label_and_leads_to_the_next(
     assert len({str(request.inputs[0]) for request in fake.requests}) == 2
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("width", "themes"), SCREENS)
 def test_it_is_accessible(page: Page, worker: Any, writer: int, width: int, themes: Sequence[Theme]) -> None:
     page.set_viewport_size({"width": width, "height": 900})

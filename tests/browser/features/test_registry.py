@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 RUN = 2
 
 
+@pytest.mark.nightly
 def test_from_the_verdict_to_the_champion_and_its_receipt(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
         add(session, RUN, ExportFormat.MERGED_FLOAT32, "succeeded", gate(GateOutcome.PASS, -0.002, 0.004))

@@ -27,6 +27,7 @@ def copying(site: Site, chromium: Browser) -> Iterator[Page]:
     context.close()
 
 
+@pytest.mark.nightly
 def test_a_running_run_is_asked_to_stop_once(page: Page) -> None:
     page.goto(f"/runs/{RUNNING}")
     page.get_by_role("button", name="Cancel").click()
@@ -57,6 +58,7 @@ def test_what_a_run_left_is_downloaded(page: Page, site: Site) -> None:
         assert started.value.path().read_bytes().startswith(content), name
 
 
+@pytest.mark.nightly
 def test_the_spec_is_shown_in_three_ways_and_copied(copying: Page) -> None:
     copying.goto("/runs/2")
     ways = copying.get_by_role("list", name="Spec")
@@ -89,6 +91,7 @@ def test_numbers_and_definitions_unfold(page: Page) -> None:
     assert started.value.suggested_filename == "run-2-loss.csv"
 
 
+@pytest.mark.nightly
 def test_numbers_that_were_unfolded_stay_so_while_a_run_goes_on(page: Page, site: Site) -> None:
     page.clock.install()
     page.goto(f"/runs/{RUNNING}")

@@ -166,6 +166,7 @@ def test_everything_works_without_scripts(without_scripts: Page) -> None:
     expect(page.locator("#notes .note")).to_have_text("Kept without scripts")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("address", ["/runs/2", "/studies/1"])
 def test_a_note_is_written_in_its_place(page: Page, address: str) -> None:
     page.goto(address)
@@ -239,6 +240,7 @@ def test_a_name_has_its_arrow_and_no_empty_line_and_lies_over_no_number(
     context.close()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("window", ["page", "without_scripts"])
 def test_a_study_is_archived_brought_back_and_deleted(request: pytest.FixtureRequest, window: str, site: Site) -> None:
     page: Page = request.getfixturevalue(window)

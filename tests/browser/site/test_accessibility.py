@@ -21,6 +21,7 @@ TO_THE_END = "scrollTo(0, document.body.scrollHeight)"
 """Where the bar below a form covers nothing of it: what it covers elsewhere can be scrolled free."""
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("width", "themes"), SCREENS)
 def test_every_page_is_accessible_and_fits(
     width: int, themes: Sequence[Theme], site: Site, chromium: Browser, tmp_path: Path

@@ -51,6 +51,7 @@ def is_accessible(page: Page) -> None:
         assert violations(page, themes) == [], page.url
 
 
+@pytest.mark.nightly
 def test_a_browser_logs_in_and_out(page: Page) -> None:
     page.goto("/runs?sort=-score")
     expect(page.locator("h1")).to_have_text("Log in")
@@ -67,6 +68,7 @@ def test_a_browser_logs_in_and_out(page: Page) -> None:
     page.wait_for_url("**/login?next=%2Fruns")
 
 
+@pytest.mark.nightly
 def test_an_account_has_tokens_and_sessions(page: Page, closed: tuple[str, Installation]) -> None:
     closed[1].browser(Role.ADMIN)
     page.goto("/account")
@@ -87,6 +89,7 @@ def test_an_account_has_tokens_and_sessions(page: Page, closed: tuple[str, Insta
     expect(page.get_by_role("status")).to_contain_text("Every other session has ended.")
 
 
+@pytest.mark.nightly
 def test_an_admin_creates_a_user_who_chooses_a_password(page: Page, chromium: Browser) -> None:
     page.goto("/users")
     log_in(page)
@@ -110,6 +113,7 @@ def test_an_admin_creates_a_user_who_chooses_a_password(page: Page, chromium: Br
     guest.context.close()
 
 
+@pytest.mark.nightly
 def test_a_request_that_no_click_began_is_marked(page: Page) -> None:
     """It does not keep the session alive."""
     page.goto("/login")

@@ -37,6 +37,7 @@ def answered(site: Site, wanted: Locator) -> Locator:
     return wanted
 
 
+@pytest.mark.nightly
 def test_the_estimate_follows_the_form(page: Page) -> None:
     page.goto("/studies/new")
     expect(page.locator("#arm-1-trains")).to_contain_text("trains 339,845")
@@ -59,6 +60,7 @@ def test_the_estimate_follows_a_field_that_is_left_for_a_button(page: Page) -> N
     expect(page.locator("h1")).to_have_count(1)
 
 
+@pytest.mark.nightly
 def test_an_arm_is_copied_in_place_and_what_was_typed_stays(page: Page) -> None:
     page.goto("/studies/new")
     page.fill("#name", "Mine")
@@ -87,6 +89,7 @@ def test_another_model_and_other_data_draw_the_form_anew_and_what_was_typed_stay
     expect(page.locator("#training-max_new_tokens")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_the_panel_waits_for_estimates_and_what_is_being_typed_is_left_alone(page: Page, site: Site) -> None:
     page.goto("/studies/new")
     expect(page.locator("#estimate .waits")).to_contain_text("estimates in progress")
@@ -103,6 +106,7 @@ def test_the_panel_waits_for_estimates_and_what_is_being_typed_is_left_alone(pag
     expect(page.locator("#arms-1-method-r")).to_be_focused()
 
 
+@pytest.mark.nightly
 def test_what_one_opened_in_the_panel_stays_open_and_keeps_the_keyboard(page: Page, site: Site) -> None:
     page.goto("/studies/new")
     page.click("#show-gpus")
@@ -112,6 +116,7 @@ def test_what_one_opened_in_the_panel_stays_open_and_keeps_the_keyboard(page: Pa
     expect(page.locator("#show-gpus")).to_be_focused()
 
 
+@pytest.mark.nightly
 def test_a_way_out_is_applied_by_its_button(page: Page, site: Site) -> None:
     small_workers(site, 1000)
     page.goto("/studies/new")
@@ -129,6 +134,7 @@ def test_a_way_out_is_applied_by_its_button(page: Page, site: Site) -> None:
     expect(page.locator("#training-gradient_checkpointing")).to_be_checked()
 
 
+@pytest.mark.nightly
 def test_what_fits_nowhere_is_started_with_a_ticked_box_only(page: Page, site: Site) -> None:
     small_workers(site, 1000)
     page.goto("/studies/new")
@@ -146,6 +152,7 @@ def test_what_fits_nowhere_is_started_with_a_ticked_box_only(page: Page, site: S
     page.wait_for_url("**/studies/5")
 
 
+@pytest.mark.nightly
 def test_a_run_that_had_no_memory_leads_to_a_form_with_a_way_out(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
         filled_estimates.run_out_of_memory(session, runs.get(session, 25))
@@ -158,6 +165,7 @@ def test_a_run_that_had_no_memory_leads_to_a_form_with_a_way_out(page: Page, sit
     expect(page.locator("fieldset.arm")).to_have_count(4)
 
 
+@pytest.mark.nightly
 def test_a_map_appears_once_it_is_worked_out(page: Page, site: Site) -> None:
     page.goto("/models/all-MiniLM-L6-v2")
     page.click("#to-map")
@@ -172,6 +180,7 @@ def test_a_map_appears_once_it_is_worked_out(page: Page, site: Site) -> None:
     expect(page.locator("#map figure")).to_have_count(3, timeout=10_000)
 
 
+@pytest.mark.nightly
 def test_a_map_is_drawn_in_the_chosen_precision(page: Page, site: Site) -> None:
     page.goto("/models/all-MiniLM-L6-v2/map?device=H200")
     filled_estimates.answer_requests(site.database)
@@ -222,6 +231,7 @@ def test_a_pattern_gives_way_to_a_layer_that_is_picked(page: Page, target: str) 
     expect(page.locator("#arms-1-method-target_modules")).to_have_value("key")
 
 
+@pytest.mark.nightly
 def test_a_model_that_waits_is_shown_whole_once_it_was_inspected(page: Page, site: Site) -> None:
     page.goto("/models/distilbert-base")
     expect(page.locator("#inspection")).to_be_visible()
@@ -267,6 +277,7 @@ def test_errors_take_the_focus_and_lead_to_their_fields(page: Page) -> None:
     expect(page.locator("#arms-0-learning_rate")).to_have_value("fast")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("scripts", [True, False])
 def test_a_study_is_planned_and_started(site: Site, chromium: Browser, scripts: bool) -> None:
     context = chromium.new_context(base_url=site.url, java_script_enabled=scripts)
@@ -282,6 +293,7 @@ def test_a_study_is_planned_and_started(site: Site, chromium: Browser, scripts: 
     context.close()
 
 
+@pytest.mark.nightly
 def test_a_run_is_followed_to_its_end(page: Page, site: Site) -> None:
     page.goto(f"/runs/{RUNNING}")
     expect(page.locator("#progress")).to_contain_text("step 153 of 246")
@@ -305,6 +317,7 @@ def test_a_queued_run_begins_before_ones_eyes(page: Page, site: Site) -> None:
     expect(page.locator("#byline")).to_contain_text("on gpu-1")
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("address", [f"/runs/{RUNNING}", "/studies/2"])
 def test_what_ended_before_its_page_listened_is_shown_ended(page: Page, site: Site, address: str) -> None:
     def late(route: Route) -> None:
@@ -350,6 +363,7 @@ def test_the_keyboard_stays_on_a_link_of_a_study_that_goes_on(page: Page, site: 
     expect(page.locator("#scroll-Arms")).to_be_focused()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("width", [390, 1280])
 def test_long_names_make_no_page_scroll_sideways(page: Page, site: Site, width: int) -> None:
     with site.database.transaction() as session:

@@ -16,6 +16,7 @@ def arms(page: Page) -> list[str]:
     return [name.strip() for name in page.locator("#arms tbody tr:not(.aside) .method span").all_inner_texts()]
 
 
+@pytest.mark.nightly
 def test_a_column_sorts_both_ways_and_the_base_model_stays_last(page: Page) -> None:
     page.goto("/studies/1")
     assert arms(page) == ["full", "LoRA r=8", "head only"]
@@ -52,6 +53,7 @@ def test_columns_sort_without_scripts_on_a_narrow_screen_where_their_names_stay(
     context.close()
 
 
+@pytest.mark.nightly
 def test_the_trade_off_is_drawn_over_the_axes_that_one_chooses(page: Page) -> None:
     page.goto("/studies/1?sort=memory")
     page.focus("#axis-x")
@@ -80,6 +82,7 @@ def test_axes_are_chosen_without_scripts(site: Site, chromium: Browser) -> None:
     context.close()
 
 
+@pytest.mark.nightly
 def test_curves_are_drawn_as_one_chooses(page: Page) -> None:
     page.goto("/studies/1?x=time")
     page.select_option("#by", "time")

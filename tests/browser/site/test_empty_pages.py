@@ -67,6 +67,7 @@ def bare(empty: Site, chromium: Browser) -> Iterator[Page]:
     context.close()
 
 
+@pytest.mark.nightly
 def test_an_empty_page_says_so_and_each_of_its_links_leads_on(bare: Page) -> None:
     main = bare.get_by_role("main")
     for address, page in EMPTY.items():

@@ -98,6 +98,7 @@ def test_on_a_narrow_screen_a_bar_leads_to_the_estimate(page: Page) -> None:
     page.wait_for_url("**/models")
 
 
+@pytest.mark.nightly
 def test_a_map_is_asked_for_by_device_lengths_batches_and_checkpointing(page: Page, site: Site) -> None:
     page.goto("/models/all-MiniLM-L6-v2/map")
     page.select_option("#device", "RTX 3060")

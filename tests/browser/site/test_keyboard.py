@@ -91,6 +91,7 @@ def test_a_slash_goes_to_the_filter_and_there_keys_are_letters(flips: Page) -> N
     assert flips.url.endswith("/studies/1/flips?kind=any")
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     ("key", "path"),
     list({"s": "/studies", "r": "/runs", "n": "/studies/new", "d": "/data", "m": "/models", "w": "/workers"}.items()),

@@ -23,6 +23,7 @@ FOUND = {
 }
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_an_example_of_a_filter_is_put_to_use(page: Page, text: str) -> None:
     page.goto("/runs")
@@ -76,6 +77,7 @@ def test_where_nothing_was_measured_a_study_is_offered(page: Page) -> None:
     expect(page.locator("h1")).to_have_text("Plan a study")
 
 
+@pytest.mark.nightly
 def test_other_kinds_of_flips_are_reached_from_a_study(page: Page, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictions, "CACHE", predictions.Cache())
     with site.database.transaction() as session:

@@ -32,6 +32,7 @@ BACK = [
 ]
 
 
+@pytest.mark.nightly
 def test_every_entry_of_the_navigation_leads_to_its_page_and_is_marked_there(page: Page) -> None:
     page.goto("/runs/words")
     main = page.get_by_role("navigation", name="Main")
@@ -46,6 +47,7 @@ def test_every_entry_of_the_navigation_leads_to_its_page_and_is_marked_there(pag
     page.wait_for_url("**/workers")
 
 
+@pytest.mark.nightly
 def test_the_help_leads_to_places_too(page: Page) -> None:
     for name, path in PLACES.items():
         page.goto("/imports")
@@ -54,6 +56,7 @@ def test_the_help_leads_to_places_too(page: Page) -> None:
         page.wait_for_url(f"**{path}")
 
 
+@pytest.mark.nightly
 def test_the_ways_back_lead_where_they_say(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
         imports.add_results(session, imports.read_files(peft_files()), "MetaMathQA")
@@ -91,6 +94,7 @@ def test_older_studies_follow_and_the_newest_come_back(page: Page, site: Site) -
     expect(rows).to_have_count(25)
 
 
+@pytest.mark.nightly
 def test_light_stays_light_where_the_system_is_dark_and_another_window_follows(page: Page) -> None:
     page.emulate_media(color_scheme="dark")
     page.goto("/studies")

@@ -35,6 +35,7 @@ def slow(page: Page, pattern: str) -> Iterator[None]:
     page.wait_for_timeout(100)
 
 
+@pytest.mark.nightly
 def test_a_second_choice_of_a_mapping_is_not_lost(page: Page, site: Site, tmp_path: Path) -> None:
     number = upload(context(Settings(home=tmp_path), site.database, site.files), {"few.csv": CSV}).id
     page.goto(f"/data/uploads/{number}")
@@ -54,6 +55,7 @@ def test_a_second_choice_of_a_mapping_is_not_lost(page: Page, site: Site, tmp_pa
     assert page.locator("input[name^='label-value']").count() == 3
 
 
+@pytest.mark.nightly
 def test_what_is_typed_while_a_study_form_is_redrawn_stays(page: Page) -> None:
     page.goto("/studies/new")
     arms = page.locator("fieldset.arm")
@@ -138,6 +140,7 @@ def test_a_filter_that_is_typed_on_while_the_list_comes_stays(page: Page) -> Non
     expect(field).to_be_editable()
 
 
+@pytest.mark.nightly
 def test_two_sorts_whose_answers_come_in_turn_end_with_the_second(page: Page) -> None:
     page.goto("/studies/1")
     held: list[Route] = []

@@ -33,6 +33,7 @@ def copying(site: Site, chromium: Browser) -> Iterator[Page]:
     context.close()
 
 
+@pytest.mark.nightly
 def test_a_run_is_compared_with_others_that_are_added(page: Page) -> None:
     page.goto("/runs/1")
     page.click("#compare-with")
@@ -54,6 +55,7 @@ def test_a_run_that_is_offered_is_added_by_its_link(page: Page) -> None:
     expect(page.locator(f"#arms a[href='/runs/{number}']")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_without_its_reference_a_study_leads_to_its_other_arms_and_another_margin_is_typed_in(
     site: Site, page: Page
 ) -> None:

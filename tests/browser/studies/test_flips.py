@@ -120,6 +120,7 @@ def test_the_export_menu_gives_files(flips: Page) -> None:
         assert started.value.path().stat().st_size > 500
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("width", "themes"), SCREENS)
 def test_the_page_is_accessible_and_fits(flips: Page, width: int, themes: Sequence[Theme]) -> None:
     flips.set_viewport_size({"width": width, "height": 800})

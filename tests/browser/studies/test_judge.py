@@ -56,6 +56,7 @@ def answered(stub: Stub, site: Site) -> Site:
     return site
 
 
+@pytest.mark.nightly
 def test_answers_are_judged_and_the_scores_are_on_the_studys_page(
     stub: Stub, answered: Site, page: Page, tmp_path: Path
 ) -> None:

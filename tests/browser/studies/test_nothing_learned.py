@@ -18,6 +18,7 @@ def study(site: Site) -> int:
         return filled_learning.add(session)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_answers_both_questions_within_its_width(page: Page, study: int, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
@@ -32,6 +33,7 @@ def test_the_page_answers_both_questions_within_its_width(page: Page, study: int
     assert violations(page, ("light", "dark")) == []
 
 
+@pytest.mark.nightly
 def test_a_cause_leads_to_the_study_that_removes_it(page: Page, study: int) -> None:
     page.goto(f"/studies/{study}")
     page.click("#to-causes")
@@ -45,6 +47,7 @@ def test_a_cause_leads_to_the_study_that_removes_it(page: Page, study: int) -> N
     expect(page.locator('[name="training.max_length"]')).to_have_value("256")
 
 
+@pytest.mark.nightly
 def test_a_run_of_it_says_what_it_predicts_most_and_that_its_loss_was_falling(page: Page, study: int) -> None:
     page.goto(f"/studies/{study}")
     page.locator("#learning-runs a").first.click()

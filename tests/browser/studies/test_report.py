@@ -45,6 +45,7 @@ def opened(chromium: Browser, file: Path, width: int, complaints: list[str]) -> 
     return page
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_opens_offline_and_fits(chromium: Browser, file: Path, width: int) -> None:
     complaints: list[str] = []
@@ -56,6 +57,7 @@ def test_it_opens_offline_and_fits(chromium: Browser, file: Path, width: int) ->
     assert complaints == []
 
 
+@pytest.mark.nightly
 def test_it_prints_on_a4_and_no_table_is_cut(chromium: Browser, file: Path) -> None:
     complaints: list[str] = []
     page = opened(chromium, file, PRINTED_WIDTH, complaints)

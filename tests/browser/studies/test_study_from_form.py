@@ -87,6 +87,7 @@ def test_a_study_is_submitted_by_the_form_and_watched_to_its_verdict(vezna: Runn
     assert vezna.api.post(f"/studies/{study}/cancel").is_success  # the next test's runs need not wait for these
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("model", "metric"), [("gpt2", "token_accuracy"), ("t5", "rouge_l")])
 def test_a_study_of_a_language_model_goes_from_the_form_to_its_verdict(
     vezna: RunningStack, page: Page, model: str, metric: str

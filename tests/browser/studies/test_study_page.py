@@ -44,6 +44,7 @@ def opened(page: Page, link: Locator) -> bytes:
     return content
 
 
+@pytest.mark.nightly
 def test_the_contents_and_what_to_keep_in_mind_lead_to_their_sections(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
         prediction_files.add_to_study(session, site.files, 1)
@@ -56,6 +57,7 @@ def test_the_contents_and_what_to_keep_in_mind_lead_to_their_sections(page: Page
     expect(page.locator("#conditions h2")).to_be_in_viewport()
 
 
+@pytest.mark.nightly
 def test_every_column_sorts_in_place_and_turns_round(page: Page) -> None:
     page.goto("/studies/1")
     first = page.locator("#arms tbody tr").first
@@ -80,6 +82,7 @@ def test_a_study_is_repeated_from_a_form_that_is_filled_in(page: Page, button: s
     expect(page.locator("#training-num_train_epochs")).to_have_value("1")
 
 
+@pytest.mark.nightly
 def test_every_entry_of_the_export_menu_gives_what_it_says(page: Page, site: Site) -> None:
     with site.database.transaction() as session:
         prediction_files.add_to_study(session, site.files, 1)
@@ -134,6 +137,7 @@ def test_a_study_is_cancelled(page: Page) -> None:
     expect(page.locator("#lost-17")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_runs_under_way_are_opened_and_those_that_ended_stay_unfolded(page: Page, site: Site) -> None:
     page.goto("/studies/2")
     expect(page.locator("#run-10")).to_be_hidden()
@@ -172,6 +176,7 @@ def test_tasks_and_months_move_what_is_drawn(page: Page) -> None:
     assert page.locator("#break-even table").inner_text() != two_years
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("by", "title"), [("tokens", "okens"), ("step", "ptimizer step")])
 def test_curves_are_drawn_by_tokens_and_by_steps(page: Page, by: str, title: str) -> None:
     page.goto("/studies/1?curve=rate&by=epoch")

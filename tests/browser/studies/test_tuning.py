@@ -24,6 +24,7 @@ def under_way(site: Site) -> int:
         return add_tuned_study(session, finals=False)
 
 
+@pytest.mark.nightly
 def test_a_way_to_tune_brings_its_own_fields_and_is_counted_at_once(page: Page) -> None:
     page.goto("/studies/new")
     expect(page.locator("#tuning-rates")).to_have_count(0)
@@ -43,6 +44,7 @@ def test_a_way_to_tune_brings_its_own_fields_and_is_counted_at_once(page: Page) 
     expect(page.get_by_role("button", name="Start 9 runs")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_an_arm_names_its_own_rates_where_rates_are_tuned(page: Page) -> None:
     page.goto("/studies/new")
     expect(page.locator("#arms-0-search-learning_rate")).to_have_count(0)
@@ -60,6 +62,7 @@ def test_an_arm_names_its_own_rates_where_rates_are_tuned(page: Page) -> None:
     expect(page.get_by_role("button", name="Start 9 trials and 9 runs")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_the_section_leads_to_trials_and_numbers(page: Page, tuned: int) -> None:
     page.goto(f"/studies/{tuned}")
     page.locator("#to-tuning").click()
@@ -76,6 +79,7 @@ def test_the_section_leads_to_trials_and_numbers(page: Page, tuned: int) -> None
     expect(page.locator("section#tuning")).to_be_in_viewport()
 
 
+@pytest.mark.nightly
 def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
     page.goto(f"/studies/{tuned}")
     page.get_by_role("link", name="Add an arm").click()
@@ -99,6 +103,7 @@ def test_an_arm_is_added_to_a_finished_study(page: Page, tuned: int) -> None:
     expect(page.locator("#add-bitfit")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_an_arm_that_fits_no_worker_is_queued_all_the_same_if_one_says_so(page: Page, site: Site, tuned: int) -> None:
     small_workers(site, 900)
     page.goto(f"/studies/{tuned}/arms/new?method=full")
@@ -118,6 +123,7 @@ def test_an_arm_that_fits_no_worker_is_queued_all_the_same_if_one_says_so(page: 
     expect(page.locator("#arms")).to_contain_text("full 2")
 
 
+@pytest.mark.nightly
 def test_an_added_arm_takes_a_way_out_or_leads_to_another_study(page: Page, site: Site, tuned: int) -> None:
     small_workers(site, 900)
     page.goto(f"/studies/{tuned}/arms/new?method=full")

@@ -8,6 +8,7 @@ from tests.browser.conftest import Site
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.nightly
 def test_the_map_follows_the_choices_and_the_address_keeps_them(site: Site, page: Page) -> None:
     page.goto(f"{site.url}/studies/1?sort=-memory")
     section = page.locator("#weight-delta")

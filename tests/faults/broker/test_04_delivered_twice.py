@@ -11,7 +11,7 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.rows.attempted import claim, row, submit
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_that_is_rung_for_again_and_again_is_executed_once(vezna: Installation) -> None:
     first = vezna.submit("trains")
     vezna.until_status(first, "running")

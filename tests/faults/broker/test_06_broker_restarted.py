@@ -8,6 +8,7 @@ from tests.support.servers.running_stack import until
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.nightly
 def test_a_run_goes_on_without_a_broker_and_the_next_one_is_consumed(vezna: Installation) -> None:
     first = vezna.submit("trains")
     vezna.until_status(first, "running")

@@ -39,7 +39,7 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_process_that_reads_bad_files_ends_and_leaves_no_file_and_no_worker_is_touched(vezna: Installation) -> None:
     stored = vezna.files.names("uploads")
     for content, says in UNREADABLE.values():

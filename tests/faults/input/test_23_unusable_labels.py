@@ -46,7 +46,7 @@ def prepare(api: TestClient, settings: Settings, registered: Database, files: Fi
 UNUSABLE = {"one class": (["same"] * 40, "one-class"), "one row": (["yes"], "too-few-rows")}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_data_that_a_process_has_blocked_gets_no_run_and_leaves_no_process_and_no_file(vezna: Installation) -> None:
     for labels, code in UNUSABLE.values():
         content = csv(labels)

@@ -191,6 +191,7 @@ def test_a_worker_whose_clock_is_ten_minutes_off(
     sweeper.notices_the_loss()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("jump", [pytest.param("+600", marks=pytest.mark.nightly), "-600"])
 def test_the_clock_of_the_databases_host_jumps_by_ten_minutes(
     host: tuple[str, Path], worker: Callable[[str], subprocess.Popen[str]], sweeper: Sweeper, jump: str

@@ -38,7 +38,7 @@ def test_a_worker_resumes_from_the_checkpoint_before_a_truncated_one(vezna: Inst
     assert "checkpoint unusable" in vezna.log("worker")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_worker_begins_again_where_every_checkpoint_is_truncated(vezna: Installation) -> None:
     run = queued_with_two_checkpoints(vezna)
     for checkpoint in run.checkpoints:

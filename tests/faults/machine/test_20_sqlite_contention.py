@@ -93,6 +93,7 @@ def test_eight_processes_that_claim_and_report_at_once_meet_no_lock_error(
     assert {(row(registered, i).status, row(registered, i).epoch) for i in ids} == {("succeeded", 1)}
 
 
+@pytest.mark.slow
 def test_eight_writers_on_one_database_meet_no_lock_error(registered: Database, bell: SilentBell) -> None:
     ids = [submit(registered, bell, SPEC.model_copy(update={"method": FullSpec()})) for _ in range(8)]
     claims = [claim(registered, run_id, f"w{run_id}") for run_id in ids]

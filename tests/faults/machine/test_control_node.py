@@ -72,6 +72,7 @@ def node(settings: Settings, broker: str, tmp_path: Path) -> Iterator[Node]:
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
+@pytest.mark.nightly
 @ON_SQLITE
 def test_no_process_outlives_a_node_that_is_killed(node: Node) -> None:
     until(lambda: len(node.family()) >= 2, 60)
@@ -82,6 +83,7 @@ def test_no_process_outlives_a_node_that_is_killed(node: Node) -> None:
     assert left == []
 
 
+@pytest.mark.nightly
 @ON_SQLITE
 @pytest.mark.parametrize("queue", [CONTROL_QUEUE, TRAIN_QUEUE])
 def test_a_node_dates_its_heartbeat_file_ahead_as_long_as_it_works(
@@ -99,6 +101,7 @@ def test_a_node_dates_its_heartbeat_file_ahead_as_long_as_it_works(
         node.end()
 
 
+@pytest.mark.nightly
 @ON_SQLITE
 def test_a_sweep_is_not_held_up_by_a_pool_that_is_busy(node: Node, registered: Database) -> None:
     until(lambda: len(node.family()) >= 2, 60)
@@ -111,6 +114,7 @@ def test_a_sweep_is_not_held_up_by_a_pool_that_is_busy(node: Node, registered: D
     until(lambda: _status(registered, run_id) == "queued", 30)
 
 
+@pytest.mark.nightly
 @ON_SQLITE
 def test_sweeps_keep_coming_while_a_real_estimate_and_real_inspections_occupy_the_pool(
     settings: Settings, registered: Database, broker: str, tmp_path: Path
@@ -148,6 +152,7 @@ def test_sweeps_keep_coming_while_a_real_estimate_and_real_inspections_occupy_th
         node.end()
 
 
+@pytest.mark.nightly
 @ON_SQLITE
 @pytest.mark.parametrize("work", ["inspection", "estimation"])
 def test_a_node_that_waits_for_a_child_process_stops_at_once_and_hands_its_work_back(

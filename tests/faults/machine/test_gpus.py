@@ -122,6 +122,7 @@ def test_a_worker_with_two_gpus_trains_two_runs_at_once_and_the_third_waits(vezn
         vezna.require_succeeded_once(run_id)
 
 
+@pytest.mark.nightly
 def test_the_commands_of_the_gpu_page_show_both_gpus_and_set_limits(
     vezna: Installation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ def test_the_commands_of_the_gpu_page_show_both_gpus_and_set_limits(
     assert "member" in said and "40" in said
 
 
+@pytest.mark.nightly
 def test_two_workers_of_one_host_have_two_names_and_never_share_a_gpu(vezna: Installation) -> None:
     with another_worker(vezna):
         names = sorted(workers(vezna))
@@ -202,6 +204,7 @@ def test_the_gpus_of_a_killed_worker_are_free_once_its_leases_end(vezna: Install
             assert run.worker == "other"
 
 
+@pytest.mark.nightly
 def test_a_worker_that_is_told_to_stop_hands_both_runs_back_and_frees_their_gpus(vezna: Installation) -> None:
     first, second = vezna.submit("trains"), vezna.submit("trains")
     busy(vezna, first, second)
@@ -218,6 +221,7 @@ def test_a_worker_that_is_told_to_stop_hands_both_runs_back_and_frees_their_gpus
         vezna.require_succeeded_once(run_id, attempts=2)
 
 
+@pytest.mark.nightly
 def test_a_run_whose_gpu_disappears_goes_on_on_another(vezna: Installation, folder: Path) -> None:
     run_id = vezna.submit("trains")
     vezna.until_checkpoint(run_id)

@@ -18,7 +18,7 @@ from tests.support.servers.supervised import attempt
 from worker.context import Context
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_is_cancelled_while_queued_and_while_running_and_not_after_its_end(vezna: Installation) -> None:
     running, queued = vezna.submit("trains"), vezna.submit("succeeds")
     vezna.until_checkpoint(running)

@@ -24,7 +24,7 @@ EXPLODING = {"learning_rate": 10, "weight_decay": 10, "max_grad_norm": 0, "warmu
 """AdamW multiplies every weight by 1 − learning_rate·weight_decay = −99 in each step."""
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_trainer_whose_loss_explodes_ends_once_and_the_next_run_succeeds(vezna: Installation) -> None:
     place = tiny.save_model(vezna.settings.home / "exploding", num_hidden_layers=1)
     training = EXPLODING | {"per_device_train_batch_size": 8, "max_length": 16, "bf16": False}

@@ -17,7 +17,7 @@ from worker.training.supervisor import supervise
 from worker.training.warm_pool import WarmPool
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_whose_trainer_was_killed_resumes_at_once(vezna: Installation) -> None:
     run_id = vezna.submit("trains")
     vezna.until_checkpoint(run_id)
@@ -37,6 +37,7 @@ def test_a_trainer_that_is_ended_from_outside_is_tried_again_and_counted(
     assert (run.status, run.attempts, run.failure_code) == ("queued", 1, None)
 
 
+@pytest.mark.slow
 def test_a_run_whose_trainer_was_killed_goes_on_from_what_it_had_just_left(here: Context) -> None:
     run_id = submitted(here)
     run = attempt(here, claimed(here, run_id), "leaves-a-checkpoint-and-is-killed")

@@ -12,7 +12,7 @@ from tests.support.fakes.fakes import SilentBell
 from tests.support.rows.attempted import claim, claimed, in_transaction, let_lease_expire, row, submit
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_that_always_dies_fails_after_its_last_attempt_and_others_proceed(vezna: Installation) -> None:
     dying, other = vezna.submit("dies"), vezna.submit("succeeds")
     run = vezna.until_status(dying, "failed")

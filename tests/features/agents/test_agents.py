@@ -173,7 +173,7 @@ def test_a_tool_may_what_its_token_may(settings: Settings) -> None:
         assert visitor.post("/mcp", json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).status_code == 401
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_command_speaks_mcp_over_standard_input_and_output() -> None:
     """Without a server, so that the answer of a tool says so."""
     ask = [

@@ -44,7 +44,7 @@ ANSWERS = [
 
 
 @sqlite
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_tracker_that_refuses_or_is_away_is_named(
     server: str, mlflow: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

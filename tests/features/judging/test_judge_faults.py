@@ -39,6 +39,7 @@ def refuse_one_item(asked: dict[str, Any]) -> tuple[int, bytes, dict[str, str]] 
     return (400, REFUSAL, {}) if "headline 9 of" in asked["messages"][0]["content"] else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_later_judgement_of_which_the_server_refuses_all_that_is_left_succeeds(site: Site) -> None:
     site.stub.raw = refuse_one_item
@@ -57,6 +58,7 @@ def test_a_judgement_without_any_score_fails_however_few_answers_there_are(site:
     assert "no score" in message and "Good!" in message and "larger model" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_an_empty_reply_is_named_as_such(site: Site) -> None:
     site.judge.of = lambda _quality, _item: "  "
@@ -124,6 +126,7 @@ def test_answers_that_are_too_long_together_are_refused_before_anything_is_sent(
     assert "Judge fewer items" in site.failure()
 
 
+@pytest.mark.slow
 def test_a_study_that_is_deleted_meanwhile_takes_no_judgement(site: Site) -> None:
     database = site.worker.database
     with database.transaction() as session:

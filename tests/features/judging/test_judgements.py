@@ -126,6 +126,7 @@ def test_replies_that_are_no_score_are_counted_named_and_widen_the_interval(site
     assert lora.high == pytest.approx((1 - share) * lora.alone.high + share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_judge_that_gives_no_score_or_no_answer_ends_the_judgement_with_the_reason(
     site: Site, monkeypatch: pytest.MonkeyPatch

@@ -129,6 +129,7 @@ def test_what_a_learner_knew_before_is_compared_at_the_end_and_asked_once(instal
             assert "before-3" not in [known.id for known in queue.questions]
 
 
+@pytest.mark.slow
 def test_questions_about_own_runs_are_asked_where_runs_fit(session: Session) -> None:
     assert [lab.facts(session, need) for need in Need] == [None] * 3
     fill(session)
@@ -223,6 +224,7 @@ def test_an_answer_that_is_none_is_refused(
     assert (answer.status_code, says in answer.text) == (status, True)
 
 
+@pytest.mark.slow
 def test_the_lab_is_read_in_the_language_of_the_request(installation: Installation) -> None:
     viewer = installation.browser(Role.VIEWER)
     page = viewer.get("/lab/questions/quiz-1", headers={"accept-language": "bg-BG,bg;q=0.9"}).text

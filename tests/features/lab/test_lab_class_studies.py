@@ -92,6 +92,7 @@ def test_each_learner_runs_one_seed_and_the_interval_narrows(school: Database, s
     assert [arm.verdict for arm in pooled(school).others] == before
 
 
+@pytest.mark.slow
 def test_failed_and_withdrawn_seeds_are_counted_beside(school: Database, settings: Settings, files: Files) -> None:
     own = [started(school, settings, number) for number in (1, 2, 3, 4)]
     ended(school, own[0], 1, failed="full")
@@ -109,6 +110,7 @@ def test_failed_and_withdrawn_seeds_are_counted_beside(school: Database, setting
             started(school, settings, learner)
 
 
+@pytest.mark.slow
 def test_a_withdrawn_seed_is_not_replaced_unseen(school: Database, settings: Settings) -> None:
     own = [started(school, settings, number) for number in (1, 2, 3, 4)]
     for minutes, study_id in enumerate(own[:3]):

@@ -58,6 +58,7 @@ def places(question: str, *, right: bool) -> dict[str, str]:
     return {f"choice-{place}": str(place) for place in chosen}
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("topic", list(lessons.library()))
 @pytest.mark.parametrize("language", list(LANGUAGES))
 def test_every_page_is_there_in_both_languages(viewer: TestClient, topic: Topic, language: str) -> None:
@@ -68,6 +69,7 @@ def test_every_page_is_there_in_both_languages(viewer: TestClient, topic: Topic,
         assert text.spoken(language) in answer.text.replace("&#39;", "'")
 
 
+@pytest.mark.slow
 def test_the_answered_question_finishes_a_step_for_this_learner(installation: Installation, viewer: TestClient) -> None:
     assert "0 of 5 steps" in viewer.get("/lab").text
     question = lessons.library()[Topic.STEP_5].question
@@ -130,6 +132,7 @@ def test_the_newest_study_is_explained_or_the_one_that_is_chosen(viewer: TestCli
     assert f'href="/studies/{oldest}"' in viewer.get(f"{STEP}?study={oldest}").text
 
 
+@pytest.mark.slow
 def test_a_member_starts_a_small_study_on_the_sample_and_a_viewer_does_not(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, login="required", database_url=f"sqlite:///{tmp_path / 'vezna.sqlite'}")
     migrate.upgrade(Database(settings.database))

@@ -38,6 +38,7 @@ def drawn(page: str) -> list[dict[str, list[float]]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_button_draws_studies_of_50_100_200_and_all_items(browser: TestClient) -> None:
     before = browser.get(PAGE).text
     assert "Run 1,000 studies" in before and "data-null-studies" not in before

@@ -307,6 +307,7 @@ def test_a_run_that_the_base_model_cannot_take_is_named_by_the_fields_of_the_job
     assert "has 40 positions" in (error.message or "")
 
 
+@pytest.mark.by_day
 @sqlite
 @pytest.mark.parametrize(
     ("more", "param", "words"),

@@ -213,6 +213,7 @@ def test_a_job_whose_run_was_deleted_has_ended_and_bare_v1_answers_in_openais_fo
     assert bare.status_code == 404 and bare.json()["error"]["type"] == "not_found_error"
 
 
+@pytest.mark.slow
 def test_pages_go_on_behind_what_was_deleted_and_errors_speak_the_clients_language(site: Site) -> None:
     first, second, third = (site.upload(chats(first=n), f"{n}.jsonl") for n in (0, 100, 200))
     site.client.files.delete(second)

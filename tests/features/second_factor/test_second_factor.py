@@ -73,6 +73,7 @@ def waiting_of(answer: httpx2.Response) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 def test_a_user_sets_it_up_by_qr_code_or_key_and_logs_in_with_a_code(installation: Installation) -> None:
     browser = installation.browser(Role.MEMBER)
     refused = posted(browser, "/account/factor", current="wrong")
@@ -145,6 +146,7 @@ def test_a_wrong_password_does_not_say_that_there_is_a_factor(installation: Inst
     assert "wrong" in answer.text and "waiting" not in answer.text
 
 
+@pytest.mark.slow
 def test_the_api_needs_a_code_too(installation: Installation) -> None:
     secret, _codes = turn_on(installation)
     client, body = installation.anonymous(), {"email": EMAIL, "password": PASSWORD, "token": {"name": "ci"}}

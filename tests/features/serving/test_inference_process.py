@@ -92,6 +92,7 @@ def test_errors_of_the_worker_reach_the_client(running: RunningStack) -> None:
     assert predict(running, 1, ["good", "bad " * 40], truncate=True).status_code == 200
 
 
+@pytest.mark.nightly
 def test_images_that_are_sent_get_the_labels_of_the_evaluation(running: RunningStack) -> None:
     rows = [row for row in tiny_images.rows() if row.split == "test"][:3]
     body = {"inputs": [{"image": b64encode(row.image).decode()} for row in rows]}
@@ -117,6 +118,7 @@ def test_an_idle_process_ends_and_its_files_go(running: RunningStack) -> None:
     assert [p.pid for p in processes(running)] != [process.pid]
 
 
+@pytest.mark.nightly
 def test_the_process_ends_with_its_node(running: RunningStack, tmp_path: Path) -> None:
     predict(running, 1, ["good"])
     [process] = processes(running)

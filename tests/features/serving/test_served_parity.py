@@ -63,6 +63,7 @@ def checked(api: httpx2.Client, run_id: int, **request: Any) -> Parity:
     return Parity.model_validate(ended["result"])
 
 
+@pytest.mark.nightly
 def test_vezna_serve_answers_as_the_run_and_its_base_model_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

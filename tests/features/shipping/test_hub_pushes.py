@@ -151,6 +151,7 @@ def test_a_push_of_a_user_who_has_lost_what_it_needs_uploads_nothing(
     assert hub.asked == []
 
 
+@pytest.mark.slow
 def test_a_push_takes_files_card_and_receipt_to_a_private_repository(
     pusher: Context,
     export_id: int,
@@ -212,6 +213,7 @@ def test_what_has_arrived_is_not_sent_again(pusher: Context, export_id: int, hub
     assert sum(method == "PUT" for method, _path in hub.asked) == 1, "one large file, sent once"
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     ("writes", "why"),
     [
@@ -269,6 +271,7 @@ def limited(pusher: Context, *namespaces: str) -> Context:
     return replace(pusher, settings=pusher.settings.model_copy(update={"hub_namespaces": list(namespaces)}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_users_push_only_where_an_operator_permits_it_and_only_admins_publish(
     pusher: Context, export_id: int, hub: small_hub.Hub
@@ -330,6 +333,7 @@ def test_nothing_is_pushed_without_the_receipt_that_the_card_promises(
         pushed(pusher, export_id)
 
 
+@pytest.mark.slow
 def test_a_cancelled_push_leaves_the_repository_as_it_was(
     pusher: Context,
     export_id: int,

@@ -306,6 +306,7 @@ def test_what_a_deadlock_undid_rings_once(worker: Context, run_id: int, monkeypa
     assert (row(worker, export_id).status, row(worker, export_id).attempts) == ("queued", 0)
 
 
+@pytest.mark.slow
 def test_a_file_that_arrives_after_a_cancel_is_removed(
     worker: Context, run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -209,6 +209,7 @@ def test_an_ignored_adapter_fails_even_where_the_scores_agree(worker: Context, t
     assert (found.outcome, found.answers_as) == (GateOutcome.FAIL, Model.BASE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_few_other_texts_leave_it_undecided_and_many_fail(worker: Context, run_id: int, stub: Stub) -> None:
     right = [item.prompt for item in ITEMS if item.run == item.completion]
@@ -241,6 +242,7 @@ def test_chats_are_sent_as_conversations_and_scored_by_rouge_l(
     assert [turn["role"] for turn in request["messages"]] == ["system", "user"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_prompts_that_the_run_has_cut_are_left_out(worker: Context, run_id: int, tmp_path: Path, stub: Stub) -> None:
     """Its predictions file says which; without that, those in which the server counts more tokens than max_length."""
@@ -380,6 +382,7 @@ def test_a_server_that_echoes_the_key_shows_it_to_nobody(worker: Context, run_id
         assert "x ***" in stored and KEY[:3] not in stored
 
 
+@pytest.mark.slow
 def test_the_key_is_stored_encrypted_and_removed_at_the_end(worker: Context, run_id: int, stub: Stub) -> None:
     stub.key = KEY
     check_id = submit(worker, run_id, stub, api_key=KEY)
@@ -394,6 +397,7 @@ def test_the_key_is_stored_encrypted_and_removed_at_the_end(worker: Context, run
     assert row(worker, cancelled).api_key == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_busy_server_is_sent_the_request_again(worker: Context, run_id: int, stub: Stub) -> None:
     refusals = {item.prompt: 2 for item in ITEMS[20:23]}

@@ -268,6 +268,7 @@ def own_key(provider: Provider) -> RSAKey:
         return RSAKey.import_key(g.oidc_provider_mock_storage.jwk.as_dict(is_private=True))
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     "attack",
     ["other key", "none", "client secret", "no token", "changed", "public key", "own kid", "no kid", "key in head",
@@ -295,6 +296,7 @@ def test_a_token_that_the_provider_did_not_sign_is_refused(
     assert user_of(installation, "kim@example.org") is None
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     "changes",
     [
@@ -409,6 +411,7 @@ def test_an_issuer_that_ends_in_a_slash(installation: Installation, provider: Pr
     assert client.get(re.sub("&iss=[^&]*", "", address) + f"&iss={issuer}").status_code == 303
 
 
+@pytest.mark.slow
 def test_a_refused_login_is_recorded_and_many_of_them_are_counted(
     installation: Installation, provider: Provider
 ) -> None:
@@ -517,6 +520,7 @@ def test_a_description_of_another_issuer_or_without_https_is_refused(
     assert installation.anonymous().get("/login/openid").status_code == 503
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     "path",
     ["//evil.example", "https://evil.example", "/\\evil.example", "\\\\evil.example", "/\t/evil.example",

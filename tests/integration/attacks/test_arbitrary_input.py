@@ -105,6 +105,7 @@ def upload(registered: Database) -> None:
         session.add(UploadRow(source="files", name="a.csv", status="read", scan_json=scan.model_dump(mode="json")))
 
 
+@pytest.mark.by_day
 @pytest.mark.usefixtures("upload")
 @pytest.mark.parametrize("route", BODIES)
 def test_no_body_is_answered_with_a_mistake(api: TestClient, route: str) -> None:

@@ -383,6 +383,7 @@ def test_no_user_names_a_tracker(team: Installation) -> None:
         assert program.post(f"/api/v1/{path}", json={"to": "http://169.254.169.254"}).status_code in (404, 405)
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("url", ADDRESSES)
 def test_no_route_takes_an_address_that_no_operator_listed(team: Installation, url: str) -> None:
     program, admin = team.program(Role.MEMBER), team.program(Role.ADMIN)
@@ -478,6 +479,7 @@ def test_recipes_and_jobs_in_openais_form_take_no_device_time_above_the_limit(te
         assert (session.query(RunRow).count(), session.query(UploadRow).count()) == before
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "'; DROP TABLE runs; --", "%", "\\", "\x1b[2J", "9" * 400])
 def test_no_text_breaks_a_statement_on_either_database(database: Database, settings: Settings, text: str) -> None:
     """PostgreSQL takes neither NUL nor numbers beyond 64 bits, which SQLite does."""

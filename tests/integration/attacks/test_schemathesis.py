@@ -117,7 +117,7 @@ def test_every_operation_answers_as_described(described: tuple[Any, Any]) -> Non
     assert check(schema, 5) > 50
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sequences_of_operations_are_answered_as_described(described: tuple[Any, Any]) -> None:
     _app, schema = described
 

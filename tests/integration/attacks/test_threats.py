@@ -238,7 +238,7 @@ def test_8_another_site_or_name_reaches_nothing(target: Target) -> None:
         assert not users.get(session, target.installation.ids[Role.VIEWER]).disabled
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_9_there_is_no_default_account_and_guessing_is_limited(target: Target) -> None:
     client, statuses = target.client(), []
     for email in ("admin", "root@localhost", "vezna@example.org"):

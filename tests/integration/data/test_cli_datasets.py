@@ -75,6 +75,7 @@ def file(folder: Path, name: str, content: bytes = CSV) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_file_becomes_a_dataset_named_after_it(vezna: Any, tmp_path: Path) -> None:
     path = file(tmp_path, "my reviews-train.csv")
     status, said, read = vezna("add", path, "--text", "review", "--label", "stars", "--label-name", "1=good")
@@ -139,6 +140,7 @@ def test_a_blocking_finding_is_printed_with_exit_status_1(vezna: Any, tmp_path: 
     assert "Blocks the dataset: " in said
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     ("name", "content", "options", "says"),
     [

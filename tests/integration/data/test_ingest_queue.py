@@ -52,6 +52,7 @@ def test_progress_is_passed_on_and_the_answer_is_the_last_line() -> None:
     assert (0.5, 7) in heard
 
 
+@pytest.mark.slow
 def test_who_does_not_want_it_any_more_ends_the_process() -> None:
     found = IngestQueue()
     began = time.monotonic()
@@ -60,6 +61,7 @@ def test_who_does_not_want_it_any_more_ends_the_process() -> None:
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.slow
 def test_what_is_at_work_when_the_worker_stops_is_no_failure_of_the_file() -> None:
     found = IngestQueue()
 
@@ -71,6 +73,7 @@ def test_what_is_at_work_when_the_worker_stops_is_no_failure_of_the_file() -> No
         found.run({}, told, command=command("time.sleep(60)"))
 
 
+@pytest.mark.slow
 def test_a_silent_process_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "STALL_SECONDS", 0.5)
     with pytest.raises(WorkFailed, match="sent nothing"):

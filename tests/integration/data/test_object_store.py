@@ -44,6 +44,7 @@ def files(store: ObjectStore) -> Files:
     return Files(URL)
 
 
+@pytest.mark.nightly
 def test_files_are_stored_listed_read_and_removed(files: Files, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content := os.urandom(12 << 20))  # more than a part of an upload in parts
     files.put(tmp_path / "a", "runs/1/2/a.bin")
@@ -87,6 +88,7 @@ def test_a_store_that_is_away_is_named(store: ObjectStore, files: Files, tmp_pat
     files.remove("runs/9")
 
 
+@pytest.mark.nightly
 def test_a_store_that_accepts_connections_and_never_answers_is_away_for_each_operation(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

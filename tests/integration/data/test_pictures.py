@@ -18,6 +18,7 @@ def request(*files: bytes) -> InferenceRequest:
     return InferenceRequest(id="1", kind="predict", subjects=[Subject(run_id=1)], inputs=inputs)
 
 
+@pytest.mark.slow
 def test_pictures_become_pngs_as_those_of_datasets_do() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees

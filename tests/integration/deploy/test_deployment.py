@@ -132,7 +132,7 @@ def _spec(**training: object) -> dict[str, Any]:
     return {"base_model": "tiny", "dataset": "words", "method": method, "training": {"max_length": 16, **training}}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_server_is_closed_and_its_first_admin_logs_in(deployment: Deployment) -> None:
     for path in ("/studies", "/api/v1/runs", "/metrics"):
         assert httpx2.get(deployment.url + path).status_code in (303, 401), path
@@ -202,7 +202,7 @@ def test_sigterm_hands_the_run_back_within_the_grace_period_and_a_new_start_take
     assert api.run(run["id"], {"cancelled"}, 30)["failure"] is None
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_sample_is_one_command_and_a_second_one_finds_the_first_ones_study(deployment: Deployment) -> None:
     api = Api(deployment)
     deployment.run("sample")
@@ -260,7 +260,7 @@ def _visible_texts(found: Deployment, study: int, run: int) -> dict[str, str]:
     return texts
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_no_command_line_log_page_report_table_or_file_has_a_secret(deployment: Deployment) -> None:
     """The last test of this module: it takes the servers away."""
     api = Api(deployment)

@@ -84,7 +84,7 @@ def test_a_process_that_ends_is_started_again(tmp_path: Path) -> None:
     second.process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_waiting_ends_with_a_process_that_ends_again_and_again(tmp_path: Path) -> None:
     child = Child("worker", [sys.executable, "-c", "raise SystemExit(3)"], dict(os.environ), tmp_path / "log")
     stack = Stack("", [child], Settings(home=tmp_path))
@@ -110,7 +110,7 @@ def test_what_comes_and_what_goes_wrong_is_passed_on(tmp_path: Path) -> None:
         list(stack.while_alive(broken()))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("ending", [signal.SIGHUP, signal.SIGKILL, signal.SIGINT])
 def test_nothing_outlives_vezna_up(tmp_path: Path, ending: signal.Signals) -> None:
     port = free_port()
@@ -210,7 +210,7 @@ def up(tmp_path: Path, migrated_file: Path) -> Iterator[Up]:
     found.end()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_ctrl_c_ends_everything_with_an_open_event_stream_a_run_and_an_estimate_in_progress(up: Up) -> None:
     run_id = up.api.post("/runs", json=spec("trains")).json()["id"]
 

@@ -39,6 +39,7 @@ def test_every_block_is_executed_by_a_test_or_says_what_it_needs() -> None:
     assert TrainingArguments(**yaml.safe_load(training)["training"]).devices == 2
 
 
+@pytest.mark.slow
 def test_compose_accepts_the_settings_of_both_machines(tmp_path: Path) -> None:
     if not shutil.which("docker") or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("docker has no compose here")

@@ -111,6 +111,7 @@ def server(cable: Cable, tmp_path: Path, filled_file: Path) -> Iterator[None]:
         raise
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("server")
 def test_another_machine_is_refused_everything_without_login_and_works_with_a_token(
     cable: Cable, tmp_path: Path

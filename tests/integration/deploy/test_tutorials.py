@@ -24,6 +24,7 @@ def with_seeds(seeds: str, text: str) -> str:
     return text.replace("[0, 1, 2]", seeds)
 
 
+@pytest.mark.nightly
 def test_a_file_goes_to_a_verdict_by_curl_and_by_vezna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not shutil.which("curl"):
         (pytest.fail if os.environ.get("CI") else pytest.skip)("The tutorial's commands need curl.")

@@ -57,6 +57,7 @@ def vezna(
         yield run
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub_is_added_at_a_commit(vezna: Any) -> None:
     status, said, _errors = vezna("add", "google-t5/t5-small", "--revision", "main")
     assert status == 0

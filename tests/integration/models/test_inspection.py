@@ -33,14 +33,14 @@ def _from_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_model_is_inspected(tmp_path: Path) -> None:
     BertModel(tiny.config()).save_pretrained(tmp_path)
     facts = inspect_model(str(tmp_path), "")
     assert isinstance(facts, ModelFacts) and facts.architecture == "BertModel"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_million_layers_are_refused_before_they_are_built(tmp_path: Path) -> None:
     BertConfig(**tiny.config().to_dict() | {"num_hidden_layers": 1_000_000}).save_pretrained(tmp_path)
     assert inspect_model(str(tmp_path), "") == "num_hidden_layers is 1000000. Use at most 1000."
@@ -60,7 +60,7 @@ def test_a_thousand_wide_layers_take_seconds(tmp_path: Path) -> None:
     assert after.children_user + after.children_system - before.children_user - before.children_system < 22
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_fifty_million_labels_hit_the_memory_limit_and_not_the_machine(tmp_path: Path) -> None:
     config = tiny.config().to_dict() | {"num_labels": 50_000_000, "architectures": ["BertModel"]}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -69,6 +69,7 @@ def test_fifty_million_labels_hit_the_memory_limit_and_not_the_machine(tmp_path:
     assert answer == "Inspecting this model takes more than 4 GiB of memory."
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     ("script", "part"),
     [
@@ -108,6 +109,7 @@ def _child(code: str, **environment: str) -> int:
     return done.returncode
 
 
+@pytest.mark.slow
 def test_a_child_for_one_request_has_a_time_limit_of_its_own() -> None:
     status = _child("answer_one_request(lambda request: str(time.sleep(120)), 1 << 32, 1)")
     assert status == -signal.SIGALRM

@@ -99,6 +99,7 @@ def test_rows_are_shown_as_the_model_sees_them(
         assert estimate_rows.get(session, asked.id).preview == found
 
 
+@pytest.mark.nightly
 def test_a_map_has_a_ledger_for_each_cell(estimator: Estimator, model: Path, files: Files) -> None:
     asked = MapRequest(
         location=str(model),

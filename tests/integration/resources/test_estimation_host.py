@@ -59,6 +59,7 @@ def test_one_process_answers_one_request_after_the_other(make: Make, files: File
     assert isinstance(estimator.estimate(MAP, files), MemoryMap)
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("manner", "says"),
@@ -80,6 +81,7 @@ def test_one_that_misbehaves_is_ended_and_replaced(make: Make, files: Files, man
     assert [c for c in psutil.Process().children(recursive=True) if str(FAKE) in c.cmdline()] == []
 
 
+@pytest.mark.slow
 def test_one_that_does_not_read_a_long_request_does_not_hold_its_worker_up(make: Make, files: Files) -> None:
     long = request(config={"model_type": "bert", "padding": "x" * (1 << 19)})
     with pytest.raises(NoAnswer, match="took longer"):

@@ -484,6 +484,7 @@ def test_a_map_of_an_unknown_model_is_not_found(registered: Database, bell: Sile
         memory_maps.map_report(session, bell, settings, MapSpec(base_model="gone"))
 
 
+@pytest.mark.slow
 def test_a_budget_of_seconds_that_fits_no_two_trials_by_the_estimate_queues_nothing(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:

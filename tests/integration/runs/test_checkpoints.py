@@ -184,6 +184,7 @@ def test_a_folder_stays_as_long_as_the_store_needs_though_the_trainer_goes_on(
     assert list(ours.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_after_the_end_nothing_more_appears_in_the_store(
     here: Context, run_id: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

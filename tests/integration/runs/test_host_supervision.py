@@ -177,17 +177,20 @@ def test_a_death_on_the_second_host_queues_the_run_again(pair: Pair, first: str)
     assert pair.part().ended == "killed"
 
 
+@pytest.mark.slow
 def test_a_failure_of_the_second_host_is_that_of_the_run(pair: Pair) -> None:
     run = pair.train("breaks", "fails")
     assert (run.status, run.failure_code) == ("failed", "out_of_memory") and pair.free()
     assert run.failure_message == "second: The device ran out of memory."
 
 
+@pytest.mark.slow
 def test_a_failure_of_the_first_host_ends_the_second(pair: Pair) -> None:
     run = pair.train("fails", "breaks")
     assert (run.status, run.failure_message) == ("failed", "The device ran out of memory.") and pair.free()
 
 
+@pytest.mark.slow
 def test_a_cancel_reaches_both(pair: Pair) -> None:
     def cancel() -> None:
         with pair.database.transaction() as session:
@@ -197,6 +200,7 @@ def test_a_cancel_reaches_both(pair: Pair) -> None:
     assert run.status == "cancelled" and pair.free()
 
 
+@pytest.mark.slow
 def test_a_worker_of_the_second_host_that_is_told_to_stop_hands_the_run_back(pair: Pair) -> None:
     def drain() -> None:
         with pair.database.transaction() as session:
@@ -242,6 +246,7 @@ def test_a_broken_connection_that_nothing_explains_is_named(pair: Pair, monkeypa
     assert "was lost (RuntimeError: [gloo] Connection closed by peer [10.0.0.2]:1). The trainer was" in pair.said()
 
 
+@pytest.mark.slow
 def test_a_lost_gpu_of_the_second_host_is_named(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.machine.nvidia.is_lost", lambda uuid: uuid == SECOND)
     run = pair.train("breaks", "dies")

@@ -65,6 +65,7 @@ def test_a_report_that_work_goes_on_is_progress_and_is_not_written() -> None:
     assert supervised.progress_at > 0
 
 
+@pytest.mark.slow
 def test_a_run_in_a_trainer_that_waited_for_it_is_cancelled_like_any_other(
     here: Context, claim: Claim, meanwhile: Callable[..., None]
 ) -> None:
@@ -157,7 +158,7 @@ class SlowFiles(Files):
         super().put(source, name)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_upload_that_takes_longer_than_the_lease_loses_nothing(here: Context, claim: Claim) -> None:
     slow = SlowFiles(here.settings.files, here.settings.lease_seconds * 1.5, refusals=1)
     here = Context(here.settings, here.database, slow, here.bell)
@@ -176,6 +177,7 @@ def test_an_upload_that_takes_longer_than_the_lease_loses_nothing(here: Context,
     assert (run.status, run.epoch) == ("succeeded", 1)
 
 
+@pytest.mark.slow
 def test_whatever_goes_wrong_in_the_supervisor_ends_the_run(
     here: Context, claim: Claim, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,7 +100,7 @@ def test_a_spare_that_died_is_replaced_and_the_run_does_not_notice(job: TrainJob
         assert spare_of(trainers).alive
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_spare_that_no_longer_listens_is_replaced_too(job: TrainJob, tmp_path: Path) -> None:
     marker = tmp_path / "deaf"
     deaf_at_first = (
@@ -208,7 +208,7 @@ def test_a_worker_keeps_a_spare_and_takes_it_along_when_it_is_told_to_stop(setti
         until(lambda: gone(spare.pid), 5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_pool_child_that_is_killed_leaves_no_spare_and_the_next_one_has_its_own(
     settings: Settings, broker: str
 ) -> None:
@@ -220,7 +220,7 @@ def test_a_pool_child_that_is_killed_leaves_no_spare_and_the_next_one_has_its_ow
         until(lambda: [p.pid for p in trainers_of(worker)] not in ([], [spare.pid]), 20)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_control_node_keeps_none(settings: Settings, broker: str) -> None:
     with node(CONTROL_QUEUE, settings, broker) as worker:
         until(lambda: len(worker.children()) == 1, 10)

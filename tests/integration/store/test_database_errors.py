@@ -52,6 +52,7 @@ class Deadlock:
             session.execute(text(FIRST))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 def test_a_transaction_that_ends_in_a_deadlock_is_written_again_and_is_no_outage(database: Database) -> None:
     change = Deadlock(database)

@@ -114,6 +114,7 @@ def test_a_replaced_table_keeps_its_rows_and_those_that_belong_to_them(rows: Dat
         assert [run.status for run in runs.of_study(session, 1)] == ["succeeded", "queued"]
 
 
+@pytest.mark.slow
 def test_foreign_keys_hold_after_a_migration(rows: Database, to: Migrate) -> None:
     to("next")
     to(migrate.head())

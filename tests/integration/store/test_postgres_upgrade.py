@@ -71,7 +71,7 @@ def content(database: Database) -> dict[str, list[Any]]:
         }
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_backup_of_the_version_before_is_restored_into_the_next_one(tmp_path: Path) -> None:
     old, new = min(POSTGRES_VERSIONS), max(POSTGRES_VERSIONS)
     with server(tmp_path / "old", old) as (deployment, database):

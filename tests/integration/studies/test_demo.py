@@ -55,7 +55,7 @@ def demo(task: Task, home: Path, monkeypatch: pytest.MonkeyPatch) -> StudySpec:
     return part.study(part.dataset, part.model)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("task", "rates", "baselines"),

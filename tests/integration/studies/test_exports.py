@@ -74,6 +74,7 @@ def test_trials_are_in_the_table_and_marked(api: TestClient, database: Database)
     assert {row["learning_rate"] for row in judged} < tried
 
 
+@pytest.mark.slow
 def test_a_row_an_item_and_run_with_both_scores(api: TestClient, study: int, database: Database, files: Files) -> None:
     text, rows = read(api, study, "items")
     assert len(text) == len(rows) == 8 * ITEMS

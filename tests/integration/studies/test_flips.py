@@ -73,6 +73,7 @@ def test_items_have_texts_labels_and_everybodys_answers(api: TestClient, study: 
     assert found["unread"] == []
 
 
+@pytest.mark.slow
 def test_pages_follow_each_other_and_hold_every_item_once(api: TestClient, study: int) -> None:
     positions: list[int] = []
     after: int | None = None

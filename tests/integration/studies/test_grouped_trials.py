@@ -107,6 +107,7 @@ def rows(here: Context, ids: Sequence[int]) -> list[RunRow]:
     return [row(here, run_id) for run_id in ids]
 
 
+@pytest.mark.slow
 def test_a_claim_takes_the_other_rates_of_its_seed_with_it(here: Context, model: Path) -> None:
     ids = submitted(here, model)
     claims = claimed(here, ids[0])
@@ -305,6 +306,7 @@ def test_each_run_ends_in_its_own_way(here: Context, model: Path, meanwhile: Cal
     assert not list((here.settings.home / "work").iterdir())
 
 
+@pytest.mark.slow
 @SQLITE
 def test_a_worker_that_drains_hands_back_what_still_trains(
     here: Context, model: Path, meanwhile: Callable[..., None]
@@ -365,6 +367,7 @@ def test_a_group_without_a_trainer_fails(here: Context, model: Path) -> None:
     assert [(run.status, run.failure_code) for run in rows(here, ids)] == [("failed", "internal")] * 4
 
 
+@pytest.mark.slow
 @SQLITE
 def test_a_run_that_another_attempt_has_taken_leaves_the_group(
     here: Context, model: Path, meanwhile: Callable[..., None], monkeypatch: pytest.MonkeyPatch

@@ -105,7 +105,7 @@ def finished(database: Database, files: Files, folder: Path, training: TrainingB
         return studies.comparison(session, study)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_short_training_on_reviews_ends_in_nothing_was_learned_with_causes(
     registered: Database, files: Files, tmp_path: Path
@@ -128,7 +128,7 @@ def test_short_training_on_reviews_ends_in_nothing_was_learned_with_causes(
     assert 0 < lengths.rows < TRAIN and lengths.of_rows == TRAIN
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_enough_training_on_the_same_rows_learns(registered: Database, files: Files, tmp_path: Path) -> None:
     budget = TrainingBudget(

@@ -34,6 +34,7 @@ def with_sample_model(registered: Database) -> Database:
     return registered
 
 
+@pytest.mark.slow
 def test_a_spoilt_sample_study_is_submitted_anew(with_sample_model: Database, settings: Settings) -> None:
     first = serve.sample_study(settings, lambda: None)
     assert serve.sample_study(settings, lambda: None) == first
@@ -62,6 +63,7 @@ def _changed(database: Database, study: int, **values: object) -> None:
         row.spec_json = row.spec_json | values
 
 
+@pytest.mark.slow
 def test_a_users_newer_version_of_the_samples_name_leaves_the_sample_study_what_it_is(
     with_sample_model: Database, settings: Settings, files: Files
 ) -> None:

@@ -72,6 +72,7 @@ def small_steps(run: RunRow) -> float:
     return 0.9 if (run.learning_rate or 0) < 1e-3 else 0.5
 
 
+@pytest.mark.slow
 def test_tpe_begins_at_random_and_then_suggests_one_after_the_other(registered: Database, bell: SilentBell) -> None:
     study = submitted(registered, bell, {"kind": "tpe", "budget": 12})
     first = rows(registered, study)
@@ -101,6 +102,7 @@ def test_tpe_begins_at_random_and_then_suggests_one_after_the_other(registered: 
     assert {run.spec.training.num_train_epochs for run in final} == {lora.configuration.num_train_epochs}
 
 
+@pytest.mark.slow
 def test_the_same_trials_are_suggested_in_another_study(registered: Database, bell: SilentBell) -> None:
     configurations = []
     for seed in (0, 0, 1):

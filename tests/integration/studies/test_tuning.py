@@ -236,6 +236,7 @@ def test_an_arm_that_is_stopped_while_its_last_trial_ends_has_nothing_left_to_do
     assert not is_tuning(registered, study)
 
 
+@pytest.mark.slow
 def test_the_sweep_and_a_study_that_is_called_off_do_not_wait_for_each_other(
     registered: Database, bell: SilentBell, settings: Settings
 ) -> None:

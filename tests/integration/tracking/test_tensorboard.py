@@ -59,7 +59,7 @@ def hyperparameters(events: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 @sqlite
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_study_is_written_into_event_files_and_updated(
     server: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +125,7 @@ def test_a_study_is_written_into_event_files_and_updated(
     assert not holding(place, "hidden-word", "hidden-token")
 
 
+@pytest.mark.slow
 @sqlite
 def test_a_study_that_is_trained_elsewhere_is_exported(database: Database, settings: Settings, tmp_path: Path) -> None:
     with served(create_app(settings)) as address, Client(address) as client:

@@ -89,7 +89,7 @@ def test_parameters_that_a_run_does_not_use_are_left_out(server: str) -> None:
 
 
 @sqlite
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_study_is_written_into_mlflow_and_updated(
     server: str,
     database: Database,
@@ -171,7 +171,7 @@ def test_a_study_is_written_into_mlflow_and_updated(
 
 
 @sqlite
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_study_that_has_ended_is_exported_by_the_control_node_after_an_outage(
     server: str, database: Database, settings: Settings, files: Files, mlflow: Any, tracker: str
 ) -> None:
@@ -214,7 +214,7 @@ def test_a_study_that_has_ended_is_exported_by_the_control_node_after_an_outage(
 
 
 @sqlite
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_that_goes_on_has_each_step_once_after_outages_kills_and_another_attempt(
     server: str, database: Database, mlflow: Any, tracker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ with vezna.track(study, "full", seed=0, test=rows, train=rows, metric_version="1
 """
 
 
+@pytest.mark.slow
 def test_a_script_that_is_killed_and_started_again_continues_its_run(server: str, study: int, tmp_path: Path) -> None:
     def start(first: int, last: int) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", SCRIPT, str(first), str(last), str(tmp_path), str(study), server]
@@ -178,6 +179,7 @@ def test_a_script_that_is_killed_and_started_again_continues_its_run(server: str
     assert (known.status, known.step, reported.attempt) == ("succeeded", 40, 2)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_while_the_server_is_away_and_its_reports_arrive_later(
     home: Path,
     server: str,

@@ -119,7 +119,7 @@ trainer.train(out_of_memory)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_exception_out_of_the_training_is_the_failure_of_its_run(study_server: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, study_server, FULL, str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

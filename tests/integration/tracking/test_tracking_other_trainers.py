@@ -117,6 +117,7 @@ def accuracy_at_1(trainer: Any) -> float:
     return float(search(trainer.model)["cosine_accuracy@1"])
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("study", "rows", "own_score"),
     [
@@ -165,6 +166,7 @@ def sft_trainer(base: Path, folder: Path, **changes: Any) -> Any:
     )
 
 
+@pytest.mark.nightly
 def test_packed_rows_are_the_same_data_for_every_seed_if_the_rows_before_are_given(
     server: str, bases: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -221,6 +223,7 @@ def preference_trainer(name: str, base: Path, folder: Path, **changes: Any) -> A
     )
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(("name", "loss"), [("CPO", "sigmoid"), ("CPO", "simpo"), ("ORPO", "")])
 def test_pairs_are_scored_without_a_reference_model_as_trl_measures_them(
     bases: dict[str, Path], tmp_path: Path, name: str, loss: str
@@ -258,6 +261,7 @@ def log_probabilities(trainer: Any, pair: dict[str, str]) -> list[torch.Tensor]:
     return found
 
 
+@pytest.mark.nightly
 def test_grpo_is_refused_by_name_before_it_trains_and_is_scored_by_a_function_of_the_script(
     server: str, bases: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

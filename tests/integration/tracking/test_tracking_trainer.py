@@ -127,6 +127,7 @@ def test_the_groups_of_the_test_set_are_reported_with_its_scores(
     assert len(set(end["item_groups"].values())) == len(test) // 2
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     ("arguments", "changes", "says"),
     [
@@ -191,6 +192,7 @@ def test_only_an_exception_out_of_the_training_fails_its_run(monkeypatch: pytest
     assert len(whys) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"score": lambda output: [0.5] * len(output.predictions)}])
 def test_a_collator_that_reorders_rows_is_noticed(
     server: str, study: int, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
@@ -207,6 +209,7 @@ def test_a_collator_that_reorders_rows_is_noticed(
     callback.run.leave()
 
 
+@pytest.mark.slow
 def test_a_test_set_without_labels_is_scored_with_a_warning_about_its_order(
     server: str, study: int, base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -253,7 +256,7 @@ def test_a_cancel_ends_the_training_after_its_step(server: str, study: int, base
         assert [one.status for one in client.external_study(study).runs] == ["cancelled"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_script_of_the_documentation_ends_in_veznas_own_verdict(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -42,7 +42,7 @@ def vezna_up(home: Path, **variables: str) -> Iterator[tuple[str, str]]:
         process.wait(60)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_is_closed_under_another_name_until_the_first_admin_is_created(tmp_path: Path) -> None:
     with vezna_up(tmp_path / "home", VEZNA_ALLOWED_HOSTS="vezna.example") as (url, printed):
         assert httpx2.get(f"{url}/api/v1/runs").status_code == 401
@@ -68,7 +68,7 @@ def test_it_has_a_single_user_on_loopback_alone(tmp_path: Path) -> None:
         assert refused.status_code == 400
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_demo_refuses_to_run_where_others_may_reach_it(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "VEZNA_LOGIN"}
     environment |= {"VEZNA_HOME": str(tmp_path / "home"), "VEZNA_HOST": "0.0.0.0"}

@@ -189,6 +189,7 @@ def test_every_owner_is_transferred_with_the_users_other_rows() -> None:
     assert tables == {*OWNED, *ASKED_FOR}
 
 
+@pytest.mark.slow
 def test_no_query_reads_private_rows_of_another_user(private: PrivateInstallation) -> None:
     """A query about the whole installation is listed above, with its reason. For its owner most are not empty."""
     other, member = private.other, private.ids[Role.MEMBER]

@@ -282,6 +282,7 @@ def test_without_a_control_worker_estimate_prints_what_is_ready(
     assert "Is the control worker running?" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_spec_that_fits_no_worker_is_submitted_only_with_insist(
     server: str,
     registered: Database,

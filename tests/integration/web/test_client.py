@@ -98,6 +98,7 @@ def test_another_server_is_recognised(answer: Answer) -> None:
             list(Client(url).events("/studies/1/events"))
 
 
+@pytest.mark.slow
 def test_no_message_has_the_password_of_the_address(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +249,7 @@ def test_a_script_watches_beyond_a_break_and_saves_whole_files_only(
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize(
     ("answer", "error"),

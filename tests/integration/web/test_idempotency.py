@@ -93,6 +93,7 @@ def runs_of(database: Database) -> int:
     return rows(database)["runs"]
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("name", REQUESTS)
 def test_the_same_request_is_done_once_and_a_key_is_of_one_request(
     registered: Database, client: TestClient, name: str

@@ -288,7 +288,7 @@ def test_the_port_of_metrics_is_another_one() -> None:
         Settings(metrics_address="127.0.0.1:8000")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_probes_have_a_port_of_their_own(tmp_path: Path, filled_file: Path) -> None:
     shutil.copy(filled_file, tmp_path / "vezna.sqlite")
     pages, probes = free_port(), free_port()

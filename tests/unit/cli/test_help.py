@@ -41,6 +41,7 @@ def calls(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
         yield from calls(subcommand, (*words, name))
 
 
+@pytest.mark.slow
 def test_the_help_of_every_command_is_bulgarian(vezna: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     root = typer.main.get_command(cli)
     assert [text for text in help_texts(root) if not CYRILLIC.search(gettext(text))] == []

@@ -157,6 +157,7 @@ def test_forgetting_is_compared_by_welchs_t() -> None:
     assert (found.value, found.low, found.high) == pytest.approx((-0.5, -0.915540, -0.084460), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_ratio_is_that_of_the_peaks() -> None:
     full = {f"full {rate:g}": scores(0.9 - 0.1 * abs(place - 1)) for place, rate in enumerate(RATES)}
     lora = {f"lora {rate:g}": scores(0.9 - 0.1 * abs(place - 3)) for place, rate in enumerate(RATES)}

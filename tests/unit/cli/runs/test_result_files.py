@@ -18,6 +18,7 @@ def test_directories_are_searched_and_each_file_is_listed_once(tmp_path: Path) -
     assert [str(path.relative_to(tmp_path)) for path in found] == ["b.json", "a.json", "deep/c.json"]
 
 
+@pytest.mark.slow
 def test_ten_thousand_files_go_in_parts_that_a_request_can_hold(tmp_path: Path) -> None:
     for number in range(10_000):
         (tmp_path / f"{number:05}.json").write_text("{}")

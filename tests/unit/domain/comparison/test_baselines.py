@@ -84,6 +84,7 @@ def test_the_difference_is_that_of_the_items_and_covers_the_seeds() -> None:
     assert widths[0] > 1.5 * widths[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [1, 3])
 def test_a_reference_no_better_than_a_baseline_seldom_beats_all(others: int) -> None:
     """One baseline is as good as the reference, the others are far worse: the intersection-union test needs no

@@ -26,6 +26,7 @@ def test_choosing_on_validation_makes_no_difference_where_there_is_none() -> Non
     assert claims("halving", 0.0, 20).unlike == 0.0
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rates", "grid", "random", "halving"])
 def test_what_is_said_of_arms_at_their_configurations_is_seldom_false(kind: str) -> None:

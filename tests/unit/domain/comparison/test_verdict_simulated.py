@@ -29,6 +29,7 @@ def test_the_simulated_arms_have_the_accuracy_and_the_seed_sd_that_they_are_said
     assert np.sqrt(means.var(axis=1, ddof=1).mean() - residual) == pytest.approx(0.023, abs=0.0015)
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     "lasting_sd",
     [
@@ -44,13 +45,13 @@ def test_arms_without_a_difference_are_seldom_called_different(lasting_sd: float
     assert np.mean([rate for cell, rate in rates.items() if not cell.shared]) <= 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_of_five_equal_arms_any_is_seldom_called_different() -> None:
     truth = simulated.Design(3, 646, 0.007, accuracies=(0.89,) * 5)
     assert simulated.judged(truth, 500, 0.01) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 500)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(2, 0.013), (3, 0.004)])
 def test_adding_seeds_to_what_is_undecided_adds_a_hundredth_to_what_is_falsely_claimed(
     seeds: int, seed_sd: float
@@ -92,7 +93,7 @@ def test_an_arm_at_the_margin_is_seldom_called_good_enough(distance: float, alte
     assert rate <= 0.025 + 3 * sqrt(0.025 * 0.975 / STUDIES)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_of_four_arms_that_lose_the_margin_any_is_seldom_called_enough() -> None:
     truth = simulated.Design(3, 646, accuracies=(0.89, *(0.87,) * 4), lasting_sd=simulated.LASTING_SD)
     assert simulated.judged(truth, 500, 0.02, lambda v: v.kind.good_enough) <= 0.05 + 3 * sqrt(0.05 * 0.95 / 500)

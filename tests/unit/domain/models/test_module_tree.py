@@ -99,6 +99,7 @@ def test_virtual_tokens_are_in_no_module() -> None:
     assert trains_in(PromptSpec(num_virtual_tokens=10), model) == {"": 10 * model.hidden_size}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 def test_thousands_of_modules_are_folded_in_no_time() -> None:
     """A mixture whose experts are modules of their own: 48 blocks of 128 experts with three layers each."""

@@ -72,6 +72,7 @@ def specification(chart: alt.LayerChart) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("state", STATES)
 def test_every_figure_is_there_in_every_state_and_draws_or_says_why_not(session: Session, state: str) -> None:
     found = figures(session, **STATES[state])

@@ -198,6 +198,7 @@ def test_arms_come_in_the_order_that_is_asked_for(full: TestClient, sort: str, f
     assert ("aria-sort" in text) is bool(sort)
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("x", ["memory", "time", "trainable", "file", "speed"])
 def test_the_trade_off_has_any_axes_and_its_files_have_the_same(full: TestClient, x: str) -> None:
     text = full.get(f"/compare?study=1&x={x}").text

@@ -77,6 +77,7 @@ def test_what_another_phase_held_more_than_training_is_not_the_devices_own() -> 
     assert (sizes["device"], sizes["phase"]) == (20, 30)
 
 
+@pytest.mark.slow
 def test_a_run_says_how_large_its_file_was_predicted_to_be(ledgers: TestClient) -> None:
     assert "Weights file: estimated 0.29 MiB, measured 0.30 MiB: 1.9 % too low." in shown(ledgers, f"/runs/{LORA}")
     assert "Weights file:" not in shown(ledgers, f"/runs/{OLD}")
@@ -140,6 +141,7 @@ def test_the_savings_of_a_run_that_did_not_fail_are_an_empty_list(ledgers: TestC
     assert "None known" in shown(ledgers, f"/runs/{LORA}/savings")
 
 
+@pytest.mark.slow
 def test_a_study_stacks_the_memory_of_its_arms_with_the_predictions_below(ledgers: TestClient) -> None:
     text = shown(ledgers, "/studies/1").split('id="memory"')[1].split("</section>")[0]
     for row in ("temporaries", "measured peak", "estimated peak", "error"):

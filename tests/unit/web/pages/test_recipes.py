@@ -149,6 +149,7 @@ def _succeed(session: Any, run: RunRow, accuracy: float) -> None:
         filled.ACCURACY[run.method_kind] = usual
 
 
+@pytest.mark.slow
 def test_the_card_says_paper_here_and_one_of_three_outcomes(full: TestClient) -> None:
     study = ran(full, "attention-only", {"all-linear": 0.9, "attention-only": 0.7})
     card = full.get("/api/v1/recipes/attention-only/card").json()

@@ -185,6 +185,7 @@ def test_a_run_that_begins_again_counts_only_its_own_attempt(full: TestClient) -
     assert RunStatus(run.status) is RunStatus.RUNNING
 
 
+@pytest.mark.slow
 def test_an_adapter_is_said_to_be_peft_s_only_where_it_is(full: TestClient) -> None:
     assert "load it with PEFT" in full.get("/runs/2").text
     head_only = full.get("/runs/3").text

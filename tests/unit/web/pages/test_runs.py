@@ -50,6 +50,7 @@ def test_newest_runs_come_first(full: TestClient) -> None:
     assert shown(full.get("/runs").text) == list(range(ALL, 0, -1))
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("falls", [True, False])
 @pytest.mark.parametrize("field", SORTABLE)
 def test_every_order_reaches_every_run_once_page_by_page(full: TestClient, field: str, falls: bool) -> None:

@@ -93,6 +93,7 @@ def found(state: str) -> StudyComparison:
     return weighed(**STATES[state])
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("state", STATES)
 def test_a_study_says_its_verdict_in_a_phrase_and_in_a_heading(state: str) -> None:
     study = found(state)

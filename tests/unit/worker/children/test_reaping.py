@@ -114,6 +114,7 @@ def spare_trainer() -> object:
     return pool
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     "ending",
     [

@@ -107,6 +107,7 @@ def failure_of(process: subprocess.Popen[str]) -> FailureReport:
     return last
 
 
+@pytest.mark.nightly
 def test_a_whole_run_is_reported_line_by_line(tmp_path: Path, model: Path) -> None:
     with trainer(tmp_path, model, LORA) as process:
         assert process.stdout
@@ -124,6 +125,7 @@ def test_a_whole_run_is_reported_line_by_line(tmp_path: Path, model: Path) -> No
     assert (tmp_path / "output" / "adapter" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.nightly
 def test_told_to_stop_it_stops(tmp_path: Path, model: Path) -> None:
     with trainer(tmp_path, model, LORA, ENDLESS) as process:
         until_steps(process)
@@ -134,6 +136,7 @@ def test_told_to_stop_it_stops(tmp_path: Path, model: Path) -> None:
         assert not any(isinstance(r, ResultReport | FailureReport) for r in rest)
 
 
+@pytest.mark.nightly
 def test_sigterm_is_a_stop(tmp_path: Path, model: Path) -> None:
     with trainer(tmp_path, model, LORA, ENDLESS) as process:
         until_steps(process)
@@ -143,6 +146,7 @@ def test_sigterm_is_a_stop(tmp_path: Path, model: Path) -> None:
         assert process.wait(10) == EXIT_STOPPED
 
 
+@pytest.mark.nightly
 def test_when_its_supervisor_is_gone_it_ends_at_once(tmp_path: Path, model: Path) -> None:
     with trainer(tmp_path, model, LORA, ENDLESS) as process:
         until_steps(process)
@@ -151,6 +155,7 @@ def test_when_its_supervisor_is_gone_it_ends_at_once(tmp_path: Path, model: Path
         assert process.wait(5) == EXIT_ABANDONED
 
 
+@pytest.mark.nightly
 def test_without_a_renewed_lease_it_ends(tmp_path: Path, model: Path) -> None:
     with trainer(tmp_path, model, LORA, ENDLESS, lease_seconds=3.0) as process:
         for _ in range(5):  # 5 seconds, which the lease alone would not have lasted
@@ -174,6 +179,7 @@ def until_imported(process: subprocess.Popen[str]) -> psutil.Process:
     return seen
 
 
+@pytest.mark.nightly
 def test_a_trainer_that_waited_counts_time_from_the_claim_and_memory_above_its_libraries(
     tmp_path: Path, model: Path
 ) -> None:
@@ -192,6 +198,7 @@ def test_a_trainer_that_waited_counts_time_from_the_claim_and_memory_above_its_l
     assert libraries <= last.result.memory.before_bytes <= libraries + first_use
 
 
+@pytest.mark.nightly
 def test_a_trainer_that_waits_holds_no_file_and_no_device_and_can_be_told_to_go() -> None:
     with waiting_trainer() as process:
         seen = until_imported(process)
@@ -209,6 +216,7 @@ def test_a_trainer_that_waits_ends_with_its_supervisor() -> None:
         assert process.wait(10) == EXIT_ABANDONED
 
 
+@pytest.mark.nightly
 def test_a_job_that_is_none_is_our_mistake_and_the_trace_is_in_its_file(tmp_path: Path) -> None:
     with waiting_trainer() as process:
         (tmp_path / "job.json").write_text("{}")
@@ -219,6 +227,7 @@ def test_a_job_that_is_none_is_our_mistake_and_the_trace_is_in_its_file(tmp_path
     assert "ValidationError" in (tmp_path / "stderr.txt").read_text()
 
 
+@pytest.mark.nightly
 def test_what_is_imported_ahead_opens_no_device_and_starts_no_threads_for_mathematics() -> None:
     program = (
         "import os\n"
@@ -234,6 +243,7 @@ def test_what_is_imported_ahead_opens_no_device_and_starts_no_threads_for_mathem
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=120)
 
 
+@pytest.mark.nightly
 def test_a_model_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
     with trainer(tmp_path, tmp_path / "nowhere", FullSpec()) as process:
         assert failure_of(process).failure.code is FailureCode.MODEL_UNAVAILABLE

@@ -193,6 +193,7 @@ def test_the_best_arms_are_those_that_cannot_be_told_from_the_best() -> None:
     assert best_indistinguishable({}) == []
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
 def test_mcnemar_is_the_exact_binomial_test_on_the_flips(pairs: list[tuple[bool, bool]]) -> None:
     arm, reference = np.array(pairs).T

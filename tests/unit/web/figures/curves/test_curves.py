@@ -65,6 +65,7 @@ def drawn(found: Evidence, **view: Any) -> tuple[Figure, Curves]:
     return figure, figure.data
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("curve", QUANTITIES)
 @pytest.mark.parametrize("by", X_AXES)
 def test_any_quantity_is_drawn_over_any_place(session: Session, curve: str, by: str) -> None:
@@ -196,6 +197,7 @@ def test_takeaways_say_what_the_numbers_say(session: Session) -> None:
     assert plain(drawn(many, curve="memory")[0].title).count("MiB") == 2
 
 
+@pytest.mark.slow
 def test_fifteen_runs_of_a_hundred_thousand_steps_are_thinned_to_what_a_picture_shows(session: Session) -> None:
     arms = (FULL, *(ArmSpec(method=LoraSpec(r=r)) for r in (4, 8, 16, 32)))
     found = evidence(session, arms=arms)

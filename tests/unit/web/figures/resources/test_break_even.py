@@ -127,6 +127,7 @@ def test_the_price_of_energy_is_a_field_where_some_was_counted(full: TestClient)
     assert "kwh=0.3" in full.get("/studies/1?kwh=0.3").text.split('id="break-even-csv"')[1].split(">")[0]
 
 
+@pytest.mark.slow
 def test_a_study_and_a_run_say_what_the_device_drew(full: TestClient) -> None:
     assert "Energy of training" not in full.get("/studies/1").text
     with database_of(full).transaction() as session:
@@ -158,6 +159,7 @@ def test_money_has_the_digits_that_it_needs() -> None:
     assert money(0, "") == "0.00"
 
 
+@pytest.mark.slow
 def test_a_word_that_is_no_price_is_named_and_the_rest_counts(full: TestClient) -> None:
     answer = full.get("/studies/1?hour=cheap&gib_month=0.02&tasks=0&currency=doubloons")
     assert answer.status_code == 422

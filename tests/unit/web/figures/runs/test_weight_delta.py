@@ -65,6 +65,7 @@ def test_its_curves_are_of_one_seed_and_end_at_the_whole(full: TestClient) -> No
     assert "seed 0. Bands: 10th to 90th percentile." in shown(full, "/studies/1")
 
 
+@pytest.mark.slow
 def test_the_map_shows_the_number_and_the_arm_that_the_address_asks_for(full: TestClient) -> None:
     usual = shown(full, "/studies/1")
     assert re.search(

@@ -49,6 +49,7 @@ def specification(figure: Figure, *, narrow: bool = False) -> str:
     return json.dumps(figure.chart(narrow=narrow).configure(**render.CONFIG).to_dict(validate=True), allow_nan=False)
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("x", AXES)
 @pytest.mark.parametrize("y", ["score", "trainable", "speed"])
 def test_any_two_axes_are_drawn_or_it_is_said_why_not(session: Session, x: str, y: str) -> None:

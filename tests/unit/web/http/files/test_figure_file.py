@@ -38,6 +38,7 @@ def check(client: TestClient, path: str) -> int:
     return len(found)
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES)
 def test_every_figure_has_csv_svg_and_png(with_language: TestClient, path: str) -> None:
@@ -46,6 +47,7 @@ def test_every_figure_has_csv_svg_and_png(with_language: TestClient, path: str) 
     assert check(with_language, path) > 0, "the page has figures"
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_map_have_them_too(with_language: TestClient) -> None:
     with_language.get(MAP)
     while filled_estimates.answer_requests(database_of(with_language)):

@@ -92,6 +92,7 @@ def test_the_question_stands_in_the_address_in_the_words_of_the_api(small: TestC
     assert len(answer.json()["cells"]) == 8
 
 
+@pytest.mark.slow
 def test_the_number_format_is_chosen_in_the_address_and_said_wherever_the_numbers_are(small: TestClient) -> None:
     peaks = {}
     for bf16, name, precision in (("", "bfloat16", "bf16"), ("true", "bfloat16", "bf16"), ("false", "float32", "fp32")):
@@ -111,6 +112,7 @@ def test_the_number_format_is_chosen_in_the_address_and_said_wherever_the_number
     assert all(half < whole for half, whole in zip(peaks["true"], peaks["false"], strict=True))
 
 
+@pytest.mark.slow
 def test_a_device_without_bfloat16_computes_in_float32_unless_one_wants_it(small: TestClient) -> None:
     assert "in float32" in settled(small, device="T4")
     text = settled(small, device="T4", bf16="true")

@@ -83,6 +83,7 @@ def test_what_a_spec_says_is_written_and_read_again(kind: str) -> None:
         assert ArmForm.of(ArmSpec(method=method)).method == method, field.name
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("kind", SPECS)
 def test_every_kind_is_added_with_all_its_fields_or_says_why_not(registered_only: TestClient, kind: str) -> None:
     form = arm_form("full", SPECS["full"]())

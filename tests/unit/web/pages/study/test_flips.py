@@ -105,6 +105,7 @@ def test_the_columns_of_graded_answers_say_better_and_worse(with_language: TestC
     assert "The arm worse than full" in with_language.get("/studies/5").text
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("state", STATES)
 def test_both_pages_answer_in_every_state_without_any_file(empty: TestClient, state: str) -> None:
     with database_of(empty).transaction() as session:

@@ -86,6 +86,7 @@ def test_a_study_speaks_of_its_metric_and_of_no_other(with_language: TestClient,
     assert drawn["trade-off"].table.columns[1].heading == title
 
 
+@pytest.mark.slow
 def test_the_curve_of_validation_is_of_the_loss_where_the_metric_needs_generated_text(
     with_language: TestClient,
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_run_says_what_it_has_forgotten_of_which_text(with_language: TestClien
     assert "On the same 81,920 tokens of bbc-text. Positive: the model forgot some of what it knew." in text
 
 
+@pytest.mark.slow
 def test_a_run_that_stopped_early_or_went_on_says_where(with_language: TestClient) -> None:
     assert "Stopped early, at step 205 of 246." in read(with_language, f"/runs/{STOPPED}")
     assert "Stopped early" not in read(with_language, "/runs/38")

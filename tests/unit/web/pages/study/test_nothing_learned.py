@@ -90,6 +90,7 @@ def test_every_run_has_its_most_frequent_prediction_and_its_loss(registered_only
     assert "positive 99.5 % still falling" in words and "the first of 2" in words
 
 
+@pytest.mark.slow
 def test_the_confusion_matrix_of_the_reference_stands_among_the_causes(registered_only: TestClient, study: int) -> None:
     text = registered_only.get(f"/studies/{study}").text
     run = registered_only.get(f"/api/v1/studies/{study}").json()["runs"][0]
@@ -167,6 +168,7 @@ def test_while_a_baseline_is_computed_the_verdicts_are_provisional(registered_on
     assert "baselines still being computed: frozen embeddings" in words
 
 
+@pytest.mark.slow
 def test_a_reference_below_tfidf_is_not_tested_though_it_learned(registered_only: TestClient) -> None:
     with database(registered_only).transaction() as session:
         number = seed_study(session, accuracy={"full": 0.60, "LoRA r=8": 0.61, "head only": 0.5})

@@ -49,6 +49,7 @@ def report(client: TestClient, **options: object) -> str:
     return answer.text
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("state", STATES)
 def test_nothing_in_it_leads_out_in_any_state(empty: TestClient, state: str) -> None:
     text = report(empty, **STATES[state])
@@ -87,6 +88,7 @@ def test_it_says_when_and_with_what_it_was_made(empty: TestClient) -> None:
     assert re.search(r"generated \d+ \w+ \d{4}, \d\d:\d\d UTC with Vezna \d", report(empty))
 
 
+@pytest.mark.slow
 def test_it_shows_what_is_looked_at(empty: TestClient) -> None:
     report(empty)
     text = empty.get("/studies/1/report.html?x=time&curve=validation").text

@@ -36,6 +36,7 @@ def database(client: TestClient) -> Database:
     return found
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("state", STATES)
 def test_the_page_answers_in_every_state(client: TestClient, state: str) -> None:
     answer = client.get(f"/studies/{study(client, **STATES[state])}")
@@ -121,6 +122,7 @@ def test_a_study_with_results_says_beforehand_what_a_cancel_costs(client: TestCl
     )
 
 
+@pytest.mark.slow
 def test_the_live_part_is_a_part_and_the_last_one_asks_for_the_page(client: TestClient) -> None:
     running, finished = study(client, **STATES["running"]), study(client)
     part = client.get(f"/studies/{running}/live", headers={"HX-Request": "true"})
@@ -145,6 +147,7 @@ def test_ended_runs_are_folded_away_where_there_are_many(client: TestClient) -> 
     assert "10 runs that have ended" in folded
 
 
+@pytest.mark.slow
 def test_an_undecided_study_offers_seeds_and_the_offer_works(client: TestClient) -> None:
     study_id = study(client, luck=0.5, seed_sd=0.012)
     text = client.get(f"/studies/{study_id}").text
@@ -170,6 +173,7 @@ def test_cancel_ends_what_has_not_ended(client: TestClient) -> None:
     assert client.post(f"/studies/{study_id}/cancel").status_code == 409
 
 
+@pytest.mark.slow
 def test_a_lost_seed_is_named_with_its_reason_and_a_link(client: TestClient) -> None:
     text = client.get(f"/studies/{study(client, failed={('LoRA r=8', 1): FailureCode.DIVERGED})}").text
     assert '<a class="lost" id="lost-5" href="/runs/5">seed 1: diverged</a>' in text

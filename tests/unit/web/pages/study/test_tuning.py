@@ -25,6 +25,7 @@ def section(text: str, name: str) -> str:
     return plain(text[text.index(f'id="{name}"') :].split("</section>")[0])
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_rates_tried_and_marks_the_chosen_ones(registered_only: TestClient) -> None:
     text = registered_only.get(f"/studies/{tuned(registered_only)}").text
     found = section(text, "tuning")
@@ -121,6 +122,7 @@ def test_while_rates_are_looked_for_the_page_says_how_far_it_is(registered_only:
     assert registered_only.get("/studies").text.count("6 of 18 runs") == 1
 
 
+@pytest.mark.slow
 def test_the_page_of_a_trial_says_that_it_is_one(registered_only: TestClient) -> None:
     tuned(registered_only)
     text = plain(registered_only.get("/runs/1").text)
@@ -143,6 +145,7 @@ def test_the_figure_of_the_rates_has_its_files(registered_only: TestClient, endi
         assert lines[2] == "full,0.0001,0,0.89,0.61,1,0,1"
 
 
+@pytest.mark.slow
 def test_an_arm_is_added_by_a_form_that_names_what_is_wrong(registered_only: TestClient) -> None:
     study = tuned(registered_only)
     assert 'href="?method=lora"' in registered_only.get(f"/studies/{study}/arms/new").text
@@ -233,6 +236,7 @@ RIVALS = (
 )
 
 
+@pytest.mark.slow
 def test_a_verdict_after_a_search_is_about_the_configurations_that_it_chose(registered_only: TestClient) -> None:
     """In the heading and the first caveat of page and report, in the list, in REST and in a comparison of the runs."""
     study = tuned(registered_only)

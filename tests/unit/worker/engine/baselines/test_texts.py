@@ -204,7 +204,7 @@ def test_one_label_has_a_most_frequent_one(tmp_path: Path) -> None:
     assert baseline(request("most-frequent", labels=["only"]), stored(tmp_path, rows)).metrics["accuracy"] == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_sample_has_baselines_that_a_fine_tuned_model_must_beat(tmp_path: Path) -> None:
     labels, rows = sample.headlines()
     file = stored(tmp_path, rows)

@@ -79,6 +79,7 @@ def alike(estimated: Ledger, measured: Ledger) -> None:
         assert estimated.owners[owner] == expected, owner
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @every_try
 def test_an_estimate_equals_what_a_run_holds_and_saves(spec: MethodSpec, name: str, tmp_path: Path) -> None:
@@ -111,6 +112,7 @@ other_settings = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @other_settings
 def test_so_it_is_under_other_settings(setting: str, spec: MethodSpec, name: str, tmp_path: Path) -> None:
@@ -163,6 +165,7 @@ def test_packed_rows_are_estimated_packed(tmp_path: Path) -> None:
     alike(estimate_run(request_of(run), Path(run.dataset_file)).ledger, steady(Attempt(run, tiny.Recorder()).run()))
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "name"),
@@ -239,6 +242,7 @@ def test_blocks_that_are_computed_once_are_no_part_of_a_step(tmp_path: Path) -> 
     assert 0 < flops[True] < flops[False] / 10
 
 
+@pytest.mark.slow
 def test_what_a_training_needs_is_the_sum_over_its_batches(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
     once = estimate_run(request_of(run), Path(run.dataset_file))
@@ -250,6 +254,7 @@ def test_what_a_training_needs_is_the_sum_over_its_batches(tmp_path: Path) -> No
     assert twice.steps == 2 * once.steps
 
 
+@pytest.mark.slow
 def test_a_share_of_the_rows_is_estimated_as_that_many_rows(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
     whole = estimate_run(request_of(run), Path(run.dataset_file))
@@ -300,6 +305,7 @@ def test_the_seed_matters_to_an_estimate_only_where_a_run_meets_a_part_of_its_ro
     assert key(seed=1, num_train_epochs=0.5) != key(seed=2, num_train_epochs=0.5)
 
 
+@pytest.mark.slow
 def test_a_cuda_step_is_estimated_on_a_machine_without_cuda(tmp_path: Path) -> None:
     run = job(tmp_path, "bert", FullSpec())
     on_cpu, on_cuda = (estimate_run(request_of(run, device=device), None) for device in ("cpu", "cuda"))
@@ -323,6 +329,7 @@ def pasted(config: dict[str, Any], **changes: Any) -> EstimateRequest:
     ).model_copy(update=changes)
 
 
+@pytest.mark.slow
 def test_a_configuration_is_enough() -> None:
     found = estimate_run(pasted(CONFIG), None)
     assert found.total == found.trainable and found.ledger.owners["weights"] >= 4 * found.total
@@ -347,7 +354,7 @@ def test_an_impossible_estimate_is_refused_with_a_reason(request_: EstimateReque
     assert refused.value.message.endswith(".")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_map_has_a_ledger_for_every_method_length_and_batch() -> None:
     request = MapRequest(
         config=CONFIG,
@@ -387,6 +394,7 @@ def test_the_device_is_told_by_what_it_multiplies(tmp_path: Path) -> None:
     assert result.environment.matmul_flops is not None and result.environment.matmul_flops > 1e8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [FullSpec(), LoraSpec(r=4), HeadOnlySpec()], ids=lambda spec: spec.kind)
 def test_an_estimate_of_images_equals_what_a_run_holds(spec: MethodSpec, tmp_path: Path) -> None:
     uncached = tiny_images.FAST.model_copy(update={"num_train_epochs": 1, "cache_frozen_prefix": False})

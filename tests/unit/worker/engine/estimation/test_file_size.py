@@ -67,6 +67,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TrainJob]:
     return cache(lambda name: job(tmp_path_factory.mktemp(name), name, LoraSpec(r=4)))
 
 
+@pytest.mark.by_day
 @every_case
 def test_it_is_estimated_to_the_byte(
     spec: MethodSpec, name: str, bf16: bool, jobs: Callable[[str], TrainJob], tmp_path: Path

@@ -50,6 +50,7 @@ def estimated(kind: str, new: int) -> int:
         return writing_peak(model, lambda: Journal(model, nothing, lambda: "evaluate", rounded_on_host), ids, None, new)
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "t5"])
 @pytest.mark.parametrize("new", [1, 2, 40])
 def test_the_memory_of_generation_is_estimated(kind: str, new: int) -> None:

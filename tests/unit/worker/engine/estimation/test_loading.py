@@ -49,6 +49,7 @@ def load_phase(base: Path, folder: Path, spec: MethodSpec, *, bf16: bool, device
     return found.phases["load"], found.total
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
@@ -69,6 +70,7 @@ def test_loading_takes_the_bytes_that_the_model_trains_in(
     assert least * parameters <= found < most * parameters
 
 
+@pytest.mark.slow
 def test_the_peak_of_a_lora_on_a_stored_bfloat16_is_not_in_loading(tmp_path: Path) -> None:
     base = saved(tmp_path / "model", torch.bfloat16, vocab_size=20_000)
     job = tiny.job(tmp_path / "run", base, LoraSpec(r=2), TWO_STEPS.model_copy(update={"bf16": True}))
@@ -117,7 +119,7 @@ def test_a_file_that_is_none_leaves_it_to_the_configuration(content: bytes, tmp_
     assert stored_dtype(tmp_path) is torch.float32
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_process_that_loads_holds_what_was_estimated(tmp_path: Path) -> None:
     sizes = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 8}

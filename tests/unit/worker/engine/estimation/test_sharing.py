@@ -50,6 +50,7 @@ def request_of(location: Path, devices: int, rows: int, *, bf16: bool = False) -
     )
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize("pretended", [2, 4], indirect=True, ids=lambda world: f"{world} devices")
 @pytest.mark.parametrize("rows", [1, 64], ids=["peak within the blocks", "peak before them"])
@@ -91,7 +92,7 @@ def counted(model: torch.nn.Module, batch: Batch, bf16: bool) -> dict[str, int]:
     return {getattr(kind, "value", kind): size for kind, size in found.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_each_device_does_a_part_of_the_work_and_holds_a_part_of_the_model(tmp_path: Path) -> None:
     location = tiny_lm.save_model(tmp_path, "llama", **FOUR_BLOCKS)
     alone, shared = (estimate_run(request_of(location, devices, 1), None) for devices in (1, 4))

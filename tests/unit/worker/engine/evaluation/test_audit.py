@@ -168,6 +168,7 @@ def test_a_remembered_change_excuses_no_other_parameter() -> None:
         audit.compare(before, model, groups, (), below_rounding=["weight"])
 
 
+@pytest.mark.slow
 def test_adalora_may_drop_every_direction_of_a_layer(base: Path, tmp_path: Path) -> None:
     spec = AdaLoraSpec(init_r=2, target_r=1, tinit=0, target_modules="all-linear")
     found = audited(tmp_path, base, spec)

@@ -48,6 +48,7 @@ class Study:
         return result, sink.logs, {name: values for name, values in columns.items() if name.startswith("base_")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
 def test_another_arm_and_seed_reads_what_the_first_run_computed(tmp_path: Path, kind: str) -> None:
     study = Study(tmp_path, kind)
@@ -69,6 +70,7 @@ def test_reading_changes_nothing_in_the_training(tmp_path: Path) -> None:
     assert read.evaluation("adapted", "test") == computed.evaluation("adapted", "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{"max_new_tokens": 3}, {"max_length": 6}, {"per_device_eval_batch_size": 3}],
@@ -80,6 +82,7 @@ def test_what_changes_the_predictions_is_computed_anew(tmp_path: Path, changes: 
     assert study.run(training=changes)[1].count(READ) < 2
 
 
+@pytest.mark.slow
 def test_other_weights_are_evaluated(tmp_path: Path) -> None:
     study = Study(tmp_path)
     _, _, predictions = study.run()
@@ -91,6 +94,7 @@ def test_other_weights_are_evaluated(tmp_path: Path) -> None:
     assert READ not in lines and others != predictions
 
 
+@pytest.mark.slow
 def test_weights_without_a_known_hash_are_not_shared(tmp_path: Path) -> None:
     study = Study(tmp_path)
     study.run(inspected=False)
@@ -108,6 +112,7 @@ def test_a_damaged_file_is_computed_anew(tmp_path: Path) -> None:
     assert study.run()[1].count(READ) == 2
 
 
+@pytest.mark.slow
 def test_the_least_recently_used_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_evaluations, "KEPT", 1)
     study = Study(tmp_path)

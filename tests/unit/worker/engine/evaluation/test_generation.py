@@ -57,6 +57,7 @@ class Rows:
         self.batches[-1].append(len(ids))
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("keys", [4, 2, 1])
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2"])
 def test_every_row_writes_what_it_writes_alone(kind: str, keys: int) -> None:

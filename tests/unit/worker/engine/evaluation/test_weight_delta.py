@@ -118,6 +118,7 @@ def responds(adapted: nn.Module, m: LinearFacts) -> tuple[torch.Tensor, torch.Te
     return x, (module(x) - module(torch.zeros_like(x))).double()
 
 
+@pytest.mark.by_day
 @every_try
 def test_every_method_has_an_update_that_does_what_its_layer_does_or_a_reason_why_not(
     spec: MethodSpec, name: str

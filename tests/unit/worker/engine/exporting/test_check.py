@@ -26,6 +26,7 @@ Tensors = Mapping[str, torch.Tensor]
 MATRIX = "bert.encoder.layer.1.attention.self.query.weight"
 
 
+@pytest.mark.by_day
 @tried.tries_on(MERGEABLE)
 def test_every_tensor_of_a_merge_is_w_plus_its_change_rounded_once(spec: MethodSpec, name: str, tmp_path: Path) -> None:
     job, _model = exported.run(tmp_path, spec, name, ExportFormat.MERGED_FLOAT32, stored=torch.bfloat16)
@@ -66,6 +67,7 @@ def one_tensor_left_out(exact: Tensors, base: Tensors) -> Tensors:
     return {k: v for k, v in exact.items() if k != MATRIX}
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("form", [ExportFormat.MERGED_FLOAT32, ExportFormat.MERGED_BFLOAT16])
 @pytest.mark.parametrize("change", [without_scale, one_matrix_missing, rounded_too_early, one_tensor_left_out])
 def test_a_corrupted_merge_is_caught(
@@ -82,6 +84,7 @@ def test_a_corrupted_merge_is_caught(
     assert result.outcome is GateOutcome.FAIL, "even where the margin lets every score pass"
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("name", ["bert", "llama", "t5"])
 @pytest.mark.parametrize("form", [form for form in ExportFormat if form.dtype or not form.merged])
 def test_an_export_scores_as_the_run_did(form: ExportFormat, name: str, tmp_path: Path) -> None:
@@ -98,6 +101,7 @@ def test_an_export_scores_as_the_run_did(form: ExportFormat, name: str, tmp_path
     assert gate(scores, found, margin=0.3).outcome is not GateOutcome.FAIL
 
 
+@pytest.mark.slow
 def test_the_first_differing_token_of_generated_text_is_named(tmp_path: Path) -> None:
     job, model = exported.run(tmp_path, LoraSpec(r=4), "llama", ExportFormat.MERGED_FLOAT32)
     job, _scores = exported.predicted(job, model, tmp_path)
@@ -188,6 +192,7 @@ def test_every_part_of_an_export_reports_and_its_batches_are_small(
     assert sizes and max(sizes) <= check.BATCH_SIZE < job.job.spec.training.per_device_eval_batch_size
 
 
+@pytest.mark.slow
 def test_a_folder_that_grows_is_reported(tmp_path: Path) -> None:
     reported = threading.Event()
     shares: list[float] = []

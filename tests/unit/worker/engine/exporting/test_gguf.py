@@ -40,6 +40,7 @@ def run(folder: Path, name: str, form: ExportFormat, tokenizer: Any = None, **ch
     return exported.trained(folder, job, form)
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_transformers_loads_the_trained_model_with_its_tokenizer(name: str, tmp_path: Path) -> None:
     job, model = run(tmp_path, name, ExportFormat.GGUF_F16)
@@ -57,6 +58,7 @@ def test_transformers_loads_the_trained_model_with_its_tokenizer(name: str, tmp_
     assert tokenizer.apply_chat_template(chat, tokenize=False) == original.apply_chat_template(chat, tokenize=False)
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_type_is_within_its_step(form: ExportFormat, tmp_path: Path) -> None:
     job, _model = run(tmp_path, "llama", form)

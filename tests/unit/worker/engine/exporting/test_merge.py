@@ -21,6 +21,7 @@ from worker.engine.tasks import TASKS
 MERGEABLE = [(spec, name) for spec, name in tried.TRIES if spec.unmergeable is None and not isinstance(spec, QloraSpec)]
 
 
+@pytest.mark.by_day
 @tried.tries_on(MERGEABLE)
 def test_a_merged_model_computes_what_the_run_computes_and_has_the_predicted_size(
     spec: MethodSpec, name: str, tmp_path: Path

@@ -19,6 +19,7 @@ FORM = ExportFormat.ONNX_INT8
 MATRIX = "bert.encoder.layer.1.attention.self.query.weight"
 
 
+@pytest.mark.nightly
 def test_onnxruntime_answers_as_the_trained_classifier(tmp_path: Path) -> None:
     job, model = exported.run(tmp_path, LoraSpec(r=4), "bert", FORM)
     job, scores = exported.predicted(job, model, tmp_path)
@@ -39,6 +40,7 @@ def test_onnxruntime_answers_as_the_trained_classifier(tmp_path: Path) -> None:
             torch.testing.assert_close(classifier(**inputs).logits, expected, rtol=0.1, atol=0.1 * expected.abs().max())
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("spec", "share"),
     [(LoraSpec(r=4, lora_alpha=8), 0.5), (LoraSpec(r=4), 0.0), (HeadOnlySpec(), 0.0)],

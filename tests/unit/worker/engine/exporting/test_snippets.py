@@ -42,6 +42,7 @@ ADAPTERS = [
 ]
 
 
+@pytest.mark.by_day
 @tried.tries_on(ADAPTERS)
 def test_an_adapter_answers_as_the_trained_model(
     spec: MethodSpec, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -49,6 +50,7 @@ def test_an_adapter_answers_as_the_trained_model(
     answers_as_the_trained_model(ADAPTER, spec, name, tmp_path, monkeypatch)
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("spec", [LoraSpec(r=4), FullSpec()], ids=["lora", "full"])
 @pytest.mark.parametrize("name", list(tried.MODELS))
 def test_a_merged_model_answers_as_the_trained_model(
@@ -57,7 +59,7 @@ def test_a_merged_model_answers_as_the_trained_model(
     answers_as_the_trained_model(MERGED, spec, name, tmp_path, monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_onnx_export_answers_as_the_trained_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers_as_the_trained_model(ONNX, LoraSpec(r=4), "bert", tmp_path, monkeypatch)
 

@@ -128,6 +128,7 @@ def test_a_seed_whose_base_model_has_other_random_weights_trains_alone(tmp_path:
     assert close(numbers(sink), numbers(expected), TOLERANCE)
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llama", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("gpt2", "t5"))])
 def test_language_models_too(tmp_path: Path, kind: str) -> None:
@@ -264,6 +265,7 @@ def test_members_may_resume_at_different_steps(base: Path, tmp_path: Path) -> No
         assert close(numbers(sink), numbers(alone(job)[1]), TOLERANCE)
 
 
+@pytest.mark.slow
 def test_the_clocks_of_the_members_sum_to_the_time_of_the_group(base: Path, tmp_path: Path) -> None:
     jobs = classifiers(tmp_path, base)
     began = time.time()
@@ -285,6 +287,7 @@ CAUSES = {
 }
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "cause", ["memory", *(pytest.param(one, marks=pytest.mark.slow) for one in CAUSES if one != "memory")]

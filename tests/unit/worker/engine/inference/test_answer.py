@@ -107,6 +107,7 @@ def test_a_token_s_probability_is_that_of_the_model(writer: Any) -> None:
     assert seen
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_what_was_sampled_and_another_seed_differs(writer: Any) -> None:
     def text(seed: int) -> str:
         decoding = {"temperature": 2.0, "seed": seed, "max_new_tokens": 20}

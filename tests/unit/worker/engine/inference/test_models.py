@@ -81,6 +81,7 @@ def test_virtual_tokens_generate_what_forward_passes_predict(kind: type[MethodSp
     assert written.tolist() == ids.tolist()
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 @pytest.mark.parametrize("named", [True, False], ids=["own", "spoilt"])
 def test_trained_biases_of_a_run_change_no_other_run(
@@ -113,6 +114,7 @@ def test_bfloat16_rounds_parameters_and_no_rotary_frequencies(tmp_path: Path) ->
         assert floats and {buffer.dtype for buffer in floats} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_the_prediction_counts_a_shared_base_model_once_and_a_whole_model_alone(tmp_path: Path) -> None:
     one, two, full = (
         inferred.trained(tmp_path, spec, "bert", number)[0]

@@ -135,6 +135,7 @@ def run(folder: Path, **training: object) -> RunResult:
     return Attempt(job, tiny.Recorder()).run()
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_measured_steps_out_of_its_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time passes in forward passes alone: a millisecond a token, ten in the steps that are measured."""
     now, measured, aside, is_aside = 0.0, list[bool](), Stopwatch.aside, False

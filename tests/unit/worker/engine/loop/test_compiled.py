@@ -83,6 +83,7 @@ def loss_and_gradients(model: Any, rows: int, length: int) -> tuple[float, torch
     return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
@@ -138,7 +139,7 @@ def test_an_attempt_has_the_plain_losses_a_clock_and_clean_files(base: Path, tmp
 
 
 @pytest.mark.usefixtures("traced_only")
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_run_resumes(base: Path, tmp_path: Path) -> None:
     sink = tiny.Recorder(stop_at=10)
     with pytest.raises(Stopped):

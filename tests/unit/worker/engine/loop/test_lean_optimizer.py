@@ -189,6 +189,7 @@ def test_a_step_in_backward_is_the_step_after_it(optim: Optim) -> None:
     torch.testing.assert_close(norm, of_all)
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param("bert", marks=pytest.mark.slow), "llama"])
 @pytest.mark.parametrize(

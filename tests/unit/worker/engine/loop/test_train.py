@@ -186,6 +186,7 @@ def test_a_run_keeps_its_best_epoch(base: Path, tmp_path: Path, recorder: tiny.R
     assert result.evaluations[-1].step == result.best_step
 
 
+@pytest.mark.slow
 def test_without_validation_rows_the_last_weights_are_kept(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
     table = [row for row in tiny.rows() if row.split != "validation"]
     result = Attempt(tiny.job(tmp_path, base, LORA, table=table), recorder).run()
@@ -283,6 +284,7 @@ def test_the_clocks_sum_to_the_wall_time(trained: Trained, method: MethodSpec) -
     assert min(clocks.load, clocks.tokenize, clocks.baseline, clocks.forward, clocks.optimizer, clocks.evaluate) > 0
 
 
+@pytest.mark.slow
 def test_evaluations_come_every_so_many_steps_if_so_wanted(base: Path, tmp_path: Path, recorder: tiny.Recorder) -> None:
     result = attempt(tmp_path, base, recorder, LORA, arguments(eval_strategy="steps", eval_steps=10))
     assert [e.step for e in result.evaluations if e.split == "validation"] == [10, 20, 24]

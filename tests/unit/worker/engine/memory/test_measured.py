@@ -66,7 +66,7 @@ def test_computed_bytes_are_those_of_weights_gradients_and_adams_two_moments(
         assert memory.train_peak_bytes == memory.phase_peak_bytes["train"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not allocator.ADJUSTABLE, reason="the allocator cannot be told how to behave")
 def test_what_is_not_measured_leaves_no_peak_and_no_free_blocks_in_the_numbers() -> None:
     """In a process of its own: allocators remember."""

@@ -79,6 +79,7 @@ ARCHITECTURES: list[tuple[Task, PreTrainedConfig, int]] = [
 ]
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(("task", "config", "places"), ARCHITECTURES, ids=lambda v: getattr(v, "model_type", ""))
 def test_every_block_has_its_adapters_and_the_first_answer_is_the_base_models(
     task: Task, config: PreTrainedConfig, places: int
@@ -148,6 +149,7 @@ SPECS = [
 ]
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 @pytest.mark.parametrize("changes", [{}, {"bf16": True}, {"gradient_checkpointing": True}], ids=str)
@@ -172,6 +174,7 @@ def test_a_run_passes_the_audit_and_what_it_keeps_gives_the_same_answers(
         np.testing.assert_allclose(logits.softmax(1)[0].numpy(), scores, atol=close)
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_no_loss(base: Path, tmp_path: Path) -> None:
     losses = []
     for on in (False, True):

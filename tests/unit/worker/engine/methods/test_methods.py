@@ -167,6 +167,7 @@ def whole(directory: Path, spec: MethodSpec, bases: Path) -> tuple[RunResult, ti
 Run = Callable[[MethodSpec], tuple[RunResult, tiny.Recorder, Path]]
 
 
+@pytest.mark.by_day
 @every_run
 def test_a_run_passes_the_audit_and_its_loss_falls(attempt: Run, spec: MethodSpec) -> None:
     result, recorder, _ = attempt(spec)
@@ -179,6 +180,7 @@ def test_a_run_passes_the_audit_and_its_loss_falls(attempt: Run, spec: MethodSpe
     assert sum(result.parameters.by_module.values()) == result.parameters.trainable
 
 
+@pytest.mark.by_day
 @every_run
 def test_the_same_seed_gives_the_same_losses(attempt: Run, spec: MethodSpec, tmp_path: Path) -> None:
     _, first, _ = attempt(spec)
@@ -186,6 +188,7 @@ def test_the_same_seed_gives_the_same_losses(attempt: Run, spec: MethodSpec, tmp
     assert [(s.loss, s.grad_norm) for s in again.seen] == [(s.loss, s.grad_norm) for s in first.seen]
 
 
+@pytest.mark.by_day
 @every_run
 def test_what_is_kept_answers_as_the_model_that_trained(attempt: Run, spec: MethodSpec) -> None:
     if "sequence-classification" not in spec.facts.tasks:

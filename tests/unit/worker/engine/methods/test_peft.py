@@ -78,6 +78,7 @@ def some_fields(spec: MethodSpec) -> str:
     return ",".join(f"{k}={v}" for k, v in spec if k != "r" and v != getattr(default, k)) or "r"
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     ("spec", "name"), TRIES, ids=[f"{spec.kind}-{name}-{some_fields(spec)}" for spec, name in TRIES]
 )
@@ -103,6 +104,7 @@ STILL = [
 STILL = [spec for spec in STILL if not isinstance(spec, PromptSpec | PTuningSpec)]
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("spec", STILL, ids=lambda spec: f"{spec.kind}-{some_fields(spec)}")
 def test_before_the_first_step_it_answers_as_the_base_model(spec: PeftMethod) -> None:
     with torch.inference_mode():
@@ -244,6 +246,7 @@ def test_adalora_goes_on_from_a_checkpoint_as_if_nothing_had_been() -> None:
         assert audit.hashes(second) == audit.hashes(whole)
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [*(pytest.param(at, marks=pytest.mark.slow) for at in (3, 13)), 9])
 @pytest.mark.parametrize(

@@ -216,6 +216,7 @@ def test_a_run_has_the_losses_of_pefts(
     np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"bf16": True}], ids=str)
 def test_peft_loads_what_it_keeps_and_gives_the_same_answers(
     base: Path, tmp_path: Path, changes: dict[str, bool]

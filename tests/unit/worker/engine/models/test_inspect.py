@@ -229,7 +229,7 @@ def test_a_fingerprint_changes_with_the_weights(tmp_path: Path) -> None:
     assert fingerprint(directory) != before
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_entry_point_prints_facts_or_an_error(base: Path, tmp_path: Path) -> None:
     def answer(location: Path) -> str:
         request = json.dumps({"location": str(location), "revision": ""}) + "\n"

@@ -156,6 +156,7 @@ def test_a_tokenizer_without_anything_to_pad_with_is_refused_and_told_what_to_se
     assert failed.value.code is FailureCode.BAD_CONFIGURATION
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize(
     ("task", "kind", "auto"),
     [("causal-lm", "gpt2", AutoModelForCausalLM), ("seq2seq-lm", "t5", AutoModelForSeq2SeqLM)],

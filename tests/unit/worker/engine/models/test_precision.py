@@ -42,6 +42,7 @@ def run(directory: Path, base: Path, method: MethodSpec) -> tuple[RunResult, lis
     return result, [step.loss for step in recorder.seen]
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.label)
 def test_losses_are_those_of_a_base_that_is_rounded_only_when_it_is_frozen(
     base: Path, tmp_path: Path, method: MethodSpec, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +94,7 @@ def test_full_fine_tuning_holds_nothing_in_it(base: Path, tmp_path: Path) -> Non
     assert result.environment.frozen_dtype == "float32"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_no_phase_before_training_holds_a_frozen_base_in_four_bytes_a_number(tmp_path: Path) -> None:
     """In a process of its own, whose allocator gives back what is free: 13 million numbers, 52 or 26 MB."""

@@ -143,6 +143,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", NAMES)
 def test_two_processes_train_as_one_that_accumulates_their_batches(
     one: dict[str, Done], two: dict[str, Done], name: str

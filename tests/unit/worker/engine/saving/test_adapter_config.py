@@ -26,7 +26,7 @@ print(repr(set("a word of each kind for a set".split())))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_processes_that_order_sets_differently_write_the_same_bytes(tmp_path: Path) -> None:
     model = tiny.save_model(tmp_path / "model")
     runs = {}

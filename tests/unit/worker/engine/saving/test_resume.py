@@ -83,6 +83,7 @@ def predictions(result: RunResult) -> list[tuple[str, float]]:
     return [(e.split, e.loss) for e in result.evaluations]
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.kind)
 @pytest.mark.parametrize("at", [2, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 8, 15)), 11])
 def test_a_run_stopped_at_any_batch_has_the_same_losses_as_one_that_was_not(
@@ -185,6 +186,7 @@ def test_peaks_of_another_device_are_left_out_and_that_is_said(tmp_path: Path, m
         assert (peak == 10**15, left_out) == ((True, False) if name == "here" else (False, True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["0" * 64, None], ids=["another", "unknown"])
 def test_a_run_whose_rows_have_another_order_than_its_checkpoints_starts_again(
     tmp_path: Path, model: Path, undisturbed: Undisturbed, order: str | None
@@ -224,6 +226,7 @@ def test_a_run_that_reads_a_stored_prefix_goes_on_to_the_last_digit(tmp_path: Pa
     assert losses(tmp_path / "second") == losses(tmp_path / "whole")
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("packing", [False, True], ids=["rows", "packed"])
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
 def test_a_language_model_goes_on_to_the_last_digit(tmp_path: Path, packing: bool, bf16: bool) -> None:

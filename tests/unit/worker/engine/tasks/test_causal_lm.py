@@ -261,6 +261,7 @@ def test_generation_needs_room(tmp_path: Path) -> None:
         encode([PAIR], max_new_tokens=64, directory=tmp_path)
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "sentence"),
@@ -494,6 +495,7 @@ METHODS: list[MethodSpec] = [
 ]
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.kind)
 def test_generation_goes_on_where_training_would(tmp_path: Path, kind: str, method: MethodSpec) -> None:
@@ -578,6 +580,7 @@ def test_rouge_l_and_exact_match_are_as_defined() -> None:
 # The whole
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["text", "prompt-completion", "messages"])
 def test_an_attempt_learns_to_count(tmp_path: Path, form: Format) -> None:

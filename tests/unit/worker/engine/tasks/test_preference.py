@@ -275,6 +275,7 @@ def test_padding_free_batches_have_the_same_losses_and_gradients(tmp_path: Path)
     assert tokens == [padded.inputs["input_ids"].numel(), padded.tokens]
 
 
+@pytest.mark.slow
 def test_compiled_blocks_have_the_same_losses_and_gradients(tmp_path: Path) -> None:
     """As torch traces them; no code is generated."""
     model = tiny_lm.model("llama").train()

@@ -203,6 +203,7 @@ def test_only_an_encoder_of_texts_is_suitable(config: PreTrainedConfig) -> None:
     check_task(RobertaConfig(), "sentence-embeddings")
 
 
+@pytest.mark.by_day
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
@@ -230,6 +231,7 @@ def test_it_learns_passes_the_audit_and_is_estimated(tmp_path: Path, method: Met
     assert estimate.trainable == result.parameters.trainable
 
 
+@pytest.mark.slow
 def test_an_estimate_without_rows_has_two_texts_of_max_length(tmp_path: Path) -> None:
     job = tiny_pairs.job(tmp_path / "run", tiny.save_model(tmp_path / "model"))
     request: EstimateRequest = request_of(job, dataset_file="")

@@ -153,6 +153,7 @@ def step_by_step(model: Any, prompt: torch.Tensor, start: int) -> list[int]:
     return new
 
 
+@pytest.mark.by_day
 @pytest.mark.parametrize("kind", ["t5", "bart"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.kind)
 def test_generation_goes_on_where_training_would(tmp_path: Path, kind: str, method: MethodSpec) -> None:

@@ -230,6 +230,7 @@ def job(kind: str, folder: Path, training: TrainingArguments, method: MethodSpec
                        method=method, training=training)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_a_run_has_the_losses_of_a_padded_one(kind: str, tmp_path: Path) -> None:
     """All rows in one batch: then the order, which is not sorted here, cannot differ."""

@@ -155,6 +155,7 @@ def assert_same(found: Trained, expected: Trained, tolerance: float = CLOSE) -> 
         assert (found.gradients[name] - gradient).abs().max() <= tolerance * largest, name
 
 
+@pytest.mark.by_day
 @ways
 @pytest.mark.parametrize("family", FAMILIES)
 def test_reading_the_prefix_gives_the_logits_and_gradients_of_computing_it(

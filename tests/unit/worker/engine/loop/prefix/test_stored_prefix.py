@@ -34,6 +34,7 @@ def files(cache: Path) -> set[Path]:
     return {path for path in (cache / "prefix").rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", FROZEN_BELOW, ids=lambda method: method.kind)
 def test_reading_it_back_changes_no_loss_in_float32(tmp_path: Path, model: Path, method: MethodSpec) -> None:
     computed, plain = run(tmp_path / "computed", model, method, tmp_path / "none", cache_frozen_prefix=False)
@@ -48,6 +49,7 @@ def test_reading_it_back_changes_no_loss_in_float32(tmp_path: Path, model: Path,
     assert filled.clocks.cache > 0 and computed.clocks.cache == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", FROZEN_BELOW, ids=lambda method: method.kind)
 def test_it_is_stored_and_read_back_in_bfloat16_too(tmp_path: Path, model: Path, method: MethodSpec) -> None:
     _, plain = run(tmp_path / "computed", model, method, tmp_path / "none", cache_frozen_prefix=False, bf16=True)
@@ -86,6 +88,7 @@ def test_a_model_that_cannot_be_tried_says_so_and_trains(
     assert any("could not be probed (RuntimeError: expected another shape)" in line for line in recorder.logs)
 
 
+@pytest.mark.slow
 def test_seeds_share_it_and_so_do_arms_that_are_frozen_as_deep(tmp_path: Path, model: Path) -> None:
     cache = tmp_path / "cache"
     run(tmp_path / "1", model, LastLayersSpec(layers=1), cache)

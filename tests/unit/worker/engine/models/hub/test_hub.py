@@ -92,7 +92,7 @@ def test_what_was_inspected_is_described_without_asking_anybody(served: small_hu
     assert served.asked == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_download_fetches_what_is_missing_once_and_says_how_far_it_is(served: small_hub.Hub, model: Path) -> None:
     (model / "more.safetensors").write_bytes(bytes(24 << 20))  # huggingface_hub writes 10 MiB at a time
     facts = inspect(BERT)
@@ -120,7 +120,7 @@ print(hub.missing("someone/bert", model.commit, model.files))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_that_need_a_model_at_once_fetch_it_once(served: small_hub.Hub, tmp_path: Path) -> None:
     served.seconds_a_chunk = 0.2
     environment = {
@@ -153,6 +153,7 @@ def test_a_download_that_is_told_to_stop_stops_at_once(served: small_hub.Hub) ->
             thread.join()
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_said_with_numbers_before_anything_is_fetched(
     served: small_hub.Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +225,7 @@ def test_what_is_no_base_model_is_refused_when_it_is_inspected(
     assert str(model.parent) not in failed.value.message
 
 
+@pytest.mark.slow
 def test_shards_are_those_of_the_index(served: small_hub.Hub, model: Path) -> None:
     (model / "model.safetensors").rename(model / "model-00001-of-00001.safetensors")
     (model / "consolidated.safetensors").write_bytes(b"the same again")
@@ -263,6 +265,7 @@ def test_a_gated_model_wants_a_token_which_is_sent_and_never_said(
     assert "hf_opens" in served.tokens
 
 
+@pytest.mark.slow
 def test_a_users_token_opens_a_gated_model_to_that_user_alone(
     served: small_hub.Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

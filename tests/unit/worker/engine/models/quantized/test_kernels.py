@@ -34,7 +34,7 @@ def test_a_function_is_compiled_once_and_not_before_it_is_called(monkeypatch: py
     assert doubled(1) == 20 and compiled == [{"dynamic": False}, {"fullgraph": True}]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_trainer_has_bitsandbytes_and_no_compiler() -> None:
     pytest.importorskip("bitsandbytes")
     found = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=True)
