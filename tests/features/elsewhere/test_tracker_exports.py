@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.features.elsewhere.cli import tracker_check
+from app.features.elsewhere import checks as tracker_check
 from app.features.elsewhere.queries import tracker_exports as queries
 from app.features.elsewhere.services import tracker_exports
 from app.features.elsewhere.services.tracker_exports import MOST_ATTEMPTS, RETRY_SECONDS

@@ -17,6 +17,7 @@ from app.features.elsewhere.services import reports as external_reports
 from app.features.elsewhere.services import studies as service
 from app.features.elsewhere.services.imports import MOST_IMPORT_BYTES
 from app.features.elsewhere.services.studies import RunState
+from app.services.runs import reported
 from app.store.studies import external
 from app.store.tables import CollectionRow, RunRow
 from app.web.api.answer import Answer
@@ -44,7 +45,7 @@ class ExternalRunOut(Answer):
 
     @classmethod
     def of(cls, session: Session, run: RunRow) -> Self:
-        return cls.from_object(run, no_news=service.is_silent(session, run))
+        return cls.from_object(run, no_news=reported.is_silent(session, run))
 
 
 class ExternalStudyOut(Answer):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from app.cli.checks.finding import Finding
-from app.features.elsewhere.cli.tracker_errors import tracker_error
+from app.cli.tracker_errors import tracker_error
 from app.features.elsewhere.queries import tracker_exports
 from app.features.elsewhere.tables import TrackerExport
 from app.settings import Settings
