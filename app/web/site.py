@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app import feature
 from app.domain.comparison.study import StudyComparison
-from app.store.tables import RunRow
+from app.store.tables import RunRow, StudyRow
 from app.web.shell import Place
 
 P = ParamSpec("P")
@@ -76,6 +76,8 @@ class Site:
     """Of the page of a run that has ended; called with the run."""
     study_sections: tuple[StudySection, ...] = ()
     """Of a study's page and report; called with its id and comparison."""
+    study_fields: Callable[[Session, StudyRow], Mapping[str, object]] = lambda session, study: {}
+    """Of what GET /api/v1/studies/{id} says of a study, by name; `StudyOut` has their types."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
     install: Callable[[FastAPI], None] = lambda app: None
@@ -100,6 +102,11 @@ def run_parts(session: Session, run: RunRow) -> list[Part]:
 def study_parts(session: Session, study_id: int, comparison: StudyComparison) -> list[Part]:
     """What the active features add to a study's page."""
     return parts([section for site in sites() for section in site.study_sections], session, study_id, comparison)
+
+
+def study_fields(session: Session, study: StudyRow) -> dict[str, object]:
+    """What the active features say of a study over REST."""
+    return {name: value for site in sites() for name, value in site.study_fields(session, study).items()}
 
 
 def actions(place: str) -> list[str]:

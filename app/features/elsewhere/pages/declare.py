@@ -86,4 +86,4 @@ def show(request: Request, session: Reading, render: Render, collection_id: int)
         str(request.base_url).rstrip("/"),
         tracker_exports.of_study(session, study),
     )
-    return render.page("external/show.html", page, of=("collections", collection_id))
+    return render.page("elsewhere/study.html", page, of=("collections", collection_id))

@@ -20,7 +20,7 @@ from app.web.templating import Render
 
 router = APIRouter(prefix="/imports", include_in_schema=False)
 
-PAGE = "imports/index.html"
+PAGE = "elsewhere/imports/index.html"
 NAME: TypeAdapter[str] = TypeAdapter(CollectionName)
 
 

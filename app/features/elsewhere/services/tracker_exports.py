@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import VeznaError
 from app.domain.imports.reports import SILENCE
 from app.domain.messages import Message, _
+from app.domain.studies.tracker_export import TrackerState
 from app.features.elsewhere.queries import tracker_exports as queries
 from app.features.elsewhere.tables import TrackerExport
 from app.services.data import baselines
@@ -186,17 +187,12 @@ def reason(error: Exception, study_id: int) -> Message:
     return _("Vezna failed (%(error)s). Its log has the details; tell an admin.", error=what)
 
 
-State = Literal["waiting", "private", "live", "exported", "failed"]
-"""`waiting`: an attempt follows or goes on; `private`: one follows once the team sees the study; `live`: it is exported
-at intervals until it ends; `failed`: no attempt follows."""
-
-
 @dataclass(frozen=True)
 class ExportState:
     """What people are told of the export of a study."""
 
     row: TrackerExport
-    state: State
+    state: TrackerState
     place: str
     """Its address, or the folder; of a folder only admins see the path, others its name."""
 
@@ -220,7 +216,7 @@ def of_study(session: Session, study: StudyRow | CollectionRow) -> ExportState |
     return ExportState(row, state(row, private=study.private_to is not None), shown)
 
 
-def state(row: TrackerExport, *, private: bool = False) -> State:
+def state(row: TrackerExport, *, private: bool = False) -> TrackerState:
     """Of a row."""
     if row.next_at is not None:
         return "private" if private else "live" if row.live else "waiting"
