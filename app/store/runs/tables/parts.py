@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.store.database.base import Base, now
+from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
 
 
 class StepChunkRow(Base):
@@ -93,3 +93,13 @@ class WeightDeltasRow(Base):
     """`app.domain.models.weight_delta.WeightDeltaSummary`; None where no matrix was analysed."""
     analysis_json: Mapped[dict[str, Any]]
     """`app.domain.models.weight_delta.WeightDeltas`: some kilobytes a matrix."""
+
+
+class EndedRunRow(Base):
+    """A run that has ended, of which the control node has not taken note (`app.services.runs.ended`)."""
+
+    __tablename__ = "ended_runs"
+    __table_args__ = IDS_ARE_NEVER_REUSED
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int]

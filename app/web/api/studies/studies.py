@@ -14,7 +14,6 @@ from app.domain.runs.listing.queue import Priority
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import StudySpec, StudyStatus
-from app.features.elsewhere.api.tracker_export import TrackerExportOut
 from app.features.judging.queries import judgements as judgement_rows
 from app.features.judging.services import judgements
 from app.features.recipes import queries as recipes
@@ -33,10 +32,12 @@ from app.web.api.examples import ARM, STUDY
 from app.web.api.runs.listing import After, Limit
 from app.web.api.runs.runs import Insist
 from app.web.api.studies.comparison import StudyComparisonOut
+from app.web.api.studies.tracker_export import TrackerExportOut
 from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.files.table_file import TYPES, Ending, table_file
 from app.web.http.idempotency import OnceByHeader
+from app.web.site import study_fields
 from app.words.i18n import localized
 from app.words.studies.power import power_warning
 
@@ -87,8 +88,7 @@ class StudyOut(Answer):
             stopped=progress.study.stopped_json,
             tags=tags.of_studies(session, [study_id]).get(study_id, []),
             recipe=tested.recipe if (tested := recipes.of_study(session, study_id)) else None,
-            tracker_export=TrackerExportOut.of(session, progress.study),
-            **derived,
+            **{"tracker_export": None} | study_fields(session, progress.study) | derived,
         )
 
 
