@@ -46,6 +46,7 @@ from tests.support.servers.served import served
 from worker.context import Context
 from worker.features.shipping import exports as tasks
 from worker.features.shipping import push
+from worker.features.shipping.host import ExportQueue
 
 REPOSITORY = "someone/words"
 TOKEN = "hf_" + "a" * 34
@@ -361,7 +362,7 @@ def test_a_worker_that_shuts_down_hands_the_push_back_before_its_commit(
 
     def stop_once_it_uploads(session: object, claim: hub_pushes.PushClaim, share: float) -> bool:
         if share > push.GATHERED:
-            pusher.exporter.stop()
+            pusher.one(ExportQueue).stop()
         return progress(session, claim, share)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hub_pushes.PUSHES, "progress", stop_once_it_uploads)

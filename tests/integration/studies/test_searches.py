@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from alembic import command
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from app.domain.comparison.fairness.confounders import ConfounderKind
 from app.domain.errors import Invalid
@@ -14,7 +13,7 @@ from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.studies.next_step import RANDOM_FIRST
 from app.domain.studies.spec import StudySpec
-from app.domain.studies.tuning.search_space import Configuration, DimensionSpec, SearchSpace
+from app.domain.studies.tuning.search_space import Configuration
 from app.services.comparison import compare
 from app.services.runs import attempts
 from app.services.studies import studies, tuning
@@ -22,7 +21,6 @@ from app.store.database.session import Database
 from app.store.runs import queries as run_queries
 from app.store.tables import RunRow, StudyRow
 from app.words.studies.tuning import tuning_remark
-from tests.support.checks.migrations_in_step import config
 from tests.support.fakes.fakes import SilentBell
 from tests.support.filled import filled
 from tests.support.rows.results import evaluation, result
@@ -150,28 +148,6 @@ def test_a_rank_that_the_model_does_not_have_is_refused(
         assert [field.path for field in error.value.fields] == [path]
     assert says in str(error.value)
     assert rows(registered, 1) == []
-
-
-def test_stored_rates_become_search_spaces(registered: Database, bell: SilentBell) -> None:
-    rates = {**FULL, "learning_rates": [1e-5, 2e-5, 3e-5]}
-    study = submitted(registered, bell, "grid", rates, LORA | {"search": None})
-    with registered.engine.connect() as connection:
-        command.downgrade(config(connection), "0005")
-    with registered.engine.connect() as connection:
-        stored = str(connection.execute(text("SELECT spec_json FROM studies")).scalar_one())
-        assert "learning_rates" in stored and "search" not in stored
-        assert connection.execute(text("SELECT count(*) FROM runs")).scalar_one() == 6
-    with registered.engine.connect() as connection:
-        command.upgrade(config(connection), "head")
-    with registered.reading() as session:
-        spec = session.get_one(StudyRow, study).spec
-    assert spec.arms[0].search == SearchSpace(learning_rate=DimensionSpec(values=(1e-5, 2e-5, 3e-5)))
-    assert spec.arms[1].search is None
-    assert [run.configuration for run in rows(registered, study, "full")] == [
-        Configuration(learning_rate=rate) for rate in (1e-5, 2e-5, 3e-5)
-    ]
-    play(registered, bell, study, small_steps)
-    assert len(rows(registered, study)) == 6 + 4
 
 
 def untuned(db: Database, study_id: int) -> list[tuple[str, ...]]:
