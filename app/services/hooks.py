@@ -4,13 +4,33 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.orm import Session
 
 from app import feature
 from app.domain.resources.device_time import Basis
+from app.services.ownership.vault import Vault
 from app.services.workers.work import WorkKind
+from app.settings import Settings
+from app.store.database.session import Database
+from app.store.tables import UserRow
+
+T = TypeVar("T")
+
+
+class SecondStep(Protocol):
+    """The second step of a login, after the password or single sign-on."""
+
+    def wait_for_code(
+        self, session: Session, user: UserRow, by: str = "password", profile: dict[str, Any] | None = None
+    ) -> str:
+        """Have a login of a locked user wait. `by`: how it came so far, for the audit log; `profile`: what the provider
+        of single sign-on said, which counts only with the code. Returns its secret."""
+
+    def finish(self, db: Database, vault: Vault, waiting: str, code: str, act: Callable[[Session, UserRow], T]) -> T:
+        """Act for the user of a login that waits for a code. Raises Unauthenticated if it has expired, Invalid for a
+        wrong code, and TooMany."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +43,13 @@ class Hooks:
     """Called at the end of each sweep."""
     secrets: Callable[[Session], Iterable[tuple[Any, str]]] = lambda session: ()
     """Rows with an encrypted secret, and its attribute, to encrypt by another key."""
+    second_step: SecondStep | None = None
+    """Called for users who have a second factor."""
+    accept_profile: Callable[[Session, Settings, UserRow, dict[str, Any]], bool] = lambda *login: False
+    """Called with a locked user at the end of a login whose second step waited with a profile. Whether it took what the
+    profile says; if no feature does, the login is refused."""
+    end_logins: Callable[[Session, int], object] = lambda session, user_id: None
+    """Called when the logins of a user that have begun and not finished have to end."""
     accepting: Callable[[Session, int], object] = lambda session, owner_id: None
     """Called before something is accepted that will queue runs of a user. May raise OverQuota."""
     queued: Callable[[Session, int, float, Basis], object] = lambda session, owner_id, seconds, basis: None

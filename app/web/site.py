@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from app import feature
 from app.domain.comparison.study import StudyComparison
-from app.store.tables import RunRow
+from app.settings import Settings
+from app.store.tables import RunRow, UserRow
 from app.web.shell import Place
 
 P = ParamSpec("P")
@@ -32,6 +33,9 @@ class Section(Generic[P]):
 
 RunSection = Section[[Session, RunRow]]
 StudySection = Section[[Session, int, StudyComparison]]
+AccountSection = Section[[Session, UserRow]]
+UsersSection = Section[[Session]]
+LoginSection = Section[[Settings, str]]
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,17 @@ class Site:
     """Of the page of a run that has ended; called with the run."""
     study_sections: tuple[StudySection, ...] = ()
     """Of a study's page and report; called with its id and comparison."""
+    account_sections: tuple[AccountSection, ...] = ()
+    """Of a user's own account."""
+    account_done: Mapping[str, str] = field(default_factory=dict)
+    """By its name in the address of the account's page, a sentence about what was just done."""
+    users_sections: tuple[UsersSection, ...] = ()
+    """Of the list of users, for admins; those at the place `user` are included for each `user`."""
+    login_sections: tuple[LoginSection, ...] = ()
+    """Of the form of a login; called with the path that the login leads to."""
+    second_step: Callable[[str, str], tuple[str, object]] | None = None
+    """Template and context of the page of a login that waits for its second step, from the path that it leads to and
+    its secret."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
     install: Callable[[FastAPI], None] = lambda app: None
@@ -100,6 +115,21 @@ def run_parts(session: Session, run: RunRow) -> list[Part]:
 def study_parts(session: Session, study_id: int, comparison: StudyComparison) -> list[Part]:
     """What the active features add to a study's page."""
     return parts([section for site in sites() for section in site.study_sections], session, study_id, comparison)
+
+
+def account_parts(session: Session, user: UserRow) -> list[Part]:
+    """What the active features add to a user's account."""
+    return parts([section for site in sites() for section in site.account_sections], session, user)
+
+
+def users_parts(session: Session) -> list[Part]:
+    """What the active features add to the list of users."""
+    return parts([section for site in sites() for section in site.users_sections], session)
+
+
+def login_parts(settings: Settings, onward: str) -> list[Part]:
+    """What the active features add to the form of a login."""
+    return parts([section for site in sites() for section in site.login_sections], settings, onward)
 
 
 def actions(place: str) -> list[str]:
