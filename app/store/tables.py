@@ -24,7 +24,7 @@ from app.store.users.tables import (
     OneTimeLinkRow,
     UserRow,
 )
-from app.store.workers.tables import ClockRow, WorkerRow, WorkRow
+from app.store.workers.tables import ClockRow, DeviceUsageRow, WorkerRow, WorkRow
 
 __all__ = [
     "ApiTokenRow",
@@ -36,6 +36,7 @@ __all__ = [
     "CollectionRow",
     "DatasetRow",
     "DeviceRow",
+    "DeviceUsageRow",
     "EndedRunRow",
     "EstimateRow",
     "EvaluationRow",

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from app import feature
 from app.domain.comparison.study import StudyComparison
-from app.store.tables import RunRow, StudyRow
+from app.settings import Settings
+from app.store.tables import RunRow, StudyRow, UserRow
 from app.web.shell import Place
 
 P = ParamSpec("P")
@@ -32,6 +33,9 @@ class Section(Generic[P]):
 
 RunSection = Section[[Session, RunRow]]
 StudySection = Section[[Session, int, StudyComparison]]
+AccountSection = Section[[Session, UserRow]]
+UsersSection = Section[[Session]]
+LoginSection = Section[[Settings, str]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,17 @@ class Site:
     """Of a study's page and report; called with its id and comparison."""
     study_fields: Callable[[Session, StudyRow], Mapping[str, object]] = lambda session, study: {}
     """Of what GET /api/v1/studies/{id} says of a study, by name; `StudyOut` has their types."""
+    account_sections: tuple[AccountSection, ...] = ()
+    """Of a user's own account."""
+    account_done: Mapping[str, str] = field(default_factory=dict)
+    """By its name in the address of the account's page, a sentence about what was just done."""
+    users_sections: tuple[UsersSection, ...] = ()
+    """Of the list of users, for admins; those at the place `user` are included for each `user`."""
+    login_sections: tuple[LoginSection, ...] = ()
+    """Of the form of a login; called with the path that the login leads to."""
+    second_step: Callable[[str, str], tuple[str, object]] | None = None
+    """Template and context of the page of a login that waits for its second step, from the path that it leads to and
+    its secret."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
     install: Callable[[FastAPI], None] = lambda app: None
@@ -107,6 +122,21 @@ def study_parts(session: Session, study_id: int, comparison: StudyComparison) ->
 def study_fields(session: Session, study: StudyRow) -> dict[str, object]:
     """What the active features say of a study over REST."""
     return {name: value for site in sites() for name, value in site.study_fields(session, study).items()}
+
+
+def account_parts(session: Session, user: UserRow) -> list[Part]:
+    """What the active features add to a user's account."""
+    return parts([section for site in sites() for section in site.account_sections], session, user)
+
+
+def users_parts(session: Session) -> list[Part]:
+    """What the active features add to the list of users."""
+    return parts([section for site in sites() for section in site.users_sections], session)
+
+
+def login_parts(settings: Settings, onward: str) -> list[Part]:
+    """What the active features add to the form of a login."""
+    return parts([section for site in sites() for section in site.login_sections], settings, onward)
 
 
 def actions(place: str) -> list[str]:

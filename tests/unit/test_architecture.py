@@ -109,9 +109,8 @@ def test_every_root_module_is_in_a_layer(package: str) -> None:
         for path in (ROOT / package).iterdir()
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
-    assert {name for name in modules if not any(f"{one}.".startswith(f"{name}.") for one in layered)} == {
-        f"{package}.__init__"
-    }
+    unplaced = {name for name in modules if not any(f"{one}.".startswith(f"{name}.") for one in layered)}
+    assert unplaced == {f"{package}.__init__"}
 
 
 @pytest.mark.parametrize("name", ["utils", "helpers", "common", "manager", "misc"])

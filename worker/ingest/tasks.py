@@ -16,10 +16,9 @@ from app.domain.data.dataset import DatasetFacts
 from app.domain.data.findings import Finding, gravest_first
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.uploads import Part, SourceScan
-from app.domain.errors import NotFound, VeznaError
+from app.domain.errors import NotFound, OverQuota, VeznaError
 from app.domain.messages import _
 from app.features.openai_jobs import service as fine_tuning
-from app.features.quotas.rules import OverQuota
 from app.services.data import datasets, ingestion, uploads
 from app.store.data import uploads as upload_rows
 from app.store.files.files import StoreUnavailable

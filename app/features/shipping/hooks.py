@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy.orm import Session
 
-from app.features.shipping.queries import parity_checks
+from app.features.shipping.queries import exports, parity_checks
 from app.features.shipping.services.exports import EXPORTS
 from app.features.shipping.services.parity_checks import CHECKS
 from app.features.shipping.services.pushes import PUSHES
@@ -17,4 +17,9 @@ def _secrets(session: Session) -> Iterator[tuple[ParityCheckRow, str]]:
         yield row, "api_key"
 
 
-HOOKS = Hooks(work=(EXPORTS, PUSHES, CHECKS), secrets=_secrets)
+HOOKS = Hooks(
+    work=(EXPORTS, PUSHES, CHECKS),
+    secrets=_secrets,
+    stored_bytes=exports.stored_bytes,
+    expected_bytes=exports.expected_bytes,
+)

@@ -12,7 +12,10 @@ import pytest
 from worker.machine import naming
 
 HOST = socket.gethostname()
-RESERVE = "import os, sys; from worker.machine import naming; print(naming.reserve(sys.argv[1]), flush=True); sys.stdin.read()"
+RESERVE = (
+    "import os, sys; from worker.machine import naming; "
+    "print(naming.reserve(sys.argv[1]), flush=True); sys.stdin.read()"
+)
 
 
 def start(folder: Path, database: str = "sqlite://") -> tuple[subprocess.Popen[str], str]:
