@@ -6,12 +6,14 @@ from sqlalchemy import BigInteger, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.database.base import Base
+from app.store.database.seen import UNFILTERED
 
 
 class QuotaLimitRow(Base):
     """A limit of a role or a user. Without a row a user has the limit of the role, and a role has none."""
 
     __tablename__ = "quota_limits"
+    seen = UNFILTERED
 
     subject: Mapped[str] = mapped_column(String(40), primary_key=True)
     """`role member` or `user 3` (`app.features.quotas.rules`)."""
@@ -25,6 +27,7 @@ class DeviceUsageRow(Base):
     one row, so it cannot be charged twice."""
 
     __tablename__ = "device_usage"
+    seen = UNFILTERED
     __table_args__ = (
         UniqueConstraint("run_id", "epoch"),
         Index("ix_device_usage_user", "user_id", "ended_at", "seconds"),

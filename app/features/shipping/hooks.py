@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 from sqlalchemy.orm import Session
 
-from app.features.shipping.queries import parity_checks
+from app.features.shipping.queries import parity_checks, registry
 from app.features.shipping.services.exports import EXPORTS
 from app.features.shipping.services.parity_checks import CHECKS
 from app.features.shipping.services.pushes import PUSHES
+from app.features.shipping.services.strays import strays
 from app.features.shipping.tables import ParityCheckRow
 from app.services.hooks import Hooks
 
@@ -17,4 +18,10 @@ def _secrets(session: Session) -> Iterator[tuple[ParityCheckRow, str]]:
         yield row, "api_key"
 
 
-HOOKS = Hooks(work=(EXPORTS, PUSHES, CHECKS), secrets=_secrets)
+HOOKS = Hooks(
+    work=(EXPORTS, PUSHES, CHECKS),
+    secrets=_secrets,
+    keeps_runs=registry.why_in_use,
+    keeps_visible=registry.why_visible,
+    strays=strays,
+)

@@ -11,13 +11,17 @@ from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.resources.estimate import EstimateRequest, EstimateState, MapRequest, MemoryMap, ResourceEstimate
 from app.features.lab.rules.computations import ANSWERS, REQUESTS, LabAnswer, LabRequest
 from app.store.database.base import Base, now
+from app.store.database.owned import Asked
+from app.store.database.seen import UNFILTERED
 
 
-class EstimateRow(Base):
+class EstimateRow(Asked, Base):
     """A run's resource estimate, a memory map, a preview of rows as a model sees them, a baseline, or what a worker
     computes for the Lab."""
 
     __tablename__ = "estimates"
+    seen = UNFILTERED
+    """`app.store.resources.estimates.get` filters."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(String(64), unique=True)
@@ -33,8 +37,6 @@ class EstimateRow(Base):
     """It failed by an error of Vezna's, which says nothing about the request."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
-    owner_id: Mapped[int | None] = mapped_column(default=None)
-    """The user who asked for it first; None where there is no login."""
     seen_at: Mapped[datetime | None] = mapped_column(default=None)
     """The attempt's last heartbeat; writing the next one or the answer requires it, so that an expired claim writes
     nothing."""
@@ -95,6 +97,7 @@ class DeviceRow(Base):
     the sweep frees it. A CPU has no row."""
 
     __tablename__ = "devices"
+    seen = UNFILTERED
 
     uuid: Mapped[str] = mapped_column(String(80), primary_key=True)
     """Of the GPU or the MIG slice, the same on every worker: `GPU-…`, `MIG-…`."""
