@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy import BigInteger, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app import feature
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
+from app.domain.resources.computations import Computation
 from app.domain.resources.estimate import EstimateRequest, EstimateState, MapRequest, MemoryMap, ResourceEstimate
-from app.features.lab.rules.computations import ANSWERS, REQUESTS, LabAnswer, LabRequest
 from app.store.database.base import Base, now
 from app.store.database.owned import Asked
 from app.store.database.seen import UNFILTERED
@@ -17,7 +18,7 @@ from app.store.database.seen import UNFILTERED
 
 class EstimateRow(Asked, Base):
     """A run's resource estimate, a memory map, a preview of rows as a model sees them, a baseline, or what a worker
-    computes for the Lab."""
+    computes for a feature."""
 
     __tablename__ = "estimates"
     seen = UNFILTERED
@@ -27,7 +28,7 @@ class EstimateRow(Asked, Base):
     key: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 of the request; of a pasted config, of its user and the request."""
     kind: Mapped[str] = mapped_column(String(10))
-    """`run`, `preview`, `map`, `baseline` or `lab`."""
+    """`run`, `preview`, `map`, `baseline` or the name of a feature."""
     request_json: Mapped[dict[str, Any]]
     status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     """`queued`, `working`, `ready` or `failed`."""
@@ -43,18 +44,19 @@ class EstimateRow(Asked, Base):
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
-    def request(self) -> EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest:
+    def request(self) -> EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | Computation:
         match self.kind:
             case "baseline":
                 return BaselineRequest.model_validate(self.request_json)
-            case "lab":
-                return REQUESTS.validate_python(self.request_json)
             case "map":
                 return MapRequest.model_validate(self.request_json)
             case "preview":
                 return PreviewRequest.model_validate(self.request_json)
-            case _:
+            case "run":
                 return EstimateRequest.model_validate(self.request_json)
+            case name:
+                request: Computation = feature.part(name, "computations").REQUESTS.validate_python(self.request_json)
+                return request
 
     @property
     def state(self) -> EstimateState:
@@ -84,12 +86,6 @@ class EstimateRow(Asked, Base):
         """The baseline's scores, once it is ready."""
         result = self.kind == "baseline" and self.result_json
         return Baseline.model_validate(result) if result else None
-
-    @property
-    def lab(self) -> LabAnswer | None:
-        """The answer to a request of the Lab, once it is ready."""
-        result = self.kind == "lab" and self.result_json
-        return ANSWERS.validate_python(result) if result else None
 
 
 class DeviceRow(Base):
