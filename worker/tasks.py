@@ -12,7 +12,6 @@ from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
-from app.features.quotas.services import quotas, reservations
 from app.queue import TRAIN
 from app.services.hooks import hooks
 from app.services.models import models
@@ -20,7 +19,7 @@ from app.services.resources import estimates
 from app.services.runs import attempts
 from app.services.runs.attempts import Claim, hosts
 from app.services.users import audit
-from app.services.workers import scheduling
+from app.services.workers import reservations, ringing, scheduling
 from app.services.workers import sweep as sweeping
 from app.services.workers import workers as worker_service
 from app.store.database.errors import cause
@@ -229,7 +228,7 @@ def _sign_on(context: Context, detected: device.Device) -> None:
             address=address if detected.cards else None,
             gpus=[Gpu(uuid=card.uuid, name=card.name, memory_bytes=card.memory_bytes) for card in detected.cards],
         )
-        waiting = quotas.to_ring_again(session, clock.now(session))[:RING_AT_ONCE]
+        waiting = ringing.to_ring_again(session, clock.now(session))[:RING_AT_ONCE]
         queue.rung(session, waiting, clock.now(session))
         for run_id in waiting:  # what waits need not wait for the sweep too
             after_commit(session, partial(context.bell.ring, TRAIN, run_id))

@@ -6,7 +6,8 @@
     ├── Forbidden        403  the user's role, or the token's scopes, do not permit this
     ├── NotFound         404  there is no such run, study, dataset, …
     ├── Conflict         409  the current state does not allow this
-    │   └── InProgress        the same request is being answered; later it will have an answer
+    │   ├── InProgress        the same request is being answered; later it will have an answer
+    │   └── OverQuota         a user may not use so much
     ├── TooMany          429  the same was tried too often; says after how many seconds it may be tried again
     ├── Unavailable      503  a required service (database, broker, files) is down
     └── RunFailed             a run failed, with a code from a closed list: `app.domain.failures`
@@ -102,6 +103,10 @@ class Conflict(VeznaError):
 
 class InProgress(Conflict):
     """The same request is being answered; sent again later, it gets the same answer."""
+
+
+class OverQuota(Conflict):
+    """A user's quota has no room for a request."""
 
 
 class TooMany(VeznaError):

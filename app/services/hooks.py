@@ -1,18 +1,38 @@
 """What a feature adds to services, in its module `hooks` (`app.feature`)."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from app import feature
+from app.domain.resources.device_time import Basis
 from app.queue import Doorbell
+from app.services.ownership.vault import Vault
 from app.services.workers.work import WorkKind
 from app.settings import Settings
 from app.store.database.session import Database
+from app.store.tables import UserRow
+
+T = TypeVar("T")
+
+
+class SecondStep(Protocol):
+    """The second step of a login, after the password or single sign-on."""
+
+    def wait_for_code(
+        self, session: Session, user: UserRow, by: str = "password", profile: dict[str, Any] | None = None
+    ) -> str:
+        """Have a login of a locked user wait. `by`: how it came so far, for the audit log; `profile`: what the provider
+        of single sign-on said, which counts only with the code. Returns its secret."""
+
+    def finish(self, db: Database, vault: Vault, waiting: str, code: str, act: Callable[[Session, UserRow], T]) -> T:
+        """Act for the user of a login that waits for a code. Raises Unauthenticated if it has expired, Invalid for a
+        wrong code, and TooMany."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +60,28 @@ class Hooks:
     strays: Callable[[Session, Sequence[str]], Mapping[str, Sequence[str]]] = lambda session, names: {}
     """Of files below runs' folders, those that nothing needs, by the folder that can be removed. Deleted runs have
     none."""
+    second_step: SecondStep | None = None
+    """Called for users who have a second factor."""
+    accept_profile: Callable[[Session, Settings, UserRow, dict[str, Any]], bool] = lambda *login: False
+    """Called with a locked user at the end of a login whose second step waited with a profile. Whether it took what the
+    profile says; if no feature does, the login is refused."""
+    end_logins: Callable[[Session, int], object] = lambda session, user_id: None
+    """Called when the logins of a user that have begun and not finished have to end."""
+    accepting: Callable[[Session, int], object] = lambda session, owner_id: None
+    """Called before something is accepted that will queue runs of a user. May raise OverQuota."""
+    queued: Callable[[Session, int, float, Basis], object] = lambda session, owner_id, seconds, basis: None
+    """Called in the transaction that has queued runs of a user, with their device time as predicted. May raise
+    OverQuota."""
+    storing: Callable[[Session, int, int], object] = lambda session, owner_id, more: None
+    """Called before so many bytes more are stored of a user. May raise OverQuota."""
+    giving: Callable[[Session, int], AbstractContextManager[object]] = lambda session, owner_id: nullcontext()
+    """Entered before things are given to a user, and left afterwards. May raise OverQuota then."""
+    concurrent_runs: Callable[[Session, Sequence[int]], Mapping[int, int]] = lambda session, owner_ids: {}
+    """How many runs of some users may run at the same time, where that is limited."""
+    stored_bytes: Callable[[Session, Sequence[int]], Mapping[int, int]] = lambda session, owner_ids: {}
+    """Bytes that it keeps in the files store, by user."""
+    expected_bytes: Callable[[Session, Sequence[int]], Mapping[int, int]] = lambda session, owner_ids: {}
+    """Bytes that its work in progress is predicted to add, by user."""
 
 
 @cache

@@ -17,7 +17,7 @@ from app.store.users.tables import (
     OneTimeLinkRow,
     UserRow,
 )
-from app.store.workers.tables import ClockRow, WorkerRow, WorkRow
+from app.store.workers.tables import ClockRow, DeviceUsageRow, WorkerRow, WorkRow
 
 __all__ = [
     "ApiTokenRow",
@@ -29,6 +29,7 @@ __all__ = [
     "CollectionRow",
     "DatasetRow",
     "DeviceRow",
+    "DeviceUsageRow",
     "EstimateRow",
     "EvaluationRow",
     "FormKeyRow",

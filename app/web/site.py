@@ -1,14 +1,62 @@
 """What a feature adds to the web server, in its module `site` (`app.feature`)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
+from typing import Generic, ParamSpec
 
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.orm import Session
 
 from app import feature
+from app.domain.comparison.study import StudyComparison
+from app.settings import Settings
+from app.store.tables import RunRow, UserRow
 from app.web.shell import Place
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, eq=False)
+class Section(Generic[P]):
+    """A part of a core page."""
+
+    place: str
+    """Where the page's template includes it."""
+    template: str
+    context: Callable[P, object | None]
+    """What the template knows as `page`; the page is without the section if it is None."""
+    order: int = 0
+    """Among the sections of one place."""
+
+
+RunSection = Section[[Session, RunRow]]
+StudySection = Section[[Session, int, StudyComparison]]
+AccountSection = Section[[Session, UserRow]]
+UsersSection = Section[[Session]]
+LoginSection = Section[[Settings, str]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section with its context, as a core page includes it:
+
+    {% for part in page.parts if part.place == "PLACE" %}
+      {% with page = part.page %}{% include part.template %}{% endwith %}
+    {% endfor %}
+    """
+
+    place: str
+    template: str
+    page: object
+
+
+def parts(sections: Iterable[Section[P]], *args: P.args, **kwargs: P.kwargs) -> list[Part]:
+    """The sections that have something to show, in their order."""
+    ordered = sorted(sections, key=lambda section: section.order)
+    contexts = ((section, section.context(*args, **kwargs)) for section in ordered)
+    return [Part(section.place, section.template, page) for section, page in contexts if page is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +76,23 @@ class Site:
     """Modules whose `FILTERS` templates use."""
     places: tuple[Place, ...] = ()
     """Entries of the navigation."""
+    run_sections: tuple[RunSection, ...] = ()
+    """Of the page of a run that has ended; called with the run."""
+    study_sections: tuple[StudySection, ...] = ()
+    """Of a study's page and report; called with its id and comparison."""
+    account_sections: tuple[AccountSection, ...] = ()
+    """Of a user's own account."""
+    account_done: Mapping[str, str] = field(default_factory=dict)
+    """By its name in the address of the account's page, a sentence about what was just done."""
+    users_sections: tuple[UsersSection, ...] = ()
+    """Of the list of users, for admins; those at the place `user` are included for each `user`."""
+    login_sections: tuple[LoginSection, ...] = ()
+    """Of the form of a login; called with the path that the login leads to."""
+    second_step: Callable[[str, str], tuple[str, object]] | None = None
+    """Template and context of the page of a login that waits for its second step, from the path that it leads to and
+    its secret."""
+    actions: Mapping[str, str] = field(default_factory=dict)
+    """By the name of a place on a core page, the template of a link that it includes with its own context."""
     install: Callable[[FastAPI], None] = lambda app: None
     """Called with the application that has all routes."""
 
@@ -40,3 +105,33 @@ def _of(names: tuple[str, ...]) -> tuple[Site, ...]:
 def sites() -> tuple[Site, ...]:
     """Of the active features."""
     return _of(feature.active())
+
+
+def run_parts(session: Session, run: RunRow) -> list[Part]:
+    """What the active features add to a run's page."""
+    return parts([section for site in sites() for section in site.run_sections], session, run)
+
+
+def study_parts(session: Session, study_id: int, comparison: StudyComparison) -> list[Part]:
+    """What the active features add to a study's page."""
+    return parts([section for site in sites() for section in site.study_sections], session, study_id, comparison)
+
+
+def account_parts(session: Session, user: UserRow) -> list[Part]:
+    """What the active features add to a user's account."""
+    return parts([section for site in sites() for section in site.account_sections], session, user)
+
+
+def users_parts(session: Session) -> list[Part]:
+    """What the active features add to the list of users."""
+    return parts([section for site in sites() for section in site.users_sections], session)
+
+
+def login_parts(settings: Settings, onward: str) -> list[Part]:
+    """What the active features add to the form of a login."""
+    return parts([section for site in sites() for section in site.login_sections], settings, onward)
+
+
+def actions(place: str) -> list[str]:
+    """Templates of the links that the active features add at a place."""
+    return [site.actions[place] for site in sites() if place in site.actions]

@@ -34,7 +34,7 @@ from app.web.http.dependencies import Config, Reading
 from app.web.http.files.static import SHEETS, static
 from app.web.paper import on_paper
 from app.web.shell import NEW_STUDY, PLACES, Shell
-from app.web.site import Site, sites
+from app.web.site import Site, actions, sites
 from app.words.format import FILTERS
 from app.words.i18n import LANGUAGES, gettext, language, localized, looked_up, looked_up_in, plural_looked_up, stored
 
@@ -70,6 +70,7 @@ def _environment(added: tuple[Site, ...]) -> Environment:
         "METHODS": METHODS,
         "TASKS": TASKS,
         "LANGUAGES": LANGUAGES,
+        "actions": actions,
         "new_key": partial(token_urlsafe, 16),
     }
     env.install_gettext_callables(  # type: ignore[attr-defined]

@@ -16,9 +16,8 @@ from app.domain.data.dataset import DatasetFacts
 from app.domain.data.findings import Finding, gravest_first
 from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.uploads import Part, SourceScan
-from app.domain.errors import NotFound, VeznaError
+from app.domain.errors import NotFound, OverQuota, VeznaError
 from app.domain.messages import _
-from app.features.quotas.rules import OverQuota
 from app.services.data import datasets, ingestion, uploads
 from app.services.hooks import hooks
 from app.store.data import uploads as upload_rows

@@ -12,8 +12,8 @@ from app.cli.checks.finding import Finding
 from app.cli.terminal.workers import gpu_words
 from app.domain.errors import Unavailable
 from app.features.elsewhere.cli import tracker_check as tracker
-from app.features.quotas.services import quotas
 from app.queue import Doorbell
+from app.services.workers import ringing
 from app.services.workers import workers as worker_service
 from app.settings import Settings
 from app.store.database import migrate
@@ -81,7 +81,7 @@ def workers(database: Database, settings: Settings) -> Iterator[Finding]:
     with database.reading() as session:
         known = worker_service.live(session, settings)
         late = clock.now(session) - timedelta(seconds=2 * (settings.ring_again_seconds + settings.sweep_seconds))
-        waiting = len(quotas.to_ring_again(session, late, lock=False))
+        waiting = len(ringing.to_ring_again(session, late, lock=False))
     start = _("Start one: vezna up, or celery -A worker.celery worker -Q train")
     if not any(view.state != "lost" for view in known):
         yield Finding("workers", "problem", _("No worker that trains is running"), start)

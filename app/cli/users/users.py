@@ -1,4 +1,4 @@
-"""`vezna user`: create, list, limit, disable and enable users and reset their passwords, in this installation's
+"""`vezna user`: create, list, disable and enable users and reset their passwords, in this installation's
 database.
 
 A password is typed, or read from a file: arguments of commands are visible to other users of the machine.
@@ -20,7 +20,6 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import MAX_PASSWORD_LENGTH, NewUser
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
-from app.features.second_factor import service as second_factor
 from app.queue import Doorbell
 from app.services.data import baselines
 from app.services.ownership import ownership
@@ -112,30 +111,6 @@ def transfer(email: Email, to: Annotated[str, typer.Argument(help="E-mail addres
             "%(email)s owns %(num)s more object.", "%(email)s owns %(num)s more objects.", objects, email=new.email
         )
     )
-
-
-@users.command()
-def reset_factor(email: Email) -> None:
-    """Turn a user's second factor off, after the phone and the recovery codes are lost."""
-    with open_database().transaction() as session:
-        user = user_service.by_email(session, email, lock=True)
-        removed = second_factor.remove(session, user)
-    if removed:
-        say(_("%(email)s logs in without a second factor now.", email=user.email))
-    else:
-        say(_("%(email)s has no second factor.", email=user.email))
-
-
-@users.command()
-def remove_identity(email: Email) -> None:
-    """Remove a user's identity of single sign-on. The next verified login with the user's address joins again."""
-    with open_database().transaction() as session:
-        user = user_service.by_email(session, email, lock=True)
-        removed = user_service.remove_identities(session, user)
-    if removed:
-        say(_("%(email)s has no identity of single sign-on any more.", email=user.email))
-    else:
-        say(_("%(email)s had no identity of single sign-on.", email=user.email))
 
 
 @users.command()

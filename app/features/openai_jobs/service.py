@@ -20,20 +20,18 @@ from app.domain.accounts.audit import Action
 from app.domain.accounts.ownership import Viewer, Visibility, hides
 from app.domain.accounts.policy import SCOPES, Role, Scope
 from app.domain.data.versions import DatasetRequest
-from app.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable, VeznaError
+from app.domain.errors import Conflict, Forbidden, Invalid, NotFound, OverQuota, Unavailable, VeznaError
 from app.domain.messages import _, choose_from
 from app.domain.runs.spec import RunSpec
 from app.features.openai_jobs import queries as jobs
 from app.features.openai_jobs.rules import JobError, JobRequest, mapping_of, param_of, run_spec
 from app.features.openai_jobs.tables import FineTuningJobRow
-from app.features.quotas.rules import OverQuota
-from app.features.quotas.services import quotas, storage
 from app.queue import Doorbell
 from app.services.data import datasets, uploads
 from app.services.models.compatibility import Compatible
 from app.services.runs import runs as run_service
 from app.services.runs import submission
-from app.services.users import audit
+from app.services.users import audit, limits
 from app.settings import Settings
 from app.store.data import queries as dataset_rows
 from app.store.data import uploads as upload_rows
@@ -73,8 +71,8 @@ def create(session: Session, bell: Doorbell, request: JobRequest) -> FineTuningJ
     _require_shared(session, {"model": model, **files})
     for upload_id in sorted(row.id for row in files.values()):  # a deletion waits, and then sees the job
         upload_rows.get(session, upload_id, lock=True)
-    quotas.require_device_time(session, owner_of(session))
-    storage.require_space(session, owner_of(session))
+    limits.require_device_time(session, owner_of(session))
+    limits.require_space(session, owner_of(session))
     upload = files["training_file"]
     if "validation_file" in files:
         upload = uploads.together(session, bell, {"train": upload, "validation": files["validation_file"]})

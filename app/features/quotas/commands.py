@@ -9,8 +9,7 @@ from rich import box
 from rich.table import Table
 
 from app.cli.shared import Json, say, show
-from app.cli.users.users import open_database
-from app.cli.users.users import users as users
+from app.cli.users.users import open_database, users
 from app.domain.errors import Invalid
 from app.domain.validation import field_error
 from app.features.quotas.rules import LimitChange, Limits
@@ -25,7 +24,6 @@ UNLIMITED = "\N{INFINITY}"
 """In the table, whose columns are narrow."""
 
 
-@users.command()
 def limits(as_json: Json = False) -> None:
     """List the limits of roles, and of every user with this month's usage."""
     with open_database().reading() as session:
@@ -42,7 +40,6 @@ def limits(as_json: Json = False) -> None:
     show(listed, as_json, _limits_table)
 
 
-@users.command()
 def limit(
     who: Annotated[str, typer.Argument(metavar="EMAIL|ROLE", help="A user's e-mail address, or a role.")],
     concurrent_runs: Annotated[
@@ -125,4 +122,6 @@ def _number(value: float | None, otherwise: str) -> str:
 
 
 def register(cli: typer.Typer) -> None:
-    """They are added to those of users where they are defined."""
+    """Add them to the commands of users."""
+    users.command()(limits)
+    users.command()(limit)

@@ -25,7 +25,7 @@ from app.words.i18n import gettext
 
 router = APIRouter(prefix="/users/limits", include_in_schema=False, dependencies=[WithLogin])
 
-PAGE = "account/limits.html"
+PAGE = "quotas/limits.html"
 HOUR, GIB = 3600, 2**30
 Text = Annotated[str, Form(max_length=300)]
 FIELDS = {

@@ -18,13 +18,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.accounts.policy import Role
-from app.domain.errors import Conflict
-from app.domain.messages import Message, _
 
 MOST = 2**53
 """The largest limit: JSON numbers are exact up to it."""
-ASSUMED_SECONDS = 600.0
-"""Train time of a run of which nothing is known."""
 
 
 class Quota(StrEnum):
@@ -36,32 +32,6 @@ class Quota(StrEnum):
     """Per calendar month (UTC): the time in which attempts occupy devices, times the number of devices."""
     STORED_BYTES = "stored_bytes"
     """Of uploads, datasets, artifacts and exports in the files store."""
-
-
-class Basis(StrEnum):
-    """Where a prediction comes from, the best first."""
-
-    ESTIMATE = "estimate"
-    SIMILAR_RUNS = "similar_runs"
-    ASSUMED = "assumed"
-
-    @property
-    def sentence(self) -> Message:
-        """How it was predicted."""
-        match self:
-            case Basis.ESTIMATE:
-                return _("by the resource estimate")
-            case Basis.SIMILAR_RUNS:
-                return _("by similar runs")
-            case _:
-                return _(
-                    "assumed, since there is no estimate yet: %(minutes)s min a run",
-                    minutes=round(ASSUMED_SECONDS / 60),
-                )
-
-
-class OverQuota(Conflict):
-    """A user's quota has no room for a request."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +107,3 @@ def of_user(user_id: int) -> str:
 def month_of(moment: datetime) -> datetime:
     """When the calendar month of a time began, in UTC."""
     return moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-
-
-def reserved(predicted: float, charged: float, attempt: float) -> float:
-    """Device-seconds that a live run still reserves: `predicted` in all, of which its earlier attempts were `charged`
-    for a part, and its present one has used `attempt` so far."""
-    return max(predicted - charged, attempt, 0.0)

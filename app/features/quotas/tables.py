@@ -1,8 +1,6 @@
-"""Quotas: limits of roles and users, and the device time that attempts have used."""
+"""Limits of roles and users."""
 
-from datetime import datetime
-
-from sqlalchemy import BigInteger, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.database.base import Base
@@ -20,25 +18,3 @@ class QuotaLimitRow(Base):
     quota: Mapped[str] = mapped_column(String(40), primary_key=True)
     amount: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """None: unlimited."""
-
-
-class DeviceUsageRow(Base):
-    """The device time of an attempt that has ended, in whatever way. It stays when its run is deleted. An attempt has
-    one row, so it cannot be charged twice."""
-
-    __tablename__ = "device_usage"
-    seen = UNFILTERED
-    __table_args__ = (
-        UniqueConstraint("run_id", "epoch"),
-        Index("ix_device_usage_user", "user_id", "ended_at", "seconds"),
-    )
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    user_id: Mapped[int]
-    """Who owned the run at the attempt's end."""
-    run_id: Mapped[int]
-    epoch: Mapped[int]
-    ended_at: Mapped[datetime]
-    """It decides the month."""
-    seconds: Mapped[float]
-    """Device-seconds: of several devices, the time times their number; of a group, the run's share."""

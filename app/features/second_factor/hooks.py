@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy.orm import Session
 
-from app.features.second_factor import queries
+from app.features.second_factor import queries, service
 from app.features.second_factor.tables import SecondFactorRow
 from app.services.hooks import Hooks
 
@@ -14,4 +14,9 @@ def _secrets(session: Session) -> Iterator[tuple[SecondFactorRow, str]]:
         yield row, "secret"
 
 
-HOOKS = Hooks(secrets=_secrets)
+HOOKS = Hooks(
+    secrets=_secrets,
+    sweep=service.forget,
+    second_step=service,
+    end_logins=service.end_logins,
+)

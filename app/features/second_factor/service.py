@@ -10,20 +10,24 @@ lift the limit.
 import base64
 import hmac
 import secrets
+from collections.abc import Callable
 from datetime import timedelta
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.orm import Session
 
 from app.domain.accounts import credentials
 from app.domain.accounts.audit import Action
+from app.domain.accounts.policy import Identity
 from app.domain.errors import Conflict, Invalid, Unauthenticated
 from app.domain.messages import _
 from app.features.second_factor import queries as second_factors
 from app.features.second_factor.tables import PendingLoginRow, SecondFactorRow
 from app.services.ownership.vault import Vault
-from app.services.users import audit, throttle
+from app.services.users import audit, login, throttle
+from app.services.users.sessions import Visitor
+from app.settings import Settings
 from app.store.database.session import Database
 from app.store.tables import UserRow, now
 from app.store.users import queries as users
@@ -31,6 +35,7 @@ from app.store.users import queries as users
 if TYPE_CHECKING:
     from pyotp import TOTP
 
+T = TypeVar("T")
 STEP_SECONDS = 30
 EITHER_SIDE = 1
 """Steps by which the clocks of a phone and of the server may differ (RFC 6238, section 5.2 recommends one)."""
@@ -41,7 +46,6 @@ CODES = 10
 CODE_BYTES = 10
 """80 random bits: with SHA-256 in the database, no list of guesses comes near."""
 ISSUER = "Vezna"
-EXPIRED = _("This login has expired. Begin again.")
 
 
 def is_on(session: Session, user_id: int) -> bool:
@@ -129,8 +133,49 @@ def pending(session: Session, waiting: str) -> PendingLoginRow:
     known = credentials.is_secret(waiting)
     row = second_factors.waiting(session, credentials.digest(waiting), now()) if known else None
     if row is None:
-        raise Unauthenticated(EXPIRED)
+        raise Unauthenticated(login.EXPIRED)
     return row
+
+
+def finish(db: Database, vault: Vault, waiting: str, code: str, act: Callable[[Session, UserRow], T]) -> T:
+    """Act for the user of a login that waits for a code. Raises Unauthenticated if it has expired, Invalid for a wrong
+    code, and TooMany."""
+    with db.reading() as session:
+        row = pending(session, waiting)
+        user_id, may_change_role = row.user_id, row.profile is not None
+    check(db, vault, user_id, code)
+    with db.transaction() as session:
+        if may_change_role:
+            users.lock_active_admins(session)  # before the user, as every change of a role does
+        user = users.get(session, user_id, lock=True)
+        pending(session, waiting)  # another password has ended it meanwhile
+        if user.disabled:
+            raise Unauthenticated(login.WRONG)
+        done = act(session, user)
+        second_factors.forget(session, now(), user_id)
+        return done
+
+
+def begin_after_code(
+    session: Session, settings: Settings, waiting: str, user: UserRow, visitor: Visitor, before: Identity | None
+) -> str:
+    """Begin the session of a locked user, whose code was right (`finish`); what single sign-on said counts from now on.
+    Raises Unauthenticated."""
+    row = pending(session, waiting)
+    if row.profile is not None:
+        login.accept_profile(session, settings, user, row.profile)
+    return login.begin(session, user, visitor, before, f"{row.by} and code")
+
+
+def end_logins(session: Session, user_id: int) -> None:
+    """End the logins of a user that wait for a code."""
+    second_factors.forget(session, now(), user_id)
+
+
+def forget(session: Session) -> None:
+    """Delete the waiting logins and the setups that have expired."""
+    second_factors.forget(session, now())
+    second_factors.forget_setups(session, now() - SETUP)
 
 
 def check(db: Database, vault: Vault, user_id: int, code: str) -> None:

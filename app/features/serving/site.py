@@ -14,4 +14,11 @@ SITE = Site(
     api=(playground_api.router, predictions.router),
     words=(playground_words, serving),
     places=(Place("playground", "/playground", marked("Playground"), key="p", order=40),),
+    actions={
+        "run": "serving/of_run.html",
+        "study": "serving/of_study.html",
+        "model": "serving/of_model.html",
+        "flips": "serving/of_flips.html",
+        "flip": "serving/of_flip.html",
+    },
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from sqlalchemy.orm import Session
 
-from app.features.shipping.queries import parity_checks, registry
+from app.features.shipping.queries import exports, parity_checks, registry
 from app.features.shipping.services.exports import EXPORTS
 from app.features.shipping.services.parity_checks import CHECKS
 from app.features.shipping.services.pushes import PUSHES
@@ -24,4 +24,6 @@ HOOKS = Hooks(
     keeps_runs=registry.why_in_use,
     keeps_visible=registry.why_visible,
     strays=strays,
+    stored_bytes=exports.stored_bytes,
+    expected_bytes=exports.expected_bytes,
 )

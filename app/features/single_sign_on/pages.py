@@ -12,14 +12,15 @@ from app.features.single_sign_on.services import openid
 from app.features.single_sign_on.services.provider import REFUSED, Provider
 from app.services.users import audit
 from app.settings import Settings
+from app.store.users import queries as users
 from app.web.http.access import actor_of, identity_of, set_cookie, visitor_of
-from app.web.http.dependencies import Config, Db
+from app.web.http.dependencies import Config, Db, RowId
 from app.web.pages.account.accounts import WithLogin
-from app.web.pages.account.context import CodePage, LoginPage
-from app.web.pages.account.login_routes import HOME, openid_name, own_path
+from app.web.pages.account.login_routes import HOME, login_page, own_path, second_step, uncached
 from app.web.templating import RenderSignedOut
 
 router = APIRouter(prefix="/login/openid", include_in_schema=False, dependencies=[WithLogin])
+users_router = APIRouter(prefix="/users", include_in_schema=False, dependencies=[WithLogin])
 
 COOKIE, SECURE_COOKIE = "vezna_openid", "__Host-vezna_openid"
 """Has the state of the login that this browser began. Another host of the domain cannot set the second one, which
@@ -91,12 +92,20 @@ def finish(
         return _refused(render, settings, error.message, 503)
     answer: Response = RedirectResponse(back, 303)
     if waiting:
-        answer = render.page("account/code.html", CodePage(back, waiting))
+        answer = second_step(render, back, waiting)
     else:
         set_cookie(request, answer, secret)
     answer.delete_cookie(**_cookie(request))
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+@users_router.post("/{user_id}/identity/remove")
+def remove_identity(db: Db, user_id: RowId) -> Response:
+    """Remove a user's identity at the provider; the next login there joins one again."""
+    with db.transaction() as session:
+        openid.remove_identities(session, users.get(session, user_id, lock=True))
+    return RedirectResponse("/users", 303)
 
 
 def _cookie(request: Request) -> dict[str, Any]:
@@ -111,8 +120,4 @@ def _callback(request: Request) -> str:
 
 
 def _refused(render: RenderSignedOut, settings: Settings, why: str, status: int) -> Response:
-    answer = render.page(
-        "account/login.html", LoginPage(HOME, refused=why, openid=openid_name(settings)), status=status
-    )
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    return uncached(render.page("account/login.html", login_page(settings, HOME, refused=why), status=status))

@@ -16,11 +16,10 @@ from app.domain.data.versions import DatasetRequest
 from app.domain.errors import Conflict, FieldError, Invalid
 from app.domain.messages import _
 from app.domain.tasks import Format
-from app.features.quotas.services import storage
 from app.queue import Doorbell
 from app.services.data import ingestion
 from app.services.ownership import ownership
-from app.services.users import audit
+from app.services.users import audit, limits
 from app.store.data import ingestion as claims
 from app.store.data import queries as datasets
 from app.store.data import uploads
@@ -86,7 +85,7 @@ def prepare(session: Session, bell: Doorbell, request: DatasetRequest) -> Datase
         same = (row.upload_id, row.mapping, row.splitting) == (upload.id, request.mapping, request.splitting)
         if same and row.status in ("preparing", "ready"):
             return row
-    storage.require_space(session, upload.owner_id)
+    limits.require_space(session, upload.owner_id)
     newest = known[0] if known else None
     if newest is not None:
         require_change(session, newest)
@@ -116,7 +115,7 @@ def prepared(
 ) -> bool:
     """Store that a version is ready; its file of `size` bytes is in the store. False if the claim has expired.
     Raises OverQuota if it does not fit the limit of the user."""
-    storage.require_storage(session, claimed.owner_id, size)
+    limits.require_storage(session, claimed.owner_id, size)
     return claims.write(session, claimed, **_ready(facts, file, size, findings))
 
 

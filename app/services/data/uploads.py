@@ -16,12 +16,11 @@ from app.domain.data.guesses.guessed_names import split_in_name
 from app.domain.data.uploads import Part, ReadingOptions, SourceRequest, SourceScan, content_hash, shown_name
 from app.domain.errors import Conflict, VeznaError
 from app.domain.messages import _
-from app.features.quotas.services import storage
 from app.queue import Doorbell
 from app.services.data import ingestion
 from app.services.models.roots import below_a_root
 from app.services.ownership import ownership
-from app.services.users import audit
+from app.services.users import audit, limits
 from app.store.data import ingestion as claims
 from app.store.data import queries as datasets
 from app.store.data import uploads
@@ -68,7 +67,7 @@ def _add_files(
             _read_again(session, bell, upload, options)
         _refuse_visible(session, upload)
         return upload
-    storage.require_storage(session, owner_id, sum(part.bytes for part in parts))
+    limits.require_storage(session, owner_id, sum(part.bytes for part in parts))
     row = UploadRow(
         source="files",
         name=", ".join(part.name for part in parts)[:500],
@@ -93,7 +92,7 @@ def together(session: Session, bell: Doorbell, splits: Mapping[str, UploadRow]) 
         if upload.status == "failed":
             _read_again(session, bell, upload, _AUTOMATIC)
         return upload
-    storage.require_storage(session, owner_id, size)
+    limits.require_storage(session, owner_id, size)
     row = UploadRow(source="files", name=", ".join(part.name for part in parts)[:500], content_hash=hashed, bytes=size)
     row.parts_json, row.options_json = [part.model_dump() for part in parts], _AUTOMATIC.model_dump()
     row.give(owner_id, visibility)
@@ -118,7 +117,7 @@ def add_source(session: Session, bell: Doorbell, request: SourceRequest, roots: 
         if upload.status == "failed":
             _read_again(session, bell, upload, upload.options)
             return upload
-    storage.require_space(session, owner_of(session))
+    limits.require_space(session, owner_of(session))
     row = UploadRow(name=location, options_json=_AUTOMATIC.model_dump())
     row.source, row.location, row.config, row.revision, row.split = key
     return _add(session, bell, row)
@@ -154,7 +153,7 @@ def fetched(
     expired. Raises OverQuota if they do not fit the limit of the user."""
     more = sum(part.bytes for part in fresh) - claimed.bytes  # which count already, if it was fetched before
     if more > 0:
-        storage.require_storage(session, claimed.owner_id, more)
+        limits.require_storage(session, claimed.owner_id, more)
     parts = _once(session, files, fresh, claimed.owner_id)
     noted = claims.write(
         session,

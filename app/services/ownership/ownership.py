@@ -18,9 +18,8 @@ from app.domain.messages import Message, _
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import invalid_field
-from app.features.quotas.services import quotas
 from app.services.hooks import hooks
-from app.services.users import audit
+from app.services.users import audit, limits
 from app.store.data import queries as datasets
 from app.store.data import uploads
 from app.store.database import owners as ownership
@@ -32,6 +31,7 @@ from app.store.studies import collections
 from app.store.studies import queries as studies
 from app.store.tables import BaseModelRow, CollectionRow, DatasetRow, RunRow, StudyRow, UploadRow
 from app.store.users import queries as users
+from app.store.workers import usage
 
 Kind = Literal["studies", "runs", "collections", "datasets", "models", "uploads"]
 """As in addresses."""
@@ -104,11 +104,11 @@ def change(session: Session, kind: Kind, key: str, changes: OwnershipChange) -> 
     viewer = viewer_of(session)
     if owner_id != rows[0].owner_id and viewer is not None and not viewer.sees_all and _any_live(session, rows):
         raise Conflict(_("Runs of this wait or run, and their owner's limits hold. Give it away when they have ended."))
-    quotas.lock(session, owner_id)
-    before = quotas.committed(session, owner_id)
-    _carry(session, rows, owner_id, visibility)
-    session.flush()
-    quotas.require_room_for_transfer(session, owner_id, before)
+    if owner_id is not None:  # what the user has committed stays
+        usage.lock_account(session, owner_id)
+    with limits.given_to(session, owner_id):
+        _carry(session, rows, owner_id, visibility)
+        session.flush()
     subject = f"{kind} {key}"
     audit.record(session, Action.CHANGE_OWNERSHIP, subject, visibility=changes.visibility, owner=changes.owner)
     may_change = viewer is None or viewer.may_change(owner_id)
@@ -198,10 +198,9 @@ def transfer_all(session: Session, owner_id: int, to_id: int) -> int:
     users.get(session, owner_id)
     if users.get(session, to_id).disabled:
         raise Conflict(_("The user is disabled. Choose another one."))
-    before = quotas.committed(session, to_id)
-    changed = ownership.transfer_all(session, owner_id, to_id)
-    quotas.lock(session, to_id)
-    quotas.require_room_for_transfer(session, to_id, before)
+    with limits.given_to(session, to_id):
+        changed = ownership.transfer_all(session, owner_id, to_id)
+        usage.lock_account(session, to_id)
     audit.record(session, Action.TRANSFER_ALL, owner_id, to=to_id, objects=changed)
     return changed
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -10,20 +10,24 @@ from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Identity
 from app.domain.errors import Unauthenticated
 from app.domain.messages import _
-from app.features.second_factor import queries as second_factors
-from app.features.second_factor import service as second_factor
-from app.features.single_sign_on import queries as openid
+from app.services.hooks import SecondStep, hooks
 from app.services.ownership.vault import Vault
 from app.services.users import audit, passwords, sessions, throttle, tokens
 from app.services.users.sessions import Visitor
+from app.settings import Settings
 from app.store.database.session import Database
-from app.store.tables import UserRow, now
+from app.store.tables import UserRow
 from app.store.users import api_tokens, login_failures, login_sessions, one_time_links
 from app.store.users import queries as users
 
 T = TypeVar("T")
 WRONG = _("The e-mail address or the password is wrong.")
 """The same for an unknown account, a wrong password, and a disabled account."""
+EXPIRED = _("This login has expired. Begin again.")
+NO_SECOND_STEP = _(
+    "This account has a second factor, and this server cannot ask for its code, so nobody can log in with it. Ask an "
+    "admin of this installation to activate the feature second_factor (VEZNA_FEATURES)."
+)
 
 
 def verify(db: Database, email: str, password: str, visitor: Visitor, act: Callable[[Session, UserRow], T]) -> T:
@@ -75,9 +79,7 @@ def verify_first(db: Database, email: str, password: str, visitor: Visitor, act:
         password,
         visitor,
         lambda session, user: (
-            (None, second_factor.wait_for_code(session, user))
-            if second_factor.is_on(session, user.id)
-            else (act(session, user), "")
+            (None, waiting) if (waiting := wait_if_needed(session, user)) else (act(session, user), "")
         ),
     )
     if waiting:
@@ -88,20 +90,31 @@ def verify_first(db: Database, email: str, password: str, visitor: Visitor, act:
 def finish(db: Database, vault: Vault, waiting: str, code: str, act: Callable[[Session, UserRow], T]) -> T:
     """Act for the user of a login that waits for a code. Raises Unauthenticated if it has expired, Invalid for a wrong
     code, and TooMany."""
-    with db.reading() as session:
-        row = second_factor.pending(session, waiting)
-        user_id, may_change_role = row.user_id, row.profile is not None
-    second_factor.check(db, vault, user_id, code)
-    with db.transaction() as session:
-        if may_change_role:
-            users.lock_active_admins(session)  # before the user, as every change of a role does
-        user = users.get(session, user_id, lock=True)
-        second_factor.pending(session, waiting)  # another password has ended it meanwhile
-        if user.disabled:
-            raise Unauthenticated(WRONG)
-        done = act(session, user)
-        second_factors.forget(session, now(), user_id)
-        return done
+    return _second_step().finish(db, vault, waiting, code, act)
+
+
+def wait_if_needed(session: Session, user: UserRow, by: str = "password", profile: dict[str, Any] | None = None) -> str:
+    """Have a login of a locked user wait for its second step (`SecondStep.wait_for_code`). Returns its secret; empty
+    for a user without a second factor. Raises Unauthenticated if no active feature can ask for a code."""
+    return _second_step().wait_for_code(session, user, by, profile) if needs_code(session, user.id) else ""
+
+
+def needs_code(session: Session, user_id: int) -> bool:
+    """Whether a user's logins need a code, also while no active feature can ask for one."""
+    return users.has_second_factor(session, user_id)
+
+
+def accept_profile(session: Session, settings: Settings, user: UserRow, profile: dict[str, Any]) -> None:
+    """Let what single sign-on said of a locked user count, after the second step. Raises Unauthenticated."""
+    if not any(added.accept_profile(session, settings, user, profile) for added in hooks()):
+        raise Unauthenticated(EXPIRED)
+
+
+def _second_step() -> SecondStep:
+    step = next((added.second_step for added in hooks() if added.second_step is not None), None)
+    if step is None:
+        raise Unauthenticated(NO_SECOND_STEP)
+    return step
 
 
 def begin(
@@ -121,6 +134,3 @@ def forget(session: Session, at: datetime) -> None:
     one_time_links.forget(session, at)
     api_tokens.forget(session, at - tokens.LISTED)
     login_failures.forget(session, at - throttle.WINDOW)
-    second_factors.forget(session, at)
-    second_factors.forget_setups(session, at - second_factor.SETUP)
-    openid.forget(session, at)

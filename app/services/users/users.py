@@ -8,11 +8,10 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Conflict, NotFound
 from app.domain.messages import _
-from app.features.second_factor import queries as second_factors
-from app.features.single_sign_on import queries as openid
+from app.services.hooks import hooks
 from app.services.users import audit, throttle
 from app.store.database import owners as ownership
-from app.store.tables import UserRow, now
+from app.store.tables import UserRow
 from app.store.users import api_tokens, login_sessions, one_time_links
 from app.store.users import queries as users
 
@@ -48,7 +47,7 @@ def set_password(session: Session, user: UserRow, password_hash: str, *, kept_se
     user.password_hash = password_hash
     login_sessions.end_all(session, user.id, kept_session)
     one_time_links.drop_of(session, user.id)
-    second_factors.forget(session, now(), user.id)
+    end_waiting_logins(session, user.id)
     throttle.lift(session, user.email)
     session.flush()
     audit.record(session, Action.CHANGE_PASSWORD, user.email)
@@ -64,7 +63,7 @@ def set_disabled(session: Session, user_id: int, disabled: bool) -> UserRow:
     if disabled:  # a login that waits for the lock finds the user disabled
         login_sessions.end_all(session, user_id)
         one_time_links.drop_of(session, user_id)
-        second_factors.forget(session, now(), user_id)
+        end_waiting_logins(session, user_id)
     session.flush()
     audit.record(session, Action.DISABLE_USER if disabled else Action.ENABLE_USER, user.email)
     return user
@@ -76,7 +75,7 @@ def revoke_access(session: Session, user_id: int) -> UserRow:
     user = users.get(session, user_id, lock=True)
     ended, revoked = login_sessions.end_all(session, user_id), api_tokens.revoke_all(session, user_id)
     one_time_links.drop_of(session, user_id)
-    second_factors.forget(session, now(), user_id)
+    end_waiting_logins(session, user_id)
     audit.record(session, Action.REVOKE_ACCESS, user.email, sessions=ended, tokens=revoked)
     return user
 
@@ -100,14 +99,10 @@ def set_language(session: Session, user_id: int, language: str) -> None:
     users.get(session, user_id, lock=True).language = language
 
 
-def remove_identities(session: Session, user: UserRow) -> int:
-    """Remove a locked user's identities at providers of single sign-on: the next login there joins one again. Logins
-    that wait for a code end. Returns their number."""
-    removed = openid.remove_of(session, user.id)
-    second_factors.forget(session, now(), user.id)
-    if removed:
-        audit.record(session, Action.REMOVE_IDENTITY, user.email)
-    return removed
+def end_waiting_logins(session: Session, user_id: int) -> None:
+    """End the logins of a user that have begun and not finished."""
+    for added in hooks():
+        added.end_logins(session, user_id)
 
 
 def _require_another_admin(session: Session, user_id: int) -> None:

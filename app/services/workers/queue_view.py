@@ -11,8 +11,8 @@ from enum import StrEnum
 
 from sqlalchemy.orm import Session
 
+from app.domain.resources.device_time import ASSUMED_SECONDS
 from app.domain.runs.listing.queue import Priority
-from app.features.quotas.rules import ASSUMED_SECONDS
 from app.services.workers.scheduling import Shares
 from app.store.database.ownership import viewer_of
 from app.store.runs import queries as runs

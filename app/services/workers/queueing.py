@@ -10,10 +10,10 @@ from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.studies.spec import OwedRun, StudySpec
 from app.domain.studies.tuning.search_space import Configuration
-from app.features.quotas.services import quotas, storage
-from app.features.quotas.services.reservations import Predictor, owed_later
 from app.queue import TRAIN, Doorbell
 from app.services.resources import estimates
+from app.services.users import limits
+from app.services.workers.reservations import Predictor, owed_later
 from app.store.database.owned import inherited
 from app.store.database.ownership import viewer_of
 from app.store.database.queued import as_its_study
@@ -53,8 +53,7 @@ def enqueue_owed(
         later = {title: later.get(title, 0.0) + more.get(title, 0.0) for title in later | more} | fresh
     study.reserved_json = later
     _insert_owed(session, bell, study, now, model, dataset, first)
-    quotas.require_room(session, study.owner_id, added, predictor.basis)
-    storage.require_storage(session, study.owner_id)
+    limits.require_room(session, study.owner_id, added, predictor.basis)
 
 
 def _tuned_arms(session: Session, study: StudyRow, spec: StudySpec) -> set[str]:
@@ -110,8 +109,7 @@ def enqueue(session: Session, bell: Doorbell, spec: RunSpec, model: BaseModelRow
         predictor = Predictor(session, model, dataset, run.owner_id)
         run.reserved_seconds = predictor.of_run(run.spec).device_seconds
         session.flush()
-        quotas.require_room(session, run.owner_id, run.reserved_seconds, predictor.basis)
-        storage.require_storage(session, run.owner_id)
+        limits.require_room(session, run.owner_id, run.reserved_seconds, predictor.basis)
     return run
 
 

@@ -12,17 +12,16 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
+from app.domain.resources.device_time import reserved
 from app.domain.runs.status import RunStatus
-from app.features.quotas.queries import quotas as queries
-from app.features.quotas.rules import reserved
-from app.features.quotas.services import quotas
 from app.services.runs.attempts.spanning import Installation, installation, waiting
+from app.services.users import limits
 from app.store.resources import devices
 from app.store.runs import events
 from app.store.runs import queries as runs
 from app.store.tables import RunRow, WorkerRow, now
 from app.store.workers import queries as workers
-from app.store.workers import queue
+from app.store.workers import queue, usage
 from app.store.workers.queue import Head
 
 RECENT = timedelta(days=7)
@@ -36,21 +35,21 @@ class Shares:
 
     seconds: Mapping[int, float]
     """Device time that was used recently or is reserved by running runs, by user."""
-    rooms: Mapping[int, int | None]
-    """How many more runs may start, by user; None: any number."""
+    rooms: Mapping[int, int]
+    """How many more runs may start, by user, where that is limited."""
 
     @classmethod
     def of(cls, session: Session, user_ids: Iterable[int]) -> "Shares":
         """Of some users, as it is now."""
         chosen = list(user_ids)
-        seconds = queries.used_seconds(session, chosen, now() - RECENT)
+        seconds = usage.used_seconds(session, chosen, now() - RECENT)
         running = dict.fromkeys(chosen, 0)
-        for run in queries.running_runs(session):
+        for run in usage.running_runs(session):
             if run.owner_id in running:
                 running[run.owner_id] += 1
                 kept = reserved(run.reserved, run.charged, run.attempt)
                 seconds[run.owner_id] = seconds.get(run.owner_id, 0.0) + kept
-        return cls(seconds, quotas.rooms(session, chosen, running))
+        return cls(seconds, limits.rooms(session, chosen, running))
 
     def may_start(self, user_id: int) -> bool:
         """Whether another run of a user may start."""
@@ -131,8 +130,8 @@ class Turns:
         """Whether a user may start a run, after another worker may have started one."""
         if self._shares.rooms.get(owner_id) is None:
             return True
-        running = {owner_id: queries.running_of(self._session, owner_id)}
-        room = quotas.rooms(self._session, [owner_id], running)[owner_id]
+        running = {owner_id: usage.running_of(self._session, owner_id)}
+        room = limits.rooms(self._session, [owner_id], running).get(owner_id)
         return room is None or room > 0
 
     def _can_execute(self, run: RunRow) -> bool:

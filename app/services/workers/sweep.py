@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 
 from app.domain.failures import FAILURES, FailureCode
 from app.domain.runs.status import RunStatus
-from app.features.quotas.services import quotas
 from app.queue import INSPECT, TRAIN, Doorbell
 from app.services.data import ingestion
 from app.services.hooks import hooks
@@ -17,6 +16,7 @@ from app.services.resources import estimates
 from app.services.runs.attempts import Attempt, back_to_queue, end, hosts
 from app.services.studies import tuning
 from app.services.users import login
+from app.services.workers import ringing
 from app.services.workers.workers import forget
 from app.settings import Settings
 from app.store.database.session import after_commit
@@ -55,7 +55,7 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     became = [_expire(session, bell, run, at, settings.max_attempts) for run in lost]
     waiting: list[int] = []
     if workers.idle(session, at - timedelta(seconds=settings.lease_seconds)):
-        waiting = quotas.to_ring_again(session, at - timedelta(seconds=settings.ring_again_seconds))
+        waiting = ringing.to_ring_again(session, at - timedelta(seconds=settings.ring_again_seconds))
         queue.rung(session, waiting, at)
         for run_id in waiting:
             after_commit(session, partial(bell.ring, TRAIN, run_id))

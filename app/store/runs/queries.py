@@ -19,6 +19,8 @@ Condition = ColumnElement[bool]
 
 LIVE = tuple(status.value for status in RunStatus if not status.terminal)
 """Queued or running."""
+HERE = RunRow.collection_id.is_(None)
+"""Runs that are trained elsewhere use no device of this installation."""
 WEIGHTS = ("adapter", "model")
 """Kinds of artifacts that hold what a run trained."""
 CANCEL_REQUESTED = RunRow.cancel_requested_at.is_not(None)

@@ -2,13 +2,16 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import column, select, table
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Role
 from app.domain.messages import _
 from app.store.database.rows import find_row, get_row
 from app.store.tables import UserRow
+
+SECOND_FACTORS = table("second_factors", column("user_id"), column("confirmed_at"))
+"""Read here by its name: a user who has one is not let in by the password alone while the feature is not active."""
 
 
 def get(session: Session, user_id: int, *, lock: bool = False) -> UserRow:
@@ -53,3 +56,10 @@ def lock_active_admins(session: Session) -> list[int]:
     active = select(UserRow.id).where(UserRow.role_name == Role.ADMIN.value, UserRow.disabled.is_(False))
     active = active.where(UserRow.password_hash.is_not(None))
     return list(session.scalars(active.order_by(UserRow.id).with_for_update()))
+
+
+def has_second_factor(session: Session, user_id: int) -> bool:
+    """Whether a user has a confirmed second factor."""
+    columns = SECOND_FACTORS.c
+    query = select(columns.user_id).where(columns.user_id == user_id, columns.confirmed_at.is_not(None))
+    return session.scalar(query) is not None

@@ -11,11 +11,10 @@ from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.domain.runs.status import RunStatus
-from app.features.quotas.queries.quotas import HERE
 from app.store.database.ownership import EVERY_OWNER
 from app.store.database.queued import IS_WAITING
 from app.store.database.rows import affected, changed
-from app.store.runs.queries import LIVE
+from app.store.runs.queries import HERE, LIVE
 from app.store.tables import RunRow, UserRow
 
 QUEUED = RunRow.status == RunStatus.QUEUED.value

@@ -1,9 +1,9 @@
-"""Workers and their devices."""
+"""Workers, their devices, and the device time that attempts have used."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, String
+from sqlalchemy import BigInteger, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.resources.devices import VisibleGpu
@@ -93,6 +93,28 @@ class Repeated:
     next_at: Mapped[datetime | None] = mapped_column(index=True)
     leased_until: Mapped[datetime | None] = mapped_column(default=None)
     """While an attempt goes on: until when it has the work unless it renews this."""
+
+
+class DeviceUsageRow(Base):
+    """The device time of an attempt that has ended, in whatever way. It stays when its run is deleted. An attempt has
+    one row, so it cannot be charged twice."""
+
+    __tablename__ = "device_usage"
+    seen = UNFILTERED
+    __table_args__ = (
+        UniqueConstraint("run_id", "epoch"),
+        Index("ix_device_usage_user", "user_id", "ended_at", "seconds"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int]
+    """Who owned the run at the attempt's end."""
+    run_id: Mapped[int]
+    epoch: Mapped[int]
+    ended_at: Mapped[datetime]
+    """It decides the month."""
+    seconds: Mapped[float]
+    """Device-seconds: of several devices, the time times their number; of a group, the run's share."""
 
 
 class ClockRow(Base):

@@ -21,6 +21,7 @@ from app.domain.errors import (
     InProgress,
     Invalid,
     NotFound,
+    OverQuota,
     SyntaxFieldError,
     TooMany,
     Unauthenticated,
@@ -31,7 +32,6 @@ from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
 from app.features.openai_jobs.errors import QUOTA, is_openai, openai_error
-from app.features.quotas.rules import OverQuota
 from app.store.database.errors import disk_full, undone
 from app.web.templating import error_page
 from app.words.i18n import gettext, localized, marked

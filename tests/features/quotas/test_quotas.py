@@ -14,26 +14,28 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
+from app.domain.errors import OverQuota
 from app.domain.failures import Failure, FailureCode
 from app.domain.methods import FullSpec, HeadOnlySpec
+from app.domain.resources.device_time import ASSUMED_SECONDS
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingArguments
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.features.quotas.rules import ASSUMED_SECONDS, LimitChange, OverQuota, Usage
+from app.features.quotas.rules import LimitChange, Usage
 from app.features.quotas.services import quotas
-from app.features.quotas.tables import DeviceUsageRow
 from app.queue import TRAIN
 from app.services.ownership import deletion
 from app.services.runs import attempts, runs
 from app.services.runs.attempts import Claim
 from app.services.studies import studies
 from app.services.users import users
+from app.services.workers import ringing
 from app.services.workers.sweep import sweep
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.files.files import Files
-from app.store.tables import RunRow, StudyRow
+from app.store.tables import DeviceUsageRow, RunRow, StudyRow
 from app.store.users import queries as user_queries
 from app.store.workers import clock
 from tests.support.fakes.fakes import SilentBell
@@ -275,12 +277,12 @@ def test_runs_above_the_limit_wait_are_not_rung_for_and_start_when_one_ends(
     assert doing(registered, lambda s: attempts.claim(s, other, "w2", LEASE)) is not None
     doing(registered, lambda s: s.execute(update(RunRow).values(rung_at=None)))
     with registered.reading() as session:
-        assert quotas.to_ring_again(session, clock.now(session), lock=False) == []
+        assert ringing.to_ring_again(session, clock.now(session), lock=False) == []
     bell.rung.clear()
     doing(registered, lambda s: attempts.finish(s, bell, mine, result(), {}))
     assert bell.rung == [(TRAIN, second)]
     with registered.reading() as session:
-        again = quotas.to_ring_again(session, clock.now(session), lock=False)
+        again = ringing.to_ring_again(session, clock.now(session), lock=False)
     assert again == [second], "one may start"
     member.limit(concurrent_runs=2)
     assert doing(registered, lambda s: attempts.claim(s, second, "w2", LEASE)) is not None

@@ -10,15 +10,16 @@ from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.data.uploads import Part, SourceRequest
+from app.domain.errors import OverQuota
 from app.domain.runs.checkpoint import StoredCheckpoint
-from app.features.quotas.rules import OverQuota
-from app.features.quotas.services import quotas, reservations
+from app.features.quotas.services import quotas
 from app.features.shipping.tables import ModelExportRow
 from app.services.data import datasets, ingestion, uploads
 from app.services.ownership import ownership
 from app.services.runs import runs
 from app.services.studies import studies
 from app.services.users import users
+from app.services.workers import reservations
 from app.store.database.session import Database
 from app.store.files.files import Files, Stored
 from app.store.runs import queries as run_queries

@@ -114,10 +114,10 @@ def test_a_secret_that_is_not_confirmed_expires(installation: Installation) -> N
     with pytest.raises(Conflict, match="expired"):
         second_factor.confirm(db, vault, own, code(setup[0]))
     with db.transaction() as session:
-        login.forget(session, now())
+        second_factor.forget(session)
         assert session.query(SecondFactorRow).count() == 0
         second_factor.begin(session, vault, user_queries.get(session, own, lock=True))
-        login.forget(session, now())
+        second_factor.forget(session)
         assert session.query(SecondFactorRow).count() == 1
 
 

@@ -25,13 +25,13 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
-from app.cli.users.users import remove_identity
 from app.domain.accounts.audit import AuditFilter
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid
 from app.features.second_factor import service as second_factor
 from app.features.second_factor.tables import SecondFactorRow
+from app.features.single_sign_on.commands import remove_identity
 from app.features.single_sign_on.pages import COOKIE
 from app.features.single_sign_on.rules import Profile, role_of
 from app.features.single_sign_on.services import openid
@@ -484,7 +484,9 @@ def test_admins_are_locked_before_the_user_as_by_a_change_of_role(
             Vault(installation.settings),
             waiting,
             "",
-            lambda session, user: openid.begin_after_code(session, installation.settings, waiting, user, HERE, None),
+            lambda session, user: second_factor.begin_after_code(
+                session, installation.settings, waiting, user, HERE, None
+            ),
         )
     assert locked[:2] == ["admins", "user"]
     assert user_of(installation, "member@example.org").role is Role.VIEWER

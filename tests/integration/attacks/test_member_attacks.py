@@ -15,13 +15,13 @@ from pydantic import ValidationError
 from sqlalchemy import update
 
 from app.domain.accounts.policy import Role, Scope
-from app.domain.errors import Invalid
+from app.domain.errors import Invalid, OverQuota
 from app.domain.models.exports import ExportFormat
 from app.features.judging.services import judgements
 from app.features.judging.tables import JudgementRow
 from app.features.lab.services import classes, lessons
 from app.features.lab.tables import LabAnswerRow, LabProgressRow
-from app.features.quotas.rules import LimitChange, OverQuota
+from app.features.quotas.rules import LimitChange
 from app.features.quotas.services import quotas
 from app.features.recipes.tables import RecipeRunRow
 from app.features.shipping.rules.push import HubPush, namespace_refusal

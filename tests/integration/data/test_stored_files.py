@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from app.domain.data.uploads import Part, SourceRequest
-from app.features.quotas.rules import OverQuota
+from app.domain.errors import OverQuota
 from app.services.data import datasets, ingestion, uploads
 from app.services.ownership import deletion
 from app.settings import Settings

@@ -24,7 +24,6 @@ from app.domain.models.exports import ExportJob
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.spec import StudySpec
-from app.features.quotas.services import reservations
 from app.services.data import baselines
 from app.services.ownership import ownership, stored_secrets
 from app.services.ownership.vault import KEY_FILE, Vault
@@ -33,6 +32,7 @@ from app.services.runs import runs, submission
 from app.services.studies import studies
 from app.services.users import hub_tokens, users
 from app.services.users.hub_tokens import NewHubToken
+from app.services.workers import reservations
 from app.services.workers import workers as worker_service
 from app.store.data import queries as datasets
 from app.store.database.session import Database

@@ -11,7 +11,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from app.domain.errors import Unavailable
-from app.features.quotas.queries import quotas as quota_queries
 from app.queue import TRAIN
 from app.services.runs import attempts
 from app.services.studies import studies
@@ -21,7 +20,7 @@ from app.store.database.session import Database
 from app.store.files.files import Files
 from app.store.resources import devices
 from app.store.tables import WorkerRow
-from app.store.workers import clock, queue
+from app.store.workers import clock, queue, usage
 from app.store.workers import queries as worker_queries
 from tests.features.quotas.test_quotas import Account, live, member, submit_study  # noqa: F401 fixtures
 from tests.features.quotas.test_quotas import claim as claim_for
@@ -170,14 +169,14 @@ def test_the_end_of_a_run_and_the_cancel_of_its_study_both_succeed(
     waiting = live(registered)
     ending = waiting.pop(2)
     mine = claim_for(registered, ending, 1.0)
-    charge, holds = quota_queries.charge, Event()
+    charge, holds = usage.charge, Event()
 
     def let_the_cancel_wait(*arguments: Any) -> None:
         charge(*arguments)
         holds.set()
         until_waiting(registered)
 
-    monkeypatch.setattr(quota_queries, "charge", let_the_cancel_wait)
+    monkeypatch.setattr(usage, "charge", let_the_cancel_wait)
     with ThreadPoolExecutor(1) as pool:
         finished = pool.submit(in_transaction, registered, lambda s: attempts.finish(s, bell, mine, result(), {}))
         assert holds.wait(SECONDS)

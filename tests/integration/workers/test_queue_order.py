@@ -15,16 +15,15 @@ from app.domain.errors import Conflict, Forbidden, Invalid
 from app.domain.runs.listing.queue import Priority, QueueChange
 from app.features.quotas.rules import LimitChange
 from app.features.quotas.services import quotas
-from app.features.quotas.tables import DeviceUsageRow
 from app.queue import TRAIN
 from app.services.runs import attempts, runs
 from app.services.studies import studies
 from app.services.users import users
-from app.services.workers import queue_order, queue_view
+from app.services.workers import queue_order, queue_view, ringing
 from app.services.workers.queue_view import QueueEntry
 from app.settings import Settings
 from app.store.database.session import Database
-from app.store.tables import RunRow, now
+from app.store.tables import DeviceUsageRow, RunRow, now
 from app.store.users import queries as user_queries
 from app.store.workers import clock
 from tests.features.quotas.test_quotas import submit_study
@@ -164,7 +163,7 @@ def test_a_paused_run_is_neither_claimed_nor_rung_for_until_it_is_resumed(
     assert taken(registered, settings, bell, first) is None and claim(registered, first) is None
     with registered.reading() as session:
         later = clock.now(session)
-        assert first not in quotas.to_ring_again(session, later, lock=False)
+        assert first not in ringing.to_ring_again(session, later, lock=False)
         assert runs.view(session, first).queue_position is None
     bell.rung.clear()
     change(pair[0], bell, first, paused=False)

@@ -15,14 +15,13 @@ from app.domain.resources.devices import Gpu
 from app.domain.runs.training import TrainingArguments
 from app.features.quotas.rules import LimitChange
 from app.features.quotas.services import quotas
-from app.features.quotas.tables import DeviceUsageRow
 from app.services.runs import runs
 from app.services.users import users
 from app.services.workers import scheduling, workers
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.runs import queries as run_queries
-from app.store.tables import CollectionRow, RunRow, now
+from app.store.tables import CollectionRow, DeviceUsageRow, RunRow, now
 from app.store.users import queries as user_queries
 from app.store.workers import queries as worker_queries
 from tests.support.fakes.fakes import SilentBell

@@ -24,7 +24,7 @@ from app.words.data.preference import preference_difference
 from app.words.i18n import gettext as _
 
 router = APIRouter(prefix="/studies/{study_id:int}/blind", include_in_schema=False)
-TEMPLATE = "blind/show.html"
+TEMPLATE = "judging/blind.html"
 RunNumber = Annotated[int, Query(ge=1, le=LARGEST_ID)]
 
 

@@ -24,7 +24,7 @@ from app.web.http.errors import status_of
 from app.web.templating import Render
 
 router = APIRouter(prefix="/studies/{study_id:int}/judge", include_in_schema=False)
-TEMPLATE = "judge/show.html"
+TEMPLATE = "judging/show.html"
 MOST_SHOWN = 10
 FIELDS = ("url", "model", "items", "rubric")
 

@@ -8,16 +8,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
-from app.features.quotas.queries.quotas import HERE
-from app.features.shipping.tables import ModelExportRow
 from app.store.database.ownership import EVERY_OWNER
-from app.store.runs.queries import LIVE
+from app.store.runs.queries import HERE, LIVE
 from app.store.tables import ArtifactRow, DatasetRow, EstimateRow, RunRow, UploadRow
 
 
 def stored_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
-    """Of uploads, datasets' rows, artifacts and checkpoints of paused runs by their owner, of exports by the user who
-    asked for them."""
+    """Of uploads, datasets' rows, artifacts and checkpoints of paused runs by their owner."""
     artifacts = select(RunRow.owner_id, func.sum(ArtifactRow.bytes)).join(RunRow, RunRow.id == ArtifactRow.run_id)
     sums = _sums(
         session,
@@ -25,7 +22,6 @@ def stored_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
         (UploadRow.owner_id, select(UploadRow.owner_id, func.sum(UploadRow.bytes))),
         (DatasetRow.owner_id, select(DatasetRow.owner_id, func.sum(DatasetRow.stored_bytes))),
         (RunRow.owner_id, artifacts),
-        (ModelExportRow.owner_id, select(ModelExportRow.owner_id, func.sum(ModelExportRow.stored_bytes))),
     )
     paused = select(RunRow.owner_id, RunRow.checkpoints_json).where(
         RunRow.status == RunStatus.QUEUED.value, RunRow.paused, RunRow.epoch > 0, RunRow.owner_id.in_(user_ids)
@@ -36,15 +32,13 @@ def stored_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
 
 
 def expected_bytes(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
-    """Of the weights of live runs that save them, where an estimate knows them, and of exports that have not ended."""
+    """Of the weights of live runs that save them, where an estimate knows them."""
     weights = func.sum(EstimateRow.result_json["file_bytes"].as_float())
     runs = select(RunRow.owner_id, weights).join(EstimateRow, EstimateRow.id == RunRow.estimate_id)
-    exports = select(ModelExportRow.owner_id, func.sum(ModelExportRow.predicted_bytes))
     return _sums(
         session,
         user_ids,
         (RunRow.owner_id, runs.where(RunRow.status.in_(LIVE), HERE, RunRow.trial_round.is_(None))),
-        (ModelExportRow.owner_id, exports.where(ModelExportRow.status.in_(("queued", "running")))),
     )
 
 

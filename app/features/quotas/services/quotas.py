@@ -1,17 +1,14 @@
-"""Quotas of users: their limits, what is used of them, and the places that hold them.
+"""Quotas of users: their limits, and what is used of them.
 
-    require_room   in the transaction that queues runs (`services.queueing`), before its commit and so before any ring
-    may_start      in the transaction that claims a run
-    settle         in the transaction that ends an attempt
-
-Each locks the user where a limit is set, so that of two transactions the second sees what the first took. What is
+Where a limit is set, its user is locked, so that of two transactions the second sees what the first took. What is
 reserved is the sum over live runs and studies, not a counter: whatever ends a run releases its reservation. Without an
 owner (no login) nothing here is asked.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -19,29 +16,20 @@ from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
 from app.domain.accounts.policy import Role
+from app.domain.errors import OverQuota
 from app.domain.messages import Message, _
+from app.domain.resources.device_time import Basis, reserved
 from app.domain.resources.devices import size
 from app.domain.runs.status import RunStatus
 from app.features.quotas.queries import quotas, storage
-from app.features.quotas.rules import (
-    Basis,
-    LimitChange,
-    Limits,
-    OverQuota,
-    Quota,
-    Usage,
-    month_of,
-    of_role,
-    of_user,
-    reserved,
-)
-from app.queue import TRAIN, Doorbell
+from app.features.quotas.rules import LimitChange, Limits, Quota, Usage, month_of, of_role, of_user
+from app.services.hooks import hooks
 from app.services.users import audit
 from app.services.users.users import by_email
-from app.store.database.session import after_commit
 from app.store.tables import UserRow, now
 from app.store.users import queries as users
-from app.store.workers import clock, queue
+from app.store.workers import queue
+from app.store.workers import usage as usage_queries
 
 RING_AT_ONCE = 32
 """Waiting runs that a raised limit has the next sweep ring for; the later sweeps ring for the others."""
@@ -71,16 +59,19 @@ def accounts(session: Session, rows: Iterable[UserRow], at: datetime | None = No
     """Limits and usage of some users, by id."""
     chosen = list(rows)
     ids = [user.id for user in chosen]
-    used = quotas.used_seconds(session, ids, month_of(at or now()))
+    used = usage_queries.used_seconds(session, ids, month_of(at or now()))
     running, waiting = dict.fromkeys(ids, 0), dict.fromkeys(ids, 0)
     kept = dict.fromkeys(ids, 0.0)
-    for run in quotas.live_runs(session, ids):
+    for run in usage_queries.live_runs(session, ids):
         runs_now = run.status == RunStatus.RUNNING
         (running if runs_now else waiting)[run.owner_id] += 1
         kept[run.owner_id] += reserved(run.reserved, run.charged, run.attempt if runs_now else 0.0)
     for owner_id, by_arm in quotas.reserved_by_studies(session, ids):
         kept[owner_id] += sum(by_arm.values())
-    stored, expected = storage.stored_bytes(session, ids), storage.expected_bytes(session, ids)
+    stored, expected = Counter(storage.stored_bytes(session, ids)), Counter(storage.expected_bytes(session, ids))
+    for added in hooks():
+        stored.update(added.stored_bytes(session, ids))
+        expected.update(added.expected_bytes(session, ids))
     return {
         user_id: Account(
             limits,
@@ -89,8 +80,8 @@ def accounts(session: Session, rows: Iterable[UserRow], at: datetime | None = No
                 waiting[user_id],
                 used.get(user_id, 0.0),
                 kept[user_id],
-                stored.get(user_id, 0),
-                expected.get(user_id, 0),
+                stored[user_id],
+                expected[user_id],
             ),
         )
         for user_id, limits in limits_of(session, chosen).items()
@@ -108,7 +99,7 @@ def require_room(session: Session, owner_id: int, seconds: float, basis: Basis) 
     user = users.find(session, owner_id)
     if user is None or limits_of(session, [user])[owner_id].device_seconds is None:
         return
-    quotas.lock_account(session, owner_id)
+    usage_queries.lock_account(session, owner_id)
     limits, usage = accounts(session, [user])[owner_id]
     if limits.device_seconds is None or usage.committed_seconds <= limits.device_seconds:
         return
@@ -149,16 +140,18 @@ def require_device_time(session: Session, owner_id: int | None) -> None:
     )
 
 
-def lock(session: Session, owner_id: int | None) -> None:
-    """Lock a user's account until the transaction ends, so that what it has committed stays."""
-    if owner_id is not None:
-        quotas.lock_account(session, owner_id)
-
-
 def committed(session: Session, owner_id: int | None) -> Usage | None:
     """What a user uses and reserves before something is given to the user; None without a user."""
     user = users.find(session, owner_id)
     return accounts(session, [user])[user.id].usage if user else None
+
+
+@contextmanager
+def given_to(session: Session, owner_id: int) -> Iterator[None]:
+    """Raise OverQuota if what is given to a user meanwhile takes the user above a limit."""
+    before = committed(session, owner_id)
+    yield
+    require_room_for_transfer(session, owner_id, before)
 
 
 def require_room_for_transfer(session: Session, owner_id: int | None, before: Usage | None) -> None:
@@ -187,34 +180,6 @@ def require_room_for_transfer(session: Session, owner_id: int | None, before: Us
                 limit=size(stored),
             )
         )
-
-
-def may_start(session: Session, owner_id: int | None) -> bool:
-    """Whether another run of a user may start. Where it is limited, the user is locked until the transaction ends."""
-    limit = _concurrent(session, owner_id)
-    if owner_id is None or limit is None:
-        return True
-    quotas.lock_account(session, owner_id)
-    return quotas.running_of(session, owner_id) < limit
-
-
-def settle(session: Session, bell: Doorbell, run_id: int, owner_id: int | None) -> None:
-    """After the end of an attempt: charge its owner, and ring for the run that the owner's limit may have kept."""
-    if owner_id is None:
-        return
-    quotas.charge(session, run_id, now())
-    if _concurrent(session, owner_id) is not None:
-        waiting = queue.next_queued(session, owner_id, limit=1)
-        queue.rung(session, waiting, clock.now(session))
-        for next_id in waiting:
-            after_commit(session, partial(bell.ring, TRAIN, next_id))
-
-
-def to_ring_again(session: Session, rung_before: datetime, *, lock: bool = True) -> list[int]:
-    """Ids of waiting runs for which no worker was rung since a time, as many of each user as may start."""
-    allowed = rooms(session, queue.heads(session), quotas.running_by_owner(session))
-    limited = {owner_id: room for owner_id, room in allowed.items() if room is not None}
-    return queue.to_ring_again(session, rung_before, rooms=limited, lock=lock)
 
 
 def change_limits(session: Session, subject: Role | UserRow, change: LimitChange) -> None:
@@ -264,20 +229,10 @@ def time(seconds: float) -> Message:
     return _("%(hours)s h %(minutes)s min", hours=minutes // 60, minutes=minutes % 60)
 
 
-def rooms(session: Session, owner_ids: Iterable[int], running: Mapping[int, int]) -> dict[int, int | None]:
-    """How many more runs of some users may start; None: any number."""
-    chosen = list(owner_ids)
-    rows = users.some(session, chosen) if chosen else []
-    return {
-        user_id: None if limits.concurrent_runs is None else limits.concurrent_runs - running.get(user_id, 0)
-        for user_id, limits in limits_of(session, rows).items()
-    }
-
-
-def _concurrent(session: Session, owner_id: int | None) -> int | None:
-    """A user's limit of concurrent runs; None: unlimited."""
-    user = users.find(session, owner_id)
-    return limits_of(session, [user])[user.id].concurrent_runs if user else None
+def concurrent_runs(session: Session, user_ids: Sequence[int]) -> dict[int, int]:
+    """How many runs of some users may run at the same time, where that is limited."""
+    limits = limits_of(session, users.some(session, user_ids))
+    return {user_id: of.concurrent_runs for user_id, of in limits.items() if of.concurrent_runs is not None}
 
 
 def _of_role(session: Session, role: Role) -> Sequence[UserRow]:

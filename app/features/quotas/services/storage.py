@@ -11,12 +11,21 @@ requests the second sees what the first took. Without an owner there is no limit
 
 from sqlalchemy.orm import Session
 
+from app.domain.errors import OverQuota
 from app.domain.messages import Message, _
+from app.domain.resources.device_time import Basis
 from app.domain.resources.devices import size
-from app.features.quotas.queries import quotas as queries
-from app.features.quotas.rules import OverQuota, Usage
+from app.features.quotas.rules import Usage
 from app.features.quotas.services import quotas
 from app.store.users import queries as users
+from app.store.workers import usage as usage_queries
+
+
+def require_room(session: Session, owner_id: int, seconds: float, basis: Basis) -> None:
+    """Raise OverQuota unless queued runs are within a user's limits of device time (`quotas.require_room`) and of
+    stored bytes."""
+    quotas.require_room(session, owner_id, seconds, basis)
+    require_storage(session, owner_id)
 
 
 def require_storage(session: Session, owner_id: int | None, more: int = 0) -> None:
@@ -25,15 +34,10 @@ def require_storage(session: Session, owner_id: int | None, more: int = 0) -> No
     user = users.find(session, owner_id)
     if user is None or quotas.limits_of(session, [user])[user.id].stored_bytes is None:
         return
-    queries.lock_account(session, user.id)
+    usage_queries.lock_account(session, user.id)
     limits, usage = quotas.accounts(session, [user])[user.id]
     if limits.stored_bytes is not None and usage.committed_bytes + more > limits.stored_bytes:
         raise OverQuota(_refusal(user.name or user.email, limits.stored_bytes, usage, more))
-
-
-def require_space(session: Session, owner_id: int | None) -> None:
-    """Raise OverQuota if a user has reached the limit, before something of unknown size is accepted."""
-    require_storage(session, owner_id, 1)
 
 
 def _refusal(name: str, limit: int, usage: Usage, more: int) -> Message:

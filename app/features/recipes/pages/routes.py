@@ -7,8 +7,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from pydantic import BeforeValidator
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Invalid
-from app.features.quotas.rules import OverQuota
+from app.domain.errors import Invalid, OverQuota
 from app.features.recipes import service as recipes
 from app.features.recipes.figure import recipe as recipe_figure
 from app.features.recipes.pages.context import at_button, recipe_page, recipes_page

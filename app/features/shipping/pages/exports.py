@@ -20,6 +20,7 @@ from app.features.shipping.tables import ModelExportRow, ModelVersionRow
 from app.features.shipping.words.exports import format_title, gate_difference
 from app.features.shipping.words.model_card import described
 from app.store.runs import queries as runs
+from app.store.tables import RunRow
 from app.web.bars import MarginScale
 from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Db, Reading, RowId, Store
@@ -102,10 +103,16 @@ def _ways(session: Session, export_id: int) -> list[Command]:
     return ways_to_use(described(model_cards.of_export(session, export_id)))
 
 
+def section_of(session: Session, run: RunRow) -> RunExports | None:
+    """Of the run's page; None for a run that has saved no weights."""
+    exports = RunExports.of(session, run.id)
+    return exports if exports.offers else None
+
+
 @router.get("")
 def section(session: Reading, render: Render, run_id: RowId) -> HTMLResponse:
     """The section, for htmx."""
-    return render.page("run/exports.html", RunExports.of(session, run_id))
+    return render.page("shipping/exports.html", RunExports.of(session, run_id))
 
 
 @router.post("")

@@ -29,7 +29,7 @@ from app.web.templating import Render
 from app.words.i18n import gettext as _
 
 router = APIRouter(prefix="/runs/{run_id:int}/parity", include_in_schema=False)
-TEMPLATE = "run/parity.html"
+TEMPLATE = "shipping/parity.html"
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,11 @@ class ParityPage(HasErrors):
     errors: tuple[FieldError, ...] = ()
 
 
+def section_of(session: Session, run: RunRow) -> RunParity | None:
+    """Of the run's page; None for a run without a result."""
+    return RunParity.of(session, run) if run.result else None
+
+
 @router.get("")
 def show(session: Reading, settings: Config, render: Render, run_id: RowId) -> HTMLResponse:
     """The page."""
@@ -85,7 +90,7 @@ def show(session: Reading, settings: Config, render: Render, run_id: RowId) -> H
 @router.get("/section")
 def section(session: Reading, render: Render, run_id: RowId) -> HTMLResponse:
     """The section of the run's page, for htmx."""
-    return render.page("run/parity_section.html", _checks(session, run_id))
+    return render.page("shipping/parity_section.html", _checks(session, run_id))
 
 
 @router.post("")

@@ -24,7 +24,7 @@ from app.web.http.errors import status_of
 from app.web.templating import Render
 
 router = APIRouter(prefix="/runs/{run_id:int}/exports/{export_id:int}", include_in_schema=False)
-TEMPLATE = "run/hub.html"
+TEMPLATE = "shipping/hub.html"
 SUGGESTED = "your-name/run-{run_id}-{format}"
 
 

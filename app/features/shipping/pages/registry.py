@@ -32,7 +32,7 @@ from app.web.templating import Render
 
 router = APIRouter(include_in_schema=False)
 
-SHOW, REGISTER = "registry/show.html", "registry/register.html"
+SHOW, REGISTER = "shipping/registry/show.html", "shipping/registry/register.html"
 EXPORT = "/runs/{run_id:int}/exports/{export_id:int}/register"
 
 
@@ -48,7 +48,7 @@ def index(session: Reading, render: Render) -> HTMLResponse:
     rows = registry.all_of_them(session)
     versions = registry.versions(session, [row.id for row in rows])
     page = RegistryPage([RegistryEntry(row, [v for v in versions if v.model_id == row.id]) for row in rows])
-    return render.page("registry/index.html", page)
+    return render.page("shipping/registry/index.html", page)
 
 
 @router.get("/registry/{name}")

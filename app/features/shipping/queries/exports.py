@@ -1,14 +1,17 @@
 """Exports of runs' models."""
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.domain.errors import NotFound
 from app.domain.messages import _
 from app.features.shipping.tables import ModelExportRow
-from app.store.database.ownership import note_access_of_run
+from app.store.database.ownership import EVERY_OWNER, note_access_of_run
 from app.store.database.rows import get_row
 from app.store.tables import RunRow
+from app.store.workers.tables import LIVE
 
 MOST_MEASURED = 50
 """Earlier exports from which the time of the next one is predicted."""
@@ -49,3 +52,20 @@ def measured_seconds(session: Session, run: RunRow) -> dict[str, list[float]]:
 
 def everyone(session: Session) -> list[ModelExportRow]:
     return list(session.scalars(select(ModelExportRow)))
+
+
+def stored_bytes(session: Session, owner_ids: Sequence[int]) -> dict[int, int]:
+    """Of the exports that some users asked for, by user, for any viewer."""
+    return _sums(session, ModelExportRow.stored_bytes, ModelExportRow.owner_id.in_(owner_ids))
+
+
+def expected_bytes(session: Session, owner_ids: Sequence[int]) -> dict[int, int]:
+    """Predicted for the exports of some users that have not ended, by user, for any viewer."""
+    live = ModelExportRow.owner_id.in_(owner_ids), ModelExportRow.status.in_(LIVE)
+    return _sums(session, ModelExportRow.predicted_bytes, *live)
+
+
+def _sums(session: Session, size: InstrumentedAttribute[int], *which: ColumnElement[bool]) -> dict[int, int]:
+    query = select(ModelExportRow.owner_id, func.sum(size)).where(*which).group_by(ModelExportRow.owner_id)
+    rows = session.execute(query.execution_options(**EVERY_OWNER))
+    return {owner_id: int(total or 0) for owner_id, total in rows if owner_id is not None}

@@ -22,14 +22,13 @@ from app.domain.models.exports import (
 )
 from app.domain.runs.job import TrainJob
 from app.domain.runs.status import RunStatus
-from app.features.quotas.services import storage
 from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.queries import registry
 from app.features.shipping.services.offers import offers, saved_weights
 from app.features.shipping.tables import ModelExportRow
 from app.queue import EXPORT, Doorbell
 from app.services.models.trained import job_of
-from app.services.users import audit
+from app.services.users import audit, limits
 from app.services.workers.work import Claimed, WorkKind
 from app.store.data import queries as datasets
 from app.store.database.deletion import delete_row
@@ -106,7 +105,7 @@ def submit(session: Session, bell: Doorbell, files: Files, run_id: int, form: Ex
         EXPORTS.submit(session, bell, row)
     except IntegrityError:
         raise Conflict(_("Run %(run)s has just been given this export.", run=run_id)) from None
-    storage.require_storage(session, row.owner_id)
+    limits.require_storage(session, row.owner_id)
     audit.record(session, Action.SUBMIT_EXPORT, row.id, run=run_id, format=form.value)
     return row
 

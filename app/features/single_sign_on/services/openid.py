@@ -10,6 +10,7 @@ to an existing user only if the provider says that it is verified, and only to a
 
 import hmac
 from datetime import timedelta
+from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
@@ -20,7 +21,6 @@ from app.domain.accounts.policy import Identity, Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Conflict, Unauthenticated
 from app.domain.messages import _
-from app.features.second_factor import service as second_factor
 from app.features.single_sign_on import queries as openid
 from app.features.single_sign_on.rules import Profile, profile_of, require_role, role_of
 from app.features.single_sign_on.services.provider import REFUSED, Provider
@@ -96,21 +96,31 @@ def enter(
         raise Unauthenticated(login.WRONG)
     if settings.openid_role_claim:
         require_role(profile, settings.default_openid_role)
-    if second_factor.is_on(session, user.id):
-        return "", second_factor.wait_for_code(session, user, BY, PROFILE.dump_python(profile, mode="json"))
+    if waiting := login.wait_if_needed(session, user, BY, PROFILE.dump_python(profile, mode="json")):
+        return "", waiting
     _join(session, settings, profile, user)
     return login.begin(session, user, visitor, before, BY), ""
 
 
-def begin_after_code(
-    session: Session, settings: Settings, waiting: str, user: UserRow, visitor: Visitor, before: Identity | None
-) -> str:
-    """Begin the session of a locked user, whose code was right (`login.finish`); what single sign-on said counts from
-    now on. Raises Unauthenticated."""
-    pending = second_factor.pending(session, waiting)
-    if pending.profile is not None:
-        _join(session, settings, PROFILE.validate_python(pending.profile), user)
-    return login.begin(session, user, visitor, before, f"{pending.by} and code")
+def accept(session: Session, settings: Settings, user: UserRow, profile: dict[str, Any]) -> bool:
+    """Let a profile of a locked user count, whose login waited for a code. Raises Unauthenticated."""
+    _join(session, settings, PROFILE.validate_python(profile), user)
+    return True
+
+
+def remove_identities(session: Session, user: UserRow) -> int:
+    """Remove a locked user's identities at providers: the next login there joins one again. Logins that wait for a code
+    end. Returns their number."""
+    removed = openid.remove_of(session, user.id)
+    user_service.end_waiting_logins(session, user.id)
+    if removed:
+        audit.record(session, Action.REMOVE_IDENTITY, user.email)
+    return removed
+
+
+def forget(session: Session) -> None:
+    """Delete the logins that have expired."""
+    openid.forget(session, now())
 
 
 def record_refusal(db: Database, profile: Profile | None, visitor: Visitor) -> None:

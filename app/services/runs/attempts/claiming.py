@@ -14,10 +14,10 @@ from app.domain.runs.job import Place
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format
-from app.features.quotas.services import quotas
 from app.services.resources.devices import kind_of
 from app.services.runs.attempts.device_clock import DeviceClock
 from app.services.runs.attempts.spanning import HostShare, installation, take_gpus, waiting
+from app.services.users import limits
 from app.services.workers.workers import unable
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models
@@ -136,7 +136,7 @@ def claim(
     if beside is None and gpus is None and signed_on and signed_on.devices_json:
         events.add_once(session, run_id, "log", UNASSIGNED.format(worker=worker))
         return None
-    if not quotas.may_start(session, run.owner_id):
+    if not limits.may_start(session, run.owner_id):
         session.refresh(run)  # meanwhile another worker may have it
         if run.status == RunStatus.QUEUED:
             events.add_once(session, run_id, "log", AT_LIMIT)

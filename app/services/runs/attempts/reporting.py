@@ -18,7 +18,6 @@ from app.domain.runs.job import (
 )
 from app.domain.runs.result import RunResult, to_array
 from app.domain.runs.status import RunStatus
-from app.features.quotas.services import quotas
 from app.queue import TRAIN, Doorbell
 from app.services.runs import ended as ended_runs
 from app.services.runs.attempts.claiming import Attempt, Claim
@@ -26,6 +25,7 @@ from app.services.runs.attempts.releasing import release
 from app.services.runs.attempts.report_rows import changed_columns, keep_rows
 from app.services.runs.log import numbers
 from app.services.studies import tuning
+from app.services.workers import ringing
 from app.store.database.messages import as_stored
 from app.store.database.session import after_commit
 from app.store.files.files import run_folder
@@ -236,7 +236,7 @@ def back_to_queue(
     )
     if moved:
         release(session, bell, attempt)
-        quotas.settle(session, bell, attempt.run_id, run.owner_id)
+        ringing.settle(session, bell, attempt.run_id, run.owner_id)
         events.add(session, attempt.run_id, "status", f"queued again: {as_stored(why)}")
         if not queue.pause_requested(session, attempt.run_id):
             after_commit(session, lambda: bell.ring(TRAIN, attempt.run_id))
@@ -259,7 +259,7 @@ def end(
     ended = runs.move(session, attempt.run_id, RunStatus.RUNNING, status, current, *conditions, **values)
     if ended:
         release(session, bell, attempt)
-        quotas.settle(session, bell, attempt.run_id, run.owner_id)
+        ringing.settle(session, bell, attempt.run_id, run.owner_id)
         steps.compact(session, attempt.run_id)
         tuning.trial_ended(session, bell, run)
         ended_runs.note(session, attempt.run_id)

@@ -4,21 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from markupsafe import Markup
-
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import MIN_PASSWORD_LENGTH
 from app.domain.errors import FieldError
-from app.features.quotas.services.quotas import Account
-from app.features.second_factor import service as second_factor
 from app.services.users import links, sessions, tokens
 from app.store.tables import ApiTokenRow, HubTokenRow, LoginSessionRow, UserRow
 from app.web.forms.errors import HasErrors
+from app.web.site import Part
 from app.words.i18n import gettext as _
 
 IDLE_HOURS, LONGEST_DAYS = int(sessions.IDLE.total_seconds() // 3600), sessions.LONGEST.days
 LINK_HOURS = int(links.PASSWORD.total_seconds() // 3600)
-SETUP_MINUTES = int(second_factor.SETUP.total_seconds() // 60)
 ROLES = tuple(role.value for role in Role)
 
 
@@ -31,40 +27,8 @@ class LoginPage:
     email: str = ""
     refused: str = ""
     """Why the last attempt failed."""
-    openid: str = ""
-    """Name of the provider of single sign-on; empty where there is none."""
-
-
-@dataclass(frozen=True)
-class CodePage(HasErrors):
-    """The form of the second factor, after the password."""
-
-    next: str
-    waiting: str
-    """The secret of the login that waits."""
-    refused: str = ""
-    errors: tuple[FieldError, ...] = ()
-
-
-@dataclass(frozen=True)
-class FactorPage(HasErrors):
-    """Setting up a second factor: the secret, then the recovery codes."""
-
-    secret: str = ""
-    """In base32; empty once it is confirmed."""
-    picture: Markup | None = None
-    """QR code of the secret's address, as SVG."""
-    codes: tuple[str, ...] = ()
-    """Recovery codes, shown once."""
-    confirming: bool = False
-    """Whether a secret waits for its code. It is shown only when it is made."""
-    setup_minutes: int = SETUP_MINUTES
-    errors: tuple[FieldError, ...] = ()
-
-    @property
-    def spelled(self) -> str:
-        """The secret in groups of four, to be typed."""
-        return " ".join(self.secret[at : at + 4] for at in range(0, len(self.secret), 4))
+    parts: Sequence[Part] = ()
+    """What features add, at the place `end`."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +69,6 @@ class AccountPage(HasErrors):
     user: UserRow
     sessions: Sequence[LoginSessionRow]
     current_session: int | None
-    quota: Account
-    """Limits and usage."""
     tokens: Sequence[ApiTokenRow]
     hub_token: HubTokenRow | None
     """Of the Hugging Face hub."""
@@ -115,9 +77,8 @@ class AccountPage(HasErrors):
     now: datetime
     form: NewTokenForm = NewTokenForm()
     created: ShownToken | None = None
-    factor_on: bool = False
-    codes_left: int = 0
-    """Recovery codes of the second factor."""
+    parts: Sequence[Part] = ()
+    """What features add, at the places `top` and `safety`."""
     done: str = ""
     """What was just done."""
     errors: tuple[FieldError, ...] = ()
@@ -164,10 +125,8 @@ class UsersPage(HasErrors):
 
     users: Sequence[UserRow]
     own_id: int | None
-    with_factor: frozenset[int] = frozenset()
-    """Ids of the users that have a second factor."""
-    with_identity: frozenset[int] = frozenset()
-    """Ids of the users that have an identity at a provider of single sign-on."""
+    parts: Sequence[Part] = ()
+    """What features add, at the places `user`, of each user, and `notes`."""
     form: NewUserForm = NewUserForm()
     link: ShownLink | None = None
     refused: str = ""

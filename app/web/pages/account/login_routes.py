@@ -5,7 +5,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
@@ -16,20 +15,19 @@ from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Invalid, NotFound, TooMany, Unauthenticated
 from app.domain.messages import _
-from app.features.second_factor import service as second_factor
-from app.features.single_sign_on.services import openid
-from app.services.users import audit, links, login, passwords, sessions
+from app.services.users import links, login, passwords, sessions
 from app.services.users.first_start import PATH as FIRST_ADMIN
 from app.services.users.login import CodeNeeded
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.tables import UserRow
 from app.web.forms.errors import validated
-from app.web.http.access import actor_of, drop_cookie, identity_of, set_cookie, visitor_of
-from app.web.http.dependencies import Config, Db, Secrets
+from app.web.http.access import drop_cookie, identity_of, set_cookie, visitor_of
+from app.web.http.dependencies import Config, Db
 from app.web.pages.account.accounts import OwnId, WithLogin
-from app.web.pages.account.context import CodePage, LoginPage, PasswordPage
-from app.web.templating import RenderSignedOut
+from app.web.pages.account.context import LoginPage, PasswordPage
+from app.web.site import login_parts, sites
+from app.web.templating import Renderer, RenderSignedOut
 
 router = APIRouter(include_in_schema=False, dependencies=[WithLogin])
 
@@ -45,9 +43,15 @@ def own_path(path: str) -> str:
     return path if OWN_PATH.fullmatch(path) and path.isprintable() else HOME
 
 
-def openid_name(settings: Settings) -> str:
-    """The name of the provider of single sign-on, for people; empty where there is none."""
-    return settings.openid_name or urlsplit(settings.openid_issuer).netloc
+def login_page(settings: Settings, onward: str, email: str = "", refused: str = "") -> LoginPage:
+    """The form of a login that leads to a path."""
+    return LoginPage(onward, email, refused, login_parts(settings, onward))
+
+
+def second_step(render: Renderer, onward: str, waiting: str) -> Response:
+    """The page of a login that waits for its second step."""
+    page = next(site.second_step for site in sites() if site.second_step)
+    return uncached(render.page(*page(onward, waiting)))
 
 
 @router.get("/login")
@@ -55,7 +59,7 @@ def show_login(request: Request, render: RenderSignedOut, settings: Config, next
     """The form; a browser with a session goes on."""
     if identity_of(request.scope) is not None:
         return RedirectResponse(own_path(next), 303)
-    return _uncached(render.page("account/login.html", LoginPage(own_path(next), openid=openid_name(settings))))
+    return uncached(render.page("account/login.html", login_page(settings, own_path(next))))
 
 
 @router.post("/login")
@@ -70,52 +74,17 @@ def log_in(
 ) -> Response:
     """Begin a session, which replaces that of the browser, or show the form again."""
     before = identity_of(request.scope)
-    page = LoginPage(own_path(next), email.strip(), openid=openid_name(settings))
+    page = login_page(settings, own_path(next), email.strip())
     try:
         secret = login.log_in(db, email, password, visitor_of(request), before)
     except CodeNeeded as login_waits:
-        return _uncached(render.page("account/code.html", CodePage(page.next, login_waits.waiting)))
+        return second_step(render, page.next, login_waits.waiting)
     except Unauthenticated as error:
-        return _uncached(render.page("account/login.html", replace(page, refused=error.message), status=422))
+        return uncached(render.page("account/login.html", replace(page, refused=error.message), status=422))
     except TooMany as error:
         refused = render.page("account/login.html", replace(page, refused=error.message), status=429)
         refused.headers["Retry-After"] = str(error.retry_seconds)
-        return _uncached(refused)
-    answer = RedirectResponse(page.next, 303)
-    set_cookie(request, answer, secret)
-    return answer
-
-
-@router.post("/login/code")
-def finish_login(
-    request: Request,
-    db: Db,
-    render: RenderSignedOut,
-    settings: Config,
-    vault: Secrets,
-    waiting: Text = "",
-    code: Text = "",
-    next: Text = HOME,
-) -> Response:
-    """Begin the session of a login that waits for a code, or show its form again."""
-    visitor, before = visitor_of(request), identity_of(request.scope)
-    page = CodePage(own_path(next), waiting)
-    audit.act_as(actor_of(None, visitor))  # not the user of the session that ends
-
-    def begin(session: Session, user: UserRow) -> str:
-        return openid.begin_after_code(session, settings, waiting, user, visitor, before)
-
-    try:
-        secret = login.finish(db, vault, waiting, code, begin)
-    except Unauthenticated as error:  # it has expired
-        again = LoginPage(page.next, refused=error.message, openid=openid_name(settings))
-        return _uncached(render.page("account/login.html", again, status=422))
-    except Invalid as error:
-        return _uncached(render.page("account/code.html", replace(page, errors=error.fields), status=422))
-    except TooMany as error:
-        refused = render.page("account/code.html", replace(page, refused=error.message), status=429)
-        refused.headers["Retry-After"] = str(error.retry_seconds)
-        return _uncached(refused)
+        return uncached(refused)
     answer = RedirectResponse(page.next, 303)
     set_cookie(request, answer, secret)
     return answer
@@ -140,7 +109,7 @@ def show_first_admin(db: Db, render: RenderSignedOut, secret: str) -> Response:
     with db.reading() as session:
         if not links.first_admin_possible(session, secret):
             raise NotFound(links.GONE)
-    return _uncached(render.page("account/password.html", PasswordPage(FIRST_ADMIN + secret, "", first_admin=True)))
+    return uncached(render.page("account/password.html", PasswordPage(FIRST_ADMIN + secret, "", first_admin=True)))
 
 
 @router.post("/first-admin/{secret}")
@@ -163,14 +132,14 @@ def create_first_admin(
         new = validated(NewUser, {"email": email, "name": name, "role": Role.ADMIN})
         stored = _accepted(password, repeated, new.email, new.name)
     except Invalid as error:
-        return _uncached(render.page("account/password.html", replace(page, errors=error.fields), status=422))
+        return uncached(render.page("account/password.html", replace(page, errors=error.fields), status=422))
     return _logged_in(request, db, lambda session: links.create_first_admin(session, secret, new, stored))
 
 
 @router.get("/password/{secret}")
 def show_password(db: Db, render: RenderSignedOut, secret: str) -> Response:
     """The form that sets a password. Raises NotFound."""
-    return _uncached(render.page("account/password.html", _password_page(db, secret)))
+    return uncached(render.page("account/password.html", _password_page(db, secret)))
 
 
 @router.post("/password/{secret}")
@@ -182,7 +151,7 @@ def set_password(
     try:
         stored = _accepted(password, repeated, page.email, page.name)
     except Invalid as error:
-        return _uncached(render.page("account/password.html", replace(page, errors=error.fields), status=422))
+        return uncached(render.page("account/password.html", replace(page, errors=error.fields), status=422))
     return _logged_in(request, db, lambda session: links.set_password(session, secret, stored))
 
 
@@ -203,7 +172,7 @@ def _logged_in(request: Request, db: Database, use: Callable[[Session], UserRow]
     """Use a link and begin a session of its user; one with a second factor goes on to the login."""
     with db.transaction() as session:
         user = use(session)
-        if second_factor.is_on(session, user.id):
+        if login.needs_code(session, user.id):
             return RedirectResponse("/login", 303)
         secret = login.begin(session, user, visitor_of(request), identity_of(request.scope), by="link")
     answer = RedirectResponse(HOME, 303)
@@ -211,6 +180,7 @@ def _logged_in(request: Request, db: Database, use: Callable[[Session], UserRow]
     return answer
 
 
-def _uncached(answer: Response) -> Response:
+def uncached(answer: Response) -> Response:
+    """An answer that no browser keeps."""
     answer.headers["Cache-Control"] = "no-store"
     return answer

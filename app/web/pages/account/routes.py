@@ -10,9 +10,6 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import SCOPES, Identity, Scope
 from app.domain.errors import Invalid, TooMany, Unauthenticated
 from app.domain.messages import _
-from app.features.quotas.services import quotas
-from app.features.second_factor import queries as second_factors
-from app.features.second_factor import service as second_factor
 from app.services.users import login, passwords, sessions, tokens
 from app.services.users import users as user_service
 from app.store.database.session import Database
@@ -23,6 +20,7 @@ from app.web.http.access import visitor_of
 from app.web.http.dependencies import Db, Reading, RowId, User
 from app.web.pages.account.accounts import OwnId
 from app.web.pages.account.context import AccountPage
+from app.web.site import account_parts, sites
 from app.web.templating import Render
 from app.words.i18n import marked
 
@@ -32,7 +30,6 @@ PAGE = "account/show.html"
 DONE = {
     "password": marked("The password is changed. Every other session has ended."),
     "sessions": marked("Every other session has ended."),
-    "factor": marked("The second factor is off."),
     "hub-token": marked("The hub token is stored."),
     "no-hub-token": marked("The hub token is removed."),
 }
@@ -46,11 +43,9 @@ def account_page(session: Session, user_id: int, session_id: int | None) -> Acco
         user=user,
         sessions=sessions.of_user(session, user_id),
         current_session=session_id,
-        quota=quotas.account_of(session, user_id),
         tokens=tokens.of_user(session, user_id),
         hub_token=hub_tokens.of_user(session, user_id),
-        factor_on=second_factor.is_on(session, user_id),
-        codes_left=second_factors.codes_left(session, user_id),
+        parts=account_parts(session, user),
         scopes=[scope for scope in Scope if scope in SCOPES[user.role]],
         now=now(),
     )
@@ -59,7 +54,8 @@ def account_page(session: Session, user_id: int, session_id: int | None) -> Acco
 @router.get("")
 def show(session: Reading, render: Render, own_id: OwnId, user: User, done: str = "") -> Response:
     """Sessions, tokens, and the form of a new password."""
-    return render.page(PAGE, replace(account_page(session, own_id, user.session_id), done=DONE.get(done, "")))
+    said = {**DONE, **{name: text for site in sites() for name, text in site.account_done.items()}}
+    return render.page(PAGE, replace(account_page(session, own_id, user.session_id), done=said.get(done, "")))
 
 
 @router.post("/sessions/others/end")

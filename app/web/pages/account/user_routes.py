@@ -11,9 +11,6 @@ from sqlalchemy.orm import Session
 from app.domain.accounts.policy import Role
 from app.domain.accounts.users import NewUser
 from app.domain.errors import Conflict, Invalid
-from app.features.second_factor import queries as second_factors
-from app.features.second_factor import service as second_factor
-from app.features.single_sign_on import queries as openid
 from app.services.users import links
 from app.services.users import users as user_service
 from app.store.database.session import Database
@@ -22,6 +19,7 @@ from app.web.forms.errors import validated
 from app.web.http.dependencies import Db, Reading, RowId, User
 from app.web.pages.account.accounts import WithLogin
 from app.web.pages.account.context import NewUserForm, ShownLink, UsersPage
+from app.web.site import users_parts
 from app.web.templating import Render
 
 router = APIRouter(prefix="/users", include_in_schema=False, dependencies=[WithLogin])
@@ -81,24 +79,6 @@ def revoke_access(db: Db, render: Render, user: User, user_id: RowId) -> Respons
     return _changed(db, render, user.user_id, lambda session: user_service.revoke_access(session, user_id))
 
 
-@router.post("/{user_id}/factor/reset")
-def reset_factor(db: Db, render: Render, user: User, user_id: RowId) -> Response:
-    """Turn the second factor of a user off, who has lost it."""
-    return _changed(
-        db, render, user.user_id, lambda session: second_factor.remove(session, users.get(session, user_id, lock=True))
-    )
-
-
-@router.post("/{user_id}/identity/remove")
-def remove_identity(db: Db, render: Render, user: User, user_id: RowId) -> Response:
-    """Remove a user's identity at the provider of single sign-on; the next login there joins one again."""
-
-    def remove(session: Session) -> None:
-        user_service.remove_identities(session, users.get(session, user_id, lock=True))
-
-    return _changed(db, render, user.user_id, remove)
-
-
 def _changed(db: Database, render: Render, own_id: int | None, change: Callable[[Session], object]) -> Response:
     try:
         with db.transaction() as session:
@@ -110,12 +90,7 @@ def _changed(db: Database, render: Render, own_id: int | None, change: Callable[
 
 def _listed(session: Session, page: UsersPage) -> UsersPage:
     """A page with every user."""
-    return replace(
-        page,
-        users=users.all_of_them(session),
-        with_factor=frozenset(second_factors.confirmed_users(session)),
-        with_identity=frozenset(openid.users_with_identity(session)),
-    )
+    return replace(page, users=users.all_of_them(session), parts=users_parts(session))
 
 
 def _page(db: Database, render: Render, page: UsersPage, status: int = 200) -> Response:

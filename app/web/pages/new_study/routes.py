@@ -9,14 +9,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.ownership import Visibility
-from app.domain.errors import Invalid, VeznaError
+from app.domain.errors import Invalid, OverQuota, VeznaError
 from app.domain.messages import Message
 from app.domain.methods import METHODS
 from app.domain.studies.arms import without_default_names
 from app.domain.studies.remedies import REMEDIES
 from app.domain.studies.spec import StudySpec
 from app.domain.studies.tuning.arm_tuning import trying
-from app.features.quotas.rules import OverQuota
 from app.services.models.compatibility import Compatible
 from app.services.runs import submission
 from app.services.studies import studies as study_service

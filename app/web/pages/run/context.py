@@ -12,8 +12,6 @@ from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.result import RunResult
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import TASKS, MetricName
-from app.features.shipping.pages.exports import RunExports
-from app.features.shipping.pages.parity import RunParity
 from app.services.runs.annotations import Notes
 from app.services.runs.runs import RunView
 from app.services.studies.reproductions import Repeated
@@ -21,6 +19,7 @@ from app.store.tables import ArtifactRow, EvaluationRow, RunRow
 from app.web.figures.figure import Drawn
 from app.web.figures.resources.parts import COMPUTED, computed_sizes, fit_sizes, memory_sizes, names
 from app.web.pages.run.live import RunLive
+from app.web.site import Part
 from app.words.format import percent
 from app.words.i18n import gettext as _
 from app.words.runs.failures import failure_label
@@ -117,9 +116,8 @@ class RunPage:
     failure: Failure | None
     weight_deltas: WeightDeltas | None
     fit: RunFit
-    exports: RunExports
-    parity: RunParity | None = None
-    """Servers that are compared with it; None where none can be."""
+    parts: Sequence[Part] = ()
+    """What features add to the page of a run that has ended."""
     reproductions: Sequence[Repeated] = ()
     """Runs that repeat this one."""
 

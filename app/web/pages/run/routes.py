@@ -15,8 +15,6 @@ from app.domain.runs.status import RunStatus
 from app.features.elsewhere.pages.imported import ImportedRunPage
 from app.features.elsewhere.pages.run import ExternalRunPage
 from app.features.elsewhere.services import studies as external
-from app.features.shipping.pages.exports import RunExports
-from app.features.shipping.pages.parity import RunParity
 from app.queue import Doorbell
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
@@ -40,6 +38,7 @@ from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.files.figure_file import Ending, figure_file
 from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
 from app.web.pages.run.live import RunLive
+from app.web.site import run_parts
 from app.web.specs import as_curl, as_json, as_yaml
 from app.web.templating import Render
 
@@ -164,8 +163,7 @@ def _page(at: Sources, run_id: int, spec_format: SpecFormat, *, figures: dict[st
         failure=failure if status is RunStatus.FAILED else None,
         weight_deltas=deltas,
         fit=fit,
-        exports=RunExports.of(at.session, run_id),
-        parity=RunParity.of(at.session, run) if result else None,
+        parts=run_parts(at.session, run) if status.terminal else (),
         reproductions=_repeated(at.session, run),
     )
 

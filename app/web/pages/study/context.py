@@ -12,7 +12,6 @@ from app.domain.models.base_model import ModelFacts
 from app.domain.resources.calibration import EstimateBand
 from app.features.elsewhere.services import tracker_exports
 from app.features.elsewhere.services.tracker_exports import ExportState
-from app.features.judging.pages.judged import JudgedArms
 from app.features.recipes import service as recipes
 from app.features.recipes.service import RecipeCard
 from app.services.runs import annotations
@@ -35,6 +34,7 @@ from app.web.pages.study.flips import StudyFlips
 from app.web.pages.study.learning import LearningRun, ReferenceConfusion, learning_runs, reference_confusion
 from app.web.pages.study.progress import MoreSeeds, RunsProgress
 from app.web.pages.study.weight_delta import StudyWeightDeltas
+from app.web.site import Part, study_parts
 from app.words.format import capitalized, general
 from app.words.i18n import gettext as _
 
@@ -62,6 +62,8 @@ class StudyPage:
     """None unless the study has ended, or was exported, since the installation has an experiment tracker."""
     recipe: RecipeCard | None
     """The published claim that the study tests; None for most studies."""
+    parts: Sequence[Part]
+    """What features add."""
 
     @classmethod
     def of(cls, data: StudyData, files: Files, view: ViewParams, address: Address) -> "StudyPage":
@@ -83,6 +85,7 @@ class StudyPage:
             notes=annotations.notes_of(session, "studies", study_id),
             tracker_export=tracker_exports.of_study(session, progress.study),
             recipe=recipes.of_study(session, study_id, data.comparison),
+            parts=study_parts(session, study_id, data.comparison),
         )
 
     @property
@@ -134,11 +137,6 @@ class StudyPage:
     def table(self) -> ArmsTable:
         """The arms, in the order that the address names."""
         return ArmsTable.of(self.study, self.address, self.view.sort)
-
-    @cached_property
-    def judged(self) -> JudgedArms | None:
-        """The arms by the newest scores of a judge model; None without any."""
-        return JudgedArms.newest(self.data.session, self.study.spec, self.id)
 
     @cached_property
     def weight_deltas(self) -> StudyWeightDeltas | None:

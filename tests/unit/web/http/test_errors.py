@@ -2,9 +2,8 @@
 
 import pytest
 
-from app.domain.errors import Conflict, Invalid, Unavailable, VeznaError
+from app.domain.errors import Conflict, Invalid, OverQuota, Unavailable, VeznaError
 from app.domain.messages import Message
-from app.features.quotas.rules import OverQuota
 from app.web.http.errors import status_of
 
 

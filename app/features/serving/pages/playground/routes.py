@@ -53,7 +53,7 @@ async def show(
     asked = page.picture if page.images else page.query.text.strip()
     if page.lanes and asked and not page.writes and not page.errors:
         page = await _classified(request, exchange, page)
-    return await run_in_threadpool(render.page, "playground/show.html", page)
+    return await run_in_threadpool(render.page, "serving/show.html", page)
 
 
 @router.post("/playground", max_body_size=MOST_IMAGE_BYTES)
@@ -75,7 +75,7 @@ async def classify_picture(
             page = replace(page, errors=[refused])
         else:
             page = await _classified(request, exchange, replace(page, picture=data))
-    return await run_in_threadpool(render.page, "playground/show.html", page, status=422 if page.errors else 200)
+    return await run_in_threadpool(render.page, "serving/show.html", page, status=422 if page.errors else 200)
 
 
 def _read(db: Database, files: Files, query: PlaygroundQuery) -> PlaygroundPage:

@@ -15,6 +15,7 @@ from statistics import median
 
 from sqlalchemy.orm import Session
 
+from app.domain.resources.device_time import ASSUMED_SECONDS, Basis
 from app.domain.resources.estimate import ResourceEstimate
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.training import TrainingBudget
@@ -23,7 +24,6 @@ from app.domain.studies.spec import OwedRun, StudySpec
 from app.domain.studies.tuning.search_space import Configuration
 from app.domain.studies.tuning.tuning import RandomTuning, TpeTuning, runs_worth
 from app.domain.tasks import TASKS
-from app.features.quotas.rules import ASSUMED_SECONDS, Basis
 from app.services.resources import estimates
 from app.services.resources.calibration import Calibrations
 from app.services.resources.devices import of_worker
