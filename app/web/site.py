@@ -1,16 +1,17 @@
 """What a feature adds to the web server, in its module `site` (`app.feature`)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Generic, ParamSpec
+from typing import Any, Generic, ParamSpec
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from sqlalchemy.orm import Session
 
 from app import feature
 from app.domain.comparison.study import StudyComparison
+from app.domain.errors import FieldError
 from app.settings import Settings
 from app.store.tables import RunRow, UserRow
 from app.web.shell import Place
@@ -36,6 +37,10 @@ StudySection = Section[[Session, int, StudyComparison]]
 AccountSection = Section[[Session, UserRow]]
 UsersSection = Section[[Session]]
 LoginSection = Section[[Settings, str]]
+
+
+ErrorForm = Callable[[int, str, str, Sequence[FieldError]], Response]
+"""The answer of a status, the error's kind, its sentence, and the fields that are wrong."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +96,12 @@ class Site:
     second_step: Callable[[str, str], tuple[str, object]] | None = None
     """Template and context of the page of a login that waits for its second step, from the path that it leads to and
     its secret."""
+    study_facts: Callable[[Session, int], Mapping[str, Any]] = lambda session, study_id: {}
+    """Called with a study's id: values of fields of `app.web.api.studies.studies.StudyOut`."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
+    errors: Mapping[str, ErrorForm] = field(default_factory=dict)
+    """How errors are answered at and below a path."""
     install: Callable[[FastAPI], None] = lambda app: None
     """Called with the application that has all routes."""
 
@@ -105,6 +114,12 @@ def _of(names: tuple[str, ...]) -> tuple[Site, ...]:
 def sites() -> tuple[Site, ...]:
     """Of the active features."""
     return _of(feature.active())
+
+
+def error_form(path: str) -> ErrorForm | None:
+    """How errors are answered at a path, if not as everywhere."""
+    forms = (entry for site in sites() for entry in site.errors.items())
+    return next((form for prefix, form in forms if path == prefix or path.startswith(f"{prefix}/")), None)
 
 
 def run_parts(session: Session, run: RunRow) -> list[Part]:

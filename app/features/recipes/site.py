@@ -1,14 +1,26 @@
 """Recipes on the web."""
 
-from app.features.recipes import api, words
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.features.recipes import api, queries, service, words
 from app.features.recipes.pages import routes
 from app.web.shell import Place
-from app.web.site import Site
+from app.web.site import Site, StudySection
 from app.words.i18n import marked
+
+
+def _facts(session: Session, study_id: int) -> dict[str, Any]:
+    tested = queries.of_study(session, study_id)
+    return {"recipe": tested.recipe if tested else None}
+
 
 SITE = Site(
     pages=(routes.router,),
     api=(api.router,),
     words=(words,),
+    study_sections=(StudySection("facts", "recipes/tested.html", service.of_study),),
+    study_facts=_facts,
     places=(Place("recipes", "/recipes", marked("Recipes"), key="e", order=30),),
 )

@@ -17,7 +17,6 @@ from app.domain.studies.spec import StudySpec, StudyStatus
 from app.features.elsewhere.api.tracker_export import TrackerExportOut
 from app.features.judging.queries import judgements as judgement_rows
 from app.features.judging.services import judgements
-from app.features.recipes import queries as recipes
 from app.services.models.compatibility import Compatible
 from app.services.ownership import deletion
 from app.services.ownership.deletion import Deletion
@@ -37,6 +36,7 @@ from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.files.table_file import TYPES, Ending, table_file
 from app.web.http.idempotency import OnceByHeader
+from app.web.site import sites
 from app.words.i18n import localized
 from app.words.studies.power import power_warning
 
@@ -78,6 +78,9 @@ class StudyOut(Answer):
     @classmethod
     def of(cls, session: Session, study_id: int, **derived: Any) -> Self:
         progress = study_service.progress(session, study_id)
+        facts: dict[str, Any] = {"recipe": None}
+        for site in sites():
+            facts |= site.study_facts(session, study_id)
         return cls.from_object(
             progress.study,
             status=progress.status,
@@ -86,8 +89,8 @@ class StudyOut(Answer):
             done=progress.done,
             stopped=progress.study.stopped_json,
             tags=tags.of_studies(session, [study_id]).get(study_id, []),
-            recipe=tested.recipe if (tested := recipes.of_study(session, study_id)) else None,
             tracker_export=TrackerExportOut.of(session, progress.study),
+            **facts,
             **derived,
         )
 

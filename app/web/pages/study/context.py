@@ -12,8 +12,6 @@ from app.domain.models.base_model import ModelFacts
 from app.domain.resources.calibration import EstimateBand
 from app.features.elsewhere.services import tracker_exports
 from app.features.elsewhere.services.tracker_exports import ExportState
-from app.features.recipes import service as recipes
-from app.features.recipes.service import RecipeCard
 from app.services.runs import annotations
 from app.services.runs.annotations import Notes
 from app.services.studies import studies as study_service
@@ -60,8 +58,6 @@ class StudyPage:
     notes: Notes
     tracker_export: ExportState | None
     """None unless the study has ended, or was exported, since the installation has an experiment tracker."""
-    recipe: RecipeCard | None
-    """The published claim that the study tests; None for most studies."""
     parts: Sequence[Part]
     """What features add."""
 
@@ -84,7 +80,6 @@ class StudyPage:
             figures={name: drawn(study_figure(data, view, name), charts, view.query(name)) for name in FIGURES},
             notes=annotations.notes_of(session, "studies", study_id),
             tracker_export=tracker_exports.of_study(session, progress.study),
-            recipe=recipes.of_study(session, study_id, data.comparison),
             parts=study_parts(session, study_id, data.comparison),
         )
 
