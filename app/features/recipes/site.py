@@ -22,5 +22,6 @@ SITE = Site(
     words=(words,),
     study_sections=(StudySection("facts", "recipes/tested.html", service.of_study),),
     study_facts=_facts,
+    actions={"attention_only": "recipes/attention_only.html"},
     places=(Place("recipes", "/recipes", marked("Recipes"), key="e", order=30),),
 )

@@ -2,6 +2,9 @@
 
 import hashlib
 import inspect
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -17,7 +20,9 @@ from app import features, store
 from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.errors import NotFound
+from app.feature import VARIABLE
 from app.features.shipping.tables import HubPushRow
+from app.main import create_app
 from app.settings import Settings
 from app.store.database.owned import Asked, Owned
 from app.store.database.ownership import EVERY_OWNER, every_table, kinds, unfiltered
@@ -50,15 +55,17 @@ WHOLE = {
     ("queue", "counts"): "as the positions",
     ("queue", "next_queued"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "limits"): "of accounts",
-    ("quotas", "lock_account"): "of accounts",
-    ("quotas", "running_of"): "a user's quota counts all that the user owns, whoever adds to it",
-    ("quotas", "running_by_owner"): "of workers",
-    ("quotas", "running_runs"): "of workers",
-    ("quotas", "live_runs"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("usage", "lock_account"): "of accounts",
+    ("usage", "running_of"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("usage", "running_by_owner"): "of workers",
+    ("usage", "running_runs"): "of workers",
+    ("usage", "live_runs"): "a user's quota counts all that the user owns, whoever adds to it",
     ("quotas", "reserved_by_studies"): "a user's quota counts all that the user owns, whoever adds to it",
     ("storage", "stored_bytes"): "a user's quota counts all that the user owns, whoever adds to it",
     ("storage", "expected_bytes"): "a user's quota counts all that the user owns, whoever adds to it",
-    ("quotas", "used_seconds"): "of accounts",
+    ("exports", "stored_bytes"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("exports", "expected_bytes"): "a user's quota counts all that the user owns, whoever adds to it",
+    ("usage", "used_seconds"): "of accounts",
     ("studies", "with_what_they_use"): "who gives a study away requests the baselines of the new owner",
     ("uploads", "named_files"): "a file is kept while an upload names it",
     ("owners", "users_hidden_from"): "what is in use stays visible to its users",
@@ -235,6 +242,21 @@ def test_another_user_changes_no_private_row_by_any_statement(private: PrivateIn
 )
 def test_a_statement_without_its_condition_is_refused(statement: str, table: str) -> None:
     assert unfiltered(statement) == table
+
+
+def test_the_filter_knows_the_tables_of_features_that_are_off(
+    private: PrivateInstallation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from app.store.database.ownership import every_table; print(*every_table())"
+    known = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {VARIABLE: ""}, capture_output=True, text=True
+    )
+    assert known.stdout.split() == list(every_table()), known.stderr
+    monkeypatch.setenv(VARIABLE, "")
+    private.app = create_app(private.settings)
+    paths = ("/api/v1/studies/1", "/api/v1/runs/1")
+    assert [private.program(Role.MEMBER).get(path).status_code for path in paths] == [200, 200]
+    assert [private.of_other().get(path).status_code for path in paths] == [404, 404]
 
 
 def test_raw_sql_of_a_request_is_refused(private: PrivateInstallation) -> None:
