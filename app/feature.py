@@ -5,6 +5,7 @@ The core never imports a feature. A feature's package says what it adds in modul
     app.features.NAME.site       SITE, an `app.web.site.Site`: routers, words, entries of the navigation
     app.features.NAME.hooks      HOOKS, an `app.services.hooks.Hooks`: what services call
     app.features.NAME.commands   register(cli): commands of `vezna`
+    app.features.NAME.checks     check(database, settings): the findings of `vezna doctor` once the database answers
     app.features.NAME.tables     rows; the database has them whether or not the feature is active
     app.features.NAME.computations   REQUESTS and ANSWERS, pydantic's adapters of what a worker computes for it
     worker.features.NAME.node    NODE, a `worker.node.Node`: tasks and threads of a worker

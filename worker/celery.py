@@ -119,10 +119,10 @@ def find_device(most: int | None) -> None:
 @signals.worker_ready.connect
 def sign_on(sender: Any, **_: Any) -> None:
     """Register a worker that trains, and send heartbeats from its main process; sweep from that of a control node,
-    which no estimate and no inspection keeps busy; do in other threads what no sweep waits for: remove files, and what
-    features add."""
+    which no estimate and no inspection keeps busy; do in other threads what no sweep waits for: remove files, take
+    note of runs that have ended, and what features add."""
     if _consumes(CONTROL_QUEUE):
-        jobs = {"sweep": _sweep, "removal": tasks.remove_files}
+        jobs = {"sweep": _sweep, "removal": tasks.remove_files, "note of ended runs": tasks.take_note}
         jobs |= {name: partial(work, _stopping) for node in nodes() for name, work in node.repeated.items()}
         for name, work in jobs.items():
             threading.Thread(target=_repeat, args=(name, work), daemon=True, name=name).start()

@@ -16,7 +16,7 @@ from app.queue import TRAIN
 from app.services.hooks import hooks
 from app.services.models import models
 from app.services.resources import estimates
-from app.services.runs import attempts
+from app.services.runs import attempts, ended
 from app.services.runs.attempts import Claim, hosts
 from app.services.users import audit
 from app.services.workers import reservations, ringing, scheduling
@@ -189,6 +189,12 @@ def sweep() -> None:
 def remove_files() -> None:
     """Remove files that are no longer needed."""
     removal.remove_unneeded(process_context())
+
+
+def take_note() -> None:
+    """Take note of the runs that have ended."""
+    context = process_context()
+    ended.process(context.database, context.settings)
 
 
 def sign_on(context: Context, detected: device.Device, stopping: threading.Event) -> bool:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from app.cli.tracker_errors import tracker_error
 from app.cli.users.credentials import require_no_user_name, token_for
 from app.domain.errors import (
     Conflict,
@@ -19,7 +20,6 @@ from app.domain.errors import (
     VeznaError,
 )
 from app.domain.messages import Message, _
-from app.features.elsewhere.cli.tracker_errors import tracker_error
 from app.words.i18n import language
 from vezna.client import Client as ScriptsClient
 from vezna.errors import BROKE_OFF, ClientError, NotVezna, Refused, TrackerError, Unreachable, WrongAddress

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
@@ -16,9 +17,10 @@ from app.services.ownership.vault import Vault
 from app.services.workers.work import WorkKind
 from app.settings import Settings
 from app.store.database.session import Database
-from app.store.tables import UserRow
+from app.store.tables import RunRow, UserRow
 
 T = TypeVar("T")
+Event = Literal["run.failed", "study.finished", "model.promoted"]
 
 
 class SecondStep(Protocol):
@@ -82,6 +84,10 @@ class Hooks:
     """Bytes that it keeps in the files store, by user."""
     expected_bytes: Callable[[Session, Sequence[int]], Mapping[int, int]] = lambda session, owner_ids: {}
     """Bytes that its work in progress is predicted to add, by user."""
+    ended: Callable[[Session, Settings, Sequence[RunRow]], object] = lambda session, settings, runs: None
+    """Called when the control node takes note of runs that have ended."""
+    told: Callable[[Session, Event, dict[str, Any], datetime | None], object] = lambda session, event, data, at: None
+    """Called in a transaction with an event and what is told of it; with the time of one that was not just now."""
 
 
 @cache
@@ -92,3 +98,9 @@ def _of(names: tuple[str, ...]) -> tuple[Hooks, ...]:
 def hooks() -> tuple[Hooks, ...]:
     """Of the active features."""
     return _of(feature.active())
+
+
+def tell(session: Session, event: Event, data: dict[str, Any], *, at: datetime | None = None) -> None:
+    """Tell the active features of an event, which was `at` that time if it was not just now."""
+    for added in hooks():
+        added.told(session, event, data, at)

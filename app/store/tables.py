@@ -6,7 +6,14 @@ from app.store.models.tables import BaseModelRow, HubTokenRow
 from app.store.requests.tables import FormKeyRow, IdempotencyKeyRow
 from app.store.resources.tables import DeviceRow, EstimateRow
 from app.store.runs.tables.hosts import RunHostRow
-from app.store.runs.tables.parts import ArtifactRow, EvaluationRow, RunEventRow, StepChunkRow, WeightDeltasRow
+from app.store.runs.tables.parts import (
+    ArtifactRow,
+    EndedRunRow,
+    EvaluationRow,
+    RunEventRow,
+    StepChunkRow,
+    WeightDeltasRow,
+)
 from app.store.runs.tables.run import RunRow
 from app.store.studies.tables import CollectionRow, RunTagRow, StudyRow, StudyTagRow
 from app.store.users.tables import (
@@ -30,6 +37,7 @@ __all__ = [
     "DatasetRow",
     "DeviceRow",
     "DeviceUsageRow",
+    "EndedRunRow",
     "EstimateRow",
     "EvaluationRow",
     "FormKeyRow",

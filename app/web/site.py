@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
-from typing import Any, Generic, ParamSpec
+from typing import Generic, ParamSpec
 
 from fastapi import APIRouter, FastAPI, Response
 from sqlalchemy.orm import Session
@@ -13,7 +13,7 @@ from app import feature
 from app.domain.comparison.study import StudyComparison
 from app.domain.errors import FieldError
 from app.settings import Settings
-from app.store.tables import RunRow, UserRow
+from app.store.tables import RunRow, StudyRow, UserRow
 from app.web.shell import Place
 
 P = ParamSpec("P")
@@ -96,8 +96,8 @@ class Site:
     second_step: Callable[[str, str], tuple[str, object]] | None = None
     """Template and context of the page of a login that waits for its second step, from the path that it leads to and
     its secret."""
-    study_facts: Callable[[Session, int], Mapping[str, Any]] = lambda session, study_id: {}
-    """Called with a study's id: values of fields of `app.web.api.studies.studies.StudyOut`."""
+    study_fields: Callable[[Session, StudyRow], Mapping[str, object]] = lambda session, study: {}
+    """Of what GET /api/v1/studies/{id} says of a study, by name; `StudyOut` has their types."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
     errors: Mapping[str, ErrorForm] = field(default_factory=dict)
@@ -130,6 +130,11 @@ def run_parts(session: Session, run: RunRow) -> list[Part]:
 def study_parts(session: Session, study_id: int, comparison: StudyComparison) -> list[Part]:
     """What the active features add to a study's page."""
     return parts([section for site in sites() for section in site.study_sections], session, study_id, comparison)
+
+
+def study_fields(session: Session, study: StudyRow) -> dict[str, object]:
+    """What the active features say of a study over REST."""
+    return {name: value for site in sites() for name, value in site.study_fields(session, study).items()}
 
 
 def account_parts(session: Session, user: UserRow) -> list[Part]:

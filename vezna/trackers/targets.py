@@ -13,7 +13,12 @@ from vezna.trackers.recorded.reading import RecordedRun
 from vezna.trackers.writing import Tracker
 
 KINDS = ("mlflow", "tensorboard", "trackio", "wandb")
-READERS = {"mlflow": "mlflow_runs", "tensorboard": "tensorboard", "trackio": "trackio_runs", "wandb": "wandb_runs"}
+READERS = {
+    "mlflow": "recorded.mlflow",
+    "tensorboard": "tensorboard",
+    "trackio": "recorded.trackio",
+    "wandb": "recorded.wandb",
+}
 """The modules with a function `read`, which imports runs."""
 
 

@@ -23,7 +23,7 @@ CHECKS: dict[str, str] = {
     "files": marked("files"),
     "gpu": marked("gpu"),
 }
-"""Checks by the names that `--json` prints."""
+"""Checks by the names that `--json` prints; those of features are called by these names."""
 
 
 @dataclass(frozen=True)
@@ -39,5 +39,5 @@ class Finding:
     def line(self) -> str:
         """`problem  broker: it does not answer. Start it …`"""
         width = max(len(_(state)) for state in STATES.values())
-        line = f"{_(STATES[self.state]):<{width}}  {_(CHECKS[self.check])}: {self.message}."
+        line = f"{_(STATES[self.state]):<{width}}  {_(CHECKS.get(self.check, self.check))}: {self.message}."
         return f"{line} {self.remedy}." if self.remedy else line

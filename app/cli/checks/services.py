@@ -8,10 +8,10 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app import feature
 from app.cli.checks.finding import Finding
 from app.cli.terminal.workers import gpu_words
 from app.domain.errors import Unavailable
-from app.features.elsewhere.cli import tracker_check as tracker
 from app.queue import Doorbell
 from app.services.workers import ringing
 from app.services.workers import workers as worker_service
@@ -30,7 +30,7 @@ SKEW_SECONDS = 5.0
 
 
 def database(settings: Settings) -> Iterator[Finding]:
-    """Connection and revision of the database; then what it says of workers, and its clock."""
+    """Connection and revision of the database; then what it says of workers, what features check, and its clock."""
     file = Path(settings.database.removeprefix("sqlite:///"))
     sqlite = settings.database.startswith("sqlite")
     if sqlite and not file.exists():
@@ -61,7 +61,8 @@ def database(settings: Settings) -> Iterator[Finding]:
                 ),
             )
             yield from workers(opened, settings)
-            yield from tracker.check(opened, settings)
+            for module in feature.modules("checks"):
+                yield from module.check(opened, settings)
             if not sqlite:  # its clock is this machine's: the time since boot
                 yield skew(opened)
         except Unavailable as error:

@@ -1,4 +1,4 @@
-"""Commands for files: export a study as a table or a report, import results."""
+"""Commands for files: export a study as a table or a report."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from app.cli.client import Client
-from app.cli.runs import result_files
-from app.cli.shared import LOCAL, Force, Json, Url, new_file, say, show
+from app.cli.shared import LOCAL, Force, Url, new_file, say
 from app.domain.errors import Invalid
 from app.words.i18n import gettext as _
 
@@ -47,27 +46,6 @@ def report(
 ) -> None:
     """Export a study's page as one HTML file that works offline and can be printed."""
     _fetch(url, f"/studies/{study}/report", output, f"study-{study}.html", force=force)
-
-
-def import_results(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="FILE|DIR…", help="Result files, or directories of .json files.")
-    ],
-    collection: Annotated[
-        str, typer.Option("--collection", help="Collection of the results. Default: the directory's name.")
-    ] = "",
-    url: Url = LOCAL,
-    as_json: Json = False,
-) -> None:
-    """Import results that were measured elsewhere. The exit status is 1 if a file cannot be imported."""
-    client, files = Client(url), result_files.result_files(paths)
-    name = collection or (paths[0].resolve().name if len(paths) == 1 and paths[0].is_dir() else "imported")
-    total = result_files.Total(name)
-    for batch in result_files.batches(files):
-        total.send(client, batch)
-    show(total.as_json, as_json, lambda _answer: total.lines(client.address), wrap=False)
-    if total.refused:
-        raise typer.Exit(1)
 
 
 def _fetch(url: str, path: str, output: Path | None, name: str, *, force: bool) -> None:

@@ -2,9 +2,9 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.imports.facts import Seconds, TrainingFacts
 from app.domain.imports.result import OutsideRun
 from app.domain.names import Key, Line
-from app.features.elsewhere.rules.facts import Seconds, TrainingFacts
 
 SHA256 = "^[0-9a-f]{64}$"
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from app.domain.data.dataset import Split
 from app.domain.errors import Invalid
 from app.domain.imports.declared import ExternalStudySpec
+from app.domain.imports.facts import Fraction
 from app.domain.imports.reported import ReportedRun, RunFacts
 from app.domain.imports.result import MOST_ITEMS, check_item_groups, check_item_names
 from app.domain.messages import _
@@ -20,7 +21,6 @@ from app.domain.names import Key, Line, Name, Verbatim
 from app.domain.runs.result import StepMetrics
 from app.domain.runs.training import Seed
 from app.domain.validation import field_error, invalid_field
-from app.features.elsewhere.rules.facts import Fraction
 
 MOST_STEPS = 2000
 """Of one batch."""

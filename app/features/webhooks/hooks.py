@@ -1,12 +1,15 @@
 """What services call of webhooks."""
 
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.features.webhooks import queries
+from app.features.webhooks import queries, service
+from app.features.webhooks.rules import WebhookEvent
 from app.features.webhooks.tables import WebhookRow
-from app.services.hooks import Hooks
+from app.services.hooks import Event, Hooks
 
 
 def _secrets(session: Session) -> Iterator[tuple[WebhookRow, str]]:
@@ -15,4 +18,8 @@ def _secrets(session: Session) -> Iterator[tuple[WebhookRow, str]]:
         yield row, "url"
 
 
-HOOKS = Hooks(secrets=_secrets)
+def _told(session: Session, event: Event, data: dict[str, Any], at: datetime | None) -> None:
+    service.tell(session, WebhookEvent(event), data, at=at)
+
+
+HOOKS = Hooks(secrets=_secrets, told=_told)

@@ -7,7 +7,7 @@ from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.messages import _
-from app.features.webhooks.tables import EndedRunRow, WebhookDeliveryRow, WebhookRow
+from app.features.webhooks.tables import WebhookDeliveryRow, WebhookRow
 from app.store.database.rows import affected, changed, find_row, get_row
 
 
@@ -74,18 +74,6 @@ def retry_at_once(session: Session, webhook_id: int, at: datetime) -> int:
     """Have every undelivered message of a webhook sent now, with all attempts. Returns their number."""
     waiting = (WebhookDeliveryRow.webhook_id == webhook_id) & WebhookDeliveryRow.next_at.is_not(None)
     return affected(session, update(WebhookDeliveryRow).where(waiting).values(next_at=at, attempts=0))
-
-
-def any_ended_run(session: Session) -> bool:
-    """Whether a run has ended of which no message was made yet."""
-    return bool(session.scalar(select(exists().where(EndedRunRow.id > 0))))
-
-
-def take_ended_runs(session: Session, *, limit: int) -> list[int]:
-    """Ids of runs that have ended, the oldest first; they are taken out."""
-    rows = list(session.scalars(select(EndedRunRow).order_by(EndedRunRow.id).limit(limit).with_for_update()))
-    session.execute(delete(EndedRunRow).where(EndedRunRow.id.in_([row.id for row in rows])))
-    return list(dict.fromkeys(row.run_id for row in rows))
 
 
 def forget(session: Session, before: datetime) -> None:

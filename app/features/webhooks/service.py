@@ -4,7 +4,7 @@ A message is a row that is written in the transaction of its event. The control 
 attempt in one transaction, sends outside of any, and writes the result in another. If the process is killed in between,
 the message is sent again, so a receiver gets each at least once; `webhook-id` tells it which it has already.
 
-Locks are taken in one order: webhooks, then ended runs and messages.
+Locks are taken in one order: ended runs, webhooks, messages.
 """
 
 import json

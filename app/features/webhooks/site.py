@@ -8,4 +8,5 @@ SITE = Site(
     pages=(routes.router,),
     api=(api.router,),
     words=(words,),
+    actions={"registry": "webhooks/of_registry.html"},
 )

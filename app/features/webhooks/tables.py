@@ -1,4 +1,4 @@
-"""Webhooks, the messages that are to be delivered, and the ended runs from which messages are made."""
+"""Webhooks, and the messages that are to be delivered."""
 
 from datetime import datetime
 
@@ -57,14 +57,3 @@ class WebhookDeliveryRow(Base):
     """HTTP status of the last answer; None without one."""
     message: Mapped[str] = mapped_column(default="")
     """Why the last attempt failed."""
-
-
-class EndedRunRow(Base):
-    """A run that has ended, of which the control node has not taken note (`app.services.runs.ended`)."""
-
-    __tablename__ = "ended_runs"
-    seen = UNFILTERED
-    __table_args__ = IDS_ARE_NEVER_REUSED
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[int]

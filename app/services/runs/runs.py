@@ -9,11 +9,11 @@ from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.features.elsewhere.services import studies as external
 from app.queue import Doorbell
 from app.services.models.compatibility import Compatible, check
 from app.services.ownership import ownership
 from app.services.runs import ended as ended_runs
+from app.services.runs import reported
 from app.services.studies import interim_looks, tuning
 from app.services.users import audit
 from app.services.workers.queueing import enqueue
@@ -60,7 +60,7 @@ def stop(session: Session, bell: Doorbell, run_id: int) -> RunRow:
             tuning.trial_ended(session, bell, run)
             ended_runs.note(session, run_id)
             break
-        if external.cancel_silent(session, run, at):
+        if reported.cancel_silent(session, run, at):
             break
         if runs.ask_to_cancel(session, run_id, at):
             events.add(session, run_id, "status", "asked to cancel")

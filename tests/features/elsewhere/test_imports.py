@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.domain.data.item_names import copy_name
 from app.domain.errors import Conflict, Invalid
 from app.domain.runs.listing.filters import parse
-from app.features.elsewhere.rules.files import MOST_AT_ONCE, MOST_FILES, MOST_RESULTS, NamedText
+from app.features.elsewhere.rules import MOST_AT_ONCE, MOST_FILES, MOST_RESULTS, NamedText
 from app.features.elsewhere.services import imports
 from app.services.runs import runs as run_service
 from app.store.database.session import Database

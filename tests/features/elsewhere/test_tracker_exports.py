@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.features.elsewhere.cli import tracker_check
+from app.features.elsewhere import checks as tracker_check
 from app.features.elsewhere.queries import tracker_exports as queries
 from app.features.elsewhere.services import tracker_exports
 from app.features.elsewhere.services.tracker_exports import MOST_ATTEMPTS, RETRY_SECONDS
@@ -187,6 +187,7 @@ def test_a_failed_export_is_tried_again_and_fails_for_good_in_the_end(site: Site
     assert host.export_due(site.context) == 1
     [finding] = tracker_check.check(site.database, site.settings)
     assert finding.state == "ok" and TRACKER in finding.message
+    assert finding.line.startswith("ok       tracker: Studies are exported to")
 
 
 def test_a_shutdown_gives_the_study_back_and_a_killed_attempt_counts(site: Site) -> None:

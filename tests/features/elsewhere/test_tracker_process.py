@@ -62,25 +62,25 @@ def test_one_process_makes_all_exports_until_none_follows_soon(
         [folder] = (tmp_path / "exported").iterdir()
         [run] = recorded_at(f"tensorboard:{folder}", [f"*(run {RUN})"])
         assert [point.step for point in run.series["train/loss"]] == list(range(1, last + 1))
-        return live.tracker.pid
+        return live.one(ExportProcess).pid
 
     first = exported(10)
     assert first is not None and exported(20) == first
-    assert export_due(live) == 0 and live.tracker.pid == first, "the next export follows soon"
+    assert export_due(live) == 0 and live.one(ExportProcess).pid == first, "the next export follows soon"
     os.kill(first, signal.SIGKILL)
-    while live.tracker.pid is not None:
+    while live.one(ExportProcess).pid is not None:
         time.sleep(0.01)
     second = exported(30)
     assert second not in (None, first)
     with monkeypatch.context() as later:
-        later.setattr(live.tracker, "_used", -1e12)
+        later.setattr(live.one(ExportProcess), "_used", -1e12)
         assert export_due(live) == 0
-    assert live.tracker.pid is None and not Path(f"/proc/{second}").exists()
+    assert live.one(ExportProcess).pid is None and not Path(f"/proc/{second}").exists()
     training.end()
     due(database)
     longer = live.settings.model_copy(update={"tracker_live_seconds": 3600.0})
     rare = Context(longer, database, live.files, live.bell)
-    assert export_due(rare) == 1 and rare.tracker.pid is None, "it is not kept for an hour"
+    assert export_due(rare) == 1 and rare.one(ExportProcess).pid is None, "it is not kept for an hour"
 
 
 def test_a_process_that_may_still_write_is_ended(live: Context, tmp_path: Path) -> None:

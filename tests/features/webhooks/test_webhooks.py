@@ -27,7 +27,7 @@ from app.features.shipping.services import registry
 from app.features.webhooks import queries
 from app.features.webhooks import service as webhooks
 from app.features.webhooks.rules import RETRY_SECONDS, NewWebhook, WebhookEvent, signed_headers
-from app.features.webhooks.tables import EndedRunRow, WebhookDeliveryRow, WebhookRow
+from app.features.webhooks.tables import WebhookDeliveryRow, WebhookRow
 from app.services.outbound.outbound import NotReached, Outbound, Reply
 from app.services.ownership import stored_secrets
 from app.services.ownership.vault import Vault
@@ -38,7 +38,7 @@ from app.services.users import audit
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.runs import queries as runs
-from app.store.tables import IdempotencyKeyRow, now
+from app.store.tables import EndedRunRow, IdempotencyKeyRow, now
 from tests.integration.attacks.test_outbound import Server, answer, serving
 from tests.integration.workers.test_device_locks import until_waiting
 from tests.support.checks.migrations_in_step import config, differences

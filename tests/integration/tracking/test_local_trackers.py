@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app.features.elsewhere.cli.tracker_errors import tracker_error
+from app.cli.tracker_errors import tracker_error
 from app.main import create_app
 from app.settings import Settings
 from app.store.database.session import Database

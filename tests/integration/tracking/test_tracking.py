@@ -147,7 +147,7 @@ def test_a_run_arrives_with_steps_evaluations_facts_and_a_verdict(
 SCRIPT = """
 import sys, time
 import vezna
-from vezna import sender
+from vezna.sending import sender
 sender.INTERVAL_SECONDS = 0.05
 first, last, directory, study, url = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
 rows = [{"text": str(n)} for n in range(30)]

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from app.features.elsewhere.rules.files import NamedText
+from app.features.elsewhere.rules import NamedText
 from app.settings import ROOT
 
 HERE = ROOT / "tests/data" / "peft_method_comparison"

@@ -12,7 +12,7 @@ from worker.node import Node
 def _send(_stopping: Event) -> None:
     """Take note of the runs that have ended, and send the messages that are due."""
     context = process_context()
-    ended.process(context.database, context.settings)
+    ended.process(context.database, context.settings)  # what is noted later would be told a round later
     service.send_due(context.database, Outbound(context.settings), context.settings)
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.imports.result import ImportedResult
 from app.features.elsewhere.api.examples import IMPORT
-from app.features.elsewhere.rules.files import MOST_FILES, NamedText
+from app.features.elsewhere.rules import MOST_FILES, NamedText
 from app.features.elsewhere.services import imports
 from app.features.elsewhere.services.imports import DEFAULT_COLLECTION, MOST_IMPORT_BYTES, CollectionName, ImportReport
 from app.services.ownership import deletion

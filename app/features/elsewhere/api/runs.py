@@ -12,14 +12,16 @@ from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reports import ReportBatch, RunEnd, RunOpening
 from app.domain.runs.status import RunStatus
 from app.features.elsewhere.api.examples import END_RUN, EXTERNAL_STUDY, OPEN_RUN, REPORT
-from app.features.elsewhere.api.tracker_export import TrackerExportOut
+from app.features.elsewhere.api.tracker_export import exported
 from app.features.elsewhere.services import reports as external_reports
 from app.features.elsewhere.services import studies as service
 from app.features.elsewhere.services.imports import MOST_IMPORT_BYTES
 from app.features.elsewhere.services.studies import RunState
+from app.services.runs import reported
 from app.store.studies import external
 from app.store.tables import CollectionRow, RunRow
 from app.web.api.answer import Answer
+from app.web.api.studies.tracker_export import TrackerExportOut
 from app.web.http.dependencies import Db, NewDb, Reading
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
@@ -44,7 +46,7 @@ class ExternalRunOut(Answer):
 
     @classmethod
     def of(cls, session: Session, run: RunRow) -> Self:
-        return cls.from_object(run, no_news=service.is_silent(session, run))
+        return cls.from_object(run, no_news=reported.is_silent(session, run))
 
 
 class ExternalStudyOut(Answer):
@@ -68,7 +70,7 @@ class ExternalStudyOut(Answer):
     @classmethod
     def of(cls, session: Session, study: CollectionRow, spec: ExternalStudySpec) -> Self:
         runs = [ExternalRunOut.of(session, run) for run in external.runs_of(session, study.id)]
-        export = TrackerExportOut.of(session, study)
+        export = exported(session, study)
         return cls.from_object(study, spec=spec, reference=spec.reference_arm, runs=runs, tracker_export=export)
 
 

@@ -1,35 +1,13 @@
 """What became of the export of a study to the installation's experiment tracker."""
 
-from datetime import datetime
-from typing import Self
-
 from sqlalchemy.orm import Session
 
 from app.features.elsewhere.services import tracker_exports
 from app.store.tables import CollectionRow, StudyRow
-from app.web.api.answer import Answer
+from app.web.api.studies.tracker_export import TrackerExportOut
 
 
-class TrackerExportOut(Answer):
-    """The export of a study to the installation's tracker (VEZNA_TRACKER), when it has ended and, if the installation
-    says so, until then."""
-
-    state: tracker_exports.State
-    """`waiting`: an attempt goes on, or follows once the study has ended; `private`: one follows once the team sees the
-    study; `live`: the study goes on, and is exported at intervals until it ends; `failed`: no attempt follows."""
-    attempts: int
-    """Since the study ended; while it goes on, since it was exported."""
-    next_at: datetime | None
-    """When the next attempt follows, if none goes on."""
-    exported_at: datetime | None
-    """When it was exported last."""
-    url: str
-    """Of its experiment in the tracker, or the folder, of which only admins see the path; empty before the first
-    export."""
-    message: str
-    """Why the last attempt failed; otherwise empty."""
-
-    @classmethod
-    def of(cls, session: Session, study: StudyRow | CollectionRow) -> Self | None:
-        export = tracker_exports.of_study(session, study)
-        return cls.from_object(export.row, state=export.state, url=export.place) if export else None
+def exported(session: Session, study: StudyRow | CollectionRow) -> TrackerExportOut | None:
+    """None if it has neither ended nor been exported since there is a tracker."""
+    export = tracker_exports.of_study(session, study)
+    return TrackerExportOut.from_object(export.row, state=export.state, url=export.place) if export else None

@@ -14,6 +14,7 @@ from app.features.elsewhere.services import tracker_exports
 from app.features.elsewhere.services.tracker_exports import ExportState
 from app.services.comparison import compare
 from app.services.comparison.compare import Selection
+from app.services.runs import reported
 from app.store.studies import external as queries
 from app.store.tables import CollectionRow, RunRow
 from app.web.http.dependencies import Reading
@@ -33,7 +34,7 @@ class ShownRun:
 
     @classmethod
     def of(cls, session: Session, row: RunRow) -> "ShownRun":
-        return cls(row, external.is_silent(session, row), external.is_quiet(session, row))
+        return cls(row, reported.is_silent(session, row), reported.is_quiet(session, row))
 
     @property
     def state(self) -> str:
@@ -85,4 +86,4 @@ def show(request: Request, session: Reading, render: Render, collection_id: int)
         str(request.base_url).rstrip("/"),
         tracker_exports.of_study(session, study),
     )
-    return render.page("external/show.html", page, of=("collections", collection_id))
+    return render.page("elsewhere/study.html", page, of=("collections", collection_id))

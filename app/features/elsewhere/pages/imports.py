@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import TypeAdapter, ValidationError
 
 from app.domain.errors import FieldError, Invalid
-from app.features.elsewhere.rules.files import MOST_FILE_BYTES, NamedText
+from app.features.elsewhere.rules import MOST_FILE_BYTES, NamedText
 from app.features.elsewhere.services import imports
 from app.features.elsewhere.services.imports import DEFAULT_COLLECTION, MOST_IMPORT_BYTES, CollectionName, ImportReport
 from app.store.studies import collections
@@ -20,7 +20,7 @@ from app.web.templating import Render
 
 router = APIRouter(prefix="/imports", include_in_schema=False)
 
-PAGE = "imports/index.html"
+PAGE = "elsewhere/imports/index.html"
 NAME: TypeAdapter[str] = TypeAdapter(CollectionName)
 
 

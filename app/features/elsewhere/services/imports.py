@@ -14,7 +14,7 @@ from app.domain.imports.result import ImportedResult, OutsideRun
 from app.domain.messages import _
 from app.domain.names import Name
 from app.domain.runs.status import RunStatus
-from app.features.elsewhere.rules.files import (
+from app.features.elsewhere.rules import (
     MOST_AT_ONCE,
     MOST_FILES,
     HashedResult,

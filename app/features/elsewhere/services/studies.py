@@ -12,7 +12,6 @@ Locks are taken in one order: the study, then its run.
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -21,11 +20,10 @@ from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.imports.declared import ExternalStudySpec
 from app.domain.imports.reported import ReportedRun
-from app.domain.imports.reports import QUIET, SILENCE, RunOpening, opened, with_facts
+from app.domain.imports.reports import RunOpening, opened, with_facts
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.features.elsewhere.services.imports import columns_of
-from app.services.runs import ended as ended_runs
 from app.services.users import audit
 from app.store.database.ownership import require_change
 from app.store.runs import events
@@ -145,24 +143,3 @@ def _add(session: Session, study: CollectionRow, opening: RunOpening, reported: 
     events.add(session, run_id, "status", "opened by a script elsewhere")
     audit.record(session, Action.OPEN_RUN, run_id, arm=reported.label, seed=reported.seed, study=study.name)
     return RunState.of(runs.get(session, run_id))
-
-
-def is_silent(session: Session, run: RunRow) -> bool:
-    """A run goes on elsewhere, and its script has not reported for a day."""
-    return external.is_silent(session, run, SILENCE)
-
-
-def is_quiet(session: Session, run: RunRow) -> bool:
-    """The same for the time after which people are told when the last report came."""
-    return external.is_silent(session, run, QUIET)
-
-
-def cancel_silent(session: Session, run: RunRow, at: datetime) -> bool:
-    """Cancel a run whose script has not reported for a day and may have ended. False for any other."""
-    silent = RunRow.heard_at < clock.now(session) - SILENCE
-    ended = RunStatus.RUNNING, RunStatus.CANCELLED
-    if not runs.move(session, run.id, *ended, silent, finished_at=at, cancel_requested_at=at):
-        return False
-    events.add(session, run.id, "status", "cancelled; its script had been silent for a day")
-    ended_runs.note(session, run.id)
-    return True

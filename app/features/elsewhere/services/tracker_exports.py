@@ -8,6 +8,7 @@ a child process exports the study over REST while the lease is renewed. A failed
 database's clock (`app.store.workers.clock`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePath
@@ -20,17 +21,18 @@ from sqlalchemy.orm import Session
 from app.domain.errors import VeznaError
 from app.domain.imports.reports import SILENCE
 from app.domain.messages import Message, _
+from app.domain.studies.tracker_export import TrackerState
 from app.features.elsewhere.queries import tracker_exports as queries
 from app.features.elsewhere.tables import TrackerExport
 from app.services.data import baselines
+from app.services.runs import ended as ended_runs
 from app.store.data import queries as datasets
 from app.store.database.messages import as_stored
 from app.store.database.owned import sees_all
 from app.store.database.session import savepoint
 from app.store.models import queries as base_models
-from app.store.runs import queries as runs
 from app.store.studies import queries as studies
-from app.store.tables import CollectionRow, StudyRow, now
+from app.store.tables import CollectionRow, RunRow, StudyRow, now
 from app.store.workers import clock
 
 log = structlog.get_logger()
@@ -64,10 +66,16 @@ class Claim:
     since."""
 
 
-def run_ended(session: Session, study_id: int, *, external: bool, last: bool) -> None:
-    """Have a study exported of which a run has ended: now if that was the last one, else when its turn comes. A private
-    study, which only its owner and admins see, waits until the team sees it."""
-    queries.queue(session, study_id, clock.now(session), external=external, ended=last)
+def runs_ended(session: Session, ended: Sequence[RunRow]) -> None:
+    """Have the studies of runs exported that have ended: now if that was the last one, else when its turn comes. A
+    private study, which only its owner and admins see, waits until the team sees it. Imported runs of other collections
+    belong to no study."""
+    for study_id in sorted({run.study_id for run in ended if run.study_id is not None}):
+        last = ended_runs.has_ended(session, studies.get(session, study_id))
+        queries.queue(session, study_id, clock.now(session), external=False, ended=last)
+    for study_id in sorted({run.collection_id for run in ended if run.collection_id and run.reported_run}):
+        last = not any_running(session, study_id, external=True)
+        queries.queue(session, study_id, clock.now(session), external=True, ended=last)
 
 
 def go_live(session: Session) -> None:
@@ -179,17 +187,12 @@ def reason(error: Exception, study_id: int) -> Message:
     return _("Vezna failed (%(error)s). Its log has the details; tell an admin.", error=what)
 
 
-State = Literal["waiting", "private", "live", "exported", "failed"]
-"""`waiting`: an attempt follows or goes on; `private`: one follows once the team sees the study; `live`: it is exported
-at intervals until it ends; `failed`: no attempt follows."""
-
-
 @dataclass(frozen=True)
 class ExportState:
     """What people are told of the export of a study."""
 
     row: TrackerExport
-    state: State
+    state: TrackerState
     place: str
     """Its address, or the folder; of a folder only admins see the path, others its name."""
 
@@ -213,7 +216,7 @@ def of_study(session: Session, study: StudyRow | CollectionRow) -> ExportState |
     return ExportState(row, state(row, private=study.private_to is not None), shown)
 
 
-def state(row: TrackerExport, *, private: bool = False) -> State:
+def state(row: TrackerExport, *, private: bool = False) -> TrackerState:
     """Of a row."""
     if row.next_at is not None:
         return "private" if private else "live" if row.live else "waiting"
@@ -227,8 +230,8 @@ def _progress(session: Session, row: TrackerExport) -> Literal["running", "betwe
     if row.external:
         return "ended"
     study = studies.get(session, row.study_id)
-    queued = bool(study.tuning) or runs.any_live(session, study.id)
-    return "between" if queued or _awaits_baselines(session, study) else "ended"
+    ended = ended_runs.has_ended(session, study) and not _awaits_baselines(session, study)
+    return "ended" if ended else "between"
 
 
 def any_running(session: Session, study_id: int, *, external: bool) -> bool:

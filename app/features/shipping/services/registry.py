@@ -19,8 +19,7 @@ from app.features.shipping.rules.registry import Promotion, Registration, Stage,
 from app.features.shipping.services import receipts
 from app.features.shipping.services.signing import sign, signing_key
 from app.features.shipping.tables import ModelExportRow, ModelVersionRow, RegisteredModelRow, StageChangeRow
-from app.features.webhooks import service as webhooks
-from app.features.webhooks.rules import WebhookEvent
+from app.services.hooks import tell
 from app.services.ownership import ownership
 from app.services.users import audit
 from app.settings import Settings
@@ -162,7 +161,7 @@ def _move(session: Session, version: ModelVersionRow, stage: Stage, reason: str,
     model.revision += 1
     session.flush()
     if stage is Stage.CHAMPION:
-        webhooks.tell(session, WebhookEvent.MODEL_PROMOTED, _promoted(version))
+        tell(session, "model.promoted", _promoted(version))
 
 
 def _promoted(version: ModelVersionRow) -> dict[str, Any]:

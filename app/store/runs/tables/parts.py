@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.store.database.base import Base, now
-from app.store.database.seen import OF_RUN
+from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.database.seen import OF_RUN, UNFILTERED
 
 
 class StepChunkRow(Base):
@@ -99,3 +99,14 @@ class WeightDeltasRow(Base):
     """`app.domain.models.weight_delta.WeightDeltaSummary`; None where no matrix was analysed."""
     analysis_json: Mapped[dict[str, Any]]
     """`app.domain.models.weight_delta.WeightDeltas`: some kilobytes a matrix."""
+
+
+class EndedRunRow(Base):
+    """A run that has ended, of which the control node has not taken note (`app.services.runs.ended`)."""
+
+    __tablename__ = "ended_runs"
+    seen = UNFILTERED
+    __table_args__ = IDS_ARE_NEVER_REUSED
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[int]

@@ -18,13 +18,12 @@ from app.domain.runs.listing.annotations import Changes
 from app.domain.runs.listing.queue import Priority
 from app.domain.runs.result import STEP_DTYPE, RunResult, StepColumn, known
 from app.domain.runs.spec import RunSpec
-from app.features.elsewhere.services import studies as external
 from app.services.models.compatibility import Compatible
 from app.services.ownership import deletion
 from app.services.ownership.deletion import Deletion
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
-from app.services.runs import annotations, archive, submission
+from app.services.runs import annotations, archive, reported, submission
 from app.services.runs import runs as run_service
 from app.services.studies.learning import run_learning
 from app.store.database.page import LARGEST_ID
@@ -92,7 +91,7 @@ class RunOut(RunState):
             row,
             spec=None if row.imported else row.spec,
             imported=row.imported_result,
-            no_news=external.is_silent(session, row),
+            no_news=reported.is_silent(session, row),
             attempt=row.epoch,
             tags=tags.of_runs(session, [row.id]).get(row.id, []),
             learned=run_learning(session, row),

@@ -14,7 +14,6 @@ from app.domain.runs.listing.queue import Priority
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import StudySpec, StudyStatus
-from app.features.elsewhere.api.tracker_export import TrackerExportOut
 from app.features.judging.queries import judgements as judgement_rows
 from app.features.judging.services import judgements
 from app.services.models.compatibility import Compatible
@@ -32,11 +31,12 @@ from app.web.api.examples import ARM, STUDY
 from app.web.api.runs.listing import After, Limit
 from app.web.api.runs.runs import Insist
 from app.web.api.studies.comparison import StudyComparisonOut
+from app.web.api.studies.tracker_export import TrackerExportOut
 from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.files.table_file import TYPES, Ending, table_file
 from app.web.http.idempotency import OnceByHeader
-from app.web.site import sites
+from app.web.site import study_fields
 from app.words.i18n import localized
 from app.words.studies.power import power_warning
 
@@ -78,9 +78,6 @@ class StudyOut(Answer):
     @classmethod
     def of(cls, session: Session, study_id: int, **derived: Any) -> Self:
         progress = study_service.progress(session, study_id)
-        facts: dict[str, Any] = {"recipe": None}
-        for site in sites():
-            facts |= site.study_facts(session, study_id)
         return cls.from_object(
             progress.study,
             status=progress.status,
@@ -89,9 +86,7 @@ class StudyOut(Answer):
             done=progress.done,
             stopped=progress.study.stopped_json,
             tags=tags.of_studies(session, [study_id]).get(study_id, []),
-            tracker_export=TrackerExportOut.of(session, progress.study),
-            **facts,
-            **derived,
+            **{"recipe": None, "tracker_export": None} | study_fields(session, progress.study) | derived,
         )
 
 

@@ -12,13 +12,11 @@ from app.domain.imports.reported import ReportedRun
 from app.domain.imports.result import ImportedResult
 from app.domain.resources.memory_fit import RunFit
 from app.domain.runs.status import RunStatus
-from app.features.elsewhere.pages.imported import ImportedRunPage
-from app.features.elsewhere.pages.run import ExternalRunPage
-from app.features.elsewhere.services import studies as external
 from app.queue import Doorbell
 from app.services.resources import memory_fit
 from app.services.resources.estimates import read_or_request
 from app.services.runs import annotations
+from app.services.runs import reported as reported_runs
 from app.services.runs import runs as run_service
 from app.services.studies import reproductions
 from app.services.studies.learning import run_learning
@@ -37,6 +35,8 @@ from app.web.forms.once import OnceByForm
 from app.web.http.dependencies import Bell, Config, Db, Reading
 from app.web.http.files.figure_file import Ending, figure_file
 from app.web.pages.run.context import RunOutcome, RunPage, SpecFormat
+from app.web.pages.run.external import ExternalRunPage
+from app.web.pages.run.imported import ImportedRunPage
 from app.web.pages.run.live import RunLive
 from app.web.site import run_parts
 from app.web.specs import as_curl, as_json, as_yaml
@@ -173,8 +173,8 @@ def _external(at: Sources, row: RunRow, reported: ReportedRun) -> ExternalRunPag
         row,
         reported,
         collections.named(at.session, row),
-        silent=external.is_silent(at.session, row),
-        quiet=external.is_quiet(at.session, row),
+        silent=reported_runs.is_silent(at.session, row),
+        quiet=reported_runs.is_quiet(at.session, row),
         loss=drawn(run_figure(RunData(at.session, at.settings, row.id), "loss"), f"/runs/{row.id}/charts"),
         events=events.last(at.session, row.id, limit=200),
         notes=annotations.notes_of(at.session, "runs", row.id),

@@ -10,8 +10,6 @@ from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.calibration import EstimateBand
-from app.features.elsewhere.services import tracker_exports
-from app.features.elsewhere.services.tracker_exports import ExportState
 from app.services.runs import annotations
 from app.services.runs.annotations import Notes
 from app.services.studies import studies as study_service
@@ -56,8 +54,6 @@ class StudyPage:
     """None until an arm has a result."""
     figures: Mapping[str, Drawn]
     notes: Notes
-    tracker_export: ExportState | None
-    """None unless the study has ended, or was exported, since the installation has an experiment tracker."""
     parts: Sequence[Part]
     """What features add."""
 
@@ -79,7 +75,6 @@ class StudyPage:
             flips=StudyFlips.of(session, files, study_id, data.comparison),
             figures={name: drawn(study_figure(data, view, name), charts, view.query(name)) for name in FIGURES},
             notes=annotations.notes_of(session, "studies", study_id),
-            tracker_export=tracker_exports.of_study(session, progress.study),
             parts=study_parts(session, study_id, data.comparison),
         )
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.features.elsewhere.rules.files import NamedText, Refused, read
+from app.features.elsewhere.rules import NamedText, Refused, read
 from tests.support.rows.imported_results import HERE, result
 
 ENORMOUS = 8.125e300

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.features.elsewhere.rules.files import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown_name
+from app.features.elsewhere.rules import MOST_FILE_BYTES, MOST_RESULTS, NamedText, Refused, read, shown_name
 from tests.support.rows.imported_results import as_file, result
 
 TWICE = "The setting is given twice: in an object, and with dots in its name"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.domain.imports.result import ImportedResult
-from app.features.elsewhere.rules.files import NamedText, Refused, read
+from app.features.elsewhere.rules import NamedText, Refused, read
 from tests.support.rows.imported_results import ALL, HERE, peft_files
 
 WHOLE = pytest.mark.skipif(not ALL, reason="VEZNA_TEST_PEFT_RESULTS names no directory with PEFT's result files")

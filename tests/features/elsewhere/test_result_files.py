@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.runs import result_files
 from app.domain.errors import Invalid
-from app.features.elsewhere.rules.files import MOST_AT_ONCE, MOST_FILE_BYTES, MOST_RESULTS
+from app.features.elsewhere.cli import result_files
+from app.features.elsewhere.rules import MOST_AT_ONCE, MOST_FILE_BYTES, MOST_RESULTS
 
 
 def test_directories_are_searched_and_each_file_is_listed_once(tmp_path: Path) -> None:

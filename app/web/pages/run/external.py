@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from app.domain.comparison.statistics.intervals import ScoreInterval
 from app.domain.imports.reported import ReportedRun
-from app.features.elsewhere.pages.imported import facts_of, interval_of, settings_of
 from app.services.runs.annotations import Notes
 from app.store.runs.evaluations import ItemScores
 from app.store.tables import RunEventRow, RunRow
 from app.web.figures.figure import Drawn
+from app.web.pages.run.imported import facts_of, interval_of, settings_of
 from app.words.format import duration, percent
 from app.words.i18n import gettext as _
 from app.words.runs.metrics import title

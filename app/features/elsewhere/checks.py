@@ -3,15 +3,17 @@
 from collections.abc import Iterator, Sequence
 
 from app.cli.checks.finding import Finding
-from app.features.elsewhere.cli.tracker_errors import tracker_error
+from app.cli.tracker_errors import tracker_error
 from app.features.elsewhere.queries import tracker_exports
 from app.features.elsewhere.tables import TrackerExport
 from app.settings import Settings
 from app.store.database.session import Database
 from app.words.i18n import gettext as _
-from app.words.i18n import localized, ngettext, stored
+from app.words.i18n import localized, marked, ngettext, stored
 from vezna.errors import TrackerError
 from vezna.trackers.targets import tracker_at
+
+CHECK = marked("tracker")
 
 
 def check(database: Database, settings: Settings) -> Iterator[Finding]:
@@ -23,11 +25,11 @@ def check(database: Database, settings: Settings) -> Iterator[Finding]:
         tracker_at(settings.tracker)
     except TrackerError as error:
         remedy = _("Install it where the control node runs, or unset VEZNA_TRACKER elsewhere")
-        yield Finding("tracker", "problem", localized(tracker_error(error).message).rstrip("."), remedy)
+        yield Finding(CHECK, "problem", localized(tracker_error(error).message).rstrip("."), remedy)
     with database.reading() as session:
         failing = tracker_exports.failing(session)
     if not failing:
-        yield Finding("tracker", "ok", _purpose(settings))
+        yield Finding(CHECK, "ok", _purpose(settings))
     if retried := [row for row in failing if row.next_at is not None]:
         yield _retried(settings, retried)
     if failed := [row for row in failing if row.next_at is None]:
@@ -51,7 +53,7 @@ def _retried(settings: Settings, rows: Sequence[TrackerExport]) -> Finding:
         len(rows),
         **_first(settings, rows),
     )
-    return Finding("tracker", "warning", said, _("Check that the tracker runs and that the control node reaches it"))
+    return Finding(CHECK, "warning", said, _("Check that the tracker runs and that the control node reaches it"))
 
 
 def _failed(settings: Settings, rows: Sequence[TrackerExport]) -> Finding:
@@ -62,7 +64,7 @@ def _failed(settings: Settings, rows: Sequence[TrackerExport]) -> Finding:
         **_first(settings, rows),
     )
     remedy = _("Export them by hand: vezna export-study ID --to %(tracker)s", tracker=settings.tracker)
-    return Finding("tracker", "warning", said, remedy)
+    return Finding(CHECK, "warning", said, remedy)
 
 
 def _first(settings: Settings, rows: Sequence[TrackerExport]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from app.cli.client import Client
 from app.domain.errors import FieldError, Invalid
 from app.domain.messages import Message
-from app.features.elsewhere.rules.files import MOST_AT_ONCE, MOST_FILE_BYTES, results_in
+from app.features.elsewhere.rules import MOST_AT_ONCE, MOST_FILE_BYTES, results_in
 from app.words.i18n import gettext as _
 from app.words.i18n import ngettext
 
