@@ -48,5 +48,5 @@ class PendingLoginRow(Base):
     by: Mapped[str] = mapped_column(String(40), default="password", server_default="password")
     """How the user logged in so far, for the audit log."""
     profile: Mapped[dict[str, Any] | None] = mapped_column(Json, default=None)
-    """After single sign-on: what the provider said (`app.features.single_sign_on.rules.Profile`)."""
+    """After single sign-on: what the provider said of the user."""
     expires_at: Mapped[datetime] = mapped_column(index=True)

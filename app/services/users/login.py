@@ -25,8 +25,8 @@ WRONG = _("The e-mail address or the password is wrong.")
 """The same for an unknown account, a wrong password, and a disabled account."""
 EXPIRED = _("This login has expired. Begin again.")
 NO_SECOND_STEP = _(
-    "This account has a second factor, and this server cannot ask for its code, so nobody can log in with it. Ask an "
-    "admin of this installation to activate the feature second_factor (VEZNA_FEATURES)."
+    "This account has a second factor, but this server cannot ask for its code. Ask an admin of this installation to "
+    "activate the feature second_factor (VEZNA_FEATURES)."
 )
 
 

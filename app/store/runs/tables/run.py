@@ -143,7 +143,7 @@ class RunRow(Owned, QueuedRun, Base):
     started_at: Mapped[datetime | None] = mapped_column(default=None)
     finished_at: Mapped[datetime | None] = mapped_column(default=None)
 
-    # device time, for quotas (app.features.quotas.rules)
+    # device time, for quotas (app.domain.resources.device_time)
     reserved_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     """Device-seconds that were predicted when it was queued; 0 without an owner. They are reserved while it is live."""
     attempt_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
