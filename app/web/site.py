@@ -76,6 +76,8 @@ class Site:
     """Of the page of a run that has ended; called with the run."""
     study_sections: tuple[StudySection, ...] = ()
     """Of a study's page and report; called with its id and comparison."""
+    comparison_fields: Callable[[Session, int], Mapping[str, object]] = lambda session, study_id: {}
+    """Of what GET /api/v1/studies/{id}/comparison says, by name; `StudyComparisonOut` has their types."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
     install: Callable[[FastAPI], None] = lambda app: None
@@ -100,6 +102,11 @@ def run_parts(session: Session, run: RunRow) -> list[Part]:
 def study_parts(session: Session, study_id: int, comparison: StudyComparison) -> list[Part]:
     """What the active features add to a study's page."""
     return parts([section for site in sites() for section in site.study_sections], session, study_id, comparison)
+
+
+def comparison_fields(session: Session, study_id: int) -> dict[str, object]:
+    """What the active features say of a study's comparison over REST."""
+    return {name: value for site in sites() for name, value in site.comparison_fields(session, study_id).items()}
 
 
 def actions(place: str) -> list[str]:
