@@ -98,6 +98,8 @@ class Site:
     its secret."""
     study_fields: Callable[[Session, StudyRow], Mapping[str, object]] = lambda session, study: {}
     """Of what GET /api/v1/studies/{id} says of a study, by name; `StudyOut` has their types."""
+    comparison_fields: Callable[[Session, int], Mapping[str, object]] = lambda session, study_id: {}
+    """Of what GET /api/v1/studies/{id}/comparison says, by name; `StudyComparisonOut` has their types."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
     errors: Mapping[str, ErrorForm] = field(default_factory=dict)
@@ -150,6 +152,11 @@ def users_parts(session: Session) -> list[Part]:
 def login_parts(settings: Settings, onward: str) -> list[Part]:
     """What the active features add to the form of a login."""
     return parts([section for site in sites() for section in site.login_sections], settings, onward)
+
+
+def comparison_fields(session: Session, study_id: int) -> dict[str, object]:
+    """What the active features say of a study's comparison over REST."""
+    return {name: value for site in sites() for name, value in site.comparison_fields(session, study_id).items()}
 
 
 def actions(place: str) -> list[str]:
