@@ -7,7 +7,9 @@ The core never imports a feature. A feature's package says what it adds in modul
     app.features.NAME.commands   register(cli): commands of `vezna`
     app.features.NAME.checks     check(database, settings): the findings of `vezna doctor` once the database answers
     app.features.NAME.tables     rows; the database has them whether or not the feature is active
+    app.features.NAME.computations   REQUESTS and ANSWERS, pydantic's adapters of what a worker computes for it
     worker.features.NAME.node    NODE, a `worker.node.Node`: tasks and threads of a worker
+    worker.features.NAME.answer  answer(request, files): the answer to such a request
 
 VEZNA_FEATURES names the active ones, separated by commas: all are active if it is not set, none if it is empty.
 """
@@ -50,6 +52,12 @@ def _named(value: str | None) -> tuple[str, ...]:
 def modules(part: str, names: Sequence[str] | None = None, package: str = "app") -> list[ModuleType]:
     """The modules of this name of the active features, or of those named, that have one."""
     return [module for name in (active() if names is None else names) if (module := _module(package, name, part))]
+
+
+def part(name: str, part: str) -> ModuleType:
+    """The module of this name of a feature, active or not, that has it."""
+    (module,) = modules(part, [name])
+    return module
 
 
 @cache

@@ -12,8 +12,8 @@ from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.devices import Gpu, VisibleGpu
-from app.features.openai_jobs import service as fine_tuning
 from app.queue import TRAIN
+from app.services.hooks import hooks
 from app.services.models import models
 from app.services.resources import estimates
 from app.services.runs import attempts, ended
@@ -182,7 +182,8 @@ def sweep() -> None:
     say = log.info if swept.rung or swept.requeued or swept.ended else log.debug
     say("swept", rung=swept.rung, requeued=swept.requeued, ended=swept.ended)
     audit.forget(context.database, now(), context.settings.audit_days)
-    fine_tuning.advance_waiting(context.database, context.bell, context.settings)
+    for hook in hooks():
+        hook.go_on(context.database, context.bell, context.settings)
 
 
 def remove_files() -> None:

@@ -1,24 +1,26 @@
 """What a feature adds to services, in its module `hooks` (`app.feature`)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal, Protocol, TypeVar
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from app import feature
 from app.domain.resources.device_time import Basis
+from app.queue import Doorbell
 from app.services.ownership.vault import Vault
 from app.services.workers.work import WorkKind
 from app.settings import Settings
 from app.store.database.session import Database
 from app.store.tables import RunRow, UserRow
 
-Event = Literal["run.failed", "study.finished", "model.promoted"]
 T = TypeVar("T")
+Event = Literal["run.failed", "study.finished", "model.promoted"]
 
 
 class SecondStep(Protocol):
@@ -45,10 +47,21 @@ class Hooks:
     """Called at the end of each sweep."""
     secrets: Callable[[Session], Iterable[tuple[Any, str]]] = lambda session: ()
     """Rows with an encrypted secret, and its attribute, to encrypt by another key."""
-    ended: Callable[[Session, Settings, Sequence[RunRow]], object] = lambda session, settings, runs: None
-    """Called when the control node takes note of runs that have ended."""
-    told: Callable[[Session, Event, dict[str, Any], datetime | None], object] = lambda session, event, data, at: None
-    """Called in a transaction with an event and what is told of it; with the time of one that was not just now."""
+    keeps_runs: Callable[[Session, ColumnElement[bool]], str] = lambda session, which: ""
+    """Why runs that match a condition cannot be deleted: a sentence, or empty."""
+    keeps_upload: Callable[[Session, int], str] = lambda session, upload_id: ""
+    """Why an upload cannot be deleted: a sentence, or empty."""
+    keeps_visible: Callable[[Session, Collection[int], Collection[int]], str] = lambda session, studies, runs: ""
+    """Why studies and runs, by their ids, cannot be private: a sentence, or empty."""
+    joined_upload: Callable[[Session, int], bool] = lambda session, upload_id: False
+    """Whether an upload was joined of files that were uploaded one by one, with the last of which it goes."""
+    deleting_runs: Callable[[Session, ColumnElement[bool]], object] = lambda session, which: None
+    """Called before runs that match a condition are deleted."""
+    go_on: Callable[[Database, Doorbell, Settings], object] = lambda db, bell, settings: None
+    """Called by a worker after each sweep, and when an upload was read or a dataset prepared."""
+    strays: Callable[[Session, Sequence[str]], Mapping[str, Sequence[str]]] = lambda session, names: {}
+    """Of files below runs' folders, those that nothing needs, by the folder that can be removed. Deleted runs have
+    none."""
     second_step: SecondStep | None = None
     """Called for users who have a second factor."""
     accept_profile: Callable[[Session, Settings, UserRow, dict[str, Any]], bool] = lambda *login: False
@@ -71,6 +84,10 @@ class Hooks:
     """Bytes that it keeps in the files store, by user."""
     expected_bytes: Callable[[Session, Sequence[int]], Mapping[int, int]] = lambda session, owner_ids: {}
     """Bytes that its work in progress is predicted to add, by user."""
+    ended: Callable[[Session, Settings, Sequence[RunRow]], object] = lambda session, settings, runs: None
+    """Called when the control node takes note of runs that have ended."""
+    told: Callable[[Session, Event, dict[str, Any], datetime | None], object] = lambda session, event, data, at: None
+    """Called in a transaction with an event and what is told of it; with the time of one that was not just now."""
 
 
 @cache

@@ -1,16 +1,17 @@
 """What a feature adds to the web server, in its module `site` (`app.feature`)."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import Generic, ParamSpec
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from sqlalchemy.orm import Session
 
 from app import feature
 from app.domain.comparison.study import StudyComparison
+from app.domain.errors import FieldError
 from app.settings import Settings
 from app.store.tables import RunRow, StudyRow, UserRow
 from app.web.shell import Place
@@ -36,6 +37,10 @@ StudySection = Section[[Session, int, StudyComparison]]
 AccountSection = Section[[Session, UserRow]]
 UsersSection = Section[[Session]]
 LoginSection = Section[[Settings, str]]
+
+
+ErrorForm = Callable[[int, str, str, Sequence[FieldError]], Response]
+"""The answer of a status, the error's kind, its sentence, and the fields that are wrong."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,6 @@ class Site:
     """Of the page of a run that has ended; called with the run."""
     study_sections: tuple[StudySection, ...] = ()
     """Of a study's page and report; called with its id and comparison."""
-    study_fields: Callable[[Session, StudyRow], Mapping[str, object]] = lambda session, study: {}
-    """Of what GET /api/v1/studies/{id} says of a study, by name; `StudyOut` has their types."""
     account_sections: tuple[AccountSection, ...] = ()
     """Of a user's own account."""
     account_done: Mapping[str, str] = field(default_factory=dict)
@@ -93,8 +96,14 @@ class Site:
     second_step: Callable[[str, str], tuple[str, object]] | None = None
     """Template and context of the page of a login that waits for its second step, from the path that it leads to and
     its secret."""
+    study_fields: Callable[[Session, StudyRow], Mapping[str, object]] = lambda session, study: {}
+    """Of what GET /api/v1/studies/{id} says of a study, by name; `StudyOut` has their types."""
+    comparison_fields: Callable[[Session, int], Mapping[str, object]] = lambda session, study_id: {}
+    """Of what GET /api/v1/studies/{id}/comparison says, by name; `StudyComparisonOut` has their types."""
     actions: Mapping[str, str] = field(default_factory=dict)
     """By the name of a place on a core page, the template of a link that it includes with its own context."""
+    errors: Mapping[str, ErrorForm] = field(default_factory=dict)
+    """How errors are answered at and below a path."""
     install: Callable[[FastAPI], None] = lambda app: None
     """Called with the application that has all routes."""
 
@@ -107,6 +116,12 @@ def _of(names: tuple[str, ...]) -> tuple[Site, ...]:
 def sites() -> tuple[Site, ...]:
     """Of the active features."""
     return _of(feature.active())
+
+
+def error_form(path: str) -> ErrorForm | None:
+    """How errors are answered at a path, if not as everywhere."""
+    forms = (entry for site in sites() for entry in site.errors.items())
+    return next((form for prefix, form in forms if path == prefix or path.startswith(f"{prefix}/")), None)
 
 
 def run_parts(session: Session, run: RunRow) -> list[Part]:
@@ -137,6 +152,11 @@ def users_parts(session: Session) -> list[Part]:
 def login_parts(settings: Settings, onward: str) -> list[Part]:
     """What the active features add to the form of a login."""
     return parts([section for site in sites() for section in site.login_sections], settings, onward)
+
+
+def comparison_fields(session: Session, study_id: int) -> dict[str, object]:
+    """What the active features say of a study's comparison over REST."""
+    return {name: value for site in sites() for name, value in site.comparison_fields(session, study_id).items()}
 
 
 def actions(place: str) -> list[str]:

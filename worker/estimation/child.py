@@ -2,13 +2,15 @@
 
     stdin    one request a line: {"run": EstimateRequest, "dataset": path or null}, {"map": MapRequest},
              {"preview": PreviewRequest, "dataset": path}, {"baseline": BaselineRequest, "dataset": path} or
-             {"lab": LabRequest, "files": paths by field}; each with "hub": HubAccess or null
+             {"computation": Computation, "feature": its name, "files": paths by field}; each with "hub": HubAccess
+             or null
     stdout   one answer a line: {"run": ResourceEstimate}, {"map": MemoryMap}, {"preview": Preview},
-             {"baseline": Baseline}, {"lab": LabAnswer} or {"error": a sentence, "internal": true if it is Vezna's}
+             {"baseline": Baseline}, {"computation": its answer} or {"error": a sentence, "internal": true if it is
+             Vezna's}
     stderr   library output, and tracebacks
 
 It imports the ML libraries with its first request. It loads weights only for the baselines of frozen embeddings and of
-few-shot prompts and for the Lab, and trains nothing but logistic regressions and single layers. It has a low priority
+few-shot prompts and for features, and trains nothing but logistic regressions and single layers. It has a low priority
 and a memory limit, and ends when stdin ends, after an idle time, after a request that exceeded its memory, and with its
 parent.
 """
@@ -22,13 +24,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app import feature
 from app.domain.data.baselines import BaselineRequest
 from app.domain.data.previews import PreviewRequest
 from app.domain.failures import RunFailed
 from app.domain.messages import _
 from app.domain.models.hub_access import HubAccess
 from app.domain.resources.estimate import EstimateRequest, MapRequest
-from app.features.lab.rules.computations import REQUESTS
 from app.imports import import_large
 from worker.children.child import answer_channel, confine, yield_processor
 from worker.children.engine import import_engine
@@ -66,10 +68,11 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         baselines = import_engine("worker.engine.baselines.texts")
         scored = baselines.baseline(BaselineRequest.model_validate(request["baseline"]), Path(request["dataset"]))
         return {"baseline": scored.model_dump(mode="json")}
-    if "lab" in request:
-        lab = import_engine("worker.features.lab.answer")
+    if "computation" in request:
+        engine = import_engine(f"worker.features.{request['feature']}.answer")
+        computation = feature.part(request["feature"], "computations").REQUESTS.validate_python(request["computation"])
         files = {field: Path(path) for field, path in request["files"].items()}
-        return {"lab": lab.answer(REQUESTS.validate_python(request["lab"]), files).model_dump(mode="json")}
+        return {"computation": engine.answer(computation, files).model_dump(mode="json")}
     if "map" in request:
         maps = import_engine("worker.engine.estimation.memory_map")
         return {"map": maps.memory_map(MapRequest.model_validate(request["map"])).model_dump(mode="json")}

@@ -10,18 +10,20 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from app import feature
 from app.domain.data.baselines import Baseline
 from app.domain.data.previews import Preview
 from app.domain.errors import NotFound, VeznaError
 from app.domain.messages import Message, _
 from app.domain.models.hub_access import HubAccess
+from app.domain.resources.computations import Computation
 from app.domain.resources.estimate import MapRequest, MemoryMap, ResourceEstimate
-from app.features.lab.rules.computations import LabAnswer, OfModel
-from app.services.resources.estimates import KINDS, Computed, Request
+from app.services.resources.estimates import KINDS, Request
 from app.store.files.files import Files
 from worker.children.host import Child, ChildError, ChildInterrupted
 
@@ -31,7 +33,7 @@ COMMAND = (sys.executable, "-P", "-m", "worker.estimation.child")
 """`-P`: do not import from the current directory."""
 ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": ""}
 """Estimates for a GPU need no GPU, and must not take its memory from a run."""
-LONG = ("map", "baseline", "lab")
+LONG = ("map", "baseline", "computation")
 ESTIMATE_SECONDS = 60.0
 LONG_SECONDS = 300.0
 """Deadlines: of an estimate or a preview, and of the `LONG` kinds."""
@@ -59,7 +61,7 @@ class _Answer(BaseModel):
     preview: Preview | None = None
     map: MemoryMap | None = None
     baseline: Baseline | None = None
-    lab: LabAnswer | None = None
+    computation: dict[str, Any] | None = None
     error: str | None = None
     internal: bool = False
 
@@ -93,25 +95,26 @@ class Estimator:
         files: Files,
         hub: HubAccess | None = None,
         heartbeat: Callable[[], object] = lambda: None,
-    ) -> Computed:
+    ) -> BaseModel:
         """The answer to a request whose location is one of this machine; `hub` opens its base model, and `heartbeat` is
         called every `HEARTBEAT_SECONDS`. Raises NoAnswer, ChildInterrupted."""
         body = request.model_dump(mode="json")
         try:
-            kind = KINDS[type(request)]
+            kind = "computation" if isinstance(request, Computation) else KINDS[type(request)]
             seconds = self._long_seconds if kind in LONG else self._estimate_seconds
             with ExitStack() as kept:
                 beside = self._beside(request, files, kept) | {"hub": hub.model_dump() if hub else None}
-                result: Computed | None = getattr(self._ask({kind: body} | beside, seconds, heartbeat), kind)
+                result = getattr(self._ask({kind: body} | beside, seconds, heartbeat), kind)
             if result is None:
                 raise ChildError(_("The estimation process answered another question. Try again."))
+            answer: BaseModel = self._read(request, result)
         except ChildInterrupted:
             self.end()
             raise
         except ChildError as error:
             self.end()
             raise NoAnswer(error.message, internal=True) from error
-        return result
+        return answer
 
     def end(self) -> None:
         child, self._child, self._dataset = self._child, None, None
@@ -141,10 +144,21 @@ class Estimator:
             raise NoAnswer(Message(answer.error), internal=answer.internal)
         return answer
 
+    def _read(self, request: Request, result: Any) -> BaseModel:
+        """The answer as a model. Raises ChildError."""
+        if isinstance(request, Computation):
+            try:
+                result = feature.part(request.feature, "computations").ANSWERS.validate_python(result)
+            except ValidationError as error:
+                log.error("unreadable answer", errors=error.error_count())
+                raise ChildError(_("The estimation process answered another question. Try again.")) from error
+        found: BaseModel = result
+        return found
+
     def _beside(self, request: Request, files: Files, kept: ExitStack) -> dict[str, object]:
         """Paths of what a request reads, local while `kept` is open. Raises NoAnswer."""
-        if isinstance(request, OfModel):
-            folder = Path(kept.enter_context(TemporaryDirectory(prefix="vezna-lab-", ignore_cleanup_errors=True)))
+        if isinstance(request, Computation):
+            folder = Path(kept.enter_context(TemporaryDirectory(prefix="vezna-files-", ignore_cleanup_errors=True)))
             local = {field: folder / f"{field}{Path(name).suffix}" for field, name in request.files.items()}
             for field, name in request.files.items():
                 try:
@@ -152,7 +166,7 @@ class Estimator:
                 except (NotFound, OSError) as error:
                     text = _("The weights of a run cannot be read: %(why)s", why=error)
                     raise NoAnswer(text, internal=True) from error
-            return {"files": {field: str(path) for field, path in local.items()}}
+            return {"feature": request.feature, "files": {field: str(path) for field, path in local.items()}}
         file = "" if isinstance(request, MapRequest) else request.dataset_file
         return {"dataset": str(self._rows(files, file)) if file else None}
 

@@ -18,8 +18,8 @@ from app.domain.data.guesses.mapping import ColumnMapping
 from app.domain.data.uploads import Part, SourceScan
 from app.domain.errors import NotFound, OverQuota, VeznaError
 from app.domain.messages import _
-from app.features.openai_jobs import service as fine_tuning
 from app.services.data import datasets, ingestion, uploads
+from app.services.hooks import hooks
 from app.store.data import uploads as upload_rows
 from app.store.files.files import StoreUnavailable
 from app.store.files.rows_file import new_name
@@ -111,11 +111,12 @@ def prepare(context: "Context", dataset_id: int) -> None:
 
 
 def _go_on(context: "Context") -> None:
-    """Fine-tuning jobs may have waited for this."""
+    """Something may have waited for this."""
     try:
-        fine_tuning.advance_waiting(context.database, context.bell, context.settings)
+        for hook in hooks():
+            hook.go_on(context.database, context.bell, context.settings)
     except LEFT_TO_THE_SWEEP as error:
-        log.warning("fine-tuning jobs wait", why=type(error).__name__)
+        log.warning("what waits for data is left to the sweep", why=type(error).__name__)
 
 
 def _begin_preparing(session: Session, dataset_id: int) -> tuple[DatasetRow | None, UploadRow | None]:

@@ -13,9 +13,9 @@ from app.domain.inference import DECODERS
 from app.domain.messages import Message, _
 from app.domain.methods import AnyMethod
 from app.domain.models.architecture import TaskModel
+from app.domain.models.gguf import FAMILIES, gguf_bytes
 from app.domain.models.hub_access import HubAccess
 from app.domain.runs.job import TrainJob
-from app.features.shipping.rules.gguf import FAMILIES, gguf_bytes
 
 ExportStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 CHECKSUMS = "SHA256SUMS"

@@ -7,9 +7,11 @@ from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.database.base import Base
+from app.store.database.seen import OF_STUDY, Part
+from app.store.workers.tables import Repeated
 
 
-class TrackerExport:
+class TrackerExport(Repeated):
     """What became of the export of a study. Each attempt has an `epoch`, by which the database rejects the outcome of
     an earlier one, and a lease, which it renews: until it expires, no other attempt of the control nodes begins."""
 
@@ -26,8 +28,6 @@ class TrackerExport:
     next_at: Mapped[datetime | None] = mapped_column(index=True)
     """When it is exported next; None once it was exported, or has failed for good. A private study waits until the team
     sees it."""
-    leased_until: Mapped[datetime | None] = mapped_column(default=None)
-    """While an attempt goes on: until when it has the study unless it renews this."""
     exported_at: Mapped[datetime | None] = mapped_column(default=None)
     """When it was exported last."""
     url: Mapped[str] = mapped_column(default="")
@@ -40,6 +40,7 @@ class TrackerExportRow(TrackerExport, Base):
     """A study of this installation."""
 
     __tablename__ = "tracker_exports"
+    seen = OF_STUDY
     external: ClassVar[bool] = False
 
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
@@ -49,6 +50,7 @@ class ExternalTrackerExportRow(TrackerExport, Base):
     """A study whose runs are trained elsewhere."""
 
     __tablename__ = "external_tracker_exports"
+    seen = Part("collections", "study_id")
     external: ClassVar[bool] = True
 
     study_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)

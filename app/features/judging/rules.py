@@ -9,7 +9,7 @@ from pydantic import Field
 
 from app.domain.comparison.statistics.judged import HIGHEST, LOWEST
 from app.domain.names import Name, Text
-from app.features.shipping.rules.parity_check import MAX_MODEL_LENGTH, ServerAddress
+from app.domain.server_address import MAX_MODEL_LENGTH, ServerAddress
 
 JudgementStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 MOST_ITEMS = 1_000

@@ -29,5 +29,6 @@ SITE = Site(
         Section("contents", "judging/contents.html", _newest),
         Section("arms", "judging/study.html", _judged),
     ),
+    comparison_fields=judgements.comparison_fields,
     actions={"study flips": "judging/of_study_flips.html"},
 )

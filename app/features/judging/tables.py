@@ -7,15 +7,18 @@ from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.comparison.statistics.judged import Judged
-from app.features.shipping.rules.parity_check import MAX_MODEL_LENGTH, MAX_URL_LENGTH
+from app.domain.server_address import MAX_MODEL_LENGTH, MAX_URL_LENGTH
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.database.owned import Asked
+from app.store.database.seen import OF_STUDY, Part
 from app.store.workers.tables import WorkRow
 
 
-class JudgementRow(WorkRow):
+class JudgementRow(Asked, WorkRow):
     """A judge model that scores the answers of a study's runs."""
 
     __tablename__ = "judgements"
+    seen = OF_STUDY
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
@@ -28,8 +31,6 @@ class JudgementRow(WorkRow):
     rubric: Mapped[str]
     sample: Mapped[int]
     """The most test items."""
-    owner_id: Mapped[int | None] = mapped_column(default=None)
-    """The user who asked for it; its study decides who sees it."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
 
     @property
@@ -42,6 +43,7 @@ class JudgeScoreRow(Base):
     """What a judge replied about an answer, so that it is not asked again."""
 
     __tablename__ = "judge_scores"
+    seen = OF_STUDY
     __table_args__ = (
         Index("ix_judge_scores_known", "study_id", "key"),
         Index("uq_judge_scores_asked", "judgement_id", "key", unique=True),
@@ -61,6 +63,7 @@ class BlindRatingRow(Base):
     """Which of two runs' answers to a test item a person prefers; the lower run id is the first."""
 
     __tablename__ = "blind_ratings"
+    seen = Part("runs", "first_id")
     __table_args__ = (Index("ix_blind_ratings_pair", "first_id", "second_id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)

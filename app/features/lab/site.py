@@ -10,5 +10,6 @@ SITE = Site(
     pages=(routes.router,),
     api=(api.router,),
     words=(words,),
+    actions={"first_study": "lab/sample.html"},
     places=(Place("lab", "/lab", marked("Lab"), key="l", order=80),),
 )

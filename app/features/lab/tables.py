@@ -9,12 +9,15 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain.studies.spec import StudySpec
 from app.features.lab.rules.classes import MAX_NAME
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.database.owned import Transferred
+from app.store.database.seen import UNFILTERED
 
 
 class LabCardRow(Base):
     """A question that a learner has rated, and when it is due again."""
 
     __tablename__ = "lab_cards"
+    seen = UNFILTERED
     __table_args__ = (Index(None, "learner", "due_at"),)
 
     learner: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -30,6 +33,7 @@ class LabAnswerRow(Base):
     """An answer. Rows stay, so that a teacher can see which answers are often wrong."""
 
     __tablename__ = "lab_answers"
+    seen = UNFILTERED
     __table_args__ = (Index(None, "learner", "question"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -49,16 +53,20 @@ class LabProgressRow(Base):
     """A step or a pitfall that a learner has finished: its question was answered on its page."""
 
     __tablename__ = "lab_progress"
+    seen = UNFILTERED
 
     learner: Mapped[str] = mapped_column(String(40), primary_key=True)
     topic: Mapped[str] = mapped_column(String(20), primary_key=True)
     finished_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class LabClassRow(Base):
+class LabClassRow(Transferred, Base):
     """A class. Only its teacher and admins see it; learners reach it by its link."""
 
     __tablename__ = "lab_classes"
+    seen = UNFILTERED
+    """`app.features.lab.services.classes.taught` filters."""
+    holder = "teacher_id"
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -74,6 +82,7 @@ class LabMemberRow(Base):
     """A learner in a class, and what the learner lets the teacher see."""
 
     __tablename__ = "lab_members"
+    seen = UNFILTERED
     __table_args__ = (UniqueConstraint("class_id", "name"),)
 
     class_id: Mapped[int] = mapped_column(ForeignKey("lab_classes.id", ondelete="CASCADE"), primary_key=True)
@@ -89,6 +98,7 @@ class LabClassStudyRow(Base):
     """The study that every learner of a class runs with a seed of their own. It is fixed before the first seed."""
 
     __tablename__ = "lab_class_studies"
+    seen = UNFILTERED
 
     class_id: Mapped[int] = mapped_column(ForeignKey("lab_classes.id", ondelete="CASCADE"), primary_key=True)
     spec_json: Mapped[dict[str, Any]]
@@ -115,6 +125,7 @@ class LabClassSeedRow(Base):
     and not used again."""
 
     __tablename__ = "lab_class_seeds"
+    seen = UNFILTERED
     __table_args__ = (UniqueConstraint("class_id", "learner"),)
 
     class_id: Mapped[int] = mapped_column(

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
 from app.domain.errors import FieldError
+from app.web.http.errors import OVER_QUOTA
 from app.words.i18n import localized
 
 PREFIX: Final = "/v1"
@@ -20,9 +21,9 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+CODES = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded"}
 QUOTA: Final = "insufficient_quota"
 """Code where a user has no device time or room left."""
-CODES = {401: "invalid_api_key", 404: "not_found", 429: "rate_limit_exceeded"}
 AS_400 = (409, 413, 422)
 """What that client would otherwise send again, or report without its field."""
 
@@ -42,18 +43,13 @@ class OpenAIProblem(BaseModel):
     error: OpenAIError
 
 
-def is_openai(path: str) -> bool:
-    """Whether a path is /v1 or below."""
-    return path == PREFIX or path.startswith(f"{PREFIX}/")
-
-
 def openai_error(status: int, kind: str, detail: str, fields: Sequence[FieldError] = ()) -> Response:
     """The answer."""
     error = OpenAIError(
         message=" ".join(localized(field.located) for field in fields) or localized(detail),
         type=TYPES.get(status, "invalid_request_error" if status < 500 else "server_error"),
         param=fields[0].path or None if fields else None,
-        code=CODES.get(status, kind),
+        code=QUOTA if kind == OVER_QUOTA else CODES.get(status, kind),
     )
     return JSONResponse(OpenAIProblem(error=error).model_dump(), status_code=400 if status in AS_400 else status)
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from app.features.openai_jobs.api import files, jobs
-from app.features.openai_jobs.errors import PREFIX, openai_problems
+from app.features.openai_jobs.errors import PREFIX, openai_error, openai_problems
 from app.web.site import Site
 
 
@@ -16,4 +16,5 @@ def _together() -> APIRouter:
 
 SITE = Site(
     other_api=(_together(),),
+    errors={PREFIX: openai_error},
 )

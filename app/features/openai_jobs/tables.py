@@ -8,13 +8,17 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.features.openai_jobs.rules import JobError, JobRequest
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.database.owned import Asked
+from app.store.database.seen import UNFILTERED
 
 
-class FineTuningJobRow(Base):
+class FineTuningJobRow(Asked, Base):
     """A job: first its files become a dataset, then its run is queued. Ids without foreign keys, since upload, dataset
     and run may be deleted while the job stays."""
 
     __tablename__ = "fine_tuning_jobs"
+    seen = UNFILTERED
+    """Of the jobs, a user sees their own (`app.features.openai_jobs.queries`)."""
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)

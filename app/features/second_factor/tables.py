@@ -7,6 +7,7 @@ from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.database.base import Base, Json, now
+from app.store.database.seen import UNFILTERED
 from app.store.users.tables import SHA256
 
 
@@ -14,6 +15,7 @@ class SecondFactorRow(Base):
     """The secret that a user shares with an authenticator app."""
 
     __tablename__ = "second_factors"
+    seen = UNFILTERED
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     secret: Mapped[str] = mapped_column(String(300))
@@ -29,6 +31,7 @@ class RecoveryCodeRow(Base):
     """A code that works once in place of the app. A used one has no row."""
 
     __tablename__ = "recovery_codes"
+    seen = UNFILTERED
 
     code_sha256: Mapped[str] = mapped_column(SHA256, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -38,6 +41,7 @@ class PendingLoginRow(Base):
     """A login that waits for a code, after a right password or single sign-on."""
 
     __tablename__ = "pending_logins"
+    seen = UNFILTERED
 
     secret_sha256: Mapped[str] = mapped_column(SHA256, primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)

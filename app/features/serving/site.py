@@ -4,7 +4,6 @@ from app.features.serving.api import playground as playground_api
 from app.features.serving.api import predictions
 from app.features.serving.pages.playground import routes as playground
 from app.features.serving.words import playground as playground_words
-from app.features.serving.words import serving
 from app.web.shell import Place
 from app.web.site import Site
 from app.words.i18n import marked
@@ -12,7 +11,7 @@ from app.words.i18n import marked
 SITE = Site(
     pages=(playground.router,),
     api=(playground_api.router, predictions.router),
-    words=(playground_words, serving),
+    words=(playground_words,),
     places=(Place("playground", "/playground", marked("Playground"), key="p", order=40),),
     actions={
         "run": "serving/of_run.html",

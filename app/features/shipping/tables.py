@@ -3,17 +3,20 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, false, text
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.domain.comparison.fairness.export_gate import ExportGate, GateOutcome
 from app.domain.models.exports import ExportedFile, ExportFormat
+from app.domain.server_address import MAX_MODEL_LENGTH, MAX_URL_LENGTH
 from app.features.shipping.rules.parity import Parity
-from app.features.shipping.rules.parity_check import MAX_MODEL_LENGTH, MAX_URL_LENGTH
 from app.features.shipping.rules.push import MAX_REPOSITORY_LENGTH
 from app.features.shipping.rules.registry import MAX_NAME_LENGTH, MAX_REASON_LENGTH, Stage
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.database.owned import Asked
+from app.store.database.seen import OF_RUN, UNFILTERED, Part
 from app.store.files.files import run_folder
+from app.store.runs.tables.files import RunFiles
 from app.store.users.tables import UserRow
 from app.store.workers.tables import WorkRow
 
@@ -21,21 +24,16 @@ WEIGHTS = (".safetensors", ".gguf", ".onnx")
 """Ends of the names of files that hold weights."""
 
 
-class ModelExportRow(WorkRow):
+class ModelExportRow(RunFiles, WorkRow):
     """A run's model in a format. Its files are in the run's folder, in one of their own for each attempt."""
 
     __tablename__ = "model_exports"
+    seen = OF_RUN
 
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
     format: Mapped[str] = mapped_column(String(40))
-    predicted_bytes: Mapped[int] = mapped_column(BigInteger)
-    """Of the weights."""
     files_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
-    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    """Of these files."""
     gate_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
-    owner_id: Mapped[int | None] = mapped_column(default=None)
-    """The user who asked for it; its run decides who sees it."""
 
     __table_args__ = (UniqueConstraint("run_id", "format"), IDS_ARE_NEVER_REUSED)
 
@@ -78,6 +76,7 @@ class HubPushRow(WorkRow):
     """An export that goes to a repository of the hub."""
 
     __tablename__ = "hub_pushes"
+    seen = Part("model_exports", "export_id")
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     export_id: Mapped[int] = mapped_column(ForeignKey("model_exports.id", ondelete="CASCADE"), index=True)
@@ -106,6 +105,7 @@ class RegisteredModelRow(Base):
     """A name. Its row is locked by whatever changes its versions."""
 
     __tablename__ = "registered_models"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -119,6 +119,8 @@ class ModelVersionRow(Base):
     """A version of a name. What it shows of run and export outlives both."""
 
     __tablename__ = "model_versions"
+    seen = UNFILTERED
+    """The registry has exports of runs that the team sees (`app.services.ownership.ownership`)."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("registered_models.id"))
@@ -185,6 +187,7 @@ class StageChangeRow(Base):
     """A version was registered, promoted or retired. Rows are only added."""
 
     __tablename__ = "stage_changes"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -206,10 +209,11 @@ class StageChangeRow(Base):
         return (self.user.name or self.user.email) if self.user else ""
 
 
-class ParityCheckRow(WorkRow):
+class ParityCheckRow(Asked, WorkRow):
     """A server that is compared with a run."""
 
     __tablename__ = "parity_checks"
+    seen = OF_RUN
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
@@ -219,8 +223,6 @@ class ParityCheckRow(WorkRow):
     """The model's name there."""
     api_key: Mapped[str] = mapped_column(default="")
     """Encrypted; empty without a key, and once the check has ended."""
-    owner_id: Mapped[int | None] = mapped_column(default=None)
-    """The user who asked for it; its run decides who sees it."""
     sample: Mapped[int | None] = mapped_column(default=None)
     """Test items that are sent; None: all."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)

@@ -6,6 +6,7 @@ from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.database.base import Base, now
+from app.store.database.seen import UNFILTERED
 from app.store.users.tables import SHA256
 
 MAX_ISSUER_LENGTH = 300
@@ -17,6 +18,7 @@ class ExternalIdentityRow(Base):
     """A user's identity at a provider."""
 
     __tablename__ = "external_identities"
+    seen = UNFILTERED
 
     issuer: Mapped[str] = mapped_column(String(MAX_ISSUER_LENGTH), primary_key=True)
     subject: Mapped[str] = mapped_column(String(MAX_SUBJECT_LENGTH), primary_key=True)
@@ -28,6 +30,7 @@ class OpenIdLoginRow(Base):
     """A login that was sent to the provider. It works once, in the browser that began it."""
 
     __tablename__ = "openid_logins"
+    seen = UNFILTERED
 
     state_sha256: Mapped[str] = mapped_column(SHA256, primary_key=True)
     nonce: Mapped[str] = mapped_column(String(64))

@@ -7,12 +7,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.features.webhooks.rules import MAX_URL_LENGTH, WebhookEvent
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.database.seen import UNFILTERED
 
 
 class WebhookRow(Base):
     """An address that is told of events."""
 
     __tablename__ = "webhooks"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -37,6 +39,7 @@ class WebhookDeliveryRow(Base):
     """A message to a webhook. It is written in the transaction of what it tells of, so neither is lost."""
 
     __tablename__ = "webhook_deliveries"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)

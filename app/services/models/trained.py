@@ -1,8 +1,13 @@
-"""What loads the model of a run again: its base model, task, method and labels, as a job without an output."""
+"""What loads the model of a run again: the files that it saved, and its base model, task, method and labels, as a job
+without an output."""
+
+from sqlalchemy.orm import Session
 
 from app.domain.runs.job import TrainJob
 from app.services.models.models import reference_of
-from app.store.tables import BaseModelRow, DatasetRow, RunRow, now
+from app.store.runs import artifacts
+from app.store.runs import queries as runs
+from app.store.tables import ArtifactRow, BaseModelRow, DatasetRow, RunRow, now
 
 
 def job_of(run: RunRow, model: BaseModelRow, dataset: DatasetRow) -> TrainJob:
@@ -22,3 +27,8 @@ def job_of(run: RunRow, model: BaseModelRow, dataset: DatasetRow) -> TrainJob:
         device="cpu",
         claimed_at=now().timestamp(),
     )
+
+
+def saved_weights(session: Session, run: RunRow) -> list[ArtifactRow]:
+    """The files that hold what a run trained."""
+    return [file for file in artifacts.of_run(session, run.id) if file.kind in runs.WEIGHTS]

@@ -20,10 +20,8 @@ from app.domain.accounts.audit import Action
 from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
-from app.features.openai_jobs import queries as fine_tuning_jobs
-from app.features.shipping.queries import exports as model_exports
-from app.features.shipping.queries import registry
 from app.services.data.uploads import unused
+from app.services.hooks import hooks
 from app.services.users import audit
 from app.store.data import queries as datasets
 from app.store.data import uploads
@@ -36,10 +34,8 @@ from app.store.resources import estimates
 from app.store.runs import queries as runs
 from app.store.studies import collections
 from app.store.studies import queries as studies
-from app.store.tables import DatasetRow, RunRow, UploadRow, now
+from app.store.tables import DatasetRow, RunRow, UploadRow
 
-EXPORTED = re.compile(rf"(?P<attempt>(?P<export>(?P<run>{RUNS}/\d+)/exports/\d+)/\d+)/.+")
-"""A file of an export (`ModelExportRow.prefix`)."""
 TRAINED = re.compile(rf"(?P<folder>{RUNS}/(?P<run>\d+)/(?P<attempt>\d+|checkpoints))/.+")
 """A file of an attempt to train a run: a result below the attempt's number, or a checkpoint."""
 
@@ -71,7 +67,7 @@ def of_run(session: Session, run_id: int) -> Deletion:
     elif not (RunStatus(run.status).terminal or run.imported):
         refused = _("Run %(run)s is %(status)s: cancel it first.", run=run_id, status=run.status)
     which = RunRow.id == run_id
-    return _deletion(session, which, refused or registry.why_in_use(session, which))
+    return _deletion(session, which, refused or _kept(session, which))
 
 
 def of_study(session: Session, study_id: int) -> Deletion:
@@ -80,7 +76,7 @@ def of_study(session: Session, study_id: int) -> Deletion:
     if study.tuning or runs.any_live(session, study_id):
         refused = _("Study %(study)s has not ended: cancel it first.", study=study_id)
     which = RunRow.study_id == study_id
-    return _deletion(session, which, refused or registry.why_in_use(session, which))
+    return _deletion(session, which, refused or _kept(session, which))
 
 
 def of_collection(session: Session, collection_id: int) -> Deletion:
@@ -166,11 +162,8 @@ def of_upload(session: Session, upload_id: int) -> Deletion:
     if versions := datasets.of_upload(session, upload_id):
         names = ", ".join(version.reference for version in versions)
         refused = _("%(names)s was made from this upload. Delete that first.", names=names)
-    elif waiting := fine_tuning_jobs.waiting_for(session, upload_id):
-        refused = _(
-            "Fine-tuning job %(job)s is about to train on this upload. Cancel the job, or wait until it has a dataset.",
-            job=waiting[0],
-        )
+    else:
+        refused = next((why for hook in hooks() if (why := hook.keeps_upload(session, upload_id))), "")
     return Deletion(0, len(row.parts), row.bytes, refused)
 
 
@@ -191,14 +184,14 @@ def delete_dataset(session: Session, files: Files, dataset_id: int) -> None:
 
 def delete_upload(session: Session, files: Files, upload_id: int) -> None:
     """Delete an upload and its files, unless another upload has them too. Raises NotFound, and Conflict while datasets
-    are made of it or a fine-tuning job waits for it. With the last of its files goes what a fine-tuning job joined of
-    them, unless that is in use."""
+    are made of it or something waits for it. With the last of its files goes what was joined of them, unless that is in
+    use."""
     row = uploads.get(session, upload_id, lock=True)
     require_change(session, row)
     of_upload(session, upload_id).require()
     _delete_upload(session, files, row)
     for joined in uploads.with_parts(session, {part.sha256 for part in row.parts}, row.owner_id):
-        if len(joined.parts) < 2 or not fine_tuning_jobs.any_on(session, joined.id):
+        if len(joined.parts) < 2 or not any(hook.joined_upload(session, joined.id) for hook in hooks()):
             continue
         left = uploads.any_single(session, {part.sha256 for part in joined.parts}, row.owner_id)
         if not left and not of_upload(session, joined.id).refused:
@@ -212,24 +205,23 @@ def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:
 
 
 def stray_files(session: Session, names: Iterable[str]) -> dict[str, list[str]]:
-    """Of the files below the runs' folders, those of deleted exports and of attempts, to export or to train, that are
-    over without a result, by the folder that can be removed. A deleted run's are in its own folder
-    (`orphaned_folders`)."""
-    exports = {row.folder: row for row in model_exports.everyone(session)}
-    present = {run_folder(run_id) for run_id in rows.run_ids(session)}
+    """Of the files below the runs' folders, those of attempts to train that are over without a result, and what hooks
+    add, by the folder that can be removed. A deleted run's are in its own folder (`orphaned_folders`)."""
+    names = list(names)
     ended = rows.kept_attempts(session)
     strays = defaultdict[str, list[str]](list)
     for name in names:
-        if (trained := TRAINED.fullmatch(name)) and (run_id := int(trained["run"])) in ended:
-            if trained["attempt"] != str(ended[run_id]):
-                strays[trained["folder"]].append(name)
-        elif (match := EXPORTED.fullmatch(name)) and match["run"] in present:
-            row = exports.get(match["export"])
-            if row is None:
-                strays[match["export"]].append(name)
-            elif row.status not in ("running", "succeeded") or row.prefix != match["attempt"]:
-                strays[match["attempt"]].append(name)
+        trained = TRAINED.fullmatch(name)
+        if trained and (run_id := int(trained["run"])) in ended and trained["attempt"] != str(ended[run_id]):
+            strays[trained["folder"]].append(name)
+    for hook in hooks():
+        for folder, found in hook.strays(session, names).items():
+            strays[folder].extend(found)
     return strays
+
+
+def _kept(session: Session, which: ColumnElement[bool]) -> str:
+    return next((why for hook in hooks() if (why := hook.keeps_runs(session, which))), "")
 
 
 def _deletion(session: Session, which: ColumnElement[bool], refused: str = "") -> Deletion:
@@ -246,5 +238,6 @@ def _delete_upload(session: Session, files: Files, row: UploadRow) -> None:
 def _delete_runs(session: Session, files: Files, which: ColumnElement[bool]) -> None:
     for run_id in rows.with_files(session, which):
         after_commit(session, partial(files.discard, run_folder(run_id)))
-    fine_tuning_jobs.runs_deleted(session, which, now())
+    for hook in hooks():
+        hook.deleting_runs(session, which)
     rows.delete_runs(session, which)

@@ -9,22 +9,16 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
+from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.domain.data.baselines import Baseline, BaselineRequest
-from app.domain.data.previews import Preview, PreviewRequest
-from app.domain.resources.estimate import EstimateRequest, MapRequest, MemoryMap, ResourceEstimate
+from app.domain.data.baselines import BaselineRequest
+from app.domain.data.previews import PreviewRequest
+from app.domain.resources.computations import Computation
+from app.domain.resources.estimate import EstimateRequest, MapRequest, ResourceEstimate
 from app.domain.resources.memory_fit import Moment
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.features.lab.rules.computations import (
-    AttentionRequest,
-    EqualityRequest,
-    FreezingRequest,
-    LabAnswer,
-    LabRequest,
-    MatricesRequest,
-)
 from app.queue import ESTIMATE, Doorbell
 from app.services.resources.devices import kind_of
 from app.services.resources.requests import run_request
@@ -40,17 +34,12 @@ from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, Work
 from app.store.workers import clock
 from app.store.workers import queries as workers
 
-Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest
-Computed = ResourceEstimate | Preview | MemoryMap | Baseline | LabAnswer
+Request = EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | Computation
 KINDS = {
     EstimateRequest: "run",
     PreviewRequest: "preview",
     MapRequest: "map",
     BaselineRequest: "baseline",
-    EqualityRequest: "lab",
-    MatricesRequest: "lab",
-    AttentionRequest: "lab",
-    FreezingRequest: "lab",
 }
 SILENT_SECONDS = 180.0
 """A claim without a heartbeat for this long is a lost worker's; files are fetched before the first one."""
@@ -60,6 +49,11 @@ SOON = timedelta(seconds=10)
 """The same after an internal error; an open page that asks again and again does not repeat it at once."""
 REMEMBER = timedelta(days=30)
 """How long an estimate without runs is kept."""
+
+
+def kind_of_request(request: Request) -> str:
+    """As its estimate has it."""
+    return request.feature if isinstance(request, Computation) else KINDS[type(request)]
 
 
 class Report(Protocol):
@@ -103,7 +97,7 @@ def all_wanted(session: Session, bell: Doorbell, requests: Iterable[Request]) ->
         row = rows.get(key)
         if row is None:
             new = EstimateRow(
-                key=key, kind=KINDS[type(request)], request_json=request.model_dump(mode="json"), rung_at=at
+                key=key, kind=kind_of_request(request), request_json=request.model_dump(mode="json"), rung_at=at
             )
             rows[key] = estimates.insert(session, new)
         elif row.status == "failed" and again_at(row) < at:
@@ -144,7 +138,7 @@ def heartbeat(session: Session, claimed: EstimateRow) -> datetime | None:
     return at if estimates.beat(session, claimed, at) else None
 
 
-def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: Computed) -> bool:
+def ready(session: Session, bell: Doorbell, claimed: EstimateRow, answer: BaseModel) -> bool:
     """Store an answer, and copy it to its runs. False if the claim has expired; then nothing is written."""
     written = estimates.end(session, claimed, "ready", result_json=answer.model_dump(mode="json"), message="")
     if written and isinstance(answer, ResourceEstimate):

@@ -9,8 +9,8 @@ from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.spec import RunSpec
 from app.domain.runs.status import RunStatus
-from app.features.shipping.services.offers import saved_weights
 from app.services.data.datasets import shortest_reference
+from app.services.models.trained import saved_weights
 from app.store.data import queries as datasets
 from app.store.runs import evaluations
 from app.store.runs import queries as runs

@@ -7,9 +7,10 @@ from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
-from app.features.shipping.tables import ModelExportRow
+from app.store.database.ownership import kinds
 from app.store.database.rows import affected
 from app.store.runs.queries import LIVE
+from app.store.runs.tables.files import RunFiles
 from app.store.tables import ArtifactRow, Base, RunRow
 
 
@@ -26,8 +27,8 @@ def contents(session: Session, which: ColumnElement[bool]) -> Contents:
     runs = session.scalar(select(func.count()).select_from(RunRow).where(which)) or 0
     sizes = select(func.count(), func.coalesce(func.sum(ArtifactRow.bytes), 0)).select_from(ArtifactRow)
     files, size = session.execute(sizes.join(RunRow, RunRow.id == ArtifactRow.run_id).where(which)).one()
-    query = select(ModelExportRow).join(RunRow, RunRow.id == ModelExportRow.run_id).where(which)
-    exported = [file for row in session.scalars(query) for file in row.files]
+    made = [select(table).join(RunRow, RunRow.id == table.run_id).where(which) for table in kinds(RunFiles)]
+    exported = [file for query in made for row in session.scalars(query) for file in row.files]
     return Contents(runs, files + len(exported), int(size) + sum(file.bytes for file in exported))
 
 

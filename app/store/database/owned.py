@@ -1,11 +1,13 @@
 """The owner of a row, and who sees it."""
 
 from pathlib import PurePath
+from typing import ClassVar
 
 from sqlalchemy import String, event
 from sqlalchemy.orm import Mapped, QueryContext, Session, mapped_column, object_session
 
 from app.domain.accounts.ownership import Viewer, Visibility
+from app.store.database.seen import OWNED, Seen
 
 VIEWER = "viewer"
 """Of a session: its key in `Session.info`."""
@@ -15,6 +17,7 @@ class Owned:
     """A row with an owner and a visibility (`app.domain.accounts.ownership`). There are no foreign keys, since users
     are never deleted."""
 
+    seen: ClassVar[Seen] = OWNED
     owner_id: Mapped[int | None] = mapped_column(default=None, index=True)
     """A user; None where there is no login."""
     private_to: Mapped[int | None] = mapped_column(default=None)
@@ -29,6 +32,21 @@ class Owned:
         """Change the owner and the visibility. What has no owner is visible to the team."""
         self.owner_id = owner_id
         self.private_to = owner_id if visibility is Visibility.PRIVATE else None
+
+
+class Transferred:
+    """A row that goes to another user together with all that its user owns."""
+
+    holder: ClassVar[str]
+    """The column that names its user."""
+
+
+class Asked(Transferred):
+    """A request, with the user who asked for it. Who sees it is decided elsewhere."""
+
+    holder: ClassVar[str] = "owner_id"
+    owner_id: Mapped[int | None] = mapped_column(default=None)
+    """None where there is no login."""
 
 
 class Located(Owned):

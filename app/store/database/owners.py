@@ -1,22 +1,16 @@
 """Changes of owner and visibility, and what uses a row, visible or not."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, case, inspect, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.features.judging.tables import JudgementRow
-from app.features.lab.tables import LabClassRow
-from app.features.openai_jobs.tables import FineTuningJobRow
-from app.features.shipping.tables import ModelExportRow, ModelVersionRow, ParityCheckRow
-from app.store.database.owned import Owned
-from app.store.database.ownership import EVERY_OWNER, OWNED
+from app.store.database.owned import Asked, Owned, Transferred
+from app.store.database.ownership import EVERY_OWNER, kinds
 from app.store.database.rows import affected
-from app.store.tables import BaseModelRow, DatasetRow, EstimateRow, RunRow, StudyRow
-
-ASKED_FOR: tuple[type[Any], ...] = (EstimateRow, FineTuningJobRow, ModelExportRow, ParityCheckRow, JudgementRow)
-"""Tables with the user who asked, which does not restrict who may see a row, except for fine-tuning jobs."""
+from app.store.runs.tables.files import RunFiles
+from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow
 
 
 def hold(session: Session, rows: Iterable[Owned | None], *, change: bool = False) -> None:
@@ -47,27 +41,21 @@ def users_hidden_from(session: Session, rows: Sequence[Owned], private_to: int) 
     return False
 
 
-def registered(session: Session, study_ids: Collection[int], run_ids: Collection[int]) -> str:
-    """A name in the registry with a version of a study or run; empty if there is none."""
-    of_them = or_(ModelVersionRow.study_id.in_(study_ids), ModelVersionRow.run_id.in_(run_ids))
-    version = session.scalars(select(ModelVersionRow).where(of_them).limit(1)).first()
-    return version.name if version else ""
-
-
 def give_runs(session: Session, which: ColumnElement[bool], owner_id: int | None, private_to: int | None) -> None:
-    """Change the owner and the visibility of runs. Their exports are charged to the new owner as they were to the old
-    one, and those that others asked for too once these no longer see them."""
-    asked = ModelExportRow.run_id.in_(select(RunRow.id).where(which))
-    if private_to is None:
-        mine = RunRow.owner_id.is_not_distinct_from(ModelExportRow.owner_id)
-        asked = ModelExportRow.run_id.in_(select(RunRow.id).where(which, mine).correlate(ModelExportRow))
-    affected(session, update(ModelExportRow).where(asked).values(owner_id=owner_id))
+    """Change the owner and the visibility of runs. Files made of them are charged to the new owner as they were to the
+    old one, and those that others asked for too once these no longer see them."""
+    for table in kinds(RunFiles):
+        asked = table.run_id.in_(select(RunRow.id).where(which))
+        if private_to is None:
+            mine = RunRow.owner_id.is_not_distinct_from(table.owner_id)
+            asked = table.run_id.in_(select(RunRow.id).where(which, mine).correlate(table))
+        affected(session, update(table).where(asked).values(owner_id=owner_id))
     affected(session, update(RunRow).where(which).values(owner_id=owner_id, private_to=private_to))
 
 
 def adopt(session: Session, owner_id: int) -> None:
     """Give every row without an owner to a user."""
-    for table in (*OWNED, *ASKED_FOR):
+    for table in (*kinds(Owned), *kinds(Asked)):
         query = update(table).where(table.owner_id.is_(None)).values(owner_id=owner_id)
         affected(session, query.execution_options(**EVERY_OWNER))
 
@@ -75,12 +63,11 @@ def adopt(session: Session, owner_id: int) -> None:
 def transfer_all(session: Session, owner_id: int, to_id: int) -> int:
     """Give every row of a user to another; what was private is private to the other. Returns the number of objects."""
     changed = 0
-    for table in OWNED:
+    for table in kinds(Owned):
         values = {"owner_id": to_id, "private_to": case((table.private_to.is_not(None), to_id))}
         query = update(table).where(table.owner_id == owner_id).values(**values)
         changed += affected(session, query.execution_options(**EVERY_OWNER))
-    session.execute(update(LabClassRow).where(LabClassRow.teacher_id == owner_id).values(teacher_id=to_id))
-    for table in ASKED_FOR:
-        query = update(table).where(table.owner_id == owner_id).values(owner_id=to_id)
+    for table in kinds(Transferred):
+        query = update(table).where(getattr(table, table.holder) == owner_id).values({table.holder: to_id})
         affected(session, query.execution_options(**EVERY_OWNER))
     return changed

@@ -3,7 +3,8 @@
 `Database.seen_by(viewer)` gives sessions with a viewer: those of requests. Sessions of workers, of the sweep and of the
 command line have none and see everything.
 
-    SELECT, UPDATE, DELETE   get a condition for each table below, in subqueries and joins too (`_restrict`)
+    SELECT, UPDATE, DELETE   get a condition for each table whose class has one (`seen`), in subqueries and joins too
+                             (`_restrict`)
     the SQL itself           of a SELECT is refused if a table stands in it without its condition
                              (`_refuse_unfiltered`), so that no query is added by mistake that the filter does not
                              reach; the text of a Core UPDATE on a connection is not checked
@@ -14,7 +15,8 @@ A query about the installation as a whole, such as whether a file is still in us
 """
 
 import re
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import Alias, ColumnElement, Connection, Engine, Table, and_, event, exists, inspect, or_
@@ -22,31 +24,12 @@ from sqlalchemy.orm import ORMExecuteState, Session, UOWTransaction, with_loader
 from sqlalchemy.sql.selectable import FromClause
 from sqlalchemy.sql.visitors import iterate
 
+from app import feature
 from app.domain.accounts.ownership import Viewer, refusal
 from app.domain.messages import _
-from app.features.elsewhere.tables import ExternalTrackerExportRow, TrackerExportRow
-from app.features.judging.tables import BlindRatingRow, JudgementRow, JudgeScoreRow
-from app.features.recipes.tables import RecipeRunRow
-from app.features.shipping.tables import HubPushRow, ModelExportRow, ParityCheckRow
-from app.store.database.owned import VIEWER, Owned
-from app.store.tables import (
-    ArtifactRow,
-    BaseModelRow,
-    CollectionRow,
-    DatasetRow,
-    EstimateRow,
-    EvaluationRow,
-    RunEventRow,
-    RunHostRow,
-    RunRow,
-    RunTagRow,
-    StepChunkRow,
-    StudyRow,
-    StudyTagRow,
-    UploadRow,
-    UserRow,
-    WeightDeltasRow,
-)
+from app.store.database.owned import VIEWER, Asked, Owned
+from app.store.database.seen import UNFILTERED, Part
+from app.store.tables import Base, RunRow, UserRow
 
 OPENED = "opened"
 """Of a session: the key of the private objects of others that it opened, by table and id."""
@@ -55,35 +38,21 @@ FILTERED = "vezna_filtered"
 EVERY_OWNER = {"vezna_every_owner": True}
 """Execution options of a query about all rows, visible or not. Its result must not say which they are."""
 
-OWNED: tuple[type[Any], ...] = (StudyRow, RunRow, DatasetRow, UploadRow, BaseModelRow, CollectionRow)
-OF_RUN: tuple[type[Any], ...] = (
-    ArtifactRow,
-    EvaluationRow,
-    ModelExportRow,
-    ParityCheckRow,
-    RunEventRow,
-    RunHostRow,
-    RunTagRow,
-    StepChunkRow,
-    WeightDeltasRow,
-)
-OF_STUDY: tuple[type[Any], ...] = (JudgementRow, JudgeScoreRow, RecipeRunRow, StudyTagRow, TrackerExportRow)
-OF_EXTERNAL_STUDY: tuple[type[Any], ...] = (ExternalTrackerExportRow,)
-"""Of a collection, in the column `study_id`."""
-OF_EXPORT: tuple[type[Any], ...] = (HubPushRow,)
-OF_PAIR: tuple[type[Any], ...] = (BlindRatingRow,)
-"""Of two runs of a study, which have the same visibility."""
-ELSEWHERE = {
-    "api_tokens", "audit_events", "clock", "device_usage", "devices", "ended_runs", "estimates", "external_identities",
-    "fine_tuning_jobs", "form_keys", "hub_tokens", "idempotency_keys", "lab_answers", "lab_cards", "lab_class_seeds",
-    "lab_class_studies", "lab_classes", "lab_members", "lab_progress", "login_failures", "login_sessions",
-    "model_versions", "one_time_links", "openid_logins", "pending_logins", "quota_limits", "recovery_codes",
-    "registered_models", "second_factors", "stage_changes", "users", "webhook_deliveries", "webhooks", "workers",
-}  # fmt: skip
-"""Tables without a condition: of accounts and of the installation. Estimates, fine-tuning jobs and classes of the Lab
-have rules of their own (`app.store.resources.estimates.get`, `app.features.openai_jobs.queries`,
-`app.features.lab.services.classes.taught`). The registry has exports of runs that the team sees
-(`app.services.ownership.ownership`)."""
+
+@cache
+def every_table() -> dict[str, type[Any]]:
+    """The classes of all tables by name, those of inactive features too."""
+    feature.load_tables()
+    return {row.__tablename__: row for row in sorted((m.class_ for m in Base.registry.mappers), key=_name)}
+
+
+def kinds(mixin: type[Any]) -> list[type[Any]]:
+    """The tables whose rows have what a mixin says."""
+    return [row for row in every_table().values() if issubclass(row, mixin)]
+
+
+def _name(row: type[Any]) -> str:
+    return str(row.__tablename__)
 
 
 def viewer_of(session: Session) -> Viewer | None:
@@ -135,29 +104,33 @@ def visible(table: type[Any] | FromClause, viewer: Viewer) -> ColumnElement[bool
 @lru_cache(maxsize=1024)
 def _conditions(viewer: Viewer, changing: bool) -> dict[str, Any]:
     """By table; `changing`: of an UPDATE or DELETE."""
-    runs, studies = RunRow.__table__.alias("seen_runs"), StudyRow.__table__.alias("seen_studies")
-    exports, collections = (
-        ModelExportRow.__table__.alias("seen_exports"),
-        CollectionRow.__table__.alias("seen_collections"),
-    )
-    own = {table: or_(table.owner_id.is_(None), table.owner_id == viewer.user_id) for table in OWNED}
-    pairs = [
-        (table, and_(visible(table, viewer), own[table]) if changing else visible(table, viewer)) for table in OWNED
-    ]
-    pairs += [(table, exists().where(and_(runs.c.id == table.run_id, visible(runs, viewer)))) for table in OF_RUN]
-    pairs += [(table, exists().where(and_(runs.c.id == table.first_id, visible(runs, viewer)))) for table in OF_PAIR]
-    pairs += [
-        (table, exists().where(and_(studies.c.id == table.study_id, visible(studies, viewer)))) for table in OF_STUDY
-    ]
-    pairs += [
-        (table, exists().where(and_(collections.c.id == table.study_id, visible(collections, viewer))))
-        for table in OF_EXTERNAL_STUDY
-    ]
-    of_seen = exports.join(runs, and_(runs.c.id == exports.c.run_id, visible(runs, viewer)))
-    pairs += [(table, exists().select_from(of_seen).where(exports.c.id == table.export_id)) for table in OF_EXPORT]
-    return {
-        table.__tablename__: with_loader_criteria(table, condition, include_aliases=True) for table, condition in pairs
-    }
+    found = {}
+    for name, row in every_table().items():
+        if row.seen == UNFILTERED:
+            continue
+        if isinstance(row.seen, Part):
+            condition: ColumnElement[bool] = exists().where(*_of_seen(row, row.seen, viewer))
+        else:
+            condition = visible(row, viewer)
+            if changing:
+                condition = and_(condition, or_(row.owner_id.is_(None), row.owner_id == viewer.user_id))
+        found[name] = with_loader_criteria(row, condition, include_aliases=True)
+    return found
+
+
+def _of_seen(row: Any, part: Part, viewer: Viewer) -> Iterator[ColumnElement[bool]]:
+    """Conditions that a row belongs to another one, and that the viewer sees that one."""
+    other = every_table()[part.table]
+    alias = other.__table__.alias(_alias(part))
+    yield alias.c.id == (row.c[part.column] if isinstance(row, FromClause) else getattr(row, part.column))
+    if isinstance(other.seen, Part):
+        yield from _of_seen(alias, other.seen, viewer)
+    else:
+        yield visible(alias, viewer)
+
+
+def _alias(part: Part) -> str:
+    return f"seen_{part.table}"
 
 
 def _tables_in(statement: Any) -> set[str]:
@@ -195,7 +168,7 @@ def _own(session: Session, _context: UOWTransaction, _instances: object) -> None
             continue  # it has the owner of its study
         if isinstance(row, Owned) and row.owner_id is None:
             row.give(viewer.user_id, viewer.creates)
-        elif isinstance(row, EstimateRow | JudgementRow | ModelExportRow | ParityCheckRow):
+        elif isinstance(row, Asked):
             row.owner_id = viewer.user_id
     for row in (*session.dirty, *session.deleted):
         if isinstance(row, Owned) and (row in session.deleted or session.is_modified(row)):
@@ -204,47 +177,36 @@ def _own(session: Session, _context: UOWTransaction, _instances: object) -> None
                 raise refusal(_("another user"))
 
 
-CONDITIONED = (*OWNED, *OF_RUN, *OF_STUDY, *OF_EXTERNAL_STUDY, *OF_EXPORT, *OF_PAIR)
-"""Tables with a condition."""
-NAMES = "|".join(table.__tablename__ for table in CONDITIONED)
-READ_TABLE = re.compile(rf"(?<!DELETE )\b(?:FROM|JOIN)\s+((?:(?:{NAMES})(?: AS \w+)?(?:, )?)+)(?=\s|\)|$)")
-NAMED = re.compile(rf"({NAMES})(?: AS (\w+))?")
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What reads tables that have a condition, and each of these in it."""
+    names = "|".join(name for name, row in every_table().items() if row.seen != UNFILTERED)
+    read = rf"(?<!DELETE )\b(?:FROM|JOIN)\s+((?:(?:{names})(?: AS \w+)?(?:, )?)+)(?=\s|\)|$)"
+    return re.compile(read), re.compile(rf"({names})(?: AS (\w+))?")
 
 
 @lru_cache(maxsize=4096)
 def unfiltered(statement: str) -> str:
     """The first table that a statement reads without its condition; empty if there is none."""
     counted: dict[tuple[str, str], int] = {}
-    for match in READ_TABLE.finditer(statement):
-        for table, alias in NAMED.findall(match[1]):
+    reads, named = _patterns()
+    for match in reads.finditer(statement):
+        for table, alias in named.findall(match[1]):
             counted[table, alias or table] = counted.get((table, alias or table), 0) + 1
     for (table, name), times in counted.items():
-        seen = _PARENTS.get(table)
-        if seen is None:
-            pattern = rf"\b{name}\.private_to IS NULL OR {name}\.private_to = "
+        seen = every_table()[table].seen
+        if isinstance(seen, Part):
+            pattern = rf"\b{_alias(seen)}\.id = {name}\.{seen.column}\b"
         else:
-            pattern = rf"\b{seen[0]}\.id = {name}\.{seen[1]}\b"
+            pattern = rf"\b{name}\.private_to IS NULL OR {name}\.private_to = "
         if len(re.findall(pattern, statement)) < times:
             return table
     return ""
 
 
-_PARENTS = {
-    table.__tablename__: seen
-    for tables, seen in (
-        (OF_RUN, ("seen_runs", "run_id")),
-        (OF_STUDY, ("seen_studies", "study_id")),
-        (OF_EXTERNAL_STUDY, ("seen_collections", "study_id")),
-        (OF_EXPORT, ("seen_exports", "export_id")),
-        (OF_PAIR, ("seen_runs", "first_id")),
-    )
-    for table in tables
-}
-"""The alias in the condition, and the column that names it."""
-
-
 def guard(engine: Engine) -> None:
     """Have an engine refuse statements of sessions with a viewer that read a table without its condition."""
+    every_table()  # in time, and by one thread
 
     @event.listens_for(engine, "before_cursor_execute")
     def _refuse_unfiltered(

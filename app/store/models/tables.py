@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain.models.base_model import ModelFacts
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
 from app.store.database.owned import Located
+from app.store.database.seen import UNFILTERED
 
 
 class BaseModelRow(Located, Base):
@@ -48,6 +49,7 @@ class HubTokenRow(Base):
     """The token with which workers load and push what is this user's."""
 
     __tablename__ = "hub_tokens"
+    seen = UNFILTERED
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     token: Mapped[str] = mapped_column(String(1000))

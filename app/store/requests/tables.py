@@ -6,12 +6,14 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.database.base import Base, now
+from app.store.database.seen import UNFILTERED
 
 
 class IdempotencyKeyRow(Base):
     """The answer to a request with a key, written in the transaction that created what the answer names."""
 
     __tablename__ = "idempotency_keys"
+    seen = UNFILTERED
 
     owner: Mapped[str] = mapped_column(String(120), primary_key=True)
     """The user's name; empty without login."""
@@ -32,6 +34,7 @@ class FormKeyRow(Base):
     only row."""
 
     __tablename__ = "form_keys"
+    seen = UNFILTERED
 
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[bytes]

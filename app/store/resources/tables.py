@@ -6,24 +6,29 @@ from typing import Any
 from sqlalchemy import BigInteger, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app import feature
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
+from app.domain.resources.computations import Computation
 from app.domain.resources.estimate import EstimateRequest, EstimateState, MapRequest, MemoryMap, ResourceEstimate
-from app.features.lab.rules.computations import ANSWERS, REQUESTS, LabAnswer, LabRequest
 from app.store.database.base import Base, now
+from app.store.database.owned import Asked
+from app.store.database.seen import UNFILTERED
 
 
-class EstimateRow(Base):
+class EstimateRow(Asked, Base):
     """A run's resource estimate, a memory map, a preview of rows as a model sees them, a baseline, or what a worker
-    computes for the Lab."""
+    computes for a feature."""
 
     __tablename__ = "estimates"
+    seen = UNFILTERED
+    """`app.store.resources.estimates.get` filters."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 of the request; of a pasted config, of its user and the request."""
     kind: Mapped[str] = mapped_column(String(10))
-    """`run`, `preview`, `map`, `baseline` or `lab`."""
+    """`run`, `preview`, `map`, `baseline` or the name of a feature."""
     request_json: Mapped[dict[str, Any]]
     status: Mapped[str] = mapped_column(String(20), default="queued", index=True)
     """`queued`, `working`, `ready` or `failed`."""
@@ -33,26 +38,25 @@ class EstimateRow(Base):
     """It failed by an error of Vezna's, which says nothing about the request."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     created_at: Mapped[datetime] = mapped_column(default=now)
-    owner_id: Mapped[int | None] = mapped_column(default=None)
-    """The user who asked for it first; None where there is no login."""
     seen_at: Mapped[datetime | None] = mapped_column(default=None)
     """The attempt's last heartbeat; writing the next one or the answer requires it, so that an expired claim writes
     nothing."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)
 
     @property
-    def request(self) -> EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | LabRequest:
+    def request(self) -> EstimateRequest | PreviewRequest | MapRequest | BaselineRequest | Computation:
         match self.kind:
             case "baseline":
                 return BaselineRequest.model_validate(self.request_json)
-            case "lab":
-                return REQUESTS.validate_python(self.request_json)
             case "map":
                 return MapRequest.model_validate(self.request_json)
             case "preview":
                 return PreviewRequest.model_validate(self.request_json)
-            case _:
+            case "run":
                 return EstimateRequest.model_validate(self.request_json)
+            case name:
+                request: Computation = feature.part(name, "computations").REQUESTS.validate_python(self.request_json)
+                return request
 
     @property
     def state(self) -> EstimateState:
@@ -83,18 +87,13 @@ class EstimateRow(Base):
         result = self.kind == "baseline" and self.result_json
         return Baseline.model_validate(result) if result else None
 
-    @property
-    def lab(self) -> LabAnswer | None:
-        """The answer to a request of the Lab, once it is ready."""
-        result = self.kind == "lab" and self.result_json
-        return ANSWERS.validate_python(result) if result else None
-
 
 class DeviceRow(Base):
     """A GPU, however many workers see it. At most one attempt has it: a claim takes it, and the end of the attempt or
     the sweep frees it. A CPU has no row."""
 
     __tablename__ = "devices"
+    seen = UNFILTERED
 
     uuid: Mapped[str] = mapped_column(String(80), primary_key=True)
     """Of the GPU or the MIG slice, the same on every worker: `GPU-…`, `MIG-…`."""

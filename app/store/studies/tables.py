@@ -12,6 +12,7 @@ from app.domain.studies.spec import StudySpec
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
 from app.store.database.owned import Owned
 from app.store.database.queued import Queued
+from app.store.database.seen import OF_RUN, OF_STUDY
 
 
 class StudyRow(Owned, Queued, Base):
@@ -68,6 +69,7 @@ class RunTagRow(Base):
     """A tag of a run."""
 
     __tablename__ = "run_tags"
+    seen = OF_RUN
 
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(MAX_TAG_LENGTH), primary_key=True, index=True)
@@ -77,6 +79,7 @@ class StudyTagRow(Base):
     """A tag of a study, which its runs have too."""
 
     __tablename__ = "study_tags"
+    seen = OF_STUDY
 
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), primary_key=True)
     tag: Mapped[str] = mapped_column(String(MAX_TAG_LENGTH), primary_key=True, index=True)

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.domain.accounts.policy import Role, Scope
 from app.domain.accounts.users import MAX_EMAIL_LENGTH, MAX_NAME_LENGTH
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.database.seen import UNFILTERED
 
 SHA256 = String(64)
 """In hexadecimal."""
@@ -21,6 +22,7 @@ class UserRow(Base):
     """A user. Users are disabled, never deleted: what they own keeps its owner."""
 
     __tablename__ = "users"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -46,6 +48,7 @@ class LoginSessionRow(Base):
     """A browser session."""
 
     __tablename__ = "login_sessions"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -65,6 +68,7 @@ class ApiTokenRow(Base):
     """An API token. A revoked one has no row."""
 
     __tablename__ = "api_tokens"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -91,6 +95,7 @@ class OneTimeLinkRow(Base):
     """A link that works once: it creates the first admin, or sets a user's password. A used one has no row."""
 
     __tablename__ = "one_time_links"
+    seen = UNFILTERED
 
     secret_sha256: Mapped[str] = mapped_column(SHA256, primary_key=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True, default=None)
@@ -102,6 +107,7 @@ class LoginFailuresRow(Base):
     """Failed logins of an account or from an address, within a window of time."""
 
     __tablename__ = "login_failures"
+    seen = UNFILTERED
 
     subject: Mapped[str] = mapped_column(SHA256, primary_key=True)
     """SHA-256 of the account's e-mail address or of the client's address, whether or not an account has it."""
@@ -116,6 +122,7 @@ class AuditEventRow(Base):
     """An act. It refers to no other row, so that it outlives all of them."""
 
     __tablename__ = "audit_events"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)

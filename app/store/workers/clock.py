@@ -13,29 +13,23 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, Update, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.runs.status import RunStatus
-from app.features.elsewhere.tables import ExternalTrackerExportRow, TrackerExportRow
-from app.features.judging.tables import JudgementRow
-from app.features.shipping.tables import HubPushRow, ModelExportRow, ParityCheckRow
 from app.store.database.base import UtcDateTime
-from app.store.database.ownership import EVERY_OWNER
+from app.store.database.ownership import EVERY_OWNER, kinds
 from app.store.database.session import after_commit
 from app.store.tables import BaseModelRow, ClockRow, DatasetRow, EstimateRow, RunHostRow, RunRow, UploadRow, WorkerRow
 from app.store.tables import now as wall_clock
+from app.store.workers.tables import Repeated, WorkRow
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
-CLAIMED: tuple[type[Any], ...] = (ModelExportRow, HubPushRow, ParityCheckRow, JudgementRow)
-"""Tables whose rows a control worker claims, all with the columns of `app.store.workers.tables.WorkRow`."""
-TRACKER_EXPORTS: tuple[type[Any], ...] = (TrackerExportRow, ExternalTrackerExportRow)
 LONGEST_PAUSE = timedelta(days=1)
-"""Between two attempts of such an export; a later one was planned by a clock that has jumped."""
+"""Between two attempts of repeated work; a later one was planned by a clock that has jumped."""
 _HELD = RunHostRow.ended.is_(None), RunHostRow.lease_expires_at.is_not(None)
 _booted: WeakKeyDictionary[Engine | Connection, datetime] = WeakKeyDictionary()
 
@@ -92,11 +86,11 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
         update(BaseModelRow).where(BaseModelRow.status == "inspecting").values(inspection_started_at=None),
         update(UploadRow).where(UploadRow.status == "reading").values(seen_at=None, rung_at=None),
         update(DatasetRow).where(DatasetRow.status == "preparing").values(seen_at=None, rung_at=None),
-        *(update(table).where(table.status == "running").values(seen_at=LONG_AGO) for table in CLAIMED),
-        *(update(table).where(table.rung_at.is_not(None)).values(rung_at=None) for table in CLAIMED),
+        *(update(table).where(table.status == "running").values(seen_at=LONG_AGO) for table in kinds(WorkRow)),
+        *(update(table).where(table.rung_at.is_not(None)).values(rung_at=None) for table in kinds(WorkRow)),
         *(
             update(table).where(table.leased_until.is_not(None)).values(leased_until=LONG_AGO)
-            for table in TRACKER_EXPORTS
+            for table in kinds(Repeated)
         ),
         *_not_in_days(booted_at),
     ):
@@ -104,14 +98,14 @@ def _expire_everything(session: Session, booted_at: datetime) -> None:
 
 
 def _not_in_days(at: datetime) -> Iterator[Update]:
-    """Have exports to the tracker begin that a clock that has jumped would put off for days."""
-    for table in TRACKER_EXPORTS:
+    """Have repeated work begin that a clock that has jumped would put off for days."""
+    for table in kinds(Repeated):
         yield update(table).where(table.next_at > at + LONGEST_PAUSE).values(next_at=at)
 
 
 def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
-    """Count leases, heartbeats, rings and claims on uploads, datasets, exports, pushes, parity checks and judgements
-    anew from a time, after a jump of the clock.
+    """Count leases, heartbeats, rings and claims on uploads, datasets and requested work anew from a time, after a jump
+    of the clock.
 
     Claims on estimates and inspections keep their time, which fences their answers: at worst one is computed twice, or
     a lost one is noticed later.
@@ -124,11 +118,11 @@ def renew_everything(session: Session, at: datetime, lease: timedelta) -> None:
         update(EstimateRow).where(EstimateRow.rung_at > at).values(rung_at=at),
         update(UploadRow).where(UploadRow.status == "reading", UploadRow.seen_at.is_not(None)).values(seen_at=at),
         update(DatasetRow).where(DatasetRow.status == "preparing", DatasetRow.seen_at.is_not(None)).values(seen_at=at),
-        *(update(table).where(table.status == "running").values(seen_at=at) for table in CLAIMED),
-        *(update(table).where(table.rung_at.is_not(None)).values(rung_at=at) for table in CLAIMED),
+        *(update(table).where(table.status == "running").values(seen_at=at) for table in kinds(WorkRow)),
+        *(update(table).where(table.rung_at.is_not(None)).values(rung_at=at) for table in kinds(WorkRow)),
         *(
             update(table).where(table.leased_until.is_not(None)).values(leased_until=at + lease)
-            for table in TRACKER_EXPORTS
+            for table in kinds(Repeated)
         ),
         *_not_in_days(at),
     ):

@@ -8,12 +8,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.resources.devices import VisibleGpu
 from app.store.database.base import Base, now
+from app.store.database.seen import UNFILTERED
 
 
 class WorkerRow(Base):
     """A worker that has reported; it is live while its heartbeat is fresh."""
 
     __tablename__ = "workers"
+    seen = UNFILTERED
 
     name: Mapped[str] = mapped_column(String(120), primary_key=True)
     device: Mapped[str] = mapped_column(String(20), default="cpu")
@@ -85,11 +87,20 @@ class WorkRow(Base):
         return self.status in LIVE
 
 
+class Repeated:
+    """Work that is tried again and again at times, by one attempt at a time."""
+
+    next_at: Mapped[datetime | None] = mapped_column(index=True)
+    leased_until: Mapped[datetime | None] = mapped_column(default=None)
+    """While an attempt goes on: until when it has the work unless it renews this."""
+
+
 class DeviceUsageRow(Base):
     """The device time of an attempt that has ended, in whatever way. It stays when its run is deleted. An attempt has
     one row, so it cannot be charged twice."""
 
     __tablename__ = "device_usage"
+    seen = UNFILTERED
     __table_args__ = (
         UniqueConstraint("run_id", "epoch"),
         Index("ix_device_usage_user", "user_id", "ended_at", "seconds"),
@@ -110,6 +121,7 @@ class ClockRow(Base):
     """The boot since which the clock counts, in a single row."""
 
     __tablename__ = "clock"
+    seen = UNFILTERED
 
     id: Mapped[int] = mapped_column(primary_key=True)
     boot_id: Mapped[str] = mapped_column(String(64))

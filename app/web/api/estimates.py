@@ -23,6 +23,7 @@ from app.domain.resources.memory_fit import FitReport
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import invalid_field
+from app.features import FEATURES
 from app.services.resources import calibration, memory_fit
 from app.store.resources import estimates
 from app.store.tables import EstimateRow
@@ -100,6 +101,6 @@ def accuracy(session: Reading) -> list[Accuracy]:
 def get(session: Reading, estimate_id: int) -> EstimateRow:
     """One estimate."""
     row = estimates.get(session, estimate_id)
-    if row.kind == "lab":
+    if row.kind in FEATURES:
         raise NotFound(_("Number %(id)s is a computation of the Lab, whose pages show it.", id=estimate_id))
     return row

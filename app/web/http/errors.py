@@ -31,8 +31,8 @@ from app.domain.errors import (
 from app.domain.messages import Message, _, choose_from
 from app.domain.methods import METHODS
 from app.domain.validation import SENTENCES, UNKNOWN, field_error, path_of
-from app.features.openai_jobs.errors import QUOTA, is_openai, openai_error
 from app.store.database.errors import disk_full, undone
+from app.web.site import error_form
 from app.web.templating import error_page
 from app.words.i18n import gettext, localized, marked
 
@@ -50,6 +50,8 @@ STATUS: dict[type[VeznaError], tuple[int, str]] = {
 METHODS_OF_HTTP = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 AGENTS = "/mcp"
 """The agent interface."""
+OVER_QUOTA = "over-quota"
+"""Kind of an error, for other forms."""
 CONFLICT_KEY = "vezna.conflict"
 """In the scope of a request whose transaction was undone by such a conflict."""
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
@@ -165,8 +167,8 @@ def answer_to(request: Request, error: Exception) -> Response:
     status, title = STATUS[kind] if kind else (500, INTERNAL)
     fields = error.fields if isinstance(error, Invalid) else ()
     name = kind.__name__.lower() if kind else "internal"
-    if isinstance(error, OverQuota) and is_openai(request.url.path):
-        name = QUOTA
+    if isinstance(error, OverQuota) and error_form(request.url.path):
+        name = OVER_QUOTA
     answer = _answer(request, status, name, title, error.message, fields)
     if isinstance(error, Unauthenticated):
         answer.headers["WWW-Authenticate"] = CHALLENGE
@@ -263,8 +265,8 @@ def _internal(request: Request, error: Exception) -> Response:
 def _answer(
     request: Request, status: int, kind: str, title: str, detail: str, fields: Sequence[FieldError] = ()
 ) -> Response:
-    if is_openai(request.url.path):
-        return openai_error(status, kind, detail, fields)
+    if form := error_form(request.url.path):
+        return form(status, kind, detail, fields)
     if not wants_json(request):
         return error_page(request, status=status, title=gettext(title), message=detail)
     return problem(status, kind, title, detail, fields)
@@ -285,6 +287,7 @@ def _place(error: FieldError) -> dict[str, int]:
 
 
 def wants_json(request: Request) -> bool:
-    """Whether a program made the request: all paths below /api and /v1, the agent interface, and the probes."""
+    """Whether a program made the request: all paths below /api, those with errors in another form, the agent
+    interface, and the probes."""
     path = request.url.path
-    return path.startswith(("/api/", "/livez", "/readyz", "/metrics")) or path == AGENTS or is_openai(path)
+    return path.startswith(("/api/", "/livez", "/readyz", "/metrics")) or path == AGENTS or bool(error_form(path))

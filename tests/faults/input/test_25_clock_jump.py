@@ -37,8 +37,8 @@ LEASE = 15.0
 """Seconds: long enough for a worker on a busy machine to renew it in time."""
 WORKER = """
 import select, sys, time
-from app.services import attempts
-from app.services import workers
+from app.services.runs import attempts
+from app.services.workers import workers
 from app.store.database.session import Database
 
 database = Database(sys.argv[1])

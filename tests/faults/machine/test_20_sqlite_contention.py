@@ -21,7 +21,7 @@ from tests.support.rows.results import result, step
 WRITERS, RUNS, REPORTS = 8, 4, 25
 FORK = """
 import os, sys, threading
-from app.store import session
+from app.store.database import session
 from sqlalchemy import text
 
 session.BUSY_MILLISECONDS = 3000

@@ -23,8 +23,8 @@ from app.store.files.files import Files
 from app.store.tables import RunRow
 from tests.support.fakes.fakes import SilentBell
 from tests.support.servers.judged_site import KEY, NO_PAUSE, Site, judged_site
+from worker import answers as parity_answers
 from worker.features.judging import tasks
-from worker.features.shipping import parity_answers
 
 REFUSAL = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
 

@@ -36,8 +36,8 @@ from tests.support.filled.language import studies
 from tests.support.servers.forms import form_headers
 from tests.support.servers.judged_site import ARMS, KEY, NO_PAUSE, N, Site, answer_of, judged_site, quality
 from tests.support.servers.served import served
+from worker import answers as parity_answers
 from worker.features.judging import tasks
-from worker.features.shipping import parity_answers
 
 
 @pytest.fixture

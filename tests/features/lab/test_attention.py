@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertForSequenceClassification
 
 from app.domain.failures import RunFailed
-from app.features.lab.rules.computations import MOST_TOKENS, Attention, AttentionRequest
+from app.features.lab.computations import MOST_TOKENS, Attention, AttentionRequest
 from app.features.lab.rules.heads import Heads
 from tests.support.tiny import lm as tiny_lm
 from tests.support.tiny import texts as tiny

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.failures import RunFailed
-from app.features.lab.rules.computations import Equality, EqualityRequest
+from app.features.lab.computations import Equality, EqualityRequest
 from tests.support.tiny import lm as tiny_lm
 from worker.features.lab.answer import answer
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.features.lab.rules.computations import Freezing, FreezingRequest
+from app.features.lab.computations import Freezing, FreezingRequest
 from tests.support.tiny import texts as tiny
 from worker.features.lab import freezing as module
 from worker.features.lab.answer import answer

@@ -13,8 +13,8 @@ from app.domain.accounts.policy import Role
 from app.domain.methods import FullSpec, LeanFullSpec, LoraSpec
 from app.domain.resources.devices import GIB
 from app.domain.resources.estimate import EstimateRequest
+from app.features.lab.computations import FreezingRequest
 from app.features.lab.pages.topics.memory import BATCH_SIZES
-from app.features.lab.rules.computations import FreezingRequest
 from app.store.database.session import Database
 from app.store.tables import EstimateRow
 from tests.support.filled.lab import CARD

@@ -13,8 +13,8 @@ from sqlalchemy import delete, select, update
 
 from app.domain.accounts.policy import Role
 from app.domain.comparison.learning.learning import Learning
+from app.features.lab.computations import Equality, LabAnswer, MatricesRequest
 from app.features.lab.queries import learner as rows
-from app.features.lab.rules.computations import Equality, LabAnswer, MatricesRequest
 from app.features.lab.rules.questions import Topic
 from app.features.lab.services import computations as lab_computations
 from app.features.lab.services import learner as lab
@@ -293,7 +293,7 @@ def test_the_weights_of_runs_reach_the_worker_as_local_files(tmp_path: Path) -> 
         "    asked = json.loads(line)\n"
         "    read = {field: open(path).read() for field, path in asked['files'].items()}\n"
         "    right = read == {'full_file': 'weights'}\n"
-        "    print(json.dumps({'lab': answer} if right else {'error': str(read)}), flush=True)\n"
+        "    print(json.dumps({'computation': answer} if right else {'error': str(read)}), flush=True)\n"
     )
     estimator = Estimator((sys.executable, str(child)), estimate_seconds=0, start_seconds=0)  # not its deadline
     request = MatricesRequest(location="/model", layer="layer", full_file="runs/1/model.safetensors")

@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from app.domain.accounts.policy import Role
 from app.domain.methods import FullSpec
+from app.features.lab.computations import SENTENCES, Attention, AttentionRequest, packed
 from app.features.lab.queries import learner as rows
-from app.features.lab.rules.computations import SENTENCES, Attention, AttentionRequest, packed
 from app.features.lab.services import computations as lab_computations
 from app.store.models import queries as base_models
 from app.store.runs import queries as runs

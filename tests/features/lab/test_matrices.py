@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from app.domain.failures import RunFailed
-from app.features.lab.rules.computations import SIDE, MatricesRequest, stops
+from app.features.lab.computations import SIDE, MatricesRequest, stops
 from tests.support.tiny import lm as tiny_lm
 from worker.features.lab import matrices as module
 from worker.features.lab.answer import answer

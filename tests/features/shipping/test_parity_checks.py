@@ -48,9 +48,9 @@ from tests.support.rows import attempted
 from tests.support.rows.results import evaluation, result
 from tests.support.servers.forms import form_headers
 from tests.support.servers.served import served
+from worker import answers as parity_answers
 from worker.context import Context
 from worker.features.shipping import parity as tasks
-from worker.features.shipping import parity_answers
 from worker.features.shipping.parity_host import ParityQueue
 
 LABELS = ("sport", "business", "politics", "tech")

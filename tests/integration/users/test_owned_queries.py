@@ -2,6 +2,9 @@
 
 import hashlib
 import inspect
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -17,20 +20,13 @@ from app import features, store
 from app.domain.accounts.ownership import Viewer
 from app.domain.accounts.policy import Role
 from app.domain.errors import NotFound
+from app.feature import VARIABLE
 from app.features.shipping.tables import HubPushRow
+from app.main import create_app
 from app.settings import Settings
-from app.store.database.owners import ASKED_FOR
-from app.store.database.ownership import (
-    CONDITIONED,
-    ELSEWHERE,
-    EVERY_OWNER,
-    OF_EXPORT,
-    OF_EXTERNAL_STUDY,
-    OF_RUN,
-    OF_STUDY,
-    OWNED,
-    unfiltered,
-)
+from app.store.database.owned import Asked, Owned
+from app.store.database.ownership import EVERY_OWNER, every_table, kinds, unfiltered
+from app.store.database.seen import OWNED, UNFILTERED, Part
 from app.store.runs.listing import NEWEST
 from app.store.tables import Base, RunRow, StudyRow, UploadRow
 from tests.support.rows.external import FULL
@@ -188,7 +184,7 @@ def _asked(session: Session, function: Callable[..., Any], values: dict[str, Any
 
 def test_every_owner_is_transferred_with_the_users_other_rows() -> None:
     tables = {mapper.class_ for mapper in Base.registry.mappers if "owner_id" in mapper.columns}
-    assert tables == {*OWNED, *ASKED_FOR}
+    assert tables == {*kinds(Owned), *kinds(Asked)}
 
 
 @pytest.mark.slow
@@ -227,9 +223,9 @@ def test_queries_of_the_whole_installation_say_so_and_are_not_refused(private: P
 def test_another_user_changes_no_private_row_by_any_statement(private: PrivateInstallation) -> None:
 
     with private.database.seen_by(Viewer(private.other)).transaction() as session:
-        for table in OWNED:
+        for table in kinds(Owned):
             assert session.execute(update(table).values(owner_id=private.other)).rowcount == 0, table
-        for table in (*OF_RUN, *OF_STUDY, *OF_EXTERNAL_STUDY, *OF_EXPORT):
+        for table in [row for row in every_table().values() if isinstance(row.seen, Part)]:
             assert session.execute(delete(table)).rowcount == 0, table
 
 
@@ -249,6 +245,21 @@ def test_a_statement_without_its_condition_is_refused(statement: str, table: str
     assert unfiltered(statement) == table
 
 
+def test_the_filter_knows_the_tables_of_features_that_are_off(
+    private: PrivateInstallation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from app.store.database.ownership import every_table; print(*every_table())"
+    known = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {VARIABLE: ""}, capture_output=True, text=True
+    )
+    assert known.stdout.split() == list(every_table()), known.stderr
+    monkeypatch.setenv(VARIABLE, "")
+    private.app = create_app(private.settings)
+    paths = ("/api/v1/studies/1", "/api/v1/runs/1")
+    assert [private.program(Role.MEMBER).get(path).status_code for path in paths] == [200, 200]
+    assert [private.of_other().get(path).status_code for path in paths] == [404, 404]
+
+
 def test_raw_sql_of_a_request_is_refused(private: PrivateInstallation) -> None:
 
     with private.database.seen_by(Viewer(private.other)).reading() as session:
@@ -257,12 +268,21 @@ def test_raw_sql_of_a_request_is_refused(private: PrivateInstallation) -> None:
         assert session.scalar(text("SELECT count(*) FROM runs").execution_options(**EVERY_OWNER))
 
 
-def test_every_table_is_owned_or_listed_as_that_of_the_installation() -> None:
-    """A new table gets a condition, or a reason why it needs none."""
+NOT_FILTERED = {
+    "api_tokens", "audit_events", "clock", "device_usage", "devices", "ended_runs", "estimates", "external_identities",
+    "fine_tuning_jobs", "form_keys", "hub_tokens", "idempotency_keys", "lab_answers", "lab_cards", "lab_class_seeds",
+    "lab_class_studies", "lab_classes", "lab_members", "lab_progress", "login_failures", "login_sessions",
+    "model_versions", "one_time_links", "openid_logins", "pending_logins", "quota_limits", "recovery_codes",
+    "registered_models", "second_factors", "stage_changes", "users", "webhook_deliveries", "webhooks", "workers",
+}  # fmt: skip
 
-    owned = {table.__tablename__ for table in CONDITIONED}
-    assert owned | ELSEWHERE == set(Base.metadata.tables)
-    assert not owned & ELSEWHERE
+
+def test_every_table_says_who_sees_it() -> None:
+    """A new table gets a condition, or is listed here."""
+
+    assert set(every_table()) == set(Base.metadata.tables)
+    assert {name for name, row in every_table().items() if row.seen == UNFILTERED} == NOT_FILTERED
+    assert {row for row in every_table().values() if row.seen == OWNED} == {*kinds(Owned)}
 
 
 def test_what_a_session_loads_stays_filtered_by_identity(private: PrivateInstallation) -> None:

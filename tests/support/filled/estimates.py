@@ -8,7 +8,7 @@ from app.domain.failures import Failure
 from app.domain.methods import AnyMethod
 from app.domain.resources.estimate import EstimateRequest, Lengths, MapCell, MapRequest, MemoryMap, ResourceEstimate
 from app.domain.resources.ledger import Ledger, Moment, owners
-from app.features.lab.rules.computations import LabAnswer, LabRequest, OfModel
+from app.features.lab.computations import LabAnswer, LabRequest, OfModel
 from app.services.resources import estimates
 from app.services.resources.requests import run_request
 from app.services.resources.stored_estimates import store

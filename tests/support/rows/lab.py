@@ -6,7 +6,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.features.lab.rules.computations import (
+from app.features.lab.computations import (
     SIDE,
     Attention,
     AttentionRequest,
@@ -53,7 +53,7 @@ def answered(session: Session, result: LabAnswer) -> None:
     """Store the answer to the one request of the Lab that waits."""
     waiting = select(EstimateRow).where(EstimateRow.kind == "lab", EstimateRow.status == "queued")
     row = session.scalars(waiting).one()
-    assert row.lab is None
+    assert row.result_json is None
     row.status, row.result_json = "ready", result.model_dump(mode="json")
 
 

@@ -24,8 +24,8 @@ from app.features.recipes.tables import RecipeRunRow
 from app.features.shipping.tables import HubPushRow, ParityCheckRow
 from app.services.users import users
 from app.settings import Settings
-from app.store.database.owners import ASKED_FOR
-from app.store.database.ownership import OWNED
+from app.store.database.owned import Asked, Owned
+from app.store.database.ownership import kinds
 from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow, UploadRow, now
 from tests.support.checks.access_table import filled_in
 from tests.support.filled import exports as filled_exports
@@ -93,9 +93,9 @@ class PrivateInstallation(Installation):
             session.add(lab_class)
             session.flush()
             self.lab_class = lab_class.id
-            for table in OWNED:
+            for table in kinds(Owned):
                 session.execute(update(table).values(owner_id=member, private_to=member))
-            for table in ASKED_FOR:
+            for table in kinds(Asked):
                 session.execute(update(table).values(owner_id=member))
             session.execute(update(RunRow).where(RunRow.study_id.is_(None)).values(note=MARK))
 

@@ -2,7 +2,7 @@
 
 import json
 
-from worker.features.shipping.parity import prompt_text, reference_of
+from worker.predicted import prompt_text, reference_of
 
 TOOLS = json.dumps([{"type": "function", "function": {"name": "weather"}}])
 CALLS = json.dumps({"tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {}}}]})

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from app.domain.failures import FailureCode, RunFailed
 from app.domain.messages import _
 from app.domain.models.exports import ExportFormat
-from app.features.shipping.rules.gguf import stored_as, tensor_bytes
+from app.domain.models.gguf import stored_as, tensor_bytes
 from worker.engine.exporting import gguf_tensors, gguf_tokenizer
 from worker.engine.exporting.gguf_tensors import gemma
 from worker.engine.exporting.progress import Report

@@ -19,7 +19,7 @@ import torch
 
 from app.domain.comparison.fairness.export_gate import WeightCheck
 from app.domain.models.exports import ExportFormat, ExportJob
-from app.features.shipping.rules.gguf import stored_as
+from app.domain.models.gguf import stored_as
 from worker.engine.exporting.formats import library
 from worker.engine.exporting.progress import Report, quiet
 from worker.engine.exporting.weights import Expectation, expectation

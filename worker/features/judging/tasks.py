@@ -16,14 +16,14 @@ from app.features.judging.queries import judgements as queries
 from app.features.judging.rules import key_of, question, score_in
 from app.features.judging.services import judgements
 from app.features.judging.services.judgements import JUDGEMENTS, JudgementClaim
-from app.features.serving.services.openai_server import OpenAIServer, ServerRefused
+from app.services.outbound.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound.outbound import NotReached, Outbound
 from app.services.ownership.vault import Vault
+from worker.answers import PAUSES, Answer, Answers, Prompt
 from worker.children.work import WorkCancelled
 from worker.claimed import noting_the_end
 from worker.features.judging.queue import JudgeQueue
-from worker.features.shipping.parity import Item, prompt_text, reference_of, rows
-from worker.features.shipping.parity_answers import PAUSES, Answer, Answers, Prompt
+from worker.predicted import Item, prompt_text, reference_of, rows
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:

@@ -3,13 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.features.lab.rules.computations import (
-    AttentionRequest,
-    FreezingRequest,
-    LabAnswer,
-    LabRequest,
-    MatricesRequest,
-)
+from app.features.lab.computations import AttentionRequest, FreezingRequest, LabAnswer, LabRequest, MatricesRequest
 from worker.features.lab.attention import attention
 from worker.features.lab.equality import equality
 from worker.features.lab.freezing import freezing

@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModel
 
 from app.domain.messages import _
-from app.features.lab.rules.computations import MOST_TOKENS, Attention, AttentionRequest, packed
+from app.features.lab.computations import MOST_TOKENS, Attention, AttentionRequest, packed
 from worker.engine.baselines.small_model import impossible, load_small
 from worker.features.lab.trained import add_lora, take_weights
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModel
 
-from app.features.lab.rules.computations import Equality, EqualityRequest
+from app.features.lab.computations import Equality, EqualityRequest
 from worker.engine.baselines.small_model import load_small
 from worker.engine.methods.scratch import LoRALayer
 from worker.features.lab.layers import linear_layer

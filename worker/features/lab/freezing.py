@@ -20,7 +20,7 @@ from torch.nn import functional
 from app.domain.data.dataset import LabelledRow
 from app.domain.failures import RunFailed
 from app.domain.methods import LoraSpec
-from app.features.lab.rules.computations import Freezing, FreezingRequest, FreezingSide
+from app.features.lab.computations import Freezing, FreezingRequest, FreezingSide
 from worker.engine.data.batches.batches import read
 from worker.engine.evaluation import audit
 from worker.engine.methods import MECHANISMS

@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from app.domain.messages import _
 from app.domain.models.spectra import Spectrum, energy_kept
-from app.features.lab.rules.computations import MOST_SIDE, SIDE, Matrices, MatricesRequest, MatrixOf, Spectral, stops
+from app.features.lab.computations import MOST_SIDE, SIDE, Matrices, MatricesRequest, MatrixOf, Spectral, stops
 from worker.engine.baselines.small_model import impossible, load_small
 from worker.features.lab.layers import linear_layer
 

@@ -1,43 +1,33 @@
 """Compare a server with a run: claim the check, read the run's predictions, send the test items, write the result."""
 
-import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from app.domain.data.turns import as_text, last_reply, others, said
+from app.domain.data.turns import last_reply
 from app.domain.errors import Unavailable
 from app.domain.messages import _
-from app.features.serving.services.openai_server import OpenAIServer, ServerRefused
 from app.features.shipping.rules.parity import Parity, ServedItem, parity
 from app.features.shipping.services import parity_checks
 from app.features.shipping.services.parity_checks import CHECKS, ParityClaim
+from app.services.outbound.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.vault import Vault
+from worker import answers as parity_answers
+from worker.answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
 from worker.children.work import WorkCancelled
 from worker.claimed import noting_the_end, reporter
-from worker.features.shipping import parity_answers
 from worker.features.shipping.likeness import nearer, writes_on
-from worker.features.shipping.parity_answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
 from worker.features.shipping.parity_host import ParityQueue
+from worker.predicted import Item, has_parts, prompt_text, reference_of, rows
 from worker.text_metrics import exact_match, rouge_l
 from worker.training.workdir import workdir
 
 if TYPE_CHECKING:
     from worker.context import Context
 
-COLUMNS = ("item", "prompt", "completion", "messages", "tools", "prediction", "base_prediction", "cut")
-ROWS_AT_ONCE = 256
-"""Of the predictions file."""
 METRICS = {"exact_match": exact_match, "rouge_l": rouge_l}
-
-Item = dict[str, Any]
-"""A row of the predictions file."""
 
 
 def check(context: "Context", check_id: int, pauses: tuple[float, ...] = PAUSES) -> None:
@@ -124,28 +114,10 @@ def _items(context: "Context", claim: ParityClaim) -> list[Item]:
         return rows(file, claim.sample)
 
 
-def rows(file: Path, most: int) -> list[Item]:
-    """The rows of a predictions file, or a sample of them; the others never become Python objects."""
-    try:
-        with pq.ParquetFile(file, pre_buffer=False) as stored:
-            names = [name for name in stored.schema_arrow.names if name in COLUMNS]
-            if not {"prediction", "base_prediction"} <= set(names):
-                raise Unavailable(_("The run's predictions file has no generated texts."))
-            number, found, start = stored.metadata.num_rows, [], 0
-            chosen = set(range(number) if number <= most else random.Random(0).sample(range(number), most))
-            for batch in stored.iter_batches(ROWS_AT_ONCE, columns=names):
-                places = [place for place in range(batch.num_rows) if start + place in chosen]
-                found += batch.take(pa.array(places, pa.int64())).to_pylist()
-                start += batch.num_rows
-    except (OSError, pa.ArrowException) as error:
-        raise Unavailable(_("The run's predictions file cannot be read.")) from error
-    return found
-
-
 def _prompt(item: Item) -> Prompt | None:
     """What a server is sent: a prompt, or the conversation up to the assistant's last turn. None if that is empty, or
     if the answer depends on how the server reads calls of tools and writes them."""
-    if "messages" in item and _has_parts(item):
+    if "messages" in item and has_parts(item):
         return None
     text: str | list[dict[str, str]] = _turns(item) if "messages" in item else item["prompt"] or ""
     turns = text if isinstance(text, list) else []
@@ -153,30 +125,9 @@ def _prompt(item: Item) -> Prompt | None:
     return Prompt(text, length) if text else None
 
 
-def _has_parts(item: Item) -> bool:
-    """Whether a conversation has tools, calls, results or reasoning."""
-    return bool(item.get("tools")) or any(others(turn).keys() - {"train"} for turn in item["messages"])
-
-
 def _turns(item: Item) -> list[dict[str, str]]:
     last = last_reply(item["messages"])
     return [{"role": turn["role"], "content": turn["content"]} for turn in item["messages"][:last]]
-
-
-def reference_of(item: Item) -> str:
-    """The completion that the test split has, or the assistant's last turn."""
-    if "messages" not in item:
-        return item["completion"] or ""
-    turns = item["messages"]
-    return said(turns[last_reply(turns) or 0])
-
-
-def prompt_text(item: Item) -> str:
-    """The prompt, or the turns before the assistant's last one, with their tools, calls and reasoning as JSON."""
-    if "messages" not in item:
-        return item["prompt"] or ""
-    turns = item["messages"][: last_reply(item["messages"])]
-    return as_text(turns, item.get("tools")) if _has_parts(item) else "\n".join(map(said, turns))
 
 
 def _was_cut(item: Item, read: int | None, tokens: int) -> bool:

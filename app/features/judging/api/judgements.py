@@ -4,11 +4,9 @@ from datetime import datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Body
-from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.domain.comparison.statistics.judged import JudgedArm, Unscored
-from app.domain.comparison.statistics.verdict import VerdictKind
+from app.domain.comparison.statistics.judged import Unscored
 from app.features.judging.queries import judgements
 from app.features.judging.rules import JudgementStatus, NewJudgement
 from app.features.judging.services import judgements as service
@@ -17,72 +15,13 @@ from app.store.studies import queries as studies
 from app.store.workers.tables import LIVE
 from app.web.api.answer import Answer
 from app.web.api.examples import JUDGEMENT
+from app.web.api.studies.judged import JudgedArmOut, JudgementsOut
 from app.web.http.dependencies import Bell, Config, Db, Reading, RowId
 from app.web.http.errors import problems
 from app.web.http.idempotency import OnceByHeader
 from app.web.http.waiting import Wait, ended
 
 router = APIRouter(tags=["studies"])
-
-
-class JudgeErrorOut(Answer):
-    """The judge's error on the difference of an arm to the reference, on items that people rated."""
-
-    items: int
-    """Rated ones, and those with equal answers among them, where the judge cannot err."""
-    rated: int
-    agreed: int
-    """Of the rated ones, items on which the judge agrees with every rating."""
-    mean: float
-    """Added to the judge's difference."""
-
-
-class JudgedArmOut(BaseModel):
-    """An arm by the judge's scores, from 0 (all 1) to 1 (all 5)."""
-
-    arm: str
-    seeds: int
-    score: float | None
-    score_low: float | None
-    """Of the 95 % interval."""
-    score_high: float | None
-    delta: float | None
-    """Arm − reference, with the judge's error where it is known; null for the reference and without an interval."""
-    low: float | None
-    """Of its interval, within −1 and 1; wider by the judge's error and by items without a score."""
-    high: float | None
-    confidence: float | None
-    judge_delta: float | None
-    """As though the judge never erred."""
-    error: JudgeErrorOut | None
-    """Null: unknown, because people have rated fewer than two items of the arm and the reference."""
-    left_out: float
-    """Share of the items without a score."""
-    margin: float
-    verdict: VerdictKind
-    """`hint`: one seed, so the interval does not cover other seeds; `implied` is what it says."""
-    implied: VerdictKind
-
-    @classmethod
-    def of(cls, arm: JudgedArm) -> Self:
-        score, corrected = arm.score, arm.corrected
-        return cls(
-            arm=arm.title,
-            seeds=arm.seeds,
-            score=score.mean if score else None,
-            score_low=score.low if score else None,
-            score_high=score.high if score else None,
-            delta=corrected.delta if corrected else None,
-            low=arm.low if corrected else None,
-            high=arm.high if corrected else None,
-            confidence=corrected.confidence if corrected else None,
-            judge_delta=arm.alone.delta if arm.alone else None,
-            error=JudgeErrorOut.from_object(arm.error) if arm.error else None,
-            left_out=arm.left_out,
-            margin=arm.margin,
-            verdict=arm.verdict,
-            implied=arm.implied,
-        )
 
 
 class JudgementOut(Answer):
@@ -129,6 +68,17 @@ class JudgementOut(Answer):
             examples=result.examples if result else [],
             arms=[JudgedArmOut.of(arm) for arm in service.arms_of(session, row)],
         )
+
+
+def comparison_fields(session: Session, study_id: int) -> dict[str, object]:
+    """Of a study's comparison: its arms by the newest scores, and how often judges were asked."""
+    looks = judgements.looks(session, study_id)
+    return {
+        "judged": [JudgedArmOut.of(arm) for arm in service.newest_arms(session, study_id)],
+        "judgements": JudgementsOut(number=looks.judgements, models=looks.models, rubrics=looks.rubrics)
+        if looks
+        else None,
+    }
 
 
 @router.post(

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.features.lab.rules.computations import Attention
+from app.features.lab.computations import Attention
 
 Weights = NDArray[np.float64]
 Kind = Literal["previous", "next", "itself", "token"]

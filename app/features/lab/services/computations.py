@@ -9,11 +9,12 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Forbidden, TooMany
 from app.domain.messages import _
 from app.domain.methods import AnyMethod, FullSpec, LoraSpec
-from app.features.lab.rules.computations import LabAnswer, LabRequest
+from app.features.lab.computations import ANSWERS, LabAnswer, LabRequest
 from app.queue import Doorbell
 from app.services.resources import estimates
 from app.store.resources import estimates as rows
 from app.store.runs import artifacts
+from app.store.tables import EstimateRow
 from app.store.workers import clock
 
 MOST_WAITING = 30
@@ -43,7 +44,11 @@ def stored(session: Session, request: LabRequest) -> Computation:
     if row is None:
         return Computation(request)
     again = (estimates.again_at(row) - clock.now(session)).total_seconds() if row.state == "failed" else 0.0
-    return Computation(request, row.state, row.message, row.lab, max(0.0, again))
+    return Computation(request, row.state, row.message, _answer(row), max(0.0, again))
+
+
+def _answer(row: EstimateRow) -> LabAnswer | None:
+    return ANSWERS.validate_python(row.result_json) if row.result_json else None
 
 
 def start(session: Session, bell: Doorbell, request: LabRequest, *, may_run: bool) -> None:

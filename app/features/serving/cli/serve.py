@@ -11,10 +11,10 @@ from app.cli.shared import say
 from app.domain.errors import Invalid, Unavailable
 from app.domain.inference import DECODERS, Subject
 from app.domain.methods import AnyMethod
+from app.domain.models import vllm
 from app.domain.models.exports import ExportFormat
 from app.features.serving.services import inference
 from app.features.serving.services.inference import Answerer
-from app.features.shipping.rules import vllm
 from app.settings import ROOT, load
 from app.settings.values import LOOPBACK_ADDRESSES
 from app.store.database import migrate

@@ -33,8 +33,7 @@ from app.domain.models.exports import ExportFormat, merged_bytes
 from app.domain.runs.status import RunStatus
 from app.domain.tasks import Format, Task
 from app.exchange import Reader
-from app.features.shipping.services.offers import saved_weights
-from app.services.models.trained import job_of
+from app.services.models.trained import job_of, saved_weights
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models
 from app.store.runs import queries as runs

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from app.domain.comparison.fairness.export_gate import ExportGate
 from app.domain.models.exports import ExportFormat
-from app.features.serving.words.serving import Command, ways_to_use
 from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.queries import registry
 from app.features.shipping.services import exports as service
@@ -19,6 +18,7 @@ from app.features.shipping.services.offers import Offer, offers
 from app.features.shipping.tables import ModelExportRow, ModelVersionRow
 from app.features.shipping.words.exports import format_title, gate_difference
 from app.features.shipping.words.model_card import described
+from app.features.shipping.words.uses import Command, ways_to_use
 from app.store.runs import queries as runs
 from app.store.tables import RunRow
 from app.web.bars import MarginScale

@@ -1,8 +1,8 @@
 """Queries of the model registry."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.domain.errors import NotFound
@@ -76,3 +76,12 @@ def why_in_use(session: Session, which: ColumnElement[bool]) -> str:
     return _(
         "Export %(export)s is %(stage)s %(number)s of %(name)s in the registry. Retire that version first.", **values
     )
+
+
+def why_visible(session: Session, study_ids: Collection[int], run_ids: Collection[int]) -> str:
+    """Why studies and runs cannot be private: a sentence; empty if the registry has no version of them."""
+    of_them = or_(ModelVersionRow.study_id.in_(study_ids), ModelVersionRow.run_id.in_(run_ids))
+    row = session.scalars(select(ModelVersionRow).where(of_them).limit(1)).first()
+    if row is None:
+        return ""
+    return _("The registry has an export of this as %(name)s, and all users see it.", name=row.name)

@@ -24,10 +24,10 @@ from app.domain.runs.job import TrainJob
 from app.domain.runs.status import RunStatus
 from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.queries import registry
-from app.features.shipping.services.offers import offers, saved_weights
+from app.features.shipping.services.offers import offers
 from app.features.shipping.tables import ModelExportRow
 from app.queue import EXPORT, Doorbell
-from app.services.models.trained import job_of
+from app.services.models.trained import job_of, saved_weights
 from app.services.users import audit, limits
 from app.services.workers.work import Claimed, WorkKind
 from app.store.data import queries as datasets

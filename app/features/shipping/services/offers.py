@@ -9,11 +9,10 @@ from sqlalchemy.orm import Session
 from app.domain.errors import FieldError
 from app.domain.models.exports import ExportFormat, disk_bytes, merged_bytes, refusal
 from app.features.shipping.queries import exports as model_exports
+from app.services.models.trained import saved_weights
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models
-from app.store.runs import artifacts
-from app.store.runs import queries as runs
-from app.store.tables import ArtifactRow, RunRow
+from app.store.tables import RunRow
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,3 @@ def _predicted_seconds(run: RunRow, form: ExportFormat, measured: Mapping[str, S
         return None
     clocks = run.result.clocks
     return clocks.start + 2 * clocks.load + clocks.baseline
-
-
-def saved_weights(session: Session, run: RunRow) -> list[ArtifactRow]:
-    """The files that hold what a run trained."""
-    return [file for file in artifacts.of_run(session, run.id) if file.kind in runs.WEIGHTS]

@@ -7,7 +7,7 @@ from app.domain.messages import _
 from app.domain.models.exports import ExportedFile
 from app.features.shipping.queries import exports as model_exports
 from app.features.shipping.rules.receipts import Receipt, ReceiptData, ReceiptModel, Statement
-from app.features.shipping.services.offers import saved_weights
+from app.services.models.trained import saved_weights
 from app.store.data import queries as datasets
 from app.store.models import queries as base_models
 from app.store.runs import evaluations

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.domain.runs.hosts import HostEnd
 from app.store.database.base import Base
+from app.store.database.seen import OF_RUN
 
 IS_OPEN = text("ended IS NULL")
 """Condition of a partial index, verbatim and without bound values: otherwise SQLite does not use the index."""
@@ -18,6 +19,7 @@ class RunHostRow(Base):
     them; each has a lease of its own, and frees its own GPUs (docs/decisions/0040-runs-on-several-hosts.md)."""
 
     __tablename__ = "run_hosts"
+    seen = OF_RUN
 
     run_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     """No foreign key: a host may still have its GPUs when the run is deleted. The sweep deletes the row later."""

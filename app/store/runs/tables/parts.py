@@ -7,12 +7,14 @@ from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Stri
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
+from app.store.database.seen import OF_RUN, UNFILTERED
 
 
 class StepChunkRow(Base):
     """Consecutive optimizer steps of a run. Why chunks: docs/decisions/0002-step-metrics-in-chunks.md."""
 
     __tablename__ = "step_chunks"
+    seen = OF_RUN
 
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     first_step: Mapped[int] = mapped_column(primary_key=True)
@@ -24,6 +26,7 @@ class EvaluationRow(Base):
     """One evaluation of a run. Scores are float32, little-endian, in the order of the items."""
 
     __tablename__ = "evaluations"
+    seen = OF_RUN
 
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
@@ -54,6 +57,7 @@ class RunEventRow(Base):
     """A line of a run's log."""
 
     __tablename__ = "run_events"
+    seen = OF_RUN
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
@@ -69,6 +73,7 @@ class ArtifactRow(Base):
     """A file of a run's visible attempt; `file` is its place in the files store."""
 
     __tablename__ = "artifacts"
+    seen = OF_RUN
 
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"))
@@ -85,6 +90,7 @@ class WeightDeltasRow(Base):
     """A run's analysis."""
 
     __tablename__ = "weight_deltas"
+    seen = OF_RUN
 
     run_id: Mapped[int] = mapped_column(
         ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
@@ -99,6 +105,7 @@ class EndedRunRow(Base):
     """A run that has ended, of which the control node has not taken note (`app.services.runs.ended`)."""
 
     __tablename__ = "ended_runs"
+    seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     id: Mapped[int] = mapped_column(primary_key=True)

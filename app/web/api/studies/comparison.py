@@ -1,10 +1,10 @@
 """Comparisons as JSON, with the numbers and the sentences of the pages. Fractions, bytes and seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, Self
 
 from fastapi import APIRouter
-from pydantic import BaseModel
 
 from app.domain.comparison.baselines import BaselineResult, strongest
 from app.domain.comparison.fairness.conditions import Knowledge
@@ -12,16 +12,14 @@ from app.domain.comparison.fairness.confounders import ConditionName, Confounder
 from app.domain.comparison.learning.causes import NO_CAUSES, Causes
 from app.domain.comparison.model import AnyComparison
 from app.domain.comparison.runs import RunComparison
-from app.domain.comparison.statistics.judged import JudgedArm
 from app.domain.comparison.statistics.verdict import McNemar
 from app.domain.comparison.study import StudyComparison
 from app.domain.data.baselines import BaselineKind
 from app.domain.studies.alternative import Alternative
-from app.features.judging.api.judgements import JudgedArmOut
-from app.features.judging.queries.judgements import Looks
 from app.services.comparison import compare as compare_service
 from app.web.api.answer import Answer
 from app.web.api.studies.arms import RunArmOut, ScoreOut, StudyArmOut
+from app.web.api.studies.judged import JudgedArmOut, JudgementsOut
 from app.web.api.studies.learning import LearningOut
 from app.web.http.dependencies import Reading
 from app.web.http.errors import problems
@@ -156,14 +154,6 @@ class RunComparisonOut(ComparisonOut):
         )
 
 
-class JudgementsOut(BaseModel):
-    """How many judgements of a study have a result, by how many models and rubrics."""
-
-    number: int
-    models: int
-    rubrics: int
-
-
 class StudyComparisonOut(ComparisonOut):
     """A study, compared by its runs so far."""
 
@@ -205,10 +195,9 @@ class StudyComparisonOut(ComparisonOut):
         study_id: int,
         study: StudyComparison,
         causes: Causes = NO_CAUSES,
-        judged: Sequence[JudgedArm] = (),
-        looks: Looks | None = None,
+        added: Mapping[str, object] = MappingProxyType({}),
     ) -> Self:
-        """From the domain; `causes` where nothing was learned."""
+        """From the domain; `causes` where nothing was learned, `added`: the fields of features."""
         return cls.from_comparison(
             study,
             study_id=study_id,
@@ -225,10 +214,7 @@ class StudyComparisonOut(ComparisonOut):
             arms=[StudyArmOut.of(study, arm) for arm in study.arms],
             search=search_text(study.spec),
             differed={condition.name: condition.values for condition in study.conditions if not condition.equal},
-            judged=[JudgedArmOut.of(arm) for arm in judged],
-            judgements=JudgementsOut(number=looks.judgements, models=looks.models, rubrics=looks.rubrics)
-            if looks
-            else None,
+            **{"judged": [], "judgements": None, **added},
         )
 
 

@@ -14,9 +14,6 @@ from app.domain.runs.listing.queue import Priority
 from app.domain.studies.arms import ArmSpec
 from app.domain.studies.plan import StudyPlan
 from app.domain.studies.spec import StudySpec, StudyStatus
-from app.features.judging.queries import judgements as judgement_rows
-from app.features.judging.services import judgements
-from app.features.recipes import queries as recipes
 from app.services.models.compatibility import Compatible
 from app.services.ownership import deletion
 from app.services.ownership.deletion import Deletion
@@ -37,7 +34,7 @@ from app.web.http.dependencies import Bell, Config, Db, NewDb, Reading, Store
 from app.web.http.errors import problems
 from app.web.http.files.table_file import TYPES, Ending, table_file
 from app.web.http.idempotency import OnceByHeader
-from app.web.site import study_fields
+from app.web.site import comparison_fields, study_fields
 from app.words.i18n import localized
 from app.words.studies.power import power_warning
 
@@ -87,8 +84,7 @@ class StudyOut(Answer):
             done=progress.done,
             stopped=progress.study.stopped_json,
             tags=tags.of_studies(session, [study_id]).get(study_id, []),
-            recipe=tested.recipe if (tested := recipes.of_study(session, study_id)) else None,
-            **{"tracker_export": None} | study_fields(session, progress.study) | derived,
+            **{"recipe": None, "tracker_export": None} | study_fields(session, progress.study) | derived,
         )
 
 
@@ -210,9 +206,8 @@ def delete(db: Db, files: Store, study_id: int) -> None:
 def comparison(session: Reading, study_id: int) -> StudyComparisonOut:
     """Compare a study's arms by its runs so far: every arm's score, cost and verdict."""
     study = study_service.comparison(session, study_id)
-    judged = judgements.newest_arms(session, study_id)
-    looks = judgement_rows.looks(session, study_id)
-    return StudyComparisonOut.of(study_id, study, learning.causes_of(session, study_id, study), judged, looks)
+    causes = learning.causes_of(session, study_id, study)
+    return StudyComparisonOut.of(study_id, study, causes, comparison_fields(session, study_id))
 
 
 @router.get(

@@ -12,9 +12,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.domain.messages import _
-from app.features.openai_jobs.errors import is_openai, openai_error
 from app.settings import LOOPBACK
 from app.web.http.errors import problem, wants_json
+from app.web.site import error_form
 from app.words.i18n import localized, marked
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -132,8 +132,8 @@ class SameOrigin:
 
 def _refusal(scope: Scope, status: int, title: str, detail: str) -> Response:
     """A problem for programs; plain text for browsers, since a page would link to addresses of another site."""
-    if is_openai(scope["path"]):
-        return openai_error(status, "refused", detail)
+    if form := error_form(scope["path"]):
+        return form(status, "refused", detail, ())
     if wants_json(Request(scope)):
         return problem(status, "refused", title, detail)
     return PlainTextResponse(localized(detail), status)

@@ -10,8 +10,6 @@ from app.domain.comparison.statistics.verdict import VerdictKind
 from app.domain.comparison.study import StudyArm, StudyComparison
 from app.domain.models.base_model import ModelFacts
 from app.domain.resources.calibration import EstimateBand
-from app.features.recipes import service as recipes
-from app.features.recipes.service import RecipeCard
 from app.services.runs import annotations
 from app.services.runs.annotations import Notes
 from app.services.studies import studies as study_service
@@ -56,8 +54,6 @@ class StudyPage:
     """None until an arm has a result."""
     figures: Mapping[str, Drawn]
     notes: Notes
-    recipe: RecipeCard | None
-    """The published claim that the study tests; None for most studies."""
     parts: Sequence[Part]
     """What features add."""
 
@@ -79,7 +75,6 @@ class StudyPage:
             flips=StudyFlips.of(session, files, study_id, data.comparison),
             figures={name: drawn(study_figure(data, view, name), charts, view.query(name)) for name in FIGURES},
             notes=annotations.notes_of(session, "studies", study_id),
-            recipe=recipes.of_study(session, study_id, data.comparison),
             parts=study_parts(session, study_id, data.comparison),
         )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.features.lab.rules.computations import Attention, packed
+from app.features.lab.computations import Attention, packed
 from app.features.lab.rules.heads import Heads, Kind, habit, moved
 
 EVEN = np.full((4, 4), 0.25)

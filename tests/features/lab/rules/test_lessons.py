@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from app.domain.errors import Invalid, NotFound
 from app.domain.methods import SPECS, LoraSpec
 from app.domain.models.adaptations import adaptations
+from app.features.lab.computations import MatrixOf
 from app.features.lab.rules.architectures import Architecture
-from app.features.lab.rules.computations import MatrixOf
 from app.features.lab.rules.techniques import OTHER_PARTS, parts, technique
 from app.features.lab.services import lessons
 from app.settings import ROOT

@@ -9,8 +9,8 @@ from app.domain.errors import FieldError
 from app.domain.messages import _
 from app.domain.methods import LoraSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
+from app.features.lab.computations import RANKS, Equality, EqualityRequest
 from app.features.lab.pages.topics.calculator import Calculator, course_numbers
-from app.features.lab.rules.computations import RANKS, Equality, EqualityRequest
 from app.features.lab.services import computations as lab_computations
 from app.features.lab.services.computations import Computation
 from app.services.data import samples

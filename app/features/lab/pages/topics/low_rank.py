@@ -10,7 +10,7 @@ from starlette.datastructures import QueryParams
 from app.domain.methods import LoraSpec
 from app.domain.models.architecture import LinearFacts, TaskModel
 from app.domain.models.weight_delta import WeightDeltaSummary
-from app.features.lab.rules.computations import MOST_SIDE, Matrices, MatricesRequest, Spectral
+from app.features.lab.computations import MOST_SIDE, Matrices, MatricesRequest, Spectral
 from app.features.lab.services import computations as lab_computations
 from app.features.lab.services import learner as lab
 from app.features.lab.services.computations import Computation

@@ -9,8 +9,8 @@ from app.domain.errors import FieldError
 from app.domain.methods import LoraSpec
 from app.domain.models.adaptations import Adaptation, adaptation
 from app.domain.models.architecture import short_names
+from app.features.lab.computations import Freezing, FreezingRequest, FreezingSide
 from app.features.lab.pages.topics.calculator import WELL_KNOWN, Calculator
-from app.features.lab.rules.computations import Freezing, FreezingRequest, FreezingSide
 from app.features.lab.services import computations as lab_computations
 from app.features.lab.services import learner as lab
 from app.features.lab.services import studies as lab_studies

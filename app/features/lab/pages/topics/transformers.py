@@ -8,10 +8,10 @@ from starlette.datastructures import QueryParams
 
 from app.domain.errors import FieldError
 from app.domain.messages import _, at_most
+from app.features.lab.computations import MOST_SENTENCE, MOST_TOKENS, SENTENCES, Attention, AttentionRequest
 from app.features.lab.pages.topics.calculator import LABELS, WELL_KNOWN, Calculator
 from app.features.lab.queries import learner as rows
 from app.features.lab.rules.blocks import HEAD, BlockPart, block_parts
-from app.features.lab.rules.computations import MOST_SENTENCE, MOST_TOKENS, SENTENCES, Attention, AttentionRequest
 from app.features.lab.rules.heads import Habit, Heads, Weights, habit
 from app.features.lab.services import computations as lab_computations
 from app.features.lab.services import learner as lab

@@ -14,7 +14,7 @@ from app.domain.data.dataset import PairRow
 from app.domain.methods import BottleneckAdapterSpec, FullSpec, LoraSpec, MethodSpec, PrefixSpec
 from app.domain.models.exports import ExportFormat, ExportJob
 from app.domain.runs.job import TrainJob
-from app.features.serving.words import serving
+from app.features.shipping.words import uses as serving
 from app.words.runs import snippets
 from tests.support.rows import exported
 from tests.unit.worker.engine import adapted as tried

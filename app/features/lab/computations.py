@@ -7,14 +7,14 @@ freezing   LoRA with its base frozen, and with its base left trainable by mistak
 """
 
 import base64
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.domain.messages import Message, _
-from app.domain.resources.estimate import key_of
+from app.domain.resources.computations import Computation
 
 COMPUTATIONS_VERSION = 2
 """Raised when the answer to an unchanged request may differ."""
@@ -47,27 +47,11 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class OfModel(_Value):
+class OfModel(Computation):
     """A request of the Lab: what all have in common."""
 
+    feature: ClassVar[str] = "lab"
     version: int = COMPUTATIONS_VERSION
-    location: str
-    """Directory or hub id of the base model."""
-    revision: str = ""
-    fingerprint: str = ""
-    """The commit, or the hash of the files, at that location."""
-    hub_user: int | None = None
-    """The user whose hub token opens the base model; None where it needs none."""
-
-    @property
-    def key(self) -> str:
-        """SHA-256 over all of it."""
-        return key_of(self)
-
-    @property
-    def files(self) -> dict[str, str]:
-        """What it reads beside the base model: names in the files store, by field."""
-        return {}
 
     @property
     def members_only(self) -> Message | None:

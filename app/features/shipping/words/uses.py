@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from app.domain.inference import DECODERS
-from app.features.shipping.rules import vllm
+from app.domain.models import vllm
 from app.words.i18n import gettext as _
 from app.words.runs.snippets import Export, loading_code, quantized_code
 

@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 from app.domain.errors import Unavailable, VeznaError
 from app.domain.messages import _
-from app.features.serving.services.openai_server import SECONDS, Completion, Conversation, OpenAIServer, ServerRefused
+from app.services.outbound.openai_server import SECONDS, Completion, Conversation, OpenAIServer, ServerRefused
 from app.services.outbound.outbound import NotReached
 from worker.children.work import WorkCancelled
 

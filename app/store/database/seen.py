@@ -1,0 +1,23 @@
+"""Who sees the rows of a table, as its class says in `seen` (`app.store.database.ownership` filters by it)."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row that belongs to another one: who sees that one sees it too."""
+
+    table: str
+    """Of the other row, which has an owner, or is itself part of one that has."""
+    column: str
+    """That names the other row."""
+
+
+Seen = Part | Literal["owned", "unfiltered"]
+OWNED: Final = "owned"
+"""Everyone, or the owner alone (`app.store.database.owned.Owned`)."""
+UNFILTERED: Final = "unfiltered"
+"""No condition is added: rows of accounts and of the installation, or those whose own queries filter."""
+OF_RUN: Final = Part("runs", "run_id")
+OF_STUDY: Final = Part("studies", "study_id")
