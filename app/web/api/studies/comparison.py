@@ -214,7 +214,7 @@ class StudyComparisonOut(ComparisonOut):
             arms=[StudyArmOut.of(study, arm) for arm in study.arms],
             search=search_text(study.spec),
             differed={condition.name: condition.values for condition in study.conditions if not condition.equal},
-            **{"judged": [], "judgements": None} | added,
+            **{"judged": [], "judgements": None, **added},
         )
 
 
