@@ -103,6 +103,12 @@ def even(middle: float, low: float, high: float) -> bool:
     return abs(high + low - 2 * middle) < 0.001
 
 
+def margin_head(margin: float) -> str:
+    """`Margin ± 2`, in points."""
+    size = round(100 * margin, 6)
+    return _("Margin ± %(points)s", points=decimal(size, 0 if size.is_integer() else 2))
+
+
 def points_between(delta: float, low: float, high: float) -> str:
     """A difference with its interval, in points: `+0.3 ± 1.2`; `+0.7, −3.1 to +4.5` where the interval is uneven."""
     if even(delta, low, high):
@@ -281,6 +287,7 @@ def join_names(names: Sequence[str]) -> str:
 
 
 FILTERS = (
+    margin_head,
     decimal,
     count,
     capitalized,

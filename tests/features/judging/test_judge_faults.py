@@ -23,8 +23,9 @@ from app.store.files.files import Files
 from app.store.tables import RunRow
 from tests.support.fakes.fakes import SilentBell
 from tests.support.servers.judged_site import KEY, NO_PAUSE, Site, judged_site
-from worker import answers as parity_answers
+from worker import answers
 from worker.features.judging import tasks
+from worker.features.judging.queue import JudgeQueue
 
 REFUSAL = json.dumps({"error": {"message": "blocked by a filter"}}).encode()
 
@@ -209,7 +210,7 @@ def test_a_resumed_judgement_knows_that_the_server_has_answered(site: Site, monk
         deadline = time.monotonic() + 30
         while not stored() and time.monotonic() < deadline:
             time.sleep(0.01)
-        site.worker.judge.stop()
+        site.worker.one(JudgeQueue).stop()
 
     site.after(3, stop)
     tasks.judge(site.worker, judgement_id, NO_PAUSE)
@@ -244,7 +245,7 @@ def test_a_server_that_fails_later_is_named_and_its_scores_are_kept(site: Site) 
 def test_a_server_that_needs_long_for_the_first_answer_gets_one_request_at_a_time(
     site: Site, monkeypatch: pytest.MonkeyPatch, seconds: float, most: int
 ) -> None:
-    monkeypatch.setattr(parity_answers, "SECONDS", seconds)
+    monkeypatch.setattr(answers, "SECONDS", seconds)
     together = Barrier(2)
 
     def meet(_request: dict[str, Any]) -> None:

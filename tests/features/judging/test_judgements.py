@@ -36,8 +36,9 @@ from tests.support.filled.language import studies
 from tests.support.servers.forms import form_headers
 from tests.support.servers.judged_site import ARMS, KEY, NO_PAUSE, N, Site, answer_of, judged_site, quality
 from tests.support.servers.served import served
-from worker import answers as parity_answers
+from worker import answers
 from worker.features.judging import tasks
+from worker.features.judging.queue import JudgeQueue
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_a_judge_that_gives_no_score_or_no_answer_ends_the_judgement_with_the_re
     assert "knows no model other" in site.failure(model="other", api_key=KEY)
     over = threading.Event()
     site.stub.raw = lambda _request: over.wait(30) and None
-    monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(answers, "REPORT_SECONDS", 0.05)
     monkeypatch.setattr(tasks, "MOST_SECONDS", 0.3)
     try:
         assert "The judge replied to 0 answers within" in site.failure()
@@ -165,10 +166,10 @@ def test_an_answer_that_the_server_refuses_has_no_score(site: Site) -> None:
 
 @pytest.mark.slow
 def test_a_resumed_judgement_asks_nothing_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(answers, "REPORT_SECONDS", 0.0)
     judgement_id = site.submit()
 
-    site.after(20, site.worker.judge.stop)
+    site.after(20, site.worker.one(JudgeQueue).stop)
     tasks.judge(site.worker, judgement_id)
     given_back = site.row(judgement_id)
     assert (given_back.status, given_back.attempts) == ("queued", 0)
@@ -189,7 +190,7 @@ def test_a_resumed_judgement_asks_nothing_twice(site: Site, monkeypatch: pytest.
 def test_a_cancelled_judgement_stops_and_keeps_its_scores_for_the_next(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(answers, "REPORT_SECONDS", 0.0)
     judgement_id = site.submit(api_key=KEY)
     stored = site.row(judgement_id).api_key
     assert stored and KEY not in stored and Vault(site.worker.settings).decrypt(stored) == KEY

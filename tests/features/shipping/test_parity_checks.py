@@ -48,7 +48,7 @@ from tests.support.rows import attempted
 from tests.support.rows.results import evaluation, result
 from tests.support.servers.forms import form_headers
 from tests.support.servers.served import served
-from worker import answers as parity_answers
+from worker import answers
 from worker.context import Context
 from worker.features.shipping import parity as tasks
 from worker.features.shipping.parity_host import ParityQueue
@@ -301,7 +301,7 @@ def test_scoring_reports_and_stops(worker: Context, run_id: int, stub: Stub, mon
 
     def cancel(_written: str, _reference: str) -> float:
         if not scored:
-            monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
+            monkeypatch.setattr(answers, "REPORT_SECONDS", 0.0)
             with worker.database.transaction() as session:
                 parity_checks.cancel(session, check_id)
         scored.append(1)
@@ -416,7 +416,7 @@ def test_a_busy_server_is_sent_the_request_again(worker: Context, run_id: int, s
 def test_a_slow_server_ends_with_the_time_of_a_check(
     worker: Context, run_id: int, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.05)
+    monkeypatch.setattr(answers, "REPORT_SECONDS", 0.05)
     monkeypatch.setattr(tasks, "MOST_SECONDS", 0.3)
     over = threading.Event()
     stub.raw = lambda _request: over.wait(30) and None
@@ -429,7 +429,7 @@ def test_a_slow_server_ends_with_the_time_of_a_check(
 def test_a_cancelled_check_stops_and_one_of_a_worker_that_shuts_down_is_given_back(
     worker: Context, run_id: int, stub: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity_answers, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(answers, "REPORT_SECONDS", 0.0)
     check_id = submit(worker, run_id, stub)
     once = iter([check_id])
 

@@ -5,6 +5,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import worker.answers
 from app.domain.data.turns import last_reply
 from app.domain.errors import Unavailable
 from app.domain.messages import _
@@ -14,7 +15,6 @@ from app.features.shipping.services.parity_checks import CHECKS, ParityClaim
 from app.services.outbound.openai_server import OpenAIServer, ServerRefused
 from app.services.outbound.outbound import Outbound
 from app.services.ownership.vault import Vault
-from worker import answers as parity_answers
 from worker.answers import MOST_SECONDS, PAUSES, Answer, Answers, Prompt
 from worker.children.work import WorkCancelled
 from worker.claimed import noting_the_end, reporter
@@ -81,7 +81,7 @@ def _scored(
     """The items with an answer to the prompt that the run has read. Raises WorkCancelled."""
     compared, reported = [], monotonic()
     for item, answer in zip(items, answers, strict=True):
-        if monotonic() - reported >= parity_answers.REPORT_SECONDS:
+        if monotonic() - reported >= worker.answers.REPORT_SECONDS:
             reported = monotonic()
             if not report(1.0):
                 raise WorkCancelled

@@ -35,12 +35,6 @@ def format_note(form: ExportFormat) -> str:
     return _(FORMAT_NOTES[form])
 
 
-def margin_head(margin: float) -> str:
-    """`Margin ± 2`, in points."""
-    size = round(100 * margin, 6)
-    return _("Margin ± %(points)s", points=decimal(size, 0 if size.is_integer() else 2))
-
-
 def gate_difference(gate: ExportGate | Parity) -> str:
     """`−0.2 ± 0.4`, in points."""
     return points_between(gate.delta, gate.low, gate.high)
@@ -96,7 +90,6 @@ def gate_first_difference(gate: ExportGate) -> str:
 
 
 FILTERS = (
-    margin_head,
     format_title,
     format_note,
     gate_difference,
