@@ -49,6 +49,11 @@ def _named(value: str | None) -> tuple[str, ...]:
     return tuple(name for name in FEATURES if name in names)
 
 
+def exists(name: str) -> bool:
+    """Whether there is such a feature, active or not."""
+    return name in FEATURES
+
+
 def modules(part: str, names: Sequence[str] | None = None, package: str = "app") -> list[ModuleType]:
     """The modules of this name of the active features, or of those named, that have one."""
     return [module for name in (active() if names is None else names) if (module := _module(package, name, part))]

@@ -18,7 +18,7 @@ from app.settings import ROOT
 HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate", "sklearn", "tokenizers", "sentence_transformers"}
 LIGHT = (
     "app.main",
-    "app.cli",
+    "app.cli.program",
     "worker.celery",
     "worker.tasks",
     "worker.context",
@@ -62,7 +62,7 @@ def test_importing_these_and_making_the_application_brings_no_ml_library(tmp_pat
 def test_a_server_is_there_without_what_only_some_pages_need(tmp_path: Path) -> None:
     """Each takes a twentieth of the start or more: charts, migrations, the client of the broker,
     hashing of passwords."""
-    code = "import sys, app.cli; from app.main import create_app; create_app(); print(*sys.modules)"
+    code = "import sys, app.cli.program; from app.main import create_app; create_app(); print(*sys.modules)"
     environment = {"VEZNA_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=True

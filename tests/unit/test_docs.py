@@ -9,8 +9,8 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from app.cli import cli
 from app.cli.language import VARIABLE as LANGUAGE_VARIABLE
+from app.cli.program import cli
 from app.cli.users.credentials import FILE_VARIABLE, VARIABLE
 from app.domain.comparison.fairness.export_gate import GateOutcome
 from app.domain.comparison.fairness.reproduction import ReproductionOutcome

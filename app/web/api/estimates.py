@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Response
 from pydantic import AfterValidator, BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 
+from app import feature
 from app.domain.data.baselines import Baseline, BaselineRequest
 from app.domain.data.previews import Preview, PreviewRequest
 from app.domain.errors import NotFound
@@ -23,7 +24,6 @@ from app.domain.resources.memory_fit import FitReport
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import invalid_field
-from app.features import FEATURES
 from app.services.resources import calibration, memory_fit
 from app.store.resources import estimates
 from app.store.tables import EstimateRow
@@ -101,6 +101,6 @@ def accuracy(session: Reading) -> list[Accuracy]:
 def get(session: Reading, estimate_id: int) -> EstimateRow:
     """One estimate."""
     row = estimates.get(session, estimate_id)
-    if row.kind in FEATURES:
+    if feature.exists(row.kind):
         raise NotFound(_("Number %(id)s is a computation of the Lab, whose pages show it.", id=estimate_id))
     return row

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from sqlalchemy import select
 
-from app.cli import cli
+from app.cli.program import cli
 from app.domain.errors import Invalid
 from app.domain.inference import InferenceRequest, failed, too_long
 from app.domain.messages import Message

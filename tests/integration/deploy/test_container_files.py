@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app.cli import cli
+from app.cli.program import cli
 from app.cli.users.credentials import VARIABLE
 from app.domain.runs.capabilities import CAPABILITIES
 from app.queue import CONTROL_QUEUE, TRAIN_QUEUE

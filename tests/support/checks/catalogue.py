@@ -21,8 +21,8 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.frontend import CommandLineInterface
 from babel.messages.pofile import read_po, write_po
 
-from app.cli import cli
 from app.cli.help import help_texts
+from app.cli.program import cli
 from app.features.recipes import service as recipes
 from app.settings import ROOT
 from app.words.i18n import LOCALES

@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer import rich_utils
 
-from app.cli import cli
 from app.cli.help import TITLES, help_texts, localize, usage_error
+from app.cli.program import cli
 from app.words.i18n import DEFAULT, gettext, speak
 
 CYRILLIC = re.compile("[а-яѝ]")
