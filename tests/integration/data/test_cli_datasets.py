@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from app import cli
+from app.cli import program as cli
 from app.cli.terminal import data
 from app.domain.data.findings import Details, Finding
 from app.main import create_app

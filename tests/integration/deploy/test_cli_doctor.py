@@ -103,7 +103,7 @@ def test_problems_are_printed_with_remedies_and_the_exit_status_is_1(
 def test_a_database_of_another_revision_and_one_that_is_missing(installed: Database) -> None:
     with installed.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
-    assert "stands at 0001" in only_problem(examined(), "database")["message"]
+    assert "development version of Vezna made this database (0001)" in only_problem(examined(), "database")["message"]
     installed.dispose()
     Path(installed.url.database or "").unlink()
     assert "vezna migrate" in only_problem(examined(), "database")["remedy"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app import cli
+from app.cli import program as cli
 from app.domain.models.base_model import SAMPLE_LANGUAGE_MODEL, SAMPLE_MODEL
 from app.main import create_app
 from app.services.models import models

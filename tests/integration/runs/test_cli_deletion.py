@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app import cli
+from app.cli import program as cli
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.main import create_app

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from app import cli
+from app.cli import program as cli
 from app.cli import shared
 from app.cli.studies import studies
 from app.domain.failures import Failure, FailureCode
