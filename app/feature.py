@@ -49,6 +49,11 @@ def _named(value: str | None) -> tuple[str, ...]:
     return tuple(name for name in FEATURES if name in names)
 
 
+def every() -> tuple[str, ...]:
+    """Names of all features, active or not."""
+    return FEATURES
+
+
 def exists(name: str) -> bool:
     """Whether there is such a feature, active or not."""
     return name in FEATURES
@@ -59,7 +64,7 @@ def modules(part: str, names: Sequence[str] | None = None, package: str = "app")
     return [module for name in (active() if names is None else names) if (module := _module(package, name, part))]
 
 
-def part(name: str, part: str) -> ModuleType:
+def module_of(name: str, part: str) -> ModuleType:
     """The module of this name of a feature, active or not, that has it."""
     (module,) = modules(part, [name])
     return module

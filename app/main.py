@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from app import logs
 from app.exchange import Reader
 from app.queue import Doorbell
+from app.services.hooks import hooks
 from app.services.users import audit, first_start
 from app.settings import Settings, load
 from app.store.database import migrate
@@ -73,6 +74,7 @@ def _routes(added: tuple[Site, ...], *, login_required: bool) -> tuple[BaseRoute
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Build the application. It refuses to start on a database that this code does not know."""
     settings = settings or Settings()
+    hooks()  # imported at the start, and not within the first transaction
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -104,9 +104,12 @@ DIALECTS_DIFFER = (
     "integration/store/",
     "integration/workers/",
     "integration/runs/",
-    "integration/users/test_ownership",
     "integration/web/test_api.py",
+    "integration/users/test_own",
+    "features/openai_jobs/",
     "features/quotas/",
+    "features/second_factor/",
+    "features/shipping/test_registry",
 )
 """Where a test says of PostgreSQL what SQLite cannot show: locks, claims, migrations, the form of queries. The
 other tests repeat on it at night."""
@@ -120,7 +123,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
     seen = Counter[str]()
     for item in items:
-        on_postgresql = "postgresql" in item.name
+        on_postgresql = "postgresql" in getattr(getattr(item, "callspec", None), "id", "")
         if on_postgresql and not any(place in item.path.as_posix() for place in DIALECTS_DIFFER):
             item.add_marker("nightly")
         if item.get_closest_marker("by_day"):

@@ -31,6 +31,7 @@ from app.queue import (
     celery_app,
     join_queue,
 )
+from app.services.hooks import hooks
 from app.store.database import migrate
 from app.store.database.errors import cause
 from app.store.workers import queries as workers
@@ -58,6 +59,7 @@ app.task(tasks.join, name=JOIN)
 for node in nodes():
     for name, task in node.tasks.items():
         app.task(task, name=name)
+hooks()  # imported before the pool children are forked, and not within a transaction
 
 HUNG_SECONDS = 60.0
 _main_process = os.getpid()
@@ -176,7 +178,7 @@ def end_children(**_: Any) -> None:
     process_context().trainers.end()
     process_context().estimator.end()
     process_context().ingest.stop()
-    for kept in process_context().of_features.values():
+    for kept in list(process_context().of_features.values()):
         if isinstance(kept, WorkQueue):
             kept.stop()
 

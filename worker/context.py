@@ -4,6 +4,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import Lock
 from typing import TypeVar
 
 from app.domain.errors import Invalid
@@ -36,14 +37,16 @@ class Context:
     ingest: IngestQueue = field(default_factory=IngestQueue)
     of_features: dict[type, object] = field(default_factory=dict)
     """What features keep in this process; `one` is how to get it."""
+    making: Lock = field(default_factory=Lock)
     clock: ClockWatch = field(default_factory=ClockWatch)
 
     def one(self, kind: type[T]) -> T:
         """This process's only object of a class, which the first request for it makes."""
-        found = self.of_features.get(kind)
-        if not isinstance(found, kind):
-            found = self.of_features[kind] = kind()
-        return found
+        with self.making:
+            found = self.of_features.get(kind)
+            if not isinstance(found, kind):
+                found = self.of_features[kind] = kind()
+            return found
 
     @property
     def worker(self) -> str:

@@ -52,8 +52,12 @@ cli.command(name="rotate-key")(keys.rotate_key)
 cli.command()(login.login)
 cli.command()(login.logout)
 cli.command(name="migrate")(serve.migrate_database)
-for module in feature.modules("commands"):
-    module.register(cli)
+_wrong_features: Invalid | None = None
+try:
+    for module in feature.modules("commands"):
+        module.register(cli)
+except Invalid as error:  # VEZNA_FEATURES: `main` says it, in the language of the command
+    _wrong_features = error
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,6 +84,8 @@ def main() -> None:
     command = typer.main.get_command(cli)
     localize(command)
     try:
+        if _wrong_features is not None:
+            raise _wrong_features
         sys.exit(command(standalone_mode=False))
     except typer.TyperException as error:
         _fail(*usage_error(error), status=error.exit_code)

@@ -44,7 +44,7 @@ class Hooks:
     work: tuple[WorkKind[Any], ...] = ()
     """Work that is claimed on request, for which the sweep rings again."""
     sweep: Callable[[Session], object] = lambda session: None
-    """Called at the end of each sweep."""
+    """Called in each sweep, after the core has forgotten what is old."""
     secrets: Callable[[Session], Iterable[tuple[Any, str]]] = lambda session: ()
     """Rows with an encrypted secret, and its attribute, to encrypt by another key."""
     keeps_runs: Callable[[Session, ColumnElement[bool]], str] = lambda session, which: ""
@@ -98,6 +98,12 @@ def _of(names: tuple[str, ...]) -> tuple[Hooks, ...]:
 def hooks() -> tuple[Hooks, ...]:
     """Of the active features."""
     return _of(feature.active())
+
+
+def all_hooks() -> tuple[Hooks, ...]:
+    """Of all features, active or not: for what protects, counts or encrypts rows, which stay while their feature is
+    turned off."""
+    return _of(feature.every())
 
 
 def tell(session: Session, event: Event, data: dict[str, Any], *, at: datetime | None = None) -> None:

@@ -70,7 +70,9 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"baseline": scored.model_dump(mode="json")}
     if "computation" in request:
         engine = import_engine(f"worker.features.{request['feature']}.answer")
-        computation = feature.part(request["feature"], "computations").REQUESTS.validate_python(request["computation"])
+        computation = feature.module_of(request["feature"], "computations").REQUESTS.validate_python(
+            request["computation"]
+        )
         files = {field: Path(path) for field, path in request["files"].items()}
         return {"computation": engine.answer(computation, files).model_dump(mode="json")}
     if "map" in request:

@@ -148,7 +148,7 @@ class Estimator:
         """The answer as a model. Raises ChildError."""
         if isinstance(request, Computation):
             try:
-                result = feature.part(request.feature, "computations").ANSWERS.validate_python(result)
+                result = feature.module_of(request.feature, "computations").ANSWERS.validate_python(result)
             except ValidationError as error:
                 log.error("unreadable answer", errors=error.error_count())
                 raise ChildError(_("The estimation process answered another question. Try again.")) from error

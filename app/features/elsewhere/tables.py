@@ -7,7 +7,7 @@ from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.database.base import Base
-from app.store.database.seen import OF_STUDY, Part
+from app.store.database.seen import OF_STUDY, BelongsTo
 from app.store.workers.tables import Repeated
 
 
@@ -50,7 +50,7 @@ class ExternalTrackerExportRow(TrackerExport, Base):
     """A study whose runs are trained elsewhere."""
 
     __tablename__ = "external_tracker_exports"
-    seen = Part("collections", "study_id")
+    seen = BelongsTo("collections", "study_id")
     external: ClassVar[bool] = True
 
     study_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)

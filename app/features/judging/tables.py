@@ -10,7 +10,7 @@ from app.domain.comparison.statistics.judged import Judged
 from app.domain.server_address import MAX_MODEL_LENGTH, MAX_URL_LENGTH
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
 from app.store.database.owned import Asked
-from app.store.database.seen import OF_STUDY, Part
+from app.store.database.seen import OF_STUDY, BelongsTo
 from app.store.workers.tables import WorkRow
 
 
@@ -63,7 +63,7 @@ class BlindRatingRow(Base):
     """Which of two runs' answers to a test item a person prefers; the lower run id is the first."""
 
     __tablename__ = "blind_ratings"
-    seen = Part("runs", "first_id")
+    seen = BelongsTo("runs", "first_id")
     __table_args__ = (Index("ix_blind_ratings_pair", "first_id", "second_id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)

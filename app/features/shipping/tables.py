@@ -14,7 +14,7 @@ from app.features.shipping.rules.push import MAX_REPOSITORY_LENGTH
 from app.features.shipping.rules.registry import MAX_NAME_LENGTH, MAX_REASON_LENGTH, Stage
 from app.store.database.base import IDS_ARE_NEVER_REUSED, Base, now
 from app.store.database.owned import Asked
-from app.store.database.seen import OF_RUN, UNFILTERED, Part
+from app.store.database.seen import OF_RUN, UNFILTERED, BelongsTo
 from app.store.files.files import run_folder
 from app.store.runs.tables.files import RunFiles
 from app.store.users.tables import UserRow
@@ -76,7 +76,7 @@ class HubPushRow(WorkRow):
     """An export that goes to a repository of the hub."""
 
     __tablename__ = "hub_pushes"
-    seen = Part("model_exports", "export_id")
+    seen = BelongsTo("model_exports", "export_id")
     __table_args__ = IDS_ARE_NEVER_REUSED
 
     export_id: Mapped[int] = mapped_column(ForeignKey("model_exports.id", ondelete="CASCADE"), index=True)

@@ -21,7 +21,7 @@ from app.domain.errors import Conflict
 from app.domain.messages import _
 from app.domain.runs.status import RunStatus
 from app.services.data.uploads import unused
-from app.services.hooks import hooks
+from app.services.hooks import all_hooks
 from app.services.users import audit
 from app.store.data import queries as datasets
 from app.store.data import uploads
@@ -163,7 +163,7 @@ def of_upload(session: Session, upload_id: int) -> Deletion:
         names = ", ".join(version.reference for version in versions)
         refused = _("%(names)s was made from this upload. Delete that first.", names=names)
     else:
-        refused = next((why for hook in hooks() if (why := hook.keeps_upload(session, upload_id))), "")
+        refused = next((why for hook in all_hooks() if (why := hook.keeps_upload(session, upload_id))), "")
     return Deletion(0, len(row.parts), row.bytes, refused)
 
 
@@ -191,7 +191,7 @@ def delete_upload(session: Session, files: Files, upload_id: int) -> None:
     of_upload(session, upload_id).require()
     _delete_upload(session, files, row)
     for joined in uploads.with_parts(session, {part.sha256 for part in row.parts}, row.owner_id):
-        if len(joined.parts) < 2 or not any(hook.joined_upload(session, joined.id) for hook in hooks()):
+        if len(joined.parts) < 2 or not any(hook.joined_upload(session, joined.id) for hook in all_hooks()):
             continue
         left = uploads.any_single(session, {part.sha256 for part in joined.parts}, row.owner_id)
         if not left and not of_upload(session, joined.id).refused:
@@ -214,14 +214,14 @@ def stray_files(session: Session, names: Iterable[str]) -> dict[str, list[str]]:
         trained = TRAINED.fullmatch(name)
         if trained and (run_id := int(trained["run"])) in ended and trained["attempt"] != str(ended[run_id]):
             strays[trained["folder"]].append(name)
-    for hook in hooks():
+    for hook in all_hooks():
         for folder, found in hook.strays(session, names).items():
             strays[folder].extend(found)
     return strays
 
 
 def _kept(session: Session, which: ColumnElement[bool]) -> str:
-    return next((why for hook in hooks() if (why := hook.keeps_runs(session, which))), "")
+    return next((why for hook in all_hooks() if (why := hook.keeps_runs(session, which))), "")
 
 
 def _deletion(session: Session, which: ColumnElement[bool], refused: str = "") -> Deletion:
@@ -238,6 +238,6 @@ def _delete_upload(session: Session, files: Files, row: UploadRow) -> None:
 def _delete_runs(session: Session, files: Files, which: ColumnElement[bool]) -> None:
     for run_id in rows.with_files(session, which):
         after_commit(session, partial(files.discard, run_folder(run_id)))
-    for hook in hooks():
+    for hook in all_hooks():
         hook.deleting_runs(session, which)
     rows.delete_runs(session, which)

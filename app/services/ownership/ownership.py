@@ -18,7 +18,7 @@ from app.domain.messages import Message, _
 from app.domain.runs.spec import RunSpec
 from app.domain.studies.spec import StudySpec
 from app.domain.validation import invalid_field
-from app.services.hooks import hooks
+from app.services.hooks import all_hooks
 from app.services.users import audit, limits
 from app.store.data import queries as datasets
 from app.store.data import uploads
@@ -268,7 +268,7 @@ def _require_no_gap(session: Session, rows: Sequence[Owned], private_to: int | N
     of_study = {row.id for row in rows if isinstance(row, StudyRow)}
     of_run = {row.id for row in rows if isinstance(row, RunRow)}
     if private_to is not None:
-        for hook in hooks():
+        for hook in all_hooks():
             if why := hook.keeps_visible(session, of_study, of_run):
                 raise Conflict(why)
     if private_to is not None and ownership.users_hidden_from(session, rows, private_to):

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.audit import Action
-from app.services.hooks import hooks
+from app.services.hooks import all_hooks
 from app.services.ownership.vault import Vault
 from app.services.users import audit
 from app.store.database.session import Database
@@ -34,5 +34,5 @@ def rotate(db: Database, vault: Vault) -> int:
 def _secrets(session: Session) -> Iterator[tuple[Any, str]]:
     for token in hub_tokens.all_of_them(session):
         yield token, "token"
-    for added in hooks():
+    for added in all_hooks():
         yield from added.secrets(session)

@@ -4,6 +4,7 @@ The transaction that ends a run notes it. The control node takes the notes later
 runs of its study have ended too.
 """
 
+from threading import Lock
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -19,6 +20,8 @@ from app.store.tables import EndedRunRow, RunRow, StudyRow, now
 
 MOST = 500
 """Notes of a transaction."""
+_taking = Lock()
+"""Several threads of a control node take notes: the end of a study is told once."""
 
 
 def note(session: Session, run_id: int) -> None:
@@ -28,10 +31,11 @@ def note(session: Session, run_id: int) -> None:
 
 def process(db: Database, settings: Settings) -> None:
     """Take the notes, if there are any."""
-    with db.reading() as session:
-        if not queries.any_noted(session):
-            return
-    db.write(lambda session: _take(session, settings))
+    with _taking:
+        with db.reading() as session:
+            if not queries.any_noted(session):
+                return
+        db.write(lambda session: _take(session, settings))
 
 
 def has_ended(session: Session, study: StudyRow) -> bool:

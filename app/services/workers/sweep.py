@@ -67,11 +67,12 @@ def sweep(session: Session, bell: Doorbell, settings: Settings) -> Swept:
     for added in hooks():
         for kind in added.work:
             kind.ring_again(session, bell, at, rung_before, settings.max_attempts)
-        added.sweep(session)
     forget(session)
     run_hosts.delete_orphaned(session)
     idempotency.forget(session, now())
     login.forget(session, now())
+    for added in hooks():
+        added.sweep(session)
     return Swept(
         len(waiting), became.count(RunStatus.QUEUED), len(became) - became.count(RunStatus.QUEUED) - became.count(None)
     )

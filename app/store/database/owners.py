@@ -10,7 +10,10 @@ from app.store.database.owned import Asked, Owned, Transferred
 from app.store.database.ownership import EVERY_OWNER, kinds
 from app.store.database.rows import affected
 from app.store.runs.tables.files import RunFiles
-from app.store.tables import BaseModelRow, DatasetRow, RunRow, StudyRow
+from app.store.tables import BaseModelRow, CollectionRow, DatasetRow, RunRow, StudyRow, UploadRow
+
+OWNED: tuple[type[Any], ...] = (StudyRow, RunRow, DatasetRow, UploadRow, BaseModelRow, CollectionRow)
+"""Tables with an owner, in the order in which a transaction locks their rows: a study before its runs."""
 
 
 def hold(session: Session, rows: Iterable[Owned | None], *, change: bool = False) -> None:
@@ -55,7 +58,7 @@ def give_runs(session: Session, which: ColumnElement[bool], owner_id: int | None
 
 def adopt(session: Session, owner_id: int) -> None:
     """Give every row without an owner to a user."""
-    for table in (*kinds(Owned), *kinds(Asked)):
+    for table in (*OWNED, *kinds(Asked)):
         query = update(table).where(table.owner_id.is_(None)).values(owner_id=owner_id)
         affected(session, query.execution_options(**EVERY_OWNER))
 
@@ -63,7 +66,7 @@ def adopt(session: Session, owner_id: int) -> None:
 def transfer_all(session: Session, owner_id: int, to_id: int) -> int:
     """Give every row of a user to another; what was private is private to the other. Returns the number of objects."""
     changed = 0
-    for table in kinds(Owned):
+    for table in OWNED:
         values = {"owner_id": to_id, "private_to": case((table.private_to.is_not(None), to_id))}
         query = update(table).where(table.owner_id == owner_id).values(**values)
         changed += affected(session, query.execution_options(**EVERY_OWNER))

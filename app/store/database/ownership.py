@@ -28,7 +28,7 @@ from app import feature
 from app.domain.accounts.ownership import Viewer, refusal
 from app.domain.messages import _
 from app.store.database.owned import VIEWER, Asked, Owned
-from app.store.database.seen import UNFILTERED, Part
+from app.store.database.seen import UNFILTERED, BelongsTo
 from app.store.tables import Base, RunRow, UserRow
 
 OPENED = "opened"
@@ -108,7 +108,7 @@ def _conditions(viewer: Viewer, changing: bool) -> dict[str, Any]:
     for name, row in every_table().items():
         if row.seen == UNFILTERED:
             continue
-        if isinstance(row.seen, Part):
+        if isinstance(row.seen, BelongsTo):
             condition: ColumnElement[bool] = exists().where(*_of_seen(row, row.seen, viewer))
         else:
             condition = visible(row, viewer)
@@ -118,18 +118,18 @@ def _conditions(viewer: Viewer, changing: bool) -> dict[str, Any]:
     return found
 
 
-def _of_seen(row: Any, part: Part, viewer: Viewer) -> Iterator[ColumnElement[bool]]:
+def _of_seen(row: Any, part: BelongsTo, viewer: Viewer) -> Iterator[ColumnElement[bool]]:
     """Conditions that a row belongs to another one, and that the viewer sees that one."""
     other = every_table()[part.table]
     alias = other.__table__.alias(_alias(part))
     yield alias.c.id == (row.c[part.column] if isinstance(row, FromClause) else getattr(row, part.column))
-    if isinstance(other.seen, Part):
+    if isinstance(other.seen, BelongsTo):
         yield from _of_seen(alias, other.seen, viewer)
     else:
         yield visible(alias, viewer)
 
 
-def _alias(part: Part) -> str:
+def _alias(part: BelongsTo) -> str:
     return f"seen_{part.table}"
 
 
@@ -195,7 +195,7 @@ def unfiltered(statement: str) -> str:
             counted[table, alias or table] = counted.get((table, alias or table), 0) + 1
     for (table, name), times in counted.items():
         seen = every_table()[table].seen
-        if isinstance(seen, Part):
+        if isinstance(seen, BelongsTo):
             pattern = rf"\b{_alias(seen)}\.id = {name}\.{seen.column}\b"
         else:
             pattern = rf"\b{name}\.private_to IS NULL OR {name}\.private_to = "

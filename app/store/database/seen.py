@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 
 @dataclass(frozen=True)
-class Part:
+class BelongsTo:
     """A row that belongs to another one: who sees that one sees it too."""
 
     table: str
@@ -14,10 +14,10 @@ class Part:
     """That names the other row."""
 
 
-Seen = Part | Literal["owned", "unfiltered"]
+Seen = BelongsTo | Literal["owned", "unfiltered"]
 OWNED: Final = "owned"
 """Everyone, or the owner alone (`app.store.database.owned.Owned`)."""
 UNFILTERED: Final = "unfiltered"
 """No condition is added: rows of accounts and of the installation, or those whose own queries filter."""
-OF_RUN: Final = Part("runs", "run_id")
-OF_STUDY: Final = Part("studies", "study_id")
+OF_RUN: Final = BelongsTo("runs", "run_id")
+OF_STUDY: Final = BelongsTo("studies", "study_id")

@@ -55,7 +55,9 @@ class EstimateRow(Asked, Base):
             case "run":
                 return EstimateRequest.model_validate(self.request_json)
             case name:
-                request: Computation = feature.part(name, "computations").REQUESTS.validate_python(self.request_json)
+                request: Computation = feature.module_of(name, "computations").REQUESTS.validate_python(
+                    self.request_json
+                )
                 return request
 
     @property

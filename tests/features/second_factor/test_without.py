@@ -3,13 +3,17 @@
 from copy import copy
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.accounts.policy import Role
 from app.domain.errors import Unauthenticated
 from app.feature import VARIABLE
 from app.features import FEATURES
+from app.features.second_factor.tables import SecondFactorRow
 from app.main import create_app
+from app.services.ownership import stored_secrets
+from app.services.ownership.vault import Vault
 from app.services.users import links, login
 from app.store.users import queries as users
 from tests.features.second_factor.test_second_factor import (  # noqa: F401 fixtures
@@ -101,3 +105,16 @@ def test_the_list_of_users_has_no_button_of_it(
     shown = admin.get("/users")
     assert shown.status_code == 200 and f'id="revoke-{own}"' in shown.text and f'id="factor-{own}"' not in shown.text
     assert posted(admin, f"/users/{own}/factor/reset").status_code == 404
+
+
+def test_a_new_key_encrypts_its_secrets_too(
+    installation: Installation,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turn_on(installation)
+    turn_off(installation, monkeypatch)
+    with installation.database.reading() as session:
+        [before] = session.scalars(select(SecondFactorRow.secret)).all()
+    assert stored_secrets.rotate(installation.database, Vault(installation.settings)) >= 1
+    with installation.database.reading() as session:
+        assert session.scalars(select(SecondFactorRow.secret)).one() != before

@@ -21,6 +21,9 @@ from app.features.shipping.tables import HubPushRow, ModelExportRow, ParityCheck
 from app.services.ownership import deletion
 from app.services.users import audit, users
 from app.store.data import queries as datasets
+from app.store.database.owned import Owned
+from app.store.database.owners import OWNED
+from app.store.database.ownership import kinds
 from app.store.database.session import Database
 from app.store.runs import queries as runs
 from app.store.studies import queries as studies
@@ -318,3 +321,8 @@ def test_what_is_used_cannot_be_hidden_from_those_who_see_what_uses_it(used: int
     viewers = [Viewer(1), Viewer(2), Viewer(3)]
     gap = any(viewer.may_see(by) and not viewer.may_see(used) for viewer in viewers)
     assert hides(used, by) is gap
+
+
+def test_every_table_with_an_owner_is_in_the_order_of_locks() -> None:
+    assert OWNED[:2] == (StudyRow, RunRow), "a study is locked before its runs"
+    assert {*OWNED} == {*kinds(Owned)}

@@ -23,7 +23,7 @@ from app.domain.resources.devices import size
 from app.domain.runs.status import RunStatus
 from app.features.quotas.queries import quotas, storage
 from app.features.quotas.rules import LimitChange, Limits, Quota, Usage, month_of, of_role, of_user
-from app.services.hooks import hooks
+from app.services.hooks import all_hooks
 from app.services.users import audit
 from app.services.users.users import by_email
 from app.store.tables import UserRow, now
@@ -69,7 +69,7 @@ def accounts(session: Session, rows: Iterable[UserRow], at: datetime | None = No
     for owner_id, by_arm in quotas.reserved_by_studies(session, ids):
         kept[owner_id] += sum(by_arm.values())
     stored, expected = Counter(storage.stored_bytes(session, ids)), Counter(storage.expected_bytes(session, ids))
-    for added in hooks():
+    for added in all_hooks():
         stored.update(added.stored_bytes(session, ids))
         expected.update(added.expected_bytes(session, ids))
     return {
