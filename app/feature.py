@@ -11,7 +11,8 @@ The core never imports a feature. A feature's package says what it adds in modul
     worker.features.NAME.node    NODE, a `worker.node.Node`: tasks and threads of a worker
     worker.features.NAME.answer  answer(request, files): the answer to such a request
 
-VEZNA_FEATURES names the active ones, separated by commas: all are active if it is not set, none if it is empty.
+VEZNA_FEATURES names the active ones, separated by commas: all are active if it is not set or `all`, none if it is
+empty.
 """
 
 import os
@@ -35,7 +36,7 @@ def active() -> tuple[str, ...]:
 
 @cache
 def _named(value: str | None) -> tuple[str, ...]:
-    if value is None:
+    if value is None or value == "all":
         return FEATURES
     names = {name.strip() for name in value.split(",")} - {""}
     if unknown := sorted(names - {*FEATURES}):

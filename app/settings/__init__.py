@@ -44,9 +44,8 @@ class Settings(AccountSettings, TrackerSettings):
 
     model_config = SettingsConfigDict(env_prefix="VEZNA_", env_ignore_empty=True, frozen=True, extra="ignore")
 
-    features: str = ""
-    """Active features, by name and comma-separated, which `app.feature` reads: all if it is not set, none if it is set
-    to nothing."""
+    features: str = "all"
+    """Active features, by name and comma-separated. `app.feature` reads it, since to set it to nothing means none."""
     home: Path = Path(".vezna")
     """Directory of the embedded database, broker, files and logs."""
     database_url: SecretStr = SecretStr("")

@@ -17,6 +17,8 @@ from app.store.database.session import Database
 def test_all_are_active_unless_the_variable_names_some_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(feature.VARIABLE, raising=False)
     assert feature.active() == FEATURES
+    monkeypatch.setenv(feature.VARIABLE, "all")
+    assert feature.active() == FEATURES
     monkeypatch.setenv(feature.VARIABLE, "")
     assert feature.active() == ()
     monkeypatch.setenv(feature.VARIABLE, " webhooks, lab,")

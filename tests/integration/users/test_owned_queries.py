@@ -26,7 +26,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.store.database.owned import Asked, Owned
 from app.store.database.ownership import EVERY_OWNER, every_table, kinds, unfiltered
-from app.store.database.seen import OWNED, UNFILTERED, Part
+from app.store.database.seen import OWNED, UNFILTERED, BelongsTo
 from app.store.runs.listing import NEWEST
 from app.store.tables import Base, RunRow, StudyRow, UploadRow
 from tests.support.rows.external import FULL
@@ -225,7 +225,7 @@ def test_another_user_changes_no_private_row_by_any_statement(private: PrivateIn
     with private.database.seen_by(Viewer(private.other)).transaction() as session:
         for table in kinds(Owned):
             assert session.execute(update(table).values(owner_id=private.other)).rowcount == 0, table
-        for table in [row for row in every_table().values() if isinstance(row.seen, Part)]:
+        for table in [row for row in every_table().values() if isinstance(row.seen, BelongsTo)]:
             assert session.execute(delete(table)).rowcount == 0, table
 
 
