@@ -33,7 +33,6 @@ class FieldError:
     message: Message
     """What is wrong, and why."""
     remedy: Message = NOTHING
-    """What to do."""
 
     @property
     def sentence(self) -> Message:
@@ -76,7 +75,6 @@ class Invalid(VeznaError):
 
     @classmethod
     def field(cls, path: str, message: Message, remedy: Message = NOTHING) -> "Invalid":
-        """An error about a single field."""
         return cls.of([FieldError(path, message, remedy)])
 
     @classmethod

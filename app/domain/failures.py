@@ -81,8 +81,6 @@ FAILURES: dict[FailureCode, Message] = {
 
 
 class Failure(BaseModel):
-    """Why a run failed."""
-
     model_config = ConfigDict(frozen=True)
 
     code: FailureCode
@@ -90,7 +88,7 @@ class Failure(BaseModel):
     ledger: Ledger | None = None
     """Bytes by owner when memory ran out, where a step was being measured."""
     requested_bytes: int | None = None
-    """Of the allocation for which memory ran out, where the allocator names its size."""
+    """Size of the allocation for which memory ran out, where the allocator names it."""
 
     @property
     def out_of_memory(self) -> bool:

@@ -41,13 +41,12 @@ from app.domain.tasks import Task
 from app.domain.validation import invalid_field
 
 MOST_INPUTS = 256
-"""Inputs of a request."""
 MOST_CHARACTERS = 100_000
-"""Of an input."""
+"""Characters of an input."""
 MOST_SUBJECTS = 6
 """Models side by side."""
 MOST_TOOLS = 128
-"""Of a conversation, and calls of a turn."""
+"""Tools of a conversation, and calls of a turn."""
 MOST_NEW_TOKENS = 4096
 MOST_GENERATED = 32_768
 """Tokens that a request may generate: its inputs × `max_new_tokens`."""
@@ -60,15 +59,14 @@ LANGUAGE: frozenset[Task] = frozenset({"causal-lm", "seq2seq-lm", "preference"})
 DECODERS: frozenset[Task] = frozenset({"causal-lm", "preference"})
 """Those of them whose models continue a prompt or a conversation."""
 PICTURES: frozenset[Task] = frozenset({"image-classification"})
-"""Tasks whose models classify pictures."""
 ANSWERING: frozenset[Task] = LANGUAGE | PICTURES | {"sequence-classification", "token-classification"}
 """Tasks whose models answer requests, with a text, a label, or tags of words."""
 MOST_PICTURES, MOST_PICTURE_BYTES = 16, 5 << 20
-"""Of a request, and of each: they are in the memory of the broker until they are answered."""
+"""Pictures of a request, and bytes of each: they are in the memory of the broker until they are answered."""
 MOST_WORDS = 10_000
-"""Of an input that is tagged: of a list of words, or that a text is split into."""
+"""Words of an input that is tagged: a list of words, or a text that is split."""
 MOST_REQUEST_WORDS = 200_000
-"""Of all inputs of a request together."""
+"""Words of all inputs of a request."""
 
 Kind = Literal["predict", "compare"]
 Finish = Literal["stop", "length", "cancelled"]
@@ -109,14 +107,13 @@ class ChatMessage(_Part):
     role: Annotated[str, StringConstraints(min_length=1, max_length=40)]
     content: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)]
     tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=MOST_TOOLS)] | None = None
-    """Of the assistant, as its reasoning."""
+    """Only turns of the assistant have calls and reasoning."""
     reasoning_content: Annotated[str, StringConstraints(max_length=MOST_CHARACTERS)] | None = None
     tool_call_id: Annotated[str, StringConstraints(max_length=200)] | None = None
     name: Annotated[str, StringConstraints(max_length=200)] | None = None
 
     @classmethod
     def of(cls, turn: Message) -> Self:
-        """A turn of a dataset."""
         more = {name: value for name, value in others(turn).items() if name != "train"}
         return cls(role=turn["role"], content=turn["content"], **more)
 
@@ -137,8 +134,6 @@ to tag."""
 
 
 class Picture(_Part):
-    """A picture to classify."""
-
     image: Annotated[str, StringConstraints(min_length=1, max_length=4 * -(-MOST_PICTURE_BYTES // 3))]
     """The bytes of a file of at most 5 MiB in base64: PNG, JPEG, GIF, BMP, WebP, TIFF or PPM, as in datasets."""
 
@@ -153,7 +148,6 @@ class Picture(_Part):
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """The picture of a file."""
         return cls(image=b64encode(data).decode())
 
     @property
@@ -186,7 +180,6 @@ class Decoding(_Part):
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Sample from the most probable tokens that have this much probability together."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    """Of the sampling."""
     stop: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field(
         default_factory=list, max_length=4
     )
@@ -217,7 +210,7 @@ class InferenceRequest(_Part):
     whole_context: bool = False
     """Accept as many tokens as the model has positions, and not only those that the run was evaluated with."""
     importance: bool = False
-    """Of a classifier, for `compare`: also how much each word matters."""
+    """For a classifier and `compare`: also how much each word matters."""
     top: int = Field(default=3, ge=0, le=20)
     """Alternatives that are reported for each token."""
 
@@ -237,9 +230,9 @@ class ModelJob(_Part):
     """The run saved the whole model."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     base_bytes: int
-    """Of the base model, or of the whole model of the run."""
+    """Bytes of the base model, or of the run's whole model."""
     own_bytes: int = 0
-    """Of what is loaded beside a base model that is there already."""
+    """Bytes to load beside a base model that is loaded already."""
     hub: HubAccess | None = Field(default=None, repr=False)
     """Opens the base model, if that needs the token of the run's owner."""
 
@@ -251,7 +244,7 @@ class WorkRequest(_Part):
 
     request: InferenceRequest
     jobs: list[ModelJob]
-    """Of the subjects, in their order."""
+    """Jobs of the subjects, in their order."""
     reserved_bytes: int = 0
     """Memory that runs on this machine are predicted to need beyond what they use."""
 
@@ -265,7 +258,6 @@ class TaggedWord(_Part):
     tag: str | None = None
     """The most probable one; none of a word that the model did not read."""
     probability: float | None = None
-    """Of the tag."""
 
 
 class EntitySpan(_Part):
@@ -281,7 +273,7 @@ class Prediction(_Part):
     """The answer to one input: a label, a text, or tags of words."""
 
     index: int
-    """Of the input."""
+    """Place of the input."""
     label: str | None = None
     """The most probable one."""
     probabilities: dict[str, float] | None = None
@@ -289,7 +281,7 @@ class Prediction(_Part):
     tokens: int | None = None
     """Tokens of the input; of a generated text, its own."""
     words: list[TaggedWord] | None = None
-    """Of a list of words, the characters are those of the words with a space between them."""
+    """For a list of words, characters count in the words joined by spaces."""
     entities: list[EntitySpan] | None = None
     importance: list[tuple[str, float | None]] | None = None
     """Each word, and by how much the label's probability falls when it is masked; None where that was not computed."""
@@ -303,7 +295,6 @@ def failed(error: VeznaError) -> dict[str, object]:
 
 
 def raised(event: Mapping[str, object]) -> VeznaError:
-    """The error of such an event."""
     sentence = Sentence(str(event["message"]))
     stated = event.get("fields")
     fields: Sequence[Mapping[str, str]] = stated if isinstance(stated, list) else []

@@ -114,7 +114,7 @@ class Actor:
     name: str = ""
     """E-mail address of the user; of a command, the operating system's name of the user."""
     credential_id: int | None = None
-    """Of the session or the token."""
+    """Id of the session or the token."""
     address: str = ""
     user_agent: str = ""
 

@@ -12,7 +12,7 @@ SECRET_BYTES = 32
 SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 """32 bytes in URL-safe base64."""
 SHOWN_CHARACTERS = 4
-"""Of a token's random part, by which lists show which token it is."""
+"""Characters of a token's random part that lists show."""
 
 
 def new_secret() -> str:

@@ -51,9 +51,7 @@ class Identity:
     role: Role
     scopes: frozenset[Scope]
     session_id: int | None = None
-    """Of the browser session that authenticated the request."""
     token_id: int | None = None
-    """Of the API token that did."""
     language: str = ""
     """That the user has chosen for pages; empty without a choice, and with a token."""
 

@@ -36,8 +36,6 @@ Email = Annotated[str, StringConstraints(strip_whitespace=True, to_lower=True), 
 
 
 class NewUser(BaseModel):
-    """A user to be created."""
-
     model_config = ConfigDict(
         frozen=True, extra="forbid", json_schema_extra={"example": {"email": "ada@example.org", "role": "member"}}
     )

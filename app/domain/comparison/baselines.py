@@ -49,7 +49,6 @@ class BaselineResult:
 
     @property
     def facts(self) -> BaselineFacts:
-        """Title and definition."""
         return BASELINES[self.stored.kind]
 
     @property
@@ -108,7 +107,6 @@ def strongest(baselines: Sequence[BaselineResult]) -> BaselineResult | None:
 
 
 def unfinished(baselines: Sequence[BaselineResult]) -> list[BaselineResult]:
-    """Baselines that are still being computed."""
     return [baseline for baseline in baselines if baseline.stored.status == "working"]
 
 

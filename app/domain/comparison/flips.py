@@ -40,8 +40,6 @@ SURE = (0.5, 0.8, 0.95)
 
 
 class FlipKind(StrEnum):
-    """What happened to an item."""
-
     WORSE = "worse"
     BETTER = "better"
     GAINED = "gained"
@@ -64,7 +62,7 @@ class JudgedArm:
     scores: NDArray[np.float64]
     """[S, N]"""
     base: NDArray[np.float64] | None
-    """Of the base model before training, [S, N]; None where a run has none."""
+    """Scores of the base model before training, [S, N]; None where a run has none."""
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -85,7 +83,7 @@ class Flips:
     items_hash: str | None
     """Which items in which order: see `RunOutcome`."""
     clusters: Clusters | None = None
-    """Of items with equal inputs."""
+    """Clusters of items with equal inputs."""
 
     @classmethod
     def of(cls, study: StudyComparison, seed: int | None = None) -> "Flips":
@@ -140,7 +138,8 @@ class Flips:
         return None if items is None else int(items.sum())
 
     def mcnemar(self, arm: str) -> McNemar | None:
-        """Of an arm and the reference; None unless both have one run, and items are right or wrong."""
+        """McNemar's test of an arm against the reference; None unless both have one run, and items are right or
+        wrong."""
         own, reference = self.arms.get(arm), self.arms.get(self.reference)
         if own is None or reference is None or arm == self.reference or self.graded:
             return None

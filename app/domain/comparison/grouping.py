@@ -32,7 +32,7 @@ class ComparedRun(RunOutcome):
     """By the names of `app.domain.comparison.costs.costs.COSTS`."""
     study_id: int | None = None
     collection: str = ""
-    """Of an imported run."""
+    """Collection of an imported run."""
     reported: bool = False
     """A script reported it to a declared study: test items, splits and metric have to be proven."""
     quiet: bool = False
@@ -54,7 +54,6 @@ class ComparedRun(RunOutcome):
 
 
 def metric_stated(runs: Iterable[ComparedRun]) -> bool:
-    """What computes it."""
     return all("metric_version" in run.conditions for run in runs)
 
 
@@ -65,7 +64,6 @@ def same_splits(runs: Iterable[ComparedRun]) -> bool:
 
 
 def scored_runs(runs: Iterable[ComparedRun]) -> tuple[ComparedRun, ...]:
-    """Runs with a score."""
     return tuple(run for run in runs if run.score is not None)
 
 

@@ -47,7 +47,7 @@ class RunOutcome:
     items_hash: str | None = None
     """Which test items, in which order."""
     clusters: Clusters | None = None
-    """Of these items, where some have equal inputs."""
+    """Clusters of these items, where some have equal inputs."""
     worker: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -92,12 +92,10 @@ class ArmResult:
 
     @property
     def succeeded(self) -> tuple[RunOutcome, ...]:
-        """Runs with a result."""
         return tuple(run for run in self.runs if run.status is RunStatus.SUCCEEDED)
 
     @property
     def failed(self) -> tuple[RunOutcome, ...]:
-        """Runs that ended without one."""
         return tuple(run for run in self.runs if run.status in (RunStatus.FAILED, RunStatus.CANCELLED))
 
     @property
@@ -112,7 +110,6 @@ class ArmResult:
 
     @property
     def failure(self) -> Failure | None:
-        """Why a run of it failed."""
         return next((run.failure for run in self.runs if run.failure), None)
 
 
@@ -121,8 +118,6 @@ A = TypeVar("A", bound=ArmResult, covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Generic[A]):
-    """Arms compared with a reference."""
-
     arms: tuple[A, ...]
     metric: str
     """What every score is, and verdicts rest on."""
@@ -131,7 +126,7 @@ class Comparison(Generic[A]):
     alternative: Alternative
     """What the verdicts test against the margin."""
     confidence: float
-    """Of all verdicts together."""
+    """Joint confidence of all verdicts."""
     confounders: tuple[Confounder, ...]
     """What makes the arms incomparable, the gravest first."""
     memory_comparable: bool
@@ -150,7 +145,6 @@ class Comparison(Generic[A]):
 
     @property
     def others(self) -> tuple[A, ...]:
-        """All arms but the reference."""
         return tuple(arm for arm in self.arms if not arm.is_reference)
 
     @property
@@ -165,7 +159,6 @@ class Comparison(Generic[A]):
 
     @property
     def differences(self) -> tuple[Difference | UnpairedDifference, ...]:
-        """Of all arms that were compared with the reference."""
         return tuple(arm.difference for arm in self.others if arm.difference)
 
     @property

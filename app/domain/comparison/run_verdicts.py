@@ -19,8 +19,8 @@ def run_verdicts(
     alternative: Alternative,
     confidence: float,
 ) -> dict[str, ArmVerdict]:
-    """Of each arm but the reference. Runs on the same items have the same clusters. Holm's order counts all that are
-    judged, whatever their basis."""
+    """The verdict on each arm but the reference. Runs on the same items have the same clusters. Holm's order counts all
+    that are judged, whatever their basis."""
     base = scored_runs(groups[reference])
     others = {title: scored_runs(group) for title, group in groups.items() if title != reference}
     bases = {title: _basis(runs, base) for title, runs in others.items()}

@@ -70,14 +70,11 @@ class RunArm(ArmResult):
 
     @property
     def scored(self) -> tuple[ComparedRun, ...]:
-        """Runs with a score."""
         return scored_runs(self.runs)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunComparison(Comparison[RunArm]):
-    """Any runs, compared."""
-
     mcnemar: McNemar | None
 
     @property
@@ -250,7 +247,7 @@ def _settings(run: ComparedRun) -> frozenset[tuple[str, str]]:
 
 
 def _mcnemar(arms: Sequence[RunArm]) -> McNemar | None:
-    """Of two single runs whose items are right or wrong."""
+    """McNemar's test of two single runs whose items are right or wrong."""
     if len(arms) != 2 or any(len(arm.runs) != 1 for arm in arms):
         return None
     [arm], [base] = ([arm for arm in arms if arm.is_reference is which] for which in (False, True))

@@ -64,7 +64,6 @@ class StudyArm(ArmResult):
     above_baseline: ScoreInterval | None = None
     """Its score minus that of the best baseline; None without a result of both on the same items."""
     tuning: ArmTuning | None = None
-    """None without tuning."""
     stopped: bool = False
     """It was stopped: its results stay, and no further runs follow."""
 
@@ -111,7 +110,7 @@ class StudyComparison(Comparison[StudyArm]):
     spec: StudySpec
     metric: MetricName
     base_score: ScoreInterval | None
-    """Of the base model before training."""
+    """The base model's score before training."""
     base_difference: Difference | None
     """The base model before training, minus the reference."""
     items: int | None
@@ -130,7 +129,6 @@ class StudyComparison(Comparison[StudyArm]):
     learning: Learning
     """The first question: does fine-tuning help at all? The arms have verdicts only where the answer is not no."""
     labels: tuple[str, ...]
-    """Of the dataset."""
 
     @property
     def runs_overlapped(self) -> bool:
@@ -270,7 +268,8 @@ def compare(
 def _confounders(
     spec: StudySpec, arms: Sequence[StudyArm], done: Mapping[str, Sequence[RunOutcome]]
 ) -> tuple[Confounder, ...]:
-    """Of a study everything else is equal by design, or among its conditions."""
+    """Differences between arms that a study does not rule out: everything else is equal by design, or among its
+    conditions."""
     scored = [arm for arm in arms if arm.score]
     given = {arm.title: planned(spec.training_of(arm.settled)) for arm in arms}
     # Steps that were taken may differ between seeds in a part of an epoch: they are compared seed by seed, among the

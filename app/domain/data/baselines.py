@@ -258,16 +258,16 @@ class BaselineRequest(_Value):
     dataset_hash: str
     labels: list[str] = Field(default_factory=list)
     location: str = ""
-    """Of a baseline that uses the base model: directory or hub id."""
+    """Directory or hub id of the base model, for a baseline that uses it."""
     revision: str = ""
     fingerprint: str = ""
     """The commit, or the hash of the files, at that location."""
     hub_user: int | None = None
     """The user whose hub token opens the base model; None where it needs none."""
     max_length: int = Field(default=0, ge=0, le=131072)
-    """Of a baseline that uses the base model: tokens of a text that it reads."""
+    """Tokens of a text that a baseline with the base model reads."""
     max_new_tokens: int = Field(default=0, ge=0, le=131072)
-    """Of a baseline that generates."""
+    """For a baseline that generates."""
     train_fraction: float = Field(default=1.0, gt=0, le=1)
     """Share of the training rows that it learns from."""
 
@@ -289,7 +289,6 @@ class Baseline(_Value):
     items_hash: str
     """SHA-256 of the items' names in order."""
     trained_rows: int
-    """Training rows that it learned from."""
     train_rows: int
     """Training rows that it could learn from: of the dataset, or of the share that was requested."""
     seconds: float

@@ -53,16 +53,12 @@ class TaggedRow(NamedTuple):
 
 
 class TextRow(NamedTuple):
-    """One text to continue."""
-
     item: str
     split: Split
     text: str
 
 
 class PairRow(NamedTuple):
-    """A prompt and its completion."""
-
     item: str
     split: Split
     prompt: str
@@ -204,7 +200,7 @@ class DatasetFacts(BaseModel):
 
     format: Format = "labelled"
     labels: list[str] = Field(default_factory=list)
-    """Of labelled rows, or the tags of words."""
+    """Labels of rows, or tags of words."""
     counts: dict[Split, int]
     test_queries: int | None = None
     """Distinct queries of the test split, each of which is one item; None of other rows, and of rows that were written
@@ -275,8 +271,6 @@ def split_at(place: int, train: int, validation: int) -> Split:
 
 
 class Tally:
-    """Counts and hashes rows."""
-
     def __init__(self, form: Format, labels: Sequence[str] = ()) -> None:
         self._form, self._labels = form, list(labels)
         self._counts: dict[Split, int] = dict.fromkeys(SPLITS, 0)

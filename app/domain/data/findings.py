@@ -73,8 +73,6 @@ DifferBy = Literal["white-space", "capital-letters", "type"]
 
 
 class Example(BaseModel):
-    """An example row."""
-
     model_config = ConfigDict(frozen=True)
 
     row: int | None
@@ -99,25 +97,23 @@ class Details(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     encoding: str | None = Field(default=None, exclude_if=_absent)
-    """With which the file was read."""
     limit: int | None = Field(default=None, exclude_if=_absent)
     """Maximum or minimum: characters, labels, rows, or bits in which two images' hashes differ."""
     split: Split | None = Field(default=None, exclude_if=_absent)
     of_rows: int | None = Field(default=None, exclude_if=_absent)
     """The total that `count` is a share of."""
     scheme: Scheme | None = Field(default=None, exclude_if=_absent)
-    """Of the tags that were converted to IOB2."""
+    """Scheme of the tags before they were converted to IOB2."""
     groups: int | None = Field(default=None, exclude_if=_absent)
     """Groups that splits share."""
     labels: list[str] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)
     """The first of those that it concerns, each its beginning, or groups; of `imbalance` the commonest and the
     rarest."""
     label_rows: list[int] | None = Field(default=None, exclude_if=_absent)
-    """Of each of `labels`; of `skipped-files` the number of files with each ending."""
+    """Rows of each of `labels`; for `skipped-files` the number of files with each ending."""
     alike: list[list[str]] | None = Field(default=None, exclude_if=_absent, max_length=MOST_NAMED)
     """Groups of labels that look alike, in quotation marks, with white space that can be seen."""
     differ_by: DifferBy | None = Field(default=None, exclude_if=_absent)
-    """In what they differ."""
     held_out_rows: int | None = Field(default=None, exclude_if=_absent)
     """Sampled rows of test and validation, if not all were compared."""
     train_rows: int | None = Field(default=None, exclude_if=_absent)
@@ -127,8 +123,6 @@ class Details(BaseModel):
 
 
 class Finding(BaseModel):
-    """One problem."""
-
     model_config = ConfigDict(frozen=True)
 
     code: FindingCode

@@ -9,20 +9,17 @@ import struct
 import zlib
 
 MOST_PIXELS = 50_000_000
-"""Of an image before it is decoded: 150 MB in memory."""
+"""Pixels of an image before it is decoded: 150 MB in memory."""
 MOST_IMAGE_BYTES = 32 << 20
-"""Of an image file."""
 MOST_UPLOAD_PIXELS = 200_000_000_000
-"""Of all images of an upload: three hours of decoding at 18 million a second, the slowest measured (lossy WebP)."""
+"""Pixels of all images of an upload: three hours of decoding at 18 million a second, the slowest measured (lossy
+WebP)."""
 MOST_SCANS = 100
-"""Of a progressive JPEG, each of which passes over all pixels; encoders write about ten. libtiff has the same limit."""
 READ_ENDINGS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-"""Of files that are read as images."""
 UNREAD_ENDINGS = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".eps", ".psd", ".xcf", ".ico", ".dcm"),
     *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 )
-"""Of images that are not read."""
 SHORT_SIDE, LONG_SIDE = 512, 2048
 """Pixels: a larger image is reduced until its shorter and its longer side have at most these. Models read 224 to 512
 pixels."""

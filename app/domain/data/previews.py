@@ -16,7 +16,7 @@ PREVIEWED_ROWS = 5
 LOOKED_AT = 5000
 """Rows of a split whose length is measured; of a larger split, those with the smallest hashes."""
 MOST_TOKENS = 1000
-"""Of a row that are shown."""
+"""Tokens of a row that are shown."""
 PERCENTILES = (50, 90, 95, 99, 100)
 
 
@@ -48,8 +48,6 @@ class PreviewRequest(_Value):
 
 
 class PreviewToken(_Value):
-    """A token."""
-
     text: str
     """Its text with the white space before it; empty for a part of a character that the next token completes."""
     special: bool = False
@@ -65,16 +63,16 @@ class PreviewRow(_Value):
     label: int | None = None
     """Place in the dataset's labels, of labelled rows."""
     tokens: list[PreviewToken]
-    """Of a text-to-text model the prompt's and then the completion's, of a pair the query's and then the passage's; at
-    most `MOST_TOKENS`."""
+    """A text-to-text model's prompt and then its completion, a pair's query and then its passage; at most
+    `MOST_TOKENS`."""
     length: int
     """Tokens of the whole row."""
     kept: int
     """Tokens that `max_length` keeps."""
     in_loss: int = 0
-    """Of these, the tokens that the loss covers."""
+    """Kept tokens that the loss covers."""
     image: str = ""
-    """Of an image, which has no tokens: what the model reads, before normalization, as a `data:` address of a PNG."""
+    """What the model reads of an image, before normalization, as a `data:` address of a PNG. An image has no tokens."""
     seen_size: tuple[int, int] | None = None
     """Width and height of that, in pixels."""
     stored_size: tuple[int, int] | None = None
@@ -116,8 +114,6 @@ class SplitLengths(_Value):
 
 
 class Preview(_Value):
-    """The answer to a `PreviewRequest`."""
-
     rows: list[PreviewRow]
     lengths: list[SplitLengths]
     findings: list[Finding] = []

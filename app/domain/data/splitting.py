@@ -34,8 +34,6 @@ Codes = NDArray[np.int8]
 
 
 class Splitting(BaseModel):
-    """How rows are assigned to splits."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["predefined", "random"] = "random"
@@ -161,7 +159,7 @@ def units_of(inputs: Hashes, groups: Hashes) -> Hashes:
 
 
 def drop_duplicates(inputs: Hashes, splits: Codes) -> Codes:
-    """Of rows with the same input (equal hashes, [n]) the first stays: in test, else in validation, else in train."""
+    """Rows with the same input (equal hashes, [n]): the first stays, in test, else in validation, else in train."""
     left = splits.copy()
     order = np.lexsort((np.arange(len(inputs)), -splits.astype(np.int16), inputs))
     same = inputs[order][1:] == inputs[order][:-1]

@@ -131,7 +131,6 @@ class Hits(NamedTuple):
 
     @classmethod
     def of(cls, true: Sequence[str], predicted: Sequence[str]) -> "Hits":
-        """Of one item."""
         own, others = set(entities(true)), set(entities(predicted))
         return cls(len(own & others), len(own), len(others))
 

@@ -37,7 +37,6 @@ KINDS: dict[str, FileKind] = {
 """By file extension; if the first bytes of a file contradict it, they decide."""
 READABLE = "CSV, TSV, JSONL, JSON, Parquet and zip archives of images"
 MOST_PARTS = 100
-"""Files of an upload."""
 MOST_COLUMNS = 500
 SHOWN_ROWS = 5
 MOST_VALUES = 50
@@ -51,7 +50,7 @@ class ReadingOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     delimiter: Delimiter = ""
-    """Of a CSV file; empty: detected automatically."""
+    """For a CSV file; empty: detected automatically."""
     encoding: Line = Field(default="", max_length=40)
     """A name that Python knows, such as `latin-1`; empty: detected automatically."""
     header: bool | None = None
@@ -79,11 +78,11 @@ class SourceRequest(BaseModel):
     location: Line = Field(min_length=1, max_length=500)
     """A directory (or one file in it), or a hub id."""
     config: Line = Field(default="", max_length=120)
-    """Of a hub dataset that has several."""
+    """Configuration of a hub dataset that has several."""
     revision: Line = Field(default="", max_length=120)
-    """Of the hub: a branch, a tag or a commit; empty is the newest. The commit is kept."""
+    """A branch, a tag or a commit of the hub; empty is the newest. The commit is kept."""
     split: Line = Field(default="", max_length=120)
-    """Of the hub; empty takes all."""
+    """Split of a hub dataset; empty takes all."""
 
     @model_validator(mode="after")
     def _hub_id_is_no_path(self) -> "SourceRequest":

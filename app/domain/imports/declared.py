@@ -86,5 +86,4 @@ class ExternalStudySpec(BaseModel):
         return self.reference or next(iter(full), self.arms[0].label)
 
     def arm(self, label: str) -> ExternalArm | None:
-        """The arm with a label."""
         return next((arm for arm in self.arms if arm.label == label), None)

@@ -27,7 +27,7 @@ class PublishedResult(_Value):
     """Test items that it answered correctly."""
     trained: date
     versions: dict[str, str]
-    """Of transformers, torch and peft."""
+    """Versions of transformers, torch and peft."""
 
 
 class PublishedSnapshot(_Value):
@@ -46,7 +46,7 @@ class PublishedHistory(_Value):
     license: str
     setting: str
     items: int = Field(gt=0)
-    """Of the test set."""
+    """Items of the test set."""
     seed: int
     snapshots: list[PublishedSnapshot]
 
@@ -115,6 +115,5 @@ def difference_half_width(first: int, second: int, items: int) -> float:
 
 
 def newest(history: PublishedHistory, labels: Sequence[str]) -> list[PublishedResult]:
-    """The newest result of some configurations."""
     found = {result.label: result for snapshot in history.snapshots for result in snapshot.results}
     return [found[label] for label in labels]

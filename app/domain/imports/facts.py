@@ -72,7 +72,7 @@ class TrainingFacts(BaseModel):
     device: Name | None = Field(default=None, max_length=200)
     precision: Name | None = Field(default=None, max_length=10)
     versions: dict[Key, Line] = Field(default_factory=dict)
-    """Of libraries: `{"torch": "2.13.0", "peft": "0.19.2"}`."""
+    """Versions of libraries: `{"torch": "2.13.0", "peft": "0.19.2"}`."""
     steps: Count | None = None
     tokens: Count | None = None
     """Trained on."""
@@ -83,7 +83,7 @@ class TrainingFacts(BaseModel):
     trainable_parameters: Count | None = None
     total_parameters: Count | None = None
     file_bytes: Bytes | None = None
-    """Of the saved adapter or model."""
+    """Bytes of the saved adapter or model."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """How it was trained, by name; objects within objects are flattened to `optimizer.lr`."""
 

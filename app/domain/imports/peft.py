@@ -57,7 +57,7 @@ NAMES: dict[str, tuple[str, Family, str]] = {
 """PEFT's type: the method's name, its family, and the kind by which runs are filtered."""
 LORA_STARTS = {"pissa": "PiSSA", "olora": "OLoRA", "eva": "EVA", "mica": "MiCA", "loftq": "LoftQ", "corda": "CorDA"}
 NOISE = ("task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "inference_mode", "revision")
-"""Of a PEFT config: it does not change what trains."""
+"""Fields of a PEFT config that do not change what trains."""
 
 
 def is_peft_result(document: object) -> bool:

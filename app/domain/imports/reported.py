@@ -30,12 +30,11 @@ class RunFacts(TrainingFacts):
 
     splits: SplitHashes = SplitHashes()
     base_model_hash: str | None = Field(default=None, pattern=SHA256)
-    """Of the base model's weights."""
     metric_version: Line = Field(default="", max_length=200)
     """What computes the metric: a name with its version, or a hash of its code. Without it nothing proves that two runs
     were scored in the same way."""
     environment: dict[Key, Line] = Field(default_factory=dict, max_length=100)
-    """Of the process and its machine: `{"python": "3.12.4", "threads": "8"}`."""
+    """Facts about the process and its machine: `{"python": "3.12.4", "threads": "8"}`."""
     clocks: dict[Key, Seconds] = Field(default_factory=dict, max_length=40)
     """Seconds by phase."""
 

@@ -23,7 +23,6 @@ from app.domain.runs.training import Seed
 from app.domain.validation import field_error, invalid_field
 
 MOST_STEPS = 2000
-"""Of one batch."""
 MOST_EVALUATIONS = 100
 LARGEST_STEP = 2**31 - 1
 QUIET = timedelta(minutes=15)
@@ -42,16 +41,12 @@ class RunOpening(BaseModel):
     key: Name = Field(max_length=200)
     """The script's own name of the run. A script that is started again with the same key continues the run."""
     arm: Line
-    """Label of a declared arm."""
     seed: Seed
-    """A declared seed."""
     total_steps: int | None = Field(default=None, ge=1, le=LARGEST_STEP)
     facts: RunFacts = RunFacts()
 
 
 class ReportedStep(BaseModel):
-    """An optimizer step."""
-
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     step: int = Field(ge=1, le=LARGEST_STEP)
@@ -63,12 +58,11 @@ class ReportedStep(BaseModel):
     tokens: int = Field(default=0, ge=0, le=2**62)
     """Trained on so far."""
     seconds: float = Field(default=0.0, ge=0, le=1e12)
-    """Of training so far."""
+    """Seconds of training so far."""
     memory_bytes: int = Field(default=0, ge=0, le=2**62)
 
     @property
     def metrics(self) -> StepMetrics:
-        """As it is stored."""
         nan = float("nan")
         values = self.model_dump() | {
             "loss": nan if self.loss is None else self.loss,
@@ -137,8 +131,6 @@ class RecordedScore(BaseModel):
 
 
 class RunEnd(BaseModel):
-    """Ends a run."""
-
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     attempt: int = Field(ge=1, le=LARGEST_STEP)

@@ -62,7 +62,7 @@ class OutsideRun(TrainingFacts):
 
     @property
     def n(self) -> int | None:
-        """How many test items."""
+        """Number of test items."""
         return self.items
 
 
@@ -110,7 +110,7 @@ class ImportedResult(OutsideRun):
 
     @property
     def n(self) -> int | None:
-        """How many test items."""
+        """Number of test items."""
         return len(self.item_scores) if self.item_scores is not None else self.items
 
 

@@ -33,11 +33,9 @@ class Ranked(LinearMethod):
     """A method with a low-rank update B·A of each target module."""
 
     rank_field: ClassVar[str] = "r"
-    """The name of the rank's field."""
 
     @property
     def rank(self) -> int:
-        """Rank of the update."""
         rank: int = getattr(self, self.rank_field)
         return rank
 
@@ -113,7 +111,7 @@ def full_rank(m: LinearFacts) -> int:
 
 
 def shape(m: LinearFacts) -> str:
-    """Of a layer's matrix: `768 × 3072`, out × in."""
+    """A layer's matrix as `768 × 3072`, out × in."""
     return f"{m.out_features} × {m.in_features}"
 
 

@@ -57,7 +57,7 @@ class VirtualTokens(PeftMethod):
 
 
 def width(model: TaskModel) -> int:
-    """Of a token's embedding, which comes first in a model; ALBERT's is narrower than its layers."""
+    """Width of a token's embedding, which comes first in a model; ALBERT's is narrower than its layers."""
     return next(p.shape[1] for p in model.parameters if len(p.shape) == 2)
 
 

@@ -8,7 +8,7 @@ The multiples of other methods are ours: see docs/tuning.md.
 """
 
 FULL_RATE = 5e-5
-"""Of full fine-tuning at the width `REFERENCE_WIDTH`."""
+"""Learning rate of full fine-tuning at the width `REFERENCE_WIDTH`."""
 REFERENCE_WIDTH = 2000
 EXPONENT = 0.781
 NARROWEST = 384

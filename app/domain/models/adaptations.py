@@ -25,7 +25,6 @@ class Adaptation:
 
     @property
     def facts(self) -> MethodFacts:
-        """Of the method."""
         return self.spec.facts
 
 

@@ -117,7 +117,6 @@ class TaskModel(BaseModel):
 
     @property
     def head_parameters(self) -> list[ParameterFacts]:
-        """The new head's."""
         return [p for p in self.parameters if self.in_head(p.name)]
 
     def block_of(self, name: str) -> int | None:

@@ -48,8 +48,6 @@ class ModelFile(BaseModel):
 
 
 class TokenizerFacts(BaseModel):
-    """A tokenizer."""
-
     model_config = ConfigDict(frozen=True)
 
     kind: str
@@ -113,7 +111,7 @@ class ModelFacts(BaseModel):
         return self.tasks[task].with_labels(labels)
 
     def width(self, task: Task) -> int | None:
-        """Of a token's vector; None for a task that it does not support."""
+        """Width of a token's vector; None for a task that it does not support."""
         return self.tasks[task].hidden_size if task in self.tasks else None
 
     def trainable_parameters(self, spec: AnyMethod, task: Task, labels: int) -> int | None:

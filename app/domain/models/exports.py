@@ -56,13 +56,11 @@ class ExportFormat(StrEnum):
 
     @property
     def dtype(self) -> str:
-        """Of the weights, by safetensors' name; empty where the run's own files are copied."""
+        """safetensors' name of the weights' dtype; empty where the run's own files are copied."""
         return {ExportFormat.MERGED_FLOAT32: "F32", ExportFormat.MERGED_BFLOAT16: "BF16"}.get(self, "")
 
 
 class ExportedFile(BaseModel):
-    """A file of an export."""
-
     model_config = ConfigDict(frozen=True)
 
     name: str
@@ -90,18 +88,15 @@ class ExportJob(BaseModel):
 
 
 class StoredTensor(NamedTuple):
-    """A tensor of a safetensors file."""
-
     name: str
     shape: tuple[int, ...]
     dtype: str
     """By safetensors' name: `F32`."""
     bits: int
-    """Of one value."""
+    """Bits of one value."""
 
     @property
     def bytes(self) -> int:
-        """Of all values."""
         return prod(self.shape) * self.bits // 8
 
 

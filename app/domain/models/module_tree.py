@@ -30,7 +30,6 @@ class Module:
     label: str
     """Its own part of the key; of a chain of modules with a single child each, the parts of all."""
     names: tuple[str, ...]
-    """Full names of its modules."""
     linear: LinearFacts | None
     """The first module, if a method can adapt them as linear layers."""
     parameters: int
@@ -85,7 +84,6 @@ def _compare(raw: _Raw, linear: Mapping[str, LinearFacts], shapes: dict[object, 
 
 
 def _folded(parents: Sequence[_Raw], key: str, model: TaskModel, linear: Mapping[str, LinearFacts]) -> Iterator[Module]:
-    """The children of identical parents."""
     first = parents[0].children
     for _alike, group in groupby(
         first, key=lambda name: (name.isdecimal() and first[name].alike, name.isdecimal() or name)

@@ -31,7 +31,7 @@ class Layer(NamedTuple):
     in_features: int
     bias: bool
     parameters: int
-    """Of all blocks together."""
+    """Parameters of all blocks together."""
 
 
 class Group(NamedTuple):

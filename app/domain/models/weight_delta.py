@@ -59,9 +59,9 @@ class MatrixDelta(_Value):
     norm_ratio: float
     """‖ΔW‖_F / ‖W_before‖_F."""
     delta: Spectrum
-    """Of ΔW."""
+    """Spectrum of ΔW."""
     weight: Spectrum
-    """Of W_before."""
+    """Spectrum of W_before."""
     top: int
     """Analysed directions of W_after: TOP, or the smaller side."""
     intruders: int
@@ -91,7 +91,6 @@ class WeightDeltaSummary(_Value):
     """Share of ΔW's energy that rank SHOWN_RANK keeps."""
     norm_ratio: float
     weight_effective_rank: float
-    """Of W_before."""
     weight_rank_90: int
     weight_energy_8: float
     intruders: int
@@ -101,7 +100,6 @@ class WeightDeltaSummary(_Value):
 
     @classmethod
     def of_matrices(cls, matrices: Sequence[MatrixDelta], of: int) -> Self:
-        """From at least one matrix."""
         return cls(
             matrices=len(matrices),
             of=of,

@@ -50,7 +50,7 @@ class CalibrationRun(NamedTuple):
     trained: Trained | None = None
     """The steps that it trained: fewer than planned, if it stopped early. None where its work or time is not known."""
     rates: DeviceRates = DeviceRates()
-    """Of its device, measured when it started."""
+    """Rates of its device, measured when it started."""
 
 
 class _Value(BaseModel):
@@ -157,7 +157,7 @@ def peak(estimated_bytes: int, calibration: Calibration) -> EstimateBand:
 
 
 def train_seconds(work: Work | None, width: int, speed: Speed | None) -> EstimateBand | None:
-    """Of a run's work, whose model's hidden states have a width, on a device; None where either is not known."""
+    """Seconds of a run's work on a device, for hidden states of this width; None where either is not known."""
     if work is None or not work.calls or speed is None:
         return None
     value, factor, runs = speed.of(work, width)

@@ -17,7 +17,6 @@ class Basis(StrEnum):
 
     @property
     def sentence(self) -> Message:
-        """How it was predicted."""
         match self:
             case Basis.ESTIMATE:
                 return _("by the resource estimate")

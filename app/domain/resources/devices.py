@@ -42,7 +42,6 @@ class Device(BaseModel):
     matmul_rates: dict[int, float] = Field(default_factory=dict)
     """The same for the products of a layer, by its width; empty until a run has measured it."""
     capabilities: tuple[Capability, ...] = ()
-    """Of a worker."""
 
     @property
     def usable_bytes(self) -> float | None:

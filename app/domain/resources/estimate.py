@@ -57,14 +57,13 @@ class EstimateSpec(_Value):
     """Methods to estimate on a registered base model, or on nothing but a configuration."""
 
     base_model: Name | None = Field(default=None, max_length=200)
-    """Name of a registered base model."""
     config: Annotated[dict[str, Any], AfterValidator(_storable)] | None = None
     """A model's config.json instead. Without a tokenizer every row counts as `max_length` tokens."""
     dataset: Name | None = Field(default=None, max_length=200)
     """Name of a registered dataset; without one every row counts as `max_length` tokens, and there is no train time."""
     task: Task = "sequence-classification"
     labels: int = Field(default=2, ge=1, le=100_000)
-    """Of a classifier's head, where no dataset says."""
+    """Labels of a classifier's head, where no dataset says."""
     methods: list[MethodSpec] = Field(min_length=1, max_length=32)
     training: TrainingArguments = TrainingArguments()
 
@@ -166,7 +165,7 @@ class Lengths(_Value):
     rows: int
     """Training rows; 0 without a dataset."""
     longest: int
-    """Of the training rows, after truncation."""
+    """Tokens of the longest training row, after truncation."""
     mean: float
 
 
@@ -174,31 +173,31 @@ class ResourceEstimate(_Value):
     """What one run will need."""
 
     ledger: Ledger
-    """Of the step with the highest peak: the first, in which the optimizer has no state until its passes are over, or
-    the one with the largest batch after it."""
+    """Ledger of the step with the highest peak: the first, in which the optimizer has no state until its passes are
+    over, or the one with the largest batch after it."""
     phases: dict[str, int]
     """Peak bytes by phase of `app.domain.runs.status.Phase`; the ledger's total is that of `train`."""
     lengths: Lengths
     step_flops: int
     """Floating-point operations of that step: forward, backward, recomputation."""
     train_flops: int
-    """Of the whole training, over the actual batches; 0 without a dataset."""
+    """FLOPs of the whole training, over the actual batches; 0 without a dataset."""
     train_work: Work | None = None
-    """Of the whole training, with the optimizer's; None without a dataset, and in older estimates."""
+    """Work of the whole training, with the optimizer's; None without a dataset, and in older estimates."""
     reference_flops: int = 0
-    """Of DPO's reference: the base model's pass over the training and validation pairs, which runs of a study share;
-    0 for other losses, without a dataset, and in older estimates."""
+    """FLOPs of DPO's reference: the base model's pass over the training and validation pairs, which runs of a study
+    share; 0 for other losses, without a dataset, and in older estimates."""
     reference_work: Work | None = None
-    """Of the same pass; None where there is none, and in older estimates."""
+    """Work of the same pass; None where there is none, and in older estimates."""
     steps: int
     """Optimizer steps; 0 without a dataset."""
     trainable: int
     """Parameters."""
     total: int
     width: int = 0
-    """Of the model's hidden states; 0 in older estimates."""
+    """Width of the model's hidden states; 0 in older estimates."""
     file_bytes: int | None = None
-    """Of the saved weights, adapter or model, without tokenizer and configuration. None in older estimates."""
+    """Bytes of the saved weights, adapter or model, without tokenizer and configuration. None in older estimates."""
     seconds: float
     """Time that the estimate took."""
 
@@ -227,7 +226,6 @@ class MapRequest(_ModelOnDevice):
         return key_of(self)
 
     def cell(self, method: AnyMethod, length: int, rows: int) -> EstimateRequest:
-        """The request of one cell."""
         shared = self.model_dump(include=set(_ModelOnDevice.model_fields))
         training = self.training.model_copy(update={"max_length": length, "per_device_train_batch_size": rows})
         bf16 = self.bf16 or method.computes_in_bf16
@@ -245,7 +243,5 @@ class MapCell(_Value):
 
 
 class MemoryMap(_Value):
-    """The answer to a `MapRequest`."""
-
     cells: list[MapCell]
     seconds: float

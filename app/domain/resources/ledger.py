@@ -46,7 +46,7 @@ class Ledger(BaseModel):
     step: int | None = None
     """Which step was measured, from 1; None of a prediction, which is of a step after the first."""
     rows: int
-    """Of the batch."""
+    """Rows of the batch."""
     length: int
     """Tokens that its longest row has, with padding."""
     host: int = 0

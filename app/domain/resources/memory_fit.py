@@ -77,15 +77,14 @@ class _Fit(_Value):
     train_seconds: EstimateBand | None
     """None while the device's rate is not known, or without a dataset."""
     reference_seconds: EstimateBand | None = None
-    """Of DPO's reference, which runs of a study share; None for others, and while the rate is not known."""
+    """Seconds of DPO's reference, which runs of a study share; None for others, and while the rate is not known."""
     fit: Fit
     """`unknown` until the estimate is ready."""
     memory_savings: tuple[MemorySaving, ...] = ()
     """Where it is tight or does not fit on a worker's device, or memory ran out: the largest saving first."""
     savings_pending: int = 0
-    """Savings that are still being estimated."""
     unrequested: int = Field(default=0, exclude=True)
-    """Of these, the ones to request."""
+    """Pending savings that are still to be requested."""
 
 
 class DeviceFit(_Fit):
@@ -128,7 +127,7 @@ class ArmFit(_Value):
 
     @property
     def file_bytes(self) -> int | None:
-        """Of the saved weights; None until it is estimated."""
+        """Bytes of the saved weights; None until it is estimated."""
         return next(
             (arm_estimate.estimate.file_bytes for arm_estimate in self.estimates if arm_estimate.estimate), None
         )
@@ -183,7 +182,7 @@ class FitReport(_Value):
         return worker, times.get(worker, {})
 
     def reference_seconds(self, worker: str) -> float:
-        """Of DPO's reference on a worker, once for all arms; 0 without one."""
+        """Seconds of DPO's reference on a worker, once for all arms; 0 without one."""
         fits = [fit for arm in self.arms for fit in arm.workers if fit.device.name == worker]
         return max((fit.reference_seconds.value for fit in fits if fit.reference_seconds), default=0.0)
 
@@ -292,7 +291,6 @@ class RunFit(_Fit):
 
     @property
     def estimate(self) -> ResourceEstimate | None:
-        """None until it is ready."""
         return self.arm_estimate.estimate if self.arm_estimate else None
 
     @property

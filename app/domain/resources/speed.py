@@ -38,7 +38,7 @@ ALIKE = 0.7
 REPEATED = 0.08
 """Standard deviation of a run's seconds when it is repeated, in logarithms."""
 LOADED = 0.5
-"""Of a run that waited: the share of the correction, in logarithms, by which it may be wrong."""
+"""For a run that waited: the share of the correction, in logarithms, by which it may be wrong."""
 FREEDOM = 4.0
 """Degrees of freedom of the errors' t-distribution."""
 WIDTH = 1.645
@@ -80,7 +80,7 @@ class DeviceRates(NamedTuple):
 
 
 ASSUMED = DeviceRates(peak=1e11, calls=15_000.0, bytes=3e10)
-"""Of a device of which nothing is measured: a CPU of two cores."""
+"""For a device of which nothing is measured: a CPU of two cores."""
 
 
 class Trained(NamedTuple):
@@ -88,7 +88,7 @@ class Trained(NamedTuple):
 
     work: Work
     width: int
-    """Of the model's hidden states; 0 where it is not known."""
+    """Width of the model's hidden states; 0 where it is not known."""
     seconds: float
     waiting: float = 0.0
     """Seconds in which its threads waited for a processor, added up over them."""
@@ -112,7 +112,7 @@ class Seconds(NamedTuple):
 
 
 class Speed:
-    """Of a device in one precision."""
+    """Speed of a device in one precision."""
 
     def __init__(self, rates: DeviceRates, past: Sequence[Trained]) -> None:
         self._rates, self._past = rates, past
@@ -125,7 +125,6 @@ class Speed:
             self._learn()
 
     def of(self, work: Work, width: int) -> Seconds:
-        """The seconds that work takes."""
         parts = self._parts(work, width)
         mean, slope = self._sum(parts)
         centre = float(mean + slope @ (self._usual - self._constants))
@@ -138,7 +137,7 @@ class Speed:
         return Seconds(math.exp(centre), math.exp(WIDTH * math.sqrt(variance)), len(self._past))
 
     def left_out_errors(self) -> list[float]:
-        """Of each past run, the error of its estimate from the others, as a share of its own seconds."""
+        """For each past run the error of its estimate from the others, as a share of its own seconds."""
         return [math.expm1(-error) for error in self._weights / np.diag(self._inverse)] if len(self._past) > 1 else []
 
     def _learn(self) -> None:

@@ -9,7 +9,7 @@ class Work(NamedTuple):
     calls: float = 0.0
     """Operations: each has a cost of its own, however small its tensors."""
     bytes: float = 0.0
-    """That they read and write."""
+    """Bytes read and written."""
     flops: float = 0.0
     """Floating-point operations of products, convolutions and attention."""
 

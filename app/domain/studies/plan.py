@@ -40,11 +40,11 @@ class ArmPlan(BaseModel):
     trainable: int | None
     total: int | None
     train_seconds: float | None
-    """Of one run; None where neither an estimate nor a similar run shows it."""
+    """Seconds of one run; None where neither an estimate nor a similar run shows it."""
     device: str
-    """Of the similar runs, or the worker of the estimate."""
+    """Device of the similar runs, or the worker of the estimate."""
     estimate: EstimateBand | None = None
-    """Of the train time; None where it is from similar runs."""
+    """Band of the train time; None where it is from similar runs."""
 
 
 class Power(BaseModel):
@@ -88,7 +88,7 @@ class StudyPlan(BaseModel):
     arms: tuple[ArmPlan, ...]
     power: Power
     reference_seconds: float = 0.0
-    """Of DPO's reference, which a worker computes once; 0 for other losses, and while no time is estimated."""
+    """Seconds of DPO's reference, which a worker computes once; 0 for other losses, and while no time is estimated."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -117,14 +117,14 @@ class StudyPlan(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def train_seconds(self) -> float | None:
-        """Of all training, with trials and DPO's reference, one run after the other; None where it is not known for
-        each arm."""
+        """Seconds of all training, with trials and DPO's reference, one run after the other; None where it is not known
+        for each arm."""
         runs, trials = self._seconds(self.power.seeds), self.trial_seconds
         return runs + trials + self.reference_seconds if runs is not None and trials is not None else None
 
     @property
     def trial_seconds(self) -> float | None:
-        """Of that, the trials; None where the budget is in tokens."""
+        """Seconds of the trials; None where the budget is in tokens."""
         tuning = self.spec.tuning
         if isinstance(tuning, RandomTuning | TpeTuning) and tuning.unit == "seconds":
             return len(self.arms) * tuning.budget
@@ -178,7 +178,7 @@ def _time_of(estimate: EstimateBand | None, worker: str) -> dict[str, object]:
 
 
 def cluster_sizes(facts: DatasetFacts) -> ClusterSizes:
-    """Of a dataset's test items; each is its own where that is not known."""
+    """Sizes of the clusters of a dataset's test items; each item is its own where that is not known."""
     return ClusterSizes(facts.test_cluster_size or 1.0, facts.test_copies or 1.0)
 
 

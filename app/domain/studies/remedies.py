@@ -38,7 +38,7 @@ def remedied(spec: StudySpec, remedy: Remedy, long_tokens: int | None, most_toke
 
 
 def _more(max_steps: int | None, epochs: float | None) -> dict[str, object]:
-    """Of a budget, or of what an arm sets for itself."""
+    """MORE times the steps of a budget, or of what an arm sets for itself."""
     if max_steps:
         return {"max_steps": MORE * max_steps}
     return {"num_train_epochs": MORE * epochs} if epochs else {}

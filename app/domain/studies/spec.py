@@ -35,7 +35,7 @@ class OwedRun(NamedTuple):
     trial_round: int | None = None
     """The round of tuning that it is a trial of; None for a run that counts in the verdict."""
     configuration: Configuration | None = None
-    """That it is a trial of."""
+    """The configuration that a trial tries."""
 
 
 class StudyStatus(StrEnum):
@@ -198,7 +198,6 @@ class StudySpec(BaseModel):
         return self.metric or TASKS[self.task].metric
 
     def arm(self, title: str) -> ArmSpec:
-        """The arm of that name."""
         return next(a for a in self.arms if a.title == title)
 
     def training_of(self, arm: ArmSpec) -> TrainingBudget:

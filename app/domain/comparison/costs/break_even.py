@@ -22,9 +22,9 @@ class Prices:
     """In any one currency. Zero: it is free, or not given."""
 
     hour: float = 0.0
-    """Per hour of a device."""
+    """Price of a device for an hour."""
     kwh: float = 0.0
-    """Per kilowatt-hour that a device draws."""
+    """Price of a kilowatt-hour that a device draws."""
     gib_month: float = 0.0
     """Per 1024³ bytes stored for a month."""
     months: float = 12.0
@@ -36,9 +36,9 @@ class Upkeep:
     """What an arm needs per task."""
 
     seconds: float
-    """Of the device: one run, from claim to result."""
+    """Device time of one run, from claim to result."""
     task_bytes: float
-    """Kept for each task."""
+    """Bytes kept for each task."""
     base_bytes: float = 0.0
     """Kept once for all tasks; 0 where each task keeps a whole model."""
     joules: float = 0.0
@@ -53,12 +53,10 @@ class Line:
     each: float
 
     def at(self, tasks: float) -> float:
-        """For so many tasks."""
         return self.once + self.each * tasks
 
 
 def stored(upkeep: Upkeep) -> Line:
-    """Bytes."""
     return Line(upkeep.base_bytes, upkeep.task_bytes)
 
 

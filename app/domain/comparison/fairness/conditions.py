@@ -70,7 +70,7 @@ SHARED: tuple[ConditionName, ...] = (
 """Compared over all runs of a study. The precision of frozen weights is not among them: it is part of the method, as
 the rank is."""
 GIVEN: tuple[ConditionName, ...] = ("train_fraction", "epochs", "batch", "warmup", "weight_decay")
-"""Of the spec. Where they are equal they are in the budget, except for weight decay."""
+"""The spec states these. Where they are equal they are in the budget, except for weight decay."""
 BY_SEED: tuple[ConditionName, ...] = ("row_order", "steps", "tokens")
 """Compared seed by seed: another seed reads other rows first, and in a part of an epoch other tokens."""
 TUNING: dict[ConditionName, Callable[[ArmTuning], int]] = {
@@ -78,7 +78,6 @@ TUNING: dict[ConditionName, Callable[[ArmTuning], int]] = {
     "trial_steps": lambda tuning: tuning.steps,
     "trial_tokens": lambda tuning: tuning.tokens,
 }
-"""What the search took."""
 OUTCOMES: tuple[ConditionName, ...] = ("steps", "tokens", "trial_steps", "trial_tokens")
 """With early stopping these are the outcome of a run, not what it was given."""
 
@@ -165,7 +164,8 @@ class StatedCondition:
 
 
 def stated_conditions(arms: Mapping[str, Sequence[RunConditions]]) -> tuple[StatedCondition, ...]:
-    """Of each arm's runs. What one run does not state is unknown, unless the stated values differ already."""
+    """Conditions of each arm's runs. What one run does not state is unknown, unless the stated values differ
+    already."""
     stated = []
     for name in REPORTED:
         values = {title: sorted({run.get(name, "") for run in runs}) for title, runs in arms.items()}

@@ -45,7 +45,7 @@ ConditionName = Literal[
 ]
 """What a run was made and measured under."""
 RunConditions = Mapping[ConditionName, str]
-"""Of one run; what is unknown is absent."""
+"""Conditions of one run; an unknown condition is absent."""
 UNKNOWN = ""
 
 
@@ -152,7 +152,7 @@ UNKNOWN_IS_EQUAL = (
     ConfounderKind.WARMUP,
     ConfounderKind.WEIGHT_DECAY,
 )
-"""Of these, an unknown value confounds nothing."""
+"""An unknown value of these confounds nothing."""
 
 
 @dataclass(frozen=True)
@@ -165,12 +165,10 @@ class Confounder:
 
     @property
     def effect(self) -> Effect:
-        """What it rules out."""
         return EFFECTS[self.kind]
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Every arm that is named."""
         return tuple(arm for arms in self.values.values() for arm in arms)
 
 

@@ -23,8 +23,6 @@ from app.domain.tasks import MetricName
 
 
 class GateOutcome(StrEnum):
-    """The word."""
-
     PASS = "pass"  # noqa: S105 no password
     FAIL = "fail"
     UNDECIDED = "undecided"
@@ -38,20 +36,17 @@ class WeightCheck(_Value):
     """The tensors of a merged export, each compared with W + ΔW of the run, computed in float64."""
 
     tensors: int
-    """Number of tensors compared."""
     wrong: list[str]
     """Those that are missing, or lie further from W + ΔW than rounding once explains; the first of them."""
     wrong_count: int = 0
     """Number of all of them; 0 in results that were stored without it."""
     largest_error: float
-    """Of all numbers, in units of half an ulp of the export's dtype, or of what a quantized type may leave; 1 is
-    rounding alone."""
+    """In units of half an ulp of the export's dtype, or of what a quantized type may leave; 1 is rounding alone."""
     unseen: int = 0
     """Tensors in which rounding leaves so little of ΔW that their numbers cannot show whether it is in the export."""
 
     @property
     def differing(self) -> int:
-        """Number of wrong tensors."""
         return max(self.wrong_count, len(self.wrong))
 
 
@@ -78,9 +73,9 @@ class ExportScores(_Value):
     same: int | None
     """Items with the same prediction as the run's; None where the run has none."""
     first_difference: TextDifference | None = None
-    """Of generated text: the earliest of all items."""
+    """The earliest difference in generated text, over all items."""
     weights: WeightCheck | None = None
-    """Of a merged export."""
+    """Only a merged export has it."""
     seconds: float
     """For loading and scoring."""
     versions: dict[str, str] = Field(default_factory=dict)
@@ -91,8 +86,6 @@ class ExportScores(_Value):
 
 
 class ExportGate(_Value):
-    """The gate's result."""
-
     outcome: GateOutcome
     loaded_with: str
     metric: MetricName
@@ -101,11 +94,10 @@ class ExportGate(_Value):
     """In the metric's unit: 0.02 is 2 points."""
     confidence: float
     score: float
-    """Of the export."""
     run_score: float
     delta: float
     low: float
-    """Of the interval of `delta`, within −1 and 1."""
+    """Lower end of the interval of `delta`, within −1 and 1."""
     high: float
     same: int | None
     first_difference: TextDifference | None
@@ -144,7 +136,6 @@ def gate(run: Sequence[float], export: ExportScores, margin: float, clusters: Cl
 
 
 def outcome(interval: Difference, margin: float) -> GateOutcome:
-    """What an interval implies."""
     low, high = interval.limits
     if low >= -margin:
         return GateOutcome.PASS

@@ -26,8 +26,6 @@ from app.domain.comparison.statistics.intervals import CONFIDENCE, Scores, diffe
 
 
 class ReproductionOutcome(StrEnum):
-    """The word."""
-
     IDENTICAL = "identical"
     WITHIN = "within"
     OUTSIDE = "outside"
@@ -41,13 +39,13 @@ class Reproduction(BaseModel):
 
     outcome: ReproductionOutcome
     score: float
-    """Of the first run, from 0 to 1."""
+    """Score of the first run, from 0 to 1."""
     again: float
-    """Of the run that was trained again."""
+    """Score of the run that was trained again."""
     seeds: int
     """Number of seeds that the interval comes from."""
     low: float | None
-    """Of the prediction interval; None with one seed."""
+    """Lower end of the prediction interval; None with one seed."""
     high: float | None
     items: int
     same_items: int
@@ -55,7 +53,7 @@ class Reproduction(BaseModel):
     delta: float
     """again − score."""
     half_width: float
-    """Of the paired 95 % interval of `delta`, from the items alone."""
+    """Half the width of the paired 95 % interval of `delta`, from the items alone."""
     same_weights: bool
     """The files with the trained weights are equal, byte for byte."""
 

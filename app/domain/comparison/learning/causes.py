@@ -23,7 +23,7 @@ from app.domain.runs.result import DataSeen
 from app.domain.studies.remedies import longer
 
 SMALL_FALL = 0.1
-"""Of the loss over the whole of training: less suggests a rate that is too low."""
+"""Fall of the loss over the whole of training; a smaller one suggests a learning rate that is too low."""
 TRUNCATED = (0.25, 0.5)
 """Shares of the training rows: from the first it is a possible cause, from the second a likely one."""
 CONTRADICTORY = (0.05, 0.2)
@@ -44,7 +44,7 @@ class Cause:
 
     kind: CauseKind
     likely: bool
-    """Else it is possible."""
+    """Otherwise it is possible."""
     runs: int = 0
     """Runs of the reference that show it, out of `of_runs`."""
     of_runs: int = 0
@@ -53,7 +53,7 @@ class Cause:
     loss: tuple[float, float] | None = None
     """`steps`: the fitted loss from the middle to the end of training; `learning-rate`: at beginning and end."""
     direction: Literal["low", "high", "unknown"] | None = None
-    """Of a learning rate."""
+    """How the learning rate is wrong."""
     diverged: int = 0
     """Runs that ended in a loss that is not finite."""
     rows: int = 0
@@ -71,7 +71,7 @@ class Cause:
 
     @property
     def share(self) -> float:
-        """Of the training rows."""
+        """Share of the training rows."""
         return self.rows / self.of_rows if self.of_rows else 0.0
 
 
@@ -85,14 +85,14 @@ class Causes:
 
 
 NO_CAUSES = Causes()
-"""Where something was learned."""
+"""For a study that learned something."""
 
 
 def causes(
     arm: StudyArm, trends: Mapping[int, LossTrend | None], max_length: int, most_tokens: int | None = None
 ) -> Causes:
-    """Of the reference arm, from the loss trend of each of its runs by id (a run without steps is missing), the study's
-    `max_length`, and the tokens that the model reads (None where that is not known)."""
+    """Why the reference arm learned nothing, from the loss trend of each of its runs by id (a run without steps is
+    missing), the study's `max_length`, and the tokens that the model reads (None where that is not known)."""
     results = [run for run in arm.runs if run.result is not None]
     steps = max((run.result.steps for run in results if run.result), default=0)
     known = [trends[run.run_id] for run in results if run.run_id in trends]

@@ -33,8 +33,6 @@ ONE_LABEL = 0.95
 
 
 class Helps(StrEnum):
-    """Whether fine-tuning helps."""
-
     YES = "yes"
     NO = "no"
     OPEN = "open"
@@ -55,9 +53,9 @@ class MostPredicted:
     label: int
     """Its place in the dataset's labels."""
     share: float
-    """Of the test items, mean over the seeds' own most frequent predictions."""
+    """Share of the test items, mean over the seeds' own most frequent predictions."""
     true_share: float
-    """Of the test items whose label it is."""
+    """Share of the test items that have this label."""
     same: bool
     """All seeds predict the same label most."""
 
@@ -75,7 +73,6 @@ class Progress:
     best: int
     """The first evaluation that nothing later surpassed, from 1."""
     step: int
-    """Its optimizer step."""
 
     @property
     def improved(self) -> bool:
@@ -91,7 +88,7 @@ class Learning:
     criteria: tuple[Criterion, ...] = ()
     """Why nothing was learned; empty where something was, or where it is not known."""
     predicted: Mapping[str, MostPredicted] = field(default_factory=dict)
-    """By arm; of classifiers."""
+    """By arm; only classifiers have it."""
     improved: int = 0
     """Runs of the reference that improved on validation after their first evaluation."""
     validated: int = 0

@@ -22,7 +22,7 @@ FEWEST_STEPS = 12
 """With fewer there is no trend to test."""
 LEVEL = 0.05
 SMALLEST_CHANGE = 0.01
-"""Of the loss at the beginning of the last half."""
+"""Share of the loss at the beginning of the last half."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,6 @@ class LossTrend:
 
     kind: Literal["falling", "flat", "rising"]
     steps: int
-    """Optimizer steps."""
     start: float
     """Mean over the first tenth of the steps, at least three."""
     end: float

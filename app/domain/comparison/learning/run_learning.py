@@ -11,12 +11,10 @@ from app.domain.runs.result import RunResult, Steps
 
 @dataclass(frozen=True)
 class RunLearning:
-    """Of a run with a result."""
-
     predicted: str
     """Its most frequent prediction on the test items; empty without a confusion matrix."""
     share: float | None
-    """Of the test items."""
+    """Share of the test items."""
     trend: LossTrend | None
     """Whether the training loss was still falling; None with too few steps."""
     progress: Progress | None

@@ -28,8 +28,6 @@ FEW = 30
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """The cluster of each test item."""
-
     ids: NDArray[np.int64]
     """[N], from 0 to G − 1."""
 
@@ -76,7 +74,7 @@ class Clusters:
 
     @cached_property
     def degrees_of_freedom(self) -> float:
-        """Of a variance that is estimated from the clusters; at least 1."""
+        """Degrees of freedom of a variance that is estimated from the clusters; at least 1."""
         return max(self.effective - 1, 1.0)
 
     @cached_property
@@ -96,5 +94,5 @@ class Clusters:
         return float((self.sums(deviations) ** 2 / divisors).sum())
 
     def chosen(self, items: NDArray[np.bool_]) -> "Clusters | None":
-        """Of these items alone, [N]."""
+        """The clusters of these items alone, [N]."""
         return Clusters.of(self.ids[items].tolist())

@@ -33,7 +33,6 @@ def t_below(degrees_of_freedom: float, t: float) -> float:
 
 @lru_cache(KEPT)
 def t_quantile(degrees_of_freedom: float, probability: float) -> float:
-    """Quantile of Student's t."""
     if not (degrees_of_freedom > 0 and 0 <= probability <= 1):
         return nan
     if degrees_of_freedom == inf:
@@ -54,7 +53,6 @@ def t_quantile(degrees_of_freedom: float, probability: float) -> float:
 
 
 def normal_quantile(probability: float) -> float:
-    """Quantile of the standard normal."""
     if 0 < probability < 1:
         return NormalDist().inv_cdf(probability)
     return -inf if probability == 0 else inf if probability == 1 else nan
@@ -62,7 +60,6 @@ def normal_quantile(probability: float) -> float:
 
 @lru_cache(KEPT)
 def chi_square_quantile(degrees_of_freedom: float, probability: float) -> float:
-    """Quantile of the χ² distribution."""
     if not (degrees_of_freedom > 0 and 0 <= probability <= 1):
         return nan
     return _crossing(lambda x: 1 - incomplete_gamma(degrees_of_freedom / 2, x / 2), 1 - probability)

@@ -46,9 +46,9 @@ ROUNDING = 1e-9
 SCORES = (0.0, 1.0)
 """The range of every metric that a verdict rests on. Intervals end there; a wider one carries no information."""
 DIFFERENCES = (-1.0, 1.0)
-"""Of differences of such scores."""
+"""Range of differences of such scores."""
 UNLIMITED = (-inf, inf)
-"""Of a quantity without a range, such as a loss."""
+"""Range of a quantity without bounds, such as a loss."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Difference:
     confidence: float
     """0.95 is 95 %."""
     variance: float
-    """V, of `delta`."""
+    """Variance V of `delta`."""
     degrees_of_freedom: float
     items: int
     seeds: int
@@ -94,7 +94,7 @@ class Difference:
     """e_a, of one score; 0 with one seed."""
     reference_residual: float
     item_degrees_of_freedom: float
-    """Of v_i: N − 1, or fewer where items form clusters."""
+    """N − 1, or fewer where items form clusters."""
     clusters: int | None = None
     """How many clusters the items form; None where each is its own."""
 
@@ -146,7 +146,6 @@ class Difference:
         return min(self.seeds, self.reference_seeds) < 2
 
     def at(self, confidence: float) -> "Difference":
-        """The same difference at another confidence."""
         return replace(self, confidence=confidence)
 
 
@@ -297,7 +296,6 @@ def item_variance(values: NDArray[np.float64], unit: float, clusters: Clusters |
 
 
 def item_degrees_of_freedom(items: int, clusters: Clusters | None) -> float:
-    """Of v_i."""
     return float(clusters.degrees_of_freedom) if clusters else items - 1.0
 
 

@@ -77,18 +77,16 @@ class Unscored(_Value):
 
 
 class Judged(_Value):
-    """The result of a judgement."""
-
     items: list[str]
     runs: list[JudgedRun]
     answers: int
-    """Different ones, each judged once."""
+    """Different answers, each judged once."""
     asked: int
-    """Of these, asked for by this judgement: the others were known from an earlier one of the study."""
+    """Answers that this judgement asked for; the others were known from an earlier one of the study."""
     unscored: int
-    """Of these, without a score."""
+    """Answers without a score."""
     examples: list[Unscored]
-    """The first of them."""
+    """The first answers without a score."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +97,9 @@ class JudgeError:
     items: int
     """n."""
     rated: int
-    """Of these, items that people rated."""
+    """Items that people rated."""
     agreed: int
-    """Of the rated ones, items on which the judge's difference agrees with every rating."""
+    """Rated items on which the judge's difference agrees with every rating."""
     mean: float
     variance: float
     """var(e)/n, with the covariance's part."""
@@ -117,7 +115,7 @@ class JudgedArm:
     """The mean over items with a score; its interval allows any score for the others. None without a run, or before two
     items count."""
     alone: Difference | None
-    """Of the judge's scores, as though it never erred; None for the reference."""
+    """From the judge's scores, as though it never erred; None for the reference."""
     error: JudgeError | None
     """None: unknown, since fewer than two items were rated."""
     corrected: Difference | None

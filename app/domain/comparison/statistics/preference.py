@@ -23,8 +23,6 @@ from app.domain.studies.alternative import Alternative
 
 
 class Preferred(StrEnum):
-    """Which answer is better."""
-
     FIRST = "first"
     SECOND = "second"
     TIE = "tie"
@@ -45,8 +43,6 @@ class Side(StrEnum):
 
 @dataclass(frozen=True)
 class Rating:
-    """A person's preference on an item."""
-
     item: str
     preferred: Preferred
 

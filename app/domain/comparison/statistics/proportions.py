@@ -26,7 +26,7 @@ class UnpairedDifference:
     high: float
     confidence: float
     items: int
-    """Of the smaller test set, where they differ."""
+    """Items of the smaller test set, where they differ."""
     seeds: int = 1
     reference_seeds: int = 1
     usable: ClassVar[bool] = True
@@ -39,12 +39,10 @@ class UnpairedDifference:
 
     @property
     def one_seed(self) -> bool:
-        """An arm has one seed."""
         return min(self.seeds, self.reference_seeds) < 2
 
     @property
     def excludes_zero(self) -> bool:
-        """The arms differ, at this confidence."""
         return self.low > 0 or self.high < 0
 
 

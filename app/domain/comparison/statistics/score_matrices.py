@@ -26,8 +26,8 @@ def matrices(by_arm: Mapping[str, Sequence[RunOutcome]], items_hash: str | None)
 
 
 def common_clusters(runs: Iterable[RunOutcome], items_hash: str | None) -> Clusters | None:
-    """Of the items with this hash, the fewest that a run has. Runs without groups, and those of before clusters were
-    stored, have none."""
+    """Clusters of the items with this hash, the fewest that a run has. Runs without groups, and those of before
+    clusters were stored, have none."""
     own = (run.clusters for run in runs if run.clusters and run.items_hash == items_hash)
     return min(own, key=len, default=None)
 

@@ -54,8 +54,6 @@ from app.domain.studies.power import RequiredSample, required_sample
 
 
 class VerdictKind(StrEnum):
-    """The word."""
-
     ENOUGH = "enough"
     WITHIN = "within"
     BETTER = "better"
@@ -96,7 +94,6 @@ class Reason(StrEnum):
     NO_REFERENCE_RESULT = "no_reference_result"
     ONE_ITEM = "one_item"
     ONE_GROUP = "one_group"
-    """All test items belong to it."""
     INCOMPARABLE = "incomparable"
     """`ArmVerdict.confounder` rules a verdict out."""
     NOT_TESTED = "not_tested"
@@ -105,8 +102,6 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class ArmVerdict:
-    """An arm compared with the reference."""
-
     kind: VerdictKind
     reason: Reason
     difference: Difference | UnpairedDifference | None = None
@@ -121,7 +116,6 @@ class ArmVerdict:
     confounder: ConfounderKind | None = None
     """For `none`: what rules a verdict out."""
     alternative: Alternative = Alternative.NON_INFERIORITY
-    """The hypothesis that was tested."""
 
     @property
     def better(self) -> bool:

@@ -52,8 +52,6 @@ ages or measurements."""
 
 
 class Roles(NamedTuple):
-    """The roles of a format's columns."""
-
     required: tuple[Role, ...]
     optional: tuple[Role, ...] = ()
 
@@ -69,8 +67,9 @@ ROLES: dict[Format, Roles] = {
     "preference-messages": Roles(("chosen", "rejected"), ("prompt", "group")),
     "labelled-images": Roles(("image", "label"), ("group",)),
 }
-"""Of `messages`: either messages, or prompt and completion. A context is appended to its prompt after a blank line. Of
-preferences without a prompt: the beginning that both answers share. A group may be a column with another role too."""
+"""`messages` has either messages, or prompt and completion. A context is appended to its prompt after a blank line.
+Preferences without a prompt use the beginning that both answers share. A group may be a column with another role
+too."""
 
 
 class Column(BaseModel):
@@ -115,8 +114,6 @@ def _is_whole(text: str) -> bool:
 
 
 class ColumnMapping(BaseModel):
-    """Columns by role."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Format

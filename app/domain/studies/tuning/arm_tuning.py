@@ -41,7 +41,7 @@ class Rival:
     within: float
     """Differences up to this occur between equally good configurations."""
     items: int
-    """Of the validation split."""
+    """Items of the validation split."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,10 @@ class ArmTuning:
 
     space: SearchSpace
     unit: BudgetUnit
-    """Of the budget."""
     budget: float
     """What every arm may use, in the unit."""
     trials: tuple[Trial, ...]
     step: Step
-    """The next step."""
     graded: bool
     """The items of the study's metric have values between 0 and 1."""
 
@@ -186,7 +184,7 @@ class ArmTuning:
 
     @property
     def seconds(self) -> float:
-        """That its trials occupied a device."""
+        """Seconds that its trials occupied a device."""
         return sum(t.seconds for t in self.trials)
 
 

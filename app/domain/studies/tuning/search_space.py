@@ -26,7 +26,7 @@ WHOLE: tuple[Parameter, ...] = ("num_train_epochs", "max_steps")
 LOGARITHMIC: tuple[Parameter, ...] = ("learning_rate", *POWERS_OF_TWO)
 MOST_VALUES = 64
 MOST_COMBINATIONS = 4096
-"""Of a finite space, as many are shuffled; a larger one is drawn from."""
+"""A finite space of at most so many combinations is shuffled; a larger one is drawn from."""
 DRAWS = 1000
 """Before a space counts as exhausted."""
 
@@ -202,7 +202,6 @@ class SearchSpace(BaseModel):
 
 
 def is_log(name: Parameter, dimension: DimensionSpec) -> bool:
-    """Its range is logarithmic."""
     return dimension.log if dimension.log is not None else name in LOGARITHMIC
 
 
@@ -231,7 +230,6 @@ def edge(name: Parameter, dimension: DimensionSpec, value: float) -> Literal["sm
 
 
 def bounds(dimension: DimensionSpec) -> tuple[float, float]:
-    """Its smallest and its largest value."""
     if dimension.values is not None:
         return min(dimension.values), max(dimension.values)
     assert dimension.low is not None and dimension.high is not None  # noqa: S101 a validator holds it
@@ -274,7 +272,7 @@ def _draw(name: Parameter, dimension: DimensionSpec, rng: random.Random) -> floa
 
 
 def from_values(values: Mapping[Parameter, float]) -> Configuration:
-    """Of one value per hyperparameter."""
+    """The configuration with one value per hyperparameter."""
     whole = (*POWERS_OF_TWO, "max_steps")
     return Configuration(**{name: int(value) if name in whole else value for name, value in values.items()})
 

@@ -58,7 +58,7 @@ def _ask(space: SearchSpace, seed: int, entries: Sequence[Tried]) -> Configurati
 
 
 def _distribution(name: Parameter, dimension: DimensionSpec) -> Any:
-    """Of a list the places of its values: they are ordered, so neighbours are alike."""
+    """For a list it is over the places of its values: they are ordered, so neighbours are alike."""
     optuna = _optuna()
     values = finite_values(name, dimension)
     if values is not None:

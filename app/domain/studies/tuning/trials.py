@@ -31,7 +31,7 @@ class Trial:
     loss: float | None = None
     """On the validation split, of the same weights."""
     items: int = 0
-    """Of the validation split that these are over."""
+    """Items of the validation split."""
     steps: int = 0
     """Optimizer steps that it took, however it ended."""
     tokens: int | None = None
@@ -88,7 +88,6 @@ class Tried:
 
     @property
     def ended(self) -> bool:
-        """All its trials have ended."""
         return all(t.status.terminal for t in self.trials)
 
     @property

@@ -52,17 +52,14 @@ class NoTuning(BaseModel):
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """No rounds."""
         return ()
 
     @property
     def seeds(self) -> int:
-        """No trials."""
         return 0
 
     @property
     def unit(self) -> BudgetUnit:
-        """Of no budget."""
         return "trials"
 
 
@@ -90,7 +87,7 @@ class _Series(_Tuning):
         return tuple(float(f"{rate * self.factor ** (place - middle):.3g}") for place in range(self.rates))
 
     def usual_space(self, rate: float) -> SearchSpace:
-        """Of an arm that gives none."""
+        """The search space of an arm that gives none."""
         return SearchSpace(learning_rate=DimensionSpec(values=self.around(rate)))
 
 
@@ -101,7 +98,6 @@ class GridTuning(_Series):
 
     @property
     def rounds(self) -> tuple[Round, ...]:
-        """One."""
         return (Round(self.rates, 1.0),)
 
 
@@ -175,7 +171,7 @@ class _Budgeted(_Tuning):
         return (Round(self.configurations or 0, 1.0),)
 
     def usual_space(self, rate: float) -> SearchSpace:
-        """Of an arm that gives none."""
+        """The search space of an arm that gives none."""
         low, high = (float(f"{bound:.3g}") for bound in (rate / DECADES, min(rate * DECADES, MAX_LEARNING_RATE)))
         return SearchSpace(learning_rate=DimensionSpec(low=low, high=high))
 
