@@ -60,8 +60,7 @@ class Hooks:
     go_on: Callable[[Database, Doorbell, Settings], object] = lambda db, bell, settings: None
     """Called by a worker after each sweep, and when an upload was read or a dataset prepared."""
     strays: Callable[[Session, Sequence[str]], Mapping[str, Sequence[str]]] = lambda session, names: {}
-    """Of files below runs' folders, those that nothing needs, by the folder that can be removed. Deleted runs have
-    none."""
+    """Files below runs' folders that nothing needs, by the folder that can be removed. Deleted runs have none."""
     second_step: SecondStep | None = None
     """Called for users who have a second factor."""
     accept_profile: Callable[[Session, Settings, UserRow, dict[str, Any]], bool] = lambda *login: False
@@ -96,13 +95,13 @@ def _of(names: tuple[str, ...]) -> tuple[Hooks, ...]:
 
 
 def hooks() -> tuple[Hooks, ...]:
-    """Of the active features."""
+    """Hooks of the active features."""
     return _of(feature.active())
 
 
 def all_hooks() -> tuple[Hooks, ...]:
-    """Of all features, active or not: for what protects, counts or encrypts rows, which stay while their feature is
-    turned off."""
+    """Hooks of all features, active or not: for what protects, counts or encrypts rows, which stay while their feature
+    is turned off."""
     return _of(feature.every())
 
 

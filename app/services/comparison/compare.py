@@ -111,7 +111,7 @@ class _Predeclared:
     seeds: frozenset[int] = frozenset()
     """That a study of runs from elsewhere declared."""
     labels: tuple[str, ...] = ()
-    """Of the arms that it declared."""
+    """Labels of the arms that it declared."""
     closed: bool = False
     """Fine-tuning is not shown to help there, so that no arm has a verdict."""
 

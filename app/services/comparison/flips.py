@@ -56,10 +56,10 @@ class Answer:
     probability_of_true_label: float | None = None
     """Mean over all seeds."""
     text: str | None = None
-    """Of a generated answer, the first seed's."""
+    """The generated answer of the first seed."""
     text_seed: int | None = None
     text_metrics: Mapping[MetricName, float] | None = None
-    """Of that text."""
+    """Metrics of that text."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class FlipPage:
 
     items: tuple[FlipItem, ...] = ()
     words: tuple[Sequence[str] | None, ...] = ()
-    """Of each of these items, if its words are tagged."""
+    """Words of each of these items, if they are tagged."""
     total: int = 0
     """Items in the slice, of those listed."""
     next_after: int | None = None
@@ -104,7 +104,7 @@ class FlipPage:
     """Items whose text could be read."""
     labels: tuple[str, ...] = ()
     edges: tuple[int, int, int] = (0, 0, 0)
-    """Of the quarters by length, in characters."""
+    """Characters between the quarters by length."""
     by_label: Mapping[int, int] | None = None
     """Number of items with each label, in the slice without its label filter; None where items have no label."""
     by_quarter: Mapping[int, int] | None = None

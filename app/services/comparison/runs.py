@@ -24,13 +24,13 @@ from app.store.tables import DatasetRow, RunRow
 VARIES_BY_SEED = (
     "seed", "score", "items", "item_scores", "source", "versions", "device", "precision", "steps", "tokens",
 )  # fmt: skip
-"""Of an imported result: what may differ between the seeds of one arm."""
+"""Fields of an imported result that may differ between the seeds of one arm."""
 NOT_SETTINGS = (
     "label", "method", "family", "metric", "settings",
     "train_seconds", "peak_bytes", "memory_measure", "trainable_parameters", "total_parameters", "file_bytes",
     "reported", "splits", "base_model_hash", "metric_version", "environment", "clocks",
 )  # fmt: skip
-"""Of a result from elsewhere: what it is called, what was measured, and by what it is compared."""
+"""Fields of an external result that name it, that were measured, or by which it is compared."""
 
 
 def compared_runs(session: Session, rows: Sequence[RunRow]) -> list[ComparedRun]:

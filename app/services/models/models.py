@@ -22,7 +22,6 @@ from app.store.tables import BaseModelRow
 from app.store.workers import clock
 
 INSPECTION_SECONDS = 120
-"""Time limit of an inspection."""
 AGAIN_SECONDS = 3600
 """Time after which a model with facts of an older inspection is inspected again."""
 

@@ -18,7 +18,7 @@ SECONDS = 300.0
 """For a whole answer, behind those that a server has to write before it."""
 FEWEST_BYTES = 64 << 10
 BYTES_A_TOKEN = 512
-"""Of an answer: text, and what a server may add to each token."""
+"""Bytes for a token of an answer: text, and what a server may add to each token."""
 CHARACTERS_A_TOKEN = 256
 MOST_QUOTED = 200
 
@@ -26,8 +26,6 @@ Conversation = Sequence[Mapping[str, str]]
 
 
 class ServerRefused(Unavailable):
-    """The server answered with an error."""
-
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
@@ -38,8 +36,6 @@ class GarbledAnswer(Unavailable):
 
 
 class Completion(NamedTuple):
-    """An answer."""
-
     text: str
     prompt_tokens: int | None
     """None where the server does not count them."""

@@ -199,14 +199,14 @@ def delete_upload(session: Session, files: Files, upload_id: int) -> None:
 
 
 def orphaned_folders(session: Session, folders: Iterable[str]) -> list[str]:
-    """Of the run folders in the files store, those of deleted runs."""
+    """Run folders in the files store whose runs were deleted."""
     ids = [int(name) for folder in folders if (name := folder.removeprefix(f"{RUNS}/")).isdecimal()]
     return [run_folder(run_id) for run_id in sorted(rows.missing_runs(session, ids))]
 
 
 def stray_files(session: Session, names: Iterable[str]) -> dict[str, list[str]]:
-    """Of the files below the runs' folders, those of attempts to train that are over without a result, and what hooks
-    add, by the folder that can be removed. A deleted run's are in its own folder (`orphaned_folders`)."""
+    """Files below the runs' folders, of attempts to train that are over without a result, and what hooks add, by the
+    folder that can be removed. A deleted run's are in its own folder (`orphaned_folders`)."""
     names = list(names)
     ended = rows.kept_attempts(session)
     strays = defaultdict[str, list[str]](list)

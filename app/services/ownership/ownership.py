@@ -64,7 +64,6 @@ class Ownership:
     """Name or e-mail address; empty without an owner."""
     visibility: Visibility
     may_change: bool
-    """The user may change it."""
     belongs_to: str = ""
     """The address of what decides instead: of a run's study, for example."""
 

@@ -35,9 +35,8 @@ class Bands(NamedTuple):
     train_seconds: EstimateBand | None
     """None where the device's rate is not known, or without a dataset."""
     reference_seconds: EstimateBand | None
-    """Of DPO's reference."""
+    """Seconds of DPO's reference."""
     fit: Fit
-    """Whether the peak fits its memory."""
 
 
 class Calibrations:

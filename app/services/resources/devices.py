@@ -20,7 +20,6 @@ def available(session: Session, settings: Settings) -> tuple[Device, ...]:
 
 
 def of_worker(worker: WorkerView | WorkerRow) -> WorkerDevice:
-    """A worker's device."""
     return WorkerDevice(
         name=worker.name,
         kind=kind_of(worker.device),
@@ -35,7 +34,7 @@ def of_worker(worker: WorkerView | WorkerRow) -> WorkerDevice:
 
 
 def kind_of(device: str) -> DeviceKind:
-    """Of a worker's device: `cuda` for `cuda:0`."""
+    """The kind of a worker's device: `cuda` for `cuda:0`."""
     return "cuda" if device.startswith("cuda") else "cpu"
 
 

@@ -128,7 +128,6 @@ class _Lookup:
         self._calibrations = Calibrations(session, without)
 
     def add(self, requests: Iterable[EstimateRequest]) -> None:
-        """Look estimates up, or request them."""
         missing = {key: request for request in requests if (key := request.key) not in self._rows}
         if self._bell is None:
             self._rows |= estimates.known(self._session, missing)

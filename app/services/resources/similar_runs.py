@@ -30,5 +30,4 @@ def similar_train_seconds(spec: RunSpec, past: Sequence[PastRun]) -> tuple[float
 
 
 def passes(training: TrainingBudget) -> float:
-    """Passes over the whole training split."""
     return training.num_train_epochs * training.train_fraction

@@ -30,7 +30,7 @@ class Notes:
 
     @property
     def address(self) -> str:
-        """Of the page of the run or the study."""
+        """Address of the page of the run or the study."""
         return f"/{self.owner}/{self.id}"
 
 

@@ -25,7 +25,6 @@ _taking = Lock()
 
 
 def note(session: Session, run_id: int) -> None:
-    """Note that a run has ended."""
     session.add(EndedRunRow(run_id=run_id))
 
 

@@ -28,7 +28,7 @@ What = TypeVar("What")
 
 MOST_ROWS = 100_000
 MOST_BYTES = 32 << 20
-"""Of one file in the cache."""
+"""Bytes of one file in the cache."""
 CACHE_BYTES = 128 << 20
 TEXTS = (
     *("text", "prompt", "completion", "messages", "tools", "query", "passage"),

@@ -30,7 +30,6 @@ from app.store.runs import artifacts, steps
 Table = Literal["runs", "items", "steps"]
 MEMORY = ("peak_bytes", "weights_bytes", "gradients_bytes", "optimizer_bytes", "rest_bytes")
 RUN_COLUMNS = [("arm", pa.string()), ("seed", pa.int64()), ("run", pa.int64())]
-"""The first columns of every table."""
 
 
 def runs_table(session: Session, files: Files, comparison: StudyComparison) -> Iterator[pa.Table]:

@@ -49,6 +49,6 @@ def remedied_study(session: Session, study_id: int, remedy: Remedy) -> StudySpec
 
 
 def _most_tokens(session: Session, study_id: int) -> int | None:
-    """Of a text, by the positions of the study's base model; None where there is no limit."""
+    """Tokens of a text that the positions of the study's base model allow; None where there is no limit."""
     model = base_models.by_id(session, study_rows.get(session, study_id).base_model_id)
     return model.facts.max_positions if model and model.facts else None

@@ -215,8 +215,6 @@ def cancel(session: Session, bell: Doorbell, study_id: int) -> StudyRow:
 
 @dataclass(frozen=True)
 class StudyProgress:
-    """The progress of a study."""
-
     study: StudyRow
     status: StudyStatus
     runs: list[RunRow]
@@ -241,7 +239,6 @@ def comparison(session: Session, study_id: int) -> StudyComparison:
 
 
 def comparisons(session: Session, rows: Sequence[StudyRow]) -> dict[int, StudyComparison]:
-    """Comparisons of several studies, by id."""
     runs_by_study: dict[int, list[RunRow]] = {row.id: [] for row in rows}
     for run in runs.of_studies(session, list(runs_by_study)):
         runs_by_study[run.study_id or 0].append(run)

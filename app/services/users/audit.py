@@ -99,8 +99,6 @@ def record_opened(db: Database, rows: Iterable[tuple[str, int]]) -> None:
 
 @dataclass(frozen=True)
 class AuditEvent:
-    """An entry as it is exported."""
-
     id: int
     at: datetime
     action: str

@@ -44,8 +44,6 @@ def _is_token(text: str) -> str:
 
 
 class NewHubToken(BaseModel):
-    """A token to be stored."""
-
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",

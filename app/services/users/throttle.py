@@ -64,7 +64,7 @@ class _Limit:
     subject: str
     most: int
     name: str
-    """In the audit log."""
+    """Its name in the audit log."""
     account: Callable[[Session], str] = lambda _session: ""
     """E-mail address of the account, for the audit log."""
 

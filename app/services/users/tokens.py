@@ -21,7 +21,7 @@ from app.store.tables import ApiTokenRow, UserRow, now
 from app.store.users import api_tokens
 
 MOST_TOKENS = 50
-"""Of a user, without expired ones."""
+"""Tokens of a user, without expired ones."""
 DEFAULT_DAYS = 90
 MOST_DAYS = 3650
 LISTED = timedelta(days=30)
@@ -29,8 +29,6 @@ LISTED = timedelta(days=30)
 
 
 class NewToken(BaseModel):
-    """A token to be created."""
-
     model_config = ConfigDict(
         frozen=True, extra="forbid", json_schema_extra={"example": {"name": "laptop", "scopes": ["read", "run"]}}
     )

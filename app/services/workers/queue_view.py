@@ -44,8 +44,6 @@ class Turn(StrEnum):
 
 @dataclass(frozen=True)
 class QueueEntry:
-    """A run in the queue."""
-
     position: int | None
     """From 1; None while it is paused."""
     run: RunRow | None
@@ -70,9 +68,7 @@ class QueueView:
 
     entries: Sequence[QueueEntry]
     waiting: int
-    """All waiting runs."""
     paused: int
-    """All paused runs."""
 
 
 def view(session: Session, *, limit: int) -> QueueView:

@@ -41,8 +41,6 @@ WORST = tuple(Basis)
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of a run."""
-
     train_seconds: float
     other_seconds: float
     """To load, evaluate and save."""
@@ -94,7 +92,7 @@ class Predictor:
         return Prediction(seconds, max(self._other_seconds, reference), spec.training.devices, basis, tokens)
 
     def of_arm(self, study: StudySpec, arm: ArmSpec) -> Prediction:
-        """Of a run of an arm with the full budget, at the arm's own settings."""
+        """For a run of an arm with the full budget, at the arm's own settings."""
         if arm.title not in self._by_arm:
             run = study.run(arm, study.seeds[0], Configuration())
             self._by_arm[arm.title] = self.of_run(run), run.training

@@ -40,7 +40,6 @@ class Shares:
 
     @classmethod
     def of(cls, session: Session, user_ids: Iterable[int]) -> "Shares":
-        """Of some users, as it is now."""
         chosen = list(user_ids)
         seconds = usage.used_seconds(session, chosen, now() - RECENT)
         running = dict.fromkeys(chosen, 0)
@@ -107,7 +106,8 @@ class Turns:
         return self._chosen
 
     def _first(self) -> int | None:
-        """Of the owners that may start a run, the first run of that with the highest priority and the least share."""
+        """The first run of the owner with the highest priority and the least share, among those that may start a
+        run."""
         may_start = [
             (head.precedence, 0.0 if owner is None else self._shares.seconds.get(owner, 0.0), head.run_id)
             for owner, head in self._heads.items()

@@ -33,8 +33,6 @@ from app.store.workers import queries as workers
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep did."""
-
     rung: int
     requeued: int
     ended: int

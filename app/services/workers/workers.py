@@ -39,7 +39,6 @@ class DeviceView:
     free_bytes: int | None
     """By its driver, at the last heartbeat; null if unknown."""
     run_id: int | None
-    """The run that has it."""
     worker: str | None
     """The worker that executes this run: another one, where two see the same GPU."""
     in_private: bool
@@ -50,15 +49,12 @@ class DeviceView:
 
 @dataclass(frozen=True)
 class WorkerView:
-    """A worker and its state."""
-
     name: str
     device: str
     device_name: str
     memory_bytes: int | None
     cores: int
     bf16: bool
-    """The device has bfloat16 arithmetic."""
     matmul_flops: float | None
     """Matrix-product throughput, as the last finished attempt measured it, operations per second."""
     capabilities: list[str]
