@@ -39,7 +39,7 @@ class DatasetRow(Owned, Base):
     file: Mapped[str] = mapped_column(String(500), default="")
     """Empty until it is ready."""
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    """Of that file; 0 for versions of before this column."""
+    """Bytes of that file; 0 for versions older than this column."""
     facts_json: Mapped[dict[str, Any]] = mapped_column(default=dict)
     findings_json: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
     created_at: Mapped[datetime] = mapped_column(default=now)
@@ -61,7 +61,6 @@ class DatasetRow(Owned, Base):
 
     @property
     def splitting(self) -> Splitting | None:
-        """How the upload's rows were split."""
         return Splitting.model_validate(self.splitting_json) if self.splitting_json else None
 
     @property
@@ -71,7 +70,6 @@ class DatasetRow(Owned, Base):
 
     @property
     def blocked_by(self) -> Finding | None:
-        """The first blocking finding, or None."""
         return next((f for f in self.findings if f.severity == "blocks"), None) if self.status == "blocked" else None
 
     @property

@@ -25,7 +25,6 @@ def find(session: Session, upload_id: int, *, lock: bool = False) -> UploadRow |
 
 
 def newest(session: Session) -> list[UploadRow]:
-    """Every upload, the newest first."""
     return list(session.scalars(select(UploadRow).order_by(UploadRow.id.desc())))
 
 

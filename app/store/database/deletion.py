@@ -55,7 +55,7 @@ def delete_row(session: Session, row: Base) -> None:
 
 
 def missing_runs(session: Session, candidates: Sequence[int]) -> set[int]:
-    """Of some ids, those below the newest run's that have no run: these runs were deleted.
+    """The ids below the newest run's that have no run: these runs were deleted.
 
     A higher id may be that of a run in another database with the same files store.
     """
@@ -64,7 +64,6 @@ def missing_runs(session: Session, candidates: Sequence[int]) -> set[int]:
 
 
 def run_ids(session: Session) -> set[int]:
-    """The ids of all runs."""
     return set(session.scalars(select(RunRow.id)))
 
 

@@ -48,7 +48,7 @@ def require_current(database: Database) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    """Of the database; None if it is empty."""
+    """Revision of the database; None if it is empty."""
     known = inspect(connection).has_table("alembic_version")
     return connection.scalar(text("SELECT version_num FROM alembic_version")) if known else None
 

@@ -10,7 +10,7 @@ from app.domain.accounts.ownership import Viewer, Visibility
 from app.store.database.seen import OWNED, Seen
 
 VIEWER = "viewer"
-"""Of a session: its key in `Session.info`."""
+"""The session's viewer: a key in `Session.info`."""
 
 
 class Owned:

@@ -32,7 +32,7 @@ from app.store.database.seen import UNFILTERED, BelongsTo
 from app.store.tables import Base, RunRow, UserRow
 
 OPENED = "opened"
-"""Of a session: the key of the private objects of others that it opened, by table and id."""
+"""Key in `Session.info` of the private objects of others that a session opened, by table and id."""
 FILTERED = "vezna_filtered"
 """Execution option of an engine whose sessions have a viewer that does not see everything."""
 EVERY_OWNER = {"vezna_every_owner": True}

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 Row = TypeVar("Row")
 
 LARGEST_ID = 2**31 - 1
-"""Of an INTEGER column; PostgreSQL refuses to compare with a larger number."""
+"""Largest value of an INTEGER column; PostgreSQL refuses to compare with a larger number."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,6 @@ class Page(Generic[Row]):
 
     @property
     def has_more(self) -> bool:
-        """There is a next page."""
         return self.next_after is not None
 
 

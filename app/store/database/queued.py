@@ -18,7 +18,7 @@ class Queued:
     """A row with a priority that can be paused. Of a study both are those of the runs that it queues from now on."""
 
     precedence: Mapped[int] = mapped_column(default=NORMAL, server_default=str(NORMAL))
-    """Of its priority (`app.domain.runs.listing.queue`): the least starts first."""
+    """Order of its priority (`app.domain.runs.listing.queue`): the least starts first."""
     paused: Mapped[bool] = mapped_column(default=False, server_default=false())
     """No worker takes it; one that has it stops it at a checkpoint."""
 
@@ -29,8 +29,6 @@ class Queued:
 
 
 class QueuedRun(Queued):
-    """A run in the queue."""
-
     place: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     """Among the waiting runs of its owner and priority, the least first; its id unless the owner moved it."""
     rung_at: Mapped[datetime | None] = mapped_column(default=None)

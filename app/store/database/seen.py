@@ -9,9 +9,9 @@ class BelongsTo:
     """A row that belongs to another one: who sees that one sees it too."""
 
     table: str
-    """Of the other row, which has an owner, or is itself part of one that has."""
+    """Table of the other row, which has an owner, or is itself part of one that has."""
     column: str
-    """That names the other row."""
+    """The column that names the other row."""
 
 
 Seen = BelongsTo | Literal["owned", "unfiltered"]

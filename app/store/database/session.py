@@ -61,7 +61,7 @@ class Database:
         guard(self.engine)
         self._filtered = self.engine.execution_options(**{FILTERED: True})
         self.viewer: Viewer | None = None
-        """Of the sessions; None: they see everything."""
+        """Viewer of the sessions; None: they see everything."""
         self._opened: Callable[[list[tuple[str, int]]], None] | None = None
         self._observer = _Observer(parsed.database or "")
         self._between_forks: AbstractContextManager[object] = nullcontext()

@@ -26,7 +26,6 @@ CHUNK = 1 << 20
 UPLOADS = "uploads"
 """Folder of received files, complete or still arriving."""
 RUNS = "runs"
-"""Folder of the runs' folders."""
 DATASETS = "datasets"
 """Folder of the rows of versions of datasets."""
 BUSY = {errno.EBUSY, errno.EREMOTEIO}
@@ -41,8 +40,6 @@ def run_folder(run_id: int) -> str:
 
 
 class Stored(NamedTuple):
-    """A file that was received."""
-
     sha256: str
     bytes: int
     file: str
@@ -102,7 +99,6 @@ class Files:
 
     @_answered()
     def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading."""
         return cast(IO[bytes], self.fs.open(self._existing(name), "rb"))
 
     def receive(self, most_bytes: int) -> "Incoming":
@@ -259,6 +255,5 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a local file."""
     with path.open("rb") as file:
         return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()

@@ -24,7 +24,7 @@ _TYPES = {
     "tags": pa.list_(pa.int32()),
     "messages": pa.list_(_TURN),
 }
-"""Of the columns that are not plain text."""
+"""Types of the columns that are not plain text."""
 
 
 class RowsFile:
@@ -43,7 +43,7 @@ class RowsFile:
 
     @property
     def facts(self) -> DatasetFacts:
-        """Of what was written."""
+        """Facts of the rows that were written."""
         return self._tally.facts
 
     def __enter__(self) -> Self:

@@ -10,7 +10,6 @@ from app.store.tables import HubTokenRow
 
 
 def of_user(session: Session, user_id: int) -> HubTokenRow | None:
-    """The token of a user."""
     return session.get(HubTokenRow, user_id, populate_existing=True)
 
 

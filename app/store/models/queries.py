@@ -15,12 +15,10 @@ from app.store.tables import BaseModelRow, RunRow, StudyRow
 
 
 def everyone(session: Session) -> list[BaseModelRow]:
-    """Every base model by name."""
     return list(session.scalars(select(BaseModelRow).order_by(BaseModelRow.name)))
 
 
 def by_name(session: Session, name: str) -> BaseModelRow | None:
-    """A base model by name."""
     return session.scalars(select(BaseModelRow).where(BaseModelRow.name == name)).first()
 
 

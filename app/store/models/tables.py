@@ -30,7 +30,6 @@ class BaseModelRow(Located, Base):
 
     @property
     def facts(self) -> ModelFacts | None:
-        """What the inspection found."""
         return ModelFacts.model_validate(self.facts_json) if self.facts_json else None
 
     @property

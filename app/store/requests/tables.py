@@ -21,9 +21,9 @@ class IdempotencyKeyRow(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
     """SHA-256 of the request: method, address and body."""
     status: Mapped[int]
-    """Of the answer."""
+    """Status of the answer."""
     location: Mapped[str] = mapped_column(default="")
-    """Of a redirect."""
+    """Where a redirect leads."""
     body: Mapped[str] = mapped_column(default="")
     """JSON, encrypted if it has a secret; empty for a redirect."""
     created_at: Mapped[datetime] = mapped_column(default=now, index=True)

@@ -14,8 +14,6 @@ MOST_BESIDE = 20
 
 
 class PastRun(NamedTuple):
-    """A succeeded run."""
-
     id: int
     spec: RunSpec
     train_seconds: float

@@ -98,12 +98,12 @@ class DeviceRow(Base):
     seen = UNFILTERED
 
     uuid: Mapped[str] = mapped_column(String(80), primary_key=True)
-    """Of the GPU or the MIG slice, the same on every worker: `GPU-…`, `MIG-…`."""
+    """The same on every worker: `GPU-…` for a GPU, `MIG-…` for a MIG slice."""
     name: Mapped[str] = mapped_column(String(200))
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     run_id: Mapped[int | None] = mapped_column(default=None)
     """The run that has it; None while it is free."""
     epoch: Mapped[int | None] = mapped_column(default=None)
-    """Of the attempt that has it."""
+    """Epoch of the attempt that has it."""
     worker: Mapped[str | None] = mapped_column(String(120), default=None)
-    """That executes this attempt."""
+    """The worker that executes this attempt."""

@@ -12,7 +12,6 @@ from app.store.tables import ArtifactRow
 
 
 def of_run(session: Session, run_id: int) -> list[ArtifactRow]:
-    """A run's artifacts by name."""
     return list(session.scalars(select(ArtifactRow).where(ArtifactRow.run_id == run_id).order_by(ArtifactRow.name)))
 
 
@@ -37,5 +36,4 @@ def get(session: Session, artifact_id: int) -> ArtifactRow:
 
 
 def clear(session: Session, run_id: int) -> None:
-    """Delete every artifact of a run."""
     session.execute(delete(ArtifactRow).where(ArtifactRow.run_id == run_id))

@@ -133,7 +133,7 @@ NAMED: dict[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any], I
 """Fields that are names from another table: the run's foreign key, the id and the name there."""
 
 OUTSIDE = {"model": "base_model", "data": "dataset"}
-"""Of these, the fields that an imported run's file has."""
+"""Fields of these that an imported run's file has."""
 
 
 def _name(field: str) -> ColumnElement[Any]:

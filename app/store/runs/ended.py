@@ -7,7 +7,6 @@ from app.store.tables import EndedRunRow
 
 
 def any_noted(session: Session) -> bool:
-    """Whether there is such a run."""
     return bool(session.scalar(select(exists().where(EndedRunRow.id > 0))))
 
 

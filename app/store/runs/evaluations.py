@@ -22,7 +22,7 @@ class ItemScores:
     items_hash: str
     scores: NDArray[np.float64]
     clusters: Clusters | None = None
-    """Of items with equal inputs or groups."""
+    """Clusters of items with equal inputs or groups."""
 
 
 def add(session: Session, run_id: int, evaluation: Evaluation, items: Sequence[str], scores: Sequence[float]) -> None:
@@ -125,10 +125,8 @@ def contradicting(
 
 
 def count(session: Session, run_id: int) -> int:
-    """How many evaluations a run has."""
     return session.scalar(select(func.count()).where(EvaluationRow.run_id == run_id)) or 0
 
 
 def clear(session: Session, run_id: int) -> None:
-    """Delete every evaluation of a run."""
     session.execute(delete(EvaluationRow).where(EvaluationRow.run_id == run_id))

@@ -47,7 +47,6 @@ class Spread:
 
     @property
     def lower(self) -> float | None:
-        """The lower bound of that interval."""
         return None if self.mean is None or self.half is None else self.mean - self.half
 
 

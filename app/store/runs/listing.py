@@ -62,7 +62,6 @@ class RunValues:
 
 
 def count(session: Session, condition: Condition | None) -> int:
-    """How many runs fulfil a condition."""
     return session.scalar(select(func.count()).select_from(RunRow).where(clause(condition))) or 0
 
 

@@ -27,7 +27,6 @@ CANCEL_REQUESTED = RunRow.cancel_requested_at.is_not(None)
 
 
 def find(session: Session, run_id: int) -> RunRow | None:
-    """A run, if there is one."""
     return find_row(session, RunRow, run_id)
 
 
@@ -195,7 +194,7 @@ def lock(session: Session, run_ids: Sequence[int]) -> None:
 
 
 def present(session: Session, run_ids: Collection[int]) -> frozenset[int]:
-    """Of some ids, those that have a run."""
+    """The ids that have a run."""
     return frozenset(session.scalars(select(RunRow.id).where(RunRow.id.in_(run_ids))))
 
 

@@ -23,7 +23,6 @@ def append(session: Session, run_id: int, steps: Steps) -> None:
 
 
 def count(session: Session, run_id: int) -> int:
-    """How many steps a run has."""
     query = select(func.sum(func.length(StepChunkRow.data))).where(StepChunkRow.run_id == run_id)
     return int(session.scalar(query) or 0) // STEP_DTYPE.itemsize
 
@@ -82,5 +81,4 @@ def compact(session: Session, run_id: int) -> None:
 
 
 def clear(session: Session, run_id: int) -> None:
-    """Delete every step of a run."""
     session.execute(delete(StepChunkRow).where(StepChunkRow.run_id == run_id))

@@ -15,17 +15,14 @@ from app.store.database.rows import get_row
 from app.store.tables import CollectionRow, RunRow
 
 MOST_VALUES = 5000
-"""Of one query; SQLite and PostgreSQL accept some ten thousand."""
+"""Values in one query; SQLite and PostgreSQL accept some ten thousand."""
 
 
 @dataclass(frozen=True)
 class CollectionSummary:
-    """A collection in a list."""
-
     id: int
     name: str
     runs: int
-    """How many it holds."""
     created_at: datetime
 
 

@@ -12,12 +12,11 @@ from app.store.tables import CollectionRow, EvaluationRow, RunRow
 from app.store.workers import clock
 
 COMPARED_WITH_EARLIER = 10
-"""Of a study's runs, those whose scores are looked up in earlier studies: scores of many items are large."""
+"""Runs of a study whose scores are looked up in earlier studies: scores of many items are large."""
 GOING = (RunStatus.RUNNING.value, RunStatus.SUCCEEDED.value)
 
 
 def studies(session: Session) -> list[CollectionRow]:
-    """Every declared study, newest first."""
     query = select(CollectionRow).where(CollectionRow.declared_json.is_not(None))
     return list(session.scalars(query.order_by(CollectionRow.id.desc())))
 

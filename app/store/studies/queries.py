@@ -45,7 +45,6 @@ def with_what_they_use(session: Session, owner_id: int) -> list[tuple[StudyRow, 
 
 
 def any_archived(session: Session) -> bool:
-    """Whether there is an archived study."""
     return session.scalar(select(StudyRow.id).where(StudyRow.archived).limit(1)) is not None
 
 
@@ -65,8 +64,8 @@ def most_looks(session: Session, study_ids: set[int]) -> int:
 
 
 def rates_tried(session: Session, study_ids: set[int]) -> dict[tuple[int, str], int]:
-    """Of some studies, how many learning rates the trials of each arm had, by study id and arm; without arms that have
-    no trial."""
+    """Number of learning rates that the trials of each arm had, by study id and arm; without arms that have no
+    trial."""
     trials = RunRow.study_id.in_(study_ids), RunRow.trial_round.is_not(None), RunRow.status != RunStatus.CANCELLED
     rates = func.count(RunRow.learning_rate.distinct())
     query = select(RunRow.study_id, RunRow.arm, rates).where(*trials).group_by(RunRow.study_id, RunRow.arm)

@@ -29,7 +29,6 @@ class StudyRow(Owned, Queued, Base):
     tuning: Mapped[bool] = mapped_column(default=False)
     """Learning rates are still being looked for: when a trial ends, more is to be queued."""
     stopped_json: Mapped[list[str]] = mapped_column(default=list)
-    """Arms that were stopped, by title."""
     reserved_json: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     """Device-seconds that are predicted for runs that follow from tuning and are not queued yet, by arm. They are
     reserved while `tuning`."""
@@ -66,8 +65,6 @@ class CollectionRow(Owned, Base):
 
 
 class RunTagRow(Base):
-    """A tag of a run."""
-
     __tablename__ = "run_tags"
     seen = OF_RUN
 

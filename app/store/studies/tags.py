@@ -9,7 +9,6 @@ from app.store.tables import RunTagRow, StudyTagRow
 
 
 def of_runs(session: Session, run_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Tags by run, in alphabetical order."""
     query = select(RunTagRow.run_id, RunTagRow.tag).where(RunTagRow.run_id.in_(run_ids)).order_by(RunTagRow.tag)
     tags: dict[int, list[str]] = {}
     for run_id, tag in session.execute(query):
@@ -18,7 +17,6 @@ def of_runs(session: Session, run_ids: Sequence[int]) -> dict[int, list[str]]:
 
 
 def of_studies(session: Session, study_ids: Sequence[int]) -> dict[int, list[str]]:
-    """Tags by study, in alphabetical order."""
     query = select(StudyTagRow.study_id, StudyTagRow.tag).where(StudyTagRow.study_id.in_(study_ids))
     tags: dict[int, list[str]] = {}
     for study_id, tag in session.execute(query.order_by(StudyTagRow.tag)):

@@ -43,7 +43,6 @@ def last_settled(session: Session) -> int:
 
 
 def last(session: Session, action: Action) -> AuditEventRow | None:
-    """The newest entry of an action."""
     query = select(AuditEventRow).where(AuditEventRow.action == action.value)
     return session.scalars(query.order_by(AuditEventRow.id.desc()).limit(1)).first()
 

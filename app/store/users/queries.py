@@ -20,7 +20,6 @@ def get(session: Session, user_id: int, *, lock: bool = False) -> UserRow:
 
 
 def find(session: Session, user_id: int | None) -> UserRow | None:
-    """A user, if there is one."""
     return find_row(session, UserRow, user_id)
 
 
@@ -35,7 +34,7 @@ def all_of_them(session: Session) -> Sequence[UserRow]:
 
 
 def some(session: Session, user_ids: Collection[int]) -> Sequence[UserRow]:
-    """Those of some users that exist."""
+    """The users that exist."""
     return session.scalars(select(UserRow).where(UserRow.id.in_(user_ids))).all()
 
 

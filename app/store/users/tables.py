@@ -36,17 +36,14 @@ class UserRow(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_login_at: Mapped[datetime | None] = mapped_column(default=None)
     language: Mapped[str | None] = mapped_column(String(8), default=None)
-    """Of the pages; None until the user has chosen one."""
+    """Language of the pages; None until the user has chosen one."""
 
     @property
     def role(self) -> Role:
-        """What the user may do."""
         return Role(self.role_name)
 
 
 class LoginSessionRow(Base):
-    """A browser session."""
-
     __tablename__ = "login_sessions"
     seen = UNFILTERED
     __table_args__ = IDS_ARE_NEVER_REUSED
@@ -56,7 +53,7 @@ class LoginSessionRow(Base):
     secret_sha256: Mapped[str] = mapped_column(SHA256, unique=True)
     created_at: Mapped[datetime] = mapped_column(default=now)
     seen_at: Mapped[datetime] = mapped_column(default=now)
-    """Of its last request, to within `SEEN_EVERY`."""
+    """Time of its last request, to within `SEEN_EVERY`."""
     expires_at: Mapped[datetime] = mapped_column(index=True)
     """However often it is used."""
     address: Mapped[str] = mapped_column(ADDRESS, default="")
@@ -135,7 +132,7 @@ class AuditEventRow(Base):
     name: Mapped[str] = mapped_column(String(MAX_EMAIL_LENGTH), default="", index=True)
     """E-mail address of the user at that time."""
     credential_id: Mapped[int | None] = mapped_column(default=None)
-    """Of the session or the token."""
+    """Id of the session or the token."""
     address: Mapped[str] = mapped_column(ADDRESS, default="")
     user_agent: Mapped[str] = mapped_column(String(MAX_AGENT_LENGTH), default="")
     details: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -19,7 +19,7 @@ from app.store.tables import RunRow, UserRow
 
 QUEUED = RunRow.status == RunStatus.QUEUED.value
 ORDER = RunRow.precedence, RunRow.place, RunRow.id
-"""Of the runs of an owner."""
+"""Order of an owner's runs."""
 
 
 class Head(NamedTuple):
@@ -173,7 +173,6 @@ def set_precedence(session: Session, run_ids: Sequence[int], precedence: int) ->
 
 
 def pause_requested(session: Session, run_id: int) -> bool:
-    """Whether a run is paused."""
     return bool(session.scalar(select(RunRow.paused).where(RunRow.id == run_id)))
 
 

@@ -21,7 +21,7 @@ class WorkerRow(Base):
     device: Mapped[str] = mapped_column(String(20), default="cpu")
     device_name: Mapped[str] = mapped_column(String(200), default="")
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    """Of the device: the host's memory for a CPU, that of the smallest GPU for CUDA."""
+    """Memory of the device: the host's memory for a CPU, that of the smallest GPU for CUDA."""
     context_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """GPU memory of a process before its first tensor, as the worker measured it; None on a CPU or if unknown."""
     problem: Mapped[str | None] = mapped_column(String(600), default=None)
@@ -34,7 +34,6 @@ class WorkerRow(Base):
     address: Mapped[str | None] = mapped_column(String(60), default=None)
     """At which workers of other hosts meet it for a run on several; None: it takes part in none."""
     bf16: Mapped[bool] = mapped_column(default=False)
-    """The device has bfloat16 arithmetic."""
     matmul_flops: Mapped[float | None] = mapped_column(default=None)
     """Matrix-product throughput, as the last finished attempt measured it, operations per second."""
     matmul_rates: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -125,6 +124,5 @@ class ClockRow(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     boot_id: Mapped[str] = mapped_column(String(64))
-    """Of the kernel."""
     booted_at: Mapped[datetime]
     """By the wall clock when a process first wrote after the boot."""

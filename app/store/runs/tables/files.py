@@ -15,9 +15,8 @@ class RunFiles(Asked):
 
     run_id: Mapped[int]
     predicted_bytes: Mapped[int] = mapped_column(BigInteger)
-    """Of the weights."""
+    """Predicted bytes of the weights."""
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
-    """Of the files."""
 
     @property
     def files(self) -> Sequence[ExportedFile]:

@@ -24,16 +24,16 @@ class RunHostRow(Base):
     run_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     """No foreign key: a host may still have its GPUs when the run is deleted. The sweep deletes the row later."""
     epoch: Mapped[int] = mapped_column(primary_key=True)
-    """Of the attempt."""
+    """Epoch of the attempt."""
     worker: Mapped[str] = mapped_column(String(120), primary_key=True)
     host: Mapped[int]
     """Its place among the hosts: 0 has rank 0, and the run's lease instead of one of its own."""
     address: Mapped[str] = mapped_column(String(60))
-    """At which the others reach it."""
+    """Address at which the other hosts reach it."""
     endpoint: Mapped[str | None] = mapped_column(String(80), default=None)
-    """Of host 0: `ADDRESS:PORT` of the rendezvous, once it is open."""
+    """Host 0 only: `ADDRESS:PORT` of the rendezvous, once it is open."""
     resumes_from: Mapped[str | None] = mapped_column(String(200), default=None)
-    """Of host 0: the folder of the checkpoint from which all resume; None: from the beginning."""
+    """Host 0 only: the folder of the checkpoint from which all resume; None: from the beginning."""
     lease_expires_at: Mapped[datetime | None] = mapped_column(default=None)
     """None until it has joined."""
     ready: Mapped[bool] = mapped_column(default=False)

@@ -41,7 +41,6 @@ class EvaluationRow(Base):
     """The verdict's metric: that of `score` and `scores`."""
     score: Mapped[float | None] = mapped_column(default=None)
     metrics_json: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """All of them by name."""
     items_hash: Mapped[str | None] = mapped_column(String(64), default=None)
     """SHA-256 of the items' names in order: scores are compared item by item only where it is the same."""
     scores: Mapped[bytes | None] = mapped_column(LargeBinary, default=None)
@@ -54,8 +53,6 @@ class EvaluationRow(Base):
 
 
 class RunEventRow(Base):
-    """A line of a run's log."""
-
     __tablename__ = "run_events"
     seen = OF_RUN
 
@@ -87,8 +84,6 @@ class ArtifactRow(Base):
 
 
 class WeightDeltasRow(Base):
-    """A run's analysis."""
-
     __tablename__ = "weight_deltas"
     seen = OF_RUN
 

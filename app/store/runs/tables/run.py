@@ -106,11 +106,11 @@ class RunRow(Owned, QueuedRun, Base):
 
     # from elsewhere
     collection_id: Mapped[int | None] = mapped_column(ForeignKey("collections.id"), default=None, index=True)
-    """Of an imported run; None for a run that was trained here."""
+    """Collection of an imported run; None for a run that was trained here."""
     imported_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     """The contents of the file, an `ImportedResult`; of a run that a script reports, a `ReportedRun`."""
     imported_hash: Mapped[str | None] = mapped_column(String(64), default=None)
-    """Of the contents of a file, or of the key by which a script finds its run: a collection has each once."""
+    """Hash of a file's contents, or of the key by which a script finds its run: a collection has each once."""
     heard_at: Mapped[datetime | None] = mapped_column(default=None)
     """When its script last reported, by the database's clock; None of a run that no script reports."""
 
@@ -154,7 +154,7 @@ class RunRow(Owned, QueuedRun, Base):
     # progress
     phase: Mapped[str | None] = mapped_column(String(20), default=None)
     downloaded_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
-    """Of the base model, while it is downloaded from the hub; None if the worker has it."""
+    """Bytes of the base model that have arrived from the hub so far; None if the worker has it."""
     download_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """Total bytes of that download."""
     step: Mapped[int] = mapped_column(default=0)
@@ -169,11 +169,11 @@ class RunRow(Owned, QueuedRun, Base):
 
     # result
     metric: Mapped[str] = mapped_column(String(20))
-    """Of the three scores."""
+    """Metric of the three scores."""
     score: Mapped[float | None] = mapped_column(default=None)
-    """Of the adapted model on the test split, from 0 to 1."""
+    """Score of the adapted model on the test split, from 0 to 1."""
     base_score: Mapped[float | None] = mapped_column(default=None)
-    """Of the base model."""
+    """Score of the base model."""
     loss: Mapped[float | None] = mapped_column(default=None)
     trainable_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
     total_parameters: Mapped[int | None] = mapped_column(BigInteger, default=None)
@@ -186,7 +186,7 @@ class RunRow(Owned, QueuedRun, Base):
     tokens_per_second: Mapped[float | None] = mapped_column(default=None)
     device_name: Mapped[str | None] = mapped_column(String(200), default=None)
     precision: Mapped[str | None] = mapped_column(String(10), default=None)
-    """Of the computation: `fp32` or `bf16`."""
+    """Precision of the computation: `fp32` or `bf16`."""
     libraries: Mapped[str | None] = mapped_column(String(100), default=None)
     """Library versions on which memory depends, from `app.domain.runs.result.Environment.libraries`."""
     result_json: Mapped[dict[str, Any] | None] = mapped_column(default=None)
@@ -201,7 +201,7 @@ class RunRow(Owned, QueuedRun, Base):
     estimated_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
     """Peak, copied from the estimate once it is ready, so that calibration needs one query."""
     estimated_flops: Mapped[float | None] = mapped_column(default=None)
-    """Of the whole training; may exceed 64-bit integers."""
+    """FLOPs of the whole training; may exceed 64-bit integers."""
     stored_estimates_json: Mapped[list[dict[str, Any]] | None] = mapped_column(default=None)
     """What was estimated for it and its device, oldest first, as `app.domain.resources.memory_fit.StoredEstimate`; only
     ever appended to."""
